@@ -1,0 +1,1 @@
+"""The HTTP half: plain HTTP on Hypercorn."""

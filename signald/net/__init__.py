@@ -1,0 +1,1 @@
+"""How it is carried: the only place that knows WebSocket."""

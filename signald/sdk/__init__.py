@@ -1,0 +1,1 @@
+"""The other side: what clients and workers use to speak to signald."""

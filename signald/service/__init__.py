@@ -1,0 +1,1 @@
+"""How it lives: nursery-scoped tasks."""

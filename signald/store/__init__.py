@@ -1,0 +1,1 @@
+"""What is kept: three twins behind one contract."""
