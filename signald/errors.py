@@ -1,0 +1,40 @@
+"""What can go wrong, named by whose doing it was.
+
+    SignaldError
+    ├── PeerError            the other side sent what signald.v1 does not allow; answered, never a crash
+    │   ├── BadMessage       → `error` and close 4400
+    │   └── UnknownType      → `error` `unknown_type`, and nothing else happens
+    └── StoreError           the store; nothing was answered on the strength of it
+        ├── StoreUnavailable it certainly did not happen, or cannot be known to have: ask again later
+        └── StoreMisused     the store refuses to serve us at all (eviction policy, schema, credentials)
+
+`ConfigError` lives with the configuration and `ProtocolError` with the frames: both are local to their layer.
+"""
+
+
+class SignaldError(Exception):
+    """Base of every error that signald raises on purpose."""
+
+
+class PeerError(SignaldError):
+    """The other side sent something signald.v1 does not allow."""
+
+
+class BadMessage(PeerError):
+    """A frame that is not a valid message; the text is safe to show to its sender."""
+
+
+class UnknownType(PeerError):
+    """A well-formed message whose `type` is not known here."""
+
+
+class StoreError(SignaldError):
+    """The store failed; no answer may be given that depends on it."""
+
+
+class StoreUnavailable(StoreError):
+    """The outcome is failed or unknown: every operation is safe to send again."""
+
+
+class StoreMisused(StoreError):
+    """The store can never serve signald as it is set up; the text says what to change."""

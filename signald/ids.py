@@ -1,0 +1,81 @@
+"""Names of sessions, workers and nodes, and the one source of randomness they are drawn from.
+
+Nothing in signald calls `random` or `secrets` on its own: whoever needs randomness is handed an `Entropy`, so that a
+simulation can seed all of it.
+"""
+
+import base64
+import random
+import secrets
+from typing import Protocol
+
+
+class Entropy(Protocol):
+    """Randomness as an argument."""
+
+    def token_bytes(self, count: int, /) -> bytes:
+        """Return `count` random bytes."""
+
+    def uniform(self, low: float, high: float, /) -> float:
+        """Return a float between `low` and `high`."""
+
+    def shuffle(self, items: list[str], /) -> None:
+        """Shuffle `items` in place."""
+
+
+class SystemEntropy:
+    """The operating system's randomness: what production uses."""
+
+    def __init__(self) -> None:
+        self._random = random.SystemRandom()
+
+    def token_bytes(self, count: int, /) -> bytes:
+        """Return `count` bytes fit for secrets."""
+        return secrets.token_bytes(count)
+
+    def uniform(self, low: float, high: float, /) -> float:
+        """Return a float between `low` and `high`."""
+        return self._random.uniform(low, high)
+
+    def shuffle(self, items: list[str], /) -> None:
+        """Shuffle `items` in place."""
+        self._random.shuffle(items)
+
+
+class SeededEntropy:
+    """Repeatable randomness for simulations and tests; never for secrets."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)  # noqa: S311 - a simulation wants to be repeated
+
+    def token_bytes(self, count: int, /) -> bytes:
+        """Return `count` bytes, the same for the same seed."""
+        return self._random.randbytes(count)
+
+    def uniform(self, low: float, high: float, /) -> float:
+        """Return a float between `low` and `high`."""
+        return self._random.uniform(low, high)
+
+    def shuffle(self, items: list[str], /) -> None:
+        """Shuffle `items` in place."""
+        self._random.shuffle(items)
+
+
+def _name(prefix: str, entropy: Entropy) -> str:
+    # 15 bytes are 24 base32 letters without padding: 120 bits, so ids never meet by accident. They are not secrets.
+    return prefix + base64.b32encode(entropy.token_bytes(15)).decode().lower()
+
+
+def new_session_id(entropy: Entropy) -> str:
+    """Return an id for a session: `s_` and 24 letters."""
+    return _name("s_", entropy)
+
+
+def new_worker_id(entropy: Entropy) -> str:
+    """Return an id for a worker: `w_` and 24 letters."""
+    return _name("w_", entropy)
+
+
+def new_nonce(entropy: Entropy) -> str:
+    """Return a name for one attempt at a claim, so that repeating the attempt is not a second claim."""
+    return _name("", entropy)

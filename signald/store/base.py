@@ -1,0 +1,722 @@
+"""The contract of the three stores: operations in, results out, in one batch.
+
+A store is asked with frozen operations, many at a time (`Store.execute`), and answers each with its result. That is the
+whole contract: `tests/store/test_contract.py` holds every twin to it.
+
+Rules all operations share:
+
+* **Safe to repeat.** Sending an operation a second time after its outcome was lost gives the same answer and changes
+  nothing more: appends by their seq, claims by their `nonce`, the rest by nature. So a batch whose outcome is unknown
+  is simply sent again, and nobody is answered in between.
+* **Fenced.** What writes on behalf of a party carries the epoch of its claim and the name of its node; an older epoch
+  is answered `Fenced` and changes nothing.
+* **Waking.** When a change concerns a party attached at *another* node, the store wakes that node, in the same atomic
+  step. A wake-up names what to look at and carries nothing else (see `Wake`): losing one costs time, never data.
+* **Time** is the caller's: `now_ms` in every operation is `Store.now_ms()`, milliseconds since 1970 by the store's clock.
+
+Keys fall in two groups, each atomic in itself: everything of one session, and the registry (nodes, workers, pairings,
+the waiting line, the index of living sessions). No operation spans both.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+Party = Literal["client", "worker"]
+
+Secret32 = bytes
+"""A SHA-256 of a recovery token's secret; the store never sees the secret."""
+
+
+class Entry(Struct, frozen=True, gc=False):
+    """One message of a log. `history` tells whether it belongs to the chat history as well."""
+
+    seq: int
+    body: bytes
+    history: bool = False
+
+
+class Head(Struct, frozen=True, gc=False):
+    """Everything about a session but its messages and its token hashes.
+
+    `up` is client → worker, `down` worker → client; `last` is the highest stored seq, `acked` the highest one its
+    receiver has acknowledged. A node of `""` means detached. `worker` is the id of the paired worker (`""`: none), and
+    `worker_state` tells how far the pairing is: `""`, `assigned` (claimed, not yet accepted) or `paired`. `workers` counts
+    the workers the session has had.
+    """
+
+    session: str
+    created_ms: int
+    principal: str
+    want: dict[str, str]
+    meta: bytes
+    receipts: bool
+    client_epoch: int
+    client_node: str
+    worker: str
+    worker_state: str
+    worker_epoch: int
+    worker_node: str
+    workers: int
+    up_last: int
+    up_acked: int
+    down_last: int
+    down_acked: int
+
+
+# --- operations on one session ------------------------------------------------------------------------------------
+
+
+class Op(Struct, frozen=True, gc=False):
+    """Base of every operation."""
+
+
+class SessionOp(Op, frozen=True):
+    """Base of the operations on one session."""
+
+    session: str
+
+
+class CreateSession(SessionOp, frozen=True):
+    """Begin a session with its client attached at `node` under epoch 1. → `Head` | `Exists`
+
+    The same `nonce` again gives the same `Head`; another one `Exists`.
+    """
+
+    node: str
+    nonce: str
+    principal: str
+    want: dict[str, str]
+    meta: bytes
+    receipts: bool
+    token: Secret32
+    now_ms: int
+    ttl_ms: int
+
+
+class ClaimClient(SessionOp, frozen=True):
+    """A client resumes at `node`: check the token, raise the epoch. → `Claimed` | `Refused`
+
+    `presented` moves to the previous slot and `issued` becomes current, by the two-slot rule (see core/tokens). Also
+    acknowledges `down` up to `received`, as far as it is stored; an `acked` or `received` above what is stored shows
+    that the store lost its tail, and raises `last` to it (no seq is used twice): `Claimed.lost_up` / `lost_down`.
+    Refusals: `unknown` (no such session, or a token it never had), `expired`, `principal`, `revoked`, `token_reuse` (and the
+    tokens are revoked now). Wakes the node the client was attached to before, and the worker's.
+    """
+
+    node: str
+    nonce: str
+    principal: str
+    presented: Secret32
+    issued: Secret32
+    received: int
+    acked: int
+    now_ms: int
+    ttl_ms: int
+
+
+class ClaimWorkerSide(SessionOp, frozen=True):
+    """A worker takes its side of a session at `node`. → `Claimed` | `Refused`
+
+    With `assign` the session is given to `worker`, whoever had it before (the registry has decided); the state
+    becomes `assigned`, and `workers` grows when the id is new to the session. Without, `worker` must be the session's
+    worker already (`Refused("not_yours")` otherwise) and the state is kept. `received` and `acked` as in `ClaimClient`,
+    for the other direction. Wakes the worker's previous node and the client's.
+    """
+
+    node: str
+    nonce: str
+    worker: str
+    assign: bool
+    received: int
+    acked: int
+    now_ms: int
+
+
+class AcceptSession(SessionOp, frozen=True):
+    """The worker accepted: state `paired`. → `Done` | `Fenced` | `NoSession`. Wakes the client's node."""
+
+    node: str
+    epoch: int
+
+
+class Unpair(SessionOp, frozen=True):
+    """Take `worker` off the session if it still has it: raises the worker's epoch. → `Done` | `NoSession`
+
+    Wakes the worker's node and the client's.
+    """
+
+    node: str
+    worker: str
+
+
+class Append(SessionOp, frozen=True):
+    """Append `entries` (dense, ascending) of `party` to its log. → `Appended` | `Gap` | `Full` | `Fenced` | `Behind` | `NoSession`
+
+    Entries with a seq at or below the stored last are duplicates and count as success; the first of the others must
+    be last + 1, or the answer is `Gap`. `Full` when more than `backlog_max` would be waiting for the receiver: nothing is
+    stored then. `ack` (0: none) acknowledges the other direction in the same step. `Behind`: the store knows an older
+    epoch than the caller's, so it has lost its tail. Wakes the receiver's node.
+    """
+
+    party: Party
+    node: str
+    epoch: int
+    entries: tuple[Entry, ...]
+    ack: int
+    backlog_max: int
+    history_max: int
+    history_bytes_max: int
+    now_ms: int
+
+
+class Ack(SessionOp, frozen=True):
+    """`party` has received everything up to `seq` of the other's log; trims it. → `Done` | `Fenced` | `Behind` | `NoSession`
+
+    Wakes the sender's node if the session wants receipts (a `seq` above last counts as last).
+    """
+
+    party: Party
+    node: str
+    epoch: int
+    seq: int
+
+
+class Look(SessionOp, frozen=True):
+    """Read the session as `party` needs it: its head, and up to `limit` entries for it after `after`. → `Looked` | `NoSession`"""
+
+    party: Party
+    after: int
+    limit: int
+
+
+class ReadHistory(SessionOp, frozen=True):
+    """Read the last `limit` messages of the chat history, oldest first. → `History` (empty when there is no session)"""
+
+    limit: int
+
+
+class Detach(SessionOp, frozen=True):
+    """The connection of `party` is gone. → `Done` (also when fenced or no session). Wakes the other party's node."""
+
+    party: Party
+    node: str
+    epoch: int
+    now_ms: int
+
+
+class ConfirmToken(SessionOp, frozen=True):
+    """The client has shown that it holds the token issued under `epoch`: the previous one is retired. → `Done`"""
+
+    epoch: int
+
+
+class EndSession(SessionOp, frozen=True):
+    """Remove every trace of the session. → `Ended` | `NoSession`. Wakes both parties' nodes (other than `node`)."""
+
+    node: str
+
+
+class ExpireSession(SessionOp, frozen=True):
+    """`EndSession`, but only if its client has been detached for `ttl_ms`, or is attached to a node not in `nodes`.
+
+    → `Ended` | `Done` (it lives, or there is none).
+    """
+
+    node: str
+    nodes: tuple[str, ...]
+    now_ms: int
+    ttl_ms: int
+
+
+class Reseed(SessionOp, frozen=True):
+    """Give back to the store what a node knows of a live session, after the store lost something. → `Head`
+
+    Creates what is missing; where both know a value the higher seq and epoch wins. `up_tail` and `down_tail` hold
+    the entries the node still has, dense up to `head.up_last` / `down_last` or empty; those above the stored last are stored.
+    `client_tokens` is (current, previous) or () when this node does not hold the client.
+    """
+
+    node: str
+    head: Head
+    client_tokens: tuple[bytes, ...]
+    up_tail: tuple[Entry, ...]
+    down_tail: tuple[Entry, ...]
+    now_ms: int
+
+
+# --- operations on the registry -----------------------------------------------------------------------------------
+
+
+class RegistryOp(Op, frozen=True):
+    """Base of the operations on nodes, workers, pairings and the waiting line."""
+
+
+class NodeInfo(Struct, frozen=True, gc=False):
+    """One node as the others see it. A node is live until `lease_until_ms`."""
+
+    id: str
+    release: str
+    state: Literal["starting", "ready", "draining"]
+    started_ms: int
+    lease_until_ms: int
+    connections: int = 0
+    lag_ms: float = 0.0
+    target: str = ""
+
+
+class PutNode(RegistryOp, frozen=True):
+    """Write this node's entry, renewing its lease. → `Done`. A change of state wakes every other live node (`nodes`)."""
+
+    info: NodeInfo
+
+
+class DropNode(RegistryOp, frozen=True):
+    """Remove a node's entry. → `Done`. Wakes every other live node."""
+
+    node: str
+
+
+class ListNodes(RegistryOp, frozen=True):
+    """Read the live nodes; forgets those whose lease ended over a minute ago. → `Nodes`"""
+
+    now_ms: int
+
+
+class Incarnation(RegistryOp, frozen=True):
+    """Name this life of the store: returns the existing name, or sets `candidate`. → `Named`
+
+    A name other than the one remembered means that the store came back without its data.
+    """
+
+    candidate: str
+
+
+class RegisterWorker(RegistryOp, frozen=True):
+    """A worker announces itself. → `WorkerClaimed` (epoch 1, no sessions). The same `nonce` again gives the same."""
+
+    worker: str
+    node: str
+    nonce: str
+    principal: str
+    instance: str
+    labels: dict[str, str]
+    capacity: int
+    token: Secret32
+    now_ms: int
+
+
+class ClaimWorker(RegistryOp, frozen=True):
+    """A worker resumes at `node`. → `WorkerClaimed` | `Refused`; slots, nonce and refusals as in `ClaimClient`.
+
+    Returns the sessions the registry has paired with it. Wakes its previous node (`worker`). It is ready again even if it
+    was leaving.
+    """
+
+    worker: str
+    node: str
+    nonce: str
+    principal: str
+    presented: Secret32
+    issued: Secret32
+    labels: dict[str, str]
+    capacity: int
+    now_ms: int
+
+
+class UpdateWorker(RegistryOp, frozen=True):
+    """New capacity, load or `leaving`. → `Done` | `Fenced` | `NoWorker`"""
+
+    worker: str
+    epoch: int
+    capacity: int
+    leaving: bool
+
+
+class ConfirmWorkerToken(RegistryOp, frozen=True):
+    """As `ConfirmToken`, for a worker. → `Done`"""
+
+    worker: str
+    epoch: int
+
+
+class DetachWorker(RegistryOp, frozen=True):
+    """The worker's connection is gone. → `Done` (also when fenced)."""
+
+    worker: str
+    epoch: int
+    now_ms: int
+
+
+class RemoveWorker(RegistryOp, frozen=True):
+    """Give a worker up and forget it. → `Released` with the sessions it had.
+
+    With `epoch` (0: any) only if nobody has claimed it since. With `requeue` its sessions go back into the waiting line at
+    their old places, in the same step; otherwise they are just unpaired. Wakes the worker's node (`worker`), if other
+    than `node`.
+    """
+
+    worker: str
+    node: str
+    epoch: int
+    requeue: bool
+
+
+class ReseedWorker(RegistryOp, frozen=True):
+    """Give a live worker and its pairings back after the store came back empty. → `Done`
+
+    Creates the worker if it is missing (with `epoch` and tokens as given) and pairs it with those of `sessions` that are
+    not paired with another.
+    """
+
+    worker: str
+    node: str
+    epoch: int
+    principal: str
+    instance: str
+    labels: dict[str, str]
+    capacity: int
+    tokens: tuple[bytes, ...]
+    sessions: tuple[tuple[str, dict[str, str], int], ...]
+    """(session, want, order_ms)"""
+    now_ms: int
+
+
+class WorkerInfo(Struct, frozen=True, gc=False):
+    """One worker as the matchmaker sees it. `node` is `""` and `away_since_ms` set while it is detached."""
+
+    id: str
+    node: str
+    epoch: int
+    labels: dict[str, str]
+    capacity: int
+    assigned: int
+    leaving: bool
+    away_since_ms: int
+    instance: str = ""
+
+
+class ListWorkers(RegistryOp, frozen=True):
+    """Read every worker. → `Workers`"""
+
+
+class WorkerSessions(RegistryOp, frozen=True):
+    """Read which sessions the registry has paired with `worker`. → `Released` (nothing is released)."""
+
+    worker: str
+
+
+class Enqueue(RegistryOp, frozen=True):
+    """Put a session in the waiting line (FIFO by `order_ms`, then by session id). → `Enqueued`
+
+    A session that is already paired stays so (`Enqueued.worker`), unless the worker is gone. Renews its life until
+    `alive_until_ms`.
+    """
+
+    session: str
+    want: dict[str, str]
+    order_ms: int
+    alive_until_ms: int
+
+
+class ListWaiting(RegistryOp, frozen=True):
+    """Read the first `limit` waiting sessions in order. → `Waiting`"""
+
+    limit: int
+
+
+class Reserve(RegistryOp, frozen=True):
+    """Pair waiting sessions with workers. → `Reserved`, one bool for each pair
+
+    A pair holds if the session still waits, and the worker is attached, not leaving and has room. Wakes the worker's node
+    (`worker`), unless it is `node`.
+    """
+
+    node: str
+    pairs: tuple[tuple[str, str], ...]
+
+
+class Release(RegistryOp, frozen=True):
+    """Undo the pairing of `session` with `worker`, if it is that. With `requeue` the session waits again. → `Done`"""
+
+    session: str
+    worker: str
+    requeue: bool
+
+
+class Forget(RegistryOp, frozen=True):
+    """Remove a session from the registry: pairing, waiting line, index of the living. → `Done`"""
+
+    session: str
+
+
+class KeepAlive(RegistryOp, frozen=True):
+    """Renew the life of `sessions` in the index until `until_ms`. → `Done`"""
+
+    sessions: tuple[str, ...]
+    until_ms: int
+
+
+class ListOverdue(RegistryOp, frozen=True):
+    """Read up to `limit` sessions whose life in the index has passed. → `Released` (nothing is released)."""
+
+    now_ms: int
+    limit: int
+
+
+class TakePace(RegistryOp, frozen=True):
+    """Ask the cluster's budget for `tokens` moves at `rate_per_s`. → `Paced`
+
+    A token bucket of one second at most; a request above what is there is granted by going into debt, and `wait_ms` says
+    how long to wait before acting on it. Repeating it after an unknown outcome costs pace, never correctness.
+    """
+
+    tokens: int
+    rate_per_s: float
+    now_ms: int
+
+
+class PutReceipt(RegistryOp, frozen=True):
+    """Keep the ledger of a drain (JSON). The last 100 are kept. → `Done`"""
+
+    node: str
+    body: bytes
+    now_ms: int
+
+
+class GetReceipt(RegistryOp, frozen=True):
+    """Read the ledger of a node's last drain. → `Text` (empty: none)"""
+
+    node: str
+
+
+class ClusterSecret(RegistryOp, frozen=True):
+    """Return the cluster's shared secret for tickets, or set `candidate`. → `Secret`"""
+
+    candidate: bytes
+
+
+class Signal(RegistryOp, frozen=True):
+    """Send `wake` to `node` over the backplane: at most once, kept nowhere. → `Done`"""
+
+    node: str
+    wake: bytes
+
+
+# --- results ------------------------------------------------------------------------------------------------------
+
+
+class Result(Struct, frozen=True, gc=False):
+    """Base of every answer."""
+
+
+class Done(Result, frozen=True):
+    """It is so now."""
+
+
+class Exists(Result, frozen=True):
+    """Somebody else's session has this id."""
+
+
+class Claimed(Result, frozen=True):
+    """The party is this node's under `epoch` (also in `head`). `lost_*`: (from, to) of seqs the store has lost."""
+
+    epoch: int
+    head: Head
+    previous_node: str = ""
+    lost_up: tuple[int, int] | None = None
+    lost_down: tuple[int, int] | None = None
+
+
+class Refused(Result, frozen=True):
+    """The claim fails; `reason` is one of the words of the operation."""
+
+    reason: str
+
+
+class Appended(Result, frozen=True):
+    """Stored up to `last`; the receiver has acked up to `acked` and is attached to `receiver_node`."""
+
+    last: int
+    acked: int
+    receiver_node: str
+
+
+class Gap(Result, frozen=True):
+    """The entries do not follow `last`."""
+
+    last: int
+
+
+class Full(Result, frozen=True):
+    """Too much waits for the receiver; the sender is pushed back."""
+
+    last: int
+    acked: int
+
+
+class Fenced(Result, frozen=True):
+    """A newer claim, of `epoch`, holds this party."""
+
+    epoch: int
+
+
+class Behind(Result, frozen=True):
+    """The store knows only an older epoch: it has lost what was written since."""
+
+    epoch: int
+
+
+class NoSession(Result, frozen=True):
+    """There is no such session: it ended, or the store came back empty (see `Incarnation`)."""
+
+
+class NoWorker(Result, frozen=True):
+    """There is no such worker."""
+
+
+class Looked(Result, frozen=True):
+    """The head, and entries dense from `after` + 1 or from the first one kept."""
+
+    head: Head
+    entries: tuple[Entry, ...]
+
+
+class History(Result, frozen=True):
+    """Chat history, oldest first: (party, body)."""
+
+    entries: tuple[tuple[str, bytes], ...]
+
+
+class Ended(Result, frozen=True):
+    """The session is gone; this is what it was."""
+
+    head: Head
+
+
+class Nodes(Result, frozen=True):
+    """The live nodes."""
+
+    nodes: tuple[NodeInfo, ...]
+
+
+class Named(Result, frozen=True):
+    """The name of this life of the store."""
+
+    name: str
+
+
+class WorkerClaimed(Result, frozen=True):
+    """The worker is this node's under `epoch`; the registry has it paired with `sessions`."""
+
+    epoch: int
+    sessions: tuple[str, ...]
+    previous_node: str = ""
+
+
+class Released(Result, frozen=True):
+    """Sessions."""
+
+    sessions: tuple[str, ...]
+
+
+class Workers(Result, frozen=True):
+    """Every worker."""
+
+    workers: tuple[WorkerInfo, ...]
+
+
+class Enqueued(Result, frozen=True):
+    """`worker` is the one the session is paired with already, or `""`: it waits."""
+
+    worker: str
+
+
+class WaitingSession(Struct, frozen=True, gc=False):
+    """One place in the waiting line."""
+
+    session: str
+    want: dict[str, str]
+    order_ms: int
+
+
+class Waiting(Result, frozen=True):
+    """The head of the waiting line."""
+
+    sessions: tuple[WaitingSession, ...]
+
+
+class Reserved(Result, frozen=True):
+    """Which pairs hold."""
+
+    held: tuple[bool, ...]
+
+
+class Paced(Result, frozen=True):
+    """Act after `wait_ms`."""
+
+    wait_ms: float
+
+
+class Text(Result, frozen=True):
+    """Stored JSON, or nothing."""
+
+    body: bytes
+
+
+class Secret(Result, frozen=True):
+    """The cluster's secret."""
+
+    value: bytes
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
+
+# --- wake-ups and the store itself --------------------------------------------------------------------------------
+
+Wake = bytes
+"""What a node is told over the backplane, at most once:
+
+`s` + session id   look at the session again: messages, peer, superseded claim, end
+`w` + worker id    look at the worker again: superseded claim, new pairings
+`n`                look at the nodes again
+`*`                wake-ups may have been lost: look at everything
+`r` + anything     a realtime message, made and read by service/relay; losing it is allowed
+"""
+
+WAKE_SESSION = b"s"
+WAKE_WORKER = b"w"
+WAKE_NODES = b"n"
+WAKE_ALL = b"*"
+WAKE_REALTIME = b"r"
+
+
+class Store(Protocol):
+    """One of the three twins, open."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970 by the store's clock."""
+
+    async def execute(self, ops: Sequence[Op]) -> list[Result]:
+        """Carry out `ops` in order and return their results, once all of it is as durable as `store.ack` promises.
+
+        Raises:
+            StoreUnavailable: some or all of `ops` may not have happened. Send the batch again.
+            StoreMisused: the store can not serve; the text says what to change.
+        """
+
+    def wakes(self) -> AsyncIterator[list[Wake]]:
+        """Yield wake-ups for this node as they come, many at a time; `*` first, and after every interruption."""
+
+    async def check(self) -> None:
+        """Prove that the store answers. Raises as `execute` does."""
+
+
+class OpenStore(Protocol):
+    """How a store is opened: `async with open_store(url, ...) as store`."""
+
+    def __call__(self, url: str, node: str) -> AbstractAsyncContextManager[Store]:
+        """Open the store at `url` for `node`. Raises StoreMisused, StoreUnavailable."""

@@ -1,0 +1,151 @@
+"""Bytes to messages and back. Decoding answers with a message, `BadMessage` or `UnknownType`, and nothing else."""
+
+import re
+import struct
+from typing import TypeVar
+
+import msgspec
+from msgspec import Raw
+
+from signald.errors import BadMessage, UnknownType
+from signald.wire.messages import (
+    ClientMessage,
+    Message,
+    Outbound,
+    Realtime,
+    WorkerMessage,
+)
+
+_U16 = struct.Struct(">H")
+_EMPTY = b""
+M = TypeVar("M")
+
+_client_decoder: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
+_worker_decoder: msgspec.json.Decoder[WorkerMessage] = msgspec.json.Decoder(WorkerMessage)
+_encoder = msgspec.json.Encoder()
+
+
+class _Typed(msgspec.Struct):
+    type: str
+
+
+_typed_decoder = msgspec.json.Decoder(_Typed)
+
+CLIENT_TYPES = frozenset(
+    {"connect", "restore_session", "message", "ack", "receipt", "realtime", "ping", "pong", "bye", "error"}
+)
+WORKER_TYPES = frozenset(
+    {
+        "app_ready",
+        "session_accept",
+        "session_refuse",
+        "app_state",
+        "app_terminated",
+        "message",
+        "ack",
+        "receipt",
+        "realtime",
+        "ping",
+        "pong",
+        "bye",
+        "error",
+    }
+)
+
+_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+
+
+def _too_deep(text: bytes, depth_max: int) -> bool:
+    # A count of brackets bounds the depth from above and costs nothing; only a suspicious text is scanned.
+    if text.count(b"{") + text.count(b"[") <= depth_max:
+        return False
+    depth = 0
+    for match in _STRUCTURE.finditer(text):
+        token = match.group()
+        if token in (b"{", b"["):
+            depth += 1
+            if depth > depth_max:
+                return True
+        elif token in (b"}", b"]"):
+            depth -= 1
+    return False
+
+
+def _decode(
+    decoder: msgspec.json.Decoder[M], known: frozenset[str], text: bool, payload: bytes, depth_max: int
+) -> tuple[M, bytes | None]:
+    binary: bytes | None = None
+    if not text:
+        if len(payload) < 2:
+            raise BadMessage("a binary frame begins with the length of its header")
+        end = 2 + _U16.unpack_from(payload)[0]
+        if end > len(payload):
+            raise BadMessage("the header is longer than the frame")
+        binary = payload[end:]
+        payload = payload[2:end]
+    if _too_deep(payload, depth_max):
+        raise BadMessage(f"nested deeper than {depth_max}")
+    try:
+        message = decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _why(error, known, payload) from None
+    if isinstance(message, Message | Realtime):
+        if (message.data != _EMPTY_RAW) is (binary is not None):
+            raise BadMessage("`data` belongs in a text frame, or after the header of a binary one")
+    elif binary is not None:
+        raise BadMessage("only `message` and `realtime` may be binary")
+    return message, binary
+
+
+_EMPTY_RAW = Raw()
+
+
+def _why(error: Exception, known: frozenset[str], payload: bytes) -> BadMessage | UnknownType:
+    if isinstance(error, msgspec.ValidationError):
+        try:
+            named = _typed_decoder.decode(payload).type
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return BadMessage("a message is a JSON object with a string `type`")
+        if named not in known:
+            return UnknownType(named[:64])
+        # msgspec names the field and the expected type, never the value: safe to show to the sender.
+        return BadMessage(f"{named}: {error}"[:400])
+    return BadMessage("not valid JSON")
+
+
+def decode_client(text: bool, payload: bytes, depth_max: int) -> tuple[ClientMessage, bytes | None]:
+    """Decode one frame of a client: (message, data of a binary frame or None).
+
+    Raises:
+        BadMessage: not JSON, not an object with a known shape, out of bounds, or nested deeper than `depth_max`.
+        UnknownType: a well-formed object of a type no client sends.
+    """
+    return _decode(_client_decoder, CLIENT_TYPES, text, payload, depth_max)
+
+
+def decode_worker(text: bool, payload: bytes, depth_max: int) -> tuple[WorkerMessage, bytes | None]:
+    """Decode one frame of a worker; as `decode_client`."""
+    return _decode(_worker_decoder, WORKER_TYPES, text, payload, depth_max)
+
+
+def encode(message: Outbound) -> bytes:
+    """Return the payload of the text frame that carries `message`."""
+    return _encoder.encode(message)
+
+
+def ack_frame(seq: int, session: str | None) -> bytes:
+    """Return an `ack`, the most frequent frame, without building a struct."""
+    if session is None:
+        return b'{"type":"ack","seq":%d}' % seq
+    return b'{"type":"ack","session":"%b","seq":%d}' % (session.encode(), seq)
+
+
+def receipt_frame(seq: int, session: str | None) -> bytes:
+    """Return a `receipt`: the peer has everything up to `seq`."""
+    if session is None:
+        return b'{"type":"receipt","seq":%d}' % seq
+    return b'{"type":"receipt","session":"%b","seq":%d}' % (session.encode(), seq)
+
+
+PONG = b'{"type":"pong"}'
+PING = b'{"type":"ping"}'

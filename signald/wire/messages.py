@@ -1,0 +1,316 @@
+"""Every message of `signald.v1`, as bounded structs. Field names are the names on the wire.
+
+Structs are decoded strictly (a string is not a number) with unknown fields ignored, so that an older node can read a
+newer party. `data` stays raw: signald carries it and never looks inside.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+SUBPROTOCOL = "signald.v1"
+
+SEQ_MAX = 2**53 - 1  # the largest integer every JSON reader keeps exact
+
+Seq = Annotated[int, Meta(ge=1, le=SEQ_MAX)]
+Position = Annotated[int, Meta(ge=0, le=SEQ_MAX)]
+Name = Annotated[str, Meta(min_length=1, max_length=128)]
+Secret = Annotated[str, Meta(min_length=1, max_length=8192)]
+Labels = Annotated[dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=256)]], Meta(max_length=32)]
+Capacity = Annotated[int, Meta(ge=0, le=100_000)]
+Reason = Annotated[str, Meta(max_length=512)]
+
+PeerState = Literal["waiting", "paired", "away", "replaced", "gone"]
+
+
+class Inbound(Struct, frozen=True, tag_field="type", gc=False):
+    """Base of what a party sends."""
+
+
+# --- from a client -----------------------------------------------------------------------------------------------
+
+
+class Connect(Inbound, tag="connect", frozen=True):
+    """A client's opening message: start a session with a worker whose labels include `want`."""
+
+    auth: Secret | None = None
+    want: Labels = {}
+    meta: Raw = Raw()
+    receipts: bool = False
+    trace: str | None = None
+
+
+class RestoreSession(Inbound, tag="restore_session", frozen=True):
+    """A client's opening message: resume.
+
+    `received` is the highest contiguous seq it has of the worker's messages. `acked` (an extension) is the highest seq
+    of its own that was acked to it: if the store lost more than that, the loss is said and no seq is used twice.
+    """
+
+    recovery_token: Secret
+    received: Position = 0
+    acked: Position = 0
+    auth: Secret | None = None
+    history: Annotated[int, Meta(ge=0, le=1000)] = 0
+    ticket: str | None = None
+    trace: str | None = None
+
+
+# --- from a worker -----------------------------------------------------------------------------------------------
+
+
+class SessionPosition(Struct, frozen=True, gc=False):
+    """What a resuming worker has of one session; `acked` as in `RestoreSession`."""
+
+    session: Name
+    received: Position = 0
+    acked: Position = 0
+
+
+class AppReady(Inbound, tag="app_ready", frozen=True):
+    """A worker's opening message, the first time (`reconnection` false) or to resume."""
+
+    instance_id: Name
+    capacity: Capacity = 1
+    labels: Labels = {}
+    config: Raw = Raw()
+    auth: Secret | None = None
+    reconnection: bool = False
+    last_close_code: int | None = None
+    recovery_token: Secret | None = None
+    sessions: Annotated[list[SessionPosition], Meta(max_length=100_000)] = []
+    ticket: str | None = None
+    trace: str | None = None
+
+
+class SessionAccept(Inbound, tag="session_accept", frozen=True):
+    """The worker takes the session it was assigned."""
+
+    session: Name
+
+
+class SessionRefuse(Inbound, tag="session_refuse", frozen=True):
+    """The worker does not take the session; another one will be asked."""
+
+    session: Name
+    reason: Reason = ""
+
+
+class AppState(Inbound, tag="app_state", frozen=True):
+    """The worker's room has changed; `leaving` asks for no more sessions."""
+
+    capacity: Capacity
+    load: Annotated[float, Meta(ge=0)] | None = None
+    leaving: bool = False
+
+
+class AppTerminated(Inbound, tag="app_terminated", frozen=True):
+    """The answer to `terminate_app`."""
+
+    request_id: str = ""
+    status: str = "OK"
+    message: str = ""
+
+
+# --- from both ---------------------------------------------------------------------------------------------------
+
+
+class Message(Inbound, tag="message", frozen=True):
+    """An accepted-once, delivered-in-order message. `session` only from workers."""
+
+    seq: Seq
+    data: Raw = Raw()
+    session: Name | None = None
+    kind: Annotated[str, Meta(max_length=64)] | None = None
+    history: bool | None = None
+    trace: Annotated[str, Meta(max_length=256)] | None = None
+
+
+class Ack(Inbound, tag="ack", frozen=True):
+    """Everything up to and including `seq` has been received (and, by an SDK's word, finished with)."""
+
+    seq: Position
+    session: Name | None = None
+
+
+class Receipt(Inbound, tag="receipt", frozen=True):
+    """The peer has everything up to `seq`; only signald has reason to send it, from a party it is ignored."""
+
+    seq: Position
+    session: Name | None = None
+
+
+class Realtime(Inbound, tag="realtime", frozen=True):
+    """Carried at once or not at all."""
+
+    data: Raw = Raw()
+    session: Name | None = None
+    trace: Annotated[str, Meta(max_length=256)] | None = None
+
+
+class Ping(Inbound, tag="ping", frozen=True):
+    """App-level heartbeat; answered with `pong`."""
+
+
+class Pong(Inbound, tag="pong", frozen=True):
+    """The answer to a `ping`."""
+
+
+class Bye(Inbound, tag="bye", frozen=True):
+    """End the session; from a worker without `session`: the worker leaves for good."""
+
+    reason: Reason = ""
+    session: Name | None = None
+
+
+class PartyError(Inbound, tag="error", frozen=True):
+    """Something the party wants noted; it changes nothing."""
+
+    code: str = ""
+    message: str = ""
+    session: Name | None = None
+
+
+Shared = Message | Ack | Receipt | Realtime | Ping | Pong | Bye | PartyError
+ClientMessage = Connect | RestoreSession | Shared
+WorkerMessage = AppReady | SessionAccept | SessionRefuse | AppState | AppTerminated | Shared
+
+
+# --- to a party --------------------------------------------------------------------------------------------------
+
+
+class Outbound(Struct, frozen=True, tag_field="type", omit_defaults=True, gc=False):
+    """Base of what signald sends, other than `message` and `realtime`, which are spliced (see records)."""
+
+
+class Peer(Struct, frozen=True, gc=False):
+    """The other party as shown in an answer to an opening message; `id` is null while there is none."""
+
+    state: PeerState
+    id: str | None = None
+
+
+class Limits(Struct, frozen=True, gc=False):
+    """What a client may send."""
+
+    message_bytes: int
+    messages_per_s: float
+    messages_burst: int
+    backlog_messages: int
+
+
+class SessionStarted(Outbound, tag="session_started", frozen=True):
+    """The answer to `connect`."""
+
+    session: str
+    recovery_token: str
+    token_ttl_ms: int
+    peer: Peer
+    next_seq: int
+    limits: Limits
+    heartbeat_ms: int
+
+
+class SessionRestored(Outbound, tag="session_restored", frozen=True):
+    """The answer to `restore_session`; `replaying` messages follow."""
+
+    session: str
+    recovery_token: str
+    token_ttl_ms: int
+    accepted: int
+    replaying: int
+    peer: Peer
+    heartbeat_ms: int
+    chat_history: list[Raw] | UnsetType = UNSET
+
+
+class PeerChanged(Outbound, tag="peer", frozen=True):
+    """What has become of the client's worker."""
+
+    state: PeerState
+    id: str | UnsetType = UNSET
+
+
+class SessionEnded(Outbound, tag="session_ended", frozen=True):
+    """The session is over, for good."""
+
+    reason: str
+    session: str | UnsetType = UNSET
+
+
+class AppAccepted(Outbound, tag="app_accepted", frozen=True):
+    """The answer to a first `app_ready`."""
+
+    status: str
+    worker: str
+    recovery_token: str
+    token_ttl_ms: int
+    heartbeat_ms: int
+
+
+class ResumedSession(Struct, frozen=True, gc=False):
+    """One session of a resumed worker: what signald has of its messages, and how many it will replay."""
+
+    session: str
+    accepted: int
+    replaying: int
+
+
+class ReconnectionAck(Outbound, tag="reconnection_ack", frozen=True):
+    """The answer to an `app_ready` with `reconnection`."""
+
+    status: str
+    worker: str
+    recovery_token: str
+    token_ttl_ms: int
+    session_restored: bool
+    server_status: str
+    sessions: list[ResumedSession]
+    lost: list[str]
+    heartbeat_ms: int
+
+
+class AssignedClient(Struct, frozen=True, omit_defaults=True, gc=False):
+    """The client of an assigned session."""
+
+    meta: Raw | UnsetType = UNSET
+
+
+class SessionAssigned(Outbound, tag="session_assigned", frozen=True):
+    """A session for this worker to accept or refuse; `next_seq` is the seq of its first message in it."""
+
+    session: str
+    client: AssignedClient
+    next_seq: int
+    chat_history: list[Raw] | UnsetType = UNSET
+
+
+class TerminateApp(Outbound, tag="terminate_app", frozen=True):
+    """Clean up and answer `app_terminated`."""
+
+    request_id: str
+    reason: str
+    deadline_ms: int
+
+
+class ErrorMessage(Outbound, tag="error", frozen=True):
+    """Something was not done. `fatal` announces that the connection will be closed."""
+
+    code: str
+    message: str
+    fatal: bool | UnsetType = UNSET
+    session: str | UnsetType = UNSET
+    expected: int | UnsetType = UNSET
+    retry_after_ms: int | UnsetType = UNSET
+    lost_from: int | UnsetType = UNSET
+    lost_to: int | UnsetType = UNSET
+
+
+class GoAway(Outbound, tag="goaway", frozen=True):
+    """Open a new connection, resume there, and leave this one to the server to close."""
+
+    reason: str
+    not_before_ms: int
+    deadline_ms: int
+    target: str | UnsetType = UNSET
+    ticket: str | UnsetType = UNSET

@@ -1,0 +1,91 @@
+"""The stored form of a message, and its way back into frames without parsing.
+
+A body is what the log keeps: one letter for its frame kind, then the tail of the message's JSON object, that is
+everything but `type` and `session`. Delivering it is gluing a head in front, which costs no decoding:
+
+    text    b"t" + b'"seq":5,"data":{...}}'
+    binary  b"b" + u16 length of the tail + b'"seq":5}' + raw data
+"""
+
+import struct
+
+from msgspec import Raw, json
+
+from signald.wire.messages import Message, Realtime
+
+_U16 = struct.Struct(">H")
+_encode = json.encode
+
+_HISTORY_KINDS = (None, "chat")
+
+
+def head(kind: bytes, session: str | None) -> bytes:
+    """Return the beginning of a JSON object of type `kind`, with `session` on worker connections."""
+    if session is None:
+        return b'{"type":"' + kind + b'",'
+    return b'{"type":"' + kind + b'","session":"' + session.encode() + b'",'
+
+
+def message_body(message: Message, binary: bytes | None) -> bytes:
+    """Return the body the log keeps for `message`; `binary` is the data of a binary frame."""
+    if message.kind is None and message.trace is None and message.history is None:
+        extra = b""
+    else:
+        extra = _extra(message)
+    if binary is None:
+        return b't"seq":%d%b,"data":%b}' % (message.seq, extra, bytes(message.data))
+    tail = b'"seq":%d%b}' % (message.seq, extra)
+    return b"b" + _U16.pack(len(tail)) + tail + binary
+
+
+def _extra(message: Message) -> bytes:
+    parts = b""
+    if message.kind is not None:
+        parts += b',"kind":' + _encode(message.kind)
+    if message.history is not None:
+        parts += b',"history":' + (b"true" if message.history else b"false")
+    if message.trace is not None:
+        parts += b',"trace":' + _encode(message.trace)
+    return parts
+
+
+def realtime_body(message: Realtime, binary: bytes | None) -> bytes:
+    """Return the body of a `realtime`, in the same form as a message's."""
+    trace = b'"trace":' + _encode(message.trace) if message.trace is not None else b""
+    if binary is None:
+        return b"t" + trace + (b"," if trace else b"") + b'"data":' + bytes(message.data) + b"}"
+    tail = trace + b"}"
+    return b"b" + _U16.pack(len(tail)) + tail + binary
+
+
+def frame(front: bytes, body: bytes) -> tuple[bool, bytes]:
+    """Glue `front` (see `head`) before `body`: (is text, payload of one frame)."""
+    if body[0] == 0x74:
+        return True, front + body[1:]
+    end = 3 + _U16.unpack_from(body, 1)[0]
+    tail = body[3:end]
+    if tail == b"}":
+        front = front.rstrip(b",")
+    header = front + tail
+    return False, _U16.pack(len(header)) + header + body[end:]
+
+
+def in_history(message: Message, binary: bytes | None) -> bool:
+    """Tell whether `message` belongs to the chat history.
+
+    Said by the sender with `history`; unsaid, chat is what has no `kind` or the kind `chat`. Binary data never is: a
+    chat history is JSON.
+    """
+    if binary is not None:
+        return False
+    return message.kind in _HISTORY_KINDS if message.history is None else message.history
+
+
+def history_entry(party: str, body: bytes) -> bytes:
+    """Return one object of `chat_history` for a text body."""
+    return b'{"from":"' + party.encode() + b'",' + body[1:]
+
+
+def as_raw(entries: list[bytes]) -> list[Raw]:
+    """Wrap stored JSON so that it is sent as it is."""
+    return [Raw(entry) for entry in entries]
