@@ -28,10 +28,8 @@ def head(kind: bytes, session: str | None) -> bytes:
 
 def message_body(message: Message, binary: bytes | None) -> bytes:
     """Return the body the log keeps for `message`; `binary` is the data of a binary frame."""
-    if message.kind is None and message.trace is None and message.history is None:
-        extra = b""
-    else:
-        extra = _extra(message)
+    plain = message.kind is None and message.trace is None and message.history is None
+    extra = b"" if plain else _extra(message)
     if binary is None:
         return b't"seq":%d%b,"data":%b}' % (message.seq, extra, bytes(message.data))
     tail = b'"seq":%d%b}' % (message.seq, extra)
