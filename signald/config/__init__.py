@@ -1,0 +1,45 @@
+"""The configuration: typed sections, a strict loader that reports every problem at once, and the reference text."""
+
+from signald.config.checks import has_key, is_loopback, parse_address
+from signald.config.loading import load
+from signald.config.problems import ConfigError, Problem
+from signald.config.reference import render_markdown, render_toml
+from signald.config.sections import (
+    AdmissionConfig,
+    AuthConfig,
+    Config,
+    DrainConfig,
+    LimitsConfig,
+    ListenConfig,
+    LogConfig,
+    NodeConfig,
+    PaceConfig,
+    SessionConfig,
+    StoreConfig,
+    TimeoutsConfig,
+    WorkerConfig,
+)
+
+__all__ = [
+    "AdmissionConfig",
+    "AuthConfig",
+    "Config",
+    "ConfigError",
+    "DrainConfig",
+    "LimitsConfig",
+    "ListenConfig",
+    "LogConfig",
+    "NodeConfig",
+    "PaceConfig",
+    "Problem",
+    "SessionConfig",
+    "StoreConfig",
+    "TimeoutsConfig",
+    "WorkerConfig",
+    "has_key",
+    "is_loopback",
+    "load",
+    "parse_address",
+    "render_markdown",
+    "render_toml",
+]

@@ -1,0 +1,191 @@
+"""What must hold between keys. Each check yields the keys it is about and what to do."""
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from signald.config.problems import suggestion
+from signald.config.sections import AuthConfig, Config, DrainConfig, ListenConfig
+
+Finding = tuple[tuple[str, ...], str]
+
+# PyJWT and RFC 7518 3.2 want a key at least as long as the hash.
+SECRET_BYTES_MIN = 32
+
+HMAC_ALGORITHMS = ("HS256", "HS384", "HS512")
+PUBLIC_KEY_ALGORITHMS = (
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
+)  # fmt: skip
+
+STORE_SCHEMES = ("memory", "sqlite", "redis", "rediss", "redis+sentinel", "redis+cluster")
+# A replica means nothing without a second server, a disk nothing in memory.
+_acks = {"memory": ("process",), "sqlite": ("process", "disk")}
+
+_phase_budgets = (
+    "unready_s",
+    "successor_timeout_s",
+    "worker_timeout_s",
+    "client_timeout_s",
+    "terminate_timeout_s",
+    "flush_timeout_s",
+    "close_timeout_s",
+    "margin_s",
+)
+
+_host = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Return (host, port) of `host:port`, where an IPv6 host stands in brackets; port 0 is allowed.
+
+    Raises ValueError that says what is expected.
+    """
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        known = _is_ip(host) and ":" in host
+    else:
+        known = _host.fullmatch(host) is not None
+    if not colon or not known or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+        raise ValueError(f'expected host:port such as 127.0.0.1:8080 or [::1]:8080, got "{text}"')
+    return host, int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether `host` can be reached from this machine only."""
+    if host == "localhost":
+        return True
+    return _is_ip(host) and ipaddress.ip_address(host).is_loopback
+
+
+def cross_checks(config: Config) -> Iterator[Finding]:
+    """Yield every rule between keys that `config` breaks."""
+    yield from _listen(config.listen, config.auth)
+    yield from _store(config)
+    yield from _auth(config.auth)
+    yield from _limits(config)
+    yield from _drain(config.drain)
+
+
+def _listen(listen: ListenConfig, auth: AuthConfig) -> Iterator[Finding]:
+    addresses: dict[str, tuple[str, int]] = {}
+    for key, text in (("listen.websocket", listen.websocket), ("listen.http", listen.http)):
+        try:
+            addresses[key] = parse_address(text)
+        except ValueError as error:
+            yield (key,), str(error)
+    for key, (host, _) in addresses.items():
+        if not is_loopback(host) and not has_key(auth) and not auth.insecure:
+            remedy = "set auth.jwt_secret_file or auth.jwt_public_key_file, or auth.insecure = true to admit everybody"
+            yield (key, "auth.insecure"), f"reachable from other machines while no auth key is set: {remedy}"
+    pair = list(addresses.values())
+    if len(pair) == 2 and pair[0] == pair[1] and pair[0][1] != 0:
+        yield ("listen.http", "listen.websocket"), "must differ"
+    if bool(listen.tls_certificate_file) != bool(listen.tls_key_file):
+        missing = "tls_key_file" if listen.tls_certificate_file else "tls_certificate_file"
+        yield ("listen.tls_certificate_file", "listen.tls_key_file"), f"TLS needs both: {missing} is missing"
+    for origin in listen.allowed_origins:
+        if origin != "*" and not _is_origin(origin):
+            yield ("listen.allowed_origins",), f'expected scheme://host[:port] or "*", got "{origin}"'
+    for proxy in listen.trusted_proxies:
+        try:
+            ipaddress.ip_network(proxy)
+        except ValueError:
+            yield ("listen.trusted_proxies",), f'expected an address or a network such as 10.0.0.0/8, got "{proxy}"'
+
+
+def _store(config: Config) -> Iterator[Finding]:
+    # No message shows the URL: it may hold a password.
+    keys = ("store.url", "store.url_file")
+    scheme, colon, rest = config.store.url.partition(":")
+    if not colon or scheme not in STORE_SCHEMES:
+        # Only a word that is surely a scheme is compared; anything else might be a part of a password.
+        hint = suggestion(scheme, STORE_SCHEMES) if rest.startswith("//") else ""
+        yield keys, f"expected a URL with one of {', '.join(STORE_SCHEMES)} before the colon{hint}"
+        return
+    if scheme == "memory" and rest:
+        yield keys, "memory: takes nothing after the colon"
+    if scheme == "sqlite" and not rest.lstrip("/"):
+        yield keys, "sqlite: needs the path of a file, such as sqlite:/var/lib/signald/signald.db"
+    if scheme.startswith("redis"):
+        yield from ((keys, message) for message in _redis_faults(scheme, config.store.url))
+    if config.store.ack not in _acks.get(scheme, (config.store.ack,)):
+        words = " or ".join(f'"{word}"' for word in _acks[scheme])
+        yield ("store.ack", *keys), f'"{config.store.ack}" is more than a {scheme} store can promise: use {words}'
+
+
+def _redis_faults(scheme: str, url: str) -> Iterator[str]:
+    parts = urlsplit(url)
+    # Several hosts stand before the path, so urlsplit's own port parser cannot be used.
+    hosts = parts.netloc.rpartition("@")[2]
+    if not hosts or any(not host for host in hosts.split(",")):
+        yield f"{scheme}:// needs a host"
+    if scheme == "redis+sentinel" and len(parts.path) < 2:
+        yield "redis+sentinel:// needs the name of the service: redis+sentinel://HOST,HOST/SERVICE"
+
+
+def has_key(auth: AuthConfig) -> bool:
+    """Tell whether parties must show a token."""
+    return bool(auth.jwt_secret or auth.jwt_secret_file or auth.jwt_public_key_file)
+
+
+def _auth(auth: AuthConfig) -> Iterator[Finding]:
+    secret_keys = ("auth.jwt_secret", "auth.jwt_secret_file")
+    if auth.jwt_secret and len(auth.jwt_secret.encode()) < SECRET_BYTES_MIN:
+        yield secret_keys, f"must be at least {SECRET_BYTES_MIN} bytes long: openssl rand -base64 48 makes a good one"
+    if auth.jwt_secret and auth.jwt_public_key_file:
+        yield ("auth.jwt_public_key_file", *secret_keys), "a shared secret is set too: keep one of them"
+    if auth.insecure and has_key(auth):
+        yield ("auth.insecure",), "a key is set too: remove insecure, or the key"
+    allowed = PUBLIC_KEY_ALGORITHMS if auth.jwt_public_key_file else HMAC_ALGORITHMS
+    for name in auth.jwt_algorithms:
+        if name not in allowed:
+            kind = "a public key" if auth.jwt_public_key_file else "a shared secret"
+            hint = suggestion(name, allowed)
+            yield ("auth.jwt_algorithms",), f'"{name}" does not go with {kind}: use {", ".join(allowed)}{hint}'
+
+
+def _limits(config: Config) -> Iterator[Finding]:
+    limits = config.limits
+    for name in ("send_queue_bytes_max", "backlog_bytes_max"):
+        if getattr(limits, name) < limits.message_bytes_max:
+            message = f"must hold at least one message of limits.message_bytes_max ({limits.message_bytes_max})"
+            yield (f"limits.{name}", "limits.message_bytes_max"), message
+
+
+def _drain(drain: DrainConfig) -> Iterator[Finding]:
+    budgets = {name: getattr(drain, name) for name in _phase_budgets}
+    total = sum(budgets.values())
+    limit = f"stop_timeout_s is {drain.stop_timeout_s:g} s"
+    if total > drain.stop_timeout_s:
+        longest = max(budgets, key=lambda name: budgets[name])
+        remedy = f"raise it (and the supervisor's limit) or shorten a phase; the longest is {longest}"
+        keys = ("drain.stop_timeout_s", *(f"drain.{name}" for name in budgets))
+        yield keys, f"the budgets of the phases add up to {total:g} s, {limit}: {remedy}"
+    ending = drain.timeout_s + drain.margin_s
+    if ending > drain.stop_timeout_s:
+        keys = ("drain.timeout_s", "drain.margin_s", "drain.stop_timeout_s")
+        yield keys, f"timeout_s and margin_s add up to {ending:g} s, {limit}: signald would be killed before it is done"
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_origin(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return False
+    # Compared byte for byte with what a browser sends, so it must be written the way browsers write it.
+    plain = f"{parts.scheme}://{parts.hostname}" + (f":{port}" if port is not None else "")
+    return bool(parts.scheme and parts.hostname) and text in (
+        plain,
+        plain.replace(f"{parts.hostname}", f"[{parts.hostname}]"),
+    )

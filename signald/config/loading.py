@@ -1,0 +1,218 @@
+"""From a file and the environment to a checked `Config`: file below environment, every problem said at once."""
+
+import secrets
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+import signald
+from signald.config import values
+from signald.config.checks import cross_checks
+from signald.config.document import Document, read_document
+from signald.config.problems import ConfigError, Problem, suggestion
+from signald.config.sections import SECTIONS, Config
+
+ENV_PREFIX = "SIGNALD_"
+
+# A secret is a line; a file this large is not one.
+SECRET_BYTES_MAX = 65_536
+
+_FIELDS: dict[str, dict[str, "attrs.Attribute[Any]"]] = {
+    name: {field.name: field for field in attrs.fields(cls)} for name, cls in SECTIONS.items()
+}
+
+
+def load(path: Path | None, env: Mapping[str, str]) -> Config:
+    """Return the configuration of a file (None: no file), overridden by `SIGNALD_SECTION__KEY` variables.
+
+    Paths in it are relative to the file's folder, or to the working directory without a file. `*_file` keys of
+    secrets are replaced by what the file holds; `node.id` and `node.release` are filled when empty.
+
+    Raises ConfigError with every problem found.
+    """
+    loader = _Loader(env)
+    folder = Path()
+    if path is not None:
+        loader.add_document(read_document(path))
+        folder = path.parent
+    loader.add_environment()
+    config = _named(loader.resolve_files(loader.build(), folder))
+    # A key that is already reported holds its default here, so a check must not blame it a second time.
+    reported = {problem.key for problem in loader.problems}
+    for keys, message in cross_checks(config):
+        if not reported.intersection(keys):
+            loader.problems.append(Problem(loader.where(*keys), ", ".join(keys), message))
+    if loader.problems:
+        raise ConfigError(loader.problems)
+    return config
+
+
+class _Loader:
+    """Gathers typed values and problems, and remembers where each value came from."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self.problems: list[Problem] = []
+        self._env = env
+        self._values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+        self._places: dict[str, str] = {}
+
+    def where(self, *keys: str) -> str:
+        """Return the place of the first of `keys` that was set anywhere, or ""."""
+        return next((self._places[key] for key in keys if key in self._places), "")
+
+    def _layer(self, key: str) -> str:
+        place = self._places.get(key, "")
+        return ("environment" if place.startswith(ENV_PREFIX) else "file") if place else ""
+
+    def fail(self, key: str, message: str) -> None:
+        self.problems.append(Problem(self.where(key), key, message))
+
+    def add_document(self, document: Document) -> None:
+        for section, table in document.values.items():
+            where = document.where(section)
+            if section not in SECTIONS:
+                problem = f'unknown section "{section}"'
+                if not isinstance(table, dict):
+                    problem = f'"{section}" stands outside any section{_home(section)}'
+                    self.problems.append(Problem(where, "", problem))
+                else:
+                    self.problems.append(Problem(where, "", problem + suggestion(section, SECTIONS)))
+            elif not isinstance(table, dict):
+                self.problems.append(Problem(where, "", f'"{section}" is a section: write [{section}]'))
+            else:
+                self._add_table(document, section, table)
+
+    def _add_table(self, document: Document, section: str, table: dict[str, Any]) -> None:
+        for name, value in table.items():
+            where = document.where(section, name)
+            field = _FIELDS[section].get(name)
+            if field is None:
+                hint = suggestion(name, _FIELDS[section]) or _home(name)
+                self.problems.append(Problem(where, f"{section}.{name}", f"unknown key{hint}"))
+                continue
+            self._places[f"{section}.{name}"] = where
+            try:
+                self._values[section][name] = values.structure(field, value)
+            except ValueError as error:
+                self.problems.append(Problem(where, f"{section}.{name}", str(error)))
+
+    def add_environment(self) -> None:
+        variables = {_variable(section, name): (section, name) for section in SECTIONS for name in _FIELDS[section]}
+        for variable in sorted(self._env):
+            # Without the two underscores it is another program's, such as SIGNALD_PORT set by Kubernetes.
+            if not variable.startswith(ENV_PREFIX) or "__" not in variable:
+                continue
+            if variable not in variables:
+                hint = suggestion(variable, variables)
+                self.problems.append(Problem(variable, "", f"unknown variable{hint}"))
+                continue
+            section, name = variables[variable]
+            self._places[f"{section}.{name}"] = variable
+            # What the environment says replaces what the file says, a mistake in the file included.
+            self.problems = [problem for problem in self.problems if problem.key != f"{section}.{name}"]
+            try:
+                self._values[section][name] = values.from_text(_FIELDS[section][name], self._env[variable])
+            except ValueError as error:
+                self.problems.append(Problem(variable, f"{section}.{name}", str(error)))
+
+    def build(self) -> Config:
+        return Config(**{section: cls(**self._values[section]) for section, cls in SECTIONS.items()})
+
+    def resolve_files(self, config: Config, folder: Path) -> Config:
+        """Make paths absolute and put the content of secret files into the keys they stand for."""
+        listen, auth, store = config.listen, config.auth, config.store
+        listen = attrs.evolve(
+            listen,
+            tls_certificate_file=self._readable("listen.tls_certificate_file", listen.tls_certificate_file, folder),
+            tls_key_file=self._readable("listen.tls_key_file", listen.tls_key_file, folder),
+        )
+        auth = attrs.evolve(
+            auth,
+            jwt_public_key_file=self._readable("auth.jwt_public_key_file", auth.jwt_public_key_file, folder),
+            jwt_secret=self._secret("auth.jwt_secret", auth.jwt_secret, auth.jwt_secret_file, folder),
+        )
+        store = attrs.evolve(store, url=self._secret("store.url", store.url, store.url_file, folder))
+        return attrs.evolve(config, listen=listen, auth=auth, store=store)
+
+    def _path(self, key: str, text: str, folder: Path) -> Path | None:
+        if "${CREDENTIALS_DIRECTORY}" in text:
+            directory = self._env.get("CREDENTIALS_DIRECTORY", "")
+            if not directory:
+                self.fail(key, "CREDENTIALS_DIRECTORY is not set: systemd sets it for units with LoadCredential=")
+                return None
+            text = text.replace("${CREDENTIALS_DIRECTORY}", directory)
+        return (folder / text).absolute()
+
+    def _readable(self, key: str, text: str, folder: Path) -> str:
+        path = self._path(key, text, folder) if text else None
+        if path is None:
+            return text
+        try:
+            with path.open("rb"):
+                pass
+        except OSError as error:
+            self.fail(key, f"{path} cannot be read: {error.strerror}")
+        return str(path)
+
+    def _secret(self, key: str, value: str, file: str, folder: Path) -> str:
+        file_key = f"{key}_file"
+        if not file:
+            return value
+        if self._layer(key) == self._layer(file_key) and value != _default(key):
+            self.fail(file_key, f"{key} is set too: keep one of them")
+            return value
+        # Of two layers the environment wins, whichever of the two keys it sets.
+        if self._layer(key) == "environment":
+            return value
+        path = self._path(file_key, file, folder)
+        if path is None:
+            return value
+        try:
+            with path.open("rb") as opened:
+                content = opened.read(SECRET_BYTES_MAX + 1)
+        except OSError as error:
+            self.fail(file_key, f"{path} cannot be read: {error.strerror}")
+            return value
+        return self._secret_text(file_key, path, content) or value
+
+    def _secret_text(self, file_key: str, path: Path, content: bytes) -> str:
+        try:
+            text = content.decode("utf-8").strip()
+        except UnicodeDecodeError:
+            self.fail(file_key, f"{path} is not UTF-8 text")
+            return ""
+        if not text:
+            self.fail(file_key, f"{path} is empty")
+        elif len(content) > SECRET_BYTES_MAX:
+            self.fail(file_key, f"{path} is larger than {SECRET_BYTES_MAX} bytes")
+        elif any(not char.isprintable() for char in text):
+            self.fail(file_key, f"{path} holds more than one line of text")
+        return text
+
+
+def _named(config: Config) -> Config:
+    node = config.node
+    if not node.id:
+        # Random, so that a restarted process is a new node and never mistaken for the one it replaces.
+        node = attrs.evolve(node, id=f"{socket.gethostname()}-{secrets.token_hex(4)}")
+    if not node.release:
+        node = attrs.evolve(node, release=signald.__version__)
+    return attrs.evolve(config, node=node)
+
+
+def _default(key: str) -> object:
+    section, _, name = key.partition(".")
+    return _FIELDS[section][name].default
+
+
+def _variable(section: str, name: str) -> str:
+    return f"{ENV_PREFIX}{section.upper()}__{name.upper()}"
+
+
+def _home(name: str) -> str:
+    """Say which section a key belongs to that was written in a wrong place."""
+    homes = [f"[{section}] {name}" for section in SECTIONS if name in _FIELDS[section]]
+    return f"; did you mean {' or '.join(homes)}?" if homes else ""

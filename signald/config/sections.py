@@ -1,0 +1,333 @@
+"""Every key an operator can set: its type, default, unit, range and why it is what it is.
+
+This file is the one source of the configuration. The reference file `conf/signald.toml`, the tables of
+`docs/configuration.md` and the loader's checks are derived from it, and tests hold them together.
+Units stand last in the names: `_s` seconds, `_ms` milliseconds, `_max` an upper bound, `_per_s` a rate.
+"""
+
+from typing import Literal
+
+import attrs
+
+from signald.config.keys import key
+
+
+@attrs.frozen
+class ListenConfig:
+    """Where signald listens, and who may open a WebSocket there."""
+
+    websocket: str = key(
+        "127.0.0.1:8080",
+        "Address of the WebSocket listener for clients and workers. Port 0 lets the system choose one.",
+        unit="host:port",
+    )
+    http: str = key(
+        "127.0.0.1:8081",
+        "Address of the HTTP listener: health and operation. Keep it off the public network.",
+        unit="host:port",
+    )
+    tls_certificate_file: str = key(
+        "",
+        "PEM certificate chain of the WebSocket listener. Empty: plain TCP, TLS ends in front of signald.",
+        unit="path",
+    )
+    tls_key_file: str = key("", "PEM private key that belongs to the certificate.", unit="path")
+    backlog: int = key(
+        4096,
+        "TCP connections the kernel queues before they are accepted; a node that takes over another's "
+        "parties sees them all arrive within seconds. The kernel's own limit (somaxconn) also applies.",
+        unit="connections",
+    )
+    allowed_origins: tuple[str, ...] = key(
+        (),
+        'Web origins (scheme://host[:port]) whose pages may connect; "*" admits all. Empty: any request with an '
+        "Origin header is refused with 403, which leaves SDKs outside browsers.",
+    )
+    trusted_proxies: tuple[str, ...] = key(
+        (),
+        "Addresses or networks (CIDR) of proxies whose X-Forwarded-For is believed. Empty: the TCP peer counts.",
+    )
+
+
+@attrs.frozen
+class StoreConfig:
+    """Where sessions, logs and tokens are kept; nodes that share a store form one cluster."""
+
+    url: str = key(
+        "sqlite:signald.db",
+        "memory: (lost with the process), sqlite:PATH (one host, relative to the working directory), "
+        "redis://, rediss:// (TLS), redis+sentinel://HOST,HOST/SERVICE or redis+cluster://HOST,HOST.",
+        secret=True,
+    )
+    url_file: str = key("", "File that holds the URL instead, for a URL with a password. Excludes url.", unit="path")
+    ack: Literal["process", "replica", "disk"] = key(
+        "process",
+        "What an ack promises the sender: the message survives the death of any signald process, of the "
+        "primary store (replica), or of the power (disk). Each step costs latency.",
+    )
+    connect_timeout_s: float = key(1.0, "Longest wait for a connection to the store.", unit="seconds")
+    command_timeout_s: float = key(
+        2.0, "Longest wait for an answer of the store; after it the outcome counts as unknown.", unit="seconds"
+    )
+    poll_interval_s: float = key(
+        0.005,
+        "SQLite only: how often a node looks for changes of another process on the same file, and only while "
+        "another node is registered. It is the delay of a message that crosses nodes.",
+        unit="seconds",
+    )
+    batch_ops_max: int = key(
+        512,
+        "Most operations in one round trip to the store. Larger batches carry more under load and make the "
+        "single operation wait longer.",
+        unit="operations",
+    )
+
+
+@attrs.frozen
+class NodeConfig:
+    """How this process is known to the others."""
+
+    id: str = key("", "Name of this node, unique in the cluster. Empty: host name and a random suffix.")
+    release: str = key(
+        "", "Release this node runs, shown by health and used to tell old from new. Empty: the package version."
+    )
+    lease_ttl_s: float = key(
+        10.0,
+        "A node silent for this long counts as dead and its parties as detached. Shorter finds a dead node "
+        "sooner and mistakes a slow one for dead.",
+        unit="seconds",
+        at_least=1,
+    )
+
+
+@attrs.frozen
+class AuthConfig:
+    """Who may connect. Without a key every party is anonymous, which is refused beyond loopback."""
+
+    insecure: bool = key(
+        False, "Admit anonymous parties on every address. Only for networks that are closed otherwise."
+    )
+    jwt_secret: str = key("", "Shared secret of HS256, HS384 or HS512 tokens, at least 32 bytes.", secret=True)
+    jwt_secret_file: str = key(
+        "", "File that holds the shared secret; white space around it is dropped. Excludes jwt_secret.", unit="path"
+    )
+    jwt_public_key_file: str = key(
+        "", "PEM public key (RSA, EC or Ed25519) that tokens are verified with. Excludes a shared secret.", unit="path"
+    )
+    jwt_algorithms: tuple[str, ...] = key(
+        (), "Algorithms that are accepted. Empty: the one that fits the key. HS* never goes with a public key."
+    )
+    jwt_issuer: str = key("", "Required iss claim. Empty: any.")
+    jwt_audience: str = key("", "Required aud claim. Empty: any.")
+    leeway_s: float = key(
+        5.0, "Tolerated difference of clocks when exp and nbf are checked.", unit="seconds", at_least=0, at_most=300
+    )
+
+
+@attrs.frozen
+class LimitsConfig:
+    """What one connection may ask for. Every queue of signald is bounded by one of these."""
+
+    message_bytes_max: int = key(
+        65_536,
+        "Largest message; a larger one closes the connection with 1009. Media belongs on its own channel.",
+        unit="bytes",
+        at_least=1024,
+        at_most=16_777_216,
+    )
+    fragments_max: int = key(
+        128, "Most WebSocket fragments of one message; endless tiny ones are a way to burn CPU.", unit="fragments"
+    )
+    json_depth_max: int = key(32, "Deepest nesting of a JSON message.", unit="levels", at_most=512)
+    send_queue_bytes_max: int = key(
+        1_048_576,
+        "Bytes waiting to be written to one connection. When full the sender is held back; at twice this the "
+        "connection is closed with 4508 (slow consumer).",
+        unit="bytes",
+    )
+    send_queue_messages_max: int = key(1000, "The same, counted in messages.", unit="messages")
+    messages_per_s: float = key(
+        20.0,
+        "Messages per second a client may send in the long run; a person and an app stay far below.",
+        unit="messages/s",
+    )
+    messages_burst: int = key(100, "Messages a client may send at once before the rate applies.", unit="messages")
+    backlog_messages_max: int = key(
+        1000,
+        "Messages stored for a receiver that has not acked them. When full the sender is pushed back, "
+        "nothing is dropped.",
+        unit="messages",
+    )
+    backlog_bytes_max: int = key(1_048_576, "The same, counted in bytes.", unit="bytes")
+    sessions_per_worker_max: int = key(
+        1000, "Most sessions of one worker, whatever capacity it announces.", unit="sessions"
+    )
+
+
+@attrs.frozen
+class TimeoutsConfig:
+    """How long signald waits for the other side of a connection."""
+
+    handshake_s: float = key(5.0, "TLS and WebSocket handshake, each.", unit="seconds")
+    hello_s: float = key(5.0, "From the handshake to the party's opening message; then 4408.", unit="seconds")
+    ping_interval_s: float = key(
+        20.0, "Silence after which signald pings. Keep it below every proxy's idle timeout.", unit="seconds"
+    )
+    pong_timeout_s: float = key(20.0, "Wait for the pong; then the connection is closed with 4408.", unit="seconds")
+    write_s: float = key(10.0, "A write that makes no progress for this long cuts the connection.", unit="seconds")
+    close_s: float = key(5.0, "Wait for the peer's half of the closing handshake.", unit="seconds")
+    assign_s: float = key(
+        5.0, "A worker's time to accept or refuse a session before another worker is asked.", unit="seconds"
+    )
+
+
+@attrs.frozen
+class SessionConfig:
+    """What outlives a connection, and for how long."""
+
+    resume_ttl_s: float = key(
+        300.0,
+        "A session whose client stays away longer than this ends. It covers a page reload, a tunnel, a deploy.",
+        unit="seconds",
+    )
+    history_messages_max: int = key(
+        100, "Messages of the chat history kept for a reload or a new worker.", unit="messages", at_least=0
+    )
+    history_bytes_max: int = key(262_144, "The same, counted in bytes.", unit="bytes", at_least=0)
+
+
+@attrs.frozen
+class WorkerConfig:
+    """What happens to the sessions of a worker that goes away."""
+
+    resume_timeout_s: float = key(
+        10.0,
+        "How long a worker may be away and still find its sessions; longer delays the rescue of those whose "
+        "worker is dead.",
+        unit="seconds",
+    )
+    on_loss: Literal["reassign", "hold", "end"] = key(
+        "reassign",
+        "After that time: give the session to another worker with its chat history, hold it for the same "
+        "worker until it expires, or end it.",
+    )
+
+
+@attrs.frozen
+class AdmissionConfig:
+    """How much may arrive at once. Signald refuses at these bounds; it never evicts to make room."""
+
+    connections_max: int = key(
+        20_000, "Open connections of this node. Each also needs a file descriptor.", unit="connections"
+    )
+    handshakes_in_progress_max: int = key(512, "WebSocket handshakes under way at once.", unit="handshakes")
+    setups_in_progress_max: int = key(
+        256, "Sessions being started or resumed at once; it bounds the load on the store in a storm.", unit="set-ups"
+    )
+    resume_reserved_share: float = key(
+        0.5,
+        "Part of the set-ups only resumes may use, so that new sessions cannot starve those that wait to continue.",
+        unit="share",
+        at_least=0,
+        at_most=1,
+    )
+    connects_per_s: float = key(
+        0.0,
+        "New connections per second from one remote address. 0: no limit, as many people share one address.",
+        unit="connections/s",
+        at_least=0,
+    )
+    connects_burst: int = key(100, "Connections of one address admitted at once.", unit="connections")
+    retry_after_ms: int = key(
+        1000, "Least wait that a refused party is told; each gets a random addition.", unit="milliseconds"
+    )
+
+
+@attrs.frozen
+class DrainConfig:
+    """Budgets of a shutdown. Their sum must fit `stop_timeout_s` or the configuration is refused."""
+
+    timeout_s: float = key(
+        60.0, "From the start of a drain to its end; what is not done by then is closed with 1001.", unit="seconds"
+    )
+    stop_timeout_s: float = key(
+        75.0,
+        "What the supervisor grants before it kills: TimeoutStopSec of systemd, terminationGracePeriodSeconds of "
+        "Kubernetes less its preStop time.",
+        unit="seconds",
+    )
+    margin_s: float = key(
+        5.0,
+        "Kept free before the supervisor's limit, so that signald always ends by itself.",
+        unit="seconds",
+        at_least=0,
+    )
+    unready_s: float = key(
+        0.0,
+        "Pause after readiness turned false, for load balancers that take a while to notice. 10 to 20 s where "
+        "no preStop pause is configured.",
+        unit="seconds",
+        at_least=0,
+    )
+    successor_timeout_s: float = key(
+        10.0, "Wait for a ready node to hand over to; none: parties are told to come back (1012).", unit="seconds"
+    )
+    worker_timeout_s: float = key(
+        10.0, "A worker's time to claim its sessions on the successor before it is given up.", unit="seconds"
+    )
+    client_timeout_s: float = key(
+        10.0, "A client's time to resume on the successor before it is closed with 1001.", unit="seconds"
+    )
+    terminate_timeout_s: float = key(
+        10.0, "Wait for app_terminated of workers that do not speak handover.", unit="seconds"
+    )
+    flush_timeout_s: float = key(
+        2.0, "Time for send queues and appends under way, and for the receipt.", unit="seconds"
+    )
+    close_timeout_s: float = key(2.0, "Time for the closing handshakes of what is left.", unit="seconds")
+
+
+@attrs.frozen
+class PaceConfig:
+    """How fast parties are moved during a drain: one budget for the whole cluster."""
+
+    sessions_per_s: float = key(
+        200.0,
+        "Sessions moved per second by all draining nodes together. Slowed when successors fall behind, hurried "
+        "when the deadline nears.",
+        unit="sessions/s",
+    )
+    gap_max_s: float = key(
+        1.0, "Longest a session may be without its party while it moves.", unit="seconds", at_most=60
+    )
+
+
+@attrs.frozen
+class LogConfig:
+    """What is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = key("info", "Least severity that is written.")
+    format: Literal["json", "console"] = key(
+        "json", "json: one object per line, for collectors. console: for a person at a terminal."
+    )
+
+
+@attrs.frozen
+class Config:
+    """The whole configuration. `Config()` holds the defaults; `load` fills and checks it."""
+
+    listen: ListenConfig = attrs.field(factory=ListenConfig)
+    store: StoreConfig = attrs.field(factory=StoreConfig)
+    node: NodeConfig = attrs.field(factory=NodeConfig)
+    auth: AuthConfig = attrs.field(factory=AuthConfig)
+    limits: LimitsConfig = attrs.field(factory=LimitsConfig)
+    timeouts: TimeoutsConfig = attrs.field(factory=TimeoutsConfig)
+    session: SessionConfig = attrs.field(factory=SessionConfig)
+    worker: WorkerConfig = attrs.field(factory=WorkerConfig)
+    admission: AdmissionConfig = attrs.field(factory=AdmissionConfig)
+    drain: DrainConfig = attrs.field(factory=DrainConfig)
+    pace: PaceConfig = attrs.field(factory=PaceConfig)
+    log: LogConfig = attrs.field(factory=LogConfig)
+
+
+SECTIONS: dict[str, type] = {field.name: field.type for field in attrs.fields(Config) if field.type is not None}
