@@ -1,8 +1,10 @@
 """From a file and the environment to a checked `Config`: file below environment, every problem said at once."""
 
+import re
 import secrets
 import socket
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +46,9 @@ def load(path: Path | None, env: Mapping[str, str]) -> Config:
     reported = {problem.key for problem in loader.problems}
     for keys, message in cross_checks(config):
         if not reported.intersection(keys):
-            loader.problems.append(Problem(loader.where(*keys), ", ".join(keys), message))
+            loader.problems.append(Problem(loader.where(*keys), keys[0], message))
     if loader.problems:
-        raise ConfigError(loader.problems)
+        raise ConfigError(sorted(loader.problems, key=_place))
     return config
 
 
@@ -106,8 +108,7 @@ class _Loader:
             if not variable.startswith(ENV_PREFIX) or "__" not in variable:
                 continue
             if variable not in variables:
-                hint = suggestion(variable, variables)
-                self.problems.append(Problem(variable, "", f"unknown variable{hint}"))
+                self.problems.append(Problem(variable, "", f"unknown variable{_near_variable(variable)}"))
                 continue
             section, name = variables[variable]
             self._places[f"{section}.{name}"] = variable
@@ -210,6 +211,20 @@ def _default(key: str) -> object:
 
 def _variable(section: str, name: str) -> str:
     return f"{ENV_PREFIX}{section.upper()}__{name.upper()}"
+
+
+def _near_variable(variable: str) -> str:
+    """Suggest section first, then key: compared as a whole, a short key would match any section."""
+    section, _, name = variable.removeprefix(ENV_PREFIX).lower().partition("__")
+    near = get_close_matches(section, SECTIONS, n=1)
+    names = [_variable(near[0], match) for match in get_close_matches(name, _FIELDS[near[0]], n=1)] if near else []
+    return f"; did you mean {names[0]}?" if names else ""
+
+
+def _place(problem: Problem) -> tuple[str, int]:
+    """Order problems as a reader meets them: by file and line, variables by name, the placeless first."""
+    found = re.fullmatch(r"(.*?)(?::(\d+))?", problem.where)
+    return (found[1], int(found[2] or 0)) if found else (problem.where, 0)
 
 
 def _home(name: str) -> str:

@@ -1,5 +1,6 @@
 """From TOML and environment values to typed ones, strictly: nothing is coerced but an integer to a number."""
 
+import json
 import math
 import tomllib
 from collections.abc import Callable
@@ -89,7 +90,6 @@ def _shown(field: "attrs.Attribute[Any]", value: object) -> str:
     kind = _toml_names.get(type(value), "a date or time")
     if key_info(field).secret or isinstance(value, (list, dict)):
         return kind
-    shown = repr(value) if not isinstance(value, str) else f'"{value}"'
-    if isinstance(value, bool):
-        shown = shown.lower()
+    # As TOML would write it, with control characters escaped.
+    shown = json.dumps(value, ensure_ascii=False) if isinstance(value, (str, bool)) else repr(value)
     return f"{kind} ({shown if len(shown) <= 60 else shown[:57] + '...'})"
