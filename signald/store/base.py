@@ -24,46 +24,12 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
-Party = Literal["client", "worker"]
+from signald.core.log import Entry as Entry
+from signald.core.session import Head as Head
+from signald.core.session import Party as Party
 
 Secret32 = bytes
 """A SHA-256 of a recovery token's secret; the store never sees the secret."""
-
-
-class Entry(Struct, frozen=True, gc=False):
-    """One message of a log. `history` tells whether it belongs to the chat history as well."""
-
-    seq: int
-    body: bytes
-    history: bool = False
-
-
-class Head(Struct, frozen=True, gc=False):
-    """Everything about a session but its messages and its token hashes.
-
-    `up` is client → worker, `down` worker → client; `last` is the highest stored seq, `acked` the highest one its
-    receiver has acknowledged. A node of `""` means detached. `worker` is the id of the paired worker (`""`: none), and
-    `worker_state` tells how far the pairing is: `""`, `assigned` (claimed, not yet accepted) or `paired`. `workers` counts
-    the workers the session has had.
-    """
-
-    session: str
-    created_ms: int
-    principal: str
-    want: dict[str, str]
-    meta: bytes
-    receipts: bool
-    client_epoch: int
-    client_node: str
-    worker: str
-    worker_state: str
-    worker_epoch: int
-    worker_node: str
-    workers: int
-    up_last: int
-    up_acked: int
-    down_last: int
-    down_acked: int
 
 
 # --- operations on one session ------------------------------------------------------------------------------------

@@ -1,0 +1,162 @@
+"""One direction of one session as one node knows it: what is stored, what waits to be, what the receiver has.
+
+    seq:   1 ........ acked ........ last ........ expected - 1
+           receiver has it │ tail: stored, in memory │ pending: not stored yet
+
+The store is the truth. `last` and `acked` here never run ahead of it, and may lag behind it when other nodes write. `tail`
+is what this node can deliver, or give back to a store that lost it, without asking.
+
+Two bounds hold at every moment: `pending` keeps at most `backlog_max` messages, and `pending` and `tail` together at
+most `bytes_max`. At either bound the sender is refused (`Offer.FULL`) and keeps its message; nothing is dropped.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from enum import Enum
+from itertools import islice
+
+from msgspec import Struct
+
+
+class Entry(Struct, frozen=True, gc=False):
+    """One message of a log. `history` tells whether it belongs to the chat history as well."""
+
+    seq: int
+    body: bytes
+    history: bool = False
+
+
+class Offer(Enum):
+    """What becomes of a message a sender offers."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    GAP = "gap"
+    FULL = "full"
+
+
+class Log:
+    """The bookkeeping of one direction. Invariant: `acked <= last`, and `tail` is dense and ends at `last`."""
+
+    __slots__ = (
+        "acked",
+        "backlog_max",
+        "bytes_held",
+        "bytes_max",
+        "in_flight",
+        "last",
+        "pending",
+        "refused_seq",
+        "tail",
+    )
+
+    def __init__(self, last: int, acked: int, backlog_max: int, bytes_max: int) -> None:
+        self.last = last
+        self.acked = acked
+        self.backlog_max = backlog_max
+        self.bytes_max = bytes_max
+        self.tail: deque[Entry] = deque()
+        self.pending: list[Entry] = []
+        self.in_flight = 0
+        """How many of `pending`, from its start, the store is being asked to append."""
+        self.bytes_held = 0
+        self.refused_seq = 0
+        """The seq a sender was last told to offer again, so that a whole window of refusals is told once."""
+
+    def __repr__(self) -> str:
+        return f"<Log acked={self.acked} last={self.last} pending={len(self.pending)}>"
+
+    @property
+    def expected(self) -> int:
+        """The only seq `offer` accepts next."""
+        return self.last + len(self.pending) + 1
+
+    def offer(self, entry: Entry) -> Offer:
+        """Take a message from its sender, if it is the next one and there is room."""
+        expected = self.last + len(self.pending) + 1
+        if entry.seq != expected:
+            return Offer.DUPLICATE if entry.seq < expected else Offer.GAP
+        size = len(entry.body)
+        if len(self.pending) >= self.backlog_max or self.bytes_held + size > self.bytes_max:
+            return Offer.FULL
+        self.pending.append(entry)
+        self.bytes_held += size
+        self.refused_seq = 0
+        return Offer.ACCEPTED
+
+    def take(self) -> tuple[Entry, ...]:
+        """Return everything pending for one append, or nothing while one is under way."""
+        if self.in_flight or not self.pending:
+            return ()
+        self.in_flight = len(self.pending)
+        return tuple(self.pending)
+
+    def stored(self, last: int, acked: int) -> list[Entry]:
+        """The append under way succeeded up to `last`; returns the entries now in the tail for the first time."""
+        new = self.pending[: self.in_flight]
+        del self.pending[: self.in_flight]
+        self.in_flight = 0
+        if new and new[-1].seq != last:
+            # Another node wrote this direction as well (a claim crossed our append): what we know ends where the store says.
+            kept = [entry for entry in new if entry.seq <= last]
+            self._release(entry for entry in new if entry.seq > last)
+            new = kept
+        self.tail.extend(new)
+        self.last = max(self.last, last)
+        self._dense()
+        if acked > self.acked:
+            self.ack(acked)
+        return new
+
+    def retry(self) -> None:
+        """The append under way was not done: everything pending may be taken again."""
+        self.in_flight = 0
+
+    def forget_pending(self) -> None:
+        """The sender keeps these and will offer them again, here or elsewhere."""
+        self._release(self.pending)
+        self.pending = []
+        self.in_flight = 0
+
+    def ack(self, seq: int) -> bool:
+        """The receiver has everything up to `seq` (capped at `last`); True when that is news."""
+        seq = min(seq, self.last)
+        if seq <= self.acked:
+            return False
+        self.acked = seq
+        tail = self.tail
+        while tail and tail[0].seq <= seq:
+            self.bytes_held -= len(tail.popleft().body)
+        return True
+
+    def absorb(self, last: int, acked: int, entries: Sequence[Entry] = ()) -> None:
+        """Take over what the store knows: positions, and entries that were read from it."""
+        if last > self.last:
+            self.last = last
+        for entry in entries:
+            if (self.tail and entry.seq == self.tail[-1].seq + 1) or (not self.tail and entry.seq > acked):
+                self.tail.append(entry)
+                self.bytes_held += len(entry.body)
+        self._dense()
+        if acked > self.acked:
+            self.ack(acked)
+
+    def after(self, seq: int, limit: int = 256) -> list[Entry] | None:
+        """Return up to `limit` entries following `seq`; None when they must be read from the store."""
+        tail = self.tail
+        if seq >= self.last:
+            return []
+        if not tail or tail[0].seq > seq + 1:
+            return None
+        start = seq + 1 - tail[0].seq
+        return list(islice(tail, start, start + limit))
+
+    def _dense(self) -> None:
+        # A tail that no longer ends at `last` (others have written since) cannot be delivered from: let it go.
+        if self.tail and self.tail[-1].seq != self.last:
+            self._release(self.tail)
+            self.tail.clear()
+
+    def _release(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            self.bytes_held -= len(entry.body)

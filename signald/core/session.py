@@ -1,0 +1,241 @@
+"""A session as one node knows it: two sides, two logs, and what the client knows of its worker.
+
+A node holds a `Session` while at least one of its parties is attached here. The truth is the `Head` in the store; `observe`
+compares a head with what was known and says what is news, so a lost wake-up costs time and never an event.
+"""
+
+from typing import Generic, Literal, TypeVar
+
+from msgspec import Struct
+
+from signald.core.log import Entry, Log
+from signald.core.transitions import PAIRING, Pairing, PairingEvent, step
+from signald.wire.messages import PeerState
+
+Party = Literal["client", "worker"]
+L = TypeVar("L")
+
+
+class Head(Struct, frozen=True, gc=False):
+    """Everything about a session but its messages and its token hashes.
+
+    `up` is client → worker, `down` worker → client; `last` is the highest stored seq, `acked` the highest one its
+    receiver has acknowledged. A node of `""` means detached. `worker` is the id of the paired worker (`""`: none), and
+    `worker_state` tells how far the pairing is: `""`, `assigned` (claimed, not yet accepted) or `paired`. `workers` counts
+    the workers the session has had.
+    """
+
+    session: str
+    created_ms: int
+    principal: str
+    want: dict[str, str]
+    meta: bytes
+    receipts: bool
+    client_epoch: int
+    client_node: str
+    worker: str
+    worker_state: str
+    worker_epoch: int
+    worker_node: str
+    workers: int
+    up_last: int
+    up_acked: int
+    down_last: int
+    down_acked: int
+
+
+class Side(Generic[L]):
+    """One party of a session at this node."""
+
+    __slots__ = ("ack_due", "ack_stored", "epoch", "link", "node", "sent")
+
+    def __init__(self, epoch: int, node: str, sent: int) -> None:
+        self.epoch = epoch
+        self.node = node
+        """Where the party is attached, as far as known here; `""` is nowhere."""
+        self.link: L | None = None
+        """The connection that serves it here. Invariant: set only while `node` is this node."""
+        self.sent = sent
+        """The highest seq written to that connection."""
+        self.ack_due = sent
+        """The highest seq this party has acked."""
+        self.ack_stored = sent
+        """How much of `ack_due` the store has been told."""
+
+
+class News(Struct, frozen=True):
+    """What `observe` found."""
+
+    tell: PeerState | None = None
+    """What the client is to be told."""
+    client_superseded: bool = False
+    worker_superseded: bool = False
+    up_acked: bool = False
+    down_acked: bool = False
+
+
+class Session(Generic[L]):
+    """See the module."""
+
+    __slots__ = (
+        "busy_looking", "client", "client_tokens", "created_ms", "down", "id", "known_worker", "look_again", "meta", "pairing",
+        "principal", "receipts", "up", "want", "worker", "worker_id", "workers",
+    )  # fmt: skip
+
+    def __init__(self, head: Head, backlog_max: int, bytes_max: int) -> None:
+        self.id = head.session
+        self.created_ms = head.created_ms
+        self.principal = head.principal
+        self.want = head.want
+        self.meta = head.meta
+        self.receipts = head.receipts
+        self.up = Log(head.up_last, head.up_acked, backlog_max, bytes_max)
+        self.down = Log(head.down_last, head.down_acked, backlog_max, bytes_max)
+        self.client: Side[L] = Side(head.client_epoch, head.client_node, head.down_acked)
+        self.worker: Side[L] = Side(head.worker_epoch, head.worker_node, head.up_acked)
+        self.worker_id = head.worker
+        self.workers = head.workers
+        self.known_worker = ""
+        """The last worker the client was paired with."""
+        self.pairing = Pairing.WAITING
+        self.client_tokens: tuple[bytes, ...] = ()
+        self.busy_looking = False
+        self.look_again = False
+        self._settle(head)
+
+    def __repr__(self) -> str:
+        return f"<Session {self.id} {self.pairing.value} up={self.up!r} down={self.down!r}>"
+
+    def side(self, party: Party) -> Side[L]:
+        """The side of `party`."""
+        return self.client if party == "client" else self.worker
+
+    def log_from(self, party: Party) -> Log:
+        """The log `party` writes."""
+        return self.up if party == "client" else self.down
+
+    def log_to(self, party: Party) -> Log:
+        """The log `party` reads."""
+        return self.down if party == "client" else self.up
+
+    @property
+    def local(self) -> bool:
+        """True while a party is attached here."""
+        return self.client.link is not None or self.worker.link is not None
+
+    @property
+    def peer_state(self) -> PeerState:
+        """What a client that asks now is told of its worker."""
+        if self.pairing is Pairing.PAIRED:
+            return "paired"
+        if self.pairing is Pairing.AWAY:
+            return "away"
+        return "gone" if self.pairing is Pairing.ENDED else "waiting"
+
+    def attach(self, party: Party, link: L, epoch: int, node: str, received: int) -> None:
+        """`party` is served here by `link` from now on, and has everything up to `received`."""
+        side = self.side(party)
+        side.link = link
+        side.epoch = epoch
+        side.node = node
+        side.sent = side.ack_due = side.ack_stored = received
+        self.log_to(party).absorb(received, received)
+        # Whatever an older connection of the party had offered, the party offers again.
+        self.log_from(party).forget_pending()
+
+    def detach(self, party: Party) -> None:
+        """The connection of `party` here is gone."""
+        side = self.side(party)
+        side.link = None
+        side.node = ""
+        self.log_from(party).forget_pending()
+
+    def observe(self, head: Head, entries: tuple[Entry, ...] = (), reader: Party | None = None) -> News:
+        """Take over what the store knows, and say what is news. `entries` are those `reader` has yet to get."""
+        client_superseded = head.client_epoch > self.client.epoch and self.client.link is not None
+        worker_superseded = head.worker_epoch > self.worker.epoch and self.worker.link is not None
+        if head.client_epoch >= self.client.epoch:
+            self.client.epoch = head.client_epoch
+            self.client.node = head.client_node
+        if head.worker_epoch >= self.worker.epoch:
+            self.worker.epoch = head.worker_epoch
+            self.worker.node = head.worker_node
+        up_before, down_before = self.up.acked, self.down.acked
+        self._absorb(self.up, head.up_last, head.up_acked, entries if reader == "worker" else ())
+        self._absorb(self.down, head.down_last, head.down_acked, entries if reader == "client" else ())
+        self.workers = head.workers
+        return News(
+            self._settle(head),
+            client_superseded,
+            worker_superseded,
+            self.up.acked > up_before,
+            self.down.acked > down_before,
+        )
+
+    def _absorb(self, log: Log, last: int, acked: int, entries: tuple[Entry, ...]) -> None:
+        # While this node appends, what it has in flight may already be counted in `last`: the append's own answer,
+        # not this look, moves `last` then.
+        if log.in_flight:
+            log.absorb(log.last, acked)
+        else:
+            log.absorb(last, acked, entries)
+
+    def _settle(self, head: Head) -> PeerState | None:
+        event = self._event(head)
+        self.worker_id = head.worker
+        if event is None:
+            return None
+        self.pairing, tell = step(PAIRING, self.pairing, event)
+        if self.pairing is Pairing.PAIRED:
+            self.known_worker = head.worker
+        return tell
+
+    def _event(self, head: Head) -> PairingEvent | None:
+        state = self.pairing
+        if state is Pairing.ENDED:
+            return None
+        if not head.worker:
+            return None if state is Pairing.WAITING else PairingEvent.RELEASE
+        if head.worker_state != "paired":
+            return None if state is Pairing.ASSIGNED else PairingEvent.ASSIGN
+        other = self.known_worker not in ("", head.worker)
+        if head.worker_node == "" and not other:
+            return None if state is Pairing.AWAY else PairingEvent.DETACH
+        if other:
+            return PairingEvent.REPLACE
+        if state is Pairing.AWAY:
+            return PairingEvent.ATTACH
+        if state is Pairing.PAIRED:
+            return None
+        return PairingEvent.ACCEPT
+
+    def end(self) -> PeerState | None:
+        """The session is over; returns what the client is told."""
+        if self.pairing is Pairing.ENDED:
+            return None
+        self.pairing, tell = step(PAIRING, self.pairing, PairingEvent.END)
+        return tell
+
+    def head(self) -> Head:
+        """What this node would tell a store that has lost the session."""
+        return Head(
+            session=self.id,
+            created_ms=self.created_ms,
+            principal=self.principal,
+            want=self.want,
+            meta=self.meta,
+            receipts=self.receipts,
+            client_epoch=self.client.epoch,
+            client_node=self.client.node,
+            worker=self.worker_id,
+            worker_state={Pairing.PAIRED: "paired", Pairing.AWAY: "paired", Pairing.ASSIGNED: "assigned"}.get(
+                self.pairing, ""
+            ),
+            worker_epoch=self.worker.epoch,
+            worker_node=self.worker.node,
+            workers=self.workers,
+            up_last=self.up.last,
+            up_acked=self.up.acked,
+            down_last=self.down.last,
+            down_acked=self.down.acked,
+        )

@@ -1,0 +1,146 @@
+"""Group commit: tasks hand over operations, one task sends whatever has gathered as one batch while the next gathers.
+
+No delay is added: an idle store gets an operation at once, a busy one gets many together. Two doors:
+
+* `submit(op, then)` for the hot path: synchronous, `then(result)` is called in the committer's task;
+* `await call(op, ...)` for everything else.
+
+Every operation is safe to repeat, so a batch whose outcome is failed or unknown is sent again until it succeeds, and
+nobody is answered before. While that lasts the committer is `down`, which readiness shows. A `call` may stop waiting
+(`StoreUnavailable`); a submitted operation never does: its bound is that a session has at most one append and one ack
+under way for each party.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import trio
+
+from signald.errors import StoreUnavailable
+from signald.store.base import Op, Result, Store
+
+log = logging.getLogger(__name__)
+
+RETRY_FIRST_S = 0.05
+RETRY_MAX_S = 1.0
+
+
+class _Call:
+    """An awaited operation."""
+
+    __slots__ = ("done", "given_up", "results", "wanted")
+
+    def __init__(self, wanted: int) -> None:
+        self.done = trio.Event()
+        self.wanted = wanted
+        self.results: dict[int, Result] = {}
+        self.given_up = False
+
+    def put(self, index: int, result: Result) -> None:
+        self.results[index] = result
+        if len(self.results) == self.wanted:
+            self.done.set()
+
+
+Item = tuple[Op, Callable[[Result], None], "_Call | None"]
+
+
+class Committer:
+    """See the module. `run` must be running for anything to happen."""
+
+    def __init__(
+        self, store: Store, *, batch_ops_max: int = 512, after_batch: Callable[[], None] = lambda: None
+    ) -> None:
+        """`after_batch` is called after the results of each batch were handed out (to flush connections)."""
+        self.store = store
+        self.after_batch = after_batch
+        self.down_since: float | None = None
+        """Trio time since when the store has not answered; None while it does."""
+        self._batch_ops_max = batch_ops_max
+        self._queue: deque[Item] = deque()
+        self._gathered = trio.Event()
+        self._idle = trio.Event()
+        self._idle.set()
+        self.batches = 0
+        self.ops = 0
+
+    def submit(self, op: Op, then: Callable[[Result], None]) -> None:
+        """Have `op` done and `then` called with its result, in the order of submission."""
+        self._queue.append((op, then, None))
+        self._gathered.set()
+
+    async def call(self, op: Op, timeout_s: float = 5.0) -> Result:
+        """Have `op` done.
+
+        Raises:
+            StoreUnavailable: the store did not answer within `timeout_s`; `op` may or may not have happened.
+        """
+        return (await self.call_many([op], timeout_s))[0]
+
+    async def call_many(self, ops: Sequence[Op], timeout_s: float = 5.0) -> list[Result]:
+        """Have all of `ops` done, in order; as `call`."""
+        if not ops:
+            return []
+        call = _Call(len(ops))
+        for index, op in enumerate(ops):
+            self._queue.append((op, lambda result, index=index: call.put(index, result), call))  # type: ignore[misc]
+        self._gathered.set()
+        with trio.move_on_after(timeout_s):
+            await call.done.wait()
+        if not call.done.is_set():
+            call.given_up = True
+            raise StoreUnavailable("the store does not answer")
+        return [call.results[index] for index in range(len(ops))]
+
+    async def run(self) -> None:
+        """Send batches until cancelled."""
+        while True:
+            if not self._queue:
+                self._idle.set()
+                self._gathered = trio.Event()
+                await self._gathered.wait()
+            self._idle.clear()
+            batch = self._gather()
+            if batch:
+                await self._commit(batch)
+
+    async def wait_idle(self) -> None:
+        """Return once everything handed over so far has been answered."""
+        while self._queue or not self._idle.is_set():
+            await self._idle.wait()
+            await trio.lowlevel.checkpoint()
+
+    def _gather(self) -> list[Item]:
+        batch: list[Item] = []
+        queue = self._queue
+        while queue and len(batch) < self._batch_ops_max:
+            item = queue.popleft()
+            if item[2] is None or not item[2].given_up:
+                batch.append(item)
+        return batch
+
+    async def _commit(self, batch: list[Item]) -> None:
+        wait_s = RETRY_FIRST_S
+        while True:
+            try:
+                results = await self.store.execute([item[0] for item in batch])
+            except StoreUnavailable as error:
+                if self.down_since is None:
+                    self.down_since = trio.current_time()
+                    log.warning("store away: %s", error)
+                await trio.sleep(wait_s)
+                wait_s = min(wait_s * 2, RETRY_MAX_S)
+                batch = [item for item in batch if item[2] is None or not item[2].given_up]
+                if not batch:
+                    return
+                continue
+            break
+        if self.down_since is not None:
+            log.warning("store back after %.1f s", trio.current_time() - self.down_since)
+            self.down_since = None
+        self.batches += 1
+        self.ops += len(batch)
+        for item, result in zip(batch, results, strict=True):
+            item[1](result)
+        self.after_batch()
