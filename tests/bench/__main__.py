@@ -1,0 +1,139 @@
+"""`python -m tests.bench relay|idle|accept|drain`."""
+
+import os
+import sys
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from tests.bench import accept as accept_bench
+from tests.bench import drain as drain_bench
+from tests.bench import idle as idle_bench
+from tests.bench import relay as relay_bench
+from tests.bench import report
+from tests.bench.errors import BenchError
+from tests.bench.servers import SERVERS, Cores
+
+app = App(
+    name="python -m tests.bench",
+    help="Benchmarks of signald beside baselines.",
+    default_parameter=Parameter(negative="", consume_multiple=True),
+)
+
+
+def pinned() -> Cores:
+    """Put this process, the load generator, on its core."""
+    cores = Cores.choose()
+    os.sched_setaffinity(0, {cores.load})
+    return cores
+
+
+def _known(_: type, names: tuple[str, ...]) -> None:
+    if unknown := set(names) - set(SERVERS):
+        raise ValueError(f"{', '.join(sorted(unknown))}: not one of {', '.join(SERVERS)}")
+
+
+Servers = Annotated[tuple[str, ...], Parameter(validator=_known)]
+
+
+@app.command
+def relay(
+    *,
+    pairs: tuple[int, ...] = (1, 50, 500),
+    sizes: Annotated[tuple[int, ...], Parameter(name="--bytes")] = (128, 4096),
+    window: tuple[int, ...] = (1, 16),
+    seconds: float = 1.0,
+    slices: int = 5,
+    servers: Servers = SERVERS,
+    history: bool = False,
+    json: bool = False,
+) -> None:
+    """Round trips per second and server CPU, client to worker and back.
+
+    Parameters
+    ----------
+    pairs
+        Clients, each with its worker.
+    sizes
+        Bytes of the application's data in each message.
+    window
+        Messages under way in each pair.
+    seconds
+        Length of one slice; the first slice of each scenario is a warm-up.
+    slices
+        Slices of which the median is shown.
+    history
+        Let the messages be part of the chat history, which signald then keeps too.
+    """
+    cores = pinned()
+    rows = list(relay_bench.run(cores, servers, pairs, sizes, window, seconds, slices, history=history))
+    report.show("relay", {"round trips": rows}, as_json=json)
+
+
+@app.command
+def idle(
+    *,
+    sessions: int = 2000,
+    per_worker: int = 10,
+    servers: Servers = SERVERS,
+    json: bool = False,
+) -> None:
+    """Memory of an idle session."""
+    cores = pinned()
+    rows = [idle_bench.scenario(name, cores, sessions, per_worker) for name in servers]
+    report.show("idle", {"memory": rows}, as_json=json)
+
+
+@app.command
+def accept(
+    *,
+    sessions: int = 1000,
+    in_flight: int = 64,
+    rounds: int = 3,
+    servers: Servers = SERVERS[1:],
+    json: bool = False,
+) -> None:
+    """New sessions and resumes per second."""
+    cores = pinned()
+    rows = [row for name in servers for row in accept_bench.scenario(name, cores, sessions, in_flight, rounds)]
+    report.show("accept", {"set-ups": rows}, as_json=json)
+
+
+@app.command
+def drain(
+    *,
+    sessions: int = 2000,
+    workers: int = 100,
+    rate: float = 0.25,
+    size: Annotated[int, Parameter(name="--bytes")] = 128,
+    seconds: float = 10.0,
+    servers: Servers = ("signald-redis",),
+    json: bool = False,
+) -> None:
+    """One deploy under load: gaps, claims, seconds, and latency before and during it.
+
+    Parameters
+    ----------
+    rate
+        Messages per second of each client; each is echoed.
+    seconds
+        Steady traffic before the deploy and after it.
+    """
+    cores = pinned()
+    seen = [drain_bench.scenario(name, cores, sessions, workers, rate, size, seconds) for name in servers]
+    moves = [row for one in seen for row in one.moves]
+    latencies = [row for one in seen for row in one.latencies]
+    report.show("drain", {"moves": moves, "latency": latencies}, as_json=json)
+
+
+def main() -> None:
+    """Run one benchmark."""
+    try:
+        app()
+    except BenchError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
