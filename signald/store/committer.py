@@ -11,16 +11,16 @@ nobody is answered before. While that lasts the committer is `down`, which readi
 under way for each party.
 """
 
-import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 
+import structlog
 import trio
 
 from signald.errors import StoreUnavailable
 from signald.store.base import Op, Result, Store
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 RETRY_FIRST_S = 0.05
 RETRY_MAX_S = 1.0
@@ -60,8 +60,8 @@ class Committer:
         self._batch_ops_max = batch_ops_max
         self._queue: deque[Item] = deque()
         self._gathered = trio.Event()
-        self._idle = trio.Event()
-        self._idle.set()
+        self._busy = False
+        self._waiting_for_idle = trio.lowlevel.ParkingLot()
         self.batches = 0
         self.ops = 0
 
@@ -97,19 +97,19 @@ class Committer:
         """Send batches until cancelled."""
         while True:
             if not self._queue:
-                self._idle.set()
+                self._busy = False
+                self._waiting_for_idle.unpark_all()
                 self._gathered = trio.Event()
                 await self._gathered.wait()
-            self._idle.clear()
+            self._busy = True
             batch = self._gather()
             if batch:
                 await self._commit(batch)
 
     async def wait_idle(self) -> None:
         """Return once everything handed over so far has been answered."""
-        while self._queue or not self._idle.is_set():
-            await self._idle.wait()
-            await trio.lowlevel.checkpoint()
+        while self._queue or self._busy:
+            await self._waiting_for_idle.park()
 
     def _gather(self) -> list[Item]:
         batch: list[Item] = []
@@ -128,7 +128,7 @@ class Committer:
             except StoreUnavailable as error:
                 if self.down_since is None:
                     self.down_since = trio.current_time()
-                    log.warning("store away: %s", error)
+                    log.warning("store_away", why=str(error))
                 await trio.sleep(wait_s)
                 wait_s = min(wait_s * 2, RETRY_MAX_S)
                 batch = [item for item in batch if item[2] is None or not item[2].given_up]
@@ -137,7 +137,7 @@ class Committer:
                 continue
             break
         if self.down_since is not None:
-            log.warning("store back after %.1f s", trio.current_time() - self.down_since)
+            log.warning("store_back", after_s=round(trio.current_time() - self.down_since, 3))
             self.down_since = None
         self.batches += 1
         self.ops += len(batch)
