@@ -64,6 +64,7 @@ def test_latency_is_taken_of_one_message_at_a_time() -> None:
     stopwatch.sent(1)
     stopwatch.sent(2)
     stopwatch.came(1)
+    assert len(meter.latencies_s) == 1
     stopwatch.came(2)
     assert len(meter.latencies_s) == 1
 
