@@ -16,6 +16,7 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
+from signald.errors import SignaldError
 from signald.wire.close_codes import CloseCode
 
 
@@ -73,7 +74,7 @@ class Close(NamedTuple):
 Event = Message | Ping | Pong | Close
 
 
-class ProtocolError(Exception):
+class ProtocolError(SignaldError):
     """The peer broke the protocol or a limit; the connection is to be closed with `code`."""
 
     def __init__(self, code: CloseCode, reason: str) -> None:
@@ -92,7 +93,7 @@ class FrameDecoder:
 
     __slots__ = (
         "_closed", "_fragments", "_fragments_max", "_kind", "_message_bytes_max", "_need", "_partial", "_size",
-        "_utf8", "failed",
+        "_utf8", "controls", "failed",
     )
 
     def __init__(self, *, message_bytes_max: int, fragments_max: int) -> None:
@@ -113,6 +114,8 @@ class FrameDecoder:
         self._closed = False
         self.failed: ProtocolError | None = None
         """The error that ended the decoding, once there is one."""
+        self.controls = 0
+        """How many control frames were decoded so far, so that a caller sees at once whether a read had any."""
 
     @property
     def remainder(self) -> bytes:
@@ -219,7 +222,9 @@ class FrameDecoder:
         payload = apply_mask(data[start:stop], data[start - 4 : start])
         if opcode < CLOSE:
             self._data_frame(opcode, bool(first & 0x80), payload, events)
-        elif opcode == PING:
+            return stop
+        self.controls += 1
+        if opcode == PING:
             events.append(Ping(payload))
         elif opcode == PONG:
             events.append(Pong(payload))

@@ -107,6 +107,8 @@ class TestRefusal:
             pytest.param(frame(0, b"x"), CloseCode.PROTOCOL_ERROR, id="continuation-of-nothing"),
             pytest.param(frame(1, b"a", fin=False) + text("b"), CloseCode.PROTOCOL_ERROR, id="interleaved"),
             pytest.param(frame(1, b"x", width=2), CloseCode.PROTOCOL_ERROR, id="16-bit-length-for-1"),
+            pytest.param(frame(1, b"x" * 125, width=2), CloseCode.PROTOCOL_ERROR, id="16-bit-length-for-125"),
+            pytest.param(frame(1, b"x" * 65535, width=8), CloseCode.PROTOCOL_ERROR, id="64-bit-length-for-65535"),
             pytest.param(frame(1, b"x", width=8), CloseCode.PROTOCOL_ERROR, id="64-bit-length-for-1"),
             pytest.param(frame(1, length=1 << 63, width=8), CloseCode.PROTOCOL_ERROR, id="length-msb"),
             pytest.param(frame(8, b"\x03"), CloseCode.PROTOCOL_ERROR, id="half-a-close-code"),
@@ -151,7 +153,7 @@ class TestRefusal:
         """Empty and one-byte fragments count by number: the 129th of a message is refused."""
         allowed = frame(2, payload, fin=False) + frame(0, payload, fin=False) * 126 + frame(0, payload)
         assert decoder().feed(allowed) == [Message(False, payload * 128)]
-        flood = frame(2, payload, fin=False) + frame(0, payload, fin=False) * 1000
+        flood = frame(2, payload, fin=False) + frame(0, payload, fin=False) * 128
         assert refused(flood)[0] == CloseCode.TOO_BIG
 
     def test_a_limit_below_a_control_frame_is_a_mistake(self) -> None:

@@ -1,0 +1,575 @@
+"""One WebSocket after its handshake: batches in, batches out, and one way to end.
+
+A connection has one reader, whoever calls `receive`, and at most one writer. Sending is synchronous: `send_text` queues,
+`flush` writes everything queued with one system call. Only when the socket does not take it all does a writer task
+appear, and it goes when the rest is out. So an idle connection costs one task, the reader's, and a busy one costs no
+task switch, lock, event, timer or log line per message.
+
+How it ends. Everything ends in `_over`, once: `closed` is set, the TCP is closed, waiters wake.
+
+    close(code)      our Close goes out behind what is queued; over when the peer answers, at the latest after `close_s`
+    peer's Close     ours goes out behind what is queued; over when it is written, at the latest after `close_s`
+    _fail(code)      the peer broke a rule: our Close, then FIN; over when the peer has hung up, at the latest after
+                     `linger_s`. What it still sends is read and thrown away, because closing a socket with unread
+                     bytes resets it and may take our Close back from the peer.
+    abort, lost      over at once; nothing can be said any more
+
+A deadline is kept by a task of its own (`_see_it_closed`), which exists only while an end is in progress, because the
+reader may be busy elsewhere. A write that is cut, by cancellation or deadline, may have left half a frame on the wire:
+the TCP is then reset, never reused.
+
+Pings are answered with one Pong per read, for the latest Ping (RFC 6455 5.5.3 allows it), and never after our Close.
+"""
+
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Literal, Protocol, cast
+
+import attrs
+import structlog
+import trio
+
+from signald.errors import SignaldError
+from signald.net import frames
+from signald.net.frames import Close, Event, FrameDecoder, Message, Ping
+from signald.net.handshake import Handshake
+from signald.net.settings import NetSettings
+from signald.wire.close_codes import CloseCode
+
+RECEIVE_BYTES_MAX = 65536
+"""Bytes of one read: enough for some hundred messages, and no more than one connection may hold up the others for."""
+
+GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
+"""What a transport raises when nothing can be written or read any more."""
+
+NO_CODE, LOST = 1005, 1006
+"""The two codes that only stand for something (RFC 6455 7.4.1): a Close without a code, an end without a Close."""
+
+Spawn = Callable[[Callable[[], Awaitable[object]]], None]
+"""Starts a task that ends by itself soon: `nursery.start_soon`."""
+
+log = structlog.get_logger("signald.net")
+
+
+@attrs.frozen
+class CloseInfo:
+    """How a connection ended, and who began it; `abort`: no Close began it."""
+
+    code: int
+    reason: str
+    initiator: Literal["local", "remote", "abort"]
+
+
+class ConnectionClosed(SignaldError):
+    """There is nothing more to receive."""
+
+    def __init__(self, info: CloseInfo) -> None:
+        """Carry how the connection ended."""
+        super().__init__(f"{info.code} {info.reason} ({info.initiator})")
+        self.info = info
+        self.code = info.code
+        self.reason = info.reason
+
+
+class Transport(Protocol):
+    """A byte stream that can also be written without waiting. Methods raise one of `GONE` when it has ended."""
+
+    def send_nowait(self, data: bytes, /) -> int:
+        """Write what goes out at once; return how many bytes did, 0 when none."""
+
+    async def send(self, data: memoryview, /) -> int:
+        """Wait until something of `data` could be written; return how many bytes were."""
+
+    async def receive(self) -> bytes:
+        """Wait for bytes; empty when the peer has finished writing."""
+
+    def finish_writing(self) -> None:
+        """Tell the peer that nothing more will come, where the stream can say so."""
+
+    def close(self) -> None:
+        """Let go of it; what was written is still delivered. Idempotent."""
+
+    def abort(self) -> None:
+        """Let go of it and of what was written. Idempotent."""
+
+
+class SocketTransport:
+    """A non-blocking TCP socket, used directly: what Trio's stream adds to it costs as much as the relay itself."""
+
+    __slots__ = ("_closed", "_socket")
+
+    def __init__(self, sock: socket.socket) -> None:
+        """Take over `sock`, which must be non-blocking."""
+        self._socket = sock
+        self._closed = False
+
+    def send_nowait(self, data: bytes, /) -> int:
+        if self._closed:
+            raise trio.ClosedResourceError
+        try:
+            return self._socket.send(data)
+        except BlockingIOError:
+            return 0
+
+    async def send(self, data: memoryview, /) -> int:
+        while True:
+            if self._closed:
+                raise trio.ClosedResourceError
+            await trio.lowlevel.wait_writable(self._socket)
+            with suppress(BlockingIOError):
+                return self._socket.send(data)
+
+    async def receive(self) -> bytes:
+        while True:
+            if self._closed:
+                raise trio.ClosedResourceError
+            # Waiting first makes every read a checkpoint, and lets bytes gather while other connections have their turn.
+            await trio.lowlevel.wait_readable(self._socket)
+            with suppress(BlockingIOError):
+                return self._socket.recv(RECEIVE_BYTES_MAX)
+
+    def finish_writing(self) -> None:
+        if not self._closed:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
+
+    def abort(self) -> None:
+        if not self._closed:
+            with suppress(OSError):
+                # Reset instead of a kernel that goes on trying to deliver what nobody reads.
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+            self.close()
+
+
+class StreamTransport:
+    """Any `trio.abc.Stream`: TLS, and the in-memory streams of a simulation. Every write takes the writer task."""
+
+    __slots__ = ("_closed", "_spawn", "_stream")
+
+    def __init__(self, stream: trio.abc.Stream, spawn: Spawn) -> None:
+        """Take over `stream`; `spawn` starts the task that closes it."""
+        self._stream = stream
+        self._spawn = spawn
+        self._closed = False
+
+    def send_nowait(self, _data: bytes, /) -> int:
+        if self._closed:
+            raise trio.ClosedResourceError
+        return 0
+
+    async def send(self, data: memoryview, /) -> int:
+        if self._closed:
+            raise trio.ClosedResourceError
+        await self._stream.send_all(data)
+        return len(data)
+
+    async def receive(self) -> bytes:
+        if self._closed:
+            raise trio.ClosedResourceError
+        return bytes(await self._stream.receive_some(RECEIVE_BYTES_MAX))
+
+    def finish_writing(self) -> None:
+        """Do nothing: a stream need not know half-closing, and TLS does not."""
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._spawn(self._close)
+
+    async def _close(self) -> None:
+        with suppress(*GONE):
+            await trio.aclose_forcefully(self._stream)
+
+    def abort(self) -> None:
+        self.close()
+
+
+class Connection:
+    """One WebSocket connection.
+
+    Invariants: nothing is queued behind a Close; `queued_bytes` is what is queued and not yet taken by the transport;
+    only the writer task writes while `_writing`; `closed` is set once and the transport is closed with it.
+    """
+
+    __slots__ = (
+        "__weakref__", "_blocked_since", "_chunk", "_chunk_messages", "_closed_event", "_controls", "_deadline",
+        "_decoder", "_early", "_ending", "_failing", "_peer_closed", "_pinged_at", "_queue", "_quiet_since", "_reading",
+        "_settings", "_spawn", "_ticked_at", "_ticked_controls", "_transport", "_was_full", "_writing", "bearer",
+        "closed", "id", "last_received_at", "on_room", "opened_at", "path", "queued_bytes", "queued_messages", "remote",
+        "subprotocol",
+    )
+
+    def __init__(
+        self, transport: Transport, handshake: Handshake, *, id: int, remote: str, settings: NetSettings,  # noqa: A002
+        spawn: Spawn,
+    ) -> None:
+        """Take over `transport` behind `handshake`; `id` is unique on this node."""
+        now = trio.current_time()
+        self.id = id
+        self.path = handshake.path
+        self.subprotocol = handshake.subprotocol
+        self.bearer = handshake.bearer
+        """The credential shown at the handshake; whoever has checked it should set it to None."""
+        self.remote = remote
+        self.opened_at = now
+        self.last_received_at = now
+        self.queued_bytes = 0
+        self.queued_messages = 0
+        """Messages of which something is still queued; those written as one chunk leave the count together."""
+        self.on_room: Callable[[], None] | None = None
+        """Called, not from a task of its own, when a queue that was full has fallen to half. Must not wait or raise."""
+        self.closed: CloseInfo | None = None
+        self._settings = settings
+        self._spawn = spawn
+        self._transport = transport
+        self._decoder = FrameDecoder(
+            message_bytes_max=settings.message_bytes_max, fragments_max=settings.fragments_max
+        )
+        self._early = handshake.remainder
+        self._queue: list[bytes] = []
+        self._chunk = memoryview(b"")  # what the writer task is writing; may begin inside a frame
+        self._chunk_messages = 0
+        self._writing = False
+        self._blocked_since = now
+        self._was_full = False
+        self._reading = False
+        self._quiet_since = now
+        self._pinged_at: float | None = None
+        self._controls = 0
+        self._ticked_at = now
+        self._ticked_controls = 0
+        self._ending: CloseInfo | None = None
+        self._failing = False
+        self._peer_closed = False
+        self._deadline = 0.0
+        self._closed_event: trio.Event | None = None
+
+    def __repr__(self) -> str:
+        """Name the connection and its state; nothing the peer sent but the path, which is one of ours."""
+        info = self.closed or self._ending
+        state = "open" if info is None else f"{'closed' if self.closed else 'closing'} {info.code}"
+        return f"<Connection {self.id} {self.path} {state} queued={self.queued_bytes}B>"
+
+    @property
+    def closing(self) -> bool:
+        """True once an end has begun: what is sent from here on is thrown away."""
+        return self._ending is not None
+
+    @property
+    def room(self) -> bool:
+        """True while the send queue is below both of its bounds."""
+        return (
+            self.queued_bytes < self._settings.send_queue_bytes_max
+            and self.queued_messages < self._settings.send_queue_messages_max
+        )
+
+    # ---- receiving
+
+    async def receive(self) -> list[Message]:
+        """Return every data message that one read yielded, at least one, and write what is queued before waiting.
+
+        Control frames are handled inside. Messages that arrive after an end has begun on our side are thrown away:
+        they were not acked, so their sender still has them. Raises ConnectionClosed once the connection is over.
+        Only one task may receive.
+        """
+        if self._queue:
+            self.flush()
+        while self.closed is None:
+            if self._early:
+                data, self._early = self._early, b""
+            else:
+                self._reading = True
+                try:
+                    data = await self._transport.receive()
+                except GONE:
+                    data = b""
+                finally:
+                    self._reading = False
+            if not data:
+                self._lost("connection lost")
+                break
+            self.last_received_at = trio.current_time()
+            messages = self._take(data)
+            if messages:
+                return messages
+        assert self.closed is not None
+        raise ConnectionClosed(self.closed)
+
+    def _take(self, data: bytes) -> list[Message]:
+        if self._failing:
+            return []
+        unwanted = self._ending is not None
+        decoder = self._decoder
+        events = decoder.feed(data)
+        if decoder.controls != self._controls:
+            self._controls = decoder.controls
+            events = self._handle_controls(events)
+        if unwanted:
+            events = []
+        if decoder.failed is not None:
+            self._fail(decoder.failed.code, decoder.failed.reason)
+        return cast("list[Message]", events)
+
+    def _handle_controls(self, events: list[Event]) -> list[Event]:
+        """Act on the control frames among `events`; return the rest."""
+        ping: Ping | None = None
+        close: Close | None = None
+        messages: list[Event] = []
+        for event in events:
+            if type(event) is Message:
+                messages.append(event)
+            elif type(event) is Ping:
+                ping = event
+            elif type(event) is Close:
+                close = event
+        if ping is not None and close is None and self._ending is None:
+            self._queue_control(frames.encode_pong(ping.payload))
+            self.flush()
+        if close is not None:
+            self._peer_closed = True
+            if self._ending is None:
+                code = NO_CODE if close.code is None else close.code
+                self._begin_end(CloseInfo(code, close.reason, "remote"), close.code, self._settings.close_s)
+            elif not self.queued_bytes:
+                self._over()
+        return messages
+
+    # ---- sending
+
+    def send_text(self, payload: bytes) -> None:
+        """Queue a text message; `payload` is UTF-8. Thrown away once an end has begun.
+
+        Beyond twice the bounds of the queue the peer is a slow consumer: the queue is dropped and closed with 4508.
+        """
+        if self._ending is None:
+            size = len(payload)
+            header = frames.text_header(size)
+            self._queue.append(header)
+            self._queue.append(payload)
+            self._count(size + len(header))
+
+    def send_binary(self, payload: bytes) -> None:
+        """Queue a binary message, as `send_text` does."""
+        if self._ending is None:
+            size = len(payload)
+            header = frames.binary_header(size)
+            self._queue.append(header)
+            self._queue.append(payload)
+            self._count(size + len(header))
+
+    def _count(self, size: int) -> None:
+        self.queued_bytes = queued_bytes = self.queued_bytes + size
+        self.queued_messages = queued_messages = self.queued_messages + 1
+        settings = self._settings
+        if queued_bytes >= settings.send_queue_bytes_max or queued_messages >= settings.send_queue_messages_max:
+            self.flush()  # a queue nobody has tried to write yet says nothing about the peer
+            if not self.room:
+                self._was_full = True
+            if (
+                self.queued_bytes > 2 * settings.send_queue_bytes_max
+                or self.queued_messages > 2 * settings.send_queue_messages_max
+            ):
+                self._fail_slow_consumer("send queue overflow")
+
+    def _queue_control(self, frame: bytes) -> None:
+        self._queue.append(frame)
+        self.queued_bytes += len(frame)
+        if self.queued_bytes > 2 * self._settings.send_queue_bytes_max:
+            self._fail_slow_consumer("send queue overflow")
+
+    def flush(self) -> None:
+        """Write everything queued with one system call; what the socket does not take, a writer task writes."""
+        if self._writing or not self._queue:
+            return
+        data = b"".join(self._queue)
+        self._queue.clear()
+        try:
+            sent = self._transport.send_nowait(data)
+        except GONE:
+            self._lost("connection lost")
+            return
+        if sent == len(data):
+            self.queued_bytes = 0
+            self.queued_messages = 0
+            if self._was_full or self._ending is not None:
+                self._all_written()
+            return
+        self.queued_bytes -= sent
+        self._chunk = memoryview(data)[sent:]
+        self._chunk_messages = self.queued_messages
+        self._writing = True
+        self._blocked_since = trio.current_time()
+        self._spawn(self._write_rest)
+
+    async def _write_rest(self) -> None:
+        """Write the chunk and whatever is queued meanwhile. The only task that writes while it lives."""
+        try:
+            while self._chunk or self._queue:
+                if not self._chunk:
+                    self._chunk = memoryview(b"".join(self._queue))
+                    self._chunk_messages = self.queued_messages
+                    self._queue.clear()
+                sent = await self._transport.send(self._chunk)
+                if self.closed is not None:
+                    return
+                self._blocked_since = trio.current_time()
+                self._chunk = self._chunk[sent:]
+                self.queued_bytes -= sent
+                if not self._chunk:
+                    self.queued_messages -= self._chunk_messages
+                self._tell_room()
+            self._writing = False
+            self._all_written()
+        except GONE:
+            self._lost("connection lost")
+        except Exception:
+            # Whatever `on_room` raised ends this connection, not the nursery with all the others.
+            log.exception("writer_failed", connection=self.id)
+            self._writing = False
+            self._fail(CloseCode.INTERNAL, "internal error")
+        finally:
+            if self._writing and self.closed is None:
+                self.abort("write cut")
+
+    def _tell_room(self) -> None:
+        if (
+            self._was_full
+            and 2 * self.queued_bytes <= self._settings.send_queue_bytes_max
+            and 2 * self.queued_messages <= self._settings.send_queue_messages_max
+        ):
+            self._was_full = False
+            if self.on_room is not None and self._ending is None:
+                self.on_room()
+
+    def _all_written(self) -> None:
+        self._tell_room()
+        if self._ending is not None and not self.queued_bytes and self.closed is None:
+            if self._peer_closed:
+                self._over()
+            elif self._failing:
+                self._transport.finish_writing()
+
+    # ---- ending
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Begin the closing handshake behind what is queued; the first end that began counts.
+
+        The TCP is closed when the peer answers, or after `close_s`.
+        """
+        if self._ending is None:
+            self._begin_end(CloseInfo(code, reason, "local"), code, self._settings.close_s)
+
+    def abort(self, reason: str) -> None:
+        """Reset the TCP now; nothing queued is written."""
+        if self.closed is None:
+            if self._ending is None:
+                self._ending = CloseInfo(LOST, reason, "abort")
+            self._transport.abort()
+            self._over()
+
+    def release(self) -> None:
+        """Close the TCP now, without waiting for the peer, but without taking back what was written."""
+        if self.closed is None:
+            if self._ending is None or self.queued_bytes:
+                self.abort("cut")
+            else:
+                self._over()
+
+    async def wait_closed(self) -> CloseInfo:
+        """Wait until the connection is over; return how it ended."""
+        if self.closed is None:
+            if self._closed_event is None:
+                self._closed_event = trio.Event()
+            await self._closed_event.wait()
+            assert self.closed is not None
+        return self.closed
+
+    async def wait_finished(self) -> None:
+        """Read on behalf of a reader that has left, so that the peer's answer to our Close is seen."""
+        with suppress(ConnectionClosed):
+            while True:
+                await self.receive()
+
+    def tick(self, now: float) -> None:
+        """Do what is due: ask a silent peer for a sign of life, give up on one that gives none or takes nothing.
+
+        To be called about once a second. Times are judged only while somebody reads: a reader that holds back, for
+        instance while the store is away, is not the peer's fault.
+        """
+        if self._ending is not None:
+            return
+        settings = self._settings
+        elapsed, self._ticked_at = max(1.0, now - self._ticked_at), now
+        controls, self._ticked_controls = self._controls - self._ticked_controls, self._controls
+        if controls > settings.control_frames_per_s_max * elapsed:
+            self._fail(CloseCode.POLICY, "too many pings")
+        elif self._writing and now - self._blocked_since > settings.write_s:
+            self._fail_slow_consumer("write timeout")
+        elif not self._reading:
+            self._quiet_since = now
+            self._pinged_at = None
+        elif self._pinged_at is not None and self.last_received_at < self._pinged_at:
+            if now - self._pinged_at > settings.pong_timeout_s:
+                self._fail(CloseCode.TIMEOUT, "no pong")
+        elif now - max(self.last_received_at, self._quiet_since) >= settings.ping_interval_s:
+            self._pinged_at = now
+            self._queue_control(frames.encode_ping())
+            self.flush()
+        else:
+            self._pinged_at = None
+
+    def _fail_slow_consumer(self, reason: str) -> None:
+        # What is queued behind the chunk being written is dropped: it would not be read, and the log has what matters.
+        self._queue.clear()
+        self.queued_bytes = len(self._chunk)
+        self.queued_messages = self._chunk_messages if self._chunk else 0
+        self._fail(CloseCode.SLOW_CONSUMER, reason)
+
+    def _fail(self, code: CloseCode, reason: str) -> None:
+        """End a connection whose peer broke a rule."""
+        self._failing = True
+        if self._ending is None:
+            self._begin_end(CloseInfo(code.value, reason, "local"), code, self._settings.linger_s)
+        elif not self.queued_bytes:
+            self._over()  # our Close is out already; a peer that answers it with nonsense gets no more time
+
+    def _begin_end(self, ending: CloseInfo, code: int | None, within_s: float) -> None:
+        self._ending = ending
+        frame = frames.encode_close(code, ending.reason)
+        self._queue.append(frame)
+        self.queued_bytes += len(frame)
+        self.flush()
+        if self.closed is None:
+            self._deadline = trio.current_time() + within_s
+            self._spawn(self._see_it_closed)
+
+    async def _see_it_closed(self) -> None:
+        """Keep the deadline of an end that has begun."""
+        try:
+            with trio.CancelScope(deadline=self._deadline):
+                await self.wait_closed()
+        finally:
+            self.release()
+
+    def _lost(self, reason: str) -> None:
+        if self._ending is None:
+            self._ending = CloseInfo(LOST, reason, "abort")
+        self._over()
+
+    def _over(self) -> None:
+        if self.closed is None:
+            self.closed = self._ending
+            self._queue.clear()
+            self._chunk = memoryview(b"")
+            self.queued_bytes = 0
+            self.queued_messages = 0
+            self._transport.close()
+            if self._closed_event is not None:
+                self._closed_event.set()

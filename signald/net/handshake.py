@@ -1,0 +1,244 @@
+"""The opening handshake, without I/O: request bytes in, an answer out.
+
+wsproto (over h11) parses the request and builds the 101. Around it stands what wsproto leaves to its user: limits on
+the request line and headers before any parser sees them, and the answer that fits each mistake, where wsproto knows
+only 400. The extensions a client offers are never looked at, so no parser of their parameters can be reached.
+
+Neither the query nor a credential is ever part of a reason, an error or a repr: bodies are constant texts.
+"""
+
+import base64
+import binascii
+import ipaddress
+import re
+from collections import Counter
+from collections.abc import Iterable
+from urllib.parse import parse_qsl
+
+import attrs
+import h11
+from wsproto.connection import ConnectionType
+from wsproto.events import AcceptConnection, Request
+from wsproto.handshake import H11Handshake
+from wsproto.utilities import RemoteProtocolError
+
+from signald.net.admission import Refusal
+from signald.net.settings import NetSettings
+
+SUBPROTOCOL = "signald.v1"
+BEARER_PREFIX = "signald.bearer."
+"""A browser cannot set headers, so its credential may come as an offered subprotocol, base64url without padding."""
+
+TARGET_BYTES_MAX = 8192
+HEAD_BYTES_MAX = 16384
+HEADERS_MAX = 100
+
+_END_OF_HEAD = re.compile(rb"\n\r?\n")
+_REASONS = {
+    400: b"Bad Request", 401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found", 405: b"Method Not Allowed",
+    414: b"URI Too Long", 426: b"Upgrade Required", 429: b"Too Many Requests",
+    431: b"Request Header Fields Too Large", 500: b"Internal Server Error", 503: b"Service Unavailable",
+}
+_CREDENTIALS = frozenset({"auth", "authorization", "bearer", "jwt"})
+_ONCE = frozenset({b"authorization", b"origin", b"sec-websocket-key", b"sec-websocket-version", b"upgrade"})
+
+
+@attrs.frozen
+class Handshake:
+    """A request to open a WebSocket that may be accepted."""
+
+    path: str
+    headers: tuple[tuple[bytes, bytes], ...] = attrs.field(repr=False)
+    """Names in lower case; without Host, Sec-WebSocket-Extensions and Sec-WebSocket-Protocol."""
+    subprotocol: str | None
+    """`signald.v1` when the client offered it."""
+    bearer: str | None = attrs.field(repr=False)
+    origin: str | None
+    remainder: bytes = attrs.field(repr=False)
+    """What the client sent behind its request: the beginning of its frames."""
+
+    def header(self, name: bytes) -> str | None:
+        """Return the header called `name` (lower case), joined by commas when it is there more than once, or None."""
+        values = [value.decode("latin-1") for key, value in self.headers if key == name]
+        return ", ".join(values) if values else None
+
+
+class Refused(Exception):
+    """The request is answered with `response`, and the connection is closed."""
+
+    def __init__(self, response: bytes, status: int) -> None:
+        """Keep the whole HTTP `response` and its `status`."""
+        super().__init__(f"refused with {status}")
+        self.response = response
+        self.status = status
+
+
+def response(status: int, reason: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
+    """Return a whole HTTP/1.1 response that ends the connection; `reason` is a constant text, never the peer's."""
+    body = reason.encode() + b"\n"
+    lines = [
+        b"HTTP/1.1 %d %s" % (status, _REASONS.get(status, b"Refused")),
+        b"Content-Type: text/plain; charset=utf-8",
+        b"Content-Length: %d" % len(body),
+        b"Connection: close",
+        *(b"%s: %s" % pair for pair in headers),
+    ]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def refuse(refusal: Refusal) -> Refused:
+    """Return the exception that answers with `refusal`; retry hints are rounded up to whole seconds for HTTP."""
+    headers = []
+    if refusal.retry_after_ms:
+        headers.append((b"Retry-After", b"%d" % -(-refusal.retry_after_ms // 1000)))
+    if refusal.status == 401:
+        headers.append((b"WWW-Authenticate", b'Bearer error="invalid_token"'))
+    return Refused(response(refusal.status, refusal.reason, headers), refusal.status)
+
+
+class HandshakeReader:
+    """Collects one request and judges it. Keeps at most `HEAD_BYTES_MAX` bytes and what came with the last read."""
+
+    def __init__(self, settings: NetSettings) -> None:
+        """Judge by `settings.paths` and `settings.allowed_origins`."""
+        self._settings = settings
+        self._received = bytearray()
+        self._wsproto = H11Handshake(ConnectionType.SERVER)
+
+    def feed(self, data: bytes) -> Handshake | None:
+        """Return the handshake once the request is complete, None before; raises Refused with the answer."""
+        seen = max(0, len(self._received) - 3)
+        self._received += data
+        end = _END_OF_HEAD.search(self._received, seen)
+        head = bytes(self._received[: end.end()]) if end is not None else bytes(self._received)
+        self._check_sizes(head)
+        if end is None:
+            return None
+        remainder = bytes(self._received[end.end() :])
+        return self._judge(self._parse(head), remainder)
+
+    def accept(self, handshake: Handshake) -> bytes:
+        """Return the 101 for `handshake`."""
+        return self._wsproto.send(AcceptConnection(subprotocol=handshake.subprotocol, extensions=[]))
+
+    def _check_sizes(self, head: bytes) -> None:
+        line_end = head.find(b"\n")
+        if (line_end if line_end >= 0 else len(head)) > TARGET_BYTES_MAX:
+            raise Refused(response(414, "request line too long"), 414)
+        if len(head) > HEAD_BYTES_MAX or head.count(b"\n") > HEADERS_MAX + 2:
+            raise Refused(response(431, "too many or too long headers"), 431)
+
+    def _parse(self, head: bytes) -> Request:
+        try:
+            self._wsproto.receive_data(head)
+            (request,) = self._wsproto.events()
+        except (RemoteProtocolError, ValueError):  # wsproto lets UnicodeError through, a ValueError
+            raise self._diagnosis(head) from None
+        assert isinstance(request, Request)
+        return request
+
+    @staticmethod
+    def _diagnosis(head: bytes) -> Refused:
+        """Return the answer to a request that wsproto would only call bad."""
+        parser = h11.Connection(h11.SERVER)
+        parser.receive_data(head)
+        try:
+            event = parser.next_event()
+        except h11.RemoteProtocolError:
+            event = None
+        if isinstance(event, h11.Request):
+            headers = dict(event.headers)
+            if event.method != b"GET":
+                return Refused(response(405, "only GET opens a WebSocket", [(b"Allow", b"GET")]), 405)
+            if headers.get(b"upgrade", b"").lower() != b"websocket":
+                return Refused(response(426, "this is a WebSocket", [(b"Upgrade", b"websocket")]), 426)
+            if headers.get(b"sec-websocket-version", b"13") != b"13":
+                return Refused(response(426, "version not spoken", [(b"Sec-WebSocket-Version", b"13")]), 426)
+        return Refused(response(400, "not a WebSocket handshake"), 400)
+
+    def _judge(self, request: Request, remainder: bytes) -> Handshake:
+        headers = tuple(request.extra_headers)
+        values = dict(headers)
+        path, _, query = request.target.partition("?")
+        if path not in self._settings.paths:
+            raise Refused(response(404, "nothing here"), 404)
+        if len(values) < len(headers) and any(
+            name in _ONCE for name, count in Counter(name for name, _ in headers).items() if count > 1
+        ):
+            raise Refused(response(400, "a header stands twice"), 400)
+        if query and any("token" in key.lower() or key.lower() in _CREDENTIALS for key, _ in parse_qsl(query, True)):
+            raise Refused(response(400, "credentials do not belong in a URL"), 400)
+        if values.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in values:
+            raise Refused(response(400, "a handshake has no body"), 400)
+        if not _is_key(values[b"sec-websocket-key"]):
+            raise Refused(response(400, "not a WebSocket key"), 400)
+        origin = values.get(b"origin")
+        allowed = self._settings.allowed_origins
+        if origin is not None and "*" not in allowed and origin.decode("latin-1") not in allowed:
+            raise Refused(response(403, "origin not allowed"), 403)
+        return Handshake(
+            path=path,
+            headers=headers,
+            subprotocol=SUBPROTOCOL if SUBPROTOCOL in request.subprotocols else None,
+            bearer=_bearer(values.get(b"authorization"), request.subprotocols),
+            origin=origin.decode("latin-1") if origin is not None else None,
+            remainder=remainder,
+        )
+
+
+def _is_key(value: bytes) -> bool:
+    try:
+        return len(base64.b64decode(value, validate=True)) == 16
+    except binascii.Error:
+        return False
+
+
+def _bearer(authorization: bytes | None, subprotocols: Iterable[str]) -> str | None:
+    """Return the credential, if there is one; raises Refused 400 when it is there and cannot be read."""
+    if authorization is not None:
+        scheme, _, credential = authorization.decode("latin-1").partition(" ")
+        if scheme.lower() == "bearer":  # another scheme is for somebody else, such as a proxy
+            return credential.strip() or None
+    for offered in subprotocols:
+        if offered.startswith(BEARER_PREFIX):
+            coded = offered.removeprefix(BEARER_PREFIX)
+            try:
+                return base64.b64decode(coded + "=" * (-len(coded) % 4), altchars=b"-_", validate=True).decode()
+            except ValueError:  # binascii.Error and UnicodeDecodeError are both
+                raise Refused(response(400, "bearer subprotocol is not base64url"), 400) from None
+    return None
+
+
+class ProxyTrust:
+    """Tells whose word about the remote address is believed."""
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        """Trust `networks`, in CIDR notation; raises ValueError when one is not."""
+        self._networks = tuple(ipaddress.ip_network(network, strict=False) for network in networks)
+
+    def remote(self, peer: str, forwarded: str | None) -> str:
+        """Return the address of the client behind `peer`, given the X-Forwarded-For it sent.
+
+        Reads from the right, where the nearest proxy writes, up to the first address nobody trusted vouches for.
+        """
+        address = peer
+        if forwarded is not None and self._networks:
+            for hop in reversed(forwarded.split(",")):
+                if not self._trusts(address):
+                    break
+                candidate = hop.strip()
+                if _parse_address(candidate) is None:
+                    break
+                address = candidate
+        return address
+
+    def _trusts(self, address: str) -> bool:
+        parsed = _parse_address(address)
+        return parsed is not None and any(parsed in network for network in self._networks)
+
+
+def _parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None

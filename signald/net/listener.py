@@ -1,0 +1,347 @@
+"""Accepts connections, takes them through the handshake, and keeps each one's failures to itself.
+
+    accept ─▸ handshake slot ─▸ request, TLS first ─▸ admission ─▸ gate ─▸ 101 ─▸ handler(connection) ─▸ wait_finished
+
+Two lifetimes: accepting lives in whatever runs `serve`, connections in the nursery handed to it, so that accepting can
+be cancelled first and connections served on. Whatever a handler, a gate or a peer does ends one connection: an
+exception is logged and closed with 1011, and never reaches the nursery the other connections live in.
+
+Running out of file descriptors or memory makes accepting pause, not end; connections already accepted go on.
+"""
+
+import errno
+import itertools
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+
+import structlog
+import trio
+
+from signald.ids import Entropy, SystemEntropy
+from signald.net.admission import Admission, Refusal
+from signald.net.connection import (
+    GONE,
+    Connection,
+    ConnectionClosed,
+    SocketTransport,
+    Spawn,
+    StreamTransport,
+    Transport,
+)
+from signald.net.handshake import Handshake, HandshakeReader, ProxyTrust, Refused, refuse, response
+from signald.net.settings import NetSettings
+from signald.wire.close_codes import CloseCode
+
+ACCEPTS_PER_TURN = 64
+"""Connections taken from one listening socket before everybody else has a turn."""
+
+ACCEPT_PAUSE_S = 0.1
+"""How long accepting pauses when the process or the kernel has run out of something."""
+
+TICK_S = 1.0
+CONNECTIONS_PER_TURN = 1000
+"""Connections ticked before everybody else has a turn: about a millisecond."""
+
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_LISTENER_IS_GONE = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP})
+
+Handler = Callable[[Connection], Awaitable[None]]
+Gate = Callable[[Handshake, str], Refusal | None]
+"""Judges a handshake and its remote address before the 101; None lets it in."""
+
+log = structlog.get_logger("signald.net")
+
+
+class Server:
+    """Serves connections in one nursery, wherever they come from."""
+
+    def __init__(
+        self, handler: Handler, *, settings: NetSettings, admission: Admission, nursery: trio.Nursery,
+        gate: Gate | None = None,
+    ) -> None:
+        """Serve with `handler` in `nursery`. `gate`, if any, may refuse a handshake with an HTTP status of its own."""
+        self.connections: dict[int, Connection] = {}
+        """Every connection that is past its handshake and not over, by id."""
+        self._handler = handler
+        self._settings = settings
+        self._admission = admission
+        self._spawn: Spawn = nursery.start_soon
+        self._gate = gate
+        self._trust = ProxyTrust(settings.trusted_proxies)
+        self._ids = itertools.count(1)
+        self._ticking = False
+        self._empty = trio.Event()
+
+    async def accept_from(self, listening: socket.socket, *, tls: ssl.SSLContext | None = None) -> None:
+        """Accept from `listening`, a non-blocking socket, until cancelled.
+
+        Raises OSError when the socket itself is unusable.
+        """
+        complained_at = -trio.current_time() - 3600
+        while True:
+            await trio.lowlevel.wait_readable(listening)
+            for _ in range(ACCEPTS_PER_TURN):
+                try:
+                    client, address = listening.accept()
+                except BlockingIOError:
+                    break
+                except OSError as error:
+                    if error.errno in _EXHAUSTED:
+                        if trio.current_time() - complained_at > 10:
+                            complained_at = trio.current_time()
+                            log.error("accept_paused", error=errno.errorcode[error.errno])  # noqa: TRY400
+                        await trio.sleep(ACCEPT_PAUSE_S)
+                        break
+                    if error.errno in _LISTENER_IS_GONE:
+                        raise
+                    continue  # the connection died before we took it: the peer's affair (accept(2))
+                self._take(client, address, tls)
+
+    def _take(self, client: socket.socket, address: object, tls: ssl.SSLContext | None) -> None:
+        host = str(address[0]) if isinstance(address, tuple) else "local"
+        try:
+            client.setblocking(False)
+            if client.family != socket.AF_UNIX:
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if not self._admission.begin_handshake():
+                self._turn_away(client, tls)
+                return
+        except OSError:
+            client.close()
+            return
+        if tls is None:
+            transport: Transport = SocketTransport(client)
+        else:
+            stream = trio.SocketStream(trio.socket.from_stdlib_socket(client))
+            transport = StreamTransport(
+                trio.SSLStream(stream, tls, server_side=True, https_compatible=True), self._spawn
+            )
+        try:
+            self._spawn(partial(self._serve, transport, host))
+        except BaseException:
+            self._admission.end_handshake()
+            client.close()
+            raise
+
+    def _turn_away(self, client: socket.socket, tls: ssl.SSLContext | None) -> None:
+        """Refuse without reading and without a task: nobody may cost more than this while all slots are taken."""
+        with suppress(OSError):
+            if tls is None:
+                busy = Refusal(503, "too many handshakes", self._admission.retry_after_ms())
+                client.send(refuse(busy).response)
+                client.shutdown(socket.SHUT_WR)
+                client.recv(4096)  # a request already here would turn the close into a reset
+        client.close()
+
+    async def serve_stream(self, stream: trio.abc.Stream, remote: str = "memory") -> None:
+        """Serve one stream that is already there, until its connection is over."""
+        if not self._admission.begin_handshake():
+            await trio.aclose_forcefully(stream)
+            return
+        await self._serve(StreamTransport(stream, self._spawn), remote)
+
+    async def _serve(self, transport: Transport, peer: str) -> None:
+        """Serve one connection from its first byte to its last; the handshake slot is already taken."""
+        try:
+            try:
+                connection = await self._open(transport, peer)
+            finally:
+                self._admission.end_handshake()
+            if connection is None:
+                return
+            self._add(connection)
+            try:
+                await self._handler(connection)
+            except* ConnectionClosed:
+                pass
+            except* Exception as group:
+                log.exception("handler_failed", connection=connection.id, path=connection.path, exc_info=group)
+                connection.close(CloseCode.INTERNAL, "internal error")
+            finally:
+                await self._finish(connection)
+        finally:
+            transport.close()
+
+    async def _finish(self, connection: Connection) -> None:
+        """See the closing handshake through; a handler that was cancelled still says goodbye, but waits for nothing."""
+        try:
+            if not connection.closing:
+                cancelled = trio.current_effective_deadline() == -float("inf")
+                connection.close(
+                    CloseCode.GOING_AWAY if cancelled else CloseCode.INTERNAL, "" if cancelled else "handler ended"
+                )
+            await connection.wait_finished()
+        finally:
+            connection.release()
+            del self.connections[connection.id]
+            self._admission.end_connection()
+            if not self.connections:
+                self._empty.set()
+
+    # ---- the handshake
+
+    async def _open(self, transport: Transport, peer: str) -> Connection | None:
+        """Return the open connection, or None when there is none to serve."""
+        try:
+            with trio.move_on_after(self._settings.handshake_s):
+                try:
+                    return await self._shake_hands(transport, peer)
+                except Refused as refused:
+                    await self._answer(transport, refused.response)
+        except GONE:
+            pass
+        except Exception:
+            log.exception("handshake_failed")
+            with suppress(*GONE), trio.move_on_after(self._settings.linger_s):
+                await self._answer(transport, response(500, "internal error"))
+        return None
+
+    async def _shake_hands(self, transport: Transport, peer: str) -> Connection | None:
+        reader = HandshakeReader(self._settings)
+        handshake = None
+        while handshake is None:
+            data = await transport.receive()
+            if not data:
+                return None
+            handshake = reader.feed(data)
+        remote = self._trust.remote(peer, handshake.header(b"x-forwarded-for"))
+        refusal = self._admission.begin_connection(remote, trio.current_time())
+        if refusal is not None:
+            raise refuse(refusal)
+        try:
+            self._ask_gate(handshake, remote)
+            await _send_all(transport, reader.accept(handshake))
+        except BaseException:
+            self._admission.end_connection()
+            raise
+        return Connection(
+            transport, handshake, id=next(self._ids), remote=remote, settings=self._settings, spawn=self._spawn
+        )
+
+    def _ask_gate(self, handshake: Handshake, remote: str) -> None:
+        refusal = self._gate(handshake, remote) if self._gate is not None else None
+        if refusal is not None:
+            raise refuse(refusal)
+
+    async def _answer(self, transport: Transport, answer: bytes) -> None:
+        """Write an HTTP answer and give the peer a moment to read it."""
+        await _send_all(transport, answer)
+        transport.finish_writing()
+        with trio.move_on_after(self._settings.linger_s):
+            while await transport.receive():
+                pass
+
+    # ---- the clock
+
+    def _add(self, connection: Connection) -> None:
+        self.connections[connection.id] = connection
+        if not self._ticking:
+            self._ticking = True
+            self._empty = trio.Event()
+            self._spawn(self._tick)
+        elif self._empty.is_set():
+            self._empty = trio.Event()
+
+    async def _tick(self) -> None:
+        """Tick every connection once a second, as long as there is one: an idle server has no task to wait for."""
+        try:
+            while self.connections:
+                with trio.move_on_after(TICK_S):
+                    await self._empty.wait()
+                for index, connection in enumerate(list(self.connections.values()), start=1):
+                    try:
+                        connection.tick(trio.current_time())
+                    except Exception:
+                        log.exception("tick_failed", connection=connection.id)
+                        connection.abort("internal error")
+                    if index % CONNECTIONS_PER_TURN == 0:
+                        await trio.lowlevel.checkpoint()
+        finally:
+            self._ticking = False
+
+
+async def _send_all(transport: Transport, data: bytes) -> None:
+    rest = memoryview(data)[transport.send_nowait(data) :]
+    while rest:
+        rest = rest[await transport.send(rest) :]
+
+
+async def serve(
+    listeners: Sequence[socket.socket],
+    handler: Handler,
+    *,
+    settings: NetSettings,
+    admission: Admission,
+    connection_nursery: trio.Nursery,
+    gate: Gate | None = None,
+    tls: ssl.SSLContext | None = None,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Accept from `listeners`, and close them at the end; run each connection's `handler` in `connection_nursery`.
+
+    Runs until cancelled, which ends the accepting and nothing else. A handler that returns leaves the closing handshake
+    to us; when it has not closed, the close is 1011. Starts with the `Server`, to look at its connections.
+    """
+    server = Server(handler, settings=settings, admission=admission, nursery=connection_nursery, gate=gate)
+    try:
+        async with trio.open_nursery() as accepting:
+            for listening in listeners:
+                accepting.start_soon(partial(server.accept_from, listening, tls=tls))
+            task_status.started(server)
+    finally:
+        for listening in listeners:
+            trio.lowlevel.notify_closing(listening)
+            listening.close()
+
+
+async def serve_stream(
+    stream: trio.abc.Stream,
+    handler: Handler,
+    *,
+    settings: NetSettings | None = None,
+    admission: Admission | None = None,
+    entropy: Entropy | None = None,
+    gate: Gate | None = None,
+    remote: str = "memory",
+) -> None:
+    """Serve one connection over `stream`, for instance a half of `trio.testing.memory_stream_pair()`, until it is over."""
+    settings = settings if settings is not None else NetSettings()
+    if admission is None:
+        admission = Admission(settings, entropy=entropy if entropy is not None else SystemEntropy())
+    async with trio.open_nursery() as nursery:
+        server = Server(handler, settings=settings, admission=admission, nursery=nursery, gate=gate)
+        await server.serve_stream(stream, remote)
+
+
+async def open_listeners(address: str, *, backlog: int = 4096, reuse_port: bool = False) -> list[socket.socket]:
+    """Return non-blocking sockets that listen on `address`, `host:port` or `[v6]:port`; an empty host means every one.
+
+    Raises OSError when the address cannot be used, ValueError when it is not one.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal():
+        raise ValueError(f"not host:port: {address!r}")
+    found = await trio.socket.getaddrinfo(
+        host.strip("[]") or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    sockets: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, where in found:
+            listening = socket.socket(family, kind, protocol)
+            sockets.append(listening)
+            listening.setblocking(False)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if reuse_port:
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listening.bind(where)
+            listening.listen(backlog)
+    except BaseException:
+        for listening in sockets:
+            listening.close()
+        raise
+    return sockets

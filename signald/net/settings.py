@@ -1,0 +1,51 @@
+"""What the carrier must know; the daemon fills it from the configuration."""
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class NetSettings:
+    """Limits and times of one listener. The defaults are those of the configuration."""
+
+    # The opening handshake.
+    paths: tuple[str, ...] = ("/v1/client", "/v1/worker")
+    """Where a WebSocket may be opened; anything else is 404."""
+    allowed_origins: tuple[str, ...] = ()
+    """Exact origins a browser may come from; `*` for any. Empty: whoever sends an Origin is refused."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks (CIDR) whose X-Forwarded-For is believed."""
+    handshake_s: float = 5.0
+    """From accept to the last byte of the request, TLS included."""
+
+    # What a peer may send.
+    message_bytes_max: int = 65536
+    fragments_max: int = 128
+    control_frames_per_s_max: int = 100
+    """Pings and Pongs per second, averaged between two ticks; more is a flood: close 1008."""
+
+    # What waits to be written to one peer. Full at these; at twice these the peer is a slow consumer: close 4508.
+    send_queue_bytes_max: int = 1048576
+    send_queue_messages_max: int = 1000
+
+    # Times.
+    ping_interval_s: float = 20.0
+    """Silence after which we ask whether the peer is there."""
+    pong_timeout_s: float = 20.0
+    """How long it may take to show any sign of life then; later is close 4408."""
+    write_s: float = 10.0
+    """How long the peer may take nothing of what we write; longer is close 4508."""
+    close_s: float = 5.0
+    """How long the peer may take to answer our Close."""
+    linger_s: float = 0.5
+    """How long a peer we failed may take to read why, before its TCP is cut."""
+
+    # Admission.
+    connections_max: int = 20000
+    handshakes_in_progress_max: int = 512
+    setups_in_progress_max: int = 256
+    resume_reserved_share: float = 0.5
+    """Share of the set-ups that only resumes may use."""
+    connects_per_s: float = 0.0
+    """Per remote address (an IPv6 /64 counts as one); 0: no limit."""
+    connects_burst: int = 100
+    retry_after_ms: int = 1000
