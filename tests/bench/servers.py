@@ -31,6 +31,9 @@ BASELINES = ("tcp", "trio-websocket")
 SIGNALD = ("signald-memory", "signald-sqlite", "signald-redis")
 SERVERS = (*BASELINES, *SIGNALD)
 
+# What the installed `signald` command runs, so that a checkout is measured without being installed.
+ENTRY_POINT = "from signald.cli import main; main()"
+
 # Only what would otherwise be measured instead of the server is changed; the rest stays at its default.
 CONFIG = """
 [listen]
@@ -154,7 +157,7 @@ class Node(NamedTuple):
         port, http_port = free_port(), free_port()
         config = folder / f"signald-{port}.toml"
         config.write_text(CONFIG.format(host=HOST, port=port, http_port=http_port, store=store_url))
-        command = [sys.executable, "-m", "signald", "serve", "--config", str(config)]
+        command = [sys.executable, "-c", ENTRY_POINT, "serve", "--config", str(config)]
         return cls(Child("signald", command, core, config.with_suffix(".log")), (HOST, port), (HOST, http_port))
 
     def ready(self) -> bool:
