@@ -1,0 +1,214 @@
+"""Plain HTTP/1.1 on Hypercorn's Trio connection code, mended where it would let one peer hurt the others.
+
+Hypercorn 0.18 gives each connection its parser, its ASGI streams and keep-alive. What this file changes, each found
+by running it and each held by a test:
+
+- **No WebSocket and no HTTP/2.** One malformed `Sec-WebSocket-Extensions` header ends Hypercorn's whole server, so
+  `Upgrade` is dropped before Hypercorn can see it, and neither h2c nor prior-knowledge HTTP/2 is followed.
+- **A barrier per connection.** Whatever escapes one connection is logged and ends that one.
+- **Every wait ends.** Hypercorn shields its writes without a deadline, so one peer that stops reading holds a shutdown for
+  ever; and a body the application does not read fills a queue nobody empties, which leaves the connection hanging for
+  ever. Here writes have a deadline, unread bodies are read away for a while, and then the connection is cut.
+
+There is no ASGI lifespan: the daemon's nursery tree owns what the application uses.
+"""
+
+import logging
+from typing import Any
+
+import h11
+import structlog
+import trio
+from hypercorn.config import Config as HypercornConfig
+from hypercorn.events import RawData
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from signald.config import parse_address
+
+# Probes, scrapes and operators: far fewer than parties, and a flood here must not take the parties' descriptors.
+CONNECTIONS_MAX = 512
+BACKLOG = 1024
+# From accept, or from the end of the last answer, to the last byte of a request's head.
+HEAD_TIMEOUT_S = 5.0
+# Silence of the peer while its request is under way, which bounds the time an answer may take.
+READ_TIMEOUT_S = 60
+WRITE_TIMEOUT_S = 10.0
+# How long what the application did not read of a body is read away, so that the peer gets to see the answer.
+UNREAD_BODY_TIMEOUT_S = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+async def serve_http(
+    app: ASGIApp,
+    bind: str,
+    *,
+    shutdown: trio.Event,
+    grace_s: float = 2.0,
+    task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve `app` on `bind` (host:port) until `shutdown` is set; the bound port goes to `task_status`.
+
+    After `shutdown` nothing is accepted, idle connections close at once, and answers under way have `grace_s` seconds.
+    Cancelling is safe too and ends all connections at once.
+
+    Raises ValueError when `bind` is not an address, OSError when it cannot be bound.
+    """
+    host, port = parse_address(bind)
+    try:
+        listeners = await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, bind) from None
+    context = WorkerContext(max_requests=None)
+    config = _hypercorn_config()
+    open_connections = 0
+
+    async def handle(stream: trio.SocketStream) -> None:
+        nonlocal open_connections
+        if open_connections >= CONNECTIONS_MAX:
+            await trio.aclose_forcefully(stream)
+            return
+        open_connections += 1
+        try:
+            await _Connection(app, config, context, stream).run()
+        finally:
+            open_connections -= 1
+
+    async with trio.open_nursery() as connections:
+        async with trio.open_nursery() as accepting:
+            await accepting.start(_serve_listeners, handle, listeners, connections)
+            task_status.started(listeners[0].socket.getsockname()[1])
+            await shutdown.wait()
+            accepting.cancel_scope.cancel(reason="http: shutdown")
+        await context.terminated.set()
+        connections.cancel_scope.deadline = trio.current_time() + grace_s
+
+
+async def _serve_listeners(
+    handle: Any,
+    listeners: list[trio.SocketListener],
+    connections: trio.Nursery,
+    task_status: trio.TaskStatus[list[trio.SocketListener]],
+) -> None:
+    await trio.serve_listeners(handle, listeners, handler_nursery=connections, task_status=task_status)
+
+
+def _hypercorn_config() -> HypercornConfig:
+    config = HypercornConfig()
+    config.include_server_header = False
+    config.keep_alive_timeout = HEAD_TIMEOUT_S
+    config.read_timeout = READ_TIMEOUT_S
+    # A logger, not a name: given a name Hypercorn would add a handler that writes its own format.
+    config.errorlog = logging.getLogger("signald.http")
+    return config
+
+
+class _Connection(TCPServer):
+    """One TCP connection; ends by itself, by `cut`, or with the nursery it runs in."""
+
+    def __init__(
+        self, app: ASGIApp, config: HypercornConfig, context: WorkerContext, stream: trio.SocketStream
+    ) -> None:
+        # Hypercorn types its messages one by one and every stream as TLS; at run time it takes these.
+        super().__init__(self._run_app, config, context, {}, stream)  # type: ignore[arg-type]
+        self._asgi = app
+        self._scope = trio.CancelScope()
+
+    def cut(self, reason: str) -> None:
+        """End the connection without further words."""
+        self._scope.cancel(reason=reason)
+
+    async def run(self) -> None:
+        """Serve the connection; raises nothing but cancellation."""
+        try:
+            with self._scope:
+                await self._serve()
+        except* (OSError, h11.LocalProtocolError):
+            # The peer went away, or Hypercorn tried to end an answer that was cut halfway.
+            pass
+        except* Exception:
+            log.exception("http_connection_failed")
+        finally:
+            self.stream.socket.close()
+
+    async def _serve(self) -> None:
+        peer, own = self.stream.socket.getpeername(), self.stream.socket.getsockname()
+        async with TaskGroup() as group:
+            self._task_group = group
+            self.protocol = _PlainHttp(  # type: ignore[assignment]
+                self.app,
+                self.config,
+                self.context,
+                group,
+                ConnectionState({}),
+                False,
+                peer[:2],
+                own[:2],
+                self.protocol_send,
+            )
+            await self.idle_task.restart(group, self._idle_timeout)
+            await self._read_data()
+            await self.idle_task.stop()
+
+    async def protocol_send(self, event: Any) -> None:
+        """Carry out what the protocol asks for; a write that is late or fails cuts the connection."""
+        if not isinstance(event, RawData):
+            await super().protocol_send(event)
+            return
+        async with self.send_lock:
+            try:
+                with trio.fail_after(WRITE_TIMEOUT_S):
+                    await self.stream.send_all(event.data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+                self.cut("http: write failed or late")
+
+    async def _idle_timeout(self) -> None:
+        with trio.move_on_after(self.config.keep_alive_timeout):
+            await self.context.terminated.wait()
+        self.cut("http: idle")
+
+    async def _run_app(self, scope: Scope, receive: Receive, send: Send, *_: object) -> None:
+        """Run the application on one request, and see that its body is read to the end."""
+        assert scope["type"] == "http", "no upgrade is followed"
+        body_read = False
+
+        async def receive_counted() -> Message:
+            nonlocal body_read
+            message = await receive()
+            body_read = body_read or not message.get("more_body", False)
+            return message
+
+        async def send_after_body(message: Message) -> None:
+            last = message["type"] == "http.response.body" and not message.get("more_body", False)
+            if not last or body_read:
+                await send(message)
+                return
+            with trio.move_on_after(UNREAD_BODY_TIMEOUT_S):
+                while not body_read:
+                    await receive_counted()
+            # The stream's end is announced through the queue that may still be full.
+            with trio.move_on_after(WRITE_TIMEOUT_S):
+                await send(message)
+            if not body_read:
+                self.cut("http: endless body")
+
+        await self._asgi(scope, receive_counted, send_after_body)
+
+
+class _PlainHttp(H11Protocol):
+    """HTTP/1.1 and 1.0, whatever the request asks to be upgraded to."""
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """Follow no upgrade to HTTP/2 (the base class would)."""
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        headers = [(name, value) for name, value in request.headers if name != b"upgrade"]
+        plain = h11.Request(
+            method=request.method, target=request.target, headers=headers, http_version=request.http_version
+        )
+        await super()._create_stream(plain)
