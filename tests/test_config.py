@@ -422,6 +422,7 @@ def test_loopback_is_told_from_the_rest() -> None:
         ('[store]\nack = "replica"\n', "store.ack"),
         ('[store]\nurl = "memory:"\nack = "disk"\n', "store.ack"),
         ('[auth]\njwt_secret = "short"\n', "auth.jwt_secret"),
+        (f'[auth]\njwt_secret = "{SECRET}"\njwt_algorithms = ["HS512"]\n', "auth.jwt_secret"),
         (f'[auth]\njwt_secret = "{SECRET}"\njwt_algorithms = ["RS256"]\n', "auth.jwt_algorithms"),
         (f'[auth]\njwt_secret = "{SECRET}"\njwt_algorithms = ["none"]\n', "auth.jwt_algorithms"),
         (f'[auth]\njwt_secret = "{SECRET}"\ninsecure = true\n', "auth.insecure"),

@@ -10,10 +10,8 @@ from signald.config.sections import AuthConfig, Config, DrainConfig, ListenConfi
 
 Finding = tuple[tuple[str, ...], str]
 
-# PyJWT and RFC 7518 3.2 want a key at least as long as the hash.
-SECRET_BYTES_MIN = 32
-
-HMAC_ALGORITHMS = ("HS256", "HS384", "HS512")
+# RFC 7518 3.2 wants a key at least as long as the hash.
+HMAC_SECRET_BYTES_MIN = {"HS256": 32, "HS384": 48, "HS512": 64}
 PUBLIC_KEY_ALGORITHMS = (
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
 )  # fmt: skip
@@ -132,13 +130,15 @@ def has_key(auth: AuthConfig) -> bool:
 
 def _auth(auth: AuthConfig) -> Iterator[Finding]:
     secret_keys = ("auth.jwt_secret", "auth.jwt_secret_file")
-    if auth.jwt_secret and len(auth.jwt_secret.encode()) < SECRET_BYTES_MIN:
-        yield secret_keys, f"must be at least {SECRET_BYTES_MIN} bytes long: openssl rand -base64 48 makes a good one"
+    # An algorithm that is no HMAC is a problem of its own, below.
+    bytes_min = max([HMAC_SECRET_BYTES_MIN.get(name, 0) for name in auth.jwt_algorithms] + [32])
+    if auth.jwt_secret and len(auth.jwt_secret.encode()) < bytes_min:
+        yield secret_keys, f"must be at least {bytes_min} bytes long: openssl rand -base64 48 makes a good one"
     if auth.jwt_secret and auth.jwt_public_key_file:
         yield ("auth.jwt_public_key_file", *secret_keys), "a shared secret is set too: keep one of them"
     if auth.insecure and has_key(auth):
         yield ("auth.insecure",), "a key is set too: remove insecure, or the key"
-    allowed = PUBLIC_KEY_ALGORITHMS if auth.jwt_public_key_file else HMAC_ALGORITHMS
+    allowed = PUBLIC_KEY_ALGORITHMS if auth.jwt_public_key_file else tuple(HMAC_SECRET_BYTES_MIN)
     for name in auth.jwt_algorithms:
         if name not in allowed:
             kind = "a public key" if auth.jwt_public_key_file else "a shared secret"

@@ -107,7 +107,7 @@ class AuthConfig:
     insecure: bool = key(
         False, "Admit anonymous parties on every address. Only for networks that are closed otherwise."
     )
-    jwt_secret: str = key("", "Shared secret of HS256, HS384 or HS512 tokens, at least 32 bytes.", secret=True)
+    jwt_secret: str = key("", "Shared secret of HS256 tokens, at least 32 bytes (HS384: 48, HS512: 64).", secret=True)
     jwt_secret_file: str = key(
         "", "File that holds the shared secret; white space around it is dropped. Excludes jwt_secret.", unit="path"
     )

@@ -1,0 +1,177 @@
+"""Who a party is: bearer tokens (JWT) verified once per connection, and what an unknown one is told.
+
+The messages of the two errors are constant: what exactly was wrong with a token helps an attacker more than a client.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeGuard, cast
+
+import attrs
+import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, SECP384R1, SECP521R1, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from signald.config import AuthConfig, ConfigError, Problem
+
+Role = Literal["client", "worker"]
+
+# Far above any sensible token; parsing costs the server, so the bound stands before it.
+BEARER_BYTES_MAX = 8192
+# RSA below this is not refused by the standards' letter any more, but by their spirit.
+RSA_BITS_MIN = 2048
+
+_rsa = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
+_curves = {SECP256R1: "ES256", SECP384R1: "ES384", SECP521R1: "ES512"}
+
+
+class Unauthenticated(Exception):
+    """No valid credential: close 4401."""
+
+    def __init__(self) -> None:
+        super().__init__("no valid credential")
+
+
+class Forbidden(Exception):
+    """A valid credential, but not for this: close 4403."""
+
+    def __init__(self) -> None:
+        super().__init__("not allowed")
+
+
+@attrs.frozen
+class Principal:
+    """Whom a party acts for. A session is bound to the principal that started it."""
+
+    subject: str
+    """"" for everybody, where no auth is configured."""
+    role: Role
+    tenant: str | None = None
+
+
+@attrs.frozen
+class Authenticator:
+    """Turns a bearer token into a Principal. Built once; holds the key, which its repr does not show."""
+
+    key: Any = attrs.field(repr=False)
+    """Bytes of a shared secret, a public key, or None: everybody is anonymous."""
+    algorithms: tuple[str, ...]
+    issuer: str
+    audience: str
+    leeway_s: float
+
+    @classmethod
+    def from_config(cls, auth: AuthConfig) -> "Authenticator":
+        """Build it from a loaded configuration.
+
+        Raises ConfigError when the public key cannot be used with the algorithms.
+        """
+        if auth.jwt_public_key_file:
+            key, algorithms = _public_key(auth)
+        elif auth.jwt_secret:
+            key, algorithms = auth.jwt_secret.encode(), auth.jwt_algorithms or ("HS256",)
+        else:
+            key, algorithms = None, ()
+        return cls(key, algorithms, auth.jwt_issuer, auth.jwt_audience, auth.leeway_s)
+
+    def authenticate(self, bearer: str | None, role: Role, now: float) -> Principal:
+        """Return who shows `bearer` at the endpoint of `role`; `now` is the time in seconds since the epoch.
+
+        A token must carry `sub`, `role` and `exp`; `nbf`, `iss` and `aud` count when present or configured.
+
+        Raises Unauthenticated for no, a broken or an expired token, Forbidden for a valid one of another role.
+        """
+        if self.key is None:
+            return Principal("", role)
+        if bearer is None or len(bearer) > BEARER_BYTES_MAX:
+            raise Unauthenticated
+        claims = self._claims(bearer)
+        if not self._current(claims, now):
+            raise Unauthenticated
+        subject, tenant = claims.get("sub"), claims.get("tenant")
+        if not isinstance(subject, str) or not subject or not isinstance(tenant, str | None):
+            raise Unauthenticated
+        if claims.get("role") != role:
+            raise Forbidden
+        return Principal(subject, role, tenant)
+
+    def _claims(self, bearer: str) -> Mapping[str, Any]:
+        # Times are checked by `_current`, because PyJWT asks the wall clock.
+        options = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_aud": bool(self.audience)}
+        try:
+            return cast(
+                "Mapping[str, Any]",
+                jwt.decode(
+                    bearer,
+                    self.key,
+                    algorithms=list(self.algorithms),
+                    issuer=self.issuer or None,
+                    audience=self.audience or None,
+                    options=cast("Any", options),
+                ),
+            )
+        # Beside its own errors PyJWT lets some of the parsers it stands on through, on hostile input.
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+            raise Unauthenticated from None
+
+    def _current(self, claims: Mapping[str, Any], now: float) -> bool:
+        expires, begins = claims.get("exp"), claims.get("nbf", now)
+        if not _is_time(expires) or not _is_time(begins):
+            return False
+        return begins - self.leeway_s <= now < expires + self.leeway_s
+
+
+def mint(auth: AuthConfig, *, subject: str, role: Role, ttl_s: float, now: float) -> str:
+    """Return a token signed with the shared secret of `auth`, valid from `now` for `ttl_s` seconds.
+
+    Raises ValueError when there is no shared secret, or the subject or time cannot be in a token.
+    """
+    if not auth.jwt_secret:
+        raise ValueError("there is no shared secret to sign with")
+    if not subject:
+        raise ValueError("the subject is empty")
+    if not 0 < ttl_s < math.inf:
+        raise ValueError("the time to live must be greater than 0")
+    claims = {"sub": subject, "role": role, "iat": int(now), "exp": math.ceil(now + ttl_s)}
+    if auth.jwt_issuer:
+        claims["iss"] = auth.jwt_issuer
+    if auth.jwt_audience:
+        claims["aud"] = auth.jwt_audience
+    return jwt.encode(claims, auth.jwt_secret, algorithm=(auth.jwt_algorithms or ("HS256",))[0])
+
+
+def _is_time(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _public_key(auth: AuthConfig) -> tuple[Any, tuple[str, ...]]:
+    try:
+        key = load_pem_public_key(Path(auth.jwt_public_key_file).read_bytes())
+    except OSError as error:
+        raise _unusable(f"{auth.jwt_public_key_file} cannot be read: {error.strerror}") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise _unusable(f"{auth.jwt_public_key_file} is not a PEM public key") from None
+    possible: tuple[str, ...] = ()
+    if isinstance(key, RSAPublicKey):
+        if key.key_size < RSA_BITS_MIN:
+            raise _unusable(f"an RSA key needs at least {RSA_BITS_MIN} bits, this one has {key.key_size}")
+        possible = _rsa
+    elif isinstance(key, EllipticCurvePublicKey):
+        possible = tuple(name for curve, name in _curves.items() if isinstance(key.curve, curve))
+    elif isinstance(key, Ed25519PublicKey):
+        possible = ("EdDSA",)
+    if not possible:
+        raise _unusable("a key of this kind is not supported: use RSA, P-256, P-384, P-521 or Ed25519")
+    wrong = [name for name in auth.jwt_algorithms if name not in possible]
+    if wrong:
+        message = f"{', '.join(wrong)} does not go with this key: use {', '.join(possible)}"
+        raise ConfigError([Problem("", "auth.jwt_algorithms", message)])
+    return key, auth.jwt_algorithms or possible[:1]
+
+
+def _unusable(message: str) -> ConfigError:
+    return ConfigError([Problem("", "auth.jwt_public_key_file", message)])
