@@ -1,0 +1,313 @@
+"""The store in memory: for tests, simulations and a first look at signald. It dies with its process.
+
+Nodes of one process share a `MemoryWorld`. Time is the Trio clock's, so under a `MockClock` everything is repeatable:
+there is no thread, no randomness, and no order that depends on a hash.
+"""
+
+import heapq
+import time
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from itertools import islice
+from math import inf
+from typing import Literal
+from weakref import WeakValueDictionary
+
+import trio
+
+from signald.errors import StoreMisused, StoreUnavailable
+from signald.store.base import WAKE_ALL, Entry, NodeInfo, Op, Party, Result, Wake
+from signald.store.rules import Place, Record, Wakes, Way, Worker, apply
+
+WAKES_MAX = 1024
+"""How many wake-ups a node may leave unread. Beyond it they are dropped, and `*` stands for all of them."""
+
+Outage = Literal["", "down", "answers lost"]
+
+
+class MemoryRows:
+    """How things are kept here: in dicts, and sorted lists where an order is asked for."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, Record] = {}
+        self._entries: dict[tuple[str, Way], deque[Entry]] = {}
+        self._history: dict[str, dict[int, tuple[str, bytes]]] = {}
+        self._nodes: dict[str, NodeInfo] = {}
+        self._workers: dict[str, Worker] = {}
+        self._places: dict[str, Place] = {}
+        self._line: list[tuple[int, str]] = []
+        self._places_of: dict[str, dict[str, Place]] = {}
+        self._lives: dict[str, int] = {}
+        self._facts: dict[str, bytes] = {}
+        self._receipts: dict[str, tuple[int, bytes]] = {}
+
+    def session(self, session: str) -> Record | None:
+        return self._sessions.get(session)
+
+    def save_session(self, record: Record) -> None:
+        self._sessions[record.session] = record
+
+    def drop_session(self, session: str) -> None:
+        self._sessions.pop(session, None)
+        self._entries.pop((session, "up"), None)
+        self._entries.pop((session, "down"), None)
+        self._history.pop(session, None)
+
+    def put_entries(self, session: str, way: Way, entries: Iterable[Entry]) -> None:
+        self._entries.setdefault((session, way), deque()).extend(entries)
+
+    def trim_entries(self, session: str, way: Way, last: int) -> None:
+        log = self._entries.get((session, way))
+        while log and log[0].seq <= last:
+            log.popleft()
+
+    def read_entries(self, session: str, way: Way, after: int, limit: int) -> list[Entry]:
+        log = self._entries.get((session, way), ())
+        return list(islice((entry for entry in log if entry.seq > after), limit))
+
+    def put_history(self, session: str, number: int, party: Party, body: bytes) -> None:
+        self._history.setdefault(session, {})[number] = (party, body)
+
+    def drop_history(self, session: str, number: int) -> int:
+        return len(self._history[session].pop(number)[1])
+
+    def read_history(self, session: str, limit: int) -> list[tuple[str, bytes]]:
+        return list(self._history.get(session, {}).values())[-limit:]
+
+    def nodes(self) -> list[NodeInfo]:
+        return [self._nodes[node] for node in sorted(self._nodes)]
+
+    def save_node(self, node: NodeInfo) -> None:
+        self._nodes[node.id] = node
+
+    def drop_node(self, node: str) -> None:
+        self._nodes.pop(node, None)
+
+    def worker(self, worker: str) -> Worker | None:
+        return self._workers.get(worker)
+
+    def workers(self) -> list[Worker]:
+        return [self._workers[worker] for worker in sorted(self._workers)]
+
+    def save_worker(self, worker: Worker) -> None:
+        self._workers[worker.id] = worker
+
+    def drop_worker(self, worker: str) -> None:
+        self._workers.pop(worker, None)
+
+    def place(self, session: str) -> Place | None:
+        return self._places.get(session)
+
+    def save_place(self, place: Place) -> None:
+        self.drop_place(place.session)
+        self._places[place.session] = place
+        if place.worker:
+            self._places_of.setdefault(place.worker, {})[place.session] = place
+        else:
+            insort(self._line, (place.order_ms, place.session))
+
+    def drop_place(self, session: str) -> None:
+        place = self._places.pop(session, None)
+        if place is None:
+            return
+        if place.worker:
+            places = self._places_of[place.worker]
+            del places[session]
+            if not places:
+                del self._places_of[place.worker]
+        else:
+            del self._line[bisect_left(self._line, (place.order_ms, session))]
+
+    def waiting(self, limit: int) -> list[Place]:
+        return [self._places[session] for _, session in self._line[:limit]]
+
+    def places_of(self, worker: str) -> list[Place]:
+        places = self._places_of.get(worker, {})
+        return [places[session] for session in sorted(places)]
+
+    def assigned(self, worker: str) -> int:
+        return len(self._places_of.get(worker, ()))
+
+    def renew(self, session: str, until_ms: int) -> None:
+        self._lives[session] = max(until_ms, self._lives.get(session, until_ms))
+
+    def drop_life(self, session: str) -> None:
+        self._lives.pop(session, None)
+
+    def overdue(self, now_ms: int, limit: int) -> list[str]:
+        ended = ((until_ms, session) for session, until_ms in self._lives.items() if until_ms <= now_ms)
+        return [session for _, session in heapq.nsmallest(limit, ended)]
+
+    def fact(self, name: str) -> bytes | None:
+        return self._facts.get(name)
+
+    def save_fact(self, name: str, value: bytes) -> None:
+        self._facts[name] = value
+
+    def receipt(self, node: str) -> bytes | None:
+        kept = self._receipts.get(node)
+        return None if kept is None else kept[1]
+
+    def save_receipt(self, node: str, body: bytes, now_ms: int, keep: int) -> None:
+        self._receipts[node] = (now_ms, body)
+        while len(self._receipts) > keep:
+            del self._receipts[min(self._receipts, key=lambda name: (self._receipts[name][0], name))]
+
+    def is_empty_of(self, session: str) -> bool:
+        """Tell whether nothing at all of `session` is left, for tests of `no-ghost`."""
+        return not (
+            session in self._sessions
+            or (session, "up") in self._entries
+            or (session, "down") in self._entries
+            or session in self._history
+            or session in self._places
+            or session in self._lives
+        )
+
+
+class _Inbox:
+    """The wake-ups of one node, bounded; what does not fit is answered for by `*`."""
+
+    def __init__(self) -> None:
+        self._send, self._receive = trio.open_memory_channel[Wake](WAKES_MAX)
+        self._missed = True
+
+    def put(self, wake: Wake) -> None:
+        try:
+            self._send.send_nowait(wake)
+        except trio.WouldBlock:
+            self._missed = True
+
+    def close(self) -> None:
+        self._send.close()
+
+    def __aiter__(self) -> AsyncIterator[list[Wake]]:
+        return self
+
+    async def __anext__(self) -> list[Wake]:
+        """Return what has come. `*` goes first when anything may have been missed before."""
+        batch: list[Wake] = []
+        if self._missed:
+            await trio.lowlevel.checkpoint()
+        else:
+            try:
+                batch.append(await self._receive.receive())
+            except trio.EndOfChannel:
+                raise StopAsyncIteration from None
+        while True:
+            try:
+                batch.append(self._receive.receive_nowait())
+            except (trio.WouldBlock, trio.EndOfChannel):
+                break
+        if self._missed:
+            self._missed = False
+            batch.insert(0, WAKE_ALL)
+        return batch
+
+
+class MemoryWorld:
+    """What several nodes of one process share.
+
+    `started_ms` is the time at which the world's clock starts, the wall clock's unless it is given. A test may take the
+    world `down`, let it carry operations out and lose their answers (`outage`), or lose everything (`lose_everything`).
+    """
+
+    def __init__(self, *, started_ms: int | None = None) -> None:
+        self.rows = MemoryRows()
+        self.outage: Outage = ""
+        self._inboxes: dict[str, list[_Inbox]] = {}
+        self._started_ms = started_ms
+        self._started_at = -inf
+
+    def now_ms(self) -> int:
+        """Return the time by the Trio clock, as milliseconds since 1970. The first call starts the clock."""
+        if self._started_at == -inf:
+            self._started_at = trio.current_time()
+            if self._started_ms is None:
+                self._started_ms = time.time_ns() // 1_000_000
+        assert self._started_ms is not None
+        return self._started_ms + int((trio.current_time() - self._started_at) * 1000)
+
+    def execute(self, ops: Sequence[Op]) -> list[Result]:
+        """Carry out `ops` at once and wake whom they concern."""
+        if self.outage == "down":
+            raise StoreUnavailable("the store is down")
+        wakes = Wakes()
+        results = [apply(op, self.rows, wakes) for op in ops]
+        for node, wake in wakes.sent:
+            for inbox in self._inboxes.get(node, ()):
+                inbox.put(wake)
+        if self.outage == "answers lost":
+            raise StoreUnavailable("the answer was lost")
+        return results
+
+    def lose_everything(self) -> None:
+        """Come back empty, as a store without persistence does after a restart."""
+        self.rows = MemoryRows()
+        for inboxes in self._inboxes.values():
+            for inbox in inboxes:
+                inbox.put(WAKE_ALL)
+
+    def join(self, node: str) -> _Inbox:
+        """Open the inbox of `node`."""
+        inbox = _Inbox()
+        self._inboxes.setdefault(node, []).append(inbox)
+        return inbox
+
+    def leave(self, node: str, inbox: _Inbox) -> None:
+        """Close an inbox of `node`."""
+        inbox.close()
+        self._inboxes[node].remove(inbox)
+        if not self._inboxes[node]:
+            del self._inboxes[node]
+
+
+class MemoryStore:
+    """A `MemoryWorld` as one node sees it."""
+
+    def __init__(self, world: MemoryWorld, inbox: _Inbox) -> None:
+        self.world = world
+        self._inbox = inbox
+
+    def now_ms(self) -> int:
+        """See `Store.now_ms`."""
+        return self.world.now_ms()
+
+    async def execute(self, ops: Sequence[Op]) -> list[Result]:
+        """See `Store.execute`. A cancelled batch has not happened."""
+        await trio.lowlevel.checkpoint()
+        return self.world.execute(ops)
+
+    def wakes(self) -> AsyncIterator[list[Wake]]:
+        """See `Store.wakes`."""
+        return aiter(self._inbox)
+
+    async def check(self) -> None:
+        """See `Store.check`."""
+        await self.execute(())
+
+
+_named: WeakValueDictionary[str, MemoryWorld] = WeakValueDictionary()
+
+
+@asynccontextmanager
+async def open_memory(url: str, node: str, *, world: MemoryWorld | None = None) -> AsyncIterator[MemoryStore]:
+    """Open `world` for `node`; or, without one, a world of its own (`memory:`) or the process's one of a name.
+
+    `memory:NAME` is the same world for all that have it open at the same time.
+
+    Raises:
+        StoreMisused: `url` is not one of a memory store.
+    """
+    scheme, _, name = url.partition(":")
+    if scheme != "memory" or (name and not name.isalnum()):
+        raise StoreMisused("a store in memory is written memory: or memory:NAME, the name in letters and digits")
+    if world is None:
+        world = _named.setdefault(name, MemoryWorld()) if name else MemoryWorld()
+    inbox = world.join(node)
+    try:
+        yield MemoryStore(world, inbox)
+    finally:
+        world.leave(node, inbox)

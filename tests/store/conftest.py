@@ -1,0 +1,104 @@
+"""Every store, made the same way for every test of the contract."""
+
+import shutil
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from signald.store.memory import MemoryWorld, open_memory
+from tests.store.worlds import Fresh, Opener, World, open_world
+
+STORES = ("memory",)
+"""The stores that the contract is held against.
+
+To add redis: put "redis" into `STORES`, and give `fresh` below its case:
+
+    case "redis":
+        url = request.getfixturevalue("redis_url")
+        return redis_fresh(url)
+
+with, beside `memory_fresh`:
+
+    def redis_fresh(url: str) -> Fresh:
+        def fresh() -> Opener:
+            with Redis.from_url(url) as client:
+                client.flushall()
+            return lambda node: open_redis(url, node, ack="process", connect_timeout_s=1.0, command_timeout_s=2.0)
+
+        return fresh
+"""
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real redis-server on a free port, without persistence."""
+    program = shutil.which("redis-server")
+    assert program is not None, "install redis-server: the contract is held against the real one"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    home = tmp_path_factory.mktemp("redis")
+    command = [
+        program,
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--dir",
+        str(home),
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+    ]
+    with (home / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
+        try:
+            trio.run(_answers, port)
+            yield f"redis://127.0.0.1:{port}"
+        finally:
+            server.kill()
+
+
+async def _answers(port: int) -> None:
+    with trio.fail_after(10):
+        while True:
+            try:
+                stream = await trio.open_tcp_stream("127.0.0.1", port)
+            except OSError:
+                await trio.sleep(0.02)
+                continue
+            async with stream:
+                await stream.send_all(b"PING\r\n")
+                if await stream.receive_some() == b"+PONG\r\n":
+                    return
+
+
+def memory_fresh() -> Fresh:
+    """Each world is its own."""
+
+    def fresh() -> Opener:
+        world = MemoryWorld()
+        return lambda node: open_memory("memory:", node, world=world)
+
+    return fresh
+
+
+@pytest.fixture(params=STORES)
+def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Fresh:
+    """A maker of empty stores of each kind."""
+    match request.param:
+        case "memory":
+            return memory_fresh()
+        case other:
+            raise AssertionError(other)
+
+
+@pytest.fixture
+async def world(fresh: Fresh) -> AsyncIterator[World]:
+    """The nodes `a` and `b` on a fresh store."""
+    async with open_world(fresh) as opened:
+        yield opened

@@ -1,0 +1,213 @@
+"""Operations with everything said that a test does not care about."""
+
+import hashlib
+
+from signald.store.base import (
+    Ack,
+    Append,
+    ClaimClient,
+    ClaimWorker,
+    ClaimWorkerSide,
+    CreateSession,
+    Enqueue,
+    Entry,
+    Head,
+    NodeInfo,
+    Party,
+    PutNode,
+    RegisterWorker,
+    Reseed,
+    ReseedWorker,
+)
+
+NOW_MS = 1_700_000_000_000
+TTL_MS = 300_000
+SESSION = "s_1"
+WORKER = "w_1"
+
+
+def token(name: str) -> bytes:
+    """Return the hash of a token that tests call `name`."""
+    return hashlib.sha256(name.encode()).digest()
+
+
+def create(
+    session: str = SESSION,
+    *,
+    node: str = "a",
+    nonce: str = "create",
+    principal: str = "ann",
+    receipts: bool = False,
+    now_ms: int = NOW_MS,
+    ttl_ms: int = TTL_MS,
+) -> CreateSession:
+    """A session whose client holds the token `t1`."""
+    return CreateSession(
+        session, node, nonce, principal, {"lang": "en"}, b'{"m":1}', receipts, token("t1"), now_ms, ttl_ms
+    )
+
+
+def claim_client(
+    presented: str = "t1",
+    issued: str = "t2",
+    *,
+    session: str = SESSION,
+    node: str = "b",
+    nonce: str = "claim",
+    principal: str = "ann",
+    received: int = 0,
+    acked: int = 0,
+    now_ms: int = NOW_MS,
+    ttl_ms: int = TTL_MS,
+) -> ClaimClient:
+    """The client resumes at `b`."""
+    return ClaimClient(
+        session, node, nonce, principal, token(presented), token(issued), received, acked, now_ms, ttl_ms
+    )
+
+
+def claim_side(
+    worker: str = WORKER,
+    *,
+    session: str = SESSION,
+    node: str = "b",
+    nonce: str = "side",
+    assign: bool = True,
+    received: int = 0,
+    acked: int = 0,
+) -> ClaimWorkerSide:
+    """The worker takes its side at `b`."""
+    return ClaimWorkerSide(session, node, nonce, worker, assign, received, acked, NOW_MS)
+
+
+def entries(first: int, last: int, *, history: bool = False, text: str = "m") -> tuple[Entry, ...]:
+    """The messages `first` to `last`, their seq in their bodies."""
+    return tuple(Entry(seq, b"t%b%d" % (text.encode(), seq), history) for seq in range(first, last + 1))
+
+
+def append(
+    tail: tuple[Entry, ...],
+    *,
+    party: Party = "client",
+    session: str = SESSION,
+    node: str = "",
+    epoch: int = 1,
+    ack: int = 0,
+    backlog_max: int = 100,
+    history_max: int = 10,
+    history_bytes_max: int = 1000,
+) -> Append:
+    """The client appends at `a`, the worker at `b`."""
+    at = node or ("a" if party == "client" else "b")
+    return Append(session, party, at, epoch, tail, ack, backlog_max, history_max, history_bytes_max, NOW_MS)
+
+
+def ack(seq: int, *, party: Party = "worker", session: str = SESSION, node: str = "", epoch: int = 1) -> Ack:
+    """The worker at `b` acks, or the client at `a`."""
+    return Ack(session, party, node or ("a" if party == "client" else "b"), epoch, seq)
+
+
+def head(
+    session: str = SESSION,
+    *,
+    client_epoch: int = 1,
+    client_node: str = "a",
+    worker: str = "",
+    worker_state: str = "",
+    worker_epoch: int = 0,
+    worker_node: str = "",
+    workers: int = 0,
+    up_last: int = 0,
+    up_acked: int = 0,
+    down_last: int = 0,
+    down_acked: int = 0,
+    receipts: bool = False,
+) -> Head:
+    """The head of a session made by `create`."""
+    return Head(
+        session=session,
+        created_ms=NOW_MS,
+        principal="ann",
+        want={"lang": "en"},
+        meta=b'{"m":1}',
+        receipts=receipts,
+        client_epoch=client_epoch,
+        client_node=client_node,
+        worker=worker,
+        worker_state=worker_state,
+        worker_epoch=worker_epoch,
+        worker_node=worker_node,
+        workers=workers,
+        up_last=up_last,
+        up_acked=up_acked,
+        down_last=down_last,
+        down_acked=down_acked,
+    )
+
+
+def reseed(
+    known: Head,
+    *,
+    node: str = "a",
+    tokens: tuple[bytes, ...] = (),
+    up_tail: tuple[Entry, ...] = (),
+    down_tail: tuple[Entry, ...] = (),
+    now_ms: int = NOW_MS,
+) -> Reseed:
+    """Node `a` gives back what it knows."""
+    return Reseed(known.session, node, known, tokens, up_tail, down_tail, now_ms)
+
+
+def node_info(
+    node: str, state: str = "ready", *, lease_until_ms: int = NOW_MS + 10_000, connections: int = 0
+) -> NodeInfo:
+    """One node's entry."""
+    assert state in {"starting", "ready", "draining"}
+    return NodeInfo(node, "1.0", state, NOW_MS, lease_until_ms, connections)  # type: ignore[arg-type]
+
+
+def put_node(node: str, state: str = "ready", *, lease_until_ms: int = NOW_MS + 10_000) -> PutNode:
+    """A node writes its entry."""
+    return PutNode(node_info(node, state, lease_until_ms=lease_until_ms))
+
+
+def register(
+    worker: str = WORKER, *, node: str = "b", nonce: str = "register", capacity: int = 2, principal: str = "wes"
+) -> RegisterWorker:
+    """A worker announces itself at `b`, holding the token `w1`."""
+    return RegisterWorker(worker, node, nonce, principal, "pod-1", {"lang": "en"}, capacity, token("w1"), NOW_MS)
+
+
+def claim_worker(
+    presented: str = "w1",
+    issued: str = "w2",
+    *,
+    worker: str = WORKER,
+    node: str = "a",
+    nonce: str = "claim-worker",
+    principal: str = "wes",
+    capacity: int = 2,
+) -> ClaimWorker:
+    """The worker resumes at `a`."""
+    return ClaimWorker(
+        worker, node, nonce, principal, token(presented), token(issued), {"lang": "en"}, capacity, NOW_MS
+    )
+
+
+def reseed_worker(
+    worker: str = WORKER,
+    *,
+    node: str = "b",
+    epoch: int = 1,
+    tokens: tuple[bytes, ...] = (),
+    sessions: tuple[str, ...] = (),
+    capacity: int = 2,
+) -> ReseedWorker:
+    """Node `b` gives its worker back; its sessions were waiting since `NOW_MS`."""
+    pairings = tuple((session, {"lang": "en"}, NOW_MS) for session in sessions)
+    return ReseedWorker(worker, node, epoch, "wes", "pod-1", {"lang": "en"}, capacity, tokens, pairings, NOW_MS)
+
+
+def enqueue(session: str = SESSION, *, order_ms: int = NOW_MS, alive_until_ms: int = NOW_MS + TTL_MS) -> Enqueue:
+    """A session waits."""
+    return Enqueue(session, {"lang": "en"}, order_ms, alive_until_ms)

@@ -1,0 +1,1274 @@
+"""What every store must do, one rule of `signald/store/base.py` after the other.
+
+Two nodes look at one fresh store: `a`, where the client usually is, and `b`, where the worker usually is.
+"""
+
+import pytest
+
+from signald.store.base import (
+    AcceptSession,
+    Appended,
+    Behind,
+    Claimed,
+    ClusterSecret,
+    ConfirmToken,
+    ConfirmWorkerToken,
+    Detach,
+    DetachWorker,
+    Done,
+    DropNode,
+    Ended,
+    EndSession,
+    Enqueued,
+    Exists,
+    ExpireSession,
+    Fenced,
+    Forget,
+    Full,
+    Gap,
+    GetReceipt,
+    Head,
+    History,
+    Incarnation,
+    KeepAlive,
+    ListNodes,
+    ListOverdue,
+    ListWaiting,
+    ListWorkers,
+    Look,
+    Looked,
+    Named,
+    Nodes,
+    NoSession,
+    NoWorker,
+    Op,
+    Paced,
+    Party,
+    PutReceipt,
+    ReadHistory,
+    Refused,
+    Release,
+    Released,
+    RemoveWorker,
+    Reserve,
+    Reserved,
+    Result,
+    Secret,
+    Signal,
+    TakePace,
+    Text,
+    Unpair,
+    UpdateWorker,
+    Waiting,
+    WaitingSession,
+    WorkerClaimed,
+    WorkerInfo,
+    Workers,
+    WorkerSessions,
+)
+from tests.store.ops import (
+    NOW_MS,
+    SESSION,
+    TTL_MS,
+    WORKER,
+    ack,
+    append,
+    claim_client,
+    claim_side,
+    claim_worker,
+    create,
+    enqueue,
+    entries,
+    head,
+    node_info,
+    put_node,
+    register,
+    reseed,
+    reseed_worker,
+    token,
+)
+from tests.store.worlds import World
+
+NO_WAKES: dict[str, list[bytes]] = {"a": [], "b": []}
+ACCEPT = AcceptSession(SESSION, "b", 1)
+
+
+async def pair(world: World, *, receipts: bool = False) -> None:
+    """A session with its client at `a` and its worker, paired, at `b`, both under epoch 1; no wake-up left over."""
+    await world.do(create(receipts=receipts), claim_side(), ACCEPT)
+    await world.woken()
+
+
+async def look(world: World, party: Party = "client", *, after: int = 0, limit: int = 100) -> Looked:
+    """Read the session, which is there."""
+    found = await world.ask(Look(SESSION, party, after, limit))
+    assert isinstance(found, Looked)
+    return found
+
+
+async def seqs(world: World, party: Party, *, after: int = 0, limit: int = 100) -> list[int]:
+    """Return the seqs that wait for `party`."""
+    return [entry.seq for entry in (await look(world, party, after=after, limit=limit)).entries]
+
+
+async def history(world: World, limit: int = 100) -> list[tuple[str, bytes]]:
+    """Return the chat history."""
+    found = await world.ask(ReadHistory(SESSION, limit))
+    assert isinstance(found, History)
+    return list(found.entries)
+
+
+def claimed(result: Result) -> Claimed:
+    """Demand that a claim was granted."""
+    assert isinstance(result, Claimed), result
+    return result
+
+
+class TestStore:
+    """What concerns all operations."""
+
+    async def test_empty_batch(self, world: World) -> None:
+        """A batch of nothing is answered with nothing."""
+        assert await world.do() == []
+
+    async def test_order(self, world: World) -> None:
+        """Operations take effect in the order of their batch, and each gets its answer at its own place."""
+        results = await world.do(
+            ReadHistory("s_2", 5),
+            create(),
+            append(entries(1, 2)),
+            Look(SESSION, "worker", 0, 9),
+            EndSession(SESSION, "a"),
+        )
+        assert [type(result) for result in results] == [History, Head, Appended, Looked, Ended]
+
+    async def test_shared(self, world: World) -> None:
+        """What one node wrote, every other node reads at once."""
+        await world.do(create(), append(entries(1, 1)), at="a")
+        await world.do(append(entries(2, 2)), at="b")
+        assert await seqs(world, "worker") == [1, 2]
+
+    async def test_no_session(self, world: World) -> None:
+        """On a session that does not exist every operation says so, and none brings it into being."""
+        ops: list[tuple[Op, Result]] = [
+            (claim_client(), Refused("unknown")),
+            (claim_side(), Refused("unknown")),
+            (ACCEPT, NoSession()),
+            (Unpair(SESSION, "a", WORKER), NoSession()),
+            (append(entries(1, 1)), NoSession()),
+            (ack(1), NoSession()),
+            (Look(SESSION, "client", 0, 5), NoSession()),
+            (ReadHistory(SESSION, 5), History(())),
+            (Detach(SESSION, "client", "a", 1, NOW_MS), Done()),
+            (ConfirmToken(SESSION, 1), Done()),
+            (EndSession(SESSION, "a"), NoSession()),
+            (ExpireSession(SESSION, "a", (), NOW_MS, TTL_MS), Done()),
+        ]
+        for _ in range(2):
+            assert await world.do(*(op for op, _ in ops)) == [result for _, result in ops]
+
+    async def test_signal(self, world: World) -> None:
+        """A signal reaches the node it names, in order, however often the same is sent, and no other."""
+        await world.do(Signal("b", b"rone"), Signal("b", b"rtwo"), Signal("b", b"rone"), Signal("nobody", b"rx"))
+        assert await world.woken() == {"a": [], "b": [b"rone", b"rtwo", b"rone"]}
+
+    async def test_signal_to_itself(self, world: World) -> None:
+        """A node may signal itself."""
+        await world.do(Signal("a", b"rme"))
+        assert await world.woken() == {"a": [b"rme"], "b": []}
+
+    async def test_check(self, world: World) -> None:
+        """A store that answers passes its check."""
+        await world.stores["a"].check()
+
+    async def test_clock(self, world: World) -> None:
+        """The store's clock is one of milliseconds since 1970, and does not run backwards."""
+        first = world.stores["a"].now_ms()
+        assert first > 1_500_000_000_000
+        assert world.stores["a"].now_ms() >= first
+
+
+class TestCreateSession:
+    """A session begins."""
+
+    async def test_head(self, world: World) -> None:
+        """A new session has its client attached under epoch 1, no worker and nothing in its logs."""
+        assert await world.ask(create(receipts=True)) == head(receipts=True)
+        assert (await look(world)).head == head(receipts=True)
+        assert await world.woken() == NO_WAKES
+
+    async def test_again(self, world: World) -> None:
+        """The same nonce again gives the same head."""
+        assert await world.do(create(), create()) == [head(), head()]
+
+    async def test_taken(self, world: World) -> None:
+        """Another nonce for the same id is refused, and changes nothing."""
+        assert await world.do(create(), create(nonce="other", principal="eve")) == [head(), Exists()]
+        assert (await look(world)).head == head()
+
+
+class TestClaimClient:
+    """A client resumes."""
+
+    async def test_claim(self, world: World) -> None:
+        """A resume raises the epoch, attaches the client at the new node and wakes the old one."""
+        await world.do(create())
+        assert await world.ask(claim_client(), at="b") == Claimed(2, head(client_epoch=2, client_node="b"), "a")
+        assert await world.woken(at="b") == {"a": [b"s" + SESSION.encode()], "b": []}
+
+    async def test_wakes_worker(self, world: World) -> None:
+        """A resume wakes the worker's node too."""
+        await pair(world)
+        await world.do(claim_client(node="c"))
+        assert await world.woken() == {"a": [b"ss_1"], "b": [b"ss_1"]}
+
+    async def test_same_node(self, world: World) -> None:
+        """A node is not woken by what it did itself."""
+        await world.do(create())
+        assert claimed(await world.ask(claim_client(node="a"))).previous_node == "a"
+        assert await world.woken() == NO_WAKES
+
+    async def test_after_detach(self, world: World) -> None:
+        """A client that was detached has no previous node."""
+        await world.do(create(), Detach(SESSION, "client", "a", 1, NOW_MS))
+        assert claimed(await world.ask(claim_client())).previous_node == ""
+
+    async def test_again(self, world: World) -> None:
+        """The same nonce again gives the same answer and takes no further epoch."""
+        await world.do(create())
+        first, second = await world.do(claim_client(received=3, acked=2), claim_client(received=3, acked=2))
+        assert first == second
+        assert claimed(first).epoch == 2
+
+    async def test_again_when_superseded(self, world: World) -> None:
+        """A claim repeated after a newer one answers with its own epoch and takes nothing from the newer one."""
+        await world.do(create(), claim_client(node="b", nonce="old"))
+        await world.do(claim_client(issued="t3", node="a", nonce="new"))
+        again = claimed(await world.ask(claim_client(node="b", nonce="old")))
+        assert (again.epoch, again.head.client_epoch, again.head.client_node) == (2, 3, "a")
+        assert claimed(await world.ask(claim_client("t3", "t4", nonce="newest"))).epoch == 4
+
+    async def test_acks(self, world: World) -> None:
+        """What the client says it has received is acknowledged and trimmed."""
+        await pair(world)
+        await world.do(append(entries(1, 5), party="worker"))
+        result = claimed(await world.ask(claim_client(received=3)))
+        assert (result.head.down_last, result.head.down_acked) == (5, 3)
+        assert await seqs(world, "client") == [4, 5]
+
+    async def test_never_takes_back(self, world: World) -> None:
+        """A client that has received less than it acked before changes nothing by it."""
+        await pair(world)
+        await world.do(append(entries(1, 5), party="worker"), ack(4, party="client"))
+        assert claimed(await world.ask(claim_client(received=2))).head.down_acked == 4
+
+    async def test_lost_up(self, world: World) -> None:
+        """A client whose acked messages are not stored shows that the store lost them; their seqs stay used."""
+        await pair(world)
+        await world.do(append(entries(1, 2)))
+        result = claimed(await world.ask(claim_client(node="a", acked=5)))
+        assert (result.lost_up, result.lost_down) == ((3, 5), None)
+        assert (result.head.up_last, result.head.up_acked) == (5, 0)
+        assert await world.ask(append(entries(5, 6), epoch=2)) == Appended(6, 0, "b")
+
+    async def test_lost_down(self, world: World) -> None:
+        """A client that has received more than is stored shows that the store lost it; the worker must not use it again."""
+        await pair(world)
+        await world.do(append(entries(1, 2), party="worker"))
+        result = claimed(await world.ask(claim_client(received=4)))
+        assert (result.lost_up, result.lost_down) == (None, (3, 4))
+        assert (result.head.down_last, result.head.down_acked) == (4, 4)
+        assert await world.ask(append(entries(6, 6), party="worker")) == Gap(4)
+
+    async def test_unknown(self, world: World) -> None:
+        """A token the session never had is unknown."""
+        await world.do(create())
+        assert await world.ask(claim_client("t9")) == Refused("unknown")
+        assert (await look(world)).head == head()
+
+    async def test_principal(self, world: World) -> None:
+        """A token in another principal's hands resumes nothing, and stays good in its holder's."""
+        await world.do(create())
+        assert await world.ask(claim_client(principal="eve")) == Refused("principal")
+        assert claimed(await world.ask(claim_client(nonce="hers"))).epoch == 2
+
+    async def test_expired(self, world: World) -> None:
+        """A token is good until its holder has been away for the ttl it was issued with."""
+        await world.do(create(ttl_ms=1000), Detach(SESSION, "client", "a", 1, NOW_MS))
+        assert await world.ask(claim_client(now_ms=NOW_MS + 1000)) == Refused("expired")
+        assert claimed(await world.ask(claim_client(now_ms=NOW_MS + 999, ttl_ms=9))).epoch == 2
+
+    async def test_not_expired_while_attached(self, world: World) -> None:
+        """A client that was never seen to leave has not been away."""
+        await world.do(create(ttl_ms=1000))
+        assert claimed(await world.ask(claim_client(now_ms=NOW_MS + 10**9))).epoch == 2
+
+    async def test_lost_answer(self, world: World) -> None:
+        """While the new token has not been shown, the old one resumes as well: an answer may have been lost."""
+        await world.do(create(), claim_client("t1", "t2", nonce="n2"))
+        assert claimed(await world.ask(claim_client("t1", "t3", nonce="n3"))).epoch == 3
+        assert claimed(await world.ask(claim_client("t3", "t4", nonce="n4"))).epoch == 4
+
+    async def test_reuse(self, world: World) -> None:
+        """A token shown again after its successor was shown is theft or a bug: the session's tokens are revoked."""
+        await world.do(create(), claim_client("t1", "t2", nonce="n2"), ConfirmToken(SESSION, 2))
+        for _ in range(2):
+            assert await world.ask(claim_client("t1", "t3", nonce="n3")) == Refused("token_reuse")
+        assert await world.ask(claim_client("t2", "t4", nonce="n4")) == Refused("token_reuse")
+        assert await world.ask(claim_client("t9", "t5", nonce="n5")) == Refused("revoked")
+        assert (await look(world)).head.client_epoch == 2
+
+    async def test_reuse_by_presenting(self, world: World) -> None:
+        """To present the new token retires the one before it, too."""
+        await world.do(create(), claim_client("t1", "t2", nonce="n2"), claim_client("t2", "t3", nonce="n3"))
+        assert await world.ask(claim_client("t1", "t4", nonce="n4")) == Refused("token_reuse")
+
+    async def test_unseen_token(self, world: World) -> None:
+        """A token whose answer was lost is retired when the holder resumes with the one before it."""
+        await world.do(create(), claim_client("t1", "t2", nonce="n2"), claim_client("t1", "t3", nonce="n3"))
+        assert await world.ask(claim_client("t2", "t4", nonce="n4")) == Refused("token_reuse")
+
+    async def test_reuse_by_anyone(self, world: World) -> None:
+        """A retired token revokes whoever shows it: the principal is not asked first."""
+        await world.do(create(), claim_client("t1", "t2", nonce="n2"), ConfirmToken(SESSION, 2))
+        assert await world.ask(claim_client("t1", "t3", nonce="n3", principal="eve")) == Refused("token_reuse")
+
+    async def test_confirm_of_older_epoch(self, world: World) -> None:
+        """A confirmation under an older epoch retires nothing."""
+        await world.do(create(), claim_client("t1", "t2", nonce="n2"))
+        assert await world.ask(ConfirmToken(SESSION, 1)) == Done()
+        assert claimed(await world.ask(claim_client("t1", "t3", nonce="n3"))).epoch == 3
+
+    async def test_confirm_again(self, world: World) -> None:
+        """A confirmation may be repeated; the current token stays good."""
+        await world.do(create(), claim_client(), ConfirmToken(SESSION, 2))
+        assert await world.ask(ConfirmToken(SESSION, 2)) == Done()
+        assert claimed(await world.ask(claim_client("t2", "t3", nonce="n3"))).epoch == 3
+
+
+class TestClaimWorkerSide:
+    """A worker takes its side."""
+
+    async def test_assign(self, world: World) -> None:
+        """An assigned worker gets epoch 1 and is not paired yet; the client's node is woken."""
+        await world.do(create())
+        expected = head(worker=WORKER, worker_state="assigned", worker_epoch=1, worker_node="b", workers=1)
+        assert await world.ask(claim_side(), at="b") == Claimed(1, expected)
+        assert await world.woken(at="b") == {"a": [b"ss_1"], "b": []}
+
+    async def test_again(self, world: World) -> None:
+        """The same nonce again gives the same answer and takes no further epoch."""
+        await world.do(create(), claim_side(nonce="first", node="a"))
+        results = await world.do(claim_side(), claim_side())
+        assert results[0] == results[1]
+        assert (claimed(results[0]).epoch, claimed(results[0]).previous_node) == (2, "a")
+
+    async def test_resume(self, world: World) -> None:
+        """A resuming worker keeps the state of its pairing and raises the epoch; its old node is woken, and the client's."""
+        await pair(world)
+        result = claimed(await world.ask(claim_side(node="c", nonce="resume", assign=False)))
+        assert (result.epoch, result.previous_node, result.head.worker_state) == (2, "b", "paired")
+        assert await world.woken() == {"a": [b"ss_1"], "b": [b"ss_1"]}
+
+    async def test_not_yours(self, world: World) -> None:
+        """A worker that resumes a session of another is refused, and so is one that resumes a session of nobody."""
+        await world.do(create())
+        assert await world.ask(claim_side(assign=False)) == Refused("not_yours")
+        await world.do(claim_side())
+        assert await world.ask(claim_side("w_2", nonce="n2", assign=False)) == Refused("not_yours")
+        assert (await look(world)).head.worker_epoch == 1
+
+    async def test_reassign(self, world: World) -> None:
+        """Another worker takes the session over, and is counted; what no worker acked waits for it."""
+        await pair(world)
+        await world.do(append(entries(1, 3)), ack(1))
+        result = claimed(await world.ask(claim_side("w_2", nonce="n2", node="a")))
+        assert (result.epoch, result.head.worker, result.head.worker_state) == (2, "w_2", "assigned")
+        assert (result.head.workers, result.previous_node) == (2, "b")
+        assert await seqs(world, "worker") == [2, 3]
+
+    async def test_same_worker_counts_once(self, world: World) -> None:
+        """A worker that comes back, even after another, is not counted again."""
+        await world.do(create(), claim_side(nonce="n1"), claim_side("w_2", nonce="n2"), claim_side(nonce="n3"))
+        await world.do(Unpair(SESSION, "a", WORKER))
+        assert claimed(await world.ask(claim_side(nonce="n4"))).head.workers == 2
+
+    async def test_received(self, world: World) -> None:
+        """What the worker received of the client's is acknowledged; what it knows acked of its own is stored or lost."""
+        await pair(world)
+        await world.do(append(entries(1, 4)), append(entries(1, 2), party="worker"))
+        result = claimed(await world.ask(claim_side(nonce="n2", assign=False, received=6, acked=3)))
+        assert (result.lost_up, result.lost_down) == ((5, 6), (3, 3))
+        assert (result.head.up_last, result.head.up_acked, result.head.down_last) == (6, 6, 3)
+
+    async def test_accept(self, world: World) -> None:
+        """The worker's acceptance makes the pairing whole and wakes the client's node."""
+        await world.do(create(), claim_side())
+        await world.woken()
+        assert await world.ask(ACCEPT, at="b") == Done()
+        assert (await look(world)).head.worker_state == "paired"
+        assert await world.woken(at="b") == {"a": [b"ss_1"], "b": []}
+        assert await world.ask(ACCEPT, at="b") == Done()
+
+    async def test_accept_fenced(self, world: World) -> None:
+        """Only the holder of the current epoch accepts."""
+        await world.do(create(), claim_side(nonce="n1"), claim_side("w_2", nonce="n2"))
+        assert await world.ask(ACCEPT) == Fenced(2)
+        assert await world.ask(AcceptSession(SESSION, "a", 2)) == Fenced(2)
+        assert (await look(world)).head.worker_state == "assigned"
+
+    async def test_unpair(self, world: World) -> None:
+        """A worker taken off the session is fenced, and both nodes are woken."""
+        await pair(world)
+        assert await world.ask(Unpair(SESSION, "c", WORKER)) == Done()
+        assert await world.woken() == {"a": [b"ss_1"], "b": [b"ss_1"]}
+        assert (await look(world)).head == head(worker_epoch=2, workers=1)
+        assert await world.ask(append(entries(1, 1), party="worker")) == Fenced(2)
+
+    async def test_unpair_again(self, world: World) -> None:
+        """Who is not the session's worker (any more) is not taken off it."""
+        await pair(world)
+        await world.do(Unpair(SESSION, "a", "w_2"))
+        assert (await look(world)).head.worker == WORKER
+        assert await world.do(Unpair(SESSION, "a", WORKER), Unpair(SESSION, "a", WORKER)) == [Done(), Done()]
+        assert (await look(world)).head.worker_epoch == 2
+
+
+class TestAppend:
+    """Messages enter a log."""
+
+    async def test_append(self, world: World) -> None:
+        """Dense entries are stored in order and wait for the receiver, whose node is woken."""
+        await pair(world)
+        assert await world.ask(append(entries(1, 3))) == Appended(3, 0, "b")
+        assert (await look(world, "worker")).entries == entries(1, 3)
+        assert await seqs(world, "client") == []
+        assert await world.woken() == {"a": [], "b": [b"ss_1"]}
+
+    async def test_down(self, world: World) -> None:
+        """The worker's messages go the other way, with seqs of their own."""
+        await pair(world)
+        assert await world.ask(append(entries(1, 2), party="worker"), at="b") == Appended(2, 0, "a")
+        assert (await look(world)).entries == entries(1, 2)
+        assert (await look(world)).head.up_last == 0
+        assert await world.woken(at="b") == {"a": [b"ss_1"], "b": []}
+
+    async def test_receiver_away(self, world: World) -> None:
+        """For a receiver that is not there messages are stored all the same."""
+        await world.do(create())
+        assert await world.ask(append(entries(1, 1))) == Appended(1, 0, "")
+        assert await world.woken() == NO_WAKES
+
+    async def test_same_node(self, world: World) -> None:
+        """The node that appends is not woken when the receiver is its own."""
+        await world.do(create(), claim_side(node="a"))
+        assert await world.ask(append(entries(1, 1))) == Appended(1, 0, "a")
+        assert await world.woken() == NO_WAKES
+
+    async def test_duplicates(self, world: World) -> None:
+        """What is stored already counts as success, is not stored twice, and is not news."""
+        await pair(world)
+        await world.do(append(entries(1, 3, history=True)))
+        await world.woken()
+        changed = entries(2, 3, history=True, text="other")
+        assert await world.ask(append(changed)) == Appended(3, 0, "b")
+        assert await world.woken() == NO_WAKES
+        assert await world.ask(append(changed + entries(4, 4))) == Appended(4, 0, "b")
+        assert (await look(world, "worker")).entries == entries(1, 3, history=True) + entries(4, 4)
+        assert len(await history(world)) == 3
+
+    async def test_duplicates_below_ack(self, world: World) -> None:
+        """A message that was acked and trimmed does not come back when it is sent again."""
+        await pair(world)
+        await world.do(append(entries(1, 3)), ack(3))
+        assert await world.ask(append(entries(2, 4))) == Appended(4, 3, "b")
+        assert await seqs(world, "worker") == [4]
+
+    async def test_gap(self, world: World) -> None:
+        """Entries that do not follow the last one are refused as a whole."""
+        await pair(world)
+        await world.do(append(entries(1, 2)))
+        assert await world.ask(append(entries(4, 5))) == Gap(2)
+        assert await seqs(world, "worker") == [1, 2]
+
+    async def test_full(self, world: World) -> None:
+        """Beyond the backlog bound nothing is stored; up to it everything is."""
+        await pair(world)
+        await world.do(append(entries(1, 3), backlog_max=3), ack(1))
+        assert await world.ask(append(entries(4, 5), backlog_max=3)) == Full(3, 1)
+        assert await seqs(world, "worker") == [2, 3]
+        assert await world.ask(append(entries(4, 4), backlog_max=3)) == Appended(4, 1, "b")
+
+    async def test_duplicates_are_not_full(self, world: World) -> None:
+        """Duplicates are a success even when the log is full."""
+        await pair(world)
+        await world.do(append(entries(1, 3)))
+        assert await world.ask(append(entries(1, 3), backlog_max=1)) == Appended(3, 0, "b")
+
+    async def test_ack_rides_along(self, world: World) -> None:
+        """An append may acknowledge the other direction in the same step."""
+        await pair(world)
+        await world.do(append(entries(1, 4), party="worker"))
+        assert await world.ask(append(entries(1, 1), ack=3)) == Appended(1, 0, "b")
+        assert (await look(world)).head.down_acked == 3
+        assert await seqs(world, "client") == [4]
+
+    @pytest.mark.parametrize("backlog_max", [0, 100])
+    async def test_ack_of_refused_append(self, world: World, backlog_max: int) -> None:
+        """The acknowledgement counts though the entries are refused: two full directions must not block each other."""
+        await pair(world)
+        await world.do(append(entries(1, 4), party="worker"))
+        refused = await world.ask(append(entries(2 if backlog_max else 1, 5), ack=4, backlog_max=backlog_max))
+        assert refused == (Gap(0) if backlog_max else Full(0, 0))
+        assert (await look(world)).head.down_acked == 4
+
+    async def test_only_an_ack(self, world: World) -> None:
+        """An append of nothing is a way to say an ack."""
+        await pair(world)
+        await world.do(append(entries(1, 2), party="worker"))
+        assert await world.ask(append((), ack=2)) == Appended(0, 0, "b")
+        assert (await look(world)).head.down_acked == 2
+
+    async def test_ack_riding_along_wakes_for_receipts(self, world: World) -> None:
+        """In a session with receipts the ack of an append that stores nothing wakes the peer's node."""
+        await pair(world, receipts=True)
+        await world.do(append(entries(1, 2), party="worker"), at="b")
+        await world.woken(at="b")
+        await world.do(append((), ack=2))
+        assert await world.woken() == {"a": [], "b": [b"ss_1"]}
+
+    async def test_fenced(self, world: World) -> None:
+        """An older epoch stores nothing and acknowledges nothing."""
+        await pair(world)
+        await world.do(append(entries(1, 2), party="worker"), claim_client())
+        await world.woken()
+        assert await world.ask(append(entries(1, 1), ack=2)) == Fenced(2)
+        assert (await look(world)).head.down_acked == 0
+        assert await seqs(world, "worker") == []
+        assert await world.woken() == NO_WAKES
+
+    async def test_fenced_by_node(self, world: World) -> None:
+        """The right epoch from another node is fenced: a store that lost its tail may have given it twice."""
+        await world.do(create())
+        assert await world.ask(append(entries(1, 1), node="b")) == Fenced(1)
+
+    async def test_fenced_after_detach(self, world: World) -> None:
+        """Who has detached writes no more."""
+        await world.do(create(), Detach(SESSION, "client", "a", 1, NOW_MS))
+        assert await world.ask(append(entries(1, 1))) == Fenced(1)
+
+    async def test_behind(self, world: World) -> None:
+        """A store that knows only an older epoch has lost its tail, and says so."""
+        await world.do(create())
+        assert await world.ask(append(entries(1, 1), epoch=2)) == Behind(1)
+        assert await world.ask(ack(1, party="client", epoch=2)) == Behind(1)
+        assert await seqs(world, "worker") == []
+
+    async def test_binary(self, world: World) -> None:
+        """Bodies are bytes, any bytes."""
+        await pair(world)
+        (entry,) = entries(1, 1)
+        body = bytes(range(256)) * 4
+        await world.do(append((type(entry)(1, body, False),)))
+        assert (await look(world, "worker")).entries[0].body == body
+
+
+class TestAck:
+    """Messages leave a log."""
+
+    async def test_trim(self, world: World) -> None:
+        """An ack trims the log up to it, and no further."""
+        await pair(world)
+        await world.do(append(entries(1, 5)))
+        assert await world.ask(ack(3), at="b") == Done()
+        assert await seqs(world, "worker") == [4, 5]
+        assert ((await look(world)).head.up_last, (await look(world)).head.up_acked) == (5, 3)
+
+    async def test_older(self, world: World) -> None:
+        """An older ack takes nothing back."""
+        await pair(world)
+        await world.do(append(entries(1, 5)), ack(3))
+        assert await world.do(ack(2), ack(3)) == [Done(), Done()]
+        assert (await look(world)).head.up_acked == 3
+
+    async def test_beyond(self, world: World) -> None:
+        """An ack beyond the last message counts as one of the last."""
+        await pair(world)
+        await world.do(append(entries(1, 2)), ack(9))
+        assert (await look(world)).head.up_acked == 2
+        assert await world.ask(append(entries(3, 3))) == Appended(3, 2, "b")
+
+    async def test_fenced(self, world: World) -> None:
+        """An older epoch acknowledges nothing."""
+        await pair(world)
+        await world.do(append(entries(1, 2)), claim_side(nonce="n2"))
+        assert await world.do(ack(2), ack(2, node="a", epoch=2)) == [Fenced(2), Fenced(2)]
+        assert (await look(world)).head.up_acked == 0
+
+    async def test_silent(self, world: World) -> None:
+        """Without receipts an ack wakes nobody."""
+        await pair(world)
+        await world.do(append(entries(1, 2)))
+        await world.woken()
+        await world.do(ack(2), at="b")
+        assert await world.woken(at="b") == NO_WAKES
+
+    async def test_receipts(self, world: World) -> None:
+        """With receipts an ack that says something new wakes the sender's node."""
+        await pair(world, receipts=True)
+        await world.do(append(entries(1, 2)))
+        await world.woken()
+        await world.do(ack(2), at="b")
+        assert await world.woken(at="b") == {"a": [b"ss_1"], "b": []}
+        await world.do(ack(2), ack(1), at="b")
+        assert await world.woken(at="b") == NO_WAKES
+
+
+class TestLook:
+    """A log is read."""
+
+    async def test_window(self, world: World) -> None:
+        """A look returns what follows `after`, at most `limit` entries."""
+        await pair(world)
+        await world.do(append(entries(1, 9)))
+        assert await seqs(world, "worker", after=3, limit=4) == [4, 5, 6, 7]
+        assert await seqs(world, "worker", after=9) == []
+        assert await seqs(world, "worker", limit=0) == []
+
+    async def test_from_first_kept(self, world: World) -> None:
+        """A look from before the first entry kept begins with that one."""
+        await pair(world)
+        await world.do(append(entries(1, 5)), ack(2))
+        assert await seqs(world, "worker") == [3, 4, 5]
+
+    async def test_hole(self, world: World) -> None:
+        """Where the store lost messages, a look stops before the hole, and the next one begins behind it."""
+        await pair(world)
+        await world.do(append(entries(1, 2)), claim_client(node="a", acked=4), append(entries(5, 6), epoch=2))
+        assert await seqs(world, "worker") == [1, 2]
+        assert await seqs(world, "worker", after=2) == [5, 6]
+
+
+class TestHistory:
+    """The chat history is kept for context."""
+
+    async def test_both_parties(self, world: World) -> None:
+        """The history holds what was marked for it, of both parties, in the order it came."""
+        await pair(world)
+        await world.do(append(entries(1, 1, history=True, text="hi")), append(entries(2, 2)))
+        await world.do(append(entries(1, 1, history=True, text="ho"), party="worker"))
+        await world.do(append(entries(3, 3, history=True, text="hey")))
+        assert await history(world) == [("client", b"thi1"), ("worker", b"tho1"), ("client", b"they3")]
+        assert await history(world, 2) == [("worker", b"tho1"), ("client", b"they3")]
+        assert await history(world, 0) == []
+
+    async def test_outlives_acks(self, world: World) -> None:
+        """The history stays when the log is trimmed."""
+        await pair(world)
+        await world.do(append(entries(1, 3, history=True)), ack(3))
+        assert [body for _, body in await history(world)] == [b"tm1", b"tm2", b"tm3"]
+        assert await seqs(world, "worker") == []
+
+    async def test_count(self, world: World) -> None:
+        """The history is bounded in messages: the oldest go, and stay in the log until they are acked."""
+        await pair(world)
+        await world.do(append(entries(1, 5, history=True), history_max=3))
+        assert [body for _, body in await history(world)] == [b"tm3", b"tm4", b"tm5"]
+        assert await seqs(world, "worker") == [1, 2, 3, 4, 5]
+
+    async def test_bytes(self, world: World) -> None:
+        """The history is bounded in bytes of bodies as well."""
+        await pair(world)
+        await world.do(append(entries(1, 3, history=True), history_bytes_max=6))
+        assert [body for _, body in await history(world)] == [b"tm2", b"tm3"]
+        await world.do(append(entries(4, 4, history=True, text="long text"), history_bytes_max=6))
+        assert await history(world) == []
+
+    async def test_bounds_follow_config(self, world: World) -> None:
+        """A bound that became lower takes effect with the next message of the history."""
+        await pair(world)
+        await world.do(append(entries(1, 5, history=True)))
+        await world.do(append(entries(6, 6, history=True), history_max=2))
+        assert [body for _, body in await history(world)] == [b"tm5", b"tm6"]
+
+
+class TestDetach:
+    """A connection is gone."""
+
+    async def test_client(self, world: World) -> None:
+        """A detached client leaves the session without a node, and the worker's node is woken."""
+        await pair(world)
+        assert await world.ask(Detach(SESSION, "client", "a", 1, NOW_MS)) == Done()
+        assert (await look(world)).head.client_node == ""
+        assert await world.woken() == {"a": [], "b": [b"ss_1"]}
+        await world.do(Detach(SESSION, "client", "a", 1, NOW_MS))
+        assert await world.woken() == NO_WAKES
+
+    async def test_worker(self, world: World) -> None:
+        """A detached worker stays the session's worker."""
+        await pair(world)
+        assert await world.ask(Detach(SESSION, "worker", "b", 1, NOW_MS), at="b") == Done()
+        found = (await look(world)).head
+        assert (found.worker, found.worker_state, found.worker_node) == (WORKER, "paired", "")
+        assert await world.woken(at="b") == {"a": [b"ss_1"], "b": []}
+
+    @pytest.mark.parametrize(("node", "epoch"), [("a", 1), ("b", 3), ("c", 2)])
+    async def test_fenced(self, world: World, node: str, epoch: int) -> None:
+        """Who does not hold the party cannot detach it."""
+        await world.do(create(), claim_client(node="b"))
+        await world.woken()
+        assert await world.ask(Detach(SESSION, "client", node, epoch, NOW_MS)) == Done()
+        assert (await look(world)).head.client_node == "b"
+        assert await world.woken() == NO_WAKES
+
+
+class TestEnd:
+    """A session ends."""
+
+    async def test_end(self, world: World) -> None:
+        """The end of a session says what it was, wakes both nodes but one's own, and leaves nothing."""
+        await pair(world)
+        await world.do(append(entries(1, 3, history=True)), append(entries(1, 1, history=True), party="worker"))
+        before = (await look(world)).head
+        await world.woken()
+        assert await world.ask(EndSession(SESSION, "c")) == Ended(before)
+        assert await world.woken() == {"a": [b"ss_1"], "b": [b"ss_1"]}
+        assert await world.do(Look(SESSION, "client", 0, 9), ReadHistory(SESSION, 9)) == [NoSession(), History(())]
+        assert await world.ask(claim_client()) == Refused("unknown")
+
+    async def test_no_ghost(self, world: World) -> None:
+        """A new session under an old id finds nothing of the old one."""
+        await pair(world)
+        await world.do(append(entries(1, 3, history=True)), EndSession(SESSION, "a"))
+        assert await world.ask(create(nonce="anew")) == head()
+        assert (await history(world), await seqs(world, "worker")) == ([], [])
+
+    async def test_end_own(self, world: World) -> None:
+        """The node that ends the session is not woken."""
+        await pair(world)
+        await world.do(EndSession(SESSION, "a"))
+        assert await world.woken() == {"a": [], "b": [b"ss_1"]}
+
+    async def test_expire_detached(self, world: World) -> None:
+        """A session whose client has been away for the ttl expires, and not a millisecond earlier."""
+        await world.do(create(), Detach(SESSION, "client", "a", 1, NOW_MS))
+        assert await world.ask(ExpireSession(SESSION, "a", ("a",), NOW_MS + TTL_MS - 1, TTL_MS)) == Done()
+        ended = await world.ask(ExpireSession(SESSION, "a", ("a",), NOW_MS + TTL_MS, TTL_MS))
+        assert ended == Ended(head(client_node=""))
+        assert await world.ask(Look(SESSION, "client", 0, 1)) == NoSession()
+
+    async def test_expire_attached(self, world: World) -> None:
+        """A session whose client is attached to a live node never expires; at a dead node it does."""
+        await pair(world)
+        assert await world.ask(ExpireSession(SESSION, "b", ("a", "b"), NOW_MS + 10**9, TTL_MS)) == Done()
+        assert isinstance(await world.ask(ExpireSession(SESSION, "c", ("b", "c"), NOW_MS, TTL_MS)), Ended)
+        assert (await world.woken())["b"] == [b"ss_1"]
+
+    async def test_resume_stops_expiry(self, world: World) -> None:
+        """A client that came back and left again has been away since it left last."""
+        await world.do(create(), Detach(SESSION, "client", "a", 1, NOW_MS), claim_client(now_ms=NOW_MS + 9))
+        await world.do(Detach(SESSION, "client", "b", 2, NOW_MS + 10))
+        assert await world.ask(ExpireSession(SESSION, "a", (), NOW_MS + TTL_MS, TTL_MS)) == Done()
+
+
+class TestReseed:
+    """Nodes give back what a store has lost."""
+
+    async def test_empty_store(self, world: World) -> None:
+        """Two nodes that each know their party restore the whole session: heads, tails and tokens."""
+        known = head(
+            client_epoch=3,
+            worker=WORKER,
+            worker_state="paired",
+            worker_epoch=2,
+            worker_node="b",
+            workers=1,
+            up_last=7,
+            up_acked=4,
+            down_last=5,
+            down_acked=5,
+        )
+        await world.do(reseed(known, tokens=(token("t5"), token("t4")), up_tail=entries(5, 7)))
+        assert await world.ask(reseed(known, node="b"), at="b") == known
+        assert await seqs(world, "worker") == [5, 6, 7]
+        assert await world.ask(append(entries(8, 8), epoch=3)) == Appended(8, 4, "b")
+        assert await world.ask(ack(8, epoch=2), at="b") == Done()
+        assert claimed(await world.ask(claim_client("t4", "t6"))).epoch == 4
+
+    async def test_again(self, world: World) -> None:
+        """What was given back once may be given back again."""
+        op = reseed(head(up_last=2), tokens=(token("t1"), b""), up_tail=entries(1, 2, history=True))
+        results = await world.do(op, op)
+        assert results == [head(up_last=2), head(up_last=2)]
+        assert len(await history(world)) == 2
+        assert await seqs(world, "worker") == [1, 2]
+
+    async def test_speaks_for_itself(self, world: World) -> None:
+        """A node knows only of its own parties that they are attached; the other party is away until its node says so."""
+        known = head(client_epoch=3, worker=WORKER, worker_state="paired", worker_epoch=2, worker_node="b", workers=1)
+        result = await world.ask(reseed(known, node="b"), at="b")
+        assert isinstance(result, Head)
+        assert (result.client_node, result.worker_node, result.client_epoch) == ("", "b", 3)
+        assert await world.ask(ExpireSession(SESSION, "b", ("a", "b"), NOW_MS + TTL_MS - 1, TTL_MS)) == Done()
+        result = await world.ask(reseed(known, node="a", tokens=(token("t1"), b"")), at="a")
+        assert result == known
+
+    async def test_wakes(self, world: World) -> None:
+        """The other party's node is woken when one is given back."""
+        known = head(worker=WORKER, worker_state="paired", worker_epoch=1, worker_node="b", workers=1)
+        await world.do(reseed(known, node="b"), at="b")
+        await world.woken(at="b")
+        await world.do(reseed(known))
+        assert await world.woken() == {"a": [], "b": [b"ss_1"]}
+
+    async def test_higher_wins(self, world: World) -> None:
+        """Where store and node both know a value, the higher seq wins in both directions of knowledge."""
+        await pair(world)
+        await world.do(append(entries(1, 3)), ack(1), append(entries(1, 2), party="worker"))
+        stale = head(up_last=2, up_acked=2, down_last=4)
+        result = await world.ask(reseed(stale, up_tail=entries(1, 2), down_tail=entries(3, 4)))
+        assert isinstance(result, Head)
+        assert (result.up_last, result.up_acked, result.down_last, result.down_acked) == (3, 2, 4, 0)
+        assert (await seqs(world, "worker"), await seqs(world, "client")) == ([3], [1, 2, 3, 4])
+
+    async def test_hole(self, world: World) -> None:
+        """A tail that does not reach down to what is stored leaves a hole; no seq in it is given again."""
+        await pair(world)
+        await world.do(append(entries(1, 2)))
+        await world.do(reseed(head(up_last=6), up_tail=entries(5, 6)))
+        assert await seqs(world, "worker") == [1, 2]
+        assert await seqs(world, "worker", after=2) == [5, 6]
+        assert await world.ask(append(entries(4, 4))) == Appended(6, 0, "b")
+
+    async def test_no_tail(self, world: World) -> None:
+        """Without its tail a log goes on behind what the node knows."""
+        await pair(world)
+        await world.do(reseed(head(up_last=6, up_acked=3)))
+        assert await world.ask(append(entries(7, 7))) == Appended(7, 3, "b")
+
+    async def test_acked_tail(self, world: World) -> None:
+        """What the receiver has acked is not stored again."""
+        await world.do(reseed(head(up_last=4, up_acked=2), up_tail=entries(1, 4)))
+        assert await seqs(world, "worker") == [3, 4]
+
+    async def test_older_epoch(self, world: World) -> None:
+        """A node that was superseded gives back nothing of the party it lost."""
+        await world.do(create(), claim_client())
+        result = await world.ask(reseed(head(client_epoch=1, client_node="a"), tokens=(token("t1"), b"")))
+        assert result == head(client_epoch=2, client_node="b")
+        assert claimed(await world.ask(claim_client("t2", "t3", nonce="n3"))).epoch == 3
+
+    async def test_newer_epoch(self, world: World) -> None:
+        """A store that lost a claim learns it again, with its tokens."""
+        await world.do(create())
+        known = head(client_epoch=2, client_node="b")
+        assert await world.ask(reseed(known, node="b", tokens=(token("t2"), token("t1"))), at="b") == known
+        assert await world.ask(append(entries(1, 1))) == Fenced(2)
+        assert claimed(await world.ask(claim_client("t2", "t3"))).epoch == 3
+
+    async def test_newer_worker(self, world: World) -> None:
+        """A store that lost a pairing learns it again."""
+        await world.do(create(), claim_side("w_0"))
+        known = head(worker=WORKER, worker_state="paired", worker_epoch=2, worker_node="b", workers=2)
+        assert await world.ask(reseed(known, node="b"), at="b") == known
+
+    async def test_accepted(self, world: World) -> None:
+        """A store that lost only the acceptance of the pairing learns it again."""
+        await world.do(create(), claim_side())
+        known = head(worker=WORKER, worker_state="paired", worker_epoch=1, worker_node="b", workers=1)
+        assert await world.ask(reseed(known, node="b"), at="b") == known
+
+    async def test_detached_stays_detached(self, world: World) -> None:
+        """A party another node believes attached stays detached under the same epoch."""
+        await world.do(create(), claim_side(), Detach(SESSION, "client", "a", 1, NOW_MS))
+        result = await world.ask(reseed(head(worker=WORKER, worker_epoch=1, worker_node="b"), node="b"))
+        assert isinstance(result, Head)
+        assert result.client_node == ""
+
+    async def test_no_tokens_yet(self, world: World) -> None:
+        """Until the client's node has given its tokens back, its token is unknown."""
+        await world.do(reseed(head(worker=WORKER, worker_epoch=1, worker_node="b"), node="b"))
+        assert await world.ask(claim_client()) == Refused("unknown")
+        await world.do(reseed(head(client_epoch=1), tokens=(token("t1"), b"")))
+        assert claimed(await world.ask(claim_client())).epoch == 2
+
+
+class TestNodes:
+    """Nodes know of each other."""
+
+    async def test_list(self, world: World) -> None:
+        """The live nodes are listed with all they said."""
+        await world.do(put_node("a", "starting"), put_node("a"), put_node("b", "draining"))
+        found = await world.ask(ListNodes(NOW_MS))
+        assert isinstance(found, Nodes)
+        assert sorted(found.nodes, key=lambda node: node.id) == [node_info("a"), node_info("b", "draining")]
+
+    async def test_lease(self, world: World) -> None:
+        """A node is live until its lease ends; it comes back by renewing it."""
+        await world.do(put_node("a", lease_until_ms=NOW_MS + 10))
+        assert await world.ask(ListNodes(NOW_MS + 9)) == Nodes((node_info("a", lease_until_ms=NOW_MS + 10),))
+        assert await world.ask(ListNodes(NOW_MS + 10)) == Nodes(())
+        assert await world.ask(ListNodes(NOW_MS + 61_000)) == Nodes(())
+        assert await world.ask(ListNodes(NOW_MS)) == Nodes(())
+        await world.do(put_node("a", lease_until_ms=NOW_MS + 99_000))
+        assert await world.ask(ListNodes(NOW_MS + 61_000)) == Nodes((node_info("a", lease_until_ms=NOW_MS + 99_000),))
+
+    async def test_wakes(self, world: World) -> None:
+        """A node that appears or changes its state wakes the others; a renewed lease wakes nobody."""
+        await world.do(put_node("a"), at="a")
+        assert await world.woken() == NO_WAKES
+        await world.do(put_node("b", "starting"), at="b")
+        assert await world.woken(at="b") == {"a": [b"n"], "b": []}
+        await world.do(put_node("b", "starting", lease_until_ms=NOW_MS + 20_000), at="b")
+        assert await world.woken(at="b") == NO_WAKES
+        await world.do(put_node("b", "ready"), at="b")
+        assert await world.woken(at="b") == {"a": [b"n"], "b": []}
+
+    async def test_drop(self, world: World) -> None:
+        """A dropped node is gone at once, and the others are woken."""
+        await world.do(put_node("a"), put_node("b"))
+        await world.woken()
+        assert await world.ask(DropNode("b"), at="b") == Done()
+        assert await world.ask(ListNodes(NOW_MS)) == Nodes((node_info("a"),))
+        assert await world.woken(at="b") == {"a": [b"n"], "b": []}
+        assert await world.ask(DropNode("b"), at="b") == Done()
+
+    async def test_incarnation(self, world: World) -> None:
+        """The first name given to this life of the store stays."""
+        assert await world.ask(Incarnation("one"), at="a") == Named("one")
+        assert await world.ask(Incarnation("two"), at="b") == Named("one")
+
+    async def test_cluster_secret(self, world: World) -> None:
+        """The first secret stays."""
+        assert await world.ask(ClusterSecret(b"\x00one"), at="a") == Secret(b"\x00one")
+        assert await world.ask(ClusterSecret(b"two"), at="b") == Secret(b"\x00one")
+
+
+async def workers(world: World) -> dict[str, WorkerInfo]:
+    """Read every worker by its id."""
+    found = await world.ask(ListWorkers())
+    assert isinstance(found, Workers)
+    return {worker.id: worker for worker in found.workers}
+
+
+async def waiting(world: World, limit: int = 100) -> list[str]:
+    """Read the waiting line."""
+    found = await world.ask(ListWaiting(limit))
+    assert isinstance(found, Waiting)
+    return [place.session for place in found.sessions]
+
+
+async def paired(world: World, worker: str = WORKER) -> list[str]:
+    """Read the sessions of a worker."""
+    found = await world.ask(WorkerSessions(worker))
+    assert isinstance(found, Released)
+    return sorted(found.sessions)
+
+
+class TestWorkers:
+    """Workers in the registry."""
+
+    async def test_register(self, world: World) -> None:
+        """A new worker is attached under epoch 1 and has no sessions."""
+        assert await world.ask(register(), at="b") == WorkerClaimed(1, ())
+        assert await workers(world) == {
+            WORKER: WorkerInfo(WORKER, "b", 1, {"lang": "en"}, 2, 0, leaving=False, away_since_ms=0, instance="pod-1")
+        }
+
+    async def test_register_again(self, world: World) -> None:
+        """The same nonce again gives the same."""
+        assert await world.do(register(), register()) == [WorkerClaimed(1, ()), WorkerClaimed(1, ())]
+
+    async def test_claim(self, world: World) -> None:
+        """A resuming worker raises its epoch, brings new labels and capacity, and learns its sessions."""
+        await world.do(register(), enqueue(), Reserve("b", ((SESSION, WORKER),)))
+        await world.woken()
+        assert await world.ask(claim_worker(capacity=5)) == WorkerClaimed(2, (SESSION,), "b")
+        found = (await workers(world))[WORKER]
+        assert (found.node, found.epoch, found.capacity, found.assigned) == ("a", 2, 5, 1)
+        assert await world.woken() == {"a": [], "b": [b"ww_1"]}
+
+    async def test_claim_again(self, world: World) -> None:
+        """The same nonce again gives the same answer; a claim that a newer one superseded changes nothing."""
+        await world.do(register())
+        first, second = await world.do(claim_worker(), claim_worker())
+        assert first == second == WorkerClaimed(2, (), "b")
+        await world.do(claim_worker(issued="w3", node="b", nonce="newer"))
+        assert await world.ask(claim_worker()) == WorkerClaimed(2, (), "b")
+        assert (await workers(world))[WORKER].epoch == 3
+
+    async def test_claim_makes_ready(self, world: World) -> None:
+        """A worker that was leaving, or away, is back when it resumes."""
+        await world.do(register(), UpdateWorker(WORKER, 1, 2, True), DetachWorker(WORKER, 1, NOW_MS), claim_worker())
+        found = (await workers(world))[WORKER]
+        assert (found.leaving, found.away_since_ms, found.node) == (False, 0, "a")
+
+    async def test_claim_refused(self, world: World) -> None:
+        """A worker's token obeys the same rules as a client's."""
+        assert await world.ask(claim_worker()) == Refused("unknown")
+        await world.do(register())
+        assert await world.ask(claim_worker("w9")) == Refused("unknown")
+        assert await world.ask(claim_worker(principal="eve")) == Refused("principal")
+        await world.do(claim_worker("w1", "w2"), ConfirmWorkerToken(WORKER, 1))
+        assert await world.ask(claim_worker("w1", "w3", nonce="n3")) == WorkerClaimed(3, (), "a")
+        await world.do(ConfirmWorkerToken(WORKER, 3))
+        assert await world.ask(claim_worker("w1", "w4", nonce="n4")) == Refused("token_reuse")
+        assert await world.ask(claim_worker("w9", "w5", nonce="n5")) == Refused("revoked")
+
+    async def test_update(self, world: World) -> None:
+        """The holder of the epoch changes capacity and says that it leaves; nobody else does."""
+        await world.do(register())
+        assert await world.ask(UpdateWorker(WORKER, 1, 7, True)) == Done()
+        found = (await workers(world))[WORKER]
+        assert (found.capacity, found.leaving) == (7, True)
+        await world.do(claim_worker())
+        assert await world.ask(UpdateWorker(WORKER, 1, 9, True)) == Fenced(2)
+        assert (await workers(world))[WORKER].capacity == 2
+        assert await world.ask(UpdateWorker("w_9", 1, 9, True)) == NoWorker()
+
+    async def test_detach(self, world: World) -> None:
+        """A detached worker is away since the first time it was said so, under its epoch only."""
+        await world.do(register())
+        assert await world.ask(DetachWorker(WORKER, 1, NOW_MS + 5)) == Done()
+        assert await world.ask(DetachWorker(WORKER, 1, NOW_MS + 6)) == Done()
+        found = (await workers(world))[WORKER]
+        assert (found.node, found.away_since_ms) == ("", NOW_MS + 5)
+        await world.do(claim_worker(), DetachWorker(WORKER, 1, NOW_MS + 7), DetachWorker("w_9", 1, NOW_MS))
+        assert (await workers(world))[WORKER].node == "a"
+
+    async def test_remove(self, world: World) -> None:
+        """A worker given up is forgotten; its sessions are named and unpaired, and its node is woken."""
+        await world.do(register(), enqueue("s_1"), enqueue("s_2"), Reserve("b", (("s_1", WORKER), ("s_2", WORKER))))
+        await world.woken()
+        released = await world.ask(RemoveWorker(WORKER, "a", 0, requeue=False))
+        assert isinstance(released, Released)
+        assert sorted(released.sessions) == ["s_1", "s_2"]
+        assert (await workers(world), await waiting(world), await paired(world)) == ({}, [], [])
+        assert await world.woken() == {"a": [], "b": [b"ww_1"]}
+        assert await world.ask(claim_worker()) == Refused("unknown")
+        assert await world.ask(RemoveWorker(WORKER, "a", 0, requeue=False)) == Released(())
+
+    async def test_requeue(self, world: World) -> None:
+        """The sessions of a worker given up wait again at their old places, before those that came later."""
+        await world.do(
+            register(),
+            enqueue("s_2", order_ms=NOW_MS + 2),
+            enqueue("s_1", order_ms=NOW_MS + 1),
+            Reserve("b", (("s_1", WORKER), ("s_2", WORKER))),
+            enqueue("s_3", order_ms=NOW_MS + 3),
+            enqueue("s_0", order_ms=NOW_MS),
+        )
+        await world.do(RemoveWorker(WORKER, "b", 1, requeue=True), at="b")
+        assert await waiting(world) == ["s_0", "s_1", "s_2", "s_3"]
+        assert await world.woken() == NO_WAKES
+
+    async def test_remove_under_epoch(self, world: World) -> None:
+        """A worker that somebody has claimed since is not given up."""
+        await world.do(register(), enqueue(), Reserve("b", ((SESSION, WORKER),)), claim_worker())
+        assert await world.ask(RemoveWorker(WORKER, "a", 1, requeue=True)) == Released(())
+        assert await paired(world) == [SESSION]
+
+    async def test_reseed(self, world: World) -> None:
+        """A worker is given back with its epoch, its tokens and those of its sessions that nobody else has."""
+        await world.do(register("w_2"), enqueue("s_1"), enqueue("s_2"), Reserve("b", (("s_2", "w_2"),)))
+        op = reseed_worker(epoch=4, tokens=(token("w5"), token("w4")), sessions=("s_1", "s_2", "s_3"))
+        assert await world.do(op, op) == [Done(), Done()]
+        assert (await paired(world), await paired(world, "w_2")) == (["s_1", "s_3"], ["s_2"])
+        assert await waiting(world) == []
+        assert await world.ask(claim_worker("w4", "w6", node="b")) == WorkerClaimed(5, ("s_1", "s_3"), "b")
+
+    async def test_reseed_present(self, world: World) -> None:
+        """A worker that is there under a newer epoch is left as it is."""
+        await world.do(register(), claim_worker())
+        await world.do(reseed_worker(epoch=1, tokens=(token("w1"), b""), capacity=9))
+        found = (await workers(world))[WORKER]
+        assert (found.epoch, found.node, found.capacity) == (2, "a", 2)
+
+    async def test_reseed_newer(self, world: World) -> None:
+        """A store that lost the last claim of a worker learns it again."""
+        await world.do(register())
+        await world.do(reseed_worker(epoch=2, node="a", tokens=(token("w2"), token("w1")), capacity=9))
+        found = (await workers(world))[WORKER]
+        assert (found.epoch, found.node, found.capacity) == (2, "a", 9)
+        assert await world.ask(claim_worker("w2", "w3", node="b")) == WorkerClaimed(3, (), "a")
+
+    async def test_reseeded_sessions_are_in_the_index(self, world: World) -> None:
+        """A reseeded pairing is in the index of the living, due at once, so that no session can be forgotten for ever."""
+        await world.do(KeepAlive(("s_1",), NOW_MS + 50), reseed_worker(sessions=("s_1", "s_2")))
+        assert await world.ask(ListOverdue(NOW_MS, 9)) == Released(("s_2",))
+
+
+class TestWaiting:
+    """Sessions wait for workers."""
+
+    async def test_fifo(self, world: World) -> None:
+        """The line is in order of `order_ms`, then of session id, with what each wants."""
+        await world.do(enqueue("s_3"), enqueue("s_2", order_ms=NOW_MS + 1), enqueue("s_1"))
+        assert await waiting(world) == ["s_1", "s_3", "s_2"]
+        assert await world.ask(ListWaiting(1)) == Waiting((WaitingSession("s_1", {"lang": "en"}, NOW_MS),))
+
+    async def test_enqueue_again(self, world: World) -> None:
+        """A session waits once, at the place last asked for."""
+        assert await world.do(enqueue(), enqueue()) == [Enqueued(""), Enqueued("")]
+        await world.do(enqueue("s_2", order_ms=NOW_MS + 1), enqueue(order_ms=NOW_MS + 2))
+        assert await waiting(world) == ["s_2", SESSION]
+
+    async def test_enqueue_paired(self, world: World) -> None:
+        """A session that is paired stays so and does not wait; once its worker is gone it waits."""
+        await world.do(register(), enqueue(), Reserve("a", ((SESSION, WORKER),)))
+        assert await world.ask(enqueue()) == Enqueued(WORKER)
+        assert await waiting(world) == []
+        await world.do(RemoveWorker(WORKER, "a", 0, requeue=False))
+        assert await world.ask(enqueue()) == Enqueued("")
+        assert await waiting(world) == [SESSION]
+
+    async def test_reserve(self, world: World) -> None:
+        """A reserved session leaves the line, counts for its worker, and the worker's node is woken."""
+        await world.do(register(), enqueue())
+        assert await world.ask(Reserve("a", ((SESSION, WORKER),))) == Reserved((True,))
+        assert (await waiting(world), await paired(world)) == ([], [SESSION])
+        assert (await workers(world))[WORKER].assigned == 1
+        assert await world.woken() == {"a": [], "b": [b"ww_1"]}
+
+    async def test_reserve_own(self, world: World) -> None:
+        """The worker's own node is not woken."""
+        await world.do(register(), enqueue(), Reserve("b", ((SESSION, WORKER),)), at="b")
+        assert await world.woken(at="b") == NO_WAKES
+
+    async def test_reserve_again(self, world: World) -> None:
+        """A pair that holds already still holds."""
+        op = Reserve("a", ((SESSION, WORKER),))
+        await world.do(register(capacity=1), enqueue())
+        assert await world.do(op, op) == [Reserved((True,)), Reserved((True,))]
+        assert await paired(world) == [SESSION]
+
+    async def test_room(self, world: World) -> None:
+        """A worker gets no more sessions than it has room for, counted within one operation too."""
+        await world.do(register(capacity=2), *(enqueue(f"s_{n}") for n in range(4)))
+        pairs = tuple((f"s_{n}", WORKER) for n in range(4))
+        assert await world.ask(Reserve("a", pairs)) == Reserved((True, True, False, False))
+        assert await waiting(world) == ["s_2", "s_3"]
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            UpdateWorker(WORKER, 1, 2, True),
+            UpdateWorker(WORKER, 1, 0, False),
+            DetachWorker(WORKER, 1, NOW_MS),
+            RemoveWorker(WORKER, "b", 0, False),
+            Forget(SESSION),
+        ],
+        ids=["leaving", "no room", "away", "gone", "not waiting"],
+    )
+    async def test_reserve_refused(self, world: World, change: Op) -> None:
+        """A pair does not hold if the worker is leaving, full, away or gone, or the session does not wait."""
+        await world.do(register(), enqueue(), change)
+        await world.woken()
+        assert await world.ask(Reserve("a", ((SESSION, WORKER),))) == Reserved((False,))
+        assert await world.woken() == NO_WAKES
+
+    async def test_one_worker_each(self, world: World) -> None:
+        """Of two workers reserved for one session the first one has it."""
+        await world.do(register("w_1"), register("w_2"), enqueue())
+        assert await world.ask(Reserve("a", ((SESSION, "w_1"), (SESSION, "w_2")))) == Reserved((True, False))
+        assert (await paired(world, "w_1"), await paired(world, "w_2")) == ([SESSION], [])
+
+    async def test_release(self, world: World) -> None:
+        """A released session waits at its old place if asked, else it is just unpaired; the worker has room again."""
+        await world.do(register(), enqueue("s_1"), enqueue("s_2", order_ms=NOW_MS + 5))
+        await world.do(Reserve("a", (("s_1", WORKER), ("s_2", WORKER))), enqueue("s_3", order_ms=NOW_MS + 1))
+        release = Release("s_1", WORKER, requeue=True)
+        assert await world.do(release, release) == [Done(), Done()]
+        assert await waiting(world) == ["s_1", "s_3"]
+        assert await world.ask(Release("s_2", WORKER, requeue=False)) == Done()
+        assert (await waiting(world), (await workers(world))[WORKER].assigned) == (["s_1", "s_3"], 0)
+
+    async def test_release_of_another(self, world: World) -> None:
+        """A pairing with another worker is not undone."""
+        await world.do(register("w_1"), register("w_2"), enqueue(), Reserve("a", ((SESSION, "w_2"),)))
+        assert await world.ask(Release(SESSION, "w_1", requeue=True)) == Done()
+        assert (await paired(world, "w_2"), await waiting(world)) == ([SESSION], [])
+
+    async def test_forget(self, world: World) -> None:
+        """A forgotten session is in no list: not waiting, not paired, not among the living."""
+        await world.do(register(), enqueue("s_1"), enqueue("s_2"), Reserve("a", (("s_2", WORKER),)))
+        assert await world.do(Forget("s_1"), Forget("s_2"), Forget("s_9")) == [Done(), Done(), Done()]
+        assert (await waiting(world), await paired(world)) == ([], [])
+        assert (await workers(world))[WORKER].assigned == 0
+        assert await world.ask(ListOverdue(NOW_MS + 10**9, 9)) == Released(())
+
+
+class TestLife:
+    """The index of the living."""
+
+    async def test_overdue(self, world: World) -> None:
+        """Sessions are overdue from the moment their life ends, the longest overdue first; to read them changes nothing."""
+        await world.do(enqueue("s_2", alive_until_ms=NOW_MS + 2), KeepAlive(("s_3", "s_1"), NOW_MS + 3))
+        assert await world.ask(ListOverdue(NOW_MS + 1, 9)) == Released(())
+        assert await world.ask(ListOverdue(NOW_MS + 2, 9)) == Released(("s_2",))
+        for _ in range(2):
+            assert await world.ask(ListOverdue(NOW_MS + 3, 9)) == Released(("s_2", "s_1", "s_3"))
+        assert await world.ask(ListOverdue(NOW_MS + 3, 2)) == Released(("s_2", "s_1"))
+
+    async def test_renew(self, world: World) -> None:
+        """A life is renewed and never shortened."""
+        await world.do(
+            KeepAlive(("s_1", "s_2"), NOW_MS + 5), KeepAlive(("s_1",), NOW_MS + 9), KeepAlive(("s_1",), NOW_MS)
+        )
+        await world.do(enqueue("s_1", alive_until_ms=NOW_MS + 3))
+        assert await world.ask(ListOverdue(NOW_MS + 5, 9)) == Released(("s_2",))
+
+
+async def pace(world: World, op: TakePace, at: str = "a") -> float:
+    """Ask for pace and return how long to wait, in milliseconds."""
+    found = await world.ask(op, at)
+    assert isinstance(found, Paced)
+    return found.wait_ms
+
+
+class TestPace:
+    """One budget for the whole cluster."""
+
+    async def test_burst_then_debt(self, world: World) -> None:
+        """A second's worth is there at once; what goes beyond waits for its turn."""
+        assert await pace(world, TakePace(10, 10.0, NOW_MS), at="a") == pytest.approx(0.0)
+        assert await pace(world, TakePace(5, 10.0, NOW_MS), at="b") == pytest.approx(500.0)
+        assert await pace(world, TakePace(1, 10.0, NOW_MS + 500), at="a") == pytest.approx(100.0)
+
+    async def test_refill(self, world: World) -> None:
+        """The bucket fills at the rate, up to one second's worth."""
+        await world.do(TakePace(10, 10.0, NOW_MS))
+        assert await pace(world, TakePace(3, 10.0, NOW_MS + 200)) == pytest.approx(100.0)
+        assert await pace(world, TakePace(12, 10.0, NOW_MS + 60_000)) == pytest.approx(200.0)
+
+    async def test_clock_backwards(self, world: World) -> None:
+        """A clock that is behind another node's takes nothing out of the bucket and puts nothing in."""
+        await world.do(TakePace(10, 10.0, NOW_MS))
+        assert await pace(world, TakePace(1, 10.0, NOW_MS - 5000)) == pytest.approx(100.0)
+        assert await pace(world, TakePace(1, 10.0, NOW_MS)) == pytest.approx(200.0)
+
+    async def test_debt_is_bounded(self, world: World) -> None:
+        """Nobody is told to wait longer than ten minutes, however much was asked before."""
+        assert await pace(world, TakePace(10**6, 10.0, NOW_MS)) == pytest.approx(600_000.0)
+        assert await pace(world, TakePace(1, 10.0, NOW_MS)) == pytest.approx(600_000.0)
+
+
+class TestReceipts:
+    """Ledgers of drains."""
+
+    async def test_receipt(self, world: World) -> None:
+        """The last ledger of a node is kept."""
+        assert await world.ask(GetReceipt("a")) == Text(b"")
+        await world.do(
+            PutReceipt("a", b"{1}", NOW_MS), PutReceipt("b", b"{2}", NOW_MS), PutReceipt("a", b"{3}", NOW_MS + 1)
+        )
+        assert await world.do(GetReceipt("a"), GetReceipt("b")) == [Text(b"{3}"), Text(b"{2}")]
+
+    async def test_bound(self, world: World) -> None:
+        """The ledgers of the last hundred nodes are kept."""
+        await world.do(*(PutReceipt(f"n{number}", b"%d" % number, NOW_MS + number) for number in range(101)))
+        assert await world.do(GetReceipt("n0"), GetReceipt("n1"), GetReceipt("n100")) == [
+            Text(b""),
+            Text(b"1"),
+            Text(b"100"),
+        ]
