@@ -1,0 +1,168 @@
+"""When and where to connect next: full jitter, server hints, and an ordered list of URLs.
+
+A delay is `rand(0, min(cap, base * 2^n))`, from the first try on: thousands of parties that lose one node at the same
+moment must not come back at the same moment. `n` goes back to zero only when a session was *usable*, that is when the
+opening message was answered: a node that accepts TCP and then fails would otherwise be hammered. What the service asks
+for (`retry_after_ms`) replaces the schedule, with a little jitter on top.
+"""
+
+import json
+from collections.abc import Sequence
+from urllib.parse import urlsplit, urlunsplit
+
+from attrs import frozen
+
+from signald.ids import Entropy
+from signald.wire.close_codes import CloseCode
+
+
+@frozen
+class Backoff:
+    """The waits between connections. The defaults bring a party back at once after a plain break of its connection."""
+
+    base_s: float = 0.25
+    cap_s: float = 20.0
+    going_away_s: float = 5.0
+    """After close 1001 that no goaway announced."""
+    refused_s: float = 10.0
+    """After close 1013 that carries no `retry_after_ms`."""
+    hint_jitter: float = 0.25
+    """A hint of N ms is waited for N to N * (1 + hint_jitter), at most a second more."""
+    tries_max: int | None = None
+    """Failed tries in a row after which the party gives up; None: it never does while nobody tells it to."""
+
+    @classmethod
+    def patient(cls) -> "Backoff":
+        """Exponential from 1 s to 30 s and ten tries: for parties that nobody waits for."""
+        return cls(base_s=1.0, cap_s=30.0, tries_max=10)
+
+    @classmethod
+    def device(cls) -> "Backoff":
+        """As `patient`, up to 60 s: for fleets of devices."""
+        return cls(base_s=1.0, cap_s=60.0, tries_max=10)
+
+    def delay_s(self, tries: int, entropy: Entropy) -> float:
+        """Return the wait before try number `tries` (from 0), in seconds."""
+        # 2**63 is far above any cap; an unbounded exponent would overflow a float after a week of trying.
+        return entropy.uniform(0.0, min(self.cap_s, self.base_s * 2.0 ** min(tries, 63)))
+
+    def hinted_s(self, hint_s: float, entropy: Entropy) -> float:
+        """Return the wait that obeys a server's hint of `hint_s` seconds."""
+        return hint_s + entropy.uniform(0.0, min(1.0, hint_s * self.hint_jitter))
+
+
+DEFAULT_BACKOFF = Backoff()
+
+
+def hint_ms(reason: str) -> int | None:
+    """Return `retry_after_ms` of a close reason such as `{"retry_after_ms":500}`, or None."""
+    if not reason.startswith("{"):
+        return None
+    try:
+        hint = json.loads(reason).get("retry_after_ms")
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(hint, int) or isinstance(hint, bool) or hint < 0:
+        return None
+    return hint
+
+
+def endpoint(url: str, path: str) -> str:
+    """Return `url` with `path` when it names no path of its own.
+
+    Raises:
+        ValueError: not a ws: or wss: URL with a host, or one that carries a query (a token would end up in logs).
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        raise ValueError(f"not a ws:// or wss:// URL: {url!r}")
+    if parts.query or parts.fragment:
+        raise ValueError("a URL of signald has no query and no fragment")
+    return urlunsplit((parts.scheme, parts.netloc, parts.path if parts.path.strip("/") else path, "", ""))
+
+
+class Schedule:
+    """The next attempt: its time and its URL."""
+
+    def __init__(self, urls: Sequence[str], path: str, backoff: Backoff, entropy: Entropy) -> None:
+        if not urls:
+            raise ValueError("no URL to connect to")
+        self._path = path
+        self._urls = [endpoint(url, path) for url in urls]
+        self._backoff = backoff
+        self._entropy = entropy
+        self._index = 0
+        self._target: str | None = None
+        self._target_until = 0.0
+        self.tries = 0
+        """Failed tries since the last usable session."""
+        self.at = float("-inf")
+        """The next attempt is not made before this time."""
+
+    def url(self, now: float) -> str:
+        """Return where the next attempt goes."""
+        if self._target is not None and now < self._target_until:
+            return self._target
+        return self._urls[self._index]
+
+    @property
+    def exhausted(self) -> bool:
+        """The party has tried as often as its owner allows."""
+        return self._backoff.tries_max is not None and self.tries >= self._backoff.tries_max
+
+    def moving(self, now: float, not_before_s: float, deadline_s: float, target: str | None) -> None:
+        """A goaway came: connect anew, at the target first, at the earliest after `not_before_s`."""
+        self.at = now + not_before_s
+        self.tries = 0
+        self._target = self._resolve(target) if target else None
+        self._target_until = now + deadline_s
+        # Without a target the node that goes away is the one URL that is certainly wrong, if there is another.
+        self._index = (self._index + 1) % len(self._urls) if target is None else 0
+
+    def _resolve(self, target: str) -> str | None:
+        current = urlsplit(self._urls[self._index])
+        try:
+            return endpoint(target if "://" in target else f"{current.scheme}://{target}", self._path)
+        except ValueError:
+            return None  # a hint that cannot be followed is no hint
+
+    def broken(self, now: float, code: int | None, reason: str, *, announced: bool) -> None:
+        """A usable connection ended; `announced`: after a goaway, so nothing has to be waited for."""
+        hint = hint_ms(reason)
+        if hint is not None:
+            self.at = now + self._backoff.hinted_s(hint / 1000, self._entropy)
+        elif announced:
+            self.at = max(now, self.at) if self.tries else now
+        else:
+            self.at = now + self._wait_s(code)
+        if not announced:
+            self._index = 0
+
+    def failed(self, now: float, code: int | None, hint: int | None) -> None:
+        """An attempt brought no usable session; `hint` is in milliseconds."""
+        if self._target is not None:
+            # One failure, and the hint is forgotten: back to the configured URLs, in order, at once.
+            self._target = None
+            self._index = 0
+            self.tries += 1
+            self.at = now + self._entropy.uniform(0.0, min(0.05, self._backoff.base_s))
+            return
+        if hint is not None:
+            self.at = now + self._backoff.hinted_s(hint / 1000, self._entropy)
+        else:
+            self.at = now + self._wait_s(code)
+        self.tries += 1
+        self._index = (self._index + 1) % len(self._urls)
+
+    def _wait_s(self, code: int | None) -> float:
+        if code == CloseCode.GOING_AWAY:
+            return self._backoff.hinted_s(self._backoff.going_away_s, self._entropy)
+        if code == CloseCode.REFUSED:
+            return self._backoff.hinted_s(self._backoff.refused_s, self._entropy)
+        # The exponent grows once per round through the list: the second URL is not punished for the first.
+        return self._backoff.delay_s(self.tries // len(self._urls), self._entropy)
+
+    def usable(self) -> None:
+        """An opening message was answered: start counting anew."""
+        self.tries = 0
+        self._target = None

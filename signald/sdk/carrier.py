@@ -1,0 +1,304 @@
+"""One WebSocket connection for the Trio front, on trio-websocket.
+
+trio-websocket writes to its stream from several tasks, and a write that is cancelled half-way corrupts the stream while the
+connection looks healthy. So it never gets the TCP stream itself but a `OneWriter` in front of it, which only collects;
+one task writes, with a deadline, and a write that is late or cut means that the connection is aborted. As a side effect
+all frames of one `send` leave in one write.
+"""
+
+import math
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from ssl import SSLContext, create_default_context
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import trio
+from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError, WebSocketConnection, wrap_client_stream
+from wsproto.utilities import ProtocolError
+
+from signald.sdk.core import Frame
+from signald.sdk.errors import PartyError
+from signald.sdk.party_core import DEFAULT_TIMING, Timing
+from signald.wire.close_codes import CloseCode
+from signald.wire.messages import SUBPROTOCOL
+
+# What signald sends at most: a chat history of 256 KiB, or the answer to a worker with a hundred thousand sessions.
+_MESSAGE_MAX = 16 * 1024 * 1024
+_QUEUE_MESSAGES = 64
+_RECEIVE_BYTES = 65536
+
+_NOTHING_SAID = (1005, 1006)
+
+_BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError, ProtocolError, ConnectionClosed)
+
+
+class CarrierClosed(PartyError):
+    """The connection is over; `code` is None when it just broke."""
+
+    def __init__(self, code: int | None, reason: str) -> None:
+        super().__init__(f"closed ({code}): {reason}")
+        self.code = code
+        self.reason = reason
+
+
+class DialFailed(PartyError):
+    """The connection never stood. `code` is the close code that says the same, None when there is none."""
+
+    def __init__(self, code: int | None, reason: str, retry_after_ms: int | None = None) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+        self.retry_after_ms = retry_after_ms
+
+
+class Carrier(Protocol):
+    """What the front needs of a connection. A simulation brings its own."""
+
+    async def receive(self) -> str | bytes:
+        """Return the next text or binary message; raise `CarrierClosed`."""
+
+    async def send(self, frames: Sequence[Frame]) -> None:
+        """Write all `frames`; return when they are written. Raise `CarrierClosed`."""
+
+    async def aclose(self, code: int, reason: str) -> None:
+        """Close with a handshake; the caller bounds it."""
+
+    def abort(self) -> None:
+        """Cut the connection now."""
+
+
+class OneWriter(trio.abc.Stream):
+    """A stream whose `send_all` never blocks: what is sent is collected for the one task that runs `write`."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self._pending = bytearray()
+        self._work = trio.lowlevel.ParkingLot()
+        self._idle = trio.lowlevel.ParkingLot()
+        self._writing = False
+        self._broken = False
+        self.corked = False
+        self.on_end: Callable[[], None] = lambda: None
+        """Called when the peer has finished sending."""
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Collect `data`. Bounded by the one caller of `Carrier.send` at a time, and by the peer's pings."""
+        if self._broken:
+            raise trio.BrokenResourceError("the connection cannot be written any more")
+        self._pending += data
+        if not self.corked:
+            self._work.unpark_all()
+
+    def uncork(self) -> None:
+        """Let what was collected go."""
+        self.corked = False
+        self._work.unpark_all()
+
+    async def write(self, timeout_s: float) -> None:
+        """Write what is collected, for ever.
+
+        Raises:
+            trio.BrokenResourceError: it cannot be written, or not in time.
+        """
+        try:
+            while True:
+                while not self._pending or self.corked:
+                    self._writing = False
+                    self._idle.unpark_all()
+                    await self._work.park()
+                self._writing = True
+                data, self._pending = self._pending, bytearray()
+                with trio.move_on_after(timeout_s) as scope:
+                    await self._stream.send_all(data)
+                if scope.cancelled_caught:
+                    raise trio.BrokenResourceError(f"not written within {timeout_s} s")
+        finally:
+            self._broken = True
+            self._idle.unpark_all()
+
+    async def flushed(self) -> None:
+        """Wait until everything collected is written.
+
+        Raises:
+            trio.BrokenResourceError: it never will be.
+        """
+        while (self._pending or self._writing) and not self._broken:
+            await self._idle.park()
+        if self._broken:
+            raise trio.BrokenResourceError("the connection cannot be written any more")
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Return at once: `send_all` never blocks."""
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Read from the stream itself."""
+        try:
+            data = await self._stream.receive_some(max_bytes)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self.on_end()
+            raise
+        if not data:
+            self.on_end()
+        return data
+
+    async def aclose(self) -> None:
+        """Close the stream itself."""
+        self._broken = True
+        self._idle.unpark_all()
+        await self._stream.aclose()
+
+
+class WebSocketCarrier:
+    """A `Carrier` over trio-websocket."""
+
+    def __init__(self, websocket: WebSocketConnection, stream: OneWriter, scope: trio.CancelScope) -> None:
+        self._websocket = websocket
+        self._stream = stream
+        self._scope = scope
+
+    async def receive(self) -> str | bytes:
+        """Return the next message.
+
+        Raises:
+            CarrierClosed: the connection is over.
+        """
+        try:
+            message: str | bytes = await self._websocket.get_message()
+        except ConnectionClosed as closed:
+            raise _closed(closed) from None
+        return message
+
+    async def send(self, frames: Sequence[Frame]) -> None:
+        """Write `frames` in one go.
+
+        Raises:
+            CarrierClosed: the connection is over.
+        """
+        self._stream.corked = True
+        try:
+            for text, payload in frames:
+                await self._websocket.send_message(payload.decode() if text else payload)
+        except ConnectionClosed as closed:
+            raise _closed(closed) from None
+        except ProtocolError:
+            raise CarrierClosed(None, "closing") from None
+        finally:
+            self._stream.uncork()
+        try:
+            await self._stream.flushed()
+        except trio.BrokenResourceError as broken:
+            raise CarrierClosed(None, str(broken)) from None
+
+    async def aclose(self, code: int, reason: str) -> None:
+        """Close with a handshake; the caller bounds it."""
+        try:
+            await self._websocket.aclose(code, reason[:100] or None)
+        except _BROKEN:
+            self.abort()
+
+    def abort(self) -> None:
+        """Cut the connection now."""
+        self._scope.cancel(reason="the connection is cut")
+
+
+def _closed(closed: ConnectionClosed) -> CarrierClosed:
+    reason = closed.reason  # may be None: trio-websocket does not always know
+    if reason is None or reason.code in _NOTHING_SAID:
+        return CarrierClosed(None, "the connection broke")
+    return CarrierClosed(int(reason.code), reason.reason or "")
+
+
+def _rejected(rejected: ConnectionRejected) -> DialFailed:
+    status = rejected.status_code
+    text = f"the handshake was answered with HTTP {status}"
+    code = {401: CloseCode.UNAUTHENTICATED, 403: CloseCode.FORBIDDEN}.get(status)
+    if code is not None:
+        return DialFailed(code, text)
+    if status in (429, 503):
+        retry_after = {name.lower(): value for name, value in rejected.headers or ()}.get(b"retry-after", b"")
+        hint = int(retry_after) * 1000 if retry_after.isdigit() and len(retry_after) < 7 else None
+        return DialFailed(CloseCode.REFUSED if hint is not None else None, text, hint)
+    return DialFailed(None, text)
+
+
+async def _open_stream(url: str, ssl_context: SSLContext | None) -> trio.abc.Stream:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme == "ws":
+        return await trio.open_tcp_stream(host, parts.port or 80)
+    context = ssl_context or create_default_context()
+    return await trio.open_ssl_over_tcp_stream(host, parts.port or 443, ssl_context=context, https_compatible=True)
+
+
+@asynccontextmanager
+async def over_stream(
+    stream: trio.abc.Stream, url: str, timing: Timing = DEFAULT_TIMING
+) -> AsyncIterator[WebSocketCarrier]:
+    """Speak WebSocket over any Trio stream, as the client; the stream is closed at the end.
+
+    Raises:
+        DialFailed: the handshake failed. The caller bounds its time.
+    """
+    writer = OneWriter(stream)
+    parts = urlsplit(url)
+    failure = DialFailed(None, "the handshake broke, or took too long")
+    stood = False
+    try:
+        async with trio.open_nursery() as nursery:
+            scope = nursery.cancel_scope
+            scope.deadline = trio.current_time() + timing.connect_s
+            # trio-websocket waits for ever for the answer of a server that has hung up.
+            writer.on_end = lambda: None if stood else scope.cancel(reason="the server hung up during the handshake")
+            nursery.start_soon(writer.write, timing.write_s)
+            websocket = await wrap_client_stream(
+                nursery,
+                writer,  # type: ignore[arg-type]  # any Trio stream will do
+                parts.netloc.rpartition("@")[2],
+                parts.path,
+                subprotocols=[SUBPROTOCOL],
+                message_queue_size=_QUEUE_MESSAGES,
+                max_message_size=_MESSAGE_MAX,
+                receive_buffer_size=_RECEIVE_BYTES,
+            )
+            scope.deadline = math.inf
+            if websocket.closed is None and websocket.subprotocol == SUBPROTOCOL:
+                stood = True
+                yield WebSocketCarrier(websocket, writer, scope)
+            else:
+                failure = DialFailed(None, f"the other side does not speak {SUBPROTOCOL}")
+            scope.cancel(reason="the connection is left")
+    except* ConnectionRejected as group:
+        failure = _rejected(next(error for error in _flat(group) if isinstance(error, ConnectionRejected)))
+    except* (HandshakeError, *_BROKEN):
+        pass  # while it stood, `receive` and `send` have said it; before, `failure` does
+    finally:
+        await trio.aclose_forcefully(stream)
+    if not stood:
+        raise failure
+
+
+def _flat(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    flat: list[BaseException] = []
+    for error in group.exceptions:
+        flat += _flat(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return flat
+
+
+@asynccontextmanager
+async def dial(url: str, ssl_context: SSLContext | None, timing: Timing) -> AsyncIterator[WebSocketCarrier]:
+    """Connect to `url` and shake hands.
+
+    Raises:
+        DialFailed: refused, unreachable, not in time, or not signald.
+    """
+    stream: trio.abc.Stream | None = None
+    try:
+        with trio.move_on_after(timing.connect_s):
+            stream = await _open_stream(url, ssl_context)
+    except OSError as error:
+        raise DialFailed(None, f"not reachable: {error}") from None
+    if stream is None:
+        raise DialFailed(None, "not reachable in time")
+    async with over_stream(stream, url, timing) as carrier:
+        yield carrier

@@ -1,0 +1,258 @@
+"""A client: one session over one party's connections. No I/O."""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from attrs import field, frozen
+from msgspec import UNSET
+
+from signald.ids import Entropy
+from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff
+from signald.sdk.core import DEFAULT_BOUNDS, PAUSES, Batch, Bounds, SessionCore
+from signald.sdk.decoding import decode_for_client
+from signald.sdk.errors import LinkBroken
+from signald.sdk.events import (
+    Disconnected,
+    Gone,
+    HandedOver,
+    LifecycleEvent,
+    Paired,
+    PeerAway,
+    PeerGone,
+    RealtimeReceived,
+    ReceiptUpTo,
+    Replaced,
+    Resumed,
+    Waiting,
+)
+from signald.sdk.party_core import DEFAULT_TIMING, Link, Over, PartyCore, Timing
+from signald.wire.messages import (
+    Ack,
+    ErrorMessage,
+    GoAway,
+    Message,
+    Peer,
+    PeerChanged,
+    PeerState,
+    Ping,
+    Realtime,
+    Receipt,
+    SessionEnded,
+    SessionRestored,
+    SessionStarted,
+)
+
+EVENTS_MAX = 1000
+"""Lifecycle events that wait for the application; beyond that the oldest are dropped: they tell, they do not carry."""
+
+
+@frozen
+class ClientState:
+    """What another process needs to go on with a session: keep it as secret as the token in it."""
+
+    session: str
+    recovery_token: str = field(repr=False)
+    received: int
+    next_seq: int
+    unacked: tuple[bytes, ...] = field(default=(), repr=False)
+
+
+class ClientCore(PartyCore):
+    """One client."""
+
+    path = "/v1/client"
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        entropy: Entropy,
+        backoff: Backoff = DEFAULT_BACKOFF,
+        timing: Timing = DEFAULT_TIMING,
+        bounds: Bounds = DEFAULT_BOUNDS,
+        auth: str | Callable[[], str] | None = None,
+        want: Mapping[str, str] | None = None,
+        meta: object = None,
+        receipts: bool = False,
+        history: int = 0,
+        state: ClientState | None = None,
+        recovery_token: str | None = None,
+    ) -> None:
+        super().__init__(urls, entropy=entropy, backoff=backoff, timing=timing, bounds=bounds, auth=auth)
+        self._want = dict(want or {})
+        self._meta = meta
+        self._receipts = receipts
+        self._history = history
+        self.session_id: str | None = None
+        self.peer = Peer("waiting")
+        self._told_peer = False
+        self.chat_history: list[Any] = []
+        self.events: deque[LifecycleEvent] = deque(maxlen=EVENTS_MAX)
+        self.session = SessionCore(None, entropy, bounds=bounds)
+        if state is not None:
+            self.token = state.recovery_token
+            self.session_id = state.session
+            first = state.next_seq - len(state.unacked)
+            self.session = SessionCore(None, entropy, next_seq=first, received=state.received, bounds=bounds)
+            for body in state.unacked:
+                self.session.restore_unacked(body)
+        elif recovery_token is not None:
+            self.token = recovery_token
+            self.session = SessionCore(None, entropy, received=None, bounds=bounds)
+
+    @property
+    def established(self) -> bool:
+        """The session exists and this process has been attached to it."""
+        return self._ever_current
+
+    def state(self) -> ClientState:
+        """Return what another process needs to go on from here.
+
+        Raises:
+            ValueError: there is no session yet.
+        """
+        if self.session_id is None or self.token is None:
+            raise ValueError("no session has been started yet")
+        core = self.session
+        return ClientState(self.session_id, self.token, core.finished, core.next_seq, tuple(core.unacked_bodies()))
+
+    # --- opening ---------------------------------------------------------------------------------------------------
+
+    def _opening_message(self, link: Link) -> bytes:
+        said: dict[str, object]
+        if link.token is None:
+            said = {"type": "connect"}
+            if self._want:
+                said["want"] = self._want
+            if self._meta is not None:
+                said["meta"] = self._meta
+            if self._receipts:
+                said["receipts"] = True
+        else:
+            said = {
+                "type": "restore_session",
+                "recovery_token": link.token,
+                "received": self.session.finished,
+                "acked": self.session.accepted,
+            }
+            if self._history:
+                said["history"] = self._history
+            if self.ticket is not None:
+                said["ticket"] = self.ticket
+        auth = self.auth()
+        if auth is not None:
+            said["auth"] = auth
+        return msgspec.json.encode(said)
+
+    def _started(self, link: Link, message: SessionStarted, now: float) -> None:
+        self.session_id = message.session
+        self.bounds = self.bounds._replace(
+            message_bytes_max=message.limits.message_bytes,
+            unacked_messages_max=min(self.bounds.unacked_messages_max, max(1, message.limits.backlog_messages)),
+        )
+        self.session.begin(message.next_seq, self.bounds)
+        self._promote(link, message.heartbeat_ms, message.recovery_token, now)
+        self._peer_is(message.peer.state, message.peer.id)
+
+    def _restored(self, link: Link, message: SessionRestored, now: float) -> None:
+        hint = self._move.target if self._move is not None and self._move.target is not UNSET else None
+        self.session_id = message.session
+        self.session.attach(message.accepted)
+        if message.chat_history is not UNSET:
+            self.chat_history = [msgspec.json.decode(entry) for entry in message.chat_history]
+        handed_over = self._promote(link, message.heartbeat_ms, message.recovery_token, now)
+        self.events.append(HandedOver(hint) if handed_over else Resumed())
+        self._peer_is(message.peer.state, message.peer.id)
+
+    def _nothing_to_resume(self) -> None:
+        self.finish(Over(4404, "nothing_to_resume", orderly=False))
+
+    # --- receiving -------------------------------------------------------------------------------------------------
+
+    def _dispatch(self, link: Link, data: str | bytes, now: float) -> None:
+        message, binary = decode_for_client(data)
+        if link.state == "opening" and not isinstance(message, SessionStarted | SessionRestored | ErrorMessage):
+            raise LinkBroken("the first frame was not an answer to the opening message")
+        match message:
+            case Message():
+                self._receive_message(message, binary)
+            case Ack():
+                self.session.acked(message.seq)
+            case SessionStarted() | SessionRestored():
+                self._answered(link, message, now)
+            case Ping():
+                self.pong(link)
+            case ErrorMessage():
+                self._error(link, message, now)
+            case GoAway():
+                self.goaway(link, message, now)
+            case PeerChanged() if link is self.current:
+                self._peer_is(message.state, message.id if message.id is not UNSET else None)
+            case Receipt():
+                self.events.append(ReceiptUpTo(message.seq))
+            case Realtime():
+                value = binary if binary is not None else msgspec.json.decode(message.data)
+                self.events.append(RealtimeReceived(value))
+            case SessionEnded():
+                self.finish(Over(None, message.reason, orderly=True))
+
+    def _answered(self, link: Link, message: SessionStarted | SessionRestored, now: float) -> None:
+        if link.state != "opening" or (link.token is None) is not isinstance(message, SessionStarted):
+            raise LinkBroken("an answer that was not asked for")
+        if isinstance(message, SessionStarted):
+            self._started(link, message, now)
+        else:
+            self._restored(link, message, now)
+
+    def _receive_message(self, message: Message, binary: bytes | None) -> None:
+        if not self.session.receive(message, binary):
+            self.changed()  # an ack is due again
+        elif self.session.full:
+            self.full.append(self.session)
+
+    def _error(self, link: Link, error: ErrorMessage, now: float) -> None:
+        if error.code == "log_lost" and error.lost_from is not UNSET and error.lost_to is not UNSET:
+            self.events.append(self.session.log_lost(error.lost_from, error.lost_to))
+        elif not self.refusal(link, error) and (
+            error.code == "gap" or error.code in PAUSES or error.retry_after_ms is not UNSET
+        ):
+            self.session.refused(error, now)
+            link.changed()
+
+    def _peer_is(self, state: PeerState, worker: str | None) -> None:
+        before = self.peer
+        # Without a worker the last one is remembered: who comes after it has replaced it.
+        self.peer = Peer(state, worker if worker is not None else before.id)
+        if self.peer == before and self._told_peer:
+            return
+        self._told_peer = True
+        another = before.id is not None and self.peer.id != before.id
+        if state == "replaced" or (state == "paired" and another):
+            self.events.append(Replaced(self.peer.id or ""))
+        elif state == "paired":
+            self.events.append(Paired(self.peer.id or ""))
+        elif state == "waiting":
+            self.events.append(Waiting())
+        elif state == "away":
+            self.events.append(PeerAway())
+        else:
+            self.events.append(PeerGone())
+
+    # --- writing ---------------------------------------------------------------------------------------------------
+
+    def _sessions(self) -> Sequence[SessionCore]:
+        return (self.session,)
+
+    def _write_sessions(self, now: float, batch: Batch) -> None:
+        self.session.write(now, batch)
+
+    # --- ends ------------------------------------------------------------------------------------------------------
+
+    def _disconnected(self, code: int | None, reason: str) -> None:
+        self.events.append(Disconnected(code, reason))
+
+    def _ended(self, over: Over) -> None:
+        self.session.end(over.reason)
+        self.events.append(Gone(over.reason))

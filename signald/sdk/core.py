@@ -1,0 +1,340 @@
+"""One side of one session: what it has sent and still holds, what it has received and finished with. No I/O.
+
+A client has one `SessionCore`, a worker one per session. It lives as long as its party does; connections come and go
+under it. `now` (seconds, any monotonic clock) and randomness are arguments, so an asyncio or JavaScript front can
+carry the same decisions.
+
+    outgoing    1 ..... accepted | accepted+1 ....... sent | sent+1 ...... next_seq-1
+                stored by signald   written on this         not yet written
+                (forgotten here)    connection, unacked
+
+    incoming    1 ..... finished | finished+1 .. received | (nothing: seqs are dense)
+                acked: the app      in the inbox
+                asked for more
+
+Why `finished`, not `received`, is what a resume reports: signald treats the reported position as acknowledged and lets
+go of everything up to it. A message that only reached this process would then die with it.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import UNSET, Raw
+
+from signald.ids import Entropy
+from signald.sdk.errors import LinkBroken
+from signald.sdk.events import LogLost, MessageReceived
+from signald.wire.codec import ack_frame
+from signald.wire.messages import ErrorMessage, Message
+from signald.wire.records import frame, head, message_body
+
+Frame = tuple[bool, bytes]
+"""One frame: (is text, payload)."""
+
+NEVER = float("inf")
+
+PAUSES = frozenset({"rate", "backlog", "store_unavailable"})
+"""Errors that mean: not now. What was refused is sent again, from the first refused message on (go-back-N)."""
+
+_LOST_RANGES_MAX = 16
+_GAP_QUIET_S = 1.0
+
+
+class Bounds(NamedTuple):
+    """How much one session may hold."""
+
+    unacked_messages_max: int = 1000
+    unacked_bytes_max: int = 4 * 1024 * 1024
+    inbox_messages_max: int = 4096
+    """Above it the front stops reading the connection until the application catches up. signald's own bound on
+    unacked messages (1,000) is far below, so only a service with another configuration ever meets it."""
+    message_bytes_max: int = 65536
+    pause_s: float = 0.5
+    """The pause after a refusal that names no `retry_after_ms`."""
+
+
+DEFAULT_BOUNDS = Bounds()
+
+
+class Batch:
+    """What one write collects. The budget keeps a long resend from holding up other sessions and acks."""
+
+    __slots__ = ("frames", "left")
+
+    def __init__(self, budget_bytes: int = 65536) -> None:
+        self.frames: list[Frame] = []
+        self.left = budget_bytes
+
+    def text(self, payload: bytes) -> None:
+        """Add a text frame."""
+        self.add((True, payload))
+
+    def add(self, one: Frame) -> None:
+        """Add any frame."""
+        self.frames.append(one)
+        self.left -= len(one[1])
+
+
+def _nothing() -> None:
+    """Stand in for a front that does not listen."""
+
+
+class SessionCore:
+    """One side of one session; see the module's text for the two ledgers.
+
+    Invariants: `finished <= received`; `accepted <= sent <= next_seq - 1`; `_unacked` holds exactly the bodies of
+    `accepted + 1 .. next_seq - 1`; `inbox` holds messages in order, each once.
+    """
+
+    __slots__ = (
+        "_ack_told",
+        "_anchored",
+        "_bounds",
+        "_bye_sent",
+        "_entropy",
+        "_head",
+        "_lost",
+        "_paused_until",
+        "_rewound_at",
+        "_rewound_to",
+        "_unacked",
+        "_unacked_bytes",
+        "accepted",
+        "bye",
+        "changed",
+        "ended",
+        "finished",
+        "inbox",
+        "name",
+        "next_seq",
+        "received",
+        "sent",
+    )
+
+    def __init__(
+        self,
+        name: str | None,
+        entropy: Entropy,
+        *,
+        next_seq: int = 1,
+        received: int | None = 0,
+        bounds: Bounds = DEFAULT_BOUNDS,
+    ) -> None:
+        self.name = name
+        """The session's id on a worker's connection, None on a client's."""
+        self.changed: Callable[[], None] = _nothing
+        """Called when the inbox, the room to send or `ended` changed."""
+        self.ended: str | None = None
+        """Why the session ended; None while it lives."""
+        self.bye: str | None = None
+        """The reason to end it with, once everything sent is stored."""
+        self._bye_sent = False
+        self._head = head(b"message", name)
+        self._bounds = bounds
+        self._entropy = entropy
+        self.next_seq = next_seq
+        self.accepted = next_seq - 1
+        self.sent = next_seq - 1
+        self._unacked: dict[int, bytes] = {}
+        self._unacked_bytes = 0
+        self._paused_until = 0.0
+        self._rewound_to = 0
+        self._rewound_at = -NEVER
+        # A worker does not know how far its predecessor came: the first message it gets says where it begins.
+        self._anchored = received is not None
+        self.received = received or 0
+        self.finished = self.received
+        self._ack_told = self.received
+        self.inbox: deque[tuple[Message, bytes | None]] = deque()
+        self._lost: deque[tuple[int, int]] = deque(maxlen=_LOST_RANGES_MAX)
+
+    def __repr__(self) -> str:
+        return (
+            f"SessionCore({self.name or 'client'}, accepted={self.accepted}, sent={self.sent}, next={self.next_seq}, "
+            f"finished={self.finished}, received={self.received}, ended={self.ended!r})"
+        )
+
+    def begin(self, next_seq: int, bounds: Bounds) -> None:
+        """The session was just started: signald says where it begins and what it takes."""
+        self.next_seq = next_seq
+        self.accepted = self.sent = next_seq - 1
+        self._bounds = bounds
+
+    # --- outgoing --------------------------------------------------------------------------------------------------
+
+    @property
+    def room(self) -> bool:
+        """Another message may be sent without waiting."""
+        return (
+            len(self._unacked) < self._bounds.unacked_messages_max
+            and self._unacked_bytes < self._bounds.unacked_bytes_max
+        )
+
+    @property
+    def unacked(self) -> int:
+        """How many messages signald has not confirmed as stored."""
+        return len(self._unacked)
+
+    def unacked_bodies(self) -> list[bytes]:
+        """Return what is not confirmed yet, oldest first, in the stored form of wire/records."""
+        return list(self._unacked.values())
+
+    def send(self, data: object, *, kind: str | None = None, history: bool | None = None) -> int:
+        """Take a message into the ledger; return its seq. `data`: a JSON value, or bytes for a binary frame.
+
+        Raises:
+            ValueError: larger than the service takes; nothing was sent.
+        """
+        binary = bytes(data) if isinstance(data, bytes | bytearray | memoryview) else None
+        raw = Raw() if binary is not None else Raw(msgspec.json.encode(data))
+        body = message_body(Message(self.next_seq, raw, kind=kind, history=history), binary)
+        if len(body) + len(self._head) > self._bounds.message_bytes_max:
+            raise ValueError(f"a message may have at most {self._bounds.message_bytes_max} bytes on the wire")
+        self.restore_unacked(body)
+        return self.next_seq - 1
+
+    def restore_unacked(self, body: bytes) -> None:
+        """Take an already encoded body as the next message: from a saved state."""
+        self._unacked[self.next_seq] = body
+        self._unacked_bytes += len(body)
+        self.next_seq += 1
+
+    def acked(self, seq: int) -> None:
+        """Signald has stored everything up to `seq`."""
+        if seq >= self.next_seq:
+            raise LinkBroken(f"ack {seq} is beyond what was sent ({self.next_seq - 1})")
+        if seq <= self.accepted:
+            return
+        had_room = self.room
+        for done in range(self.accepted + 1, seq + 1):
+            self._unacked_bytes -= len(self._unacked.pop(done))
+        self.accepted = seq
+        self.sent = max(self.sent, seq)
+        self._rewound_to = 0
+        if not had_room or not self._unacked:
+            self.changed()
+
+    def refused(self, error: ErrorMessage, now: float) -> None:
+        """Signald did not take what was sent: send it again, at once after a gap, later after a refusal."""
+        expected = error.expected if error.expected is not UNSET else self.accepted + 1
+        # What signald has stored may be more than what it told; never resend below it, never skip above what we hold.
+        expected = min(max(expected, self.accepted + 1), self.next_seq)
+        if error.code in PAUSES:
+            hint_s = error.retry_after_ms / 1000 if error.retry_after_ms is not UNSET else self._bounds.pause_s
+            self._paused_until = now + hint_s + self._entropy.uniform(0.0, min(1.0, hint_s * 0.25))
+        elif self._rewound_to == expected and now - self._rewound_at < _GAP_QUIET_S:
+            return  # said once per message that was already under way; the resend is under way too
+        self.sent = expected - 1
+        self._rewound_to = expected
+        self._rewound_at = now
+
+    # --- incoming --------------------------------------------------------------------------------------------------
+
+    @property
+    def full(self) -> bool:
+        """The inbox is at its bound."""
+        return len(self.inbox) >= self._bounds.inbox_messages_max
+
+    def receive(self, message: Message, binary: bytes | None) -> bool:
+        """Take a message of the peer; False when it is a duplicate.
+
+        Raises:
+            LinkBroken: a message is missing before this one and nobody said that it was lost.
+        """
+        seq = message.seq
+        if not self._anchored:
+            self._anchored = True
+            self.received = self.finished = self._ack_told = seq - 1
+        if seq <= self.received:
+            # The sender of a duplicate has not seen our ack, or it was for an older claim: say it again.
+            self._ack_told = min(self._ack_told, self.finished - 1)
+            return False
+        if seq != self.received + 1 and not self._covered(seq):
+            raise LinkBroken(f"message {seq} came after {self.received}")
+        self.received = seq
+        self.inbox.append((message, binary))
+        self.changed()
+        return True
+
+    def _covered(self, seq: int) -> bool:
+        missing = self.received + 1
+        for low, high in sorted(self._lost):
+            if low <= missing <= high:
+                missing = high + 1
+        return missing >= seq
+
+    def log_lost(self, low: int, high: int) -> LogLost:
+        """The store lost these seqs, of either direction: a hole there is no broken connection."""
+        self._lost.append((low, high))
+        return LogLost(low, high)
+
+    def take(self) -> MessageReceived | None:
+        """Hand the next message to the application, or None."""
+        if not self.inbox:
+            return None
+        was_full = self.full
+        message, binary = self.inbox.popleft()
+        if was_full:
+            self.changed()
+        data: Any = binary if binary is not None else msgspec.json.decode(message.data)
+        return MessageReceived(message.seq, data, message.kind, binary is not None)
+
+    def finish(self, seq: int) -> bool:
+        """The application has finished with everything up to `seq`; True when there is an ack to be written."""
+        if seq > self.finished:
+            self.finished = min(seq, self.received)
+        return self.finished > self._ack_told
+
+    # --- connections -----------------------------------------------------------------------------------------------
+
+    def attach(self, accepted: int) -> None:
+        """The session goes on over another connection; signald has everything up to `accepted`."""
+        if accepted >= self.next_seq:
+            if self._unacked:
+                raise LinkBroken(f"signald has {accepted}, beyond what was sent ({self.next_seq - 1})")
+            # A state was restored without knowing what its former holder sent last: go on behind it.
+            self.next_seq = accepted + 1
+            self.accepted = self.sent = accepted
+        self.acked(accepted)
+        self.sent = self.accepted
+        self._paused_until = 0.0
+        self._rewound_to = 0
+        self._bye_sent = False
+        # Acks written on the old connection may have come too late to count.
+        self._ack_told = min(self._ack_told, self.finished - 1)
+        self.changed()
+
+    def write(self, now: float, batch: Batch) -> bool:
+        """Put what is due into `batch`; True when the budget ended before that."""
+        if self.finished > self._ack_told and self.finished > 0:
+            self._ack_told = self.finished
+            batch.text(ack_frame(self.finished, self.name))
+        if now >= self._paused_until:
+            while self.sent + 1 < self.next_seq:
+                if batch.left <= 0:
+                    return True
+                self.sent += 1
+                batch.add(frame(self._head, self._unacked[self.sent]))
+        if self.bye is not None and not self._unacked and not self._bye_sent:
+            self._bye_sent = True
+            batch.text(msgspec.json.encode(_bye(self.bye, self.name)))
+        return False
+
+    def wake_at(self, now: float) -> float:
+        """Return when a pause ends that keeps something from being written, or NEVER."""
+        return self._paused_until if self.sent + 1 < self.next_seq and self._paused_until > now else NEVER
+
+    def end(self, reason: str) -> None:
+        """The session is over; what is in the inbox can still be taken."""
+        if self.ended is None:
+            self.ended = reason
+            self.changed()
+
+
+def _bye(reason: str, session: str | None) -> dict[str, str]:
+    bye = {"type": "bye", "reason": reason[:512]}
+    if session is not None:
+        bye["session"] = session
+    return bye

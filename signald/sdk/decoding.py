@@ -1,0 +1,86 @@
+"""Frames from signald to messages. What is of an unknown type is skipped; what is malformed breaks the connection."""
+
+import struct
+from typing import TypeVar
+
+import msgspec
+
+from signald.sdk.errors import LinkBroken
+from signald.wire.messages import (
+    Ack,
+    AppAccepted,
+    ErrorMessage,
+    GoAway,
+    Message,
+    PeerChanged,
+    Ping,
+    Pong,
+    Realtime,
+    Receipt,
+    ReconnectionAck,
+    SessionAssigned,
+    SessionEnded,
+    SessionRestored,
+    SessionStarted,
+    TerminateApp,
+)
+
+_U16 = struct.Struct(">H")
+M = TypeVar("M")
+
+Shared = Message | Ack | Receipt | Realtime | Ping | Pong | ErrorMessage | GoAway | SessionEnded
+ToClient = SessionStarted | SessionRestored | PeerChanged | Shared
+ToWorker = AppAccepted | ReconnectionAck | SessionAssigned | TerminateApp | Shared
+
+_client: msgspec.json.Decoder[ToClient] = msgspec.json.Decoder(ToClient)
+_worker: msgspec.json.Decoder[ToWorker] = msgspec.json.Decoder(ToWorker)
+
+_SHARED = {"message", "ack", "receipt", "realtime", "ping", "pong", "error", "goaway", "session_ended"}
+_CLIENT = frozenset(_SHARED | {"session_started", "session_restored", "peer"})
+_WORKER = frozenset(_SHARED | {"app_accepted", "reconnection_ack", "session_assigned", "terminate_app"})
+
+
+class _Typed(msgspec.Struct):
+    type: str
+
+
+_typed = msgspec.json.Decoder(_Typed)
+
+
+def _decode(
+    decoder: msgspec.json.Decoder[M], known: frozenset[str], data: str | bytes
+) -> tuple[M | None, bytes | None]:
+    binary: bytes | None = None
+    payload: str | bytes = data
+    if isinstance(data, bytes):
+        end = 2 + _U16.unpack_from(data)[0] if len(data) >= 2 else len(data) + 1
+        if end > len(data):
+            raise LinkBroken("a binary frame without a whole header")
+        payload, binary = data[2:end], data[end:]
+    try:
+        return decoder.decode(payload), binary
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if isinstance(error, msgspec.ValidationError) and _type(payload) not in known:
+            return None, None  # a newer signald may say more than this SDK knows
+        raise LinkBroken(f"not a message of signald.v1: {error}") from None
+
+
+def _type(payload: str | bytes) -> str:
+    try:
+        return _typed.decode(payload).type
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise LinkBroken(f"not a message of signald.v1: {error}") from None
+
+
+def decode_for_client(data: str | bytes) -> tuple[ToClient | None, bytes | None]:
+    """Decode one frame: (message, or None when its type is unknown; the data of a binary frame).
+
+    Raises:
+        LinkBroken: not a frame of signald.v1.
+    """
+    return _decode(_client, _CLIENT, data)
+
+
+def decode_for_worker(data: str | bytes) -> tuple[ToWorker | None, bytes | None]:
+    """As `decode_for_client`, on a worker's connection."""
+    return _decode(_worker, _WORKER, data)

@@ -1,0 +1,36 @@
+"""What can go wrong in a party, named by what the application can do next.
+
+SignaldError
+└── PartyError
+    ├── Refused         the service does not take us: mend the credential or the request
+    ├── SessionGone     it took us, and that is over: start anew or stop
+    └── LinkBroken      this connection cannot be trusted any more: internal, answered by opening another one
+"""
+
+from signald.errors import SignaldError
+
+
+class PartyError(SignaldError):
+    """Base of the SDK's errors."""
+
+
+class Refused(PartyError):
+    """The opening message was not granted and asking again would not help."""
+
+    def __init__(self, code: int | None, reason: str) -> None:
+        super().__init__(f"refused ({code}): {reason}" if reason else f"refused ({code})")
+        self.code = code
+        self.reason = reason
+
+
+class SessionGone(PartyError):
+    """The session (or the worker's registration) is over; nothing can be sent or received any more."""
+
+    def __init__(self, code: int | None, reason: str) -> None:
+        super().__init__(f"the session is gone: {reason}")
+        self.code = code
+        self.reason = reason
+
+
+class LinkBroken(PartyError):
+    """What came over this connection does not fit: better a broken connection than a silent gap."""

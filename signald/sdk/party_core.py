@@ -1,0 +1,420 @@
+"""What a client and a worker have in common: connections over which one party lives. No I/O.
+
+A front carries it like this:
+
+    plan(now)            when and where to connect next, or None while nothing is to be opened
+    opened(url, now)     a connection stands: a `Link`, whose opening message `write` returns first
+    receive(link, ...)   one frame came; raises `LinkBroken` when the connection must be cut
+    write(link, now)     what to write in one go
+    due(link, now)       the heartbeat: raises `LinkBroken` when the other side is dead
+    lost(link, ...)      the connection is gone, by whomever; `unreachable` when it never stood
+
+At most one link is *current*: new messages and acks go there. While a goaway is followed, another one is *opening*
+beside it. When its opening message is answered it becomes current, and the old one is *retiring*: still read (late
+deliveries are recognised by their seq), not written any more, closed by signald with 4001.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+import msgspec
+from attrs import frozen
+from msgspec import UNSET, Raw
+
+from signald.ids import Entropy
+from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff, Schedule, hint_ms
+from signald.sdk.core import DEFAULT_BOUNDS, NEVER, Batch, Bounds, Frame, SessionCore
+from signald.sdk.errors import LinkBroken, PartyError, Refused, SessionGone
+from signald.wire.close_codes import CloseCode, advice
+from signald.wire.codec import PING, PONG
+from signald.wire.messages import ErrorMessage, GoAway, Realtime
+from signald.wire.records import frame, head, realtime_body
+
+CONTROL_MAX = 256
+"""Realtime messages are dropped while this many frames wait for a writer."""
+
+
+@frozen
+class Timing:
+    """How long the SDK waits for others, in seconds."""
+
+    connect_s: float = 5.0
+    """TCP, TLS and the WebSocket handshake together."""
+    answer_s: float = 10.0
+    """The answer to the opening message: above signald's own 5 s, so that its refusal is heard first."""
+    pong_timeout_s: float = 10.0
+    """Silence after an unanswered ping before the connection counts as dead."""
+    write_s: float = 10.0
+    close_s: float = 2.0
+    retire_s: float = 10.0
+    """How long a left connection may stay open for signald to close it."""
+
+
+DEFAULT_TIMING = Timing()
+
+
+class Attempt(NamedTuple):
+    """A connection to be opened."""
+
+    at: float
+    url: str
+
+
+class Over(NamedTuple):
+    """Why the party's life ended."""
+
+    code: int | None
+    reason: str
+    orderly: bool
+    """It ended as sessions are meant to: by `bye`, or by a terminated or leaving worker."""
+
+
+class Link:
+    """One connection as the core sees it."""
+
+    __slots__ = (
+        "changed",
+        "control",
+        "goaway",
+        "heartbeat_s",
+        "last_received_at",
+        "listed",
+        "moving",
+        "opened_at",
+        "pinged_at",
+        "refusal",
+        "retired_at",
+        "state",
+        "token",
+        "turned",
+        "url",
+    )
+
+    def __init__(self, url: str, now: float, *, moving: bool, token: str | None) -> None:
+        self.url = url
+        self.state: Literal["opening", "current", "retiring", "closed"] = "opening"
+        self.moving = moving
+        """It was opened beside a living connection."""
+        self.token = token
+        """The recovery token shown on it."""
+        self.control: list[Frame] = []
+        """What is written before anything else; bounded by `CONTROL_MAX` (see `PartyCore.realtime`)."""
+        self.changed: Callable[[], None] = lambda: None
+        """Called when there may be something to write."""
+        self.turned: Callable[[], None] = lambda: None
+        """Called when `due` is to be asked again because `state` changed."""
+        self.opened_at = now
+        self.last_received_at = now
+        self.heartbeat_s = NEVER
+        self.pinged_at: float | None = None
+        self.retired_at = NEVER
+        self.goaway: GoAway | None = None
+        self.refusal: ErrorMessage | None = None
+        """The last fatal error: it explains the close that follows."""
+        self.listed: frozenset[str] = frozenset()
+        """The sessions a worker's opening message named."""
+
+    def __repr__(self) -> str:
+        return f"Link({self.url}, {self.state})"
+
+
+class PartyCore(ABC):
+    """The connections of one party; see the module's text."""
+
+    path: str
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        entropy: Entropy,
+        backoff: Backoff = DEFAULT_BACKOFF,
+        timing: Timing = DEFAULT_TIMING,
+        bounds: Bounds = DEFAULT_BOUNDS,
+        auth: str | Callable[[], str] | None = None,
+    ) -> None:
+        self.schedule = Schedule(urls, self.path, backoff, entropy)
+        self.entropy = entropy
+        self.timing = timing
+        self.bounds = bounds
+        self._auth = auth
+        self.token: str | None = None
+        """The newest recovery token held. An older one is forgotten only when the answer with a newer one is here."""
+        self.current: Link | None = None
+        self.opening: Link | None = None
+        self.retiring: list[Link] = []
+        self.opened_count = 0
+        """Connections that stood at the TCP and WebSocket level, so far."""
+        self.over: Over | None = None
+        self.last_close_code: int | None = None
+        self._move: GoAway | None = None
+        self._ever_current = False
+        self.full: list[SessionCore] = []
+        """Sessions whose inbox reached its bound; see `blocked`."""
+        self.replan: Callable[[], None] = lambda: None
+        """Called when `plan` may have changed."""
+
+    # --- to be said by the party -----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _opening_message(self, link: Link) -> bytes: ...
+
+    @abstractmethod
+    def _dispatch(self, link: Link, data: str | bytes, now: float) -> None: ...
+
+    @abstractmethod
+    def _sessions(self) -> Sequence[SessionCore]: ...
+
+    @abstractmethod
+    def _write_sessions(self, now: float, batch: Batch) -> None: ...
+
+    @abstractmethod
+    def _disconnected(self, code: int | None, reason: str) -> None: ...
+
+    @abstractmethod
+    def _nothing_to_resume(self) -> None: ...
+
+    @abstractmethod
+    def _ended(self, over: Over) -> None: ...
+
+    # --- connecting ------------------------------------------------------------------------------------------------
+
+    def auth(self) -> str | None:
+        """Return the credential for the next opening message, asking the application for a fresh one if it said how."""
+        return self._auth() if callable(self._auth) else self._auth
+
+    def plan(self, now: float) -> Attempt | None:
+        """Return the next connection to open, or None: nothing to do, or one is being opened, or all is over."""
+        if self.over is not None or self.opening is not None:
+            return None
+        if self.current is not None and self._move is None:
+            return None
+        return Attempt(max(now, self.schedule.at), self.schedule.url(now))
+
+    def opened(self, url: str, now: float) -> Link:
+        """A connection to `url` stands: its opening message is the first thing to write on it."""
+        link = Link(url, now, moving=self.current is not None, token=self.token)
+        link.control.append((True, self._opening_message(link)))
+        self.opened_count += 1
+        self.opening = link
+        if self.current is not None:
+            self.current.moving = True  # from here on, its being moved away or superseded is our own doing
+        return link
+
+    def unreachable(self, now: float, code: int | None, reason: str, retry_after_ms: int | None = None) -> None:
+        """The connection never stood: refused TCP, a failed handshake (with its status mapped to a close code)."""
+        self._attempt_failed(now, code, reason, retry_after_ms, link=None)
+
+    def _attempt_failed(
+        self, now: float, code: int | None, reason: str, retry_after_ms: int | None, link: Link | None
+    ) -> None:
+        if self.over is not None:
+            return
+        rule = advice(code)
+        if code == CloseCode.NOTHING_TO_RESUME and link is not None and link.token is not None:
+            self._nothing_to_resume()
+        elif code is not None and not rule.may_reconnect and code not in (CloseCode.MOVED, CloseCode.NORMAL):
+            self.finish(Over(code, reason or rule.meaning, orderly=False))
+        else:
+            hint = retry_after_ms if retry_after_ms is not None else hint_ms(reason)
+            self.schedule.failed(now, code, hint)
+            if self.schedule.exhausted and self.current is None:
+                self.finish(
+                    Over(code, f"no usable connection after {self.schedule.tries} tries: {reason}", orderly=False)
+                )
+        self.replan()
+
+    # --- a connection's life ---------------------------------------------------------------------------------------
+
+    def receive(self, link: Link, data: str | bytes, now: float) -> None:
+        """Take one frame.
+
+        Raises:
+            LinkBroken: the connection must be cut and, while the session lives, replaced.
+        """
+        link.last_received_at = now
+        link.pinged_at = None
+        if self.over is None:
+            self._dispatch(link, data, now)
+
+    def blocked(self) -> bool:
+        """The application is so far behind that the front is to stop reading until some inbox has room again."""
+        if self.full:
+            self.full = [session for session in self.full if session.full and session.ended is None]
+        return bool(self.full)
+
+    def write(self, link: Link, now: float) -> list[Frame]:
+        """Return what to write on `link` now, in order; nothing of it is returned twice for the same link."""
+        batch = Batch()
+        for one in link.control:
+            batch.add(one)
+        link.control.clear()
+        if link is self.current:
+            self._write_sessions(now, batch)
+        return batch.frames
+
+    def wake_at(self, link: Link, now: float) -> float:
+        """Return when `write` may have more for `link` although nothing changed (a pause ends), or NEVER."""
+        if link is not self.current:
+            return NEVER
+        return min((session.wake_at(now) for session in self._sessions()), default=NEVER)
+
+    def due(self, link: Link, now: float) -> float:
+        """Do what the clock asks for on `link`; return when to ask again.
+
+        Raises:
+            LinkBroken: no answer to the opening message or to a ping, or signald never closed a left connection.
+        """
+        if link.state == "opening":
+            deadline = link.opened_at + self.timing.answer_s
+            if now >= deadline:
+                raise LinkBroken("no answer to the opening message")
+            return deadline
+        if link.state == "retiring":
+            deadline = link.retired_at + self.timing.retire_s
+            if now >= deadline:
+                raise LinkBroken("left, and not closed by the other side")
+            return deadline
+        if self.blocked():
+            return now + self.timing.pong_timeout_s  # nothing is read, so silence says nothing
+        if link.pinged_at is not None:
+            deadline = link.pinged_at + self.timing.pong_timeout_s
+            if now >= deadline:
+                raise LinkBroken("no sign of life after a ping")
+            return deadline
+        deadline = link.last_received_at + link.heartbeat_s
+        if now >= deadline:
+            link.pinged_at = now
+            self._say(link, PING)
+            return now + self.timing.pong_timeout_s
+        return deadline
+
+    def lost(self, link: Link, code: int | None, reason: str, now: float) -> None:
+        """`link` is gone: closed with `code`, or broken (None)."""
+        was, link.state = link.state, "closed"
+        if was == "closed":
+            return
+        refusal = link.refusal
+        retry = None
+        if refusal is not None:
+            reason = reason if hint_ms(reason) is not None else f"{refusal.code}: {refusal.message}"
+            retry = refusal.retry_after_ms if refusal.retry_after_ms is not UNSET else None
+        if was == "retiring":
+            self.retiring.remove(link)
+        elif was == "opening":
+            self.opening = None
+            self._attempt_failed(now, code, reason, retry, link)
+        else:
+            self.current = None
+            self._lost_current(link, code, reason, now)
+        self.replan()
+
+    def _lost_current(self, link: Link, code: int | None, reason: str, now: float) -> None:
+        if self.over is not None:
+            return
+        self.last_close_code = code
+        rule = advice(code)
+        announced = self._move is not None or link.moving
+        self._move = None
+        if code == CloseCode.NORMAL:
+            self.finish(Over(code, reason or "ended", orderly=True))
+            return
+        ours = link.moving and code in (CloseCode.MOVED, CloseCode.SUPERSEDED)
+        # 4404 on a connection that was in use says that the session is gone; resuming will hear it again, in order.
+        if not ours and not rule.may_reconnect:
+            self.finish(Over(code, reason or rule.meaning, orderly=False))
+            return
+        self.schedule.broken(now, code, reason, announced=announced)
+        self._disconnected(code, reason)
+
+    def _promote(self, link: Link, heartbeat_ms: int, token: str, now: float) -> bool:
+        """The opening message was answered: `link` is current now. True when it took over from a living one."""
+        self.token = token
+        self.opening = None
+        old = self.current
+        if old is not None:
+            old.state = "retiring"
+            old.retired_at = now
+            self.retiring.append(old)
+            old.turned()
+        self.current = link
+        self._move = None
+        self._ever_current = True
+        link.state = "current"
+        link.moving = False
+        # A spread of a tenth: parties that came together shall not ping together for ever.
+        link.heartbeat_s = heartbeat_ms / 1000 * self.entropy.uniform(0.9, 1.0)
+        self.schedule.usable()
+        link.changed()
+        link.turned()
+        self.replan()
+        return old is not None
+
+    # --- messages of both parties ----------------------------------------------------------------------------------
+
+    def _say(self, link: Link | None, payload: bytes) -> None:
+        if link is not None:
+            link.control.append((True, payload))
+            link.changed()
+
+    def pong(self, link: Link) -> None:
+        """Answer a ping; several at once are answered once."""
+        if (True, PONG) not in link.control:
+            self._say(link, PONG)
+
+    def goaway(self, link: Link, message: GoAway, now: float) -> None:
+        """The node goes away: open another connection while this one still serves."""
+        link.goaway = message
+        if link is not self.current or self._move is not None:
+            return
+        self._move = message
+        target = message.target if message.target is not UNSET else None
+        self.schedule.moving(now, message.not_before_ms / 1000, message.deadline_ms / 1000, target)
+        self.replan()
+
+    @property
+    def ticket(self) -> str | None:
+        """The admission ticket of the goaway that is being followed."""
+        return self._move.ticket if self._move is not None and self._move.ticket is not UNSET else None
+
+    def refusal(self, link: Link, error: ErrorMessage) -> bool:
+        """Remember a fatal error; True when there is nothing more to do about `error`."""
+        if error.fatal is True:
+            link.refusal = error
+            return True
+        # What a left connection complains about was sent again elsewhere.
+        return link is not self.current
+
+    def realtime(self, data: object, session: str | None = None) -> bool:
+        """Send what is carried now or not at all; False when it was dropped: no connection, or too much is waiting."""
+        link = self.current
+        if link is None or len(link.control) >= CONTROL_MAX:
+            return False
+        binary = bytes(data) if isinstance(data, bytes | bytearray | memoryview) else None
+        raw = Raw() if binary is not None else Raw(msgspec.json.encode(data))
+        link.control.append(frame(head(b"realtime", session), realtime_body(Realtime(raw), binary)))
+        link.changed()
+        return True
+
+    def changed(self) -> None:
+        """There may be something to write on the current link."""
+        if self.current is not None:
+            self.current.changed()
+
+    # --- the end ---------------------------------------------------------------------------------------------------
+
+    def finish(self, over: Over) -> None:
+        """The party's life is over; every front task ends."""
+        if self.over is None:
+            self.over = over
+            self._ended(over)
+            self.replan()
+
+    def failure(self) -> PartyError | None:
+        """Return the error an application is to see, or None after an orderly end (or none yet)."""
+        if self.over is None or self.over.orderly:
+            return None
+        if not self._ever_current:
+            return Refused(self.over.code, self.over.reason)
+        return SessionGone(self.over.code, self.over.reason)

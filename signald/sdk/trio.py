@@ -1,0 +1,41 @@
+"""signald for Trio: `open_client`, `open_worker` and `run_worker`.
+
+    async with open_client("ws://localhost:8080") as client:
+        await client.send("hello")
+        async for message in client:
+            print(message.data)
+
+Connections come and go underneath; the application sees every message once, in order. Everything runs in the nursery of
+the `async with` block: leaving it stops everything and, on purpose, does not end the session (`bye` does).
+"""
+
+from signald.sdk.backoff import Backoff
+from signald.sdk.carrier import Carrier, CarrierClosed, DialFailed, over_stream
+from signald.sdk.client_core import ClientState
+from signald.sdk.core import Bounds
+from signald.sdk.errors import Refused, SessionGone
+from signald.sdk.party_core import Timing
+from signald.sdk.trio_client import Client, open_client
+from signald.sdk.trio_party import Dial
+from signald.sdk.trio_worker import Handler, Worker, WorkerSession, open_worker, run_worker
+
+__all__ = [
+    "Backoff",
+    "Bounds",
+    "Carrier",
+    "CarrierClosed",
+    "Client",
+    "ClientState",
+    "Dial",
+    "DialFailed",
+    "Handler",
+    "Refused",
+    "SessionGone",
+    "Timing",
+    "Worker",
+    "WorkerSession",
+    "open_client",
+    "open_worker",
+    "over_stream",
+    "run_worker",
+]

@@ -1,0 +1,142 @@
+"""The client's front on Trio."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from ssl import SSLContext
+from typing import Any
+
+import trio
+
+from signald.ids import Entropy, SystemEntropy
+from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff
+from signald.sdk.client_core import ClientCore, ClientState
+from signald.sdk.core import DEFAULT_BOUNDS, Bounds
+from signald.sdk.events import LifecycleEvent
+from signald.sdk.party_core import DEFAULT_TIMING, Timing
+from signald.sdk.trio_conversation import Conversation, Events
+from signald.sdk.trio_party import Auth, Dial, TrioParty, Urls, running, url_list
+
+
+class Client(TrioParty, Conversation):
+    """A client's session; made by `open_client`."""
+
+    _core: ClientCore
+
+    def __init__(self, core: ClientCore, *, ssl_context: SSLContext | None, dial: Dial | None) -> None:
+        TrioParty.__init__(self, core, ssl_context=ssl_context, dial=dial)
+        Conversation.__init__(self, core.session, self._room)
+        self._events = Events()
+
+    def __repr__(self) -> str:
+        return f"Client(session={self.session!r}, peer={self.peer_state}, connections={self.connections})"
+
+    @property
+    def session(self) -> str:
+        """The session's id."""
+        return self._core.session_id or ""
+
+    @property
+    def peer_state(self) -> str:
+        """What is known of the worker: waiting, paired, away, replaced or gone."""
+        return self._core.peer.state
+
+    @property
+    def worker(self) -> str | None:
+        """The id of the worker, the last one if there is none now."""
+        return self._core.peer.id
+
+    @property
+    def recovery_token(self) -> str:
+        """The newest token; a secret."""
+        return self._core.token or ""
+
+    @property
+    def connections(self) -> int:
+        """How many connections were opened so far."""
+        return self._core.opened_count
+
+    @property
+    def chat_history(self) -> list[Any]:
+        """What the last resume brought of the chat history, when `history` asked for it."""
+        return self._core.chat_history
+
+    @property
+    def ended(self) -> str | None:
+        """Why the session is over, or None."""
+        return self._core.over.reason if self._core.over is not None else None
+
+    @property
+    def events(self) -> "trio.MemoryReceiveChannel[LifecycleEvent]":
+        """Lifecycle events and realtime data; bounded, the oldest are dropped."""
+        return self._events.receive
+
+    def state(self) -> ClientState:
+        """Return what another process needs to go on with this session: a secret."""
+        return self._core.state()
+
+    def realtime(self, data: Any) -> bool:
+        """Send something that is carried now or not at all; False when it was dropped here."""
+        return self._core.realtime(data)
+
+    async def bye(self, reason: str = "") -> None:
+        """End the session, after everything sent was stored; return when it is over. The caller bounds the wait."""
+        self._core.session.bye = reason
+        self._touched()
+        await self._wait(lambda: self._core.over is not None)
+
+    def _touched(self) -> None:
+        self._core.changed()
+
+    def _failure(self) -> Exception | None:
+        return self._core.failure()
+
+    def _drain(self) -> None:
+        while self._core.events:
+            self._events.put(self._core.events.popleft())
+
+
+@asynccontextmanager
+async def open_client(
+    urls: Urls,
+    *,
+    auth: Auth = None,
+    want: Mapping[str, str] | None = None,
+    meta: Any = None,
+    receipts: bool = False,
+    history: int = 0,
+    backoff: Backoff = DEFAULT_BACKOFF,
+    timing: Timing = DEFAULT_TIMING,
+    bounds: Bounds = DEFAULT_BOUNDS,
+    ssl_context: SSLContext | None = None,
+    entropy: Entropy | None = None,
+    recovery_token: str | None = None,
+    state: ClientState | None = None,
+    dial: Dial | None = None,
+) -> AsyncIterator[Client]:
+    """Start a session, or resume one (`recovery_token` or, better, `state`), and keep it alive for the block.
+
+    `urls` are tried in order. `want` names the labels the worker must have; `meta` is shown to it. `auth` is a
+    credential, or a function that returns a fresh one. `history` asks for so many messages of the chat history with
+    every resume. The block begins when the session is established.
+
+    Raises:
+        Refused: signald does not take this client.
+        SessionGone: there is nothing to resume.
+    """
+    core = ClientCore(
+        url_list(urls),
+        entropy=entropy or SystemEntropy(),
+        backoff=backoff,
+        timing=timing,
+        bounds=bounds,
+        auth=auth,
+        want=want,
+        meta=meta,
+        receipts=receipts,
+        history=history,
+        state=state,
+        recovery_token=recovery_token,
+    )
+    client = Client(core, ssl_context=ssl_context, dial=dial)
+    async with running(client, lambda: core.established):
+        yield client

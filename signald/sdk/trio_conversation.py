@@ -1,0 +1,114 @@
+"""What an application does within one session, on Trio; clients and workers alike."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import trio
+
+from signald.sdk.client_core import EVENTS_MAX
+from signald.sdk.core import SessionCore
+from signald.sdk.errors import SessionGone
+from signald.sdk.events import LifecycleEvent, MessageReceived
+
+
+class Events:
+    """A bounded channel that drops its oldest event rather than wait for a reader."""
+
+    def __init__(self) -> None:
+        self._send, self.receive = trio.open_memory_channel[LifecycleEvent](EVENTS_MAX)
+        self._drop = self.receive.clone()
+
+    def put(self, event: LifecycleEvent) -> None:
+        try:
+            self._send.send_nowait(event)
+        except trio.WouldBlock:
+            self._drop.receive_nowait()
+            self._send.send_nowait(event)
+
+    def close(self) -> None:
+        self._send.close()
+        self._drop.close()
+
+
+class Conversation:
+    """Sending and receiving within one session."""
+
+    def __init__(self, core: SessionCore, room: trio.lowlevel.ParkingLot) -> None:
+        self._conversation = core
+        self._reading_room = room
+        self._lot = trio.lowlevel.ParkingLot()
+        self._handed_out = 0
+        core.changed = self._changed
+
+    def _changed(self) -> None:
+        self._lot.unpark_all()
+        self._reading_room.unpark_all()
+
+    def _touched(self) -> None:
+        raise NotImplementedError
+
+    def _failure(self) -> Exception | None:
+        raise NotImplementedError
+
+    def _gone(self) -> Exception:
+        return self._failure() or SessionGone(None, self._conversation.ended or "ended")
+
+    async def send(self, data: Any, *, kind: str | None = None, history: bool | None = None) -> int:
+        """Send a message; return its seq. It is kept and sent again until signald has stored it.
+
+        `data` is any JSON value, or bytes. `kind` is carried along; `history` says whether it belongs to the chat
+        history (unsaid: text without a kind, or of kind `chat`, does). Waits only while too much is unconfirmed.
+
+        Raises:
+            SessionGone: the session has ended.
+            ValueError: larger than the service takes.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        core = self._conversation
+        while core.ended is None and not core.room:
+            await self._lot.park()
+        if core.ended is not None:
+            raise self._gone()
+        seq = core.send(data, kind=kind, history=history)
+        self._touched()
+        return seq
+
+    def ack(self, message: MessageReceived) -> None:
+        """Say that `message`, and all before it, is finished with; asking for the next message says it too."""
+        if self._conversation.finish(message.seq):
+            self._touched()
+
+    async def flush(self) -> None:
+        """Wait until signald has stored everything that was sent.
+
+        Raises:
+            SessionGone: the session ended before that.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while self._conversation.unacked:
+            if self._conversation.ended is not None:
+                raise self._gone()
+            await self._lot.park()
+
+    def __aiter__(self) -> AsyncIterator[MessageReceived]:
+        return self
+
+    async def __anext__(self) -> MessageReceived:
+        """Return the next message, once and in order; the one before it is acknowledged now.
+
+        Raises:
+            SessionGone: the session was lost rather than ended.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        core = self._conversation
+        if core.finish(self._handed_out):
+            self._touched()
+        while (message := core.take()) is None:
+            if core.ended is not None:
+                failure = self._failure()
+                if failure is not None:
+                    raise failure
+                raise StopAsyncIteration
+            await self._lot.park()
+        self._handed_out = message.seq
+        return message

@@ -1,0 +1,223 @@
+"""Carries a `PartyCore` over connections, on Trio: what the client's and the worker's front share.
+
+running                         one nursery per party, left with the party's `async with`
+├── supervise                   asks the core what to open, and when
+├── connection (1, or 2 or 3 while moving)
+│   ├── reader                  frames to the core; ends the connection
+│   ├── writer                  the only sender
+│   └── clock                   heartbeat and the deadlines of the core
+└── what the application runs   a worker's handlers
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from ssl import SSLContext
+
+import structlog
+import trio
+
+from signald.sdk.carrier import Carrier, CarrierClosed, DialFailed, dial
+from signald.sdk.core import NEVER
+from signald.sdk.errors import LinkBroken
+from signald.sdk.party_core import Link, PartyCore
+from signald.wire.close_codes import CloseCode
+
+log = structlog.get_logger("signald.sdk")
+
+Urls = str | Sequence[str]
+Auth = str | Callable[[], str] | None
+"""A credential, or a function that returns a fresh one for every connection."""
+
+Dial = Callable[[str], AbstractAsyncContextManager[Carrier]]
+"""Opens a connection to a URL for the time of a block; raises `DialFailed`. For simulations and unusual transports."""
+
+
+def url_list(urls: Urls) -> list[str]:
+    """Return one URL or several as a list."""
+    return [urls] if isinstance(urls, str) else list(urls)
+
+
+class _Ending:
+    """How one connection ended: the first to say so is believed."""
+
+    def __init__(self, scope: trio.CancelScope) -> None:
+        self.scope = scope
+        self.said = False
+        self.code: int | None = None
+        self.reason = "the connection broke"
+
+    def end(self, code: int | None, reason: str) -> None:
+        if not self.said:
+            self.said = True
+            self.code, self.reason = code, reason
+            self.scope.cancel(reason=reason)
+
+
+class TrioParty(ABC):
+    """One party at work. The subclasses say what the application sees."""
+
+    def __init__(self, core: PartyCore, *, ssl_context: SSLContext | None, dial: Dial | None) -> None:
+        self._core = core
+        self._ssl_context = ssl_context
+        self._dial = dial
+        self._endings: dict[Link, _Ending] = {}
+        self._replanned = trio.lowlevel.ParkingLot()
+        self._room = trio.lowlevel.ParkingLot()
+        core.replan = self._replan
+
+    @abstractmethod
+    def _drain(self) -> None:
+        """Pass what the core has to tell on to the application."""
+
+    # --- waiting ---------------------------------------------------------------------------------------------------
+
+    async def _wait(self, condition: Callable[[], bool]) -> None:
+        """Wait until `condition`, looked at whenever connections come or go."""
+        while not condition():
+            await self._replanned.park()
+
+    def _replan(self) -> None:
+        self._replanned.unpark_all()
+        if self._core.over is not None:
+            for ending in self._endings.values():
+                ending.end(CloseCode.NORMAL, "the session is over")
+
+    # --- connections -----------------------------------------------------------------------------------------------
+
+    async def supervise(self) -> None:
+        """Open connections as the core plans them, until the party's life is over."""
+        core = self._core
+        async with trio.open_nursery() as connections:
+            while core.over is None:
+                now = trio.current_time()
+                attempt = core.plan(now)
+                if attempt is None:
+                    await self._replanned.park()
+                elif attempt.at > now:
+                    with trio.move_on_at(attempt.at):
+                        await self._replanned.park()
+                else:
+                    await connections.start(self._connection, attempt.url)
+        self._drain()
+
+    def _open(self, url: str) -> AbstractAsyncContextManager[Carrier]:
+        if self._dial is not None:
+            return self._dial(url)
+        return dial(url, self._ssl_context, self._core.timing)
+
+    async def _connection(self, url: str, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Live through one connection: dial, carry, tell the core how it ended, close."""
+        core = self._core
+        link: Link | None = None
+        try:
+            async with self._open(url) as carrier:
+                if core.over is not None:
+                    task_status.started()
+                    return
+                link = core.opened(url, trio.current_time())
+                task_status.started()
+                ending = await self._carry(link, carrier)
+                # The core hears of it before the closing handshake: another connection may be due at once.
+                core.lost(link, ending.code, ending.reason, trio.current_time())
+                self._drain()
+                if core.over is not None or link.retired_at != NEVER:
+                    with trio.move_on_after(core.timing.close_s):
+                        await carrier.aclose(CloseCode.NORMAL, "")
+                carrier.abort()
+        except DialFailed as failed:
+            log.info("signald unreachable", url=url, reason=failed.reason)
+            core.unreachable(trio.current_time(), failed.code, failed.reason, failed.retry_after_ms)
+            self._drain()
+            task_status.started()
+        if link is not None and link.state != "closed":
+            # The carrier broke beneath the block and ended it: not a word came from it.
+            core.lost(link, None, "the connection broke", trio.current_time())
+            self._drain()
+
+    async def _carry(self, link: Link, carrier: Carrier) -> _Ending:
+        async with trio.open_nursery() as nursery:
+            ending = _Ending(nursery.cancel_scope)
+            self._endings[link] = ending
+            nursery.start_soon(self._write, link, carrier, ending)
+            nursery.start_soon(self._clock, link, ending)
+            try:
+                await self._read(link, carrier)
+                ending.end(CloseCode.NORMAL, "the session is over")
+            except CarrierClosed as closed:
+                ending.end(closed.code, closed.reason)
+            except LinkBroken as broken:
+                log.warning("signald connection cut", url=link.url, reason=str(broken))
+                ending.end(None, str(broken))
+            finally:
+                del self._endings[link]
+        return ending
+
+    async def _read(self, link: Link, carrier: Carrier) -> None:
+        core = self._core
+        while core.over is None:
+            data = await carrier.receive()
+            core.receive(link, data, trio.current_time())
+            self._drain()
+            while core.blocked():
+                await self._room.park()
+                link.last_received_at = trio.current_time()
+
+    async def _write(self, link: Link, carrier: Carrier, ending: _Ending) -> None:
+        core = self._core
+        lot = trio.lowlevel.ParkingLot()
+        link.changed = _unpark(lot)
+        try:
+            while True:
+                now = trio.current_time()
+                frames = core.write(link, now)
+                if frames:
+                    await carrier.send(frames)
+                    continue
+                with trio.move_on_at(core.wake_at(link, now)):
+                    await lot.park()
+        except CarrierClosed as closed:
+            # What came before the close is still to be read; but a reader that never hears of it must not wait.
+            if closed.code is None:
+                ending.end(None, closed.reason)
+
+    async def _clock(self, link: Link, ending: _Ending) -> None:
+        core = self._core
+        lot = trio.lowlevel.ParkingLot()
+        link.turned = _unpark(lot)
+        try:
+            while True:
+                with trio.move_on_at(core.due(link, trio.current_time())):
+                    await lot.park()
+        except LinkBroken as broken:
+            ending.end(None, str(broken))
+
+
+def _unpark(lot: trio.lowlevel.ParkingLot) -> Callable[[], None]:
+    def unpark() -> None:
+        lot.unpark_all()
+
+    return unpark
+
+
+@asynccontextmanager
+async def running(party: TrioParty, established: Callable[[], bool]) -> AsyncIterator[trio.Nursery]:
+    """Run `party` for the time of the block, which begins when it is established.
+
+    An exception of the block comes out as it is, not in a group. Raises `Refused` when signald does not take the party.
+    """
+    failure: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(party.supervise)
+        try:
+            core = party._core
+            await party._wait(lambda: established() or core.over is not None)
+            refused = core.failure()
+            if refused is not None:
+                raise refused  # noqa: TRY301
+            yield nursery
+        except Exception as error:  # noqa: BLE001 - it is raised again below, outside the nursery that would wrap it
+            failure = error
+        nursery.cancel_scope.cancel(reason="the party's block was left")
+    if failure is not None:
+        raise failure

@@ -1,0 +1,290 @@
+"""The worker's front on Trio."""
+
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from ssl import SSLContext
+from typing import Any
+
+import trio
+
+from signald.ids import Entropy, SystemEntropy
+from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff
+from signald.sdk.client_core import EVENTS_MAX
+from signald.sdk.core import DEFAULT_BOUNDS, Bounds
+from signald.sdk.events import LifecycleEvent
+from signald.sdk.party_core import DEFAULT_TIMING, Over, Timing
+from signald.sdk.trio_conversation import Conversation, Events
+from signald.sdk.trio_party import Auth, Dial, TrioParty, Urls, log, running, url_list
+from signald.sdk.worker_core import Assigned, SessionEvent, Taken, Terminate, WorkerCore
+
+
+class WorkerSession(Conversation):
+    """One session as its worker's handler sees it."""
+
+    def __init__(self, worker: "Worker", assigned: Assigned) -> None:
+        super().__init__(assigned.core, worker._room)
+        self._worker = worker
+        self._scope = trio.CancelScope()
+        self._events: deque[LifecycleEvent] = deque(maxlen=EVENTS_MAX)
+        self.session = assigned.core.name or ""
+        """The session's id."""
+        self.meta = assigned.meta
+        """What the client said about itself."""
+        self.chat_history = assigned.chat_history
+        """What was said before this worker got the session: context, not messages to be answered."""
+
+    def __repr__(self) -> str:
+        return f"WorkerSession({self.session!r}, ended={self.ended!r})"
+
+    @property
+    def ended(self) -> str | None:
+        """Why the session is over for this worker, or None."""
+        return self._conversation.ended
+
+    def events(self) -> list[LifecycleEvent]:
+        """Return and forget the events so far: receipts, realtime data, losses."""
+        events = list(self._events)
+        self._events.clear()
+        return events
+
+    def realtime(self, data: Any) -> bool:
+        """Send something that is carried now or not at all; False when it was dropped here."""
+        return self.ended is None and self._worker._core.realtime(data, self.session)
+
+    async def bye(self, reason: str = "") -> None:
+        """End the session, after everything sent was stored; return when it is over."""
+        self._conversation.bye = reason
+        self._touched()
+        while self._conversation.ended is None:
+            await self._lot.park()
+
+    def _touched(self) -> None:
+        self._worker._core.touched(self._conversation)
+
+    def _failure(self) -> Exception | None:
+        return None  # a session that is taken away cancels its handler: nobody is left to be told
+
+
+Handler = Callable[[WorkerSession], Awaitable[None]]
+
+
+class Worker(TrioParty):
+    """A registered worker; made by `open_worker`."""
+
+    _core: WorkerCore
+
+    def __init__(
+        self,
+        core: WorkerCore,
+        handler: Handler,
+        on_terminate: Callable[[str], Awaitable[None]] | None,
+        *,
+        ssl_context: SSLContext | None,
+        dial: Dial | None,
+    ) -> None:
+        super().__init__(core, ssl_context=ssl_context, dial=dial)
+        self._handler = handler
+        self._on_terminate = on_terminate
+        self._sessions: dict[str, WorkerSession] = {}
+        self._events = Events()
+        self._waiting: deque[Assigned | Terminate] = deque()
+        self._nursery: trio.Nursery | None = None
+
+    def __repr__(self) -> str:
+        return f"Worker(worker={self.worker!r}, sessions={len(self._sessions)}, connections={self.connections})"
+
+    @property
+    def worker(self) -> str:
+        """The worker's id."""
+        return self._core.worker_id or ""
+
+    @property
+    def connections(self) -> int:
+        """How many connections were opened so far."""
+        return self._core.opened_count
+
+    @property
+    def sessions(self) -> dict[str, WorkerSession]:
+        """The sessions this worker has now, by id."""
+        return dict(self._sessions)
+
+    @property
+    def events(self) -> "trio.MemoryReceiveChannel[LifecycleEvent]":
+        """The worker's own lifecycle events; bounded, the oldest are dropped."""
+        return self._events.receive
+
+    def set_state(self, *, capacity: int | None = None, load: float | None = None) -> None:
+        """Tell signald that there is more or less room than before."""
+        self._core.set_state(capacity=capacity, load=load)
+
+    async def leave(self, reason: str = "") -> None:
+        """Take no more sessions, wait until those there are have ended, and leave. The caller bounds the wait.
+
+        When the wait is cancelled, and the block left, signald gives the remaining sessions to other workers.
+        """
+        self._core.set_state(leaving=True)
+        await self._wait(lambda: not self._sessions or self._core.over is not None)
+        if self._core.over is None:
+            self._core.bye(reason)
+            await self.wait()
+
+    async def wait(self) -> None:
+        """Wait until the worker has left or was terminated.
+
+        Raises:
+            SessionGone: signald does not want this worker any more.
+        """
+        await self._wait(lambda: self._core.over is not None)
+        failure = self._core.failure()
+        if failure is not None:
+            raise failure
+
+    # --- sessions --------------------------------------------------------------------------------------------------
+
+    def _begin(self, nursery: trio.Nursery) -> None:
+        """Start what was assigned before there was a nursery for handlers."""
+        self._nursery = nursery
+        while self._waiting:
+            self._start(self._waiting.popleft())
+
+    def _start(self, notice: Assigned | Terminate) -> None:
+        if self._nursery is None:
+            self._waiting.append(notice)
+        elif isinstance(notice, Terminate):
+            self._nursery.start_soon(self._terminate, notice)
+        else:
+            session = WorkerSession(self, notice)
+            self._sessions[session.session] = session
+            self._nursery.start_soon(self._handle, session)
+
+    def _drain(self) -> None:
+        notices = self._core.notices
+        while notices:
+            match notices.popleft():
+                case Assigned() | Terminate() as notice:
+                    self._start(notice)
+                case Taken(name, reason):
+                    if name in self._sessions:
+                        self._sessions[name]._scope.cancel(reason=f"the session was taken away: {reason}")
+                case SessionEvent(name, event):
+                    if name in self._sessions:
+                        self._sessions[name]._events.append(event)
+                case event:
+                    self._events.put(event)
+
+    async def _handle(self, session: WorkerSession) -> None:
+        core = session._conversation
+        try:
+            with session._scope:
+                try:
+                    await self._handler(session)
+                except* Exception:  # noqa: BLE001
+                    # The barrier: one session's handler never takes the others with it. Its message stays unacked, so
+                    # the worker that gets the session next gets the message too.
+                    log.exception("session handler failed", session=session.session)
+                    self._core.release(core, "handler failed")
+                else:
+                    if core.ended is None:
+                        await session.bye("handler returned")
+        finally:
+            if self._sessions.get(session.session) is session:
+                del self._sessions[session.session]
+            self._replanned.unpark_all()
+
+    async def _terminate(self, notice: Terminate) -> None:
+        if self._on_terminate is not None:
+            with trio.move_on_after(notice.deadline_ms / 1000):
+                await self._on_terminate(notice.reason)
+        self._core.terminated(notice.request_id)
+        with trio.move_on_after(self._core.timing.answer_s):
+            await self._wait(lambda: self._core.over is not None)
+        self._core.finish(Over(None, notice.reason, orderly=True))
+
+
+@asynccontextmanager
+async def open_worker(
+    urls: Urls,
+    handler: Handler,
+    *,
+    instance_id: str,
+    capacity: int = 1,
+    labels: Mapping[str, str] | None = None,
+    config: Any = None,
+    auth: Auth = None,
+    on_terminate: Callable[[str], Awaitable[None]] | None = None,
+    backoff: Backoff = DEFAULT_BACKOFF,
+    timing: Timing = DEFAULT_TIMING,
+    bounds: Bounds = DEFAULT_BOUNDS,
+    ssl_context: SSLContext | None = None,
+    entropy: Entropy | None = None,
+    dial: Dial | None = None,
+) -> AsyncIterator[Worker]:
+    """Register a worker and run `handler` once for every session it is given, up to `capacity` at a time.
+
+    A handler that returns ends its session; one that raises gives it back, and its unfinished message goes to another
+    worker. Leaving the block cancels the handlers; signald then waits for the worker to come back, and reassigns.
+
+    Raises:
+        Refused: signald does not take this worker.
+    """
+    core = WorkerCore(
+        url_list(urls),
+        instance_id=instance_id,
+        entropy=entropy or SystemEntropy(),
+        capacity=capacity,
+        labels=labels,
+        config=config,
+        backoff=backoff,
+        timing=timing,
+        bounds=bounds,
+        auth=auth,
+    )
+    worker = Worker(core, handler, on_terminate, ssl_context=ssl_context, dial=dial)
+    async with running(worker, lambda: core.established) as nursery:
+        worker._begin(nursery)
+        yield worker
+
+
+async def run_worker(
+    urls: Urls,
+    handler: Handler,
+    *,
+    instance_id: str,
+    capacity: int = 1,
+    labels: Mapping[str, str] | None = None,
+    config: Any = None,
+    auth: Auth = None,
+    on_terminate: Callable[[str], Awaitable[None]] | None = None,
+    backoff: Backoff = DEFAULT_BACKOFF,
+    timing: Timing = DEFAULT_TIMING,
+    bounds: Bounds = DEFAULT_BOUNDS,
+    ssl_context: SSLContext | None = None,
+    entropy: Entropy | None = None,
+    dial: Dial | None = None,
+    task_status: "trio.TaskStatus[Worker]" = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve sessions until signald terminates the worker; see `open_worker`.
+
+    Raises:
+        Refused: signald does not take this worker.
+        SessionGone: it did, and does not any more.
+    """
+    async with open_worker(
+        urls,
+        handler,
+        instance_id=instance_id,
+        capacity=capacity,
+        labels=labels,
+        config=config,
+        auth=auth,
+        on_terminate=on_terminate,
+        backoff=backoff,
+        timing=timing,
+        bounds=bounds,
+        ssl_context=ssl_context,
+        entropy=entropy,
+        dial=dial,
+    ) as worker:
+        task_status.started(worker)
+        await worker.wait()

@@ -1,0 +1,385 @@
+"""A worker: many sessions over one party's connections. No I/O.
+
+Sessions come by `session_assigned` and go by `session_ended`, by being released, or by being missing from a
+`reconnection_ack`. What the front has to do about it is said in `notices`.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from attrs import frozen
+from msgspec import UNSET, Raw
+
+from signald.ids import Entropy
+from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff
+from signald.sdk.core import DEFAULT_BOUNDS, NEVER, PAUSES, Batch, Bounds, SessionCore
+from signald.sdk.decoding import decode_for_worker
+from signald.sdk.errors import LinkBroken
+from signald.sdk.events import (
+    Disconnected,
+    Gone,
+    HandedOver,
+    LifecycleEvent,
+    LogLost,
+    RealtimeReceived,
+    ReceiptUpTo,
+    Resumed,
+)
+from signald.sdk.party_core import DEFAULT_TIMING, Link, Over, PartyCore, Timing
+from signald.wire.messages import (
+    Ack,
+    AppAccepted,
+    ErrorMessage,
+    GoAway,
+    Message,
+    Ping,
+    Realtime,
+    Receipt,
+    ReconnectionAck,
+    SessionAssigned,
+    SessionEnded,
+    TerminateApp,
+)
+
+_RELEASED_MAX = 1000
+
+
+@frozen
+class Assigned:
+    """A session was given to this worker and accepted."""
+
+    core: SessionCore
+    meta: Any
+    chat_history: list[Any]
+
+
+@frozen
+class Taken:
+    """A session is not this worker's any more, though it may live on: stop working on it."""
+
+    session: str
+    reason: str
+
+
+@frozen
+class SessionEvent:
+    """Something about one session for its application."""
+
+    session: str
+    event: LogLost | ReceiptUpTo | RealtimeReceived | Gone
+
+
+@frozen
+class Terminate:
+    """Clean up within `deadline_ms`, then answer with `WorkerCore.terminated`."""
+
+    request_id: str
+    reason: str
+    deadline_ms: int
+
+
+Notice = Assigned | Taken | SessionEvent | Terminate | LifecycleEvent
+
+
+class WorkerCore(PartyCore):
+    """One worker."""
+
+    path = "/v1/worker"
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        instance_id: str,
+        entropy: Entropy,
+        capacity: int = 1,
+        labels: Mapping[str, str] | None = None,
+        config: object = None,
+        backoff: Backoff = DEFAULT_BACKOFF,
+        timing: Timing = DEFAULT_TIMING,
+        bounds: Bounds = DEFAULT_BOUNDS,
+        auth: str | Callable[[], str] | None = None,
+    ) -> None:
+        super().__init__(urls, entropy=entropy, backoff=backoff, timing=timing, bounds=bounds, auth=auth)
+        self.instance_id = instance_id
+        self.capacity = capacity
+        self.leaving = False
+        self._labels = dict(labels or {})
+        self._config = config
+        self.worker_id: str | None = None
+        self.sessions: dict[str, SessionCore] = {}
+        self.notices: deque[Notice] = deque()
+        """Drained by the front after every call: bounded by what one frame can say."""
+        # Sessions with something to write, in the order in which they got it, so that none is starved.
+        self._dirty: dict[str, SessionCore] = {}
+        self._released: dict[str, str] = {}
+        self._bye: str | None = None
+
+    @property
+    def established(self) -> bool:
+        """The worker has been registered."""
+        return self._ever_current
+
+    # --- opening ---------------------------------------------------------------------------------------------------
+
+    def _opening_message(self, link: Link) -> bytes:
+        said: dict[str, object] = {
+            "type": "app_ready",
+            "instance_id": self.instance_id,
+            "capacity": self.capacity,
+            "reconnection": link.token is not None,
+        }
+        if self._labels:
+            said["labels"] = self._labels
+        if self._config is not None:
+            said["config"] = self._config
+        if link.token is not None:
+            link.listed = frozenset(self.sessions)
+            said["recovery_token"] = link.token
+            said["sessions"] = [
+                {"session": name, "received": core.finished, "acked": core.accepted}
+                for name, core in self.sessions.items()
+            ]
+            if self.last_close_code is not None:
+                said["last_close_code"] = self.last_close_code
+            if self.ticket is not None:
+                said["ticket"] = self.ticket
+        auth = self.auth()
+        if auth is not None:
+            said["auth"] = auth
+        return msgspec.json.encode(said)
+
+    def _accepted(self, link: Link, message: AppAccepted, now: float) -> None:
+        self.worker_id = message.worker
+        self._promote(link, message.heartbeat_ms, message.recovery_token, now)
+        self._after_promotion(link)
+
+    def _reconnected(self, link: Link, message: ReconnectionAck, now: float) -> None:
+        hint = self._move.target if self._move is not None and self._move.target is not UNSET else None
+        self.worker_id = message.worker
+        kept = {one.session: one.accepted for one in message.sessions}
+        for name, accepted in kept.items():
+            core = self.sessions.get(name)
+            if core is None:
+                # Released while the answer was under way: signald has to hear it on this connection.
+                self._released.setdefault(name, "released")
+            else:
+                core.attach(accepted)
+                self._dirty[name] = core
+        for name in link.listed:
+            if name not in kept and name in self.sessions:
+                self._take_away(name, "lost" if name in message.lost else "not resumed")
+        handed_over = self._promote(link, message.heartbeat_ms, message.recovery_token, now)
+        self.notices.append(HandedOver(hint) if handed_over else Resumed())
+        self._after_promotion(link)
+
+    def _after_promotion(self, link: Link) -> None:
+        for name, reason in self._released.items():
+            self._refuse(link, name, reason)
+        self._released.clear()
+        if self._bye is not None:
+            self._say(link, _encode({"type": "bye", "reason": self._bye}))
+        elif self.leaving:
+            self._say(link, self._state_message())
+
+    def _nothing_to_resume(self) -> None:
+        # The registration is gone, and its sessions with it: register anew at once.
+        self.token = None
+        for name in list(self.sessions):
+            self._take_away(name, "lost")
+        self.schedule.at = float("-inf")
+
+    # --- receiving -------------------------------------------------------------------------------------------------
+
+    def _dispatch(self, link: Link, data: str | bytes, now: float) -> None:
+        message, binary = decode_for_worker(data)
+        if link.state == "opening" and not isinstance(message, AppAccepted | ReconnectionAck | ErrorMessage):
+            raise LinkBroken("the first frame was not an answer to the opening message")
+        match message:
+            case Message():
+                self._receive_message(message, binary)
+            case Ack():
+                self._acked(message)
+            case SessionAssigned():
+                self._assigned(link, message)
+            case AppAccepted() | ReconnectionAck():
+                self._answered(link, message, now)
+            case Ping():
+                self.pong(link)
+            case ErrorMessage():
+                self._error(link, message, now)
+            case GoAway():
+                self.goaway(link, message, now)
+            case SessionEnded():
+                self._session_ended(message)
+            case Receipt():
+                self.notices.append(SessionEvent(message.session or "", ReceiptUpTo(message.seq)))
+            case Realtime():
+                value = binary if binary is not None else msgspec.json.decode(message.data)
+                self.notices.append(SessionEvent(message.session or "", RealtimeReceived(value)))
+            case TerminateApp():
+                self.notices.append(Terminate(message.request_id, message.reason, message.deadline_ms))
+
+    def _answered(self, link: Link, message: AppAccepted | ReconnectionAck, now: float) -> None:
+        if link.state != "opening" or (link.token is None) is not isinstance(message, AppAccepted):
+            raise LinkBroken("an answer that was not asked for")
+        if isinstance(message, AppAccepted):
+            self._accepted(link, message, now)
+        else:
+            self._reconnected(link, message, now)
+
+    def _acked(self, message: Ack) -> None:
+        core = self.sessions.get(message.session or "")
+        if core is not None:
+            core.acked(message.seq)
+            if core.bye is not None:
+                self.touched(core)
+
+    def _receive_message(self, message: Message, binary: bytes | None) -> None:
+        core = self.sessions.get(message.session or "")
+        if core is None:
+            return  # of a session that was just released
+        if not core.receive(message, binary):
+            self.touched(core)  # an ack is due again
+        elif core.full:
+            self.full.append(core)
+
+    def _assigned(self, link: Link, message: SessionAssigned) -> None:
+        name = message.session
+        if link is not self.current:
+            return  # the node that is being left may not give new work; the session is in nobody's hands there
+        known = self.sessions.get(name)
+        if known is not None and known.accepted < message.next_seq <= known.next_seq and known.bye is None:
+            known.attach(message.next_seq - 1)
+            self._say(link, _encode({"type": "session_accept", "session": name}))
+            self.touched(known)
+            return
+        if known is not None:
+            self._take_away(name, "assigned anew")
+        if self.leaving or self.opening is not None or len(self.sessions) >= self.capacity:
+            # While a move is under way the new connection's opening message does not name this session.
+            self._refuse(link, name, "leaving" if self.leaving else "no room")
+            return
+        core = SessionCore(name, self.entropy, next_seq=message.next_seq, received=None, bounds=self.bounds)
+        self.sessions[name] = core
+        self._say(link, _encode({"type": "session_accept", "session": name}))
+        history = message.chat_history if message.chat_history is not UNSET else []
+        meta = message.client.meta
+        self.notices.append(
+            Assigned(
+                core,
+                msgspec.json.decode(meta) if isinstance(meta, Raw) and bytes(meta) else None,
+                [msgspec.json.decode(entry) for entry in history],
+            )
+        )
+
+    def _session_ended(self, message: SessionEnded) -> None:
+        if message.session is UNSET:
+            self.finish(Over(None, message.reason, orderly=True))
+            return
+        core = self.sessions.pop(message.session, None)
+        self._dirty.pop(message.session, None)
+        if core is not None:
+            core.end(message.reason)
+            self.notices.append(SessionEvent(message.session, Gone(message.reason)))
+
+    def _error(self, link: Link, error: ErrorMessage, now: float) -> None:
+        name = error.session if error.session is not UNSET else None
+        core = self.sessions.get(name or "")
+        if error.code == "log_lost" and error.lost_from is not UNSET and error.lost_to is not UNSET:
+            if core is not None:
+                self.notices.append(SessionEvent(core.name or "", core.log_lost(error.lost_from, error.lost_to)))
+            return
+        if self.refusal(link, error):
+            return
+        if error.code == "gap" or error.code in PAUSES or error.retry_after_ms is not UNSET:
+            for one in (core,) if core is not None else tuple(self.sessions.values()) if name is None else ():
+                one.refused(error, now)
+                self.touched(one)
+        elif error.code in ("unknown_session", "not_yours") and core is not None:
+            self._take_away(core.name or "", error.code)
+
+    # --- what the application does ---------------------------------------------------------------------------------
+
+    def touched(self, core: SessionCore) -> None:
+        """There may be something to write for this session."""
+        if core.name is not None and self.sessions.get(core.name) is core:
+            self._dirty[core.name] = core
+            self.changed()
+
+    def release(self, core: SessionCore, reason: str) -> None:
+        """Give a session back: its unacked messages go to another worker."""
+        name = core.name or ""
+        if self.sessions.get(name) is not core:
+            return
+        self._take_away(name, reason, tell=False)
+        if self.current is not None:
+            self._refuse(self.current, name, reason)
+        if (self.current is None or self.opening is not None) and len(self._released) < _RELEASED_MAX:
+            self._released[name] = reason
+
+    def set_state(self, *, capacity: int | None = None, load: float | None = None, leaving: bool | None = None) -> None:
+        """Tell signald how much room there is; `leaving` asks for no more sessions."""
+        self.capacity = self.capacity if capacity is None else capacity
+        self.leaving = self.leaving if leaving is None else leaving
+        self._say(self.current, self._state_message(load))
+
+    def terminated(self, request_id: str, *, status: str = "OK", message: str = "") -> None:
+        """Answer a `Terminate`."""
+        self.leaving = True
+        self._say(
+            self.current,
+            _encode({"type": "app_terminated", "request_id": request_id, "status": status, "message": message}),
+        )
+
+    def bye(self, reason: str) -> None:
+        """Leave for good: signald gives what sessions are left to others."""
+        self.leaving = True
+        self._bye = reason[:512]
+        self._say(self.current, _encode({"type": "bye", "reason": self._bye}))
+
+    def _state_message(self, load: float | None = None) -> bytes:
+        said: dict[str, object] = {"type": "app_state", "capacity": self.capacity, "leaving": self.leaving}
+        if load is not None:
+            said["load"] = load
+        return _encode(said)
+
+    def _refuse(self, link: Link, name: str, reason: str) -> None:
+        self._say(link, _encode({"type": "session_refuse", "session": name, "reason": reason[:512]}))
+
+    def _take_away(self, name: str, reason: str, *, tell: bool = True) -> None:
+        core = self.sessions.pop(name)
+        self._dirty.pop(name, None)
+        if tell:
+            self.notices.append(Taken(name, reason))
+        core.end(reason)
+
+    # --- writing ---------------------------------------------------------------------------------------------------
+
+    def _sessions(self) -> Sequence[SessionCore]:
+        return tuple(self._dirty.values())
+
+    def _write_sessions(self, now: float, batch: Batch) -> None:
+        for name, core in list(self._dirty.items()):
+            if batch.left <= 0:
+                return
+            more = core.write(now, batch)
+            del self._dirty[name]
+            if more or core.wake_at(now) != NEVER:  # over the budget, or paused: it stays, behind the others
+                self._dirty[name] = core
+
+    # --- ends ------------------------------------------------------------------------------------------------------
+
+    def _disconnected(self, code: int | None, reason: str) -> None:
+        self.notices.append(Disconnected(code, reason))
+
+    def _ended(self, over: Over) -> None:
+        for name in list(self.sessions):
+            self._take_away(name, over.reason)
+        self.notices.append(Gone(over.reason))
+
+
+def _encode(said: dict[str, object]) -> bytes:
+    return msgspec.json.encode(said)
