@@ -1,0 +1,237 @@
+"""The command line: serve, check and print the configuration, mint tokens, run the demo.
+
+Exit codes are those of sysexits.h, which systemd names in its log: 0 done, 64 wrong usage, 78 a configuration that
+cannot be used. `serve` and `demo` return what the daemon and the demo say.
+"""
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from importlib.metadata import version as distribution_version
+from pathlib import Path
+from typing import Annotated, Literal
+
+import attrs
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+
+import signald
+from signald.config import AuthConfig, Config, ConfigError, Problem, load, render_toml
+from signald.demo.options import DemoOptions
+from signald.logs import configure_logging
+from signald.service.auth import Authenticator, mint
+
+# Listed by `version`, because their behaviour is what a report about signald is often about.
+_libraries = ("trio", "wsproto", "hypercorn", "redis")
+
+app = App(
+    name="signald",
+    help="A signaling daemon between clients and AI workers that can be redeployed at any moment.",
+    version=signald.__version__,
+    help_format="plaintext",
+    result_action="return_value",
+)
+token = App(name="token", help="Tokens that clients and workers show when they connect.")
+app.command(token)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line (None: of this process) and return the exit code."""
+    try:
+        result = app(
+            sys.argv[1:] if arguments is None else arguments,
+            exit_on_error=False,
+            error_console=Console(stderr=True, soft_wrap=True),
+            error_formatter=lambda error: f"signald: {error}",
+        )
+        sys.stdout.flush()
+    except CycloptsError:
+        return os.EX_USAGE
+    except ConfigError as error:
+        return _report(error)
+    # Whoever reads our output has seen enough, as `| head` has.
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - so that the interpreter's last flush is silent
+        return os.EX_OK
+    return result if isinstance(result, int) else os.EX_OK
+
+
+@app.command
+def serve(*, config: Path | None = None) -> int:
+    """Run a node until SIGTERM has drained it.
+
+    Parameters
+    ----------
+    config
+        Configuration file. Without one the defaults hold, which listen on loopback and keep an SQLite file in the
+        working directory. SIGNALD_SECTION__KEY variables override both.
+    """
+    loaded = _load_usable(config)
+    configure_logging(loaded.log)
+    # Imported here, so that the other commands neither wait for the daemon nor depend on it.
+    from signald.daemon import run
+
+    return run(loaded)
+
+
+@app.command(name="check-config")
+def check_config(file: Path, /) -> int:
+    """Say everything that is wrong with a configuration file, environment included; exit with 78 if anything is.
+
+    Parameters
+    ----------
+    file
+        The file to check. It is read and its keys are loaded, nothing is started.
+    """
+    _load_usable(file)
+    print(f"{file}: ok")
+    return os.EX_OK
+
+
+@app.command(name="default-config")
+def default_config() -> int:
+    """Print a configuration file with every key, its default and the reason for it."""
+    print(render_toml(), end="")
+    return os.EX_OK
+
+
+@app.command
+def version(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
+    """Print the version of signald.
+
+    Parameters
+    ----------
+    json
+        One JSON object with the versions of Python and of the libraries that matter.
+    """
+    if json:
+        _print_versions()
+    else:
+        print(f"signald {signald.__version__}")
+    return os.EX_OK
+
+
+@token.command(name="mint")
+def token_mint(
+    *,
+    role: Literal["client", "worker"],
+    subject: str,
+    ttl_s: float = 3600.0,
+    config: Path | None = None,
+    secret_file: Path | None = None,
+) -> int:
+    """Print a token signed with the shared secret, for development and for workers.
+
+    Parameters
+    ----------
+    role
+        What the token's holder may be.
+    subject
+        Whom the holder acts for; a session belongs to the subject that started it.
+    ttl_s
+        Seconds until the token expires.
+    config
+        Take the secret, issuer, audience and algorithm from this configuration file.
+    secret_file
+        Take the secret from this file instead.
+    """
+    if config is not None and secret_file is not None:
+        return _fail("give --config or --secret-file, not both", os.EX_USAGE)
+    auth = _auth_of_secret(secret_file) if secret_file is not None else load(config, os.environ).auth
+    if not auth.jwt_secret:
+        return _fail(_no_secret(auth), os.EX_CONFIG)
+    try:
+        print(mint(auth, subject=subject, role=role, ttl_s=ttl_s, now=time.time()))
+    except ValueError as error:
+        return _fail(str(error), os.EX_USAGE)
+    return os.EX_OK
+
+
+@app.command
+def demo(
+    *,
+    sessions: int = 100,
+    workers: int = 10,
+    rate: float = 5.0,
+    deploys: int = 3,
+    store: str | None = None,
+    kill: int = 0,
+    cross: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Deploy real nodes again and again under load, and show what anybody noticed.
+
+    Parameters
+    ----------
+    sessions
+        Clients, each with one session.
+    workers
+        Workers that share the sessions.
+    rate
+        Messages per second of each client.
+    deploys
+        How often the node is replaced.
+    store
+        URL of the store; by default an SQLite file of the demo's own.
+    kill
+        How many of the deploys are SIGKILL instead of SIGTERM.
+    cross
+        Clients and workers enter by different nodes.
+    json
+        One JSON object on standard output instead of words.
+    """
+    from signald.demo.main import run
+
+    return run(DemoOptions(sessions, workers, rate, deploys, store, kill, cross, json))
+
+
+def _load_usable(path: Path | None) -> Config:
+    config = load(path, os.environ)
+    try:
+        Authenticator.from_config(config.auth)
+    except ConfigError as error:
+        where = str(path) if path is not None else ""
+        raise ConfigError([attrs.evolve(problem, where=where) for problem in error.problems]) from None
+    return config
+
+
+def _auth_of_secret(path: Path) -> AuthConfig:
+    try:
+        return load(None, {"SIGNALD_AUTH__JWT_SECRET_FILE": str(path)}).auth
+    except ConfigError as error:
+        raise ConfigError([Problem("--secret-file", "", problem.message) for problem in error.problems]) from None
+
+
+def _no_secret(auth: AuthConfig) -> str:
+    if auth.jwt_public_key_file:
+        return "tokens are verified with a public key: mint them where the private key is"
+    return "there is no shared secret: set auth.jwt_secret_file in the configuration, or give --secret-file"
+
+
+def _report(error: ConfigError) -> int:
+    count = len(error.problems)
+    for problem in error.problems:
+        print(problem, file=sys.stderr)
+    return _fail(f"the configuration has {count} problem{'s' if count > 1 else ''}", os.EX_CONFIG)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"signald: {message}", file=sys.stderr)
+    return code
+
+
+def _print_versions() -> None:
+    facts = {
+        "signald": signald.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "libraries": {name: distribution_version(name) for name in _libraries},
+    }
+    print(json.dumps(facts))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
