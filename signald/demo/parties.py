@@ -1,0 +1,196 @@
+"""Workers and clients of the SDK, as an application would write them, with the judge's pen at both ends.
+
+A client asks numbered questions at a steady rate; its worker answers each with a number of its own. The numbers of the
+answers belong to the session, not to the worker that gives them, as they would in an application's own database: a
+session that went to another worker is still expected to count on.
+"""
+
+import json
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+
+import trio
+
+from signald.demo.judge import Judge, Ledger
+from signald.demo.options import DemoOptions
+from signald.sdk.carrier import Carrier, dial
+from signald.sdk.errors import PartyError
+from signald.sdk.party_core import Timing
+from signald.sdk.trio import Client, Dial, WorkerSession, open_client, run_worker
+
+STARTS_AT_ONCE = 32
+"""Parties that connect at the same time when the demo starts: it shows deploys, not a storm."""
+LEAVE_TIMEOUT_S = 10.0
+
+NOTEWORTHY = ('{"type":"goaway"', '{"type":"session_restored"', '{"type":"reconnection_ack"')
+"""How the few frames begin that the judge wants to hear of; all others pass after one comparison."""
+
+
+class WatchedCarrier:
+    """A connection whose noteworthy frames are shown to `note` before the SDK sees them."""
+
+    def __init__(self, carrier: Carrier, note: Callable[[str, float], None]) -> None:
+        self._carrier = carrier
+        self._note = note
+        self.send = carrier.send
+        self.aclose = carrier.aclose
+        self.abort = carrier.abort
+
+    async def receive(self) -> str | bytes:
+        """Return the next message."""
+        message = await self._carrier.receive()
+        if type(message) is str and message.startswith(NOTEWORTHY):
+            self._note(message, trio.current_time())
+        return message
+
+
+class Parties:
+    """All clients and workers of one demo."""
+
+    def __init__(self, options: DemoOptions, judge: Judge, workers_url: str, clients_url: str, *, group: str) -> None:
+        self._options = options
+        self._judge = judge
+        self._workers_url = workers_url
+        self._clients_url = clients_url
+        self._labels = {"demo": group}
+        """Keeps workers and clients of one demo together, should several share a store."""
+        self._ledgers: dict[str, Ledger] = {}
+        """By session id: what a worker finds a session by."""
+        self._hushed = trio.Event()
+        self._leaving = trio.Event()
+        self._clients_staying = options.sessions
+        self._left = trio.Event()
+        self.worker_names = [f"worker {number}" for number in range(1, options.workers + 1)]
+
+    def living_clients(self) -> set[str]:
+        """Return the names of the clients whose session has not been lost."""
+        return {ledger.name for ledger in self._judge.ledgers if ledger.why_lost is None}
+
+    async def start(self, nursery: trio.Nursery) -> None:
+        """Start every worker, then every client; return when all sessions have started."""
+        await _start_all(nursery, [partial(self._work, name) for name in self.worker_names])
+        names = [f"client {number}" for number in range(1, self._options.sessions + 1)]
+        await _start_all(nursery, [partial(self._talk, name) for name in names])
+
+    def hush(self) -> None:
+        """Have the clients ask nothing more."""
+        self._hushed.set()
+
+    async def leave(self) -> None:
+        """Have every client say bye; return when they have, or `LEAVE_TIMEOUT_S` later."""
+        self._leaving.set()
+        with trio.move_on_after(LEAVE_TIMEOUT_S):
+            await self._left.wait()
+
+    # --- a worker ------------------------------------------------------------------------------------------------
+
+    async def _work(self, name: str, task_status: trio.TaskStatus[object]) -> None:
+        # Room for twice its share: pairing takes the least loaded worker, not always the one the arithmetic would.
+        share = -(-self._options.sessions // self._options.workers)
+        await run_worker(
+            self._workers_url,
+            partial(self._answer, name),
+            instance_id=f"{self._labels['demo']} {name}",
+            capacity=2 * share,
+            labels=self._labels,
+            dial=self._dialing(name, partial(self._note_worker, name)),
+            task_status=task_status,
+        )
+
+    async def _answer(self, worker: str, session: WorkerSession) -> None:
+        ledger = self._ledgers[session.session]
+        async for message in session:
+            question = message.data["n"]
+            ledger.questions.receive(question)
+            await session.send({"n": ledger.replies.give(), "to": question, "from": worker})
+
+    # --- a client ------------------------------------------------------------------------------------------------
+
+    async def _talk(self, name: str, task_status: trio.TaskStatus[None]) -> None:
+        ledger = self._judge.open_ledger(name)
+        try:
+            async with open_client(
+                self._clients_url, want=self._labels, dial=self._dialing(name, partial(self._note_client, ledger))
+            ) as client:
+                self._ledgers[client.session] = ledger
+                ledger.session = client.session
+                task_status.started()
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._listen, client, ledger)
+                    await self._ask(client, ledger)
+                    await self._leaving.wait()
+                    nursery.cancel_scope.cancel(reason="the client leaves")
+                await client.bye("the demo is over")
+        except* PartyError as errors:
+            if not self._leaving.is_set():
+                ledger.why_lost = "; ".join(str(error) for error in errors.exceptions)
+                if not ledger.session:
+                    task_status.started()
+        finally:
+            self._clients_staying -= 1
+            if not self._clients_staying:
+                self._left.set()
+
+    async def _ask(self, client: Client, ledger: Ledger) -> None:
+        interval_s = 1 / self._options.rate
+        # A random start spreads the clients over the interval, as people would be.
+        at = trio.current_time() + random.random() * interval_s  # noqa: S311 (no secret)
+        while not self._hushed.is_set():
+            with trio.move_on_at(at):
+                await self._hushed.wait()
+                return
+            now = trio.current_time()
+            await client.send({"n": self._judge.asked(ledger, now)})
+            # One that could not keep up asks less, it does not catch up: that would be another load than the one named.
+            at = max(at + interval_s, now)
+
+    async def _listen(self, client: Client, ledger: Ledger) -> None:
+        async for message in client:
+            answer = message.data
+            self._judge.answered(
+                ledger, question=answer["to"], reply=answer["n"], worker=answer["from"], now=trio.current_time()
+            )
+        if not self._leaving.is_set():
+            ledger.why_lost = "the session ended although nobody said bye"
+
+    # --- beneath the SDK -----------------------------------------------------------------------------------------
+
+    def _dialing(self, name: str, note: Callable[[str, float], None]) -> Dial:
+        @asynccontextmanager
+        async def dial_and_tell(url: str) -> AsyncIterator[Carrier]:
+            self._judge.dialed(name)
+            async with dial(url, None, Timing()) as carrier:
+                yield WatchedCarrier(carrier, note)
+
+        return dial_and_tell
+
+    def _note_client(self, ledger: Ledger, frame: str, now: float) -> None:
+        said = json.loads(frame)
+        if said["type"] == "goaway":
+            self._judge.told_goaway(ledger.session, now)
+        elif said["type"] == "session_restored":
+            self._judge.resumed(ledger.name, [said["session"]], now, is_worker=False)
+
+    def _note_worker(self, name: str, frame: str, now: float) -> None:
+        said = json.loads(frame)
+        if said["type"] == "reconnection_ack":
+            sessions = [one["session"] for one in said["sessions"]]
+            self._judge.resumed(name, sessions, now, is_worker=True)
+
+
+Start = Callable[..., Awaitable[object]]
+
+
+async def _start_all(nursery: trio.Nursery, starts: Sequence[Start]) -> None:
+    """Run `nursery.start` for each of `starts`, `STARTS_AT_ONCE` at a time, and return when all have started."""
+    waiting = iter(starts)
+
+    async def start_some() -> None:
+        for start in waiting:
+            await nursery.start(start)
+
+    async with trio.open_nursery() as starters:
+        for _ in range(STARTS_AT_ONCE):
+            starters.start_soon(start_some)

@@ -1,0 +1,92 @@
+"""The live picture of a running demo. It only reads: nothing is decided here."""
+
+from collections.abc import Callable
+from time import perf_counter
+
+import trio
+from attrs import define
+from rich import box
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from signald.demo.judge import Deploy, Judge, gaps
+
+REFRESH_S = 0.5
+"""Drawing takes some milliseconds of the same core the parties run on, and would show up in the gaps if done often."""
+
+
+@define(eq=False)
+class Board:
+    """What is going on, as far as it is not in the judge's notes."""
+
+    title: str
+    judge: Judge
+    plan: list[bool]
+    """One entry per deploy to come or done: whether it is a kill."""
+    phase: str = "starting"
+    moving: int = 0
+    """How many parties the current deploy has to move."""
+
+
+async def show(board: Board, console: Console) -> None:
+    """Draw `board` until cancelled, and once more at the end."""
+    picture = _Picture(board)
+    with Live(picture.draw(), console=console, auto_refresh=False, transient=False) as live:
+        try:
+            while True:
+                await trio.sleep(REFRESH_S)
+                live.update(picture.draw(), refresh=True)
+        finally:
+            live.update(picture.draw(), refresh=True)
+
+
+class _Picture:
+    def __init__(self, board: Board, clock: Callable[[], float] = perf_counter) -> None:
+        self._board = board
+        self._clock = clock
+        self._drawn_at = clock()
+        self._answers = 0
+
+    def draw(self) -> Group:
+        """Return the picture of this moment; the rate is that since the one before."""
+        judge = self._board.judge
+        now = self._clock()
+        rate = (judge.answers - self._answers) / max(now - self._drawn_at, 0.001)
+        self._drawn_at, self._answers = now, judge.answers
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for heading in ("deploy", "signal", "phase"):
+            table.add_column(heading)
+        for heading in ("parties moved", "seconds", "gap p50", "p99", "max ms", "exit"):
+            table.add_column(heading, justify="right")
+        for index, kill in enumerate(self._board.plan):
+            deploy = judge.deploys[index] if index < len(judge.deploys) else None
+            table.add_row(str(index + 1), "SIGKILL" if kill else "SIGTERM", *self._cells(deploy, index))
+        footer = Text(f"{rate:,.0f} answers/s, {judge.answers:,} so far, {judge.waiting:,} on their way", style="dim")
+        return Group(Text(self._board.title, style="bold"), table, footer)
+
+    def _cells(self, deploy: Deploy | None, index: int) -> list[str]:
+        if deploy is None:
+            return [self._board.phase if index == len(self._board.judge.deploys) else ""] + [""] * 6
+        gap = gaps([deploy])
+        done = deploy.ended_at is not None
+        return [
+            "done" if done else self._board.phase,
+            str(len(deploy.moved)) if done else f"{len(deploy.moved)} of {self._board.moving}",
+            f"{deploy.drain_s:.1f}" if done else "",
+            f"{gap['p50']:.1f}",
+            f"{gap['p99']:.1f}",
+            f"{gap['max']:.1f}",
+            "" if deploy.exit_code is None else str(deploy.exit_code),
+        ]
+
+
+def line(deploy: Deploy) -> str:
+    """Return one finished deploy as one line, for output that is not a terminal."""
+    gap = gaps([deploy])
+    how = "SIGKILL" if deploy.kill else "SIGTERM"
+    return (
+        f"deploy {deploy.number}: {how}, {len(deploy.moved)} parties moved in {deploy.drain_s:.1f} s, "
+        f"gap p99 {gap['p99']:.1f} ms, max {gap['max']:.1f} ms, exit {deploy.exit_code}"
+    )
