@@ -21,7 +21,6 @@ from rich.console import Console
 import signald
 from signald.config import AuthConfig, Config, ConfigError, Problem, load, render_toml
 from signald.demo.options import DemoOptions
-from signald.logs import configure_logging
 from signald.service.auth import Authenticator, mint
 
 # Listed by `version`, because their behaviour is what a report about signald is often about.
@@ -70,7 +69,6 @@ def serve(*, config: Path | None = None) -> int:
         working directory. SIGNALD_SECTION__KEY variables override both.
     """
     loaded = _load_usable(config)
-    configure_logging(loaded.log)
     # Imported here, so that the other commands neither wait for the daemon nor depend on it.
     from signald.daemon import run
 

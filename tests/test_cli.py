@@ -39,7 +39,6 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
 
     monkeypatch.setattr(daemon, "run", run, raising=False)
     monkeypatch.setitem(sys.modules, "signald.daemon", daemon)
-    monkeypatch.setattr("signald.cli.configure_logging", lambda _: None)
     return configs
 
 
@@ -231,10 +230,12 @@ def test_the_module_runs_as_a_process_and_survives_a_closed_pipe() -> None:
     result = subprocess.run([*command, "check-config", "/nonexistent"], capture_output=True, text=True)
     assert result.returncode == CONFIG
     assert "Traceback" not in result.stderr
+    # Buffered, as it is by default: the error then shows only when the interpreter ends.
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        result = subprocess.run([*command, "version"], stdout=writer, stderr=subprocess.PIPE, text=True)
+        result = subprocess.run([*command, "version"], env=env, stdout=writer, stderr=subprocess.PIPE, text=True)
     finally:
         os.close(writer)
     assert (result.returncode, result.stderr) == (0, "")
