@@ -1,0 +1,90 @@
+-- Append, the hot path: nothing here that one message does not need.
+--
+-- KEYS  1 head  2 log of client → worker  3 log of worker → client  4 chat history
+-- ARGV  1 c or w: the party  2 its node  3 its epoch  4 ack (0: none)  5 backlog_max  6 history_max  7 history_bytes_max
+--       8 seq of the first body  9 one 0 or 1 for each body: is it of the history? ('': none is)  10... bodies
+-- → {last, acked, receiver's node} | {-1, last} gap | {-2, last, acked} full | {-3, epoch} fenced | {-4, epoch} behind
+--   | {-5} no session
+local key = KEYS[1]
+local client = ARGV[1] == 'c'
+local v
+if client then
+  v = redis.call('HMGET', key, 'client_epoch', 'client_node', 'up_last', 'up_acked', 'worker_node', 'down_last', 'down_acked',
+    'receipts')
+else
+  v = redis.call('HMGET', key, 'worker_epoch', 'worker_node', 'down_last', 'down_acked', 'client_node', 'up_last', 'up_acked',
+    'receipts')
+end
+if not v[1] then
+  return {-5}
+end
+if v[1] ~= ARGV[3] or v[2] ~= ARGV[2] then
+  local epoch = tonumber(v[1])
+  return {tonumber(ARGV[3]) > epoch and -4 or -3, epoch}
+end
+
+-- A key is born with what is left of the head's safety TTL; KeepAlive renews all of them (`touch` in session.lua).
+local function expire_with_head(born)
+  local left = redis.call('PTTL', key)
+  if left > 0 then
+    redis.call('PEXPIRE', born, left)
+  end
+end
+
+local function remember(body)
+  local bytes = redis.call('HINCRBY', key, 'history_bytes', #body)
+  local count = redis.call('RPUSH', KEYS[4], ARGV[1] .. body)
+  if count == 1 then
+    expire_with_head(KEYS[4])
+  end
+  while count > 0 and (count > tonumber(ARGV[6]) or bytes > tonumber(ARGV[7])) do
+    bytes = redis.call('HINCRBY', key, 'history_bytes', 1 - #redis.call('LPOP', KEYS[4]))
+    count = count - 1
+  end
+end
+
+local peer = v[5]
+local wake = false
+-- The ack counts even if the entries are refused: with both directions full, each side's acks may ride on messages that
+-- cannot be stored before the other side's have been.
+if ARGV[4] ~= '0' then
+  local ack = math.min(tonumber(ARGV[4]), tonumber(v[6]))
+  if ack > tonumber(v[7]) then
+    redis.call('HSET', key, client and 'down_acked' or 'up_acked', ack)
+    redis.call('XTRIM', client and KEYS[3] or KEYS[2], 'MINID', '~', string.format('%.0f-0', ack + 1))
+    wake = v[8] == '1'
+  end
+end
+
+local last, acked, first = tonumber(v[3]), tonumber(v[4]), tonumber(ARGV[8])
+local final = first + #ARGV - 10
+local answer
+if final <= last then
+  answer = {last, acked, peer}
+elseif first > last + 1 then
+  answer = {-1, last}
+elseif final - acked > tonumber(ARGV[5]) then
+  answer = {-2, last, acked}
+else
+  local log = client and KEYS[2] or KEYS[3]
+  local shift = 10 - first
+  for seq = last + 1, final do
+    local body = ARGV[seq + shift]
+    local kept = string.byte(ARGV[9], seq - first + 1) == 49
+    -- %.0f: the usual format of a number would round a seq above 10^14.
+    redis.call('XADD', log, string.format('%.0f-0', seq), kept and 'h' or 'b', body)
+    if kept then
+      remember(body)
+    end
+  end
+  if last == 0 then
+    expire_with_head(log)
+  end
+  redis.call('HSET', key, client and 'up_last' or 'down_last', final)
+  answer = {final, acked, peer}
+  wake = true
+end
+if wake and peer ~= '' and peer ~= ARGV[2] then
+  redis.call('PUBLISH', 'signald:node:' .. peer, 's' .. string.sub(key, 10, -2))
+end
+return answer

@@ -1,0 +1,516 @@
+"""Every operation as one RESP command, and its reply as a result.
+
+`append.lua`, `ack.lua` and `look.lua` are the hot path; `session.lua` and `registry.lua` hold the rest. Each script touches one
+hash slot only: the keys of a session share the tag `{<session>}`, those of the registry `{signald}`.
+"""
+
+import hashlib
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import hiredis
+import msgspec
+
+from signald.errors import StoreUnavailable
+from signald.store.base import (
+    AcceptSession,
+    Ack,
+    Append,
+    Appended,
+    Behind,
+    ClaimClient,
+    Claimed,
+    ClaimWorker,
+    ClaimWorkerSide,
+    ClusterSecret,
+    ConfirmToken,
+    ConfirmWorkerToken,
+    CreateSession,
+    Detach,
+    DetachWorker,
+    Done,
+    DropNode,
+    Ended,
+    EndSession,
+    Enqueue,
+    Enqueued,
+    Entry,
+    Exists,
+    ExpireSession,
+    Fenced,
+    Forget,
+    Full,
+    Gap,
+    GetReceipt,
+    Head,
+    History,
+    Incarnation,
+    KeepAlive,
+    ListNodes,
+    ListOverdue,
+    ListWaiting,
+    ListWorkers,
+    Look,
+    Looked,
+    Named,
+    NodeInfo,
+    Nodes,
+    NoSession,
+    NoWorker,
+    Op,
+    Paced,
+    Party,
+    PutNode,
+    PutReceipt,
+    ReadHistory,
+    Refused,
+    RegisterWorker,
+    Release,
+    Released,
+    RemoveWorker,
+    Reseed,
+    ReseedWorker,
+    Reserve,
+    Reserved,
+    Result,
+    Secret,
+    SessionOp,
+    Signal,
+    TakePace,
+    Text,
+    Unpair,
+    UpdateWorker,
+    Waiting,
+    WaitingSession,
+    WorkerClaimed,
+    WorkerInfo,
+    Workers,
+    WorkerSessions,
+)
+from signald.store.redis_connection import Reply
+
+REGISTRY_TAG = "signald"
+Word = str | bytes | int | float
+OpT = TypeVar("OpT", bound=Op)
+
+
+class Touch(SessionOp, frozen=True):
+    """Renew the safety TTL of a session's keys: what `KeepAlive` means outside the registry. → `Done`"""
+
+    ttl_ms: int
+
+
+class Check(Op, frozen=True):
+    """Write something, to prove that it is possible. → `Done`"""
+
+    now_ms: int
+
+
+class Script(NamedTuple):
+    """One Lua script. `start` is the packed beginning of its call, up to the number of its keys."""
+
+    text: bytes
+    sha: bytes
+
+
+def _script(name: str) -> Script:
+    text = Path(__file__).with_name(name).read_bytes()
+    return Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
+
+
+APPEND, ACK, LOOK, SESSION, REGISTRY = SCRIPTS = tuple(
+    _script(name) for name in ("append.lua", "ack.lua", "look.lua", "session.lua", "registry.lua")
+)
+
+
+def pack(*words: Word) -> bytes:
+    """Return one RESP command."""
+    packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]
+    return packed
+
+
+def channel(node: str) -> str:
+    """The pub/sub channel on which `node` is woken."""
+    return f"signald:node:{node}"
+
+
+# --- packing ------------------------------------------------------------------------------------------------------
+
+# The hot commands are written by hand: half the time of a general packer, because most of them never changes.
+_APPEND = (
+    b"*%%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n4\r\n"
+    b"$%%d\r\nsignald:{%%b}\r\n$%%d\r\nsignald:{%%b}:up\r\n$%%d\r\nsignald:{%%b}:down\r\n$%%d\r\nsignald:{%%b}:history\r\n"
+    b"%%b%%b%%b%%b%%b%%b$%%d\r\n%%b\r\n"
+) % APPEND.sha
+_ACK = (
+    b"*10\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n3\r\n"
+    b"$%%d\r\nsignald:{%%b}\r\n$%%d\r\nsignald:{%%b}:up\r\n$%%d\r\nsignald:{%%b}:down\r\n%%b%%b%%b%%b"
+) % ACK.sha
+_PARTY = {"client": b"$1\r\nc\r\n", "worker": b"$1\r\nw\r\n"}
+
+
+def _bulk(data: bytes) -> bytes:
+    return b"$%d\r\n%b\r\n" % (len(data), data)
+
+
+@lru_cache(1024)
+def _name(text: str) -> bytes:
+    return _bulk(text.encode())
+
+
+@lru_cache(4096)
+def _number(number: int) -> bytes:
+    return _bulk(b"%d" % number)
+
+
+@lru_cache(64)
+def _limits(backlog_max: int, history_max: int, history_bytes_max: int) -> bytes:
+    return _bulk(b"%d" % backlog_max) + _bulk(b"%d" % history_max) + _bulk(b"%d" % history_bytes_max)
+
+
+def _flags(entries: tuple[Entry, ...]) -> bytes:
+    return b"".join([b"1" if entry.history else b"0" for entry in entries])
+
+
+def _append(op: Append) -> bytes:
+    entries = op.entries
+    session = op.session.encode()
+    size = len(session) + 10
+    if len(entries) == 1:
+        (entry,) = entries
+        first = entry.seq
+        body = entry.body
+        tail = b"$1\r\n1\r\n$%d\r\n%b\r\n" if entry.history else b"$0\r\n\r\n$%d\r\n%b\r\n"
+        tail %= (len(body), body)
+    else:
+        first = entries[0].seq if entries else 1
+        kept = any([entry.history for entry in entries])  # noqa: C419 - a list is faster here
+        tail = b"".join([_bulk(_flags(entries) if kept else b""), *[_bulk(entry.body) for entry in entries]])
+    seq = b"%d" % first
+    return (
+        _APPEND
+        % (
+            16 + len(entries), size, session, size + 3, session, size + 5, session, size + 8, session,
+            _PARTY[op.party], _name(op.node), _number(op.epoch), _number(op.ack),
+            _limits(op.backlog_max, op.history_max, op.history_bytes_max), b"", len(seq), seq,
+        )
+    ) + tail  # fmt: skip
+
+
+def _ack(op: Ack) -> bytes:
+    session = op.session.encode()
+    size = len(session) + 10
+    return _ACK % (
+        size, session, size + 3, session, size + 5, session,
+        _PARTY[op.party], _name(op.node), _number(op.epoch), _number(op.seq),
+    )  # fmt: skip
+
+
+def _look(op: Look) -> bytes:
+    key = f"signald:{{{op.session}}}"
+    return pack("EVALSHA", LOOK.sha, 3, key, key + ":up", key + ":down", op.party[0], op.after, op.limit)
+
+
+def _session(op: SessionOp, operation: str, *words: Word, node: str = "") -> bytes:
+    key = f"signald:{{{op.session}}}"
+    return pack(
+        "EVALSHA", SESSION.sha, 4, key, key + ":up", key + ":down", key + ":history", operation, node, *words
+    )  # fmt: skip
+
+
+_REGISTRY_KEYS = tuple(
+    f"signald:{{{REGISTRY_TAG}}}:{name}"
+    for name in (
+        "nodes", "leases", "workers", "pairs", "paired", "waiting", "line", "alive", "misc", "receipts", "receipt_times",
+    )
+)  # fmt: skip
+
+
+def _registry(operation: str, *words: Word, node: str = "") -> bytes:
+    return pack("EVALSHA", REGISTRY.sha, len(_REGISTRY_KEYS), *_REGISTRY_KEYS, operation, node, *words)
+
+
+def _create(op: CreateSession) -> bytes:
+    return _session(
+        op, "create", op.nonce, op.principal, _json(op.want), op.meta, int(op.receipts), op.token, op.now_ms, op.ttl_ms,
+        node=op.node,
+    )  # fmt: skip
+
+
+def _claim_client(op: ClaimClient) -> bytes:
+    return _session(
+        op, "claim_client", op.nonce, op.principal, op.presented, op.issued, op.received, op.acked, op.now_ms, op.ttl_ms,
+        node=op.node,
+    )  # fmt: skip
+
+
+def _claim_worker_side(op: ClaimWorkerSide) -> bytes:
+    return _session(op, "claim_worker_side", op.nonce, op.worker, int(op.assign), op.received, op.acked, node=op.node)
+
+
+def _reseed(op: Reseed) -> bytes:
+    head = op.head
+    up, down = op.up_tail, op.down_tail
+    current, previous, *_ = (*op.client_tokens, b"", b"")
+    return _session(
+        op, "reseed", head.created_ms, head.principal, _json(head.want), head.meta, int(head.receipts),
+        head.client_epoch, head.client_node, head.worker, head.worker_state, head.worker_epoch, head.worker_node,
+        head.workers, head.up_last, head.up_acked, head.down_last, head.down_acked,
+        int(bool(op.client_tokens)), current, previous, op.now_ms,
+        up[0].seq if up else 0, _flags(up), down[0].seq if down else 0, _flags(down),
+        *[entry.body for entry in up], *[entry.body for entry in down], node=op.node,
+    )  # fmt: skip
+
+
+def _put_node(op: PutNode) -> bytes:
+    info = op.info
+    return _registry("put_node", info.id, info.state, info.lease_until_ms, msgspec.msgpack.encode(info), node=info.id)
+
+
+def _register(op: RegisterWorker) -> bytes:
+    return _registry(
+        "register", op.worker, op.nonce, op.principal, op.instance, _json(op.labels), op.capacity, op.token, op.now_ms,
+        node=op.node,
+    )  # fmt: skip
+
+
+def _claim_worker(op: ClaimWorker) -> bytes:
+    return _registry(
+        "claim", op.worker, op.nonce, op.principal, op.presented, op.issued, _json(op.labels), op.capacity, op.now_ms,
+        node=op.node,
+    )  # fmt: skip
+
+
+def _reseed_worker(op: ReseedWorker) -> bytes:
+    current, previous, *_ = (*op.tokens, b"", b"")
+    pairings = [word for session, want, order_ms in op.sessions for word in (session, order_ms, _json(want))]
+    return _registry(
+        "reseed", op.worker, op.epoch, op.principal, op.instance, _json(op.labels), op.capacity, current, previous,
+        op.now_ms, *pairings, node=op.node,
+    )  # fmt: skip
+
+
+def _json(labels: dict[str, str]) -> bytes:
+    return msgspec.json.encode(labels)
+
+
+# --- reading replies ----------------------------------------------------------------------------------------------
+
+_LABELS = msgspec.json.Decoder(dict[str, str])
+_NODE = msgspec.msgpack.Decoder(NodeInfo)
+_DONE = Done()
+_NO_SESSION = NoSession()
+_PARTIES: dict[int, Party] = {ord("c"): "client", ord("w"): "worker"}
+
+
+def _head(session: str, v: list[bytes]) -> Head:
+    return Head(
+        session, int(v[0]), v[1].decode(), _LABELS.decode(v[2]), v[3], v[4] == b"1", int(v[5]), v[6].decode(), v[7].decode(),
+        v[8].decode(), int(v[9]), v[10].decode(), int(v[11]), int(v[12]), int(v[13]), int(v[14]), int(v[15]),
+    )  # fmt: skip
+
+
+def _appended(_op: Append, reply: Reply) -> Result:
+    first = reply[0]
+    if first >= 0:
+        return Appended(first, reply[1], reply[2].decode())
+    if first == -1:
+        return Gap(reply[1])
+    if first == -2:
+        return Full(reply[1], reply[2])
+    return _outdated(first, reply)
+
+
+def _acked(_op: Ack, reply: Reply) -> Result:
+    return _DONE if reply[0] == 0 else _outdated(reply[0], reply)
+
+
+def _outdated(kind: int, reply: Reply) -> Result:
+    if kind == -3:
+        return Fenced(reply[1])
+    return Behind(reply[1]) if kind == -4 else _NO_SESSION
+
+
+def _looked(op: Look, reply: Reply) -> Result:
+    if not reply:
+        return _NO_SESSION
+    head, stream = reply
+    entries = [Entry(int(name[:-2]), body, kind == b"h") for name, (kind, body) in stream]
+    if entries and entries[-1].seq - entries[0].seq >= len(entries):
+        # The store lost some in between: what is dense ends there, and the next look begins behind.
+        hole = next(place for place, entry in enumerate(entries) if entry.seq != entries[0].seq + place)
+        del entries[hole:]
+    return Looked(_head(op.session, head), tuple(entries))
+
+
+def _history(_op: ReadHistory, reply: Reply) -> Result:
+    return History(tuple([(_PARTIES[item[0]], item[1:]) for item in reply]))
+
+
+def _loss(first: int, last: int) -> tuple[int, int] | None:
+    return (first, last) if first else None
+
+
+def _about_session(op: SessionOp, reply: Reply) -> Result:
+    match reply:
+        case [b"done"]:
+            return _DONE
+        case [b"head", head]:
+            return _head(op.session, head)  # type: ignore[return-value]
+        case [b"claimed", [_, epoch, previous_node, up_from, up_to, down_from, down_to], head]:
+            return Claimed(
+                epoch,
+                _head(op.session, head),
+                previous_node.decode(),
+                _loss(up_from, up_to),
+                _loss(down_from, down_to),
+            )
+        case [b"ended", head]:
+            return Ended(_head(op.session, head))
+        case _:
+            return _refusal(reply)
+
+
+def _refusal(reply: Reply) -> Result:
+    match reply:
+        case [b"refused", reason]:
+            return Refused(reason.decode())
+        case [b"exists"]:
+            return Exists()
+        case [b"fenced", epoch]:
+            return Fenced(epoch)
+        case [b"behind", epoch]:
+            return Behind(epoch)
+        case [b"no_session"]:
+            return _NO_SESSION
+        case [b"no_worker"]:
+            return NoWorker()
+        case _:
+            raise StoreUnavailable(f"Redis answered with what no script of this release says: {type(reply).__name__}")
+
+
+def _done(_op: Op, _reply: Reply) -> Result:
+    return _DONE
+
+
+def _about_worker(_op: Op, reply: Reply) -> Result:
+    match reply:
+        case [b"done"]:
+            return _DONE
+        case [b"claimed", epoch, sessions, previous_node]:
+            return WorkerClaimed(epoch, _names(sessions), previous_node.decode())
+        case _:
+            return _refusal(reply)
+
+
+def _names(reply: list[bytes]) -> tuple[str, ...]:
+    return tuple([name.decode() for name in reply])
+
+
+def _released(_op: Op, reply: Reply) -> Result:
+    return Released(_names(reply))
+
+
+def _nodes(_op: Op, reply: Reply) -> Result:
+    nodes = [_NODE.decode(item.partition(b" ")[2]) for item in reply]
+    return Nodes(tuple(sorted(nodes, key=lambda node: node.id)))
+
+
+def _workers(_op: Op, reply: Reply) -> Result:
+    return Workers(
+        tuple(
+            [
+                WorkerInfo(
+                    name.decode(), node.decode(), epoch, _LABELS.decode(labels), capacity, assigned, leaving == 1, away_ms,
+                    instance.decode(),
+                )
+                for name, node, epoch, labels, capacity, assigned, leaving, away_ms, instance in sorted(reply)
+            ]
+        )
+    )  # fmt: skip
+
+
+def _waiting(_op: Op, reply: Reply) -> Result:
+    return Waiting(
+        tuple([WaitingSession(session.decode(), _LABELS.decode(want), int(order)) for session, order, want in reply])
+    )
+
+
+# --- both, by operation -------------------------------------------------------------------------------------------
+
+
+class Codec(NamedTuple):
+    """How one kind of operation is sent and its reply read."""
+
+    pack: Callable[[Any], bytes]
+    unpack: Callable[[Any, Reply], Result]
+
+
+CODECS: dict[type[Op], Codec] = {}
+
+
+def _codec(kind: type[OpT], packs: Callable[[OpT], bytes], unpacks: Callable[[OpT, Reply], Result]) -> None:
+    CODECS[kind] = Codec(packs, unpacks)
+
+
+_codec(Append, _append, _appended)
+_codec(Ack, _ack, _acked)
+_codec(Look, _look, _looked)
+_codec(CreateSession, _create, _about_session)
+_codec(ClaimClient, _claim_client, _about_session)
+_codec(ClaimWorkerSide, _claim_worker_side, _about_session)
+_codec(AcceptSession, lambda op: _session(op, "accept", op.epoch, node=op.node), _about_session)
+_codec(Unpair, lambda op: _session(op, "unpair", op.worker, node=op.node), _about_session)
+_codec(ReadHistory, lambda op: _session(op, "history", op.limit), _history)
+_codec(Detach, lambda op: _session(op, "detach", op.party, op.epoch, op.now_ms, node=op.node), _about_session)
+_codec(ConfirmToken, lambda op: _session(op, "confirm", op.epoch), _about_session)
+_codec(EndSession, lambda op: _session(op, "finish", node=op.node), _about_session)
+_codec(ExpireSession, lambda op: _session(op, "expire", op.now_ms, op.ttl_ms, *op.nodes, node=op.node), _about_session)
+_codec(Reseed, _reseed, _about_session)
+_codec(Touch, lambda op: _session(op, "touch", op.ttl_ms), _about_session)
+_codec(PutNode, _put_node, _done)
+_codec(DropNode, lambda op: _registry("drop_node", op.node, node=op.node), _done)
+_codec(ListNodes, lambda op: _registry("list_nodes", op.now_ms), _nodes)
+_codec(Incarnation, lambda op: _registry("once", "incarnation", op.candidate), lambda _op, reply: Named(reply.decode()))
+_codec(ClusterSecret, lambda op: _registry("once", "secret", op.candidate), lambda _op, reply: Secret(reply))
+_codec(RegisterWorker, _register, _about_worker)
+_codec(ClaimWorker, _claim_worker, _about_worker)
+_codec(UpdateWorker, lambda op: _registry("update", op.worker, op.epoch, op.capacity, int(op.leaving)), _about_worker)
+_codec(ConfirmWorkerToken, lambda op: _registry("confirm", op.worker, op.epoch), _about_worker)
+_codec(DetachWorker, lambda op: _registry("detach", op.worker, op.epoch, op.now_ms), _about_worker)
+_codec(RemoveWorker, lambda op: _registry("remove", op.worker, op.epoch, int(op.requeue), node=op.node), _released)
+_codec(ReseedWorker, _reseed_worker, _about_worker)
+_codec(ListWorkers, lambda _op: _registry("list_workers"), _workers)
+_codec(WorkerSessions, lambda op: _registry("worker_sessions", op.worker), _released)
+_codec(
+    Enqueue,
+    lambda op: _registry("enqueue", op.session, _json(op.want), op.order_ms, op.alive_until_ms),
+    lambda _op, reply: Enqueued(reply.decode()),
+)
+_codec(ListWaiting, lambda op: _registry("list_waiting", op.limit), _waiting)
+_codec(
+    Reserve,
+    lambda op: _registry("reserve", *[name for pair in op.pairs for name in pair], node=op.node),
+    lambda _op, reply: Reserved(tuple([held == 1 for held in reply])),
+)
+_codec(Release, lambda op: _registry("release", op.session, op.worker, int(op.requeue)), _done)
+_codec(Forget, lambda op: _registry("forget", op.session), _done)
+_codec(KeepAlive, lambda op: _registry("keep_alive", op.until_ms, *op.sessions), _done)
+_codec(ListOverdue, lambda op: _registry("list_overdue", op.now_ms, op.limit), _released)
+_codec(
+    TakePace,
+    lambda op: _registry("take_pace", op.tokens, op.rate_per_s, op.now_ms),
+    lambda _op, reply: Paced(float(reply)),
+)
+_codec(PutReceipt, lambda op: _registry("put_receipt", op.node, op.body, op.now_ms), _done)
+_codec(GetReceipt, lambda op: _registry("get_receipt", op.node), lambda _op, reply: Text(reply))
+# A realtime message needs no script: it is kept nowhere.
+_codec(Signal, lambda op: pack("PUBLISH", channel(op.node), op.wake), _done)
+_codec(Check, lambda op: _registry("check", op.now_ms), _done)
+
+
+def tag_of(op: Op) -> str:
+    """The hash tag of the keys `op` touches."""
+    return op.session if isinstance(op, SessionOp) else REGISTRY_TAG

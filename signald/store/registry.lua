@@ -1,0 +1,422 @@
+-- Every operation on the registry: nodes, workers, pairings, the waiting line, the index of living sessions.
+--
+-- KEYS   1 nodes: id → state, info   2 leases: id by lease_until_ms   3 workers: id → cmsgpack (see `worker`)
+--        4 pairs: session → worker   5 paired: worker NUL session, for ranges   6 waiting: session by order_ms
+--        7 line: session → order_ms, want; kept while it waits or is paired   8 alive: session by alive_until_ms
+--        9 misc   10 receipts: node → body   11 receipt times: node by now_ms
+-- ARGV   1 operation  2 the caller's node  3... the arguments of the function below that has its name
+local NODES, LEASES, WORKERS, PAIRS, PAIRED, WAITING, LINE, ALIVE, MISC, RECEIPTS, RECEIPT_TIMES = unpack(KEYS)
+local caller = ARGV[2]
+local FORGET_NODE_AFTER_MS = 60000
+local RECEIPTS_MAX = 100
+local RETIRED_MAX = 8
+local CLAIMS_REMEMBERED = 8
+local PACE_BURST_S = 1
+local PACE_DEBT_MAX_S = 600
+
+-- Places in a worker's record. Claims: {{nonce, epoch, previous node}...}
+local NODE, EPOCH, CLAIMS, PRINCIPAL, INSTANCE, LABELS, CAPACITY, LEAVING, AWAY, CURRENT, PREVIOUS, RETIRED =
+  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
+
+local function worker(name)
+  local packed = redis.call('HGET', WORKERS, name)
+  return packed and cmsgpack.unpack(packed)
+end
+
+local function put_worker(name, record)
+  redis.call('HSET', WORKERS, name, cmsgpack.pack(record))
+end
+
+local function wake(node, what)
+  if node ~= '' and node ~= caller then
+    redis.call('PUBLISH', 'signald:node:' .. node, what)
+  end
+end
+
+-- The time is not known here, so a node whose lease has ended is told as well; it is not there to hear it.
+local function wake_other_nodes(node)
+  for _, each in ipairs(redis.call('HKEYS', NODES)) do
+    if each ~= node then
+      wake(each, 'n')
+    end
+  end
+end
+
+-- The sessions paired with a worker, by id.
+local function sessions_of(name)
+  local found = redis.call('ZRANGEBYLEX', PAIRED, '[' .. name .. '\0', '(' .. name .. '\1')
+  for i, each in ipairs(found) do
+    found[i] = string.sub(each, #name + 2)
+  end
+  return found
+end
+
+local function count_of(name)
+  return redis.call('ZLEXCOUNT', PAIRED, '[' .. name .. '\0', '(' .. name .. '\1')
+end
+
+local function pair(session, name)
+  redis.call('HSET', PAIRS, session, name)
+  redis.call('ZADD', PAIRED, 0, name .. '\0' .. session)
+  redis.call('ZREM', WAITING, session)
+end
+
+local function unpair(session, name)
+  redis.call('HDEL', PAIRS, session)
+  redis.call('ZREM', PAIRED, name .. '\0' .. session)
+end
+
+local function requeue(session)
+  local place = redis.call('HGET', LINE, session)
+  if place then
+    redis.call('ZADD', WAITING, string.match(place, '^[^ ]+'), session)
+  end
+end
+
+local function release(session, name, again)
+  unpair(session, name)
+  if again == '1' then
+    requeue(session)
+  else
+    redis.call('HDEL', LINE, session)
+  end
+end
+
+local function retire(retired, token)
+  if token ~= '' then
+    retired[#retired + 1] = token
+    if #retired > RETIRED_MAX then
+      table.remove(retired, 1)
+    end
+  end
+end
+
+-- As in session.lua. Equal strings are one object in Lua, so `==` compares addresses and takes the same time always.
+local function present(record, presented, issued)
+  for _, old in ipairs(record[RETIRED]) do
+    if old == presented then
+      retire(record[RETIRED], record[PREVIOUS])
+      retire(record[RETIRED], record[CURRENT])
+      record[CURRENT], record[PREVIOUS] = '', ''
+      return 'token_reuse'
+    end
+  end
+  if record[CURRENT] == '' then
+    return #record[RETIRED] > 0 and 'revoked' or 'unknown'
+  end
+  if record[CURRENT] == presented then
+    retire(record[RETIRED], record[PREVIOUS])
+  elseif record[PREVIOUS] ~= '' and record[PREVIOUS] == presented then
+    retire(record[RETIRED], record[CURRENT])
+  else
+    return 'unknown'
+  end
+  record[CURRENT], record[PREVIOUS] = issued, presented
+  return nil
+end
+
+local function claimed(name, claim)
+  return {'claimed', claim[2], sessions_of(name), claim[3]}
+end
+
+local function find_claim(record, nonce)
+  for _, claim in ipairs(record[CLAIMS]) do
+    if claim[1] == nonce then
+      return claim
+    end
+  end
+  return nil
+end
+
+-- A life is renewed, never shortened.
+local function renew(session, until_ms)
+  redis.call('ZADD', ALIVE, 'GT', until_ms, session)
+end
+
+local operation = {}
+
+function operation.put_node(node, state, lease_until_ms, info)
+  local old = redis.call('HGET', NODES, node)
+  redis.call('HSET', NODES, node, state .. ' ' .. info)
+  redis.call('ZADD', LEASES, lease_until_ms, node)
+  if not old or string.match(old, '^%a+') ~= state then
+    wake_other_nodes(node)
+  end
+  return {'done'}
+end
+
+function operation.drop_node(node)
+  redis.call('ZREM', LEASES, node)
+  if redis.call('HDEL', NODES, node) == 1 then
+    wake_other_nodes(node)
+  end
+  return {'done'}
+end
+
+function operation.list_nodes(now_ms)
+  local gone_ms = string.format('(%.0f', tonumber(now_ms) - FORGET_NODE_AFTER_MS)
+  for _, node in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', gone_ms)) do
+    redis.call('HDEL', NODES, node)
+    redis.call('ZREM', LEASES, node)
+  end
+  local found = {}
+  for i, node in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '(' .. now_ms, '+inf')) do
+    found[i] = redis.call('HGET', NODES, node)
+  end
+  return found
+end
+
+function operation.once(field, candidate)
+  redis.call('HSETNX', MISC, field, candidate)
+  return redis.call('HGET', MISC, field)
+end
+
+function operation.register(name, nonce, principal, instance, labels, capacity, token)
+  local record = worker(name)
+  local claim
+  if record then
+    claim = find_claim(record, nonce)
+    if not claim then
+      return {'refused', 'exists'}
+    end
+  else
+    claim = {nonce, 1, ''}
+    put_worker(name, {caller, 1, {claim}, principal, instance, labels, tonumber(capacity), 0, 0, token, '', {}})
+  end
+  return claimed(name, claim)
+end
+
+function operation.claim(name, nonce, principal, presented, issued, labels, capacity)
+  local record = worker(name)
+  if not record then
+    return {'refused', 'unknown'}
+  end
+  local claim = find_claim(record, nonce)
+  if claim then
+    return claimed(name, claim)
+  end
+  local refused = present(record, presented, issued)
+  if refused then
+    if refused == 'token_reuse' then
+      put_worker(name, record)
+    end
+    return {'refused', refused}
+  end
+  if record[PRINCIPAL] ~= principal then
+    return {'refused', 'principal'}
+  end
+  local before = record[NODE]
+  claim = {nonce, record[EPOCH] + 1, before}
+  local claims = record[CLAIMS]
+  claims[#claims + 1] = claim
+  if #claims > CLAIMS_REMEMBERED then
+    table.remove(claims, 1)
+  end
+  record[NODE], record[EPOCH] = caller, claim[2]
+  record[LABELS], record[CAPACITY], record[LEAVING], record[AWAY] = labels, tonumber(capacity), 0, 0
+  put_worker(name, record)
+  wake(before, 'w' .. name)
+  return claimed(name, claim)
+end
+
+function operation.update(name, epoch, capacity, leaving)
+  local record = worker(name)
+  if not record then
+    return {'no_worker'}
+  end
+  if record[EPOCH] ~= tonumber(epoch) then
+    return {'fenced', record[EPOCH]}
+  end
+  record[CAPACITY], record[LEAVING] = tonumber(capacity), tonumber(leaving)
+  put_worker(name, record)
+  return {'done'}
+end
+
+function operation.confirm(name, epoch)
+  local record = worker(name)
+  if record and record[EPOCH] == tonumber(epoch) and record[PREVIOUS] ~= '' then
+    retire(record[RETIRED], record[PREVIOUS])
+    record[PREVIOUS] = ''
+    put_worker(name, record)
+  end
+  return {'done'}
+end
+
+function operation.detach(name, epoch, now_ms)
+  local record = worker(name)
+  if record and record[EPOCH] == tonumber(epoch) and record[NODE] ~= '' then
+    record[NODE], record[AWAY] = '', tonumber(now_ms)
+    put_worker(name, record)
+  end
+  return {'done'}
+end
+
+function operation.remove(name, epoch, again)
+  local record = worker(name)
+  if not record or (epoch ~= '0' and record[EPOCH] ~= tonumber(epoch)) then
+    return {}
+  end
+  local sessions = sessions_of(name)
+  for _, session in ipairs(sessions) do
+    release(session, name, again)
+  end
+  redis.call('HDEL', WORKERS, name)
+  wake(record[NODE], 'w' .. name)
+  return sessions
+end
+
+-- ARGV 12...: session, order_ms and want, for each pairing
+function operation.reseed(name, epoch, principal, instance, labels, capacity, current, previous, now_ms)
+  local record = worker(name)
+  if not record or tonumber(epoch) > record[EPOCH] then
+    local retired = record and record[RETIRED] or {}
+    put_worker(name, {caller, tonumber(epoch), {}, principal, instance, labels, tonumber(capacity), 0, 0, current, previous,
+      retired})
+  end
+  for i = 12, #ARGV, 3 do
+    local session = ARGV[i]
+    if not redis.call('HGET', PAIRS, session) then
+      redis.call('HSET', LINE, session, ARGV[i + 1] .. ' ' .. ARGV[i + 2])
+      pair(session, name)
+    end
+    -- Due at once: whoever looks after the overdue finds out whether the session still lives. Otherwise one whose client's
+    -- node died together with the store would be in no index, and so would never end.
+    renew(session, now_ms)
+  end
+  return {'done'}
+end
+
+-- → for each worker: id, node, epoch, labels, capacity, how many it has, leaving, away_since_ms, instance
+function operation.list_workers()
+  local found = {}
+  local all = redis.call('HGETALL', WORKERS)
+  for i = 1, #all, 2 do
+    local record = cmsgpack.unpack(all[i + 1])
+    found[#found + 1] = {all[i], record[NODE], record[EPOCH], record[LABELS], record[CAPACITY], count_of(all[i]),
+      record[LEAVING], record[AWAY], record[INSTANCE]}
+  end
+  return found
+end
+
+function operation.worker_sessions(name)
+  return sessions_of(name)
+end
+
+function operation.enqueue(session, want, order_ms, alive_until_ms)
+  renew(session, alive_until_ms)
+  local name = redis.call('HGET', PAIRS, session)
+  if name then
+    if redis.call('HEXISTS', WORKERS, name) == 1 then
+      return name
+    end
+    unpair(session, name)
+  end
+  redis.call('HSET', LINE, session, order_ms .. ' ' .. want)
+  redis.call('ZADD', WAITING, order_ms, session)
+  return ''
+end
+
+-- → session, order_ms and want, for each
+function operation.list_waiting(limit)
+  local found = {}
+  if tonumber(limit) > 0 then
+    for _, session in ipairs(redis.call('ZRANGE', WAITING, 0, tonumber(limit) - 1)) do
+      local place = redis.call('HGET', LINE, session)
+      local space = string.find(place, ' ', 1, true)
+      found[#found + 1] = {session, string.sub(place, 1, space - 1), string.sub(place, space + 1)}
+    end
+  end
+  return found
+end
+
+-- ARGV 3...: session and worker, for each pair
+function operation.reserve()
+  local held, told = {}, {}
+  for i = 3, #ARGV, 2 do
+    local session, name = ARGV[i], ARGV[i + 1]
+    local record = worker(name)
+    local holds = 0
+    if redis.call('HGET', PAIRS, session) == name then
+      holds = 1
+    elseif redis.call('ZSCORE', WAITING, session) and record and record[NODE] ~= '' and record[LEAVING] == 0
+        and count_of(name) < record[CAPACITY] then
+      pair(session, name)
+      holds = 1
+      if not told[name] then
+        told[name] = true
+        wake(record[NODE], 'w' .. name)
+      end
+    end
+    held[#held + 1] = holds
+  end
+  return held
+end
+
+function operation.release(session, name, again)
+  if redis.call('HGET', PAIRS, session) == name then
+    release(session, name, again)
+  end
+  return {'done'}
+end
+
+function operation.forget(session)
+  local name = redis.call('HGET', PAIRS, session)
+  if name then
+    unpair(session, name)
+  end
+  redis.call('ZREM', WAITING, session)
+  redis.call('HDEL', LINE, session)
+  redis.call('ZREM', ALIVE, session)
+  return {'done'}
+end
+
+-- ARGV 4...: sessions
+function operation.keep_alive(until_ms)
+  for i = 4, #ARGV do
+    renew(ARGV[i], until_ms)
+  end
+  return {'done'}
+end
+
+function operation.list_overdue(now_ms, limit)
+  return tonumber(limit) > 0 and redis.call('ZRANGEBYSCORE', ALIVE, '-inf', now_ms, 'LIMIT', 0, limit) or {}
+end
+
+function operation.take_pace(tokens, rate_per_s, now_ms)
+  local rate, now = tonumber(rate_per_s), tonumber(now_ms)
+  if rate <= 0 then
+    return '0'
+  end
+  local level = rate * PACE_BURST_S
+  local v = redis.call('HMGET', MISC, 'pace_level', 'pace_at_ms')
+  if v[1] then
+    local at = tonumber(v[2])
+    now = math.max(now, at)
+    level = math.min(level, tonumber(v[1]) + rate * (now - at) / 1000)
+  end
+  level = math.max(level - tonumber(tokens), -PACE_DEBT_MAX_S * rate)
+  redis.call('HSET', MISC, 'pace_level', string.format('%.17g', level), 'pace_at_ms', now)
+  return string.format('%.17g', math.max(0, -level / rate * 1000))
+end
+
+function operation.put_receipt(node, body, now_ms)
+  redis.call('HSET', RECEIPTS, node, body)
+  redis.call('ZADD', RECEIPT_TIMES, now_ms, node)
+  for _, old in ipairs(redis.call('ZRANGE', RECEIPT_TIMES, 0, -RECEIPTS_MAX - 1)) do
+    redis.call('HDEL', RECEIPTS, old)
+    redis.call('ZREM', RECEIPT_TIMES, old)
+  end
+  return {'done'}
+end
+
+function operation.get_receipt(node)
+  return redis.call('HGET', RECEIPTS, node) or ''
+end
+
+-- Proves that writing is possible.
+function operation.check(now_ms)
+  redis.call('HSET', MISC, 'checked_ms', now_ms)
+  return {'done'}
+end
+
+return operation[ARGV[1]](unpack(ARGV, 3, math.min(#ARGV, 12)))

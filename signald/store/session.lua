@@ -1,0 +1,414 @@
+-- Every operation on one session but the hot ones (append.lua, ack.lua, look.lua).
+--
+-- KEYS  1 head  2 log of client → worker  3 log of worker → client  4 chat history (each entry: c or w, body)
+-- ARGV  1 operation  2 the caller's node  3... the arguments of the function below that has its name
+-- An answer begins with its kind, which redis_scripts.py makes a result of.
+--
+-- The head's fields are those of `Head`, and: ttl_ms, client_away_ms, history_bytes, worker_ids, `tokens` {current, previous,
+-- {retired...}}, `client_claims` and `worker_claims` {{nonce, epoch, previous node, lost up from, to, lost down from, to}...}.
+-- A log exists from its first entry on. Its highest id is `last`, be the entry there or not.
+local key, caller = KEYS[1], ARGV[2]
+local RETIRED_MAX = 8
+local CLAIMS_REMEMBERED = 8
+local WORKERS_REMEMBERED = 16
+local NO_TTL_MS = '4503599627370496'
+local TOUCH_MIN_MS = 3600000
+
+local function exists()
+  return redis.call('EXISTS', key) == 1
+end
+
+local function get(...)
+  return redis.call('HMGET', key, ...)
+end
+
+local function set(...)
+  redis.call('HSET', key, ...)
+end
+
+local function unpacked(field)
+  return cmsgpack.unpack(get(field)[1])
+end
+
+local function head()
+  return get('created_ms', 'principal', 'want', 'meta', 'receipts', 'client_epoch', 'client_node', 'worker', 'worker_state',
+    'worker_epoch', 'worker_node', 'workers', 'up_last', 'up_acked', 'down_last', 'down_acked')
+end
+
+-- A safety net only: sessions end by EndSession and ExpireSession. Where no node is left to say so, the keys go by themselves.
+local function touch_all(ttl_ms)
+  local left = string.format('%.0f', math.max(2 * ttl_ms, TOUCH_MIN_MS))
+  for _, each in ipairs(KEYS) do
+    redis.call('PEXPIRE', each, left)
+  end
+end
+
+local function expire_with_head(born)
+  local left = redis.call('PTTL', key)
+  if left > 0 then
+    redis.call('PEXPIRE', born, left)
+  end
+end
+
+local function wake(...)
+  local told = {[''] = true, [caller] = true}
+  for _, node in ipairs({...}) do
+    if not told[node] then
+      told[node] = true
+      redis.call('PUBLISH', 'signald:node:' .. node, 's' .. string.sub(key, 10, -2))
+    end
+  end
+end
+
+local function begin(created_ms, principal, want, meta, receipts, ttl_ms, client_epoch, client_node, claims, tokens, now_ms)
+  redis.call('DEL', unpack(KEYS))
+  set('client_epoch', client_epoch, 'worker_epoch', 0, 'up_last', 0, 'up_acked', 0, 'down_last', 0, 'down_acked', 0,
+    'client_node', client_node, 'worker_node', '', 'receipts', receipts, 'history_bytes', 0, 'worker', '', 'worker_state', '',
+    'workers', 0, 'worker_ids', cmsgpack.pack({}), 'created_ms', created_ms, 'principal', principal, 'want', want,
+    'meta', meta, 'ttl_ms', ttl_ms, 'client_away_ms', now_ms, 'client_claims', cmsgpack.pack(claims),
+    'worker_claims', cmsgpack.pack({}), 'tokens', cmsgpack.pack(tokens))
+end
+
+-- Logs ------------------------------------------------------------------------------------------------------------------
+
+local LOGS = {up = KEYS[2], down = KEYS[3]}
+
+local function id(seq)
+  return string.format('%.0f-0', seq)
+end
+
+-- Let `last` of a log be at least `known`; returns from, to of what the store must have lost, or 0, 0.
+local function raise_last(way, known)
+  local last = tonumber(get(way .. '_last')[1])
+  if known <= last then
+    return 0, 0
+  end
+  redis.call('XADD', LOGS[way], id(known), 'b', '')
+  redis.call('XDEL', LOGS[way], id(known))
+  expire_with_head(LOGS[way])
+  set(way .. '_last', known)
+  return last + 1, known
+end
+
+local function acknowledge(way, seq)
+  local v = get(way .. '_last', way .. '_acked')
+  seq = math.min(seq, tonumber(v[1]))
+  if seq > tonumber(v[2]) then
+    set(way .. '_acked', seq)
+    redis.call('XTRIM', LOGS[way], 'MINID', '~', id(seq + 1))
+  end
+end
+
+-- Tokens, as in core/tokens ---------------------------------------------------------------------------------------------
+
+local function retire(retired, token)
+  if token ~= '' then
+    retired[#retired + 1] = token
+    if #retired > RETIRED_MAX then
+      table.remove(retired, 1)
+    end
+  end
+end
+
+-- Returns the reason of a refusal, or nil and the slots to keep.
+-- Equal strings are one object in Lua, so `==` compares addresses: it takes the same time whatever they hold.
+local function present(slots, presented, issued)
+  local current, previous, retired = slots[1], slots[2], slots[3]
+  for _, old in ipairs(retired) do
+    if old == presented then
+      retire(retired, previous)
+      retire(retired, current)
+      set('tokens', cmsgpack.pack({'', '', retired}))
+      return 'token_reuse'
+    end
+  end
+  if current == '' then
+    -- A session given back by a node that does not know its tokens has none, which says nothing of a revocation.
+    return #retired > 0 and 'revoked' or 'unknown'
+  end
+  if current == presented then
+    retire(retired, previous)
+  elseif previous ~= '' and previous == presented then
+    retire(retired, current)
+  else
+    return 'unknown'
+  end
+  return nil, {issued, presented, retired}
+end
+
+-- Claims ----------------------------------------------------------------------------------------------------------------
+
+local function claimed(claim)
+  return {'claimed', claim, head()}
+end
+
+local function find_claim(field, nonce)
+  for _, claim in ipairs(unpacked(field)) do
+    if claim[1] == nonce then
+      return claim
+    end
+  end
+  return nil
+end
+
+local function count_worker(worker)
+  local had = unpacked('worker_ids')
+  for _, each in ipairs(had) do
+    if each == worker then
+      return
+    end
+  end
+  had[#had + 1] = worker
+  if #had > WORKERS_REMEMBERED then
+    table.remove(had, 1)
+  end
+  set('worker_ids', cmsgpack.pack(had))
+  redis.call('HINCRBY', key, 'workers', 1)
+end
+
+-- Attach a party here. By what it knows, at least `up` and `down` messages have been in the logs.
+local function claim(party, nonce, up, down)
+  local v = get(party .. '_epoch', party .. '_node', 'client_node', 'worker_node')
+  local made = {nonce, tonumber(v[1]) + 1, v[2], 0, 0, 0, 0}
+  made[4], made[5] = raise_last('up', up)
+  made[6], made[7] = raise_last('down', down)
+  if party == 'client' then
+    acknowledge('down', down)
+  else
+    acknowledge('up', up)
+  end
+  local claims = unpacked(party .. '_claims')
+  claims[#claims + 1] = made
+  if #claims > CLAIMS_REMEMBERED then
+    table.remove(claims, 1)
+  end
+  set(party .. '_epoch', made[2], party .. '_node', caller, party .. '_claims', cmsgpack.pack(claims))
+  wake(v[3], v[4])
+  return claimed(made)
+end
+
+-- Operations ------------------------------------------------------------------------------------------------------------
+
+local operation = {}
+
+function operation.create(nonce, principal, want, meta, receipts, token, now_ms, ttl_ms)
+  if exists() then
+    return find_claim('client_claims', nonce) and {'head', head()} or {'exists'}
+  end
+  begin(now_ms, principal, want, meta, receipts, ttl_ms, 1, caller, {{nonce, 1, '', 0, 0, 0, 0}}, {token, '', {}}, now_ms)
+  touch_all(tonumber(ttl_ms))
+  return {'head', head()}
+end
+
+function operation.claim_client(nonce, principal, presented, issued, received, acked, now_ms, ttl_ms)
+  if not exists() then
+    return {'refused', 'unknown'}
+  end
+  local before = find_claim('client_claims', nonce)
+  if before then
+    return claimed(before)
+  end
+  local refused, slots = present(unpacked('tokens'), presented, issued)
+  if refused then
+    return {'refused', refused}
+  end
+  local v = get('principal', 'client_node', 'client_away_ms', 'ttl_ms')
+  if v[1] ~= principal then
+    return {'refused', 'principal'}
+  end
+  if v[2] == '' and tonumber(now_ms) - tonumber(v[3]) >= tonumber(v[4]) then
+    return {'refused', 'expired'}
+  end
+  set('tokens', cmsgpack.pack(slots), 'ttl_ms', ttl_ms)
+  touch_all(tonumber(ttl_ms))
+  return claim('client', nonce, tonumber(acked), tonumber(received))
+end
+
+function operation.claim_worker_side(nonce, worker, assign, received, acked)
+  if not exists() then
+    return {'refused', 'unknown'}
+  end
+  local before = find_claim('worker_claims', nonce)
+  if before then
+    return claimed(before)
+  end
+  if assign == '1' then
+    set('worker', worker, 'worker_state', 'assigned')
+    count_worker(worker)
+  elseif get('worker')[1] ~= worker then
+    return {'refused', 'not_yours'}
+  end
+  return claim('worker', nonce, tonumber(received), tonumber(acked))
+end
+
+function operation.accept(epoch)
+  local v = get('worker_epoch', 'worker_node', 'worker_state', 'client_node')
+  if not v[1] then
+    return {'no_session'}
+  end
+  if v[1] ~= epoch or v[2] ~= caller then
+    return {'fenced', tonumber(v[1])}
+  end
+  if v[3] ~= 'paired' then
+    set('worker_state', 'paired')
+    wake(v[4])
+  end
+  return {'done'}
+end
+
+function operation.unpair(worker)
+  local v = get('worker_epoch', 'worker', 'worker_node', 'client_node')
+  if not v[1] then
+    return {'no_session'}
+  end
+  if v[2] ~= '' and v[2] == worker then
+    set('worker', '', 'worker_state', '', 'worker_node', '', 'worker_epoch', tonumber(v[1]) + 1)
+    wake(v[3], v[4])
+  end
+  return {'done'}
+end
+
+function operation.detach(party, epoch, now_ms)
+  local v = get(party .. '_epoch', party .. '_node', 'client_node', 'worker_node')
+  if caller ~= '' and v[1] == epoch and v[2] == caller then
+    set(party .. '_node', '')
+    if party == 'client' then
+      set('client_away_ms', now_ms)
+    end
+    wake(v[3], v[4])
+  end
+  return {'done'}
+end
+
+function operation.confirm(epoch)
+  if get('client_epoch')[1] == epoch then
+    local slots = unpacked('tokens')
+    if slots[2] ~= '' then
+      retire(slots[3], slots[2])
+      set('tokens', cmsgpack.pack({slots[1], '', slots[3]}))
+    end
+  end
+  return {'done'}
+end
+
+local function finish()
+  local was = head()
+  redis.call('DEL', unpack(KEYS))
+  wake(was[7], was[11])
+  return {'ended', was}
+end
+
+function operation.finish()
+  return exists() and finish() or {'no_session'}
+end
+
+-- ARGV 5...: the live nodes
+function operation.expire(now_ms, ttl_ms)
+  local v = get('client_node', 'client_away_ms')
+  if not v[1] then
+    return {'done'}
+  end
+  if v[1] == '' then
+    return tonumber(now_ms) - tonumber(v[2]) >= tonumber(ttl_ms) and finish() or {'done'}
+  end
+  for i = 5, #ARGV do
+    if ARGV[i] == v[1] then
+      return {'done'}
+    end
+  end
+  return finish()
+end
+
+-- Merge what the caller knows of a party; tell whether it is newer. A node speaks for the parties it holds itself only.
+local function reseed_side(party, epoch, node)
+  local v = get(party .. '_epoch', party .. '_node')
+  local known, at = tonumber(v[1]), v[2]
+  local newer = tonumber(epoch) > known
+  if newer then
+    at = ''
+  end
+  if tonumber(epoch) >= known and at == '' and node == caller then
+    at = caller
+  end
+  set(party .. '_epoch', newer and epoch or v[1], party .. '_node', at)
+  return newer, v[2] ~= '' and at == ''
+end
+
+-- The bodies of the tail begin at ARGV[at]; `flags` has a 0 or 1 for each: is it of the history?
+local function reseed_log(way, letter, last, acked, first, flags, at)
+  local v = get(way .. '_last', way .. '_acked')
+  local stored = tonumber(v[1])
+  local top = math.max(stored, tonumber(last))
+  acked = math.max(tonumber(v[2]), math.min(tonumber(acked), top))
+  local added = stored
+  for i = 1, #flags do
+    local seq, body = tonumber(first) + i - 1, ARGV[at + i - 1]
+    local kept = string.byte(flags, i) == 49
+    if seq > stored then
+      if seq > acked then
+        redis.call('XADD', LOGS[way], id(seq), kept and 'h' or 'b', body)
+        added = seq
+      end
+      if kept then
+        redis.call('RPUSH', KEYS[4], letter .. body)
+        redis.call('HINCRBY', key, 'history_bytes', #body)
+      end
+    end
+  end
+  if top > stored then
+    if added < top then
+      raise_last(way, top)
+    end
+    set(way .. '_last', top)
+  end
+  acknowledge(way, acked)
+  expire_with_head(LOGS[way])
+  expire_with_head(KEYS[4])
+end
+
+function operation.reseed(created_ms, principal, want, meta, receipts, client_epoch, client_node, worker, worker_state,
+    worker_epoch, worker_node, workers, up_last, up_acked, down_last, down_acked, tokens, current, previous, now_ms,
+    up_first, up_flags, down_first, down_flags)
+  if not exists() then
+    begin(created_ms, principal, want, meta, receipts, NO_TTL_MS, 0, '', {}, {'', '', {}}, now_ms)
+    touch_all(0)
+  end
+  local newer, left = reseed_side('client', client_epoch, client_node)
+  if left then
+    set('client_away_ms', now_ms)
+  end
+  local slots = unpacked('tokens')
+  local unknown = slots[1] == '' and #slots[3] == 0
+  if tokens == '1' and (newer or (unknown and get('client_epoch')[1] == client_epoch)) then
+    set('tokens', cmsgpack.pack({current, previous, slots[3]}))
+  end
+  if reseed_side('worker', worker_epoch, worker_node) then
+    set('worker', worker, 'worker_state', worker_state)
+  else
+    local v = get('worker_epoch', 'worker')
+    if v[1] == worker_epoch and v[2] == worker and worker ~= '' and worker_state == 'paired' then
+      set('worker_state', 'paired')
+    end
+  end
+  local has = get('worker')[1]
+  if has ~= '' then
+    count_worker(has)
+  end
+  set('workers', math.max(tonumber(workers), tonumber(get('workers')[1])))
+  reseed_log('up', 'c', up_last, up_acked, up_first, up_flags, #ARGV - #down_flags - #up_flags + 1)
+  reseed_log('down', 'w', down_last, down_acked, down_first, down_flags, #ARGV - #down_flags + 1)
+  local now = head()
+  wake(now[7], now[11])
+  return {'head', now}
+end
+
+function operation.touch(ttl_ms)
+  touch_all(tonumber(ttl_ms))
+  return {'done'}
+end
+
+function operation.history(limit)
+  return tonumber(limit) > 0 and redis.call('LRANGE', KEYS[4], '-' .. limit, -1) or {}
+end
+
+return operation[ARGV[1]](unpack(ARGV, 3, math.min(#ARGV, 30)))
