@@ -180,6 +180,8 @@ class ClientCore(PartyCore):
                 self._receive_message(message, binary)
             case Ack():
                 self.session.acked(message.seq)
+                if self.session.bye is not None:
+                    self.changed()
             case SessionStarted() | SessionRestored():
                 self._answered(link, message, now)
             case Ping():
