@@ -153,6 +153,18 @@ class DrainPlan:
             self._ready = deque(one for one in self._ready if one != session)
         self._rank.pop(session, None)
 
+    def told_worker_at(self, worker: str, now: float) -> None:
+        """GOAWAY has just gone to `worker`: its time begins."""
+        if worker in self._workers_told:
+            del self._workers_told[worker]
+            self._workers_told[worker] = now + self._worker_timeout_s
+
+    def told_client_at(self, session: str, now: float) -> None:
+        """GOAWAY has just gone to the client of `session`: its time begins."""
+        if session in self._clients_told:
+            del self._clients_told[session]
+            self._clients_told[session] = now + self._client_timeout_s
+
     # --- decisions --------------------------------------------------------------------------------------------------
 
     def next(self, now: float) -> Step:

@@ -8,6 +8,7 @@ everything but `type` and `session`. Delivering it is gluing a head in front, wh
 """
 
 import struct
+from collections.abc import Iterable
 
 from msgspec import Raw, json
 
@@ -84,6 +85,6 @@ def history_entry(party: str, body: bytes) -> bytes:
     return b'{"from":"' + party.encode() + b'",' + body[1:]
 
 
-def as_raw(entries: list[bytes]) -> list[Raw]:
-    """Wrap stored JSON so that it is sent as it is."""
-    return [Raw(entry) for entry in entries]
+def chat_history(entries: Iterable[tuple[str, bytes]]) -> list[Raw]:
+    """Stored history, (party, body) oldest first, as it is sent."""
+    return [Raw(history_entry(party, body)) for party, body in entries]

@@ -1,0 +1,267 @@
+"""The daemon: the one place where the nursery tree stands whole, and the order in which it comes up and goes down.
+
+    store       committer, backplane listener                    live longest
+    └ http      health answers to the very end
+      └ keep    lease, sweeps, matchmaker, mender, acks
+        └ conns one task for each connection                     bounded by the drain's deadline
+          └ accept  listeners                                    cancelled first
+            └ body  signals → ShutdownScope
+
+Going down runs the tree from the inside out: the drain has said goodbye to everybody before the first nursery is
+cancelled, and every cancel has a reason.
+"""
+
+import signal
+import ssl
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import attrs
+import structlog
+import trio
+
+from signald.config import Config
+from signald.core.transitions import Phase
+from signald.errors import StoreError, StoreMisused, StoreUnavailable
+from signald.http.health import HealthStatus, health_app
+from signald.http.server import serve_http
+from signald.ids import Entropy, SystemEntropy
+from signald.logs import configure_logging
+from signald.net.admission import Admission, SetupGate
+from signald.net.listener import Server, open_listeners
+from signald.net.settings import NetSettings
+from signald.service.auth import Authenticator
+from signald.service.hub import Hub
+from signald.service.lease import Lease
+from signald.service.matchmaker import Matchmaker
+from signald.service.mender import Mender
+from signald.service.shutdown import ShutdownScope
+from signald.store.base import Store
+from signald.store.committer import Committer
+from signald.store.open import open_store
+
+log = structlog.get_logger(__name__)
+
+EX_OK, EX_UNAVAILABLE, EX_SOFTWARE, EX_OSERR, EX_CONFIG = 0, 69, 70, 71, 78
+STORE_GOODBYE_S = 1.0
+"""How long the store may take to hear that this node is gone; its lease ends by itself otherwise."""
+
+
+def run(config: Config) -> int:
+    """Serve until told to stop; returns the exit status (sysexits)."""
+    configure_logging(config.log)
+    status = EX_SOFTWARE
+    try:
+        status = trio.run(partial(_main, config, SystemEntropy()))
+    except* StoreMisused as group:
+        status = _failed(EX_CONFIG, group)
+    except* StoreError as group:
+        status = _failed(EX_UNAVAILABLE, group)
+    except* OSError as group:
+        status = _failed(EX_OSERR, group)
+    return status
+
+
+def _failed(status: int, group: BaseExceptionGroup[BaseException]) -> int:
+    leaf: BaseException = group
+    while isinstance(leaf, BaseExceptionGroup):
+        leaf = leaf.exceptions[0]
+    log.error("cannot_serve", why=str(leaf))
+    print(f"signald: {leaf}", file=sys.stderr)  # the log may go elsewhere than to the person who starts us
+    return status
+
+
+async def _main(config: Config, entropy: Entropy) -> int:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with running(config, entropy) as daemon, trio.open_nursery() as nursery:
+            shutdown = daemon.node.shutdown
+            nursery.start_soon(_receive_signals, signals, shutdown)
+            await shutdown.run()
+            nursery.cancel_scope.cancel(reason="the drain is done")
+    log.info("stopped", node=config.node.id)
+    return EX_OK
+
+
+async def _receive_signals(signals: AsyncIterator[int], shutdown: ShutdownScope) -> None:
+    async for number in signals:
+        log.info("signal", name=signal.Signals(number).name)
+        shutdown.signal()
+
+
+@attrs.frozen
+class Node:
+    """What lives inside a node, whoever brings its connections."""
+
+    hub: Hub
+    server: Server
+    lease: Lease
+    shutdown: ShutdownScope
+    committer: Committer
+
+
+@attrs.frozen
+class Daemon:
+    """A node that listens."""
+
+    node: Node
+    websocket_port: int
+    http_port: int
+
+
+@asynccontextmanager
+async def running(config: Config, entropy: Entropy) -> AsyncIterator[Daemon]:
+    """Run a node that listens, until the body ends. The body ends when the drain has: what follows is cancellation only.
+
+    Raises StoreMisused, StoreUnavailable, OSError (an address is taken) before the body begins.
+    """
+    tls = _tls(config)
+    listeners = await open_listeners(config.listen.websocket, backlog=config.listen.backlog)
+    websocket_port: int = listeners[0].getsockname()[1]
+    health = _Health(config)
+    async with open_store(config.store.url, config.node.id, config.store) as store, trio.open_nursery() as http_nursery:
+        http_over = trio.Event()
+        http_port = await http_nursery.start(
+            partial(serve_http, health_app(health.read), config.listen.http, shutdown=http_over)
+        )
+        try:
+            async with node_on(store, config, entropy) as node, trio.open_nursery() as accepting:
+                for listening in listeners:
+                    accepting.start_soon(partial(node.server.accept_from, listening, tls=tls))
+                await node.lease.set_state("ready")
+                health.begin(node)
+                log.info(
+                    "ready",
+                    node=config.node.id,
+                    release=config.node.release,
+                    websocket=websocket_port,
+                    http=http_port,
+                )
+                try:
+                    yield Daemon(node, websocket_port, http_port)
+                finally:
+                    accepting.cancel_scope.cancel(reason="the node stops")
+        finally:
+            for listening in listeners:
+                listening.close()
+            http_over.set()
+
+
+@asynccontextmanager
+async def node_on(store: Store, config: Config, entropy: Entropy) -> AsyncIterator[Node]:
+    """Run what lives inside a node on an open `store`, until the body ends. Simulations bring their own connections."""
+    async with trio.open_nursery() as storing:
+        committer = Committer(store, batch_ops_max=config.store.batch_ops_max)
+        storing.start_soon(committer.run)
+        async with trio.open_nursery() as keepers, trio.open_nursery() as connections:
+            settings = net_settings(config)
+            auth, gate = Authenticator.from_config(config.auth), SetupGate(settings, entropy=entropy)
+            hub = Hub(config, store, committer, auth, gate, entropy, connections.start_soon)
+            committer.after_batch = hub.batch_done
+            lease, shutdown = await _keep(hub, config, keepers)
+            admission = Admission(settings, entropy=entropy)
+            server = Server(hub.serve, settings=settings, admission=admission, nursery=connections)
+            try:
+                yield Node(hub, server, lease, shutdown, committer)
+            finally:
+                connections.cancel_scope.cancel(reason="the node stops: what is left was told goodbye")
+                keepers.cancel_scope.cancel(reason="the node stops")
+        with trio.move_on_after(STORE_GOODBYE_S):
+            try:
+                await committer.wait_idle()
+                await lease.end()
+            except StoreUnavailable:
+                log.warning("lease_not_returned")
+        storing.cancel_scope.cancel(reason="nobody uses the store any more")
+
+
+async def _keep(hub: Hub, config: Config, keepers: trio.Nursery) -> tuple[Lease, ShutdownScope]:
+    """Start what keeps a node in the cluster, and wire it to the hub."""
+    matchmaker = Matchmaker(hub)
+    mender = Mender(hub)
+    lease = Lease(hub, config.node.release, matchmaker.poke)
+    hub.poke_matchmaker = matchmaker.poke
+    hub.report_missing = mender.missing
+    hub.report_behind = mender.behind
+    hub.check_store = mender.check
+    hub.nodes_changed = lease.poke
+    await mender.begin()
+    await lease.begin()
+    tasks: list[Callable[[], object]] = [
+        hub.run_wakes,
+        hub.run_acks,
+        matchmaker.run,
+        mender.run,
+        lease.run,
+        lease.run_lag,
+        lease.run_renewals,
+        lease.run_sweeps,
+    ]
+    for task in tasks:
+        keepers.start_soon(task)  # type: ignore[arg-type]
+    return lease, ShutdownScope(hub, lease)
+
+
+class _Health:
+    """What the probes are shown; readable from before there is a node until the end."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._node: Node | None = None
+
+    def begin(self, node: Node) -> None:
+        """The node listens and is ready."""
+        self._node = node
+
+    def read(self) -> HealthStatus:
+        """The status now."""
+        name, release = self._config.node.id, self._config.node.release
+        node = self._node
+        if node is None:
+            return HealthStatus(node=name, release=release, listening=False, store=False)
+        status = node.shutdown.status
+        draining = status.phase is not Phase.RUNNING or bool(status.reason)
+        return HealthStatus(
+            node=name,
+            release=release,
+            listening=True,
+            store=node.committer.down_since is None,
+            draining=draining and not status.by_signal,
+            shutting_down=draining and status.by_signal,
+        )
+
+
+def net_settings(config: Config) -> NetSettings:
+    """What the listener must know of the configuration."""
+    limits, timeouts, admission = config.limits, config.timeouts, config.admission
+    return NetSettings(
+        allowed_origins=tuple(config.listen.allowed_origins),
+        trusted_proxies=tuple(config.listen.trusted_proxies),
+        handshake_s=timeouts.handshake_s,
+        message_bytes_max=limits.message_bytes_max,
+        fragments_max=limits.fragments_max,
+        send_queue_bytes_max=limits.send_queue_bytes_max,
+        send_queue_messages_max=limits.send_queue_messages_max,
+        ping_interval_s=timeouts.ping_interval_s,
+        pong_timeout_s=timeouts.pong_timeout_s,
+        write_s=timeouts.write_s,
+        close_s=timeouts.close_s,
+        connections_max=admission.connections_max,
+        handshakes_in_progress_max=admission.handshakes_in_progress_max,
+        setups_in_progress_max=admission.setups_in_progress_max,
+        resume_reserved_share=admission.resume_reserved_share,
+        connects_per_s=admission.connects_per_s,
+        connects_burst=admission.connects_burst,
+        retry_after_ms=admission.retry_after_ms,
+    )
+
+
+def _tls(config: Config) -> ssl.SSLContext | None:
+    if not config.listen.tls_certificate_file:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(config.listen.tls_certificate_file, config.listen.tls_key_file)
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -1,0 +1,153 @@
+"""A client's connection: its frames in, its session's messages out."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import trio
+
+from signald.core.session import Party
+from signald.errors import BadMessage, UnknownType
+from signald.net.connection import Connection
+from signald.net.frames import Message as Frame
+from signald.service.link import Link
+from signald.service.relay import LiveSession
+from signald.wire import codec, records
+from signald.wire.close_codes import CloseCode
+from signald.wire.messages import Ack, Bye, Connect, Message, Ping, Realtime, RestoreSession
+
+if TYPE_CHECKING:
+    from signald.service.hub import Hub
+
+_FRONT = records.head(b"message", None)
+
+
+class RateLimit:
+    """A token bucket for one client's messages. Refusing costs the client nothing but time: it offers them again."""
+
+    __slots__ = ("at", "burst", "per_s", "refused", "tokens")
+
+    def __init__(self, per_s: float, burst: int, now: float) -> None:
+        self.per_s = per_s
+        self.burst = burst
+        self.tokens = float(burst)
+        self.at = now
+        self.refused = 0
+        """Messages refused since one was last let through."""
+
+    def refill(self, now: float) -> None:
+        """Account for the time that has passed."""
+        self.tokens = min(float(self.burst), self.tokens + (now - self.at) * self.per_s)
+        self.at = now
+
+    def take(self) -> bool:
+        """Let one message through, or not."""
+        if self.tokens < 1.0:
+            self.refused += 1
+            return False
+        self.tokens -= 1.0
+        self.refused = 0
+        return True
+
+    @property
+    def flooding(self) -> bool:
+        """True when the client goes on sending a whole burst after it was told to wait."""
+        return self.refused > self.burst
+
+    @property
+    def retry_after_ms(self) -> int:
+        """When a message will be let through."""
+        return max(1, int((1.0 - self.tokens) / self.per_s * 1000) + 1)
+
+
+class ClientLink(Link):
+    """See the module."""
+
+    party: ClassVar[Party] = "client"
+
+    def __init__(self, hub: "Hub", conn: Connection, session: LiveSession) -> None:
+        super().__init__(conn, hub.outbox)
+        self._hub = hub
+        self.session = session
+        limits = hub.config.limits
+        self._rate = RateLimit(limits.messages_per_s, limits.messages_burst, trio.current_time())
+        self._depth_max = limits.json_depth_max
+        self._confirmed = False
+        self.ending = False
+
+    def __repr__(self) -> str:
+        return f"<ClientLink {self.session.id}>"
+
+    def session_name(self, session: str) -> None:
+        """A client has one session: it is not named."""
+
+    def delivering(self, session: LiveSession) -> bool:
+        """A client gets its messages at once."""
+        return session is self.session
+
+    def message_front(self, _session: str) -> bytes:
+        """The same for every message."""
+        return _FRONT
+
+    def frames(self, batch: Sequence[Frame]) -> None:
+        """Take in everything one read yielded."""
+        if not self._confirmed:
+            # Any frame shows that the holder has its new token: the one before is done with.
+            self._confirmed = True
+            self._hub.confirm_client_token(self.session)
+        self._rate.refill(trio.current_time())
+        relay = self._hub.relay
+        offered = False
+        for text, payload in batch:
+            try:
+                message, binary = codec.decode_client(text, payload, self._depth_max)
+            except UnknownType as unknown:
+                self.error("unknown_type", f"unknown type: {unknown}")
+                continue
+            except BadMessage as bad:
+                self.fail(CloseCode.BAD_MESSAGE, "bad_message", str(bad))
+                break
+            kind = type(message)
+            if kind is Message:
+                if self._rate.take():
+                    relay.accept(self.session, "client", message, binary)  # type: ignore[arg-type]
+                    offered = True
+                elif not self._refuse():
+                    break
+            elif kind is Ack:
+                relay.ack(self.session, "client", message.seq)  # type: ignore[union-attr]
+            elif not self._rare(message, binary):
+                break
+        if offered:
+            relay.settle(self.session, "client")
+        self._hub.batch_done()
+
+    def _refuse(self) -> bool:
+        """Push back a message over the rate; False when the connection is to end."""
+        if self._rate.flooding:
+            self.fail(CloseCode.RATE, "rate", "far over the message rate", self._rate.retry_after_ms)
+            return False
+        log = self.session.up
+        if log.refused_seq != log.expected:
+            log.refused_seq = log.expected
+            self.error(
+                "rate",
+                "over the message rate; offer this message again",
+                expected=log.expected,
+                retry_after_ms=self._rate.retry_after_ms,
+            )
+        return True
+
+    def _rare(self, message: object, binary: bytes | None) -> bool:
+        """Handle what is not a message or an ack; False when the connection is to end."""
+        if isinstance(message, Realtime):
+            if self._rate.take():
+                self._hub.relay.realtime(self.session, "client", message, binary)
+        elif isinstance(message, Ping):
+            self.send_text(codec.PONG)
+        elif isinstance(message, Bye):
+            self.ending = True
+            self._hub.spawn(self._hub.end_by_client, self.session, self, message.reason or "bye")
+        elif isinstance(message, Connect | RestoreSession):
+            self.fail(CloseCode.BAD_MESSAGE, "out_of_place", "this connection has its session already")
+            return False
+        return True

@@ -1,0 +1,500 @@
+"""Everything a node holds: the sessions with a party attached here, the worker links, and what the store reports of them.
+
+The hub connects the parts and decides little itself. A connection comes in through `serve`, a wake-up through
+`wake`, and what the relay finds comes back as `RelayEvents`. What a drain must know goes to `watch`.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+import attrs
+import structlog
+import trio
+
+from signald.config import Config
+from signald.core import tickets
+from signald.core.session import Head, News, Party, Session
+from signald.errors import StoreUnavailable
+from signald.ids import Entropy
+from signald.net.admission import SetupGate
+from signald.net.connection import Connection, ConnectionClosed
+from signald.service.auth import Authenticator
+from signald.service.client_link import ClientLink
+from signald.service.link import Link, Outbox, retry_reason
+from signald.service.opening import open_link
+from signald.service.relay import LiveSession, Relay, RelaySettings
+from signald.service.worker_link import WorkerLink
+from signald.service.workers import Workers
+from signald.store.base import (
+    WAKE_ALL,
+    WAKE_NODES,
+    WAKE_REALTIME,
+    WAKE_SESSION,
+    WAKE_WORKER,
+    ConfirmToken,
+    ConfirmWorkerToken,
+    Detach,
+    DetachWorker,
+    EndSession,
+    Forget,
+    KeepAlive,
+    NodeInfo,
+    Result,
+    Store,
+    Wake,
+)
+from signald.store.committer import Committer
+from signald.wire.close_codes import CloseCode
+from signald.wire.messages import AppState, PeerChanged, SessionEnded
+
+log = structlog.get_logger(__name__)
+
+Spawn = Callable[..., None]
+
+ACK_DELAY_S = 0.005
+"""How long an ack waits for something to ride with: a fraction of a round trip on any real network."""
+
+BYE_LINGER_S = 2.0
+"""How long a session that a party ends waits for its peer to take what was already accepted for it."""
+
+
+class Watcher(Protocol):
+    """Who must know when parties come and go: the drain."""
+
+    def worker_left(self, worker: str) -> None:
+        """The link of `worker` here is over: it resumed elsewhere, or is gone."""
+
+    def client_left(self, session: str) -> None:
+        """The link of the client of `session` here is over."""
+
+    def session_changed(self, session: LiveSession) -> None:
+        """The session's worker has moved, come or gone."""
+
+
+@attrs.define
+class Counters:
+    """Totals since the start."""
+
+    sessions_started: int = 0
+    sessions_ended: int = 0
+    resumes: int = 0
+    resumes_refused: int = 0
+    token_reuse: int = 0
+    workers_registered: int = 0
+    reseeds: int = 0
+
+
+class Hub:
+    """See the module."""
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        committer: Committer,
+        auth: Authenticator,
+        gate: SetupGate,
+        entropy: Entropy,
+        spawn: Spawn,
+    ) -> None:
+        """`spawn` starts a task in the nursery of the connections."""
+        self.config = config
+        self.node = config.node.id
+        self.store = store
+        self.committer = committer
+        self.auth = auth
+        self.gate = gate
+        self.entropy = entropy
+        self.spawn = spawn
+        self.outbox = Outbox()
+        self.sessions: dict[str, LiveSession] = {}
+        self.worker_links: dict[str, WorkerLink] = {}
+        self.nodes: dict[str, NodeInfo] = {}
+        """The live nodes as last read, this one included."""
+        self.refusing: CloseCode | None = None
+        """While draining: what a new connection is closed with."""
+        self.watcher: Watcher | None = None
+        self.cluster_secret = b""
+        self.counters = Counters()
+        self.links: set[Link] = set()
+        """Links with a party attached."""
+        self.connections: dict[int, Connection] = {}
+        """Every connection that is not over: also those being opened, and those only waiting for the peer's close."""
+        self.relay = Relay(
+            RelaySettings(
+                node=self.node,
+                backlog_messages_max=config.limits.backlog_messages_max,
+                backlog_bytes_max=config.limits.backlog_bytes_max,
+                history_messages_max=config.session.history_messages_max,
+                history_bytes_max=config.session.history_bytes_max,
+            ),
+            committer,
+            self.outbox,
+            self,
+            store.now_ms,
+        )
+        self.workers = Workers(self)
+        self.poke_matchmaker: Callable[[], None] = lambda: None
+        self.report_missing: Callable[[LiveSession], None] = lambda _session: None
+        """To the mender: the store does not know this session."""
+        self.report_behind: Callable[[LiveSession], None] = lambda _session: None
+        """To the mender: the store knows less of this session than we do."""
+        self.check_store: Callable[[], None] = lambda: None
+        self.nodes_changed: Callable[[], None] = lambda: None
+        self._acks = trio.Event()
+
+    # --- connections ------------------------------------------------------------------------------------------------
+
+    async def serve(self, conn: Connection) -> None:
+        """Serve one connection from its opening message to its end."""
+        self.connections[conn.id] = conn
+        try:
+            if self.refusing is not None:
+                await self._refuse(conn)
+            else:
+                await self._serve(conn)
+        finally:
+            del self.connections[conn.id]
+
+    async def _serve(self, conn: Connection) -> None:
+        opened = await open_link(self, conn)
+        if opened is None:
+            return
+        link, rest = opened
+        try:
+            if rest:
+                self._take(link, rest)
+            while True:
+                self._take(link, await conn.receive())
+        except ConnectionClosed as closed:
+            log.debug("connection_closed", link=repr(link), code=closed.info.code, by=closed.info.initiator)
+        finally:
+            self.link_over(link)
+
+    def _take(self, link: Link, frames: list[Any]) -> None:
+        if isinstance(link, ClientLink | WorkerLink):
+            link.frames(frames)
+
+    async def _refuse(self, conn: Connection) -> None:
+        assert self.refusing is not None
+        conn.close(self.refusing, retry_reason(self.retry_after_ms()))
+        await conn.wait_finished()
+
+    def retry_after_ms(self) -> int:
+        """When a refused party should come again: spread, so that they do not come as one."""
+        return round(self.config.admission.retry_after_ms * self.entropy.uniform(1.0, 2.0))
+
+    def ready(self, link: Link) -> None:
+        """A link has been opened."""
+        self.links.add(link)
+        link.conn.bearer = None
+        link.conn.on_room = partial(self._room, link)
+
+    def _room(self, link: Link) -> None:
+        self.relay.unblock(link)
+        self.outbox.flush()
+
+    def link_over(self, link: Link) -> None:
+        """A connection is gone: its party is detached, unless it has resumed elsewhere."""
+        if link.over:
+            return
+        link.over = True
+        self.links.discard(link)
+        if isinstance(link, ClientLink):
+            self._client_over(link)
+        elif isinstance(link, WorkerLink):
+            self._worker_over(link)
+
+    def _client_over(self, link: ClientLink) -> None:
+        session = link.session
+        if session.client.link is link:
+            epoch = session.client.epoch
+            self.relay.store_acks()
+            session.detach("client")
+            now = self.store.now_ms()
+            self._submit(Detach(session.id, "client", self.node, epoch, now))
+            self._submit(KeepAlive((session.id,), now + self.ttl_ms))
+        if self.watcher is not None:
+            self.watcher.client_left(session.id)
+        self.forget_if_idle(session)
+
+    def _worker_over(self, link: WorkerLink) -> None:
+        current = self.worker_links.get(link.worker) is link
+        if current:
+            del self.worker_links[link.worker]
+        now = self.store.now_ms()
+        self.relay.store_acks()
+        for session in list(link.sessions.values()):
+            if session.worker.link is link:
+                epoch = session.worker.epoch
+                session.detach("worker")
+                self._submit(Detach(session.id, "worker", self.node, epoch, now))
+                # A client here learns it now; one elsewhere is woken by the store.
+                self.relay.look(session)
+            self.forget_if_idle(session)
+        link.sessions.clear()
+        if current:
+            self._submit(DetachWorker(link.worker, link.epoch, now))
+        if self.watcher is not None:
+            self.watcher.worker_left(link.worker)
+
+    def _submit(self, op: Any) -> None:
+        self.committer.submit(op, _ignore)
+
+    @property
+    def ttl_ms(self) -> int:
+        """How long a session outlives its client's connection."""
+        return round(self.config.session.resume_ttl_s * 1000)
+
+    @property
+    def alone(self) -> bool:
+        """True while no other node is live, as far as known: nobody else can have changed anything."""
+        return all(name == self.node for name in self.nodes)
+
+    # --- sessions ---------------------------------------------------------------------------------------------------
+
+    def adopt(self, head: Head) -> LiveSession:
+        """Return the session of `head` as held here, up to date with it."""
+        session = self.sessions.get(head.session)
+        if session is None:
+            limits = self.config.limits
+            session = Session(head, limits.backlog_messages_max, limits.backlog_bytes_max)
+            self.sessions[head.session] = session
+        else:
+            self.news(session, session.observe(head))
+        return session
+
+    def forget_if_idle(self, session: LiveSession) -> None:
+        """Let go of a session with no party here."""
+        if not session.local and self.sessions.get(session.id) is session:
+            del self.sessions[session.id]
+
+    def batch_done(self) -> None:
+        """End a batch: write what it produced; acks may wait a little for something to ride with."""
+        self.outbox.flush()
+        if self.outbox.has_acks or self.relay.has_acks:
+            self._acks.set()
+
+    async def run_acks(self) -> None:
+        """Write and store the acks that found nothing to ride with. Runs until cancelled."""
+        while True:
+            await self._acks.wait()
+            await trio.sleep(ACK_DELAY_S)
+            self._acks = trio.Event()
+            self.outbox.flush_acks()
+            self.relay.store_acks()
+
+    def confirm_client_token(self, session: LiveSession) -> None:
+        """The client has shown that it holds its newest token."""
+        if len(session.client_tokens) > 1:
+            session.client_tokens = session.client_tokens[:1]
+            self._submit(ConfirmToken(session.id, session.client.epoch))
+
+    def confirm_worker_token(self, link: WorkerLink) -> None:
+        """The worker has shown that it holds its newest token."""
+        if link.tokens.previous:
+            link.tokens = type(link.tokens)(link.tokens.current)
+            self._submit(ConfirmWorkerToken(link.worker, link.epoch))
+
+    async def end_by_client(self, session: LiveSession, link: ClientLink, reason: str) -> None:
+        """A client said `bye`: the worker takes what was accepted for it, then everything of the session goes."""
+        await self._linger(session)
+        await self._end(session, reason)
+        if not link.over:
+            link.send(SessionEnded(reason))
+            link.close(CloseCode.NORMAL)
+
+    async def end_by_worker(self, session: LiveSession, reason: str) -> None:
+        """A worker said `bye` for one session."""
+        link = session.worker.link
+        await self._linger(session)
+        await self._end(session, reason)
+        if link is not None and not link.over:
+            link.send(SessionEnded(reason, session.id))
+            self.outbox.flush()
+
+    async def _linger(self, session: LiveSession) -> None:
+        with trio.move_on_after(BYE_LINGER_S):
+            while (
+                session.up.pending
+                or session.down.pending
+                or (session.worker.node and session.up.acked < session.up.last)
+                or (session.client.node and session.down.acked < session.down.last)
+            ):
+                await trio.sleep(0.02)
+                self.relay.look(session)
+
+    async def _end(self, session: LiveSession, reason: str) -> None:
+        try:
+            await self.committer.call_many([EndSession(session.id, self.node), Forget(session.id)])
+        except StoreUnavailable:
+            # It stays queued nowhere: the session expires. The parties are told the truth as they see it.
+            log.warning("session_end_not_stored", session=session.id)
+        self.gone(session, reason, say_to_client=False)
+
+    def gone(self, session: LiveSession, reason: str, *, say_to_client: bool = True) -> None:
+        """The session is over in the store: tell the parties here and let go of it."""
+        if self.sessions.get(session.id) is not session:
+            return
+        self.counters.sessions_ended += 1
+        session.end()
+        client, worker = session.client.link, session.worker.link
+        session.detach("client")
+        session.detach("worker")
+        del self.sessions[session.id]
+        if isinstance(worker, WorkerLink):
+            worker.end_session(session.id, reason)
+            self.poke_matchmaker()
+        if isinstance(client, ClientLink) and (say_to_client or not client.ending):
+            client.send(PeerChanged("gone"))
+            client.send(SessionEnded(reason))
+            client.close(CloseCode.SESSION_ENDED, reason[:100])
+        if self.watcher is not None:
+            self.watcher.client_left(session.id)
+        self.outbox.flush()
+        log.info("session_ended", session=session.id, reason=reason)
+
+    # --- what the relay reports -------------------------------------------------------------------------------------
+
+    def superseded(self, session: LiveSession, party: Party) -> None:
+        """A newer claim holds `party`: its link here is done with this session."""
+        link = session.side(party).link
+        if link is None:
+            return
+        session.detach(party)
+        if isinstance(link, ClientLink):
+            moved = link.told_to_go
+            link.over = True
+            self.links.discard(link)
+            link.close(CloseCode.MOVED if moved else CloseCode.SUPERSEDED, "moved" if moved else "superseded")
+            if self.watcher is not None:
+                self.watcher.client_left(session.id)
+        elif isinstance(link, WorkerLink):
+            link.drop(session.id)
+            self.workers.check(link)
+        self.relay.look(session)
+        self.forget_if_idle(session)
+
+    def news(self, session: LiveSession, news: News) -> None:
+        """The store's head of `session` differed from what was known."""
+        if news.client_superseded:
+            self.superseded(session, "client")
+        if news.worker_superseded:
+            link = session.worker.link
+            if isinstance(link, WorkerLink) and session.worker_id != link.worker:
+                link.end_session(session.id, "reassigned")
+            self.superseded(session, "worker")
+        client = session.client.link
+        if client is not None:
+            if news.tell is not None:
+                worker = session.worker_id
+                client.send(PeerChanged(news.tell, worker) if worker else PeerChanged(news.tell))
+            if news.up_acked and session.receipts:
+                self.relay.receipt(session)
+        if self.watcher is not None:
+            self.watcher.session_changed(session)
+
+    def missing(self, session: LiveSession) -> None:
+        """The store does not know `session`."""
+        self.report_missing(session)
+
+    def behind(self, session: LiveSession) -> None:
+        """The store knows less of `session` than this node."""
+        self.report_behind(session)
+
+    # --- what workers say -------------------------------------------------------------------------------------------
+
+    def session_accepted(self, link: WorkerLink, session: LiveSession) -> None:
+        """A worker takes a session it was assigned."""
+        self.workers.accepted(link, session)
+
+    def session_refused(self, link: WorkerLink, session: LiveSession, reason: str) -> None:
+        """A worker does not take a session, or gives it back."""
+        self.spawn(self.workers.refused, link, session, reason)
+
+    def worker_state(self, link: WorkerLink, state: AppState) -> None:
+        """A worker's room has changed."""
+        self.workers.update(link, state.capacity, state.leaving)
+
+    async def worker_leaves(self, link: WorkerLink, reason: str) -> None:
+        """A worker said `bye`: its sessions go to others."""
+        await self.workers.give_up(link.worker, link.epoch, reason)
+        if not link.over:
+            link.close(CloseCode.NORMAL)
+
+    # --- wake-ups ---------------------------------------------------------------------------------------------------
+
+    async def run_wakes(self) -> None:
+        """Take in what the backplane brings. Runs until cancelled."""
+        async for wakes in self.store.wakes():
+            for wake in wakes:
+                self.wake(wake)
+            self.outbox.flush()
+
+    def wake(self, wake: Wake) -> None:
+        """Look at what `wake` names."""
+        kind = wake[:1]
+        if kind == WAKE_SESSION:
+            session = self.sessions.get(wake[1:].decode())
+            if session is not None:
+                self.relay.look(session)
+        elif kind == WAKE_WORKER:
+            link = self.worker_links.get(wake[1:].decode())
+            if link is not None:
+                self.workers.check(link)
+        elif kind == WAKE_REALTIME:
+            self.relay.realtime_from_afar(self.sessions, wake)
+        elif kind == WAKE_NODES:
+            self.nodes_changed()
+        elif kind == WAKE_ALL:
+            self.look_at_everything()
+
+    def look_at_everything(self) -> None:
+        """Wake-ups may have been lost: read everything again."""
+        self.check_store()
+        self.nodes_changed()
+        for session in list(self.sessions.values()):
+            self.relay.look(session)
+        for link in list(self.worker_links.values()):
+            self.workers.check(link)
+        self.poke_matchmaker()
+
+    # --- other nodes ------------------------------------------------------------------------------------------------
+
+    def successors(self) -> list[NodeInfo]:
+        """Ready nodes other than this one."""
+        return [info for name, info in self.nodes.items() if name != self.node and info.state == "ready"]
+
+    def is_successor(self, node: str) -> bool:
+        """Tell whether `node` is another one, live and ready."""
+        info = self.nodes.get(node)
+        return node != self.node and info is not None and info.state == "ready"
+
+    def ticket(self, owner: str, seconds: float) -> str | None:
+        """A ticket for `owner` past a successor's limiter."""
+        if not self.cluster_secret:
+            return None
+        return tickets.make(self.cluster_secret, owner, self.store.now_ms() + round(seconds * 1000))
+
+    def has_ticket(self, owner: str, ticket: str | None) -> bool:
+        """Tell whether `ticket` lets `owner` past the limiter."""
+        return ticket is not None and tickets.valid(self.cluster_secret, owner, ticket, self.store.now_ms())
+
+    def statistics(self) -> dict[str, int]:
+        """What is held here now."""
+        return {
+            "connections": len(self.links),
+            "sessions": len(self.sessions),
+            "clients": sum(session.client.link is not None for session in self.sessions.values()),
+            "workers": len(self.worker_links),
+            "accepted": self.relay.accepted,
+            "delivered": self.relay.delivered,
+            "store_batches": self.committer.batches,
+            "store_ops": self.committer.ops,
+            **attrs.asdict(self.counters),
+        }
+
+
+def _ignore(_: Result) -> None:
+    """Results nobody waits for."""

@@ -1,0 +1,197 @@
+"""A node's place in the cluster: its lease, its view of the others, and the sweeping that any node may do.
+
+keep      renew the lease, read the other nodes            every third of the lease
+renew     the life of the sessions whose client is here    every third of the resume time
+sweep     sessions nobody came back for, workers lost      every second or so
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+import structlog
+import trio
+
+from signald.errors import StoreUnavailable
+from signald.store.base import (
+    ClusterSecret,
+    DropNode,
+    Ended,
+    ExpireSession,
+    Forget,
+    KeepAlive,
+    ListNodes,
+    ListOverdue,
+    ListWorkers,
+    Look,
+    Looked,
+    NodeInfo,
+    Nodes,
+    Op,
+    PutNode,
+    Released,
+    Secret,
+    WorkerInfo,
+    Workers,
+)
+
+if TYPE_CHECKING:
+    from signald.service.hub import Hub
+
+log = structlog.get_logger(__name__)
+
+SWEEP_S = 1.0
+OVERDUE_LIMIT = 200
+"""Sessions swept at once: what one sweep may ask of the store."""
+
+NodeState = Literal["starting", "ready", "draining"]
+
+
+class Lease:
+    """See the module."""
+
+    def __init__(self, hub: "Hub", release: str, on_nodes: Callable[[], None]) -> None:
+        """`on_nodes` is called whenever the view of the nodes was read again."""
+        self._hub = hub
+        self._on_nodes = on_nodes
+        self._poked = trio.Event()
+        self._lost: dict[str, float] = {}
+        """Workers found on a node that is not live → since when (trio time)."""
+        now = hub.store.now_ms()
+        self.info = NodeInfo(hub.node, release, "starting", now, now)
+        self.lag_ms = 0.0
+
+    def poke(self) -> None:
+        """Read the nodes again now."""
+        self._poked.set()
+
+    async def set_state(self, state: NodeState) -> None:
+        """Say what this node is; the others are woken. Raises StoreUnavailable."""
+        self.info = _with(self.info, state=state)
+        await self._keep()
+
+    async def begin(self) -> None:
+        """Take the lease, learn the cluster's secret. Raises StoreUnavailable."""
+        secret = await self._hub.committer.call(ClusterSecret(self._hub.entropy.token_bytes(32)))
+        assert isinstance(secret, Secret)
+        self._hub.cluster_secret = secret.value
+        await self._keep()
+
+    async def end(self) -> None:
+        """Give the lease back. Raises StoreUnavailable."""
+        await self._hub.committer.call(DropNode(self._hub.node))
+
+    async def run(self) -> None:
+        """Keep the lease until cancelled."""
+        every_s = self._hub.config.node.lease_ttl_s / 3
+        while True:
+            with trio.move_on_after(every_s):
+                await self._poked.wait()
+            self._poked = trio.Event()
+            try:
+                await self._keep()
+            except StoreUnavailable:
+                continue
+            # A node that gets its lease back late may have met an empty store.
+            self._hub.check_store()
+
+    async def _keep(self) -> None:
+        hub = self._hub
+        now = hub.store.now_ms()
+        self.info = _with(
+            self.info,
+            lease_until_ms=now + round(hub.config.node.lease_ttl_s * 1000),
+            connections=len(hub.links),
+            lag_ms=round(self.lag_ms, 3),
+        )
+        _, nodes = await hub.committer.call_many([PutNode(self.info), ListNodes(now)])
+        assert isinstance(nodes, Nodes)
+        hub.nodes = {info.id: info for info in nodes.nodes}
+        self._on_nodes()
+
+    async def run_lag(self) -> None:
+        """Measure how late this loop runs: what successors publish so that drains go easy on them."""
+        interval_s = 0.1
+        while True:
+            due = trio.current_time() + interval_s
+            await trio.sleep_until(due)
+            late_ms = (trio.current_time() - due) * 1000
+            # Rises at once, falls by halves: a burst of claims is felt before it is over.
+            self.lag_ms = max(late_ms, self.lag_ms * 0.5)
+
+    # --- renewing and sweeping --------------------------------------------------------------------------------------
+
+    async def run_renewals(self) -> None:
+        """Renew the life of the sessions whose client is here, until cancelled."""
+        hub = self._hub
+        while True:
+            await trio.sleep(hub.config.session.resume_ttl_s / 3)
+            names = [session.id for session in hub.sessions.values() if session.client.link is not None]
+            until = hub.store.now_ms() + 2 * hub.ttl_ms
+            for start in range(0, len(names), 500):
+                hub.committer.submit(KeepAlive(tuple(names[start : start + 500]), until), lambda _: None)
+
+    async def run_sweeps(self) -> None:
+        """Sweep until cancelled."""
+        while True:
+            # Nodes that started together do not sweep together.
+            await trio.sleep(SWEEP_S * self._hub.entropy.uniform(0.75, 1.25))
+            self._hub.workers.tick(trio.current_time())
+            try:
+                await self._sweep_workers()
+                await self._sweep_sessions()
+            except StoreUnavailable:
+                continue
+
+    async def _sweep_sessions(self) -> None:
+        hub = self._hub
+        now = hub.store.now_ms()
+        overdue = await hub.committer.call(ListOverdue(now, OVERDUE_LIMIT))
+        assert isinstance(overdue, Released)
+        if not overdue.sessions:
+            return
+        nodes = tuple(hub.nodes)
+        ops: list[Op] = [ExpireSession(name, hub.node, nodes, now, hub.ttl_ms) for name in overdue.sessions]
+        results = await hub.committer.call_many(ops)
+        after: list[Op] = []
+        for name, result in zip(overdue.sessions, results, strict=True):
+            session = hub.sessions.get(name)
+            if isinstance(result, Ended):
+                log.info("session_expired", session=name)
+                if session is not None:
+                    hub.gone(session, "expired")
+                after.append(Forget(name))
+            elif session is not None and session.client.link is not None:
+                after.append(KeepAlive((name,), now + 2 * hub.ttl_ms))
+            else:
+                # It lives elsewhere, or there is none: ask again in a while, and forget it if nobody renews it.
+                after += await self._unclaimed(name, now)
+        await hub.committer.call_many(after)
+
+    async def _unclaimed(self, name: str, now: int) -> list[Op]:
+        looked = await self._hub.committer.call(Look(name, "client", 0, 0))
+        if isinstance(looked, Looked):
+            return [KeepAlive((name,), now + self._hub.ttl_ms)]
+        return [Forget(name)]
+
+    async def _sweep_workers(self) -> None:
+        hub = self._hub
+        listed = await hub.committer.call(ListWorkers())
+        assert isinstance(listed, Workers)
+        now_ms, now = hub.store.now_ms(), trio.current_time()
+        timeout_s = hub.config.worker.resume_timeout_s
+        lost = {info.id: info for info in listed.workers if info.node and info.node not in hub.nodes}
+        self._lost = {name: self._lost.get(name, now) for name in lost}
+        for info in listed.workers:
+            if self._is_overdue(info, now_ms, now, timeout_s):
+                await hub.workers.give_up(info.id, info.epoch, "did not come back")
+
+    def _is_overdue(self, info: WorkerInfo, now_ms: int, now: float, timeout_s: float) -> bool:
+        if not info.node:
+            return bool(info.away_since_ms) and now_ms - info.away_since_ms > timeout_s * 1000
+        # Its node died with it: nobody has said when it was lost, so its time begins when it is noticed.
+        return info.id in self._lost and now - self._lost[info.id] > timeout_s
+
+
+def _with(info: NodeInfo, **changes: object) -> NodeInfo:
+    fields = {name: getattr(info, name) for name in info.__struct_fields__}
+    return NodeInfo(**{**fields, **changes})

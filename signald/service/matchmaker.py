@@ -1,0 +1,93 @@
+"""Pairs waiting sessions with workers. One pass at a time, and only when something may have changed.
+
+Every node runs one. A pass reads the waiting line and the workers from the registry, decides (`core.pairing`), and
+reserves; the store grants each pair at most once, so passes of several nodes cannot collide, only waste a little.
+"""
+
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+
+from signald.core.pairing import Candidate, match, with_room
+from signald.errors import StoreUnavailable
+from signald.store.base import ListWaiting, ListWorkers, Reserve, Reserved, Waiting, WorkerInfo, Workers
+
+if TYPE_CHECKING:
+    from signald.service.hub import Hub
+
+log = structlog.get_logger(__name__)
+
+WAITING_LIMIT = 500
+"""Sessions looked at in one pass: what one reservation may hold up the registry for."""
+
+RETRY_S = 1.0
+"""A pass is made at least this often while sessions wait here, should a wake-up have been lost."""
+
+
+class Matchmaker:
+    """See the module."""
+
+    def __init__(self, hub: "Hub") -> None:
+        self._hub = hub
+        self._poked = trio.Event()
+        self.pairs = 0
+
+    def poke(self) -> None:
+        """Something may have changed: a session waits, a worker has room."""
+        self._poked.set()
+
+    async def run(self) -> None:
+        """Make passes until cancelled."""
+        while True:
+            with trio.move_on_after(RETRY_S):
+                await self._poked.wait()
+            if not self._poked.is_set() and not self._concerned():
+                continue
+            self._poked = trio.Event()
+            try:
+                while await self._pass():
+                    await trio.lowlevel.checkpoint()
+            except StoreUnavailable:
+                await trio.sleep(RETRY_S)
+                self.poke()
+
+    def _concerned(self) -> bool:
+        return any(session.client.link is not None and not session.worker_id for session in self._hub.sessions.values())
+
+    async def _pass(self) -> bool:
+        """Pair once; True when there may be more to do at once."""
+        hub = self._hub
+        waiting = await hub.committer.call(ListWaiting(WAITING_LIMIT))
+        assert isinstance(waiting, Waiting)
+        if not waiting.sessions:
+            return False
+        listed = await hub.committer.call(ListWorkers())
+        assert isinstance(listed, Workers)
+        free = with_room([_candidate(info) for info in listed.workers if self._may_serve(info)])
+        if not free:
+            return False
+        line = [(one.session, one.want) for one in waiting.sessions]
+        pairs = match(line, free, hub.workers.refused_pairs)
+        if not pairs:
+            return False
+        reserved = await hub.committer.call(Reserve(hub.node, tuple(pairs)))
+        assert isinstance(reserved, Reserved)
+        held = [pair for pair, ok in zip(pairs, reserved.held, strict=True) if ok]
+        self.pairs += len(held)
+        for worker in dict.fromkeys(worker for _, worker in held):
+            link = hub.worker_links.get(worker)
+            if link is not None:
+                hub.workers.check(link)
+        return bool(held) and len(waiting.sessions) == WAITING_LIMIT
+
+    def _may_serve(self, info: WorkerInfo) -> bool:
+        """A worker on a node that drains is about to move: its new sessions would move at once."""
+        if info.leaving or not info.node:
+            return False
+        node = self._hub.nodes.get(info.node)
+        return node is None or node.state == "ready"
+
+
+def _candidate(info: WorkerInfo) -> Candidate:
+    return Candidate(info.id, info.labels, info.capacity, info.assigned)

@@ -1,0 +1,177 @@
+"""What a node does when the store has lost something: give it back.
+
+Two cases look alike at first, "the store does not know this session": it has ended, or the store came back without its data.
+The store's incarnation tells them apart. In the second case every node gives back what its live sessions and workers know
+(ids, epochs, token hashes, seqs, and the messages it still has), and the higher value wins where two nodes know the same:
+no live session is lost. What nobody can give back is said to both parties (`error` `log_lost`), and no seq is used twice.
+"""
+
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+
+from signald.core.transitions import Pairing
+from signald.errors import StoreUnavailable
+from signald.ids import new_nonce
+from signald.service.relay import LiveSession
+from signald.store.base import Enqueue, Head, Incarnation, KeepAlive, Named, Op, Reseed, ReseedWorker
+
+if TYPE_CHECKING:
+    from signald.service.hub import Hub
+
+log = structlog.get_logger(__name__)
+
+RETRY_S = 0.5
+BATCH = 256
+"""Sessions given back in one call: each may carry a whole backlog."""
+
+
+class Mender:
+    """See the module."""
+
+    def __init__(self, hub: "Hub") -> None:
+        self._hub = hub
+        self._missing: dict[str, LiveSession] = {}
+        self._behind: dict[str, LiveSession] = {}
+        self._poked = trio.Event()
+        self._check = False
+        self.incarnation = ""
+
+    async def begin(self) -> None:
+        """Learn the store's incarnation. Raises StoreUnavailable."""
+        self.incarnation = await self._ask()
+
+    def missing(self, session: LiveSession) -> None:
+        """The store does not know `session`."""
+        self._missing[session.id] = session
+        self._poked.set()
+
+    def behind(self, session: LiveSession) -> None:
+        """The store knows less of `session` than this node."""
+        self._behind[session.id] = session
+        self._poked.set()
+
+    def check(self) -> None:
+        """Find out whether the store has come back empty."""
+        self._check = True
+        self._poked.set()
+
+    async def run(self) -> None:
+        """Mend until cancelled."""
+        while True:
+            await self._poked.wait()
+            self._poked = trio.Event()
+            try:
+                await self._mend()
+            except StoreUnavailable:
+                self._poked.set()
+                await trio.sleep(RETRY_S)
+
+    async def _ask(self) -> str:
+        named = await self._hub.committer.call(Incarnation(new_nonce(self._hub.entropy)))
+        assert isinstance(named, Named)
+        return named.name
+
+    async def _mend(self) -> None:
+        hub = self._hub
+        name = await self._ask()
+        self._check = False
+        if name != self.incarnation:
+            log.error("store_came_back_empty", sessions=len(hub.sessions), workers=len(hub.worker_links))
+            await self._reseed_workers()
+            await self._reseed(list(hub.sessions.values()), everything=True)
+            # Only now: had this failed half-way, all of it is to be done again.
+            self.incarnation = name
+            self._missing.clear()
+            self._behind.clear()
+            hub.counters.reseeds += 1
+            hub.nodes_changed()
+            hub.poke_matchmaker()
+            return
+        ended, self._missing = self._missing, {}
+        for session in ended.values():
+            hub.gone(session, "ended")
+        behind = list(self._behind.values())
+        await self._reseed(behind)
+        for session in behind:
+            self._behind.pop(session.id, None)
+        await self._check_workers()
+
+    async def _reseed(self, sessions: list[LiveSession], *, everything: bool = False) -> None:
+        hub = self._hub
+        for start in range(0, len(sessions), BATCH):
+            part = [session for session in sessions[start : start + BATCH] if session.local]
+            now = hub.store.now_ms()
+            ops: list[Op] = [
+                Reseed(
+                    session.id,
+                    hub.node,
+                    session.head(),
+                    session.client_tokens if session.client.link is not None else (),
+                    tuple(session.up.tail),
+                    tuple(session.down.tail),
+                    now,
+                )
+                for session in part
+            ]
+            heads = await hub.committer.call_many(ops)
+            if everything:
+                await self._reseed_registry(part)
+            for session, head in zip(part, heads, strict=True):
+                assert isinstance(head, Head)
+                self._given_back(session, head)
+        hub.outbox.flush()
+
+    def _given_back(self, session: LiveSession, head: Head) -> None:
+        hub = self._hub
+        hub.news(session, session.observe(head))
+        for party in ("client", "worker"):
+            # Acks are given back with the head; appends that met the loss are tried again.
+            side = session.side(party)
+            side.ack_stored = min(side.ack_stored, side.ack_due)
+            session.log_from(party).retry()
+            hub.relay.settle(session, party)
+        hub.relay.look(session)
+        log.info("session_given_back", session=session.id)
+
+    async def _reseed_registry(self, sessions: list[LiveSession]) -> None:
+        hub = self._hub
+        alive_until = hub.store.now_ms() + 2 * hub.ttl_ms
+        ops: list[Op] = [KeepAlive(tuple(session.id for session in sessions), alive_until)]
+        ops += [
+            Enqueue(session.id, session.want, session.created_ms, alive_until)
+            for session in sessions
+            if session.client.link is not None and session.pairing is Pairing.WAITING
+        ]
+        await hub.committer.call_many(ops)
+
+    async def _reseed_workers(self) -> None:
+        hub = self._hub
+        now = hub.store.now_ms()
+        ops: list[Op] = []
+        for link in hub.worker_links.values():
+            sessions = tuple((session.id, session.want, session.created_ms) for session in link.sessions.values())
+            tokens = tuple(token for token in (link.tokens.current, link.tokens.previous) if token)
+            ops.append(
+                ReseedWorker(
+                    link.worker,
+                    hub.node,
+                    link.epoch,
+                    link.principal,
+                    link.instance,
+                    link.labels,
+                    link.capacity,
+                    tokens,
+                    sessions,
+                    now,
+                )
+            )
+        await hub.committer.call_many(ops)
+
+    async def _check_workers(self) -> None:
+        """A worker the registry does not know, in a store that lost nothing, was given up while it was silent."""
+        hub = self._hub
+        for link in list(hub.worker_links.values()):
+            if await hub.workers.is_unknown(link):
+                hub.workers.removed(link)

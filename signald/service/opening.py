@@ -1,0 +1,418 @@
+"""The opening message of a party, and its answer: the first frame it gets.
+
+    connect            ▸ session_started      a new session, which waits for a worker
+    restore_session    ▸ session_restored     the claim of a client
+    app_ready          ▸ app_accepted         a new worker
+    app_ready (again)  ▸ reconnection_ack     the claim of a worker and of all its sessions
+
+Every step that can be refused is refused before anything is attached; from the store's answer to the attachment there
+is no checkpoint, so nothing can happen between the two.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+from msgspec import UNSET, UnsetType
+
+from signald.core import tokens
+from signald.errors import BadMessage, StoreUnavailable, UnknownType
+from signald.ids import new_nonce, new_session_id, new_worker_id
+from signald.net.connection import Connection, ConnectionClosed
+from signald.net.frames import Message as Frame
+from signald.service.auth import Forbidden, Role, Unauthenticated
+from signald.service.client_link import ClientLink
+from signald.service.link import Link, retry_reason
+from signald.service.worker_link import WorkerLink
+from signald.store.base import (
+    ClaimClient,
+    Claimed,
+    ClaimWorker,
+    CreateSession,
+    Enqueue,
+    Head,
+    History,
+    KeepAlive,
+    ReadHistory,
+    Refused,
+    RegisterWorker,
+    WorkerClaimed,
+)
+from signald.wire import codec
+from signald.wire.close_codes import CloseCode
+from signald.wire.messages import (
+    AppAccepted,
+    AppReady,
+    Connect,
+    ErrorMessage,
+    Limits,
+    Peer,
+    Ping,
+    ReconnectionAck,
+    RestoreSession,
+    SessionRestored,
+    SessionStarted,
+)
+from signald.wire.records import chat_history
+
+if TYPE_CHECKING:
+    from signald.service.hub import Hub
+
+log = structlog.get_logger(__name__)
+
+Opened = tuple[Link, list[Frame]]
+Opening = Connect | RestoreSession | AppReady
+
+_REFUSALS: dict[str, tuple[CloseCode, str]] = {
+    "unknown": (CloseCode.NOTHING_TO_RESUME, "nothing to resume for this token"),
+    "expired": (CloseCode.NOTHING_TO_RESUME, "nothing to resume for this token"),
+    "principal": (CloseCode.FORBIDDEN, "this token belongs to somebody else"),
+    "revoked": (CloseCode.FORBIDDEN, "this token has been revoked"),
+    "token_reuse": (CloseCode.FORBIDDEN, "this token was used before; all tokens of this party are revoked"),
+}
+"""Reason of a refused claim → how the connection ends."""
+
+
+class _Turned(Exception):
+    """The party is turned away."""
+
+    def __init__(self, code: CloseCode, error: str, message: str, retry_after_ms: int | UnsetType = UNSET) -> None:
+        super().__init__(error)
+        self.code = code
+        self.error = error
+        self.message = message
+        self.retry_after_ms = retry_after_ms
+
+
+async def open_link(hub: "Hub", conn: Connection) -> Opened | None:
+    """Read the opening message and answer it; None when the party was turned away or went.
+
+    The second part is what came behind the opening message in the same read.
+    """
+    try:
+        try:
+            message, rest = await _read(hub, conn)
+            if isinstance(message, Connect):
+                link: Link = await _connect(hub, conn, message)
+            elif isinstance(message, RestoreSession):
+                link = await _restore(hub, conn, message)
+            elif message.reconnection and message.recovery_token is not None:
+                link = await _resume_worker(hub, conn, message)
+            else:
+                link = await _register_worker(hub, conn, message)
+        except Unauthenticated as error:
+            raise _Turned(CloseCode.UNAUTHENTICATED, "unauthenticated", str(error)) from None
+        except Forbidden as error:
+            raise _Turned(CloseCode.FORBIDDEN, "forbidden", str(error)) from None
+        except StoreUnavailable:
+            raise _Turned(
+                CloseCode.REFUSED, "store_unavailable", "the store does not answer; come again", hub.retry_after_ms()
+            ) from None
+    except _Turned as turned:
+        _turn_away(conn, turned)
+        await conn.wait_finished()
+        return None
+    except ConnectionClosed:
+        return None
+    return link, rest
+
+
+def _turn_away(conn: Connection, turned: _Turned) -> None:
+    error = ErrorMessage(turned.error, turned.message, fatal=True, retry_after_ms=turned.retry_after_ms)
+    conn.send_text(codec.encode(error))
+    retry = turned.retry_after_ms
+    conn.close(turned.code, retry_reason(retry) if isinstance(retry, int) else turned.error)
+
+
+async def _read(hub: "Hub", conn: Connection) -> tuple[Opening, list[Frame]]:
+    decode: Callable[[bool, bytes, int], tuple[object, bytes | None]] = (
+        codec.decode_worker if conn.path == "/v1/worker" else codec.decode_client
+    )
+    depth_max = hub.config.limits.json_depth_max
+    with trio.move_on_after(hub.config.timeouts.hello_s):
+        while True:
+            batch = await conn.receive()
+            for index, (text, payload) in enumerate(batch):
+                try:
+                    message, _ = decode(text, payload, depth_max)
+                except UnknownType as unknown:
+                    error = ErrorMessage("unknown_type", f"unknown type: {unknown}")
+                    conn.send_text(codec.encode(error))
+                    continue
+                except BadMessage as bad:
+                    raise _Turned(CloseCode.BAD_MESSAGE, "bad_message", str(bad)) from None
+                if isinstance(message, Opening):
+                    return message, batch[index + 1 :]
+                if not isinstance(message, Ping):
+                    raise _Turned(CloseCode.BAD_MESSAGE, "out_of_place", "an opening message comes first")
+                conn.send_text(codec.PONG)
+            conn.flush()
+    raise _Turned(CloseCode.TIMEOUT, "hello_timeout", "no opening message in time")
+
+
+class _SetUp:
+    """A place among the set-ups in progress."""
+
+    def __init__(self, hub: "Hub", *, resume: bool, ticket: bool = False) -> None:
+        self._hub = hub
+        self._resume = resume
+        self._free = ticket
+
+    def __enter__(self) -> None:
+        if not self._free:
+            retry_after_ms = self._hub.gate.enter(resume=self._resume)
+            if retry_after_ms:
+                raise _Turned(CloseCode.REFUSED, "busy", "too many parties at once; come again", retry_after_ms)
+
+    def __exit__(self, *_: object) -> None:
+        if not self._free:
+            self._hub.gate.leave()
+
+
+def _subject(hub: "Hub", conn: Connection, auth: str | None, role: Role) -> str:
+    return hub.auth.authenticate(auth or conn.bearer, role, hub.store.now_ms() / 1000).subject
+
+
+def _heartbeat_ms(hub: "Hub") -> int:
+    return round(hub.config.timeouts.ping_interval_s * 1000)
+
+
+def _still_open(hub: "Hub", conn: Connection) -> None:
+    """The store has answered; is there still somebody to tell, and do we still take parties?"""
+    if conn.closing:
+        raise ConnectionClosed(conn.closed) if conn.closed else _Turned(CloseCode.REFUSED, "closing", "closing")
+    if hub.refusing is not None:
+        # Claimed, but this node drains by now: the party resumes with its old token at a successor.
+        raise _Turned(hub.refusing, "draining", "this node is draining", hub.retry_after_ms())
+
+
+async def _connect(hub: "Hub", conn: Connection, message: Connect) -> Link:
+    subject = _subject(hub, conn, message.auth, "client")
+    session_id = new_session_id(hub.entropy)
+    token, token_hash = tokens.issue(session_id, hub.entropy)
+    with _SetUp(hub, resume=False):
+        now = hub.store.now_ms()
+        alive_until = now + 2 * hub.ttl_ms
+        create = CreateSession(
+            session_id,
+            hub.node,
+            new_nonce(hub.entropy),
+            subject,
+            message.want,
+            bytes(message.meta),
+            message.receipts,
+            token_hash,
+            now,
+            hub.ttl_ms,
+        )
+        _, head, _ = await hub.committer.call_many(
+            [KeepAlive((session_id,), alive_until), create, Enqueue(session_id, message.want, now, alive_until)]
+        )
+    if not isinstance(head, Head):
+        raise StoreUnavailable("a session with this id exists")
+    _still_open(hub, conn)
+    session = hub.adopt(head)
+    session.client_tokens = (token_hash,)
+    link = ClientLink(hub, conn, session)
+    session.attach("client", link, head.client_epoch, hub.node, 0)
+    hub.ready(link)
+    hub.counters.sessions_started += 1
+    limits = hub.config.limits
+    link.send(
+        SessionStarted(
+            session_id,
+            token,
+            hub.ttl_ms,
+            Peer(session.peer_state, session.worker_id or None),
+            1,
+            Limits(limits.message_bytes_max, limits.messages_per_s, limits.messages_burst, limits.backlog_messages_max),
+            _heartbeat_ms(hub),
+        )
+    )
+    hub.outbox.flush()
+    hub.poke_matchmaker()
+    if not hub.alone:
+        hub.relay.look(session)  # another node may have paired it before it was attached here
+    log.info("session_started", session=session_id)
+    return link
+
+
+async def _restore(hub: "Hub", conn: Connection, message: RestoreSession) -> Link:
+    subject = _subject(hub, conn, message.auth, "client")
+    parsed = tokens.parse(message.recovery_token)
+    if parsed is None or not parsed[0].startswith("s_"):
+        raise _refused(hub, "unknown")
+    session_id, presented = parsed
+    token, issued = tokens.issue(session_id, hub.entropy)
+    with _SetUp(hub, resume=True, ticket=hub.has_ticket(session_id, message.ticket)):
+        now = hub.store.now_ms()
+        claim = ClaimClient(
+            session_id,
+            hub.node,
+            new_nonce(hub.entropy),
+            subject,
+            presented,
+            issued,
+            message.received,
+            message.acked,
+            now,
+            hub.ttl_ms,
+        )
+        claimed, _, history = await hub.committer.call_many(
+            [
+                claim,
+                KeepAlive((session_id,), now + 2 * hub.ttl_ms),
+                ReadHistory(session_id, message.history),
+            ]
+        )
+    if isinstance(claimed, Refused):
+        raise _refused(hub, claimed.reason, session_id)
+    assert isinstance(claimed, Claimed)
+    _still_open(hub, conn)
+    head = claimed.head
+    session = hub.adopt(head)
+    session.client_tokens = (issued, presented)
+    link = ClientLink(hub, conn, session)
+    received = min(message.received, head.down_last)
+    session.attach("client", link, claimed.epoch, hub.node, received)
+    hub.ready(link)
+    hub.counters.resumes += 1
+    entries = history.entries if isinstance(history, History) else ()
+    link.send(
+        SessionRestored(
+            session_id,
+            token,
+            hub.ttl_ms,
+            head.up_last,
+            head.down_last - received,
+            Peer(session.peer_state, session.worker_id or None),
+            _heartbeat_ms(hub),
+            chat_history(entries) if message.history else UNSET,
+        )
+    )
+    for lost in (claimed.lost_up, claimed.lost_down):
+        if lost is not None:
+            log.error("log_lost", session=session_id, lost_from=lost[0], lost_to=lost[1])
+            link.error("log_lost", "the store has lost messages", lost=lost)
+    hub.relay.deliver(session, "client")
+    hub.outbox.flush()
+    if not session.worker_id:
+        hub.committer.submit(
+            Enqueue(session_id, session.want, session.created_ms, now + 2 * hub.ttl_ms), lambda _: hub.poke_matchmaker()
+        )
+    if not hub.alone:
+        hub.relay.look(session)  # something may have been appended since the claim and before the attachment
+    log.info("session_restored", session=session_id, epoch=claimed.epoch, replaying=head.down_last - received)
+    return link
+
+
+def _refused(hub: "Hub", reason: str, owner: str = "") -> _Turned:
+    hub.counters.resumes_refused += 1
+    if reason == "token_reuse":
+        hub.counters.token_reuse += 1
+        log.warning("token_reuse", owner=owner)
+    code, text = _REFUSALS[reason]
+    error = {"unknown": "nothing_to_resume", "expired": "nothing_to_resume", "principal": "forbidden"}
+    return _Turned(code, error.get(reason, "token_revoked" if reason == "revoked" else reason), text)
+
+
+async def _register_worker(hub: "Hub", conn: Connection, message: AppReady) -> Link:
+    subject = _subject(hub, conn, message.auth, "worker")
+    worker = new_worker_id(hub.entropy)
+    token, token_hash = tokens.issue(worker, hub.entropy)
+    message = _capped(hub, message)
+    with _SetUp(hub, resume=False):
+        registered = await hub.committer.call(
+            RegisterWorker(
+                worker,
+                hub.node,
+                new_nonce(hub.entropy),
+                subject,
+                message.instance_id,
+                message.labels,
+                message.capacity,
+                token_hash,
+                hub.store.now_ms(),
+            )
+        )
+    assert isinstance(registered, WorkerClaimed)
+    _still_open(hub, conn)
+    link = WorkerLink(hub, conn, worker, registered.epoch, message, subject)
+    link.tokens = tokens.Slots(token_hash)
+    hub.worker_links[worker] = link
+    hub.ready(link)
+    hub.counters.workers_registered += 1
+    if message.reconnection:
+        # It says it was here before, but has nothing to prove it with: it starts afresh.
+        lost = [one.session for one in message.sessions]
+        link.send(
+            ReconnectionAck("ok", worker, token, hub.ttl_ms, False, "running", [], lost, _heartbeat_ms(hub)),
+        )
+    else:
+        link.send(AppAccepted("ok", worker, token, hub.ttl_ms, _heartbeat_ms(hub)))
+    hub.outbox.flush()
+    hub.poke_matchmaker()
+    log.info("worker_registered", worker=worker, instance=message.instance_id, capacity=message.capacity)
+    return link
+
+
+async def _resume_worker(hub: "Hub", conn: Connection, message: AppReady) -> Link:
+    subject = _subject(hub, conn, message.auth, "worker")
+    parsed = tokens.parse(message.recovery_token or "")
+    if parsed is None or not parsed[0].startswith("w_"):
+        raise _refused(hub, "unknown")
+    worker, presented = parsed
+    token, issued = tokens.issue(worker, hub.entropy)
+    message = _capped(hub, message)
+    with _SetUp(hub, resume=True, ticket=hub.has_ticket(worker, message.ticket)):
+        claimed = await hub.committer.call(
+            ClaimWorker(
+                worker,
+                hub.node,
+                new_nonce(hub.entropy),
+                subject,
+                presented,
+                issued,
+                message.labels,
+                message.capacity,
+                hub.store.now_ms(),
+            )
+        )
+        if isinstance(claimed, Refused):
+            raise _refused(hub, claimed.reason, worker)
+        assert isinstance(claimed, WorkerClaimed)
+        sides = await hub.workers.claim_sessions(worker, claimed.sessions, message.sessions)
+    _still_open(hub, conn)
+    link = WorkerLink(hub, conn, worker, claimed.epoch, message, subject)
+    link.tokens = tokens.Slots(issued, presented)
+    before = hub.worker_links.get(worker)
+    hub.worker_links[worker] = link
+    hub.ready(link)
+    hub.counters.resumes += 1
+    if before is not None:
+        hub.workers.replaced_link(before)
+    restored, lost, assign = hub.workers.attach_claimed(link, sides, message.sessions)
+    link.send(
+        ReconnectionAck("ok", worker, token, hub.ttl_ms, True, "running", restored, lost, _heartbeat_ms(hub)),
+    )
+    for session in list(link.sessions.values()):
+        hub.relay.deliver(session, "worker")
+    hub.outbox.flush()
+    if not hub.alone:
+        for session in list(link.sessions.values()):
+            hub.relay.look(session)
+    if assign or not hub.alone:
+        hub.workers.check(link)
+    hub.poke_matchmaker()
+    log.info("worker_resumed", worker=worker, epoch=claimed.epoch, sessions=len(restored), lost=len(lost))
+    return link
+
+
+def _capped(hub: "Hub", message: AppReady) -> AppReady:
+    """A worker may offer more room than a node lets one connection carry."""
+    most = hub.config.limits.sessions_per_worker_max
+    if message.capacity <= most:
+        return message
+    fields = {name: getattr(message, name) for name in message.__struct_fields__}
+    return AppReady(**{**fields, "capacity": most})

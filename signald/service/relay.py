@@ -1,0 +1,382 @@
+"""The way of a message: offered by its sender, appended to its log, delivered, acked. In that order, always.
+
+    frames ▸ accept() ▸ settle() ▸ committer ▸ _appended() ▸ deliver() ▸ the receiver's connection
+                                                          ▸ ack_later() ▸ the sender's connection
+
+Everything here is synchronous: a batch of frames goes through without a task switch, and the committer calls back with
+the results of a batch of operations. A receiver attached at another node is woken by the store, and `look` reads there
+what the log has for it: the same path serves replay after a resume, a lost wake-up, and a receiver that was too slow.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+import attrs
+import structlog
+
+from signald.core.log import Entry, Offer
+from signald.core.session import News, Party, Session
+from signald.service.link import Link, Outbox
+from signald.store.base import (
+    WAKE_REALTIME,
+    Ack,
+    Append,
+    Appended,
+    Behind,
+    Fenced,
+    Full,
+    Gap,
+    Look,
+    Looked,
+    NoSession,
+    Result,
+    Signal,
+)
+from signald.store.committer import Committer
+from signald.wire import codec, records
+from signald.wire.messages import Message, Realtime
+
+log = structlog.get_logger(__name__)
+
+LOOK_LIMIT = 256
+"""Entries read at once: at 64 KiB each 16 MiB, the most one look may hold in memory."""
+
+SIGNALS_MAX = 1024
+"""Realtime messages on their way to other nodes; further ones are dropped, as realtime may be."""
+
+RETRY_BACKLOG_MS = 250
+"""When to offer a refused message again: a few round trips of a slow receiver, below what a user notices."""
+
+LiveSession = Session[Link]
+
+
+@attrs.frozen
+class RelaySettings:
+    """What the relay must know of the configuration."""
+
+    node: str
+    backlog_messages_max: int
+    backlog_bytes_max: int
+    history_messages_max: int
+    history_bytes_max: int
+
+
+class RelayEvents(Protocol):
+    """What the relay reports to the hub."""
+
+    def superseded(self, session: LiveSession, party: Party) -> None:
+        """A newer claim holds `party`; its link here is to go."""
+
+    def news(self, session: LiveSession, news: News) -> None:
+        """The store's head of `session` differed from what was known."""
+
+    def missing(self, session: LiveSession) -> None:
+        """The store has lost `session`, or it has ended."""
+
+    def behind(self, session: LiveSession) -> None:
+        """The store knows less of `session` than this node."""
+
+
+def other(party: Party) -> Party:
+    """The peer of `party`."""
+    return "worker" if party == "client" else "client"
+
+
+class Relay:
+    """See the module."""
+
+    def __init__(
+        self,
+        settings: RelaySettings,
+        committer: Committer,
+        outbox: Outbox,
+        events: RelayEvents,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._settings = settings
+        self._committer = committer
+        self._outbox = outbox
+        self._events = events
+        self._now_ms = now_ms
+        self._acks_due: dict[tuple[str, Party], LiveSession] = {}
+        self._signals = 0
+        self.accepted = 0
+        self.delivered = 0
+
+    # --- from a sender ----------------------------------------------------------------------------------------------
+
+    def accept(self, session: LiveSession, party: Party, message: Message, binary: bytes | None) -> None:
+        """Take one message from `party`; `settle` must follow when the batch is through."""
+        entry = Entry(message.seq, records.message_body(message, binary), records.in_history(message, binary))
+        target = session.log_from(party)
+        offer = target.offer(entry)
+        if offer is Offer.ACCEPTED:
+            self.accepted += 1
+            return
+        link = session.side(party).link
+        if link is None:
+            return
+        if offer is Offer.DUPLICATE:
+            # Stored already: say so again, the first ack may have been lost. Only pending: its ack is on the way.
+            if message.seq <= target.last:
+                link.ack_later(session.id, target.last)
+        elif offer is Offer.GAP:
+            if target.refused_seq != target.expected:
+                target.refused_seq = target.expected
+                link.error("gap", "a message is missing before this one", session=session.id, expected=target.expected)
+        else:
+            self._push_back(session, party, link)
+            self.look(session)  # the receiver may have acked at another node; find out before the sender tries again
+
+    def _push_back(self, session: LiveSession, party: Party, link: Link) -> None:
+        target = session.log_from(party)
+        if target.refused_seq == target.expected:
+            return
+        target.refused_seq = target.expected
+        link.error(
+            "backlog",
+            "too much waits for the peer; offer this message again",
+            session=session.id,
+            expected=target.expected,
+            retry_after_ms=RETRY_BACKLOG_MS,
+        )
+
+    def settle(self, session: LiveSession, party: Party) -> None:
+        """Hand what `party` has offered to the committer, unless an append is under way (its answer does it then)."""
+        target = session.log_from(party)
+        entries = target.take()
+        if not entries:
+            return
+        side = session.side(party)
+        due = side.ack_due if side.ack_due > side.ack_stored else 0
+        side.ack_stored = max(side.ack_stored, due)
+        epoch = side.epoch
+        settings = self._settings
+        self._committer.submit(
+            Append(
+                session.id,
+                party,
+                settings.node,
+                epoch,
+                entries,
+                due,
+                settings.backlog_messages_max,
+                settings.history_messages_max,
+                settings.history_bytes_max,
+                self._now_ms(),
+            ),
+            partial(self._appended, session, party, epoch),
+        )
+
+    def _appended(self, session: LiveSession, party: Party, epoch: int, result: Result) -> None:
+        side = session.side(party)
+        if side.epoch != epoch:
+            return  # a claim came between: the party offers again whatever was not stored before it
+        target = session.log_from(party)
+        link = side.link
+        if type(result) is Appended:
+            new = target.stored(result.last, result.acked)
+            if link is not None:
+                link.ack_later(session.id, target.last)
+            receiver = other(party)
+            reader = session.side(receiver)
+            if reader.link is not None:
+                if new and reader.sent == new[0].seq - 1 and not reader.link.blocked:
+                    self._send(session, receiver, reader.link, new)
+                else:
+                    self.deliver(session, receiver)
+            if target.pending:
+                self.settle(session, party)
+        elif type(result) is Fenced:
+            target.forget_pending()
+            self._events.superseded(session, party)
+        elif type(result) is Full:
+            target.forget_pending()
+            target.absorb(result.last, result.acked)
+            if link is not None:
+                self._push_back(session, party, link)
+        elif type(result) is NoSession:
+            target.retry()
+            self._events.missing(session)
+        elif isinstance(result, Gap | Behind):
+            target.retry()
+            self._events.behind(session)
+
+    # --- to a receiver ----------------------------------------------------------------------------------------------
+
+    def deliver(self, session: LiveSession, party: Party) -> None:
+        """Send `party` what it has not been sent, as far as its send queue has room."""
+        side = session.side(party)
+        link = side.link
+        if link is None or not link.delivering(session):
+            return
+        source = session.log_to(party)
+        while side.sent < source.last:
+            entries = source.after(side.sent)
+            if entries is None:
+                self.look(session)
+                return
+            if not self._send(session, party, link, entries):
+                return
+
+    def _send(self, session: LiveSession, party: Party, link: Link, entries: list[Entry]) -> bool:
+        side = session.side(party)
+        if not link.delivering(session):
+            return False
+        front = link.message_front(session.id)
+        conn = link.conn
+        for entry in entries:
+            if not conn.room:
+                link.blocked[session.id] = session
+                return False
+            link.send_body(front, entry.body)
+            side.sent = entry.seq
+            self.delivered += 1
+        return True
+
+    def unblock(self, link: Link) -> None:
+        """The connection has room again: go on with the sessions that waited for it."""
+        blocked, link.blocked = link.blocked, {}
+        for session in blocked.values():
+            if session.side(link.party).link is link:
+                self.deliver(session, link.party)
+
+    def ack(self, session: LiveSession, party: Party, seq: int) -> None:
+        """`party` has everything up to `seq`. The store is told with the next append, or soon."""
+        side = session.side(party)
+        if seq <= side.ack_due:
+            return
+        source = session.log_to(party)
+        seq = min(seq, source.last)
+        side.ack_due = seq
+        side.sent = max(side.sent, seq)
+        self._acks_due[session.id, party] = session
+        if source.ack(seq) and session.receipts and party == "worker":
+            self.receipt(session)
+
+    def receipt(self, session: LiveSession) -> None:
+        """Tell the client what its worker has."""
+        link = session.client.link
+        if link is not None:
+            link.send_text(codec.receipt_frame(session.up.acked, None))
+
+    @property
+    def has_acks(self) -> bool:
+        """True when `store_acks` has something to do."""
+        return bool(self._acks_due)
+
+    def store_acks(self) -> None:
+        """Tell the store the acks that found no append to ride with."""
+        due, self._acks_due = self._acks_due, {}
+        for (_, party), session in due.items():
+            side = session.side(party)
+            if side.ack_due <= side.ack_stored or side.link is None:
+                continue
+            side.ack_stored = side.ack_due
+            epoch = side.epoch
+            self._committer.submit(
+                Ack(session.id, party, self._settings.node, epoch, side.ack_due),
+                partial(self._acked, session, party, epoch),
+            )
+
+    def _acked(self, session: LiveSession, party: Party, epoch: int, result: Result) -> None:
+        if session.side(party).epoch != epoch:
+            return
+        if type(result) is Fenced:
+            self._events.superseded(session, party)
+        elif type(result) is NoSession:
+            self._events.missing(session)
+        elif type(result) is Behind:
+            self._events.behind(session)
+
+    # --- from the store ---------------------------------------------------------------------------------------------
+
+    def look(self, session: LiveSession) -> None:
+        """Read again what the store has of `session`, for each party that is attached here."""
+        if session.busy_looking:
+            session.look_again = True
+            return
+        parties: list[Party] = [party for party in ("client", "worker") if session.side(party).link is not None]
+        if not parties:
+            return
+        session.busy_looking = True
+        session.look_again = False
+        for party in parties:
+            after = session.side(party).sent
+            self._committer.submit(
+                Look(session.id, party, after, LOOK_LIMIT),
+                partial(self._looked, session, party, after, party == parties[-1]),
+            )
+
+    def _looked(self, session: LiveSession, party: Party, after: int, final: bool, result: Result) -> None:
+        if final:
+            session.busy_looking = False
+        if isinstance(result, NoSession):
+            if final:
+                self._events.missing(session)
+            return
+        assert isinstance(result, Looked)
+        head = result.head
+        side = session.side(party)
+        if side.link is not None and side.sent == after:
+            self._check_dense(session, party, after, result)
+        self._events.news(session, session.observe(head, result.entries, party))
+        source = session.log_to(party)
+        if side.link is not None and side.sent < source.last:
+            entries = source.after(side.sent)
+            if entries is None:
+                # What was read does not join the tail; deliver it as it is.
+                fresh = [entry for entry in result.entries if entry.seq > side.sent]
+                if fresh and fresh[0].seq == side.sent + 1 and self._send(session, party, side.link, fresh):
+                    session.look_again = session.look_again or side.sent < source.last
+            else:
+                self.deliver(session, party)
+        if final and session.look_again:
+            self.look(session)
+
+    def _check_dense(self, session: LiveSession, party: Party, after: int, looked: Looked) -> None:
+        """Say it when the log cannot supply what the party lacks; a broken promise is better known than hidden."""
+        head = looked.head
+        last, acked = (head.down_last, head.down_acked) if party == "client" else (head.up_last, head.up_acked)
+        side = session.side(party)
+        if acked > after:
+            side.sent = acked  # it has that much by its own word, given elsewhere
+            return
+        if last <= after:
+            return
+        first = looked.entries[0].seq if looked.entries else last + 1
+        if first > after + 1 and side.link is not None:
+            lost = (after + 1, first - 1)
+            log.error("log_lost", session=session.id, party=party, lost_from=lost[0], lost_to=lost[1])
+            side.link.error("log_lost", "the store has lost messages", session=session.id, lost=lost)
+            side.sent = first - 1
+
+    # --- realtime ---------------------------------------------------------------------------------------------------
+
+    def realtime(self, session: LiveSession, party: Party, message: Realtime, binary: bytes | None) -> None:
+        """Carry a realtime message now, or drop it."""
+        receiver = other(party)
+        side = session.side(receiver)
+        body = records.realtime_body(message, binary)
+        if side.link is not None:
+            self._send_realtime(session, receiver, body)
+        elif side.node and self._signals < SIGNALS_MAX:
+            self._signals += 1
+            wake = WAKE_REALTIME + receiver[0].encode() + session.id.encode() + b"\0" + body
+            self._committer.submit(Signal(side.node, wake), self._signalled)
+
+    def _signalled(self, _: Result) -> None:
+        self._signals -= 1
+
+    def _send_realtime(self, session: LiveSession, party: Party, body: bytes) -> None:
+        link = session.side(party).link
+        if link is not None and link.delivering(session) and link.conn.room:
+            link.send_body(records.head(b"realtime", link.session_name(session.id)), body)
+
+    def realtime_from_afar(self, sessions: dict[str, LiveSession], wake: bytes) -> None:
+        """A realtime message from another node (a wake-up of kind `r`)."""
+        name, _, body = wake[2:].partition(b"\0")
+        session = sessions.get(name.decode())
+        if session is not None and body:
+            self._send_realtime(session, "client" if wake[1:2] == b"c" else "worker", body)

@@ -1,0 +1,177 @@
+"""A worker's connection: many sessions over one socket."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import structlog
+import trio
+
+from signald.core.session import Party
+from signald.errors import BadMessage, UnknownType
+from signald.net.connection import Connection
+from signald.net.frames import Message as Frame
+from signald.service.link import Link
+from signald.service.relay import LiveSession
+from signald.wire import codec, records
+from signald.wire.close_codes import CloseCode
+from signald.wire.messages import (
+    Ack,
+    AppReady,
+    AppState,
+    AppTerminated,
+    Bye,
+    Message,
+    Ping,
+    Realtime,
+    SessionAccept,
+    SessionEnded,
+    SessionRefuse,
+)
+
+if TYPE_CHECKING:
+    from signald.service.hub import Hub
+
+log = structlog.get_logger(__name__)
+
+
+class WorkerLink(Link):
+    """See the module."""
+
+    party: ClassVar[Party] = "worker"
+
+    def __init__(self, hub: "Hub", conn: Connection, worker: str, epoch: int, ready: AppReady, principal: str) -> None:
+        super().__init__(conn, hub.outbox)
+        self._hub = hub
+        self.worker = worker
+        self.epoch = epoch
+        self.principal = principal
+        self.instance = ready.instance_id
+        self.labels = ready.labels
+        self.capacity = ready.capacity
+        self.leaving = False
+        self.sessions: dict[str, LiveSession] = {}
+        """Every session attached here, accepted or not."""
+        self.accepted: set[str] = set()
+        self.assigning: dict[str, float] = {}
+        """Sessions the worker was asked to take → until when it may answer (trio time)."""
+        self.refreshing = False
+        self.refresh_again = False
+        self.terminated = trio.Event()
+        """`app_terminated` has come."""
+        self.ending = False
+        self._fronts: dict[str, bytes] = {}
+        self._depth_max = hub.config.limits.json_depth_max
+        self._confirmed = False
+
+    def __repr__(self) -> str:
+        return f"<WorkerLink {self.worker} sessions={len(self.sessions)}>"
+
+    @property
+    def speaks_handover(self) -> bool:
+        """Programs that offer no subprotocol are of a time before GOAWAY: they are ended with `terminate_app`."""
+        return self.conn.subprotocol is not None
+
+    def session_name(self, session: str) -> str:
+        """A worker has many sessions: each frame names its own."""
+        return session
+
+    def delivering(self, session: LiveSession) -> bool:
+        """Messages follow the acceptance, never the assignment."""
+        return session.id in self.accepted
+
+    def message_front(self, _session: str) -> bytes:
+        """Kept for each session, because it is needed for each message."""
+        front = self._fronts.get(_session)
+        if front is None:
+            front = self._fronts[_session] = records.head(b"message", _session)
+        return front
+
+    def drop(self, session: str) -> None:
+        """Forget a session that is over, has moved or was refused."""
+        self.sessions.pop(session, None)
+        self.accepted.discard(session)
+        self.assigning.pop(session, None)
+        self.blocked.pop(session, None)
+        self.acks.pop(session, None)
+        self._fronts.pop(session, None)
+
+    def end_session(self, session: str, reason: str) -> None:
+        """Tell the worker that a session is over for it."""
+        if session in self.sessions:
+            self.drop(session)
+            self.send(SessionEnded(reason, session))
+
+    def frames(self, batch: Sequence[Frame]) -> None:
+        """Take in everything one read yielded."""
+        if not self._confirmed:
+            self._confirmed = True
+            self._hub.confirm_worker_token(self)
+        relay = self._hub.relay
+        sessions = self.sessions
+        offered: dict[str, LiveSession] = {}
+        for text, payload in batch:
+            try:
+                message, binary = codec.decode_worker(text, payload, self._depth_max)
+            except UnknownType as unknown:
+                self.error("unknown_type", f"unknown type: {unknown}")
+                continue
+            except BadMessage as bad:
+                self.fail(CloseCode.BAD_MESSAGE, "bad_message", str(bad))
+                break
+            if isinstance(message, Message | Ack | Realtime | SessionAccept | SessionRefuse):
+                if message.session is None:
+                    self.fail(CloseCode.BAD_MESSAGE, "bad_message", "a worker names the session in each message")
+                    break
+                session = sessions.get(message.session)
+                if session is None:
+                    self._unknown(message.session)
+                elif type(message) is Message:
+                    if message.session in self.accepted:
+                        relay.accept(session, "worker", message, binary)
+                        offered[session.id] = session
+                    else:
+                        self.error("not_accepted", "accept the session first", session=message.session)
+                elif type(message) is Ack:
+                    relay.ack(session, "worker", message.seq)
+                else:
+                    self._about(session, message, binary)
+            elif not self._rare(message):
+                break
+        for session in offered.values():
+            relay.settle(session, "worker")
+        self._hub.batch_done()
+
+    def _about(self, session: LiveSession, message: object, binary: bytes | None) -> None:
+        """Handle what concerns one session and is not a message or an ack."""
+        if isinstance(message, Realtime):
+            self._hub.relay.realtime(session, "worker", message, binary)
+        elif isinstance(message, SessionAccept):
+            self._hub.session_accepted(self, session)
+        elif isinstance(message, SessionRefuse):
+            self._hub.session_refused(self, session, message.reason)
+
+    def _unknown(self, session: str) -> None:
+        # Not fatal: a session may have ended while this frame was on its way.
+        self.error("unknown_session", "not a session of this worker here", session=session)
+
+    def _rare(self, message: object) -> bool:
+        """Handle what concerns the worker as a whole; False when the connection is to end."""
+        if isinstance(message, Ping):
+            self.send_text(codec.PONG)
+        elif isinstance(message, AppState):
+            self._hub.worker_state(self, message)
+        elif isinstance(message, AppTerminated):
+            log.info("app_terminated", worker=self.worker, instance=self.instance, status=message.status[:32])
+            self.terminated.set()
+        elif isinstance(message, Bye):
+            if message.session is None:
+                self.ending = True
+                self._hub.spawn(self._hub.worker_leaves, self, message.reason or "bye")
+            elif message.session in self.sessions:
+                self._hub.spawn(self._hub.end_by_worker, self.sessions[message.session], message.reason or "bye")
+            else:
+                self._unknown(message.session)
+        elif isinstance(message, AppReady):
+            self.fail(CloseCode.BAD_MESSAGE, "out_of_place", "this worker is registered already")
+            return False
+        return True

@@ -1,0 +1,335 @@
+"""Workers and their sessions: assigned, accepted, refused, resumed, given up.
+
+The registry in the store has decided who serves whom; this file carries it out on the node where the worker is.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+from msgspec import UNSET, Raw
+
+from signald.errors import StoreUnavailable
+from signald.ids import new_nonce
+from signald.service.relay import LiveSession
+from signald.service.worker_link import WorkerLink
+from signald.store.base import (
+    AcceptSession,
+    Claimed,
+    ClaimWorkerSide,
+    EndSession,
+    Fenced,
+    Forget,
+    History,
+    NoWorker,
+    ReadHistory,
+    Refused,
+    Release,
+    Released,
+    RemoveWorker,
+    Result,
+    Unpair,
+    UpdateWorker,
+    WorkerSessions,
+)
+from signald.wire.close_codes import CloseCode
+from signald.wire.messages import AssignedClient, ResumedSession, SessionAssigned, SessionPosition
+from signald.wire.records import chat_history
+
+if TYPE_CHECKING:
+    from signald.service.hub import Hub
+
+log = structlog.get_logger(__name__)
+
+REFUSED_PAUSE_S = 0.5
+"""How long a refused session stays out of the waiting line, so that a worker that refuses all is not asked in a loop."""
+
+REFUSALS_MAX = 4096
+"""Pairs remembered as refused; the oldest are forgotten, which costs at most a repeated question."""
+
+Sides = list[tuple[str, Result]]
+
+
+class Workers:
+    """See the module."""
+
+    def __init__(self, hub: "Hub") -> None:
+        self._hub = hub
+        self.refused_pairs: dict[tuple[str, str], None] = {}
+        """(session, worker): who said no lately."""
+
+    # --- resuming ---------------------------------------------------------------------------------------------------
+
+    async def claim_sessions(self, worker: str, registered: Sequence[str], listed: Sequence[SessionPosition]) -> Sides:
+        """Claim the worker's side of every session the registry has paired with it."""
+        positions = {one.session: one for one in listed}
+        now = self._hub.store.now_ms()
+        ops = []
+        for session in registered:
+            position = positions.get(session)
+            if position is None:
+                continue  # the worker does not know it (any more): it is assigned to it, as a new one
+            ops.append(
+                ClaimWorkerSide(
+                    session,
+                    self._hub.node,
+                    new_nonce(self._hub.entropy),
+                    worker,
+                    False,
+                    position.received,
+                    position.acked,
+                    now,
+                )
+            )
+        results = await self._hub.committer.call_many(ops)
+        return [(op.session, result) for op, result in zip(ops, results, strict=True)]
+
+    def attach_claimed(
+        self, link: WorkerLink, sides: Sides, listed: Sequence[SessionPosition]
+    ) -> tuple[list[ResumedSession], list[str], bool]:
+        """Attach what was claimed: (what goes on, what is lost, is there something to assign)."""
+        positions = {one.session: one.received for one in listed}
+        restored: list[ResumedSession] = []
+        assign = False
+        for name, result in sides:
+            if not isinstance(result, Claimed):
+                assign = assign or (isinstance(result, Refused) and result.reason == "not_yours")
+                continue
+            head = result.head
+            received = min(positions[name], head.up_last)
+            session = self._attach(link, result, received)
+            if head.worker_state == "paired":
+                link.accepted.add(name)
+            else:
+                # It had been asked and had not answered when it moved: its answer may still come.
+                link.assigning[name] = trio.current_time() + self._hub.config.timeouts.assign_s
+            restored.append(ResumedSession(name, head.down_last, head.up_last - received))
+            for lost in (result.lost_up, result.lost_down):
+                if lost is not None:
+                    log.error("log_lost", session=name, lost_from=lost[0], lost_to=lost[1])
+                    link.error("log_lost", "the store has lost messages", session=name, lost=lost)
+            # `adopt` has observed the head already when the client is here; one elsewhere was woken by the store.
+            if self._hub.watcher is not None:
+                self._hub.watcher.session_changed(session)
+        going_on = {one.session for one in restored}
+        return restored, [one.session for one in listed if one.session not in going_on], assign
+
+    def _attach(self, link: WorkerLink, claimed: Claimed, received: int) -> LiveSession:
+        session = self._hub.adopt(claimed.head)
+        session.attach("worker", link, claimed.epoch, self._hub.node, received)
+        link.sessions[session.id] = session
+        return session
+
+    def replaced_link(self, before: WorkerLink) -> None:
+        """A worker has resumed here over another connection: the one before is done."""
+        self._hub.links.discard(before)
+        before.over = True
+        before.sessions.clear()
+        moved = before.told_to_go
+        before.close(CloseCode.MOVED if moved else CloseCode.SUPERSEDED, "moved" if moved else "superseded")
+
+    # --- looking at the registry ------------------------------------------------------------------------------------
+
+    def check(self, link: WorkerLink) -> None:
+        """Look at the worker again: has it been claimed elsewhere, has it new sessions?"""
+        if link.refreshing:
+            link.refresh_again = True
+            return
+        link.refreshing = True
+        self._hub.spawn(self._refresh, link)
+
+    async def _refresh(self, link: WorkerLink) -> None:
+        try:
+            while not link.over:
+                link.refresh_again = False
+                try:
+                    await self._refresh_once(link)
+                except StoreUnavailable:
+                    await trio.sleep(1.0)
+                    continue
+                if not link.refresh_again:
+                    return
+        finally:
+            link.refreshing = False
+
+    async def _refresh_once(self, link: WorkerLink) -> None:
+        hub = self._hub
+        held, paired = await hub.committer.call_many(
+            [UpdateWorker(link.worker, link.epoch, link.capacity, link.leaving), WorkerSessions(link.worker)]
+        )
+        if link.over:
+            return
+        if isinstance(held, Fenced):
+            self.moved(link)
+            return
+        if isinstance(held, NoWorker):
+            hub.check_store()  # given up by somebody, or the store came back empty
+            return
+        assert isinstance(paired, Released)
+        new = [name for name in paired.sessions if name not in link.sessions]
+        if new:
+            await self._assign(link, new)
+
+    def moved(self, link: WorkerLink) -> None:
+        """The worker has been claimed at another node."""
+        hub = self._hub
+        if link.over:
+            return
+        moved = link.told_to_go
+        if hub.worker_links.get(link.worker) is link:
+            del hub.worker_links[link.worker]
+        link.over = True
+        hub.links.discard(link)
+        for session in list(link.sessions.values()):
+            if session.worker.link is link:
+                session.detach("worker")
+                hub.relay.look(session)
+            hub.forget_if_idle(session)
+        link.sessions.clear()
+        link.close(CloseCode.MOVED if moved else CloseCode.SUPERSEDED, "moved" if moved else "superseded")
+        if hub.watcher is not None:
+            hub.watcher.worker_left(link.worker)
+
+    def removed(self, link: WorkerLink) -> None:
+        """The worker was given up while its connection lived: it has no sessions any more and may start afresh."""
+        for name in list(link.sessions):
+            link.end_session(name, "reassigned")
+        link.fail(CloseCode.NOTHING_TO_RESUME, "given_up", "this worker was given up; register again")
+
+    async def is_unknown(self, link: WorkerLink) -> bool:
+        """Tell whether the registry has forgotten the worker. Raises StoreUnavailable."""
+        held = await self._hub.committer.call(UpdateWorker(link.worker, link.epoch, link.capacity, link.leaving))
+        return isinstance(held, NoWorker) and not link.over
+
+    async def _assign(self, link: WorkerLink, names: list[str]) -> None:
+        hub = self._hub
+        now = hub.store.now_ms()
+        ops: list[ClaimWorkerSide | ReadHistory] = []
+        for name in names:
+            ops.append(ClaimWorkerSide(name, hub.node, new_nonce(hub.entropy), link.worker, True, 0, 0, now))
+            ops.append(ReadHistory(name, hub.config.session.history_messages_max))
+        results = await hub.committer.call_many(ops)
+        for index, name in enumerate(names):
+            claimed, history = results[2 * index], results[2 * index + 1]
+            if not isinstance(claimed, Claimed):
+                # The session ended while it was being paired.
+                hub.committer.submit(Forget(name), _ignore)
+                continue
+            if link.over:
+                continue  # whoever takes the worker next finds the pairing in the registry
+            head = claimed.head
+            session = self._attach(link, claimed, head.up_acked)
+            link.assigning[name] = trio.current_time() + hub.config.timeouts.assign_s
+            entries = history.entries if isinstance(history, History) else ()
+            link.send(
+                SessionAssigned(
+                    name,
+                    AssignedClient(Raw(session.meta) if session.meta else UNSET),
+                    head.down_last + 1,
+                    chat_history(entries) if entries else UNSET,
+                )
+            )
+        hub.outbox.flush()
+
+    # --- the worker's answers ---------------------------------------------------------------------------------------
+
+    def accepted(self, link: WorkerLink, session: LiveSession) -> None:
+        """A worker takes a session: from here on it gets its messages."""
+        if link.assigning.pop(session.id, None) is None:
+            return
+        link.accepted.add(session.id)
+        op = AcceptSession(session.id, self._hub.node, session.worker.epoch)
+        self._hub.committer.submit(op, partial(self._accepted, link, session))
+
+    def _accepted(self, link: WorkerLink, session: LiveSession, result: Result) -> None:
+        hub = self._hub
+        if isinstance(result, Fenced):
+            hub.superseded(session, "worker")
+            return
+        if link.over or session.worker.link is not link:
+            return
+        hub.relay.deliver(session, "worker")
+        hub.relay.look(session)  # the client here is told; one elsewhere was woken by the store
+
+    async def refused(self, link: WorkerLink, session: LiveSession, reason: str) -> None:
+        """A worker does not take a session, does not answer, or gives it back: it waits for another one."""
+        hub = self._hub
+        if session.worker.link is not link:
+            return
+        log.info("session_refused", session=session.id, worker=link.worker, reason=reason)
+        pair = (session.id, link.worker)
+        while len(self.refused_pairs) >= REFUSALS_MAX:
+            del self.refused_pairs[next(iter(self.refused_pairs))]
+        self.refused_pairs[pair] = None
+        session.detach("worker")
+        link.drop(session.id)
+        try:
+            await hub.committer.call(Unpair(session.id, hub.node, link.worker))
+            hub.relay.look(session)
+            await trio.sleep(REFUSED_PAUSE_S)
+            await hub.committer.call(Release(session.id, link.worker, True))
+        except StoreUnavailable:
+            log.warning("refusal_not_stored", session=session.id)  # the sweeper finds the session without a worker
+        hub.forget_if_idle(session)
+        hub.poke_matchmaker()
+
+    def tick(self, now: float) -> None:
+        """Sessions whose worker did not answer in time go to another one."""
+        for link in list(self._hub.worker_links.values()):
+            late = [name for name, due in link.assigning.items() if due <= now]
+            for name in late:
+                session = link.sessions[name]
+                del link.assigning[name]
+                self._hub.spawn(self.refused, link, session, "no answer")
+
+    def update(self, link: WorkerLink, capacity: int, leaving: bool) -> None:
+        """A worker's room has changed."""
+        link.capacity = min(capacity, self._hub.config.limits.sessions_per_worker_max)
+        link.leaving = leaving
+        self._hub.committer.submit(
+            UpdateWorker(link.worker, link.epoch, link.capacity, leaving), lambda _: self._hub.poke_matchmaker()
+        )
+
+    # --- giving up --------------------------------------------------------------------------------------------------
+
+    async def give_up(self, worker: str, epoch: int, reason: str) -> tuple[str, ...]:
+        """Take a worker's sessions from it, by the policy `worker.on_loss`; returns them.
+
+        `epoch` 0: whatever it is. Raises StoreUnavailable.
+        """
+        hub = self._hub
+        policy = hub.config.worker.on_loss
+        if policy == "hold" and reason != "bye":
+            return ()
+        released = await hub.committer.call(RemoveWorker(worker, hub.node, epoch, policy != "end"))
+        assert isinstance(released, Released)
+        names = released.sessions
+        log.warning("worker_given_up", worker=worker, sessions=len(names), reason=reason)
+        if policy == "end":
+            ops = [op for name in names for op in (EndSession(name, hub.node), Forget(name))]
+            await hub.committer.call_many(ops)
+            for name in names:
+                session = hub.sessions.get(name)
+                if session is not None:
+                    hub.gone(session, "worker lost")
+        else:
+            await hub.committer.call_many([Unpair(name, hub.node, worker) for name in names])
+            for name in names:
+                session = hub.sessions.get(name)
+                if session is not None:
+                    hub.relay.look(session)
+        link = hub.worker_links.get(worker)
+        if link is not None:
+            for name in list(link.sessions):
+                session = link.sessions[name]
+                if session.worker.link is link:
+                    session.detach("worker")
+                link.end_session(name, "reassigned")
+        hub.poke_matchmaker()
+        return names
+
+
+def _ignore(_: Result) -> None:
+    """Nobody waits for it."""

@@ -1,0 +1,172 @@
+"""Whole nodes in one `trio.run`, over memory streams and a memory store, and parties that speak the wire by hand.
+
+The nodes are the production ones (`daemon.node_on`); only sockets and disks are missing, so that a test may own the clock.
+"""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import trio
+import trio.testing
+import trio_websocket
+
+from signald.config import Config
+from signald.daemon import Node, node_on
+from signald.ids import SeededEntropy
+from signald.store.memory import MemoryWorld, open_memory
+
+Json = dict[str, Any]
+
+
+def config_for(name: str, **sections: dict[str, object]) -> Config:
+    """The default configuration of a node called `name`; `sections` override single keys."""
+    config = attrs.evolve(Config(), node=attrs.evolve(Config().node, id=name, release="test"))
+    for section, values in sections.items():
+        config = attrs.evolve(config, **{section: attrs.evolve(getattr(config, section), **values)})
+    return config
+
+
+class Peer:
+    """One connection that speaks the wire by hand."""
+
+    def __init__(self, socket: trio_websocket.WebSocketConnection) -> None:
+        self.socket = socket
+        self.aside: list[Json] = []
+
+    async def send(self, message: Json) -> None:
+        """Send one text frame."""
+        await self.socket.send_message(json.dumps(message))
+
+    async def receive(self) -> Json:
+        """Receive the next frame, whatever it is."""
+        frame = await self.socket.get_message()
+        if isinstance(frame, bytes):
+            length = int.from_bytes(frame[:2], "big")
+            return {**json.loads(frame[2 : 2 + length]), "binary": frame[2 + length :]}
+        message: Json = json.loads(frame)
+        return message
+
+    async def expect(self, kind: str) -> Json:
+        """Receive until a frame of type `kind` comes; the others are put aside."""
+        for index, message in enumerate(self.aside):
+            if message["type"] == kind:
+                return self.aside.pop(index)
+        while True:
+            message = await self.receive()
+            if message["type"] == kind:
+                return message
+            self.aside.append(message)
+
+    async def ask(self, message: Json, kind: str) -> Json:
+        """Send, and receive the answer of type `kind`."""
+        await self.send(message)
+        return await self.expect(kind)
+
+    async def closed(self) -> int:
+        """Read until the connection is closed; returns the code."""
+        while True:
+            try:
+                self.aside.append(await self.receive())
+            except trio_websocket.ConnectionClosed as closed:
+                return closed.reason.code if closed.reason is not None else 1006
+
+
+class Cluster:
+    """Nodes on one memory world."""
+
+    def __init__(self, nursery: trio.Nursery, seed: int) -> None:
+        self.world = MemoryWorld(started_ms=1_700_000_000_000)
+        self.nodes: dict[str, Node] = {}
+        self._nursery = nursery
+        self._entropy = SeededEntropy(seed)
+        self._scopes: dict[str, trio.CancelScope] = {}
+        self.exits: list[str] = []
+
+    async def start(self, name: str, **sections: dict[str, object]) -> Node:
+        """Start a node and wait until it is ready."""
+        node: Node = await self._nursery.start(self._run, name, sections)
+        self.nodes[name] = node
+        return node
+
+    async def _run(
+        self, name: str, sections: dict[str, Any], task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        with trio.CancelScope() as scope:
+            self._scopes[name] = scope
+            async with (
+                open_memory("memory:", name, world=self.world) as store,
+                node_on(store, config_for(name, **sections), self._entropy) as node,
+            ):
+                await node.lease.set_state("ready")
+                task_status.started(node)
+                await node.shutdown.run()
+            self.exits.append(name)
+        del self.nodes[name]
+
+    async def dial(self, name: str, path: str, subprotocol: str | None = "signald.v1") -> Peer:
+        """Open a connection to a node."""
+        ours, theirs = trio.testing.memory_stream_pair()
+        self.nodes[name].hub.spawn(self.nodes[name].server.serve_stream, theirs)
+        socket = await trio_websocket.wrap_client_stream(
+            self._nursery, ours, "node", path, subprotocols=[subprotocol] if subprotocol else None
+        )
+        return Peer(socket)
+
+    async def client(self, name: str, **fields: object) -> tuple[Peer, Json]:
+        """Open a client's connection and start a session."""
+        peer = await self.dial(name, "/v1/client")
+        return peer, await peer.ask({"type": "connect", **fields}, "session_started")
+
+    async def worker(self, name: str, instance: str = "worker-a", **fields: object) -> tuple[Peer, Json]:
+        """Open a worker's connection and register it."""
+        peer = await self.dial(name, "/v1/worker")
+        answer = await peer.ask(
+            {"type": "app_ready", "instance_id": instance, "capacity": 10, **fields}, "app_accepted"
+        )
+        return peer, answer
+
+    async def pair(self, name: str) -> tuple[Peer, Json, Peer, Json, str]:
+        """A client and a worker on one node, paired."""
+        worker, accepted = await self.worker(name)
+        client, started = await self.client(name)
+        assigned = await worker.expect("session_assigned")
+        await worker.send({"type": "session_accept", "session": assigned["session"]})
+        while (await client.expect("peer"))["state"] != "paired":
+            pass
+        return client, started, worker, accepted, str(started["session"])
+
+    def kill(self, name: str) -> None:
+        """SIGKILL, as near as one process can: no goodbye, no store operation after it."""
+        node = self.nodes[name]
+        node.committer.down_since = trio.current_time()
+        node.committer.store = _Dead()  # type: ignore[assignment]
+        self._scopes[name].cancel(reason="killed")
+
+
+class _Dead:
+    """A store behind a process that is no more."""
+
+    async def execute(self, ops: object) -> Any:
+        await trio.sleep_forever()
+
+
+@asynccontextmanager
+async def open_cluster(seed: int = 1) -> AsyncIterator[Cluster]:
+    """Run a cluster around the body; everything that still runs then is cancelled."""
+    async with trio.open_nursery() as nursery:
+        yield Cluster(nursery, seed)
+        nursery.cancel_scope.cancel(reason="the test is over")
+
+
+def play(scene: Callable[[Cluster], Awaitable[None]], seed: int = 1) -> None:
+    """Run `scene` on a fresh cluster under a clock of its own."""
+
+    async def main() -> None:
+        with trio.fail_after(600):
+            async with open_cluster(seed) as cluster:
+                await scene(cluster)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
