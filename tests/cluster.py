@@ -138,6 +138,11 @@ class Cluster:
             pass
         return client, started, worker, accepted, str(started["session"])
 
+    async def wait_exit(self, name: str) -> None:
+        """Wait until a node has drained and returned."""
+        while name not in self.exits:
+            await trio.sleep(0.01)
+
     def kill(self, name: str) -> None:
         """SIGKILL, as near as one process can: no goodbye, no store operation after it."""
         node = self.nodes[name]

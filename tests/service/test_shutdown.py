@@ -42,7 +42,6 @@ def test_a_worker_moves_first_and_its_client_follows() -> None:
         assert await client.closed() == 4001
         await moved.send({"type": "message", "seq": 3, "data": "three"})
         assert (await again.expect("message"))["data"] == "three"
-        while cluster.exits != ["old"]:
-            await again.ask({"type": "ping"}, "pong")
+        await cluster.wait_exit("old")
 
     play(scene)
