@@ -1,5 +1,6 @@
 """Every store, made the same way for every test of the contract."""
 
+import itertools
 import shutil
 import socket
 import subprocess
@@ -8,29 +9,15 @@ from pathlib import Path
 
 import pytest
 import trio
+from redis import Redis
 
 from signald.store.memory import MemoryWorld, open_memory
+from signald.store.redis import open_redis
+from signald.store.sqlite import open_sqlite
 from tests.store.worlds import Fresh, Opener, World, open_world
 
-STORES = ("memory",)
-"""The stores that the contract is held against.
-
-To add redis: put "redis" into `STORES`, and give `fresh` below its case:
-
-    case "redis":
-        url = request.getfixturevalue("redis_url")
-        return redis_fresh(url)
-
-with, beside `memory_fresh`:
-
-    def redis_fresh(url: str) -> Fresh:
-        def fresh() -> Opener:
-            with Redis.from_url(url) as client:
-                client.flushall()
-            return lambda node: open_redis(url, node, ack="process", connect_timeout_s=1.0, command_timeout_s=2.0)
-
-        return fresh
-"""
+STORES = ("memory", "sqlite", "redis")
+"""The stores that the contract is held against."""
 
 
 @pytest.fixture(scope="session")
@@ -87,12 +74,38 @@ def memory_fresh() -> Fresh:
     return fresh
 
 
+def redis_fresh(url: str) -> Fresh:
+    """Each world is the same server, emptied."""
+
+    def fresh() -> Opener:
+        with Redis.from_url(url) as client:
+            client.flushall()
+        return lambda node: open_redis(url, node)
+
+    return fresh
+
+
+def sqlite_fresh(home: Path) -> Fresh:
+    """Each world is a new file."""
+    numbers = itertools.count()
+
+    def fresh() -> Opener:
+        url = f"sqlite:{home / f'{next(numbers)}.db'}"
+        return lambda node: open_sqlite(url, node, ack="process", poll_interval_s=0.002)
+
+    return fresh
+
+
 @pytest.fixture(params=STORES)
 def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Fresh:
     """A maker of empty stores of each kind."""
     match request.param:
         case "memory":
             return memory_fresh()
+        case "redis":
+            return redis_fresh(request.getfixturevalue("redis_url"))
+        case "sqlite":
+            return sqlite_fresh(tmp_path)
         case other:
             raise AssertionError(other)
 

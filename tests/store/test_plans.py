@@ -1,0 +1,445 @@
+"""Any plan of operations has the same answers from every store.
+
+Hypothesis draws a plan in terms of what holds at that moment (`the epoch before the current one`, `two seqs too far`),
+so that most of its operations come through and some just fail. The store in memory says what they mean and what the
+answers are; then the other store is asked. A batch may be sent twice, at once or later, as after an unknown outcome.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import trio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from signald.store.base import (
+    AcceptSession,
+    Ack,
+    Append,
+    ClusterSecret,
+    ConfirmToken,
+    ConfirmWorkerToken,
+    Detach,
+    DetachWorker,
+    DropNode,
+    EndSession,
+    Entry,
+    ExpireSession,
+    Forget,
+    GetReceipt,
+    Incarnation,
+    KeepAlive,
+    ListNodes,
+    ListOverdue,
+    ListWaiting,
+    ListWorkers,
+    Look,
+    Nodes,
+    Op,
+    Paced,
+    Party,
+    PutReceipt,
+    ReadHistory,
+    Release,
+    Released,
+    RemoveWorker,
+    Reserve,
+    Result,
+    Signal,
+    TakePace,
+    Unpair,
+    UpdateWorker,
+    WorkerClaimed,
+    Workers,
+    WorkerSessions,
+)
+from signald.store.memory import MemoryRows, MemoryWorld, open_memory
+from signald.store.rules import Record, Side, Wakes, apply
+from tests.store import ops
+from tests.store.ops import NOW_MS, TTL_MS
+from tests.store.worlds import Fresh, Opener, open_world
+
+SESSIONS = ("s_1", "s_2")
+WORKERS = ("w_1", "w_2")
+PARTIES: tuple[Party, Party] = ("client", "worker")
+
+
+class Draft(NamedTuple):
+    """One operation in terms of what holds when it comes: small numbers that its recipe reads in its own way."""
+
+    recipe: str
+    session: int
+    worker: int
+    node: str
+    small: int
+    """0 to 4; most recipes are correct at 0."""
+    other: int
+    """0 to 4."""
+    flag: bool
+
+
+class Kitchen:
+    """Makes operations of drafts, looking at the rows of the model."""
+
+    def __init__(self, rows: MemoryRows) -> None:
+        self.rows = rows
+        self.now_ms = NOW_MS
+        self._number = 0
+
+    def cook(self, draft: Draft) -> Op:
+        """Make the operation of `draft`."""
+        self._number += 1
+        self.now_ms += 7
+        recipe: Callable[[Draft], Op] = getattr(self, "_" + draft.recipe)
+        return recipe(draft)
+
+    @staticmethod
+    def recipes() -> list[str]:
+        """Return the name of every recipe."""
+        return [name[1:] for name in vars(Kitchen) if name.startswith("_") and not name.startswith(("__", "_of_"))]
+
+    def _of_record(self, draft: Draft) -> Record:
+        return self.rows.session(SESSIONS[draft.session]) or Record(
+            SESSIONS[draft.session], 0, "ann", {}, b"", False, 0
+        )
+
+    def _of_side(self, draft: Draft) -> tuple[Party, Side, str, int]:
+        """The party, where it is, and the node and epoch it writes with: right ones, unless `small` is above 2."""
+        party = PARTIES[draft.other % 2]
+        side = self._of_record(draft).side(party)
+        node = draft.node if draft.small == 3 else side.node or draft.node
+        epoch = side.epoch + (draft.other - 2 if draft.small == 4 else 0)
+        return party, side, node, max(1, epoch)
+
+    def _create(self, draft: Draft) -> Op:
+        nonce = "create" if draft.small < 4 else "other"
+        return ops.create(
+            SESSIONS[draft.session], node=draft.node, nonce=nonce, receipts=draft.flag, now_ms=self.now_ms
+        )
+
+    def _of_token(self, epoch: int, small: int) -> str:
+        return f"t{max(1, epoch - (0, 0, 0, 1, 2)[small])}"
+
+    def _claim_client(self, draft: Draft) -> Op:
+        record = self._of_record(draft)
+        return ops.claim_client(
+            self._of_token(record.client.epoch, draft.small),
+            f"t{record.client.epoch + 1}",
+            session=record.session,
+            node=draft.node,
+            nonce=f"n{self._number}",
+            principal="eve" if (draft.small, draft.other) == (2, 4) else "ann",
+            received=max(0, record.down.last + (0, -1, -2, 2, 0)[draft.other]),
+            acked=max(0, record.up.last + (0, 0, -1, 0, 3)[draft.other]),
+            now_ms=self.now_ms + (TTL_MS if (draft.small, draft.other) == (1, 4) else 0),
+        )
+
+    def _claim_side(self, draft: Draft) -> Op:
+        record = self._of_record(draft)
+        return ops.claim_side(
+            WORKERS[draft.worker],
+            session=record.session,
+            node=draft.node,
+            nonce=f"n{self._number}",
+            assign=draft.flag,
+            received=max(0, record.up.acked + (0, 1, 0, 0, 9)[draft.small]),
+            acked=max(0, record.down.last + (0, 0, -1, 2, 0)[draft.other]),
+        )
+
+    def _accept(self, draft: Draft) -> Op:
+        side = self._of_record(draft).worker_side
+        node = draft.node if draft.small == 4 else side.node
+        return AcceptSession(SESSIONS[draft.session], node, max(1, side.epoch - draft.small // 3))
+
+    def _unpair(self, draft: Draft) -> Op:
+        return Unpair(SESSIONS[draft.session], draft.node, WORKERS[draft.worker])
+
+    def _append(self, draft: Draft) -> Op:
+        return self._of_append(draft)
+
+    def _append_and_ack(self, draft: Draft) -> Op:
+        record = self._of_record(draft)
+        back = record.down if draft.other % 2 == 0 else record.up
+        return msgspec.structs.replace(self._of_append(draft), ack=back.acked + draft.small)
+
+    def _of_append(self, draft: Draft) -> Append:
+        party, _, node, epoch = self._of_side(draft)
+        record = self._of_record(draft)
+        first = max(1, (record.up if party == "client" else record.down).last + (1, 1, -1, 0, 3)[draft.other])
+        return ops.append(
+            tuple(
+                Entry(seq, b"t%d.%d" % (seq, self._number), draft.flag) for seq in range(first, first + draft.small + 1)
+            ),
+            party=party,
+            session=record.session,
+            node=node,
+            epoch=epoch,
+            backlog_max=6,
+            history_max=4,
+            history_bytes_max=18,
+        )
+
+    def _ack(self, draft: Draft) -> Op:
+        party, _, node, epoch = self._of_side(draft)
+        record = self._of_record(draft)
+        log = record.down if party == "client" else record.up
+        return Ack(record.session, party, node, epoch, log.acked + draft.other)
+
+    def _look(self, draft: Draft) -> Op:
+        return Look(SESSIONS[draft.session], PARTIES[draft.flag], draft.small, draft.other * 2)
+
+    def _history(self, draft: Draft) -> Op:
+        return ReadHistory(SESSIONS[draft.session], draft.small + 1)
+
+    def _detach(self, draft: Draft) -> Op:
+        party, _, node, epoch = self._of_side(draft)
+        return Detach(SESSIONS[draft.session], party, node, epoch, self.now_ms)
+
+    def _confirm(self, draft: Draft) -> Op:
+        return ConfirmToken(SESSIONS[draft.session], self._of_record(draft).client.epoch - draft.small // 4)
+
+    def _end(self, draft: Draft) -> Op:
+        return EndSession(SESSIONS[draft.session], draft.node)
+
+    def _expire(self, draft: Draft) -> Op:
+        nodes = ("a", "b") if draft.small < 4 else ("b",)
+        return ExpireSession(SESSIONS[draft.session], draft.node, nodes, self.now_ms, (7, 20, TTL_MS)[draft.other % 3])
+
+    def _reseed(self, draft: Draft) -> Op:
+        record = self._of_record(draft)
+        up_last = record.up.last + (0, 1, 2, 0, 4)[draft.small]
+        down_last = record.down.last + (0, 0, 1, 2, 3)[draft.other]
+        known = msgspec.structs.replace(
+            record.head(),
+            client_epoch=max(1, record.client.epoch + (0, 1, 0, -1, 0)[draft.small]),
+            client_node=draft.node if draft.flag else record.client.node,
+            worker=WORKERS[draft.worker] if draft.other else record.worker,
+            worker_state=("assigned", "paired")[draft.flag],
+            worker_epoch=record.worker_side.epoch + (0, 0, 1, 0, 0)[draft.other],
+            worker_node=draft.node if draft.other > 2 else "",
+            up_last=up_last,
+            down_last=down_last,
+            up_acked=min(up_last, record.up.acked + draft.other // 2),
+        )
+        up_tail = tuple(Entry(seq, b"tup%d" % seq, draft.flag) for seq in range(max(1, up_last - 2), up_last + 1))
+        down_tail = tuple(Entry(seq, b"tdown%d" % seq) for seq in range(max(1, down_last - 1), down_last + 1))
+        tokens = (ops.token(f"t{known.client_epoch}"), ops.token(f"t{known.client_epoch - 1}")) if draft.flag else ()
+        tails = (up_tail, down_tail) if draft.small else ((), ())
+        return ops.reseed(
+            known, node=draft.node, tokens=tokens, up_tail=tails[0], down_tail=tails[1], now_ms=self.now_ms
+        )
+
+    def _put_node(self, draft: Draft) -> Op:
+        state = ("starting", "ready", "draining")[draft.small % 3]
+        return ops.put_node(draft.node, state, lease_until_ms=self.now_ms + 10_000)
+
+    def _drop_node(self, draft: Draft) -> Op:
+        return DropNode(draft.node)
+
+    def _list_nodes(self, draft: Draft) -> Op:
+        return ListNodes(self.now_ms + (0, 0, 5_000, 9_990, 70_000)[draft.small])
+
+    def _incarnation(self, draft: Draft) -> Op:
+        return Incarnation(f"life{draft.small}")
+
+    def _secret(self, draft: Draft) -> Op:
+        return ClusterSecret(b"secret%d" % draft.small)
+
+    def _register(self, draft: Draft) -> Op:
+        return ops.register(WORKERS[draft.worker], node=draft.node, capacity=1 + draft.small % 2)
+
+    def _of_worker_epoch(self, draft: Draft) -> int:
+        worker = self.rows.worker(WORKERS[draft.worker])
+        return 1 if worker is None else worker.side.epoch
+
+    def _claim_worker(self, draft: Draft) -> Op:
+        epoch = self._of_worker_epoch(draft)
+        presented = self._of_token(epoch, draft.small).replace("t", "w")
+        return ops.claim_worker(
+            presented,
+            f"w{epoch + 1}",
+            worker=WORKERS[draft.worker],
+            node=draft.node,
+            nonce=f"n{self._number}",
+            capacity=1 + draft.other % 2,
+            principal="eve" if draft.other == 4 and draft.flag else "wes",
+        )
+
+    def _update_worker(self, draft: Draft) -> Op:
+        epoch = self._of_worker_epoch(draft) - draft.small // 4
+        return UpdateWorker(WORKERS[draft.worker], epoch, draft.other, draft.flag and draft.other == 1)
+
+    def _confirm_worker(self, draft: Draft) -> Op:
+        return ConfirmWorkerToken(WORKERS[draft.worker], self._of_worker_epoch(draft) - draft.small // 4)
+
+    def _detach_worker(self, draft: Draft) -> Op:
+        return DetachWorker(WORKERS[draft.worker], self._of_worker_epoch(draft) - draft.small // 3, self.now_ms)
+
+    def _remove_worker(self, draft: Draft) -> Op:
+        epoch = (0, self._of_worker_epoch(draft), 1, 2, 0)[draft.small]
+        return RemoveWorker(WORKERS[draft.worker], draft.node, epoch, draft.flag)
+
+    def _reseed_worker(self, draft: Draft) -> Op:
+        epoch = self._of_worker_epoch(draft) + (0, 1, 0, 2, 0)[draft.small]
+        tokens = (ops.token(f"w{epoch}"), ops.token(f"w{epoch - 1}"))
+        sessions = SESSIONS[: draft.other % 3]
+        return ops.reseed_worker(WORKERS[draft.worker], node=draft.node, epoch=epoch, tokens=tokens, sessions=sessions)
+
+    def _list_workers(self, draft: Draft) -> Op:
+        return ListWorkers()
+
+    def _worker_sessions(self, draft: Draft) -> Op:
+        return WorkerSessions(WORKERS[draft.worker])
+
+    def _enqueue(self, draft: Draft) -> Op:
+        return ops.enqueue(
+            SESSIONS[draft.session], order_ms=NOW_MS + draft.small, alive_until_ms=self.now_ms + draft.other * 10
+        )
+
+    def _waiting(self, draft: Draft) -> Op:
+        return ListWaiting(draft.small)
+
+    def _reserve(self, draft: Draft) -> Op:
+        pairs = [(session, worker) for session in SESSIONS for worker in WORKERS]
+        return Reserve(draft.node, tuple(pairs[draft.other :] if draft.flag else pairs[draft.small :: 2]))
+
+    def _release(self, draft: Draft) -> Op:
+        return Release(SESSIONS[draft.session], WORKERS[draft.worker], draft.flag)
+
+    def _forget(self, draft: Draft) -> Op:
+        return Forget(SESSIONS[draft.session])
+
+    def _keep_alive(self, draft: Draft) -> Op:
+        return KeepAlive(SESSIONS[draft.session :], self.now_ms + draft.small * 10)
+
+    def _overdue(self, draft: Draft) -> Op:
+        return ListOverdue(self.now_ms + draft.other * 10, draft.small)
+
+    def _pace(self, draft: Draft) -> Op:
+        return TakePace(1 + draft.small * 3, (1.0, 8.0, 200.0)[draft.other % 3], self.now_ms - draft.small)
+
+    def _put_receipt(self, draft: Draft) -> Op:
+        return PutReceipt(draft.node, b'{"n":%d}' % self._number, self.now_ms)
+
+    def _get_receipt(self, draft: Draft) -> Op:
+        return GetReceipt(draft.node)
+
+    def _signal(self, draft: Draft) -> Op:
+        return Signal(draft.node, b"r%d" % draft.small)
+
+
+class Step(NamedTuple):
+    """One batch that a node sends, perhaps twice."""
+
+    at: str
+    drafts: list[Draft]
+    twice: bool
+    again: int
+    """If not 0: not these drafts but the batch of so many steps ago."""
+
+
+small = st.integers(0, 4)
+drafts = st.builds(
+    Draft,
+    st.sampled_from(Kitchen.recipes()),
+    st.integers(0, 1),
+    st.integers(0, 1),
+    st.sampled_from("ab"),
+    small,
+    small,
+    st.booleans(),
+)
+beginning = st.sampled_from(
+    [
+        [],
+        [Draft("create", 0, 0, "a", 0, 0, True), Draft("claim_side", 0, 0, "b", 0, 0, True)],
+        [
+            Draft("create", 0, 0, "a", 0, 0, False),
+            Draft("enqueue", 0, 0, "a", 0, 4, False),
+            Draft("register", 0, 0, "b", 1, 0, False),
+            Draft("reserve", 0, 0, "a", 0, 0, True),
+            Draft("claim_side", 0, 0, "b", 0, 0, True),
+            Draft("accept", 0, 0, "b", 0, 0, False),
+        ],
+    ]
+)
+steps = st.builds(
+    Step,
+    st.sampled_from("ab"),
+    st.lists(drafts, min_size=1, max_size=4),
+    st.sampled_from([False, False, True]),
+    st.sampled_from([0, 0, 0, 0, 1, 2, 3]),
+)
+
+
+def batches(first: list[Draft], plan: list[Step]) -> list[tuple[str, list[Op]]]:
+    """Make the batches of a plan: which node sends what."""
+    kitchen = Kitchen(MemoryRows())
+
+    def cook(some: Sequence[Draft]) -> list[Op]:
+        cooked = []
+        for draft in some:
+            cooked.append(kitchen.cook(draft))
+            apply(cooked[-1], kitchen.rows, Wakes())
+        return cooked
+
+    made = [("a", cook(first))]
+    for step in plan:
+        if step.again:
+            made.append((step.at, made[-min(step.again, len(made))][1]))
+            cooked = made[-1][1]
+            for op in cooked:
+                apply(op, kitchen.rows, Wakes())
+        else:
+            made.append((step.at, cook(step.drafts)))
+        if step.twice:
+            made.append(made[-1])
+    return made
+
+
+def plain(result: Result) -> Any:
+    """Return a result without the order of what has none, and without the last digits of a float."""
+    match result:
+        case Released(sessions=sessions):
+            return "released", sorted(sessions)
+        case WorkerClaimed(epoch=epoch, sessions=sessions, previous_node=previous):
+            return "claimed", epoch, sorted(sessions), previous
+        case Nodes(nodes=nodes):
+            return sorted(nodes, key=lambda node: node.id)
+        case Workers(workers=workers):
+            return sorted(workers, key=lambda worker: worker.id)
+        case Paced(wait_ms=wait_ms):
+            return "wait", round(wait_ms, 3)
+        case _:
+            return result
+
+
+async def carry_out(fresh: Fresh, plan: list[tuple[str, list[Op]]]) -> list[Any]:
+    """Return everything that a fresh store says to a plan: the answers to each batch and the wake-ups after it."""
+    said: list[Any] = []
+    async with open_world(fresh) as world:
+        for at, batch in plan:
+            results = await world.do(*batch, at=at)
+            said.append([(op, plain(result)) for op, result in zip(batch, results, strict=True)])
+            said.append(await world.woken(at))
+    return said
+
+
+def model() -> Opener:
+    """Open a fresh world of the store in memory."""
+    world = MemoryWorld()
+    return lambda node: open_memory("memory:", node, world=world)
+
+
+@settings(
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(first=beginning, plan=st.lists(steps, max_size=15))
+def test_same_answers(fresh: Fresh, first: list[Draft], plan: list[Step]) -> None:
+    """Whatever is asked, in whatever order and however often, every store answers and wakes as the one in memory."""
+    made = batches(first, plan)
+    expected = trio.run(carry_out, model, made)
+    found = trio.run(carry_out, fresh, made)
+    for place, (one, other) in enumerate(zip(expected, found, strict=True)):
+        assert other == one, place
