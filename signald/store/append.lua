@@ -9,11 +9,9 @@ local key = KEYS[1]
 local client = ARGV[1] == 'c'
 local v
 if client then
-  v = redis.call('HMGET', key, 'client_epoch', 'client_node', 'up_last', 'up_acked', 'worker_node', 'down_last', 'down_acked',
-    'receipts')
+  v = redis.call('HMGET', key, 'client_epoch', 'client_node', 'up_last', 'up_acked', 'worker_node')
 else
-  v = redis.call('HMGET', key, 'worker_epoch', 'worker_node', 'down_last', 'down_acked', 'client_node', 'up_last', 'up_acked',
-    'receipts')
+  v = redis.call('HMGET', key, 'worker_epoch', 'worker_node', 'down_last', 'down_acked', 'client_node')
 end
 if not v[1] then
   return {-5}
@@ -23,36 +21,22 @@ if v[1] ~= ARGV[3] or v[2] ~= ARGV[2] then
   return {tonumber(ARGV[3]) > epoch and -4 or -3, epoch}
 end
 
--- A key is born with what is left of the head's safety TTL; KeepAlive renews all of them (`touch` in session.lua).
-local function expire_with_head(born)
-  local left = redis.call('PTTL', key)
-  if left > 0 then
-    redis.call('PEXPIRE', born, left)
-  end
-end
-
-local function remember(body)
-  local bytes = redis.call('HINCRBY', key, 'history_bytes', #body)
-  local count = redis.call('RPUSH', KEYS[4], ARGV[1] .. body)
-  if count == 1 then
-    expire_with_head(KEYS[4])
-  end
-  while count > 0 and (count > tonumber(ARGV[6]) or bytes > tonumber(ARGV[7])) do
-    bytes = redis.call('HINCRBY', key, 'history_bytes', 1 - #redis.call('LPOP', KEYS[4]))
-    count = count - 1
-  end
-end
-
 local peer = v[5]
 local wake = false
 -- The ack counts even if the entries are refused: with both directions full, each side's acks may ride on messages that
 -- cannot be stored before the other side's have been.
 if ARGV[4] ~= '0' then
-  local ack = math.min(tonumber(ARGV[4]), tonumber(v[6]))
-  if ack > tonumber(v[7]) then
+  local read
+  if client then
+    read = redis.call('HMGET', key, 'down_last', 'down_acked', 'receipts')
+  else
+    read = redis.call('HMGET', key, 'up_last', 'up_acked', 'receipts')
+  end
+  local ack = math.min(tonumber(ARGV[4]), tonumber(read[1]))
+  if ack > tonumber(read[2]) then
     redis.call('HSET', key, client and 'down_acked' or 'up_acked', ack)
     redis.call('XTRIM', client and KEYS[3] or KEYS[2], 'MINID', '~', string.format('%.0f-0', ack + 1))
-    wake = v[8] == '1'
+    wake = read[3] == '1'
   end
 end
 
@@ -67,20 +51,48 @@ elseif final - acked > tonumber(ARGV[5]) then
   answer = {-2, last, acked}
 else
   local log = client and KEYS[2] or KEYS[3]
-  local shift = 10 - first
-  for seq = last + 1, final do
-    local body = ARGV[seq + shift]
-    local kept = string.byte(ARGV[9], seq - first + 1) == 49
-    -- %.0f: the usual format of a number would round a seq above 10^14.
-    redis.call('XADD', log, string.format('%.0f-0', seq), kept and 'h' or 'b', body)
-    if kept then
-      remember(body)
+  -- Numbers are dear to format, and the usual format would round them above 10^14: mostly the one we were given will do.
+  local seq = last + 1 == first and ARGV[8] or string.format('%.0f', last + 1)
+  local i = 10 + last + 1 - first
+  while true do
+    redis.call('XADD', log, seq .. '-0', string.byte(ARGV[9], i - 9) == 49 and 'h' or 'b', ARGV[i])
+    if i == #ARGV then
+      break
+    end
+    i = i + 1
+    seq = string.format('%.0f', first + i - 10)
+  end
+  redis.call('HSET', key, client and 'up_last' or 'down_last', seq)
+
+  -- A key is born with what is left of the head's safety TTL; KeepAlive renews all of them (`touch` in session.lua).
+  if last == 0 then
+    local left = redis.call('PTTL', key)
+    if left > 0 then
+      redis.call('PEXPIRE', log, left)
     end
   end
-  if last == 0 then
-    expire_with_head(log)
+
+  if ARGV[9] ~= '' then
+    local count = 0
+    local bytes = tonumber(redis.call('HGET', key, 'history_bytes'))
+    for j = 10 + last + 1 - first, #ARGV do
+      if string.byte(ARGV[9], j - 9) == 49 then
+        count = redis.call('RPUSH', KEYS[4], ARGV[1] .. ARGV[j])
+        bytes = bytes + #ARGV[j]
+        if count == 1 then
+          local left = redis.call('PTTL', key)
+          if left > 0 then
+            redis.call('PEXPIRE', KEYS[4], left)
+          end
+        end
+      end
+    end
+    while count > 0 and (count > tonumber(ARGV[6]) or bytes > tonumber(ARGV[7])) do
+      bytes = bytes + 1 - #redis.call('LPOP', KEYS[4])
+      count = count - 1
+    end
+    redis.call('HSET', key, 'history_bytes', bytes)
   end
-  redis.call('HSET', key, client and 'up_last' or 'down_last', final)
   answer = {final, acked, peer}
   wake = true
 end

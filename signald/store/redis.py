@@ -20,12 +20,21 @@ from typing import Any, Literal, TypeVar
 
 import outcome
 import trio
-from redis.exceptions import NoScriptError, ResponseError
 
 from signald.errors import StoreError, StoreMisused, StoreUnavailable
 from signald.store.base import WAKE_ALL, WAKE_REALTIME, KeepAlive, Op, Result, Store, Wake
-from signald.store.redis_connection import VERSION_MIN, Link, Reply, Router, Target, parse_url, refusal
-from signald.store.redis_scripts import CODECS, REGISTRY_TAG, SCRIPTS, Check, Touch, channel, pack, tag_of
+from signald.store.redis_connection import (
+    VERSION_MIN,
+    ErrorReply,
+    Link,
+    Reply,
+    Router,
+    Target,
+    pack,
+    parse_url,
+    refusal,
+)
+from signald.store.redis_scripts import CODECS, REGISTRY_TAG, SCRIPTS, Check, Touch, channel, tag_of
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -154,10 +163,10 @@ class _Work:
 
     __slots__ = ("link", "ops", "places")
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, ops: list[Op], places: list[int]) -> None:
         self.link = link
-        self.ops: list[Op] = []
-        self.places: list[int] = []
+        self.ops = ops
+        self.places = places
         """Where each answer goes; -1: nowhere."""
 
 
@@ -220,23 +229,20 @@ class _Servers:
         return results
 
     def _divide(self, ops: Sequence[Op]) -> list[_Work]:
+        if not self._clustered and not any([type(op) is KeepAlive for op in ops]):  # noqa: C419 - a list is faster here
+            return [_Work(self._prepare(self._router.link(REGISTRY_TAG)), list(ops), list(range(len(ops))))]
         works: dict[Link, _Work] = {}
-        now_ms = 0.0
         for place, op in enumerate(ops):
             self._put(works, place, op)
             if type(op) is KeepAlive:
-                now_ms = now_ms or time.monotonic() * 1000 + self.clock_offset_ms
-                left_ms = max(0, int(op.until_ms - now_ms))
+                left_ms = max(0, int(op.until_ms - time.monotonic() * 1000 - self.clock_offset_ms))
                 for session in op.sessions:
                     self._put(works, -1, Touch(session, left_ms))
         return list(works.values())
 
     def _put(self, works: dict[Link, _Work], place: int, op: Op) -> None:
-        if works and not self._clustered:
-            (work,) = works.values()
-        else:
-            link = self._prepare(self._router.link(tag_of(op)))
-            work = works.get(link) or works.setdefault(link, _Work(link))
+        link = self._prepare(self._router.link(tag_of(op)))
+        work = works.get(link) or works.setdefault(link, _Work(link, [], []))
         work.ops.append(op)
         work.places.append(place)
 
@@ -251,9 +257,8 @@ class _Servers:
         link, ops = work.link, work.ops
         replies: list[Reply] = []
         for _ in range(LOAD_TRIES):
-            read = link.read
-            replies += [read() for _ in range(len(ops) - len(replies))]
-            written = link.read() if self._wait else None
+            replies += link.read(len(ops) - len(replies))
+            written = link.read(1)[0] if self._wait else None
             missing = self._judge(replies)
             if missing is None:
                 self._judge_ack(written)
@@ -270,8 +275,8 @@ class _Servers:
         """Return where the first script was missing; raise for any other error."""
         missing = None
         for place, reply in enumerate(replies):
-            if isinstance(reply, ResponseError):
-                if not isinstance(reply, NoScriptError):
+            if isinstance(reply, ErrorReply):
+                if reply.code != "NOSCRIPT":
                     raise refusal(reply)
                 missing = place if missing is None else missing
         return missing
@@ -279,7 +284,7 @@ class _Servers:
     def _judge_ack(self, reply: Reply) -> None:
         if reply is None:
             return
-        if isinstance(reply, ResponseError):
+        if isinstance(reply, ErrorReply):
             raise refusal(reply)
         if (reply[0] if isinstance(reply, list) else reply) < 1:
             raise StoreUnavailable(
@@ -426,8 +431,8 @@ class _Listener:
             asked = False
             wakes: list[Wake] = []
             while len(wakes) < WAKE_LOT_MAX and (not wakes or link.readable(0)):
-                reply = link.read()
-                if isinstance(reply, ResponseError):
+                (reply,) = link.read(1)
+                if isinstance(reply, ErrorReply):
                     raise refusal(reply)
                 if reply[0] != b"message":
                     break

@@ -1,10 +1,11 @@
 """Where Redis is and how it is spoken to: the URL, one connection, and which server serves which key.
 
-Everything here blocks, so it runs in the store's threads only. redis-py does the connecting (TCP, TLS, login, RESP); its
-retries are off, because it would run a whole pipeline again after a lost reply. What fails becomes one of two things here:
+Everything here blocks, so it runs in the store's threads only. redis-py connects (TCP, TLS, login) with its
+retries off, because it would run a whole pipeline again after a lost reply. What fails becomes one of two things here:
 `StoreUnavailable` (the connection is dropped, so nothing half-read is ever read on) or `StoreMisused`.
 """
 
+import select
 import ssl
 from collections import deque
 from contextlib import suppress
@@ -13,17 +14,12 @@ from socket import SHUT_RDWR, socket
 from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
+import hiredis
 from attrs import field, frozen
 from redis.backoff import NoBackoff
 from redis.connection import Connection, SSLConnection
 from redis.crc import key_slot
-from redis.exceptions import (
-    AuthenticationError,
-    NoPermissionError,
-    NoScriptError,
-    RedisError,
-    ResponseError,
-)
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 from redis.retry import Retry
 
 from signald.errors import StoreMisused, StoreUnavailable
@@ -33,9 +29,11 @@ SENTINEL_PORT = 26379
 READ_BYTES = 65536
 VERSION_MIN = (6, 2)
 
+Word = str | bytes | int | float
 Kind = Literal["single", "sentinel", "cluster"]
 Reply = Any
-"""What hiredis makes of a reply: int, bytes, list, None, or a ResponseError as a value."""
+"""What hiredis makes of a reply: int, bytes, list, None, or an `ErrorReply` as a value."""
+_NOTHING_YET = object()
 
 FORMS = (
     "redis[s]://[user:password@]host[:port][/db], redis[s]+sentinel://[user:password@]host[:port],.../service[/db], "
@@ -51,7 +49,8 @@ OPTIONS = (
 )
 
 # How the first word of an error reply is taken. What is not listed passes in time (failover, restart, full memory or disk).
-_MISUSED = ("NOAUTH", "NOPERM", "WRONGPASS", "WRONGTYPE", "CROSSSLOT", "ERR")
+_LOGIN = ("NOAUTH", "NOPERM", "WRONGPASS")
+_MISUSED = ("WRONGTYPE", "CROSSSLOT", "ERR")
 _PASSING = (
     "OOM", "READONLY", "LOADING", "MISCONF", "NOREPLICAS", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "BUSY", "MOVED", "ASK",
 )  # fmt: skip
@@ -135,23 +134,31 @@ def _options(query: str) -> dict[str, str]:
     return options
 
 
+class ErrorReply(Exception):
+    """An error as the server's answer to one command. It is a value here; the command's neighbours have their own."""
+
+    @property
+    def code(self) -> str:
+        """The word it begins with, by which errors are told apart."""
+        return str(self).partition(" ")[0]
+
+
 def refusal(error: Exception) -> StoreUnavailable | StoreMisused:
-    """Translate what redis-py raised, or an error reply, into what it means to signald."""
-    if isinstance(error, AuthenticationError | NoPermissionError):
-        return StoreMisused(f"Redis refuses the credentials or permissions of store.url: {error}")
-    if isinstance(error.__context__, ssl.SSLCertVerificationError):
-        return StoreMisused(f"the certificate of Redis is not accepted: {error}")
+    """Translate an error reply, or what connecting, reading or writing raised, into what it means to signald."""
     text = str(error)
-    if isinstance(error, ResponseError) and not isinstance(error, NoScriptError):
+    if isinstance(error, ErrorReply):
         # An error inside a script keeps its own code only since Redis 7; before, it is somewhere in the text.
         words = set(text.replace("-", " ").split())
-        if words.isdisjoint(_PASSING) and _code(error, text) in _MISUSED:
+        if error.code in _LOGIN or not words.isdisjoint(_LOGIN):
+            return StoreMisused(f"Redis refuses the credentials or permissions of store.url: {text}")
+        if error.code in _MISUSED and words.isdisjoint(_PASSING):
             return StoreMisused(f"Redis answered with an error that trying again cannot mend: {text}")
-    return StoreUnavailable(f"Redis: {type(error).__name__}: {text}")
-
-
-def _code(error: ResponseError, text: str) -> str:
-    return getattr(error, "status_code", None) or text.partition(" ")[0]
+        return StoreUnavailable(f"Redis: {text}")
+    if isinstance(error, AuthenticationError | NoPermissionError):
+        return StoreMisused(f"Redis refuses the credentials or permissions of store.url: {text}")
+    if isinstance(error.__context__, ssl.SSLCertVerificationError):
+        return StoreMisused(f"the certificate of Redis is not accepted: {text}")
+    return StoreUnavailable(f"Redis: {text or type(error).__name__}")
 
 
 class Link:
@@ -186,6 +193,9 @@ class Link:
             settings["ssl_min_version"] = ssl.TLSVersion.TLSv1_2
         self.address = address
         self._connection: Any = (SSLConnection if target.tls else Connection)(**settings)
+        self._sock: socket | None = None
+        self._reader = hiredis.Reader()
+        self._buffer = bytearray(READ_BYTES)
         self.prepared = False
         """True once the store has checked this server and loaded its scripts."""
 
@@ -194,47 +204,57 @@ class Link:
 
     def open(self) -> None:
         """Connect and log in, unless that is done."""
-        if not self._connection.is_connected:
+        if self._sock is None:
             try:
                 self._connection.connect()
             except (RedisError, OSError) as error:
                 raise refusal(error) from error
+            # From here on the socket is ours: reading through redis-py costs ten times what hiredis itself does.
+            self._reader = hiredis.Reader(replyError=ErrorReply, notEnoughData=_NOTHING_YET)
+            self._sock = self._connection._get_socket()
 
     def send(self, data: bytes) -> None:
         """Write packed commands."""
         try:
-            self._connection.send_packed_command((data,), check_health=False)
-        except (RedisError, OSError) as error:
+            self._open_socket().sendall(data)
+        except OSError as error:
             raise refusal(error) from error
 
-    def read(self) -> Reply:
-        """Return the next reply; an error reply is returned, not raised."""
+    def read(self, count: int) -> list[Reply]:
+        """Return the next `count` replies. Error replies are returned, not raised."""
+        gets = self._reader.gets
+        replies: list[Reply] = []
         try:
-            return self._connection.read_response()
-        except ResponseError as error:
-            return error
-        except (RedisError, OSError) as error:
+            while len(replies) < count:
+                reply = gets()
+                if reply is _NOTHING_YET:
+                    self._receive()
+                else:
+                    replies.append(reply)
+        except (hiredis.HiredisError, OSError) as error:
             raise refusal(error) from error
+        return replies
 
     def ask(self, *words: str | bytes | int) -> Reply:
-        """Send one command and return its answer; an error reply is raised."""
-        self.send(b"".join(self._connection.pack_command(*words)))
-        reply = self.read()
-        if isinstance(reply, ResponseError):
+        """Send one command and return its answer; an error reply is raised as what it means."""
+        self.send(pack(*words))
+        (reply,) = self.read(1)
+        if isinstance(reply, ErrorReply):
             raise refusal(reply)
         return reply
 
     def readable(self, timeout_s: float) -> bool:
-        """Tell whether something, also the end, can be read within `timeout_s`."""
-        try:
-            found: bool = self._connection.can_read(timeout_s)
-        except (RedisError, OSError) as error:
-            raise refusal(error) from error
-        return found
+        """Tell whether something, be it the end, can be read within `timeout_s`."""
+        sock = self._open_socket()
+        if self._reader.has_data() or (isinstance(sock, ssl.SSLSocket) and sock.pending()):
+            return True
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        return bool(poll.poll(timeout_s * 1000))
 
     def cut(self) -> None:
         """End the connection from any thread: whoever is reading or writing in another gets an error now."""
-        sock = self._connection._get_socket()
+        sock = self._sock
         if sock is not None:
             with suppress(OSError):
                 # Not the method of an SSLSocket: that one forgets the TLS state another thread is using.
@@ -243,7 +263,25 @@ class Link:
     def close(self) -> None:
         """End the connection from the thread that uses it."""
         self.prepared = False
+        self._sock = None
         self._connection.disconnect()
+
+    def _receive(self) -> None:
+        size = self._open_socket().recv_into(self._buffer)
+        if not size:
+            raise ConnectionResetError(f"{self.address} closed the connection")
+        self._reader.feed(self._buffer, 0, size)  # type: ignore[arg-type]
+
+    def _open_socket(self) -> socket:
+        if self._sock is None:
+            raise ConnectionResetError("not connected")
+        return self._sock
+
+
+def pack(*words: Word) -> bytes:
+    """Return one RESP command."""
+    packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]
+    return packed
 
 
 class Router:

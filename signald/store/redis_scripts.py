@@ -10,7 +10,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import hiredis
 import msgspec
 
 from signald.errors import StoreUnavailable
@@ -89,10 +88,9 @@ from signald.store.base import (
     Workers,
     WorkerSessions,
 )
-from signald.store.redis_connection import Reply
+from signald.store.redis_connection import Reply, Word, pack
 
 REGISTRY_TAG = "signald"
-Word = str | bytes | int | float
 OpT = TypeVar("OpT", bound=Op)
 
 
@@ -109,7 +107,7 @@ class Check(Op, frozen=True):
 
 
 class Script(NamedTuple):
-    """One Lua script. `start` is the packed beginning of its call, up to the number of its keys."""
+    """One Lua script, and the name Redis gives it."""
 
     text: bytes
     sha: bytes
@@ -123,12 +121,6 @@ def _script(name: str) -> Script:
 APPEND, ACK, LOOK, SESSION, REGISTRY = SCRIPTS = tuple(
     _script(name) for name in ("append.lua", "ack.lua", "look.lua", "session.lua", "registry.lua")
 )
-
-
-def pack(*words: Word) -> bytes:
-    """Return one RESP command."""
-    packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]
-    return packed
 
 
 def channel(node: str) -> str:
