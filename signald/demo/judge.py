@@ -262,10 +262,9 @@ class Judge:
         for deploy in reversed(self.deploys):
             if deploy.ended_at is not None and asked_at > deploy.ended_at:
                 break  # older deploys ended earlier still
-            if now >= deploy.started_at:
-                gap_s = now - asked_at
-                if gap_s > deploy.gaps_s.get(ledger.name, -1.0):
-                    deploy.gaps_s[ledger.name] = gap_s
+            gap_s = now - asked_at
+            if gap_s > deploy.gaps_s.get(ledger.name, -1.0):
+                deploy.gaps_s[ledger.name] = gap_s
 
     @property
     def waiting(self) -> int:

@@ -159,8 +159,7 @@ class Demo:
             nursery.start_soon(_interrupt_on_signals)
             if self.console.is_terminal:
                 nursery.start_soon(show, self.board, self.console)
-            elif not self.options.json:
-                print(self.board.title, flush=True)
+            self._print_line(self.board.title)
             verdict = await self._measure()
             nursery.cancel_scope.cancel(reason="the demo is over")
         self._report(verdict, trio.current_time() - started_at)
@@ -174,6 +173,7 @@ class Demo:
             parties = Parties(self.options, self.judge, *urls, group=cluster.run_name)
             async with trio.open_nursery() as nursery:
                 await parties.start(nursery)
+                self._print_line(f"{self.options.sessions} sessions are talking")
                 await trio.sleep(WARM_UP_S)
                 for index, kill in enumerate(self.plan):
                     await self._deploy(cluster, stages[index % len(stages)], parties, kill)
@@ -219,8 +219,12 @@ class Demo:
             deploy.ended_at = trio.current_time()
             deploy.drain_s = (deploy.ended_at if kill else exited_at) - deploy.started_at
         await cluster.forget(old)
+        self._print_line(line(deploy))
+
+    def _print_line(self, text: str) -> None:
+        # Where there is no terminal to draw on; and with --json nothing but the JSON is said there.
         if not self.console.is_terminal and not self.options.json:
-            print(line(deploy), flush=True)
+            print(text, flush=True)
 
     def _report(self, verdict: Verdict, seconds: float) -> None:
         if self.options.json:

@@ -17,7 +17,7 @@ from signald.demo.cluster import Entrance, open_cluster
 pytestmark = pytest.mark.real
 
 DEADLINE_S = 20
-LARGE = os.urandom(3_000_000)  # more than any socket buffer between the two ends
+LARGE = os.urandom(1_000_003) * 64  # more than all socket buffers on the way, there and back, can hold together
 
 
 async def echo(greeting: bytes, stream: trio.SocketStream) -> None:
@@ -84,12 +84,21 @@ async def test_nothing_is_lost_when_the_reader_is_slow(tmp_path: Path) -> None:
         await world.entrance.point_to(await world.echo(b""))
         stream = await world.connect()
 
+        sent = 0
+
         async def send() -> None:
-            await stream.send_all(LARGE)
+            nonlocal sent
+            for start in range(0, len(LARGE), 65536):
+                await stream.send_all(LARGE[start : start + 65536])
+                sent += 1
             await stream.send_eof()
 
         world.nursery.start_soon(send)
-        await trio.sleep(0.2)  # long enough for every buffer on the way to fill
+        before = -1
+        while sent != before:  # until every buffer is full and nothing moves any more
+            before = sent
+            await trio.sleep(0.3)
+        assert sent < len(LARGE) // 65536
         assert await read_to_end(stream) == LARGE
 
 
