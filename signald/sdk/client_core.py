@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from signald.ids import Entropy
 from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff
-from signald.sdk.core import DEFAULT_BOUNDS, PAUSES, Batch, Bounds, SessionCore
+from signald.sdk.core import DEFAULT_BOUNDS, PAUSES, Batch, Bounds, Pace, SessionCore
 from signald.sdk.decoding import decode_for_client
 from signald.sdk.errors import LinkBroken
 from signald.sdk.events import (
@@ -32,6 +32,7 @@ from signald.wire.messages import (
     Ack,
     ErrorMessage,
     GoAway,
+    Limits,
     Message,
     Peer,
     PeerChanged,
@@ -57,6 +58,7 @@ class ClientState:
     received: int
     next_seq: int
     unacked: tuple[bytes, ...] = field(default=(), repr=False)
+    limits: Limits | None = None
 
 
 class ClientCore(PartyCore):
@@ -88,6 +90,7 @@ class ClientCore(PartyCore):
         self.session_id: str | None = None
         self.peer = Peer("waiting")
         self._told_peer = False
+        self._limits: Limits | None = None
         self.chat_history: list[Any] = []
         self.events: deque[LifecycleEvent] = deque(maxlen=EVENTS_MAX)
         self.session = SessionCore(None, entropy, bounds=bounds)
@@ -98,6 +101,8 @@ class ClientCore(PartyCore):
             self.session = SessionCore(None, entropy, next_seq=first, received=state.received, bounds=bounds)
             for body in state.unacked:
                 self.session.restore_unacked(body)
+            if state.limits is not None:
+                self._limit(state.limits)
         elif recovery_token is not None:
             self.token = recovery_token
             self.session = SessionCore(None, entropy, received=None, bounds=bounds)
@@ -116,7 +121,9 @@ class ClientCore(PartyCore):
         if self.session_id is None or self.token is None:
             raise ValueError("no session has been started yet")
         core = self.session
-        return ClientState(self.session_id, self.token, core.finished, core.next_seq, tuple(core.unacked_bodies()))
+        return ClientState(
+            self.session_id, self.token, core.finished, core.next_seq, tuple(core.unacked_bodies()), self._limits
+        )
 
     # --- opening ---------------------------------------------------------------------------------------------------
 
@@ -153,8 +160,13 @@ class ClientCore(PartyCore):
             unacked_messages_max=min(self.bounds.unacked_messages_max, max(1, message.limits.backlog_messages)),
         )
         self.session.begin(message.next_seq, self.bounds)
+        self._limit(message.limits)
         self._promote(link, message.heartbeat_ms, message.recovery_token, now)
         self._peer_is(message.peer.state, message.peer.id)
+
+    def _limit(self, limits: Limits) -> None:
+        self._limits = limits
+        self.session.pace = Pace(limits.messages_per_s, limits.messages_burst)
 
     def _restored(self, link: Link, message: SessionRestored, now: float) -> None:
         hint = self._move.target if self._move is not None and self._move.target is not UNSET else None
@@ -179,8 +191,7 @@ class ClientCore(PartyCore):
             case Message():
                 self._receive_message(message, binary)
             case Ack():
-                self.session.acked(message.seq)
-                if self.session.bye is not None:
+                if self.session.acked(message.seq):
                     self.changed()
             case SessionStarted() | SessionRestored():
                 self._answered(link, message, now)

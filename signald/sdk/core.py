@@ -40,6 +40,8 @@ PAUSES = frozenset({"rate", "backlog", "store_unavailable"})
 
 _LOST_RANGES_MAX = 16
 _GAP_QUIET_S = 1.0
+_WINDOW_MAX = 1 << 20
+_WINDOW_AFTER_REFUSAL = 16
 
 
 class Bounds(NamedTuple):
@@ -56,6 +58,36 @@ class Bounds(NamedTuple):
 
 
 DEFAULT_BOUNDS = Bounds()
+
+
+class Pace:
+    """Keeps a party within the message rate it was told, so that nothing is refused for it and sent twice.
+
+    A little below what is allowed: what leaves here evenly may arrive in bunches.
+    """
+
+    __slots__ = ("_at", "_burst", "_per_s", "_tokens")
+
+    def __init__(self, per_s: float, burst: int) -> None:
+        self._per_s = max(per_s * 0.95, 0.001)
+        self._burst = max(1.0, burst * 0.9)
+        self.reset()
+
+    def reset(self) -> None:
+        """A new connection begins with a whole burst."""
+        self._tokens = self._burst
+        self._at = -NEVER
+
+    def take(self, now: float) -> float:
+        """Use one message's worth; otherwise return how long to wait for it, in seconds."""
+        if now > self._at:
+            elapsed = now - self._at
+            self._tokens = self._burst if elapsed == NEVER else min(self._burst, self._tokens + elapsed * self._per_s)
+            self._at = now
+        if self._tokens < 1.0:
+            return (1.0 - self._tokens) / self._per_s
+        self._tokens -= 1.0
+        return 0.0
 
 
 class Batch:
@@ -99,8 +131,10 @@ class SessionCore:
         "_paused_until",
         "_rewound_at",
         "_rewound_to",
+        "_slow_until",
         "_unacked",
         "_unacked_bytes",
+        "_window",
         "accepted",
         "bye",
         "changed",
@@ -109,6 +143,7 @@ class SessionCore:
         "inbox",
         "name",
         "next_seq",
+        "pace",
         "received",
         "sent",
     )
@@ -139,7 +174,11 @@ class SessionCore:
         self.sent = next_seq - 1
         self._unacked: dict[int, bytes] = {}
         self._unacked_bytes = 0
-        self._paused_until = 0.0
+        self.pace: Pace | None = None
+        """What the service lets this party send, if it said so."""
+        self._window = _WINDOW_MAX
+        self._paused_until = -NEVER
+        self._slow_until = -NEVER
         self._rewound_to = 0
         self._rewound_at = -NEVER
         # A worker does not know how far its predecessor came: the first message it gets says where it begins.
@@ -201,20 +240,23 @@ class SessionCore:
         self._unacked_bytes += len(body)
         self.next_seq += 1
 
-    def acked(self, seq: int) -> None:
-        """Signald has stored everything up to `seq`."""
+    def acked(self, seq: int) -> bool:
+        """Signald has stored everything up to `seq`; True when there may be more to write because of it."""
         if seq >= self.next_seq:
             raise LinkBroken(f"ack {seq} is beyond what was sent ({self.next_seq - 1})")
         if seq <= self.accepted:
-            return
+            return False
         had_room = self.room
         for done in range(self.accepted + 1, seq + 1):
             self._unacked_bytes -= len(self._unacked.pop(done))
         self.accepted = seq
         self.sent = max(self.sent, seq)
         self._rewound_to = 0
+        held_back = self._window < _WINDOW_MAX
+        self._window = min(self._window * 2, _WINDOW_MAX)
         if not had_room or not self._unacked:
             self.changed()
+        return held_back or self.bye is not None
 
     def refused(self, error: ErrorMessage, now: float) -> None:
         """Signald did not take what was sent: send it again, at once after a gap, later after a refusal."""
@@ -224,6 +266,8 @@ class SessionCore:
         if error.code in PAUSES:
             hint_s = error.retry_after_ms / 1000 if error.retry_after_ms is not UNSET else self._bounds.pause_s
             self._paused_until = now + hint_s + self._entropy.uniform(0.0, min(1.0, hint_s * 0.25))
+            # The whole window was refused with the first of it; the next try is a small one, growing with the acks.
+            self._window = _WINDOW_AFTER_REFUSAL
         elif self._rewound_to == expected and now - self._rewound_at < _GAP_QUIET_S:
             return  # said once per message that was already under way; the resend is under way too
         self.sent = expected - 1
@@ -299,7 +343,10 @@ class SessionCore:
             self.accepted = self.sent = accepted
         self.acked(accepted)
         self.sent = self.accepted
-        self._paused_until = 0.0
+        self._paused_until = self._slow_until = -NEVER
+        self._window = _WINDOW_MAX
+        if self.pace is not None:
+            self.pace.reset()
         self._rewound_to = 0
         self._bye_sent = False
         # Acks written on the old connection may have come too late to count.
@@ -312,9 +359,13 @@ class SessionCore:
             self._ack_told = self.finished
             batch.text(ack_frame(self.finished, self.name))
         if now >= self._paused_until:
-            while self.sent + 1 < self.next_seq:
+            while self.sent + 1 < self.next_seq and self.sent - self.accepted < self._window:
                 if batch.left <= 0:
                     return True
+                wait_s = self.pace.take(now) if self.pace is not None else 0.0
+                if wait_s > 0:
+                    self._slow_until = now + wait_s
+                    break
                 self.sent += 1
                 batch.add(frame(self._head, self._unacked[self.sent]))
         if self.bye is not None and not self._unacked and not self._bye_sent:
@@ -324,7 +375,8 @@ class SessionCore:
 
     def wake_at(self, now: float) -> float:
         """Return when a pause ends that keeps something from being written, or NEVER."""
-        return self._paused_until if self.sent + 1 < self.next_seq and self._paused_until > now else NEVER
+        until = max(self._paused_until, self._slow_until)
+        return until if self.sent + 1 < self.next_seq and until > now else NEVER
 
     def end(self, reason: str) -> None:
         """The session is over; what is in the inbox can still be taken."""

@@ -321,7 +321,11 @@ class PartyCore(ABC):
             self.finish(Over(code, reason or "ended", orderly=True))
             return
         ours = link.moving and code in (CloseCode.MOVED, CloseCode.SUPERSEDED)
-        # 4404 on a connection that was in use says that the session is gone; resuming will hear it again, in order.
+        if code == CloseCode.NOTHING_TO_RESUME:
+            self._nothing_to_resume()
+            if self.over is None:
+                self._disconnected(code, reason)
+            return
         if not ours and not rule.may_reconnect:
             self.finish(Over(code, reason or rule.meaning, orderly=False))
             return

@@ -116,6 +116,8 @@ class WorkerCore(PartyCore):
         self._dirty: dict[str, SessionCore] = {}
         self._released: dict[str, str] = {}
         self._bye: str | None = None
+        # Sessions whose acceptance signald has not shown to know of: it is said again after a resume.
+        self._unproven: dict[str, None] = {}
 
     @property
     def established(self) -> bool:
@@ -179,6 +181,8 @@ class WorkerCore(PartyCore):
         for name, reason in self._released.items():
             self._refuse(link, name, reason)
         self._released.clear()
+        for name in list(self._unproven):
+            self._accept(link, name)
         if self._bye is not None:
             self._say(link, _encode({"type": "bye", "reason": self._bye}))
         elif self.leaving:
@@ -233,14 +237,15 @@ class WorkerCore(PartyCore):
     def _acked(self, message: Ack) -> None:
         core = self.sessions.get(message.session or "")
         if core is not None:
-            core.acked(message.seq)
-            if core.bye is not None:
+            self._unproven.pop(core.name or "", None)
+            if core.acked(message.seq):
                 self.touched(core)
 
     def _receive_message(self, message: Message, binary: bytes | None) -> None:
         core = self.sessions.get(message.session or "")
         if core is None:
             return  # of a session that was just released
+        self._unproven.pop(core.name or "", None)
         if not core.receive(message, binary):
             self.touched(core)  # an ack is due again
         elif core.full:
@@ -253,7 +258,7 @@ class WorkerCore(PartyCore):
         known = self.sessions.get(name)
         if known is not None and known.accepted < message.next_seq <= known.next_seq and known.bye is None:
             known.attach(message.next_seq - 1)
-            self._say(link, _encode({"type": "session_accept", "session": name}))
+            self._accept(link, name)
             self.touched(known)
             return
         if known is not None:
@@ -264,7 +269,7 @@ class WorkerCore(PartyCore):
             return
         core = SessionCore(name, self.entropy, next_seq=message.next_seq, received=None, bounds=self.bounds)
         self.sessions[name] = core
-        self._say(link, _encode({"type": "session_accept", "session": name}))
+        self._accept(link, name)
         history = message.chat_history if message.chat_history is not UNSET else []
         meta = message.client.meta
         self.notices.append(
@@ -275,12 +280,15 @@ class WorkerCore(PartyCore):
             )
         )
 
+    def _accept(self, link: Link, name: str) -> None:
+        self._unproven[name] = None
+        self._say(link, _encode({"type": "session_accept", "session": name}))
+
     def _session_ended(self, message: SessionEnded) -> None:
         if message.session is UNSET:
             self.finish(Over(None, message.reason, orderly=True))
             return
-        core = self.sessions.pop(message.session, None)
-        self._dirty.pop(message.session, None)
+        core = self._forget(message.session)
         if core is not None:
             core.end(message.reason)
             self.notices.append(SessionEvent(message.session, Gone(message.reason)))
@@ -298,7 +306,12 @@ class WorkerCore(PartyCore):
             for one in (core,) if core is not None else tuple(self.sessions.values()) if name is None else ():
                 one.refused(error, now)
                 self.touched(one)
-        elif error.code in ("unknown_session", "not_yours") and core is not None:
+        elif error.code == "not_accepted" and core is not None:
+            self._accept(link, core.name or "")
+            core.refused(error, now)
+            self.touched(core)
+        elif error.code == "unknown_session" and core is not None and not link.moving:
+            # Of a connection that is being left this would be no news: its sessions go with the move.
             self._take_away(core.name or "", error.code)
 
     # --- what the application does ---------------------------------------------------------------------------------
@@ -350,11 +363,16 @@ class WorkerCore(PartyCore):
         self._say(link, _encode({"type": "session_refuse", "session": name, "reason": reason[:512]}))
 
     def _take_away(self, name: str, reason: str, *, tell: bool = True) -> None:
-        core = self.sessions.pop(name)
-        self._dirty.pop(name, None)
+        core = self._forget(name)
         if tell:
             self.notices.append(Taken(name, reason))
-        core.end(reason)
+        if core is not None:
+            core.end(reason)
+
+    def _forget(self, name: str) -> SessionCore | None:
+        self._dirty.pop(name, None)
+        self._unproven.pop(name, None)
+        return self.sessions.pop(name, None)
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
