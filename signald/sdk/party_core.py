@@ -419,6 +419,6 @@ class PartyCore(ABC):
         """Return the error an application is to see, or None after an orderly end (or none yet)."""
         if self.over is None or self.over.orderly:
             return None
-        if not self._ever_current:
+        if not self._ever_current and self.over.code != CloseCode.NOTHING_TO_RESUME:
             return Refused(self.over.code, self.over.reason)
         return SessionGone(self.over.code, self.over.reason)
