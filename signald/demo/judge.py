@@ -10,11 +10,18 @@ nothing here reads a clock, so the same notes always give the same verdict.
 import signal
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 from attrs import define, field, frozen
 
 CLAIMS_WINDOW_S = 1.0
+
+
+class Moment(NamedTuple):
+    """When something arrived, as far as that can be known."""
+
+    earliest: float
+    latest: float
 
 
 class Numbers:
@@ -93,9 +100,9 @@ class Deploy:
     dials: Counter[str] = field(factory=Counter)
     gaps_s: dict[str, float] = field(factory=dict)
     """The longest round trip of each session, by the client's name."""
-    worker_ready_at: dict[str, float] = field(factory=dict)
+    worker_ready_at: dict[str, Moment] = field(factory=dict)
     """When the worker's resume that carries this session was answered, by session id."""
-    client_told_at: dict[str, float] = field(factory=dict)
+    client_told_at: dict[str, Moment] = field(factory=dict)
     """When the client was told `goaway`, by session id."""
     moved: set[str] = field(factory=set)
     """Names of the parties that have resumed since."""
@@ -103,11 +110,14 @@ class Deploy:
 
     @property
     def told_too_early(self) -> int:
-        """How many clients were told `goaway` before their worker had the session on another node."""
+        """How many clients were certainly told `goaway` before their worker was answered on another node."""
         if not self.workers_move:
             return 0
-        never = float("inf")
-        return sum(at < self.worker_ready_at.get(session, never) for session, at in self.client_told_at.items())
+        never = Moment(float("inf"), float("inf"))
+        return sum(
+            told_at.latest < self.worker_ready_at.get(session, never).earliest
+            for session, told_at in self.client_told_at.items()
+        )
 
     @property
     def clean_exit(self) -> bool:
@@ -283,21 +293,21 @@ class Judge:
         if self.deploys:
             self.deploys[-1].dials[party] += 1
 
-    def told_goaway(self, session: str, now: float) -> None:
+    def told_goaway(self, session: str, at: Moment) -> None:
         """A client was told `goaway`; the first time in a deploy counts."""
         if self.deploys:
-            self.deploys[-1].client_told_at.setdefault(session, now)
+            self.deploys[-1].client_told_at.setdefault(session, at)
 
-    def resumed(self, party: str, sessions: Sequence[str], now: float, *, is_worker: bool) -> None:
+    def resumed(self, party: str, sessions: Sequence[str], at: Moment, *, is_worker: bool) -> None:
         """A party's resume was answered, for all of `sessions`."""
         if not self.deploys:
             return
         deploy = self.deploys[-1]
-        deploy.claims.append((now, len(sessions)))
+        deploy.claims.append((at.latest, len(sessions)))
         deploy.moved.add(party)
         if is_worker:
             for session in sessions:
-                deploy.worker_ready_at.setdefault(session, now)
+                deploy.worker_ready_at.setdefault(session, at)
 
     # --- at the nodes --------------------------------------------------------------------------------------------
 

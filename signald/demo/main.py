@@ -27,12 +27,13 @@ from attrs import define
 from rich.console import Console
 
 import signald
-from signald.config import DrainConfig, LimitsConfig, PaceConfig
+from signald.config import DrainConfig, LimitsConfig, LogConfig, PaceConfig
 from signald.demo.cluster import Cluster, DemoFailed, Entrance, Node, open_cluster
 from signald.demo.judge import Judge, Verdict, kill_plan
 from signald.demo.options import DemoOptions
 from signald.demo.parties import Parties
 from signald.demo.table import Board, line, show
+from signald.logs import configure_logging
 
 WARM_UP_S = 1.0
 PAUSE_S = 1.0
@@ -70,7 +71,7 @@ def run(options: DemoOptions) -> int:
         print("signald demo: interrupted, everything it started is gone", file=sys.stderr)
     finally:
         if keep:
-            print(f"signald demo: the nodes' logs are in {directory}", file=sys.stderr)
+            print(f"signald demo: the logs are in {directory}", file=sys.stderr)
         else:
             shutil.rmtree(directory, ignore_errors=True)
     return code
@@ -153,8 +154,16 @@ class Demo:
         return self.store.partition(":")[0]
 
     async def run(self) -> int:
-        """Run the demo with its picture and return the exit code; SIGTERM and SIGHUP end it as Ctrl-C does."""
+        """Run the demo, report, and return the exit code; SIGTERM and SIGHUP end it as Ctrl-C does."""
         started_at = trio.current_time()
+        # What the SDK logs goes beside the nodes' logs: on the screen it would tear the picture.
+        with (self.directory / "parties.log").open("w") as log:
+            configure_logging(LogConfig(), stream=log)
+            verdict = await self._play()
+        self._report(verdict, trio.current_time() - started_at)
+        return os.EX_OK if verdict.ok else EXIT_NOTICED
+
+    async def _play(self) -> Verdict:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_interrupt_on_signals)
             if self.console.is_terminal:
@@ -162,8 +171,7 @@ class Demo:
             self._print_line(self.board.title)
             verdict = await self._measure()
             nursery.cancel_scope.cancel(reason="the demo is over")
-        self._report(verdict, trio.current_time() - started_at)
-        return os.EX_OK if verdict.ok else EXIT_NOTICED
+        return verdict
 
     async def _measure(self) -> Verdict:
         async with open_cluster(self.directory, self.store, node_settings(self.options)) as cluster:

@@ -5,45 +5,22 @@ answers belong to the session, not to the worker that gives them, as they would 
 session that went to another worker is still expected to count on.
 """
 
-import json
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import Any
 
 import trio
 
-from signald.demo.judge import Judge, Ledger
+from signald.demo.judge import Judge, Ledger, Moment
 from signald.demo.options import DemoOptions
-from signald.sdk.carrier import Carrier, dial
+from signald.demo.watch import Note, Passes, watched_dial
 from signald.sdk.errors import PartyError
-from signald.sdk.party_core import Timing
 from signald.sdk.trio import Client, Dial, WorkerSession, open_client, run_worker
 
 STARTS_AT_ONCE = 32
 """Parties that connect at the same time when the demo starts: it shows deploys, not a storm."""
 LEAVE_TIMEOUT_S = 10.0
-
-NOTEWORTHY = ('{"type":"goaway"', '{"type":"session_restored"', '{"type":"reconnection_ack"')
-"""How the few frames begin that the judge wants to hear of; all others pass after one comparison."""
-
-
-class WatchedCarrier:
-    """A connection whose noteworthy frames are shown to `note` before the SDK sees them."""
-
-    def __init__(self, carrier: Carrier, note: Callable[[str, float], None]) -> None:
-        self._carrier = carrier
-        self._note = note
-        self.send = carrier.send
-        self.aclose = carrier.aclose
-        self.abort = carrier.abort
-
-    async def receive(self) -> str | bytes:
-        """Return the next message."""
-        message = await self._carrier.receive()
-        if type(message) is str and message.startswith(NOTEWORTHY):
-            self._note(message, trio.current_time())
-        return message
 
 
 class Parties:
@@ -56,8 +33,9 @@ class Parties:
         self._clients_url = clients_url
         self._labels = {"demo": group}
         """Keeps workers and clients of one demo together, should several share a store."""
+        self._passes = Passes()
         self._ledgers: dict[str, Ledger] = {}
-        """By session id: what a worker finds a session by."""
+        """By the client's name, which its worker is shown as `meta`."""
         self._hushed = trio.Event()
         self._leaving = trio.Event()
         self._clients_staying = options.sessions
@@ -70,6 +48,7 @@ class Parties:
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start every worker, then every client; return when all sessions have started."""
+        trio.lowlevel.add_instrument(self._passes)
         await _start_all(nursery, [partial(self._work, name) for name in self.worker_names])
         names = [f"client {number}" for number in range(1, self._options.sessions + 1)]
         await _start_all(nursery, [partial(self._talk, name) for name in names])
@@ -100,7 +79,7 @@ class Parties:
         )
 
     async def _answer(self, worker: str, session: WorkerSession) -> None:
-        ledger = self._ledgers[session.session]
+        ledger = self._ledgers[session.meta["name"]]
         async for message in session:
             question = message.data["n"]
             ledger.questions.receive(question)
@@ -109,12 +88,14 @@ class Parties:
     # --- a client ------------------------------------------------------------------------------------------------
 
     async def _talk(self, name: str, task_status: trio.TaskStatus[None]) -> None:
-        ledger = self._judge.open_ledger(name)
+        ledger = self._ledgers[name] = self._judge.open_ledger(name)
         try:
             async with open_client(
-                self._clients_url, want=self._labels, dial=self._dialing(name, partial(self._note_client, ledger))
+                self._clients_url,
+                want=self._labels,
+                meta={"name": name},
+                dial=self._dialing(name, partial(self._note_client, ledger)),
             ) as client:
-                self._ledgers[client.session] = ledger
                 ledger.session = client.session
                 task_status.started()
                 async with trio.open_nursery() as nursery:
@@ -157,27 +138,19 @@ class Parties:
 
     # --- beneath the SDK -----------------------------------------------------------------------------------------
 
-    def _dialing(self, name: str, note: Callable[[str, float], None]) -> Dial:
-        @asynccontextmanager
-        async def dial_and_tell(url: str) -> AsyncIterator[Carrier]:
-            self._judge.dialed(name)
-            async with dial(url, None, Timing()) as carrier:
-                yield WatchedCarrier(carrier, note)
+    def _dialing(self, name: str, note: Note) -> Dial:
+        return watched_dial(self._passes, partial(self._judge.dialed, name), note)
 
-        return dial_and_tell
-
-    def _note_client(self, ledger: Ledger, frame: str, now: float) -> None:
-        said = json.loads(frame)
+    def _note_client(self, ledger: Ledger, said: dict[str, Any], at: Moment) -> None:
         if said["type"] == "goaway":
-            self._judge.told_goaway(ledger.session, now)
+            self._judge.told_goaway(ledger.session, at)
         elif said["type"] == "session_restored":
-            self._judge.resumed(ledger.name, [said["session"]], now, is_worker=False)
+            self._judge.resumed(ledger.name, [said["session"]], at, is_worker=False)
 
-    def _note_worker(self, name: str, frame: str, now: float) -> None:
-        said = json.loads(frame)
+    def _note_worker(self, name: str, said: dict[str, Any], at: Moment) -> None:
         if said["type"] == "reconnection_ack":
             sessions = [one["session"] for one in said["sessions"]]
-            self._judge.resumed(name, sessions, now, is_worker=True)
+            self._judge.resumed(name, sessions, at, is_worker=True)
 
 
 Start = Callable[..., Awaitable[object]]

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from signald.demo.judge import Judge, Ledger, Numbers, Verdict, claims_peak, gaps, kill_plan, quantile
+from signald.demo.judge import Judge, Ledger, Moment, Numbers, Verdict, claims_peak, gaps, kill_plan, quantile
 
 
 def numbers(sent: int, *received: int) -> tuple[int, int, int]:
@@ -156,18 +156,24 @@ def test_reconnects_are_the_most_dials_of_one_party_in_one_deploy() -> None:
 
 @pytest.mark.parametrize(
     ("worker_ready_at", "workers_move", "violations"),
-    [(1.1, True, 0), (1.3, True, 1), (None, True, 1), (None, False, 0)],
+    [
+        (Moment(1.0, 1.1), True, 0),
+        (Moment(1.19, 1.3), True, 0),  # their intervals meet: it may have been the earlier one
+        (Moment(1.25, 1.3), True, 1),
+        (None, True, 1),
+        (None, False, 0),
+    ],
 )
 def test_goaway_before_the_worker_is_ready_is_a_violation(
-    worker_ready_at: float | None, workers_move: bool, violations: int
+    worker_ready_at: Moment | None, workers_move: bool, violations: int
 ) -> None:
-    """A client told goaway before its worker's resume was answered counts, unless workers enter by another node."""
+    """A client certainly told before its worker's resume was answered counts, unless workers enter by another node."""
     judge, (alice,) = judge_with("alice")
     talk(judge, alice, 0.0, 0.1)
     judge.begin_deploy(kill=False, workers_move=workers_move, now=1.0)
     if worker_ready_at is not None:
         judge.resumed("worker_a", ["s_1", "s_2"], worker_ready_at, is_worker=True)
-    judge.told_goaway("s_1", 1.2)
+    judge.told_goaway("s_1", Moment(1.1, 1.2))
     verdict = finished(judge)
     assert verdict.goaway_before_pair_ready == violations
     assert verdict.ok is (violations == 0)
