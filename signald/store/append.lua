@@ -41,7 +41,7 @@ if ARGV[4] ~= '0' then
 end
 
 local last, acked, first = tonumber(v[3]), tonumber(v[4]), tonumber(ARGV[8])
-local final = first + #ARGV - 10
+local final = first + (#ARGV - 10)
 local answer
 if final <= last then
   answer = {last, acked, peer}
@@ -53,14 +53,14 @@ else
   local log = client and KEYS[2] or KEYS[3]
   -- Numbers are dear to format, and the usual format would round them above 10^14: mostly the one we were given will do.
   local seq = last + 1 == first and ARGV[8] or string.format('%.0f', last + 1)
-  local i = 10 + last + 1 - first
+  local i = 11 + (last - first)
   while true do
     redis.call('XADD', log, seq .. '-0', string.byte(ARGV[9], i - 9) == 49 and 'h' or 'b', ARGV[i])
     if i == #ARGV then
       break
     end
     i = i + 1
-    seq = string.format('%.0f', first + i - 10)
+    seq = string.format('%.0f', first + (i - 10))
   end
   redis.call('HSET', key, client and 'up_last' or 'down_last', seq)
 
@@ -75,7 +75,7 @@ else
   if ARGV[9] ~= '' then
     local count = 0
     local bytes = tonumber(redis.call('HGET', key, 'history_bytes'))
-    for j = 10 + last + 1 - first, #ARGV do
+    for j = 11 + (last - first), #ARGV do
       if string.byte(ARGV[9], j - 9) == 49 then
         count = redis.call('RPUSH', KEYS[4], ARGV[1] .. ARGV[j])
         bytes = bytes + #ARGV[j]

@@ -411,7 +411,7 @@ class _Listener:
                 self._thread.soon(self._news_now)
                 return
             except StoreUnavailable as error:
-                if not self._closing.is_set():
+                if wait_s == RETRY_FIRST_S and not self._closing.is_set():
                     log.warning("backplane away: %s", error)
             finally:
                 self._router.forget()

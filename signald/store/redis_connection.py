@@ -194,6 +194,7 @@ class Link:
         self.address = address
         self._connection: Any = (SSLConnection if target.tls else Connection)(**settings)
         self._sock: socket | None = None
+        self._poll = select.poll()
         self._reader = hiredis.Reader()
         self._buffer = bytearray(READ_BYTES)
         self.prepared = False
@@ -203,7 +204,10 @@ class Link:
         return f"<Link {self.address}>"
 
     def open(self) -> None:
-        """Connect and log in, unless that is done."""
+        """Connect and log in, unless that is done and the server has not closed the connection since."""
+        if self._sock is not None and self.readable(0):
+            # Nothing was asked, so this can only be the end: an idle connection was closed, or the server was restarted.
+            self.close()
         if self._sock is None:
             try:
                 self._connection.connect()
@@ -212,6 +216,8 @@ class Link:
             # From here on the socket is ours: reading through redis-py costs ten times what hiredis itself does.
             self._reader = hiredis.Reader(replyError=ErrorReply, notEnoughData=_NOTHING_YET)
             self._sock = self._connection._get_socket()
+            self._poll = select.poll()
+            self._poll.register(self._open_socket(), select.POLLIN)
 
     def send(self, data: bytes) -> None:
         """Write packed commands."""
@@ -248,9 +254,7 @@ class Link:
         sock = self._open_socket()
         if self._reader.has_data() or (isinstance(sock, ssl.SSLSocket) and sock.pending()):
             return True
-        poll = select.poll()
-        poll.register(sock, select.POLLIN)
-        return bool(poll.poll(timeout_s * 1000))
+        return bool(self._poll.poll(timeout_s * 1000))
 
     def cut(self) -> None:
         """End the connection from any thread: whoever is reading or writing in another gets an error now."""

@@ -342,7 +342,7 @@ local function reseed_log(way, letter, last, acked, first, flags, at)
   acked = math.max(tonumber(v[2]), math.min(tonumber(acked), top))
   local added = stored
   for i = 1, #flags do
-    local seq, body = tonumber(first) + i - 1, ARGV[at + i - 1]
+    local seq, body = tonumber(first) + (i - 1), ARGV[at + i - 1]
     local kept = string.byte(flags, i) == 49
     if seq > stored then
       if seq > acked then

@@ -1,0 +1,911 @@
+"""What is Redis's own: its failures, its ways to be set up, and who may do what there.
+
+What the store means is the contract's matter (test_contract.py, test_plans.py).
+"""
+
+import datetime as dt
+import ipaddress
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from redis.backoff import NoBackoff
+
+from signald.errors import StoreMisused, StoreUnavailable
+from signald.store import redis as redis_store
+from signald.store.base import (
+    AcceptSession,
+    Appended,
+    ClusterSecret,
+    ConfirmToken,
+    ConfirmWorkerToken,
+    Detach,
+    DetachWorker,
+    Done,
+    DropNode,
+    EndSession,
+    ExpireSession,
+    Forget,
+    GetReceipt,
+    Head,
+    Incarnation,
+    KeepAlive,
+    ListNodes,
+    ListOverdue,
+    ListWaiting,
+    ListWorkers,
+    Look,
+    Looked,
+    Named,
+    NoSession,
+    Op,
+    PutReceipt,
+    ReadHistory,
+    Release,
+    RemoveWorker,
+    Reserve,
+    Result,
+    Signal,
+    Store,
+    TakePace,
+    Unpair,
+    UpdateWorker,
+    Wake,
+    WorkerSessions,
+)
+from signald.store.redis import ACL, open_redis
+from signald.store.redis_connection import Address, ErrorReply, Link, parse_url, refusal
+from signald.store.redis_scripts import CODECS, Check, Touch
+from tests.store.ops import (
+    NOW_MS,
+    SESSION,
+    WORKER,
+    ack,
+    append,
+    claim_client,
+    claim_side,
+    claim_worker,
+    create,
+    enqueue,
+    entries,
+    head,
+    put_node,
+    register,
+    reseed,
+    reseed_worker,
+)
+from tests.store.redis_servers import HOST, Server, free_port, proxy, servers, until
+
+pytestmark = pytest.mark.real
+
+SECRET = "hunter2-is-no-password"  # what must never be seen again
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    """One server without persistence."""
+    made = Server(tmp_path)
+    async with servers(made):
+        yield made
+
+
+def every_op() -> list[Op]:
+    """One of each operation, in an order in which each does what it is for."""
+    return [
+        Incarnation("one"),
+        ClusterSecret(b"secret"),
+        put_node("a", "starting"),
+        put_node("b"),
+        ListNodes(NOW_MS + 70_000),
+        put_node("a"),
+        create(receipts=True),
+        enqueue(),
+        register(),
+        Reserve("a", ((SESSION, WORKER),)),
+        claim_side(),
+        AcceptSession(SESSION, "b", 1),
+        append(entries(1, 3, history=True), history_max=2),
+        append(entries(1, 1), party="worker", ack=1),
+        ack(2),
+        Look(SESSION, "worker", 0, 5),
+        ReadHistory(SESSION, 5),
+        claim_client(acked=5, received=1),
+        ConfirmToken(SESSION, 2),
+        claim_worker(),
+        ConfirmWorkerToken(WORKER, 2),
+        UpdateWorker(WORKER, 2, 3, False),
+        ListWorkers(),
+        WorkerSessions(WORKER),
+        KeepAlive((SESSION,), NOW_MS + 10),
+        ListOverdue(NOW_MS + 1000, 5),
+        Signal("a", b"rx"),
+        TakePace(3, 10.0, NOW_MS),
+        PutReceipt("a", b"{}", NOW_MS),
+        GetReceipt("a"),
+        Detach(SESSION, "client", "b", 2, NOW_MS),
+        Unpair(SESSION, "a", WORKER),
+        Release(SESSION, WORKER, True),
+        ListWaiting(5),
+        reseed(head("s_2", up_last=2), up_tail=entries(1, 2, history=True)),
+        reseed_worker("w_2", sessions=("s_2",)),
+        RemoveWorker("w_2", "a", 0, True),
+        DetachWorker(WORKER, 2, NOW_MS),
+        Forget(SESSION),
+        ExpireSession("s_2", "a", (), NOW_MS + 10**9, 1),
+        EndSession(SESSION, "a"),
+        DropNode("b"),
+    ]
+
+
+def threads() -> set[str]:
+    """The names of the store's threads that live."""
+    return {thread.name for thread in threading.enumerate() if thread.name.startswith("signald")}
+
+
+def heads_of(session: str) -> list[Any]:
+    """What creating `session` is answered with."""
+    return [head(session)]
+
+
+async def wait_for_no_threads() -> None:
+    """Return once no thread of a store is left: it says so before it has quite ended."""
+    await until(lambda: not threads(), 5)
+
+
+class TestUrl:
+    """`store.url` in its forms."""
+
+    @pytest.mark.parametrize(
+        ("url", "kind", "addresses"),
+        [
+            ("redis://h", "single", [("h", 6379)]),
+            ("redis://h:7/3", "single", [("h", 7)]),
+            ("rediss://u:p@[::1]:7", "single", [("::1", 7)]),
+            ("redis+sentinel://h,i:7/main", "sentinel", [("h", 26379), ("i", 7)]),
+            ("rediss+sentinel://:p@h/main/2", "sentinel", [("h", 26379)]),
+            ("redis+cluster://h:1,h:2", "cluster", [("h", 1), ("h", 2)]),
+        ],
+    )
+    def test_forms(self, url: str, kind: str, addresses: list[tuple[str, int]]) -> None:
+        """Each form names its kind and its servers."""
+        target = parse_url(url)
+        assert (target.kind, list(target.addresses)) == (kind, addresses)
+        assert target.tls == url.startswith("rediss")
+
+    def test_parts(self) -> None:
+        """Credentials are decoded; the service and the database are found behind the hosts."""
+        target = parse_url("redis+sentinel://us%40er:p%3Aw@h/main/4?sentinel_password=x")
+        assert (target.username, target.password, target.service, target.db) == ("us@er", "p:w", "main", 4)
+        assert target.options == {"sentinel_password": "x"}
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            f"http://u:{SECRET}@h",
+            f"u:{SECRET}@h",
+            f"redis://u:{SECRET}@h,i",
+            f"redis://u:{SECRET}@",
+            f"redis://u:{SECRET}@h:port",
+            f"redis://u:{SECRET}@h:99999",
+            f"redis://u:{SECRET}@h/one",
+            f"redis+sentinel://u:{SECRET}@h",
+            f"redis+cluster://u:{SECRET}@h/1",
+            f"redis+moon://u:{SECRET}@h",
+            f"redis://u:{SECRET}@h?socket_timeout=9",
+            f"rediss://u:{SECRET}@h?ssl_ca_certs=/no/such/file",
+        ],
+    )
+    def test_wrong(self, url: str) -> None:
+        """What is not one of the forms is refused, without a word of the password."""
+        with pytest.raises(StoreMisused) as caught:
+            parse_url(url)
+        assert SECRET not in str(caught.value)
+
+    def test_secret_repr(self) -> None:
+        """The parsed URL does not show its credentials either."""
+        target = parse_url(f"redis+sentinel://u:{SECRET}@h/main?sentinel_password={SECRET}")
+        assert SECRET not in repr(target)
+
+    def test_no_retries(self) -> None:
+        """redis-py repeats nothing by itself: a lost reply would have it do everything twice."""
+        connection = Link(parse_url("redis://h"), Address("h", 1), 1.0, 1.0)._connection
+        assert connection.retry.get_retries() == 0
+        assert isinstance(connection.retry._backoff, NoBackoff)
+        assert connection.retry_on_error == []
+
+
+class TestErrors:
+    """How error replies are taken."""
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "OOM command not allowed when used memory > 'maxmemory'.",
+            "ERR Error running script (call to f_0123): @user_script:9: -OOM command not allowed",
+            "READONLY You can't write against a read only replica.",
+            "LOADING Redis is loading the dataset in memory",
+            "MISCONF Redis is configured to save RDB snapshots",
+            "NOREPLICAS Not enough good replicas to write.",
+            "CLUSTERDOWN The cluster is down",
+            "MASTERDOWN Link with MASTER is down",
+            "TRYAGAIN Multiple keys request during rehashing of slot",
+            "BUSY Redis is busy running a script.",
+            "MOVED 1 127.0.0.1:7001",
+            "ASK 1 127.0.0.1:7001",
+            "SOMETHING new",
+        ],
+    )
+    def test_passing(self, text: str) -> None:
+        """What passes in time is StoreUnavailable."""
+        assert isinstance(refusal(ErrorReply(text)), StoreUnavailable)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "NOAUTH Authentication required.",
+            "NOPERM this user has no permissions to run the 'evalsha' command",
+            "ERR ACL failure in script: NOPERM No permissions to access a key",
+            "WRONGPASS invalid username-password pair",
+            "ERR unknown command 'EVALSHA'",
+            "WRONGTYPE Operation against a key holding the wrong kind of value",
+        ],
+    )
+    def test_misused(self, text: str) -> None:
+        """What only an operator can change is StoreMisused."""
+        assert isinstance(refusal(ErrorReply(text)), StoreMisused)
+
+    async def test_full_memory(self, server: Server) -> None:
+        """A full memory refuses writes and loses nothing; with room again the batch goes through."""
+        async with open_redis(server.url, "a") as store:
+            await store.execute([create()])
+            server.ask("CONFIG", "SET", "maxmemory", 1)
+            with pytest.raises(StoreUnavailable, match="maxmemory"):
+                await store.execute([append(entries(1, 1), ack=1)])
+            server.ask("CONFIG", "SET", "maxmemory", 0)
+            assert await store.execute([append(entries(1, 1))]) == [Appended(1, 0, "")]
+
+    async def test_became_replica(self, server: Server) -> None:
+        """A primary that was demoted is away, at its old connections and at new ones."""
+        async with open_redis(server.url, "a") as store:
+            server.ask("REPLICAOF", HOST, free_port())
+            for _ in range(2):
+                with pytest.raises(StoreUnavailable):
+                    await store.execute([create()])
+            server.ask("REPLICAOF", "NO", "ONE")
+            assert await store.execute([create()]) == heads_of(SESSION)
+
+    async def test_foreign_key(self, server: Server) -> None:
+        """A key of ours that another application has put something else in is a fault of the set-up."""
+        async with open_redis(server.url, "a") as store:
+            server.ask("SET", f"signald:{{{SESSION}}}", "something else")
+            with pytest.raises(StoreMisused, match="WRONGTYPE"):
+                await store.execute([append(entries(1, 1))])
+
+
+class TestStart:
+    """What signald refuses to start on."""
+
+    async def test_eviction(self, tmp_path: Path) -> None:
+        """A server that would throw sessions away is refused, and the text says what to set."""
+        evicting = Server(tmp_path, "--maxmemory-policy", "allkeys-lru")
+        async with servers(evicting):
+            with pytest.raises(StoreMisused, match="set maxmemory-policy to noeviction"):
+                async with open_redis(evicting.url, "a"):
+                    pass
+        await wait_for_no_threads()
+
+    async def test_eviction_later(self, server: Server) -> None:
+        """A server that begins to evict while sessions live is away until it is mended: they are kept."""
+        async with open_redis(server.url, "a") as store:
+            server.ask("CONFIG", "SET", "maxmemory-policy", "volatile-ttl")
+            server.ask("CLIENT", "KILL", "TYPE", "normal")
+            for _ in range(2):
+                with pytest.raises(StoreUnavailable):
+                    await store.execute([create()])
+            server.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+            assert await store.execute([create()]) == heads_of(SESSION)
+
+    async def test_nobody_there(self) -> None:
+        """A server that is not there is away, and no thread stays behind."""
+        with pytest.raises(StoreUnavailable):
+            async with open_redis(f"redis://{HOST}:{free_port()}", "a"):
+                pass
+        await wait_for_no_threads()
+
+    async def test_replica(self, tmp_path: Path, server: Server) -> None:
+        """A replica is no place to write to."""
+        replica = Server(tmp_path, "--replicaof", f"{HOST} {server.port}")
+        async with servers(replica):
+            with pytest.raises(StoreUnavailable, match="replica"):
+                async with open_redis(replica.url, "a"):
+                    pass
+
+
+class TestAway:
+    """The server is away, hangs, forgets, or comes back."""
+
+    async def test_killed(self, server: Server) -> None:
+        """A killed server is away at once; started again, empty, it serves, and has another name."""
+        async with open_redis(server.url, "a", command_timeout_s=5.0) as store:
+            assert await store.execute([create(), Incarnation("one")]) == [head(), Named("one")]
+            await server.kill()
+            for _ in range(2):
+                with trio.fail_after(1), pytest.raises(StoreUnavailable):
+                    await store.execute([append(entries(1, 1))])
+            with pytest.raises(StoreUnavailable):
+                await store.check()
+            await server.start()
+            await store.check()
+            assert await store.execute([append(entries(1, 1)), Incarnation("two")]) == [NoSession(), Named("two")]
+
+    async def test_scripts_lost(self, server: Server) -> None:
+        """A server that lost its scripts gets them again, and the batch is answered as if nothing had been."""
+        async with open_redis(server.url, "a") as store:
+            await store.execute([create()])
+            server.ask("SCRIPT", "FLUSH")
+            results = await store.execute(
+                [append(entries(1, 2)), ack(1, party="client"), Look(SESSION, "worker", 0, 9)]
+            )
+            assert results[:2] == [Appended(2, 0, ""), Done()]
+            assert isinstance(results[2], Looked)
+            assert results[2].entries == entries(1, 2)
+
+    async def test_one_script_lost(self, server: Server) -> None:
+        """What was answered before the first missing script stands; the rest is asked again in order."""
+        async with open_redis(server.url, "a") as store:
+            await store.execute([create()])
+            server.ask("SCRIPT", "FLUSH")
+            server.ask("SCRIPT", "LOAD", Path(redis_store.__file__).with_name("append.lua").read_bytes())
+            first, ended, second = await store.execute(
+                [append(entries(1, 1)), EndSession(SESSION, "a"), append(entries(2, 2))]
+            )
+            assert first == Appended(1, 0, "")
+            assert type(ended).__name__ == "Ended"
+            assert second == NoSession()
+
+    async def test_pause(self, server: Server) -> None:
+        """Nobody is answered before the server answers."""
+        async with open_redis(server.url, "a") as store, trio.open_nursery() as nursery:
+            answered: list[Any] = []
+
+            async def ask() -> None:
+                answered.extend(await store.execute([create()]))
+
+            server.ask("CLIENT", "PAUSE", 60_000, "WRITE")
+            nursery.start_soon(ask)
+            await trio.sleep(0.2)
+            assert answered == []
+            server.ask("CLIENT", "UNPAUSE")
+        assert answered == [head()]
+
+    async def test_timeout(self, server: Server) -> None:
+        """A server that does not answer in time is away; its late answer is never taken for another's."""
+        async with open_redis(server.url, "a", command_timeout_s=0.2) as store:
+            await store.execute([create()])
+            server.freeze()
+            with pytest.raises(StoreUnavailable):
+                await store.execute([append(entries(1, 1))])
+            server.thaw()
+            assert await store.execute([Incarnation("one")]) == [Named("one")]
+            assert await store.execute([append(entries(1, 2))]) == [Appended(2, 0, "")]
+
+    async def test_cancelled(self, server: Server) -> None:
+        """Who is cancelled while the server hangs does not wait for it; the next one gets its own answer."""
+        async with open_redis(server.url, "a") as store:
+            await store.execute([create()])
+            server.freeze()
+            with trio.fail_after(1), trio.move_on_after(0.05) as scope:
+                await store.execute([append(entries(1, 1))])
+            assert scope.cancelled_caught
+            server.thaw()
+            assert await store.execute([Incarnation("one"), append(entries(1, 1))]) == [
+                Named("one"),
+                Appended(1, 0, ""),
+            ]
+
+    async def test_lost_reply(self, server: Server) -> None:
+        """A batch whose replies were lost and that is sent again has one effect and the answers of the first time."""
+        async with open_redis(server.url, "b") as sure, proxy(server) as between, open_redis(between.url, "a") as store:
+            await sure.execute([create(node="z"), claim_side()])
+            batch = [
+                claim_client(node="a"),
+                append(entries(1, 3, history=True), epoch=2),
+                ack(0, party="client", epoch=2),
+                register(),
+                enqueue(),
+                Reserve("a", ((SESSION, WORKER),)),
+            ]
+            between.lose_replies = True
+            with pytest.raises(StoreUnavailable):
+                await store.execute(batch)
+            assert between.lost.is_set()
+            between.lose_replies = False
+            found = await sure.execute([Look(SESSION, "worker", 0, 9)])
+            assert isinstance(found[0], Looked)
+            assert found[0].entries == entries(1, 3, history=True)
+            results = await store.execute(batch)
+            assert [type(result).__name__ for result in results] == [
+                "Claimed", "Appended", "Done", "WorkerClaimed", "Enqueued", "Reserved",
+            ]  # fmt: skip
+            assert results[0].previous_node == "z"  # type: ignore[attr-defined]
+            assert results[1] == Appended(3, 0, "b")
+            assert results[4].worker == WORKER  # type: ignore[attr-defined]
+            assert results[5].held == (True,)  # type: ignore[attr-defined]
+            after, history = await sure.execute([Look(SESSION, "worker", 0, 9), ReadHistory(SESSION, 9)])
+            assert isinstance(after, Looked)
+            assert (after.head.client_epoch, after.head.up_last, len(after.entries)) == (2, 3, 3)
+            assert len(history.entries) == 3  # type: ignore[attr-defined]
+
+
+class TestKeys:
+    """What is in Redis, and for how long."""
+
+    async def test_no_ghost(self, server: Server) -> None:
+        """After a session has ended and was forgotten, no key speaks of it."""
+        async with open_redis(server.url, "a") as store:
+            await store.execute(every_op())
+            with server.client() as client:
+                for key in client.scan_iter():
+                    assert SESSION.encode() not in key
+                    kind = client.type(key)
+                    held = (
+                        client.hgetall(key)
+                        if kind == b"hash"
+                        else client.zrange(key, 0, -1)
+                        if kind == b"zset"
+                        else None
+                    )
+                    assert SESSION not in str(held)
+
+    async def test_safety_ttl(self, server: Server) -> None:
+        """Every key of a session has a time to live from its birth; keeping the session alive renews it."""
+        async with open_redis(server.url, "a") as store:
+            await store.execute([create(), claim_side(), append(entries(1, 2, history=True))])
+            await store.execute([append(entries(1, 1), party="worker")])
+            await store.execute([reseed(head("s_2", up_last=3, down_last=2), up_tail=entries(3, 3, history=True))])
+            with server.client() as client:
+                keys = [key for session in (SESSION, "s_2") for key in client.scan_iter(f"signald:{{{session}}}*")]
+                assert len(keys) == 8
+                assert all(3_500_000 < client.pttl(key) <= 3_600_000 for key in keys)
+                await store.execute([KeepAlive((SESSION, "s_2", "s_9"), store.now_ms() + 86_400_000)])
+                assert all(2 * 86_000_000 < client.pttl(key) <= 2 * 86_400_000 for key in keys)
+
+    async def test_stream_lost(self, server: Server) -> None:
+        """A log whose stream was lost goes on behind its last seq: none is given twice."""
+        async with open_redis(server.url, "a") as store:
+            await store.execute([create(), append(entries(1, 5))])
+            server.ask("DEL", f"signald:{{{SESSION}}}:up")
+            assert await store.execute([append(entries(5, 6))]) == [Appended(6, 0, "")]
+            (found,) = await store.execute([Look(SESSION, "worker", 0, 9)])
+            assert isinstance(found, Looked)
+            assert [entry.seq for entry in found.entries] == [6]
+
+    async def test_acked_blocks_are_freed(self, server: Server) -> None:
+        """What the receiver acked leaves the memory, but for part of the last block."""
+        async with open_redis(server.url, "a") as store:
+            await store.execute([create(), claim_side()])
+            for first in range(1, 2001, 100):
+                await store.execute([append(entries(first, first + 99), backlog_max=200), ack(first + 99)])
+            assert server.ask("XLEN", f"signald:{{{SESSION}}}:up") <= 100
+
+    async def test_far_seqs(self, server: Server) -> None:
+        """Seqs are exact as far as a party may count, 2^53."""
+        last = 2**53 - 3
+        async with open_redis(server.url, "a") as store:
+            await store.execute([reseed(head(up_last=last, up_acked=last))])
+            assert await store.execute([append(entries(last + 1, last + 2))]) == [Appended(last + 2, last, "")]
+            (found,) = await store.execute([Look(SESSION, "worker", last, 9)])
+            assert isinstance(found, Looked)
+            assert [entry.seq for entry in found.entries] == [last + 1, last + 2]
+
+    async def test_many(self, server: Server) -> None:
+        """A batch may be large, and so may what it asks for."""
+        async with open_redis(server.url, "a") as store:
+            many = entries(1, 3000, text="x" * 1000)
+            await store.execute([reseed(head(up_last=3000), up_tail=many)])
+            results = await store.execute([Look(SESSION, "worker", 0, 3000)] * 20)
+            assert all(isinstance(found, Looked) and len(found.entries) == 3000 for found in results)
+            created = await store.execute([create(f"s_x{number}") for number in range(1000)])
+            assert [found.session for found in created if isinstance(found, Head)] == [f"s_x{n}" for n in range(1000)]
+
+    async def test_clock(self, server: Server) -> None:
+        """The store's clock is the server's."""
+        async with open_redis(server.url, "a") as store:
+            assert abs(store.now_ms() - time.time() * 1000) < 1000
+
+
+class TestWakes:
+    """The backplane."""
+
+    async def test_interruption(self, server: Server) -> None:
+        """`*` comes first, and again after every interruption, before what was sent behind it."""
+        async with open_redis(server.url, "a") as store, aclosing(store.wakes()) as wakes:  # type: ignore[type-var]
+            with trio.fail_after(5):
+                assert await anext(wakes) == [b"*"]
+                await store.execute([Signal("a", b"rone"), Signal("a", b"rone")])
+                assert await _gather(wakes, 2) == [b"rone", b"rone"]
+                server.ask("CLIENT", "KILL", "TYPE", "pubsub")
+                assert await anext(wakes) == [b"*"]
+                await store.execute([Signal("a", b"rtwo")])
+                assert await anext(wakes) == [b"rtwo"]
+
+    async def test_server_away(self, server: Server) -> None:
+        """The listener waits for a server that is away, and says `*` when it has it again."""
+        async with open_redis(server.url, "a") as store, aclosing(store.wakes()) as wakes:  # type: ignore[type-var]
+            with trio.fail_after(10):
+                assert await anext(wakes) == [b"*"]
+                await server.kill()
+                await server.start()
+                assert await anext(wakes) == [b"*"]
+
+    async def test_silent_server(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A quiet backplane is asked whether it lives; one that does not answer is left, and subscribed to again."""
+        monkeypatch.setattr(redis_store, "LISTEN_PING_S", 0.1)
+        async with (
+            open_redis(server.url, "a", command_timeout_s=0.2) as store,
+            aclosing(store.wakes()) as wakes,  # type: ignore[type-var]
+        ):
+            with trio.fail_after(10):
+                assert await anext(wakes) == [b"*"]
+                with trio.move_on_after(0.5) as quiet:
+                    await anext(wakes)
+                assert quiet.cancelled_caught
+        async with (
+            open_redis(server.url, "a", command_timeout_s=0.2) as store,
+            aclosing(store.wakes()) as wakes,  # type: ignore[type-var]
+        ):
+            with trio.fail_after(10):
+                assert await anext(wakes) == [b"*"]
+                server.freeze()
+                await trio.sleep(0.6)
+                server.thaw()
+                assert await anext(wakes) == [b"*"]
+
+    @pytest.mark.parametrize(("bound", "size"), [("WAKES_MAX", 1), ("WAKE_BYTES_MAX", 100)])
+    async def test_bound(self, server: Server, monkeypatch: pytest.MonkeyPatch, bound: str, size: int) -> None:
+        """Wake-ups nobody takes become one `*`: more of them, or more bytes, are not kept."""
+        monkeypatch.setattr(redis_store, bound, 50 * size)
+        async with open_redis(server.url, "a") as store, aclosing(store.wakes()) as wakes:  # type: ignore[type-var]
+            with trio.fail_after(5):
+                assert await anext(wakes) == [b"*"]
+                for _ in range(10):
+                    await store.execute([Signal("a", b"r" + b"x" * size)] * 20)
+                found: list[Wake] = []
+                while b"*" not in found:
+                    found = await anext(wakes)
+                assert len(found) <= 51
+
+    async def test_once(self, server: Server) -> None:
+        """Many reasons to look at one thing are one wake-up."""
+        async with open_redis(server.url, "b") as store, aclosing(store.wakes()) as wakes:  # type: ignore[type-var]
+            with trio.fail_after(5):
+                assert await anext(wakes) == [b"*"]
+                await store.execute([Signal("b", b"ss_1")] * 500 + [Signal("b", b"rend")])
+                found: list[Wake] = []
+                while b"rend" not in found:
+                    found += await anext(wakes)
+                assert len(found) < 250
+
+
+async def _gather(wakes: Any, count: int) -> list[Wake]:
+    found: list[Wake] = []
+    while len(found) < count:
+        found += await anext(wakes)
+    return found
+
+
+class TestClose:
+    """Nothing stays behind."""
+
+    async def test_no_orphan(self, server: Server) -> None:
+        """When the store has closed, its threads have ended and its connections are gone."""
+        async with open_redis(server.url, "a") as store, aclosing(store.wakes()) as wakes:  # type: ignore[type-var]
+            await anext(wakes)
+            assert len(threads()) == 2
+        await wait_for_no_threads()
+        with server.client() as client:
+            await until(lambda: len(client.client_list()) == 1, 5)
+        with pytest.raises(StoreUnavailable):
+            await store.execute([create()])
+
+    async def test_hanging_server(self, server: Server) -> None:
+        """A server that hangs holds up nothing: neither who listens nor who waits for an answer."""
+        with trio.fail_after(5):
+            async with open_redis(server.url, "a", command_timeout_s=60.0) as store, trio.open_nursery() as nursery:
+                listening = trio.Event()
+
+                async def listen() -> None:
+                    async with aclosing(store.wakes()) as wakes:  # type: ignore[type-var]
+                        async for _ in wakes:
+                            listening.set()
+
+                nursery.start_soon(listen)
+                await listening.wait()
+                server.freeze()
+                nursery.start_soon(store.execute, [create()])
+                await trio.sleep(0.05)
+                nursery.cancel_scope.cancel(reason="the test is over")
+            await wait_for_no_threads()
+        server.thaw()
+
+    async def test_waiting_while_closing(self, server: Server) -> None:
+        """Who still waits for an answer when the store closes is told that it is away."""
+        results: list[str] = []
+        async with trio.open_nursery() as nursery:
+
+            async def ask(store: Store) -> None:
+                try:
+                    await store.execute([create()])
+                except StoreUnavailable:
+                    results.append("away")
+
+            with trio.fail_after(5):
+                async with open_redis(server.url, "a", command_timeout_s=60.0) as store:
+                    server.freeze()
+                    nursery.start_soon(ask, store)
+                    nursery.start_soon(ask, store)
+                    await trio.testing.wait_all_tasks_blocked()
+        assert results == ["away", "away"]
+        server.thaw()
+
+
+class TestPermissions:
+    """Credentials and what they allow."""
+
+    @staticmethod
+    def allow(server: Server, rules: str) -> str:
+        """Make a user, leaving out the commands this server does not know; return its URL."""
+        server.ask("ACL", "SETUSER", "signald", "reset", "on", f">{SECRET}")
+        for rule in rules.split():
+            if rule != "+waitaof" or server.ask("COMMAND", "INFO", "waitaof") != [None]:
+                server.ask("ACL", "SETUSER", "signald", rule)
+        return f"redis://signald:{SECRET}@{HOST}:{server.port}"
+
+    async def test_least(self, server: Server) -> None:
+        """The documented permissions are enough for every operation, the backplane and the check."""
+        operations = every_op()
+        assert {type(op) for op in operations} == set(CODECS) - {Touch, Check}
+        async with open_redis(self.allow(server, ACL), "a") as store, aclosing(store.wakes()) as wakes:  # type: ignore[type-var]
+            assert await anext(wakes) == [b"*"]
+            await store.check()
+            for op in operations:
+                await store.execute([op])
+
+    @pytest.mark.parametrize("lacking", ["-evalsha", "-xadd", "-publish", "resetkeys", "resetchannels"])
+    async def test_lacking(self, server: Server, lacking: str) -> None:
+        """Where a permission is lacking the store says so, and does not try for ever."""
+        url = self.allow(server, f"{ACL} {lacking}")
+        with pytest.raises(StoreMisused) as caught:
+            async with open_redis(url, "a") as store:
+                await store.execute([create(), claim_side(node="b"), append(entries(1, 1))])
+        assert SECRET not in str(caught.value)
+
+    async def test_no_channel(self, server: Server) -> None:
+        """A backplane that may not be subscribed to is a fault of the set-up as well."""
+        url = self.allow(server, f"{ACL} resetchannels")
+        async with open_redis(url, "a") as store, aclosing(store.wakes()) as wakes:  # type: ignore[type-var]
+            with trio.fail_after(5), pytest.raises(StoreMisused):
+                await anext(wakes)
+
+    @pytest.mark.parametrize("login", [f"signald:{SECRET}@", f"nobody:{SECRET}@", ""])
+    async def test_credentials(self, tmp_path: Path, login: str) -> None:
+        """Wrong credentials, or none, are refused, and are seen nowhere."""
+        closed = Server(tmp_path, "--requirepass", "another")
+        async with servers(closed):
+            with pytest.raises(StoreMisused) as caught:
+                async with open_redis(f"redis://{login}{HOST}:{closed.port}", "a"):
+                    pass
+        error: BaseException | None = caught.value
+        while error is not None:
+            assert SECRET not in f"{error!r} {error}"
+            error = error.__cause__ or error.__context__
+
+    async def test_repr(self, server: Server) -> None:
+        """The open store does not show its credentials."""
+        async with open_redis(self.allow(server, ACL), "a") as store:
+            assert SECRET not in repr(store)
+            assert str(server.port) in repr(store)
+
+
+class TestAckLevels:
+    """What an answer promises."""
+
+    async def test_replica(self, tmp_path: Path, server: Server) -> None:
+        """With `replica` an answer means that a replica has it too; without one there is no answer."""
+        replica = Server(tmp_path, "--replicaof", f"{HOST} {server.port}", "--repl-diskless-sync-delay", "0")
+        async with open_redis(server.url, "a") as plain:
+            with pytest.raises(StoreUnavailable, match="replica"):
+                async with open_redis(server.url, "a", ack="replica", command_timeout_s=0.4):
+                    pass
+            async with servers(replica):
+                await until(lambda: b"online" in server.ask("INFO", "replication"), 15)
+                async with open_redis(server.url, "a", ack="replica") as store:
+                    await store.execute([create(), append(entries(1, 1))])
+                    assert replica.ask("HGET", f"signald:{{{SESSION}}}", "up_last") == b"1"
+                    await replica.kill()
+                    with pytest.raises(StoreUnavailable):
+                        await store.execute([append(entries(2, 2))])
+            assert await plain.execute([append(entries(2, 2))]) == [Appended(2, 0, "")]
+
+    async def test_disk(self, tmp_path: Path) -> None:
+        """With `disk` what was answered is there after a crash of the server."""
+        lasting = Server(tmp_path, "--appendonly", "yes", "--appendfsync", "always")
+        async with servers(lasting), open_redis(lasting.url, "a", ack="disk") as store:
+            await store.execute([create(), append(entries(1, 3))])
+            await lasting.kill()
+            await lasting.start()
+            (found,) = await store.execute([Look(SESSION, "worker", 0, 9)])
+            assert isinstance(found, Looked)
+            assert found.entries == entries(1, 3)
+
+    async def test_no_disk(self, server: Server) -> None:
+        """A server that writes nothing to disk can not promise it."""
+        with pytest.raises(StoreMisused, match="appendonly"):
+            async with open_redis(server.url, "a", ack="disk"):
+                pass
+
+
+@contextmanager
+def certificates(home: Path) -> Iterator[dict[str, str]]:
+    """Make a certificate for the loopback address that vouches for itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    paths = {"certificate": home / "certificate.pem", "key": home / "key.pem"}
+    paths["certificate"].write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    paths["key"].write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    yield {name: str(path) for name, path in paths.items()}
+
+
+async def test_tls(tmp_path: Path) -> None:
+    """Over TLS all works with the right authority; without it, or in plain, nothing does."""
+    with certificates(tmp_path) as files:
+        secure = Server(
+            tmp_path,
+            *("--tls-cert-file", files["certificate"], "--tls-key-file", files["key"]),
+            *("--tls-ca-cert-file", files["certificate"], "--tls-auth-clients", "no"),
+            tls={"ssl_ca_certs": files["certificate"]},
+        )
+        url = f"rediss://{HOST}:{secure.port}"
+        async with servers(secure):
+            async with (
+                open_redis(f"{url}?ssl_ca_certs={files['certificate']}", "a") as store,
+                aclosing(store.wakes()) as wakes,  # type: ignore[type-var]
+            ):
+                assert await anext(wakes) == [b"*"]
+                assert await store.execute([create(), append(entries(1, 100))]) == [head(), Appended(100, 0, "")]
+                await store.execute([Signal("a", b"rx")])
+                assert await anext(wakes) == [b"rx"]
+            with pytest.raises(StoreMisused, match="certificate"):
+                async with open_redis(url, "a"):
+                    pass
+            with pytest.raises(StoreUnavailable):
+                async with open_redis(f"redis://{HOST}:{secure.port}", "a"):
+                    pass
+    await wait_for_no_threads()
+
+
+async def form_cluster(members: list[Server]) -> None:
+    """Make one cluster of servers, each with its share of the slots, and wait until all agree."""
+    share = 16384 // len(members)
+    for number, member in enumerate(members):
+        last = 16383 if number == len(members) - 1 else (number + 1) * share - 1
+        member.ask("CLUSTER", "ADDSLOTSRANGE", number * share, last)
+        if number:
+            member.ask("CLUSTER", "MEET", HOST, members[0].port)
+    for member in members:
+        await until(lambda member=member: serves_all(member), 30)  # type: ignore[misc]
+
+
+def serves_all(member: Server) -> bool:
+    """Tell whether a member of a cluster knows who serves each slot, and that all do."""
+    info = member.ask("CLUSTER", "INFO")
+    return b"cluster_slots_ok:16384" in info and b"cluster_state:ok" in info
+
+
+async def test_cluster(tmp_path: Path) -> None:
+    """On a cluster sessions live where their slots are; slots that move are found again."""
+    members = [Server(tmp_path, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000") for _ in range(2)]
+    async with servers(*members):
+        await form_cluster(members)
+        async with (
+            open_redis(f"redis+cluster://{HOST}:{members[1].port},{HOST}:{members[0].port}", "a") as store,
+            aclosing(store.wakes()) as wakes,  # type: ignore[type-var]
+        ):
+            assert await anext(wakes) == [b"*"]
+            for op in every_op():
+                await store.execute([op])
+            sessions = [f"s_x{number}" for number in range(40)]
+            batch: list[Op] = [
+                op for session in sessions for op in (create(session), append(entries(1, 1), session=session))
+            ]
+            results = await store.execute([*batch, ListWaiting(5), KeepAlive(tuple(sessions), NOW_MS)])
+            assert [result.session for result in results if isinstance(result, Head)] == sessions
+            assert results.count(Appended(1, 0, "")) == len(sessions)
+            sizes = [member.ask("DBSIZE") for member in members]
+            assert min(sizes) > 10
+            # Any member's scripts can wake the node.
+            await store.execute([claim_side(session=session, node="b", nonce="w") for session in sessions])
+            woken: set[Wake] = set()
+            with trio.fail_after(5):
+                while len(woken) < len(sessions):
+                    woken |= set(await anext(wakes)) - {b"*", b"n", b"rx"}
+            await store.check()
+            members[0].ask("SCRIPT", "FLUSH")
+            assert await store.execute([append(entries(2, 2), session=session) for session in sessions]) == [
+                Appended(2, 0, "b")
+            ] * len(sessions)
+            # An empty slot goes to another member: the first batch fails, the next finds it.
+            slot = members[0].ask("CLUSTER", "KEYSLOT", "{s_moved}")
+            target = members[0] if slot >= 8192 else members[1]
+            owner = target.ask("CLUSTER", "MYID")
+            for member in members:
+                member.ask("CLUSTER", "SETSLOT", slot, "NODE", owner)
+            with pytest.raises(StoreUnavailable):
+                await store.execute([create("s_moved")])
+            assert await store.execute([create("s_moved")]) == heads_of("s_moved")
+    await wait_for_no_threads()
+
+
+async def test_sentinel(tmp_path: Path, server: Server) -> None:
+    """Behind Sentinel the primary is found, and after a failover the new one is."""
+    replica = Server(tmp_path, "--replicaof", f"{HOST} {server.port}", "--repl-diskless-sync-delay", "0")
+    config = tmp_path / "sentinel.conf"
+    config.write_text(
+        f"sentinel monitor main {HOST} {server.port} 1\n"
+        "sentinel down-after-milliseconds main 500\n"
+        "sentinel failover-timeout main 3000\n"
+    )
+    sentinel = Server(tmp_path, str(config), "--sentinel")
+    async with servers(replica, sentinel):
+        url = f"redis+sentinel://{HOST}:{free_port()},{HOST}:{sentinel.port}/main"
+        async with open_redis(url, "a") as store, aclosing(store.wakes()) as wakes:  # type: ignore[type-var]
+            assert await anext(wakes) == [b"*"]
+            assert await store.execute([create()]) == heads_of(SESSION)
+            await until(lambda: knows_replica(sentinel) and replica.ask("EXISTS", f"signald:{{{SESSION}}}") == 1, 30)
+            await server.kill()
+            with trio.fail_after(30):
+                assert await persist(store, [append(entries(1, 1))]) == [Appended(1, 0, "")]
+                assert await anext(wakes) == [b"*"]
+            assert replica.ask("HGET", f"signald:{{{SESSION}}}", "up_last") == b"1"
+        with pytest.raises(StoreUnavailable, match="knows no other"):
+            async with open_redis(f"redis+sentinel://{HOST}:{sentinel.port}/other", "a"):
+                pass
+    await wait_for_no_threads()
+
+
+async def persist(store: Store, batch: list[Op]) -> list[Result]:
+    """Send a batch until it is answered, as the committer does."""
+    while True:
+        try:
+            return await store.execute(batch)
+        except StoreUnavailable:
+            await trio.sleep(0.05)
+
+
+def knows_replica(sentinel: Server) -> bool:
+    """Tell whether a sentinel has found the replica."""
+    return bool(sentinel.ask("SENTINEL", "REPLICAS", "main"))
