@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+_OF_A_SESSION = frozenset({Message, Ack, Realtime, SessionAccept, SessionRefuse})
+"""Messages that name their session."""
+
 
 class WorkerLink(Link):
     """See the module."""
@@ -118,21 +121,23 @@ class WorkerLink(Link):
             except BadMessage as bad:
                 self.fail(CloseCode.BAD_MESSAGE, "bad_message", str(bad))
                 break
-            if isinstance(message, Message | Ack | Realtime | SessionAccept | SessionRefuse):
-                if message.session is None:
+            kind = type(message)
+            if kind in _OF_A_SESSION:
+                name: str | None = message.session  # type: ignore[union-attr]
+                if name is None:
                     self.fail(CloseCode.BAD_MESSAGE, "bad_message", "a worker names the session in each message")
                     break
-                session = sessions.get(message.session)
+                session = sessions.get(name)
                 if session is None:
-                    self._unknown(message.session)
-                elif type(message) is Message:
-                    if message.session in self.accepted:
-                        relay.accept(session, "worker", message, binary)
-                        offered[session.id] = session
+                    self._unknown(name)
+                elif kind is Message:
+                    if name in self.accepted:
+                        relay.accept(session, "worker", message, binary)  # type: ignore[arg-type]
+                        offered[name] = session
                     else:
-                        self.error("not_accepted", "accept the session first", session=message.session)
-                elif type(message) is Ack:
-                    relay.ack(session, "worker", message.seq)
+                        self.error("not_accepted", "accept the session first", session=name)
+                elif kind is Ack:
+                    relay.ack(session, "worker", message.seq)  # type: ignore[union-attr]
                 else:
                     self._about(session, message, binary)
             elif not self._rare(message):

@@ -5,10 +5,10 @@ import struct
 from typing import TypeVar
 
 import msgspec
-from msgspec import Raw
 
 from signald.errors import BadMessage, UnknownType
 from signald.wire.messages import (
+    NO_DATA,
     ClientMessage,
     Message,
     Outbound,
@@ -89,15 +89,13 @@ def _decode(
         message = decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _why(error, known, payload) from None
-    if isinstance(message, Message | Realtime):
-        if (message.data != _EMPTY_RAW) is (binary is not None):
+    kind = type(message)
+    if kind is Message or kind is Realtime:
+        if (message.data is NO_DATA) is (binary is None):  # type: ignore[attr-defined]
             raise BadMessage("`data` belongs in a text frame, or after the header of a binary one")
     elif binary is not None:
         raise BadMessage("only `message` and `realtime` may be binary")
     return message, binary
-
-
-_EMPTY_RAW = Raw()
 
 
 def _why(error: Exception, known: frozenset[str], payload: bytes) -> BadMessage | UnknownType:

@@ -10,6 +10,9 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 SUBPROTOCOL = "signald.v1"
 
+NO_DATA = Raw()
+"""What `data` is when a frame has none. Compared by identity."""
+
 SEQ_MAX = 2**53 - 1  # the largest integer every JSON reader keeps exact
 
 Seq = Annotated[int, Meta(ge=1, le=SEQ_MAX)]
@@ -119,7 +122,7 @@ class Message(Inbound, tag="message", frozen=True):
     """An accepted-once, delivered-in-order message. `session` only from workers."""
 
     seq: Seq
-    data: Raw = Raw()
+    data: Raw = NO_DATA
     session: Name | None = None
     kind: Annotated[str, Meta(max_length=64)] | None = None
     history: bool | None = None
@@ -143,7 +146,7 @@ class Receipt(Inbound, tag="receipt", frozen=True):
 class Realtime(Inbound, tag="realtime", frozen=True):
     """Carried at once or not at all."""
 
-    data: Raw = Raw()
+    data: Raw = NO_DATA
     session: Name | None = None
     trace: Annotated[str, Meta(max_length=256)] | None = None
 
