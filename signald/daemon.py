@@ -197,6 +197,7 @@ async def _keep(hub: Hub, config: Config, keepers: trio.Nursery) -> tuple[Lease,
         lease.run_lag,
         lease.run_renewals,
         lease.run_sweeps,
+        lease.run_looks,
     ]
     for task in tasks:
         keepers.start_soon(task)  # type: ignore[arg-type]

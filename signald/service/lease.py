@@ -12,8 +12,10 @@ import structlog
 import trio
 
 from signald.errors import StoreUnavailable
+from signald.service.relay import LiveSession
 from signald.store.base import (
     ClusterSecret,
+    Detach,
     DropNode,
     Ended,
     ExpireSession,
@@ -42,6 +44,10 @@ log = structlog.get_logger(__name__)
 SWEEP_S = 1.0
 OVERDUE_LIMIT = 200
 """Sessions swept at once: what one sweep may ask of the store."""
+
+LOOK_EVERY_S = 1.0
+LOOKS_MAX = 500
+"""Sessions looked at in one go: a few per cent of what a store can do, and the price of not trusting the backplane."""
 
 NodeState = Literal["starting", "ready", "draining"]
 
@@ -118,6 +124,19 @@ class Lease:
             # Rises at once, falls by halves: a burst of claims is felt before it is over.
             self.lag_ms = max(late_ms, self.lag_ms * 0.5)
 
+    async def run_looks(self) -> None:
+        """Look again at the sessions whose peer is at another node, should a wake-up have been lost. Until cancelled."""
+        hub = self._hub
+        done: set[str] = set()
+        while True:
+            await trio.sleep(LOOK_EVERY_S)
+            apart = [name for name, session in hub.sessions.items() if _is_apart(session)]
+            due = [name for name in apart if name not in done][:LOOKS_MAX]
+            # Everybody has had a turn: begin the next round.
+            done = done.union(due) if len(due) == LOOKS_MAX else set()
+            for name in due:
+                hub.relay.look(hub.sessions[name])
+
     # --- renewing and sweeping --------------------------------------------------------------------------------------
 
     async def run_renewals(self) -> None:
@@ -169,9 +188,13 @@ class Lease:
 
     async def _unclaimed(self, name: str, now: int) -> list[Op]:
         looked = await self._hub.committer.call(Look(name, "client", 0, 0))
-        if isinstance(looked, Looked):
-            return [KeepAlive((name,), now + self._hub.ttl_ms)]
-        return [Forget(name)]
+        if not isinstance(looked, Looked):
+            return [Forget(name)]
+        ops: list[Op] = [KeepAlive((name,), now + self._hub.ttl_ms)]
+        if looked.head.client_node == self._hub.node:
+            # A claim was granted here and its connection was gone before the answer: nobody has detached it.
+            ops.append(Detach(name, "client", self._hub.node, looked.head.client_epoch, now))
+        return ops
 
     async def _sweep_workers(self) -> None:
         hub = self._hub
@@ -179,17 +202,30 @@ class Lease:
         assert isinstance(listed, Workers)
         now_ms, now = hub.store.now_ms(), trio.current_time()
         timeout_s = hub.config.worker.resume_timeout_s
-        lost = {info.id: info for info in listed.workers if info.node and info.node not in hub.nodes}
+        lost = [info.id for info in listed.workers if info.node and not self._is_held(info)]
         self._lost = {name: self._lost.get(name, now) for name in lost}
         for info in listed.workers:
             if self._is_overdue(info, now_ms, now, timeout_s):
                 await hub.workers.give_up(info.id, info.epoch, "did not come back")
 
+    def _is_held(self, info: WorkerInfo) -> bool:
+        """Tell whether the node the registry names for a worker lives and, if it is this one, has the worker."""
+        if info.node == self._hub.node:
+            return info.id in self._hub.worker_links
+        return info.node in self._hub.nodes
+
     def _is_overdue(self, info: WorkerInfo, now_ms: int, now: float, timeout_s: float) -> bool:
         if not info.node:
             return bool(info.away_since_ms) and now_ms - info.away_since_ms > timeout_s * 1000
-        # Its node died with it: nobody has said when it was lost, so its time begins when it is noticed.
+        # Its node died with it, or granted its claim to a connection that was gone: nobody has said when it was lost, so
+        # its time begins when it is noticed.
         return info.id in self._lost and now - self._lost[info.id] > timeout_s
+
+
+def _is_apart(session: LiveSession) -> bool:
+    """Tell whether one party is here and the other at another node."""
+    client, worker = session.client, session.worker
+    return (client.link is None) != (worker.link is None) and bool(client.node and worker.node)
 
 
 def _with(info: NodeInfo, **changes: object) -> NodeInfo:
