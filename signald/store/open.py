@@ -41,7 +41,10 @@ async def open_store(url: str, node: str, settings: StoreSettings) -> AsyncItera
         async with open_memory(url, node) as memory:
             yield memory
     elif scheme == "sqlite":
-        async with open_sqlite(url, node, ack=settings.ack, poll_interval_s=settings.poll_interval_s) as sqlite:
+        poll_interval_s, busy_timeout_s = settings.poll_interval_s, settings.command_timeout_s
+        async with open_sqlite(
+            url, node, ack=settings.ack, poll_interval_s=poll_interval_s, busy_timeout_s=busy_timeout_s
+        ) as sqlite:
             yield sqlite
     elif scheme in {"redis", "rediss"} or scheme.startswith(("redis+", "rediss+")):
         # Imported here: a signald that embeds its store does not pay for a client it does not use.

@@ -343,11 +343,13 @@ class _File:
             return self.listen(now_ms)
         if self._listeners[self.node] - now_ms <= LISTEN_MS // 2:
             self.listen(now_ms)
+        found: list[tuple[int, Wake]] = []
+        if self._sql.execute("SELECT 1 FROM wake WHERE node = ? LIMIT 1", (self.node,)).fetchone() is not None:
+            with self._writing():
+                found = self._sql.execute(
+                    "DELETE FROM wake WHERE node = ? RETURNING number, wake", (self.node,)
+                ).fetchall()
         self._version_of_wakes = version
-        if self._sql.execute("SELECT 1 FROM wake WHERE node = ? LIMIT 1", (self.node,)).fetchone() is None:
-            return []
-        with self._writing():
-            found = self._sql.execute("DELETE FROM wake WHERE node = ? RETURNING number, wake", (self.node,)).fetchall()
         return [wake for _, wake in sorted(found)]
 
     def check(self, now_ms: int) -> None:
@@ -500,13 +502,13 @@ def _path(url: str) -> Path:
     return Path(path)
 
 
-def _open(path: Path, node: str, *, durable: bool) -> _File:
+def _open(path: Path, node: str, *, durable: bool, busy_timeout_s: float) -> _File:
     try:
         # Made here and not by SQLite, so that only the owner may read it: there are messages in it.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise StoreMisused(f"cannot open {path} for reading and writing: {error.strerror}") from error
-    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
     try:
         _prepare(connection, path, durable=durable)
     except sqlite3.Error as error:
@@ -542,10 +544,13 @@ def _pragma(connection: sqlite3.Connection, text: str) -> object:
 
 
 @asynccontextmanager
-async def open_sqlite(url: str, node: str, *, ack: str, poll_interval_s: float) -> AsyncIterator[SqliteStore]:
+async def open_sqlite(
+    url: str, node: str, *, ack: str, poll_interval_s: float, busy_timeout_s: float = BUSY_TIMEOUT_S
+) -> AsyncIterator[SqliteStore]:
     """Open the file of `url` (`sqlite:PATH`) for `node`, making it if there is none.
 
-    `ack` is `process` or `disk`; `poll_interval_s` is how often the file is asked for what other processes did.
+    `ack` is `process` or `disk`; `poll_interval_s` is how often the file is asked for what other processes did, and
+    `busy_timeout_s` how long a batch waits for another process's.
 
     Raises:
         StoreMisused: the URL, the file or what it holds is not what signald can use; or `ack` is `replica`.
@@ -554,10 +559,11 @@ async def open_sqlite(url: str, node: str, *, ack: str, poll_interval_s: float) 
     if ack not in {"process", "disk"}:
         raise StoreMisused(f"an SQLite store cannot promise ack={ack}: it has no replica; use process or disk")
     path = _path(url)
-    file = await trio.to_thread.run_sync(lambda: _open(path, node, durable=ack == "disk"))
+    durable = ack == "disk"
+    file = await trio.to_thread.run_sync(lambda: _open(path, node, durable=durable, busy_timeout_s=busy_timeout_s))
     store = SqliteStore(file, poll_interval_s)
     try:
         yield store
     finally:
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + 2 * BUSY_TIMEOUT_S):
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + 2 * busy_timeout_s):
             await store.close()

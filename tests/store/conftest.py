@@ -16,7 +16,11 @@ from signald.store.redis import open_redis
 from signald.store.sqlite import open_sqlite
 from tests.store.worlds import Fresh, Opener, World, open_world
 
-STORES = ("memory", "sqlite", "redis")
+STORES = (
+    "memory",
+    pytest.param("sqlite", marks=pytest.mark.real),
+    pytest.param("redis", marks=pytest.mark.real),
+)
 """The stores that the contract is held against."""
 
 

@@ -29,6 +29,7 @@ async def test_memory() -> None:
         assert isinstance(store, MemoryStore)
 
 
+@pytest.mark.real
 async def test_sqlite(tmp_path: Path) -> None:
     """`sqlite:PATH` is a file."""
     async with open_store(f"sqlite:{tmp_path / 'signald.db'}", "a", Settings()) as store:
@@ -36,6 +37,7 @@ async def test_sqlite(tmp_path: Path) -> None:
     assert (tmp_path / "signald.db").exists()
 
 
+@pytest.mark.real
 async def test_redis(redis_url: str) -> None:
     """`redis://` is a server."""
     async with open_store(redis_url, "a", Settings()) as store:

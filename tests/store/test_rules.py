@@ -1,0 +1,164 @@
+"""What the rules say beyond the contract: how much they remember, and that they know every operation."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from signald.store import base
+from signald.store.base import (
+    Claimed,
+    Enqueue,
+    Entry,
+    Forget,
+    Head,
+    Look,
+    Looked,
+    Op,
+    Paced,
+    ReadHistory,
+    Refused,
+    RegistryOp,
+    Result,
+    SessionOp,
+    TakePace,
+    WorkerClaimed,
+)
+from signald.store.memory import MemoryRows
+from signald.store.rules import CLAIMS_REMEMBERED, PACE_DEBT_MAX_S, RULES, Wakes, apply
+from tests.store.ops import NOW_MS, SESSION, append, claim_client, claim_side, create, entries, register
+
+
+class Table:
+    """Rows, and whom they woke."""
+
+    def __init__(self) -> None:
+        self.rows = MemoryRows()
+        self.wakes = Wakes()
+
+    def do(self, *ops: Op) -> Result:
+        """Carry out `ops` and return the last result."""
+        results = [apply(op, self.rows, self.wakes) for op in ops]
+        return results[-1]
+
+
+@pytest.fixture
+def table() -> Table:
+    """An empty table."""
+    return Table()
+
+
+def test_every_operation_has_its_rule() -> None:
+    """There is a rule for each operation of the contract, and for nothing else."""
+    said = {thing for thing in vars(base).values() if isinstance(thing, type) and issubclass(thing, Op)}
+    assert said - {Op, SessionOp, RegistryOp} == set(RULES)
+
+
+def test_claims_remembered(table: Table) -> None:
+    """The last claims are remembered by their nonces; one that came before them is judged by its token alone."""
+    table.do(create())
+    claims = [claim_client(f"t{n}", f"t{n + 1}", nonce=f"n{n}") for n in range(1, CLAIMS_REMEMBERED + 2)]
+    table.do(*claims)
+    for place, claim in enumerate(claims[1:], 3):
+        again = table.do(claim)
+        assert isinstance(again, Claimed)
+        assert again.epoch == place
+    assert table.do(claims[0]) == Refused("token_reuse")
+
+
+def test_create_after_claim(table: Table) -> None:
+    """A creation repeated after the session went on is still the same creation."""
+    table.do(create(), claim_client())
+    again = table.do(create())
+    assert isinstance(again, Head)
+    assert (again.client_epoch, again.client_node) == (2, "b")
+
+
+def test_worker_id_taken(table: Table) -> None:
+    """A worker under an id that is taken is refused."""
+    assert table.do(register()) == WorkerClaimed(1, ())
+    assert table.do(register(nonce="other")) == Refused("exists")
+
+
+def test_wakes_are_said_once() -> None:
+    """Within one batch a node is told once to look at one thing, and every realtime message."""
+    wakes = Wakes()
+    for wake in (b"ss_1", b"r1", b"ss_1", b"r1", b"ss_2", b"ws_1"):
+        wakes.tell("a", wake)
+    wakes.tell("b", b"ss_1")
+    assert wakes.sent == [("a", b"ss_1"), ("a", b"r1"), ("a", b"r1"), ("a", b"ss_2"), ("a", b"ws_1"), ("b", b"ss_1")]
+
+
+@pytest.mark.parametrize("rate_per_s", [0.0, -1.0])
+def test_no_pace(table: Table, rate_per_s: float) -> None:
+    """Without a rate nobody waits."""
+    assert table.do(TakePace(5, rate_per_s, NOW_MS)) == Paced(0.0)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 50), st.integers(0, 3000)), min_size=1, max_size=30),
+    st.sampled_from([0.5, 10.0, 200.0]),
+)
+def test_paced(asked: list[tuple[int, int]], rate_per_s: float) -> None:
+    """However it is asked, in no stretch of time are more moves granted than the rate and one second's burst allow."""
+    table = Table()
+    now_ms = NOW_MS
+    moves: list[tuple[float, int]] = []
+    for tokens, pause_ms in asked:
+        now_ms += pause_ms
+        result = table.do(TakePace(tokens, rate_per_s, now_ms))
+        assert isinstance(result, Paced)
+        if result.wait_ms >= PACE_DEBT_MAX_S * 1000:
+            return  # who asks for ten minutes' worth ahead is no longer held to the rate
+        moves.append((now_ms + result.wait_ms, tokens))
+    for first in range(len(moves)):
+        for last in range(first, len(moves)):
+            stretch_s = (moves[last][0] - moves[first][0]) / 1000
+            granted = sum(tokens for _, tokens in moves[first + 1 : last + 1])
+            assert granted <= rate_per_s * (stretch_s + 1) + 1e-6
+
+
+@given(st.lists(st.tuples(st.integers(0, 12), st.booleans()), max_size=40), st.integers(0, 5), st.integers(0, 30))
+def test_history_is_bounded(messages: list[tuple[int, bool]], count_max: int, bytes_max: int) -> None:
+    """The history is exactly the longest tail of what was marked for it that fits both bounds."""
+    table = Table()
+    table.do(create())
+    marked: list[tuple[str, bytes]] = []
+    for seq, (size, history) in enumerate(messages, 1):
+        table.do(append((Entry(seq, b"x" * size, history),), history_max=count_max, history_bytes_max=bytes_max))
+        if history:
+            marked.append(("client", b"x" * size))
+            while len(marked) > count_max or sum(len(body) for _, body in marked) > bytes_max:
+                del marked[0]
+    assert table.do(ReadHistory(SESSION, 1000)) == base.History(tuple(marked))
+
+
+@given(st.data())
+def test_messages_flow(data: st.DataObject) -> None:
+    """Whatever is resent, acked and read in pieces, the receiver gets every stored message once and in order."""
+    table = Table()
+    table.do(create(), claim_side())
+    got: list[int] = []
+    sent = 0
+    for _ in range(data.draw(st.integers(1, 15))):
+        first = data.draw(st.integers(max(1, sent - 2), sent + 1))
+        last = first + data.draw(st.integers(0, 4))
+        result = table.do(append(entries(first, last), backlog_max=8))
+        if isinstance(result, base.Appended):
+            sent = max(sent, last)
+            assert result.last == sent
+        looked = table.do(Look(SESSION, "worker", len(got), data.draw(st.integers(0, 6))))
+        assert isinstance(looked, Looked)
+        got += [entry.seq for entry in looked.entries]
+        table.do(base.Ack(SESSION, "worker", "b", 1, data.draw(st.integers(0, len(got)))))
+    looked = table.do(Look(SESSION, "worker", len(got), 100))
+    assert isinstance(looked, Looked)
+    assert got + [entry.seq for entry in looked.entries] == list(range(1, sent + 1))
+
+
+def test_no_ghost(table: Table) -> None:
+    """After its end and its forgetting nothing at all is left of a session."""
+    table.do(create(), claim_side(), append(entries(1, 3, history=True)), Enqueue(SESSION, {}, 1, 1))
+    assert not table.rows.is_empty_of(SESSION)
+    table.do(base.EndSession(SESSION, "a"), Forget(SESSION))
+    assert table.rows.is_empty_of(SESSION)
+    assert isinstance(table.do(append(entries(4, 4))), base.NoSession)
