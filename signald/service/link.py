@@ -141,6 +141,7 @@ class Link:
             ErrorMessage(
                 code,
                 message,
+                fatal=False,
                 session=UNSET if name is None else name,
                 expected=expected,
                 retry_after_ms=retry_after_ms,

@@ -9,7 +9,7 @@ Every step that can be refused is refused before anything is attached; from the 
 is no checkpoint, so nothing can happen between the two.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import structlog
@@ -30,10 +30,13 @@ from signald.store.base import (
     Claimed,
     ClaimWorker,
     CreateSession,
+    Detach,
+    DetachWorker,
     Enqueue,
     Head,
     History,
     KeepAlive,
+    Op,
     ReadHistory,
     Refused,
     RegisterWorker,
@@ -137,7 +140,7 @@ async def _read(hub: "Hub", conn: Connection) -> tuple[Opening, list[Frame]]:
                 try:
                     message, _ = decode(text, payload, depth_max)
                 except UnknownType as unknown:
-                    error = ErrorMessage("unknown_type", f"unknown type: {unknown}")
+                    error = ErrorMessage("unknown_type", f"unknown type: {unknown}", fatal=False)
                     conn.send_text(codec.encode(error))
                     continue
                 except BadMessage as bad:
@@ -178,8 +181,11 @@ def _heartbeat_ms(hub: "Hub") -> int:
     return round(hub.config.timeouts.ping_interval_s * 1000)
 
 
-def _still_open(hub: "Hub", conn: Connection) -> None:
-    """The store has answered; is there still somebody to tell, and do we still take parties?"""
+def _still_open(hub: "Hub", conn: Connection, undo: Sequence[Op]) -> None:
+    """The store has granted; is there still somebody to tell, and do we still take parties? If not, it is undone."""
+    if conn.closing or hub.refusing is not None:
+        for op in undo:
+            hub.committer.submit(op, lambda _: None)
     if conn.closing:
         raise ConnectionClosed(conn.closed) if conn.closed else _Turned(CloseCode.REFUSED, "closing", "closing")
     if hub.refusing is not None:
@@ -211,7 +217,7 @@ async def _connect(hub: "Hub", conn: Connection, message: Connect) -> Link:
         )
     if not isinstance(head, Head):
         raise StoreUnavailable("a session with this id exists")
-    _still_open(hub, conn)
+    _still_open(hub, conn, [Detach(session_id, "client", hub.node, head.client_epoch, now)])
     session = hub.adopt(head)
     session.client_tokens = (token_hash,)
     link = ClientLink(hub, conn, session)
@@ -269,7 +275,7 @@ async def _restore(hub: "Hub", conn: Connection, message: RestoreSession) -> Lin
     if isinstance(claimed, Refused):
         raise _refused(hub, claimed.reason, session_id)
     assert isinstance(claimed, Claimed)
-    _still_open(hub, conn)
+    _still_open(hub, conn, [Detach(session_id, "client", hub.node, claimed.epoch, now)])
     head = claimed.head
     session = hub.adopt(head)
     session.client_tokens = (issued, presented)
@@ -337,7 +343,7 @@ async def _register_worker(hub: "Hub", conn: Connection, message: AppReady) -> L
             )
         )
     assert isinstance(registered, WorkerClaimed)
-    _still_open(hub, conn)
+    _still_open(hub, conn, [DetachWorker(worker, registered.epoch, hub.store.now_ms())])
     link = WorkerLink(hub, conn, worker, registered.epoch, message, subject)
     link.tokens = tokens.Slots(token_hash)
     hub.worker_links[worker] = link
@@ -383,7 +389,10 @@ async def _resume_worker(hub: "Hub", conn: Connection, message: AppReady) -> Lin
             raise _refused(hub, claimed.reason, worker)
         assert isinstance(claimed, WorkerClaimed)
         sides = await hub.workers.claim_sessions(worker, claimed.sessions, message.sessions)
-    _still_open(hub, conn)
+    now = hub.store.now_ms()
+    granted = [(name, side.epoch) for name, side in sides if isinstance(side, Claimed)]
+    undo: list[Op] = [Detach(name, "worker", hub.node, epoch, now) for name, epoch in granted]
+    _still_open(hub, conn, [*undo, DetachWorker(worker, claimed.epoch, now)])
     link = WorkerLink(hub, conn, worker, claimed.epoch, message, subject)
     link.tokens = tokens.Slots(issued, presented)
     before = hub.worker_links.get(worker)
