@@ -1,0 +1,70 @@
+"""The examples of docs/sdk.md are short, and they run."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from signald.sdk import trio as sdk
+from tests.cluster import Cluster, play
+from tests.sdk.test_trio_cluster import Balancer
+
+DOCS = Path(__file__).parents[2] / "docs" / "sdk.md"
+
+
+def example(name: str) -> str:
+    """The code under the heading `name`."""
+    found = re.search(rf"^## {name}\n+```python\n(.*?)```", DOCS.read_text(), re.DOTALL | re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
+@pytest.mark.parametrize("name", ["A chat client", "An echo worker"])
+def test_twelve_lines_are_enough(name: str) -> None:
+    """Each example is a whole program of at most twelve lines of code."""
+    assert len([line for line in example(name).splitlines() if line.strip()]) <= 12
+
+
+def test_the_chat_client_talks_to_the_echo_worker(capsys: pytest.CaptureFixture[str]) -> None:
+    """Both programs run as printed; only the network and the keyboard are exchanged."""
+    mains: list[Any] = []
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n0")
+        balancer = Balancer(cluster, "n0")
+        typed = iter(["How are you?"])
+
+        async def type_next(*_: object) -> str:
+            for line in typed:
+                return line
+            return await trio.sleep_forever()
+
+        def open_client(_: str, **options: Any) -> Any:
+            return sdk.open_client("ws://lb", dial=balancer.dial, **options)
+
+        async def run_worker(_: str, handler: sdk.Handler, **options: Any) -> None:
+            await sdk.run_worker("ws://lb", handler, dial=balancer.dial, **options)
+
+        names = {
+            "open_client": open_client,
+            "run_worker": run_worker,
+            "WorkerSession": sdk.WorkerSession,
+            "run": mains.append,
+            "type_next": type_next,
+        }
+        for name in ("An echo worker", "A chat client"):
+            code = re.sub(r"^(import|from) .*$", "", example(name), flags=re.MULTILINE)
+            code = code.replace("trio.run(", "run(").replace("trio.to_thread.run_sync(input, ", "type_next(")
+            exec(compile(code, str(DOCS), "exec"), dict(names))
+        async with trio.open_nursery() as nursery:
+            for main in mains:
+                nursery.start_soon(main)
+            await trio.sleep(3)
+            nursery.cancel_scope.cancel(reason="enough was said")
+
+    play(scene)
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("20")]
+    assert lines[-2:] == ["Good morning", "How are you?"]
+    assert lines[0].startswith("serving s_")
