@@ -100,9 +100,10 @@ async def pair(world: World, *, receipts: bool = False) -> None:
 
 
 async def look(world: World, party: Party = "client", *, after: int = 0, limit: int = 100) -> Looked:
-    """Read the session, which is there."""
-    found = await world.ask(Look(SESSION, party, after, limit))
+    """Read the session, which is there, and looks the same from both nodes."""
+    found = await world.ask(Look(SESSION, party, after, limit), at="a")
     assert isinstance(found, Looked)
+    assert await world.ask(Look(SESSION, party, after, limit), at="b") == found
     return found
 
 
@@ -113,8 +114,9 @@ async def seqs(world: World, party: Party, *, after: int = 0, limit: int = 100) 
 
 async def history(world: World, limit: int = 100) -> list[tuple[str, bytes]]:
     """Return the chat history."""
-    found = await world.ask(ReadHistory(SESSION, limit))
+    found = await world.ask(ReadHistory(SESSION, limit), at="a")
     assert isinstance(found, History)
+    assert await world.ask(ReadHistory(SESSION, limit), at="b") == found
     return list(found.entries)
 
 
@@ -297,6 +299,11 @@ class TestClaimClient:
         await world.do(create(ttl_ms=1000), Detach(SESSION, "client", "a", 1, NOW_MS))
         assert await world.ask(claim_client(now_ms=NOW_MS + 1000)) == Refused("expired")
         assert claimed(await world.ask(claim_client(now_ms=NOW_MS + 999, ttl_ms=9))).epoch == 2
+
+    async def test_ttl_follows_the_claim(self, world: World) -> None:
+        """A claim brings the ttl of the token that it issues."""
+        await world.do(create(ttl_ms=10**9), claim_client(ttl_ms=1000), Detach(SESSION, "client", "b", 2, NOW_MS))
+        assert await world.ask(claim_client("t2", "t3", nonce="n3", now_ms=NOW_MS + 1000)) == Refused("expired")
 
     async def test_not_expired_while_attached(self, world: World) -> None:
         """A client that was never seen to leave has not been away."""
