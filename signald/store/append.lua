@@ -64,7 +64,7 @@ else
   end
   redis.call('HSET', key, client and 'up_last' or 'down_last', seq)
 
-  -- A key is born with what is left of the head's safety TTL; KeepAlive renews all of them (`touch` in session.lua).
+  -- A key is born with what is left of the head's safety TTL; see `touch_all` in session.lua.
   if last == 0 then
     local left = redis.call('PTTL', key)
     if left > 0 then

@@ -34,7 +34,7 @@ from signald.store.redis_connection import (
     parse_url,
     refusal,
 )
-from signald.store.redis_scripts import CODECS, REGISTRY_TAG, SCRIPTS, Check, Touch, channel, tag_of
+from signald.store.redis_scripts import CODECS, REGISTRY_TAG, SCRIPTS, TOUCH_REPLIES, Check, channel, tag_of, touch
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -55,6 +55,8 @@ SEND_OPS = 32
 
 LOAD_TRIES = 4
 CLOCK_EVERY_S = 10.0
+SAFETY_MIN_MS = 3_600_000
+TOUCH_LOT = 64
 LISTEN_PING_S = 5.0
 RETRY_FIRST_S = 0.05
 RETRY_MAX_S = 1.0
@@ -128,16 +130,23 @@ class _Lane:
     left out when its turn comes.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, idle: Callable[[], bool]) -> None:
+        """`idle` does a little of what has time, whenever no job waits, until it returns False."""
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._idle = idle
         self._closed = False
         self._thread = _Thread(name, self._work)
         self._thread.start()
 
     def _work(self) -> None:
-        while (job := self._queue.get()) is not None:
+        while (job := self._next()) is not None:
             if not job.abandoned:
                 self._thread.soon(job.settle, outcome.capture(job.call))
+
+    def _next(self) -> _Job | None:
+        while self._queue.empty() and self._idle():
+            pass
+        return self._queue.get()
 
     async def run(self, call: Callable[[], T]) -> T:
         """Make `call` and return what it does. When cancelled, the call may still happen, and nobody waits for it."""
@@ -167,7 +176,7 @@ class _Work:
         self.link = link
         self.ops = ops
         self.places = places
-        """Where each answer goes; -1: nowhere."""
+        """Where in the batch each answer belongs."""
 
 
 class _Servers:
@@ -180,6 +189,8 @@ class _Servers:
         self._wait_ms = max(1, int(command_timeout_s * 1000 / 2))
         self._clustered = target.kind == "cluster"
         self._clock_due = 0.0
+        self._touches: dict[str, int] = {}
+        """Sessions and their next safety TTL: at most those this node keeps alive."""
         self._started = False
         self.clock_offset_ms = 0.0
         """The server's time minus that of `time.monotonic`."""
@@ -224,27 +235,44 @@ class _Servers:
         for work in works:
             replies = self._receive(work)
             for place, op, reply in zip(work.places, work.ops, replies, strict=True):
-                if place >= 0:
-                    results[place] = CODECS[type(op)].unpack(op, reply)
+                results[place] = CODECS[type(op)].unpack(op, reply)
+                if type(op) is KeepAlive:
+                    self._touch_soon(op)
         return results
 
+    def _touch_soon(self, op: KeepAlive) -> None:
+        left_ms = max(SAFETY_MIN_MS, 2 * int(op.until_ms - time.monotonic() * 1000 - self.clock_offset_ms))
+        self._touches.update(dict.fromkeys(op.sessions, left_ms))
+
+    def idle(self) -> bool:
+        """Renew the safety TTLs of some sessions that were kept alive; tell whether there are more.
+
+        Thousands may be kept alive at once and have an hour for this, so no batch is to wait for it. If it fails, the next
+        KeepAlive brings it again.
+        """
+        lot = [self._touches.popitem() for _ in range(min(TOUCH_LOT, len(self._touches)))]
+        try:
+            for session, left_ms in lot:
+                link = self._prepare(self._router.link(session))
+                link.send(touch(session, left_ms))
+                for reply in link.read(TOUCH_REPLIES):
+                    if isinstance(reply, ErrorReply):
+                        raise refusal(reply)
+        except StoreError:
+            self._touches.clear()
+            self._router.forget()
+        return bool(self._touches)
+
     def _divide(self, ops: Sequence[Op]) -> list[_Work]:
-        if not self._clustered and not any([type(op) is KeepAlive for op in ops]):  # noqa: C419 - a list is faster here
+        if not self._clustered:
             return [_Work(self._prepare(self._router.link(REGISTRY_TAG)), list(ops), list(range(len(ops))))]
         works: dict[Link, _Work] = {}
         for place, op in enumerate(ops):
-            self._put(works, place, op)
-            if type(op) is KeepAlive:
-                left_ms = max(0, int(op.until_ms - time.monotonic() * 1000 - self.clock_offset_ms))
-                for session in op.sessions:
-                    self._put(works, -1, Touch(session, left_ms))
+            link = self._prepare(self._router.link(tag_of(op)))
+            work = works.get(link) or works.setdefault(link, _Work(link, [], []))
+            work.ops.append(op)
+            work.places.append(place)
         return list(works.values())
-
-    def _put(self, works: dict[Link, _Work], place: int, op: Op) -> None:
-        link = self._prepare(self._router.link(tag_of(op)))
-        work = works.get(link) or works.setdefault(link, _Work(link, [], []))
-        work.ops.append(op)
-        work.places.append(place)
 
     def _send(self, link: Link, ops: Sequence[Op]) -> None:
         rest = iter(ops)
@@ -317,6 +345,7 @@ class _Servers:
             # Found at start, nothing is lost by refusing. Later, with sessions alive, waiting for the operator is kinder.
             raise StoreUnavailable(fault) if self._started else StoreMisused(fault)
         self._load(link)
+        self._clock_due = 0.0
         self._keep_clock(link)
         link.prepared = True
         return link
@@ -465,7 +494,7 @@ class RedisStore:
         self._target = target
         self._timeouts = (connect_timeout_s, command_timeout_s)
         self._servers = _Servers(target, ack, connect_timeout_s, command_timeout_s)
-        self._lane = _Lane("signald-store")
+        self._lane = _Lane("signald-store", self._servers.idle)
         self._listeners: set[_Listener] = set()
 
     def __repr__(self) -> str:

@@ -36,6 +36,7 @@ local function head()
 end
 
 -- A safety net only: sessions end by EndSession and ExpireSession. Where no node is left to say so, the keys go by themselves.
+-- KeepAlive renews it (`SAFETY_MIN_MS` in redis.py).
 local function touch_all(ttl_ms)
   local left = string.format('%.0f', math.max(2 * ttl_ms, TOUCH_MIN_MS))
   for _, each in ipairs(KEYS) do
@@ -400,11 +401,6 @@ function operation.reseed(created_ms, principal, want, meta, receipts, client_ep
   local now = head()
   wake(now[7], now[11])
   return {'head', now}
-end
-
-function operation.touch(ttl_ms)
-  touch_all(tonumber(ttl_ms))
-  return {'done'}
 end
 
 function operation.history(limit)
