@@ -52,7 +52,9 @@ WORKER_TYPES = frozenset(
     }
 )
 
-_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+# A string that never ends is one match up to the end of the text. Were its closing quote required, the search would begin
+# anew at every quote inside it, and one hostile frame would hold up the node for many seconds.
+_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 
 def _too_deep(text: bytes, depth_max: int) -> bool:

@@ -1,0 +1,90 @@
+"""What the log keeps of a message, and that gluing a head before it gives the frame its sender meant."""
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from signald.wire import records
+from signald.wire.messages import Message, Realtime
+from tests.wire.frames import read
+
+LETTERS = st.text(max_size=20).filter(lambda text: text.isprintable())
+SEQS = st.integers(1, 2**53 - 1)
+VALUES = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | LETTERS | st.lists(LETTERS, max_size=3)
+
+
+def given_message(seq: int, value: object, kind: str | None, history: bool | None, trace: str | None) -> Message:
+    """A message as the codec would have decoded it."""
+    return Message(seq, Raw(json.dumps(value).encode()), None, kind, history, trace)
+
+
+@given(SEQS, VALUES, st.none() | LETTERS, st.none() | st.booleans(), st.none() | LETTERS, st.booleans())
+def test_a_text_message_arrives_with_all_its_fields(
+    seq: int, value: object, kind: str | None, history: bool | None, trace: str | None, to_worker: bool
+) -> None:
+    """Each field comes through as it was, a worker's frame names the session, and what was not said stays unsaid."""
+    message = given_message(seq, value, kind, history, trace)
+    front = records.head(b"message", "s_1" if to_worker else None)
+    is_text, payload = records.frame(front, records.message_body(message, None))
+    assert is_text
+    wanted = {"type": "message", "seq": seq, "data": value}
+    wanted |= {"session": "s_1"} if to_worker else {}
+    wanted |= {k: v for k, v in (("kind", kind), ("history", history), ("trace", trace)) if v is not None}
+    assert read(payload, is_text=True) == wanted
+
+
+@given(SEQS, st.binary(max_size=100), st.none() | LETTERS, st.none() | LETTERS, st.booleans())
+def test_a_binary_message_arrives_byte_for_byte(
+    seq: int, data: bytes, kind: str | None, trace: str | None, to_worker: bool
+) -> None:
+    """The header holds everything but the data, and its length is right."""
+    message = Message(seq, Raw(), None, kind, None, trace)
+    front = records.head(b"message", "s_1" if to_worker else None)
+    is_text, payload = records.frame(front, records.message_body(message, data))
+    assert not is_text
+    wanted = {"type": "message", "seq": seq, "data": data}
+    wanted |= {"session": "s_1"} if to_worker else {}
+    wanted |= {k: v for k, v in (("kind", kind), ("trace", trace)) if v is not None}
+    assert read(payload, is_text=False) == wanted
+
+
+@given(VALUES, st.none() | st.binary(max_size=50), st.none() | LETTERS, st.booleans())
+def test_realtime_takes_the_same_forms(value: object, data: bytes | None, trace: str | None, to_worker: bool) -> None:
+    """Text or binary, with or without trace and session: a header is never left with a comma too many."""
+    message = Realtime(Raw(json.dumps(value).encode()) if data is None else Raw(), None, trace)
+    front = records.head(b"realtime", "s_1" if to_worker else None)
+    is_text, payload = records.frame(front, records.realtime_body(message, data))
+    assert is_text is (data is None)
+    wanted = {"type": "realtime", "data": value if data is None else data}
+    wanted |= {"session": "s_1"} if to_worker else {}
+    wanted |= {"trace": trace} if trace is not None else {}
+    assert read(payload, is_text=is_text) == wanted
+
+
+def test_history_is_what_the_sender_says_else_chat() -> None:
+    """Unsaid, the chat history takes what has no kind or the kind `chat`; binary data never enters it."""
+    rows = [
+        (None, None, True),
+        ("chat", None, True),
+        ("typing", None, False),
+        ("typing", True, True),
+        ("chat", False, False),
+        (None, False, False),
+    ]
+    for kind, history, wanted in rows:
+        assert records.in_history(given_message(1, 0, kind, history, None), None) is wanted
+        assert records.in_history(given_message(1, 0, kind, True, None), b"") is False
+
+
+def test_the_chat_history_names_who_said_what() -> None:
+    """Each entry is the message's object with `from` in the place of `type`."""
+    bodies = [
+        ("client", records.message_body(given_message(1, "hi", None, None, None), None)),
+        ("worker", records.message_body(given_message(1, {"a": 1}, "chat", None, None), None)),
+    ]
+    assert [json.loads(bytes(raw)) for raw in records.chat_history(bodies)] == [
+        {"from": "client", "seq": 1, "data": "hi"},
+        {"from": "worker", "seq": 1, "kind": "chat", "data": {"a": 1}},
+    ]
