@@ -245,9 +245,9 @@ class Demo:
             return
         style = "bold green" if verdict.ok else "bold red"
         first, *more = verdict.in_words()
-        self.console.print(first, style=style, highlight=False)
+        self.console.print(first, style=style, highlight=False, soft_wrap=True)
         for sentence in more:
-            self.console.print(sentence, highlight=False)
+            self.console.print(sentence, highlight=False, soft_wrap=True)
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -6,22 +6,18 @@ two moments one is called the earlier only if it certainly was.
 """
 
 import json
-import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 import trio
 
+from signald.demo.carrier import lean_dial
 from signald.demo.judge import Moment
-from signald.sdk.core import Frame
-from signald.sdk.trio import Carrier, Dial, DialFailed, Timing, over_stream
+from signald.sdk.party_core import DEFAULT_TIMING
+from signald.sdk.trio import Carrier, Dial
 
-TIMING = Timing()
-
-_noteworthy = re.compile(rb'\{"type":"(goaway|session_restored|reconnection_ack)"')
-_openings = ('{"type":"goaway"', '{"type":"session_restored"', '{"type":"reconnection_ack"')
+_noteworthy = ('{"type":"goaway"', '{"type":"session_restored"', '{"type":"reconnection_ack"')
 
 Note = Callable[[dict[str, Any], Moment], None]
 
@@ -45,68 +41,17 @@ class Passes(trio.abc.Instrument):
         return Moment(self._began_before_at, trio.current_time())
 
 
-class _WatchedStream(trio.abc.Stream):
-    def __init__(self, stream: trio.abc.Stream, passes: Passes) -> None:
-        self._stream = stream
-        self._passes = passes
-        self.heard: dict[str, Moment] = {}
-        """When the last frame of each noteworthy type was read."""
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        data = await self._stream.receive_some(max_bytes)
-        for found in _noteworthy.finditer(data):
-            self.heard[found[1].decode()] = self._passes.now()
-        return data
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
-class _WatchedCarrier:
-    def __init__(self, carrier: Carrier, stream: _WatchedStream, passes: Passes, note: Note) -> None:
-        self._carrier = carrier
-        self._stream = stream
-        self._passes = passes
-        self._note = note
-
-    async def receive(self) -> str | bytes:
-        message = await self._carrier.receive()
-        if type(message) is str and message.startswith(_openings):
-            said = json.loads(message)
-            # A frame cut in its first bytes by a read is not found in the stream; then it was heard only now.
-            self._note(said, self._stream.heard.pop(said["type"], self._passes.now()))
-        return message
-
-    async def send(self, frames: Sequence[Frame]) -> None:
-        await self._carrier.send(frames)
-
-    async def aclose(self, code: int, reason: str) -> None:
-        await self._carrier.aclose(code, reason)
-
-    def abort(self) -> None:
-        self._carrier.abort()
-
-
 def watched_dial(passes: Passes, dialed: Callable[[], None], note: Note) -> Dial:
     """Return what opens connections for the SDK; every try is told to `dialed`, every noteworthy frame to `note`."""
+
+    def heard(text: str) -> None:
+        if text.startswith(_noteworthy):
+            note(json.loads(text), passes.now())
 
     @asynccontextmanager
     async def dial(url: str) -> AsyncIterator[Carrier]:
         dialed()
-        parts = urlsplit(url)
-        try:
-            with trio.fail_after(TIMING.connect_s):
-                tcp = await trio.open_tcp_stream(str(parts.hostname), int(parts.port or 80))
-        except (OSError, trio.TooSlowError) as error:
-            raise DialFailed(None, f"not reachable: {error}") from None
-        stream = _WatchedStream(tcp, passes)
-        async with over_stream(stream, url, TIMING) as carrier:
-            yield _WatchedCarrier(carrier, stream, passes, note)
+        async with lean_dial(url, DEFAULT_TIMING, heard) as carrier:
+            yield carrier
 
     return dial
