@@ -149,6 +149,8 @@ class PartyCore(ABC):
         self.over: Over | None = None
         self.last_close_code: int | None = None
         self._move: GoAway | None = None
+        self._moved_away: tuple[int | None, str] | None = None
+        """How the old connection ended while the answer of the new one was still expected."""
         self._ever_current = False
         self.full: list[SessionCore] = []
         """Sessions whose inbox reached its bound; see `blocked`."""
@@ -211,10 +213,16 @@ class PartyCore(ABC):
     ) -> None:
         if self.over is not None:
             return
+        if self._moved_away is not None:
+            self._disconnected(*self._moved_away)
+            self._moved_away = None
         rule = advice(code)
-        if code == CloseCode.NOTHING_TO_RESUME and link is not None and link.token is not None:
+        # While the old connection serves, no answer of another node ends the session: a new release that refuses
+        # everybody must not cost more than the move.
+        final = self.current is None and code not in (None, CloseCode.MOVED, CloseCode.NORMAL)
+        if final and code == CloseCode.NOTHING_TO_RESUME and link is not None and link.token is not None:
             self._nothing_to_resume()
-        elif code is not None and not rule.may_reconnect and code not in (CloseCode.MOVED, CloseCode.NORMAL):
+        elif final and not rule.may_reconnect:
             self.finish(Over(code, reason or rule.meaning, orderly=False))
         else:
             hint = retry_after_ms if retry_after_ms is not None else hint_ms(reason)
@@ -316,11 +324,14 @@ class PartyCore(ABC):
         self.last_close_code = code
         rule = advice(code)
         announced = self._move is not None or link.moving
-        self._move = None
         if code == CloseCode.NORMAL:
             self.finish(Over(code, reason or "ended", orderly=True))
             return
         ours = link.moving and code in (CloseCode.MOVED, CloseCode.SUPERSEDED)
+        if ours and self.opening is not None:
+            # The claim was granted and its answer is on the way, on another socket: this is no interruption yet.
+            self._moved_away = (code, reason)
+            return
         if code == CloseCode.NOTHING_TO_RESUME:
             self._nothing_to_resume()
             if self.over is None:
@@ -333,7 +344,7 @@ class PartyCore(ABC):
         self._disconnected(code, reason)
 
     def _promote(self, link: Link, heartbeat_ms: int, token: str, now: float) -> bool:
-        """The opening message was answered: `link` is current now. True when it took over from a living one."""
+        """The opening message was answered: `link` is current now. True when it took over without an interruption."""
         self.token = token
         self.opening = None
         old = self.current
@@ -343,7 +354,9 @@ class PartyCore(ABC):
             self.retiring.append(old)
             old.turned()
         self.current = link
+        handed_over = old is not None or self._moved_away is not None
         self._move = None
+        self._moved_away = None
         self._ever_current = True
         link.state = "current"
         link.moving = False
@@ -353,7 +366,7 @@ class PartyCore(ABC):
         link.changed()
         link.turned()
         self.replan()
-        return old is not None
+        return handed_over
 
     # --- messages of both parties ----------------------------------------------------------------------------------
 

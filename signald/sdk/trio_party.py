@@ -9,12 +9,12 @@ running                         one nursery per party, left with the party's `as
 └── what the application runs   a worker's handlers
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from ssl import SSLContext
 
-import structlog
 import trio
 
 from signald.sdk.carrier import Carrier, CarrierClosed, DialFailed, dial
@@ -23,7 +23,8 @@ from signald.sdk.errors import LinkBroken
 from signald.sdk.party_core import Link, PartyCore
 from signald.wire.close_codes import CloseCode
 
-log = structlog.get_logger("signald.sdk")
+# Plain logging: a library does not choose where its application's log goes.
+log = logging.getLogger("signald.sdk")
 
 Urls = str | Sequence[str]
 Auth = str | Callable[[], str] | None
@@ -126,7 +127,7 @@ class TrioParty(ABC):
                         await carrier.aclose(CloseCode.NORMAL, "")
                 carrier.abort()
         except DialFailed as failed:
-            log.info("signald unreachable", url=url, reason=failed.reason)
+            log.info("%s: %s", url, failed.reason)
             core.unreachable(trio.current_time(), failed.code, failed.reason, failed.retry_after_ms)
             self._drain()
             task_status.started()
@@ -147,7 +148,7 @@ class TrioParty(ABC):
             except CarrierClosed as closed:
                 ending.end(closed.code, closed.reason)
             except LinkBroken as broken:
-                log.warning("signald connection cut", url=link.url, reason=str(broken))
+                log.warning("connection to %s cut: %s", link.url, broken)
                 ending.end(None, str(broken))
             finally:
                 del self._endings[link]

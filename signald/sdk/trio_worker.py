@@ -182,7 +182,7 @@ class Worker(TrioParty):
                 except* Exception:  # noqa: BLE001
                     # The barrier: one session's handler never takes the others with it. Its message stays unacked, so
                     # the worker that gets the session next gets the message too.
-                    log.exception("session handler failed", session=session.session)
+                    log.exception("the handler of session %s failed", session.session)
                     self._core.release(core, "handler failed")
                 else:
                     if core.ended is None:

@@ -9,7 +9,7 @@ import trio.testing
 
 from signald.ids import SeededEntropy
 from signald.sdk.events import Disconnected, HandedOver, LifecycleEvent, Paired, Replaced, Resumed
-from signald.sdk.trio import Client, Refused, SessionGone, open_client
+from signald.sdk.trio import Bounds, Client, Refused, SessionGone, open_client
 from tests.sdk.peer import Accepted, ScriptedPeer
 
 URL = "ws://signald.test"
@@ -249,6 +249,70 @@ def test_a_move_whose_answer_was_lost_goes_on_after_4001() -> None:
         assert (await anext(client)).data == "in"
 
     play(script, application)
+
+
+def test_a_close_that_overtakes_the_answer_is_no_interruption() -> None:
+    """The old connection may be closed with 4001 before the new one's answer is read: still a handover."""
+
+    async def script(peer: ScriptedPeer) -> None:
+        old = await peer.accept()
+        await old.start_session()
+        await old.send(type="goaway", reason="drain", not_before_ms=0, deadline_ms=5000, target="new.test", ticket="t")
+        new = await peer.accept()
+        await old.close(4001, "moved")
+        await trio.sleep(0.1)
+        await new.restore_session(accepted=0)
+        await new.send(type="message", seq=1, data="in")
+
+    async def application(client: Client) -> None:
+        await anext(client)
+        assert drained(client) == [Paired("w_1"), HandedOver("new.test")]
+
+    play(script, application)
+
+
+@pytest.mark.parametrize("code", [4401, 4403, 4404, 1008])
+def test_a_new_node_that_refuses_does_not_end_the_session(code: int) -> None:
+    """While the old connection serves, refusals elsewhere only put the move off."""
+
+    async def script(peer: ScriptedPeer) -> None:
+        old = await peer.accept()
+        await old.start_session()
+        await old.send(type="goaway", reason="drain", not_before_ms=0, deadline_ms=60_000, ticket="t")
+        bad = await peer.accept()
+        await bad.receive()
+        await bad.close(code)
+        await old.send(type="message", seq=1, data="still served")
+        await old.until("message")
+        good = await peer.accept()
+        assert (await good.restore_session(accepted=0))["ticket"] == "t"
+        await good.send(type="message", seq=2, data="moved")
+
+    async def application(client: Client) -> None:
+        assert (await anext(client)).data == "still served"
+        await client.send("x")
+        assert (await anext(client)).data == "moved"
+
+    play(script, application)
+
+
+def test_an_application_that_lags_is_not_buried() -> None:
+    """At the inbox bound the connection is not read until there is room; nothing is lost, and silence is not held
+    against the other side."""
+
+    async def script(peer: ScriptedPeer) -> None:
+        connection = await peer.accept()
+        await connection.start_session()
+        for seq in range(1, 101):
+            await connection.send(type="message", seq=seq, data=seq)
+
+    async def application(client: Client) -> None:
+        await trio.sleep(300)
+        assert len(client._core.session.inbox) <= 5
+        assert [(await anext(client)).data for _ in range(100)] == list(range(1, 101))
+        assert client.connections == 1
+
+    play(script, application, bounds=Bounds(inbox_messages_max=5))
 
 
 @pytest.mark.parametrize("code", [4401, 4403, 4409, 4410])

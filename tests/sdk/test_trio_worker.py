@@ -361,3 +361,61 @@ def test_a_worker_tells_that_it_resumed() -> None:
         assert worker.events.receive_nowait() == Resumed()
 
     play(script)
+
+
+def test_an_acceptance_that_may_be_lost_is_said_again() -> None:
+    """Until signald shows that it knows, `session_accept` follows every resume, and a `not_accepted`."""
+
+    async def script(peer: ScriptedPeer, _: Worker) -> None:
+        await peer.first.assign("s_1")
+        await peer.first.cut()
+        new = await peer.accept()
+        await new.reaccept_app(kept={"s_1": 0}, lost=[])
+        assert await new.until("session_accept") == {"type": "session_accept", "session": "s_1"}
+        await new.send(type="message", session="s_1", seq=1, data="one")
+        assert (await new.until("message"))["seq"] == 1
+        await new.send(type="error", code="not_accepted", message="", session="s_1", fatal=False)
+        assert (await new.until("session_accept"))["session"] == "s_1"
+        assert (await new.until("message"))["seq"] == 1
+        await new.send(type="ack", session="s_1", seq=1)
+        await new.cut()
+        third = await peer.accept()
+        await third.reaccept_app(kept={"s_1": 1}, lost=[])
+        assert (await third.receive())["type"] == "ack"
+
+    play(script)
+
+
+def test_what_the_old_node_has_forgotten_during_a_move_is_not_lost() -> None:
+    """`unknown_session` on a connection that is being left says nothing: the session goes on at the new place."""
+
+    async def script(peer: ScriptedPeer, worker: Worker) -> None:
+        old = peer.first
+        await old.assign("s_1")
+        await old.send(type="message", session="s_1", seq=1, data="one")
+        await old.until("message")
+        await old.send(type="goaway", reason="drain", not_before_ms=0, deadline_ms=5000)
+        new = await peer.accept()
+        await old.send(type="error", code="unknown_session", message="", session="s_1", fatal=False)
+        await trio.sleep(0.1)
+        await new.reaccept_app(kept={"s_1": 0}, lost=[])
+        assert (await new.until("message"))["data"] == "one"
+        await new.send(type="error", code="unknown_session", message="", session="s_1", fatal=False)
+        await trio.sleep(0.1)
+        assert worker.sessions == {}
+
+    play(script)
+
+
+def test_a_session_given_while_a_move_is_under_way_is_refused() -> None:
+    """The message that resumes elsewhere does not name it, so another worker had better take it."""
+
+    async def script(peer: ScriptedPeer, worker: Worker) -> None:
+        await peer.first.send(type="goaway", reason="drain", not_before_ms=0, deadline_ms=5000)
+        new = await peer.accept()
+        assert (await peer.first.assign("s_1"))["type"] == "session_refuse"
+        await new.reaccept_app(kept={}, lost=[])
+        assert (await new.assign("s_2"))["type"] == "session_accept"
+        assert list(worker.sessions) == ["s_2"]
+
+    play(script)
