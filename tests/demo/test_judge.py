@@ -112,6 +112,7 @@ def test_gap_is_the_longest_round_trip_under_way_in_the_deploy() -> None:
     deploy.ended_at = 2.0
     talk(judge, alice, 2.5, 4.5)  # sent after
     assert list(deploy.gaps_s.values()) == [pytest.approx(0.3)]
+    assert finished(judge).steady_ms == {"p50": 900.0, "p99": 2000.0, "max": 2000.0}  # the two outside
 
 
 def test_gap_of_a_late_answer_belongs_to_the_deploy_it_was_sent_in() -> None:
@@ -253,6 +254,6 @@ def test_json_has_exactly_the_promised_names() -> None:
         "claims_per_s_peak",
         "exit_codes",
     ]
-    assert list(finished(judge).as_json()) == promised
+    assert list(finished(judge).as_json()) == [*promised, "steady_ms"]
     judge.begin_deploy(kill=True, workers_move=True, now=2.0)
-    assert list(finished(judge).as_json()) == [*promised, "gap_kill_ms"]
+    assert list(finished(judge).as_json()) == [*promised, "steady_ms", "gap_kill_ms"]
