@@ -321,8 +321,8 @@ class TestClaimClient:
         await world.do(create(), claim_client("t1", "t2", nonce="n2"), ConfirmToken(SESSION, 2))
         for _ in range(2):
             assert await world.ask(claim_client("t1", "t3", nonce="n3")) == Refused("token_reuse")
-        assert await world.ask(claim_client("t2", "t4", nonce="n4")) == Refused("token_reuse")
-        assert await world.ask(claim_client("t9", "t5", nonce="n5")) == Refused("revoked")
+        assert await world.ask(claim_client("t2", "t4", nonce="n4"), at="b") == Refused("token_reuse")
+        assert await world.ask(claim_client("t9", "t5", nonce="n5"), at="b") == Refused("revoked")
         assert (await look(world)).head.client_epoch == 2
 
     async def test_reuse_by_presenting(self, world: World) -> None:
@@ -338,7 +338,7 @@ class TestClaimClient:
     async def test_reuse_by_anyone(self, world: World) -> None:
         """A retired token revokes whoever shows it: the principal is not asked first."""
         await world.do(create(), claim_client("t1", "t2", nonce="n2"), ConfirmToken(SESSION, 2))
-        assert await world.ask(claim_client("t1", "t3", nonce="n3", principal="eve")) == Refused("token_reuse")
+        assert await world.ask(claim_client("t1", "t3", nonce="n3", principal="eve"), at="b") == Refused("token_reuse")
 
     async def test_confirm_of_older_epoch(self, world: World) -> None:
         """A confirmation under an older epoch retires nothing."""
@@ -876,7 +876,7 @@ class TestReseed:
     async def test_newer_worker(self, world: World) -> None:
         """A store that lost a pairing learns it again."""
         await world.do(create(), claim_side("w_0"))
-        known = head(worker=WORKER, worker_state="paired", worker_epoch=2, worker_node="b", workers=2)
+        known = head(worker=WORKER, worker_state="paired", worker_epoch=3, worker_node="b", workers=3)
         assert await world.ask(reseed(known, node="b"), at="b") == known
 
     async def test_accepted(self, world: World) -> None:

@@ -155,6 +155,12 @@ def test_messages_flow(data: st.DataObject) -> None:
     assert got + [entry.seq for entry in looked.entries] == list(range(1, sent + 1))
 
 
+def test_trimmed_for_good(table: Table) -> None:
+    """What was acked is not kept, and not merely not shown."""
+    table.do(create(), claim_side(), append(entries(1, 5)), base.Ack(SESSION, "worker", "b", 1, 3))
+    assert [entry.seq for entry in table.rows.read_entries(SESSION, "up", 0, 99)] == [4, 5]
+
+
 def test_no_ghost(table: Table) -> None:
     """After its end and its forgetting nothing at all is left of a session."""
     table.do(create(), claim_side(), append(entries(1, 3, history=True)), Enqueue(SESSION, {}, 1, 1))
