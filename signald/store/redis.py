@@ -1,9 +1,11 @@
 """The production store: Redis (or Valkey), alone, behind Sentinel, or as a Cluster.
 
-Every operation is one Lua script over one hash slot (redis_scripts.py). `execute` sends its whole batch as one pipeline from
-one thread that lives as long as the store: synchronous redis-py there does half the work per command of any asynchronous
-client, and nobody can cancel an exchange in the middle of a reply. The backplane is pub/sub in a second thread. It is at most
-once, like every pub/sub, which is all a wake-up needs.
+Every operation is one Lua script over one hash slot (redis_scripts.py). `execute` sends its whole batch as one pipeline. What
+blocks (name resolution, TCP, TLS, login, loading scripts) is redis-py's, in one thread that lives as long as the store; the
+exchange of a batch then runs in the event loop on the same socket, parsed by hiredis: two thread wake-ups for each batch
+cost more than the batch, when batches are small. An exchange that is cut short drops its connections, so no reply is ever
+read by another batch. The backplane is pub/sub in a second thread. It is at most once, like every pub/sub, which is all a
+wake-up needs.
 
 What Redis must be: 6.2 or newer, a primary, `maxmemory-policy noeviction`. The least an ACL user needs is `ACL` below.
 """
@@ -39,7 +41,7 @@ from signald.store.redis_scripts import CODECS, REGISTRY_TAG, SCRIPTS, TOUCH_REP
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-Ack = Literal["process", "replica", "disk"]
+AckLevel = Literal["process", "replica", "disk"]
 
 ACL = (
     "resetkeys ~signald:* resetchannels &signald:* -@all +evalsha +script|load "
@@ -56,7 +58,8 @@ SEND_OPS = 32
 LOAD_TRIES = 4
 CLOCK_EVERY_S = 10.0
 SAFETY_MIN_MS = 3_600_000
-TOUCH_LOT = 64
+TOUCH_LOT = 16
+_TIME = pack("TIME")
 LISTEN_PING_S = 5.0
 RETRY_FIRST_S = 0.05
 RETRY_MAX_S = 1.0
@@ -130,23 +133,16 @@ class _Lane:
     left out when its turn comes.
     """
 
-    def __init__(self, name: str, idle: Callable[[], bool]) -> None:
-        """`idle` does a little of what has time, whenever no job waits, until it returns False."""
+    def __init__(self, name: str) -> None:
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
-        self._idle = idle
         self._closed = False
         self._thread = _Thread(name, self._work)
         self._thread.start()
 
     def _work(self) -> None:
-        while (job := self._next()) is not None:
+        while (job := self._queue.get()) is not None:
             if not job.abandoned:
                 self._thread.soon(job.settle, outcome.capture(job.call))
-
-    def _next(self) -> _Job | None:
-        while self._queue.empty() and self._idle():
-            pass
-        return self._queue.get()
 
     async def run(self, call: Callable[[], T]) -> T:
         """Make `call` and return what it does. When cancelled, the call may still happen, and nobody waits for it."""
@@ -167,6 +163,22 @@ class _Lane:
 # --- the exchange with the servers (in the lane's thread) ---------------------------------------------------------
 
 
+class _Turn:
+    """A lock without a checkpoint when it is free, as it is for the committer's batches, which come one by one."""
+
+    def __init__(self) -> None:
+        self._lock = trio.Lock()
+
+    async def __aenter__(self) -> None:
+        try:
+            self._lock.acquire_nowait()
+        except trio.WouldBlock:
+            await self._lock.acquire()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._lock.release()
+
+
 class _Work:
     """What one batch asks of one server."""
 
@@ -182,11 +194,12 @@ class _Work:
 class _Servers:
     """The blocking half of the store."""
 
-    def __init__(self, target: Target, ack: Ack, connect_timeout_s: float, command_timeout_s: float) -> None:
+    def __init__(self, target: Target, ack: AckLevel, connect_timeout_s: float, command_timeout_s: float) -> None:
         self._router = Router(target, connect_timeout_s, command_timeout_s)
         self._ack = ack
         self._wait: bytes = b""
         self._wait_ms = max(1, int(command_timeout_s * 1000 / 2))
+        self._command_timeout_s = command_timeout_s
         self._clustered = target.kind == "cluster"
         self._clock_due = 0.0
         self._touches: dict[str, int] = {}
@@ -229,50 +242,100 @@ class _Servers:
 
     def _execute(self, ops: Sequence[Op]) -> list[Result]:
         results: list[Any] = [None] * len(ops)
-        works = self._divide(ops)
+        works = self._divide(ops, self._prepared_link) or []
         for work in works:
             self._send(work.link, work.ops)
         for work in works:
-            replies = self._receive(work)
-            for place, op, reply in zip(work.places, work.ops, replies, strict=True):
-                results[place] = CODECS[type(op)].unpack(op, reply)
-                if type(op) is KeepAlive:
-                    self._touch_soon(op)
+            self._unpack(work, self._receive(work), results)
         return results
+
+    def _unpack(self, work: _Work, replies: list[Reply], results: list[Any]) -> None:
+        for place, op, reply in zip(work.places, work.ops, replies, strict=True):
+            results[place] = CODECS[type(op)].unpack(op, reply)
+            if type(op) is KeepAlive:
+                self._touch_soon(op)
 
     def _touch_soon(self, op: KeepAlive) -> None:
         left_ms = max(SAFETY_MIN_MS, 2 * int(op.until_ms - time.monotonic() * 1000 - self.clock_offset_ms))
         self._touches.update(dict.fromkeys(op.sessions, left_ms))
 
-    def idle(self) -> bool:
-        """Renew the safety TTLs of some sessions that were kept alive; tell whether there are more.
+    async def execute_soon(self, ops: Sequence[Op]) -> list[Result]:
+        """As `execute`, in the event loop; but only as far as it goes without what blocks: connecting, loading scripts.
 
-        Thousands may be kept alive at once and have an hour for this, so no batch is to wait for it. If it fails, the next
-        KeepAlive brings it again.
+        Returns the results of the first so many of `ops`. The rest is to be asked again: it is safe to repeat.
         """
-        lot = [self._touches.popitem() for _ in range(min(TOUCH_LOT, len(self._touches)))]
+        works = self._divide(ops, self._router.ready_link)
+        if works is None:
+            return []
+        results: list[Any] = [None] * len(ops)
+        done, late = 0, False
         try:
-            for session, left_ms in lot:
-                link = self._prepare(self._router.link(session))
-                link.send(touch(session, left_ms))
-                for reply in link.read(TOUCH_REPLIES):
-                    if isinstance(reply, ErrorReply):
-                        raise refusal(reply)
-        except StoreError:
-            self._touches.clear()
+            with trio.move_on_after(self._command_timeout_s) as patience:
+                done = await self._exchange(works, results)
+            late = patience.cancelled_caught
+        except BaseException:
             self._router.forget()
-        return bool(self._touches)
+            raise
+        if late:
+            self._router.forget()
+            raise StoreUnavailable(f"Redis has not answered for {self._command_timeout_s} s")
+        return results[:done]
 
-    def _divide(self, ops: Sequence[Op]) -> list[_Work]:
+    async def _exchange(self, works: list[_Work], results: list[Any]) -> int:
+        """Ask every server; returns how many of the results, from the first, are there."""
+        done = len(results)
+        before = time.monotonic()
+        ask_time = before >= self._clock_due
+        touched = [self._touch_lot(work.link) for work in works]
+        for work, (touches, _) in zip(works, touched, strict=True):
+            parts = [CODECS[type(op)].pack(op) for op in work.ops]
+            await work.link.send_soon(b"".join([*parts, self._wait, _TIME if ask_time else b"", *touches]))
+        for work, (_, more) in zip(works, touched, strict=True):
+            replies = await work.link.read_soon(len(work.ops))
+            written = (await work.link.read_soon(1))[0] if self._wait else None
+            if ask_time:
+                self._set_clock((await work.link.read_soon(1))[0], before)
+            for reply in await work.link.read_soon(more):
+                if isinstance(reply, ErrorReply):
+                    raise refusal(reply)
+            missing = self._judge(replies)
+            if missing is not None:
+                done = min(done, work.places[missing])
+                replies, work.ops, work.places = replies[:missing], work.ops[:missing], work.places[:missing]
+            self._judge_ack(written)
+            self._unpack(work, replies, results)
+        return done
+
+    def _touch_lot(self, link: Link) -> tuple[list[bytes], int]:
+        """Commands that renew the safety TTLs of some sessions that were kept alive, and how many replies they have.
+
+        Thousands may be kept alive at once and have an hour for this: each batch takes a few along. If it fails, the next
+        KeepAlive brings them again.
+        """
+        lot: list[bytes] = []
+        while self._touches and len(lot) < TOUCH_LOT:
+            session, left_ms = self._touches.popitem()
+            if self._router.ready_link(session) is link:
+                lot.append(touch(session, left_ms))
+        return lot, len(lot) * TOUCH_REPLIES
+
+    def _divide(self, ops: Sequence[Op], link_of: Callable[[str], Link | None]) -> list[_Work] | None:
+        """Who is to be asked what; None when a link is not to be had."""
         if not self._clustered:
-            return [_Work(self._prepare(self._router.link(REGISTRY_TAG)), list(ops), list(range(len(ops))))]
+            link = link_of(REGISTRY_TAG)
+            return None if link is None else [_Work(link, list(ops), list(range(len(ops))))]
         works: dict[Link, _Work] = {}
         for place, op in enumerate(ops):
-            link = self._prepare(self._router.link(tag_of(op)))
+            link = link_of(tag_of(op))
+            if link is None:
+                return None
             work = works.get(link) or works.setdefault(link, _Work(link, [], []))
             work.ops.append(op)
             work.places.append(place)
         return list(works.values())
+
+    def _prepared_link(self, tag: str) -> Link:
+        return self._prepare(self._router.link(tag))
 
     def _send(self, link: Link, ops: Sequence[Op]) -> None:
         rest = iter(ops)
@@ -326,10 +389,15 @@ class _Servers:
     def _keep_clock(self, link: Link) -> None:
         before = time.monotonic()
         if before >= self._clock_due:
-            seconds, micros = link.ask("TIME")
-            after = time.monotonic()
-            self.clock_offset_ms = int(seconds) * 1000 + int(micros) / 1000 - (before + after) * 500
-            self._clock_due = after + CLOCK_EVERY_S
+            self._set_clock(link.ask("TIME"), before)
+
+    def _set_clock(self, reply: Reply, before: float) -> None:
+        if isinstance(reply, ErrorReply):
+            raise refusal(reply)
+        seconds, micros = reply
+        after = time.monotonic()
+        self.clock_offset_ms = int(seconds) * 1000 + int(micros) / 1000 - (before + after) * 500
+        self._clock_due = after + CLOCK_EVERY_S
 
     def _prepare(self, link: Link) -> Link:
         """See once in each connection's life that its server is fit, and has the scripts."""
@@ -489,12 +557,16 @@ class _Listener:
 class RedisStore:
     """See the module; made by `open_redis`."""
 
-    def __init__(self, target: Target, node: str, ack: Ack, connect_timeout_s: float, command_timeout_s: float) -> None:
+    def __init__(
+        self, target: Target, node: str, ack: AckLevel, connect_timeout_s: float, command_timeout_s: float
+    ) -> None:
         self.node = node
         self._target = target
         self._timeouts = (connect_timeout_s, command_timeout_s)
         self._servers = _Servers(target, ack, connect_timeout_s, command_timeout_s)
-        self._lane = _Lane("signald-store", self._servers.idle)
+        self._lane = _Lane("signald-store")
+        self._turn = _Turn()
+        """The loop and the thread use the same connections, one after the other."""
         self._listeners: set[_Listener] = set()
 
     def __repr__(self) -> str:
@@ -509,7 +581,12 @@ class RedisStore:
         if not ops:
             await trio.lowlevel.checkpoint()
             return []
-        return await self._lane.run(lambda: self._servers.execute(ops))
+        async with self._turn:
+            results = await self._servers.execute_soon(ops)
+            done = len(results)
+            if done < len(ops):
+                results += await self._lane.run(lambda: self._servers.execute(ops[done:]))
+        return results
 
     async def wakes(self) -> AsyncGenerator[list[Wake], None]:
         """As `Store.wakes`. Raises StoreMisused if Redis refuses the subscription."""
@@ -524,7 +601,8 @@ class RedisStore:
 
     async def check(self) -> None:
         """As `Store.check`."""
-        await self._lane.run(self._servers.check)
+        async with self._turn:
+            await self._lane.run(self._servers.check)
 
     async def start(self) -> None:
         """Connect. Raises StoreMisused, StoreUnavailable."""
@@ -541,7 +619,7 @@ class RedisStore:
 
 @asynccontextmanager
 async def open_redis(
-    url: str, node: str, *, ack: Ack = "process", connect_timeout_s: float = 1.0, command_timeout_s: float = 2.0
+    url: str, node: str, *, ack: AckLevel = "process", connect_timeout_s: float = 1.0, command_timeout_s: float = 2.0
 ) -> AsyncIterator[Store]:
     """Open the store at `url` for `node`.
 

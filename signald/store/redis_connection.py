@@ -1,6 +1,7 @@
 """Where Redis is and how it is spoken to: the URL, one connection, and which server serves which key.
 
-Everything here blocks, so it runs in the store's threads only. redis-py connects (TCP, TLS, login) with its
+What blocks runs in the store's threads only; the exchange of a batch (`send_soon`, `read_soon`) runs in the event loop
+on the same socket, by turns. redis-py connects (TCP, TLS, login) with its
 retries off, because it would run a whole pipeline again after a lost reply. What fails becomes one of two things here:
 `StoreUnavailable` (the connection is dropped, so nothing half-read is ever read on) or `StoreMisused`.
 """
@@ -15,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 import hiredis
+import trio
 from attrs import field, frozen
 from redis.backoff import NoBackoff
 from redis.connection import Connection, SSLConnection
@@ -197,6 +199,9 @@ class Link:
         self._poll = select.poll()
         self._reader = hiredis.Reader()
         self._buffer = bytearray(READ_BYTES)
+        self._timeout_s = command_timeout_s
+        self._looping = False
+        """True while the socket does not block, for the event loop."""
         self.prepared = False
         """True once the store has checked this server and loaded its scripts."""
 
@@ -216,18 +221,20 @@ class Link:
             # From here on the socket is ours: reading through redis-py costs ten times what hiredis itself does.
             self._reader = hiredis.Reader(replyError=ErrorReply, notEnoughData=_NOTHING_YET)
             self._sock = self._connection._get_socket()
+            self._looping = False
             self._poll = select.poll()
             self._poll.register(self._open_socket(), select.POLLIN)
 
     def send(self, data: bytes) -> None:
         """Write packed commands."""
         try:
-            self._open_socket().sendall(data)
+            self._blocking_socket().sendall(data)
         except OSError as error:
             raise refusal(error) from error
 
     def read(self, count: int) -> list[Reply]:
         """Return the next `count` replies. Error replies are returned, not raised."""
+        self._blocking_socket()
         gets = self._reader.gets
         replies: list[Reply] = []
         try:
@@ -237,6 +244,42 @@ class Link:
                     self._receive()
                 else:
                     replies.append(reply)
+        except (hiredis.HiredisError, OSError) as error:
+            raise refusal(error) from error
+        return replies
+
+    async def send_soon(self, data: bytes) -> None:
+        """As `send`, in the event loop's thread: without a thread's wake-ups, which cost more than the exchange itself."""
+        sock = self._looping_socket()
+        view = memoryview(data)
+        try:
+            while view:
+                try:
+                    view = view[sock.send(view) :]
+                except (BlockingIOError, ssl.SSLWantWriteError):
+                    await trio.lowlevel.wait_writable(sock)
+                except ssl.SSLWantReadError:
+                    await trio.lowlevel.wait_readable(sock)
+        except OSError as error:
+            raise refusal(error) from error
+
+    async def read_soon(self, count: int) -> list[Reply]:
+        """As `read`, in the event loop's thread. Cut short, the connection is of no use any more."""
+        sock = self._looping_socket()
+        gets = self._reader.gets
+        replies: list[Reply] = []
+        try:
+            while len(replies) < count:
+                reply = gets()
+                if reply is not _NOTHING_YET:
+                    replies.append(reply)
+                    continue
+                try:
+                    self._receive()
+                except (BlockingIOError, ssl.SSLWantReadError):
+                    await trio.lowlevel.wait_readable(sock)
+                except ssl.SSLWantWriteError:
+                    await trio.lowlevel.wait_writable(sock)
         except (hiredis.HiredisError, OSError) as error:
             raise refusal(error) from error
         return replies
@@ -281,6 +324,18 @@ class Link:
             raise ConnectionResetError("not connected")
         return self._sock
 
+    def _looping_socket(self) -> socket:
+        if not self._looping and self._sock is not None:
+            self._looping = True
+            self._sock.settimeout(0.0)
+        return self._open_socket()
+
+    def _blocking_socket(self) -> socket:
+        if self._looping and self._sock is not None:
+            self._looping = False
+            self._sock.settimeout(self._timeout_s)
+        return self._open_socket()
+
 
 def pack(*words: Word) -> bytes:
     """Return one RESP command."""
@@ -309,6 +364,16 @@ class Router:
         """
         slots = self._known()
         return self._open(slots[0] if len(slots) == 1 else slots[key_slot(tag.encode())])
+
+    def ready_link(self, tag: str) -> Link | None:
+        """As `link`, but None when something would have to be found out, opened or prepared first."""
+        slots = self._slots
+        if not slots:
+            return None
+        link = self._links.get(slots[0] if len(slots) == 1 else slots[key_slot(tag.encode())])
+        if link is None or not link.prepared or self._cut or link.readable(0):
+            return None  # readable with nothing asked: the server has closed it
+        return link
 
     def links(self) -> list[Link]:
         """Return the open connections to all primaries. Raises as `link`."""
