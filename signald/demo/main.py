@@ -19,7 +19,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import trio
@@ -70,6 +70,8 @@ def run(options: DemoOptions) -> int:
         code, keep = EXIT_INTERRUPTED, False
         print("signald demo: interrupted, everything it started is gone", file=sys.stderr)
     finally:
+        gc.enable()
+        gc.unfreeze()
         if keep:
             print(f"signald demo: the logs are in {directory}", file=sys.stderr)
         else:
@@ -181,6 +183,7 @@ class Demo:
             parties = Parties(self.options, self.judge, *urls, group=cluster.run_name)
             async with trio.open_nursery() as nursery:
                 await parties.start(nursery)
+                collect_now_or_never()
                 self._print_line(f"{self.options.sessions} sessions are talking")
                 await trio.sleep(WARM_UP_S)
                 for index, kill in enumerate(self.plan):
@@ -211,21 +214,21 @@ class Demo:
         return stages
 
     async def _deploy(self, cluster: Cluster, stage: Stage, parties: Parties, kill: bool) -> None:
+        collect_now_or_never()
         old, stage.node = stage.node, await cluster.start_node()
         members = stage.members(parties)
-        with collector_at_rest():
-            await stage.entrance.point_to(stage.node.websocket)
-            deploy = self.judge.begin_deploy(kill=kill, workers_move=stage.workers_enter, now=trio.current_time())
-            self.board.moving = len(members)
-            self.board.phase = "killed" if kill else "draining"
-            old.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
-            deploy.exit_code = await old.wait(EXIT_TIMEOUT_S)
-            exited_at = trio.current_time()
-            self.board.phase = "coming back"
-            with trio.move_on_after(MOVED_TIMEOUT_S):
-                await until(lambda: members <= deploy.moved)
-            deploy.ended_at = trio.current_time()
-            deploy.drain_s = (deploy.ended_at if kill else exited_at) - deploy.started_at
+        await stage.entrance.point_to(stage.node.websocket)
+        deploy = self.judge.begin_deploy(kill=kill, workers_move=stage.workers_enter, now=trio.current_time())
+        self.board.moving = len(members)
+        self.board.phase = "killed" if kill else "draining"
+        old.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
+        deploy.exit_code = await old.wait(EXIT_TIMEOUT_S)
+        exited_at = trio.current_time()
+        self.board.phase = "coming back"
+        with trio.move_on_after(MOVED_TIMEOUT_S):
+            await until(lambda: members <= deploy.moved)
+        deploy.ended_at = trio.current_time()
+        deploy.drain_s = (deploy.ended_at if kill else exited_at) - deploy.started_at
         await cluster.forget(old)
         self._print_line(line(deploy))
 
@@ -258,21 +261,15 @@ async def until(condition: Callable[[], bool]) -> None:
         await trio.sleep(POLL_S)
 
 
-@contextmanager
-def collector_at_rest() -> Iterator[None]:
-    """Keep the cyclic garbage collector from pausing the parties within.
+def collect_now_or_never() -> None:
+    """Collect garbage now, put what is left beyond the collector's reach, and keep it from starting by itself.
 
-    A full collection over the objects of thousands of parties takes longer than a handover, and would be shown as its gap.
-    Collected and frozen before, nothing of them is looked at again; inside, reference counts free what they can, and
-    the rest waits for the few seconds this lasts.
+    A full collection over the objects of a thousand parties takes longer than a handover, and would be shown as its gap. The
+    demo lasts for seconds, and reference counts free nearly everything: so it is collected only between the deploys.
     """
     gc.collect()
     gc.freeze()
     gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 async def _interrupt_on_signals() -> None:

@@ -36,6 +36,7 @@ class Parties:
         self._passes = Passes()
         self._ledgers: dict[str, Ledger] = {}
         """By the client's name, which its worker is shown as `meta`."""
+        self._complete = trio.Event()
         self._hushed = trio.Event()
         self._leaving = trio.Event()
         self._clients_staying = options.sessions
@@ -47,11 +48,12 @@ class Parties:
         return {ledger.name for ledger in self._judge.ledgers if ledger.why_lost is None}
 
     async def start(self, nursery: trio.Nursery) -> None:
-        """Start every worker, then every client; return when all sessions have started."""
+        """Start every worker, then every client; when all sessions have started, let them talk and return."""
         trio.lowlevel.add_instrument(self._passes)
         await _start_all(nursery, [partial(self._work, name) for name in self.worker_names])
         names = [f"client {number}" for number in range(1, self._options.sessions + 1)]
         await _start_all(nursery, [partial(self._talk, name) for name in names])
+        self._complete.set()
 
     def hush(self) -> None:
         """Have the clients ask nothing more."""
@@ -115,6 +117,7 @@ class Parties:
                 self._left.set()
 
     async def _ask(self, client: Client, ledger: Ledger) -> None:
+        await self._complete.wait()
         interval_s = 1 / self._options.rate
         # A random start spreads the clients over the interval, as people would be.
         at = trio.current_time() + random.random() * interval_s  # noqa: S311 (no secret)

@@ -1,12 +1,10 @@
 """The demo as a whole: what it refuses, what it leaves behind, and one real run."""
 
-import gc
 import json
 import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -14,7 +12,7 @@ import pytest
 
 from signald.config import load
 from signald.demo.cluster import free_port, render_toml
-from signald.demo.main import collector_at_rest, node_settings, run, why_impossible
+from signald.demo.main import node_settings, run, why_impossible
 from signald.demo.options import DemoOptions
 
 DEADLINE_S = 90
@@ -60,15 +58,6 @@ def test_nodes_get_a_configuration_that_loads_and_carries_the_load(options: Demo
 def test_ports_are_not_those_of_outgoing_connections() -> None:
     """A port for a node must not be one the system may give to a party's connection before the node listens."""
     assert all(10_000 <= free_port() < 32_768 for _ in range(20))
-
-
-def test_the_collector_comes_back() -> None:
-    """Whatever happens inside, the garbage collector runs again afterwards."""
-    seen = []
-    with suppress(KeyError), collector_at_rest():
-        seen.append(gc.isenabled())
-        raise KeyError
-    assert [*seen, gc.isenabled()] == [False, True]
 
 
 def demo(*arguments: str, directory: Path) -> "subprocess.Popen[str]":
