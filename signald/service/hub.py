@@ -52,8 +52,9 @@ log = structlog.get_logger(__name__)
 
 Spawn = Callable[..., None]
 
-ACK_DELAY_S = 0.005
-"""How long an ack waits for something to ride with: a fraction of a round trip on any real network."""
+ACK_DELAY_S = 0.02
+"""How long an ack waits for something to ride with: about a round trip between people who are near, so that the answer to
+a message mostly takes its ack along. Nobody waits for an ack; it only frees what its receiver keeps."""
 
 BYE_LINGER_S = 2.0
 """How long a session that a party ends waits for its peer to take what was already accepted for it."""

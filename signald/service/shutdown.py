@@ -52,6 +52,10 @@ RECHECK_S = 1.0
 
 SUCCESSOR_POLL_S = 0.2
 
+PAIR_SETTLE_S = 0.05
+"""How long after its worker's claim a client is told to go. The claim is known here as soon as the store has it; this is
+time for its answer to reach the worker, so that a client that moves meets a worker that knows."""
+
 TALK_S = 2.0
 """How long the store may take to hear that this node drains; the drain goes on without."""
 
@@ -82,6 +86,8 @@ class ShutdownScope:
         self._deadline = float("inf")
         self._close_code = CloseCode.GOING_AWAY
         self._looked_at = 0.0
+        self._ready_at: dict[str, float] = {}
+        """Session → when it was seen to be pair-ready; only those that were not when the drain began."""
         self.status = DrainStatus()
         self.ledger = Ledger(hub.node)
 
@@ -134,7 +140,9 @@ class ShutdownScope:
     def session_changed(self, session: LiveSession) -> None:
         """The session's worker has moved, come or gone."""
         if self._plan is not None and self._is_pair_ready(session):
-            self.ledger.pair_ready(session.id, trio.current_time())
+            now = trio.current_time()
+            self._ready_at.setdefault(session.id, now)
+            self.ledger.pair_ready(session.id, now)
             self._plan.session_ready(session.id)
             self._news.set()
 
@@ -204,6 +212,7 @@ class ShutdownScope:
         """An operator's drain was called off: this node serves again."""
         hub = self._hub
         self._plan = None
+        self._ready_at = {}
         hub.watcher = None
         hub.refusing = None
         for link in hub.links:
@@ -333,6 +342,8 @@ class ShutdownScope:
     async def _tell_client(self, plan: DrainPlan, name: str) -> None:
         hub = self._hub
         await self._pace(1)
+        # Sessions come in the order in which they became ready, so the first wait covers most of the others.
+        await trio.sleep_until(self._ready_at.get(name, -float("inf")) + PAIR_SETTLE_S)
         session = hub.sessions.get(name)
         link = session.client.link if session is not None else None
         if not isinstance(link, ClientLink):
