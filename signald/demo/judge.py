@@ -207,7 +207,7 @@ class Verdict:
             lines = [f"Nobody noticed. {scope}: nothing lost, duplicated or reordered."]
         else:
             lines = [f"It was noticed. {scope}, and this went wrong:"]
-            lines += [f"  {count} {what}" for count, what in self._faults() if count]
+            lines += [f"  {what}: {count}" for what, count in self._faults() if count]
             lines += [f"  {reason}" for reason in self.why_lost[:5]]
         lines.append(
             f"{self.same_worker} of {self.sessions} sessions kept their worker; no party reconnected more than "
@@ -222,15 +222,15 @@ class Verdict:
             lines.append(f"The same around a SIGKILL: {_in_words(self.gap_kill_ms)}.")
         return lines
 
-    def _faults(self) -> list[tuple[int, str]]:
+    def _faults(self) -> list[tuple[str, int]]:
         return [
-            (int(not self.sessions), "run had no session at all"),
-            (self.sessions_lost, "sessions lost"),
-            (self.lost, "messages lost"),
-            (self.duplicated, "messages that arrived more than once"),
-            (self.reordered, "messages that arrived after a later one"),
-            (self.goaway_before_pair_ready, "clients sent away before their worker had moved"),
-            (self.unclean_exits, "nodes that did not end as asked"),
+            ("runs without any session", int(not self.sessions)),
+            ("sessions lost", self.sessions_lost),
+            ("messages lost", self.lost),
+            ("messages that arrived more than once", self.duplicated),
+            ("messages that arrived after a later one", self.reordered),
+            ("clients sent away before their worker had moved", self.goaway_before_pair_ready),
+            ("nodes that did not end as asked", self.unclean_exits),
         ]
 
 

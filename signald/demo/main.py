@@ -188,7 +188,7 @@ class Demo:
                 await trio.sleep(WARM_UP_S)
                 for index, kill in enumerate(self.plan):
                     await self._deploy(cluster, stages[index % len(stages)], parties, kill)
-                    self.board.phase = "starting the next node"
+                    self.board.phase = "starting"
                     await trio.sleep(PAUSE_S)
                 parties.hush()
                 with trio.move_on_after(QUIET_TIMEOUT_S):

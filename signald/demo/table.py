@@ -32,7 +32,7 @@ class Board:
 
 async def show(board: Board, console: Console) -> None:
     """Draw `board` until cancelled, and once more at the end."""
-    picture = _Picture(board)
+    picture = Picture(board)
     with Live(picture.draw(), console=console, auto_refresh=False, transient=False) as live:
         try:
             while True:
@@ -42,7 +42,9 @@ async def show(board: Board, console: Console) -> None:
             live.update(picture.draw(), refresh=True)
 
 
-class _Picture:
+class Picture:
+    """Draws a board; it remembers when it last did, for the rate."""
+
     def __init__(self, board: Board, clock: Callable[[], float] = perf_counter) -> None:
         self._board = board
         self._clock = clock
@@ -57,7 +59,7 @@ class _Picture:
         self._drawn_at, self._answers = now, judge.answers
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for heading in ("deploy", "signal", "phase"):
-            table.add_column(heading)
+            table.add_column(heading, no_wrap=True, min_width=len("coming back"))
         for heading in ("parties moved", "seconds", "gap p50", "p99", "max ms", "exit"):
             table.add_column(heading, justify="right")
         for index, kill in enumerate(self._board.plan):
@@ -68,7 +70,9 @@ class _Picture:
 
     def _cells(self, deploy: Deploy | None, index: int) -> list[str]:
         if deploy is None:
-            return [self._board.phase if index == len(self._board.judge.deploys) else ""] + [""] * 6
+            deploys = self._board.judge.deploys
+            is_next = index == len(deploys) and (not deploys or deploys[-1].ended_at is not None)
+            return [self._board.phase if is_next else ""] + [""] * 6
         gap = gaps([deploy])
         done = deploy.ended_at is not None
         return [
