@@ -32,7 +32,7 @@ import trio
 
 from signald.errors import SignaldError
 from signald.net import frames
-from signald.net.frames import Close, Event, FrameDecoder, Message, Ping
+from signald.net.frames import Close, Event, FrameDecoder, Message, Ping, ProtocolError
 from signald.net.handshake import Handshake
 from signald.net.settings import NetSettings
 from signald.wire.close_codes import CloseCode
@@ -200,7 +200,7 @@ class Connection:
 
     __slots__ = (
         "__weakref__", "_blocked_since", "_chunk", "_chunk_messages", "_closed_event", "_controls", "_deadline",
-        "_decoder", "_early", "_ending", "_failing", "_peer_closed", "_pinged_at", "_queue", "_quiet_since", "_reading",
+        "_decoder", "_early", "_ending", "_failing", "_last_word", "_peer_closed", "_pinged_at", "_queue", "_quiet_since", "_reading",
         "_settings", "_spawn", "_ticked_at", "_ticked_controls", "_transport", "_was_full", "_writing", "bearer",
         "closed", "id", "last_received_at", "on_room", "opened_at", "path", "queued_bytes", "queued_messages", "remote",
         "subprotocol",
@@ -247,6 +247,7 @@ class Connection:
         self._ticked_controls = 0
         self._ending: CloseInfo | None = None
         self._failing = False
+        self._last_word: Close | ProtocolError | None = None  # came behind messages that are being handled
         self._peer_closed = False
         self._deadline = 0.0
         self._closed_event: trio.Event | None = None
@@ -281,6 +282,8 @@ class Connection:
         """
         if self._queue:
             self.flush()
+        if self._last_word is not None:
+            self._heed_last_word()
         while self.closed is None:
             if self._early:
                 data, self._early = self._early, b""
@@ -311,10 +314,12 @@ class Connection:
         if decoder.controls != self._controls:
             self._controls = decoder.controls
             events = self._handle_controls(events)
+        if decoder.failed is not None:
+            self._last_word = decoder.failed
         if unwanted:
             events = []
-        if decoder.failed is not None:
-            self._fail(decoder.failed.code, decoder.failed.reason)
+        if self._last_word is not None and not events:
+            self._heed_last_word()
         return cast("list[Message]", events)
 
     def _handle_controls(self, events: list[Event]) -> list[Event]:
@@ -333,13 +338,21 @@ class Connection:
             self._queue_control(frames.encode_pong(ping.payload))
             self.flush()
         if close is not None:
+            self._last_word = close
+        return messages
+
+    def _heed_last_word(self) -> None:
+        """Act on the peer's Close or protocol error, once the messages before it were handed out and answered."""
+        word, self._last_word = self._last_word, None
+        if isinstance(word, ProtocolError):
+            self._fail(word.code, word.reason)
+        elif word is not None:
             self._peer_closed = True
             if self._ending is None:
-                code = NO_CODE if close.code is None else close.code
-                self._begin_end(CloseInfo(code, close.reason, "remote"), close.code, self._settings.close_s)
+                code = NO_CODE if word.code is None else word.code
+                self._begin_end(CloseInfo(code, word.reason, "remote"), word.code, self._settings.close_s)
             elif not self.queued_bytes:
                 self._over()
-        return messages
 
     # ---- sending
 
