@@ -18,11 +18,11 @@ if v[1] ~= ARGV[3] or v[2] ~= ARGV[2] then
   local epoch = tonumber(v[1])
   return {tonumber(ARGV[3]) > epoch and -4 or -3, epoch}
 end
-local ack = math.min(tonumber(ARGV[4]), tonumber(v[3]))
-if ack > tonumber(v[4]) then
+local ack = tonumber(ARGV[4]) <= tonumber(v[3]) and ARGV[4] or v[3]
+if tonumber(ack) > tonumber(v[4]) then
   redis.call('HSET', key, client and 'down_acked' or 'up_acked', ack)
   -- ~: whole blocks of the stream only, which is much cheaper. What stays behind is never read: readers start above acked.
-  redis.call('XTRIM', client and KEYS[3] or KEYS[2], 'MINID', '~', string.format('%.0f-0', ack + 1))
+  redis.call('XTRIM', client and KEYS[3] or KEYS[2], 'MINID', '~', ack .. '-1')
   if v[6] == '1' and v[5] ~= '' and v[5] ~= ARGV[2] then
     redis.call('PUBLISH', 'signald:node:' .. v[5], 's' .. string.sub(key, 10, -2))
   end

@@ -32,10 +32,10 @@ if ARGV[4] ~= '0' then
   else
     read = redis.call('HMGET', key, 'up_last', 'up_acked', 'receipts')
   end
-  local ack = math.min(tonumber(ARGV[4]), tonumber(read[1]))
-  if ack > tonumber(read[2]) then
+  local ack = tonumber(ARGV[4]) <= tonumber(read[1]) and ARGV[4] or read[1]
+  if tonumber(ack) > tonumber(read[2]) then
     redis.call('HSET', key, client and 'down_acked' or 'up_acked', ack)
-    redis.call('XTRIM', client and KEYS[3] or KEYS[2], 'MINID', '~', string.format('%.0f-0', ack + 1))
+    redis.call('XTRIM', client and KEYS[3] or KEYS[2], 'MINID', '~', ack .. '-1')
     wake = read[3] == '1'
   end
 end

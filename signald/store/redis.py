@@ -18,15 +18,16 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, S
 from contextlib import asynccontextmanager, suppress
 from itertools import islice
 from queue import SimpleQueue
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import outcome
 import trio
 
-from signald.errors import StoreError, StoreMisused, StoreUnavailable
+from signald.errors import StoreMisused, StoreUnavailable
 from signald.store.base import WAKE_ALL, WAKE_REALTIME, KeepAlive, Op, Result, Store, Wake
 from signald.store.redis_connection import (
     VERSION_MIN,
+    Address,
     ErrorReply,
     Link,
     Reply,
@@ -52,13 +53,15 @@ ACL = (
 """What signald's user must be allowed: `ACL SETUSER signald on ><password> ` and this. `+config|get` only for `ack` disk before
 Redis 7.2; leave out what an older server does not know."""
 
-SEND_OPS = 32
+WAITAOF_VERSION = (7, 2)
+SEND_OPS = 64
 """Commands are sent in lots of this many, so that Redis works on the first while the next is packed."""
 
-LOAD_TRIES = 4
+EXCHANGES_MAX = 4
 CLOCK_EVERY_S = 10.0
+CLOCK_SLACK_MS = 1000
 SAFETY_MIN_MS = 3_600_000
-TOUCH_LOT = 16
+TOUCH_LOT = 32
 _TIME = pack("TIME")
 LISTEN_PING_S = 5.0
 RETRY_FIRST_S = 0.05
@@ -73,7 +76,7 @@ WAKE_LOT_MAX = 512
 
 
 class _Thread:
-    """A thread that trio can wait for. It ends when its `body` does, which `stop` is to bring about."""
+    """A thread that trio can wait for. It ends when its `body` does; to bring that about is its owner's business."""
 
     def __init__(self, name: str, body: Callable[[], None]) -> None:
         self.token = trio.lowlevel.current_trio_token()
@@ -116,24 +119,21 @@ class _Job:
         self.task = task
         self.abandoned = False
 
-    def settle(self, result: "outcome.Outcome[object]") -> None:
-        if not self.abandoned:
-            self.abandoned = True
-            trio.lowlevel.reschedule(self.task, result)
-
     def abandon(self, _: object) -> trio.lowlevel.Abort:
         self.abandoned = True
         return trio.lowlevel.Abort.SUCCEEDED
 
 
 class _Lane:
-    """One thread that makes calls one after the other. Cheaper than a thread pool: one queue put, one wake-up.
+    """One thread that makes calls one after the other.
 
     The queue is as long as the tasks waiting here are many: each has one job in it at most. A job whose task has gone is
     left out when its turn comes.
     """
 
     def __init__(self, name: str) -> None:
+        self.busy = 0
+        """How many calls were begun or queued and have not ended, be somebody waiting for them or not."""
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._closed = False
         self._thread = _Thread(name, self._work)
@@ -141,14 +141,20 @@ class _Lane:
 
     def _work(self) -> None:
         while (job := self._queue.get()) is not None:
-            if not job.abandoned:
-                self._thread.soon(job.settle, outcome.capture(job.call))
+            result = outcome.Value(None) if job.abandoned else outcome.capture(job.call)
+            self._thread.soon(self._settle, job, result)
+
+    def _settle(self, job: _Job, result: "outcome.Outcome[object]") -> None:
+        self.busy -= 1
+        if not job.abandoned:
+            trio.lowlevel.reschedule(job.task, result)
 
     async def run(self, call: Callable[[], T]) -> T:
         """Make `call` and return what it does. When cancelled, the call may still happen, and nobody waits for it."""
         if self._closed:
             raise StoreUnavailable("the store is closed")
         job = _Job(call, trio.lowlevel.current_task())
+        self.busy += 1
         self._queue.put(job)
         result: T = await trio.lowlevel.wait_task_rescheduled(job.abandon)
         return result
@@ -158,9 +164,6 @@ class _Lane:
         self._closed = True
         self._queue.put(None)
         await self._thread.join(within_s)
-
-
-# --- the exchange with the servers (in the lane's thread) ---------------------------------------------------------
 
 
 class _Turn:
@@ -179,32 +182,34 @@ class _Turn:
         self._lock.release()
 
 
-class _Work:
+# --- the servers --------------------------------------------------------------------------------------------------
+
+
+class _Work(NamedTuple):
     """What one batch asks of one server."""
 
-    __slots__ = ("link", "ops", "places")
-
-    def __init__(self, link: Link, ops: list[Op], places: list[int]) -> None:
-        self.link = link
-        self.ops = ops
-        self.places = places
-        """Where in the batch each answer belongs."""
+    link: Link
+    places: Sequence[int]
+    """Which operations of the batch, in ascending order."""
+    touches: Sequence[tuple[str, int]]
 
 
 class _Servers:
-    """The blocking half of the store."""
+    """The connections, and what goes over them.
+
+    `prepare` blocks and runs in the lane's thread; `exchange` runs in the event loop, and never while the lane is busy.
+    """
 
     def __init__(self, target: Target, ack: AckLevel, connect_timeout_s: float, command_timeout_s: float) -> None:
         self._router = Router(target, connect_timeout_s, command_timeout_s)
         self._ack = ack
-        self._wait: bytes = b""
+        self._wait = b""
         self._wait_ms = max(1, int(command_timeout_s * 1000 / 2))
         self._command_timeout_s = command_timeout_s
-        self._clustered = target.kind == "cluster"
         self._clock_due = 0.0
         self._touches: dict[str, int] = {}
-        """Sessions and their next safety TTL: at most those this node keeps alive."""
-        self._started = False
+        """Sessions and their next safety TTL, first come first served: at most those this node keeps alive."""
+        self.started = False
         self.clock_offset_ms = 0.0
         """The server's time minus that of `time.monotonic`."""
 
@@ -216,180 +221,118 @@ class _Servers:
         """Drop every connection."""
         self._router.forget()
 
-    def start(self) -> None:
-        """Connect to every primary and see that it is fit. Raises StoreMisused if it is not."""
-        self.check()
-        self._started = True
+    def prepare(self) -> None:
+        """Connect to every primary that is not yet, and see that it is fit and has the scripts.
 
-    def check(self) -> None:
-        """Prove that every primary answers, and that the registry's can be written."""
+        Raises:
+            StoreUnavailable: one cannot be reached, or is not fit any more.
+            StoreMisused: the credentials are refused, or one is not fit from the start.
+        """
         try:
             for link in self._router.links():
-                self._prepare(link)
-                link.ask("PING")
-        except StoreError:
-            self._router.forget()
-            raise
-        self.execute([Check(int(time.time() * 1000))])
-
-    def execute(self, ops: Sequence[Op]) -> list[Result]:
-        """Carry out a batch. Any failure drops all connections: no reply of one batch is ever read by another."""
-        try:
-            return self._execute(ops)
+                if not link.prepared:
+                    self._prepare(link)
         except BaseException:
             self._router.forget()
             raise
 
-    def _execute(self, ops: Sequence[Op]) -> list[Result]:
-        results: list[Any] = [None] * len(ops)
-        works = self._divide(ops, self._prepared_link) or []
-        for work in works:
-            self._send(work.link, work.ops)
-        for work in works:
-            self._unpack(work, self._receive(work), results)
-        return results
+    async def exchange(self, ops: Sequence[Op]) -> list[Result]:
+        """Carry out a batch, as far as it goes without what blocks.
 
-    def _unpack(self, work: _Work, replies: list[Reply], results: list[Any]) -> None:
-        for place, op, reply in zip(work.places, work.ops, replies, strict=True):
-            results[place] = CODECS[type(op)].unpack(op, reply)
-            if type(op) is KeepAlive:
-                self._touch_soon(op)
-
-    def _touch_soon(self, op: KeepAlive) -> None:
-        left_ms = max(SAFETY_MIN_MS, 2 * int(op.until_ms - time.monotonic() * 1000 - self.clock_offset_ms))
-        self._touches.update(dict.fromkeys(op.sessions, left_ms))
-
-    async def execute_soon(self, ops: Sequence[Op]) -> list[Result]:
-        """As `execute`, in the event loop; but only as far as it goes without what blocks: connecting, loading scripts.
-
-        Returns the results of the first so many of `ops`. The rest is to be asked again: it is safe to repeat.
+        Returns the results of the first so many of `ops`; `prepare` is to be called before the rest is asked again. Whatever
+        fails or is cut short drops all connections: no reply of one batch is ever read by another.
         """
-        works = self._divide(ops, self._router.ready_link)
+        works = self._divide(ops)
         if works is None:
             return []
-        results: list[Any] = [None] * len(ops)
-        done, late = 0, False
+        late = True
+        results: list[Result] = []
         try:
-            with trio.move_on_after(self._command_timeout_s) as patience:
-                done = await self._exchange(works, results)
-            late = patience.cancelled_caught
+            with trio.move_on_after(self._command_timeout_s):
+                results = await self._exchange(ops, works)
+                late = False
         except BaseException:
             self._router.forget()
             raise
         if late:
             self._router.forget()
             raise StoreUnavailable(f"Redis has not answered for {self._command_timeout_s} s")
-        return results[:done]
+        return results
 
-    async def _exchange(self, works: list[_Work], results: list[Any]) -> int:
-        """Ask every server; returns how many of the results, from the first, are there."""
-        done = len(results)
+    async def _exchange(self, ops: Sequence[Op], works: list[_Work]) -> list[Result]:
         before = time.monotonic()
         ask_time = before >= self._clock_due
-        touched = [self._touch_lot(work.link) for work in works]
-        for work, (touches, _) in zip(works, touched, strict=True):
-            parts = [CODECS[type(op)].pack(op) for op in work.ops]
-            await work.link.send_soon(b"".join([*parts, self._wait, _TIME if ask_time else b"", *touches]))
-        for work, (_, more) in zip(works, touched, strict=True):
-            replies = await work.link.read_soon(len(work.ops))
-            written = (await work.link.read_soon(1))[0] if self._wait else None
+        for work in works:
+            rest = iter(work.places)
+            while lot := list(islice(rest, SEND_OPS)):
+                await work.link.send_soon(b"".join([CODECS[type(ops[place])].pack(ops[place]) for place in lot]))
+            tail = [self._wait, _TIME if ask_time else b"", *[touch(session, left) for session, left in work.touches]]
+            if any(tail):
+                await work.link.send_soon(b"".join(tail))
+        done = len(ops)
+        results: list[Any] = [None] * done
+        for work in works:
+            replies = await work.link.read_soon(len(work.places))
+            if self._wait:
+                self._judge_ack((await work.link.read_soon(1))[0])
             if ask_time:
                 self._set_clock((await work.link.read_soon(1))[0], before)
-            for reply in await work.link.read_soon(more):
+            for reply in await work.link.read_soon(len(work.touches) * TOUCH_REPLIES):
                 if isinstance(reply, ErrorReply):
                     raise refusal(reply)
-            missing = self._judge(replies)
-            if missing is not None:
-                done = min(done, work.places[missing])
-                replies, work.ops, work.places = replies[:missing], work.ops[:missing], work.places[:missing]
-            self._judge_ack(written)
-            self._unpack(work, replies, results)
-        return done
+            for place, reply in zip(work.places, replies, strict=True):
+                if isinstance(reply, ErrorReply):
+                    if reply.code != "NOSCRIPT":
+                        raise refusal(reply)
+                    # The server has lost its scripts (restart, SCRIPT FLUSH). What was answered before stands; the rest is
+                    # asked again, and being safe to repeat, answers as it would have.
+                    work.link.prepared = False
+                    done = min(done, place)
+                    break
+                op = ops[place]
+                results[place] = CODECS[type(op)].unpack(op, reply)
+                if type(op) is KeepAlive:
+                    self._touch_soon(op)
+        return results[:done]
 
-    def _touch_lot(self, link: Link) -> tuple[list[bytes], int]:
-        """Commands that renew the safety TTLs of some sessions that were kept alive, and how many replies they have.
+    def _divide(self, ops: Sequence[Op]) -> list[_Work] | None:
+        """Return who is asked what; None when somebody is not prepared."""
+        touches = self._some_touches()
+        if not self._router.clustered:
+            link = self._router.ready(REGISTRY_TAG)
+            return None if link is None else [_Work(link, range(len(ops)), touches)]
+        works: dict[Address | None, tuple[list[int], list[tuple[str, int]]]] = {}
+        for place, op in enumerate(ops):
+            works.setdefault(self._router.address(tag_of(op)), ([], []))[0].append(place)
+        for session, left_ms in touches:
+            works.setdefault(self._router.address(session), ([], []))[1].append((session, left_ms))
+        found = []
+        for address, (places, some) in works.items():
+            link = address and self._router.ready_at(address)
+            if not link:
+                return None
+            found.append(_Work(link, places, some))
+        return found
+
+    def _touch_soon(self, op: KeepAlive) -> None:
+        left_ms = max(SAFETY_MIN_MS, 2 * int(op.until_ms - time.monotonic() * 1000 - self.clock_offset_ms))
+        for session in op.sessions:
+            # Who waits already keeps its place, so that everyone's turn comes however often this is said.
+            self._touches[session] = left_ms
+
+    def _some_touches(self) -> list[tuple[str, int]]:
+        """Take some of the sessions that were kept alive and whose safety TTL is to be renewed.
 
         Thousands may be kept alive at once and have an hour for this: each batch takes a few along. If it fails, the next
         KeepAlive brings them again.
         """
-        lot: list[bytes] = []
-        while self._touches and len(lot) < TOUCH_LOT:
-            session, left_ms = self._touches.popitem()
-            if self._router.ready_link(session) is link:
-                lot.append(touch(session, left_ms))
-        return lot, len(lot) * TOUCH_REPLIES
-
-    def _divide(self, ops: Sequence[Op], link_of: Callable[[str], Link | None]) -> list[_Work] | None:
-        """Who is to be asked what; None when a link is not to be had."""
-        if not self._clustered:
-            link = link_of(REGISTRY_TAG)
-            return None if link is None else [_Work(link, list(ops), list(range(len(ops))))]
-        works: dict[Link, _Work] = {}
-        for place, op in enumerate(ops):
-            link = link_of(tag_of(op))
-            if link is None:
-                return None
-            work = works.get(link) or works.setdefault(link, _Work(link, [], []))
-            work.ops.append(op)
-            work.places.append(place)
-        return list(works.values())
-
-    def _prepared_link(self, tag: str) -> Link:
-        return self._prepare(self._router.link(tag))
-
-    def _send(self, link: Link, ops: Sequence[Op]) -> None:
-        rest = iter(ops)
-        while lot := list(islice(rest, SEND_OPS)):
-            link.send(b"".join([CODECS[type(op)].pack(op) for op in lot]))
-        if self._wait:
-            link.send(self._wait)
-
-    def _receive(self, work: _Work) -> list[Reply]:
-        link, ops = work.link, work.ops
-        replies: list[Reply] = []
-        for _ in range(LOAD_TRIES):
-            replies += link.read(len(ops) - len(replies))
-            written = link.read(1)[0] if self._wait else None
-            missing = self._judge(replies)
-            if missing is None:
-                self._judge_ack(written)
-                self._keep_clock(link)
-                return replies
-            # The server has lost its scripts (restart, SCRIPT FLUSH). What was answered before stands; the rest is
-            # asked again, and being safe to repeat, answers as it would have.
-            self._load(link)
-            del replies[missing:]
-            self._send(link, ops[missing:])
-        raise StoreUnavailable("Redis forgets its scripts as soon as they are loaded")
-
-    def _judge(self, replies: list[Reply]) -> int | None:
-        """Return where the first script was missing; raise for any other error."""
-        missing = None
-        for place, reply in enumerate(replies):
-            if isinstance(reply, ErrorReply):
-                if reply.code != "NOSCRIPT":
-                    raise refusal(reply)
-                missing = place if missing is None else missing
-        return missing
+        return [(session, self._touches.pop(session)) for session in list(islice(self._touches, TOUCH_LOT))]
 
     def _judge_ack(self, reply: Reply) -> None:
-        if reply is None:
-            return
         if isinstance(reply, ErrorReply):
             raise refusal(reply)
         if (reply[0] if isinstance(reply, list) else reply) < 1:
-            raise StoreUnavailable(
-                "Redis: no replica has confirmed the batch" if self._ack == "replica" else "not on disk yet"
-            )
-
-    def _load(self, link: Link) -> None:
-        for script in SCRIPTS:
-            link.ask("SCRIPT", "LOAD", script.text)
-
-    def _keep_clock(self, link: Link) -> None:
-        before = time.monotonic()
-        if before >= self._clock_due:
-            self._set_clock(link.ask("TIME"), before)
+            raise StoreUnavailable(f"Redis: the batch is not confirmed as store.ack = {self._ack} asks")
 
     def _set_clock(self, reply: Reply, before: float) -> None:
         if isinstance(reply, ErrorReply):
@@ -399,11 +342,9 @@ class _Servers:
         self.clock_offset_ms = int(seconds) * 1000 + int(micros) / 1000 - (before + after) * 500
         self._clock_due = after + CLOCK_EVERY_S
 
-    def _prepare(self, link: Link) -> Link:
-        """See once in each connection's life that its server is fit, and has the scripts."""
-        if link.prepared:
-            return link
-        info = _info(link)
+    def _prepare(self, link: Link) -> None:
+        text: str = link.ask("INFO").decode()
+        info = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
         if info.get("loading", "0") != "0":
             raise StoreUnavailable("Redis is loading its data")
         if info.get("role") != "master":
@@ -411,15 +352,20 @@ class _Servers:
         fault = self._fault(link, info)
         if fault:
             # Found at start, nothing is lost by refusing. Later, with sessions alive, waiting for the operator is kinder.
-            raise StoreUnavailable(fault) if self._started else StoreMisused(fault)
-        self._load(link)
-        self._clock_due = 0.0
-        self._keep_clock(link)
+            raise StoreUnavailable(fault) if self.started else StoreMisused(fault)
+        if self._ack == "replica":
+            self._wait = pack("WAIT", 1, self._wait_ms)
+        elif self._ack == "disk" and _version(info) >= WAITAOF_VERSION:
+            self._wait = pack("WAITAOF", 1, 0, self._wait_ms)
+        for script in SCRIPTS:
+            link.ask("SCRIPT", "LOAD", script.text)
+        before = time.monotonic()
+        self._set_clock(link.ask("TIME"), before)
         link.prepared = True
-        return link
 
     def _fault(self, link: Link, info: dict[str, str]) -> str | None:
-        version = tuple(int(part) for part in info.get("redis_version", "0").split(".")[:2])
+        """Say why a server is not fit, and what to change."""
+        version = _version(info)
         if version < VERSION_MIN:
             return f"Redis {info.get('redis_version')} is too old: install 6.2 or newer"
         policy = info.get("maxmemory_policy", "noeviction")
@@ -428,21 +374,16 @@ class _Servers:
                 f"Redis would throw sessions away when its memory is full (maxmemory-policy is {policy}): "
                 "set maxmemory-policy to noeviction"
             )
-        if self._ack == "replica":
-            self._wait = pack("WAIT", 1, self._wait_ms)
-        elif self._ack == "disk":
+        if self._ack == "disk":
             if info.get("aof_enabled") != "1":
                 return 'store.ack = "disk" needs an append-only file: set appendonly to yes in Redis'
-            if version >= (7, 2):
-                self._wait = pack("WAITAOF", 1, 0, self._wait_ms)
-            elif link.ask("CONFIG", "GET", "appendfsync")[1] != b"always":
+            if version < WAITAOF_VERSION and link.ask("CONFIG", "GET", "appendfsync")[1] != b"always":
                 return 'store.ack = "disk" needs Redis 7.2 or newer, or appendfsync always'
         return None
 
 
-def _info(link: Link) -> dict[str, str]:
-    text: str = link.ask("INFO").decode()
-    return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+def _version(info: dict[str, str]) -> tuple[int, ...]:
+    return tuple(int(part) for part in info.get("redis_version", "0").split(".")[:2])
 
 
 # --- the backplane ------------------------------------------------------------------------------------------------
@@ -568,13 +509,19 @@ class RedisStore:
         self._turn = _Turn()
         """The loop and the thread use the same connections, one after the other."""
         self._listeners: set[_Listener] = set()
+        self._told_ms = 0
 
     def __repr__(self) -> str:
         return f"<RedisStore {self._target.kind} {', '.join(map(str, self._target.addresses))}>"
 
     def now_ms(self) -> int:
         """As `Store.now_ms`: the server's clock, as measured within the last batches."""
-        return math.floor(time.monotonic() * 1000 + self._servers.clock_offset_ms)
+        now_ms = math.floor(time.monotonic() * 1000 + self._servers.clock_offset_ms)
+        if 0 < self._told_ms - now_ms < CLOCK_SLACK_MS:
+            # Measured anew the offset wavers; that is no reason for time to run backwards.
+            return self._told_ms
+        self._told_ms = now_ms
+        return now_ms
 
     async def execute(self, ops: Sequence[Op]) -> list[Result]:
         """As `Store.execute`. When cancelled, the batch may still happen: it is safe to repeat."""
@@ -582,11 +529,15 @@ class RedisStore:
             await trio.lowlevel.checkpoint()
             return []
         async with self._turn:
-            results = await self._servers.execute_soon(ops)
-            done = len(results)
-            if done < len(ops):
-                results += await self._lane.run(lambda: self._servers.execute(ops[done:]))
-        return results
+            results: list[Result] = []
+            for _ in range(EXCHANGES_MAX):
+                # A call whose task was cancelled may still be at it in the thread; then the next one waits behind it there.
+                if not self._lane.busy:
+                    results += await self._servers.exchange(ops[len(results) :])
+                if len(results) == len(ops):
+                    return results
+                await self._lane.run(self._servers.prepare)
+        raise StoreUnavailable("Redis closes connections or forgets scripts as soon as it has them")
 
     async def wakes(self) -> AsyncGenerator[list[Wake], None]:
         """As `Store.wakes`. Raises StoreMisused if Redis refuses the subscription."""
@@ -600,13 +551,15 @@ class RedisStore:
             await listener.close()
 
     async def check(self) -> None:
-        """As `Store.check`."""
+        """As `Store.check`: every primary is connected, and the registry's can be written."""
         async with self._turn:
-            await self._lane.run(self._servers.check)
+            await self._lane.run(self._servers.prepare)
+        await self.execute([Check(self.now_ms())])
 
     async def start(self) -> None:
         """Connect. Raises StoreMisused, StoreUnavailable."""
-        await self._lane.run(self._servers.start)
+        await self.check()
+        self._servers.started = True
 
     async def close(self) -> None:
         """End both threads and every connection, also when Redis hangs."""
@@ -614,7 +567,10 @@ class RedisStore:
         for listener in tuple(self._listeners):
             await listener.close()
         await self._lane.close(sum(self._timeouts) + CLOSE_GRACE_S)
-        self._servers.close()
+        # Who was in the middle of an exchange has seen its connection end, and lets go of it.
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_GRACE_S):
+            async with self._turn:
+                self._servers.close()
 
 
 @asynccontextmanager
@@ -628,7 +584,7 @@ async def open_redis(
         node: the id under which this node is woken.
         ack: what the answer to a batch promises: Redis has it (`process`), a replica too (`replica`), its disk too (`disk`).
         connect_timeout_s: for TCP and TLS, each.
-        command_timeout_s: how long the server may leave us without any answer.
+        command_timeout_s: for all the answers to one batch.
 
     Raises:
         StoreMisused: the URL, the credentials or the set-up of the server; the text says what to change.

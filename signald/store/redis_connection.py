@@ -348,6 +348,7 @@ class Router:
 
     def __init__(self, target: Target, connect_timeout_s: float, command_timeout_s: float) -> None:
         self.target = target
+        self.clustered = target.kind == "cluster"
         self._timeouts = (connect_timeout_s, command_timeout_s)
         self._links: dict[Address, Link] = {}
         self._slots: list[Address] = []
@@ -362,22 +363,28 @@ class Router:
             StoreUnavailable: no such server can be found or reached.
             StoreMisused: it refuses the credentials or the certificate.
         """
-        slots = self._known()
-        return self._open(slots[0] if len(slots) == 1 else slots[key_slot(tag.encode())])
-
-    def ready_link(self, tag: str) -> Link | None:
-        """As `link`, but None when something would have to be found out, opened or prepared first."""
-        slots = self._slots
-        if not slots:
-            return None
-        link = self._links.get(slots[0] if len(slots) == 1 else slots[key_slot(tag.encode())])
-        if link is None or not link.prepared or self._cut or link.readable(0):
-            return None  # readable with nothing asked: the server has closed it
-        return link
+        return self._open(self._place(tag, self._known()))
 
     def links(self) -> list[Link]:
         """Return the open connections to all primaries. Raises as `link`."""
         return [self._open(address) for address in dict.fromkeys(self._known())]
+
+    def ready(self, tag: str) -> Link | None:
+        """As `link`, but None when something would have to be found out, opened or prepared first."""
+        address = self.address(tag)
+        return None if address is None else self.ready_at(address)
+
+    def ready_at(self, address: Address) -> Link | None:
+        """As `ready`, for a primary that is known by its address."""
+        link = self._links.get(address)
+        if link is None or not link.prepared or self._cut:
+            return None
+        # Readable with nothing asked: the server has closed an idle connection, or was restarted.
+        return None if link.readable(0) else link
+
+    def address(self, tag: str) -> Address | None:
+        """Return the primary that serves keys with the hash tag `tag`; None when that would have to be found out."""
+        return self._place(tag, self._slots) if self._slots else None
 
     def forget(self) -> None:
         """Something failed: drop every connection and find the servers anew next time, asking another one first."""
@@ -392,6 +399,9 @@ class Router:
         self._cut = True
         for link in tuple(self._links.values()):
             link.cut()
+
+    def _place(self, tag: str, slots: list[Address]) -> Address:
+        return slots[0] if len(slots) == 1 else slots[key_slot(tag.encode())]
 
     def _known(self) -> list[Address]:
         if not self._slots:

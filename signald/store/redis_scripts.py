@@ -2,6 +2,9 @@
 
 `append.lua`, `ack.lua` and `look.lua` are the hot path; `session.lua` and `registry.lua` hold the rest. Each script touches one
 hash slot only: the keys of a session share the tag `{<session>}`, those of the registry `{signald}`.
+
+In every deploy two releases share these keys. So a field may be added, with a meaning for its absence, and none may change its
+own. The scripts themselves are each release's own: they are called by their hash.
 """
 
 import hashlib
@@ -12,7 +15,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from signald.errors import StoreUnavailable
 from signald.store.base import (
     AcceptSession,
     Ack,
@@ -381,7 +383,7 @@ def _refusal(reply: Reply) -> Result:
         case [b"no_worker"]:
             return NoWorker()
         case _:
-            raise StoreUnavailable(f"Redis answered with what no script of this release says: {type(reply).__name__}")
+            raise AssertionError("a script answered with a kind that is not known here")
 
 
 def _done(_op: Op, _reply: Reply) -> Result:
@@ -508,8 +510,11 @@ TOUCH_REPLIES = 4
 
 def touch(session: str, left_ms: int) -> bytes:
     """Renew the safety TTL of a session's keys: what `KeepAlive` means outside the registry. Has `TOUCH_REPLIES`."""
-    key = f"signald:{{{session}}}"
-    return b"".join([pack("PEXPIRE", name, left_ms) for name in (key, key + ":up", key + ":down", key + ":history")])
+    key = b"signald:{%b}" % session.encode()
+    left = _bulk(b"%d" % left_ms)
+    return b"".join(
+        [b"*3\r\n$7\r\nPEXPIRE\r\n" + _bulk(key + end) + left for end in (b"", b":up", b":down", b":history")]
+    )
 
 
 def tag_of(op: Op) -> str:
