@@ -2,7 +2,9 @@
 
 Workers first. A session's client becomes a candidate only when the session is *pair-ready*: its worker has claimed it on a
 successor, or has been given up, or it had none. There is no barrier between sessions: the first client may go while the
-last worker has not been told yet.
+last worker has not been told yet. Workers and clients share the pace evenly: for each session a worker takes along, one
+client may go before the next worker, so a session is between two nodes for as short as can be, and no worker waits
+behind all the clients that were ready from the start.
 
 The plan decides and never waits: `next` returns what to do now, and the caller waits where it says so. The order within
 a kind is random, drawn once from the entropy given, so that no group of users is always the first to move.
@@ -10,6 +12,7 @@ a kind is random, drawn once from the entropy given, so that no group of users i
 
 from collections import deque
 from collections.abc import Iterable, Mapping
+from itertools import islice
 
 from msgspec import Struct
 
@@ -77,16 +80,17 @@ class DrainPlan:
         entropy.shuffle(order)
         self._workers_waiting = deque(order)
         self._workers_told: dict[str, float] = {}
-        self._away: dict[str, float] = {}
         sessions = sorted(clients)
         entropy.shuffle(sessions)
-        self._rank = {session: rank for rank, session in enumerate(sessions)}
-        self._unready: dict[str, float] = {
-            session: now + worker_timeout_s for session in sessions if not clients[session]
-        }
-        self._ready = deque(session for session in sessions if clients[session])
+        self._unready: dict[str, float] = {session: now for session in sessions if not clients[session]}
+        """Session → how long at least its worker is waited for."""
+        self._all_told_since: float | None = None
+        """Since when no worker of ours is left to tell or to wait for."""
+        self._owed = 0
+        """How many clients may go before the next worker."""
+        self._ready: dict[str, float] = {session: now for session in sessions if clients[session]}
+        """Session → when its client may be told, in that order."""
         self._clients_told: dict[str, float] = {}
-        self._given_up: set[str] = set()
         self._worker_timeout_s = worker_timeout_s
         self._client_timeout_s = client_timeout_s
         self._workers_done_said = False
@@ -140,18 +144,20 @@ class DrainPlan:
             del self._costs[worker]
             self._workers_waiting = deque(one for one in self._workers_waiting if one != worker)
 
-    def session_ready(self, session: str) -> None:
-        """The session's worker has claimed it on a successor, or been given up, or there is none."""
+    def session_ready(self, session: str, not_before: float = 0.0) -> None:
+        """The session's worker has claimed it on a successor, or been given up, or there is none.
+
+        Its client is told at `not_before` at the earliest.
+        """
         if self._unready.pop(session, None) is not None:
-            self._ready.append(session)
+            self._ready[session] = not_before
 
     def client_moved(self, session: str) -> None:
         """The session's client has resumed elsewhere, or left."""
         if self._clients_told.pop(session, None) is not None:
             self.moved_clients += 1
-        elif self._unready.pop(session, None) is None and session in self._rank:
-            self._ready = deque(one for one in self._ready if one != session)
-        self._rank.pop(session, None)
+        elif self._unready.pop(session, None) is None:
+            self._ready.pop(session, None)
 
     def told_worker_at(self, worker: str, now: float) -> None:
         """GOAWAY has just gone to `worker`: its time begins."""
@@ -169,6 +175,10 @@ class DrainPlan:
 
     def next(self, now: float) -> Step:
         """Decide what to do at `now`."""
+        if self._workers_waiting or self._workers_told:
+            self._all_told_since = None
+        elif self._all_told_since is None:
+            self._all_told_since = now
         late = _first_due(self._workers_told, now)
         if late is not None:
             del self._workers_told[late]
@@ -177,29 +187,35 @@ class DrainPlan:
         late = _first_due(self._clients_told, now)
         if late is not None:
             del self._clients_told[late]
-            self._given_up.add(late)
             return GiveUpClient(late)
+        if not self._workers_waiting and not self._workers_told and not self._unready and not self._workers_done_said:
+            self._workers_done_said = True
+            return WorkersDone()
+        session = _first_due(self._ready, now)
+        if session is not None and (self._owed or not self._workers_waiting):
+            self._owed = max(0, self._owed - 1)
+            del self._ready[session]
+            self._clients_told[session] = now + self._client_timeout_s
+            return TellClient(session)
         if self._workers_waiting:
             worker = self._workers_waiting.popleft()
             self._workers_told[worker] = now + self._worker_timeout_s
-            # Sessions wait for this worker from now on: their patience begins when it is told.
-            return TellWorker(worker, max(1, self._costs.get(worker, 0)))
-        if not self._workers_told and not self._unready and not self._workers_done_said:
-            self._workers_done_said = True
-            return WorkersDone()
-        if self._ready:
-            session = self._ready.popleft()
-            self._clients_told[session] = now + self._client_timeout_s
-            return TellClient(session)
-        if self._workers_told or self._unready or self._clients_told:
+            cost = max(1, self._costs.get(worker, 0))
+            self._owed += cost
+            return TellWorker(worker, cost)
+        if self._workers_told or self._unready or self._ready or self._clients_told:
             return Wait(self._next_deadline(now))
         return Finished()
 
     def overdue(self, now: float) -> list[str]:
-        """Sessions that are not pair-ready though their time is over: nobody told us why. Their workers are to be given up."""
-        if self._workers_waiting or self._workers_told:
+        """Sessions that are not pair-ready though their time is over: nobody told us why. Their workers are to be given up.
+
+        Their time begins when the last worker of ours has moved or been given up: telling them all may take long.
+        """
+        if self._all_told_since is None or self._workers_waiting or self._workers_told:
             return []
-        return [session for session, due in self._unready.items() if due <= now]
+        patience = self._all_told_since + self._worker_timeout_s
+        return [session for session, until in self._unready.items() if max(until, patience) <= now]
 
     def extend(self, sessions: Iterable[str], until: float) -> None:
         """Give `sessions` until `until` to become pair-ready."""
@@ -208,15 +224,15 @@ class DrainPlan:
                 self._unready[session] = until
 
     def _next_deadline(self, now: float) -> float:
-        soonest = min(
-            [*self._workers_told.values(), *self._clients_told.values(), *self._unready.values()],
-            default=now + 1.0,
-        )
-        return max(now, soonest)
+        dues = [*self._workers_told.values(), *self._clients_told.values(), *islice(self._ready.values(), 1)]
+        if self._all_told_since is not None:
+            patience = self._all_told_since + self._worker_timeout_s
+            dues += [max(until, patience) for until in self._unready.values()]
+        return max(now, min(dues, default=now + 1.0))
 
 
 def _first_due(deadlines: dict[str, float], now: float) -> str | None:
-    # Deadlines are set in the order of insertion with one timeout, so the first one is the soonest.
+    # Times are set in the order of insertion with one timeout each, so the first one is the soonest.
     for name, due in deadlines.items():
         return name if due <= now else None
     return None

@@ -6,8 +6,9 @@
 The store is the truth. `last` and `acked` here never run ahead of it, and may lag behind it when other nodes write. `tail`
 is what this node can deliver, or give back to a store that lost it, without asking.
 
-Two bounds hold at every moment: `pending` keeps at most `backlog_max` messages, and `pending` and `tail` together at
-most `bytes_max`. At either bound the sender is refused (`Offer.FULL`) and keeps its message; nothing is dropped.
+Two bounds hold for what a sender offers: `pending` keeps at most `backlog_max` messages, and `pending` and `tail` together
+at most `bytes_max`. At either bound the sender is refused (`Offer.FULL`) and keeps its message; nothing is dropped. What is
+read from the store for a receiver (`absorb`) is bounded by the reader.
 """
 
 from collections import deque
@@ -130,9 +131,13 @@ class Log:
         return True
 
     def absorb(self, last: int, acked: int, entries: Sequence[Entry] = ()) -> None:
-        """Take over what the store knows: positions, and entries that were read from it."""
+        """Take over what the store knows: positions, and entries that were read from it. No append is under way."""
         if last > self.last:
             self.last = last
+            # What was to be appended is stored already, so it is not pending any more.
+            self._release(entry for entry in self.pending if entry.seq <= last)
+            self.pending = [entry for entry in self.pending if entry.seq > last]
+        acked = max(acked, self.acked)
         for entry in entries:
             if (self.tail and entry.seq == self.tail[-1].seq + 1) or (not self.tail and entry.seq > acked):
                 self.tail.append(entry)

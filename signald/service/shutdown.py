@@ -84,10 +84,9 @@ class ShutdownScope:
         self._pending: DrainEvent | None = None
         self._plan: DrainPlan | None = None
         self._deadline = float("inf")
+        self._moves_by = float("inf")
         self._close_code = CloseCode.GOING_AWAY
         self._looked_at = 0.0
-        self._ready_at: dict[str, float] = {}
-        """Session → when it was seen to be pair-ready; only those that were not when the drain began."""
         self.status = DrainStatus()
         self.ledger = Ledger(hub.node)
 
@@ -104,7 +103,7 @@ class ShutdownScope:
     def signal(self) -> None:
         """SIGTERM or SIGINT: the first drains, the second hurries, the third ends it."""
         if not self.status.by_signal:
-            self.begin("signal", by_signal=True)
+            self.begin("draining", by_signal=True)
         elif self._pending is DrainEvent.HURRY or self.status.phase is Phase.FLUSH:
             self._interrupt(DrainEvent.STOP)
         else:
@@ -141,9 +140,8 @@ class ShutdownScope:
         """The session's worker has moved, come or gone."""
         if self._plan is not None and self._is_pair_ready(session):
             now = trio.current_time()
-            self._ready_at.setdefault(session.id, now)
             self.ledger.pair_ready(session.id, now)
-            self._plan.session_ready(session.id)
+            self._plan.session_ready(session.id, now + PAIR_SETTLE_S)
             self._news.set()
 
     def _is_pair_ready(self, session: LiveSession) -> bool:
@@ -164,11 +162,10 @@ class ShutdownScope:
     async def _drain(self) -> None:
         config = self._config
         self._deadline = trio.current_time() + config.timeout_s
-        self._pending = None
         handover_deadline = self._deadline - config.flush_timeout_s - config.close_timeout_s
         # Room for apps that must be terminated is kept only if there are any.
         terminate_s = config.terminate_timeout_s if self._legacy_workers() else 0.0
-        moves = handover_deadline - terminate_s
+        self._moves_by = moves = handover_deadline - terminate_s
         phases: dict[Phase, tuple[Callable[[], Awaitable[DrainEvent]], Callable[[float], float]]] = {
             Phase.UNREADY: (self._unready, lambda now: now + config.unready_s + TALK_S),
             Phase.SUCCESSOR: (self._successor, lambda now: min(moves, now + config.successor_timeout_s)),
@@ -182,7 +179,7 @@ class ShutdownScope:
         while self.status.phase in phases:
             work, deadline = phases[self.status.phase]
             event = DrainEvent.BUDGET
-            if self._interrupted() is not DrainEvent.STOP or self.status.phase is Phase.CLOSE:
+            if self._interrupted() is None or self.status.phase is Phase.CLOSE:
                 with trio.CancelScope(deadline=deadline(trio.current_time())) as self._scope:
                     event = await work()
                 self._scope = None
@@ -212,7 +209,7 @@ class ShutdownScope:
         """An operator's drain was called off: this node serves again."""
         hub = self._hub
         self._plan = None
-        self._ready_at = {}
+        self._pending = None
         hub.watcher = None
         hub.refusing = None
         for link in hub.links:
@@ -277,6 +274,9 @@ class ShutdownScope:
             pace_per_s=hub.config.pace.sessions_per_s,
             seconds_left=round(self._deadline - trio.current_time(), 1),
         )
+        for link in self._legacy_workers():
+            # It will be terminated here, and its sessions cannot wait for it: they go by the policy at once.
+            await self._give_up(link.worker)
         return await self._move(until_workers_done=True)
 
     async def _clients(self) -> DrainEvent:
@@ -314,24 +314,32 @@ class ShutdownScope:
                 self._news = trio.Event()
             self.status = attrs.evolve(self.status, plan=plan.statistics())
 
-    async def _pace(self, cost: int) -> None:
+    async def _pace(self, plan: DrainPlan, cost: int) -> None:
         """Wait for the cluster's budget to allow `cost` more claims."""
         hub = self._hub
-        rate = pace_now(
-            hub.config.pace.sessions_per_s * PACE_MARGIN,
-            max((info.lag_ms for info in hub.successors()), default=0.0),
-        )
+        rate = self._rate(plan.remaining + cost, cost)
         try:
             paced = await hub.committer.call(TakePace(cost, rate, hub.store.now_ms()), timeout_s=1.0)
             wait_s = paced.wait_ms / 1000 if isinstance(paced, Paced) else 0.0
         except StoreUnavailable:
             wait_s = cost / rate
         if wait_s > 0:
-            await trio.sleep(min(wait_s, hub.config.pace.gap_max_s))
+            await trio.sleep(wait_s)
+
+    def _rate(self, remaining: int, cost: int) -> float:
+        """The claims per second to ask for: fewer for successors that fall behind, never more than configured.
+
+        But not so few that the drain would miss its deadline for it, or that one move takes longer than `pace.gap_max_s`.
+        """
+        pace = self._hub.config.pace
+        configured = pace.sessions_per_s * PACE_MARGIN
+        slowed = pace_now(configured, max((info.lag_ms for info in self._hub.successors()), default=0.0))
+        left_s = max(1.0, self._moves_by - trio.current_time())
+        return min(configured, max(slowed, remaining / left_s, cost / pace.gap_max_s))
 
     async def _tell_worker(self, plan: DrainPlan, decided: TellWorker) -> None:
         hub = self._hub
-        await self._pace(decided.cost)
+        await self._pace(plan, decided.cost)
         link = hub.worker_links.get(decided.worker)
         if link is None:
             plan.worker_moved(decided.worker)
@@ -341,9 +349,7 @@ class ShutdownScope:
 
     async def _tell_client(self, plan: DrainPlan, name: str) -> None:
         hub = self._hub
-        await self._pace(1)
-        # Sessions come in the order in which they became ready, so the first wait covers most of the others.
-        await trio.sleep_until(self._ready_at.get(name, -float("inf")) + PAIR_SETTLE_S)
+        await self._pace(plan, 1)
         session = hub.sessions.get(name)
         link = session.client.link if session is not None else None
         if not isinstance(link, ClientLink):
@@ -376,8 +382,7 @@ class ShutdownScope:
             if session is None or session.client.link is None:
                 plan.client_moved(name)
             else:
-                if self._is_pair_ready(session):
-                    plan.session_ready(name)
+                self.session_changed(session)
                 hub.relay.look(session)
 
     async def _give_up(self, worker: str) -> None:
@@ -396,18 +401,20 @@ class ShutdownScope:
     async def _give_up_silent(self, name: str) -> None:
         """The worker of a session is at no successor, and it was not ours to tell: the same policy."""
         hub = self._hub
-        assert self._plan is not None
-        session = hub.sessions.get(name)
-        if session is None or not session.worker_id:
-            self._plan.session_ready(name)
-            return
-        if hub.config.worker.on_loss == "hold":
+        plan, session = self._plan, hub.sessions.get(name)
+        assert plan is not None
+        plan.extend([name], trio.current_time() + self._config.worker_timeout_s)
+        if session is None or self._is_pair_ready(session):
+            plan.session_ready(name)
+        elif session.worker.node not in ("", hub.node) and session.worker.node in hub.nodes:
+            # It is at a node that drains as well and moves it in its own time: ours to wait for, not to give up.
+            log.info("session_waits_for_another_drain", session=name, node=session.worker.node)
+        elif hub.config.worker.on_loss == "hold":
             # Its client waits with it: whoever cannot be re-paired is not sent anywhere.
-            self._plan.client_moved(name)
+            plan.client_moved(name)
             self.ledger.outcome(name, "held for its worker")
-            return
-        self._plan.extend([name], trio.current_time() + self._config.worker_timeout_s)
-        await self._give_up(session.worker_id)
+        else:
+            await self._give_up(session.worker_id)
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
