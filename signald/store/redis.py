@@ -248,8 +248,8 @@ class _Servers:
         late = True
         results: list[Result] = []
         try:
-            with trio.move_on_after(self._command_timeout_s):
-                results = await self._exchange(ops, works)
+            with trio.CancelScope() as patience:
+                results = await self._exchange(ops, works, patience)
                 late = False
         except BaseException:
             self._router.forget()
@@ -259,25 +259,26 @@ class _Servers:
             raise StoreUnavailable(f"Redis has not answered for {self._command_timeout_s} s")
         return results
 
-    async def _exchange(self, ops: Sequence[Op], works: list[_Work]) -> list[Result]:
+    async def _exchange(self, ops: Sequence[Op], works: list[_Work], patience: trio.CancelScope) -> list[Result]:
         before = time.monotonic()
         ask_time = before >= self._clock_due
         for work in works:
             rest = iter(work.places)
             while lot := list(islice(rest, SEND_OPS)):
-                await work.link.send_soon(b"".join([CODECS[type(ops[place])].pack(ops[place]) for place in lot]))
+                packed = b"".join([CODECS[type(ops[place])].pack(ops[place]) for place in lot])
+                await work.link.send_soon(packed, patience)
             tail = [self._wait, _TIME if ask_time else b"", *[touch(session, left) for session, left in work.touches]]
             if any(tail):
-                await work.link.send_soon(b"".join(tail))
+                await work.link.send_soon(b"".join(tail), patience)
         done = len(ops)
         results: list[Any] = [None] * done
         for work in works:
-            replies = await work.link.read_soon(len(work.places))
+            replies = await work.link.read_soon(len(work.places), patience)
             if self._wait:
-                self._judge_ack((await work.link.read_soon(1))[0])
+                self._judge_ack((await work.link.read_soon(1, patience))[0])
             if ask_time:
-                self._set_clock((await work.link.read_soon(1))[0], before)
-            for reply in await work.link.read_soon(len(work.touches) * TOUCH_REPLIES):
+                self._set_clock((await work.link.read_soon(1, patience))[0], before)
+            for reply in await work.link.read_soon(len(work.touches) * TOUCH_REPLIES, patience):
                 if isinstance(reply, ErrorReply):
                     raise refusal(reply)
             for place, reply in zip(work.places, replies, strict=True):
@@ -584,7 +585,7 @@ async def open_redis(
         node: the id under which this node is woken.
         ack: what the answer to a batch promises: Redis has it (`process`), a replica too (`replica`), its disk too (`disk`).
         connect_timeout_s: for TCP and TLS, each.
-        command_timeout_s: for all the answers to one batch.
+        command_timeout_s: how long the server may do nothing about a batch, neither take nor answer any of it.
 
     Raises:
         StoreMisused: the URL, the credentials or the set-up of the server; the text says what to change.

@@ -248,8 +248,11 @@ class Link:
             raise refusal(error) from error
         return replies
 
-    async def send_soon(self, data: bytes) -> None:
-        """As `send`, in the event loop's thread: without a thread's wake-ups, which cost more than the exchange itself."""
+    async def send_soon(self, data: bytes, patience: trio.CancelScope) -> None:
+        """As `send`, in the event loop's thread: without a thread's wake-ups, which cost more than the exchange itself.
+
+        The deadline of `patience` is put off whenever the server does something. Cut short, the connection is of no use.
+        """
         sock = self._looping_socket()
         view = memoryview(data)
         try:
@@ -257,14 +260,14 @@ class Link:
                 try:
                     view = view[sock.send(view) :]
                 except (BlockingIOError, ssl.SSLWantWriteError):
-                    await trio.lowlevel.wait_writable(sock)
+                    await self._wait(sock, patience, write=True)
                 except ssl.SSLWantReadError:
-                    await trio.lowlevel.wait_readable(sock)
+                    await self._wait(sock, patience)
         except OSError as error:
             raise refusal(error) from error
 
-    async def read_soon(self, count: int) -> list[Reply]:
-        """As `read`, in the event loop's thread. Cut short, the connection is of no use any more."""
+    async def read_soon(self, count: int, patience: trio.CancelScope) -> list[Reply]:
+        """As `read`, in the event loop's thread; `patience` as for `send_soon`."""
         sock = self._looping_socket()
         gets = self._reader.gets
         replies: list[Reply] = []
@@ -277,12 +280,19 @@ class Link:
                 try:
                     self._receive()
                 except (BlockingIOError, ssl.SSLWantReadError):
-                    await trio.lowlevel.wait_readable(sock)
+                    await self._wait(sock, patience)
                 except ssl.SSLWantWriteError:
-                    await trio.lowlevel.wait_writable(sock)
+                    await self._wait(sock, patience, write=True)
         except (hiredis.HiredisError, OSError) as error:
             raise refusal(error) from error
         return replies
+
+    async def _wait(self, sock: socket, patience: trio.CancelScope, *, write: bool = False) -> None:
+        patience.deadline = trio.current_time() + self._timeout_s
+        if write:
+            await trio.lowlevel.wait_writable(sock)
+        else:
+            await trio.lowlevel.wait_readable(sock)
 
     def ask(self, *words: str | bytes | int) -> Reply:
         """Send one command and return its answer; an error reply is raised as what it means."""

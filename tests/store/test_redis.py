@@ -418,6 +418,30 @@ class TestAway:
                 Appended(1, 0, ""),
             ]
 
+    async def test_cancelled_while_connecting(self, server: Server) -> None:
+        """While a cancelled task's connecting still goes on, the next batches wait, and get their own answers."""
+        async with open_redis(server.url, "a") as store:
+            await store.execute([create()])
+            server.ask("CLIENT", "KILL", "TYPE", "normal")
+            server.freeze()
+            with trio.fail_after(1), trio.move_on_after(0.05) as scope:
+                await store.execute([append(entries(1, 1))])
+            assert scope.cancelled_caught
+            answers: dict[int, Any] = {}
+
+            async def look(number: int) -> None:
+                answers[number] = (await store.execute([Look(SESSION, "worker", number, 1)] * 50))[0]
+
+            async with trio.open_nursery() as nursery:
+                for number in range(4):
+                    nursery.start_soon(look, number)
+                await trio.testing.wait_all_tasks_blocked()
+                server.thaw()
+                nursery.start_soon(store.execute, [append(entries(1, 4))])
+            again = [(await store.execute([Look(SESSION, "worker", number, 1)]))[0] for number in range(4)]
+            assert all(isinstance(answer, Looked) for answer in answers.values())
+            assert [found.entries[0].seq for found in again if isinstance(found, Looked)] == [1, 2, 3, 4]
+
     async def test_lost_reply(self, server: Server) -> None:
         """A batch whose replies were lost and that is sent again has one effect and the answers of the first time."""
         async with open_redis(server.url, "b") as sure, proxy(server) as between, open_redis(between.url, "a") as store:
@@ -486,6 +510,16 @@ class TestKeys:
                 await store.execute([Look(SESSION, "client", 0, 0)])  # renewals travel with the batches that follow
                 await until(lambda: all(2 * 86_000_000 < client.pttl(key) <= 2 * 86_400_000 for key in keys), 5)
 
+    async def test_no_ttl_starves(self, server: Server) -> None:
+        """Of many sessions kept alive again and again each has its turn, however few batches there are to carry them."""
+        async with open_redis(server.url, "a") as store:
+            sessions = tuple(f"s_x{number}" for number in range(100))
+            await store.execute([create(session) for session in sessions])
+            for _ in range(5):
+                await store.execute([KeepAlive(sessions, store.now_ms() + 86_400_000)])
+            with server.client() as client:
+                assert min(client.pttl(f"signald:{{{session}}}") for session in sessions) > 3_600_000
+
     async def test_stream_lost(self, server: Server) -> None:
         """A log whose stream was lost goes on behind its last seq: none is given twice."""
         async with open_redis(server.url, "a") as store:
@@ -520,7 +554,7 @@ class TestKeys:
         async with open_redis(server.url, "a") as store:
             many = entries(1, 3000, text="x" * 1000)
             await store.execute([reseed(head(up_last=3000), up_tail=many)])
-            results = await store.execute([Look(SESSION, "worker", 0, 3000)] * 20)
+            results = await store.execute([Look(SESSION, "worker", 0, 3000)] * 4)
             assert all(isinstance(found, Looked) and len(found.entries) == 3000 for found in results)
             created = await store.execute([create(f"s_x{number}") for number in range(1000)])
             assert [found.session for found in created if isinstance(found, Head)] == [f"s_x{n}" for n in range(1000)]
@@ -864,6 +898,13 @@ async def test_cluster(tmp_path: Path) -> None:
                 while len(woken) < len(sessions):
                     woken |= set(await anext(wakes)) - {b"*", b"n", b"rx"}
             await store.check()
+            for _ in range(3):
+                await store.execute([KeepAlive(tuple(sessions), store.now_ms() + 86_400_000)])
+            lasting = 0
+            for member in members:
+                with member.client() as client:
+                    lasting += sum(client.pttl(key) > 3_600_000 for key in client.scan_iter("signald:{s_x*}"))
+            assert lasting == len(sessions)
             members[0].ask("SCRIPT", "FLUSH")
             assert await store.execute([append(entries(2, 2), session=session) for session in sessions]) == [
                 Appended(2, 0, "b")
