@@ -1,11 +1,14 @@
 """The daemon: the one place where the nursery tree stands whole, and the order in which it comes up and goes down.
 
-    store       committer, backplane listener                    live longest
-    └ http      health answers to the very end
-      └ keep    lease, sweeps, matchmaker, mender, acks
-        └ conns one task for each connection                     bounded by the drain's deadline
-          └ accept  listeners                                    cancelled first
-            └ body  signals → ShutdownScope
+    store           its threads                                            live longest
+    └ http          health answers to the very end; readiness flips first
+      └ storing     the committer
+        └ keepers   lease, sweeps, matchmaker, mender, acks, backplane
+          └ conns   one task for each connection                           bounded by the drain's deadline
+            └ accept    listeners                                          cancelled first
+              └ body    signals → ShutdownScope
+
+One task for each connection, and none for a session: a session may span connections and nodes, and has nothing to wait for.
 
 Going down runs the tree from the inside out: the drain has said goodbye to everybody before the first nursery is
 cancelled, and every cancel has a reason.
@@ -44,7 +47,11 @@ from signald.store.open import open_store
 
 log = structlog.get_logger(__name__)
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 EX_OK, EX_UNAVAILABLE, EX_SOFTWARE, EX_OSERR, EX_CONFIG = 0, 69, 70, 71, 78
+SESSION_POSITION_BYTES = 128
+"""What one session adds to an `app_ready`: its id, two seqs, and the JSON around them."""
+
 STORE_GOODBYE_S = 1.0
 """How long the store may take to hear that this node is gone; its lease ends by itself otherwise."""
 
@@ -52,15 +59,22 @@ STORE_GOODBYE_S = 1.0
 def run(config: Config) -> int:
     """Serve until told to stop; returns the exit status (sysexits)."""
     configure_logging(config.log)
+    early: list[int] = []
+    for number in SIGNALS:
+        # Before the loop takes over, a signal is kept for it; after it, one too many changes nothing any more.
+        signal.signal(number, lambda received, _: early.append(received))
     status = EX_SOFTWARE
     try:
-        status = trio.run(partial(_main, config, SystemEntropy()))
+        status = trio.run(partial(_main, config, SystemEntropy(), early))
     except* StoreMisused as group:
         status = _failed(EX_CONFIG, group)
     except* StoreError as group:
         status = _failed(EX_UNAVAILABLE, group)
     except* OSError as group:
         status = _failed(EX_OSERR, group)
+    except* Exception:
+        log.exception("failed")  # an error of ours: the supervisor starts us again
+        status = EX_SOFTWARE
     return status
 
 
@@ -73,10 +87,12 @@ def _failed(status: int, group: BaseExceptionGroup[BaseException]) -> int:
     return status
 
 
-async def _main(config: Config, entropy: Entropy) -> int:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+async def _main(config: Config, entropy: Entropy, early: list[int]) -> int:
+    with trio.open_signal_receiver(*SIGNALS) as signals:
         async with running(config, entropy) as daemon, trio.open_nursery() as nursery:
             shutdown = daemon.node.shutdown
+            for _ in early:
+                shutdown.signal()
             nursery.start_soon(_receive_signals, signals, shutdown)
             await shutdown.run()
             nursery.cancel_scope.cancel(reason="the drain is done")
@@ -241,6 +257,10 @@ def net_settings(config: Config) -> NetSettings:
         trusted_proxies=tuple(config.listen.trusted_proxies),
         handshake_s=timeouts.handshake_s,
         message_bytes_max=limits.message_bytes_max,
+        # A worker that resumes names each of its sessions in one message; the limit of the others is the link's to keep.
+        path_bytes_max={
+            "/v1/worker": limits.message_bytes_max + SESSION_POSITION_BYTES * limits.sessions_per_worker_max
+        },
         fragments_max=limits.fragments_max,
         send_queue_bytes_max=limits.send_queue_bytes_max,
         send_queue_messages_max=limits.send_queue_messages_max,

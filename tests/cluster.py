@@ -32,13 +32,20 @@ def config_for(name: str, **sections: dict[str, object]) -> Config:
 class Peer:
     """One connection that speaks the wire by hand."""
 
-    def __init__(self, socket: trio_websocket.WebSocketConnection) -> None:
+    def __init__(self, socket: trio_websocket.WebSocketConnection, stream: trio.abc.Stream) -> None:
         self.socket = socket
         self.aside: list[Json] = []
+        self.close_reason = ""
+        self._stream = stream
 
     async def send(self, message: Json) -> None:
         """Send one text frame."""
         await self.socket.send_message(json.dumps(message))
+
+    async def send_binary(self, data: bytes, header: Json) -> None:
+        """Send one binary frame."""
+        front = json.dumps(header).encode()
+        await self.socket.send_message(len(front).to_bytes(2, "big") + front + data)
 
     async def receive(self) -> Json:
         """Receive the next frame, whatever it is."""
@@ -71,7 +78,31 @@ class Peer:
             try:
                 self.aside.append(await self.receive())
             except trio_websocket.ConnectionClosed as closed:
-                return closed.reason.code if closed.reason is not None else 1006
+                if closed.reason is None:
+                    return 1006
+                self.close_reason = closed.reason.reason or ""
+                return int(closed.reason.code)
+
+    async def quiet(self, seconds: float = 1.0) -> list[Json]:
+        """Return what comes until nothing has for `seconds`, and what was put aside before."""
+        while True:
+            with trio.move_on_after(seconds):
+                self.aside.append(await self.receive())
+                continue
+            came, self.aside = self.aside, []
+            return came
+
+    async def refused(self) -> tuple[str, int]:
+        """Read a refusal: the code of its error, and that of the close."""
+        error = await self.expect("error")
+        assert error["fatal"] is True
+        return error["code"], await self.closed()
+
+    def cut(self) -> None:
+        """Lose the connection without a word, as a cable does."""
+        assert isinstance(self._stream, trio.StapledStream)
+        self._stream.send_stream.close()
+        self._stream.receive_stream.close()
 
 
 class Cluster:
@@ -111,9 +142,13 @@ class Cluster:
         ours, theirs = trio.testing.memory_stream_pair()
         self.nodes[name].hub.spawn(self.nodes[name].server.serve_stream, theirs)
         socket = await trio_websocket.wrap_client_stream(
-            self._nursery, ours, "node", path, subprotocols=[subprotocol] if subprotocol else None
+            self._nursery,
+            ours,  # type: ignore[arg-type]  # any stream will do
+            "node",
+            path,
+            subprotocols=[subprotocol] if subprotocol else None,
         )
-        return Peer(socket)
+        return Peer(socket, ours)
 
     async def client(self, name: str, **fields: object) -> tuple[Peer, Json]:
         """Open a client's connection and start a session."""
@@ -128,9 +163,9 @@ class Cluster:
         )
         return peer, answer
 
-    async def pair(self, name: str) -> tuple[Peer, Json, Peer, Json, str]:
-        """A client and a worker on one node, paired."""
-        worker, accepted = await self.worker(name)
+    async def pair(self, name: str, worker_at: str = "") -> tuple[Peer, Json, Peer, Json, str]:
+        """A client and a worker, on one node or on two, paired."""
+        worker, accepted = await self.worker(worker_at or name)
         client, started = await self.client(name)
         assigned = await worker.expect("session_assigned")
         await worker.send({"type": "session_accept", "session": assigned["session"]})
@@ -138,9 +173,22 @@ class Cluster:
             pass
         return client, started, worker, accepted, str(started["session"])
 
+    async def restore(self, name: str, token: str, **fields: object) -> tuple[Peer, Json]:
+        """Open a client's connection and resume; returns the first frame, whatever it is."""
+        peer = await self.dial(name, "/v1/client")
+        await peer.send({"type": "restore_session", "recovery_token": token, **fields})
+        return peer, await peer.receive()
+
+    async def resume(self, name: str, token: str, *sessions: Json, **fields: object) -> tuple[Peer, Json]:
+        """Open a worker's connection and resume; returns the first frame, whatever it is."""
+        peer = await self.dial(name, "/v1/worker")
+        ready = {"type": "app_ready", "instance_id": "worker-a", "capacity": 10, "reconnection": True, **fields}
+        await peer.send({**ready, "recovery_token": token, "sessions": list(sessions)})
+        return peer, await peer.receive()
+
     async def wait_exit(self, name: str) -> None:
         """Wait until a node has drained and returned."""
-        while name not in self.exits:
+        while name not in self.exits:  # noqa: ASYNC110 - in virtual time a poll costs nothing
             await trio.sleep(0.01)
 
     def kill(self, name: str) -> None:

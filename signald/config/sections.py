@@ -298,7 +298,10 @@ class PaceConfig:
         unit="sessions/s",
     )
     gap_max_s: float = key(
-        1.0, "Longest a session may be without its party while it moves.", unit="seconds", at_most=60
+        1.0,
+        "Longest pause between two parties that are told to go, however slow the successors are.",
+        unit="seconds",
+        at_most=60,
     )
 
 

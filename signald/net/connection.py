@@ -199,15 +199,51 @@ class Connection:
     """
 
     __slots__ = (
-        "__weakref__", "_blocked_since", "_chunk", "_chunk_messages", "_closed_event", "_controls", "_deadline",
-        "_decoder", "_early", "_ending", "_failing", "_last_word", "_peer_closed", "_pinged_at", "_queue", "_quiet_since", "_reading",
-        "_settings", "_spawn", "_ticked_at", "_ticked_controls", "_transport", "_was_full", "_writing", "bearer",
-        "closed", "id", "last_received_at", "on_room", "opened_at", "path", "queued_bytes", "queued_messages", "remote",
+        "__weakref__",
+        "_blocked_since",
+        "_chunk",
+        "_chunk_messages",
+        "_closed_event",
+        "_controls",
+        "_deadline",
+        "_decoder",
+        "_early",
+        "_ending",
+        "_failing",
+        "_last_word",
+        "_peer_closed",
+        "_pinged_at",
+        "_queue",
+        "_quiet_since",
+        "_reading",
+        "_settings",
+        "_spawn",
+        "_ticked_at",
+        "_ticked_controls",
+        "_transport",
+        "_was_full",
+        "_writing",
+        "bearer",
+        "closed",
+        "id",
+        "last_received_at",
+        "on_room",
+        "opened_at",
+        "path",
+        "queued_bytes",
+        "queued_messages",
+        "remote",
         "subprotocol",
     )
 
     def __init__(
-        self, transport: Transport, handshake: Handshake, *, id: int, remote: str, settings: NetSettings,  # noqa: A002
+        self,
+        transport: Transport,
+        handshake: Handshake,
+        *,
+        id: int,
+        remote: str,
+        settings: NetSettings,  # noqa: A002
         spawn: Spawn,
     ) -> None:
         """Take over `transport` behind `handshake`; `id` is unique on this node."""
@@ -229,9 +265,7 @@ class Connection:
         self._settings = settings
         self._spawn = spawn
         self._transport = transport
-        self._decoder = FrameDecoder(
-            message_bytes_max=settings.message_bytes_max, fragments_max=settings.fragments_max
-        )
+        self._decoder = FrameDecoder(message_bytes_max=settings.message_bytes_max, fragments_max=settings.fragments_max)
         self._early = handshake.remainder
         self._queue: list[bytes] = []
         self._chunk = memoryview(b"")  # what the writer task is writing; may begin inside a frame

@@ -92,8 +92,17 @@ class FrameDecoder:
     """
 
     __slots__ = (
-        "_closed", "_fragments", "_fragments_max", "_kind", "_message_bytes_max", "_need", "_partial", "_size",
-        "_utf8", "controls", "failed",
+        "_closed",
+        "_fragments",
+        "_fragments_max",
+        "_kind",
+        "_message_bytes_max",
+        "_need",
+        "_partial",
+        "_size",
+        "_utf8",
+        "controls",
+        "failed",
     )
 
     def __init__(self, *, message_bytes_max: int, fragments_max: int) -> None:

@@ -35,9 +35,17 @@ HEADERS_MAX = 100
 
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 _REASONS = {
-    400: b"Bad Request", 401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found", 405: b"Method Not Allowed",
-    414: b"URI Too Long", 426: b"Upgrade Required", 429: b"Too Many Requests",
-    431: b"Request Header Fields Too Large", 500: b"Internal Server Error", 503: b"Service Unavailable",
+    400: b"Bad Request",
+    401: b"Unauthorized",
+    403: b"Forbidden",
+    404: b"Not Found",
+    405: b"Method Not Allowed",
+    414: b"URI Too Long",
+    426: b"Upgrade Required",
+    429: b"Too Many Requests",
+    431: b"Request Header Fields Too Large",
+    500: b"Internal Server Error",
+    503: b"Service Unavailable",
 }
 _CREDENTIALS = frozenset({"auth", "authorization", "bearer", "jwt"})
 _ONCE = frozenset({b"authorization", b"origin", b"sec-websocket-key", b"sec-websocket-version", b"upgrade"})

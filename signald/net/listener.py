@@ -59,7 +59,12 @@ class Server:
     """Serves connections in one nursery, wherever they come from."""
 
     def __init__(
-        self, handler: Handler, *, settings: NetSettings, admission: Admission, nursery: trio.Nursery,
+        self,
+        handler: Handler,
+        *,
+        settings: NetSettings,
+        admission: Admission,
+        nursery: trio.Nursery,
         gate: Gate | None = None,
     ) -> None:
         """Serve with `handler` in `nursery`. `gate`, if any, may refuse a handshake with an HTTP status of its own."""

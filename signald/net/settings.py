@@ -1,5 +1,7 @@
 """What the carrier must know; the daemon fills it from the configuration."""
 
+from collections.abc import Mapping
+
 import attrs
 
 
@@ -19,6 +21,8 @@ class NetSettings:
 
     # What a peer may send.
     message_bytes_max: int = 65536
+    path_bytes_max: Mapping[str, int] = attrs.field(factory=dict)
+    """Where another bound than `message_bytes_max` holds: path → bytes."""
     fragments_max: int = 128
     control_frames_per_s_max: int = 100
     """Pings and Pongs per second, averaged between two ticks; more is a flood: close 1008."""

@@ -145,6 +145,8 @@ class ClientLink(Link):
         elif isinstance(message, Ping):
             self.send_text(codec.PONG)
         elif isinstance(message, Bye):
+            if self.ending:
+                return True
             self.ending = True
             self._hub.spawn(self._hub.end_by_client, self.session, self, message.reason or "bye")
         elif isinstance(message, Connect | RestoreSession):

@@ -15,7 +15,7 @@ import trio
 from signald.config import Config
 from signald.core import tickets
 from signald.core.session import Head, News, Party, Session
-from signald.errors import StoreUnavailable
+from signald.errors import StoreError, StoreUnavailable
 from signald.ids import Entropy
 from signald.net.admission import SetupGate
 from signald.net.connection import Connection, ConnectionClosed
@@ -55,6 +55,8 @@ Spawn = Callable[..., None]
 ACK_DELAY_S = 0.02
 """How long an ack waits for something to ride with: about a round trip between people who are near, so that the answer to
 a message mostly takes its ack along. Nobody waits for an ack; it only frees what its receiver keeps."""
+
+BACKPLANE_RETRY_S = 1.0
 
 BYE_LINGER_S = 2.0
 """How long a session that a party ends waits for its peer to take what was already accepted for it."""
@@ -308,12 +310,8 @@ class Hub:
 
     async def end_by_worker(self, session: LiveSession, reason: str) -> None:
         """A worker said `bye` for one session."""
-        link = session.worker.link
         await self._linger(session)
         await self._end(session, reason)
-        if link is not None and not link.over:
-            link.send(SessionEnded(reason, session.id))
-            self.outbox.flush()
 
     async def _linger(self, session: LiveSession) -> None:
         with trio.move_on_after(BYE_LINGER_S):
@@ -327,11 +325,13 @@ class Hub:
                 self.relay.look(session)
 
     async def _end(self, session: LiveSession, reason: str) -> None:
+        ops = [EndSession(session.id, self.node), Forget(session.id)]
         try:
-            await self.committer.call_many([EndSession(session.id, self.node), Forget(session.id)])
+            await self.committer.call_many(ops)
         except StoreUnavailable:
-            # It stays queued nowhere: the session expires. The parties are told the truth as they see it.
-            log.warning("session_end_not_stored", session=session.id)
+            # The parties are through with it; the store hears of it when it is back.
+            for op in ops:
+                self._submit(op)
         self.gone(session, reason, say_to_client=False)
 
     def gone(self, session: LiveSession, reason: str, *, say_to_client: bool = True) -> None:
@@ -428,10 +428,16 @@ class Hub:
 
     async def run_wakes(self) -> None:
         """Take in what the backplane brings. Runs until cancelled."""
-        async for wakes in self.store.wakes():
-            for wake in wakes:
-                self.wake(wake)
-            self.outbox.flush()
+        while True:
+            try:
+                async for wakes in self.store.wakes():
+                    for wake in wakes:
+                        self.wake(wake)
+                    self.outbox.flush()
+            except StoreError as error:
+                # The store refuses us (a password was changed): sessions here live on until somebody mends it.
+                log.warning("backplane_away", why=str(error))
+            await trio.sleep(BACKPLANE_RETRY_S)
 
     def wake(self, wake: Wake) -> None:
         """Look at what `wake` names."""

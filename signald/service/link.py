@@ -5,7 +5,7 @@ that everything a batch produced for one connection leaves in one write. Acks wa
 ride with (`ack_later`).
 """
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import structlog
 from msgspec import UNSET, UnsetType
@@ -133,7 +133,6 @@ class Link:
         session: str | None = None,
         expected: int | UnsetType = UNSET,
         retry_after_ms: int | UnsetType = UNSET,
-        lost: tuple[int, int] | None = None,
     ) -> None:
         """Queue an `error` that is not fatal."""
         name = self.session_name(session) if session is not None else None
@@ -145,8 +144,26 @@ class Link:
                 session=UNSET if name is None else name,
                 expected=expected,
                 retry_after_ms=retry_after_ms,
-                lost_from=lost[0] if lost else UNSET,
-                lost_to=lost[1] if lost else UNSET,
+            )
+        )
+
+    def log_lost(self, session: str, direction: Literal["sent", "received"], lost: tuple[int, int] | None) -> None:
+        """Say that the store has lost messages this party has sent or was to receive; nothing when it has not."""
+        if lost is None:
+            return
+        log.error(
+            "log_lost", session=session, party=self.party, direction=direction, lost_from=lost[0], lost_to=lost[1]
+        )
+        name = self.session_name(session)
+        self.send(
+            ErrorMessage(
+                "log_lost",
+                "the store has lost messages",
+                fatal=False,
+                session=UNSET if name is None else name,
+                lost_from=lost[0],
+                lost_to=lost[1],
+                direction=direction,
             )
         )
 

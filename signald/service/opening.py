@@ -174,23 +174,29 @@ class _SetUp:
 
 
 def _subject(hub: "Hub", conn: Connection, auth: str | None, role: Role) -> str:
-    return hub.auth.authenticate(auth or conn.bearer, role, hub.store.now_ms() / 1000).subject
+    principal = hub.auth.authenticate(auth or conn.bearer, role, hub.store.now_ms() / 1000)
+    # The same name in two tenants is two principals.
+    return principal.subject if principal.tenant is None else f"{principal.tenant}\x1f{principal.subject}"
 
 
 def _heartbeat_ms(hub: "Hub") -> int:
     return round(hub.config.timeouts.ping_interval_s * 1000)
 
 
+def _worker_ttl_ms(hub: "Hub") -> int:
+    return round(hub.config.worker.resume_timeout_s * 1000)
+
+
 def _still_open(hub: "Hub", conn: Connection, undo: Sequence[Op]) -> None:
-    """The store has granted; is there still somebody to tell, and do we still take parties? If not, it is undone."""
-    if conn.closing or hub.refusing is not None:
+    """The store has granted; is there still somebody to tell? If not, it is undone.
+
+    A drain that has begun meanwhile is no reason to refuse: the claim has taken the session from where it was, so the
+    party is served here, and told to go with the others.
+    """
+    if conn.closing:
         for op in undo:
             hub.committer.submit(op, lambda _: None)
-    if conn.closing:
         raise ConnectionClosed(conn.closed) if conn.closed else _Turned(CloseCode.REFUSED, "closing", "closing")
-    if hub.refusing is not None:
-        # Claimed, but this node drains by now: the party resumes with its old token at a successor.
-        raise _Turned(hub.refusing, "draining", "this node is draining", hub.retry_after_ms())
 
 
 async def _connect(hub: "Hub", conn: Connection, message: Connect) -> Link:
@@ -297,10 +303,8 @@ async def _restore(hub: "Hub", conn: Connection, message: RestoreSession) -> Lin
             chat_history(entries) if message.history else UNSET,
         )
     )
-    for lost in (claimed.lost_up, claimed.lost_down):
-        if lost is not None:
-            log.error("log_lost", session=session_id, lost_from=lost[0], lost_to=lost[1])
-            link.error("log_lost", "the store has lost messages", lost=lost)
+    link.log_lost(session_id, "sent", claimed.lost_up)
+    link.log_lost(session_id, "received", claimed.lost_down)
     hub.relay.deliver(session, "client")
     hub.outbox.flush()
     if not session.worker_id:
@@ -353,10 +357,10 @@ async def _register_worker(hub: "Hub", conn: Connection, message: AppReady) -> L
         # It says it was here before, but has nothing to prove it with: it starts afresh.
         lost = [one.session for one in message.sessions]
         link.send(
-            ReconnectionAck("ok", worker, token, hub.ttl_ms, False, "running", [], lost, _heartbeat_ms(hub)),
+            ReconnectionAck("ok", worker, token, _worker_ttl_ms(hub), False, "running", [], lost, _heartbeat_ms(hub)),
         )
     else:
-        link.send(AppAccepted("ok", worker, token, hub.ttl_ms, _heartbeat_ms(hub)))
+        link.send(AppAccepted("ok", worker, token, _worker_ttl_ms(hub), _heartbeat_ms(hub)))
     hub.outbox.flush()
     hub.poke_matchmaker()
     log.info("worker_registered", worker=worker, instance=message.instance_id, capacity=message.capacity)
@@ -403,7 +407,7 @@ async def _resume_worker(hub: "Hub", conn: Connection, message: AppReady) -> Lin
         hub.workers.replaced_link(before)
     restored, lost, assign = hub.workers.attach_claimed(link, sides, message.sessions)
     link.send(
-        ReconnectionAck("ok", worker, token, hub.ttl_ms, True, "running", restored, lost, _heartbeat_ms(hub)),
+        ReconnectionAck("ok", worker, token, _worker_ttl_ms(hub), True, "running", restored, lost, _heartbeat_ms(hub)),
     )
     for session in list(link.sessions.values()):
         hub.relay.deliver(session, "worker")

@@ -347,9 +347,7 @@ class Relay:
             return
         first = looked.entries[0].seq if looked.entries else last + 1
         if first > after + 1 and side.link is not None:
-            lost = (after + 1, first - 1)
-            log.error("log_lost", session=session.id, party=party, lost_from=lost[0], lost_to=lost[1])
-            side.link.error("log_lost", "the store has lost messages", session=session.id, lost=lost)
+            side.link.log_lost(session.id, "received", (after + 1, first - 1))
             side.sent = first - 1
 
     # --- realtime ---------------------------------------------------------------------------------------------------

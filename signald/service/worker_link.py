@@ -62,7 +62,12 @@ class WorkerLink(Link):
         self.terminated = trio.Event()
         """`app_terminated` has come."""
         self.ending = False
+        self.ending_sessions: set[str] = set()
+        """Sessions the worker has said `bye` to."""
+        self.updating = False
+        self.update_again = False
         self._fronts: dict[str, bytes] = {}
+        self._bytes_max = hub.config.limits.message_bytes_max
         self._depth_max = hub.config.limits.json_depth_max
         self._confirmed = False
 
@@ -96,6 +101,7 @@ class WorkerLink(Link):
         self.assigning.pop(session, None)
         self.blocked.pop(session, None)
         self.acks.pop(session, None)
+        self.ending_sessions.discard(session)
         self._fronts.pop(session, None)
 
     def end_session(self, session: str, reason: str) -> None:
@@ -122,6 +128,10 @@ class WorkerLink(Link):
                 self.fail(CloseCode.BAD_MESSAGE, "bad_message", str(bad))
                 break
             kind = type(message)
+            if len(payload) > self._bytes_max:
+                # Only an opening message may be longer, because it names every session.
+                self.fail(CloseCode.TOO_BIG, "too_big", "longer than the limit of a message")
+                break
             if kind in _OF_A_SESSION:
                 name: str | None = message.session  # type: ignore[union-attr]
                 if name is None:
@@ -155,6 +165,17 @@ class WorkerLink(Link):
         elif isinstance(message, SessionRefuse):
             self._hub.session_refused(self, session, message.reason)
 
+    def _bye(self, message: Bye) -> None:
+        if message.session is None:
+            if not self.ending:
+                self.ending = True
+                self._hub.spawn(self._hub.worker_leaves, self, message.reason or "bye")
+        elif message.session not in self.sessions:
+            self._unknown(message.session)
+        elif message.session not in self.ending_sessions:
+            self.ending_sessions.add(message.session)
+            self._hub.spawn(self._hub.end_by_worker, self.sessions[message.session], message.reason or "bye")
+
     def _unknown(self, session: str) -> None:
         # Not fatal: a session may have ended while this frame was on its way.
         self.error("unknown_session", "not a session of this worker here", session=session)
@@ -169,13 +190,7 @@ class WorkerLink(Link):
             log.info("app_terminated", worker=self.worker, instance=self.instance, status=message.status[:32])
             self.terminated.set()
         elif isinstance(message, Bye):
-            if message.session is None:
-                self.ending = True
-                self._hub.spawn(self._hub.worker_leaves, self, message.reason or "bye")
-            elif message.session in self.sessions:
-                self._hub.spawn(self._hub.end_by_worker, self.sessions[message.session], message.reason or "bye")
-            else:
-                self._unknown(message.session)
+            self._bye(message)
         elif isinstance(message, AppReady):
             self.fail(CloseCode.BAD_MESSAGE, "out_of_place", "this worker is registered already")
             return False

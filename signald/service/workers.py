@@ -106,10 +106,8 @@ class Workers:
                 # It had been asked and had not answered when it moved: its answer may still come.
                 link.assigning[name] = trio.current_time() + self._hub.config.timeouts.assign_s
             restored.append(ResumedSession(name, head.down_last, head.up_last - received))
-            for lost in (result.lost_up, result.lost_down):
-                if lost is not None:
-                    log.error("log_lost", session=name, lost_from=lost[0], lost_to=lost[1])
-                    link.error("log_lost", "the store has lost messages", session=name, lost=lost)
+            link.log_lost(name, "sent", result.lost_down)
+            link.log_lost(name, "received", result.lost_up)
             # `adopt` has observed the head already when the client is here; one elsewhere was woken by the store.
             if self._hub.watcher is not None:
                 self._hub.watcher.session_changed(session)
@@ -288,9 +286,22 @@ class Workers:
         """A worker's room has changed."""
         link.capacity = min(capacity, self._hub.config.limits.sessions_per_worker_max)
         link.leaving = leaving
-        self._hub.committer.submit(
-            UpdateWorker(link.worker, link.epoch, link.capacity, leaving), lambda _: self._hub.poke_matchmaker()
-        )
+        if link.updating:
+            link.update_again = True
+        else:
+            self._update(link)
+
+    def _update(self, link: WorkerLink) -> None:
+        # One at a time for each worker: however often it says something, the queue of the committer stays bounded.
+        link.updating, link.update_again = True, False
+        op = UpdateWorker(link.worker, link.epoch, link.capacity, link.leaving)
+        self._hub.committer.submit(op, partial(self._updated, link))
+
+    def _updated(self, link: WorkerLink, _: Result) -> None:
+        link.updating = False
+        self._hub.poke_matchmaker()
+        if link.update_again and not link.over:
+            self._update(link)
 
     # --- giving up --------------------------------------------------------------------------------------------------
 
@@ -302,7 +313,9 @@ class Workers:
         hub = self._hub
         policy = hub.config.worker.on_loss
         if policy == "hold" and reason != "bye":
-            return ()
+            held = await hub.committer.call(WorkerSessions(worker))
+            if not isinstance(held, Released) or held.sessions:
+                return ()  # it is forgotten when the last of them has expired
         released = await hub.committer.call(RemoveWorker(worker, hub.node, epoch, policy != "end"))
         assert isinstance(released, Released)
         names = released.sessions

@@ -435,7 +435,7 @@ class ListOverdue(RegistryOp, frozen=True):
 class TakePace(RegistryOp, frozen=True):
     """Ask the cluster's budget for `tokens` moves at `rate_per_s`. → `Paced`
 
-    A token bucket of one second at most; a request above what is there is granted by going into debt, and `wait_ms` says
+    A token bucket that saves up next to nothing; a request above what is there is granted by going into debt, and `wait_ms` says
     how long to wait before acting on it. Repeating it after an unknown outcome costs pace, never correctness.
     """
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 import structlog
 import trio
 
-from signald.errors import StoreUnavailable
+from signald.errors import StoreError, StoreMisused, StoreUnavailable
 from signald.store.base import Op, Result, Store
 
 log = structlog.get_logger(__name__)
@@ -125,7 +125,10 @@ class Committer:
         while True:
             try:
                 results = await self.store.execute([item[0] for item in batch])
-            except StoreUnavailable as error:
+            except StoreError as error:
+                if isinstance(error, StoreMisused) and not self.batches:
+                    raise  # found at start: nothing is lost by refusing
+                # Later, with sessions alive, a store that refuses us (a password was changed) is a store that is away.
                 if self.down_since is None:
                     self.down_since = trio.current_time()
                     log.warning("store_away", why=str(error))

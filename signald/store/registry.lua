@@ -11,7 +11,7 @@ local FORGET_NODE_AFTER_MS = 60000
 local RECEIPTS_MAX = 100
 local RETIRED_MAX = 8
 local CLAIMS_REMEMBERED = 8
-local PACE_BURST_S = 1
+local PACE_BURST_S = 0.05
 local PACE_DEBT_MAX_S = 600
 
 -- Places in a worker's record. Claims: {{nonce, epoch, previous node}...}

@@ -36,7 +36,8 @@ WORKERS_REMEMBERED = 16
 
 FORGET_NODE_AFTER_MS = 60_000
 RECEIPTS_MAX = 100
-PACE_BURST_S = 1.0
+PACE_BURST_S = 0.05
+"""What an idle budget has saved up: enough to begin at once, too little to show in the claims of a second."""
 PACE_DEBT_MAX_S = 600.0
 """Longer than any drain. A debt beyond it is an error of the asker, and the next ones must not wait hours for it."""
 

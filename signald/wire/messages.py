@@ -307,6 +307,8 @@ class ErrorMessage(Outbound, tag="error", frozen=True):
     retry_after_ms: int | UnsetType = UNSET
     lost_from: int | UnsetType = UNSET
     lost_to: int | UnsetType = UNSET
+    direction: Literal["sent", "received"] | UnsetType = UNSET
+    """Of `log_lost`: whose messages are lost, as its receiver sees it."""
 
 
 class GoAway(Outbound, tag="goaway", frozen=True):

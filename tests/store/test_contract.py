@@ -1236,23 +1236,23 @@ async def pace(world: World, op: TakePace, at: str = "a") -> float:
 class TestPace:
     """One budget for the whole cluster."""
 
-    async def test_burst_then_debt(self, world: World) -> None:
-        """A second's worth is there at once; what goes beyond waits for its turn."""
-        assert await pace(world, TakePace(10, 10.0, NOW_MS), at="a") == pytest.approx(0.0)
-        assert await pace(world, TakePace(5, 10.0, NOW_MS), at="b") == pytest.approx(500.0)
-        assert await pace(world, TakePace(1, 10.0, NOW_MS + 500), at="a") == pytest.approx(100.0)
+    async def test_little_at_once_then_debt(self, world: World) -> None:
+        """A twentieth of a second's worth is there at once; what goes beyond waits for its turn."""
+        assert await pace(world, TakePace(5, 100.0, NOW_MS), at="a") == pytest.approx(0.0)
+        assert await pace(world, TakePace(50, 100.0, NOW_MS), at="b") == pytest.approx(500.0)
+        assert await pace(world, TakePace(10, 100.0, NOW_MS + 500), at="a") == pytest.approx(100.0)
 
     async def test_refill(self, world: World) -> None:
-        """The bucket fills at the rate, up to one second's worth."""
-        await world.do(TakePace(10, 10.0, NOW_MS))
-        assert await pace(world, TakePace(3, 10.0, NOW_MS + 200)) == pytest.approx(100.0)
-        assert await pace(world, TakePace(12, 10.0, NOW_MS + 60_000)) == pytest.approx(200.0)
+        """The bucket fills at the rate, up to a twentieth of a second's worth."""
+        await world.do(TakePace(5, 100.0, NOW_MS))
+        assert await pace(world, TakePace(7, 100.0, NOW_MS + 20)) == pytest.approx(50.0)
+        assert await pace(world, TakePace(12, 100.0, NOW_MS + 60_000)) == pytest.approx(70.0)
 
     async def test_clock_backwards(self, world: World) -> None:
         """A clock that is behind another node's takes nothing out of the bucket and puts nothing in."""
-        await world.do(TakePace(10, 10.0, NOW_MS))
-        assert await pace(world, TakePace(1, 10.0, NOW_MS - 5000)) == pytest.approx(100.0)
-        assert await pace(world, TakePace(1, 10.0, NOW_MS)) == pytest.approx(200.0)
+        await world.do(TakePace(5, 100.0, NOW_MS))
+        assert await pace(world, TakePace(10, 100.0, NOW_MS - 5000)) == pytest.approx(100.0)
+        assert await pace(world, TakePace(10, 100.0, NOW_MS)) == pytest.approx(200.0)
 
     async def test_debt_is_bounded(self, world: World) -> None:
         """Nobody is told to wait longer than ten minutes, however much was asked before."""
