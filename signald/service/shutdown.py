@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-PACE_MARGIN = 0.9
+PACE_MARGIN = 0.85
 """Share of the configured pace that is used. A worker's sessions are claimed as one, so the claims of any one second may
 be those of a little more than a second's worth of GOAWAYs."""
 
