@@ -4,7 +4,7 @@ The hub connects the parts and decides little itself. A connection comes in thro
 `wake`, and what the relay finds comes back as `RelayEvents`. What a drain must know goes to `watch`.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Protocol
 
@@ -109,7 +109,7 @@ class Hub:
         self.auth = auth
         self.gate = gate
         self.entropy = entropy
-        self.spawn = spawn
+        self._spawn = spawn
         self.outbox = Outbox()
         self.sessions: dict[str, LiveSession] = {}
         self.worker_links: dict[str, WorkerLink] = {}
@@ -148,6 +148,10 @@ class Hub:
         self._acks = trio.Event()
 
     # --- connections ------------------------------------------------------------------------------------------------
+
+    def spawn(self, task: Callable[..., Awaitable[object]], *args: object) -> None:
+        """Start a task among the connections. What it raises ends that task, and nobody's connection."""
+        self._spawn(_guarded, task, args)
 
     async def serve(self, conn: Connection) -> None:
         """Serve one connection from its opening message to its end."""
@@ -266,6 +270,8 @@ class Hub:
             self.sessions[head.session] = session
         else:
             self.news(session, session.observe(head))
+            # That may have ended an attachment here, and let go of a session that is about to get a new one.
+            self.sessions[head.session] = session
         return session
 
     def forget_if_idle(self, session: LiveSession) -> None:
@@ -420,7 +426,12 @@ class Hub:
 
     async def worker_leaves(self, link: WorkerLink, reason: str) -> None:
         """A worker said `bye`: its sessions go to others."""
-        await self.workers.give_up(link.worker, link.epoch, reason)
+        while True:
+            try:
+                await self.workers.give_up(link.worker, link.epoch, reason, leaving=True)
+                break
+            except StoreUnavailable:
+                await trio.sleep(1.0)
         if not link.over:
             link.close(CloseCode.NORMAL)
 
@@ -505,3 +516,10 @@ class Hub:
 
 def _ignore(_: Result) -> None:
     """Results nobody waits for."""
+
+
+async def _guarded(task: Callable[..., Awaitable[object]], args: tuple[object, ...]) -> None:
+    try:
+        await task(*args)
+    except Exception:
+        log.exception("task_failed", task=getattr(task, "__qualname__", repr(task)))

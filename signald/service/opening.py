@@ -415,8 +415,8 @@ async def _resume_worker(hub: "Hub", conn: Connection, message: AppReady) -> Lin
     if not hub.alone:
         for session in list(link.sessions.values()):
             hub.relay.look(session)
-    if assign or not hub.alone:
-        hub.workers.check(link)
+    if assign or len(sides) < len(claimed.sessions) or not hub.alone:
+        hub.workers.check(link)  # some are paired with it and it does not know: it is asked to take them
     hub.poke_matchmaker()
     log.info("worker_resumed", worker=worker, epoch=claimed.epoch, sessions=len(restored), lost=len(lost))
     return link

@@ -59,6 +59,8 @@ class Workers:
         self._hub = hub
         self.refused_pairs: dict[tuple[str, str], None] = {}
         """(session, worker): who said no lately."""
+        self._withdrawn: set[tuple[str, str]] = set()
+        """(session, worker) that the registry still has as a pair, though the worker is not to be asked again."""
 
     # --- resuming ---------------------------------------------------------------------------------------------------
 
@@ -166,7 +168,9 @@ class Workers:
             hub.check_store()  # given up by somebody, or the store came back empty
             return
         assert isinstance(paired, Released)
-        new = [name for name in paired.sessions if name not in link.sessions]
+        new = [
+            name for name in paired.sessions if name not in link.sessions and (name, link.worker) not in self._withdrawn
+        ]
         if new:
             await self._assign(link, new)
 
@@ -263,15 +267,15 @@ class Workers:
         self.refused_pairs[pair] = None
         session.detach("worker")
         link.drop(session.id)
-        try:
-            await hub.committer.call(Unpair(session.id, hub.node, link.worker))
-            hub.relay.look(session)
-            await trio.sleep(REFUSED_PAUSE_S)
-            await hub.committer.call(Release(session.id, link.worker, True))
-        except StoreUnavailable:
-            log.warning("refusal_not_stored", session=session.id)  # the sweeper finds the session without a worker
         hub.forget_if_idle(session)
-        hub.poke_matchmaker()
+        self._withdrawn.add(pair)
+        hub.committer.submit(Unpair(session.id, hub.node, link.worker), lambda _: hub.relay.look(session))
+        await trio.sleep(REFUSED_PAUSE_S)
+        hub.committer.submit(Release(session.id, link.worker, True), partial(self._released, pair))
+
+    def _released(self, pair: tuple[str, str], _: Result) -> None:
+        self._withdrawn.discard(pair)
+        self._hub.poke_matchmaker()
 
     def tick(self, now: float) -> None:
         """Sessions whose worker did not answer in time go to another one."""
@@ -279,8 +283,9 @@ class Workers:
             late = [name for name, due in link.assigning.items() if due <= now]
             for name in late:
                 session = link.sessions[name]
-                del link.assigning[name]
+                link.end_session(name, "not accepted in time")
                 self._hub.spawn(self.refused, link, session, "no answer")
+        self._hub.outbox.flush()
 
     def update(self, link: WorkerLink, capacity: int, leaving: bool) -> None:
         """A worker's room has changed."""
@@ -305,14 +310,15 @@ class Workers:
 
     # --- giving up --------------------------------------------------------------------------------------------------
 
-    async def give_up(self, worker: str, epoch: int, reason: str) -> tuple[str, ...]:
+    async def give_up(self, worker: str, epoch: int, reason: str, *, leaving: bool = False) -> tuple[str, ...]:
         """Take a worker's sessions from it, by the policy `worker.on_loss`; returns them.
 
-        `epoch` 0: whatever it is. Raises StoreUnavailable.
+        `epoch` 0: whatever it is. `leaving`: it will not come back, so there is nobody to hold them for. Raises
+        StoreUnavailable.
         """
         hub = self._hub
         policy = hub.config.worker.on_loss
-        if policy == "hold" and reason != "bye":
+        if policy == "hold" and not leaving:
             held = await hub.committer.call(WorkerSessions(worker))
             if not isinstance(held, Released) or held.sessions:
                 return ()  # it is forgotten when the last of them has expired
