@@ -346,6 +346,12 @@ class TestClaimClient:
         assert await world.ask(ConfirmToken(SESSION, 1)) == Done()
         assert claimed(await world.ask(claim_client("t1", "t3", nonce="n3"))).epoch == 3
 
+    async def test_confirmed_everywhere(self, world: World) -> None:
+        """What is confirmed at one node is retired at every other."""
+        await world.do(create(), claim_client("t1", "t2", nonce="n2"))
+        await world.do(ConfirmToken(SESSION, 2))
+        assert await world.ask(claim_client("t1", "t3", nonce="n3"), at="b") == Refused("token_reuse")
+
     async def test_confirm_again(self, world: World) -> None:
         """A confirmation may be repeated; the current token stays good."""
         await world.do(create(), claim_client(), ConfirmToken(SESSION, 2))
@@ -543,6 +549,22 @@ class TestAppend:
         await world.woken(at="b")
         await world.do(append((), ack=2))
         assert await world.woken() == {"a": [], "b": [b"ss_1"]}
+
+    async def test_ack_riding_along_is_silent(self, world: World) -> None:
+        """Without receipts it wakes nobody, and with them only if it says something new."""
+        await pair(world)
+        await world.do(append(entries(1, 2), party="worker"), at="b")
+        await world.woken(at="b")
+        await world.do(append((), ack=2))
+        assert await world.woken() == NO_WAKES
+
+    async def test_nothing_riding_along_is_silent(self, world: World) -> None:
+        """With receipts, too, an append of nothing new that acks nothing new wakes nobody."""
+        await pair(world, receipts=True)
+        await world.do(append(entries(1, 2)))
+        await world.woken()
+        await world.do(append(entries(1, 2)))
+        assert await world.woken() == NO_WAKES
 
     async def test_fenced(self, world: World) -> None:
         """An older epoch stores nothing and acknowledges nothing."""
@@ -885,6 +907,45 @@ class TestReseed:
         known = head(worker=WORKER, worker_state="paired", worker_epoch=1, worker_node="b", workers=1)
         assert await world.ask(reseed(known, node="b"), at="b") == known
 
+    async def test_acceptance_of_another_pairing(self, world: World) -> None:
+        """That an earlier worker had accepted says nothing of the present one."""
+        await world.do(create(), claim_side("w_0"), claim_side(nonce="n2"))
+        known = head(worker="w_0", worker_state="paired", worker_epoch=1, worker_node="b", workers=1)
+        result = await world.ask(reseed(known, node="b"), at="b")
+        assert isinstance(result, Head)
+        assert (result.worker, result.worker_state, result.worker_epoch) == (WORKER, "assigned", 2)
+
+    async def test_counted_worker(self, world: World) -> None:
+        """A worker that was given back is one the session has had."""
+        await world.do(reseed(head(worker=WORKER, worker_state="paired", worker_epoch=1, worker_node="b", workers=1)))
+        assert claimed(await world.ask(claim_side())).head.workers == 1
+
+    async def test_away_since_then(self, world: World) -> None:
+        """A client that turns out to be attached elsewhere, by a claim that was lost, is away from that moment on."""
+        await world.do(create(), reseed(head(client_epoch=2, client_node="a"), node="b", now_ms=NOW_MS + 10))
+        assert await world.ask(ExpireSession(SESSION, "b", ("a", "b"), NOW_MS + TTL_MS + 9, TTL_MS)) == Done()
+        assert isinstance(await world.ask(ExpireSession(SESSION, "b", ("a", "b"), NOW_MS + TTL_MS + 10, TTL_MS)), Ended)
+
+    async def test_no_longer_life(self, world: World) -> None:
+        """What another node gives back does not make a client that is away stay longer."""
+        await world.do(
+            create(), Detach(SESSION, "client", "a", 1, NOW_MS), reseed(head(), node="b", now_ms=NOW_MS + 10)
+        )
+        assert isinstance(await world.ask(ExpireSession(SESSION, "b", ("a", "b"), NOW_MS + TTL_MS, TTL_MS)), Ended)
+
+    async def test_revoked_stays_revoked(self, world: World) -> None:
+        """A node that missed the revocation of the tokens does not make them good again."""
+        await world.do(create(), claim_client("t1", "t2", nonce="n2"), ConfirmToken(SESSION, 2))
+        assert await world.ask(claim_client("t1", "t3", nonce="n3")) == Refused("token_reuse")
+        await world.do(reseed(head(client_epoch=2, client_node="b"), node="b", tokens=(token("t2"), b"")))
+        assert await world.ask(claim_client("t2", "t4", nonce="n4")) == Refused("token_reuse")
+
+    async def test_retired_stays_retired(self, world: World) -> None:
+        """Under the same epoch the store's tokens hold, and not those that a node remembers."""
+        await world.do(create(), claim_client("t1", "t2", nonce="n2"), ConfirmToken(SESSION, 2))
+        await world.do(reseed(head(client_epoch=2, client_node="b"), node="b", tokens=(token("t2"), token("t1"))))
+        assert await world.ask(claim_client("t1", "t3", nonce="n3")) == Refused("token_reuse")
+
     async def test_detached_stays_detached(self, world: World) -> None:
         """A party another node believes attached stays detached under the same epoch."""
         await world.do(create(), claim_side(), Detach(SESSION, "client", "a", 1, NOW_MS))
@@ -939,6 +1000,7 @@ class TestNodes:
         assert await world.ask(ListNodes(NOW_MS)) == Nodes((node_info("a"),))
         assert await world.woken(at="b") == {"a": [b"n"], "b": []}
         assert await world.ask(DropNode("b"), at="b") == Done()
+        assert await world.woken(at="b") == NO_WAKES
 
     async def test_incarnation(self, world: World) -> None:
         """The first name given to this life of the store stays."""
@@ -1090,6 +1152,12 @@ class TestWorkers:
         await world.do(reseed_worker(epoch=1, tokens=(token("w1"), b""), capacity=9))
         found = (await workers(world))[WORKER]
         assert (found.epoch, found.node, found.capacity) == (2, "a", 2)
+
+    async def test_reseed_same(self, world: World) -> None:
+        """A worker that is there under the same epoch is left as it is."""
+        await world.do(register(), DetachWorker(WORKER, 1, NOW_MS), reseed_worker(epoch=1, capacity=9))
+        found = (await workers(world))[WORKER]
+        assert (found.epoch, found.node, found.capacity) == (1, "", 2)
 
     async def test_reseed_newer(self, world: World) -> None:
         """A store that lost the last claim of a worker learns it again."""

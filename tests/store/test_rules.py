@@ -25,7 +25,7 @@ from signald.store.base import (
 )
 from signald.store.memory import MemoryRows
 from signald.store.rules import CLAIMS_REMEMBERED, PACE_DEBT_MAX_S, RULES, Wakes, apply
-from tests.store.ops import NOW_MS, SESSION, append, claim_client, claim_side, create, entries, register
+from tests.store.ops import NOW_MS, SESSION, append, claim_client, claim_side, create, entries, head, register, reseed
 
 
 class Table:
@@ -159,6 +159,8 @@ def test_trimmed_for_good(table: Table) -> None:
     """What was acked is not kept, and not merely not shown."""
     table.do(create(), claim_side(), append(entries(1, 5)), base.Ack(SESSION, "worker", "b", 1, 3))
     assert [entry.seq for entry in table.rows.read_entries(SESSION, "up", 0, 99)] == [4, 5]
+    table.do(reseed(head(down_last=4, down_acked=2), down_tail=entries(1, 4)))
+    assert [entry.seq for entry in table.rows.read_entries(SESSION, "down", 0, 99)] == [3, 4]
 
 
 def test_no_ghost(table: Table) -> None:
