@@ -241,9 +241,9 @@ class Connection:
         transport: Transport,
         handshake: Handshake,
         *,
-        id: int,
+        id: int,  # noqa: A002
         remote: str,
-        settings: NetSettings,  # noqa: A002
+        settings: NetSettings,
         spawn: Spawn,
     ) -> None:
         """Take over `transport` behind `handshake`; `id` is unique on this node."""
@@ -260,7 +260,8 @@ class Connection:
         self.queued_messages = 0
         """Messages of which something is still queued; those written as one chunk leave the count together."""
         self.on_room: Callable[[], None] | None = None
-        """Called, not from a task of its own, when a queue that was full has fallen to half. Must not wait or raise."""
+        """Called when a queue that was full has fallen to half. Only the writer task calls it, never a `send_...` or
+        `flush`, so it may send; what it raises ends the connection with 1011."""
         self.closed: CloseInfo | None = None
         self._settings = settings
         self._spawn = spawn
@@ -415,6 +416,7 @@ class Connection:
         self.queued_bytes = queued_bytes = self.queued_bytes + size
         self.queued_messages = queued_messages = self.queued_messages + 1
         settings = self._settings
+        # Invariant: a full queue has a writer task, because flushing has been tried and did not empty it.
         if queued_bytes >= settings.send_queue_bytes_max or queued_messages >= settings.send_queue_messages_max:
             self.flush()  # a queue nobody has tried to write yet says nothing about the peer
             if not self.room:
@@ -445,8 +447,8 @@ class Connection:
         if sent == len(data):
             self.queued_bytes = 0
             self.queued_messages = 0
-            if self._was_full or self._ending is not None:
-                self._all_written()
+            if self._ending is not None:
+                self._goodbye_written()
             return
         self.queued_bytes -= sent
         self._chunk = memoryview(data)[sent:]
@@ -473,7 +475,7 @@ class Connection:
                     self.queued_messages -= self._chunk_messages
                 self._tell_room()
             self._writing = False
-            self._all_written()
+            self._goodbye_written()
         except GONE:
             self._lost("connection lost")
         except Exception:
@@ -495,8 +497,8 @@ class Connection:
             if self.on_room is not None and self._ending is None:
                 self.on_room()
 
-    def _all_written(self) -> None:
-        self._tell_room()
+    def _goodbye_written(self) -> None:
+        """Go on with an end that has begun, once nothing is left to write."""
         if self._ending is not None and not self.queued_bytes and self.closed is None:
             if self._peer_closed:
                 self._over()

@@ -21,8 +21,14 @@ ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 
 def frame(
-    opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, mask: bytes | None = b"\x0b\xad\xca\xfe",
-    length: int | None = None, width: int | None = None,
+    opcode: int,
+    payload: bytes = b"",
+    *,
+    fin: bool = True,
+    rsv: int = 0,
+    mask: bytes | None = b"\x0b\xad\xca\xfe",
+    length: int | None = None,
+    width: int | None = None,
 ) -> bytes:
     """Return one client frame; `length` and `width` (0, 2 or 8 bytes) may lie, `mask` None leaves it unmasked."""
     said = len(payload) if length is None else length
@@ -48,13 +54,18 @@ def close(code: int | None = 1000, reason: bytes = b"") -> bytes:
 
 
 def request(
-    target: str = "/v1/client", *headers: tuple[bytes, bytes], method: bytes = b"GET",
+    target: str = "/v1/client",
+    *headers: tuple[bytes, bytes],
+    method: bytes = b"GET",
     without: tuple[bytes, ...] = (),
 ) -> bytes:
     """Return a request to open a WebSocket, with `headers` added and those named in `without` left out."""
     usual = [
-        (b"Host", b"signald.example"), (b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"),
-        (b"Sec-WebSocket-Key", KEY), (b"Sec-WebSocket-Version", b"13"),
+        (b"Host", b"signald.example"),
+        (b"Upgrade", b"websocket"),
+        (b"Connection", b"Upgrade"),
+        (b"Sec-WebSocket-Key", KEY),
+        (b"Sec-WebSocket-Version", b"13"),
     ]
     lines = [b"%s %s HTTP/1.1" % (method, target.encode())]
     lines += [b"%s: %s" % pair for pair in [*(pair for pair in usual if pair[0] not in without), *headers]]
@@ -181,8 +192,10 @@ class Net:
         self.nursery = nursery
 
     def dial(
-        self, pair: Callable[[], tuple[trio.abc.Stream, trio.abc.Stream]] = trio.testing.memory_stream_pair,
-        *, remote: str = "192.0.2.1",
+        self,
+        pair: Callable[[], tuple[trio.abc.Stream, trio.abc.Stream]] = trio.testing.memory_stream_pair,
+        *,
+        remote: str = "192.0.2.1",
     ) -> Client:
         """Return the far end of a new connection, before its handshake."""
         near, far = pair()
@@ -209,7 +222,9 @@ async def served(
     settings = settings if settings is not None else NetSettings()
     admission = Admission(settings, entropy=SeededEntropy(0))
     async with trio.open_nursery() as nursery:
-        net = Net(Server(handler, settings=settings, admission=admission, nursery=nursery, gate=gate), admission, nursery)
+        net = Net(
+            Server(handler, settings=settings, admission=admission, nursery=nursery, gate=gate), admission, nursery
+        )
         yield net
         await trio.sleep(settings.close_s + settings.handshake_s + 2)  # every deadline there is
         left = [task.name for task in nursery.child_tasks]
@@ -220,9 +235,7 @@ async def served(
 
 
 @asynccontextmanager
-async def served_with_a_bystander(
-    handler: Handler = echo, settings: NetSettings | None = None
-) -> AsyncIterator[Net]:
+async def served_with_a_bystander(handler: Handler = echo, settings: NetSettings | None = None) -> AsyncIterator[Net]:
     """As `served`, with a second client that must be served as ever after whatever the test does."""
     async with served(handler, settings) as net:
         bystander = await net.connect()

@@ -256,7 +256,7 @@ async def test_a_cancelled_handler_still_says_goodbye() -> None:
         b"permessage-deflate; client_max_window_bits=abc",
         b"permessage-deflate; client_max_window_bits=99999999999999999999",
         b"permessage-deflate; server_max_window_bits",
-        b"permessage-deflate;;;;=,,,==;\"",
+        b'permessage-deflate;;;;=,,,==;"',
         b"permessage-deflate; " + b"a=b; " * 1500,
         b"x" * 7000,
         b", ".join([b"permessage-deflate"] * 300),
@@ -278,13 +278,13 @@ async def test_malformed_extension_offers_are_not_even_read(offered: bytes) -> N
     ("said", "status"),
     [
         pytest.param(b"GET /" + b"x" * 9000, b"414", id="endless-target"),
-        pytest.param(request() [:-2] + b"X: " + b"y" * 20_000, b"431", id="endless-header"),
+        pytest.param(request()[:-2] + b"X: " + b"y" * 20_000, b"431", id="endless-header"),
         pytest.param(request()[:-2] + b"X: y\r\n" * 101 + b"\r\n", b"431", id="many-headers"),
         pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\n\n", b"400", id="tls-on-a-plain-port"),
         pytest.param(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"426", id="plain-get"),
         pytest.param(request("/elsewhere"), b"404", id="unknown-path"),
         pytest.param(request(method=b"POST"), b"405", id="post"),
-        pytest.param(request(without=(b"Host",)) [:-2] + b"Host: xn--\xff\r\n\r\n", b"400", id="host-not-idna"),
+        pytest.param(request(without=(b"Host",))[:-2] + b"Host: xn--\xff\r\n\r\n", b"400", id="host-not-idna"),
     ],
 )
 @simulated

@@ -39,7 +39,11 @@ class TestDecoding:
         """Data and control frames that arrive together come out together, in order."""
         data = text("hi") + frame(9, b"p") + frame(2, b"\x00\xff") + frame(10, b"q") + close(4001, b"moved")
         assert decoder().feed(data) == [
-            Message(True, b"hi"), Ping(b"p"), Message(False, b"\x00\xff"), Pong(b"q"), Close(4001, "moved"),
+            Message(True, b"hi"),
+            Ping(b"p"),
+            Message(False, b"\x00\xff"),
+            Pong(b"q"),
+            Close(4001, "moved"),
         ]
 
     @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536])
@@ -167,7 +171,8 @@ class TestEncoding:
 
     @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
     @pytest.mark.parametrize(
-        ("encode", "opcode"), [(frames.encode_text, 1), (frames.encode_binary, 2)],
+        ("encode", "opcode"),
+        [(frames.encode_text, 1), (frames.encode_binary, 2)],
     )
     def test_data_frames(self, encode: Callable[[bytes], bytes], opcode: int, size: int) -> None:
         """Another implementation reads our data frames of every length form as whole messages."""
@@ -271,8 +276,13 @@ GOOD_FRAMES = st.one_of(
 ANY_FRAMES = st.one_of(
     GOOD_FRAMES,
     st.builds(
-        frame, st.integers(0, 15), PAYLOADS, fin=st.booleans(), rsv=st.sampled_from([0, 0, 0, 1, 2, 4]),
-        mask=st.one_of(MASKS, MASKS, st.none()), width=st.sampled_from([None, None, 0, 2, 8]),
+        frame,
+        st.integers(0, 15),
+        PAYLOADS,
+        fin=st.booleans(),
+        rsv=st.sampled_from([0, 0, 0, 1, 2, 4]),
+        mask=st.one_of(MASKS, MASKS, st.none()),
+        width=st.sampled_from([None, None, 0, 2, 8]),
     ),
     st.builds(frame, st.just(8), PAYLOADS, mask=MASKS),
 )
