@@ -571,7 +571,8 @@ class RedisStore:
         # Who was in the middle of an exchange has seen its connection end, and lets go of it.
         with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_GRACE_S):
             async with self._turn:
-                self._servers.close()
+                pass
+        self._servers.close()
 
 
 @asynccontextmanager

@@ -683,21 +683,19 @@ class TestClose:
     async def test_waiting_while_closing(self, server: Server) -> None:
         """Who still waits for an answer when the store closes is told that it is away."""
         results: list[str] = []
-        async with trio.open_nursery() as nursery:
 
-            async def ask(store: Store) -> None:
-                try:
-                    await store.execute([create()])
-                except StoreUnavailable:
-                    results.append("away")
+        async def ask(store: Store) -> None:
+            try:
+                await store.execute([create()])
+            except StoreUnavailable:
+                results.append("away")
 
-            with trio.fail_after(5):
-                async with open_redis(server.url, "a", command_timeout_s=60.0) as store:
-                    server.freeze()
-                    nursery.start_soon(ask, store)
-                    nursery.start_soon(ask, store)
-                    await trio.testing.wait_all_tasks_blocked()
-                await trio.lowlevel.checkpoint()
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery, open_redis(server.url, "a", command_timeout_s=60.0) as store:
+                server.freeze()
+                nursery.start_soon(ask, store)
+                nursery.start_soon(ask, store)
+                await trio.testing.wait_all_tasks_blocked()
         assert results == ["away", "away"]
         server.thaw()
 
