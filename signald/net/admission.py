@@ -18,6 +18,9 @@ from signald.net.settings import NetSettings
 BUCKETS_MAX = 65536
 """Addresses remembered at once. Beyond it, addresses not yet known share one bucket until full buckets are forgotten."""
 
+FORGET_INTERVAL_S = 1.0
+"""Going through all buckets takes milliseconds, so strangers must not be able to cause it at will."""
+
 
 @attrs.frozen
 class Refusal:
@@ -42,6 +45,7 @@ class Admission:
         self._settings = settings
         self._entropy = entropy
         self._buckets: dict[str, _Bucket] = {}
+        self._forgot_at = float("-inf")
         self.handshakes = 0
         """Handshakes in progress."""
         self.connections = 0
@@ -87,7 +91,8 @@ class Admission:
         key = _network(remote)
         bucket = self._buckets.get(key)
         if bucket is None:
-            if len(self._buckets) >= BUCKETS_MAX:
+            if len(self._buckets) >= BUCKETS_MAX and now - self._forgot_at >= FORGET_INTERVAL_S:
+                self._forgot_at = now
                 self._forget_full_buckets(now)
             if len(self._buckets) >= BUCKETS_MAX:
                 key = ""  # the one that all strangers share

@@ -24,7 +24,7 @@ from signald.store.base import (
     WorkerClaimed,
 )
 from signald.store.memory import MemoryRows
-from signald.store.rules import CLAIMS_REMEMBERED, PACE_DEBT_MAX_S, RULES, Wakes, apply
+from signald.store.rules import CLAIMS_REMEMBERED, PACE_BURST_S, PACE_DEBT_MAX_S, RULES, Wakes, apply
 from tests.store.ops import NOW_MS, SESSION, append, claim_client, claim_side, create, entries, head, register, reseed
 
 
@@ -99,7 +99,7 @@ def test_no_pace(table: Table, rate_per_s: float) -> None:
     st.sampled_from([0.5, 10.0, 200.0]),
 )
 def test_paced(asked: list[tuple[int, int]], rate_per_s: float) -> None:
-    """However it is asked, in no stretch of time are more moves granted than the rate and one second's burst allow."""
+    """However it is asked, in no stretch of time are more moves granted than the rate and the burst allow."""
     table = Table()
     now_ms = NOW_MS
     moves: list[tuple[float, int]] = []
@@ -114,7 +114,7 @@ def test_paced(asked: list[tuple[int, int]], rate_per_s: float) -> None:
         for last in range(first, len(moves)):
             stretch_s = (moves[last][0] - moves[first][0]) / 1000
             granted = sum(tokens for _, tokens in moves[first + 1 : last + 1])
-            assert granted <= rate_per_s * (stretch_s + 1) + 1e-6
+            assert granted <= rate_per_s * (stretch_s + PACE_BURST_S) + 1e-6
 
 
 @given(st.lists(st.tuples(st.integers(0, 12), st.booleans()), max_size=40), st.integers(0, 5), st.integers(0, 30))
