@@ -1,0 +1,95 @@
+"""Who may come in: slots, places, rates, and what is kept for those who resume."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from signald.ids import SeededEntropy
+from signald.net import admission as admission_module
+from signald.net.admission import Admission, SetupGate
+from signald.net.settings import NetSettings
+
+
+def admission(**limits: float) -> Admission:
+    return Admission(NetSettings(**limits), entropy=SeededEntropy(1))  # type: ignore[arg-type]
+
+
+class TestAdmission:
+    """Handshakes, connections, rates."""
+
+    def test_handshakes_are_counted_and_come_back(self) -> None:
+        """A slot is refused when all are taken, and free again when one is given back."""
+        under_test = admission(handshakes_in_progress_max=2)
+        assert [under_test.begin_handshake() for _ in range(3)] == [True, True, False]
+        under_test.end_handshake()
+        assert under_test.begin_handshake()
+        assert under_test.refused == 1
+
+    def test_connections_are_refused_at_the_limit_with_a_spread_hint(self) -> None:
+        """503 with a hint between one and two times the configured one, not the same for everybody."""
+        under_test = admission(connections_max=1, retry_after_ms=1000)
+        assert under_test.begin_connection("192.0.2.1", 0.0) is None
+        hints = set()
+        for _ in range(20):
+            refusal = under_test.begin_connection("192.0.2.1", 0.0)
+            assert refusal is not None
+            assert refusal.status == 503
+            assert 1000 <= refusal.retry_after_ms <= 2000
+            hints.add(refusal.retry_after_ms)
+        assert len(hints) > 10
+        assert under_test.connections == 1
+        under_test.end_connection()
+        assert under_test.begin_connection("192.0.2.1", 0.0) is None
+
+    def test_each_address_has_its_own_rate(self) -> None:
+        """The burst is spent per address and refills with time; a refused connect takes no place."""
+        under_test = admission(connects_per_s=2.0, connects_burst=3)
+        verdicts = [under_test.begin_connection("192.0.2.1", 0.0) for _ in range(4)]
+        assert [verdict and verdict.status for verdict in verdicts] == [None, None, None, 429]
+        assert under_test.connections == 3
+        assert under_test.begin_connection("192.0.2.2", 0.0) is None
+        assert under_test.begin_connection("192.0.2.1", 0.4) is not None
+        assert under_test.begin_connection("192.0.2.1", 0.5) is None
+
+    def test_an_ipv6_subscriber_is_a_64(self) -> None:
+        """Who has 2^64 addresses does not have 2^64 rates."""
+        under_test = admission(connects_per_s=1.0, connects_burst=1)
+        assert under_test.begin_connection("2001:db8::1", 0.0) is None
+        assert under_test.begin_connection("2001:db8::ffff:2", 0.0) is not None
+        assert under_test.begin_connection("2001:db8:0:1::1", 0.0) is None
+
+    def test_addresses_remembered_are_bounded(self) -> None:
+        """Beyond the bound strangers share one bucket, and addresses whose bucket is full again are forgotten."""
+        under_test = admission(connects_per_s=1.0, connects_burst=1, connections_max=100_000)
+        bound = admission_module.BUCKETS_MAX
+        for number in range(bound):
+            assert under_test.begin_connection(f"a{number}", 0.0) is None
+        assert under_test.begin_connection("stranger", 0.0) is None
+        assert under_test.begin_connection("another", 0.9) is not None
+        assert len(under_test._buckets) == bound + 1
+        assert under_test.begin_connection("later", 10.0) is None
+        assert len(under_test._buckets) == 1
+
+
+class TestSetupGate:
+    """Set-ups in progress."""
+
+    def test_a_share_is_kept_for_resumes(self) -> None:
+        """New parties stop at what is not reserved; resumes go on to the limit; nobody is thrown out."""
+        gate = SetupGate(NetSettings(setups_in_progress_max=4, resume_reserved_share=0.5), entropy=SeededEntropy(1))
+        assert [gate.enter(resume=False) > 0 for _ in range(3)] == [False, False, True]
+        assert [gate.enter(resume=True) > 0 for _ in range(3)] == [False, False, True]
+        gate.leave()
+        assert gate.enter(resume=False) > 0
+        assert gate.enter(resume=True) == 0
+
+    @given(st.integers(1, 1000), st.floats(0.0, 1.0), st.integers(0, 60_000))
+    def test_no_configuration_locks_anybody_out_for_ever(self, places: int, share: float, hint: int) -> None:
+        """Whatever the share, an empty gate lets in one of either kind, and a full one gives a hint above 0."""
+        settings = NetSettings(setups_in_progress_max=places, resume_reserved_share=share, retry_after_ms=hint)
+        for resume in (False, True):
+            gate = SetupGate(settings, entropy=SeededEntropy(1))
+            assert gate.enter(resume=resume) == 0
+            for _ in range(places):
+                last = gate.enter(resume=resume)
+            assert last > 0
+            assert gate.in_progress <= places
