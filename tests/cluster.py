@@ -137,13 +137,20 @@ class Cluster:
             self.exits.append(name)
         del self.nodes[name]
 
-    async def dial(self, name: str, path: str, subprotocol: str | None = "signald.v1") -> Peer:
-        """Open a connection to a node."""
-        ours, theirs = trio.testing.memory_stream_pair()
+    async def dial(
+        self,
+        name: str,
+        path: str,
+        subprotocol: str | None = "signald.v1",
+        *,
+        streams: Callable[[], tuple[Any, Any]] = trio.testing.memory_stream_pair,
+    ) -> Peer:
+        """Open a connection to a node. Lockstep `streams` take nothing that is not read."""
+        ours, theirs = streams()
         self.nodes[name].hub.spawn(self.nodes[name].server.serve_stream, theirs)
         socket = await trio_websocket.wrap_client_stream(
             self._nursery,
-            ours,  # type: ignore[arg-type]  # any stream will do
+            ours,
             "node",
             path,
             subprotocols=[subprotocol] if subprotocol else None,

@@ -48,6 +48,7 @@ class Log:
         "last",
         "pending",
         "refused_seq",
+        "refused_until_ms",
         "tail",
     )
 
@@ -63,6 +64,7 @@ class Log:
         self.bytes_held = 0
         self.refused_seq = 0
         """The seq a sender was last told to offer again, so that a whole window of refusals is told once."""
+        self.refused_until_ms = 0
 
     def __repr__(self) -> str:
         return f"<Log acked={self.acked} last={self.last} pending={len(self.pending)}>"
@@ -84,6 +86,17 @@ class Log:
         self.bytes_held += size
         self.refused_seq = 0
         return Offer.ACCEPTED
+
+    def tell_refusal(self, now_ms: int, retry_after_ms: int) -> bool:
+        """Tell whether a sender that was refused is to be told so: once for each seq, until it may have tried again.
+
+        A sender that comes at half the time or later gets an answer again: it would wait for ever without one.
+        """
+        if self.refused_seq == self.expected and now_ms < self.refused_until_ms:
+            return False
+        self.refused_seq = self.expected
+        self.refused_until_ms = now_ms + retry_after_ms // 2
+        return True
 
     def take(self) -> tuple[Entry, ...]:
         """Return everything pending for one append, or nothing while one is under way."""

@@ -127,8 +127,7 @@ class ClientLink(Link):
             self.fail(CloseCode.RATE, "rate", "far over the message rate", self._rate.retry_after_ms)
             return False
         log = self.session.up
-        if log.refused_seq != log.expected:
-            log.refused_seq = log.expected
+        if log.tell_refusal(self._hub.store.now_ms(), self._rate.retry_after_ms):
             self.error(
                 "rate",
                 "over the message rate; offer this message again",

@@ -48,6 +48,9 @@ SIGNALS_MAX = 1024
 RETRY_BACKLOG_MS = 250
 """When to offer a refused message again: a few round trips of a slow receiver, below what a user notices."""
 
+GAP_QUIET_MS = 250
+"""How long a gap is told once only: a whole window may be under way behind the message that is missing."""
+
 LiveSession = Session[Link]
 
 
@@ -122,8 +125,7 @@ class Relay:
             if message.seq <= target.last:
                 link.ack_later(session.id, target.last)
         elif offer is Offer.GAP:
-            if target.refused_seq != target.expected:
-                target.refused_seq = target.expected
+            if target.tell_refusal(self._now_ms(), GAP_QUIET_MS):
                 link.error("gap", "a message is missing before this one", session=session.id, expected=target.expected)
         else:
             self._push_back(session, party, link)
@@ -131,9 +133,8 @@ class Relay:
 
     def _push_back(self, session: LiveSession, party: Party, link: Link) -> None:
         target = session.log_from(party)
-        if target.refused_seq == target.expected:
+        if not target.tell_refusal(self._now_ms(), RETRY_BACKLOG_MS):
             return
-        target.refused_seq = target.expected
         link.error(
             "backlog",
             "too much waits for the peer; offer this message again",

@@ -51,6 +51,19 @@ def test_a_full_log_refuses_and_forgets_nothing() -> None:
     assert log.offer(entry(4, 7)) is Offer.ACCEPTED
 
 
+def test_a_refusal_is_told_once_for_a_window_and_again_for_a_new_try() -> None:
+    """One answer for each seq, until half of the time to wait is over; a message that is taken begins anew."""
+    log = log_with(3, backlog_max=3)
+    assert log.tell_refusal(1000, 200)
+    assert not log.tell_refusal(1000, 200)
+    assert not log.tell_refusal(1099, 200)
+    assert log.tell_refusal(1100, 200)
+    log.take()
+    log.stored(3, 3)
+    assert log.offer(entry(4)) is Offer.ACCEPTED
+    assert log.tell_refusal(1101, 200)
+
+
 def test_room_comes_back_with_the_acks() -> None:
     """Bytes count until the receiver has them."""
     log = log_with(3, stored=3, bytes_max=10)

@@ -1,0 +1,226 @@
+"""What happens at the bounds: nothing is dropped, nobody is stuck, and no queue grows for ever."""
+
+import pytest
+import trio
+import trio.testing
+
+from tests.cluster import Cluster, Json, Peer, play
+
+
+async def offer(peer: Peer, first: int, last: int, size: int = 1) -> None:
+    """Send messages `first` to `last`."""
+    for seq in range(first, last + 1):
+        await peer.send({"type": "message", "seq": seq, "data": "x" * size})
+
+
+def of(kind: str, frames: list[Json]) -> list[Json]:
+    """Those of one type."""
+    return [frame for frame in frames if frame["type"] == kind]
+
+
+@pytest.mark.parametrize("worker_at", ["n1", "n2"])
+def test_a_sender_is_pushed_back_and_loses_nothing(worker_at: str) -> None:
+    """Beyond the backlog: `backlog`, with the seq to begin from and when; with the receiver's ack there is room again."""
+
+    async def scene(cluster: Cluster) -> None:
+        limits: dict[str, object] = {"backlog_messages_max": 5}
+        await cluster.start("n1", limits=limits)
+        await cluster.start("n2", limits=limits)
+        client, _, worker, _, session = await cluster.pair("n1", worker_at)
+        for seq in range(1, 6):
+            await offer(client, seq, seq)
+            await trio.sleep(0.1)
+        await client.quiet()
+        await offer(client, 6, 9)
+        errors = of("error", await client.quiet())
+        assert [(error["code"], error["expected"], error["fatal"]) for error in errors] == [("backlog", 6, False)]
+        assert errors[0]["retry_after_ms"] > 0
+        assert len(of("message", await worker.quiet())) == 5
+        await worker.send({"type": "ack", "session": session, "seq": 3})
+        await trio.sleep(errors[0]["retry_after_ms"] / 1000)
+        await offer(client, 6, 8)
+        assert of("ack", await client.quiet())[-1]["seq"] == 8
+        assert [frame["seq"] for frame in of("message", await worker.quiet())] == [6, 7, 8]
+
+    play(scene)
+
+
+def test_a_sender_that_offers_again_too_early_is_told_again() -> None:
+    """Each refused try gets its answer: a sender that waits for one must not wait for ever."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1", limits={"backlog_messages_max": 2})
+        client, _, worker, _, session = await cluster.pair("n1")
+        await offer(client, 1, 2)
+        await client.quiet()
+        for _ in range(4):
+            await offer(client, 3, 5)
+            errors = of("error", await client.quiet(0.5))
+            assert [(error["code"], error["expected"]) for error in errors] == [("backlog", 3)]
+        await worker.send({"type": "ack", "session": session, "seq": 2})
+        await trio.sleep(0.5)
+        await offer(client, 3, 4)
+        assert of("ack", await client.quiet())[-1]["seq"] == 4
+
+    play(scene)
+
+
+def test_bytes_have_a_bound_of_their_own() -> None:
+    """bounded-memory: `limits.backlog_bytes_max`, both for what is stored and for what waits for the store."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1", limits={"backlog_bytes_max": 10_000})
+        client, _, worker, _, session = await cluster.pair("n1")
+        await offer(client, 1, 3, 3000)
+        for _ in range(3):
+            await offer(client, 4, 5, 3000)
+            assert [error["expected"] for error in of("error", await client.quiet(0.5))] == [4]
+        await worker.send({"type": "ack", "session": session, "seq": 3})
+        await trio.sleep(0.5)
+        await offer(client, 4, 4, 3000)
+        assert of("ack", await client.quiet())[-1]["seq"] == 4
+
+    play(scene)
+
+
+def test_a_client_over_its_rate_is_slowed_and_not_cut() -> None:
+    """A burst passes; then `rate` with when to go on; offered again in its time everything arrives."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1", limits={"messages_per_s": 10.0, "messages_burst": 20})
+        client, _, worker, _, _ = await cluster.pair("n1")
+        await offer(client, 1, 30)
+        frames = await client.quiet()
+        assert [(error["code"], error["expected"]) for error in of("error", frames)] == [("rate", 21)]
+        assert 0 < of("error", frames)[0]["retry_after_ms"] <= 200
+        assert of("ack", frames)[-1]["seq"] == 20
+        for seq in range(21, 31):
+            await offer(client, seq, seq)
+            await trio.sleep(0.1)
+        assert of("ack", await client.quiet())[-1]["seq"] == 30
+        assert [frame["seq"] for frame in of("message", await worker.quiet())] == list(range(1, 31))
+
+    play(scene)
+
+
+def test_a_client_whose_tries_are_used_up_by_realtime_is_told_again() -> None:
+    """Realtime shares the rate; a message that is refused for it a second time is answered a second time."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1", limits={"messages_per_s": 1.0, "messages_burst": 2})
+        client, _, _, _, _ = await cluster.pair("n1")
+        await offer(client, 1, 3)
+        assert [error["expected"] for error in of("error", await client.quiet(0.5))] == [3]
+        for _ in range(3):
+            await trio.sleep(0.7)
+            await client.send({"type": "realtime", "data": 1})
+            await client.send({"type": "realtime", "data": 1})
+            await offer(client, 3, 3)
+            assert [error["code"] for error in of("error", await client.quiet(0.5))] == ["rate"]
+        await trio.sleep(1.5)
+        await offer(client, 3, 3)
+        assert of("ack", await client.quiet())[-1]["seq"] == 3
+
+    play(scene)
+
+
+def test_a_client_that_floods_is_closed_and_may_resume() -> None:
+    """A whole burst more after it was told to wait: 4429; its session lives."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1", limits={"messages_per_s": 10.0, "messages_burst": 20})
+        client, started, _, _, _ = await cluster.pair("n1")
+        await offer(client, 1, 60)
+        assert await client.closed() == 4429
+        assert of("error", client.aside)[-1]["fatal"] is True
+        await trio.sleep(3)
+        again, restored = await cluster.restore("n1", started["recovery_token"])
+        assert restored["accepted"] == 20
+        await offer(again, 21, 22)
+        assert of("ack", await again.quiet())[-1]["seq"] == 22
+
+    play(scene)
+
+
+def test_a_worker_has_no_rate() -> None:
+    """It speaks for many sessions; the backlog of each holds it back."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1", limits={"messages_per_s": 1.0, "messages_burst": 1})
+        client, _, worker, _, session = await cluster.pair("n1")
+        for seq in range(1, 201):
+            await worker.send({"type": "message", "session": session, "seq": seq, "data": seq})
+        assert [frame["seq"] for frame in of("message", await client.quiet())] == list(range(1, 201))
+
+    play(scene)
+
+
+def test_a_message_too_long_closes_and_may_resume() -> None:
+    """1009 for one byte over `limits.message_bytes_max`; the session lives."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1", limits={"message_bytes_max": 2000})
+        client, started, worker, _, _ = await cluster.pair("n1")
+        await offer(client, 1, 1, 1900)
+        assert (await worker.expect("message"))["seq"] == 1
+        await offer(client, 2, 2, 2000)
+        assert await client.closed() == 1009
+        assert (await cluster.restore("n1", started["recovery_token"]))[1]["accepted"] == 1
+        await worker.send({"type": "message", "session": started["session"], "seq": 1, "data": "x" * 2000})
+        assert await worker.closed() == 1009
+
+    play(scene)
+
+
+def test_a_client_that_does_not_read_is_cut_and_finds_everything_later() -> None:
+    """bounded-memory: the queue of one connection stays bounded, others are not held up, and nothing is lost."""
+
+    async def scene(cluster: Cluster) -> None:
+        limits: dict[str, object] = {"send_queue_messages_max": 20, "send_queue_bytes_max": 100_000}
+        node = await cluster.start("n1", limits=limits, timeouts={"write_s": 5.0})
+        worker, _ = await cluster.worker("n1")
+        slow = await cluster.dial("n1", "/v1/client", streams=trio.testing.lockstep_stream_pair)
+        started = await slow.ask({"type": "connect"}, "session_started")
+        quick, _ = await cluster.client("n1")
+        sessions = []
+        for _ in range(2):
+            sessions.append((await worker.expect("session_assigned"))["session"])
+            await worker.send({"type": "session_accept", "session": sessions[-1]})
+        most = 0
+        for seq in range(1, 201):
+            for name in sessions:
+                await worker.send({"type": "message", "session": name, "seq": seq, "data": "x" * 500})
+            await trio.sleep(0.01)
+            most = max(most, *(conn.queued_messages for conn in node.hub.connections.values()))
+        assert most <= 2 * 20
+        assert [frame["seq"] for frame in of("message", await quick.quiet(0.5))] == list(range(1, 201))
+        await trio.sleep(20)
+        assert len(node.hub.connections) == 2, "the one that does not read is gone"
+        again, restored = await cluster.restore("n1", started["recovery_token"])
+        assert restored["replaying"] == 200
+        got = of("message", await again.quiet())
+        assert [frame["seq"] for frame in got] == list(range(1, 201))
+
+    play(scene)
+
+
+def test_a_silent_peer_is_pinged_and_given_up() -> None:
+    """4408 after `ping_interval_s` and `pong_timeout_s` without a sign of life; a peer that answers stays."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("n1", timeouts={"ping_interval_s": 5.0, "pong_timeout_s": 5.0})
+        dead = await cluster.dial("n1", "/v1/client", streams=trio.testing.lockstep_stream_pair)
+        started = await dead.ask({"type": "connect"}, "session_started")
+        for _ in range(3):  # its reader stops when nobody takes what it has read
+            await dead.send({"type": "ping"})
+        alive, _ = await cluster.client("n1")
+        await trio.sleep(8)
+        assert len(node.hub.connections) == 2
+        await trio.sleep(52)
+        assert await alive.ask({"type": "ping"}, "pong") == {"type": "pong"}
+        assert len(node.hub.connections) == 1
+        record = cluster.world.rows.session(started["session"])
+        assert record is not None
+        assert record.client.node == "", "its session waits for it"
+
+    play(scene)
