@@ -42,19 +42,24 @@ class Slots(Struct, frozen=True):
 def issue(owner: str, entropy: Entropy) -> tuple[str, bytes]:
     """Make a token for the session or worker `owner`: (token for its holder, hash for the store)."""
     secret = entropy.token_bytes(SECRET_BYTES)
-    text = base64.urlsafe_b64encode(secret).rstrip(b"=").decode()
-    return f"{owner}.{text}", hashlib.sha256(secret).digest()
+    return f"{owner}.{_text(secret)}", hashlib.sha256(secret).digest()
+
+
+def _text(secret: bytes) -> str:
+    return base64.urlsafe_b64encode(secret).rstrip(b"=").decode()
 
 
 def parse(token: str) -> tuple[str, bytes] | None:
     """Split a presented token into (owner, hash of its secret); None when it has not the form of a token."""
     owner, dot, text = token.partition(".")
-    if not dot or not owner or len(owner) > 64 or not owner.replace("_", "").isalnum() or len(text) != 43:
+    if not dot or not owner.isascii() or len(owner) > 64 or not owner.replace("_", "").isalnum() or len(text) != 43:
         return None
     try:
         secret = base64.b64decode(text + "=", altchars=b"-_", validate=True)
     except ValueError:
         return None
+    if _text(secret) != text:
+        return None  # another spelling of the same bits, or too few of them
     return owner, hashlib.sha256(secret).digest()
 
 

@@ -161,7 +161,7 @@ class Workers:
         )
         if link.over:
             return
-        if isinstance(held, Fenced):
+        if isinstance(held, Fenced) and held.epoch > link.epoch:
             self.moved(link)
             return
         if isinstance(held, NoWorker):
@@ -248,7 +248,10 @@ class Workers:
     def _accepted(self, link: WorkerLink, session: LiveSession, result: Result) -> None:
         hub = self._hub
         if isinstance(result, Fenced):
-            hub.superseded(session, "worker")
+            if result.epoch > session.worker.epoch:
+                hub.superseded(session, "worker")
+            else:
+                hub.behind(session)  # the store has lost our claim: it is given back
             return
         if link.over or session.worker.link is not link:
             return
