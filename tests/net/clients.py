@@ -1,9 +1,12 @@
 """A WebSocket client, polite or not, and a served stack to turn it on; written without the code under test."""
 
 import functools
+import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -12,7 +15,7 @@ import trio.testing
 from signald.ids import SeededEntropy
 from signald.net.admission import Admission
 from signald.net.connection import Connection
-from signald.net.listener import Gate, Handler, Server
+from signald.net.listener import Gate, Handler, Server, open_listeners, serve
 from signald.net.settings import NetSettings
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
@@ -249,3 +252,81 @@ async def served_with_a_bystander(handler: Handler = echo, settings: NetSettings
         assert heard == (1, b"after")
         await bystander.send(close())
         assert await bystander.closed_with() == (1000, "")
+
+
+class Port:
+    """A server on a real port of this host, and the means to connect to it."""
+
+    def __init__(self, server: Server, admission: Admission, number: int, nursery: trio.Nursery) -> None:
+        """Look at `server`, which listens on port `number` and whose connections live in `nursery`."""
+        self.server = server
+        self.admission = admission
+        self.number = number
+        self.connections = nursery
+        self.accepting = trio.CancelScope()
+        self.clients: list[Client] = []
+
+    async def dial(self) -> Client:
+        """Return a client that has said nothing yet; it is closed at the end of the test."""
+        client = Client(await trio.open_tcp_stream("127.0.0.1", self.number))
+        self.clients.append(client)
+        return client
+
+    async def connect(self) -> Client:
+        """Return a client that has opened a WebSocket."""
+        client = await self.dial()
+        await client.open()
+        return client
+
+
+def open_files() -> set[str]:
+    """Return the descriptors this process has open."""
+    return {entry.name for entry in Path("/proc/self/fd").iterdir()}
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for something that nothing announces; fail after 20 s."""
+    with trio.fail_after(20):
+        while not condition():  # noqa: ASYNC110
+            await trio.sleep(0.01)
+
+
+@asynccontextmanager
+async def listening(
+    handler: Handler = echo,
+    settings: NetSettings | None = None,
+    *,
+    listener: socket.socket | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[Port]:
+    """Serve on a free port; at the end every task must have ended by itself and every descriptor be closed."""
+    settings = settings if settings is not None else NetSettings()
+    admission = Admission(settings, entropy=SeededEntropy(0))
+    before = open_files()
+    listeners = [listener] if listener is not None else await open_listeners("127.0.0.1:0")
+    number = listeners[0].getsockname()[1]
+    with trio.fail_after(60):
+        async with trio.open_nursery() as accepts, trio.open_nursery() as connections:
+            accepting = trio.CancelScope()
+
+            async def accept(task_status: trio.TaskStatus[Server]) -> None:
+                with accepting:
+                    await serve(
+                        listeners,
+                        handler,
+                        settings=settings,
+                        admission=admission,
+                        connection_nursery=connections,
+                        tls=tls,
+                        task_status=task_status,
+                    )
+
+            port = Port(await accepts.start(accept), admission, number, connections)
+            port.accepting = accepting
+            yield port
+            accepting.cancel(reason="the test is over")
+            for client in port.clients:
+                await trio.aclose_forcefully(client.stream)
+            await until(lambda: not connections.child_tasks)
+    assert (port.server.connections, admission.connections, admission.handshakes) == ({}, 0, 0)
+    assert open_files() <= before
