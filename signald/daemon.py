@@ -58,7 +58,7 @@ STORE_GOODBYE_S = 1.0
 
 
 def run(config: Config) -> int:
-    """Serve until told to stop; returns the exit status (sysexits)."""
+    """Serve until told to stop; returns the exit status (sysexits), which the process is to end with: SIGTERM is ignored."""
     configure_logging(config.log)
     early: list[int] = []
     for number in SIGNALS:
@@ -76,6 +76,9 @@ def run(config: Config) -> int:
     except* Exception:
         log.exception("failed")  # an error of ours: the supervisor starts us again
         status = EX_SOFTWARE
+    for number in SIGNALS:
+        # Python gives handled signals their default back while it ends: one more SIGTERM would take our status away.
+        signal.signal(number, signal.SIG_IGN)
     return status
 
 
@@ -207,6 +210,8 @@ async def _keep(hub: Hub, config: Config, keepers: trio.Nursery) -> tuple[Lease,
     hub.report_behind = mender.behind
     hub.check_store = mender.check
     hub.nodes_changed = lease.poke
+    hub.doubt_nodes = lease.doubt_nodes
+    hub.may_come_back = mender.may_come_back
     await mender.begin()
     await lease.begin()
     tasks: list[Callable[[], object]] = [

@@ -62,9 +62,17 @@ class Lease:
         self._poked = trio.Event()
         self._lost: dict[str, float] = {}
         """Workers found on a node that is not live → since when (trio time)."""
+        self._no_way_back = False
+        """Since the last sweep there was a time without any node, or without the store: nobody could come back then."""
+        self._counts_from_ms = 0
+        """When a way back was found again. What a worker may be away does not count from before."""
         now = hub.store.now_ms()
         self.info = NodeInfo(hub.node, release, "starting", now, now)
         self.lag_ms = 0.0
+        self._kept_at = trio.current_time()
+        self._blind_until = self._kept_at
+        self._orphans: dict[str, float] = {}
+        """Sessions here whose worker the registry does not know → since when (trio time)."""
 
     def poke(self) -> None:
         """Read the nodes again now."""
@@ -81,6 +89,7 @@ class Lease:
         assert isinstance(secret, Secret)
         self._hub.cluster_secret = secret.value
         await self._keep()
+        self._no_way_back = self._hub.alone
 
     async def end(self) -> None:
         """Give the lease back. Raises StoreUnavailable."""
@@ -111,8 +120,23 @@ class Lease:
         )
         _, nodes = await hub.committer.call_many([PutNode(self.info), ListNodes(now)])
         assert isinstance(nodes, Nodes)
-        hub.nodes = {info.id: info for info in nodes.nodes}
+        at = trio.current_time()
+        if at - self._kept_at > hub.config.node.lease_ttl_s * 2 / 3:
+            self.doubt_nodes()  # the store was away, and the leases of all nodes have ended, not only of dead ones
+        self._kept_at = at
+        known = hub.nodes if at < self._blind_until else {}
+        hub.nodes = {**known, **{info.id: info for info in nodes.nodes}}
         self._on_nodes()
+
+    def doubt_nodes(self) -> None:
+        """The store has lost track of the nodes: give the living ones time to say so before others count as dead."""
+        self._blind_until = trio.current_time() + self._hub.config.node.lease_ttl_s
+
+    @property
+    def _seeing(self) -> bool:
+        """True while what the store says of the nodes is fit to judge by."""
+        now = trio.current_time()
+        return now >= self._blind_until and now - self._kept_at <= self._hub.config.node.lease_ttl_s * 2 / 3
 
     async def run_lag(self) -> None:
         """Measure how late this loop runs: what successors publish so that drains go easy on them."""
@@ -155,11 +179,13 @@ class Lease:
             # Nodes that started together do not sweep together.
             await trio.sleep(SWEEP_S * self._hub.entropy.uniform(0.75, 1.25))
             self._hub.workers.tick(trio.current_time())
+            if not self._seeing:
+                continue
             try:
                 await self._sweep_workers()
                 await self._sweep_sessions()
             except StoreUnavailable:
-                continue
+                self._no_way_back = True
 
     async def _sweep_sessions(self) -> None:
         hub = self._hub
@@ -201,12 +227,30 @@ class Lease:
         listed = await hub.committer.call(ListWorkers())
         assert isinstance(listed, Workers)
         now_ms, now = hub.store.now_ms(), trio.current_time()
+        if self._no_way_back:
+            self._no_way_back, self._counts_from_ms, self._lost = False, now_ms, {}
         timeout_s = hub.config.worker.resume_timeout_s
         lost = [info.id for info in listed.workers if info.node and not self._is_held(info)]
         self._lost = {name: self._lost.get(name, now) for name in lost}
         for info in listed.workers:
             if self._is_overdue(info, now_ms, now, timeout_s):
                 await hub.workers.give_up(info.id, info.epoch, "did not come back")
+        await self._sweep_orphans({info.id for info in listed.workers}, now)
+
+    async def _sweep_orphans(self, workers: set[str], now: float) -> None:
+        """Sessions whose worker nobody knows: it was away when the store was lost, so no node could give it back."""
+        hub = self._hub
+        orphans = {
+            session.id: session
+            for session in hub.sessions.values()
+            if session.client.link is not None and session.worker_id and session.worker_id not in workers
+        }
+        self._orphans = {name: self._orphans.get(name, now) for name in orphans}
+        if hub.config.worker.on_loss == "hold":
+            return
+        for name, since in self._orphans.items():
+            if now - since > hub.config.worker.resume_timeout_s:
+                await hub.workers.take_from(orphans[name])
 
     def _is_held(self, info: WorkerInfo) -> bool:
         """Tell whether the node the registry names for a worker lives and, if it is this one, has the worker."""
@@ -216,7 +260,8 @@ class Lease:
 
     def _is_overdue(self, info: WorkerInfo, now_ms: int, now: float, timeout_s: float) -> bool:
         if not info.node:
-            return bool(info.away_since_ms) and now_ms - info.away_since_ms > timeout_s * 1000
+            away_since_ms = max(info.away_since_ms, self._counts_from_ms)
+            return bool(info.away_since_ms) and now_ms - away_since_ms > timeout_s * 1000
         # Its node died with it, or granted its claim to a connection that was gone: nobody has said when it was lost, so
         # its time begins when it is noticed.
         return info.id in self._lost and now - self._lost[info.id] > timeout_s
