@@ -49,6 +49,8 @@ class TestAdmission:
         assert under_test.begin_connection("192.0.2.2", 0.0) is None
         assert under_test.begin_connection("192.0.2.1", 0.4) is not None
         assert under_test.begin_connection("192.0.2.1", 0.5) is None
+        later = [under_test.begin_connection("192.0.2.1", 3600.0) for _ in range(4)]
+        assert [verdict and verdict.status for verdict in later] == [None, None, None, 429]
 
     def test_an_ipv6_subscriber_is_a_64(self) -> None:
         """Who has 2^64 addresses does not have 2^64 rates."""
@@ -75,9 +77,9 @@ class TestSetupGate:
 
     def test_a_share_is_kept_for_resumes(self) -> None:
         """New parties stop at what is not reserved; resumes go on to the limit; nobody is thrown out."""
-        gate = SetupGate(NetSettings(setups_in_progress_max=4, resume_reserved_share=0.5), entropy=SeededEntropy(1))
-        assert [gate.enter(resume=False) > 0 for _ in range(3)] == [False, False, True]
-        assert [gate.enter(resume=True) > 0 for _ in range(3)] == [False, False, True]
+        gate = SetupGate(NetSettings(setups_in_progress_max=4, resume_reserved_share=0.75), entropy=SeededEntropy(1))
+        assert [gate.enter(resume=False) > 0 for _ in range(2)] == [False, True]
+        assert [gate.enter(resume=True) > 0 for _ in range(4)] == [False, False, False, True]
         gate.leave()
         assert gate.enter(resume=False) > 0
         assert gate.enter(resume=True) == 0

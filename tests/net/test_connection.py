@@ -536,6 +536,25 @@ class TestTick:
             assert net.transport.writes == [encode_ping()]
 
     @simulated
+    async def test_a_question_is_forgotten_while_nobody_reads_the_answer(self) -> None:
+        """A Pong that lies unread in the socket while the reader holds back is not held against the peer."""
+        async with bench(reading=False) as net:
+            patience = trio.CancelScope()
+
+            async def read_impatiently() -> None:
+                with patience:
+                    await net.connection.receive()
+
+            net.nursery.start_soon(read_impatiently)
+            await self.pass_seconds(net, 21)
+            assert net.transport.writes == [encode_ping()]
+            patience.cancel(reason="the handler has something else to do")
+            await self.pass_seconds(net, 30)
+            net.start_reading()
+            await self.pass_seconds(net, 15)
+            assert not net.closing()
+
+    @simulated
     async def test_a_write_without_progress_is_cut(self) -> None:
         """After `write_s` without progress: 4508, and the TCP is reset `linger_s` later."""
         async with bench(ping_interval_s=1000.0) as net:

@@ -101,6 +101,8 @@ async def test_a_stream_is_served_until_its_connection_is_over() -> None:
         await client.echo("hello")
         await client.send(close())
         await client.hung_up_after()
+        ended_at = trio.current_time()
+    assert trio.current_time() == ended_at
     (connection,) = seen
     assert (connection.id, connection.path, connection.subprotocol) == (1, "/v1/client", "signald.v1")
     assert (connection.bearer, connection.remote) == ("abc", "memory")
