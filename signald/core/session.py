@@ -99,6 +99,7 @@ class Session(Generic[L]):
         """The last worker the client was paired with."""
         self.pairing = Pairing.WAITING
         self.client_tokens: tuple[bytes, ...] = ()
+        """Hashes of the tokens issued with `client.epoch`, newest first; empty when another node issued them."""
         self.busy_looking = False
         self.look_again = False
         self._settle(head)
@@ -154,6 +155,8 @@ class Session(Generic[L]):
         """Take over what the store knows, and say what is news. `entries` are those `reader` has yet to get."""
         client_superseded = head.client_epoch > self.client.epoch and self.client.link is not None
         worker_superseded = head.worker_epoch > self.worker.epoch and self.worker.link is not None
+        if head.client_epoch > self.client.epoch:
+            self.client_tokens = ()
         if head.client_epoch >= self.client.epoch:
             self.client.epoch = head.client_epoch
             self.client.node = head.client_node

@@ -145,6 +145,10 @@ class Hub:
         """To the mender: the store knows less of this session than we do."""
         self.check_store: Callable[[], None] = lambda: None
         self.nodes_changed: Callable[[], None] = lambda: None
+        self.doubt_nodes: Callable[[], None] = lambda: None
+        """To the lease: the store has lost the nodes with all else."""
+        self.may_come_back: Callable[[], Awaitable[bool]] = _never
+        """Of the mender: may what the store does not know be given back yet?"""
         self._acks = trio.Event()
 
     # --- connections ------------------------------------------------------------------------------------------------
@@ -219,9 +223,10 @@ class Hub:
             epoch = session.client.epoch
             self.relay.store_acks()
             session.detach("client")
-            now = self.store.now_ms()
-            self._submit(Detach(session.id, "client", self.node, epoch, now))
-            self._submit(KeepAlive((session.id,), now + self.ttl_ms))
+            if not link.ending:  # behind its end, this would be all that is left of the session
+                now = self.store.now_ms()
+                self._submit(Detach(session.id, "client", self.node, epoch, now))
+                self._submit(KeepAlive((session.id,), now + self.ttl_ms))
         if self.watcher is not None:
             self.watcher.client_left(session.id)
         self.forget_if_idle(session)
@@ -253,6 +258,14 @@ class Hub:
     def ttl_ms(self) -> int:
         """How long a session outlives its client's connection."""
         return round(self.config.session.resume_ttl_s * 1000)
+
+    @property
+    def life_ms(self) -> int:
+        """How long a session lives in the index of the living unless it is renewed.
+
+        It is renewed every third of `ttl_ms`: a session whose node dies with it has `ttl_ms` left at least.
+        """
+        return self.ttl_ms + self.ttl_ms // 3
 
     @property
     def alone(self) -> bool:
@@ -516,6 +529,10 @@ class Hub:
 
 def _ignore(_: Result) -> None:
     """Results nobody waits for."""
+
+
+async def _never() -> bool:
+    return False
 
 
 async def _guarded(task: Callable[..., Awaitable[object]], args: tuple[object, ...]) -> None:

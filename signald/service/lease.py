@@ -169,7 +169,7 @@ class Lease:
         while True:
             await trio.sleep(hub.config.session.resume_ttl_s / 3)
             names = [session.id for session in hub.sessions.values() if session.client.link is not None]
-            until = hub.store.now_ms() + 2 * hub.ttl_ms
+            until = hub.store.now_ms() + hub.life_ms
             for start in range(0, len(names), 500):
                 hub.committer.submit(KeepAlive(tuple(names[start : start + 500]), until), lambda _: None)
 
@@ -180,6 +180,7 @@ class Lease:
             await trio.sleep(SWEEP_S * self._hub.entropy.uniform(0.75, 1.25))
             self._hub.workers.tick(trio.current_time())
             if not self._seeing:
+                self._no_way_back = True
                 continue
             try:
                 await self._sweep_workers()
@@ -206,7 +207,7 @@ class Lease:
                     hub.gone(session, "expired")
                 after.append(Forget(name))
             elif session is not None and session.client.link is not None:
-                after.append(KeepAlive((name,), now + 2 * hub.ttl_ms))
+                after.append(KeepAlive((name,), now + hub.life_ms))
             else:
                 # It lives elsewhere, or there is none: ask again in a while, and forget it if nobody renews it.
                 after += await self._unclaimed(name, now)

@@ -36,6 +36,7 @@ class Mender:
         self._behind: dict[str, LiveSession] = {}
         self._poked = trio.Event()
         self._check = False
+        self._emptied_at = float("-inf")
         self.incarnation = ""
 
     async def begin(self) -> None:
@@ -56,6 +57,18 @@ class Mender:
         """Find out whether the store has come back empty."""
         self._check = True
         self._poked.set()
+
+    async def may_come_back(self) -> bool:
+        """Tell whether what the store does not know may be about to be given back by another node.
+
+        Raises StoreUnavailable.
+        """
+        if trio.current_time() - self._emptied_at < self._hub.config.node.lease_ttl_s:
+            return True
+        if await self._ask() == self.incarnation:
+            return False
+        self.check()
+        return True
 
     async def run(self) -> None:
         """Mend until cancelled."""
@@ -79,6 +92,8 @@ class Mender:
         self._check = False
         if name != self.incarnation:
             log.error("store_came_back_empty", sessions=len(hub.sessions), workers=len(hub.worker_links))
+            self._emptied_at = trio.current_time()
+            hub.doubt_nodes()
             await self._reseed_workers()
             await self._reseed(list(hub.sessions.values()), everything=True)
             # Only now: had this failed half-way, all of it is to be done again.
@@ -108,7 +123,7 @@ class Mender:
                     session.id,
                     hub.node,
                     session.head(),
-                    session.client_tokens if session.client.link is not None else (),
+                    session.client_tokens,
                     tuple(session.up.tail),
                     tuple(session.down.tail),
                     now,
@@ -137,7 +152,7 @@ class Mender:
 
     async def _reseed_registry(self, sessions: list[LiveSession]) -> None:
         hub = self._hub
-        alive_until = hub.store.now_ms() + 2 * hub.ttl_ms
+        alive_until = hub.store.now_ms() + hub.life_ms
         ops: list[Op] = [KeepAlive(tuple(session.id for session in sessions), alive_until)]
         ops += [
             Enqueue(session.id, session.want, session.created_ms, alive_until)

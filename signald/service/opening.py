@@ -205,7 +205,7 @@ async def _connect(hub: "Hub", conn: Connection, message: Connect) -> Link:
     token, token_hash = tokens.issue(session_id, hub.entropy)
     with _SetUp(hub, resume=False):
         now = hub.store.now_ms()
-        alive_until = now + 2 * hub.ttl_ms
+        alive_until = now + hub.life_ms
         create = CreateSession(
             session_id,
             hub.node,
@@ -271,16 +271,12 @@ async def _restore(hub: "Hub", conn: Connection, message: RestoreSession) -> Lin
             now,
             hub.ttl_ms,
         )
-        claimed, _, history = await hub.committer.call_many(
-            [
-                claim,
-                KeepAlive((session_id,), now + 2 * hub.ttl_ms),
-                ReadHistory(session_id, message.history),
-            ]
-        )
-    if isinstance(claimed, Refused):
-        raise _refused(hub, claimed.reason, session_id)
+        claimed, history = await hub.committer.call_many([claim, ReadHistory(session_id, message.history)])
+        if isinstance(claimed, Refused):
+            raise await _refused_by_store(hub, claimed.reason, session_id)
     assert isinstance(claimed, Claimed)
+    # Not in one step with the claim: a token that resumes nothing must leave nothing behind.
+    hub.committer.submit(KeepAlive((session_id,), now + hub.life_ms), lambda _: None)
     _still_open(hub, conn, [Detach(session_id, "client", hub.node, claimed.epoch, now)])
     head = claimed.head
     session = hub.adopt(head)
@@ -309,12 +305,19 @@ async def _restore(hub: "Hub", conn: Connection, message: RestoreSession) -> Lin
     hub.outbox.flush()
     if not session.worker_id:
         hub.committer.submit(
-            Enqueue(session_id, session.want, session.created_ms, now + 2 * hub.ttl_ms), lambda _: hub.poke_matchmaker()
+            Enqueue(session_id, session.want, session.created_ms, now + hub.life_ms), lambda _: hub.poke_matchmaker()
         )
     if not hub.alone:
         hub.relay.look(session)  # something may have been appended since the claim and before the attachment
     log.info("session_restored", session=session_id, epoch=claimed.epoch, replaying=head.down_last - received)
     return link
+
+
+async def _refused_by_store(hub: "Hub", reason: str, owner: str) -> _Turned:
+    if reason == "unknown" and await hub.may_come_back():
+        # The store has just lost everything, and the node that still knows this party may not have said so yet.
+        return _Turned(CloseCode.REFUSED, "store_unavailable", "the store is being filled again", hub.retry_after_ms())
+    return _refused(hub, reason, owner)
 
 
 def _refused(hub: "Hub", reason: str, owner: str = "") -> _Turned:
@@ -390,7 +393,7 @@ async def _resume_worker(hub: "Hub", conn: Connection, message: AppReady) -> Lin
             )
         )
         if isinstance(claimed, Refused):
-            raise _refused(hub, claimed.reason, worker)
+            raise await _refused_by_store(hub, claimed.reason, worker)
         assert isinstance(claimed, WorkerClaimed)
         sides = await hub.workers.claim_sessions(worker, claimed.sessions, message.sessions)
     now = hub.store.now_ms()

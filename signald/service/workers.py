@@ -20,6 +20,7 @@ from signald.store.base import (
     Claimed,
     ClaimWorkerSide,
     EndSession,
+    Enqueue,
     Fenced,
     Forget,
     History,
@@ -312,6 +313,24 @@ class Workers:
             self._update(link)
 
     # --- giving up --------------------------------------------------------------------------------------------------
+
+    async def take_from(self, session: LiveSession) -> None:
+        """Take a session from a worker that the registry does not know, by the policy. Raises StoreUnavailable."""
+        hub = self._hub
+        log.warning("session_without_worker", session=session.id, worker=session.worker_id)
+        if hub.config.worker.on_loss == "end":
+            await hub.committer.call_many([EndSession(session.id, hub.node), Forget(session.id)])
+            hub.gone(session, "worker lost")
+            return
+        alive_until = hub.store.now_ms() + hub.life_ms
+        await hub.committer.call_many(
+            [
+                Unpair(session.id, hub.node, session.worker_id),
+                Enqueue(session.id, session.want, session.created_ms, alive_until),
+            ]
+        )
+        hub.relay.look(session)
+        hub.poke_matchmaker()
 
     async def give_up(self, worker: str, epoch: int, reason: str, *, leaving: bool = False) -> tuple[str, ...]:
         """Take a worker's sessions from it, by the policy `worker.on_loss`; returns them.
