@@ -197,8 +197,13 @@ class Workers:
 
     def removed(self, link: WorkerLink) -> None:
         """The worker was given up while its connection lived: it has no sessions any more and may start afresh."""
-        for name in list(link.sessions):
+        if self._hub.watcher is not None and not link.speaks_handover:
+            return  # the drain that gave it up is about to ask it to clean up, and closes it then
+        for name, session in list(link.sessions.items()):
+            if session.worker.link is link:
+                session.detach("worker")
             link.end_session(name, "reassigned")
+            self._hub.forget_if_idle(session)
         link.fail(CloseCode.NOTHING_TO_RESUME, "given_up", "this worker was given up; register again")
 
     async def is_unknown(self, link: WorkerLink) -> bool:

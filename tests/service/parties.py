@@ -14,6 +14,8 @@ import trio_websocket
 from tests.cluster import Cluster, Json, Peer
 
 RETRY_S = 0.1
+DIAL_S = 1.0
+ANSWER_S = 10.0
 
 
 class TurnedAway(Exception):
@@ -102,10 +104,14 @@ class Party:
 
     async def _connect(self) -> None:
         node = self.entry()
-        peer = await self.cluster.dial(node, self.path)
-        await peer.send(self.hello())
         try:
-            answer = await peer.receive()
+            with trio.fail_after(DIAL_S):  # a node that is gone leaves nobody to hang up
+                peer = await self.cluster.dial(node, self.path)
+            await peer.send(self.hello())
+            with trio.fail_after(ANSWER_S):
+                answer = await peer.receive()
+        except trio.TooSlowError:
+            raise TurnedAway(1006) from None
         except trio_websocket.ConnectionClosed as closed:
             code = closed.reason.code if closed.reason else 1006
             self.refusals.append(code)

@@ -1,10 +1,14 @@
-"""Handovers, phase by phase."""
+"""Handovers: who moves when, what nobody notices, and what becomes of those who do not move."""
+
+import pytest
+import trio
 
 from tests.cluster import Cluster, play
+from tests.service.deploys import receipt, traffic
 
 
 def test_a_worker_moves_first_and_its_client_follows() -> None:
-    """GOAWAY goes to the worker; only when it has claimed the session on the successor does its client get one."""
+    """worker-first: GOAWAY goes to the worker; only when it has claimed the session elsewhere does its client get one."""
 
     async def scene(cluster: Cluster) -> None:
         old = await cluster.start("old")
@@ -14,34 +18,352 @@ def test_a_worker_moves_first_and_its_client_follows() -> None:
         await cluster.start("new")
         old.shutdown.signal()
         assert (await worker.expect("goaway"))["deadline_ms"] > 0
-        again = await cluster.dial("new", "/v1/worker")
-        ack = await again.ask(
-            {
-                "type": "app_ready",
-                "instance_id": "worker-a",
-                "capacity": 10,
-                "reconnection": True,
-                "recovery_token": accepted["recovery_token"],
-                "sessions": [{"session": session, "received": 1}],
-            },
-            "reconnection_ack",
-        )
+        assert await client.quiet(3) == [{"type": "ack", "seq": 1}], "its worker has not moved yet"
+        again, ack = await cluster.resume("new", accepted["recovery_token"], {"session": session, "received": 1})
         assert ack["sessions"] == [{"session": session, "accepted": 0, "replaying": 0}]
         assert ack["session_restored"] is True
         assert await worker.closed() == 4001
-        assert (await client.expect("goaway"))["deadline_ms"] > 0
+        goaway = await client.expect("goaway")
+        assert set(goaway) == {"type", "reason", "not_before_ms", "deadline_ms", "ticket"}
         # Make before break: the old connection still serves.
         await client.send({"type": "message", "seq": 2, "data": "two"})
         assert (await again.expect("message"))["data"] == "two"
-        moved = await cluster.dial("new", "/v1/client")
-        restored = await moved.ask(
-            {"type": "restore_session", "recovery_token": started["recovery_token"], "received": 0}, "session_restored"
-        )
+        moved, restored = await cluster.restore("new", started["recovery_token"], received=0)
         assert (restored["accepted"], restored["replaying"]) == (2, 0)
         assert restored["peer"]["state"] == "paired"
         assert await client.closed() == 4001
         await moved.send({"type": "message", "seq": 3, "data": "three"})
         assert (await again.expect("message"))["data"] == "three"
         await cluster.wait_exit("old")
+        assert [frame for frame in client.aside if frame["type"] == "peer"] == [], "it was never told that anything happened"
+
+    play(scene)
+
+
+@pytest.mark.parametrize("cross", [False, True])
+def test_nobody_notices_five_deploys(cross: bool) -> None:
+    """exactly-once, sticky, one-hop, worker-first: under traffic, with both parties on one node and on two."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1")
+        if cross:
+            await cluster.start("n2")
+        async with traffic(cluster, workers=4, clients=20, cross=cross) as load:
+            names = ["n1", "n2"] if cross else ["n1"]
+            for turn in range(5):
+                await trio.sleep(3)
+                await load.deploy(names.pop(0), f"next{turn}")
+                names.append(f"next{turn}")
+                told = receipt(cluster, cluster.exits[-1])["totals"]
+                assert told["goaway_before_pair_ready"] == 0
+                assert set(told["outcomes"]) <= {"moved"}
+            await load.settle()
+            load.check()
+            load.check_same_workers()
+            for party in [*load.clients, *load.workers]:
+                assert len(party.dials) == len(party.goaways) + 1, "one connection for each time it was asked to move"
+                assert len(party.dials) == len(set(party.dials)), "no node twice"
+                assert party.codes == [4001] * len(party.goaways)
+                assert party.refusals == []
+
+    play(scene)
+
+
+def test_each_party_moves_once_in_a_rolling_restart() -> None:
+    """one-hop: three nodes are replaced one after the other; nobody is ever sent to one that is about to go."""
+
+    async def scene(cluster: Cluster) -> None:
+        for name in ("n1", "n2", "n3"):
+            await cluster.start(name)
+        async with traffic(cluster, workers=3, clients=12, cross=True) as load:
+            load.clients_at = load.workers_at = "new"
+            await cluster.start("new")
+            for name in ("n1", "n2", "n3"):
+                cluster.nodes[name].shutdown.signal()
+            for name in ("n1", "n2", "n3"):
+                await cluster.wait_exit(name)
+            await load.settle()
+            load.check()
+            load.check_same_workers()
+            assert [party.dials[1:] for party in [*load.clients, *load.workers]] == [["new"]] * 15
+
+    play(scene)
+
+
+def test_without_a_successor_sessions_are_suspended() -> None:
+    """1012 for everybody within the budget; a node that starts later finds every session, and nothing is lost."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1", drain={"successor_timeout_s": 5.0})
+        async with traffic(cluster, workers=2, clients=6) as load:
+            await trio.sleep(2)
+            began = trio.current_time()
+            cluster.nodes["n1"].shutdown.signal()
+            await cluster.wait_exit("n1")
+            assert 4.5 <= trio.current_time() - began <= 7
+            await trio.sleep(20)
+            for party in [*load.clients, *load.workers]:
+                assert party.codes == [1012]
+            load.clients_at = load.workers_at = "later"
+            await cluster.start("later")
+            await trio.sleep(5)
+            await load.settle()
+            load.check()
+            load.check_same_workers()
+
+    play(scene)
+
+
+def test_a_successor_that_comes_late_is_waited_for() -> None:
+    """The drain goes on as soon as there is a ready node."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("n1", drain={"successor_timeout_s": 8.0})
+        async with traffic(cluster, workers=2, clients=6) as load:
+            node.shutdown.signal()
+            await trio.sleep(4)
+            load.clients_at = load.workers_at = "n2"
+            await cluster.start("n2")
+            await cluster.wait_exit("n1")
+            await load.settle()
+            load.check()
+            load.check_same_workers()
+            assert {tuple(party.codes) for party in [*load.clients, *load.workers]} == {(4001,)}
+
+    play(scene)
+
+
+def test_a_worker_that_does_not_move_is_given_up() -> None:
+    """After its budget its sessions go to another worker, whose clients are told `replaced`, and then move as well."""
+
+    async def scene(cluster: Cluster) -> None:
+        old = await cluster.start("old", drain={"worker_timeout_s": 5.0})
+        client, started, worker, _, session = await cluster.pair("old")
+        await client.send({"type": "message", "seq": 1, "data": "one"})
+        await worker.expect("message")
+        await cluster.start("new")
+        other, _ = await cluster.worker("new", "worker-b")
+        old.shutdown.signal()
+        await worker.expect("goaway")
+        began = trio.current_time()
+        with trio.fail_after(10):
+            assigned = await other.expect("session_assigned")
+        assert trio.current_time() - began >= 5
+        assert assigned["session"] == session
+        assert [entry["data"] for entry in assigned["chat_history"]] == ["one"]
+        await other.send({"type": "session_accept", "session": session})
+        assert (await other.expect("message"))["data"] == "one"
+        await client.expect("goaway")
+        moved, restored = await cluster.restore("new", started["recovery_token"])
+        told = [frame["state"] for frame in client.aside if frame["type"] == "peer"]
+        assert restored["peer"]["state"] == "paired" or told[-1:] == ["replaced"]
+        await moved.send({"type": "message", "seq": 2, "data": "two"})
+        assert (await other.expect("message"))["data"] == "two"
+        await cluster.wait_exit("old")
+        assert receipt(cluster, "old")["sessions"][session]["outcome"] in ("moved", "worker given up")
+        assert receipt(cluster, "old")["totals"]["goaway_before_pair_ready"] == 0
+
+    play(scene)
+
+
+@pytest.mark.parametrize("policy", ["hold", "end"])
+def test_the_policy_decides_about_the_sessions_of_a_worker_that_does_not_move(policy: str) -> None:
+    """hold: the client stays until the end (1001) and finds its worker later; end: it is told that the session ended."""
+
+    async def scene(cluster: Cluster) -> None:
+        old = await cluster.start("old", drain={"worker_timeout_s": 3.0}, worker={"on_loss": policy})
+        client, started, worker, accepted, session = await cluster.pair("old")
+        await cluster.start("new", worker={"on_loss": policy})
+        old.shutdown.signal()
+        if policy == "end":
+            assert await client.closed() == 4410
+            assert client.aside[-1]["type"] == "session_ended"
+            await cluster.wait_exit("old")
+            assert cluster.world.rows.is_empty_of(session)
+            return
+        assert await client.closed() == 1001
+        assert [frame["type"] for frame in client.aside] == [], "a client is not sent where its worker is not"
+        assert await worker.closed() == 1001
+        await cluster.wait_exit("old")
+        again, answer = await cluster.resume("new", accepted["recovery_token"], {"session": session})
+        assert answer["lost"] == []
+        moved, restored = await cluster.restore("new", started["recovery_token"])
+        assert restored["peer"]["state"] == "paired"
+        await moved.send({"type": "message", "seq": 1, "data": 1})
+        assert (await again.expect("message"))["data"] == 1
+
+    play(scene)
+
+
+def test_a_client_that_does_not_move_is_closed_at_the_end() -> None:
+    """1001 after its budget; it resumes by its token, and nothing is lost."""
+
+    async def scene(cluster: Cluster) -> None:
+        old = await cluster.start("old", drain={"client_timeout_s": 4.0})
+        client, started, worker, accepted, session = await cluster.pair("old")
+        await cluster.start("new")
+        old.shutdown.signal()
+        await worker.expect("goaway")
+        again, _ = await cluster.resume("new", accepted["recovery_token"], {"session": session})
+        await client.expect("goaway")
+        await client.send({"type": "message", "seq": 1, "data": "not yet"})
+        assert (await again.expect("message"))["data"] == "not yet"
+        assert await client.closed() == 1001
+        await cluster.wait_exit("old")
+        _, restored = await cluster.restore("new", started["recovery_token"])
+        assert (restored["accepted"], restored["peer"]["state"]) == (1, "paired")
+        assert receipt(cluster, "old")["sessions"][session]["outcome"] == "not moved in time"
+
+    play(scene)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_worker_of_an_older_time_is_terminated(answers: bool) -> None:
+    """No subprotocol, no GOAWAY: `terminate_app`, closed with 1000 after `app_terminated`, with 1001 when it is late."""
+
+    async def scene(cluster: Cluster) -> None:
+        old = await cluster.start("old", drain={"terminate_timeout_s": 4.0, "worker_timeout_s": 4.0})
+        legacy = await cluster.dial("old", "/v1/worker", subprotocol=None)
+        await legacy.ask({"type": "app_ready", "instance_id": "legacy", "capacity": 5}, "app_accepted")
+        client, started = await cluster.client("old")
+        session = (await legacy.expect("session_assigned"))["session"]
+        await legacy.send({"type": "session_accept", "session": session})
+        await client.expect("peer")
+        await cluster.start("new")
+        other, _ = await cluster.worker("new", "worker-b")
+        began = trio.current_time()
+        old.shutdown.signal()
+        assert (await other.expect("session_assigned"))["session"] == session
+        await other.send({"type": "session_accept", "session": session})
+        await client.expect("goaway")
+        moved, _ = await cluster.restore("new", started["recovery_token"])
+        terminate = await legacy.expect("terminate_app")
+        assert terminate["reason"]
+        assert 0 < terminate["deadline_ms"] <= 4000
+        if answers:
+            await legacy.send(
+                {"type": "app_terminated", "request_id": terminate["request_id"], "status": "OK", "message": ""}
+            )
+            assert await legacy.closed() == 1000
+        else:
+            assert await legacy.closed() == 1001
+        assert [frame for frame in legacy.aside if frame["type"] == "goaway"] == []
+        await cluster.wait_exit("old")
+        assert trio.current_time() - began < 15
+        await moved.send({"type": "message", "seq": 1, "data": 1})
+        assert (await other.expect("message"))["data"] == 1
+
+    play(scene)
+
+
+def test_a_lone_legacy_worker_does_not_hold_up_the_clients_of_others() -> None:
+    """There is no global barrier: sessions that are pair-ready go, while others have nobody to go to."""
+
+    async def scene(cluster: Cluster) -> None:
+        old = await cluster.start("old")
+        worker, accepted = await cluster.worker("old", labels={"kind": "new"})
+        legacy = await cluster.dial("old", "/v1/worker", subprotocol=None)
+        await legacy.ask(
+            {"type": "app_ready", "instance_id": "old", "capacity": 5, "labels": {"kind": "old"}}, "app_accepted"
+        )
+        for kind, peer in (("new", worker), ("old", legacy)):
+            client, _ = await cluster.client("old", want={"kind": kind})
+            session = (await peer.expect("session_assigned"))["session"]
+            await peer.send({"type": "session_accept", "session": session})
+            await client.expect("peer")
+            if kind == "new":
+                quick, quick_session = client, session
+        await cluster.start("new")
+        began = trio.current_time()
+        old.shutdown.signal()
+        await worker.expect("goaway")
+        await cluster.resume("new", accepted["recovery_token"], {"session": quick_session})
+        await quick.expect("goaway")
+        assert trio.current_time() - began < 1
+        await cluster.wait_exit("old")
+
+    play(scene)
+
+
+def test_a_session_that_waits_moves_as_it_is() -> None:
+    """A client without a worker needs nobody to go first."""
+
+    async def scene(cluster: Cluster) -> None:
+        old = await cluster.start("old")
+        client, started = await cluster.client("old")
+        await client.send({"type": "message", "seq": 1, "data": "anybody?"})
+        await client.expect("ack")
+        await cluster.start("new")
+        old.shutdown.signal()
+        await client.expect("goaway")
+        _, restored = await cluster.restore("new", started["recovery_token"])
+        assert restored["peer"]["state"] == "waiting"
+        await cluster.wait_exit("old")
+        worker, _ = await cluster.worker("new")
+        session = (await worker.expect("session_assigned"))["session"]
+        await worker.send({"type": "session_accept", "session": session})
+        assert (await worker.expect("message"))["data"] == "anybody?"
+
+    play(scene)
+
+
+def test_a_drain_can_be_called_off() -> None:
+    """Who has been told may stay or go; the node is ready again, admits, and can be drained later."""
+
+    async def scene(cluster: Cluster) -> None:
+        old = await cluster.start("old")
+        new = await cluster.start("new")
+        client, _, worker, _, _ = await cluster.pair("old")
+        old.shutdown.begin("operator", by_signal=False)
+        assert (await worker.expect("goaway"))["reason"] == "operator"
+        assert new.hub.nodes["old"].state == "draining"
+        assert old.shutdown.abort()
+        await trio.sleep(1)
+        assert new.hub.nodes["old"].state == "ready"
+        assert not old.shutdown.abort()
+        _, started = await cluster.client("old")
+        assert started["type"] == "session_started"
+        await client.send({"type": "message", "seq": 1, "data": "on we go"})
+        assert (await worker.expect("message"))["data"] == "on we go"
+        await client.socket.aclose()
+        old.shutdown.signal()
+        await trio.sleep(1)
+        assert not old.shutdown.abort(), "a signal is final"
+        await worker.expect("goaway")
+        await cluster.wait_exit("old")
+
+    play(scene)
+
+
+def test_a_signal_makes_an_operators_drain_final() -> None:
+    """A drain that an operator began is not begun anew by SIGTERM, and cannot be called off any more."""
+
+    async def scene(cluster: Cluster) -> None:
+        old = await cluster.start("old", drain={"worker_timeout_s": 5.0})
+        await cluster.start("new")
+        await cluster.pair("old")
+        began = trio.current_time()
+        old.shutdown.begin("operator", by_signal=False)
+        await trio.sleep(2)
+        old.shutdown.signal()
+        assert not old.shutdown.abort()
+        await cluster.wait_exit("old")
+        assert trio.current_time() - began < 20
+        assert [name for name, _ in receipt(cluster, "old")["phases"]].count("unready") == 1
+
+    play(scene)
+
+
+def test_a_drain_of_many_sessions_keeps_every_worker() -> None:
+    """sticky: telling them all takes longer than one worker may take; nobody is given up for that."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1", pace={"sessions_per_s": 10.0}, drain={"worker_timeout_s": 2.0})
+        async with traffic(cluster, workers=15, clients=60, every_s=5) as load:
+            seconds = await load.deploy("n1", "n2")
+            assert seconds > 5
+            await load.settle()
+            load.check()
+            load.check_same_workers()
 
     play(scene)

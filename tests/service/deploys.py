@@ -1,0 +1,100 @@
+"""A cluster under traffic that is deployed, for the tests of drains and kills."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from tests.cluster import Cluster, Json
+from tests.service.parties import Client, Worker
+
+
+class Load:
+    """Clients and echo workers behind two switches, one for each kind, that point to the nodes new connections reach."""
+
+    def __init__(self, cluster: Cluster, workers: int, clients: int, *, cross: bool = False) -> None:
+        self.cluster = cluster
+        self.clients_at = "n1"
+        self.workers_at = "n2" if cross else "n1"
+        self.workers = [
+            Worker(cluster, lambda: self.workers_at, instance_id=f"worker-{number}", capacity=-(-clients // workers))
+            for number in range(workers)
+        ]
+        self.clients = [Client(cluster, lambda: self.clients_at) for _ in range(clients)]
+        self.said = 0
+        self.quiet = False
+
+    async def run(self, every_s: float, task_status: trio.TaskStatus[None]) -> None:
+        """Connect everybody, then talk until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for worker in self.workers:
+                nursery.start_soon(worker.run)
+            for worker in self.workers:
+                await worker.ready.wait()
+            for client in self.clients:
+                nursery.start_soon(client.run)
+            while not all("paired" in client.told for client in self.clients):
+                await trio.sleep(0.1)
+            task_status.started()
+            while True:
+                if not self.quiet:
+                    for client in self.clients:
+                        await client.say(client.talk, self.said)
+                    self.said += 1
+                await trio.sleep(every_s)
+
+    async def settle(self, seconds: float = 5.0) -> None:
+        """Say nothing more and wait for what is under way."""
+        self.quiet = True
+        await trio.sleep(seconds)
+
+    def check(self) -> None:
+        """exactly-once: all arrived once and in order, both ways; no session was lost and nobody waits for an ack."""
+        wanted = list(range(self.said))
+        heard = {name: way for worker in self.workers for name, way in worker.talks.items()}
+        for client in self.clients:
+            assert not client.lost
+            assert client.talk.heard == wanted
+            assert heard[client.talk.session].heard == wanted
+            assert (client.talk.gaps, client.talk.unacked) == ([], {})
+
+    def check_same_workers(self) -> None:
+        """sticky: every session still has its worker, and no client was told otherwise."""
+        for client in self.clients:
+            assert set(client.told) <= {"(waiting)", "(paired)", "paired", "away", "(away)"}
+        for worker in self.workers:
+            assert worker.workers == [worker.worker]
+            assert all(way.assigned == 1 for way in worker.talks.values())
+
+    async def deploy(self, old: str, new: str, **sections: dict[str, object]) -> float:
+        """Start `new`, point the switches that pointed to `old` to it, stop `old`; returns how many seconds that took."""
+        await self.cluster.start(new, **sections)
+        if self.clients_at == old:
+            self.clients_at = new
+        if self.workers_at == old:
+            self.workers_at = new
+        began = trio.current_time()
+        self.cluster.nodes[old].shutdown.signal()
+        await self.cluster.wait_exit(old)
+        return trio.current_time() - began
+
+
+@asynccontextmanager
+async def traffic(
+    cluster: Cluster, workers: int, clients: int, *, cross: bool = False, every_s: float = 0.5
+) -> AsyncIterator[Load]:
+    """Run a load around the body. The nodes it points to must be there."""
+    load = Load(cluster, workers, clients, cross=cross)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(load.run, every_s)
+        yield load
+        nursery.cancel_scope.cancel(reason="the load is over")
+
+
+def receipt(cluster: Cluster, node: str) -> Json:
+    """The ledger a drained node has left in the store."""
+    body = cluster.world.rows.receipt(node)
+    assert body is not None
+    ledger: Json = json.loads(body)
+    return ledger
