@@ -34,7 +34,7 @@ class Load:
                 await worker.ready.wait()
             for client in self.clients:
                 nursery.start_soon(client.run)
-            while not all("paired" in client.told for client in self.clients):
+            while not all("paired" in client.told for client in self.clients):  # noqa: ASYNC110 - a party is no event
                 await trio.sleep(0.1)
             task_status.started()
             while True:

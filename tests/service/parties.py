@@ -74,6 +74,7 @@ class Party:
         self.node = ""
         self.dials: list[str] = []
         """The nodes it was answered by, in order."""
+        self.answered_at: list[float] = []
         self.refusals: list[int] = []
         self.codes: list[int] = []
         """How its connections ended, in order."""
@@ -125,6 +126,7 @@ class Party:
         self.token = answer["recovery_token"]
         self.peer, self.node = peer, node
         self.dials.append(node)
+        self.answered_at.append(trio.current_time())
         assert self._nursery is not None
         self._nursery.start_soon(self._read, peer)
         await self.answered(answer)

@@ -1,0 +1,115 @@
+"""paced: how many sessions move per second, in the whole cluster."""
+
+from itertools import pairwise
+
+import pytest
+import trio
+
+from tests.cluster import Cluster, play
+from tests.service.deploys import Load, traffic
+
+
+def peak(load: Load, since: float) -> int:
+    """The most session claims in any one second since `since`; a worker's claim is that of all its sessions."""
+    claims = [(at, 1) for client in load.clients for at in client.answered_at if at >= since]
+    claims += [(at, len(worker.talks)) for worker in load.workers for at in worker.answered_at if at >= since]
+    return max(sum(cost for at, cost in claims if start <= at < start + 1.0) for start, _ in claims)
+
+
+def told_per_second(load: Load, since: float) -> int:
+    """The most GOAWAYs in any one second, counted in sessions."""
+    told = [(at, 1) for client in load.clients for at, _ in client.goaways if at >= since]
+    told += [(at, len(worker.talks)) for worker in load.workers for at, _ in worker.goaways if at >= since]
+    return max(sum(cost for at, cost in told if start <= at < start + 1.0) for start, _ in told)
+
+
+def test_a_drain_keeps_the_pace() -> None:
+    """200 sessions at 50 a second: never a tenth above it in any second, and not much slower than it allows."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1", pace={"sessions_per_s": 50.0})
+        async with traffic(cluster, workers=20, clients=200, every_s=5) as load:
+            began = trio.current_time()
+            seconds = await load.deploy("n1", "n2")
+            assert peak(load, began) <= 55
+            assert told_per_second(load, began) <= 55
+            assert 400 / 55 <= seconds <= 400 / 50 * 1.7
+            await load.settle()
+            load.check()
+            load.check_same_workers()
+
+    play(scene)
+
+
+def test_two_drains_share_one_pace() -> None:
+    """The budget is the cluster's: two nodes that drain together take as long as one with all the sessions."""
+
+    async def scene(cluster: Cluster) -> None:
+        pace: dict[str, object] = {"sessions_per_s": 40.0}
+        await cluster.start("n1", pace=pace)
+        await cluster.start("n2", pace=pace)
+        async with traffic(cluster, workers=10, clients=80, cross=True, every_s=5) as load:
+            await cluster.start("n3")
+            load.clients_at = load.workers_at = "n3"
+            began = trio.current_time()
+            for name in ("n1", "n2"):
+                cluster.nodes[name].shutdown.signal()
+            for name in ("n1", "n2"):
+                await cluster.wait_exit(name)
+            assert peak(load, began) <= 44
+            await load.settle()
+            load.check()
+            load.check_same_workers()
+
+    play(scene)
+
+
+def test_a_worker_larger_than_the_pace_waits_its_share() -> None:
+    """One worker with two seconds' worth of sessions is followed by a pause, not by the next one."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1", pace={"sessions_per_s": 10.0})
+        async with traffic(cluster, workers=3, clients=60, every_s=5) as load:
+            began = trio.current_time()
+            seconds = await load.deploy("n1", "n2")
+            assert seconds >= (120 - 20) / 11
+            told = sorted(at for worker in load.workers for at, _ in worker.goaways if at >= began)
+            assert all(later - sooner >= 20 / 11 for sooner, later in pairwise(told))
+            await load.settle()
+            load.check()
+            load.check_same_workers()
+
+    play(scene)
+
+
+@pytest.mark.parametrize("lag_ms", [0.0, 500.0])
+def test_a_successor_that_lags_is_gone_easy_on(lag_ms: float) -> None:
+    """The published lag slows the drain down, but never so much that it would miss its deadline."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1", pace={"sessions_per_s": 50.0}, drain={"timeout_s": 40.0})
+        async with traffic(cluster, workers=10, clients=100, every_s=5) as load:
+            new = await cluster.start("n2")
+            load.clients_at = load.workers_at = "n2"
+
+            async def lag() -> None:
+                while True:
+                    new.lease.lag_ms = lag_ms
+                    new.lease.poke()
+                    await trio.sleep(0.01)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(lag)
+                await trio.sleep(1)
+                began = trio.current_time()
+                cluster.nodes["n1"].shutdown.signal()
+                await cluster.wait_exit("n1")
+                seconds = trio.current_time() - began
+                nursery.cancel_scope.cancel(reason="seen enough")
+            assert (seconds > 15) is (lag_ms > 0)
+            assert seconds <= 38
+            await load.settle()
+            load.check()
+            load.check_same_workers()
+
+    play(scene)
