@@ -171,6 +171,15 @@ class DrainPlan:
             del self._clients_told[session]
             self._clients_told[session] = now + self._client_timeout_s
 
+    def begin_again(self, now: float) -> None:
+        """There was nobody to go to for a while, which makes nobody late: everyone's time begins now."""
+        for worker in self._workers_told:
+            self._workers_told[worker] = now + self._worker_timeout_s
+        for session in self._clients_told:
+            self._clients_told[session] = now + self._client_timeout_s
+        if self._all_told_since is not None:
+            self._all_told_since = now
+
     # --- decisions --------------------------------------------------------------------------------------------------
 
     def next(self, now: float) -> Step:

@@ -62,6 +62,14 @@ class Side(Generic[L]):
         self.ack_stored = sent
         """How much of `ack_due` the store has been told."""
 
+    def take(self, epoch: int, node: str) -> bool:
+        """Take over what the store knows; True when it knows less: nobody but this node can detach what is attached here."""
+        if epoch < self.epoch or (epoch == self.epoch and self.link is not None and node != self.node):
+            return self.link is not None
+        self.epoch = epoch
+        self.node = node
+        return False
+
 
 class News(Struct, frozen=True):
     """What `observe` found."""
@@ -72,6 +80,8 @@ class News(Struct, frozen=True):
     worker_superseded: bool = False
     up_acked: bool = False
     down_acked: bool = False
+    behind: bool = False
+    """The store does not know that a party is attached here: it has lost that, and is to be given it back."""
 
 
 class Session(Generic[L]):
@@ -157,12 +167,8 @@ class Session(Generic[L]):
         worker_superseded = head.worker_epoch > self.worker.epoch and self.worker.link is not None
         if head.client_epoch > self.client.epoch:
             self.client_tokens = ()
-        if head.client_epoch >= self.client.epoch:
-            self.client.epoch = head.client_epoch
-            self.client.node = head.client_node
-        if head.worker_epoch >= self.worker.epoch:
-            self.worker.epoch = head.worker_epoch
-            self.worker.node = head.worker_node
+        behind = self.client.take(head.client_epoch, head.client_node)
+        behind = self.worker.take(head.worker_epoch, head.worker_node) or behind
         up_before, down_before = self.up.acked, self.down.acked
         self._absorb(self.up, head.up_last, head.up_acked, entries if reader == "worker" else ())
         self._absorb(self.down, head.down_last, head.down_acked, entries if reader == "client" else ())
@@ -173,6 +179,7 @@ class Session(Generic[L]):
             worker_superseded,
             self.up.acked > up_before,
             self.down.acked > down_before,
+            behind,
         )
 
     def _absorb(self, log: Log, last: int, acked: int, entries: tuple[Entry, ...]) -> None:
@@ -202,7 +209,9 @@ class Session(Generic[L]):
         if head.worker_state != "paired":
             return None if state is Pairing.ASSIGNED else PairingEvent.ASSIGN
         other = self.known_worker not in ("", head.worker)
-        if head.worker_node == "" and not other:
+        # A worker that is attached here is not away, whatever a store says that has lost it.
+        away = not head.worker_node and self.worker.link is None
+        if away and not other:
             return None if state is Pairing.AWAY else PairingEvent.DETACH
         if other:
             return PairingEvent.REPLACE

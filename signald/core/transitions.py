@@ -115,6 +115,9 @@ DRAIN: Mapping[tuple[Phase, DrainEvent], Phase] = (
     {
         (_D.RUNNING, _V.BEGIN): _D.UNREADY,
         (_D.SUCCESSOR, _V.NO_SUCCESSOR): _D.TERMINATE,
+        # It died before everybody was over, and nobody came in its place.
+        (_D.WORKERS, _V.NO_SUCCESSOR): _D.TERMINATE,
+        (_D.CLIENTS, _V.NO_SUCCESSOR): _D.TERMINATE,
         # A second signal ends all waiting for others: what is queued is still written.
         (_D.FLUSH, _V.HURRY): _D.CLOSE,
         (_D.CLOSE, _V.HURRY): _D.CLOSE,

@@ -405,6 +405,8 @@ class Hub:
             if isinstance(link, WorkerLink) and session.worker_id != link.worker:
                 link.end_session(session.id, "reassigned")
             self.superseded(session, "worker")
+        if news.behind:
+            self.behind(session)
         client = session.client.link
         if client is not None:
             if news.tell is not None:

@@ -46,8 +46,9 @@ OVERDUE_LIMIT = 200
 """Sessions swept at once: what one sweep may ask of the store."""
 
 LOOK_EVERY_S = 1.0
-LOOKS_MAX = 500
-"""Sessions looked at in one go: a few per cent of what a store can do, and the price of not trusting the backplane."""
+LOOK_LOT, LOOK_LOT_S = 10, 0.02
+"""Sessions looked at in one go, and how long after each lot: five hundred a second, a few per cent of what a store can do.
+That is the price of not trusting the backplane, paid in amounts no message waits for."""
 
 NodeState = Literal["starting", "ready", "draining"]
 
@@ -115,6 +116,7 @@ class Lease:
         self.info = _with(
             self.info,
             lease_until_ms=now + round(hub.config.node.lease_ttl_s * 1000),
+            renewed_ms=now,
             connections=len(hub.links),
             lag_ms=round(self.lag_ms, 3),
         )
@@ -151,15 +153,14 @@ class Lease:
     async def run_looks(self) -> None:
         """Look again at the sessions whose peer is at another node, should a wake-up have been lost. Until cancelled."""
         hub = self._hub
-        done: set[str] = set()
         while True:
             await trio.sleep(LOOK_EVERY_S)
             apart = [name for name, session in hub.sessions.items() if _is_apart(session)]
-            due = [name for name in apart if name not in done][:LOOKS_MAX]
-            # Everybody has had a turn: begin the next round.
-            done = done.union(due) if len(due) == LOOKS_MAX else set()
-            for name in due:
-                hub.relay.look(hub.sessions[name])
+            for start in range(0, len(apart), LOOK_LOT):
+                for name in apart[start : start + LOOK_LOT]:
+                    if name in hub.sessions:
+                        hub.relay.look(hub.sessions[name])
+                await trio.sleep(LOOK_LOT_S)
 
     # --- renewing and sweeping --------------------------------------------------------------------------------------
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 import trio
+from msgspec import structs
 
+from signald.core.session import Party
 from signald.core.transitions import Pairing
 from signald.errors import StoreUnavailable
 from signald.ids import new_nonce
@@ -140,8 +142,14 @@ class Mender:
 
     def _given_back(self, session: LiveSession, head: Head) -> None:
         hub = self._hub
-        hub.news(session, session.observe(head))
-        for party in ("client", "worker"):
+        news = session.observe(head)
+        hub.news(session, structs.replace(news, behind=False))
+        holders: tuple[tuple[Party, str], ...] = (("client", head.client_node), ("worker", head.worker_node))
+        for party, node in holders:
+            if news.behind and session.side(party).link is not None and node != hub.node:
+                # Under the same epoch the store has the party elsewhere: it lost one claim and has granted another since.
+                hub.superseded(session, party)
+        for party, _ in holders:
             # Acks are given back with the head; appends that met the loss are tried again.
             side = session.side(party)
             side.ack_stored = min(side.ack_stored, side.ack_due)

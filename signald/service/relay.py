@@ -190,8 +190,13 @@ class Relay:
             if target.pending:
                 self.settle(session, party)
         elif type(result) is Fenced:
-            target.forget_pending()
-            self._events.superseded(session, party)
+            if result.epoch > epoch:
+                target.forget_pending()
+                self._events.superseded(session, party)
+            else:
+                # The store knows our claim but not that the party is attached here: it has lost that.
+                target.retry()
+                self._events.behind(session)
         elif type(result) is Full:
             target.forget_pending()
             target.absorb(result.last, result.acked)
@@ -284,11 +289,11 @@ class Relay:
     def _acked(self, session: LiveSession, party: Party, epoch: int, result: Result) -> None:
         if session.side(party).epoch != epoch:
             return
-        if type(result) is Fenced:
+        if type(result) is Fenced and result.epoch > epoch:
             self._events.superseded(session, party)
         elif type(result) is NoSession:
             self._events.missing(session)
-        elif type(result) is Behind:
+        elif isinstance(result, Behind | Fenced):
             self._events.behind(session)
 
     # --- from the store ---------------------------------------------------------------------------------------------

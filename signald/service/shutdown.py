@@ -8,7 +8,8 @@ or because a signal hurries it. Everything before CLOSE is said with frames; can
 through.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import attrs
@@ -48,9 +49,19 @@ PACE_MARGIN = 0.85
 be those of a little more than a second's worth of GOAWAYs."""
 
 RECHECK_S = 1.0
-"""How often parties that were told are looked at, should a wake-up have been lost."""
+"""How often a round of looking again at those we wait for may begin."""
+RECHECK_EVERY_S = 0.05
+RECHECK_LOT = 10
+"""How many of a round are looked at in one go: two hundred a second."""
 
-SUCCESSOR_POLL_S = 0.2
+SUCCESSOR_POLL_S = 0.05
+
+SUCCESSOR_LEASE_SHARE = 0.5
+"""Of its lease a successor may have used up. A node that lives renews after a third; one that is past the half has missed
+that, and whoever was sent to it would find nobody."""
+
+CLOCKS_DIFFER_MS = 100
+"""How much nodes may differ about the store's time."""
 
 PAIR_SETTLE_S = 0.05
 """How long after its worker's claim a client is told to go. The claim is known here as soon as the store has it; this is
@@ -85,8 +96,11 @@ class ShutdownScope:
         self._plan: DrainPlan | None = None
         self._deadline = float("inf")
         self._moves_by = float("inf")
-        self._close_code = CloseCode.GOING_AWAY
-        self._looked_at = 0.0
+        self._asked_ms = 0
+        """When the other nodes were told of the drain: who has renewed its lease since is certainly there."""
+        self._looked_at = self._poked_at = self._round_at = -float("inf")
+        self._round: Iterator[str] = iter(())
+        """Whom to look at again, as far as this round has come."""
         self.status = DrainStatus()
         self.ledger = Ledger(hub.node)
 
@@ -228,6 +242,7 @@ class ShutdownScope:
         hub = self._hub
         hub.refusing = CloseCode.REFUSED
         hub.watcher = self
+        self._asked_ms = hub.store.now_ms() - CLOCKS_DIFFER_MS
         try:
             with trio.move_on_after(TALK_S):
                 await self._lease.set_state("draining")
@@ -239,16 +254,33 @@ class ShutdownScope:
     async def _successor(self) -> DrainEvent:
         if not self._hub.links:
             return DrainEvent.DONE
-        # Ends a little before its budget, so that "none" is an answer and not a cut.
-        deadline = trio.current_effective_deadline() - SUCCESSOR_POLL_S
-        while not self._hub.successors():
+        # Other nodes have just been woken by ours, and renew their leases: one that was killed a moment ago does not.
+        return await self._until_successor(
+            lambda: any(info.renewed_ms >= self._asked_ms for info in self._hub.successors())
+        )
+
+    async def _until_successor(self, found: Callable[[], bool]) -> DrainEvent:
+        """Wait for a successor, a little shorter than the phase may last, so that "none" is an answer and not a cut."""
+        hub = self._hub
+        deadline = min(
+            trio.current_effective_deadline() - SUCCESSOR_POLL_S,
+            trio.current_time() + self._config.successor_timeout_s,
+        )
+        while not found():
             if trio.current_time() >= deadline:
-                self._close_code = CloseCode.RESTARTING
                 log.warning("no_successor")
                 return DrainEvent.NO_SUCCESSOR
             self._lease.poke()
             await trio.sleep(SUCCESSOR_POLL_S)
+        log.info("successor", nodes=sorted(info.id for info in hub.successors()))
         return DrainEvent.DONE
+
+    def _has_successor(self) -> bool:
+        now_ms = self._hub.store.now_ms()
+        return any(
+            now_ms - info.renewed_ms < SUCCESSOR_LEASE_SHARE * (info.lease_until_ms - info.renewed_ms)
+            for info in self._hub.successors()
+        )
 
     async def _workers(self) -> DrainEvent:
         hub = self._hub
@@ -288,9 +320,14 @@ class ShutdownScope:
         assert plan is not None
         while True:
             now = trio.current_time()
-            if now - self._looked_at > RECHECK_S:
+            if now - self._looked_at > RECHECK_EVERY_S:
                 self._looked_at = now
-                self._recheck(plan)
+                self._recheck(plan, now)
+            if self._hub.links and not self._has_successor():
+                # It has died. Those who were told to go to it are not late, and whom they leave has nobody else to go to.
+                if await self._until_successor(self._has_successor) is DrainEvent.NO_SUCCESSOR:
+                    return DrainEvent.NO_SUCCESSOR
+                plan.begin_again(trio.current_time())
             for session in plan.overdue(now):
                 await self._give_up_silent(session)
             decided = plan.next(now)
@@ -309,7 +346,7 @@ class ShutdownScope:
             elif isinstance(decided, Finished):
                 return DrainEvent.DONE
             elif isinstance(decided, Wait):
-                with trio.move_on_at(min(decided.until, now + RECHECK_S)):
+                with trio.move_on_at(min(decided.until, now + RECHECK_EVERY_S)):
                     await self._news.wait()
                 self._news = trio.Event()
             self.status = attrs.evolve(self.status, plan=plan.statistics())
@@ -367,19 +404,28 @@ class ShutdownScope:
         link.send(GoAway(self.status.reason or "draining", 0, round(left_s * 1000), UNSET, ticket or UNSET))
         self._hub.outbox.flush()
 
-    def _recheck(self, plan: DrainPlan) -> None:
-        """Look again at everybody we wait for; and at the nodes, should the successor have gone."""
+    def _recheck(self, plan: DrainPlan, now: float) -> None:
+        """Look again at some of those we wait for, should a wake-up have been lost; all have their turn, none all at once.
+
+        Wake-ups are seldom lost, and thousands may be waited for: looking at them in one go would hold up the messages of
+        everybody for longer than a handover does.
+        """
         hub = self._hub
-        self._lease.poke()
-        for worker in plan.told_workers():
-            link = hub.worker_links.get(worker)
-            if link is None:
-                plan.worker_moved(worker)
-            else:
-                hub.workers.check(link)
-        for name in [*plan.told_clients(), *plan.unready()]:
+        if now - self._poked_at > RECHECK_S:
+            self._poked_at = now
+            self._lease.poke()  # the successor may have gone
+        names = list(islice(self._round, RECHECK_LOT))
+        if len(names) < RECHECK_LOT and now - self._round_at > RECHECK_S:
+            self._round_at = now
+            self._round = iter([*plan.told_workers(), *plan.told_clients(), *plan.unready()])
+        for name in names:
+            link = hub.worker_links.get(name)
             session = hub.sessions.get(name)
-            if session is None or session.client.link is None:
+            if link is not None:
+                hub.workers.check(link)
+            elif name.startswith("w_"):
+                plan.worker_moved(name)
+            elif session is None or session.client.link is None:
                 plan.client_moved(name)
             else:
                 self.session_changed(session)
@@ -454,13 +500,15 @@ class ShutdownScope:
 
     async def _close(self) -> DrainEvent:
         hub = self._hub
-        hub.refusing = self._close_code
-        reason = "restarting" if self._close_code is CloseCode.RESTARTING else "going away"
+        code, reason = CloseCode.GOING_AWAY, "going away"
+        if not self._has_successor():
+            code, reason = CloseCode.RESTARTING, "restarting"
+        hub.refusing = code
         for link in list(hub.links):
-            link.close(self._close_code, reason)
+            link.close(code, reason)
         async with trio.open_nursery() as nursery:
             for conn in hub.connections.values():
-                conn.close(self._close_code, reason)  # the first close counts: those that moved have theirs
+                conn.close(code, reason)  # the first close counts: those that moved have theirs
                 nursery.start_soon(conn.wait_closed)
         return DrainEvent.DONE
 

@@ -231,6 +231,8 @@ class NodeInfo(Struct, frozen=True, gc=False):
     connections: int = 0
     lag_ms: float = 0.0
     target: str = ""
+    renewed_ms: int = 0
+    """When it last said so itself."""
 
 
 class PutNode(RegistryOp, frozen=True):

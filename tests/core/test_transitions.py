@@ -68,7 +68,10 @@ def test_nothing_follows_the_end() -> None:
 
 @pytest.mark.parametrize(("phase", "event"), list(product(Phase, DrainEvent)))
 def test_every_pair_of_a_drain_is_decided(phase: Phase, event: DrainEvent) -> None:
-    """A phase goes on by DONE and BUDGET, is hurried, stopped and, before FLUSH, called off; all else is refused."""
+    """A phase goes on by DONE and BUDGET, is hurried, stopped and, before FLUSH, called off; all else is refused.
+
+    What needs a successor ends without one.
+    """
     wanted: Phase | None = None
     before_flush = phase in ORDER[: ORDER.index(Phase.FLUSH)]
     if event is V.BEGIN:
@@ -76,7 +79,7 @@ def test_every_pair_of_a_drain_is_decided(phase: Phase, event: DrainEvent) -> No
     elif event in (V.DONE, V.BUDGET):
         wanted = ORDER[ORDER.index(phase) + 1] if phase in ORDER[:-1] else None
     elif event is V.NO_SUCCESSOR:
-        wanted = Phase.TERMINATE if phase is Phase.SUCCESSOR else None
+        wanted = Phase.TERMINATE if phase in (Phase.SUCCESSOR, Phase.WORKERS, Phase.CLIENTS) else None
     elif event is V.ABORT:
         wanted = Phase.RUNNING if before_flush else None
     elif phase in (Phase.FLUSH, Phase.CLOSE):
