@@ -53,6 +53,10 @@ EX_OK, EX_UNAVAILABLE, EX_SOFTWARE, EX_OSERR, EX_CONFIG = 0, 69, 70, 71, 78
 SESSION_POSITION_BYTES = 128
 """What one session adds to an `app_ready`: its id, two seqs, and the JSON around them."""
 
+GC_THRESHOLDS = (10_000, 20, 50)
+"""Cycles are rare here (a failed connection leaves one) and full collections are pauses for everybody: the youngest are
+looked at after ten thousand allocations, all of them after ten million."""
+
 STORE_GOODBYE_S = 1.0
 """How long the store may take to hear that this node is gone; its lease ends by itself otherwise."""
 
@@ -153,6 +157,7 @@ async def running(config: Config, entropy: Entropy) -> AsyncIterator[Daemon]:
                 # and what it looks at is then a tenth of the heap.
                 gc.collect()
                 gc.freeze()
+                gc.set_threshold(*GC_THRESHOLDS)
                 await node.lease.set_state("ready")
                 health.begin(node)
                 log.info(

@@ -144,6 +144,19 @@ class DrainPlan:
             del self._costs[worker]
             self._workers_waiting = deque(one for one in self._workers_waiting if one != worker)
 
+    def worker_came(self, worker: str, cost: int) -> None:
+        """`worker` came after the plan was made, because its claim was under way: it has to go like the others."""
+        self._costs[worker] = cost
+        self._workers_told.pop(worker, None)
+        if worker not in self._workers_waiting:
+            self._workers_waiting.append(worker)
+
+    def client_came(self, session: str, *, ready: bool, now: float) -> None:
+        """The client of `session` came after the plan was made, as `worker_came`."""
+        self._clients_told.pop(session, None)
+        if session not in self._unready and session not in self._ready:
+            (self._ready if ready else self._unready)[session] = now
+
     def session_ready(self, session: str, not_before: float = 0.0) -> None:
         """The session's worker has claimed it on a successor, or been given up, or there is none.
 

@@ -65,6 +65,12 @@ BYE_LINGER_S = 2.0
 class Watcher(Protocol):
     """Who must know when parties come and go: the drain."""
 
+    def worker_came(self, worker: str) -> None:
+        """`worker` is attached here."""
+
+    def client_came(self, session: LiveSession) -> None:
+        """The client of `session` is attached here."""
+
     def worker_left(self, worker: str) -> None:
         """The link of `worker` here is over: it resumed elsewhere, or is gone."""
 
@@ -201,6 +207,15 @@ class Hub:
         self.links.add(link)
         link.conn.bearer = None
         link.conn.on_room = partial(self._room, link)
+
+    def arrived(self, link: Link) -> None:
+        """A link has its session, or its sessions: the opening is through."""
+        if self.watcher is None:
+            return
+        if isinstance(link, ClientLink):
+            self.watcher.client_came(link.session)
+        elif isinstance(link, WorkerLink):
+            self.watcher.worker_came(link.worker)
 
     def _room(self, link: Link) -> None:
         self.relay.unblock(link)

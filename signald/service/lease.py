@@ -46,8 +46,8 @@ OVERDUE_LIMIT = 200
 """Sessions swept at once: what one sweep may ask of the store."""
 
 LOOK_EVERY_S = 1.0
-LOOK_LOT, LOOK_LOT_S = 10, 0.02
-"""Sessions looked at in one go, and how long after each lot: five hundred a second, a few per cent of what a store can do.
+LOOK_LOT, LOOK_LOT_S = 10, 0.05
+"""Sessions looked at in one go, and how long after each lot: two hundred a second, a per cent of what a store can do.
 That is the price of not trusting the backplane, paid in amounts no message waits for."""
 
 NodeState = Literal["starting", "ready", "draining"]

@@ -118,6 +118,7 @@ async def open_link(hub: "Hub", conn: Connection) -> Opened | None:
         return None
     except ConnectionClosed:
         return None
+    hub.arrived(link)
     return link, rest
 
 

@@ -137,6 +137,21 @@ class ShutdownScope:
 
     # --- what the hub reports (Watcher) -----------------------------------------------------------------------------
 
+    def worker_came(self, worker: str) -> None:
+        """`worker` was let in before the drain and is attached only now."""
+        link = self._hub.worker_links.get(worker)
+        if self._plan is not None and link is not None and link.speaks_handover:
+            self._plan.worker_came(worker, len(link.sessions))
+            self._news.set()
+
+    def client_came(self, session: LiveSession) -> None:
+        """The client of `session` was let in before the drain and is attached only now."""
+        if self._plan is not None:
+            ready = self._is_pair_ready(session)
+            self.ledger.begin({session.id: ready}, {session.id: session.worker_id})
+            self._plan.client_came(session.id, ready=ready, now=trio.current_time())
+            self._news.set()
+
     def worker_left(self, worker: str) -> None:
         """The link of `worker` is over."""
         if self._plan is not None:
@@ -325,11 +340,12 @@ class ShutdownScope:
                 self._recheck(plan, now)
             if self._hub.links and not self._has_successor():
                 # It has died. Those who were told to go to it are not late, and whom they leave has nobody else to go to.
+                log.warning("successor_lost", **plan.statistics())
                 if await self._until_successor(self._has_successor) is DrainEvent.NO_SUCCESSOR:
                     return DrainEvent.NO_SUCCESSOR
                 plan.begin_again(trio.current_time())
-            for session in plan.overdue(now):
-                await self._give_up_silent(session)
+            while overdue := plan.overdue(now):
+                await self._give_up_silent(overdue[0])  # and with it all sessions of the same worker
             decided = plan.next(now)
             if isinstance(decided, TellWorker):
                 await self._tell_worker(plan, decided)

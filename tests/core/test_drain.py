@@ -147,6 +147,25 @@ def test_more_patience_can_be_had_for_some() -> None:
     assert made.next(10.0) == Wait(15.0)
 
 
+def test_who_comes_after_the_plan_was_made_goes_like_the_others() -> None:
+    """Its claim was under way when the drain began; also one that was told and came back to the same node."""
+    made = plan({"w1": 1}, {"a": True})
+    until_wait(made, 0)
+    made.worker_came("w2", 2)
+    made.worker_came("w2", 2)
+    made.client_came("b", ready=True, now=0)
+    made.client_came("c", ready=False, now=0)
+    assert sorted(until_wait(made, 0), key=repr) == [TellClient("b"), TellWorker("w2", 2)]
+    made.worker_came("w1", 1)
+    made.client_came("b", ready=True, now=0)
+    assert sorted(until_wait(made, 0), key=repr) == [TellClient("b"), TellWorker("w1", 1)]
+    for worker in ("w1", "w2"):
+        made.worker_moved(worker)
+    assert until_wait(made, 0) == []
+    made.session_ready("c")
+    assert until_wait(made, 0) == [WorkersDone(), TellClient("c")]
+
+
 def test_who_leaves_is_not_waited_for() -> None:
     """Workers and clients may go at any stage: untold, told, ready or not."""
     made = plan({"w1": 3, "w2": 1}, {"a": False, "b": True, "c": True})
