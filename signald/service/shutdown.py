@@ -239,6 +239,7 @@ class ShutdownScope:
         hub = self._hub
         self._plan = None
         self._pending = None
+        self._alone = False
         hub.watcher = None
         hub.refusing = None
         for link in hub.links:
@@ -284,6 +285,7 @@ class ShutdownScope:
         while not found():
             if trio.current_time() >= deadline:
                 log.warning("no_successor")
+                self._alone = True
                 return DrainEvent.NO_SUCCESSOR
             self._lease.poke()
             await trio.sleep(SUCCESSOR_POLL_S)
@@ -517,7 +519,7 @@ class ShutdownScope:
     async def _close(self) -> DrainEvent:
         hub = self._hub
         code, reason = CloseCode.GOING_AWAY, "going away"
-        if not self._has_successor():
+        if self._alone or not self._has_successor():
             code, reason = CloseCode.RESTARTING, "restarting"
         hub.refusing = code
         for link in list(hub.links):

@@ -375,3 +375,35 @@ def test_a_drain_of_many_sessions_keeps_every_worker() -> None:
             load.check_same_workers()
 
     play(scene)
+
+
+def test_parties_whose_claims_were_under_way_are_moved_like_the_others() -> None:
+    """single-owner: a claim that the store grants while the drain runs is served here, and told to go."""
+
+    async def scene(cluster: Cluster) -> None:
+        for name in ("n1", "n2", "n3"):
+            await cluster.start(name)
+        client, started, worker, accepted, session = await cluster.pair("n1")
+        old = cluster.nodes["n2"].shutdown
+        await cluster.client("n2")  # somebody to move, so that there is a plan
+        cluster.world.outage = "down"
+        late_worker = await cluster.dial("n2", "/v1/worker")
+        ready = {"type": "app_ready", "instance_id": "worker-a", "capacity": 10, "reconnection": True}
+        token = accepted["recovery_token"]
+        await late_worker.send({**ready, "recovery_token": token, "sessions": [{"session": session}]})
+        late_client = await cluster.dial("n2", "/v1/client")
+        await late_client.send({"type": "restore_session", "recovery_token": started["recovery_token"]})
+        await trio.sleep(0.1)
+        old.signal()
+        await trio.sleep(3)
+        cluster.world.outage = ""
+        answer = await late_worker.receive()
+        assert answer["type"] == "reconnection_ack"
+        assert (await late_client.receive())["type"] == "session_restored"
+        await late_worker.expect("goaway")
+        await cluster.resume("n3", answer["recovery_token"], {"session": session})
+        await late_client.expect("goaway")
+        assert await worker.closed() == 4409
+        assert await client.closed() == 4409
+
+    play(scene)
