@@ -98,6 +98,8 @@ class ShutdownScope:
         self._moves_by = float("inf")
         self._asked_ms = 0
         """When the other nodes were told of the drain: who has renewed its lease since is certainly there."""
+        self._alone = False
+        """Nobody takes over: the parties left are told to come back here."""
         self._looked_at = self._poked_at = self._round_at = -float("inf")
         self._round: Iterator[str] = iter(())
         """Whom to look at again, as far as this round has come."""

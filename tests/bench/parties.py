@@ -284,12 +284,14 @@ class WorkerApp:
             raise BenchError(f"the server ended a worker connection with {link.close_code}")
 
 
-def start_workers(loop: Loop, address: Address, workers: Iterable[WorkerApp]) -> None:
-    """Register all workers."""
+def start_workers(loop: Loop, address: Address, workers: Iterable[WorkerApp], in_flight: int = 64) -> None:
+    """Register all workers, at most `in_flight` at a time: a node refuses more set-ups at once than it is set to take."""
     apps = list(workers)
-    for app in apps:
-        app.dial(address)
-    loop.run_until(lambda: all(app.link for app in apps), 30.0, "all workers registered")
+    for start in range(0, len(apps), in_flight):
+        lot = apps[start : start + in_flight]
+        for app in lot:
+            app.dial(address)
+        loop.run_until(lambda lot=lot: all(app.link for app in lot), 30.0, "all workers registered")  # type: ignore[misc]
 
 
 def start_clients(loop: Loop, address: Address, clients: Iterable[ClientSession], in_flight: int = 64) -> float:
