@@ -195,6 +195,12 @@ class Mender:
     async def _check_workers(self) -> None:
         """A worker the registry does not know, in a store that lost nothing, was given up while it was silent."""
         hub = self._hub
-        for link in list(hub.worker_links.values()):
-            if await hub.workers.is_unknown(link):
+        unknown = [link for link in list(hub.worker_links.values()) if await hub.workers.is_unknown(link)]
+        if not unknown:
+            return
+        if await self._ask() != self.incarnation:
+            self.check()  # it has lost everything just now, between two questions
+            return
+        for link in unknown:
+            if not link.over:
                 hub.workers.removed(link)
