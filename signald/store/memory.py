@@ -19,7 +19,8 @@ import trio
 
 from signald.errors import StoreMisused, StoreUnavailable
 from signald.store.base import WAKE_ALL, Entry, NodeInfo, Op, Party, Result, Wake
-from signald.store.rules import Place, Record, Wakes, Way, Worker, apply
+from signald.store.records import Place, Record, Wakes, Way, Worker
+from signald.store.rules import apply
 
 WAKES_MAX = 1024
 """How many wake-ups a node may leave unread. Beyond it they are dropped, and `*` stands for all of them."""

@@ -36,7 +36,8 @@ from signald.store.base import (
     Wake,
     WorkerSessions,
 )
-from signald.store.rules import Place, Record, Wakes, Way, Worker, apply
+from signald.store.records import Place, Record, Wakes, Way, Worker
+from signald.store.rules import apply
 
 APPLICATION_ID = 0x7369676E
 SCHEMA = 1

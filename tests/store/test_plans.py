@@ -55,7 +55,8 @@ from signald.store.base import (
     WorkerSessions,
 )
 from signald.store.memory import MemoryRows, MemoryWorld, open_memory
-from signald.store.rules import Record, Side, Wakes, apply
+from signald.store.records import Record, Side, Wakes
+from signald.store.rules import apply
 from tests.store import ops
 from tests.store.ops import NOW_MS, TTL_MS
 from tests.store.worlds import Fresh, Opener, open_world

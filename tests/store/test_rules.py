@@ -24,7 +24,8 @@ from signald.store.base import (
     WorkerClaimed,
 )
 from signald.store.memory import MemoryRows
-from signald.store.rules import CLAIMS_REMEMBERED, PACE_BURST_S, PACE_DEBT_MAX_S, RULES, Wakes, apply
+from signald.store.records import CLAIMS_REMEMBERED, PACE_BURST_S, PACE_DEBT_MAX_S, Wakes
+from signald.store.rules import RULES, apply
 from tests.store.ops import NOW_MS, SESSION, append, claim_client, claim_side, create, entries, head, register, reseed
 
 

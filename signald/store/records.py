@@ -1,0 +1,240 @@
+"""What the stores that think in Python keep, and the few ways in which they keep it."""
+
+from collections.abc import Iterable
+from typing import Literal, Protocol
+
+from msgspec import Struct, field
+
+from signald.core.tokens import Slots, Verdict
+from signald.store.base import (
+    WAKE_REALTIME,
+    WAKE_SESSION,
+    WAKE_WORKER,
+    Entry,
+    Head,
+    NodeInfo,
+    Party,
+    Wake,
+)
+
+CLAIMS_REMEMBERED = 8
+"""How many claims of one party are remembered by their nonces. A claim is repeated within seconds, or never."""
+
+WORKERS_REMEMBERED = 16
+"""How many workers a session remembers having had, so that one that comes back is not counted again."""
+
+FORGET_NODE_AFTER_MS = 60_000
+RECEIPTS_MAX = 100
+PACE_BURST_S = 0.05
+"""What an idle budget has saved up: enough to begin at once, too little to show in the claims of a second."""
+PACE_DEBT_MAX_S = 600.0
+"""Longer than any drain. A debt beyond it is an error of the asker, and the next ones must not wait hours for it."""
+
+Way = Literal["up", "down"]
+
+
+class Claim(Struct, array_like=True, frozen=True, gc=False):
+    """One claim, by its nonce, with what is needed to answer it again."""
+
+    nonce: str
+    epoch: int
+    previous_node: str = ""
+    lost_up: tuple[int, int] | None = None
+    lost_down: tuple[int, int] | None = None
+
+
+class Side(Struct, array_like=True):
+    """Where one party is attached, and under which epoch."""
+
+    epoch: int = 0
+    node: str = ""
+    claims: tuple[Claim, ...] = ()
+
+    def claim(self, claim: Claim, node: str) -> None:
+        """Attach the party at `node` by `claim`."""
+        self.epoch = claim.epoch
+        self.node = node
+        self.claims = (*self.claims, claim)[-CLAIMS_REMEMBERED:]
+
+    def claimed(self, nonce: str) -> Claim | None:
+        """Return the claim that was made with `nonce`."""
+        return next((claim for claim in self.claims if claim.nonce == nonce), None)
+
+
+class Log(Struct, array_like=True, gc=False):
+    """The two numbers of one direction. What lies between them waits for the receiver, holes excepted."""
+
+    last: int = 0
+    acked: int = 0
+
+
+class Record(Struct, array_like=True):
+    """Everything about a session but its messages. `worker_side` may outlive a worker: its epoch goes on."""
+
+    session: str
+    created_ms: int
+    principal: str
+    want: dict[str, str]
+    meta: bytes
+    receipts: bool
+    ttl_ms: int
+    slots: Slots = field(default_factory=Slots)
+    client: Side = field(default_factory=Side)
+    client_away_ms: int = 0
+    """Since when the client is detached; meaningless while it is attached."""
+    worker_side: Side = field(default_factory=Side)
+    worker: str = ""
+    worker_state: str = ""
+    workers: int = 0
+    workers_had: tuple[str, ...] = ()
+    up: Log = field(default_factory=Log)
+    down: Log = field(default_factory=Log)
+    history_first: int = 0
+    history_next: int = 0
+    history_bytes: int = 0
+
+    def side(self, party: Party) -> Side:
+        """Return where `party` is."""
+        return self.client if party == "client" else self.worker_side
+
+    def log(self, way: Way) -> Log:
+        """Return the numbers of one direction."""
+        return self.up if way == "up" else self.down
+
+    def head(self) -> Head:
+        """Return what the contract shows of the session."""
+        return Head(
+            session=self.session,
+            created_ms=self.created_ms,
+            principal=self.principal,
+            want=self.want,
+            meta=self.meta,
+            receipts=self.receipts,
+            client_epoch=self.client.epoch,
+            client_node=self.client.node,
+            worker=self.worker,
+            worker_state=self.worker_state,
+            worker_epoch=self.worker_side.epoch,
+            worker_node=self.worker_side.node,
+            workers=self.workers,
+            up_last=self.up.last,
+            up_acked=self.up.acked,
+            down_last=self.down.last,
+            down_acked=self.down.acked,
+        )
+
+
+class Worker(Struct, array_like=True):
+    """One worker of the registry. Which sessions it has is told by their places."""
+
+    id: str
+    principal: str
+    instance: str
+    labels: dict[str, str]
+    capacity: int
+    slots: Slots
+    side: Side
+    leaving: bool = False
+    away_since_ms: int = 0
+
+
+class Place(Struct, array_like=True, frozen=True, gc=False):
+    """Where a session stands in the registry: in the waiting line (no `worker`), or paired, keeping its place in it."""
+
+    session: str
+    want: dict[str, str]
+    order_ms: int
+    worker: str = ""
+
+
+class Rows(Protocol):
+    """How a store keeps things. Records are changed in place and then saved; nothing here decides anything."""
+
+    def session(self, session: str) -> Record | None: ...
+    def save_session(self, record: Record) -> None: ...
+    def drop_session(self, session: str) -> None:
+        """Remove the record, both logs and the history."""
+
+    def put_entries(self, session: str, way: Way, entries: Iterable[Entry]) -> None: ...
+    def trim_entries(self, session: str, way: Way, last: int) -> None:
+        """Remove the entries up to and including `last`."""
+
+    def read_entries(self, session: str, way: Way, after: int, limit: int) -> list[Entry]: ...
+
+    def put_history(self, session: str, number: int, party: Party, body: bytes) -> None: ...
+    def drop_history(self, session: str, number: int) -> int:
+        """Remove one entry and return the length of its body."""
+
+    def read_history(self, session: str, limit: int) -> list[tuple[str, bytes]]:
+        """Return the last `limit` entries, oldest first."""
+
+    def nodes(self) -> list[NodeInfo]:
+        """Return all nodes in order of id."""
+
+    def save_node(self, node: NodeInfo) -> None: ...
+    def drop_node(self, node: str) -> None: ...
+
+    def worker(self, worker: str) -> Worker | None: ...
+    def workers(self) -> list[Worker]:
+        """Return all workers in order of id."""
+
+    def save_worker(self, worker: Worker) -> None: ...
+    def drop_worker(self, worker: str) -> None: ...
+
+    def place(self, session: str) -> Place | None: ...
+    def save_place(self, place: Place) -> None: ...
+    def drop_place(self, session: str) -> None: ...
+    def waiting(self, limit: int) -> list[Place]:
+        """Return the first places without a worker, in order of `order_ms`, then session id."""
+
+    def places_of(self, worker: str) -> list[Place]:
+        """Return the places of the worker's sessions, in order of session id."""
+
+    def assigned(self, worker: str) -> int: ...
+
+    def renew(self, session: str, until_ms: int) -> None:
+        """Let the life of `session` in the index end at `until_ms`, unless it ends later already."""
+
+    def drop_life(self, session: str) -> None: ...
+    def overdue(self, now_ms: int, limit: int) -> list[str]:
+        """Return the sessions whose life has ended, in order of its end, then of id."""
+
+    def fact(self, name: str) -> bytes | None: ...
+    def save_fact(self, name: str, value: bytes) -> None: ...
+
+    def receipt(self, node: str) -> bytes | None: ...
+    def save_receipt(self, node: str, body: bytes, now_ms: int, keep: int) -> None:
+        """Keep `body` for `node`, and of all receipts the `keep` latest."""
+
+
+class Wakes:
+    """The wake-ups of one batch, in order. Each that says `look` is said once; realtime messages are all different."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, Wake]] = []
+        self._said: set[tuple[str, Wake]] = set()
+
+    def tell(self, node: str, wake: Wake) -> None:
+        """Wake `node`, whichever it is."""
+        told = (node, wake)
+        if wake[:1] != WAKE_REALTIME:
+            if told in self._said:
+                return
+            self._said.add(told)
+        self.sent.append(told)
+
+    def session(self, record: Record, by: str, *nodes: str) -> None:
+        """Let each of `nodes`, other than `by` itself, look at the session."""
+        for node in nodes:
+            if node and node != by:
+                self.tell(node, WAKE_SESSION + record.session.encode())
+
+    def worker(self, worker: str, by: str, node: str) -> None:
+        """Let `node`, if it is not `by` itself, look at the worker."""
+        if node and node != by:
+            self.tell(node, WAKE_WORKER + worker.encode())
+
+
+def refusal(verdict: Verdict, slots: Slots) -> str:
+    # Slots that never held a token say nothing of a revocation: the record was given back by a node that did not know it.
+    return "unknown" if verdict is Verdict.REVOKED and not slots.retired else verdict.value

@@ -1,0 +1,282 @@
+"""What the operations on the registry do: nodes, workers, pairings, the waiting line, the pace (see rules)."""
+
+from signald.core.tokens import Slots, Verdict, confirm, present
+from signald.store import base
+from signald.store.base import (
+    WAKE_NODES,
+    Result,
+    WaitingSession,
+    WorkerInfo,
+)
+from signald.store.records import (
+    FORGET_NODE_AFTER_MS,
+    PACE_BURST_S,
+    PACE_DEBT_MAX_S,
+    RECEIPTS_MAX,
+    Claim,
+    Place,
+    Rows,
+    Side,
+    Wakes,
+    Worker,
+    refusal,
+)
+
+
+def put_node(op: base.PutNode, rows: Rows, wakes: Wakes) -> Result:
+    before = next((node for node in rows.nodes() if node.id == op.info.id), None)
+    rows.save_node(op.info)
+    if before is None or before.state != op.info.state:
+        _wake_nodes(op.info.id, rows, wakes)
+    return base.Done()
+
+
+def drop_node(op: base.DropNode, rows: Rows, wakes: Wakes) -> Result:
+    if any(node.id == op.node for node in rows.nodes()):
+        rows.drop_node(op.node)
+        _wake_nodes(op.node, rows, wakes)
+    return base.Done()
+
+
+def _wake_nodes(but: str, rows: Rows, wakes: Wakes) -> None:
+    # Neither operation carries the time, so a node whose lease has ended is told as well; it is not there to hear it.
+    for node in rows.nodes():
+        if node.id != but:
+            wakes.tell(node.id, WAKE_NODES)
+
+
+def list_nodes(op: base.ListNodes, rows: Rows, _wakes: Wakes) -> Result:
+    nodes = rows.nodes()
+    for node in nodes:
+        if node.lease_until_ms < op.now_ms - FORGET_NODE_AFTER_MS:
+            rows.drop_node(node.id)
+    return base.Nodes(tuple(node for node in nodes if node.lease_until_ms > op.now_ms))
+
+
+def _first_fact(name: str, candidate: bytes, rows: Rows) -> bytes:
+    value = rows.fact(name)
+    if value is None:
+        value = candidate
+        rows.save_fact(name, value)
+    return value
+
+
+def incarnation(op: base.Incarnation, rows: Rows, _wakes: Wakes) -> Result:
+    return base.Named(_first_fact("incarnation", op.candidate.encode(), rows).decode())
+
+
+def cluster_secret(op: base.ClusterSecret, rows: Rows, _wakes: Wakes) -> Result:
+    return base.Secret(_first_fact("secret", op.candidate, rows))
+
+
+def register_worker(op: base.RegisterWorker, rows: Rows, _wakes: Wakes) -> Result:
+    worker = rows.worker(op.worker)
+    if worker is not None:
+        claim = worker.side.claimed(op.nonce)
+        # Ids are random, so a second holder can only be a mistake. It is told so in the one way a claim can fail.
+        return base.Refused("exists") if claim is None else _worker_claimed(claim, worker, rows)
+    worker = Worker(op.worker, op.principal, op.instance, op.labels, op.capacity, Slots(current=op.token), Side())
+    claim = Claim(op.nonce, 1)
+    worker.side.claim(claim, op.node)
+    rows.save_worker(worker)
+    return _worker_claimed(claim, worker, rows)
+
+
+def claim_worker(op: base.ClaimWorker, rows: Rows, wakes: Wakes) -> Result:
+    worker = rows.worker(op.worker)
+    if worker is None:
+        return base.Refused("unknown")
+    if claim := worker.side.claimed(op.nonce):
+        return _worker_claimed(claim, worker, rows)
+    slots, verdict = present(worker.slots, op.presented, op.issued)
+    if verdict is Verdict.REUSED:
+        worker.slots = slots
+        rows.save_worker(worker)
+    if verdict is not Verdict.GRANTED:
+        return base.Refused(refusal(verdict, slots))
+    if op.principal != worker.principal:
+        return base.Refused("principal")
+    claim = Claim(op.nonce, worker.side.epoch + 1, worker.side.node)
+    wakes.worker(op.worker, op.node, worker.side.node)
+    worker.side.claim(claim, op.node)
+    worker.slots, worker.labels, worker.capacity = slots, op.labels, op.capacity
+    worker.leaving, worker.away_since_ms = False, 0
+    rows.save_worker(worker)
+    return _worker_claimed(claim, worker, rows)
+
+
+def _worker_claimed(claim: Claim, worker: Worker, rows: Rows) -> Result:
+    return base.WorkerClaimed(claim.epoch, _sessions_of(worker.id, rows), claim.previous_node)
+
+
+def _sessions_of(worker: str, rows: Rows) -> tuple[str, ...]:
+    return tuple(place.session for place in rows.places_of(worker))
+
+
+def update_worker(op: base.UpdateWorker, rows: Rows, _wakes: Wakes) -> Result:
+    worker = rows.worker(op.worker)
+    if worker is None:
+        return base.NoWorker()
+    if worker.side.epoch != op.epoch:
+        return base.Fenced(worker.side.epoch)
+    worker.capacity, worker.leaving = op.capacity, op.leaving
+    rows.save_worker(worker)
+    return base.Done()
+
+
+def confirm_worker_token(op: base.ConfirmWorkerToken, rows: Rows, _wakes: Wakes) -> Result:
+    worker = rows.worker(op.worker)
+    if worker is not None and worker.side.epoch == op.epoch and worker.slots.previous:
+        worker.slots = confirm(worker.slots)
+        rows.save_worker(worker)
+    return base.Done()
+
+
+def detach_worker(op: base.DetachWorker, rows: Rows, _wakes: Wakes) -> Result:
+    worker = rows.worker(op.worker)
+    if worker is not None and worker.side.epoch == op.epoch and worker.side.node:
+        worker.side.node = ""
+        worker.away_since_ms = op.now_ms
+        rows.save_worker(worker)
+    return base.Done()
+
+
+def remove_worker(op: base.RemoveWorker, rows: Rows, wakes: Wakes) -> Result:
+    worker = rows.worker(op.worker)
+    if worker is None or op.epoch not in (0, worker.side.epoch):
+        return base.Released(())
+    sessions = _sessions_of(op.worker, rows)
+    for session in sessions:
+        _unplace(session, op.worker, rows, requeue=op.requeue)
+    rows.drop_worker(op.worker)
+    wakes.worker(op.worker, op.node, worker.side.node)
+    return base.Released(sessions)
+
+
+def _unplace(session: str, worker: str, rows: Rows, *, requeue: bool) -> None:
+    place = rows.place(session)
+    if place is None or not place.worker or place.worker != worker:
+        return
+    if requeue:
+        rows.save_place(Place(session, place.want, place.order_ms))
+    else:
+        rows.drop_place(session)
+
+
+def reseed_worker(op: base.ReseedWorker, rows: Rows, _wakes: Wakes) -> Result:
+    worker = rows.worker(op.worker)
+    if worker is None or op.epoch > worker.side.epoch:
+        current, previous = (*op.tokens, b"", b"")[:2]
+        retired = worker.slots.retired if worker is not None else ()
+        slots, side = Slots(current, previous, retired), Side(op.epoch, op.node)
+        rows.save_worker(Worker(op.worker, op.principal, op.instance, op.labels, op.capacity, slots, side))
+    for session, want, order_ms in op.sessions:
+        place = rows.place(session)
+        if place is None or not place.worker:
+            rows.save_place(Place(session, want, order_ms, op.worker))
+        # Due at once: whoever looks after the overdue finds out whether the session still lives. Otherwise a session
+        # whose client's node died together with the store would be in no index, and so would never end.
+        rows.renew(session, op.now_ms)
+    return base.Done()
+
+
+def list_workers(_op: base.ListWorkers, rows: Rows, _wakes: Wakes) -> Result:
+    return base.Workers(
+        tuple(
+            WorkerInfo(
+                id=worker.id,
+                node=worker.side.node,
+                epoch=worker.side.epoch,
+                labels=worker.labels,
+                capacity=worker.capacity,
+                assigned=rows.assigned(worker.id),
+                leaving=worker.leaving,
+                away_since_ms=worker.away_since_ms,
+                instance=worker.instance,
+            )
+            for worker in rows.workers()
+        )
+    )
+
+
+def worker_sessions(op: base.WorkerSessions, rows: Rows, _wakes: Wakes) -> Result:
+    return base.Released(_sessions_of(op.worker, rows))
+
+
+def enqueue(op: base.Enqueue, rows: Rows, _wakes: Wakes) -> Result:
+    rows.renew(op.session, op.alive_until_ms)
+    place = rows.place(op.session)
+    if place is not None and place.worker and rows.worker(place.worker) is not None:
+        return base.Enqueued(place.worker)
+    rows.save_place(Place(op.session, op.want, op.order_ms))
+    return base.Enqueued("")
+
+
+def list_waiting(op: base.ListWaiting, rows: Rows, _wakes: Wakes) -> Result:
+    places = rows.waiting(op.limit) if op.limit > 0 else []
+    return base.Waiting(tuple(WaitingSession(place.session, place.want, place.order_ms) for place in places))
+
+
+def reserve(op: base.Reserve, rows: Rows, wakes: Wakes) -> Result:
+    return base.Reserved(tuple([_reserve(session, worker, op.node, rows, wakes) for session, worker in op.pairs]))
+
+
+def _reserve(session: str, worker: str, by: str, rows: Rows, wakes: Wakes) -> bool:
+    place = rows.place(session)
+    if place is None or place.worker:
+        # A pair that holds already is one whose first answer was lost.
+        return place is not None and place.worker == worker
+    found = rows.worker(worker)
+    if found is None or not found.side.node or found.leaving or rows.assigned(worker) >= found.capacity:
+        return False
+    rows.save_place(Place(session, place.want, place.order_ms, worker))
+    wakes.worker(worker, by, found.side.node)
+    return True
+
+
+def release(op: base.Release, rows: Rows, _wakes: Wakes) -> Result:
+    _unplace(op.session, op.worker, rows, requeue=op.requeue)
+    return base.Done()
+
+
+def forget(op: base.Forget, rows: Rows, _wakes: Wakes) -> Result:
+    rows.drop_place(op.session)
+    rows.drop_life(op.session)
+    return base.Done()
+
+
+def keep_alive(op: base.KeepAlive, rows: Rows, _wakes: Wakes) -> Result:
+    for session in op.sessions:
+        rows.renew(session, op.until_ms)
+    return base.Done()
+
+
+def list_overdue(op: base.ListOverdue, rows: Rows, _wakes: Wakes) -> Result:
+    return base.Released(tuple(rows.overdue(op.now_ms, op.limit)) if op.limit > 0 else ())
+
+
+def take_pace(op: base.TakePace, rows: Rows, _wakes: Wakes) -> Result:
+    if op.rate_per_s <= 0:
+        return base.Paced(0.0)
+    level, at_ms = op.rate_per_s * PACE_BURST_S, op.now_ms
+    if fact := rows.fact("pace"):
+        kept, kept_ms = fact.split()
+        at_ms = max(op.now_ms, int(kept_ms))
+        level = min(level, float(kept) + op.rate_per_s * (at_ms - int(kept_ms)) / 1000)
+    level = max(level - op.tokens, -PACE_DEBT_MAX_S * op.rate_per_s)
+    rows.save_fact("pace", b"%b %d" % (repr(level).encode(), at_ms))
+    return base.Paced(max(0.0, -level / op.rate_per_s * 1000))
+
+
+def put_receipt(op: base.PutReceipt, rows: Rows, _wakes: Wakes) -> Result:
+    rows.save_receipt(op.node, op.body, op.now_ms, RECEIPTS_MAX)
+    return base.Done()
+
+
+def get_receipt(op: base.GetReceipt, rows: Rows, _wakes: Wakes) -> Result:
+    return base.Text(rows.receipt(op.node) or b"")
+
+
+def signal(op: base.Signal, _rows: Rows, wakes: Wakes) -> Result:
+    wakes.tell(op.node, op.wake)
+    return base.Done()

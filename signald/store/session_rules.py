@@ -1,0 +1,358 @@
+"""What the operations on one session do (see rules)."""
+
+from collections.abc import Iterable
+from typing import cast
+
+from signald.core.tokens import Slots, Verdict, confirm, present
+from signald.store import base
+from signald.store.base import (
+    Entry,
+    Party,
+    Result,
+)
+from signald.store.records import WORKERS_REMEMBERED, Claim, Log, Record, Rows, Side, Wakes, Way, refusal
+
+
+def create_session(op: base.CreateSession, rows: Rows, _wakes: Wakes) -> Result:
+    record = rows.session(op.session)
+    if record is not None:
+        return _shown(record) if record.client.claimed(op.nonce) else base.Exists()
+    record = Record(
+        session=op.session,
+        created_ms=op.now_ms,
+        principal=op.principal,
+        want=op.want,
+        meta=op.meta,
+        receipts=op.receipts,
+        ttl_ms=op.ttl_ms,
+        slots=Slots(current=op.token),
+    )
+    record.client.claim(Claim(op.nonce, 1), op.node)
+    rows.save_session(record)
+    return _shown(record)
+
+
+def _shown(record: Record) -> Result:
+    return cast("Result", record.head())  # `Head` answers two operations without being declared a `Result`
+
+
+def claim_client(op: base.ClaimClient, rows: Rows, wakes: Wakes) -> Result:
+    record = rows.session(op.session)
+    if record is None:
+        return base.Refused("unknown")
+    if claim := record.client.claimed(op.nonce):
+        return _claimed(claim, record)
+    slots, verdict = present(record.slots, op.presented, op.issued)
+    if verdict is Verdict.REUSED:
+        record.slots = slots
+        rows.save_session(record)
+    if verdict is not Verdict.GRANTED:
+        return base.Refused(refusal(verdict, slots))
+    if op.principal != record.principal:
+        return base.Refused("principal")
+    if not record.client.node and op.now_ms - record.client_away_ms >= record.ttl_ms:
+        return base.Refused("expired")
+    record.slots = slots
+    record.ttl_ms = op.ttl_ms
+    return _claim(record, "client", op.nonce, op.node, op.acked, op.received, rows, wakes)
+
+
+def claim_worker_side(op: base.ClaimWorkerSide, rows: Rows, wakes: Wakes) -> Result:
+    record = rows.session(op.session)
+    if record is None:
+        return base.Refused("unknown")
+    if claim := record.worker_side.claimed(op.nonce):
+        return _claimed(claim, record)
+    if not op.assign and record.worker != op.worker:
+        return base.Refused("not_yours")
+    if op.assign:
+        record.worker = op.worker
+        record.worker_state = "assigned"
+        _count_worker(record)
+    return _claim(record, "worker", op.nonce, op.node, op.received, op.acked, rows, wakes)
+
+
+def _claim(record: Record, party: Party, nonce: str, node: str, up: int, down: int, rows: Rows, wakes: Wakes) -> Result:
+    """Attach `party` at `node`; by what it knows, at least `up` and `down` messages have been in the logs."""
+    side = record.side(party)
+    lost_up, lost_down = _raise_last(record.up, up), _raise_last(record.down, down)
+    if party == "client":
+        _acknowledge(record, "down", down, rows)
+    else:
+        _acknowledge(record, "up", up, rows)
+    claim = Claim(nonce, side.epoch + 1, side.node, lost_up, lost_down)
+    wakes.session(record, node, record.client.node, record.worker_side.node)
+    side.claim(claim, node)
+    rows.save_session(record)
+    return _claimed(claim, record)
+
+
+def _claimed(claim: Claim, record: Record) -> base.Claimed:
+    return base.Claimed(claim.epoch, record.head(), claim.previous_node, claim.lost_up, claim.lost_down)
+
+
+def _raise_last(log: Log, known: int) -> tuple[int, int] | None:
+    if known <= log.last:
+        return None
+    lost = (log.last + 1, known)
+    log.last = known
+    return lost
+
+
+def _acknowledge(record: Record, way: Way, seq: int, rows: Rows) -> bool:
+    """Trim one log up to `seq`; tell whether that was news."""
+    log = record.log(way)
+    seq = min(seq, log.last)
+    if seq <= log.acked:
+        return False
+    log.acked = seq
+    rows.trim_entries(record.session, way, seq)
+    return True
+
+
+def _count_worker(record: Record) -> None:
+    if record.worker not in record.workers_had:
+        record.workers_had = (*record.workers_had, record.worker)[-WORKERS_REMEMBERED:]
+        record.workers += 1
+
+
+def accept_session(op: base.AcceptSession, rows: Rows, wakes: Wakes) -> Result:
+    record = rows.session(op.session)
+    if record is None:
+        return base.NoSession()
+    if record.worker_side.epoch != op.epoch or record.worker_side.node != op.node:
+        return base.Fenced(record.worker_side.epoch)
+    if record.worker_state != "paired":
+        record.worker_state = "paired"
+        wakes.session(record, op.node, record.client.node)
+        rows.save_session(record)
+    return base.Done()
+
+
+def unpair(op: base.Unpair, rows: Rows, wakes: Wakes) -> Result:
+    record = rows.session(op.session)
+    if record is None:
+        return base.NoSession()
+    if record.worker and record.worker == op.worker:
+        wakes.session(record, op.node, record.client.node, record.worker_side.node)
+        record.worker = record.worker_state = ""
+        record.worker_side.node = ""
+        record.worker_side.epoch += 1
+        rows.save_session(record)
+    return base.Done()
+
+
+def _not_holder(side: Side, epoch: int, node: str) -> Result | None:
+    """Answer one who writes for a party without holding it."""
+    if epoch > side.epoch:
+        return base.Behind(side.epoch)
+    if epoch < side.epoch or node != side.node:
+        return base.Fenced(side.epoch)
+    return None
+
+
+def append(op: base.Append, rows: Rows, wakes: Wakes) -> Result:
+    record = rows.session(op.session)
+    if record is None:
+        return base.NoSession()
+    if op.party == "client":
+        side, peer, log = record.client, record.worker_side, record.up
+        way: Way = "up"
+        back: Way = "down"
+    else:
+        side, peer, log = record.worker_side, record.client, record.down
+        way, back = "down", "up"
+    if refused := _not_holder(side, op.epoch, op.node):
+        return refused
+    # The ack counts even if the entries are refused: with both directions full, each side's acks may ride on messages
+    # that cannot be stored before the other side's have been.
+    acked = op.ack and _acknowledge(record, back, op.ack, rows)
+    new = op.entries
+    if new and new[0].seq <= log.last:
+        new = tuple(entry for entry in new if entry.seq > log.last)
+    result: Result
+    if new and new[0].seq != log.last + 1:
+        result, new = base.Gap(log.last), ()
+    elif new and new[-1].seq - log.acked > op.backlog_max:
+        result, new = base.Full(log.last, log.acked), ()
+    else:
+        if new:
+            log.last = new[-1].seq
+            rows.put_entries(record.session, way, new)
+            _put_history(record, op.party, new, rows)
+            _bound_history(record, op.history_max, op.history_bytes_max, rows)
+        result = base.Appended(log.last, log.acked, peer.node)
+    if new or (acked and record.receipts):
+        wakes.session(record, op.node, peer.node)
+    if new or acked:
+        rows.save_session(record)
+    return result
+
+
+def _put_history(record: Record, party: Party, entries: Iterable[Entry], rows: Rows) -> None:
+    for entry in entries:
+        if entry.history:
+            rows.put_history(record.session, record.history_next, party, entry.body)
+            record.history_next += 1
+            record.history_bytes += len(entry.body)
+
+
+def _bound_history(record: Record, count_max: int, bytes_max: int, rows: Rows) -> None:
+    while record.history_first < record.history_next and (
+        record.history_next - record.history_first > count_max or record.history_bytes > bytes_max
+    ):
+        record.history_bytes -= rows.drop_history(record.session, record.history_first)
+        record.history_first += 1
+
+
+def acknowledge(op: base.Ack, rows: Rows, wakes: Wakes) -> Result:
+    record = rows.session(op.session)
+    if record is None:
+        return base.NoSession()
+    if refused := _not_holder(record.side(op.party), op.epoch, op.node):
+        return refused
+    if _acknowledge(record, "down" if op.party == "client" else "up", op.seq, rows):
+        if record.receipts:
+            wakes.session(record, op.node, record.side("worker" if op.party == "client" else "client").node)
+        rows.save_session(record)
+    return base.Done()
+
+
+def look(op: base.Look, rows: Rows, _wakes: Wakes) -> Result:
+    record = rows.session(op.session)
+    if record is None:
+        return base.NoSession()
+    way: Way = "down" if op.party == "client" else "up"
+    log = record.log(way)
+    after = max(op.after, log.acked)
+    entries: list[Entry] = []
+    if op.limit > 0 and after < log.last:
+        entries = rows.read_entries(record.session, way, after, op.limit)
+        for place, entry in enumerate(entries):
+            if entry.seq != entries[0].seq + place:
+                del entries[place:]
+                break
+    return base.Looked(record.head(), tuple(entries))
+
+
+def read_history(op: base.ReadHistory, rows: Rows, _wakes: Wakes) -> Result:
+    return base.History(tuple(rows.read_history(op.session, op.limit)) if op.limit > 0 else ())
+
+
+def detach(op: base.Detach, rows: Rows, wakes: Wakes) -> Result:
+    record = rows.session(op.session)
+    if record is None:
+        return base.Done()
+    side = record.side(op.party)
+    if not op.node or _not_holder(side, op.epoch, op.node):
+        return base.Done()
+    side.node = ""
+    if op.party == "client":
+        record.client_away_ms = op.now_ms
+    wakes.session(record, op.node, record.client.node, record.worker_side.node)
+    rows.save_session(record)
+    return base.Done()
+
+
+def confirm_token(op: base.ConfirmToken, rows: Rows, _wakes: Wakes) -> Result:
+    record = rows.session(op.session)
+    if record is not None and record.client.epoch == op.epoch and record.slots.previous:
+        record.slots = confirm(record.slots)
+        rows.save_session(record)
+    return base.Done()
+
+
+def end_session(op: base.EndSession, rows: Rows, wakes: Wakes) -> Result:
+    record = rows.session(op.session)
+    return base.NoSession() if record is None else _end(record, op.node, rows, wakes)
+
+
+def expire_session(op: base.ExpireSession, rows: Rows, wakes: Wakes) -> Result:
+    record = rows.session(op.session)
+    if record is None:
+        return base.Done()
+    away_ms = op.now_ms - record.client_away_ms
+    dead = record.client.node not in op.nodes if record.client.node else away_ms >= op.ttl_ms
+    return _end(record, op.node, rows, wakes) if dead else base.Done()
+
+
+def _end(record: Record, by: str, rows: Rows, wakes: Wakes) -> Result:
+    wakes.session(record, by, record.client.node, record.worker_side.node)
+    rows.drop_session(record.session)
+    return base.Ended(record.head())
+
+
+def reseed(op: base.Reseed, rows: Rows, wakes: Wakes) -> Result:
+    known = op.head
+    record = rows.session(op.session)
+    if record is None:
+        record = Record(
+            session=op.session,
+            created_ms=known.created_ms,
+            principal=known.principal,
+            want=known.want,
+            meta=known.meta,
+            receipts=known.receipts,
+            # The time to live comes with the next claim; until then no token of this session expires by it, and the
+            # session itself does, by ExpireSession.
+            ttl_ms=_NO_TTL_MS,
+            client_away_ms=op.now_ms,
+        )
+    _reseed_client(record, op)
+    _reseed_worker(record, op)
+    _reseed_log(record, "up", "client", known.up_last, known.up_acked, op.up_tail, rows)
+    _reseed_log(record, "down", "worker", known.down_last, known.down_acked, op.down_tail, rows)
+    wakes.session(record, op.node, record.client.node, record.worker_side.node)
+    rows.save_session(record)
+    return _shown(record)
+
+
+_NO_TTL_MS = 1 << 52
+
+
+def _reseed_side(side: Side, epoch: int, node: str, by: str) -> bool:
+    """Merge what `by` knows of a party; tell whether it is newer. A node speaks for the parties it holds itself only.
+
+    Of the others it may have missed that they left; their own nodes speak for them, or they count as away.
+    """
+    newer = epoch > side.epoch
+    if newer:
+        side.epoch, side.node = epoch, ""
+    if epoch == side.epoch and not side.node and node == by:
+        side.node = by
+    return newer
+
+
+def _reseed_client(record: Record, op: base.Reseed) -> None:
+    side = record.client
+    was_attached = bool(side.node)
+    newer = _reseed_side(side, op.head.client_epoch, op.head.client_node, op.node)
+    if was_attached and not side.node:
+        record.client_away_ms = op.now_ms
+    unknown = not (record.slots.current or record.slots.retired)
+    if op.client_tokens and (newer or (unknown and op.head.client_epoch == side.epoch)):
+        current, previous = (*op.client_tokens, b"")[:2]
+        record.slots = Slots(current, previous, record.slots.retired)
+
+
+def _reseed_worker(record: Record, op: base.Reseed) -> None:
+    known = op.head
+    newer = _reseed_side(record.worker_side, known.worker_epoch, known.worker_node, op.node)
+    if newer:
+        record.worker, record.worker_state = known.worker, known.worker_state
+    elif known.worker_epoch == record.worker_side.epoch and known.worker == record.worker and record.worker_state:
+        record.worker_state = max(record.worker_state, known.worker_state)  # in the alphabet too, `paired` is the last
+    if record.worker:
+        _count_worker(record)
+    record.workers = max(record.workers, known.workers)
+
+
+def _reseed_log(
+    record: Record, way: Way, sender: Party, last: int, acked: int, tail: tuple[Entry, ...], rows: Rows
+) -> None:
+    log = record.log(way)
+    new = [entry for entry in tail if entry.seq > log.last]
+    log.last = max(log.last, last)
+    _acknowledge(record, way, acked, rows)
+    rows.put_entries(record.session, way, [entry for entry in new if entry.seq > log.acked])
+    _put_history(record, sender, new, rows)
