@@ -328,6 +328,10 @@ class ShutdownScope:
         for link in self._legacy_workers():
             # It will be terminated here, and its sessions cannot wait for it: they go by the policy at once.
             await self._give_up(link.worker)
+        for legacy in self._legacy_workers():
+            # It cannot move, so its sessions need not wait for it; it is asked to clean up when all others have gone.
+            if legacy.sessions:
+                await self._give_up(legacy.worker)
         return await self._move(until_workers_done=True)
 
     async def _clients(self) -> DrainEvent:
