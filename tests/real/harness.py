@@ -158,6 +158,12 @@ async def kill(node: Node) -> None:
     await node.process.wait()
 
 
+async def kill_process(process: trio.Process) -> None:
+    """End a process as a power cut would, and wait for that."""
+    process.kill()
+    await process.wait()
+
+
 async def exit_of(node: Node, within_s: float = DEADLINE_S) -> int:
     """Wait for a node to end by itself and return its exit code."""
     with trio.move_on_after(within_s):
@@ -208,6 +214,11 @@ class Chatter:
         self.events: list[LifecycleEvent] = []
         self.gone: BaseException | str | None = None
 
+    @property
+    def answered(self) -> int:
+        """How many answers have arrived."""
+        return self.ledger.replies.sent - self.ledger.replies.lost
+
     def saw(self, kind: type[LifecycleEvent]) -> list[Any]:
         """The events of one kind so far, in order."""
         return [event for event in self.events if isinstance(event, kind)]
@@ -225,6 +236,7 @@ class Talk:
         self.workers: list[Worker] = []
         self._nursery = nursery
         self._ledgers: dict[str, Ledger] = {}
+        self._askers: list[Chatter] = []
         self._hushed = False
         self._asking = 0
 
@@ -291,6 +303,7 @@ class Talk:
     def begin(self, interval_s: float = 0.1) -> None:
         """Have every client ask again and again until `hush`: below the rate a client is allowed."""
         for chatter in self.chatters:
+            self._askers.append(chatter)
             self._asking += 1
             self._nursery.start_soon(self._keep_asking, chatter, interval_s)
 
@@ -303,18 +316,15 @@ class Talk:
     @property
     def answered(self) -> int:
         """How many answers have arrived."""
-        return sum(chatter.ledger.replies.sent - chatter.ledger.replies.lost for chatter in self.chatters)
+        return sum(chatter.answered for chatter in self.chatters)
 
     async def goes_on(self, more: int = 10, within_s: float = 15.0) -> None:
-        """Return when `more` further answers have arrived at every client."""
-        before = {one.ledger.name: one.ledger.replies.sent - one.ledger.replies.lost for one in self.chatters}
+        """Return when `more` further answers have arrived at every client that asks."""
+        wanted = [(one, one.answered + more) for one in self._askers]
         await until(
-            lambda: all(
-                one.ledger.replies.sent - one.ledger.replies.lost >= before[one.ledger.name] + more
-                for one in self.chatters
-            ),
+            lambda: all(one.answered >= count for one, count in wanted),
             within_s,
-            "every client is answered",
+            "all are answered:\n" + self.account(),
         )
 
     async def settle(self, within_s: float = 20.0) -> None:
@@ -372,7 +382,10 @@ async def dial(url: str, path: str) -> AsyncIterator[Peer]:
     """A connection that speaks the wire by hand."""
     async with trio.open_nursery() as nursery:
         socket = await trio_websocket.connect_websocket_url(nursery, url + path, subprotocols=["signald.v1"])
-        yield Peer(socket, socket._stream)
+        try:
+            yield Peer(socket, socket._stream)
+        finally:
+            await trio.aclose_forcefully(socket._stream)
         nursery.cancel_scope.cancel(reason="the connection is not needed any more")
 
 
