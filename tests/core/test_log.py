@@ -140,8 +140,9 @@ def test_a_stale_look_moves_nothing_back() -> None:
     """The store is read while we go on: what is older than what we know is ignored, and no acked entry comes back."""
     log = log_with(3, stored=3)
     log.ack(3)
-    log.absorb(2, 1, [entry(2)])
+    log.absorb(3, 2, [entry(3)])
     assert (log.last, log.acked, log.bytes_held) == (3, 3, 0)
+    assert not log.tail
 
 
 def test_what_the_store_has_already_is_no_longer_pending() -> None:

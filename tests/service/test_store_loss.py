@@ -1,10 +1,40 @@
 """The store away, unsure, or empty: nobody is answered before it is, and nothing that lives is lost."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import pytest
 import trio
 
+from signald.daemon import Node
+from signald.store.base import Op, Result, Store, UpdateWorker
 from tests.cluster import Cluster, play
 from tests.service.parties import Client, Worker
+
+
+class Faulty:
+    """The store as one node sees it, through a connection that a test may hold up or cut between two questions."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.held_until = trio.Event()
+        self.held_until.set()
+        self.before: Callable[[Sequence[Op]], None] = lambda _: None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def execute(self, ops: Sequence[Op]) -> list[Result]:
+        """Carry out `ops`, when the test lets it."""
+        await self.held_until.wait()
+        self.before(ops)
+        return await self._store.execute(ops)
+
+
+def faulty(node: Node) -> Faulty:
+    """Put a faulty connection between `node` and its store."""
+    node.committer.store = made = Faulty(node.committer.store)
+    return made
 
 
 class Traffic:
@@ -189,6 +219,58 @@ def test_a_party_that_was_away_when_the_store_was_lost_finds_its_session(worker_
             other, _ = await cluster.worker("n1", "worker-b")
             with trio.fail_after(30):
                 assert (await other.expect("session_assigned"))["session"] == session
+
+    play(scene)
+
+
+def test_a_session_that_is_not_given_back_yet_is_worth_waiting_for() -> None:
+    """Its only node has not noticed the loss: another one tells the client to come again, and then it is there."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("n1")
+        await cluster.start("n2")
+        client, started, worker, accepted, session = await cluster.pair("n1")
+        client.cut()
+        await trio.sleep(0.5)
+        held = faulty(node)
+        held.held_until = trio.Event()
+        cluster.world.lose_everything()
+        await trio.sleep(2)
+        again, answer = await cluster.restore("n2", started["recovery_token"])
+        assert (answer["code"], await again.closed()) == ("store_unavailable", 1013)
+        held.held_until.set()
+        await trio.sleep(answer["retry_after_ms"] / 1000)
+        again, answer = await cluster.restore("n2", started["recovery_token"])
+        assert (answer["type"], answer["peer"]["state"]) == ("session_restored", "paired")
+        await again.send({"type": "message", "seq": 1, "data": 1})
+        assert (await worker.expect("message"))["session"] == session
+        _, answer = await cluster.resume("n2", accepted["recovery_token"], {"session": session, "received": 1})
+        assert answer["lost"] == []
+
+    play(scene)
+
+
+def test_a_store_lost_between_two_questions_gives_nobody_up() -> None:
+    """It is the one we know, and then it does not know our workers: that is a loss, not a worker that was given up."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("n1")
+        client, _, worker, _, _ = await cluster.pair("n1")
+        link = faulty(node)
+        lost: list[bool] = []
+
+        def lose(ops: Sequence[Op]) -> None:
+            if not lost and any(isinstance(op, UpdateWorker) for op in ops):
+                lost.append(True)
+                cluster.world.lose_everything()
+
+        link.before = lose
+        node.hub.check_store()
+        await trio.sleep(3)
+        assert lost
+        await client.send({"type": "message", "seq": 1, "data": "still here"})
+        assert (await worker.expect("message"))["data"] == "still here"
+        assert worker.aside == []
 
     play(scene)
 
