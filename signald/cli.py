@@ -22,6 +22,7 @@ import signald
 from signald.config import AuthConfig, Config, ConfigError, Problem, load, render_toml
 from signald.demo.options import DemoOptions
 from signald.service.auth import Authenticator, mint
+from signald.service.tls import tls_context
 
 # Listed by `version`, because their behaviour is what a report about signald is often about.
 _libraries = ("trio", "wsproto", "hypercorn", "redis")
@@ -188,11 +189,15 @@ def demo(
 
 def _load_usable(path: Path | None) -> Config:
     config = load(path, os.environ)
-    try:
-        Authenticator.from_config(config.auth)
-    except ConfigError as error:
-        where = str(path) if path is not None else ""
-        raise ConfigError([attrs.evolve(problem, where=where) for problem in error.problems]) from None
+    where = str(path) if path is not None else ""
+    problems: list[Problem] = []
+    for use in (lambda: Authenticator.from_config(config.auth), lambda: tls_context(config.listen)):
+        try:
+            use()
+        except ConfigError as error:
+            problems += [attrs.evolve(problem, where=where) for problem in error.problems]
+    if problems:
+        raise ConfigError(problems)
     return config
 
 

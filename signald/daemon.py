@@ -16,7 +16,7 @@ cancelled, and every cancel has a reason.
 
 import gc
 import signal
-import ssl
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -42,6 +42,7 @@ from signald.service.lease import Lease
 from signald.service.matchmaker import Matchmaker
 from signald.service.mender import Mender
 from signald.service.shutdown import ShutdownScope
+from signald.service.tls import tls_context
 from signald.store.base import Store
 from signald.store.committer import Committer
 from signald.store.open import open_store
@@ -138,13 +139,20 @@ class Daemon:
 async def running(config: Config, entropy: Entropy) -> AsyncIterator[Daemon]:
     """Run a node that listens, until the body ends. The body ends when the drain has: what follows is cancellation only.
 
-    Raises StoreMisused, StoreUnavailable, OSError (an address is taken) before the body begins.
+    Raises ConfigError (the certificate), StoreMisused, StoreUnavailable, OSError (an address is taken) before the body begins.
     """
-    tls = _tls(config)
-    listeners = await open_listeners(config.listen.websocket, backlog=config.listen.backlog)
+    tls = tls_context(config.listen)
+    try:
+        listeners = await open_listeners(config.listen.websocket, backlog=config.listen.backlog)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, config.listen.websocket) from None
     websocket_port: int = listeners[0].getsockname()[1]
     health = _Health(config)
-    async with open_store(config.store.url, config.node.id, config.store) as store, trio.open_nursery() as http_nursery:
+    async with (
+        _closing(listeners),
+        open_store(config.store.url, config.node.id, config.store) as store,
+        trio.open_nursery() as http_nursery,
+    ):
         http_over = trio.Event()
         http_port = await http_nursery.start(
             partial(serve_http, health_app(health.read), config.listen.http, shutdown=http_over)
@@ -173,8 +181,18 @@ async def running(config: Config, entropy: Entropy) -> AsyncIterator[Daemon]:
                     accepting.cancel_scope.cancel(reason="the node stops")
         finally:
             for listening in listeners:
-                listening.close()
+                listening.close()  # before the HTTP half goes: nobody knocks in vain
             http_over.set()
+
+
+@asynccontextmanager
+async def _closing(listeners: list[socket.socket]) -> AsyncIterator[None]:
+    """Close `listeners` also when nothing that would use them comes up."""
+    try:
+        yield
+    finally:
+        for listening in listeners:
+            listening.close()
 
 
 @asynccontextmanager
@@ -291,13 +309,3 @@ def net_settings(config: Config) -> NetSettings:
         connects_burst=admission.connects_burst,
         retry_after_ms=admission.retry_after_ms,
     )
-
-
-def _tls(config: Config) -> ssl.SSLContext | None:
-    if not config.listen.tls_certificate_file:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(config.listen.tls_certificate_file, config.listen.tls_key_file)
-    context.set_alpn_protocols(["http/1.1"])
-    return context

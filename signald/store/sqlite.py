@@ -486,12 +486,12 @@ _HOPELESS = {
 }
 
 
-def _translate(error: sqlite3.Error) -> StoreError:
-    """Tell whether it is worth to ask again."""
+def _translate(error: sqlite3.Error, where: str = "") -> StoreError:
+    """Tell whether it is worth to ask again. The message names the file, `where`, if that may be what is wrong."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
     if code in _HOPELESS:
-        return StoreMisused(f"SQLite cannot serve: {error}")
-    return StoreUnavailable(f"SQLite: {error}")
+        return StoreMisused(f"SQLite cannot serve: {where}{error}")
+    return StoreUnavailable(f"SQLite: {where}{error}")
 
 
 def _path(url: str) -> Path:
@@ -514,7 +514,7 @@ def _open(path: Path, node: str, *, durable: bool, busy_timeout_s: float) -> _Fi
         _prepare(connection, path, durable=durable)
     except sqlite3.Error as error:
         connection.close()
-        raise _translate(error) from error
+        raise _translate(error, f"{path}: ") from error
     except BaseException:
         connection.close()
         raise

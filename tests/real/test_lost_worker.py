@@ -98,7 +98,7 @@ async def test_no_worker_at_all(tmp_path: Path) -> None:
     heard = Heard()
     async with open_nodes(tmp_path, f"sqlite:{tmp_path / 'store.db'}", SETTINGS) as nodes:
         node = await nodes.start("node")
-        first, output = await start_first(nodes, url_of(node))
+        first, _output = await start_first(nodes, url_of(node))
         with trio.fail_after(60):
             async with open_client(url_of(node), backoff=QUICK) as client, trio.open_nursery() as nursery:
                 nursery.start_soon(heard.listen, client)

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 
 from signald.sdk.errors import SessionGone
 from signald.sdk.events import Disconnected, Resumed
-from tests.real.harness import Cutting, Talk, cutting, dial, logged, open_nodes, open_talk, until, url_of
+from tests.real.harness import Cutting, cutting, dial, logged, open_nodes, open_talk, until, url_of
 from tests.store.redis_servers import Server, servers
 
 pytestmark = pytest.mark.real
