@@ -22,12 +22,15 @@ class Load:
             for number in range(workers)
         ]
         self.clients = [Client(cluster, lambda: self.clients_at) for _ in range(clients)]
+        self.vanished: list[Worker] = []
+        self._nursery: trio.Nursery | None = None
         self.said = 0
         self.quiet = False
 
     async def run(self, every_s: float, task_status: trio.TaskStatus[None]) -> None:
         """Connect everybody, then talk until cancelled."""
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as self._nursery:
+            nursery = self._nursery
             for worker in self.workers:
                 nursery.start_soon(worker.run)
             for worker in self.workers:
@@ -44,6 +47,16 @@ class Load:
                     self.said += 1
                 await trio.sleep(every_s)
 
+    async def replace_worker(self, gone: Worker) -> None:
+        """A worker goes without a word and for good; another one like it comes."""
+        gone.vanish()
+        self.vanished.append(gone)
+        self.workers.remove(gone)
+        fresh = Worker(self.cluster, lambda: self.workers_at, **gone.opening)
+        self.workers.append(fresh)
+        assert self._nursery is not None
+        self._nursery.start_soon(fresh.run)
+
     async def settle(self, seconds: float = 5.0) -> None:
         """Say nothing more and wait for what is under way."""
         self.quiet = True
@@ -58,6 +71,25 @@ class Load:
             assert client.talk.heard == wanted
             assert heard[client.talk.session].heard == wanted
             assert (client.talk.gaps, client.talk.unacked) == ([], {})
+
+    def check_with_lost_workers(self) -> None:
+        """exactly-once, as far as workers live: all reached some worker, in order; no client waits or misses an answer.
+
+        A worker that died may have answered what it had not acked, so the next one answers it again.
+        """
+        wanted = list(range(self.said))
+        for client in self.clients:
+            assert not client.lost
+            assert (client.talk.gaps, client.talk.unacked) == ([], {})
+            parts = [
+                way.heard
+                for worker in [*self.vanished, *self.workers]
+                for way in worker.past
+                if way.session == client.talk.session
+            ]
+            assert sorted({data for part in parts for data in part}) == wanted
+            assert all(part == list(range(part[0], part[0] + len(part))) for part in parts if part)
+            assert sorted(set(client.talk.heard)) == wanted
 
     def check_same_workers(self) -> None:
         """sticky: every session still has its worker, and no client was told otherwise."""

@@ -68,7 +68,7 @@ class Party:
     def __init__(self, cluster: Cluster, entry: Callable[[], str], **opening: object) -> None:
         self.cluster = cluster
         self.entry = entry
-        self.opening = opening
+        self.opening: dict[str, Any] = opening
         self.token = ""
         self.peer: Peer | None = None
         self.node = ""
@@ -182,6 +182,13 @@ class Party:
         assert self.peer is not None
         self.peer.cut()
 
+    def vanish(self) -> None:
+        """Lose the connection and never come back."""
+        self.over = True
+        if self.peer is not None:
+            self.peer.cut()
+        self._poke.set()
+
     def hello(self) -> Json:
         """The opening message."""
         raise NotImplementedError
@@ -284,6 +291,8 @@ class Worker(Party):
         self.workers: list[str] = []
         """The ids it was given, in order."""
         self.talks: dict[str, Way] = {}
+        self.past: list[Way] = []
+        """Every session it was ever given."""
         self.ended: list[tuple[str, str]] = []
 
     def hello(self) -> Json:
@@ -320,7 +329,10 @@ class Worker(Party):
     async def frame(self, frame: Json) -> None:
         kind = frame["type"]
         if kind == "session_assigned":
-            way = self.talks.setdefault(frame["session"], Way(frame["session"]))
+            way = self.talks.get(frame["session"])
+            if way is None:
+                way = self.talks[frame["session"]] = Way(frame["session"])
+                self.past.append(way)
             way.next_seq = frame["next_seq"]
             way.history = frame.get("chat_history")
             way.assigned += 1

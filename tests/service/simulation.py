@@ -20,6 +20,8 @@ SECTIONS: dict[str, dict[str, object]] = {
     "limits": {"messages_per_s": 1000.0, "messages_burst": 1000},
 }
 
+IMPATIENT: dict[str, dict[str, object]] = {**SECTIONS, "worker": {"resume_timeout_s": 4.0}}
+
 
 class Simulation:
     """See the module."""
@@ -31,6 +33,7 @@ class Simulation:
         self.started = 2
         self.story: list[str] = []
         self.kinds = kinds
+        self.sections = SECTIONS
 
     def tell(self, event: str) -> None:
         """Note what is done, for whoever must understand a failure."""
@@ -52,7 +55,7 @@ class Simulation:
     async def start(self) -> None:
         """One more node."""
         self.started += 1
-        await self.cluster.start(f"n{self.started}", **SECTIONS)
+        await self.cluster.start(f"n{self.started}", **self.sections)
         self.tell(f"start n{self.started}")
 
     async def deploy(self) -> None:
@@ -85,6 +88,11 @@ class Simulation:
         for party in self.random.sample(parties, k=min(len(parties), self.random.randint(1, 4))):
             party.cut()
         self.tell("cut")
+
+    async def lose_worker(self) -> None:
+        """A worker is gone for good, and another one comes."""
+        await self.load.replace_worker(self.random.choice(self.load.workers))
+        self.tell("worker lost")
 
     async def outage(self) -> None:
         """The store is away for a while, or does its work and does not say so."""
@@ -122,14 +130,19 @@ def simulate(seed: int, kinds: list[str], *, steps: int = 12, workers: int = 3, 
     async def main() -> None:
         with trio.fail_after(3000):
             async with open_cluster(seed) as cluster:
-                await cluster.start("n1", **SECTIONS)
-                await cluster.start("n2", **SECTIONS)
+                sections = IMPATIENT if "lose_worker" in kinds else SECTIONS
+                await cluster.start("n1", **sections)
+                await cluster.start("n2", **sections)
                 async with traffic(cluster, workers, clients, cross=bool(seed % 2), every_s=0.3) as load:
                     simulation = Simulation(seed, cluster, load, kinds)
+                    simulation.sections = sections
                     simulation.story = story
                     await simulation.run(steps)
-                    load.check()
-                    load.check_same_workers()
+                    if "lose_worker" in kinds:
+                        load.check_with_lost_workers()
+                    else:
+                        load.check()
+                        load.check_same_workers()
 
     order_tasks_by(seed)
     try:

@@ -15,6 +15,13 @@ def test_nothing_is_lost(kinds: str, seed: int) -> None:
     simulate(seed, kinds.split())
 
 
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("kinds", ["lose_worker deploy", "lose_worker cut kill outage"])
+def test_lost_workers_cost_no_message(kinds: str, seed: int) -> None:
+    """Workers vanish for good: what they had not acked reaches others, and every client gets every answer."""
+    simulate(seed, kinds.split())
+
+
 def test_late_claims_are_moved() -> None:
     """A seed that once had a worker given up, whose claim came after the plan of a drain was made."""
     simulate(5, ["deploy", "outage"])
