@@ -92,6 +92,17 @@ class Peer:
             came, self.aside = self.aside, []
             return came
 
+    async def accept(self, *, within_s: float = 3.0) -> Json:
+        """Take the next session this worker is asked to take; returns the question."""
+        with trio.fail_after(within_s):
+            assigned = await self.expect("session_assigned")
+        await self.send({"type": "session_accept", "session": assigned["session"]})
+        return assigned
+
+    async def states(self) -> list[str]:
+        """What this client is told of its worker, until it is told nothing more."""
+        return [frame["state"] for frame in await self.quiet(2.0) if frame["type"] == "peer"]
+
     async def refused(self) -> tuple[str, int]:
         """Read a refusal: the code of its error, and that of the close."""
         error = await self.expect("error")

@@ -2,24 +2,10 @@
 
 from itertools import pairwise
 
-import pytest
 import trio
 
-from tests.cluster import Cluster, Json, Peer, play
+from tests.cluster import Cluster, play
 from tests.service.parties import Client, Worker
-
-
-async def accept(worker: Peer, *, within_s: float = 3.0) -> Json:
-    """Take the next session a worker is asked to take."""
-    with trio.fail_after(within_s):
-        assigned = await worker.expect("session_assigned")
-    await worker.send({"type": "session_accept", "session": assigned["session"]})
-    return assigned
-
-
-async def states(client: Peer) -> list[str]:
-    """What a client is told of its worker, until it is told nothing more."""
-    return [frame["state"] for frame in await client.quiet(2.0) if frame["type"] == "peer"]
 
 
 def test_without_a_worker_a_client_waits_and_is_told_so() -> None:
@@ -29,9 +15,9 @@ def test_without_a_worker_a_client_waits_and_is_told_so() -> None:
         await cluster.start("n1")
         client, started = await cluster.client("n1", meta={"app": 7})
         assert started["peer"] == {"state": "waiting", "id": None}
-        assert await states(client) == []
+        assert await client.states() == []
         worker, accepted = await cluster.worker("n1")
-        assigned = await accept(worker)
+        assigned = await worker.accept()
         assert assigned == {
             "type": "session_assigned",
             "session": started["session"],
@@ -75,7 +61,7 @@ def test_those_who_wait_are_served_in_their_order() -> None:
             await trio.sleep(0.01)
         worker, _ = await cluster.worker("n2", capacity=1)
         for session in waiting:
-            assert (await accept(worker))["session"] == session
+            assert (await worker.accept())["session"] == session
             await worker.send({"type": "bye", "session": session})
 
     play(scene)
@@ -111,10 +97,10 @@ def test_labels_decide_who_may_serve() -> None:
         _, french = await cluster.client("n1", want={"lang": "fr"})
         _, second = await cluster.client("n1", want={"lang": "de"})
         _, third = await cluster.client("n1", want={"lang": "en", "tier": "1"})
-        assert (await accept(german))["session"] == second["session"]
-        assert (await accept(english))["session"] == third["session"]
+        assert (await german.accept())["session"] == second["session"]
+        assert (await english.accept())["session"] == third["session"]
         late, _ = await cluster.worker("n1", "fr", labels={"lang": "fr"})
-        assert (await accept(late))["session"] == french["session"]
+        assert (await late.accept())["session"] == french["session"]
 
     play(scene)
 
@@ -126,13 +112,13 @@ def test_capacity_is_kept_and_can_be_changed() -> None:
         await cluster.start("n1")
         worker, _ = await cluster.worker("n1", capacity=1)
         clients = [await cluster.client("n1") for _ in range(3)]
-        await accept(worker)
+        await worker.accept()
         assert await worker.quiet(3) == []
         await worker.send({"type": "app_state", "capacity": 2, "load": 0.5})
-        await accept(worker)
+        await worker.accept()
         assert await worker.quiet(3) == []
         await clients[0][0].send({"type": "bye"})
-        assert (await accept(worker))["session"] == clients[2][1]["session"]
+        assert (await worker.accept())["session"] == clients[2][1]["session"]
 
     play(scene)
 
@@ -145,8 +131,8 @@ def test_a_node_lets_a_worker_have_only_so_many_sessions() -> None:
         worker, _ = await cluster.worker("n1", capacity=100)
         for _ in range(4):
             await cluster.client("n1")
-        await accept(worker)
-        await accept(worker)
+        await worker.accept()
+        await worker.accept()
         assert await worker.quiet(3) == []
         await worker.send({"type": "app_state", "capacity": 50})
         assert await worker.quiet(3) == []
@@ -181,7 +167,7 @@ def test_a_refused_session_goes_to_another_worker() -> None:
         refused = await shy.expect("session_assigned")
         bold, accepted = await cluster.worker("n2", "bold")
         await shy.send({"type": "session_refuse", "session": refused["session"], "reason": "busy"})
-        assert (await accept(bold))["session"] == started["session"]
+        assert (await bold.accept())["session"] == started["session"]
         assert (await client.expect("peer")) == {"type": "peer", "state": "paired", "id": accepted["worker"]}
         assert await shy.quiet(3) == []
 
@@ -219,7 +205,7 @@ def test_a_worker_that_does_not_answer_loses_the_session() -> None:
         client, started = await cluster.client("n1")
         await silent.expect("session_assigned")
         other, _ = await cluster.worker("n1", "other")
-        assert (await accept(other, within_s=6))["session"] == started["session"]
+        assert (await other.accept(within_s=6))["session"] == started["session"]
         assert (await client.expect("peer"))["state"] == "paired"
         ended = await silent.expect("session_ended")
         assert ended["session"] == started["session"]
@@ -249,152 +235,6 @@ def test_a_worker_that_answers_in_time_on_a_new_connection_keeps_the_session() -
     play(scene)
 
 
-@pytest.mark.parametrize("apart", [False, True])
-def test_a_worker_that_never_comes_back_is_replaced(apart: bool) -> None:
-    """sticky, exactly-once: another worker gets the history, what no worker has acked, and nothing twice or lost."""
-
-    async def scene(cluster: Cluster) -> None:
-        await cluster.start("n1", worker={"resume_timeout_s": 5.0})
-        await cluster.start("n2", worker={"resume_timeout_s": 5.0})
-        client, _, worker, _, session = await cluster.pair("n1", worker_at="n2" if apart else "n1")
-        for seq in (1, 2, 3):
-            await client.send({"type": "message", "seq": seq, "data": f"ask {seq}"})
-            await worker.expect("message")
-        await worker.send({"type": "message", "session": session, "seq": 1, "data": "answer 1"})
-        await worker.send({"type": "ack", "session": session, "seq": 1})
-        await client.quiet()
-        began = trio.current_time()
-        worker.cut()
-        assert (await client.expect("peer"))["state"] == "away"
-        await client.send({"type": "message", "seq": 4, "data": "ask 4"})
-        assert (await client.expect("peer"))["state"] == "waiting"
-        assert 5 <= trio.current_time() - began <= 8
-        other, accepted = await cluster.worker("n1", "worker-b")
-        assigned = await accept(other)
-        assert assigned["next_seq"] == 2, "the new worker goes on where the old one ended"
-        history = [(entry["from"], entry["data"]) for entry in assigned["chat_history"]]
-        assert history == [
-            ("client", "ask 1"), ("client", "ask 2"), ("client", "ask 3"), ("worker", "answer 1"), ("client", "ask 4"),
-        ]  # fmt: skip
-        assert await client.expect("peer") == {"type": "peer", "state": "replaced", "id": accepted["worker"]}
-        assert [(await other.expect("message"))["seq"] for _ in range(3)] == [2, 3, 4]
-        await other.send({"type": "message", "session": session, "seq": 2, "data": "answer 2"})
-        assert (await client.expect("message"))["seq"] == 2
-
-    play(scene)
-
-
-def test_a_worker_that_comes_back_too_late_begins_afresh() -> None:
-    """Its token is worth nothing any more (4404); its sessions are others'."""
-
-    async def scene(cluster: Cluster) -> None:
-        await cluster.start("n1", worker={"resume_timeout_s": 5.0})
-        _, _, worker, accepted, session = await cluster.pair("n1")
-        worker.cut()
-        await trio.sleep(10)
-        late, answer = await cluster.resume("n1", accepted["recovery_token"], {"session": session})
-        assert (answer["code"], await late.closed()) == ("nothing_to_resume", 4404)
-        assert cluster.world.rows.workers() == []
-
-    play(scene)
-
-
-def test_a_held_session_waits_for_its_own_worker() -> None:
-    """`worker.on_loss` = hold: nobody else gets it, and the same worker finds it again."""
-
-    async def scene(cluster: Cluster) -> None:
-        await cluster.start("n1", worker={"resume_timeout_s": 2.0, "on_loss": "hold"})
-        client, _, worker, accepted, session = await cluster.pair("n1")
-        other, _ = await cluster.worker("n1", "worker-b")
-        worker.cut()
-        await client.send({"type": "message", "seq": 1, "data": "hold on"})
-        assert await states(client) == ["away"]
-        assert await other.quiet(20) == []
-        again, answer = await cluster.resume("n1", accepted["recovery_token"], {"session": session})
-        assert answer["sessions"] == [{"session": session, "accepted": 0, "replaying": 1}]
-        assert (await again.expect("message"))["data"] == "hold on"
-        assert await states(client) == ["paired"]
-
-    play(scene)
-
-
-def test_a_held_worker_without_sessions_is_forgotten() -> None:
-    """bounded-memory: who never comes back leaves nothing behind once its last session is gone."""
-
-    async def scene(cluster: Cluster) -> None:
-        await cluster.start("n1", worker={"resume_timeout_s": 2.0, "on_loss": "hold"})
-        client, _, worker, _, _ = await cluster.pair("n1")
-        worker.cut()
-        await trio.sleep(10)
-        assert len(cluster.world.rows.workers()) == 1
-        await client.send({"type": "bye"})
-        assert await client.closed() == 1000
-        await trio.sleep(10)
-        assert cluster.world.rows.workers() == []
-
-    play(scene)
-
-
-@pytest.mark.parametrize("apart", [False, True])
-def test_with_the_policy_end_a_lost_worker_ends_its_sessions(apart: bool) -> None:
-    """`worker.on_loss` = end: the client is told, and nothing of the session is left."""
-
-    async def scene(cluster: Cluster) -> None:
-        policy: dict[str, object] = {"resume_timeout_s": 2.0, "on_loss": "end"}
-        await cluster.start("n1", worker=policy)
-        await cluster.start("n2", worker=policy)
-        client, _, worker, _, session = await cluster.pair("n1", worker_at="n2" if apart else "n1")
-        worker.cut()
-        assert (await client.expect("session_ended"))["reason"]
-        assert await client.closed() == 4410
-        await trio.sleep(1)
-        assert cluster.world.rows.is_empty_of(session)
-        assert cluster.world.rows.workers() == []
-
-    play(scene)
-
-
-@pytest.mark.parametrize("policy", ["reassign", "hold", "end"])
-@pytest.mark.parametrize("reason", ["bye", "restarting"])
-def test_a_worker_that_says_bye_gives_its_sessions_to_others(policy: str, reason: str) -> None:
-    """It leaves for good: under `hold` there is nobody left to hold for. Its connection is closed with 1000."""
-
-    async def scene(cluster: Cluster) -> None:
-        await cluster.start("n1", worker={"on_loss": policy})
-        client, _, worker, _, session = await cluster.pair("n1")
-        other, _ = await cluster.worker("n1", "worker-b")
-        await worker.send({"type": "bye", "reason": reason})
-        assert await worker.closed() == 1000
-        if policy == "end":
-            assert await client.closed() == 4410
-            assert cluster.world.rows.is_empty_of(session)
-        else:
-            assert (await accept(other))["session"] == session
-            assert (await states(client))[-1] == "replaced"
-        assert len(cluster.world.rows.workers()) == 1
-
-    play(scene)
-
-
-def test_a_worker_that_says_bye_while_the_store_is_away_takes_nobody_along() -> None:
-    """One party's bad moment is no other's: the node lives on, and the sessions find another worker afterwards."""
-
-    async def scene(cluster: Cluster) -> None:
-        await cluster.start("n1", worker={"resume_timeout_s": 3.0})
-        client, _, worker, _, session = await cluster.pair("n1")
-        other, _ = await cluster.worker("n1", "worker-b")
-        cluster.world.outage = "down"
-        await worker.send({"type": "bye"})
-        await trio.sleep(10)
-        assert await client.ask({"type": "ping"}, "pong") == {"type": "pong"}
-        cluster.world.outage = ""
-        assert await worker.closed() == 1000
-        assert (await accept(other))["session"] == session
-        assert (await states(client))[-1] == "replaced"
-
-    play(scene)
-
-
 def test_a_refusal_the_store_did_not_hear_of_is_not_forgotten() -> None:
     """The store is away while a worker refuses: afterwards the session finds another worker."""
 
@@ -408,7 +248,7 @@ def test_a_refusal_the_store_did_not_hear_of_is_not_forgotten() -> None:
         await shy.send({"type": "session_refuse", "session": session, "reason": "busy"})
         await trio.sleep(20)
         cluster.world.outage = ""
-        assert (await accept(bold, within_s=5))["session"] == started["session"]
+        assert (await bold.accept(within_s=5))["session"] == started["session"]
         assert (await client.expect("peer"))["state"] == "paired"
 
     play(scene)

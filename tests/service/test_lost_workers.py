@@ -1,0 +1,152 @@
+"""Workers that go away: who gets their sessions, what the next one is given, and what the client is told."""
+
+import pytest
+import trio
+
+from tests.cluster import Cluster, play
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_worker_that_never_comes_back_is_replaced(apart: bool) -> None:
+    """sticky, exactly-once: another worker gets the history, what no worker has acked, and nothing twice or lost."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1", worker={"resume_timeout_s": 5.0})
+        await cluster.start("n2", worker={"resume_timeout_s": 5.0})
+        client, _, worker, _, session = await cluster.pair("n1", worker_at="n2" if apart else "n1")
+        for seq in (1, 2, 3):
+            await client.send({"type": "message", "seq": seq, "data": f"ask {seq}"})
+            await worker.expect("message")
+        await worker.send({"type": "message", "session": session, "seq": 1, "data": "answer 1"})
+        await worker.send({"type": "ack", "session": session, "seq": 1})
+        await client.quiet()
+        began = trio.current_time()
+        worker.cut()
+        assert (await client.expect("peer"))["state"] == "away"
+        await client.send({"type": "message", "seq": 4, "data": "ask 4"})
+        assert (await client.expect("peer"))["state"] == "waiting"
+        assert 5 <= trio.current_time() - began <= 8
+        other, accepted = await cluster.worker("n1", "worker-b")
+        assigned = await other.accept()
+        assert assigned["next_seq"] == 2, "the new worker goes on where the old one ended"
+        history = [(entry["from"], entry["data"]) for entry in assigned["chat_history"]]
+        assert history == [
+            ("client", "ask 1"), ("client", "ask 2"), ("client", "ask 3"), ("worker", "answer 1"), ("client", "ask 4"),
+        ]  # fmt: skip
+        assert await client.expect("peer") == {"type": "peer", "state": "replaced", "id": accepted["worker"]}
+        assert [(await other.expect("message"))["seq"] for _ in range(3)] == [2, 3, 4]
+        await other.send({"type": "message", "session": session, "seq": 2, "data": "answer 2"})
+        assert (await client.expect("message"))["seq"] == 2
+
+    play(scene)
+
+
+def test_a_worker_that_comes_back_too_late_begins_afresh() -> None:
+    """Its token is worth nothing any more (4404); its sessions are others'."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1", worker={"resume_timeout_s": 5.0})
+        _, _, worker, accepted, session = await cluster.pair("n1")
+        worker.cut()
+        await trio.sleep(10)
+        late, answer = await cluster.resume("n1", accepted["recovery_token"], {"session": session})
+        assert (answer["code"], await late.closed()) == ("nothing_to_resume", 4404)
+        assert cluster.world.rows.workers() == []
+
+    play(scene)
+
+
+def test_a_held_session_waits_for_its_own_worker() -> None:
+    """`worker.on_loss` = hold: nobody else gets it, and the same worker finds it again."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1", worker={"resume_timeout_s": 2.0, "on_loss": "hold"})
+        client, _, worker, accepted, session = await cluster.pair("n1")
+        other, _ = await cluster.worker("n1", "worker-b")
+        worker.cut()
+        await client.send({"type": "message", "seq": 1, "data": "hold on"})
+        assert await client.states() == ["away"]
+        assert await other.quiet(20) == []
+        again, answer = await cluster.resume("n1", accepted["recovery_token"], {"session": session})
+        assert answer["sessions"] == [{"session": session, "accepted": 0, "replaying": 1}]
+        assert (await again.expect("message"))["data"] == "hold on"
+        assert await client.states() == ["paired"]
+
+    play(scene)
+
+
+def test_a_held_worker_without_sessions_is_forgotten() -> None:
+    """bounded-memory: who never comes back leaves nothing behind once its last session is gone."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1", worker={"resume_timeout_s": 2.0, "on_loss": "hold"})
+        client, _, worker, _, _ = await cluster.pair("n1")
+        worker.cut()
+        await trio.sleep(10)
+        assert len(cluster.world.rows.workers()) == 1
+        await client.send({"type": "bye"})
+        assert await client.closed() == 1000
+        await trio.sleep(10)
+        assert cluster.world.rows.workers() == []
+
+    play(scene)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_with_the_policy_end_a_lost_worker_ends_its_sessions(apart: bool) -> None:
+    """`worker.on_loss` = end: the client is told, and nothing of the session is left."""
+
+    async def scene(cluster: Cluster) -> None:
+        policy: dict[str, object] = {"resume_timeout_s": 2.0, "on_loss": "end"}
+        await cluster.start("n1", worker=policy)
+        await cluster.start("n2", worker=policy)
+        client, _, worker, _, session = await cluster.pair("n1", worker_at="n2" if apart else "n1")
+        worker.cut()
+        assert (await client.expect("session_ended"))["reason"]
+        assert await client.closed() == 4410
+        await trio.sleep(1)
+        assert cluster.world.rows.is_empty_of(session)
+        assert cluster.world.rows.workers() == []
+
+    play(scene)
+
+
+@pytest.mark.parametrize("policy", ["reassign", "hold", "end"])
+@pytest.mark.parametrize("reason", ["bye", "restarting"])
+def test_a_worker_that_says_bye_gives_its_sessions_to_others(policy: str, reason: str) -> None:
+    """It leaves for good: under `hold` there is nobody left to hold for. Its connection is closed with 1000."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1", worker={"on_loss": policy})
+        client, _, worker, _, session = await cluster.pair("n1")
+        other, _ = await cluster.worker("n1", "worker-b")
+        await worker.send({"type": "bye", "reason": reason})
+        assert await worker.closed() == 1000
+        if policy == "end":
+            assert await client.closed() == 4410
+            assert cluster.world.rows.is_empty_of(session)
+        else:
+            assert (await other.accept())["session"] == session
+            assert (await client.states())[-1] == "replaced"
+        assert len(cluster.world.rows.workers()) == 1
+
+    play(scene)
+
+
+def test_a_worker_that_says_bye_while_the_store_is_away_takes_nobody_along() -> None:
+    """One party's bad moment is no other's: the node lives on, and the sessions find another worker afterwards."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1", worker={"resume_timeout_s": 3.0})
+        client, _, worker, _, session = await cluster.pair("n1")
+        other, _ = await cluster.worker("n1", "worker-b")
+        cluster.world.outage = "down"
+        await worker.send({"type": "bye"})
+        await trio.sleep(10)
+        assert await client.ask({"type": "ping"}, "pong") == {"type": "pong"}
+        cluster.world.outage = ""
+        assert await worker.closed() == 1000
+        assert (await other.accept())["session"] == session
+        assert (await client.states())[-1] == "replaced"
+
+    play(scene)
