@@ -272,7 +272,8 @@ class WorkerApp:
             held.sent += 1
             if self.dialled is None:
                 answer = self.message(session, held.sent)
-        link.send(text({"type": "ack", "session": session, "seq": held.received}) + answer)
+        # Whatever came late over the connection before is answered over the present one: the other node writes no more.
+        (self.link or link).send(text({"type": "ack", "session": session, "seq": held.received}) + answer)
 
     def leave(self, goaway: Json) -> None:
         """Take a `goaway`; only the drain benchmark expects one."""
