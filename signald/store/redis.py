@@ -4,8 +4,8 @@ Every operation is one Lua script over one hash slot (redis_scripts.py). `execut
 blocks (name resolution, TCP, TLS, login, loading scripts) is redis-py's, in one thread that lives as long as the store; the
 exchange of a batch then runs in the event loop on the same socket, parsed by hiredis: two thread wake-ups for each batch
 cost more than the batch, when batches are small. An exchange that is cut short drops its connections, so no reply is ever
-read by another batch. The backplane is pub/sub in a second thread. It is at most once, like every pub/sub, which is all a
-wake-up needs.
+read by another batch. The backplane is pub/sub on a connection of its own, heard in the event loop as well. It is at most
+once, like every pub/sub, which is all a wake-up needs.
 
 What Redis must be: 6.2 or newer, a primary, `maxmemory-policy noeviction`. The least an ACL user needs is `ACL` below.
 """
@@ -67,8 +67,6 @@ LISTEN_PING_S = 5.0
 RETRY_FIRST_S = 0.05
 RETRY_MAX_S = 1.0
 CLOSE_GRACE_S = 1.0
-WAKES_MAX = 10_000
-WAKE_BYTES_MAX = 8 * 1024 * 1024
 WAKE_LOT_MAX = 512
 
 
@@ -391,106 +389,80 @@ def _version(info: dict[str, str]) -> tuple[int, ...]:
 
 
 class _Listener:
-    """Subscribes to this node's channel in a thread of its own, again and again, and hands wake-ups over in batches.
+    """Subscribes to this node's channel, again and again, and hears wake-ups in the event loop, many at a time.
 
-    What nobody has taken yet is bounded in number and in bytes. At either bound all of it becomes one `*`.
+    Nothing is kept here: what nobody takes stays in the connection, and a server that has to keep too much of it ends the
+    connection, which is answered for by `*` as every new subscription is.
     """
 
     def __init__(self, target: Target, node: str, connect_timeout_s: float, command_timeout_s: float) -> None:
         self._channel = channel(node)
         self._router = Router(target, connect_timeout_s, command_timeout_s)
-        self._closing = threading.Event()
-        self._lock = threading.Lock()
-        self._waiting: list[Wake] = []
-        self._bytes = 0
-        self._news = trio.Event()
-        self._fault: StoreMisused | None = None
+        self._command_timeout_s = command_timeout_s
         self._ended_within_s = connect_timeout_s + command_timeout_s + CLOSE_GRACE_S
-        self._thread = _Thread("signald-wakes", self._listen)
-        self._thread.start()
+        self._lane = _Lane("signald-wakes")
+        self._link: Link | None = None
+        self._asked = False
+        """A ping is out: a server that hangs says nothing, and so does a quiet one."""
+        self._wait_s = RETRY_FIRST_S
 
     async def take(self) -> list[Wake]:
-        """Wait for wake-ups and return all there are, each `look at` once. Raises StoreMisused."""
-        wakes: list[Wake] = []
-        while not wakes:
-            await self._news.wait()
-            if self._fault:
-                raise self._fault
-            with self._lock:
-                wakes, self._waiting, self._bytes = self._waiting, [], 0
-                self._news = trio.Event()
-        looks: set[Wake] = set()
-        taken = []
-        for wake in wakes:
-            if wake[:1] != WAKE_REALTIME:
-                if wake in looks:
-                    continue
-                looks.add(wake)
-            taken.append(wake)
-        return taken
+        """Wait for wake-ups and return those that have come, each `look at` once. Raises StoreMisused."""
+        while True:
+            try:
+                if self._link is None:
+                    self._link = await self._lane.run(self._subscribe)
+                    self._asked, self._wait_s = False, RETRY_FIRST_S
+                    return [WAKE_ALL]
+                wakes = await self._hear(self._link)
+                if wakes:
+                    return list(_once(wakes))
+            except StoreUnavailable as error:
+                self._link = None
+                self._router.forget()
+                if self._wait_s == RETRY_FIRST_S:
+                    log.warning("backplane away: %s", error)
+                await trio.sleep(self._wait_s)
+                self._wait_s = min(self._wait_s * 2, RETRY_MAX_S)
 
     async def close(self) -> None:
-        """End the thread and its connection."""
-        self._closing.set()
+        """End the thread and the connection, also when the server hangs."""
         self._router.cut()
-        await self._thread.join(self._ended_within_s)
+        await self._lane.close(self._ended_within_s)
+        self._router.forget()
 
-    def _listen(self) -> None:
-        wait_s = RETRY_FIRST_S
-        while not self._closing.is_set():
-            try:
-                link = self._router.link(REGISTRY_TAG)
-                link.ask("SUBSCRIBE", self._channel)
-                wait_s = RETRY_FIRST_S
-                self._put([WAKE_ALL])
-                for wakes in self._read(link):
-                    self._put(wakes)
-            except StoreMisused as error:
-                self._fault = error
-                self._thread.soon(self._news_now)
-                return
-            except StoreUnavailable as error:
-                if wait_s == RETRY_FIRST_S and not self._closing.is_set():
-                    log.warning("backplane away: %s", error)
-            finally:
-                self._router.forget()
-            self._closing.wait(wait_s)
-            wait_s = min(wait_s * 2, RETRY_MAX_S)
+    def _subscribe(self) -> Link:
+        link = self._router.link(REGISTRY_TAG)
+        link.ask("SUBSCRIBE", self._channel)
+        return link
 
-    def _read(self, link: Link) -> Iterator[list[Wake]]:
-        asked = False
-        while True:
-            # A server that hangs says nothing; so does a quiet one. A ping tells them apart.
-            if not link.readable(LISTEN_PING_S):
-                if asked:
-                    raise StoreUnavailable("Redis: the backplane does not answer")
-                link.send(pack("PING"))
-                asked = True
-                continue
-            asked = False
-            wakes: list[Wake] = []
-            while len(wakes) < WAKE_LOT_MAX and (not wakes or link.readable(0)):
-                (reply,) = link.read(1)
-                if isinstance(reply, ErrorReply):
-                    raise refusal(reply)
-                if reply[0] != b"message":
-                    break
-                wakes.append(reply[2])
-            if wakes:
-                yield wakes
+    async def _hear(self, link: Link) -> list[Wake]:
+        replies: list[Reply] | None = None
+        with trio.move_on_after(LISTEN_PING_S):
+            replies = await link.hear(WAKE_LOT_MAX)
+        if replies is None:
+            if self._asked:
+                raise StoreUnavailable("Redis: the backplane does not answer")
+            self._asked = True
+            with trio.move_on_after(self._command_timeout_s) as patience:
+                await link.send_soon(pack("PING"), patience)
+            return []
+        self._asked = False
+        for reply in replies:
+            if isinstance(reply, ErrorReply):
+                raise refusal(reply)
+        return [reply[2] for reply in replies if reply[0] == b"message"]
 
-    def _put(self, wakes: list[Wake]) -> None:
-        with self._lock:
-            first = not self._waiting
-            self._waiting += wakes
-            self._bytes += sum(map(len, wakes))
-            if len(self._waiting) > WAKES_MAX or self._bytes > WAKE_BYTES_MAX:
-                self._waiting, self._bytes = [WAKE_ALL], 1
-        if first:
-            self._thread.soon(self._news_now)
 
-    def _news_now(self) -> None:
-        self._news.set()
+def _once(wakes: list[Wake]) -> Iterator[Wake]:
+    """Each `look at` once; realtime messages all."""
+    looks: set[Wake] = set()
+    for wake in wakes:
+        if wake[:1] == WAKE_REALTIME:
+            yield wake
+        elif wake not in looks:
+            looks.add(wake)
+            yield wake
 
 
 # --- the store ----------------------------------------------------------------------------------------------------

@@ -287,6 +287,30 @@ class Link:
             raise refusal(error) from error
         return replies
 
+    async def hear(self, count_max: int) -> list[Reply]:
+        """Return what the server has sent of its own accord: at least one reply, as soon as there is one.
+
+        When cancelled, nothing has been taken.
+        """
+        sock = self._looping_socket()
+        gets = self._reader.gets
+        replies: list[Reply] = []
+        try:
+            while len(replies) < count_max:
+                reply = gets()
+                if reply is not _NOTHING_YET:
+                    replies.append(reply)
+                elif replies:
+                    break
+                else:
+                    try:
+                        self._receive()
+                    except (BlockingIOError, ssl.SSLWantReadError):
+                        await trio.lowlevel.wait_readable(sock)
+        except (hiredis.HiredisError, OSError) as error:
+            raise refusal(error) from error
+        return replies
+
     async def _wait(self, sock: socket, patience: trio.CancelScope, *, write: bool = False) -> None:
         patience.deadline = trio.current_time() + self._timeout_s
         if write:
