@@ -183,7 +183,11 @@ class Relay:
             receiver = other(party)
             reader = session.side(receiver)
             if reader.link is not None:
-                if new and reader.sent == new[0].seq - 1 and not reader.link.blocked:
+                if result.receiver_node != self._settings.node:
+                    # The receiver has been claimed elsewhere or given up while this node was too slow to hear of it. What was
+                    # appended after that is not for the party attached here any more.
+                    self.look(session)
+                elif new and reader.sent == new[0].seq - 1 and not reader.link.blocked:
                     self._send(session, receiver, reader.link, new)
                 else:
                     self.deliver(session, receiver)
