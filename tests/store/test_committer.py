@@ -1,0 +1,120 @@
+"""Group commit: what gathers goes together, nobody is answered before the store is, and an away store ends nothing."""
+
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+import trio
+import trio.testing
+
+from signald.errors import StoreError, StoreMisused, StoreUnavailable
+from signald.store.base import Done, Forget, Op, Result, Wake
+from signald.store.committer import Committer
+
+
+class Scripted:
+    """A store that fails as it is told, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.failures: list[StoreError] = []
+        self.batches: list[list[Op]] = []
+
+    def now_ms(self) -> int:
+        """Return a time; nobody asks for it here."""
+        return 0
+
+    async def execute(self, ops: Sequence[Op]) -> list[Result]:
+        """Fail with the next failure, or do everything."""
+        await trio.sleep(0.01)
+        self.batches.append(list(ops))
+        if self.failures:
+            raise self.failures.pop(0)
+        return [Done() for _ in ops]
+
+    async def wakes(self) -> AsyncIterator[list[Wake]]:
+        """Say once that everything is to be looked at."""
+        yield [b"*"]
+
+    async def check(self) -> None:
+        """Answer."""
+
+
+def _is_down(committer: Committer) -> bool:
+    return committer.down_since is not None
+
+
+def play(scene: "object") -> None:
+    """Run `scene(store, committer)` under a clock of its own."""
+
+    async def main() -> None:
+        store = Scripted()
+        committer = Committer(store)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(committer.run)
+            await scene(store, committer)  # type: ignore[operator]
+            nursery.cancel_scope.cancel(reason="the test is over")
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_what_gathers_goes_together() -> None:
+    """While one batch is under way the next gathers; it goes as one, in order."""
+
+    async def scene(store: Scripted, committer: Committer) -> None:
+        answers: list[Result] = []
+        committer.submit(Forget("s_1"), answers.append)
+        await trio.sleep(0.005)
+        for name in ("s_2", "s_3", "s_4"):
+            committer.submit(Forget(name), answers.append)
+        await committer.wait_idle()
+        assert [[op.session for op in batch] for batch in store.batches] == [["s_1"], ["s_2", "s_3", "s_4"]]  # type: ignore[attr-defined]
+        assert answers == [Done()] * 4
+
+    play(scene)
+
+
+@pytest.mark.parametrize("failure", [StoreUnavailable("away"), StoreMisused("the password was changed")])
+def test_a_store_that_fails_later_is_away_and_ends_nothing(failure: StoreError) -> None:
+    """Once a store has served, whatever it refuses us with is an outage: the same batch goes again until it is done."""
+
+    async def scene(store: Scripted, committer: Committer) -> None:
+        await committer.call(Forget("s_1"))
+        store.failures = [failure, failure]
+        answers: list[Result] = []
+        committer.submit(Forget("s_2"), answers.append)
+        await trio.sleep(0.03)
+        assert (answers, _is_down(committer)) == ([], True)
+        await committer.wait_idle()
+        assert (answers, _is_down(committer)) == ([Done()], False)
+        assert len(store.batches) == 4
+
+    play(scene)
+
+
+def test_a_call_that_waited_long_enough_is_given_up_and_not_sent_again() -> None:
+    """A caller that stops waiting is told that the outcome is unknown; what it asked is left out of the next try."""
+
+    async def scene(store: Scripted, committer: Committer) -> None:
+        store.failures = [StoreUnavailable("away")] * 3
+        with pytest.raises(StoreUnavailable):
+            await committer.call(Forget("s_1"), timeout_s=0.02)
+        answers: list[Result] = []
+        committer.submit(Forget("s_2"), answers.append)
+        await committer.wait_idle()
+        assert answers == [Done()]
+        assert [op.session for op in store.batches[-1]] == ["s_2"]  # type: ignore[attr-defined]
+
+    play(scene)
+
+
+def test_a_store_that_refuses_from_the_beginning_is_an_error() -> None:
+    """Found at the start, nothing is lost by refusing: the node does not come up."""
+
+    async def main() -> None:
+        store = Scripted()
+        store.failures = [StoreMisused("set maxmemory-policy to noeviction")]
+        committer = Committer(store)
+        committer.submit(Forget("s_1"), lambda _: None)
+        await committer.run()
+
+    with pytest.raises(StoreMisused):
+        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
