@@ -12,6 +12,7 @@ from signald.ids import Entropy, SystemEntropy
 from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff
 from signald.sdk.client_core import EVENTS_MAX
 from signald.sdk.core import DEFAULT_BOUNDS, Bounds
+from signald.sdk.errors import SessionGone
 from signald.sdk.events import LifecycleEvent
 from signald.sdk.party_core import DEFAULT_TIMING, Over, Timing
 from signald.sdk.trio_conversation import Conversation, Events
@@ -179,6 +180,10 @@ class Worker(TrioParty):
             with session._scope:
                 try:
                     await self._handler(session)
+                except* SessionGone:
+                    if core.ended is None:  # another one's, which the handler had no right to let out
+                        log.exception("the handler of session %s failed", session.session)
+                        self._core.release(core, "handler failed")
                 except* Exception:  # noqa: BLE001
                     # The barrier: one session's handler never takes the others with it. Its message stays unacked, so
                     # the worker that gets the session next gets the message too.

@@ -280,6 +280,9 @@ async def _restore(hub: "Hub", conn: Connection, message: RestoreSession) -> Lin
     hub.committer.submit(KeepAlive((session_id,), now + hub.life_ms), lambda _: None)
     _still_open(hub, conn, [Detach(session_id, "client", hub.node, claimed.epoch, now)])
     head = claimed.head
+    known = hub.sessions.get(session_id)
+    if max(head.client_epoch, known.client.epoch if known is not None else 0) > claimed.epoch:
+        raise _late(hub)
     session = hub.adopt(head)
     session.client_tokens = (issued, presented)
     link = ClientLink(hub, conn, session)
@@ -318,7 +321,14 @@ async def _refused_by_store(hub: "Hub", reason: str, owner: str) -> _Turned:
     if reason == "unknown" and await hub.may_come_back():
         # The store has just lost everything, and the node that still knows this party may not have said so yet.
         return _Turned(CloseCode.REFUSED, "store_unavailable", "the store is being filled again", hub.retry_after_ms())
+    if reason == "late":
+        return _late(hub)
     return _refused(hub, reason, owner)
+
+
+def _late(hub: "Hub") -> _Turned:
+    """A newer claim of the party holds. Hardly anybody reads this: the party asked again because it gave this one up."""
+    return _Turned(CloseCode.REFUSED, "late", "a newer claim was granted meanwhile", hub.retry_after_ms())
 
 
 def _refused(hub: "Hub", reason: str, owner: str = "") -> _Turned:
@@ -379,6 +389,7 @@ async def _resume_worker(hub: "Hub", conn: Connection, message: AppReady) -> Lin
     worker, presented = parsed
     token, issued = tokens.issue(worker, hub.entropy)
     message = _capped(hub, message)
+    asked = hub.store.now_ms()
     with _SetUp(hub, resume=True, ticket=hub.has_ticket(worker, message.ticket)):
         claimed = await hub.committer.call(
             ClaimWorker(
@@ -390,20 +401,25 @@ async def _resume_worker(hub: "Hub", conn: Connection, message: AppReady) -> Lin
                 issued,
                 message.labels,
                 message.capacity,
-                hub.store.now_ms(),
+                asked,
             )
         )
         if isinstance(claimed, Refused):
             raise await _refused_by_store(hub, claimed.reason, worker)
         assert isinstance(claimed, WorkerClaimed)
-        sides = await hub.workers.claim_sessions(worker, claimed.sessions, message.sessions)
+        sides = await hub.workers.claim_sessions(worker, claimed.sessions, message.sessions, asked)
     now = hub.store.now_ms()
     granted = [(name, side.epoch) for name, side in sides if isinstance(side, Claimed)]
     undo: list[Op] = [Detach(name, "worker", hub.node, epoch, now) for name, epoch in granted]
     _still_open(hub, conn, [*undo, DetachWorker(worker, claimed.epoch, now)])
+    before = hub.worker_links.get(worker)
+    if before is not None and before.epoch > claimed.epoch:
+        # Two claims of one worker were under way here, and the newer one came through first.
+        for op in undo:
+            hub.committer.submit(op, lambda _: None)
+        raise _late(hub)
     link = WorkerLink(hub, conn, worker, claimed.epoch, message, subject)
     link.tokens = tokens.Slots(issued, presented)
-    before = hub.worker_links.get(worker)
     hub.worker_links[worker] = link
     hub.ready(link)
     hub.counters.resumes += 1

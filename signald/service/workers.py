@@ -65,10 +65,11 @@ class Workers:
 
     # --- resuming ---------------------------------------------------------------------------------------------------
 
-    async def claim_sessions(self, worker: str, registered: Sequence[str], listed: Sequence[SessionPosition]) -> Sides:
-        """Claim the worker's side of every session the registry has paired with it."""
+    async def claim_sessions(
+        self, worker: str, registered: Sequence[str], listed: Sequence[SessionPosition], asked_ms: int
+    ) -> Sides:
+        """Claim the worker's side of every session the registry has paired with it, as it asked at `asked_ms`."""
         positions = {one.session: one for one in listed}
-        now = self._hub.store.now_ms()
         ops = []
         for session in registered:
             position = positions.get(session)
@@ -83,7 +84,7 @@ class Workers:
                     False,
                     position.received,
                     position.acked,
-                    now,
+                    asked_ms,
                 )
             )
         results = await self._hub.committer.call_many(ops)
@@ -98,7 +99,7 @@ class Workers:
         assign = False
         for name, result in sides:
             if not isinstance(result, Claimed):
-                assign = assign or (isinstance(result, Refused) and result.reason == "not_yours")
+                assign = assign or (isinstance(result, Refused) and result.reason in ("not_yours", "late"))
                 continue
             head = result.head
             received = min(positions[name], head.up_last)

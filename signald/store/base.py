@@ -68,8 +68,9 @@ class ClaimClient(SessionOp, frozen=True):
     `presented` moves to the previous slot and `issued` becomes current, by the two-slot rule (see core/tokens). Also
     acknowledges `down` up to `received`, as far as it is stored; an `acked` or `received` above what is stored shows
     that the store lost its tail, and raises `last` to it (no seq is used twice): `Claimed.lost_up` / `lost_down`.
-    Refusals: `unknown` (no such session, or a token it never had), `expired`, `principal`, `revoked`, `token_reuse` (and the
-    tokens are revoked now). Wakes the node the client was attached to before, and the worker's.
+    Refusals: `late` (the last claim that was granted was asked for after this one: its party has long gone on, and the
+    token it shows may rightly be retired), `unknown` (no such session, or a token it never had), `expired`, `principal`,
+    `revoked`, `token_reuse` (and the tokens are revoked now). Wakes the node the client was attached to before, and the worker's.
     """
 
     node: str
@@ -88,8 +89,8 @@ class ClaimWorkerSide(SessionOp, frozen=True):
 
     With `assign` the session is given to `worker`, whoever had it before (the registry has decided); the state
     becomes `assigned`, and `workers` grows when the id is new to the session. Without, `worker` must be the session's
-    worker already (`Refused("not_yours")` otherwise) and the state is kept. `received` and `acked` as in `ClaimClient`,
-    for the other direction. Wakes the worker's previous node and the client's.
+    worker already (`Refused("not_yours")` otherwise; `late` as in `ClaimClient`) and the state is kept. `received` and
+    `acked` as in `ClaimClient`, for the other direction. Wakes the worker's previous node and the client's.
     """
 
     node: str

@@ -41,6 +41,8 @@ class Claim(Struct, array_like=True, frozen=True, gc=False):
     previous_node: str = ""
     lost_up: tuple[int, int] | None = None
     lost_down: tuple[int, int] | None = None
+    asked_ms: int = 0
+    """When the party asked for it, by the store's clock."""
 
 
 class Side(Struct, array_like=True):
@@ -59,6 +61,10 @@ class Side(Struct, array_like=True):
     def claimed(self, nonce: str) -> Claim | None:
         """Return the claim that was made with `nonce`."""
         return next((claim for claim in self.claims if claim.nonce == nonce), None)
+
+    def is_late(self, asked_ms: int) -> bool:
+        """Tell whether the last claim that was granted had been asked for after `asked_ms`."""
+        return bool(self.claims) and asked_ms < self.claims[-1].asked_ms
 
 
 class Log(Struct, array_like=True, gc=False):

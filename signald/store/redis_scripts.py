@@ -242,7 +242,9 @@ def _claim_client(op: ClaimClient) -> bytes:
 
 
 def _claim_worker_side(op: ClaimWorkerSide) -> bytes:
-    return _session(op, "claim_worker_side", op.nonce, op.worker, int(op.assign), op.received, op.acked, node=op.node)
+    return _session(
+        op, "claim_worker_side", op.nonce, op.worker, int(op.assign), op.received, op.acked, op.now_ms, node=op.node,
+    )  # fmt: skip
 
 
 def _reseed(op: Reseed) -> bytes:

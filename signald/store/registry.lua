@@ -14,7 +14,7 @@ local CLAIMS_REMEMBERED = 8
 local PACE_BURST_S = 0.05
 local PACE_DEBT_MAX_S = 600
 
--- Places in a worker's record. Claims: {{nonce, epoch, previous node}...}
+-- Places in a worker's record. Claims: {{nonce, epoch, previous node, asked_ms}...}
 local NODE, EPOCH, CLAIMS, PRINCIPAL, INSTANCE, LABELS, CAPACITY, LEAVING, AWAY, CURRENT, PREVIOUS, RETIRED =
   1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
 
@@ -171,7 +171,7 @@ function operation.once(field, candidate)
   return redis.call('HGET', MISC, field)
 end
 
-function operation.register(name, nonce, principal, instance, labels, capacity, token)
+function operation.register(name, nonce, principal, instance, labels, capacity, token, now_ms)
   local record = worker(name)
   local claim
   if record then
@@ -180,13 +180,13 @@ function operation.register(name, nonce, principal, instance, labels, capacity, 
       return {'refused', 'exists'}
     end
   else
-    claim = {nonce, 1, ''}
+    claim = {nonce, 1, '', tonumber(now_ms)}
     put_worker(name, {caller, 1, {claim}, principal, instance, labels, tonumber(capacity), 0, 0, token, '', {}})
   end
   return claimed(name, claim)
 end
 
-function operation.claim(name, nonce, principal, presented, issued, labels, capacity)
+function operation.claim(name, nonce, principal, presented, issued, labels, capacity, now_ms)
   local record = worker(name)
   if not record then
     return {'refused', 'unknown'}
@@ -194,6 +194,10 @@ function operation.claim(name, nonce, principal, presented, issued, labels, capa
   local claim = find_claim(record, nonce)
   if claim then
     return claimed(name, claim)
+  end
+  local last = record[CLAIMS][#record[CLAIMS]]
+  if last and last[4] and tonumber(now_ms) < last[4] then
+    return {'refused', 'late'} -- the last claim that was granted had been asked for after this one
   end
   local refused = present(record, presented, issued)
   if refused then
@@ -206,7 +210,7 @@ function operation.claim(name, nonce, principal, presented, issued, labels, capa
     return {'refused', 'principal'}
   end
   local before = record[NODE]
-  claim = {nonce, record[EPOCH] + 1, before}
+  claim = {nonce, record[EPOCH] + 1, before, tonumber(now_ms)}
   local claims = record[CLAIMS]
   claims[#claims + 1] = claim
   if #claims > CLAIMS_REMEMBERED then

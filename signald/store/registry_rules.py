@@ -76,7 +76,7 @@ def register_worker(op: base.RegisterWorker, rows: Rows, _wakes: Wakes) -> Resul
         # Ids are random, so a second holder can only be a mistake. It is told so in the one way a claim can fail.
         return base.Refused("exists") if claim is None else _worker_claimed(claim, worker, rows)
     worker = Worker(op.worker, op.principal, op.instance, op.labels, op.capacity, Slots(current=op.token), Side())
-    claim = Claim(op.nonce, 1)
+    claim = Claim(op.nonce, 1, asked_ms=op.now_ms)
     worker.side.claim(claim, op.node)
     rows.save_worker(worker)
     return _worker_claimed(claim, worker, rows)
@@ -88,6 +88,8 @@ def claim_worker(op: base.ClaimWorker, rows: Rows, wakes: Wakes) -> Result:
         return base.Refused("unknown")
     if claim := worker.side.claimed(op.nonce):
         return _worker_claimed(claim, worker, rows)
+    if worker.side.is_late(op.now_ms):
+        return base.Refused("late")
     slots, verdict = present(worker.slots, op.presented, op.issued)
     if verdict is Verdict.REUSED:
         worker.slots = slots
@@ -96,7 +98,7 @@ def claim_worker(op: base.ClaimWorker, rows: Rows, wakes: Wakes) -> Result:
         return base.Refused(refusal(verdict, slots))
     if op.principal != worker.principal:
         return base.Refused("principal")
-    claim = Claim(op.nonce, worker.side.epoch + 1, worker.side.node)
+    claim = Claim(op.nonce, worker.side.epoch + 1, worker.side.node, asked_ms=op.now_ms)
     wakes.worker(op.worker, op.node, worker.side.node)
     worker.side.claim(claim, op.node)
     worker.slots, worker.labels, worker.capacity = slots, op.labels, op.capacity

@@ -5,7 +5,7 @@
 -- An answer begins with its kind, which redis_scripts.py makes a result of.
 --
 -- The head's fields are those of `Head`, and: ttl_ms, client_away_ms, history_bytes, worker_ids, `tokens` {current, previous,
--- {retired...}}, `client_claims` and `worker_claims` {{nonce, epoch, previous node, lost up from, to, lost down from, to}...}.
+-- {retired...}}, `client_claims` and `worker_claims` {{nonce, epoch, previous node, lost up from, to, lost down from, to, asked_ms}...}.
 -- A log exists from its first entry on. Its highest id is `last`, be the entry there or not.
 local key, caller = KEYS[1], ARGV[2]
 local RETIRED_MAX = 8
@@ -140,7 +140,14 @@ end
 -- Claims ----------------------------------------------------------------------------------------------------------------
 
 local function claimed(claim)
-  return {'claimed', claim, head()}
+  return {'claimed', {unpack(claim, 1, 7)}, head()}
+end
+
+-- The last claim that was granted had been asked for after this one.
+local function is_late(field, asked_ms)
+  local claims = unpacked(field)
+  local last = claims[#claims]
+  return last ~= nil and last[8] ~= nil and tonumber(asked_ms) < last[8]
 end
 
 local function find_claim(field, nonce)
@@ -168,9 +175,9 @@ local function count_worker(worker)
 end
 
 -- Attach a party here. By what it knows, at least `up` and `down` messages have been in the logs.
-local function claim(party, nonce, up, down)
+local function claim(party, nonce, up, down, asked_ms)
   local v = get(party .. '_epoch', party .. '_node', 'client_node', 'worker_node')
-  local made = {nonce, tonumber(v[1]) + 1, v[2], 0, 0, 0, 0}
+  local made = {nonce, tonumber(v[1]) + 1, v[2], 0, 0, 0, 0, tonumber(asked_ms)}
   made[4], made[5] = raise_last('up', up)
   made[6], made[7] = raise_last('down', down)
   if party == 'client' then
@@ -196,7 +203,7 @@ function operation.create(nonce, principal, want, meta, receipts, token, now_ms,
   if exists() then
     return find_claim('client_claims', nonce) and {'head', head()} or {'exists'}
   end
-  begin(now_ms, principal, want, meta, receipts, ttl_ms, 1, caller, {{nonce, 1, '', 0, 0, 0, 0}}, {token, '', {}}, now_ms)
+  begin(now_ms, principal, want, meta, receipts, ttl_ms, 1, caller, {{nonce, 1, '', 0, 0, 0, 0, tonumber(now_ms)}}, {token, '', {}}, now_ms)
   touch_all(tonumber(ttl_ms))
   return {'head', head()}
 end
@@ -208,6 +215,9 @@ function operation.claim_client(nonce, principal, presented, issued, received, a
   local before = find_claim('client_claims', nonce)
   if before then
     return claimed(before)
+  end
+  if is_late('client_claims', now_ms) then
+    return {'refused', 'late'}
   end
   local refused, slots = present(unpacked('tokens'), presented, issued)
   if refused then
@@ -222,10 +232,10 @@ function operation.claim_client(nonce, principal, presented, issued, received, a
   end
   set('tokens', cmsgpack.pack(slots), 'ttl_ms', ttl_ms)
   touch_all(tonumber(ttl_ms))
-  return claim('client', nonce, tonumber(acked), tonumber(received))
+  return claim('client', nonce, tonumber(acked), tonumber(received), now_ms)
 end
 
-function operation.claim_worker_side(nonce, worker, assign, received, acked)
+function operation.claim_worker_side(nonce, worker, assign, received, acked, now_ms)
   if not exists() then
     return {'refused', 'unknown'}
   end
@@ -238,8 +248,10 @@ function operation.claim_worker_side(nonce, worker, assign, received, acked)
     count_worker(worker)
   elseif get('worker')[1] ~= worker then
     return {'refused', 'not_yours'}
+  elseif is_late('worker_claims', now_ms) then
+    return {'refused', 'late'}
   end
-  return claim('worker', nonce, tonumber(received), tonumber(acked))
+  return claim('worker', nonce, tonumber(received), tonumber(acked), now_ms)
 end
 
 function operation.accept(epoch)

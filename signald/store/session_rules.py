@@ -27,7 +27,7 @@ def create_session(op: base.CreateSession, rows: Rows, _wakes: Wakes) -> Result:
         ttl_ms=op.ttl_ms,
         slots=Slots(current=op.token),
     )
-    record.client.claim(Claim(op.nonce, 1), op.node)
+    record.client.claim(Claim(op.nonce, 1, asked_ms=op.now_ms), op.node)
     rows.save_session(record)
     return _shown(record)
 
@@ -42,6 +42,8 @@ def claim_client(op: base.ClaimClient, rows: Rows, wakes: Wakes) -> Result:
         return base.Refused("unknown")
     if claim := record.client.claimed(op.nonce):
         return _claimed(claim, record)
+    if record.client.is_late(op.now_ms):
+        return base.Refused("late")
     slots, verdict = present(record.slots, op.presented, op.issued)
     if verdict is Verdict.REUSED:
         record.slots = slots
@@ -54,7 +56,7 @@ def claim_client(op: base.ClaimClient, rows: Rows, wakes: Wakes) -> Result:
         return base.Refused("expired")
     record.slots = slots
     record.ttl_ms = op.ttl_ms
-    return _claim(record, "client", op.nonce, op.node, op.acked, op.received, rows, wakes)
+    return _claim(record, "client", op, op.acked, op.received, rows, wakes)
 
 
 def claim_worker_side(op: base.ClaimWorkerSide, rows: Rows, wakes: Wakes) -> Result:
@@ -65,24 +67,34 @@ def claim_worker_side(op: base.ClaimWorkerSide, rows: Rows, wakes: Wakes) -> Res
         return _claimed(claim, record)
     if not op.assign and record.worker != op.worker:
         return base.Refused("not_yours")
+    if not op.assign and record.worker_side.is_late(op.now_ms):
+        return base.Refused("late")
     if op.assign:
         record.worker = op.worker
         record.worker_state = "assigned"
         _count_worker(record)
-    return _claim(record, "worker", op.nonce, op.node, op.received, op.acked, rows, wakes)
+    return _claim(record, "worker", op, op.received, op.acked, rows, wakes)
 
 
-def _claim(record: Record, party: Party, nonce: str, node: str, up: int, down: int, rows: Rows, wakes: Wakes) -> Result:
-    """Attach `party` at `node`; by what it knows, at least `up` and `down` messages have been in the logs."""
+def _claim(
+    record: Record,
+    party: Party,
+    op: base.ClaimClient | base.ClaimWorkerSide,
+    up: int,
+    down: int,
+    rows: Rows,
+    wakes: Wakes,
+) -> Result:
+    """Attach `party` at `op.node`; by what it knows, at least `up` and `down` messages have been in the logs."""
     side = record.side(party)
     lost_up, lost_down = _raise_last(record.up, up), _raise_last(record.down, down)
     if party == "client":
         _acknowledge(record, "down", down, rows)
     else:
         _acknowledge(record, "up", up, rows)
-    claim = Claim(nonce, side.epoch + 1, side.node, lost_up, lost_down)
-    wakes.session(record, node, record.client.node, record.worker_side.node)
-    side.claim(claim, node)
+    claim = Claim(op.nonce, side.epoch + 1, side.node, lost_up, lost_down, op.now_ms)
+    wakes.session(record, op.node, record.client.node, record.worker_side.node)
+    side.claim(claim, op.node)
     rows.save_session(record)
     return _claimed(claim, record)
 

@@ -187,10 +187,11 @@ def claim_worker(
     nonce: str = "claim-worker",
     principal: str = "wes",
     capacity: int = 2,
+    now_ms: int = NOW_MS,
 ) -> ClaimWorker:
     """The worker resumes at `a`."""
     return ClaimWorker(
-        worker, node, nonce, principal, token(presented), token(issued), {"lang": "en"}, capacity, NOW_MS
+        worker, node, nonce, principal, token(presented), token(issued), {"lang": "en"}, capacity, now_ms
     )
 
 

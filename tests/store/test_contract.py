@@ -325,6 +325,14 @@ class TestClaimClient:
         assert await world.ask(claim_client("t9", "t5", nonce="n5"), at="b") == Refused("revoked")
         assert (await look(world)).head.client_epoch == 2
 
+    async def test_late(self, world: World) -> None:
+        """A claim asked for before the one that holds comes late: it takes nothing, and is no theft, whatever it shows."""
+        await world.do(create(), claim_client("t1", "t2", nonce="n2", now_ms=NOW_MS + 10), ConfirmToken(SESSION, 2))
+        for shown in ("t1", "t2"):
+            late = claim_client(shown, "t3", nonce="n3", now_ms=NOW_MS + 9)
+            assert await world.ask(late, at="b") == Refused("late")
+        assert claimed(await world.ask(claim_client("t2", "t4", nonce="n4", now_ms=NOW_MS + 11))).epoch == 3
+
     async def test_reuse_by_presenting(self, world: World) -> None:
         """To present the new token retires the one before it, too."""
         await world.do(create(), claim_client("t1", "t2", nonce="n2"), claim_client("t2", "t3", nonce="n3"))
@@ -1056,6 +1064,14 @@ class TestWorkers:
         found = (await workers(world))[WORKER]
         assert (found.node, found.epoch, found.capacity, found.assigned) == ("a", 2, 5, 1)
         assert await world.woken() == {"a": [], "b": [b"ww_1"]}
+
+    async def test_late(self, world: World) -> None:
+        """As for clients: a claim asked for before the one that holds takes nothing and is no theft."""
+        await world.do(register(), claim_worker(now_ms=NOW_MS + 10), ConfirmWorkerToken(WORKER, 2))
+        assert await world.ask(claim_worker(issued="w3", nonce="late", now_ms=NOW_MS + 9)) == Refused("late")
+        assert isinstance(
+            await world.ask(claim_worker("w2", "w4", nonce="newer", now_ms=NOW_MS + 11), at="b"), WorkerClaimed
+        )
 
     async def test_claim_again(self, world: World) -> None:
         """The same nonce again gives the same answer; a claim that a newer one superseded changes nothing."""

@@ -1,0 +1,222 @@
+"""What a seed means: the cluster, its parties, the faults that may happen, and what the operator does, and when.
+
+Everything is drawn here, before the run, as plain values: a plan can be printed, and made smaller while it still fails.
+Each seed enables some of the faults only, at rates of its own, so that no kind of trouble always hides another.
+"""
+
+import random
+
+import attrs
+
+from tests.sim.net import CutAtByte, Delay, HalfOpenStall, NetFault, ResetConnection, WriteSplit
+from tests.sim.stores import HalfBatch, LateApply, LostReplyAfterApply, LostRequest, LostWake, SlowStore, StoreFault
+from tests.sim.world import Chance
+
+CHAOS_S = 30.0
+"""How long the operator works and the faults last."""
+
+
+@attrs.frozen
+class Step:
+    """Something the operator does, or that happens, `at` seconds after the start."""
+
+    at: float
+    what: str
+    """The name of a method of `Operator`."""
+    number: int = 0
+    seconds: float = 0.0
+
+
+@attrs.frozen
+class ClientPlan:
+    """One client."""
+
+    name: str
+    starts_at: float
+    messages: int
+    every_s: float
+    receipts: bool
+    says_bye: bool
+    """It ends its session when it has said everything, troubles or not."""
+    pad: int = 0
+    """Bytes added to every seventh message."""
+
+
+@attrs.frozen
+class WorkerPlan:
+    """One worker."""
+
+    name: str
+    starts_at: float
+    capacity: int
+    thinks_s: float
+    talks_share: float
+    """How often it says something on its own."""
+    fails_share: float = 0.0
+    """How often its handler raises over a message."""
+
+
+@attrs.frozen
+class Plan:
+    """A whole run."""
+
+    seed: int
+    planned_only: bool
+    """Deploys one after the other, and no faults: the strictest checks apply."""
+    nodes: int
+    sections: dict[str, dict[str, object]]
+    lag_s: float
+    """How late the load balancer hears of nodes."""
+    clients: tuple[ClientPlan, ...]
+    workers: tuple[WorkerPlan, ...]
+    net: tuple[NetFault, ...]
+    store: tuple[StoreFault, ...]
+    steps: tuple[Step, ...]
+    lasts_s: float = CHAOS_S
+
+    @property
+    def store_may_lose(self) -> bool:
+        """The store comes back empty: what it alone knew is lost, and must be said to be."""
+        return any(step.what == "empty_store" for step in self.steps)
+
+    def story(self) -> str:
+        """Everything, to be read."""
+        parts = [
+            f"seed {self.seed}: {self.nodes} nodes, lag {self.lag_s:.2f} s, planned only: {self.planned_only}",
+            *(f"  {name}: {values}" for name, values in self.sections.items()),
+            *(f"  {fault}" for fault in (*self.net, *self.store)),
+            *(f"  {party}" for party in (*self.clients, *self.workers)),
+            *(f"  {step}" for step in self.steps),
+        ]
+        return "\n".join(parts)
+
+
+def draw(seed: int) -> Plan:
+    """Return the plan of `seed`."""
+    r = Chance(seed).random("plan")
+    planned_only = r.random() < 0.15
+    workers = tuple(
+        WorkerPlan(
+            f"w{number}",
+            0.0 if number == 0 else r.choice((0.0, 0.0, r.uniform(0, 15))),
+            r.choice((1, 2, 5, 50)) if number else 50,
+            r.choice((0.0, 0.02, 0.3)),
+            r.choice((0.0, 0.3)),
+            0.0 if planned_only else r.choice((0.0, 0.0, 0.03)),
+        )
+        for number in range(r.randint(1, 4))
+    )
+    clients = tuple(
+        ClientPlan(
+            f"c{number}",
+            r.choice((0.0, r.uniform(0, 20))),
+            r.randint(3, 60),
+            r.choice((0.05, 0.3, 1.0)),
+            r.random() < 0.3,
+            not planned_only and r.random() < 0.15,
+            r.choice((0, 0, 3000, 20000)),
+        )
+        for number in range(r.randint(2, r.choice((3, 6, 12))))
+    )
+    return Plan(
+        seed=seed,
+        planned_only=planned_only,
+        nodes=1 if planned_only else r.randint(1, 3),
+        sections=_sections(r),
+        lag_s=0.0 if planned_only else r.choice((0.0, 0.2, 2.0)),
+        clients=clients,
+        workers=workers,
+        net=() if planned_only else _net(r),
+        store=() if planned_only else _store(r),
+        steps=_deploys(r) if planned_only else _steps(r, len(clients), len(workers)),
+    )
+
+
+def _sections(r: random.Random) -> dict[str, dict[str, object]]:
+    sections: dict[str, dict[str, object]] = {
+        "session": {"resume_ttl_s": 120.0, "history_messages_max": r.choice((5, 100))},
+        "limits": {
+            "messages_per_s": r.choice((20.0, 1000.0)),
+            "messages_burst": r.choice((10, 100)),
+            "backlog_messages_max": r.choice((3, 20, 1000)),
+            "send_queue_messages_max": r.choice((8, 1000)),
+        },
+    }
+    if r.random() < 0.5:
+        sections["drain"] = {
+            "timeout_s": 20.0,
+            "stop_timeout_s": 30.0,
+            "margin_s": 2.0,
+            "successor_timeout_s": r.choice((2.0, 8.0)),
+            "worker_timeout_s": r.choice((2.0, 6.0)),
+            "client_timeout_s": 3.0,
+            "terminate_timeout_s": 2.0,
+        }
+    if r.random() < 0.4:
+        sections["worker"] = {"resume_timeout_s": r.choice((3.0, 6.0))}
+    if r.random() < 0.3:
+        sections["pace"] = {"sessions_per_s": r.choice((2.0, 10.0))}
+    if r.random() < 0.3:
+        sections["node"] = {"lease_ttl_s": r.choice((2.0, 4.0))}
+    return sections
+
+
+def _net(r: random.Random) -> tuple[NetFault, ...]:
+    faults: list[NetFault] = []
+    if r.random() < 0.4:
+        faults.append(Delay(r.choice((0.01, 0.2, 1.0))))
+    if r.random() < 0.4:
+        faults.append(WriteSplit(r.choice((0.1, 0.8))))
+    if r.random() < 0.35:
+        faults.append(ResetConnection(r.choice((1.0, 6.0, 20.0))))
+    if r.random() < 0.25:
+        faults.append(HalfOpenStall(r.choice((0.05, 0.3)), 20.0, r.choice((1.0, 8.0, 1000.0))))
+    if r.random() < 0.3:
+        faults.append(CutAtByte(r.choice((0.1, 0.4)), r.choice((400, 2000, 20000))))
+    return tuple(faults)
+
+
+def _store(r: random.Random) -> tuple[StoreFault, ...]:
+    faults: list[StoreFault] = []
+    if r.random() < 0.3:
+        faults.append(SlowStore(r.choice((0.05, 0.5)), r.choice((0.05, 0.5, 1.5))))
+    if r.random() < 0.3:
+        faults.append(LostReplyAfterApply(r.choice((0.01, 0.1, 0.3))))
+    if r.random() < 0.2:
+        faults.append(LostRequest(r.choice((0.01, 0.1, 0.3))))
+    if r.random() < 0.2:
+        faults.append(HalfBatch(r.choice((0.02, 0.2))))
+    if r.random() < 0.1:
+        faults.append(LateApply(r.choice((0.02, 0.1)), r.choice((0.05, 0.5))))
+    if r.random() < 0.3:
+        faults.append(LostWake(r.choice((0.05, 0.5, 1.0))))
+    return tuple(faults)
+
+
+def _deploys(r: random.Random) -> tuple[Step, ...]:
+    return tuple(Step(3.0 + 9.0 * number, "deploy_and_wait") for number in range(r.randint(1, 3)))
+
+
+def _steps(r: random.Random, clients: int, workers: int) -> tuple[Step, ...]:
+    steps: list[Step] = []
+    for share, what, most, seconds, numbers in (
+        (0.75, "deploy", 3, (0.0, 0.5, 3.0), 1),
+        (0.35, "stop_first", 2, (0.5, 4.0, 12.0), 1),
+        (0.4, "kill", 2, (0.2, 2.0), 1),
+        (0.2, "vanish", 1, (0.2, 2.0), 1),
+        (0.2, "drain_and_abort", 2, (0.1, 1.0, 5.0), 1),
+        (0.2, "signal_again", 3, (0.0,), 1),
+        (0.25, "outage", 2, (0.2, 2.0, 8.0), 1),
+        (0.2, "answers_lost", 2, (0.2, 2.0), 1),
+        (0.2, "partition", 2, (0.5, 5.0, 15.0), 1),
+        (0.12, "empty_store", 1, (0.0,), 1),
+        (0.3, "restart_client", 2, (0.0, 3.0), clients),
+        (0.35, "crash_worker", 2, (0.0, 1.0, 8.0), workers),
+        (0.2, "leave_worker", 2, (0.0, 3.0), workers),
+    ):
+        if r.random() < share:
+            steps += [
+                Step(round(r.uniform(1.0, CHAOS_S - 1), 3), what, r.randrange(numbers), r.choice(seconds))
+                for _ in range(r.randint(1, most))
+            ]
+    return tuple(sorted(steps, key=lambda step: step.at))

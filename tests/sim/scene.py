@@ -1,0 +1,592 @@
+"""One run: the nodes, the balancer, the parties, the operator, and what is demanded of them in the end."""
+
+import sys
+import traceback
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import trio
+import trio.testing
+
+from signald.config import Config
+from signald.daemon import Node, node_on
+from signald.errors import StoreUnavailable
+from signald.sdk.carrier import Carrier, DialFailed, over_stream
+from signald.sdk.core import SessionCore
+from signald.sdk.trio import Dial
+from signald.store.base import WAKE_ALL, Op, Result
+from signald.store.memory import MemoryWorld, open_memory
+from tests.cluster import config_for
+from tests.sim.checkers import Checkers
+from tests.sim.net import Network
+from tests.sim.parties import ClientParty, HandlerFailed, Handling, WorkerParty, dial_through
+from tests.sim.plan import Plan, Step, draw
+from tests.sim.stores import FaultyStore, StoreTrouble
+from tests.sim.world import Chance, Trace, determined_by, logs_to
+
+SETTLE_S = 60.0
+POLL_S = 0.25
+GHOST_S = 420.0
+"""Above twice the time to live of a session: one whose start was never heard of is held for so long."""
+
+
+@attrs.define(eq=False)
+class SimNode:
+    """One node and what is known of it from outside."""
+
+    name: str
+    config: Config
+    node: Node | None = None
+    store: FaultyStore | None = None
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    ready: trio.Event = attrs.field(factory=trio.Event)
+    gone: trio.Event = attrs.field(factory=trio.Event)
+    signalled_at: float | None = None
+    killed: bool = False
+
+    @property
+    def up(self) -> bool:
+        """It is there and has not been told to stop."""
+        return self.ready.is_set() and not self.gone.is_set() and self.signalled_at is None and not self.draining
+
+    @property
+    def draining(self) -> bool:
+        """It has been told to go, by a signal or by an operator."""
+        return self.node is not None and bool(self.node.shutdown.status.reason)
+
+
+@attrs.frozen
+class Outcome:
+    """What came of a run."""
+
+    seed: int
+    violations: tuple[tuple[str, str], ...]
+    digest: str
+    events: int
+    rare: dict[str, int]
+    lines: list[str]
+    virtual_s: float
+
+
+class Scene:
+    """See the module."""
+
+    def __init__(self, plan: Plan, *, keep: bool) -> None:
+        self.plan = plan
+        self.chance = Chance(plan.seed)
+        self.trace = Trace(keep=keep)
+        self.world = MemoryWorld(started_ms=1_700_000_000_000)
+        self.network = Network(plan.net, self.chance.random("network"))
+        self.trouble = StoreTrouble(plan.store)
+        self.nodes: list[SimNode] = []
+        self.sessions: dict[str, ClientParty] = {}
+        self.handlings: list[Handling] = []
+        self.rare: Counter[str] = Counter()
+        self.violations: list[tuple[str, str]] = []
+        self.chaos = True
+        self.check = Checkers(self)
+        self.clients = [ClientParty(self, one) for one in plan.clients]
+        self.workers = [WorkerParty(self, one) for one in plan.workers]
+        self.operator = Operator(self)
+        self._view: set[str] = set()
+        self._routes = self.chance.random("routes")
+        self._scope = trio.CancelScope()
+        self._nursery: trio.Nursery | None = None
+        self._tasks_before = 0
+
+    # --- what the others call ---------------------------------------------------------------------------------------
+
+    def violate(self, checker: str, text: str) -> None:
+        """A promise was broken: the run is over."""
+        if not self.violations:
+            self.trace("CHECK", f"{checker}: {text}")
+        self.violations.append((checker, text))
+        self._scope.cancel(reason="a promise was broken")
+
+    def reached(self, what: str) -> None:
+        """A rare situation has occurred."""
+        self.rare[what] += 1
+
+    def begin_handling(self, worker: str, session: str, core: SessionCore) -> Handling:
+        """A worker's handler has begun."""
+        handling = Handling(len(self.handlings), worker, session, core)
+        self.handlings.append(handling)
+        self.trace(f"h{handling.number}", f"{session} at {worker}")
+        return handling
+
+    def alive(self) -> list[SimNode]:
+        """The nodes whose process runs."""
+        return [node for node in self.nodes if node.node is not None and not node.gone.is_set() and not node.killed]
+
+    def dial(self, party: str) -> Dial:
+        """The way of `party` to the load balancer."""
+        return dial_through(self, party)
+
+    def applied(self, node: str, ops: Sequence[Op], results: Sequence[Result]) -> None:
+        """The store has carried out a batch."""
+        if self.trace.keep:
+            for op, result in zip(ops, results, strict=True):
+                if type(op).__name__ not in ("PutNode", "ListNodes", "ListWorkers", "ListWaiting", "ListOverdue"):
+                    self.trace(node, f"{_words(op)} -> {_words(result)}")
+        self.check.applied(ops, results)
+
+    def logged(self, level: str, event: str, fields: dict[str, Any]) -> None:
+        """A node or an SDK has logged something."""
+        error = fields.pop("exc_info", None)
+        if self._nursery is not None:
+            self.trace("log", f"{level} {event} {' '.join(f'{key}={value}' for key, value in fields.items())}")
+        if error:
+            leaf = error[1] if isinstance(error, tuple) else error
+            if leaf is True:
+                leaf = sys.exc_info()[1]
+            if not _only(HandlerFailed, leaf):
+                self.violate("no-crash", f"{event} {fields}\n{''.join(traceback.format_exception(leaf))}")
+        elif event == "log_lost" and not self.plan.store_may_lose:
+            self.violate("exactly-once", f"log lost: {fields}")
+        elif event.startswith("sdk: ") and " cut: " in event and not self.plan.store_may_lose:
+            why = event.partition(" cut: ")[2]
+            if not why.startswith(("no sign of life", "no answer to the opening", "left, and not closed")):
+                self.violate("wire", event)
+        elif event in ("worker_given_up", "token_reuse", "successor_lost", "client_given_up", "no_successor"):
+            self.reached(event)
+            if event == "token_reuse":
+                self.violate("token-once", f"an honest party's token was called reused: {fields}")
+
+    # --- the network ------------------------------------------------------------------------------------------------
+
+    def learn(self, node: SimNode, *, up: bool) -> None:
+        """The load balancer hears of a node, with its lag."""
+        assert self._nursery is not None
+        if self.plan.lag_s == 0:
+            self._learned(node.name, up=up)
+        else:
+            lag = self._routes.uniform(0.0, self.plan.lag_s)
+            self._nursery.start_soon(self._learn_late, node.name, up, lag)
+
+    async def _learn_late(self, name: str, up: bool, lag: float) -> None:
+        await trio.sleep(lag)
+        self._learned(name, up=up)
+
+    def _learned(self, name: str, *, up: bool) -> None:
+        if up:
+            self._view.add(name)
+        else:
+            self._view.discard(name)
+
+    @asynccontextmanager
+    async def connect(self, party: str, url: str) -> AsyncIterator[tuple[Carrier, str]]:
+        """Connect `party` to the node the balancer chooses."""
+        await trio.lowlevel.checkpoint()
+        view = sorted(self._view)
+        name = self._routes.choice(view) if view else ""
+        node = next((one for one in self.nodes if one.name == name), None)
+        if node is None or node.gone.is_set() or node.killed or node.node is None or not node.ready.is_set():
+            self.trace(party, f"is refused at {name or 'the balancer'}")
+            raise DialFailed(None, "connection refused")
+        wire = self.network.connect(party, name, self._tap, self._lost_wire)
+        self.trace(party, f"dials {name} as {wire.name}")
+        node.node.hub.spawn(node.node.server.serve_stream, wire.node_end)
+        async with over_stream(wire.party_end, url) as carrier:
+            yield carrier, wire.name
+
+    def _lost_wire(self, wire: str, why: str) -> None:
+        self.trace(wire, why)
+        self.reached(f"connection {why}")
+
+    def _tap(self, wire: str, data: bytes) -> None:
+        if b'"type":"goaway"' in data:
+            party = wire.partition("#")[0]
+            client = next((one for one in self.clients if one.name == party), None)
+            node = next(one for one in self.network.wires if one.name == wire).node
+            if client is not None:
+                self.check.worker_first.told_to_go(client, next(one for one in self.nodes if one.name == node))
+
+    # --- nodes ------------------------------------------------------------------------------------------------------
+
+    def start_node(self) -> SimNode:
+        """Start another node; it is there when `ready` is set."""
+        assert self._nursery is not None
+        name = f"n{len(self.nodes) + 1}"
+        node = SimNode(name, config_for(name, **self.plan.sections))
+        self.nodes.append(node)
+        self._nursery.start_soon(self._run_node, node)
+        return node
+
+    async def _run_node(self, node: SimNode) -> None:
+        name = node.name
+        with node.scope:
+            while not node.gone.is_set():
+                try:
+                    await self._serve(node)
+                except Exception as error:
+                    if node.ready.is_set() or not _only(StoreUnavailable, error):
+                        self.violate("no-crash", f"{name}: {''.join(traceback.format_exception(error))}")
+                        return
+                    self.reached("node could not start without its store")
+                    self.trace(name, "cannot start")
+                    await trio.sleep(1.0)
+        node.gone.set()
+
+    async def _serve(self, node: SimNode) -> None:
+        name = node.name
+        chance = self.chance.random(f"store {name}")
+        async with open_memory("memory:", name, world=self.world) as store:
+            node.store = FaultyStore(store, name, self.trouble, chance, self.applied, self._late, self.reached)
+            node.store.dead = node.killed
+            async with node_on(node.store, node.config, self.chance.entropy(name)) as inner:
+                await inner.lease.set_state("ready")
+                node.node = inner
+                node.ready.set()
+                self.trace(name, "ready")
+                if node.signalled_at is None:
+                    self.learn(node, up=True)
+                else:
+                    inner.shutdown.signal()
+                await inner.shutdown.run()
+        now = trio.current_time()
+        self.trace(name, "exits")
+        node.gone.set()
+        self.check.bounded.exited(node, now)
+        self.check.no_orphan_task.exited(node)
+
+    def _late(self, seconds: float, deed: Callable[[], None]) -> None:
+        assert self._nursery is not None
+        self._nursery.start_soon(_later, seconds, deed)
+
+    def up(self) -> list[SimNode]:
+        """The nodes that serve, and nobody has told to stop."""
+        return [node for node in self.nodes if node.up]
+
+    # --- the run ----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Play the plan and judge it."""
+        self._tasks_before = trio.lowlevel.current_statistics().tasks_living
+        with self._scope:
+            async with trio.open_nursery() as self._nursery:
+                first = [self.start_node() for _ in range(self.plan.nodes)]
+                for node in first:
+                    await node.ready.wait()
+                async with trio.open_nursery() as parties:
+                    parties.start_soon(self.network.run)
+                    for worker in self.workers:
+                        parties.start_soon(worker.run)
+                    for client in self.clients:
+                        parties.start_soon(client.run)
+                    await self._play()
+                    await self._heal()
+                    await self._settle()
+                    self.check.settled()
+                    await self._say_bye()
+                    parties.cancel_scope.cancel(reason="the applications end")
+                await self._no_ghosts()
+                await self._stop_all()
+                self._nursery.cancel_scope.cancel(reason="the run is over")
+            left = trio.lowlevel.current_statistics().tasks_living - self._tasks_before
+            if left > 0:
+                self.violate("no-orphan-task", f"{left} tasks are left")
+
+    async def _play(self) -> None:
+        began = trio.current_time()
+        async with trio.open_nursery() as deeds:
+            for step in self.plan.steps:
+                await trio.sleep_until(began + step.at)
+                self.trace("OP", f"{step.what} {step.number} {step.seconds}")
+                deed: Callable[[Step], Awaitable[None]] = getattr(self.operator, step.what)
+                deeds.start_soon(deed, step)
+            await trio.sleep_until(began + self.plan.lasts_s)
+
+    async def _heal(self) -> None:
+        self.trace("OP", "faults off")
+        self.chaos = False
+        self.network.heal()
+        self.trouble.faulty = False
+        self.world.outage = ""
+        for node in self.nodes:
+            self.operator.reconnect(node)
+        if not self.up():
+            node = self.start_node()
+            await node.ready.wait()
+
+    async def _settle(self) -> None:
+        deadline = trio.current_time() + SETTLE_S
+        waiting = self.waiting()
+        while waiting:
+            if trio.current_time() > deadline:
+                self.violate("liveness", "\n".join(waiting))
+                return
+            await trio.sleep(POLL_S)
+            waiting = self.waiting()
+        self.trace("OP", f"settled {SETTLE_S - (deadline - trio.current_time()):.1f} s after the faults")
+
+    def waiting(self) -> list[str]:
+        """Who waits for what."""
+        return [text for client in self.clients if (text := self._waits(client))]
+
+    def _waits(self, client: ClientParty) -> str:
+        if client.gone is not None:
+            return ""
+        front = client.client
+        if front is None:
+            return f"{client.name} is not connected"
+        if client.plan.says_bye and client.byed:
+            return f"{client.name} waits for the end of {client.session}"
+        core = front._core
+        record = self.world.rows.session(client.session)
+        if record is None:
+            return f"{client.name}: the store does not know {client.session}"
+        text = (
+            f"{client.name} ({client.session}): said {client.said}, unacked {core.session.unacked}, "
+            f"link {core.current}, peer {front.peer_state} {front.worker}, store up {record.up} down {record.down} "
+            f"worker {record.worker!r} {record.worker_state!r} at {record.worker_side.node!r}, "
+            f"client at {record.client.node!r}, heard {client.heard[-1:]}"
+        )
+        handlings = [one for one in self.handlings if one.session == client.session and not one.over]
+        if core.session.unacked or core.current is None or record.up.acked < record.up.last or len(handlings) != 1:
+            return f"{text}, handlers {[one.number for one in handlings]}"
+        handling = handlings[0]
+        if handling.core.unacked or record.down.acked < record.down.last:
+            return f"{text}; h{handling.number} has {handling.core.unacked} unacked"
+        if front.peer_state not in ("paired", "replaced") or front.worker != handling.worker:
+            return f"{text}; h{handling.number} is at {handling.worker}"
+        return ""
+
+    async def _say_bye(self) -> None:
+        async with trio.open_nursery() as byes:
+            for client in self.clients:
+                byes.start_soon(self._bye, client)
+        for worker in self.workers:
+            worker.crash(1000.0, leaves=True)
+        with trio.move_on_after(15):
+            while any(worker.worker is not None for worker in self.workers):  # noqa: ASYNC110
+                await trio.sleep(POLL_S)
+
+    async def _bye(self, client: ClientParty) -> None:
+        client.byed = True
+        if client.client is not None:
+            with trio.move_on_after(20) as scope:
+                await client.client.bye("over")
+            if scope.cancelled_caught:
+                self.violate("liveness", f"{client.name} said bye, and nothing came of it")
+
+    async def _no_ghosts(self) -> None:
+        deadline = trio.current_time() + GHOST_S
+        while left := self.check.no_ghost.left():
+            if trio.current_time() > deadline:
+                self.check.no_ghost.broken(", ".join(left[:8]))
+                return
+            await trio.sleep(1.0)
+
+    async def _stop_all(self) -> None:
+        for node in self.nodes:
+            if not node.gone.is_set():
+                self.operator.stop(node)
+        for node in self.nodes:
+            if not node.gone.is_set():
+                with trio.move_on_after(node.config.drain.stop_timeout_s + 5) as scope:
+                    await node.gone.wait()
+                if scope.cancelled_caught:
+                    self.check.bounded.broken(f"{node.name} does not exit: {node.node and node.node.shutdown.status}")
+
+
+class Operator:
+    """What is done to the cluster; each method is a `Step`."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self._random = scene.chance.random("operator")
+
+    def stop(self, node: SimNode) -> None:
+        """SIGTERM."""
+        now = trio.current_time()
+        if node.signalled_at is None:
+            node.signalled_at = now
+        self.scene.trace(node.name, "SIGTERM")
+        if node.node is not None:
+            node.node.shutdown.signal()
+        self.scene.learn(node, up=False)
+
+    def _oldest(self) -> SimNode | None:
+        return next(iter(self.scene.up()), None)
+
+    async def deploy(self, step: Step) -> None:
+        """A new node; when it is ready, and a little later, an old one is told to stop."""
+        old = self.scene.up()
+        if any(node.draining and not node.gone.is_set() for node in self.scene.nodes):
+            self.scene.reached("deploy during a deploy")
+        new = self.scene.start_node()
+        await new.ready.wait()
+        await trio.sleep(step.seconds)
+        for node in old[:1]:
+            if not node.gone.is_set() and not node.killed:
+                self.stop(node)
+
+    async def deploy_and_wait(self, _: Step) -> None:
+        """As it should be: a successor, the balancer turned, a drain, its end."""
+        old = self.scene.up()
+        new = self.scene.start_node()
+        await new.ready.wait()
+        for node in old:
+            self.stop(node)
+            await node.gone.wait()
+
+    async def stop_first(self, step: Step) -> None:
+        """The old one is stopped before there is a new one."""
+        old = self._oldest()
+        if old is not None:
+            self.stop(old)
+        await trio.sleep(step.seconds)
+        self.scene.start_node()
+
+    async def kill(self, step: Step) -> None:
+        """SIGKILL of any node, draining or not; its supervisor starts another one."""
+        await self._lose(step, "killed")
+
+    async def vanish(self, step: Step) -> None:
+        """A machine is gone with the node on it: not even a reset comes from it."""
+        await self._lose(step, "vanished")
+
+    async def _lose(self, step: Step, how: str) -> None:
+        alive = self.scene.alive()
+        if alive:
+            node = self._random.choice(alive)
+            self.scene.reached(f"node {how} while draining" if node.draining else f"node {how}")
+            self.scene.trace(node.name, how)
+            node.killed = True
+            for wire in self.scene.network.of(node.name):
+                if how == "killed":
+                    wire.kill()
+                else:
+                    wire.vanish()
+            if node.store is not None:
+                node.store.dead = True
+            node.scope.cancel(reason=how)
+            self.scene.learn(node, up=False)
+        await trio.sleep(step.seconds)
+        if not self.scene.up():
+            self.scene.start_node()
+
+    async def drain_and_abort(self, step: Step) -> None:
+        """An operator's drain, called off again."""
+        node = self._oldest()
+        if node is None or node.node is None:
+            return
+        if len(self.scene.up()) == 1 and self._random.random() < 0.7:
+            await self.scene.start_node().ready.wait()
+        node.node.shutdown.begin("rollout", by_signal=False)
+        self.scene.learn(node, up=False)
+        await trio.sleep(step.seconds)
+        if not node.gone.is_set() and not node.killed:
+            if node.node.shutdown.abort():
+                self.scene.reached("drain called off")
+                self.scene.learn(node, up=True)
+            else:
+                self.stop(node)
+
+    async def signal_again(self, _: Step) -> None:
+        """One more SIGTERM to somebody who drains."""
+        for node in self.scene.alive():
+            if node.signalled_at is not None and node.node is not None:
+                self.scene.reached("signalled again")
+                self.stop(node)
+                return
+
+    async def outage(self, step: Step) -> None:
+        """The store is away."""
+        self.scene.world.outage = "down"
+        self.scene.reached("store outage")
+        await trio.sleep(step.seconds)
+        self.scene.world.outage = ""
+        for node in self.scene.nodes:
+            self.reconnect(node)
+
+    async def answers_lost(self, step: Step) -> None:
+        """The store does its work and nobody hears of it."""
+        self.scene.world.outage = "answers lost"
+        await trio.sleep(step.seconds)
+        self.scene.world.outage = ""
+
+    async def partition(self, step: Step) -> None:
+        """One node does not reach the store."""
+        alive = self.scene.alive()
+        if alive:
+            node = self._random.choice(alive)
+            self.scene.trouble.cut_off.add(node.name)
+            self.scene.trace(node.name, "is cut off from the store")
+            self.scene.reached("node cut off from the store")
+            await trio.sleep(step.seconds)
+            self.reconnect(node)
+
+    def reconnect(self, node: SimNode) -> None:
+        """The node reaches the store again, and subscribes anew."""
+        self.scene.trouble.cut_off.discard(node.name)
+        for inbox in self.scene.world._inboxes.get(node.name, ()):
+            inbox.put(WAKE_ALL)
+
+    async def empty_store(self, _: Step) -> None:
+        """The store restarts without its data."""
+        self.scene.reached("store came back empty")
+        self.scene.world.lose_everything()
+
+    async def restart_client(self, step: Step) -> None:
+        """A client's process dies and another goes on."""
+        client = self.scene.clients[step.number % len(self.scene.clients)]
+        if client.client is not None and not client.byed:
+            client.restart(step.seconds)
+
+    async def crash_worker(self, step: Step) -> None:
+        """A worker's process dies; another one starts."""
+        self.scene.workers[step.number % len(self.scene.workers)].crash(step.seconds)
+
+    async def leave_worker(self, step: Step) -> None:
+        """A worker is redeployed."""
+        self.scene.workers[step.number % len(self.scene.workers)].crash(step.seconds, leaves=True)
+
+
+async def _later(seconds: float, deed: Callable[[], None]) -> None:
+    await trio.sleep(seconds)
+    deed()
+
+
+def _words(op: object) -> str:
+    text = repr(op)
+    return text if len(text) < 400 else text[:400] + "..."
+
+
+def _only(kind: type[Exception], error: object) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return all(_only(kind, one) for one in error.exceptions)
+    return isinstance(error, kind)
+
+
+def play(plan: Plan | int, *, keep: bool = False) -> Outcome:
+    """Run a plan, or that of a seed. Errors of the simulation itself come out as they are."""
+    if isinstance(plan, int):
+        plan = draw(plan)
+    scene = Scene(plan, keep=keep)
+    virtual_s = 0.0
+
+    async def main() -> None:
+        nonlocal virtual_s
+        began = trio.current_time()
+        with trio.fail_after(3000):
+            await scene.run()
+        virtual_s = trio.current_time() - began
+
+    with determined_by(plan.seed), logs_to(scene.logged):
+        try:
+            trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+        except Exception as error:
+            scene.violations.append(("no-crash", "".join(traceback.format_exception(error))))
+    return Outcome(
+        plan.seed,
+        tuple(scene.violations),
+        scene.trace.digest,
+        scene.trace.count,
+        dict(scene.rare),
+        scene.trace.lines,
+        virtual_s,
+    )
