@@ -378,10 +378,12 @@ async def open_talk(within_s: float = 60.0) -> AsyncIterator[Talk]:
 
 
 @asynccontextmanager
-async def dial(url: str, path: str) -> AsyncIterator[Peer]:
+async def dial(url: str, path: str, subprotocol: str | None = "signald.v1") -> AsyncIterator[Peer]:
     """A connection that speaks the wire by hand."""
     async with trio.open_nursery() as nursery:
-        socket = await trio_websocket.connect_websocket_url(nursery, url + path, subprotocols=["signald.v1"])
+        socket = await trio_websocket.connect_websocket_url(
+            nursery, url + path, subprotocols=[subprotocol] if subprotocol else None
+        )
         try:
             yield Peer(socket, socket._stream)
         finally:

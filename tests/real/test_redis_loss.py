@@ -9,7 +9,20 @@ import trio
 
 from signald.demo.cluster import Node
 from signald.sdk.events import Disconnected, LogLost, RealtimeReceived, Replaced
-from tests.real.harness import Address, Nodes, Talk, kill, logged, open_nodes, open_talk, probe, until, url_of
+from tests.real.harness import (
+    Address,
+    Nodes,
+    Talk,
+    exit_of,
+    kill,
+    logged,
+    open_nodes,
+    open_talk,
+    probe,
+    term,
+    until,
+    url_of,
+)
 from tests.store.redis_servers import Server, servers
 
 pytestmark = pytest.mark.real
@@ -123,8 +136,8 @@ async def test_nobody_is_answered_before_redis_is(tmp_path: Path, cross: bool) -
         quiet = await talk.client("quiet", url_of(pair[0]))
         await quiet.ask()
         await until(lambda: quiet.answered == 1, 10)
-        redis.ask("CLIENT", "PAUSE", 5000, "ALL")
-        paused_until = trio.current_time() + 4.9
+        redis.ask("CLIENT", "PAUSE", 3500, "ALL")  # longer than any patience of ours
+        paused_until = trio.current_time() + 3.4
         await trio.sleep(0.1)  # what was under way
         before = talk.answered
         await quiet.ask()
@@ -136,6 +149,47 @@ async def test_nobody_is_answered_before_redis_is(tmp_path: Path, cross: bool) -
         await talk.goes_on(8, 30)
         await talk.settle()
         check_undisturbed(talk)
+
+
+@pytest.mark.parametrize("how", ["killed", "frozen"])
+async def test_a_deploy_meets_an_outage(tmp_path: Path, how: str) -> None:
+    """The handover waits for Redis and goes on: everybody moves once, keeps the worker, and nothing is lost."""
+    first, second = Address(), Address()
+    redis = Server(tmp_path / "redis", *APPEND_ONLY)
+    settings: dict[str, dict[str, object]] = {
+        "pace": {"sessions_per_s": 10.0},
+        "drain": {"timeout_s": 30.0, "successor_timeout_s": 8.0},
+    }
+    async with servers(redis), open_nodes(tmp_path, redis.url, settings) as nodes, open_talk(120) as talk:
+        old = await nodes.start("old", first)
+        for n in range(2):
+            await talk.worker(f"worker {n}", first.url, second.url)
+        for n in range(8):
+            await talk.client(f"client {n}", first.url, second.url)
+        talk.begin()
+        await nodes.start("new", second)
+        await talk.goes_on(3)
+        term(old)
+        await until(lambda: logged(old, "drain_plan"), 5)
+        await trio.sleep(0.3)
+        if how == "killed":
+            await redis.kill()
+            await trio.sleep(1.5)
+            await redis.start()
+        else:
+            redis.freeze()
+            await trio.sleep(3)
+            redis.thaw()
+        assert await exit_of(old, 35) == 0
+        await talk.goes_on(3)
+        await talk.settle()
+        assert not logged(old, "worker_given_up")
+        (receipt,) = logged(old, "drain_receipt")
+        assert receipt["goaway_before_pair_ready"] == 0
+        for chatter in talk.chatters:
+            assert chatter.client.connections == 2
+            assert len(chatter.ledger.workers) == 1
+            assert not chatter.saw(Disconnected)
 
 
 async def test_a_party_that_breaks_off_while_redis_is_away(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ async def test_one_sigterm_without_a_successor_suspends(tmp_path: Path) -> None:
 async def test_a_suspension_longer_than_a_worker_may_be_away(tmp_path: Path) -> None:
     """While there is no node a worker cannot come back, so its time begins when there is one: it keeps its sessions."""
     address = Address()
-    settings: dict[str, dict[str, object]] = {"worker": {"resume_timeout_s": 3.0}}
+    settings: dict[str, dict[str, object]] = {"worker": {"resume_timeout_s": 2.0}}
     async with (
         open_nodes(tmp_path, f"sqlite:{tmp_path / 'store.db'}", settings) as nodes,
         cutting((HOST, address.websocket)) as far_away,
@@ -113,14 +113,14 @@ async def test_a_suspension_longer_than_a_worker_may_be_away(tmp_path: Path) -> 
         far_away.shut = True
         term(old)
         assert await exit_of(old) == 0
-        await trio.sleep(3.0)
+        await trio.sleep(2.2)
         # Somebody else is there at once, and would take the sessions.
         new = await nodes.start("new", address)
         await talk.worker("near by", address.url)
-        await trio.sleep(1.6)
+        await trio.sleep(1.5)
         far_away.shut = False
         await talk.goes_on(5)
-        await trio.sleep(3.0)
+        await trio.sleep(2.2)
         await talk.settle()
         assert not logged(new, "worker_given_up")
         assert [chatter.ledger.workers for chatter in talk.chatters] == [{"far away"}] * 2
