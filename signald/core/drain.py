@@ -165,6 +165,11 @@ class DrainPlan:
         if self._unready.pop(session, None) is not None:
             self._ready[session] = not_before
 
+    def session_unready(self, session: str, until: float) -> None:
+        """The session has got a worker that is not on a successor, before its client was told: `until` it is waited for."""
+        if self._ready.pop(session, None) is not None or self._clients_told.pop(session, None) is not None:
+            self._unready[session] = until
+
     def client_moved(self, session: str) -> None:
         """The session's client has resumed elsewhere, or left."""
         if self._clients_told.pop(session, None) is not None:

@@ -208,7 +208,7 @@ class ClientCore(PartyCore):
             case Realtime():
                 value = binary if binary is not None else msgspec.json.decode(message.data)
                 self.events.append(RealtimeReceived(value))
-            case SessionEnded():
+            case SessionEnded() if link.state != "retiring":  # if it has ended, the current connection says so too
                 self.finish(Over(None, message.reason, orderly=True))
 
     def _answered(self, link: Link, message: SessionStarted | SessionRestored, now: float) -> None:

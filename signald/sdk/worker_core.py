@@ -216,7 +216,7 @@ class WorkerCore(PartyCore):
                 self._error(link, message, now)
             case GoAway():
                 self.goaway(link, message, now)
-            case SessionEnded():
+            case SessionEnded() if link.state != "retiring":  # what is left may not know where its sessions have gone
                 self._session_ended(message)
             case Receipt():
                 self.notices.append(SessionEvent(message.session or "", ReceiptUpTo(message.seq)))

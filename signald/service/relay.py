@@ -329,9 +329,13 @@ class Relay:
         assert isinstance(result, Looked)
         head = result.head
         side = session.side(party)
+        lost_to = 0
         if side.link is not None and side.sent == after:
-            self._check_dense(session, party, after, result)
+            lost_to = self._check_dense(session, party, after, result)
         self._events.news(session, session.observe(head, result.entries, party))
+        if lost_to and side.link is not None:
+            # Nobody can ack what is lost, and it must not count for ever as waiting: the sender's backlog would stay full.
+            self.ack(session, party, lost_to)
         source = session.log_to(party)
         if side.link is not None and side.sent < source.last:
             entries = source.after(side.sent)
@@ -345,20 +349,29 @@ class Relay:
         if final and session.look_again:
             self.look(session)
 
-    def _check_dense(self, session: LiveSession, party: Party, after: int, looked: Looked) -> None:
-        """Say it when the log cannot supply what the party lacks; a broken promise is better known than hidden."""
+    def _check_dense(self, session: LiveSession, party: Party, after: int, looked: Looked) -> int:
+        """Say it when the log cannot supply what the party lacks; a broken promise is better known than hidden.
+
+        Returns up to which seq it is lost, or 0.
+        """
         head = looked.head
         last, acked = (head.down_last, head.down_acked) if party == "client" else (head.up_last, head.up_acked)
         side = session.side(party)
         if acked > after:
             side.sent = acked  # it has that much by its own word, given elsewhere
-            return
+            return 0
         if last <= after:
-            return
+            return 0
         first = looked.entries[0].seq if looked.entries else last + 1
-        if first > after + 1 and side.link is not None:
-            side.link.log_lost(session.id, "received", (after + 1, first - 1))
-            side.sent = first - 1
+        if first <= after + 1 or side.link is None:
+            return 0
+        lost = after + 1, first - 1
+        side.link.log_lost(session.id, "received", lost)
+        side.sent = first - 1
+        sender = session.side(other(party)).link
+        if sender is not None:
+            sender.log_lost(session.id, "sent", lost)
+        return side.sent
 
     # --- realtime ---------------------------------------------------------------------------------------------------
 

@@ -413,8 +413,12 @@ class ShutdownScope:
         await self._pace(plan, 1)
         session = hub.sessions.get(name)
         link = session.client.link if session is not None else None
-        if not isinstance(link, ClientLink):
+        if session is None or not isinstance(link, ClientLink):
             plan.client_moved(name)
+            return
+        if not self._is_pair_ready(session):
+            # A worker that is here took it while it waited for its turn: first the worker, then the client.
+            plan.session_unready(name, trio.current_time() + self._config.worker_timeout_s)
             return
         now = trio.current_time()
         plan.told_client_at(name, now)

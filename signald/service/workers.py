@@ -369,11 +369,15 @@ class Workers:
                     hub.relay.look(session)
         link = hub.worker_links.get(worker)
         if link is not None:
-            for name in list(link.sessions):
-                session = link.sessions[name]
-                if session.worker.link is link:
-                    session.detach("worker")
-                link.end_session(name, "reassigned")
+            for name in names:
+                taken = link.sessions.get(name)
+                if taken is not None:
+                    if taken.worker.link is link:
+                        taken.detach("worker")
+                    link.end_session(name, "reassigned")
+            if link.sessions:
+                # Not released: it has resumed elsewhere, unheard of here, or an answer was lost. It is not for us to end them.
+                self.check(link)
         hub.poke_matchmaker()
         return names
 

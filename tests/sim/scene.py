@@ -46,6 +46,8 @@ class SimNode:
     gone: trio.Event = attrs.field(factory=trio.Event)
     signalled_at: float | None = None
     killed: bool = False
+    stopping: bool = False
+    """Its drain is done: it accepts nobody any more."""
 
     @property
     def up(self) -> bool:
@@ -183,7 +185,7 @@ class Scene:
         view = sorted(self._view)
         name = self._routes.choice(view) if view else ""
         node = next((one for one in self.nodes if one.name == name), None)
-        if node is None or node.gone.is_set() or node.killed or node.node is None or not node.ready.is_set():
+        if node is None or node.node is None or node.gone.is_set() or node.killed or node.stopping:
             self.trace(party, f"is refused at {name or 'the balancer'}")
             raise DialFailed(None, "connection refused")
         wire = self.network.connect(party, name, self._tap, self._lost_wire)
@@ -246,6 +248,7 @@ class Scene:
                 else:
                     inner.shutdown.signal()
                 await inner.shutdown.run()
+                node.stopping = True
         now = trio.current_time()
         self.trace(name, "exits")
         node.gone.set()
