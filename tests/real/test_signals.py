@@ -70,6 +70,9 @@ async def test_one_sigterm_with_a_successor_moves_everybody(tmp_path: Path) -> N
             assert len(chatter.ledger.workers) == 1
         assert [worker.connections for worker in workers] == [2, 2]
         assert phases(old) == ["unready", "successor", "workers", "clients", "terminate", "flush", "close", "done"]
+        assert {entry["by"] for entry in logged(old, "drain_phase")} == {"begin", "done"}, "no phase used up its time"
+        (receipt,) = logged(old, "drain_receipt")
+        assert receipt["outcomes"] == {"moved": 4}
         assert logged(old)[-1]["event"] == "stopped"
 
 
