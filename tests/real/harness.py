@@ -439,10 +439,11 @@ class Cutting:
         scope.cancel(reason="one side has gone")
 
     async def _carry_back(self, source: trio.SocketStream, sink: trio.SocketStream, scope: trio.CancelScope) -> None:
-        upgraded = False
+        # One that was there before answers were to be lost has had its own, and may still have data in hand when it is cut.
+        losing, upgraded = self.lose_answers > 0, False
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             async for data in source:
-                if self.lose_answers and upgraded:
+                if losing and upgraded:
                     # What comes after the 101 is the answer to the opening message: the node has granted.
                     self.lose_answers -= 1
                     self.lost += 1
