@@ -508,6 +508,10 @@ class Hub:
             self.workers.check(link)
         self.poke_matchmaker()
 
+    def legacy_workers(self) -> list[WorkerLink]:
+        """Workers here that know no GOAWAY."""
+        return [link for link in self.worker_links.values() if not link.speaks_handover]
+
     # --- other nodes ------------------------------------------------------------------------------------------------
 
     def successors(self) -> list[NodeInfo]:
