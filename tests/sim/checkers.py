@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, ClassVar
 from signald.store.base import Append, Appended, Claimed, ClaimWorkerSide, Op, Result, SessionOp
 
 if TYPE_CHECKING:
+    from tests.sim.nodes import SimNode
     from tests.sim.parties import ClientParty, Handling, WorkerParty
-    from tests.sim.scene import Scene, SimNode
+    from tests.sim.scene import Scene
 
 Ranges = Sequence[tuple[int, int]]
 

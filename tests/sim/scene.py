@@ -11,53 +11,25 @@ import attrs
 import trio
 import trio.testing
 
-from signald.config import Config
-from signald.daemon import Node, node_on
-from signald.errors import StoreUnavailable
 from signald.sdk.carrier import Carrier, DialFailed, over_stream
 from signald.sdk.core import SessionCore
 from signald.sdk.trio import Dial
-from signald.store.base import WAKE_ALL, Op, Result
-from signald.store.memory import MemoryWorld, open_memory
+from signald.store.base import Op, Result
+from signald.store.memory import MemoryWorld
 from tests.cluster import config_for
 from tests.sim.checkers import Checkers
 from tests.sim.net import Network
+from tests.sim.nodes import SimNode, only, run_node
+from tests.sim.operator import Operator
 from tests.sim.parties import ClientParty, HandlerFailed, Handling, WorkerParty, dial_through
 from tests.sim.plan import Plan, Step, draw
-from tests.sim.stores import FaultyStore, StoreTrouble
+from tests.sim.stores import StoreTrouble
 from tests.sim.world import Chance, Trace, determined_by, logs_to
 
 SETTLE_S = 60.0
 POLL_S = 0.25
 GHOST_S = 420.0
 """Above twice the time to live of a session: one whose start was never heard of is held for so long."""
-
-
-@attrs.define(eq=False)
-class SimNode:
-    """One node and what is known of it from outside."""
-
-    name: str
-    config: Config
-    node: Node | None = None
-    store: FaultyStore | None = None
-    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    ready: trio.Event = attrs.field(factory=trio.Event)
-    gone: trio.Event = attrs.field(factory=trio.Event)
-    signalled_at: float | None = None
-    killed: bool = False
-    stopping: bool = False
-    """Its drain is done: it accepts nobody any more."""
-
-    @property
-    def up(self) -> bool:
-        """It is there and has not been told to stop."""
-        return self.ready.is_set() and not self.gone.is_set() and self.signalled_at is None and not self.draining
-
-    @property
-    def draining(self) -> bool:
-        """It has been told to go, by a signal or by an operator."""
-        return self.node is not None and bool(self.node.shutdown.status.reason)
 
 
 @attrs.frozen
@@ -144,7 +116,7 @@ class Scene:
             leaf = error[1] if isinstance(error, tuple) else error
             if leaf is True:
                 leaf = sys.exc_info()[1]
-            if not _only(HandlerFailed, leaf):
+            if not only(HandlerFailed, leaf):
                 self.violate("no-crash", f"{event} {fields}\n{''.join(traceback.format_exception(leaf))}")
         elif event == "log_lost" and not self.plan.store_may_lose:
             self.violate("exactly-once", f"log lost: {fields}")
@@ -214,48 +186,11 @@ class Scene:
         name = f"n{len(self.nodes) + 1}"
         node = SimNode(name, config_for(name, **self.plan.sections))
         self.nodes.append(node)
-        self._nursery.start_soon(self._run_node, node)
+        self._nursery.start_soon(run_node, self, node)
         return node
 
-    async def _run_node(self, node: SimNode) -> None:
-        name = node.name
-        with node.scope:
-            while not node.gone.is_set():
-                try:
-                    await self._serve(node)
-                except Exception as error:
-                    if node.ready.is_set() or not _only(StoreUnavailable, error):
-                        self.violate("no-crash", f"{name}: {''.join(traceback.format_exception(error))}")
-                        return
-                    self.reached("node could not start without its store")
-                    self.trace(name, "cannot start")
-                    await trio.sleep(1.0)
-        node.gone.set()
-
-    async def _serve(self, node: SimNode) -> None:
-        name = node.name
-        chance = self.chance.random(f"store {name}")
-        async with open_memory("memory:", name, world=self.world) as store:
-            node.store = FaultyStore(store, name, self.trouble, chance, self.applied, self._late, self.reached)
-            node.store.dead = node.killed
-            async with node_on(node.store, node.config, self.chance.entropy(name)) as inner:
-                await inner.lease.set_state("ready")
-                node.node = inner
-                node.ready.set()
-                self.trace(name, "ready")
-                if node.signalled_at is None:
-                    self.learn(node, up=True)
-                else:
-                    inner.shutdown.signal()
-                await inner.shutdown.run()
-                node.stopping = True
-        now = trio.current_time()
-        self.trace(name, "exits")
-        node.gone.set()
-        self.check.bounded.exited(node, now)
-        self.check.no_orphan_task.exited(node)
-
-    def _late(self, seconds: float, deed: Callable[[], None]) -> None:
+    def late(self, seconds: float, deed: Callable[[], None]) -> None:
+        """Do something `seconds` later."""
         assert self._nursery is not None
         self._nursery.start_soon(_later, seconds, deed)
 
@@ -395,160 +330,6 @@ class Scene:
                     self.check.bounded.broken(f"{node.name} does not exit: {node.node and node.node.shutdown.status}")
 
 
-class Operator:
-    """What is done to the cluster; each method is a `Step`."""
-
-    def __init__(self, scene: Scene) -> None:
-        self.scene = scene
-        self._random = scene.chance.random("operator")
-
-    def stop(self, node: SimNode) -> None:
-        """SIGTERM."""
-        now = trio.current_time()
-        if node.signalled_at is None:
-            node.signalled_at = now
-        self.scene.trace(node.name, "SIGTERM")
-        if node.node is not None:
-            node.node.shutdown.signal()
-        self.scene.learn(node, up=False)
-
-    def _oldest(self) -> SimNode | None:
-        return next(iter(self.scene.up()), None)
-
-    async def deploy(self, step: Step) -> None:
-        """A new node; when it is ready, and a little later, an old one is told to stop."""
-        old = self.scene.up()
-        if any(node.draining and not node.gone.is_set() for node in self.scene.nodes):
-            self.scene.reached("deploy during a deploy")
-        new = self.scene.start_node()
-        await new.ready.wait()
-        await trio.sleep(step.seconds)
-        for node in old[:1]:
-            if not node.gone.is_set() and not node.killed:
-                self.stop(node)
-
-    async def deploy_and_wait(self, _: Step) -> None:
-        """As it should be: a successor, the balancer turned, a drain, its end."""
-        old = self.scene.up()
-        new = self.scene.start_node()
-        await new.ready.wait()
-        for node in old:
-            self.stop(node)
-            await node.gone.wait()
-
-    async def stop_first(self, step: Step) -> None:
-        """The old one is stopped before there is a new one."""
-        old = self._oldest()
-        if old is not None:
-            self.stop(old)
-        await trio.sleep(step.seconds)
-        self.scene.start_node()
-
-    async def kill(self, step: Step) -> None:
-        """SIGKILL of any node, draining or not; its supervisor starts another one."""
-        await self._lose(step, "killed")
-
-    async def vanish(self, step: Step) -> None:
-        """A machine is gone with the node on it: not even a reset comes from it."""
-        await self._lose(step, "vanished")
-
-    async def _lose(self, step: Step, how: str) -> None:
-        alive = self.scene.alive()
-        if alive:
-            node = self._random.choice(alive)
-            self.scene.reached(f"node {how} while draining" if node.draining else f"node {how}")
-            self.scene.trace(node.name, how)
-            node.killed = True
-            for wire in self.scene.network.of(node.name):
-                if how == "killed":
-                    wire.kill()
-                else:
-                    wire.vanish()
-            if node.store is not None:
-                node.store.dead = True
-            node.scope.cancel(reason=how)
-            self.scene.learn(node, up=False)
-        await trio.sleep(step.seconds)
-        if not self.scene.up():
-            self.scene.start_node()
-
-    async def drain_and_abort(self, step: Step) -> None:
-        """An operator's drain, called off again."""
-        node = self._oldest()
-        if node is None or node.node is None:
-            return
-        if len(self.scene.up()) == 1 and self._random.random() < 0.7:
-            await self.scene.start_node().ready.wait()
-        node.node.shutdown.begin("rollout", by_signal=False)
-        self.scene.learn(node, up=False)
-        await trio.sleep(step.seconds)
-        if not node.gone.is_set() and not node.killed:
-            if node.node.shutdown.abort():
-                self.scene.reached("drain called off")
-                self.scene.learn(node, up=True)
-            else:
-                self.stop(node)
-
-    async def signal_again(self, _: Step) -> None:
-        """One more SIGTERM to somebody who drains."""
-        for node in self.scene.alive():
-            if node.signalled_at is not None and node.node is not None:
-                self.scene.reached("signalled again")
-                self.stop(node)
-                return
-
-    async def outage(self, step: Step) -> None:
-        """The store is away."""
-        self.scene.world.outage = "down"
-        self.scene.reached("store outage")
-        await trio.sleep(step.seconds)
-        self.scene.world.outage = ""
-        for node in self.scene.nodes:
-            self.reconnect(node)
-
-    async def answers_lost(self, step: Step) -> None:
-        """The store does its work and nobody hears of it."""
-        self.scene.world.outage = "answers lost"
-        await trio.sleep(step.seconds)
-        self.scene.world.outage = ""
-
-    async def partition(self, step: Step) -> None:
-        """One node does not reach the store."""
-        alive = self.scene.alive()
-        if alive:
-            node = self._random.choice(alive)
-            self.scene.trouble.cut_off.add(node.name)
-            self.scene.trace(node.name, "is cut off from the store")
-            self.scene.reached("node cut off from the store")
-            await trio.sleep(step.seconds)
-            self.reconnect(node)
-
-    def reconnect(self, node: SimNode) -> None:
-        """The node reaches the store again, and subscribes anew."""
-        self.scene.trouble.cut_off.discard(node.name)
-        for inbox in self.scene.world._inboxes.get(node.name, ()):
-            inbox.put(WAKE_ALL)
-
-    async def empty_store(self, _: Step) -> None:
-        """The store restarts without its data."""
-        self.scene.reached("store came back empty")
-        self.scene.world.lose_everything()
-
-    async def restart_client(self, step: Step) -> None:
-        """A client's process dies and another goes on."""
-        client = self.scene.clients[step.number % len(self.scene.clients)]
-        if client.client is not None and not client.byed:
-            client.restart(step.seconds)
-
-    async def crash_worker(self, step: Step) -> None:
-        """A worker's process dies; another one starts."""
-        self.scene.workers[step.number % len(self.scene.workers)].crash(step.seconds)
-
-    async def leave_worker(self, step: Step) -> None:
-        """A worker is redeployed."""
-        self.scene.workers[step.number % len(self.scene.workers)].crash(step.seconds, leaves=True)
-
-
 async def _later(seconds: float, deed: Callable[[], None]) -> None:
     await trio.sleep(seconds)
     deed()
@@ -557,12 +338,6 @@ async def _later(seconds: float, deed: Callable[[], None]) -> None:
 def _words(op: object) -> str:
     text = repr(op)
     return text if len(text) < 400 else text[:400] + "..."
-
-
-def _only(kind: type[Exception], error: object) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        return all(_only(kind, one) for one in error.exceptions)
-    return isinstance(error, kind)
 
 
 def play(plan: Plan | int, *, keep: bool = False) -> Outcome:

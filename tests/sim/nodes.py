@@ -1,0 +1,91 @@
+"""The nodes of a simulation: the production ones, on a store with faults, as a supervisor runs them."""
+
+import traceback
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from signald.config import Config
+from signald.daemon import Node, node_on
+from signald.errors import StoreUnavailable
+from signald.store.memory import open_memory
+from tests.sim.stores import FaultyStore
+
+if TYPE_CHECKING:
+    from tests.sim.scene import Scene
+
+
+@attrs.define(eq=False)
+class SimNode:
+    """One node and what is known of it from outside."""
+
+    name: str
+    config: Config
+    node: Node | None = None
+    store: FaultyStore | None = None
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    ready: trio.Event = attrs.field(factory=trio.Event)
+    gone: trio.Event = attrs.field(factory=trio.Event)
+    signalled_at: float | None = None
+    killed: bool = False
+    stopping: bool = False
+    """Its drain is done: it accepts nobody any more."""
+
+    @property
+    def up(self) -> bool:
+        """It is there and has not been told to stop."""
+        return self.ready.is_set() and not self.gone.is_set() and self.signalled_at is None and not self.draining
+
+    @property
+    def draining(self) -> bool:
+        """It has been told to go, by a signal or by an operator."""
+        return self.node is not None and bool(self.node.shutdown.status.reason)
+
+
+async def run_node(scene: "Scene", node: SimNode) -> None:
+    """Run a node until it has drained, or is killed; like its supervisor, start it again while its store is away."""
+    name = node.name
+    with node.scope:
+        while not node.gone.is_set():
+            try:
+                await _serve(scene, node)
+            except Exception as error:
+                if node.ready.is_set() or not only(StoreUnavailable, error):
+                    scene.violate("no-crash", f"{name}: {''.join(traceback.format_exception(error))}")
+                    return
+                scene.reached("node could not start without its store")
+                scene.trace(name, "cannot start")
+                await trio.sleep(1.0)
+    node.gone.set()
+
+
+async def _serve(scene: "Scene", node: SimNode) -> None:
+    name = node.name
+    chance = scene.chance.random(f"store {name}")
+    async with open_memory("memory:", name, world=scene.world) as store:
+        node.store = FaultyStore(store, name, scene.trouble, chance, scene.applied, scene.late, scene.reached)
+        node.store.dead = node.killed
+        async with node_on(node.store, node.config, scene.chance.entropy(name)) as inner:
+            await inner.lease.set_state("ready")
+            node.node = inner
+            node.ready.set()
+            scene.trace(name, "ready")
+            if node.signalled_at is None:
+                scene.learn(node, up=True)
+            else:
+                inner.shutdown.signal()
+            await inner.shutdown.run()
+            node.stopping = True
+    now = trio.current_time()
+    scene.trace(name, "exits")
+    node.gone.set()
+    scene.check.bounded.exited(node, now)
+    scene.check.no_orphan_task.exited(node)
+
+
+def only(kind: type[Exception], error: object) -> bool:
+    """Tell whether there is nothing but errors of `kind` in `error`, which may be a group."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(only(kind, one) for one in error.exceptions)
+    return isinstance(error, kind)
