@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -213,6 +213,8 @@ class Chatter:
         self.ledger = ledger
         self.events: list[LifecycleEvent] = []
         self.gone: BaseException | str | None = None
+        self.on_answer: Callable[[float], object] = lambda _: None
+        """Called for each answer with the time at which its question was asked."""
 
     @property
     def answered(self) -> int:
@@ -225,7 +227,17 @@ class Chatter:
 
     async def ask(self) -> None:
         """Ask the next question."""
-        await self.client.send({"n": self.ledger.questions.give()})
+        number = self.ledger.questions.give()
+        self.ledger.asked_at[number] = trio.current_time()
+        await self.client.send({"n": number})
+
+    def hear(self, answer: dict[str, Any]) -> None:
+        """Note an answer; a worker gives one to each question, in order, so they have the same numbers."""
+        self.ledger.replies.receive(answer["n"])
+        self.ledger.workers.add(answer["from"])
+        asked_at = self.ledger.asked_at.pop(answer["n"], None)
+        if asked_at is not None:
+            self.on_answer(asked_at)
 
 
 class Talk:
@@ -292,8 +304,7 @@ class Talk:
     async def _listen(self, chatter: Chatter) -> None:
         try:
             async for message in chatter.client:
-                chatter.ledger.replies.receive(message.data["n"])
-                chatter.ledger.workers.add(message.data["from"])
+                chatter.hear(message.data)
             chatter.gone = chatter.client.ended
         except Exception as error:
             chatter.gone = error
@@ -301,7 +312,9 @@ class Talk:
     # --- all ---
 
     def begin(self, interval_s: float = 0.1) -> None:
-        """Have every client ask again and again until `hush`: below the rate a client is allowed."""
+        """Have every client ask again and again until `settle`: below the rate a client is allowed."""
+        self._hushed = False
+        self._askers.clear()
         for chatter in self.chatters:
             self._askers.append(chatter)
             self._asking += 1

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from signald.demo.cluster import free_port
 from tests.real.harness import HOST, Address, Nodes, dial, exit_of, open_nodes, url_of
-from tests.store.redis_servers import Server, free_port, servers
+from tests.store.redis_servers import Server, servers
 
 pytestmark = pytest.mark.real
 

@@ -1,7 +1,6 @@
 """Real Redis servers for tests, on free ports, each ended by its process id; and a proxy that loses replies."""
 
 import signal
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,18 +11,10 @@ from redis import Redis
 from redis.connection import Connection, SSLConnection
 from redis.exceptions import RedisError
 
+from signald.demo.cluster import free_port
+
 HOST = "127.0.0.1"
 START_S = 15.0
-
-
-def free_port() -> int:
-    """Return a port nobody listens on, small enough for the one 10000 above it that a cluster uses."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind((HOST, 0))
-            port = int(probe.getsockname()[1])
-        if port < 55_000:
-            return port
 
 
 async def until(holds: Callable[[], bool], within_s: float) -> None:
@@ -38,6 +29,7 @@ class Server:
 
     def __init__(self, home: Path, *options: str, tls: dict[str, str] | None = None) -> None:
         """`options` are those of redis-server; the first may be the path of a configuration file."""
+        # Outside the range of outgoing connections: a dead server's port must not go to one of those that try to reach it.
         self.port = free_port()
         self.url = f"redis://{HOST}:{self.port}"
         self._home = home / str(self.port)

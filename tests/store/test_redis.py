@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from redis.backoff import NoBackoff
 
+from signald.demo.cluster import free_port
 from signald.errors import StoreMisused, StoreUnavailable
 from signald.store import redis as redis_store
 from signald.store.base import (
@@ -83,7 +84,7 @@ from tests.store.ops import (
     reseed,
     reseed_worker,
 )
-from tests.store.redis_servers import HOST, Server, free_port, proxy, servers, until
+from tests.store.redis_servers import HOST, Server, proxy, servers, until
 
 pytestmark = pytest.mark.real
 
