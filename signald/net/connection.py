@@ -18,10 +18,12 @@ A deadline is kept by a task of its own (`_see_it_closed`), which exists only wh
 reader may be busy elsewhere. A write that is cut, by cancellation or deadline, may have left half a frame on the wire:
 the TCP is then reset, never reused.
 
-Pings are answered with one Pong per read, for the latest Ping (RFC 6455 5.5.3 allows it), and never after our Close.
+Each Ping is answered, those of one read with one write, and none after our Close. RFC 6455 5.5.3 would allow to answer
+only the latest; there are peers that count.
 """
 
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Literal, Protocol, cast
@@ -39,6 +41,10 @@ from signald.wire.close_codes import CloseCode
 
 RECEIVE_BYTES_MAX = 65536
 """Bytes of one read: enough for some hundred messages, and no more than one connection may hold up the others for."""
+
+SLICE_BYTES = 16384
+"""Bytes of one write to a stream, which says nothing before all of it is out: one TLS record. A peer that takes one of these
+in `write_s` makes progress, however slowly."""
 
 GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 """What a transport raises when nothing can be written or read any more."""
@@ -131,8 +137,7 @@ class SocketTransport:
 
     def finish_writing(self) -> None:
         if not self._closed:
-            with suppress(OSError):
-                self._socket.shutdown(socket.SHUT_WR)
+            _half_close(self._socket)
 
     def close(self) -> None:
         if not self._closed:
@@ -142,14 +147,23 @@ class SocketTransport:
 
     def abort(self) -> None:
         if not self._closed:
-            with suppress(OSError):
-                # Reset instead of a kernel that goes on trying to deliver what nobody reads.
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+            _reset_when_closed(self._socket)
             self.close()
 
 
+def _half_close(sock: socket.socket) -> None:
+    with suppress(OSError):
+        sock.shutdown(socket.SHUT_WR)
+
+
+def _reset_when_closed(sock: socket.socket) -> None:
+    """Have the kernel forget what nobody reads, instead of going on trying to deliver it."""
+    with suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+
+
 class StreamTransport:
-    """Any `trio.abc.Stream`: TLS, and the in-memory streams of a simulation. Every write takes the writer task."""
+    """Any `trio.abc.Stream`, such as the in-memory streams of a simulation. Every write takes the writer task."""
 
     __slots__ = ("_closed", "_spawn", "_stream")
 
@@ -167,8 +181,9 @@ class StreamTransport:
     async def send(self, data: memoryview, /) -> int:
         if self._closed:
             raise trio.ClosedResourceError
-        await self._stream.send_all(data)
-        return len(data)
+        piece = data[:SLICE_BYTES]
+        await self._stream.send_all(piece)
+        return len(piece)
 
     async def receive(self) -> bytes:
         if self._closed:
@@ -176,7 +191,7 @@ class StreamTransport:
         return bytes(await self._stream.receive_some(RECEIVE_BYTES_MAX))
 
     def finish_writing(self) -> None:
-        """Do nothing: a stream need not know half-closing, and TLS does not."""
+        """Do nothing: a stream need not know half-closing."""
 
     def close(self) -> None:
         if not self._closed:
@@ -189,6 +204,27 @@ class StreamTransport:
 
     def abort(self) -> None:
         self.close()
+
+
+class TlsTransport(StreamTransport):
+    """TLS over a socket, whose end is that of the socket below: the Close frame is what says that nothing was cut off."""
+
+    __slots__ = ("_socket",)
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, spawn: Spawn) -> None:
+        """Take over `sock`, which must be non-blocking and on which nothing was said yet."""
+        below = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+        super().__init__(trio.SSLStream(below, context, server_side=True, https_compatible=True), spawn)
+        self._socket = sock
+
+    def finish_writing(self) -> None:
+        if not self._closed:
+            _half_close(self._socket)
+
+    def abort(self) -> None:
+        if not self._closed:
+            _reset_when_closed(self._socket)
+            self.close()
 
 
 class Connection:
@@ -359,18 +395,18 @@ class Connection:
 
     def _handle_controls(self, events: list[Event]) -> list[Event]:
         """Act on the control frames among `events`; return the rest."""
-        ping: Ping | None = None
+        pongs: list[bytes] = []
         close: Close | None = None
         messages: list[Event] = []
         for event in events:
             if type(event) is Message:
                 messages.append(event)
             elif type(event) is Ping:
-                ping = event
+                pongs.append(frames.encode_pong(event.payload))
             elif type(event) is Close:
                 close = event
-        if ping is not None and close is None and self._ending is None:
-            self._queue_control(frames.encode_pong(ping.payload))
+        if pongs and close is None and self._ending is None:
+            self._queue_control(b"".join(pongs))
             self.flush()
         if close is not None:
             self._last_word = close
@@ -427,9 +463,9 @@ class Connection:
             ):
                 self._fail_slow_consumer("send queue overflow")
 
-    def _queue_control(self, frame: bytes) -> None:
-        self._queue.append(frame)
-        self.queued_bytes += len(frame)
+    def _queue_control(self, whole_frames: bytes) -> None:
+        self._queue.append(whole_frames)
+        self.queued_bytes += len(whole_frames)
         if self.queued_bytes > 2 * self._settings.send_queue_bytes_max:
             self._fail_slow_consumer("send queue overflow")
 

@@ -29,6 +29,7 @@ from signald.net.connection import (
     SocketTransport,
     Spawn,
     StreamTransport,
+    TlsTransport,
     Transport,
 )
 from signald.net.handshake import Handshake, HandshakeReader, ProxyTrust, Refused, refuse, response
@@ -120,10 +121,7 @@ class Server:
         if tls is None:
             transport: Transport = SocketTransport(client)
         else:
-            stream = trio.SocketStream(trio.socket.from_stdlib_socket(client))
-            transport = StreamTransport(
-                trio.SSLStream(stream, tls, server_side=True, https_compatible=True), self._spawn
-            )
+            transport = TlsTransport(client, tls, self._spawn)
         try:
             self._spawn(partial(self._serve, transport, host))
         except BaseException:

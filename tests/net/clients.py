@@ -143,6 +143,12 @@ class Client:
                 await self._more()
         return trio.current_time() - started
 
+    async def silent_for(self, seconds: float) -> bool:
+        """Tell whether nothing comes, not even an end, for so long."""
+        with trio.move_on_after(seconds) as waiting, suppress(HungUp):
+            await self._more()
+        return waiting.cancelled_caught
+
     def _frame(self) -> tuple[int, bytes] | None:
         data = self.received
         if len(data) < 2:
@@ -298,6 +304,7 @@ async def listening(
     *,
     listener: socket.socket | None = None,
     tls: ssl.SSLContext | None = None,
+    within_s: float = 60,
 ) -> AsyncIterator[Port]:
     """Serve on a free port; at the end every task must have ended by itself and every descriptor be closed."""
     settings = settings if settings is not None else NetSettings()
@@ -305,7 +312,7 @@ async def listening(
     before = open_files()
     listeners = [listener] if listener is not None else await open_listeners("127.0.0.1:0")
     number = listeners[0].getsockname()[1]
-    with trio.fail_after(60):
+    with trio.fail_after(within_s):
         async with trio.open_nursery() as accepts, trio.open_nursery() as connections:
             accepting = trio.CancelScope()
 

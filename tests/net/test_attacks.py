@@ -151,11 +151,11 @@ async def test_a_peer_that_hangs_up_without_a_word() -> None:
 
 @simulated
 async def test_a_ping_flood_is_closed_with_1008() -> None:
-    """More control frames per second than allowed is a broken rule; until then one read is answered by one Pong."""
+    """More control frames per second than allowed is a broken rule; until then each is answered, in order."""
     async with served_with_a_bystander() as net:
         attacker = await net.connect()
         await attacker.send(frame(9, b"first") + frame(9, b"second") + frame(9, b"third"))
-        assert await attacker.frame() == (10, b"third")
+        assert [await attacker.frame() for _ in range(3)] == [(10, b"first"), (10, b"second"), (10, b"third")]
         for _ in range(6):
             await attacker.send(frame(9) * 50)
         assert await attacker.closed_with() == (1008, "too many pings")
@@ -185,6 +185,47 @@ async def test_a_peer_that_reads_nothing_is_a_slow_consumer() -> None:
         await peer.hung_up_after()
         # Whatever had left before, no later frame follows a cut one.
         assert bytes(peer.received) in b"\x82\x7e\x03\xe8" + b"x" * 1000 + b"\x82\x7e\x03\xe8" + b"y" * 1000
+
+
+class Trickle(trio.abc.Stream):
+    """A stream whose peer takes 4 KiB a second."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.sleep(len(data) / 4096)
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self._stream.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+def trickling() -> tuple[trio.abc.Stream, trio.abc.Stream]:
+    """Return a pair of streams; what goes into the first comes out of the second slowly."""
+    near, far = trio.testing.memory_stream_pair()
+    return Trickle(near), far
+
+
+@simulated
+async def test_a_peer_that_reads_slowly_is_no_slow_consumer() -> None:
+    """As long as a write makes progress within `write_s`, a stream that tells nothing of its progress included."""
+    async with served_with_a_bystander() as net:
+        peer = net.dial(trickling)
+        await peer.open()
+        large = b"x" * 60_000
+        await peer.send(text(large))
+        began = trio.current_time()
+        assert await peer.frame() == (1, large)
+        assert trio.current_time() - began > NetSettings().write_s
+        await peer.send(close())
+        assert await peer.closed_with() == (1000, "")
 
 
 @simulated

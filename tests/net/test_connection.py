@@ -176,11 +176,11 @@ class TestReceiving:
             assert net.batches == [[Message(True, b"early"), Message(True, b"late")]]
 
     @simulated
-    async def test_pings_of_one_read_get_one_pong(self) -> None:
-        """The latest Ping of a read is answered, at once."""
+    async def test_pings_of_one_read_are_answered_with_one_write(self) -> None:
+        """Each gets its Pong, in order, at once."""
         async with bench() as net:
             await net.settle(frame(9, b"1") + frame(9, b"2"), frame(9, b"3"))
-            assert net.transport.writes == [encode_pong(b"2"), encode_pong(b"3")]
+            assert net.transport.writes == [encode_pong(b"1") + encode_pong(b"2"), encode_pong(b"3")]
 
     @simulated
     async def test_what_a_handler_queued_goes_out_when_it_reads_again(self) -> None:

@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from signald.net.connection import CloseInfo, Connection
 from signald.net.settings import NetSettings
-from tests.net.clients import Port, close, frame, listening, text, until
+from tests.net.clients import Client, Port, close, frame, listening, text, until
 
 pytestmark = pytest.mark.real
 
@@ -161,12 +161,50 @@ def certificate(folder: Path) -> tuple[Path, Path]:
     return certificate_file, key_file
 
 
-async def test_tls(tmp_path: Path) -> None:
-    """TLS is the same service over the slow twin, and plain text on its port costs one handshake at most."""
-    certificate_file, key_file = certificate(tmp_path)
+def contexts(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Return what a server on localhost shows, and what its clients trust."""
+    certificate_file, key_file = certificate(folder)
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(certificate_file, key_file)
-    trusted = ssl.create_default_context(cafile=os.fspath(certificate_file))
+    return tls, ssl.create_default_context(cafile=os.fspath(certificate_file))
+
+
+async def connect_over_tls(port: Port, trusted: ssl.SSLContext) -> Client:
+    """Return a client that has opened a WebSocket over TLS."""
+    plain = await port.dial()
+    client = Client(trio.SSLStream(plain.stream, trusted, server_hostname="localhost", https_compatible=True))
+    await client.open()
+    return client
+
+
+async def test_a_broken_rule_is_told_over_tls_as_without(tmp_path: Path) -> None:
+    """Our Close and then the end of our half: the peer need not guess when we have said all we had to say."""
+    tls, trusted = contexts(tmp_path)
+    async with listening(settings=NetSettings(linger_s=3600.0), tls=tls) as port:
+        client = await connect_over_tls(port, trusted)
+        await client.send(frame(3))
+        assert await client.closed_with() == (1002, "reserved opcode")
+        await client.hung_up_after()
+        assert len(port.server.connections) == 1, "it still listens to what the peer has to say"
+        await trio.aclose_forcefully(client.stream)
+
+
+async def test_an_abort_over_tls_resets_the_tcp(tmp_path: Path) -> None:
+    """What nobody reads does not stay in the kernel: the peer sees a reset, not an end."""
+    tls, trusted = contexts(tmp_path)
+    async with listening(tls=tls) as port:
+        client = await connect_over_tls(port, trusted)
+        await client.echo("hello")
+        (connection,) = port.server.connections.values()
+        connection.abort("enough")
+        with pytest.raises(trio.BrokenResourceError):
+            await client.stream.receive_some()
+        await trio.aclose_forcefully(client.stream)
+
+
+async def test_tls(tmp_path: Path) -> None:
+    """TLS is the same service over the slow twin, and plain text on its port costs one handshake at most."""
+    tls, trusted = contexts(tmp_path)
     async with listening(settings=NetSettings(handshake_s=1.0), tls=tls) as port:
         plain = await port.dial()
         silent = await port.dial()
