@@ -52,12 +52,12 @@ class Tapped:
         except CarrierClosed as closed:
             self._scene.trace(self._wire, f"closed {closed.code} {closed.reason}")
             raise
-        self._scene.trace(self._wire, f"< {said(data)}")
+        self._scene.trace.frame(self._wire, "<", data, said)
         return data
 
     async def send(self, frames: Sequence[Frame]) -> None:
         for _, payload in frames:
-            self._scene.trace(self._wire, f"> {said(payload)}")
+            self._scene.trace.frame(self._wire, ">", payload, said)
         await self._carrier.send(frames)
 
     async def aclose(self, code: int, reason: str) -> None:

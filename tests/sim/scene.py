@@ -9,7 +9,6 @@ from typing import Any
 
 import attrs
 import trio
-import trio.testing
 
 from signald.sdk.carrier import Carrier, DialFailed, over_stream
 from signald.sdk.core import SessionCore
@@ -24,7 +23,7 @@ from tests.sim.operator import Operator
 from tests.sim.parties import ClientParty, HandlerFailed, Handling, WorkerParty, dial_through
 from tests.sim.plan import Plan, Step, draw
 from tests.sim.stores import StoreTrouble
-from tests.sim.world import Chance, Trace, determined_by, logs_to
+from tests.sim.world import Chance, JumpClock, Trace, determined_by, logs_to
 
 SETTLE_S = 60.0
 POLL_S = 0.25
@@ -104,7 +103,7 @@ class Scene:
         if self.trace.keep:
             for op, result in zip(ops, results, strict=True):
                 if type(op).__name__ not in ("PutNode", "ListNodes", "ListWorkers", "ListWaiting", "ListOverdue"):
-                    self.trace(node, f"{_words(op)} -> {_words(result)}")
+                    self.trace.aside(node, f"{_words(op)} -> {_words(result)}")
         self.check.applied(ops, results)
 
     def logged(self, level: str, event: str, fields: dict[str, Any]) -> None:
@@ -356,7 +355,7 @@ def play(plan: Plan | int, *, keep: bool = False) -> Outcome:
 
     with determined_by(plan.seed), logs_to(scene.logged):
         try:
-            trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+            trio.run(main, clock=JumpClock())
         except Exception as error:
             scene.violations.append(("no-crash", "".join(traceback.format_exception(error))))
     return Outcome(
