@@ -5,7 +5,7 @@ import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import trio
@@ -17,13 +17,18 @@ from signald.store.base import Op, Result
 from signald.store.memory import MemoryWorld
 from tests.cluster import config_for
 from tests.sim.checkers import Checkers
+from tests.sim.messages import over_messages, serve_messages
 from tests.sim.net import Network
 from tests.sim.nodes import SimNode, only, run_node
 from tests.sim.operator import Operator
 from tests.sim.parties import ClientParty, HandlerFailed, Handling, WorkerParty, dial_through
 from tests.sim.plan import Plan, Step, draw
+from tests.sim.small import draw_small
 from tests.sim.stores import StoreTrouble
 from tests.sim.world import Chance, JumpClock, Trace, determined_by, logs_to
+
+Transport = Literal["frames", "messages"]
+"""How parties and nodes are connected: over faulty byte streams, or by whole messages, which is faster."""
 
 SETTLE_S = 60.0
 POLL_S = 0.25
@@ -36,19 +41,23 @@ class Outcome:
     """What came of a run."""
 
     seed: int
+    transport: Transport
     violations: tuple[tuple[str, str], ...]
     digest: str
     events: int
     rare: dict[str, int]
     lines: list[str]
     virtual_s: float
+    deploys: int
+    """Drains begun, by a signal or an operator, while there were parties."""
 
 
 class Scene:
     """See the module."""
 
-    def __init__(self, plan: Plan, *, keep: bool) -> None:
+    def __init__(self, plan: Plan, *, keep: bool, transport: Transport = "frames") -> None:
         self.plan = plan
+        self.transport = transport
         self.chance = Chance(plan.seed)
         self.trace = Trace(keep=keep)
         self.world = MemoryWorld(started_ms=1_700_000_000_000)
@@ -69,6 +78,7 @@ class Scene:
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
         self._tasks_before = 0
+        self.drains = 0
 
     # --- what the others call ---------------------------------------------------------------------------------------
 
@@ -109,6 +119,8 @@ class Scene:
     def logged(self, level: str, event: str, fields: dict[str, Any]) -> None:
         """A node or an SDK has logged something."""
         error = fields.pop("exc_info", None)
+        if event == "drain_phase" and fields["phase"] == "unready":
+            self.drains += self.chaos
         if self._nursery is not None:
             self.trace("log", f"{level} {event} {' '.join(f'{key}={value}' for key, value in fields.items())}")
         if error:
@@ -161,6 +173,11 @@ class Scene:
             raise DialFailed(None, "connection refused")
         wire = self.network.connect(party, name, self._tap, self._lost_wire)
         self.trace(party, f"dials {name} as {wire.name}")
+        if self.transport == "messages":
+            node.node.hub.spawn(serve_messages, node.node.server, wire.node_end)
+            async with over_messages(wire.party_end, url) as messages:
+                yield messages, wire.name
+            return
         node.node.hub.spawn(node.node.server.serve_stream, wire.node_end)
         async with over_stream(wire.party_end, url) as carrier:
             yield carrier, wire.name
@@ -339,11 +356,11 @@ def _words(op: object) -> str:
     return text if len(text) < 400 else text[:400] + "..."
 
 
-def play(plan: Plan | int, *, keep: bool = False) -> Outcome:
+def play(plan: Plan | int, *, keep: bool = False, transport: Transport = "frames") -> Outcome:
     """Run a plan, or that of a seed. Errors of the simulation itself come out as they are."""
     if isinstance(plan, int):
-        plan = draw(plan)
-    scene = Scene(plan, keep=keep)
+        plan = draw(plan) if transport == "frames" else draw_small(plan)
+    scene = Scene(plan, keep=keep, transport=transport)
     virtual_s = 0.0
 
     async def main() -> None:
@@ -360,10 +377,12 @@ def play(plan: Plan | int, *, keep: bool = False) -> Outcome:
             scene.violations.append(("no-crash", "".join(traceback.format_exception(error))))
     return Outcome(
         plan.seed,
+        transport,
         tuple(scene.violations),
         scene.trace.digest,
         scene.trace.count,
         dict(scene.rare),
         scene.trace.lines,
         virtual_s,
+        scene.drains,
     )

@@ -1,0 +1,338 @@
+"""The fast transport of the simulation: whole messages instead of frames, between the real SDK and the real service.
+
+It passes by what is slow and has tests of its own: the opening handshake in bytes, masks, the frame decoder, and the
+WebSocket library of the SDK. Everything above stays the production code, `Connection` with its queue, its clock and its
+ways to end included; so do the faults of the wire, which befall whole messages here: one is late, or the last one
+before a reset. Nothing is split.
+
+    WebSocketCarrier ▸ trio-websocket ▸ End ▸ Pipe ▸ End ▸ StreamTransport ▸ Connection      the wire in bytes
+    MessageCarrier   ───────────────────────▸ Pipe ──────▸ MessageTransport ▸ Connection     here
+"""
+
+import struct
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import trio
+
+from signald.net.connection import Connection, Transport
+from signald.net.frames import Close, Event, Message, Ping, Pong
+from signald.net.handshake import SUBPROTOCOL, Handshake, refuse
+from signald.net.listener import Server
+from signald.sdk.carrier import CarrierClosed, DialFailed
+from signald.sdk.core import Frame
+from signald.sdk.party_core import DEFAULT_TIMING, Timing
+from signald.wire.close_codes import CloseCode
+from tests.sim.net import WINDOW_BYTES, End, Pipe
+
+TEXT, BINARY, CLOSE, PING, PONG = b"\x01", b"\x02", b"\x08", b"\x09", b"\x0a"
+ACCEPTED = b"HTTP/1.1 101 "
+BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
+WHOLE = 1 << 40
+"""More bytes than any message has: a pipe then gives back what was put into it, piece by piece."""
+
+
+def put(pipe: Pipe, piece: bytes) -> None:
+    """Take a whole message on its way. Raises BrokenResourceError."""
+    if pipe.broken:
+        raise trio.BrokenResourceError
+    if 0 <= pipe.cut_at < pipe._sent + len(piece):
+        pipe._reset("cut")
+        raise trio.BrokenResourceError
+    pipe._sent += len(piece)
+    pipe._put(piece)
+
+
+def is_full(pipe: Pipe) -> bool:
+    """Tell whether a sender would have to wait."""
+    return pipe._under_way >= WINDOW_BYTES and not pipe.broken
+
+
+async def arrived(pipe: Pipe) -> list[bytes]:
+    """Wait for messages, and take all there are; none at the end. Raises BrokenResourceError."""
+    first = await pipe.receive(WHOLE)
+    if not first:
+        return []
+    pieces = [first]
+    now = trio.current_time()
+    stalled = pipe.stalled_from <= now < pipe.stalled_until
+    while not stalled and pipe._chunks and pipe._chunks[0][0] <= now:
+        at, piece = pipe._chunks[0]
+        pieces.append(pipe._take(at, piece, WHOLE))
+    return pieces
+
+
+def close_end(end: End) -> None:
+    """What `End.aclose` does, without a checkpoint."""
+    if not end._closed:
+        end._closed = True
+        if not end.dead:
+            end._out.ended = True
+            end._in.break_()
+        end._out.change()
+        end._in.change()
+
+
+# --- the node's side ------------------------------------------------------------------------------------------------
+
+
+class MessageTransport:
+    """A `Transport` that takes the frames of a `Connection` apart, which writes nothing but whole ones."""
+
+    def __init__(self, end: End) -> None:
+        self.end = end
+
+    def send_nowait(self, data: bytes, /) -> int:
+        """See `Transport`."""
+        end = self.end
+        if end._closed:
+            raise trio.ClosedResourceError
+        if is_full(end._out):
+            return 0
+        if not end.dead:
+            if end._tap is not None:
+                end._tap(data)
+            for piece in _pieces(data):
+                put(end._out, piece)
+        return len(data)
+
+    async def send(self, data: memoryview, /) -> int:
+        """See `Transport`."""
+        await trio.lowlevel.checkpoint()
+        while is_full(self.end._out) and not self.end._closed:
+            await self.end._out._changed.park()
+        return self.send_nowait(bytes(data))
+
+    async def receive(self) -> Any:
+        """Return the messages that have come, as the decoder would."""
+        await trio.lowlevel.checkpoint()
+        if self.end._closed:
+            raise trio.ClosedResourceError
+        pieces = await arrived(self.end._in)
+        if self.end._closed:
+            raise trio.ClosedResourceError
+        return [_event(piece) for piece in pieces]
+
+    def finish_writing(self) -> None:
+        """Do nothing, as `StreamTransport`."""
+
+    def close(self) -> None:
+        """See `Transport`."""
+        close_end(self.end)
+
+    def abort(self) -> None:
+        """See `Transport`."""
+        close_end(self.end)
+
+
+def _pieces(data: bytes) -> list[bytes]:
+    """The unmasked, unfragmented frames in `data`, each as one piece: its opcode and its payload."""
+    if data.startswith(b"HTTP/"):
+        return [data]
+    pieces = []
+    at = 0
+    while at < len(data):
+        opcode, length = data[at] & 15, data[at + 1]
+        at += 2
+        if length == 126:
+            length, at = int.from_bytes(data[at : at + 2], "big"), at + 2
+        elif length == 127:
+            length, at = int.from_bytes(data[at : at + 8], "big"), at + 8
+        pieces.append(b"%c%b" % (opcode, data[at : at + length]))
+        at += length
+    return pieces
+
+
+def _event(piece: bytes) -> Event | str:
+    kind, payload = piece[:1], piece[1:]
+    if kind == TEXT or kind == BINARY:
+        return Message(kind == TEXT, payload)
+    if kind == PING:
+        return Ping(payload)
+    if kind == PONG:
+        return Pong(payload)
+    if kind == CLOSE:
+        return Close(*_said(payload))
+    return piece.decode()
+
+
+def _said(payload: bytes) -> tuple[int | None, str]:
+    """The code and the reason in a Close."""
+    if not payload:
+        return None, ""
+    return struct.unpack("!H", payload[:2])[0], payload[2:].decode()
+
+
+class Undecoded:
+    """Stands where a `Connection` has its `FrameDecoder`: what comes is decoded already."""
+
+    def __init__(self) -> None:
+        self.controls = 0
+        self.failed = None
+
+    def feed(self, events: list[Event]) -> list[Event]:
+        """Count the control frames."""
+        self.controls += sum(type(event) is not Message for event in events)
+        return events
+
+
+class MessageServer(Server):
+    """The server of a node, as the parties of this transport come to it: with the same admission, and no bytes."""
+
+    def __init__(self, server: Server) -> None:
+        self.__dict__ = server.__dict__  # one server with two doors
+
+    async def serve_end(self, end: End) -> None:
+        """Serve one connection until it is over."""
+        if not self._admission.begin_handshake():
+            close_end(end)
+            return
+        await self._serve(MessageTransport(end), "memory")
+
+    async def _shake_hands(self, transport: Transport, peer: str) -> Connection | None:
+        asked: Any = await transport.receive()
+        if not asked:
+            return None
+        path, _, subprotocol = asked[0].partition(" ")
+        handshake = Handshake(path, (), subprotocol or None, None, None, b"")
+        refusal = self._admission.begin_connection(peer, trio.current_time())
+        if refusal is not None:
+            raise refuse(refusal)
+        try:
+            self._ask_gate(handshake, peer)
+            transport.send_nowait(ACCEPTED)
+        except BaseException:
+            self._admission.end_connection()
+            raise
+        connection = Connection(
+            transport, handshake, id=next(self._ids), remote=peer, settings=self._settings, spawn=self._spawn
+        )
+        connection._decoder = Undecoded()  # type: ignore[assignment]
+        return connection
+
+
+async def serve_messages(server: Server, end: End) -> None:
+    """Serve the node's `end` of a connection."""
+    await MessageServer(server).serve_end(end)
+
+
+# --- the party's side -----------------------------------------------------------------------------------------------
+
+
+class MessageCarrier:
+    """A `Carrier` over whole messages."""
+
+    def __init__(self, end: End, write_s: float) -> None:
+        self._end = end
+        self._write_s = write_s
+        self._come: list[bytes] = []
+        self._closed: CarrierClosed | None = None
+
+    async def receive(self) -> str | bytes:
+        """See `Carrier`."""
+        while True:
+            if not self._come:
+                await self._wait()
+            piece = self._come.pop()
+            kind = piece[:1]
+            if kind == TEXT:
+                return piece[1:].decode()
+            if kind == BINARY:
+                return piece[1:]
+            if kind == PING:
+                self._put(PONG + piece[1:])
+            elif kind == CLOSE:
+                code, reason = _said(piece[1:])
+                if self._closed is None:
+                    self._put(piece)
+                self._closed = CarrierClosed(code, reason) if code is not None else broke()
+                raise self._closed
+
+    async def _wait(self) -> None:
+        if self._closed is not None:
+            raise self._closed
+        try:
+            self._come = await arrived(self._end._in)
+        except BROKEN:
+            raise broke() from None
+        self._come.reverse()
+        if not self._come:
+            raise broke()
+
+    def _put(self, piece: bytes) -> None:
+        try:
+            put(self._end._out, piece)
+        except BROKEN:
+            raise broke() from None
+
+    async def send(self, frames: Sequence[Frame]) -> None:
+        """See `Carrier`."""
+        await trio.lowlevel.checkpoint()
+        if self._closed is not None:
+            raise self._closed
+        out = self._end._out
+        if is_full(out):
+            with trio.move_on_after(self._write_s) as scope:
+                while is_full(out):
+                    await out._changed.park()
+            if scope.cancelled_caught:
+                raise CarrierClosed(None, "not written in time")
+        for text, payload in frames:
+            self._put((TEXT if text else BINARY) + payload)
+
+    async def aclose(self, code: int, reason: str) -> None:
+        """See `Carrier`."""
+        try:
+            if self._closed is None:
+                self._put(CLOSE + struct.pack("!H", code) + reason[:100].encode())
+                self._closed = CarrierClosed(code, reason)
+                while not any(piece[:1] == CLOSE for piece in await arrived(self._end._in) or (CLOSE,)):
+                    pass
+        except (*BROKEN, CarrierClosed):
+            self.abort()
+
+    def abort(self) -> None:
+        """See `Carrier`."""
+        close_end(self._end)
+
+
+def broke() -> CarrierClosed:
+    """What a party sees of a connection that ends without a word."""
+    return CarrierClosed(None, "the connection broke")
+
+
+@asynccontextmanager
+async def over_messages(
+    end: End, url: str, subprotocol: str = SUBPROTOCOL, timing: Timing = DEFAULT_TIMING
+) -> AsyncIterator[MessageCarrier]:
+    """Ask for a connection, and carry messages over it for the time of the block. Raises DialFailed."""
+    try:
+        answer = b""
+        with trio.move_on_after(timing.connect_s):
+            try:
+                put(end._out, f"{urlsplit(url).path} {subprotocol}".encode())
+                answer = b"".join(await arrived(end._in))
+            except BROKEN:
+                pass
+        if not answer.startswith(ACCEPTED):
+            raise _refused(answer)
+        yield MessageCarrier(end, timing.write_s)
+    finally:
+        close_end(end)
+
+
+def _refused(answer: bytes) -> DialFailed:
+    """What the SDK's own carrier makes of an answer that is not 101."""
+    if not answer:
+        return DialFailed(None, "the handshake broke, or took too long")
+    status = int(answer.split()[1])
+    code = {401: CloseCode.UNAUTHENTICATED, 403: CloseCode.FORBIDDEN}.get(status)
+    _, found, rest = answer.partition(b"Retry-After: ")
+    hint = int(rest.split()[0]) * 1000 if found else None
+    if code is None and hint is not None and status in (429, 503):
+        code = CloseCode.REFUSED
+    return DialFailed(code, f"the handshake was answered with HTTP {status}", hint)
+
+

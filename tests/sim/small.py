@@ -1,0 +1,49 @@
+"""Plans for the fast transport: few parties and messages, and many deploys, one upon the other."""
+
+import random
+
+import attrs
+
+from tests.sim.plan import Plan, Step, draw
+from tests.sim.world import Chance
+
+LASTS_S = 20.0
+MESSAGES_MAX = 10
+
+DEPLOYS = (("deploy", (0.0, 0.5, 3.0)), ("stop_first", (0.5, 2.0)), ("drain_and_abort", (0.1, 1.0, 3.0)))
+
+
+def draw_small(seed: int) -> Plan:
+    """Return the small plan of `seed`: that of `draw` with fewer parties, in less time, and with more deploys."""
+    plan = draw(seed)
+    r = Chance(seed).random("small")
+    most = r.randint(2, 4)
+    shrunk = plan.lasts_s / LASTS_S
+    clients = tuple(
+        attrs.evolve(
+            one,
+            starts_at=one.starts_at / shrunk,
+            messages=min(one.messages, r.randint(2, MESSAGES_MAX)),
+            every_s=max(one.every_s, 0.3),
+        )
+        for one in plan.clients[:most]
+    )
+    workers = tuple(attrs.evolve(one, starts_at=one.starts_at / shrunk) for one in plan.workers[: r.randint(1, 3)])
+    steps = [attrs.evolve(one, at=round(one.at / shrunk, 3)) for one in plan.steps]
+    if not plan.planned_only:
+        steps += _deploys(r)
+    return attrs.evolve(
+        plan, clients=clients, workers=workers, steps=tuple(sorted(steps, key=_when)), lasts_s=LASTS_S
+    )
+
+
+def _deploys(r: random.Random) -> list[Step]:
+    steps = []
+    for _ in range(r.randint(2, 6)):
+        what, seconds = DEPLOYS[0] if r.random() < 0.6 else r.choice(DEPLOYS)
+        steps.append(Step(round(r.uniform(1.0, LASTS_S - 1), 3), what, 0, r.choice(seconds)))
+    return steps
+
+
+def _when(step: Step) -> float:
+    return step.at
