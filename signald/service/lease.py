@@ -45,6 +45,8 @@ SWEEP_S = 1.0
 OVERDUE_LIMIT = 200
 """Sessions swept at once: what one sweep may ask of the store."""
 
+LAG_EVERY_S = 0.1
+
 LOOK_EVERY_S = 1.0
 LOOK_LOT, LOOK_LOT_S = 10, 0.05
 """Sessions looked at in one go, and how long after each lot: two hundred a second, a per cent of what a store can do.
@@ -142,9 +144,8 @@ class Lease:
 
     async def run_lag(self) -> None:
         """Measure how late this loop runs: what successors publish so that drains go easy on them."""
-        interval_s = 0.1
         while True:
-            due = trio.current_time() + interval_s
+            due = trio.current_time() + LAG_EVERY_S
             await trio.sleep_until(due)
             late_ms = (trio.current_time() - due) * 1000
             # Rises at once, falls by halves: a burst of claims is felt before it is over.

@@ -24,12 +24,17 @@ from signald.net.listener import Server
 from signald.sdk.carrier import CarrierClosed, DialFailed
 from signald.sdk.core import Frame
 from signald.sdk.party_core import DEFAULT_TIMING, Timing
+from signald.service import lease
 from signald.wire.close_codes import CloseCode
 from tests.sim.net import WINDOW_BYTES, End, Pipe
+from tests.sim.world import Patch
 
 TEXT, BINARY, CLOSE, PING, PONG = b"\x01", b"\x02", b"\x08", b"\x09", b"\x0a"
 ACCEPTED = b"HTTP/1.1 101 "
 BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
+COARSE: tuple[Patch, ...] = ((lease, "LAG_EVERY_S", 60.0), (lease, "SWEEP_S", 2.0))
+"""In virtual time no loop is late, and what measures that would be a third of a run. Sweeps may come a little later, too."""
+
 WHOLE = 1 << 40
 """More bytes than any message has: a pipe then gives back what was put into it, piece by piece."""
 
@@ -147,7 +152,7 @@ def _pieces(data: bytes) -> list[bytes]:
 
 def _event(piece: bytes) -> Event | str:
     kind, payload = piece[:1], piece[1:]
-    if kind == TEXT or kind == BINARY:
+    if kind in (TEXT, BINARY):
         return Message(kind == TEXT, payload)
     if kind == PING:
         return Ping(payload)
@@ -334,5 +339,3 @@ def _refused(answer: bytes) -> DialFailed:
     if code is None and hint is not None and status in (429, 503):
         code = CloseCode.REFUSED
     return DialFailed(code, f"the handshake was answered with HTTP {status}", hint)
-
-

@@ -266,8 +266,8 @@ class Network:
         return [wire for wire in self.wires if wire.node == node]
 
     async def run(self, poll_s: float = 0.05) -> None:
-        """Reset connections when their time has come. Until cancelled."""
-        while True:
+        """Reset connections when their time has come. Until cancelled, or there is nothing to do."""
+        while any(isinstance(fault, ResetConnection) for fault in self.faults):
             await trio.sleep(poll_s)
             now = trio.current_time()
             for wire in self.wires:

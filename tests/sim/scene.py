@@ -17,7 +17,7 @@ from signald.store.base import Op, Result
 from signald.store.memory import MemoryWorld
 from tests.cluster import config_for
 from tests.sim.checkers import Checkers
-from tests.sim.messages import over_messages, serve_messages
+from tests.sim.messages import COARSE, over_messages, serve_messages
 from tests.sim.net import Network
 from tests.sim.nodes import SimNode, only, run_node
 from tests.sim.operator import Operator
@@ -370,7 +370,7 @@ def play(plan: Plan | int, *, keep: bool = False, transport: Transport = "frames
             await scene.run()
         virtual_s = trio.current_time() - began
 
-    with determined_by(plan.seed), logs_to(scene.logged):
+    with determined_by(plan.seed, COARSE if transport == "messages" else ()), logs_to(scene.logged):
         try:
             trio.run(main, clock=JumpClock())
         except Exception as error:

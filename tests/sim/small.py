@@ -7,7 +7,7 @@ import attrs
 from tests.sim.plan import Plan, Step, draw
 from tests.sim.world import Chance
 
-LASTS_S = 20.0
+LASTS_S = 15.0
 MESSAGES_MAX = 10
 
 DEPLOYS = (("deploy", (0.0, 0.5, 3.0)), ("stop_first", (0.5, 2.0)), ("drain_and_abort", (0.1, 1.0, 3.0)))
@@ -33,13 +33,18 @@ def draw_small(seed: int) -> Plan:
     if not plan.planned_only:
         steps += _deploys(r)
     return attrs.evolve(
-        plan, clients=clients, workers=workers, steps=tuple(sorted(steps, key=_when)), lasts_s=LASTS_S
+        plan,
+        nodes=min(plan.nodes, 2),
+        clients=clients,
+        workers=workers,
+        steps=tuple(sorted(steps, key=_when)),
+        lasts_s=LASTS_S,
     )
 
 
 def _deploys(r: random.Random) -> list[Step]:
     steps = []
-    for _ in range(r.randint(2, 6)):
+    for _ in range(r.randint(3, 7)):
         what, seconds = DEPLOYS[0] if r.random() < 0.6 else r.choice(DEPLOYS)
         steps.append(Step(round(r.uniform(1.0, LASTS_S - 1), 3), what, 0, r.choice(seconds)))
     return steps

@@ -11,7 +11,7 @@ import logging
 import random
 import types
 import zlib
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from heapq import heappush
 from typing import Any
@@ -116,9 +116,13 @@ class Chance:
         return SeededEntropy(self._seed(name))
 
 
+Patch = tuple[Any, str, Any]
+"""A module or class, a name in it, and what that stands for meanwhile."""
+
+
 @contextmanager
-def determined_by(seed: int) -> Iterator[None]:
-    """Within the block, Trio, wsproto and trio-websocket draw from `seed`."""
+def determined_by(seed: int, patches: Sequence[Patch] = ()) -> Iterator[None]:
+    """Within the block, Trio, wsproto and trio-websocket draw from `seed`, and `patches` hold."""
     run: Any = trio._core._run
     ties = itertools.count()
 
@@ -128,7 +132,8 @@ def determined_by(seed: int) -> Iterator[None]:
 
     bits = random.Random(seed)
     fake_os = types.SimpleNamespace(urandom=bits.randbytes)
-    patches: list[tuple[Any, str, Any]] = [
+    patches = [
+        *patches,
         (run, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
         (run.Deadlines, "add", add),
         (wsproto.frame_protocol, "os", fake_os),
