@@ -1,0 +1,57 @@
+"""The search in a planted copy, a process of its own: `python -m tests.planted.search FIRST SEEDS` prints what it found.
+
+Seeds that do not end are ended here: by a timer that counts the processor's time, so that a busy machine ends no honest seed.
+"""
+
+import json
+import os
+import resource
+import signal
+import sys
+import traceback
+from pathlib import Path
+from types import FrameType
+
+import signald
+from tests.planted.plant import MEMORY_BYTES_MAX, SEED_CPU_S, SEED_WALL_S
+from tests.sim.scene import play
+
+
+class Search:
+    """Plays seeds until one fails."""
+
+    def __init__(self) -> None:
+        self.seeds = 0
+
+    def run(self, first: int, seeds: int) -> None:
+        """Play; says what came of it."""
+        signal.signal(signal.SIGPROF, self._hangs)
+        signal.signal(signal.SIGALRM, self._hangs)
+        for seed in range(first, first + seeds):
+            self.seeds += 1
+            signal.setitimer(signal.ITIMER_PROF, SEED_CPU_S)
+            signal.setitimer(signal.ITIMER_REAL, SEED_WALL_S)
+            outcome = play(seed)
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            if outcome.violations:
+                self.say(*outcome.violations[0])
+                return
+        self.say("", "")
+
+    def say(self, checker: str, text: str) -> None:
+        """Print the result."""
+        print(json.dumps({"seeds": self.seeds, "checker": checker, "text": text}), flush=True)
+
+    def _hangs(self, _: int, frame: FrameType | None) -> None:
+        # Whatever is raised here might be caught by the code that spins: the process ends on the spot.
+        where = traceback.extract_stack(frame)[-1]
+        self.say("hang", f"the run does not end, in {where.name} of {Path(where.filename).name}")
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    # What is searched must be the copy, however signald was installed.
+    assert Path(signald.__file__).is_relative_to(Path.cwd()), signald.__file__
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
+    Search().run(int(sys.argv[1]), int(sys.argv[2]))
