@@ -167,6 +167,10 @@ class Session(Generic[L]):
         worker_superseded = head.worker_epoch > self.worker.epoch and self.worker.link is not None
         if head.client_epoch > self.client.epoch:
             self.client_tokens = ()
+            # What is in flight under an older epoch gets no answer that counts, and must not keep us from what is stored now.
+            self.up.forget_pending()
+        if head.worker_epoch > self.worker.epoch:
+            self.down.forget_pending()
         behind = self.client.take(head.client_epoch, head.client_node)
         behind = self.worker.take(head.worker_epoch, head.worker_node) or behind
         up_before, down_before = self.up.acked, self.down.acked

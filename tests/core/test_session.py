@@ -104,6 +104,17 @@ def test_an_append_under_way_is_answered_by_its_own_result() -> None:
     assert [entry.seq for entry in one.up.stored(1, 0)] == [1]
 
 
+def test_a_party_that_comes_back_begins_behind_what_it_stored_elsewhere() -> None:
+    """An append under way for its older connection keeps nobody from what the store has: it can only be fenced."""
+    one = session(PAIRED)
+    one.up.offer(Entry(1, b"x"))
+    one.up.take()
+    claimed = msgspec.structs.replace(PAIRED, client_epoch=3, client_node="a", up_last=5)
+    one.observe(claimed)
+    one.attach("client", "new link", 3, "a", 0)
+    assert (one.up.last, one.up.expected, one.up.bytes_held) == (5, 6, 0)
+
+
 def test_attaching_takes_the_partys_word_for_what_it_has() -> None:
     """What it has received counts as sent and acked; what an older connection offered, the party offers again."""
     one = session(msgspec.structs.replace(PAIRED, down_last=5, down_acked=1))
