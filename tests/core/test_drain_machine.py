@@ -1,0 +1,253 @@
+"""A drain in every order of events: its phases by the table, and its plan under everything that can be reported to it."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from signald.core.drain import (
+    DrainPlan,
+    Finished,
+    GiveUpClient,
+    GiveUpWorker,
+    TellClient,
+    TellWorker,
+    Wait,
+    WorkersDone,
+)
+from signald.core.transitions import DRAIN, DrainEvent, ImpossibleTransition, Phase, step
+from signald.ids import SeededEntropy
+from tests.examples import examples
+
+V = DrainEvent
+ORDER = list(Phase)
+BUDGET_S = dict.fromkeys(ORDER, 5.0)
+DEADLINE_S = BUDGET_S[Phase.RUNNING] * 7
+
+
+class Phases(RuleBasedStateMachine):
+    """The phases of one process, over several drains that may be called off, with every event at every moment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.phase = Phase.RUNNING
+        self.passed: list[Phase] = []
+        """Of this drain, in order."""
+        self.why: list[DrainEvent] = []
+        self.now = self.began = self.entered = 0.0
+
+    def go(self, event: DrainEvent) -> None:
+        """Take one event, or see it refused with nothing changed."""
+        before = self.phase
+        try:
+            after = step(DRAIN, before, event)
+        except ImpossibleTransition:
+            assert (before, event) not in DRAIN
+            return
+        self.why.append(event)
+        if event is V.BEGIN:
+            self.passed, self.why, self.began = [], [event], self.now
+        if event is V.ABORT:
+            assert after is Phase.RUNNING
+            assert before not in (Phase.FLUSH, Phase.CLOSE, Phase.DONE), "what is being flushed is not called off"
+        else:
+            assert ORDER.index(after) > ORDER.index(before) or after is before is Phase.CLOSE
+        if after is not before:
+            self.entered = self.now
+            self.passed.append(after)
+        self.phase = after
+
+    @rule(event=st.sampled_from(DrainEvent))
+    def happens(self, event: DrainEvent) -> None:
+        """Anything, also what cannot happen now."""
+        self.go(event)
+
+    @precondition(lambda self: self.phase not in (Phase.RUNNING, Phase.DONE))
+    @rule(seconds=st.floats(0.1, 6.0))
+    def time_passes(self, seconds: float) -> None:
+        """A phase that is over its budget ends by it, whatever else happens."""
+        self.now = min(self.now + seconds, self.entered + BUDGET_S[self.phase])
+        if self.now >= self.entered + BUDGET_S[self.phase]:
+            self.go(V.BUDGET)
+
+    @invariant()
+    def workers_come_before_clients(self) -> None:
+        assert Phase.CLIENTS not in self.passed or Phase.WORKERS in self.passed
+        assert Phase.WORKERS not in self.passed or Phase.SUCCESSOR in self.passed
+
+    @invariant()
+    def nothing_is_skipped_but_for_a_reason(self) -> None:
+        if self.phase is Phase.DONE and not {V.HURRY, V.STOP, V.NO_SUCCESSOR} & set(self.why):
+            assert self.passed == ORDER[1:]
+        assert Phase.DONE not in self.passed or Phase.CLOSE in self.passed
+
+    @invariant()
+    def never_past_the_deadline(self) -> None:
+        if self.phase is not Phase.RUNNING:
+            assert self.now - self.began <= DEADLINE_S
+
+    def teardown(self) -> None:
+        """Whatever came before, budgets alone end it."""
+        for _ in ORDER:
+            if self.phase in (Phase.RUNNING, Phase.DONE):
+                return
+            self.now = self.entered + BUDGET_S[self.phase]
+            self.go(V.BUDGET)
+        assert self.phase in (Phase.RUNNING, Phase.DONE)
+        self.never_past_the_deadline()
+
+
+TestPhases = Phases.TestCase
+TestPhases.settings = settings(max_examples=examples(200), stateful_step_count=30, deadline=None)
+
+WORKER_TIMEOUT_S, CLIENT_TIMEOUT_S, SESSIONS = 10.0, 5.0, [f"s{number}" for number in range(6)]
+sessions, workers = st.sampled_from(SESSIONS), st.sampled_from(["w0", "w1", "w2"])
+
+
+class EveryReport(RuleBasedStateMachine):
+    """A plan to which everything is reported, in orders that make sense and in others; it may be dropped and made anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.workers: set[str] = set()
+        """Workers that are here and have not been given up."""
+        self.clients: dict[str, bool] = {}
+        """Clients that are here, and whether their session is pair-ready."""
+        self.told: set[str] = set()
+        """Clients that were told to go and have not come back since."""
+        self.given_up: set[str] = set()
+        self.idle = False
+        self.plan: DrainPlan = self.make(0)
+
+    def make(self, seed: int) -> DrainPlan:
+        return DrainPlan(
+            dict.fromkeys(self.workers, 2),
+            dict(self.clients),
+            worker_timeout_s=WORKER_TIMEOUT_S,
+            client_timeout_s=CLIENT_TIMEOUT_S,
+            entropy=SeededEntropy(seed),
+            now=self.now,
+        )
+
+    @rule()
+    def next(self) -> None:
+        """Do what the plan wants."""
+        for session in self.plan.overdue(self.now):
+            assert not self.workers - self.given_up, "workers of ours come first"
+            self.ready(session, 0.0)
+        decided = self.plan.next(self.now)
+        self.idle = isinstance(decided, Wait | Finished)
+        if isinstance(decided, TellWorker):
+            assert decided.worker in self.workers
+            assert decided.cost >= 1
+        elif isinstance(decided, TellClient):
+            assert self.clients[decided.session], "worker-first: told before its session was pair-ready"
+            assert decided.session not in self.told, "told twice"
+            self.told.add(decided.session)
+        elif isinstance(decided, GiveUpWorker):
+            assert decided.worker in self.workers
+            self.workers.discard(decided.worker)
+        elif isinstance(decided, GiveUpClient):
+            assert decided.session in self.told
+            self.given_up.add(decided.session)
+        elif isinstance(decided, WorkersDone):
+            assert not self.workers
+        elif isinstance(decided, Wait):
+            assert self.now <= decided.until <= self.now + 3 * WORKER_TIMEOUT_S
+        else:
+            assert not self.workers
+            assert set(self.clients) <= self.told
+
+    @rule(session=sessions, after=st.sampled_from([0.0, 0.5]))
+    def ready(self, session: str, after: float) -> None:
+        """A worker has claimed the session on a successor, or was given up; it may be said again."""
+        if self.clients.get(session) is False:
+            self.clients[session] = True
+        self.plan.session_ready(session, self.now + after)
+
+    @rule(session=sessions, patience=st.sampled_from([1.0, 5.0]))
+    def unready(self, session: str, patience: float) -> None:
+        """The session got another worker that is still here, before its client was told or after."""
+        in_plan = session in self.clients and session not in self.given_up
+        if in_plan:
+            self.clients[session] = False
+            self.told.discard(session)
+        self.plan.session_unready(session, self.now + patience)
+
+    @rule(worker=workers)
+    def worker_comes(self, worker: str) -> None:
+        """Its claim was under way when the plan was made; or it was told and came back."""
+        self.workers.add(worker)
+        self.plan.worker_came(worker, 2)
+
+    @rule(worker=workers)
+    def worker_goes(self, worker: str) -> None:
+        """It resumed elsewhere, or is just gone; perhaps it was never here."""
+        self.workers.discard(worker)
+        self.plan.worker_moved(worker)
+
+    @rule(session=sessions, ready=st.booleans())
+    def client_comes(self, session: str, ready: bool) -> None:
+        """As a worker."""
+        waits = session in self.clients and session not in self.told and session not in self.given_up
+        if not waits:
+            self.clients[session] = ready
+        self.told.discard(session)
+        self.given_up.discard(session)
+        self.plan.client_came(session, ready=ready, now=self.now)
+
+    @rule(session=sessions)
+    def client_goes(self, session: str) -> None:
+        """As a worker."""
+        self.clients.pop(session, None)
+        self.told.discard(session)
+        self.given_up.discard(session)
+        self.plan.client_moved(session)
+
+    @rule(session=sessions, worker=workers)
+    def said(self, session: str, worker: str) -> None:
+        """GOAWAY has gone out: the time of whoever was told begins."""
+        self.plan.told_worker_at(worker, self.now)
+        self.plan.told_client_at(session, self.now)
+
+    @rule()
+    def successor_back(self) -> None:
+        """There was nobody to go to for a while."""
+        self.plan.begin_again(self.now)
+
+    @rule(seed=st.integers(0, 3))
+    def call_off(self, seed: int) -> None:
+        """The drain is called off, and another one begins with who is here."""
+        self.told.clear()
+        self.given_up.clear()
+        self.plan = self.make(seed)
+
+    @precondition(lambda self: self.idle)
+    @rule(seconds=st.floats(0.1, 12.0))
+    def time_passes(self, seconds: float) -> None:
+        """Nothing is to be done: the caller waits."""
+        self.now += seconds
+
+    @invariant()
+    def the_plan_counts_who_is_here(self) -> None:
+        seen = self.plan.statistics()
+        assert seen["workers_waiting"] + seen["workers_told"] == len(self.workers)
+        assert seen["clients_unready"] == sum(not ready for ready in self.clients.values())
+        assert seen["clients_told"] == len(self.told - self.given_up)
+        assert self.plan.remaining >= seen["clients_unready"] + seen["clients_ready"]
+
+    def teardown(self) -> None:
+        """Nobody does anything more: it ends by its budgets, which begin one after the other."""
+        began = self.now
+        for _ in range(200):
+            self.next()
+            seen = self.plan.statistics()
+            if not any(seen[kind] for kind in ("workers_waiting", "workers_told", "clients_unready", "clients_ready")):
+                assert self.now - began <= 3 * (WORKER_TIMEOUT_S + CLIENT_TIMEOUT_S)
+                return
+            self.now += 1.0 if self.idle else 0.0
+        raise AssertionError(f"{self.plan} does not end")
+
+
+TestEveryReport = EveryReport.TestCase
+TestEveryReport.settings = settings(max_examples=examples(200), stateful_step_count=40, deadline=None)
