@@ -302,7 +302,10 @@ class Connection:
         self._settings = settings
         self._spawn = spawn
         self._transport = transport
-        self._decoder = FrameDecoder(message_bytes_max=settings.message_bytes_max, fragments_max=settings.fragments_max)
+        self._decoder = FrameDecoder(
+            message_bytes_max=settings.path_bytes_max.get(handshake.path, settings.message_bytes_max),
+            fragments_max=settings.fragments_max,
+        )
         self._early = handshake.remainder
         self._queue: list[bytes] = []
         self._chunk = memoryview(b"")  # what the writer task is writing; may begin inside a frame

@@ -172,6 +172,23 @@ def test_a_message_too_long_closes_and_may_resume() -> None:
     play(scene)
 
 
+def test_a_worker_that_resumes_may_name_all_its_sessions() -> None:
+    """As many as it may have, in one message longer than any other may be; a client has no such need."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("n1")
+        _, accepted = await cluster.worker("n1")
+        most = node.hub.config.limits.sessions_per_worker_max
+        named: list[Json] = [{"session": f"s_{n:022}", "received": 2**40 + n, "acked": 2**40 + n} for n in range(most)]
+        _, answer = await cluster.resume("n1", accepted["recovery_token"], *named)
+        assert answer["lost"] == [one["session"] for one in named]
+        client, _ = await cluster.client("n1")
+        await offer(client, 1, 1, node.hub.config.limits.message_bytes_max)
+        assert await client.closed() == 1009
+
+    play(scene)
+
+
 def test_a_client_that_does_not_read_is_cut_and_finds_everything_later() -> None:
     """bounded-memory: the queue of one connection stays bounded, others are not held up, and nothing is lost."""
 
