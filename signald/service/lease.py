@@ -81,6 +81,10 @@ class Lease:
         """Read the nodes again now."""
         self._poked.set()
 
+    async def look(self) -> None:
+        """Read the nodes, and renew the lease on the way. Raises StoreUnavailable."""
+        await self._keep()
+
     async def set_state(self, state: NodeState) -> None:
         """Say what this node is; the others are woken. Raises StoreUnavailable."""
         self.info = _with(self.info, state=state)

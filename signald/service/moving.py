@@ -5,6 +5,7 @@ party, and by looking again at those we wait for. The hub reports who came, move
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,9 @@ SUCCESSOR_POLL_S = 0.05
 SUCCESSOR_LEASE_SHARE = 0.5
 """Of its lease a successor may have used up. A node that lives renews after a third; one that is past the half has missed
 that, and whoever was sent to it would find nobody."""
+
+LOOK_AGAIN_S = 0.5
+"""How long the store may take to say that a successor is still there."""
 
 CLOCKS_DIFFER_MS = 100
 """How much nodes may differ about the store's time."""
@@ -165,6 +169,12 @@ class Mover:
             for info in self._hub.successors()
         )
 
+    async def _finds_successor(self) -> bool:
+        """Look again: what is known may be a third of a lease old, and a successor renewed since that was read."""
+        with trio.move_on_after(LOOK_AGAIN_S), suppress(StoreUnavailable):
+            await self._lease.look()
+        return self.has_successor()
+
     # --- carrying out the plan --------------------------------------------------------------------------------------
 
     async def begin(self) -> None:
@@ -206,7 +216,7 @@ class Mover:
             if now - self._looked_at > RECHECK_EVERY_S:
                 self._looked_at = now
                 self._recheck(plan, now)
-            if self._hub.links and not self.has_successor():
+            if self._hub.links and not self.has_successor() and not await self._finds_successor():
                 # It has died. Those who were told to go to it are not late, and whom they leave has nobody else to go to.
                 log.warning("successor_lost", **plan.statistics())
                 if not await self._until_successor(self.has_successor):

@@ -91,6 +91,26 @@ def test_a_client_that_does_not_move_is_closed_at_the_end() -> None:
     play(scene)
 
 
+@pytest.mark.parametrize("after_s", [0.2, 0.5])
+def test_a_client_that_does_not_move_has_its_budget_once(after_s: float) -> None:
+    """bounded: a successor that lives is not taken for lost, whenever nodes renew, so nobody's time begins again."""
+
+    async def scene(cluster: Cluster) -> None:
+        node: dict[str, object] = {"lease_ttl_s": 3.0}
+        old = await cluster.start("old", drain={"client_timeout_s": 5.0}, node=node)
+        new = await cluster.start("new", node=node)
+        _, _, worker, accepted, session = await cluster.pair("old")
+        old.shutdown.signal()
+        await worker.expect("goaway")
+        await cluster.resume("new", accepted["recovery_token"], {"session": session})
+        await trio.sleep(after_s)
+        new.lease.poke()  # from here on it renews at other times than `old` looks
+        with trio.fail_after(8):
+            await cluster.wait_exit("old")
+
+    play(scene)
+
+
 @pytest.mark.parametrize("answers", [True, False])
 def test_a_worker_of_an_older_time_is_terminated(answers: bool) -> None:
     """No subprotocol, no GOAWAY: `terminate_app`, closed with 1000 after `app_terminated`, with 1001 when it is late."""
