@@ -52,6 +52,7 @@ OPTIONS = (
 
 # How the first word of an error reply is taken. What is not listed passes in time (failover, restart, full memory or disk).
 _LOGIN = ("NOAUTH", "NOPERM", "WRONGPASS")
+_DENIED_IN_SCRIPT = "The user executing the script"  # a plain ERR until Redis 7.2, which says NOPERM here too
 _MISUSED = ("WRONGTYPE", "CROSSSLOT", "ERR")
 _PASSING = (
     "OOM", "READONLY", "LOADING", "MISCONF", "NOREPLICAS", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "BUSY", "MOVED", "ASK",
@@ -151,7 +152,7 @@ def refusal(error: Exception) -> StoreUnavailable | StoreMisused:
     if isinstance(error, ErrorReply):
         # An error inside a script keeps its own code only since Redis 7; before, it is somewhere in the text.
         words = set(text.replace("-", " ").split())
-        if error.code in _LOGIN or not words.isdisjoint(_LOGIN):
+        if error.code in _LOGIN or not words.isdisjoint(_LOGIN) or _DENIED_IN_SCRIPT in text:
             return StoreMisused(f"Redis refuses the credentials or permissions of store.url: {text}")
         if error.code in _MISUSED and words.isdisjoint(_PASSING):
             return StoreMisused(f"Redis answered with an error that trying again cannot mend: {text}")

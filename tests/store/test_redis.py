@@ -264,6 +264,19 @@ class TestErrors:
         """What only an operator can change is StoreMisused."""
         assert isinstance(refusal(ErrorReply(text)), StoreMisused)
 
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "NOPERM this user has no permissions to run the 'evalsha' command",
+            "ERR ACL failure in script: NOPERM No permissions to access a key",
+            "ERR The user executing the script can't run this command or subcommand script: 5801, on @user_script:58.",
+            "WRONGPASS invalid username-password pair",
+        ],
+    )
+    def test_denied(self, text: str) -> None:
+        """A lacking right is told as one, also where a script meets it: that is what has to be mended."""
+        assert "credentials or permissions" in str(refusal(ErrorReply(text)))
+
     async def test_full_memory(self, server: Server) -> None:
         """A full memory refuses writes and loses nothing; with room again the batch goes through."""
         async with open_redis(server.url, "a") as store:
