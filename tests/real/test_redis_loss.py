@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from signald.demo.cluster import Node
-from signald.sdk.events import Disconnected, LogLost, RealtimeReceived, Replaced
+from signald.sdk.events import Disconnected, RealtimeReceived
 from tests.real.harness import (
     Address,
     Nodes,
@@ -23,6 +23,7 @@ from tests.real.harness import (
     until,
     url_of,
 )
+from tests.real.redis_scene import check_undisturbed
 from tests.store.redis_servers import Server, servers
 
 pytestmark = pytest.mark.real
@@ -46,17 +47,6 @@ async def scene(directory: Path, *options: str, cross: bool) -> AsyncIterator[tu
         talk.begin()
         await talk.goes_on(8)
         yield redis, pair, talk, nodes
-
-
-def check_undisturbed(talk: Talk) -> None:
-    """Nobody was disconnected, reassigned or told of a loss."""
-    for chatter in talk.chatters:
-        assert not chatter.saw(Disconnected), talk.account()
-        assert not chatter.saw(LogLost), talk.account()
-        assert not chatter.saw(Replaced), talk.account()
-        assert len(chatter.ledger.workers) == 1
-        assert chatter.client.connections == 1
-    assert [worker.connections for worker in talk.workers] == [1] * len(talk.workers)
 
 
 @PLACES
