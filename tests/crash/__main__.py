@@ -1,0 +1,63 @@
+"""Kill at every step: `python -m tests.crash [--every N] [--jobs N]`, `--real`, or one step again with `--trace`."""
+
+import argparse
+import sys
+import time
+from collections import Counter
+from multiprocessing import Pool
+
+from tests.crash.campaign import Point, Verdict, points, run_point, story
+from tests.crash.scripts import SCENARIOS
+from tests.crash.steps import KINDS
+
+
+def main() -> int:
+    """Run; the status is 1 if a promise was broken."""
+    parser = argparse.ArgumentParser(prog="python -m tests.crash", description=__doc__)
+    parser.add_argument("--scenario", choices=SCENARIOS, help="only this one")
+    parser.add_argument("--victim", help="only this one: old, new, both, w0, w1, c0, c1")
+    parser.add_argument("--kind", choices=KINDS, help="only steps of this kind")
+    parser.add_argument("--step", type=int, help="one step of the kind")
+    parser.add_argument("--trace", action="store_true", help="with --step: print every event")
+    parser.add_argument("--every", type=int, default=1, help="only every n-th await")
+    parser.add_argument("--jobs", type=int, default=1, help="how many processes")
+    options = parser.parse_args()
+    began = time.perf_counter()
+    if options.step is not None:
+        point = Point(options.scenario, options.victim, options.kind or "await", options.step)
+        print(story(point, around=None if options.trace else 60))
+        return 1 if run_point(point).violations else 0
+    every = dict.fromkeys(KINDS, 1) | {"await": options.every}
+    wanted = [
+        point
+        for name, script in SCENARIOS.items()
+        for victim in script.victims
+        if options.scenario in (None, name) and options.victim in (None, victim)
+        for point in points(name, victim, every)
+        if options.kind in (None, point.kind)
+    ]
+    ran: Counter[tuple[str, str, str]] = Counter()
+    failed: Counter[tuple[str, str, str]] = Counter()
+    with Pool(options.jobs) as pool:
+        for verdict in pool.imap_unordered(run_point, wanted, chunksize=8):
+            row = verdict.point.scenario, verdict.point.victim, verdict.point.kind
+            ran[row] += 1
+            if verdict.violations:
+                failed[row] += 1
+                _tell(verdict)
+    print(f"\n{'scenario':<10} {'victim':<6} {'kind':<6} {'steps':>6} {'failed':>6}")
+    for (scenario, victim, kind), count in ran.items():
+        broken = failed[scenario, victim, kind]
+        print(f"{scenario:<10} {victim:<6} {kind:<6} {count:>6} {broken:>6}")
+    print(f"{ran.total()} crashes, {failed.total()} failed, {time.perf_counter() - began:.0f} s")
+    return 1 if failed else 0
+
+
+def _tell(verdict: Verdict) -> None:
+    point = verdict.point
+    checker, text = verdict.violations[0]
+    print(f"FAILED {point}: {checker}: {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

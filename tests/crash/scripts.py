@@ -1,0 +1,95 @@
+"""The scripts in which processes die, and who may be the victim of each."""
+
+import attrs
+import trio
+
+from tests.crash.scene import CrashScene, Script, there
+from tests.sim.nodes import SimNode
+from tests.sim.plan import ClientPlan, Plan, WorkerPlan
+
+OLD, NEW = "n1", "n2"
+
+
+async def handover(scene: CrashScene) -> None:
+    """A deploy as it should be: a successor, SIGTERM, workers claim, clients follow, exit."""
+    (old,) = scene.nodes
+    await scene.all_hear(1)
+    await there(scene.start_node())
+    if not old.killed:
+        scene.operator.stop(old)
+    await old.gone.wait()
+
+
+async def rollback(scene: CrashScene) -> None:
+    """An operator's drain, called off when the first worker has moved."""
+    (old,) = scene.nodes
+    await scene.all_hear(1)
+    await there(scene.start_node())
+    if old.node is None or old.killed:
+        return
+    old.node.shutdown.begin("rollout", by_signal=False)
+    scene.learn(old, up=False)
+    await trio.sleep(0.01)
+    await scene.moving()
+    if not old.killed:
+        assert old.node.shutdown.abort()
+        scene.learn(old, up=True)
+    await scene.all_hear(3)
+
+
+async def suspend(scene: CrashScene) -> None:
+    """SIGTERM without a successor; another node is started when the old one is gone."""
+    (old,) = scene.nodes
+    await scene.all_hear(1)
+    if not old.killed:
+        scene.operator.stop(old)
+    await old.gone.wait()
+    await trio.sleep(0.3)
+    fresh: SimNode = scene.start_node()
+    await there(fresh)
+
+
+@attrs.frozen
+class Scenario:
+    """A script and its victims."""
+
+    script: Script
+    victims: dict[str, frozenset[str]]
+
+
+PARTIES = {name: frozenset({name}) for name in ("w0", "w1", "c0", "c1")}
+NODES = {"old": frozenset({OLD}), "new": frozenset({NEW}), "both": frozenset({OLD, NEW})}
+
+SCENARIOS = {
+    "handover": Scenario(handover, NODES | PARTIES),
+    "rollback": Scenario(rollback, NODES),
+    "suspend": Scenario(suspend, {"old": NODES["old"], "new": NODES["new"]}),
+}
+
+
+def plan() -> Plan:
+    """Two clients and two workers, all talking, on one node."""
+    return Plan(
+        seed=1,
+        planned_only=False,
+        nodes=1,
+        sections={
+            "session": {"resume_ttl_s": 120.0},
+            "worker": {"resume_timeout_s": 3.0},
+            "drain": {
+                "timeout_s": 20.0,
+                "stop_timeout_s": 30.0,
+                "margin_s": 2.0,
+                "successor_timeout_s": 0.5,
+                "worker_timeout_s": 4.0,
+                "client_timeout_s": 3.0,
+                "terminate_timeout_s": 2.0,
+            },
+        },
+        lag_s=0.0,
+        clients=tuple(ClientPlan(f"c{number}", 0.0, 4, 0.1, number == 0, says_bye=False) for number in range(2)),
+        workers=tuple(WorkerPlan(f"w{number}", 0.0, 2, 0.02, 0.2) for number in range(2)),
+        net=(),
+        store=(),
+        steps=(),
+    )

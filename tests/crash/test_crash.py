@@ -1,0 +1,45 @@
+"""The quick share of the crashes: every store operation and frame of a handover, some of everything else."""
+
+import pytest
+
+from tests.crash.campaign import Point, points, run_point, steps_of, story
+from tests.crash.scripts import SCENARIOS
+from tests.crash.steps import Kind, frame_marks
+
+THOROUGH: dict[Kind, int] = {"store": 1, "frame": 1, "await": 12}
+"""For each node of the handover alone: every n-th step of a kind."""
+SPARSE: dict[Kind, int] = {"store": 5, "frame": 5, "await": 25}
+"""For the rest, which `python -m tests.crash` goes through in full."""
+
+CASES = [(name, victim) for name, scenario in SCENARIOS.items() for victim in scenario.victims]
+
+
+@pytest.mark.parametrize(("scenario", "victim"), CASES)
+def test_killed_at_any_step(scenario: str, victim: str) -> None:
+    """Whoever dies, and wherever: everything acked is heard once, no session is lost, and all is settled in a minute."""
+    every = THOROUGH if scenario == "handover" and victim in ("old", "new") else SPARSE
+    for point in points(scenario, victim, every):
+        verdict = run_point(point)
+        assert verdict.violations == (), story(point, around=40)
+
+
+def test_the_script_is_what_it_says() -> None:
+    """Both nodes of a handover have work to do at each kind of step, so that there is something to interrupt."""
+    for victim in ("old", "new"):
+        counts = steps_of("handover", victim)
+        assert all(counts[kind] > 60 for kind in ("store", "frame", "await")), counts
+
+
+def test_a_point_is_a_run() -> None:
+    """The same crash happens again when it is asked for again."""
+    point = Point("handover", "both", "await", 300)
+    assert story(point, around=None) == story(point, around=None)
+
+
+def test_a_write_is_cut_around_each_frame() -> None:
+    """A write may be cut before it, within each frame and behind each; a handshake is one piece."""
+    short, masked, long = b"\x81\x02hi", b"\x81\x82abcd..", b"\x81\x7e\x00\x80" + bytes(128)
+    assert frame_marks(short) == [0, 2, 4]
+    assert frame_marks(short + masked) == [0, 2, 4, 8, 12]
+    assert frame_marks(long + short) == [0, 66, 132, 134, 136]
+    assert frame_marks(b"HTTP/1.1 101 \r\n\r\n") == [0, 8, 17]
