@@ -27,7 +27,6 @@ import structlog
 import trio
 
 from signald.config import Config
-from signald.core.transitions import Phase
 from signald.errors import StoreError, StoreMisused, StoreUnavailable
 from signald.http.health import HealthStatus, health_app
 from signald.http.server import serve_http
@@ -271,7 +270,7 @@ class _Health:
         if node is None:
             return HealthStatus(node=name, release=release, listening=False, store=False)
         status = node.shutdown.status
-        draining = status.phase is not Phase.RUNNING or bool(status.reason)
+        draining = status.refuses_clients
         return HealthStatus(
             node=name,
             release=release,

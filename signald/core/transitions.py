@@ -84,6 +84,8 @@ class Phase(Enum):
     SUCCESSOR = "successor"
     WORKERS = "workers"
     CLIENTS = "clients"
+    HOLD = "hold"
+    """An operator's drain is through. The process stays: what did not move is still served, and a signal ends it."""
     TERMINATE = "terminate"
     FLUSH = "flush"
     CLOSE = "close"
@@ -104,8 +106,14 @@ class DrainEvent(Enum):
     """A second signal."""
     STOP = "stop"
     """A third signal, or the deadline."""
+    HELD = "held"
+    """An operator's drain has moved whom it was to move, or its time is over: nobody is cut off for it."""
     ABORT = "abort"
     """An operator calls a drain off that no signal has begun."""
+    EXTEND = "extend"
+    """An operator's drain is to move others as well: it begins anew."""
+    SIGNAL = "signal"
+    """A signal makes an operator's drain final: it begins anew, for everybody, with the time that the supervisor grants."""
 
 
 _D, _V = Phase, DrainEvent
@@ -114,6 +122,8 @@ _ORDER = (_D.UNREADY, _D.SUCCESSOR, _D.WORKERS, _D.CLIENTS, _D.TERMINATE, _D.FLU
 DRAIN: Mapping[tuple[Phase, DrainEvent], Phase] = (
     {
         (_D.RUNNING, _V.BEGIN): _D.UNREADY,
+        (_D.WORKERS, _V.HELD): _D.HOLD,
+        (_D.CLIENTS, _V.HELD): _D.HOLD,
         (_D.SUCCESSOR, _V.NO_SUCCESSOR): _D.TERMINATE,
         # It died before everybody was over, and nobody came in its place.
         (_D.WORKERS, _V.NO_SUCCESSOR): _D.TERMINATE,
@@ -135,8 +145,12 @@ DRAIN: Mapping[tuple[Phase, DrainEvent], Phase] = (
         for pair, target in (
             ((phase, _V.HURRY), _D.FLUSH),
             ((phase, _V.STOP), _D.CLOSE),
-            ((phase, _V.ABORT), _D.RUNNING),
         )
+    }
+    | {
+        (phase, event): _D.RUNNING
+        for phase in (_D.UNREADY, _D.SUCCESSOR, _D.WORKERS, _D.CLIENTS, _D.HOLD)
+        for event in (_V.ABORT, _V.EXTEND, _V.SIGNAL)
     }
 )
 """(phase, event) → next phase."""

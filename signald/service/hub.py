@@ -121,8 +121,8 @@ class Hub:
         self.worker_links: dict[str, WorkerLink] = {}
         self.nodes: dict[str, NodeInfo] = {}
         """The live nodes as last read, this one included."""
-        self.refusing: CloseCode | None = None
-        """While draining: what a new connection is closed with."""
+        self.refusing: dict[str, CloseCode] = {}
+        """While draining: path → what a new connection to it is closed with."""
         self.watcher: Watcher | None = None
         self.cluster_secret = b""
         self.counters = Counters()
@@ -167,8 +167,8 @@ class Hub:
         """Serve one connection from its opening message to its end."""
         self.connections[conn.id] = conn
         try:
-            if self.refusing is not None:
-                await self._refuse(conn)
+            if (code := self.refusing.get(conn.path)) is not None:
+                await self._refuse(conn, code)
             else:
                 await self._serve(conn)
         finally:
@@ -193,9 +193,8 @@ class Hub:
         if isinstance(link, ClientLink | WorkerLink):
             link.frames(frames)
 
-    async def _refuse(self, conn: Connection) -> None:
-        assert self.refusing is not None
-        conn.close(self.refusing, retry_reason(self.retry_after_ms()))
+    async def _refuse(self, conn: Connection, code: CloseCode) -> None:
+        conn.close(code, retry_reason(self.retry_after_ms()))
         await conn.wait_finished()
 
     def retry_after_ms(self) -> int:

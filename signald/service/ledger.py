@@ -41,7 +41,8 @@ class Ledger:
     def begin(self, clients: dict[str, bool], workers: dict[str, str]) -> None:
         """These sessions have their client here (session → pair-ready already), and these workers."""
         for name, ready in clients.items():
-            self._lines[name] = Line(workers.get(name, ""), 0.0 if ready else None)
+            # A drain that a signal makes final goes on with the lines it has.
+            self._lines.setdefault(name, Line(workers.get(name, ""), 0.0 if ready else None))
 
     def pair_ready(self, session: str, now: float) -> None:
         """The session's worker is on a successor."""

@@ -7,7 +7,7 @@ party, and by looking again at those we wait for. The hub reports who came, move
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import structlog
 import trio
@@ -29,13 +29,13 @@ from signald.errors import StoreUnavailable
 from signald.service.client_link import ClientLink
 from signald.service.ledger import Ledger
 from signald.service.relay import LiveSession
+from signald.service.worker_link import WorkerLink
 from signald.store.base import Paced, TakePace
 from signald.wire.messages import GoAway
 
 if TYPE_CHECKING:
     from signald.service.hub import Hub
     from signald.service.lease import Lease
-    from signald.service.worker_link import WorkerLink
 
 log = structlog.get_logger(__name__)
 
@@ -66,20 +66,42 @@ PAIR_SETTLE_S = 0.05
 time for its answer to reach the worker, so that a client that moves meets a worker that knows."""
 
 
+Kind = Literal["workers", "clients"]
+EVERYBODY: frozenset[Kind] = frozenset({"workers", "clients"})
+
+
 class Mover:
     """See the module. One for each drain."""
 
     def __init__(
-        self, hub: "Hub", lease: "Lease", ledger: Ledger, *, reason: str, deadline: float, moves_by: float
+        self,
+        hub: "Hub",
+        lease: "Lease",
+        ledger: Ledger,
+        *,
+        reason: str,
+        parties: frozenset[Kind],
+        final: bool,
+        deadline: float,
+        moves_by: float,
     ) -> None:
-        """`deadline` is that of the whole drain, `moves_by` when everybody has to be through (trio time)."""
+        """`deadline` is that of the whole drain, `moves_by` when everybody has to be through (trio time).
+
+        `final`: the process ends with it, so whoever misses its budget is given up. Otherwise it stays where it is.
+        """
         self._hub = hub
         self._lease = lease
         self._ledger = ledger
         self._config = hub.config.drain
         self._reason = reason
         self._deadline = deadline
-        self._moves_by = moves_by
+        self._parties = parties
+        self._final = final
+        self.moves_by = moves_by
+        self.rate_per_s = 0.0
+        """The pace asked for last."""
+        self._stayed: set[str] = set()
+        """Workers, and sessions whose client, missed the budget of a drain that is not final."""
         self._plan: DrainPlan | None = None
         self._news = trio.Event()
         self._asked_ms = hub.store.now_ms() - CLOCKS_DIFFER_MS
@@ -90,21 +112,23 @@ class Mover:
 
     def statistics(self) -> dict[str, int]:
         """How many parties are in each stage; empty before there is a plan."""
-        return self._plan.statistics() if self._plan is not None else {}
+        if self._plan is None:
+            return {}
+        return self._plan.statistics() | ({"stayed": len(self._stayed)} if not self._final else {})
 
     # --- what the hub reports (Watcher) -----------------------------------------------------------------------------
 
     def worker_came(self, worker: str) -> None:
         """`worker` was let in before the drain and is attached only now."""
         link = self._hub.worker_links.get(worker)
-        if self._plan is not None and link is not None and link.speaks_handover:
+        if self._plan is not None and link is not None and link.speaks_handover and "workers" in self._parties:
             self._plan.worker_came(worker, len(link.sessions))
             self._news.set()
 
     def client_came(self, session: LiveSession) -> None:
         """The client of `session` was let in before the drain and is attached only now."""
-        if self._plan is not None:
-            ready = self._is_pair_ready(session)
+        ready = self._is_pair_ready(session)
+        if self._plan is not None and "clients" in self._parties and (ready or "workers" in self._parties):
             self._ledger.begin({session.id: ready}, {session.id: session.worker_id})
             self._plan.client_came(session.id, ready=ready, now=trio.current_time())
             self._news.set()
@@ -148,9 +172,10 @@ class Mover:
     async def _until_successor(self, found: Callable[[], bool]) -> bool:
         """Wait for a successor, a little shorter than the phase may last, so that "none" is an answer and not a cut."""
         hub = self._hub
+        began = trio.current_time()
         deadline = min(
             trio.current_effective_deadline() - SUCCESSOR_POLL_S,
-            trio.current_time() + self._config.successor_timeout_s,
+            began + self._config.successor_timeout_s if self._final else float("inf"),
         )
         while not found():
             if trio.current_time() >= deadline:
@@ -158,6 +183,10 @@ class Mover:
                 return False
             self._lease.poke()
             await trio.sleep(SUCCESSOR_POLL_S)
+        if not self._final:
+            waited_s = trio.current_time() - began
+            self._deadline += waited_s
+            self.moves_by += waited_s
         log.info("successor", nodes=sorted(info.id for info in hub.successors()))
         return True
 
@@ -180,12 +209,20 @@ class Mover:
     async def begin(self) -> None:
         """Make the plan: everybody who is here now. Who comes later is reported by the hub."""
         hub = self._hub
-        clients = {
-            session.id: self._is_pair_ready(session)
-            for session in hub.sessions.values()
-            if session.client.link is not None
-        }
-        workers = {name: len(link.sessions) for name, link in hub.worker_links.items() if link.speaks_handover}
+        clients: dict[str, bool] = {}
+        workers: dict[str, int] = {}
+        if "workers" in self._parties:
+            workers = {name: len(link.sessions) for name, link in hub.worker_links.items() if link.speaks_handover}
+        if "clients" in self._parties:
+            clients = {
+                session.id: self._is_pair_ready(session)
+                for session in hub.sessions.values()
+                if session.client.link is not None
+            }
+        if not workers and "workers" not in self._parties:
+            # Nobody asks the workers here to move, so the clients that would have to wait for them stay as well.
+            self._stayed |= {name for name, ready in clients.items() if not ready}
+            clients = {name: ready for name, ready in clients.items() if ready}
         self._plan = DrainPlan(
             workers,
             clients,
@@ -202,7 +239,7 @@ class Mover:
             pace_per_s=hub.config.pace.sessions_per_s,
             seconds_left=round(self._deadline - trio.current_time(), 1),
         )
-        for link in hub.legacy_workers():
+        for link in hub.legacy_workers() if self._final else ():
             # It cannot move, so its sessions need not wait for it: they go by the policy at once, and it is asked to clean
             # up when all others have gone.
             await self._give_up(link.worker)
@@ -223,18 +260,12 @@ class Mover:
                     return DrainEvent.NO_SUCCESSOR
                 plan.begin_again(trio.current_time())
             while overdue := plan.overdue(now):
-                await self._give_up_silent(overdue[0])  # and with it all sessions of the same worker
+                if self._final:
+                    await self._give_up_silent(overdue[0])  # and with it all sessions of the same worker
+                else:
+                    self._stays(overdue[0])
             decided = plan.next(now)
-            if isinstance(decided, TellWorker):
-                await self._tell_worker(plan, decided)
-            elif isinstance(decided, TellClient):
-                await self._tell_client(plan, decided.session)
-            elif isinstance(decided, GiveUpWorker):
-                await self._give_up(decided.worker)
-            elif isinstance(decided, GiveUpClient):
-                self._ledger.outcome(decided.session, "not moved in time")
-                log.warning("client_given_up", session=decided.session)
-            elif isinstance(decided, WorkersDone):
+            if isinstance(decided, WorkersDone):
                 if until_workers_done:
                     return DrainEvent.DONE
             elif isinstance(decided, Finished):
@@ -243,11 +274,26 @@ class Mover:
                 with trio.move_on_at(min(decided.until, now + RECHECK_EVERY_S)):
                     await self._news.wait()
                 self._news = trio.Event()
+            else:
+                await self._carry_out(plan, decided)
+
+    async def _carry_out(self, plan: DrainPlan, decided: TellWorker | TellClient | GiveUpWorker | GiveUpClient) -> None:
+        if isinstance(decided, TellWorker):
+            await self._tell_worker(plan, decided)
+        elif isinstance(decided, TellClient):
+            await self._tell_client(plan, decided.session)
+        elif not self._final:
+            self._stays(decided.worker if isinstance(decided, GiveUpWorker) else decided.session)
+        elif isinstance(decided, GiveUpWorker):
+            await self._give_up(decided.worker)
+        else:
+            self._ledger.outcome(decided.session, "not moved in time")
+            log.warning("client_given_up", session=decided.session)
 
     async def _pace(self, plan: DrainPlan, cost: int) -> None:
         """Wait for the cluster's budget to allow `cost` more claims."""
         hub = self._hub
-        rate = self._rate(plan.remaining + cost, cost)
+        self.rate_per_s = rate = self._rate(plan.remaining + cost, cost)
         try:
             paced = await hub.committer.call(TakePace(cost, rate, hub.store.now_ms()), timeout_s=1.0)
             wait_s = paced.wait_ms / 1000 if isinstance(paced, Paced) else 0.0
@@ -264,7 +310,7 @@ class Mover:
         pace = self._hub.config.pace
         configured = pace.sessions_per_s * PACE_MARGIN
         slowed = pace_now(configured, max((info.lag_ms for info in self._hub.successors()), default=0.0))
-        left_s = max(1.0, self._moves_by - trio.current_time())
+        left_s = max(1.0, self.moves_by - trio.current_time())
         return min(configured, max(slowed, remaining / left_s, cost / pace.gap_max_s))
 
     async def _tell_worker(self, plan: DrainPlan, decided: TellWorker) -> None:
@@ -294,7 +340,9 @@ class Mover:
         self._ledger.told(name, now)
         self._go_away(link, name)
 
-    def _go_away(self, link: "ClientLink | WorkerLink", owner: str) -> None:
+    def _go_away(self, link: ClientLink | WorkerLink, owner: str) -> None:
+        if link.told_to_go:
+            return  # by an operator's drain, which a signal has made final: it is on its way
         link.told_to_go = True
         left_s = max(0.0, self._deadline - trio.current_time())
         ticket = self._hub.ticket(owner, left_s + 5.0)
@@ -327,6 +375,18 @@ class Mover:
             else:
                 self.session_changed(session)
                 hub.relay.look(session)
+
+    def _stays(self, name: str) -> None:
+        """A worker, or the client of a session, has missed its budget; this node goes on serving it."""
+        assert self._plan is not None
+        log.warning("party_stays", party=name)
+        self._stayed.add(name)
+        session = self._hub.sessions.get(name)
+        link = session.client.link if session is not None else self._hub.worker_links.get(name)
+        if isinstance(link, ClientLink | WorkerLink):
+            link.told_to_go = False  # a later drain tells it again
+        self._plan.client_moved(name)
+        self._ledger.outcome(name, "stayed")
 
     async def _give_up(self, worker: str) -> None:
         """A worker was told and did not come: its sessions go by the policy, and their clients with them."""

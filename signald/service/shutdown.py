@@ -4,12 +4,16 @@
 
 `core.transitions.DRAIN` holds the order; here the phases are carried out and waited for. Telling workers and clients to go,
 and waiting until they have, is `service.moving`.
+An operator's drain (`begin` without a signal) may be for workers only or clients only, cuts off nobody, and ends in HOLD: the
+process stays until a signal ends it or the drain is called off.
+
 Each phase runs in a cancel scope of its own, whose deadline is its budget, and ends by what it waits for, by its budget,
 or because a signal hurries it. Everything before CLOSE is said with frames; cancellation comes only after this file is
 through.
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,7 +24,7 @@ import trio
 from signald.core.transitions import DRAIN, DrainEvent, Phase, step
 from signald.errors import StoreUnavailable
 from signald.service.ledger import Ledger
-from signald.service.moving import Mover
+from signald.service.moving import EVERYBODY, Kind, Mover
 from signald.store.base import PutReceipt
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import TerminateApp
@@ -38,17 +42,55 @@ TALK_S = 2.0
 
 @attrs.frozen
 class DrainStatus:
-    """What health, logs and operators are shown."""
+    """What health, metrics, logs, `ctl` and the supervisor are shown."""
 
     phase: Phase = Phase.RUNNING
     reason: str = ""
     by_signal: bool = False
+    parties: frozenset[Kind] = EVERYBODY
+    """Whom it moves."""
     began_at: float = 0.0
+    """Trio time."""
+    deadline: float = 0.0
+    """When everybody has to be through (trio time)."""
     plan: dict[str, int] = attrs.field(factory=dict)
+    rate_per_s: float = 0.0
+    """The pace asked for now."""
+
+    @property
+    def draining(self) -> bool:
+        """Told to drain, by anybody, for any party."""
+        return self.phase is not Phase.RUNNING or bool(self.reason)
+
+    @property
+    def refuses_clients(self) -> bool:
+        """New clients are turned away: this node is not ready for them."""
+        return self.draining and "clients" in self.parties
+
+    @property
+    def clients_left(self) -> int:
+        """Clients still to move."""
+        return sum(self.plan.get(stage, 0) for stage in ("clients_unready", "clients_ready", "clients_told"))
+
+    @property
+    def workers_left(self) -> int:
+        """Workers still to move."""
+        return sum(self.plan.get(stage, 0) for stage in ("workers_waiting", "workers_told"))
+
+    def line(self, now: float) -> str:
+        """The drain in one line, for people."""
+        if not self.draining:
+            return "serving"
+        if self.phase is Phase.HOLD:
+            stayed = f", {self.plan['stayed']} stayed" if self.plan.get("stayed") else ""
+            return f"drained ({', '.join(sorted(self.parties))}){stayed}: waiting to be stopped or recalled"
+        left = max(0.0, self.deadline - now)
+        what = f"{self.clients_left} clients, {self.workers_left} workers to move, {left:.0f} s left"
+        return f"draining ({self.phase.value}): {what}, {self.rate_per_s:.0f}/s"
 
 
 class ShutdownScope:
-    """See the module. `begin`, `hurry` and `abort` are called from anywhere; `run` does the work."""
+    """See the module. `begin`, `signal` and `abort` are called from anywhere; `run` does the work."""
 
     def __init__(self, hub: "Hub", lease: "Lease") -> None:
         self._hub = hub
@@ -57,6 +99,7 @@ class ShutdownScope:
         self._begun = trio.Event()
         self._scope: trio.CancelScope | None = None
         self._pending: DrainEvent | None = None
+        self._called_off = False
         self._mover: Mover | None = None
         self._alone = False
         """Nobody takes over: the parties left are told to come back here."""
@@ -66,17 +109,38 @@ class ShutdownScope:
     @property
     def status(self) -> DrainStatus:
         """How far the drain is."""
-        return attrs.evolve(self._status, plan=self._mover.statistics()) if self._mover is not None else self._status
+        mover = self._mover
+        if mover is None:
+            return self._status
+        return attrs.evolve(
+            self._status, plan=mover.statistics(), rate_per_s=round(mover.rate_per_s, 1), deadline=mover.moves_by
+        )
 
     # --- called from outside ----------------------------------------------------------------------------------------
 
-    def begin(self, reason: str, *, by_signal: bool) -> None:
-        """Begin to drain; a signal makes an operator's drain final."""
-        if self.status.phase is Phase.RUNNING:
-            self._status = DrainStatus(Phase.RUNNING, reason, by_signal, trio.current_time())
+    def begin(self, reason: str, *, by_signal: bool, parties: frozenset[Kind] = EVERYBODY) -> bool:
+        """Begin to drain; False if a drain is under way already. A signal makes an operator's drain final."""
+        status = self._status
+        if not status.draining:
+            self._status = DrainStatus(Phase.RUNNING, reason, by_signal, parties, trio.current_time())
             self._begun.set()
-        elif by_signal and not self.status.by_signal:
-            self._status = attrs.evolve(self._status, by_signal=True)
+            return True
+        if by_signal and not status.by_signal:
+            self._status = attrs.evolve(status, by_signal=True, parties=EVERYBODY)
+            if status.phase is not Phase.RUNNING:
+                self._interrupt(DrainEvent.SIGNAL)
+            return True
+        return False
+
+    def extend(self, parties: frozenset[Kind]) -> bool:
+        """Let an operator's drain move `parties` as well; False if there is none, or it moves them already."""
+        status = self._status
+        if not status.draining or status.by_signal or parties <= status.parties:
+            return False
+        self._status = attrs.evolve(status, parties=status.parties | parties)
+        if status.phase is not Phase.RUNNING:
+            self._interrupt(DrainEvent.EXTEND)
+        return True
 
     def signal(self) -> None:
         """SIGTERM or SIGINT: the first drains, the second hurries, the third ends it."""
@@ -91,6 +155,7 @@ class ShutdownScope:
         """Call off a drain that an operator began; False when it cannot be called off any more."""
         if self.status.by_signal or (self.status.phase, DrainEvent.ABORT) not in DRAIN:
             return False
+        self._called_off = True
         self._interrupt(DrainEvent.ABORT)
         return True
 
@@ -106,9 +171,10 @@ class ShutdownScope:
         while True:
             await self._begun.wait()
             await self._drain()
-            if self.status.phase is Phase.DONE:
+            if self._status.phase is Phase.DONE:
                 return
-            await self._reopen()
+            if self._called_off:
+                await self._reopen()
 
     async def _drain(self) -> None:
         config = self._config
@@ -117,23 +183,25 @@ class ShutdownScope:
         # Room for apps that must be terminated is kept only if there are any.
         terminate_s = config.terminate_timeout_s if self._hub.legacy_workers() else 0.0
         moves = handover_deadline - terminate_s
+        status = self._status
         mover = Mover(
             self._hub,
             self._lease,
             self.ledger,
-            reason=self._status.reason or "draining",
+            reason=status.reason or "draining",
+            parties=status.parties,
+            final=status.by_signal,
             deadline=deadline,
             moves_by=moves,
         )
         self._mover = self._hub.watcher = mover
+        last = Phase.CLIENTS if "clients" in status.parties else Phase.WORKERS
         phases: dict[Phase, tuple[Callable[[], Awaitable[DrainEvent]], Callable[[float], float]]] = {
             Phase.UNREADY: (self._unready, lambda now: now + config.unready_s + TALK_S),
-            Phase.SUCCESSOR: (
-                partial(self._successor, mover),
-                lambda now: min(moves, now + config.successor_timeout_s),
-            ),
-            Phase.WORKERS: (partial(self._workers, mover), lambda _: moves),
-            Phase.CLIENTS: (partial(self._move, mover), lambda _: moves),
+            Phase.SUCCESSOR: (partial(self._successor, mover), partial(self._until_successor, moves)),
+            Phase.WORKERS: (partial(self._workers, mover), lambda _: mover.moves_by),
+            Phase.CLIENTS: (partial(self._move, mover), lambda _: mover.moves_by),
+            Phase.HOLD: (self._hold, lambda _: float("inf")),
             Phase.TERMINATE: (self._terminate, lambda now: min(handover_deadline, now + config.terminate_timeout_s)),
             Phase.FLUSH: (self._flush, lambda now: now + config.flush_timeout_s),
             Phase.CLOSE: (partial(self._close, mover), lambda now: now + config.close_timeout_s),
@@ -149,6 +217,8 @@ class ShutdownScope:
             interrupted = self._interrupted()
             if interrupted is not None and self.status.phase is not Phase.CLOSE:
                 event, self._pending = interrupted, None
+            elif self.status.phase is last and not status.by_signal:
+                event = DrainEvent.HELD
             self._enter(step(DRAIN, self.status.phase, event), event)
 
     def _interrupted(self) -> DrainEvent | None:
@@ -172,9 +242,9 @@ class ShutdownScope:
         hub = self._hub
         self._mover = None
         self._pending = None
-        self._alone = False
+        self._alone = self._called_off = False
         hub.watcher = None
-        hub.refusing = None
+        hub.refusing = {}
         for link in hub.links:
             link.told_to_go = False
         self._begun = trio.Event()
@@ -189,14 +259,20 @@ class ShutdownScope:
 
     async def _unready(self) -> DrainEvent:
         hub = self._hub
-        hub.refusing = CloseCode.REFUSED
+        was_ready = "/v1/client" not in hub.refusing
+        hub.refusing = {f"/v1/{kind.removesuffix('s')}": CloseCode.REFUSED for kind in self._status.parties}
         try:
             with trio.move_on_after(TALK_S):
                 await self._lease.set_state("draining")
         except StoreUnavailable:
             log.warning("drain_not_stored")
-        await trio.sleep(self._config.unready_s)
+        if was_ready and self._status.refuses_clients:
+            await trio.sleep(self._config.unready_s)
         return DrainEvent.DONE
+
+    def _until_successor(self, moves_by: float, now: float) -> float:
+        # An operator's drain has time: it cuts off nobody, so it waits for somebody to go to.
+        return min(moves_by, now + self._config.successor_timeout_s) if self._status.by_signal else float("inf")
 
     async def _successor(self, mover: Mover) -> DrainEvent:
         if not self._hub.links or await mover.find_successor():
@@ -212,6 +288,12 @@ class ShutdownScope:
         event = await mover.move(until_workers_done=until_workers_done)
         self._alone = event is DrainEvent.NO_SUCCESSOR
         return event
+
+    async def _hold(self) -> DrainEvent:
+        """Nothing more to do: say what came of it, and wait for a signal or for being called off."""
+        await self._store_receipt()
+        log.info("drained", **self.status.plan)
+        await trio.sleep_forever()
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
@@ -234,24 +316,29 @@ class ShutdownScope:
         hub = self._hub
         hub.relay.store_acks()
         hub.outbox.flush_acks()
-        try:
-            receipt = self.ledger.finish(trio.current_time())
-            await hub.committer.call(PutReceipt(hub.node, receipt, hub.store.now_ms()), self._config.flush_timeout_s)
+        await self._store_receipt()
+        with suppress(StoreUnavailable):
             await hub.committer.wait_idle()
-        except StoreUnavailable:
-            log.warning("receipt_not_stored")
         hub.outbox.flush_acks()
         while any(conn.queued_bytes for conn in hub.connections.values()):  # noqa: ASYNC110
             await trio.sleep(0.01)  # once in a drain; an event for each connection would be paid for by every write
         log.info("drain_receipt", **self.ledger.totals())
         return DrainEvent.DONE
 
+    async def _store_receipt(self) -> None:
+        hub = self._hub
+        try:
+            receipt = self.ledger.finish(trio.current_time())
+            await hub.committer.call(PutReceipt(hub.node, receipt, hub.store.now_ms()), self._config.flush_timeout_s)
+        except StoreUnavailable:
+            log.warning("receipt_not_stored")
+
     async def _close(self, mover: Mover) -> DrainEvent:
         hub = self._hub
         code, reason = CloseCode.GOING_AWAY, "going away"
         if self._alone or not mover.has_successor():
             code, reason = CloseCode.RESTARTING, "restarting"
-        hub.refusing = code
+        hub.refusing = {"/v1/client": code, "/v1/worker": code}
         for link in list(hub.links):
             link.close(code, reason)
         async with trio.open_nursery() as nursery:

@@ -19,7 +19,9 @@ from signald.ids import SeededEntropy
 from tests.examples import examples
 
 V = DrainEvent
-ORDER = list(Phase)
+ORDER: list[Phase] = [phase for phase in Phase if phase is not Phase.HOLD]
+AGAIN = (V.ABORT, V.EXTEND, V.SIGNAL)
+WAITS_FOR_NOBODY = (Phase.RUNNING, Phase.HOLD, Phase.DONE)
 BUDGET_S = dict.fromkeys(ORDER, 5.0)
 DEADLINE_S = BUDGET_S[Phase.RUNNING] * 7
 
@@ -46,9 +48,12 @@ class Phases(RuleBasedStateMachine):
         self.why.append(event)
         if event is V.BEGIN:
             self.passed, self.why, self.began = [], [event], self.now
-        if event is V.ABORT:
+        if event in AGAIN:
             assert after is Phase.RUNNING
             assert before not in (Phase.FLUSH, Phase.CLOSE, Phase.DONE), "what is being flushed is not called off"
+        elif event is V.HELD:
+            assert after is Phase.HOLD
+            assert before in (Phase.WORKERS, Phase.CLIENTS), "there is nobody who could have been moved"
         else:
             assert ORDER.index(after) > ORDER.index(before) or after is before is Phase.CLOSE
         if after is not before:
@@ -61,7 +66,7 @@ class Phases(RuleBasedStateMachine):
         """Anything, also what cannot happen now."""
         self.go(event)
 
-    @precondition(lambda self: self.phase not in (Phase.RUNNING, Phase.DONE))
+    @precondition(lambda self: self.phase not in WAITS_FOR_NOBODY)
     @rule(seconds=st.floats(0.1, 6.0))
     def time_passes(self, seconds: float) -> None:
         """A phase that is over its budget ends by it, whatever else happens."""
@@ -82,17 +87,17 @@ class Phases(RuleBasedStateMachine):
 
     @invariant()
     def never_past_the_deadline(self) -> None:
-        if self.phase is not Phase.RUNNING:
+        if self.phase not in WAITS_FOR_NOBODY:
             assert self.now - self.began <= DEADLINE_S
 
     def teardown(self) -> None:
-        """Whatever came before, budgets alone end it."""
+        """Whatever came before, budgets alone end it; what an operator holds ends by a signal only."""
         for _ in ORDER:
-            if self.phase in (Phase.RUNNING, Phase.DONE):
+            if self.phase in WAITS_FOR_NOBODY:
                 return
             self.now = self.entered + BUDGET_S[self.phase]
             self.go(V.BUDGET)
-        assert self.phase in (Phase.RUNNING, Phase.DONE)
+        assert self.phase in WAITS_FOR_NOBODY
         self.never_past_the_deadline()
 
 

@@ -68,20 +68,24 @@ def test_nothing_follows_the_end() -> None:
 
 @pytest.mark.parametrize(("phase", "event"), list(product(Phase, DrainEvent)))
 def test_every_pair_of_a_drain_is_decided(phase: Phase, event: DrainEvent) -> None:
-    """A phase goes on by DONE and BUDGET, is hurried, stopped and, before FLUSH, called off; all else is refused.
+    """A phase goes on by DONE and BUDGET, and is hurried and stopped; all else is refused.
 
-    What needs a successor ends without one.
+    What needs a successor ends without one. Before TERMINATE an operator's drain is called off, or begun anew by a signal; what
+    it moves is followed by HOLD, which nothing else ends.
     """
     wanted: Phase | None = None
     before_flush = phase in ORDER[: ORDER.index(Phase.FLUSH)]
+    operators = phase in (*ORDER[: ORDER.index(Phase.TERMINATE)], Phase.HOLD)
     if event is V.BEGIN:
         wanted = Phase.UNREADY if phase is Phase.RUNNING else None
     elif event in (V.DONE, V.BUDGET):
         wanted = ORDER[ORDER.index(phase) + 1] if phase in ORDER[:-1] else None
     elif event is V.NO_SUCCESSOR:
         wanted = Phase.TERMINATE if phase in (Phase.SUCCESSOR, Phase.WORKERS, Phase.CLIENTS) else None
-    elif event is V.ABORT:
-        wanted = Phase.RUNNING if before_flush else None
+    elif event in (V.ABORT, V.EXTEND, V.SIGNAL):
+        wanted = Phase.RUNNING if operators else None
+    elif event is V.HELD:
+        wanted = Phase.HOLD if phase in (Phase.WORKERS, Phase.CLIENTS) else None
     elif phase in (Phase.FLUSH, Phase.CLOSE):
         wanted = Phase.CLOSE
     elif before_flush:
@@ -94,9 +98,9 @@ def test_every_pair_of_a_drain_is_decided(phase: Phase, event: DrainEvent) -> No
 
 
 def test_a_drain_only_goes_on() -> None:
-    """Bounded: every transition leads to a later phase, but for calling it off, and signals that come during CLOSE."""
+    """Bounded: every transition leads to a later phase, but for an operator's drain, and signals that come during CLOSE."""
     for (phase, event), after in DRAIN.items():
-        if event in (V.BEGIN, V.ABORT):
+        if event in (V.BEGIN, V.ABORT, V.EXTEND, V.SIGNAL, V.HELD):
             continue
         stays = phase is after is Phase.CLOSE and event in (V.HURRY, V.STOP)
         assert stays or ORDER.index(after) > ORDER.index(phase)

@@ -44,7 +44,7 @@ class Simulation:
         return sorted(
             name
             for name, node in self.cluster.nodes.items()
-            if node.hub.refusing is None and not node.shutdown.status.reason
+            if not node.hub.refusing and not node.shutdown.status.reason
         )
 
     def point(self) -> None:

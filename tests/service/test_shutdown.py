@@ -192,20 +192,24 @@ def test_a_drain_can_be_called_off() -> None:
 
 
 def test_a_signal_makes_an_operators_drain_final() -> None:
-    """A drain that an operator began is not begun anew by SIGTERM, and cannot be called off any more."""
+    """SIGTERM during an operator's drain begins it anew with the time it grants; it cannot be called off, nobody is told twice."""
 
     async def scene(cluster: Cluster) -> None:
         old = await cluster.start("old", drain={"worker_timeout_s": 5.0})
         await cluster.start("new")
-        await cluster.pair("old")
-        began = trio.current_time()
+        _, _, worker, _, _ = await cluster.pair("old")
         old.shutdown.begin("operator", by_signal=False)
         await trio.sleep(2)
         old.shutdown.signal()
+        began = trio.current_time()
         assert not old.shutdown.abort()
+        assert await worker.closed() == 4404
+        assert [frame["type"] for frame in worker.aside].count("goaway") == 1
         await cluster.wait_exit("old")
         assert trio.current_time() - began < 20
-        assert [name for name, _ in receipt(cluster, "old")["phases"]].count("unready") == 1
+        phases = [name for name, _ in receipt(cluster, "old")["phases"]]
+        assert phases == ["unready", "successor", "workers", "running", *phases[4:]]
+        assert phases[4:] == ["unready", "successor", "workers", "clients", "terminate", "flush"]
 
     play(scene)
 

@@ -1,0 +1,174 @@
+"""What an operator may do with a drain: workers only, clients only, all; call it off; roll back; wait; make it final."""
+
+import pytest
+import trio
+
+from signald.daemon import Node
+from signald.service.moving import Kind
+from signald.wire.close_codes import CloseCode
+from tests.cluster import Cluster, play
+from tests.service.deploys import Load, receipt, traffic
+
+
+async def held(node: Node) -> None:
+    """Wait until an operator's drain has done what it can."""
+    with trio.fail_after(120):
+        while node.shutdown.status.phase.value != "hold":  # noqa: ASYNC110 - in virtual time a poll costs nothing
+            await trio.sleep(0.01)
+
+
+def drain(node: Node, *parties: Kind) -> bool:
+    """Begin an operator's drain of `parties`."""
+    return node.shutdown.begin("rollout", by_signal=False, parties=frozenset(parties))
+
+
+def check_all_here(load: Load) -> None:
+    """Nothing was lost, and nobody has another worker."""
+    load.check()
+    load.check_same_workers()
+
+
+def test_workers_are_handed_over_before_any_client() -> None:
+    """worker-first, as a gate before the traffic is switched: clients stay where they are, new ones still come in."""
+
+    async def scene(cluster: Cluster) -> None:
+        old = await cluster.start("n1")
+        async with traffic(cluster, workers=3, clients=9) as load:
+            await cluster.start("n2")
+            load.workers_at = "n2"
+            assert drain(old, "workers")
+            assert not old.shutdown.status.refuses_clients
+            await held(old)
+            assert not old.hub.worker_links
+            assert sum(session.client.link is not None for session in old.hub.sessions.values()) == 9
+            assert old.shutdown.status.line(trio.current_time()).startswith("drained (workers)")
+            peer = await cluster.dial("n1", "/v1/worker")
+            assert await peer.closed() == CloseCode.REFUSED
+            _, started = await cluster.client("n1")
+            assert started["type"] == "session_started"
+            await trio.sleep(3)
+            await load.settle()
+            check_all_here(load)
+            assert not any(client.goaways for client in load.clients)
+
+    play(scene)
+
+
+def test_a_gated_rollout_moves_each_party_once() -> None:
+    """one-hop: workers by the gate, clients after the switch, then SIGTERM finds nobody; the receipt tells all of it."""
+
+    async def scene(cluster: Cluster) -> None:
+        old = await cluster.start("n1")
+        async with traffic(cluster, workers=3, clients=9) as load:
+            await cluster.start("n2")
+            load.workers_at = "n2"
+            assert drain(old, "workers")
+            await held(old)
+            load.clients_at = "n2"
+            assert not drain(old, "clients"), "a drain is under way"
+            assert old.shutdown.extend(frozenset({"clients"}))
+            await trio.sleep(0.1)
+            await held(old)
+            assert old.shutdown.status.refuses_clients
+            assert not old.hub.links
+            assert receipt(cluster, "n1")["totals"]["outcomes"] == {"moved": 9}
+            old.shutdown.signal()
+            began = trio.current_time()
+            await cluster.wait_exit("n1")
+            assert trio.current_time() - began < 1
+            await load.settle()
+            check_all_here(load)
+            for party in [*load.clients, *load.workers]:
+                assert len(party.dials) == 2
+            assert receipt(cluster, "n1")["totals"]["outcomes"] == {"moved": 9}
+
+    play(scene)
+
+
+def test_clients_only_leaves_those_whose_worker_is_here() -> None:
+    """worker-first: nobody asked the workers to move, so their clients are not sent ahead of them."""
+
+    async def scene(cluster: Cluster) -> None:
+        old = await cluster.start("n1")
+        await cluster.start("n2")
+        client, _, worker, _, _ = await cluster.pair("n1")
+        lonely, started = await cluster.client("n1", want={"gpu": "none like it"})
+        assert drain(old, "clients")
+        assert (await lonely.expect("goaway"))["reason"] == "rollout"
+        await cluster.restore("n2", started["recovery_token"], received=0)
+        await held(old)
+        assert old.shutdown.status.plan["stayed"] == 1
+        await client.send({"type": "message", "seq": 1, "data": "still here"})
+        assert (await worker.expect("message"))["data"] == "still here"
+        assert not [frame for frame in client.aside + worker.aside if frame["type"] == "goaway"]
+
+    play(scene)
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.06, 0.2, 0.5, 30.0])
+def test_a_rollback_in_the_middle_loses_nothing(after_s: float) -> None:
+    """exactly-once, sticky: a drain is called off after any time, the new node is drained instead, and all come back."""
+
+    async def scene(cluster: Cluster) -> None:
+        old = await cluster.start("n1", pace={"sessions_per_s": 40.0})
+        async with traffic(cluster, workers=4, clients=20) as load:
+            new = await cluster.start("n2", pace={"sessions_per_s": 40.0})
+            load.clients_at = load.workers_at = "n2"
+            assert drain(old, "workers", "clients")
+            await trio.sleep(after_s)
+            assert old.shutdown.abort()
+            load.clients_at = load.workers_at = "n1"
+            await trio.sleep(0.1)
+            assert not old.shutdown.status.draining
+            new.shutdown.signal()
+            await cluster.wait_exit("n2")
+            await load.settle()
+            check_all_here(load)
+            assert sum(session.client.link is not None for session in old.hub.sessions.values()) == 20
+            for party in [*load.clients, *load.workers]:
+                assert len(party.dials) <= 3, "at most there and back"
+
+    play(scene)
+
+
+def test_an_operators_drain_waits_for_a_successor() -> None:
+    """Nobody is suspended for an operator: the drain goes on when a node comes, and the parties notice nothing of the wait."""
+
+    async def scene(cluster: Cluster) -> None:
+        old = await cluster.start("n1")
+        async with traffic(cluster, workers=2, clients=4) as load:
+            assert drain(old, "workers", "clients")
+            await trio.sleep(200)
+            assert old.shutdown.status.phase.value == "successor"
+            await cluster.start("n2")
+            load.clients_at = load.workers_at = "n2"
+            await held(old)
+            assert not old.hub.links
+            await load.settle()
+            check_all_here(load)
+            old.shutdown.signal()
+            await cluster.wait_exit("n1")
+
+    play(scene)
+
+
+def test_who_does_not_move_is_served_on() -> None:
+    """Nobody is given up for an operator's drain: it ends, says who stayed, and a signal gives them their last chance."""
+
+    async def scene(cluster: Cluster) -> None:
+        old = await cluster.start("n1", drain={"worker_timeout_s": 2.0})
+        await cluster.start("n2")
+        client, _, worker, accepted, session = await cluster.pair("n1")
+        assert drain(old, "workers", "clients")
+        await held(old)
+        assert old.shutdown.status.plan["stayed"] >= 1
+        await client.send({"type": "message", "seq": 1, "data": "one"})
+        assert (await worker.expect("message"))["data"] == "one"
+        await worker.expect("goaway")
+        old.shutdown.signal()
+        await worker.expect("goaway")
+        await cluster.resume("n2", accepted["recovery_token"], {"session": session, "received": 1})
+        await client.expect("goaway")
+        await cluster.wait_exit("n1")
+
+    play(scene)
