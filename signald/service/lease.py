@@ -14,6 +14,7 @@ import trio
 from signald.errors import StoreUnavailable
 from signald.service.relay import LiveSession
 from signald.store.base import (
+    CLOCK_SET_MS,
     ClusterSecret,
     Detach,
     DropNode,
@@ -47,6 +48,10 @@ OVERDUE_LIMIT = 200
 
 LAG_EVERY_S = 0.1
 
+YOUNG_S = 2 * SWEEP_S
+"""How long a node judges nobody that has just started: it cannot know whether the clock was set a moment ago. The others
+find that out with their next sweep, and renew their leases at once."""
+
 LOOK_EVERY_S = 1.0
 LOOK_LOT, LOOK_LOT_S = 10, 0.05
 """Sessions looked at in one go, and how long after each lot: two hundred a second, a per cent of what a store can do.
@@ -74,6 +79,8 @@ class Lease:
         self.lag_ms = 0.0
         self._kept_at = trio.current_time()
         self._blind_until = self._kept_at
+        self._clock_s = now / 1000 - self._kept_at
+        """The store's time minus ours, which changes only when somebody sets the clock of its machine."""
         self._orphans: dict[str, float] = {}
         """Sessions here whose worker the registry does not know → since when (trio time)."""
 
@@ -129,16 +136,29 @@ class Lease:
         _, nodes = await hub.committer.call_many([PutNode(self.info), ListNodes(now)])
         assert isinstance(nodes, Nodes)
         at = trio.current_time()
+        self._note_clock()
         if at - self._kept_at > hub.config.node.lease_ttl_s * 2 / 3:
             self.doubt_nodes()  # the store was away, and the leases of all nodes have ended, not only of dead ones
         self._kept_at = at
         known = hub.nodes if at < self._blind_until else {}
-        hub.nodes = {**known, **{info.id: info for info in nodes.nodes}}
+        # A lease from before the clock was set back would seem to go on for as long as it was set.
+        live = [info for info in nodes.nodes if info.renewed_ms - now <= CLOCK_SET_MS]
+        hub.nodes = {**known, **{info.id: info for info in live}}
         self._on_nodes()
 
     def doubt_nodes(self) -> None:
         """The store has lost track of the nodes: give the living ones time to say so before others count as dead."""
         self._blind_until = trio.current_time() + self._hub.config.node.lease_ttl_s
+
+    def _note_clock(self) -> None:
+        """Find out whether the store's clock was set: what is measured by it begins anew then."""
+        clock_s = self._hub.store.now_ms() / 1000 - trio.current_time()
+        if abs(clock_s - self._clock_s) > self._hub.config.node.lease_ttl_s / 3:
+            log.warning("clock_was_set", by_s=round(clock_s - self._clock_s, 3))
+            self._no_way_back = True
+            self.doubt_nodes()  # set forward, all leases but those renewed since seem to have ended
+            self.poke()
+        self._clock_s = clock_s
 
     @property
     def _seeing(self) -> bool:
@@ -181,10 +201,12 @@ class Lease:
 
     async def run_sweeps(self) -> None:
         """Sweep until cancelled."""
+        await trio.sleep(YOUNG_S)
         while True:
             # Nodes that started together do not sweep together.
             await trio.sleep(SWEEP_S * self._hub.entropy.uniform(0.75, 1.25))
             self._hub.workers.tick(trio.current_time())
+            self._note_clock()
             if not self._seeing:
                 self._no_way_back = True
                 continue
@@ -196,6 +218,9 @@ class Lease:
 
     async def _sweep_sessions(self) -> None:
         hub = self._hub
+        self._note_clock()
+        if not self._seeing:
+            return
         now = hub.store.now_ms()
         overdue = await hub.committer.call(ListOverdue(now, OVERDUE_LIMIT))
         assert isinstance(overdue, Released)
@@ -237,7 +262,7 @@ class Lease:
         if self._no_way_back:
             self._no_way_back, self._counts_from_ms, self._lost = False, now_ms, {}
         timeout_s = hub.config.worker.resume_timeout_s
-        lost = [info.id for info in listed.workers if info.node and not self._is_held(info)]
+        lost = [info.id for info in listed.workers if not self._is_timed(info, now_ms) and not self._is_held(info)]
         self._lost = {name: self._lost.get(name, now) for name in lost}
         for info in listed.workers:
             if self._is_overdue(info, now_ms, now, timeout_s):
@@ -259,6 +284,11 @@ class Lease:
             if now - since > hub.config.worker.resume_timeout_s:
                 await hub.workers.take_from(orphans[name])
 
+    @staticmethod
+    def _is_timed(info: WorkerInfo, now_ms: int) -> bool:
+        """Tell whether a worker's node has said when it was lost, by a clock that has not been set back since."""
+        return not info.node and info.away_since_ms - now_ms <= CLOCK_SET_MS
+
     def _is_held(self, info: WorkerInfo) -> bool:
         """Tell whether the node the registry names for a worker lives and, if it is this one, has the worker."""
         if info.node == self._hub.node:
@@ -266,7 +296,7 @@ class Lease:
         return info.node in self._hub.nodes
 
     def _is_overdue(self, info: WorkerInfo, now_ms: int, now: float, timeout_s: float) -> bool:
-        if not info.node:
+        if self._is_timed(info, now_ms):
             away_since_ms = max(info.away_since_ms, self._counts_from_ms)
             return bool(info.away_since_ms) and now_ms - away_since_ms > timeout_s * 1000
         # Its node died with it, or granted its claim to a connection that was gone: nobody has said when it was lost, so

@@ -32,6 +32,11 @@ Secret32 = bytes
 """A SHA-256 of a recovery token's secret; the store never sees the secret."""
 
 
+CLOCK_SET_MS = 60_000
+"""Times that lie further ahead than this were taken before somebody set the store's clock back, and tell nothing. Nodes
+differ about the time by less, and nothing that was asked for a minute ago is still on its way."""
+
+
 # --- operations on one session ------------------------------------------------------------------------------------
 
 

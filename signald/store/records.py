@@ -7,6 +7,7 @@ from msgspec import Struct, field
 
 from signald.core.tokens import Slots, Verdict
 from signald.store.base import (
+    CLOCK_SET_MS,
     WAKE_REALTIME,
     WAKE_SESSION,
     WAKE_WORKER,
@@ -64,7 +65,7 @@ class Side(Struct, array_like=True):
 
     def is_late(self, asked_ms: int) -> bool:
         """Tell whether the last claim that was granted had been asked for after `asked_ms`."""
-        return bool(self.claims) and asked_ms < self.claims[-1].asked_ms
+        return bool(self.claims) and 0 < self.claims[-1].asked_ms - asked_ms <= CLOCK_SET_MS
 
 
 class Log(Struct, array_like=True, gc=False):

@@ -13,6 +13,7 @@ local RETIRED_MAX = 8
 local CLAIMS_REMEMBERED = 8
 local PACE_BURST_S = 0.05
 local PACE_DEBT_MAX_S = 600
+local CLOCK_SET_MS = 60000 -- see base.py
 
 -- Places in a worker's record. Claims: {{nonce, epoch, previous node, asked_ms}...}
 local NODE, EPOCH, CLAIMS, PRINCIPAL, INSTANCE, LABELS, CAPACITY, LEAVING, AWAY, CURRENT, PREVIOUS, RETIRED =
@@ -196,7 +197,8 @@ function operation.claim(name, nonce, principal, presented, issued, labels, capa
     return claimed(name, claim)
   end
   local last = record[CLAIMS][#record[CLAIMS]]
-  if last and last[4] and tonumber(now_ms) < last[4] then
+  local before_ms = last and last[4] and last[4] - tonumber(now_ms) or 0
+  if before_ms > 0 and before_ms <= CLOCK_SET_MS then
     return {'refused', 'late'} -- the last claim that was granted had been asked for after this one
   end
   local refused = present(record, presented, issued)
@@ -395,8 +397,10 @@ function operation.take_pace(tokens, rate_per_s, now_ms)
   local v = redis.call('HMGET', MISC, 'pace_level', 'pace_at_ms')
   if v[1] then
     local at = tonumber(v[2])
-    now = math.max(now, at)
-    level = math.min(level, tonumber(v[1]) + rate * (now - at) / 1000)
+    if at - now <= CLOCK_SET_MS then
+      now = math.max(now, at)
+    end
+    level = math.min(level, tonumber(v[1]) + rate * math.max(0, now - at) / 1000)
   end
   level = math.max(level - tonumber(tokens), -PACE_DEBT_MAX_S * rate)
   redis.call('HSET', MISC, 'pace_level', string.format('%.17g', level), 'pace_at_ms', now)

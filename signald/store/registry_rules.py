@@ -3,6 +3,7 @@
 from signald.core.tokens import Slots, Verdict, confirm, present
 from signald.store import base
 from signald.store.base import (
+    CLOCK_SET_MS,
     WAKE_NODES,
     Result,
     WaitingSession,
@@ -263,8 +264,9 @@ def take_pace(op: base.TakePace, rows: Rows, _wakes: Wakes) -> Result:
     level, at_ms = op.rate_per_s * PACE_BURST_S, op.now_ms
     if fact := rows.fact("pace"):
         kept, kept_ms = fact.split()
-        at_ms = max(op.now_ms, int(kept_ms))
-        level = min(level, float(kept) + op.rate_per_s * (at_ms - int(kept_ms)) / 1000)
+        if int(kept_ms) - op.now_ms <= CLOCK_SET_MS:
+            at_ms = max(op.now_ms, int(kept_ms))
+        level = min(level, float(kept) + op.rate_per_s * max(0, at_ms - int(kept_ms)) / 1000)
     level = max(level - op.tokens, -PACE_DEBT_MAX_S * op.rate_per_s)
     rows.save_fact("pace", b"%b %d" % (repr(level).encode(), at_ms))
     return base.Paced(max(0.0, -level / op.rate_per_s * 1000))

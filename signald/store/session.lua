@@ -9,6 +9,7 @@
 -- A log exists from its first entry on. Its highest id is `last`, be the entry there or not.
 local key, caller = KEYS[1], ARGV[2]
 local RETIRED_MAX = 8
+local CLOCK_SET_MS = 60000 -- see base.py
 local CLAIMS_REMEMBERED = 8
 local WORKERS_REMEMBERED = 16
 local NO_TTL_MS = '4503599627370496'
@@ -147,7 +148,8 @@ end
 local function is_late(field, asked_ms)
   local claims = unpacked(field)
   local last = claims[#claims]
-  return last ~= nil and last[8] ~= nil and tonumber(asked_ms) < last[8]
+  local before_ms = last ~= nil and last[8] ~= nil and last[8] - tonumber(asked_ms) or 0
+  return before_ms > 0 and before_ms <= CLOCK_SET_MS
 end
 
 local function find_claim(field, nonce)

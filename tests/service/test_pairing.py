@@ -111,7 +111,10 @@ def test_capacity_is_kept_and_can_be_changed() -> None:
     async def scene(cluster: Cluster) -> None:
         await cluster.start("n1")
         worker, _ = await cluster.worker("n1", capacity=1)
-        clients = [await cluster.client("n1") for _ in range(3)]
+        clients = []
+        for _ in range(3):
+            clients.append(await cluster.client("n1"))
+            await trio.sleep(0.01)  # the waiting line is one of milliseconds
         await worker.accept()
         assert await worker.quiet(3) == []
         await worker.send({"type": "app_state", "capacity": 2, "load": 0.5})

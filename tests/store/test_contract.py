@@ -333,6 +333,11 @@ class TestClaimClient:
             assert await world.ask(late, at="b") == Refused("late")
         assert claimed(await world.ask(claim_client("t2", "t4", nonce="n4", now_ms=NOW_MS + 11))).epoch == 3
 
+    async def test_clock_set_back(self, world: World) -> None:
+        """A claim is not late because somebody has set the store's clock back since the last one."""
+        await world.do(create(), claim_client("t1", "t2", nonce="n2", now_ms=NOW_MS + 3_600_000))
+        assert claimed(await world.ask(claim_client("t2", "t3", nonce="n3", now_ms=NOW_MS))).epoch == 3
+
     async def test_reuse_by_presenting(self, world: World) -> None:
         """To present the new token retires the one before it, too."""
         await world.do(create(), claim_client("t1", "t2", nonce="n2"), claim_client("t2", "t3", nonce="n3"))
@@ -1073,6 +1078,13 @@ class TestWorkers:
             await world.ask(claim_worker("w2", "w4", nonce="newer", now_ms=NOW_MS + 11), at="b"), WorkerClaimed
         )
 
+    async def test_clock_set_back(self, world: World) -> None:
+        """As for clients: nobody is late because the store's clock was set back."""
+        await world.do(register(), claim_worker(now_ms=NOW_MS + 3_600_000))
+        assert isinstance(
+            await world.ask(claim_worker("w2", "w4", nonce="after", now_ms=NOW_MS), at="b"), WorkerClaimed
+        )
+
     async def test_claim_again(self, world: World) -> None:
         """The same nonce again gives the same answer; a claim that a newer one superseded changes nothing."""
         await world.do(register())
@@ -1337,6 +1349,12 @@ class TestPace:
         await world.do(TakePace(5, 100.0, NOW_MS))
         assert await pace(world, TakePace(10, 100.0, NOW_MS - 5000)) == pytest.approx(100.0)
         assert await pace(world, TakePace(10, 100.0, NOW_MS)) == pytest.approx(200.0)
+
+    async def test_clock_set_back(self, world: World) -> None:
+        """A clock that was set back by far does not stop the bucket from filling."""
+        await world.do(TakePace(5, 100.0, NOW_MS + 3_600_000))
+        assert await pace(world, TakePace(10, 100.0, NOW_MS)) == pytest.approx(100.0)
+        assert await pace(world, TakePace(10, 100.0, NOW_MS + 100)) == pytest.approx(100.0)
 
     async def test_debt_is_bounded(self, world: World) -> None:
         """Nobody is told to wait longer than ten minutes, however much was asked before."""
