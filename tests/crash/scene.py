@@ -204,11 +204,11 @@ class CrashScene(Scene):
         self.struck_at_line = 0
         self._fresh = trio.Event()
 
-    def start_node(self) -> SimNode:
+    def start_node(self, *, stuck: bool = False) -> SimNode:
         """See `Scene.start_node`."""
         assert self._nursery is not None
         before = self._nursery.child_tasks
-        node = super().start_node()
+        node = super().start_node(stuck=stuck)
         (root,) = self._nursery.child_tasks - before
         self.steps.adopt(root, node.name)
         return node

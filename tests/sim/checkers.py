@@ -1,12 +1,13 @@
-"""The invariants of the design, one class each, fed by what the applications saw and what the store holds.
+"""The invariants of the design that applications can see, one class each.
 
-Safety is checked with every event; what must be true in the end is asked by the scene when everything has settled.
+Safety is checked with every event; what must be true in the end is asked by the scene when everything has settled. What
+the store shows is judged in `store_checkers`, what nodes do in `node_checkers`; `checks` feeds them all.
 """
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from signald.store.base import Append, Appended, Claimed, ClaimWorkerSide, Op, Result, SessionOp
+from signald.store.base import Append, Appended, Claimed, ClaimWorkerSide, Op, Result
 
 if TYPE_CHECKING:
     from tests.sim.nodes import SimNode
@@ -63,6 +64,8 @@ class ExactlyOnce(Checker):
             self.broken(f"{client.name}: message {number} got seq {seq}")
 
     def client_heard(self, client: "ClientParty") -> None:
+        if client.session in self.scene.stolen:
+            return  # what a thief has acked, it does not hear
         seq, what = client.heard[-1]
         if len(client.heard) == 1:
             self._lives[client.name] = client.lives
@@ -86,6 +89,8 @@ class ExactlyOnce(Checker):
             self.broken(f"{client.name} hears {what} of a handler that another has followed")
 
     def worker_got(self, handling: "Handling", number: int, seq: int) -> None:
+        if handling.session in self.scene.stolen:
+            return
         who = f"h{handling.number} of {handling.session}"
         if number != seq:
             self.broken(f"{who} gets message {number} as {seq}")
@@ -104,7 +109,7 @@ class ExactlyOnce(Checker):
             return
         for handling in self.scene.handlings:
             client = self.scene.sessions.get(handling.session)
-            if client is None or client.gone is not None:
+            if client is None or client.gone is not None or client.session in self.scene.stolen:
                 continue
             heard = dict(client.heard)
             for seq, count in handling.said.items():
@@ -117,45 +122,11 @@ class ExactlyOnce(Checker):
                         f"{client.name} never heard {seq} of h{handling.number}, acked up to {handling.core.accepted}"
                     )
         for client in self.scene.clients:
-            if client.gone is None and client.said:
+            if client.gone is None and client.said and client.session not in self.scene.stolen:
                 got = {number for one in self.scene.handlings if one.session == client.session for number in one.got}
                 missing = sorted(set(range(1, client.said + 1)) - got)
                 if missing:
                     self.broken(f"nobody got {missing} of {client.name}")
-
-
-class SingleOwner(Checker):
-    """At most one attachment per party is live at any epoch, and epochs only grow."""
-
-    name = "single-owner"
-
-    def __init__(self, scene: "Scene") -> None:
-        super().__init__(scene)
-        self._epochs: dict[str, tuple[int, int]] = {}
-
-    def applied(self, op: Op) -> None:
-        if not isinstance(op, SessionOp):
-            return
-        record = self.scene.world.rows.session(op.session)
-        if record is None:
-            self._epochs.pop(op.session, None)
-            return
-        now = record.client.epoch, record.worker_side.epoch
-        before = self._epochs.get(op.session, (0, 0))
-        self._epochs[op.session] = now
-        if (now[0] < before[0] or now[1] < before[1]) and not self.scene.plan.store_may_lose:
-            self.broken(f"{op.session}: epochs went from {before} to {now}")
-        for party, epoch in (("client", now[0]), ("worker", now[1])):
-            holders = []
-            for node in self.scene.alive():
-                session = node.node.hub.sessions.get(op.session) if node.node is not None else None
-                if session is None:
-                    continue
-                side = session.client if party == "client" else session.worker
-                if side.link is not None and not side.link.over and side.epoch == epoch:
-                    holders.append(node.name)
-            if len(holders) > 1:
-                self.broken(f"{op.session}: {holders} hold the {party} under epoch {epoch}")
 
 
 class WorkerFirst(Checker):
@@ -169,18 +140,6 @@ class WorkerFirst(Checker):
             return
         if record.worker_side.node == node.name and not self.scene.plan.store_may_lose:
             self.broken(f"{client.name} is told to go while {record.worker} is at {node.name}, which says so")
-
-
-class Bounded(Checker):
-    """From SIGTERM to the exit within the configured time, whatever anybody else does."""
-
-    name = "bounded"
-
-    def exited(self, node: "SimNode", now: float) -> None:
-        if node.signalled_at is not None:
-            took = now - node.signalled_at
-            if took > node.config.drain.stop_timeout_s:
-                self.broken(f"{node.name} took {took:.1f} s of {node.config.drain.stop_timeout_s} s to exit")
 
 
 class OneHop(Checker):
@@ -206,48 +165,15 @@ class Sticky(Checker):
 
     def at_end(self) -> None:
         for client in self.scene.clients:
-            if client.gone is not None or not client.session:
+            if client.gone is not None or not client.session or client.session in self.scene.stolen:
                 continue
             handlings = [one for one in self.scene.handlings if one.session == client.session]
             if self.scene.plan.planned_only and len(handlings) != 1:
                 self.broken(f"{client.name} had {len(handlings)} handlers in planned rollouts")
             told = client.client.worker if client.client is not None else None
-            if handlings and told != handlings[-1].worker:
-                self.broken(f"{client.name} was told of worker {told}, and has {handlings[-1].worker}")
-
-
-class NoGhost(Checker):
-    """After a session ends or expires, nothing of it is left."""
-
-    name = "no-ghost"
-
-    def left(self) -> list[str]:
-        """What is still there."""
-        rows = self.scene.world.rows
-        left = [f"session {name}" for name in rows._sessions]
-        left += [f"place {name} of {place.worker!r}" for name, place in rows._places.items()]
-        left += [f"life {name}" for name in rows._lives]
-        left += [f"worker {name}" for name in rows._workers]
-        left += [f"entries {name}" for name in rows._entries]
-        left += [f"history {name}" for name in rows._history]
-        for node in self.scene.alive():
-            if node.node is not None:
-                left += [f"session {name} in {node.name}" for name in node.node.hub.sessions]
-        return left
-
-
-class NoOrphanTask(Checker):
-    """When a node returns, nothing of it runs on."""
-
-    name = "no-orphan-task"
-
-    def exited(self, node: "SimNode") -> None:
-        if node.node is None:
-            return
-        hub = node.node.hub
-        left = [repr(one) for one in (*hub.links, *hub.connections.values(), *hub.worker_links.values())]
-        if left:
-            self.broken(f"{node.name} returned with {left}")
+            living = [one for one in handlings if not one.over]  # an assignment read late begins and ends at once
+            if living and told != living[-1].worker:
+                self.broken(f"{client.name} was told of worker {told}, and has {living[-1].worker}")
 
 
 class Told(Checker):
@@ -258,44 +184,41 @@ class Told(Checker):
     def client_over(self, client: "ClientParty") -> None:
         if client.byed:
             self.scene.reached("client said bye amid troubles")
+        elif client.session in self.scene.stolen:
+            self.scene.reached("session over after a theft")
+        elif self.scene.plan.clock_steps:
+            self.scene.reached("session over by a clock that jumped")
         elif self.scene.plan.store_may_lose:
             self.scene.reached("session lost with the store")
         else:
             self.broken(f"{client.name}: {client.gone}")
 
     def worker_gone(self, worker: "WorkerParty", why: str) -> None:
-        if not self.scene.plan.store_may_lose:
+        if not self.scene.plan.store_may_lose and not self.scene.plan.clock_steps:
             self.broken(f"{worker.name}: {why}")
 
 
-class Checkers:
-    """All of them."""
+class Liveness(Checker):
+    """When the faults are over, everybody catches up within a bound, and without running in circles."""
+
+    name = "liveness"
+
+    RECONNECTS_MAX = 10
 
     def __init__(self, scene: "Scene") -> None:
-        self.exactly_once = ExactlyOnce(scene)
-        self.single_owner = SingleOwner(scene)
-        self.worker_first = WorkerFirst(scene)
-        self.bounded = Bounded(scene)
-        self.one_hop = OneHop(scene)
-        self.sticky = Sticky(scene)
-        self.no_ghost = NoGhost(scene)
-        self.no_orphan_task = NoOrphanTask(scene)
-        self.told = Told(scene)
-        self.client_said = self.exactly_once.client_said
-        self.client_heard = self.exactly_once.client_heard
-        self.worker_got = self.exactly_once.worker_got
-        self.client_over = self.told.client_over
-        self.worker_gone = self.told.worker_gone
+        super().__init__(scene)
+        self._before: dict[str, int] = {}
 
-    def applied(self, ops: Sequence[Op], results: Sequence[Result]) -> None:
-        """The store has carried out a batch."""
-        for op, result in zip(ops, results, strict=True):
-            self.exactly_once.applied(op, result)
-        for op in ops:
-            self.single_owner.applied(op)
+    def healed(self) -> None:
+        """The faults are over: count from here."""
+        self._before = self._counts()
 
-    def settled(self) -> None:
-        """Everybody has caught up."""
-        self.exactly_once.at_end()
-        self.sticky.at_end()
-        self.one_hop.at_end()
+    def at_end(self) -> None:
+        for name, count in self._counts().items():
+            more = count - self._before.get(name, 0)
+            if more > self.RECONNECTS_MAX:
+                self.broken(f"{name} has connected {more} times since the faults were over")
+
+    def _counts(self) -> dict[str, int]:
+        counts = {one.name: one.connections_now for one in self.scene.clients}
+        return counts | {one.name: one.connections_now for one in self.scene.workers}

@@ -26,7 +26,7 @@ from signald.sdk.core import Frame
 from signald.sdk.party_core import DEFAULT_TIMING, Timing
 from signald.service import lease
 from signald.wire.close_codes import CloseCode
-from tests.sim.net import WINDOW_BYTES, End, Pipe
+from tests.sim.pipes import End, Pipe
 from tests.sim.world import Patch
 
 TEXT, BINARY, CLOSE, PING, PONG = b"\x01", b"\x02", b"\x08", b"\x09", b"\x0a"
@@ -52,7 +52,7 @@ def put(pipe: Pipe, piece: bytes) -> None:
 
 def is_full(pipe: Pipe) -> bool:
     """Tell whether a sender would have to wait."""
-    return pipe._under_way >= WINDOW_BYTES and not pipe.broken
+    return pipe._under_way >= pipe.window_bytes and not pipe.broken
 
 
 async def arrived(pipe: Pipe) -> list[bytes]:
@@ -94,20 +94,21 @@ class MessageTransport:
         end = self.end
         if end._closed:
             raise trio.ClosedResourceError
-        if is_full(end._out):
+        if is_full(end._out) or end.stands_still:
             return 0
-        if not end.dead:
-            if end._tap is not None:
-                end._tap(data)
-            for piece in _pieces(data):
-                put(end._out, piece)
+        if not end.dead and end._tap is not None:
+            end._tap(data)
+        for piece in () if end.dead else _pieces(data):
+            put(end._out, piece)
         return len(data)
 
     async def send(self, data: memoryview, /) -> int:
         """See `Transport`."""
         await trio.lowlevel.checkpoint()
+        await self.end.goes_on()
         while is_full(self.end._out) and not self.end._closed:
             await self.end._out._changed.park()
+            await self.end.goes_on()
         return self.send_nowait(bytes(data))
 
     async def receive(self) -> Any:
@@ -116,6 +117,7 @@ class MessageTransport:
         if self.end._closed:
             raise trio.ClosedResourceError
         pieces = await arrived(self.end._in)
+        await self.end.goes_on()
         if self.end._closed:
             raise trio.ClosedResourceError
         return [_event(piece) for piece in pieces]

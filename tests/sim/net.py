@@ -1,14 +1,16 @@
-"""The network of a simulation: byte streams that are late, cut into pieces, reset, stalled, or end in the middle of a frame."""
+"""The network of a simulation: byte streams that are late, cut into pieces, reset, stalled, or end in the middle of a frame.
+
+Whole nodes can be cut off from all parties (`Network.isolate`), and stand still (`Gate`): then nothing that the node's
+process would write leaves it, and nothing that arrives is read.
+"""
 
 import random
-from collections import deque
 from collections.abc import Callable
 
 import attrs
 import trio
 
-WINDOW_BYTES = 65536
-"""What a sender may have under way; then its send waits, as a full socket buffer makes it wait."""
+from tests.sim.pipes import WINDOW_BYTES, End, Gate, Pipe
 
 
 @attrs.frozen
@@ -49,145 +51,14 @@ class CutAtByte:
     within: int
 
 
-NetFault = ResetConnection | HalfOpenStall | Delay | WriteSplit | CutAtByte
+@attrs.frozen
+class SmallWindow:
+    """Connections take only so many bytes that nobody has read: a slow reader is felt soon."""
+
+    window_bytes: int
 
 
-class Pipe:
-    """One direction of a connection."""
-
-    def __init__(self, chance: random.Random, reset: Callable[[str], None]) -> None:
-        self._chance = chance
-        self._reset = reset
-        self._chunks: deque[tuple[float, bytes]] = deque()
-        self._under_way = 0
-        self._changed = trio.lowlevel.ParkingLot()
-        self._last_at = 0.0
-        self.ended = False
-        """The sender has finished."""
-        self.broken = False
-        self.stalled_from = float("inf")
-        self.stalled_until = float("inf")
-        self.delay_s = 0.0
-        self.split_share = 0.0
-        self.cut_at = -1
-        self._sent = 0
-
-    def change(self) -> None:
-        """Let both ends look again."""
-        self._changed.unpark_all()
-
-    async def send(self, data: bytes) -> None:
-        """Take `data` on its way. Raises BrokenResourceError."""
-        while self._under_way >= WINDOW_BYTES and not self.broken:
-            await self._changed.park()
-        if self.broken:
-            raise trio.BrokenResourceError
-        if 0 <= self.cut_at < self._sent + len(data):
-            self._put(data[: self.cut_at - self._sent])
-            self._reset("cut")
-            raise trio.BrokenResourceError
-        self._sent += len(data)
-        if len(data) > 1 and self.split_share and self._chance.random() < self.split_share:
-            for _ in range(self._chance.randint(1, 3)):
-                if len(data) > 1:
-                    at = self._chance.randint(1, len(data) - 1)
-                    self._put(data[:at])
-                    data = data[at:]
-        self._put(data)
-
-    def _put(self, data: bytes) -> None:
-        at = trio.current_time()
-        if self.delay_s:
-            at += self._chance.uniform(0.0, self.delay_s)
-        self._last_at = max(self._last_at, at)
-        self._chunks.append((self._last_at, data))
-        self._under_way += len(data)
-        self.change()
-
-    async def receive(self, most: int) -> bytes:
-        """Return what has arrived; b"" at the end. Raises BrokenResourceError."""
-        while True:
-            now = trio.current_time()
-            stalled = self.stalled_from <= now < self.stalled_until
-            if self.broken and not (self._chunks and self._chunks[0][0] <= now):
-                raise trio.BrokenResourceError
-            if stalled:
-                until = self.stalled_until
-            elif self._chunks:
-                at, data = self._chunks[0]
-                if at <= now:
-                    return self._take(at, data, most)
-                until = min(at, self.stalled_from) if self.stalled_from > now else at
-            elif self.ended:
-                return b""
-            else:
-                until = float("inf")
-            with trio.move_on_at(until):
-                await self._changed.park()
-
-    def _take(self, at: float, data: bytes, most: int) -> bytes:
-        self._chunks.popleft()
-        if len(data) > most:
-            self._chunks.appendleft((at, data[most:]))
-            data = data[:most]
-        self._under_way -= len(data)
-        self.change()
-        return data
-
-    def break_(self) -> None:
-        """The connection was reset: what is under way is lost."""
-        if not self.broken:
-            self.broken = True
-            self._chunks.clear()
-            self.change()
-
-
-class End(trio.abc.Stream):
-    """One end of a `Wire`."""
-
-    def __init__(self, wire: "Wire", outgoing: Pipe, incoming: Pipe, tap: Callable[[bytes], None] | None) -> None:
-        self._wire = wire
-        self._out = outgoing
-        self._in = incoming
-        self._tap = tap
-        self._closed = False
-        self.dead = False
-        """Its process is gone without a word: what it still says is not heard."""
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await trio.lowlevel.checkpoint()
-        if self._closed:
-            raise trio.ClosedResourceError
-        if self.dead:
-            await trio.sleep_forever()
-        data = bytes(data)
-        if self._tap is not None:
-            self._tap(data)
-        await self._out.send(data)
-        if self._closed:
-            raise trio.ClosedResourceError
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await trio.lowlevel.checkpoint()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        await trio.lowlevel.checkpoint()
-        if self._closed:
-            raise trio.ClosedResourceError
-        data = await self._in.receive(max_bytes or WINDOW_BYTES)
-        if self._closed:
-            raise trio.ClosedResourceError
-        return data
-
-    async def aclose(self) -> None:
-        if not self._closed:
-            self._closed = True
-            if not self.dead:
-                self._out.ended = True
-                self._in.break_()  # who writes to a closed socket is told so
-            self._out.change()
-            self._in.change()
-        await trio.lowlevel.checkpoint()
+NetFault = ResetConnection | HalfOpenStall | Delay | WriteSplit | CutAtByte | SmallWindow
 
 
 class Wire:
@@ -198,20 +69,26 @@ class Wire:
         name: str,
         node: str,
         chance: random.Random,
-        tap: Callable[[bytes], None] | None,
+        gate: Gate,
+        tap: Callable[["Wire", bytes], None],
         lost: Callable[[str], None],
     ) -> None:
         self.name = name
+        self.party = name.partition("#")[0]
         self.node = node
+        self.opened_at = trio.current_time()
+        self.hurt = False
+        """A fault has befallen it, or may have: it may end without a word."""
         self._lost = lost
         self.up = Pipe(chance, self.reset)
         self.down = Pipe(chance, self.reset)
-        self.party_end = End(self, self.up, self.down, None)
-        self.node_end = End(self, self.down, self.up, tap)
+        self.party_end = End(self.up, self.down)
+        self.node_end = End(self.down, self.up, gate, lambda data: tap(self, data))
         self.reset_at = float("inf")
 
     def reset(self, why: str = "reset") -> None:
         """Both ends find the connection broken."""
+        self.hurt = True
         if not self.up.broken or not self.down.broken:
             self._lost(why)
         self.up.break_()
@@ -220,9 +97,13 @@ class Wire:
     def vanish(self) -> None:
         """The node's machine is gone: nothing more arrives, and nobody says so."""
         self.node_end.dead = True
-        now = trio.current_time()
+        self.stall(float("inf"))
+
+    def stall(self, until: float) -> None:
+        """Nothing arrives any more before `until`."""
+        self.hurt = True
         for pipe in (self.up, self.down):
-            pipe.stalled_from, pipe.stalled_until = now, float("inf")
+            pipe.stalled_from, pipe.stalled_until = trio.current_time(), until
             pipe.change()
 
     def kill(self) -> None:
@@ -243,23 +124,48 @@ class Network:
         self.faults = faults
         self.faulty = True
         self.wires: list[Wire] = []
+        self.by_name: dict[str, Wire] = {}
+        self.gates: dict[str, Gate] = {}
+        """Node → what stands still with it."""
+        self.old_programs: set[str] = set()
+        """Parties that offer no subprotocol."""
+        self._isolated: dict[str, tuple[float, bool]] = {}
+        """Node → until when no party reaches it, and whether those that try are told so."""
         self._chance = chance
         self._count = 0
 
     def connect(
-        self, party: str, node: str, tap: Callable[[str, bytes], None], lost: Callable[[str, str], None]
+        self, party: str, node: str, tap: Callable[[Wire, bytes], None], lost: Callable[[str, str], None]
     ) -> Wire:
         """A new connection of `party` to `node`."""
         self._count += 1
         name = f"{party}#{self._count}"
         chance = random.Random(self._chance.random())
-        wire = Wire(name, node, chance, lambda data: tap(name, data), lambda why: lost(name, why))
+        wire = Wire(name, node, chance, self.gate(node), tap, lambda why: lost(name, why))
         self.wires = [one for one in self.wires if not one.over]
         self.wires.append(wire)
+        self.by_name[name] = wire
         if self.faulty:
             for fault in self.faults:
                 _apply(fault, wire, chance)
+        until, refused = self._isolated.get(node, (0.0, False))
+        if until > trio.current_time():
+            if refused:
+                wire.reset("refused")
+            else:
+                wire.stall(until)
         return wire
+
+    def gate(self, node: str) -> Gate:
+        """What stands still with `node`."""
+        return self.gates.setdefault(node, Gate())
+
+    def isolate(self, node: str, seconds: float, *, refused: bool) -> None:
+        """For a while no party reaches `node`: what stands stalls, what is new hangs, or is `refused` at once."""
+        until = trio.current_time() + seconds
+        self._isolated[node] = (until, refused)
+        for wire in self.of(node):
+            wire.stall(until)
 
     def of(self, node: str) -> list[Wire]:
         """The connections of a node."""
@@ -278,13 +184,16 @@ class Network:
     def heal(self) -> None:
         """No new faults; delays and resets end. Stalled connections stay so: only their owners can find that out."""
         self.faulty = False
+        self._isolated.clear()
         for wire in self.wires:
             wire.reset_at = float("inf")
             for pipe in (wire.up, wire.down):
+                pipe.window_bytes = WINDOW_BYTES
                 pipe.delay_s = pipe.split_share = 0.0
                 pipe.cut_at = -1
                 if pipe.stalled_from > trio.current_time():
                     pipe.stalled_from = float("inf")
+                pipe.change()
 
 
 def _apply(fault: NetFault, wire: Wire, chance: random.Random) -> None:
@@ -296,6 +205,7 @@ def _apply(fault: NetFault, wire: Wire, chance: random.Random) -> None:
         case HalfOpenStall(share, after_s, lasts_s):
             if chance.random() < share:
                 start = now + chance.uniform(0.0, after_s)
+                wire.hurt = True
                 for pipe in both if chance.random() < 0.7 else (chance.choice(both),):
                     pipe.stalled_from, pipe.stalled_until = start, start + lasts_s
         case Delay(up_to_s):
@@ -307,3 +217,6 @@ def _apply(fault: NetFault, wire: Wire, chance: random.Random) -> None:
         case CutAtByte(share, within):
             if chance.random() < share:
                 chance.choice(both).cut_at = chance.randint(1, within)
+        case SmallWindow(window_bytes):
+            for pipe in both:
+                pipe.window_bytes = window_bytes

@@ -1,6 +1,7 @@
 """The nodes of a simulation: the production ones, on a store with faults, as a supervisor runs them."""
 
 import traceback
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import attrs
@@ -29,6 +30,13 @@ class SimNode:
     gone: trio.Event = attrs.field(factory=trio.Event)
     signalled_at: float | None = None
     killed: bool = False
+    stuck: bool = False
+    """It never gets ready."""
+    stood_s: float = 0.0
+    """How long it had stood still when it was told to stop."""
+    writes_left: int = -1
+    """After how many more writes `at_write` is called; below 0: never."""
+    at_write: Callable[[], None] = attrs.field(default=lambda: None)
     stopping: bool = False
     """Its drain is done: it accepts nobody any more."""
 
@@ -64,24 +72,29 @@ async def _serve(scene: "Scene", node: SimNode) -> None:
     name = node.name
     chance = scene.chance.random(f"store {name}")
     async with open_memory("memory:", name, world=scene.world) as store:
-        node.store = FaultyStore(store, name, scene.trouble, chance, scene.applied, scene.late, scene.reached)
+        gate = scene.network.gate(name)
+        node.store = FaultyStore(store, name, scene.trouble, gate, chance, scene.applied, scene.late, scene.reached)
         node.store.dead = node.killed
         async with node_on(node.store, node.config, scene.chance.entropy(name)) as inner:
-            await inner.lease.set_state("ready")
+            if not node.stuck:
+                await inner.lease.set_state("ready")
             node.node = inner
-            node.ready.set()
-            scene.trace(name, "ready")
-            if node.signalled_at is None:
-                scene.learn(node, up=True)
-            else:
+            if node.signalled_at is not None:
                 inner.shutdown.signal()
+            if node.stuck:
+                scene.reached("successor never ready")
+                scene.trace(name, "is there, and does not get ready")
+            else:
+                node.ready.set()
+                scene.trace(name, "ready")
+                if node.signalled_at is None:
+                    scene.learn(node, up=True)
             await inner.shutdown.run()
             node.stopping = True
     now = trio.current_time()
     scene.trace(name, "exits")
     node.gone.set()
-    scene.check.bounded.exited(node, now)
-    scene.check.no_orphan_task.exited(node)
+    scene.check.exited(node, now)
 
 
 def only(kind: type[Exception], error: object) -> bool:

@@ -1,12 +1,15 @@
 """The operator of a simulation, and what befalls the cluster: each method is a `Step` of a plan."""
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import trio
 
-from signald.store.base import WAKE_ALL
+from signald.store.base import WAKE_ALL, Append, Op
 from tests.sim.nodes import SimNode
 from tests.sim.plan import Step
+from tests.sim.stores import Countdown, copy_of, fail_over
+from tests.sim.thief import steal
 
 if TYPE_CHECKING:
     from tests.sim.scene import Scene
@@ -20,14 +23,44 @@ class Operator:
         self._random = scene.chance.random("operator")
 
     def stop(self, node: SimNode) -> None:
-        """SIGTERM."""
+        """SIGTERM. A process that stands still hears of it when it goes on."""
+        scene = self.scene
         now = trio.current_time()
+        gate = scene.network.gate(node.name)
         if node.signalled_at is None:
             node.signalled_at = now
-        self.scene.trace(node.name, "SIGTERM")
+            node.stood_s = gate.stood_s - max(0.0, gate.until - now)
+            held = node.node.hub if node.node is not None else None
+            if held is not None and held.links and not held.worker_links:
+                scene.reached("handover with 0 workers")
+        scene.trace(node.name, "SIGTERM")
         if node.node is not None:
-            node.node.shutdown.signal()
-        self.scene.learn(node, up=False)
+            scene.late(max(0.0, gate.until - now), node.node.shutdown.signal)
+        scene.learn(node, up=False)
+
+    def lose(self, node: SimNode, how: str) -> None:
+        """SIGKILL (`killed`), or the machine is gone (`vanished`): not even a reset comes from it."""
+        scene = self.scene
+        if node.killed or node.gone.is_set():
+            return
+        scene.reached(f"node {how} while draining" if node.draining else f"node {how}")
+        scene.trace(node.name, how)
+        node.killed = True
+        for wire in scene.network.of(node.name):
+            if how == "killed":
+                wire.kill()
+            else:
+                wire.vanish()
+        if node.store is not None:
+            node.store.dead = True
+        node.scope.cancel(reason=how)
+        scene.learn(node, up=False)
+
+    async def _replace(self, seconds: float) -> None:
+        """What a supervisor does when nobody serves any more."""
+        await trio.sleep(seconds)
+        if not self.scene.up():
+            self.scene.start_node()
 
     def _oldest(self) -> SimNode | None:
         return next(iter(self.scene.up()), None)
@@ -72,22 +105,8 @@ class Operator:
     async def _lose(self, step: Step, how: str) -> None:
         alive = self.scene.alive()
         if alive:
-            node = self._random.choice(alive)
-            self.scene.reached(f"node {how} while draining" if node.draining else f"node {how}")
-            self.scene.trace(node.name, how)
-            node.killed = True
-            for wire in self.scene.network.of(node.name):
-                if how == "killed":
-                    wire.kill()
-                else:
-                    wire.vanish()
-            if node.store is not None:
-                node.store.dead = True
-            node.scope.cancel(reason=how)
-            self.scene.learn(node, up=False)
-        await trio.sleep(step.seconds)
-        if not self.scene.up():
-            self.scene.start_node()
+            self.lose(self._random.choice(alive), how)
+        await self._replace(step.seconds)
 
     async def drain_and_abort(self, step: Step) -> None:
         """An operator's drain, called off again."""
@@ -106,11 +125,160 @@ class Operator:
             else:
                 self.stop(node)
 
+    async def deploy_two(self, step: Step) -> None:
+        """Two successors at once, where one was to come: an orchestrator has lost count."""
+        old = self.scene.up()
+        self.scene.reached("two successors")
+        new = [self.scene.start_node() for _ in range(2)]
+        await new[0].ready.wait()
+        await trio.sleep(step.seconds)
+        for node in old[:1]:
+            if not node.gone.is_set() and not node.killed:
+                self.stop(node)
+
+    async def deploy_stuck(self, step: Step) -> None:
+        """The successor never gets ready, and the old node is stopped all the same; another one comes later."""
+        old = self._oldest()
+        new = self.scene.start_node(stuck=True)
+        await trio.sleep(0.5)
+        if old is not None:
+            self.stop(old)
+        await trio.sleep(step.seconds)
+        self.stop(new)
+        self.scene.start_node()
+
+    async def roll_back(self, step: Step) -> None:
+        """The old node has begun to drain when the new one turns out bad: the other way round."""
+        old = self._oldest()
+        new = self.scene.start_node()
+        await new.ready.wait()
+        if old is None or old.node is None or old.gone.is_set() or old.killed:
+            return
+        old.node.shutdown.begin("rollout", by_signal=False)
+        self.scene.learn(old, up=False)
+        await trio.sleep(step.seconds)
+        if old.gone.is_set() or old.killed or not old.node.shutdown.abort():
+            return
+        self.scene.reached("rollback while draining")
+        self.scene.learn(old, up=True)
+        await trio.sleep(0.2)
+        if not new.gone.is_set() and not new.killed:
+            self.stop(new)
+
+    async def orchestrate(self, step: Step) -> None:
+        """SIGTERM, perhaps more than once, and SIGKILL when the grace is over."""
+        old = self._oldest()
+        if old is None:
+            return
+        await self.scene.start_node().ready.wait()
+        for _ in range(1 + step.number):
+            if not old.gone.is_set() and not old.killed:
+                if old.signalled_at is not None:
+                    self.scene.reached("double SIGTERM")
+                self.stop(old)
+                await trio.sleep(min(0.7, step.seconds / 4))
+        await trio.sleep(step.seconds)
+        if not old.gone.is_set():
+            self.lose(old, "killed")
+
+    def _some(self) -> SimNode | None:
+        alive = [node for node in self.scene.alive() if node.store is not None]
+        return self._random.choice(alive) if alive else None
+
+    async def kill_at_store(self, step: Step) -> None:
+        """SIGKILL right before or after a batch of operations is carried out: the how-manieth, the plan says."""
+        await self._at_store(step, lambda node: self.lose(node, "killed"))
+
+    async def stop_at_store(self, step: Step) -> None:
+        """SIGTERM there."""
+        await self._at_store(step, self.stop)
+
+    async def _at_store(self, step: Step, deed: Callable[[SimNode], None]) -> None:
+        node = self._some()
+        if node is None or node.store is None:
+            return
+        struck = trio.Event()
+
+        def strike(ops: Sequence[Op]) -> None:
+            struck.set()
+            if node in self.scene.alive():
+                deed(node)
+                if node.killed and step.how == "after" and any(isinstance(op, Append) for op in ops):
+                    self.scene.reached("kill between persist and ack")
+
+        node.store.countdowns.append(Countdown(step.number + 1, step.how == "after", strike))
+        with trio.move_on_after(20.0):
+            await struck.wait()
+        await self._replace(step.seconds)
+
+    async def kill_at_write(self, step: Step) -> None:
+        """SIGKILL instead of a write to a party: the how-manieth, the plan says."""
+        await self._at_write(step, lambda node: self.lose(node, "killed"))
+
+    async def stop_at_write(self, step: Step) -> None:
+        """SIGTERM there."""
+        await self._at_write(step, self.stop)
+
+    async def _at_write(self, step: Step, deed: Callable[[SimNode], None]) -> None:
+        node = self._some()
+        if node is None:
+            return
+        struck = trio.Event()
+
+        def strike() -> None:
+            struck.set()
+            if node in self.scene.alive():
+                deed(node)
+
+        node.writes_left, node.at_write = step.number, strike
+        with trio.move_on_after(20.0):
+            await struck.wait()
+        await self._replace(step.seconds)
+
+    async def pause(self, step: Step) -> None:
+        """A node stands still: a collection, a machine that is moved."""
+        node = self._some()
+        if node is not None:
+            self.scene.reached("node paused while draining" if node.draining else "node paused")
+            self.scene.trace(node.name, "stands still")
+            self.scene.network.gate(node.name).pause(step.seconds)
+
+    async def isolate(self, step: Step) -> None:
+        """No party reaches a node for a while; the store does."""
+        node = self._some()
+        if node is not None:
+            self.scene.reached("node cut off from the parties")
+            self.scene.trace(node.name, f"is cut off from the parties, {step.how}")
+            self.scene.network.isolate(node.name, step.seconds, refused=step.how == "refused")
+
+    async def fail_over(self, step: Step) -> None:
+        """The store's replica takes over: it lacks what was written in the last `seconds`."""
+        replica = copy_of(self.scene.world.rows)
+        await trio.sleep(step.seconds)
+        self.scene.reached("store failed over")
+        self.scene.trace("store", "fails over")
+        fail_over(self.scene.world, replica)
+
+    async def clock_step(self, step: Step) -> None:
+        """Somebody sets the clock of the store's machine."""
+        self.scene.reached("clock set back" if step.seconds < 0 else "clock set forward")
+        self.scene.trouble.clock_ms += round(step.seconds * 1000)
+
+    async def stop_reading(self, step: Step) -> None:
+        """A client reads nothing for a while: a telephone in a tunnel, a page in the background."""
+        client = self.scene.clients[step.number % len(self.scene.clients)]
+        client.reads_from = trio.current_time() + step.seconds
+        self.scene.trace(client.name, "reads nothing for a while")
+
+    async def steal_token(self, step: Step) -> None:
+        """A copy of a client's token is used while the client lives."""
+        await steal(self.scene, self.scene.clients[step.number % len(self.scene.clients)], step.seconds)
+
     async def signal_again(self, _: Step) -> None:
         """One more SIGTERM to somebody who drains."""
         for node in self.scene.alive():
             if node.signalled_at is not None and node.node is not None:
-                self.scene.reached("signalled again")
+                self.scene.reached("double SIGTERM")
                 self.stop(node)
                 return
 

@@ -3,17 +3,16 @@
 They note what they see and judge nothing; the checkers do.
 """
 
-import json
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
-from signald.sdk.carrier import Carrier, CarrierClosed
-from signald.sdk.core import Frame, SessionCore
+from signald.sdk.carrier import Carrier
+from signald.sdk.core import SessionCore
 from signald.sdk.events import Disconnected, HandedOver, LifecycleEvent, LogLost, Replaced
 from signald.sdk.trio import (
     Client,
@@ -26,6 +25,8 @@ from signald.sdk.trio import (
     open_client,
     open_worker,
 )
+from signald.wire.close_codes import CloseCode
+from tests.sim.habits import Tapped
 from tests.sim.plan import ClientPlan, WorkerPlan
 
 if TYPE_CHECKING:
@@ -33,55 +34,12 @@ if TYPE_CHECKING:
 
 NEW_LIFE_AFTER_S = 0.5
 
+CANARY = "canary-credential-7f3d"
+"""What every party shows to prove itself: it must turn up nowhere else."""
+
 
 class HandlerFailed(Exception):
     """The application of a worker has an error."""
-
-
-class Tapped:
-    """A carrier that notes what goes over it."""
-
-    def __init__(self, carrier: Carrier, scene: "Scene", wire: str) -> None:
-        self._carrier = carrier
-        self._scene = scene
-        self._wire = wire
-
-    async def receive(self) -> str | bytes:
-        try:
-            data = await self._carrier.receive()
-        except CarrierClosed as closed:
-            self._scene.trace(self._wire, f"closed {closed.code} {closed.reason}")
-            raise
-        self._scene.trace.frame(self._wire, "<", data, said)
-        return data
-
-    async def send(self, frames: Sequence[Frame]) -> None:
-        for _, payload in frames:
-            self._scene.trace.frame(self._wire, ">", payload, said)
-        await self._carrier.send(frames)
-
-    async def aclose(self, code: int, reason: str) -> None:
-        await self._carrier.aclose(code, reason)
-
-    def abort(self) -> None:
-        self._carrier.abort()
-
-
-def said(frame: str | bytes) -> str:
-    """A frame in a few words."""
-    if isinstance(frame, bytes) and frame[:1] != b"{":
-        length = int.from_bytes(frame[:2], "big")
-        message = {**json.loads(frame[2 : 2 + length]), "data": f"{len(frame) - 2 - length} bytes"}
-    else:
-        message = json.loads(frame)
-    kind = message.pop("type")
-    words = [f"{key}={_short(value)}" for key, value in message.items()]
-    return " ".join([kind, *words])
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value) if not isinstance(value, str) else value
-    return text if len(text) < 120 else f"{text[:40]}...({len(text)})"
 
 
 @attrs.define
@@ -123,11 +81,17 @@ class ClientParty:
         self._random: random.Random = scene.chance.random(f"talk {plan.name}")
         self._restart: trio.Event = trio.Event()
         self._resting_s = 0.0
+        self.reads_from = -float("inf")
+        """Before that it reads nothing."""
 
     @property
     def connections_now(self) -> int:
         """How many connections it has opened."""
         return self.connections + (self.client.connections if self.client is not None else 0)
+
+    def is_over(self) -> bool:
+        """Its session has ended, or is about to by its own wish."""
+        return self.gone is not None or self.byed
 
     @property
     def lost(self) -> list[tuple[int, int]]:
@@ -166,6 +130,7 @@ class ClientParty:
         entropy = self.scene.chance.entropy(f"{self.name}.{self.lives}")
         async with open_client(
             "ws://lb",
+            auth=CANARY,
             meta={"name": self.name},
             receipts=self.plan.receipts,
             history=5,
@@ -214,6 +179,8 @@ class ClientParty:
             self.scene.reached("client handed over")
         elif isinstance(event, Disconnected):
             self.scene.reached(f"client disconnected with {event.code}")
+            if event.code == CloseCode.SLOW_CONSUMER:
+                self.scene.reached("slow consumer dropped")
 
     async def _listen(self, client: Client, scope: trio.CancelScope) -> None:
         try:
@@ -284,6 +251,7 @@ class WorkerParty:
                 async with open_worker(
                     "ws://lb",
                     self._handle,
+                    auth=CANARY,
                     instance_id=f"{self.name}-{self.lives}",
                     capacity=self.plan.capacity,
                     entropy=self.scene.chance.entropy(f"{self.name}.{self.lives}"),
@@ -297,6 +265,9 @@ class WorkerParty:
                             nursery.start_soon(self._attend, worker)
                             nursery.start_soon(self._wait_crash, worker, scope)
                             await worker.wait()
+                            if self.plan.old:
+                                self.scene.reached("old program asked to terminate")
+                            nursery.cancel_scope.cancel(reason="the worker has left")
                     self.connections += worker.connections
             except* (Refused, SessionGone) as group:
                 gone = group.exceptions[0]
@@ -324,6 +295,8 @@ class WorkerParty:
                 self.scene.reached("worker handed over")
             elif isinstance(event, Disconnected):
                 self.scene.reached(f"worker disconnected with {event.code}")
+                if self.plan.old:
+                    self._crash.set()  # it knows no way back
             if worker.worker != self.ids[-1]:
                 self.ids.append(worker.worker)
                 self.scene.reached("worker registered anew")
@@ -340,7 +313,7 @@ class WorkerParty:
                 handling.got.append(number)
                 self.scene.trace(self.name, f"h{handling.number} gets {number} as {message.seq}")
                 self.scene.check.worker_got(handling, number, message.seq)
-                await trio.sleep(self._random.uniform(0.0, 2 * self.plan.thinks_s))
+                await trio.sleep(self._random.uniform(0.0, 2 * self.plan.thinks_s) if self.scene.chaos else 0.0)
                 if self._random.random() < self.plan.fails_share and self.scene.chaos:
                     self.scene.reached("handler failed")
                     raise HandlerFailed
@@ -369,4 +342,4 @@ def dial_through(scene: "Scene", party: str) -> Dial:
 @asynccontextmanager
 async def _dial(scene: "Scene", party: str, url: str) -> AsyncIterator[Carrier]:
     async with scene.connect(party, url) as (carrier, wire):
-        yield Tapped(carrier, scene, wire)
+        yield Tapped(carrier, scene, party, wire)

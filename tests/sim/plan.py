@@ -8,8 +8,18 @@ import random
 
 import attrs
 
-from tests.sim.net import CutAtByte, Delay, HalfOpenStall, NetFault, ResetConnection, WriteSplit
-from tests.sim.stores import HalfBatch, LateApply, LostReplyAfterApply, LostRequest, LostWake, SlowStore, StoreFault
+from tests.sim.habits import AnswersOnOldConnection, DuplicateFrame, Habit
+from tests.sim.net import CutAtByte, Delay, HalfOpenStall, NetFault, ResetConnection, SmallWindow, WriteSplit
+from tests.sim.stores import (
+    HalfBatch,
+    LateApply,
+    LostReplyAfterApply,
+    LostRequest,
+    LostWake,
+    RepeatedBatch,
+    SlowStore,
+    StoreFault,
+)
 from tests.sim.world import Chance
 
 CHAOS_S = 30.0
@@ -25,6 +35,8 @@ class Step:
     """The name of a method of `Operator`."""
     number: int = 0
     seconds: float = 0.0
+    how: str = ""
+    """Which variety of it."""
 
 
 @attrs.frozen
@@ -40,6 +52,8 @@ class ClientPlan:
     """It ends its session when it has said everything, troubles or not."""
     pad: int = 0
     """Bytes added to every seventh message."""
+    heeds_goaway: bool = True
+    """A program of before handovers does not: it dials again when its connection ends, and shows its token."""
 
 
 @attrs.frozen
@@ -54,6 +68,8 @@ class WorkerPlan:
     """How often it says something on its own."""
     fails_share: float = 0.0
     """How often its handler raises over a message."""
+    old: bool = False
+    """A program of before handovers: no subprotocol, no resuming; it understands `terminate_app` and starts afresh."""
 
 
 @attrs.frozen
@@ -72,19 +88,34 @@ class Plan:
     net: tuple[NetFault, ...]
     store: tuple[StoreFault, ...]
     steps: tuple[Step, ...]
+    habits: tuple[Habit, ...] = ()
+    releases: tuple[dict[str, dict[str, object]], ...] = ()
+    """What each next node has differently, in turn."""
     lasts_s: float = CHAOS_S
 
     @property
     def store_may_lose(self) -> bool:
-        """The store comes back empty: what it alone knew is lost, and must be said to be."""
-        return any(step.what == "empty_store" for step in self.steps)
+        """The store comes back with less than it had: what it alone knew is lost, and must be said to be."""
+        return any(step.what in ("empty_store", "fail_over") for step in self.steps)
+
+    @property
+    def clock_steps(self) -> bool:
+        """The store's wall clock jumps: what it measures while nobody is there to see to it comes too early or too late."""
+        return any(step.what == "clock_step" for step in self.steps)
+
+    @property
+    def store_is_well(self) -> bool:
+        """The store is always there, and whole."""
+        ails = ("outage", "answers_lost", "partition", "pause", "clock_step", "empty_store", "fail_over")
+        return not self.store and not any(step.what in ails for step in self.steps)
 
     def story(self) -> str:
         """Everything, to be read."""
         parts = [
             f"seed {self.seed}: {self.nodes} nodes, lag {self.lag_s:.2f} s, planned only: {self.planned_only}",
             *(f"  {name}: {values}" for name, values in self.sections.items()),
-            *(f"  {fault}" for fault in (*self.net, *self.store)),
+            *(f"  release {number}: {values}" for number, values in enumerate(self.releases)),
+            *(f"  {fault}" for fault in (*self.net, *self.store, *self.habits)),
             *(f"  {party}" for party in (*self.clients, *self.workers)),
             *(f"  {step}" for step in self.steps),
         ]
@@ -95,40 +126,57 @@ def draw(seed: int) -> Plan:
     """Return the plan of `seed`."""
     r = Chance(seed).random("plan")
     planned_only = r.random() < 0.15
-    workers = tuple(
-        WorkerPlan(
-            f"w{number}",
-            0.0 if number == 0 else r.choice((0.0, 0.0, r.uniform(0, 15))),
-            r.choice((1, 2, 5, 50)) if number else 50,
-            r.choice((0.0, 0.02, 0.3)),
-            r.choice((0.0, 0.3)),
-            0.0 if planned_only else r.choice((0.0, 0.0, 0.03)),
-        )
-        for number in range(r.randint(1, 4))
-    )
+    workers = tuple(_worker(r, number, planned_only=planned_only) for number in range(r.choice(WORKERS)))
+    most = r.choice(CLIENTS)
     clients = tuple(
-        ClientPlan(
-            f"c{number}",
-            r.choice((0.0, r.uniform(0, 20))),
-            r.randint(3, 60),
-            r.choice((0.05, 0.3, 1.0)),
-            r.random() < 0.3,
-            not planned_only and r.random() < 0.15,
-            r.choice((0, 0, 3000, 20000)),
-        )
-        for number in range(r.randint(2, r.choice((3, 6, 12))))
+        _client(r, number, planned_only=planned_only, crowd=most > 12)
+        for number in range(r.randint(min(most, 2), most))
     )
     return Plan(
         seed=seed,
         planned_only=planned_only,
-        nodes=1 if planned_only else r.randint(1, 3),
+        nodes=1 if planned_only else r.choice(NODES),
         sections=_sections(r),
+        releases=() if planned_only else _releases(r),
         lag_s=0.0 if planned_only else r.choice((0.0, 0.2, 2.0)),
         clients=clients,
         workers=workers,
         net=() if planned_only else _net(r),
         store=() if planned_only else _store(r),
+        habits=() if planned_only else _habits(r),
         steps=_deploys(r) if planned_only else _steps(r, len(clients), len(workers)),
+    )
+
+
+NODES = (1, 1, 2, 2, 3, 6)
+WORKERS = (1, 1, 2, 2, 3, 4, 8)
+CLIENTS = (2, 3, 3, 4, 6, 6, 8, 12, 12, 50)
+"""Mostly few: what goes wrong goes wrong with two, and few are searched faster."""
+
+
+def _worker(r: random.Random, number: int, *, planned_only: bool) -> WorkerPlan:
+    return WorkerPlan(
+        f"w{number}",
+        0.0 if number == 0 else r.choice((0.0, 0.0, r.uniform(0, 15))),
+        r.choice((1, 2, 5, 50)) if number else 50,
+        r.choice((0.0, 0.02, 0.3)),
+        r.choice((0.0, 0.3)),
+        0.0 if planned_only else r.choice((0.0, 0.0, 0.03)),
+        not planned_only and r.random() < 0.08,
+    )
+
+
+def _client(r: random.Random, number: int, *, planned_only: bool, crowd: bool) -> ClientPlan:
+    hasty = not crowd and r.random() < 0.02
+    return ClientPlan(
+        f"c{number}",
+        r.choice((0.0, r.uniform(0, 20))),
+        r.randint(300, 700) if hasty else r.randint(3, 12 if crowd else 60),
+        0.005 if hasty else r.choice((0.05, 0.3, 1.0)),
+        r.random() < 0.3,
+        not planned_only and r.random() < 0.15,
+        0 if hasty else r.choice((0, 0, 3000, 20000)),
+        planned_only or r.random() < 0.9,
     )
 
 
@@ -143,15 +191,7 @@ def _sections(r: random.Random) -> dict[str, dict[str, object]]:
         },
     }
     if r.random() < 0.5:
-        sections["drain"] = {
-            "timeout_s": 20.0,
-            "stop_timeout_s": 30.0,
-            "margin_s": 2.0,
-            "successor_timeout_s": r.choice((2.0, 8.0)),
-            "worker_timeout_s": r.choice((2.0, 6.0)),
-            "client_timeout_s": 3.0,
-            "terminate_timeout_s": 2.0,
-        }
+        sections["drain"] = _drain(r)
     if r.random() < 0.4:
         sections["worker"] = {"resume_timeout_s": r.choice((3.0, 6.0))}
     if r.random() < 0.3:
@@ -159,6 +199,36 @@ def _sections(r: random.Random) -> dict[str, dict[str, object]]:
     if r.random() < 0.3:
         sections["node"] = {"lease_ttl_s": r.choice((2.0, 4.0))}
     return sections
+
+
+def _drain(r: random.Random) -> dict[str, object]:
+    return {
+        "timeout_s": 20.0,
+        "stop_timeout_s": 30.0,
+        "margin_s": 2.0,
+        "successor_timeout_s": r.choice((2.0, 8.0)),
+        "worker_timeout_s": r.choice((2.0, 6.0)),
+        "client_timeout_s": 3.0,
+        "terminate_timeout_s": 2.0,
+    }
+
+
+def _releases(r: random.Random) -> tuple[dict[str, dict[str, object]], ...]:
+    """Releases that differ in their names, and in what an operator may change from one to the next."""
+    if r.random() < 0.7:
+        return ()
+    releases: list[dict[str, dict[str, object]]] = []
+    for number in range(r.randint(2, 3)):
+        release: dict[str, dict[str, object]] = {"node": {"release": f"r{number}"}}
+        if r.random() < 0.5:
+            release["limits"] = {
+                "backlog_messages_max": r.choice((3, 20, 1000)),
+                "send_queue_messages_max": r.choice((8, 50)),
+            }
+        if r.random() < 0.5:
+            release["drain"] = _drain(r)
+        releases.append(release)
+    return tuple(releases)
 
 
 def _net(r: random.Random) -> tuple[NetFault, ...]:
@@ -173,6 +243,8 @@ def _net(r: random.Random) -> tuple[NetFault, ...]:
         faults.append(HalfOpenStall(r.choice((0.05, 0.3)), 20.0, r.choice((1.0, 8.0, 1000.0))))
     if r.random() < 0.3:
         faults.append(CutAtByte(r.choice((0.1, 0.4)), r.choice((400, 2000, 20000))))
+    if r.random() < 0.3:
+        faults.append(SmallWindow(r.choice((256, 2048))))
     return tuple(faults)
 
 
@@ -188,35 +260,73 @@ def _store(r: random.Random) -> tuple[StoreFault, ...]:
         faults.append(HalfBatch(r.choice((0.02, 0.2))))
     if r.random() < 0.1:
         faults.append(LateApply(r.choice((0.02, 0.1)), r.choice((0.05, 0.5))))
+    if r.random() < 0.1:
+        faults.append(RepeatedBatch(r.choice((0.02, 0.1)), r.choice((0.0, 0.5))))
     if r.random() < 0.3:
         faults.append(LostWake(r.choice((0.05, 0.5, 1.0))))
     return tuple(faults)
+
+
+def _habits(r: random.Random) -> tuple[Habit, ...]:
+    habits: list[Habit] = []
+    if r.random() < 0.25:
+        habits.append(DuplicateFrame(r.choice((0.02, 0.3))))
+    if r.random() < 0.25:
+        habits.append(AnswersOnOldConnection(r.choice((0.3, 1.0)), r.choice((0.0, 0.3, 2.0))))
+    return tuple(habits)
 
 
 def _deploys(r: random.Random) -> tuple[Step, ...]:
     return tuple(Step(3.0 + 9.0 * number, "deploy_and_wait") for number in range(r.randint(1, 3)))
 
 
+BEFORE_OR_AFTER = ("before", "after")
+
+HAPPENINGS: tuple[tuple[float, str, int, tuple[float, ...], int, tuple[str, ...]], ...] = (
+    # share of the seeds, what, how often at most, seconds, numbers (0: clients, -1: workers), varieties
+    (0.75, "deploy", 3, (0.0, 0.5, 3.0), 1, ("",)),
+    (0.3, "stop_first", 2, (0.5, 4.0, 12.0), 1, ("",)),
+    (0.1, "deploy_two", 1, (0.0, 1.0), 1, ("",)),
+    (0.1, "deploy_stuck", 1, (2.0, 12.0), 1, ("",)),
+    (0.1, "roll_back", 1, (0.2, 1.0, 4.0), 1, ("",)),
+    (0.15, "orchestrate", 2, (0.3, 3.0, 15.0), 4, ("",)),
+    (0.35, "kill", 2, (0.2, 2.0), 1, ("",)),
+    (0.2, "kill_at_store", 2, (0.2, 2.0), 60, BEFORE_OR_AFTER),
+    (0.1, "stop_at_store", 2, (0.2, 2.0), 60, BEFORE_OR_AFTER),
+    (0.15, "kill_at_write", 2, (0.2, 2.0), 60, ("",)),
+    (0.1, "stop_at_write", 2, (0.2, 2.0), 60, ("",)),
+    (0.2, "vanish", 1, (0.2, 2.0), 1, ("",)),
+    (0.15, "pause", 2, (0.1, 1.0, 5.0, 20.0, 60.0), 1, ("",)),
+    (0.2, "drain_and_abort", 2, (0.1, 1.0, 5.0), 1, ("",)),
+    (0.2, "signal_again", 3, (0.0,), 1, ("",)),
+    (0.25, "outage", 2, (0.2, 2.0, 8.0), 1, ("",)),
+    (0.2, "answers_lost", 2, (0.2, 2.0), 1, ("",)),
+    (0.2, "partition", 2, (0.5, 5.0, 15.0), 1, ("",)),
+    (0.15, "isolate", 2, (0.5, 5.0, 15.0), 1, ("refused", "silent")),
+    (0.1, "empty_store", 1, (0.0,), 1, ("",)),
+    (0.12, "fail_over", 2, (0.01, 0.1, 1.0, 5.0), 1, ("",)),
+    (0.06, "clock_step", 1, (-3600.0, -30.0, -1.0, 1.0, 30.0, 3600.0), 1, ("",)),
+    (0.3, "restart_client", 2, (0.0, 3.0), 0, ("",)),
+    (0.2, "stop_reading", 2, (1.0, 8.0, 25.0), 0, ("",)),
+    (0.12, "steal_token", 1, (0.0, 0.5, 6.0), 0, ("",)),
+    (0.35, "crash_worker", 2, (0.0, 1.0, 8.0), -1, ("",)),
+    (0.2, "leave_worker", 2, (0.0, 3.0), -1, ("",)),
+)
+
+
 def _steps(r: random.Random, clients: int, workers: int) -> tuple[Step, ...]:
     steps: list[Step] = []
-    for share, what, most, seconds, numbers in (
-        (0.75, "deploy", 3, (0.0, 0.5, 3.0), 1),
-        (0.35, "stop_first", 2, (0.5, 4.0, 12.0), 1),
-        (0.4, "kill", 2, (0.2, 2.0), 1),
-        (0.2, "vanish", 1, (0.2, 2.0), 1),
-        (0.2, "drain_and_abort", 2, (0.1, 1.0, 5.0), 1),
-        (0.2, "signal_again", 3, (0.0,), 1),
-        (0.25, "outage", 2, (0.2, 2.0, 8.0), 1),
-        (0.2, "answers_lost", 2, (0.2, 2.0), 1),
-        (0.2, "partition", 2, (0.5, 5.0, 15.0), 1),
-        (0.12, "empty_store", 1, (0.0,), 1),
-        (0.3, "restart_client", 2, (0.0, 3.0), clients),
-        (0.35, "crash_worker", 2, (0.0, 1.0, 8.0), workers),
-        (0.2, "leave_worker", 2, (0.0, 3.0), workers),
-    ):
+    for share, what, most, seconds, numbers, hows in HAPPENINGS:
         if r.random() < share:
+            most_numbers = {0: clients, -1: workers}.get(numbers, numbers)
             steps += [
-                Step(round(r.uniform(1.0, CHAOS_S - 1), 3), what, r.randrange(numbers), r.choice(seconds))
+                Step(
+                    round(r.uniform(1.0, CHAOS_S - 1), 3),
+                    what,
+                    r.randrange(most_numbers),
+                    r.choice(seconds),
+                    r.choice(hows),
+                )
                 for _ in range(r.randint(1, most))
             ]
     return tuple(sorted(steps, key=lambda step: step.at))

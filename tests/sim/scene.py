@@ -10,18 +10,21 @@ from typing import Any, Literal
 import attrs
 import trio
 
+from signald.net.handshake import SUBPROTOCOL
 from signald.sdk.carrier import Carrier, DialFailed, over_stream
 from signald.sdk.core import SessionCore
 from signald.sdk.trio import Dial
 from signald.store.base import Op, Result
 from signald.store.memory import MemoryWorld
 from tests.cluster import config_for
-from tests.sim.checkers import Checkers
+from tests.sim.checks import Checkers
+from tests.sim.habits import Tapped
 from tests.sim.messages import COARSE, over_messages, serve_messages
-from tests.sim.net import Network
+from tests.sim.net import Network, Wire
 from tests.sim.nodes import SimNode, only, run_node
 from tests.sim.operator import Operator
 from tests.sim.parties import ClientParty, HandlerFailed, Handling, WorkerParty, dial_through
+from tests.sim.pipes import OldProgram
 from tests.sim.plan import Plan, Step, draw
 from tests.sim.small import draw_small
 from tests.sim.stores import StoreTrouble
@@ -69,6 +72,13 @@ class Scene:
         self.rare: Counter[str] = Counter()
         self.violations: list[tuple[str, str]] = []
         self.chaos = True
+        self.luck = self.chance.random("luck")
+        self.carriers: dict[str, list[Tapped]] = {}
+        """Party → its connections, as long as another one may still look at them."""
+        self.old_clients = {one.name for one in plan.clients if not one.heeds_goaway}
+        self.network.old_programs |= {one.name for one in plan.workers if one.old}
+        self.stolen: set[str] = set()
+        """Sessions a thief has a token of."""
         self.check = Checkers(self)
         self.clients = [ClientParty(self, one) for one in plan.clients]
         self.workers = [WorkerParty(self, one) for one in plan.workers]
@@ -121,8 +131,10 @@ class Scene:
         error = fields.pop("exc_info", None)
         if event == "drain_phase" and fields["phase"] == "unready":
             self.drains += self.chaos
+        text = f"{level} {event} {' '.join(f'{key}={value}' for key, value in fields.items())}"
+        self.check.no_secret.text("a log", text)
         if self._nursery is not None:
-            self.trace("log", f"{level} {event} {' '.join(f'{key}={value}' for key, value in fields.items())}")
+            self.trace("log", text)
         if error:
             leaf = error[1] if isinstance(error, tuple) else error
             if leaf is True:
@@ -137,7 +149,7 @@ class Scene:
                 self.violate("wire", event)
         elif event in ("worker_given_up", "token_reuse", "successor_lost", "client_given_up", "no_successor"):
             self.reached(event)
-            if event == "token_reuse":
+            if event == "token_reuse" and fields.get("owner") not in self.stolen:
                 self.violate("token-once", f"an honest party's token was called reused: {fields}")
 
     # --- the network ------------------------------------------------------------------------------------------------
@@ -175,32 +187,49 @@ class Scene:
         self.trace(party, f"dials {name} as {wire.name}")
         if self.transport == "messages":
             node.node.hub.spawn(serve_messages, node.node.server, wire.node_end)
-            async with over_messages(wire.party_end, url) as messages:
+            subprotocol = "" if party in self.network.old_programs else SUBPROTOCOL
+            async with over_messages(wire.party_end, url, subprotocol) as messages:
                 yield messages, wire.name
             return
         node.node.hub.spawn(node.node.server.serve_stream, wire.node_end)
-        async with over_stream(wire.party_end, url) as carrier:
+        old = party in self.network.old_programs
+        async with over_stream(OldProgram(wire.party_end) if old else wire.party_end, url) as carrier:
             yield carrier, wire.name
 
     def _lost_wire(self, wire: str, why: str) -> None:
         self.trace(wire, why)
         self.reached(f"connection {why}")
 
-    def _tap(self, wire: str, data: bytes) -> None:
-        if b'"type":"goaway"' in data:
-            party = wire.partition("#")[0]
-            client = next((one for one in self.clients if one.name == party), None)
-            node = next(one for one in self.network.wires if one.name == wire).node
-            if client is not None:
-                self.check.worker_first.told_to_go(client, next(one for one in self.nodes if one.name == node))
+    def _tap(self, wire: Wire, data: bytes) -> None:
+        node = next(one for one in self.nodes if one.name == wire.node)
+        if node.writes_left >= 0:
+            node.writes_left -= 1
+            if node.writes_left < 0:
+                node.at_write()
+        self.check.written(node, wire, data)
+
+    async def reads(self, party: str) -> None:
+        """Return when `party` reads on."""
+        client = next((one for one in self.clients if one.name == party), None)
+        if client is not None and client.reads_from > trio.current_time():
+            self.reached("client read nothing for a while")
+            for wire in self.network.wires:
+                wire.hurt = wire.hurt or wire.party == party
+            while client.reads_from > trio.current_time() and self.chaos:  # noqa: ASYNC110
+                await trio.sleep(POLL_S)
 
     # --- nodes ------------------------------------------------------------------------------------------------------
 
-    def start_node(self) -> SimNode:
-        """Start another node; it is there when `ready` is set."""
+    def start_node(self, *, stuck: bool = False) -> SimNode:
+        """Start another node, of the next release; it is there when `ready` is set, unless it is `stuck`."""
         assert self._nursery is not None
         name = f"n{len(self.nodes) + 1}"
-        node = SimNode(name, config_for(name, **self.plan.sections))
+        releases = self.plan.releases
+        release = releases[len(self.nodes) % len(releases)] if releases else {}
+        sections = {section: dict(values) for section, values in self.plan.sections.items()}
+        for section, values in release.items():
+            sections[section] = {**sections.get(section, {}), **values}
+        node = SimNode(name, config_for(name, **sections), stuck=stuck)
         self.nodes.append(node)
         self._nursery.start_soon(run_node, self, node)
         return node
@@ -208,7 +237,20 @@ class Scene:
     def late(self, seconds: float, deed: Callable[[], None]) -> None:
         """Do something `seconds` later."""
         assert self._nursery is not None
-        self._nursery.start_soon(_later, seconds, deed)
+        if seconds <= 0.0:
+            deed()
+        else:
+            self._nursery.start_soon(_later, seconds, deed)
+
+    def later(self, seconds: float, deed: Callable[..., Awaitable[None]], *args: object) -> None:
+        """Have something done by a task of its own, `seconds` later."""
+        assert self._nursery is not None
+        self._nursery.start_soon(_task_later, seconds, deed, args)
+
+    async def _watch(self) -> None:
+        while True:
+            await trio.sleep(POLL_S)
+            self.check.bounded_memory.poll()
 
     def up(self) -> list[SimNode]:
         """The nodes that serve, and nobody has told to stop."""
@@ -226,6 +268,7 @@ class Scene:
                     await node.ready.wait()
                 async with trio.open_nursery() as parties:
                     parties.start_soon(self.network.run)
+                    parties.start_soon(self._watch)
                     for worker in self.workers:
                         parties.start_soon(worker.run)
                     for client in self.clients:
@@ -261,6 +304,13 @@ class Scene:
         self.world.outage = ""
         for node in self.nodes:
             self.operator.reconnect(node)
+            self.network.gate(node.name).resume()
+            node.writes_left = -1
+            if node.store is not None:
+                node.store.countdowns.clear()
+            if node.stuck:
+                self.operator.stop(node)
+        self.check.liveness.healed()
         if not self.up():
             node = self.start_node()
             await node.ready.wait()
@@ -281,7 +331,7 @@ class Scene:
         return [text for client in self.clients if (text := self._waits(client))]
 
     def _waits(self, client: ClientParty) -> str:
-        if client.gone is not None:
+        if client.gone is not None or client.session in self.stolen:
             return ""
         front = client.client
         if front is None:
@@ -311,7 +361,8 @@ class Scene:
     async def _say_bye(self) -> None:
         async with trio.open_nursery() as byes:
             for client in self.clients:
-                byes.start_soon(self._bye, client)
+                if client.session not in self.stolen:
+                    byes.start_soon(self._bye, client)
         for worker in self.workers:
             worker.crash(1000.0, leaves=True)
         with trio.move_on_after(15):
@@ -344,6 +395,11 @@ class Scene:
                     await node.gone.wait()
                 if scope.cancelled_caught:
                     self.check.bounded.broken(f"{node.name} does not exit: {node.node and node.node.shutdown.status}")
+
+
+async def _task_later(seconds: float, deed: Callable[..., Awaitable[None]], args: tuple[object, ...]) -> None:
+    await trio.sleep(seconds)
+    await deed(*args)
 
 
 async def _later(seconds: float, deed: Callable[[], None]) -> None:

@@ -1,5 +1,6 @@
 """The store of a simulation: the memory twin, slow, unreachable, forgetful, or answering what nobody hears."""
 
+import copy
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 
@@ -7,8 +8,9 @@ import attrs
 import trio
 
 from signald.errors import StoreUnavailable
-from signald.store.base import WAKE_ALL, Op, Result, Wake
-from signald.store.memory import MemoryStore
+from signald.store.base import WAKE_ALL, ClaimClient, ClaimWorker, Op, Result, Wake
+from signald.store.memory import MemoryRows, MemoryStore, MemoryWorld
+from tests.sim.pipes import Gate
 
 
 @attrs.frozen
@@ -55,7 +57,42 @@ class LostWake:
     share: float
 
 
-StoreFault = SlowStore | LostReplyAfterApply | LostRequest | HalfBatch | LateApply | LostWake
+@attrs.frozen
+class RepeatedBatch:
+    """A `share` of the batches is applied and answered, and up to `up_to_s` later applied once more."""
+
+    share: float
+    up_to_s: float
+
+
+StoreFault = SlowStore | LostReplyAfterApply | LostRequest | HalfBatch | LateApply | LostWake | RepeatedBatch
+
+
+@attrs.define
+class Countdown:
+    """Something that befalls a node with its `left`-th batch of operations, `after` it was carried out or before."""
+
+    left: int
+    after: bool
+    deed: Callable[[Sequence[Op]], None]
+
+    def hits(self) -> bool:
+        """Count one more; True when it is time."""
+        self.left -= 1
+        return self.left == 0
+
+
+def copy_of(rows: MemoryRows) -> MemoryRows:
+    """What a replica holds that has caught up now."""
+    return copy.deepcopy(rows)
+
+
+def fail_over(world: MemoryWorld, replica: MemoryRows) -> None:
+    """Another server takes over with what it holds: what came after it is gone. Everybody has to connect again."""
+    world.rows = replica
+    for inboxes in world._inboxes.values():
+        for inbox in inboxes:
+            inbox.put(WAKE_ALL)
 
 
 class StoreTrouble:
@@ -66,6 +103,8 @@ class StoreTrouble:
         self.faulty = True
         self.cut_off: set[str] = set()
         """Nodes that do not reach the store now."""
+        self.clock_ms = 0
+        """How far the store's wall clock has been stepped."""
 
     def of(self, kind: type[StoreFault]) -> StoreFault | None:
         """The fault of this kind, if it is in the plan and on."""
@@ -82,6 +121,7 @@ class FaultyStore:
         store: MemoryStore,
         node: str,
         trouble: StoreTrouble,
+        gate: Gate,
         chance: random.Random,
         applied: Callable[[str, Sequence[Op], Sequence[Result]], None],
         late: Callable[[float, Callable[[], None]], None],
@@ -90,16 +130,18 @@ class FaultyStore:
         self._store = store
         self._node = node
         self._trouble = trouble
+        self._gate_of_node = gate
         self._chance = chance
         self._applied = applied
         self._late = late
         self._hit = hit
         self.dead = False
         """The node's process is gone: what it had begun never ends."""
+        self.countdowns: list[Countdown] = []
 
     def now_ms(self) -> int:
         """See `Store.now_ms`."""
-        return self._store.now_ms()
+        return self._store.now_ms() + self._trouble.clock_ms
 
     def _drawn(self, kind: type[StoreFault]) -> StoreFault | None:
         fault = self._trouble.of(kind)
@@ -108,6 +150,9 @@ class FaultyStore:
     async def execute(self, ops: Sequence[Op]) -> list[Result]:
         """See `Store.execute`."""
         await self._gate()
+        due = [one for one in self.countdowns if one.hits()]
+        if self._befall(due, ops, after=False):
+            await self._gate()
         slow = self._drawn(SlowStore)
         if isinstance(slow, SlowStore):
             await trio.sleep(self._chance.uniform(0.0, slow.up_to_s))
@@ -125,16 +170,32 @@ class FaultyStore:
             self._apply(ops[: self._chance.randint(1, len(ops) - 1)])
             raise StoreUnavailable("the connection broke in the middle")
         results = self._apply(ops)
+        if self._befall(due, ops, after=True):
+            await self._gate()
+        repeated = self._drawn(RepeatedBatch)
+        if isinstance(repeated, RepeatedBatch):
+            self._hit("store: a batch applied twice")
+            self._late(self._chance.uniform(0.0, repeated.up_to_s), lambda: self._apply_late(list(ops)))
         if self._drawn(LostReplyAfterApply):
             self._hit("store: lost reply after apply")
+            if any(isinstance(op, ClaimClient | ClaimWorker) for op in ops):
+                self._hit("timeout after apply during token rotation")
             raise StoreUnavailable("the answer was lost")
         if isinstance(slow, SlowStore):
             await trio.sleep(self._chance.uniform(0.0, slow.up_to_s))
             await self._gate()
         return results
 
+    def _befall(self, due: Sequence[Countdown], ops: Sequence[Op], *, after: bool) -> bool:
+        struck = [one for one in due if one.after == after]
+        for one in struck:
+            self.countdowns.remove(one)
+            one.deed(ops)
+        return bool(struck)
+
     async def _gate(self) -> None:
         await trio.lowlevel.checkpoint()
+        await self._gate_of_node.wait()
         if self.dead:
             await trio.sleep_forever()
         if self._node in self._trouble.cut_off:
@@ -166,6 +227,7 @@ class FaultyStore:
                 if len(kept) < len(wakes):
                     self._hit("store: wake-up lost")
                 wakes = kept
+            await self._gate_of_node.wait()
             if wakes and not self.dead:
                 yield wakes
 

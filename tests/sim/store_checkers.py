@@ -1,0 +1,225 @@
+"""The invariants that the store's operations and their results show, one class each: checked with every batch."""
+
+from typing import TYPE_CHECKING
+
+from signald.store.base import (
+    Append,
+    ClaimClient,
+    Claimed,
+    ClaimWorker,
+    ClaimWorkerSide,
+    ConfirmToken,
+    ConfirmWorkerToken,
+    CreateSession,
+    Ended,
+    ExpireSession,
+    Fenced,
+    Full,
+    Head,
+    Look,
+    Looked,
+    Op,
+    Refused,
+    RegisterWorker,
+    Result,
+    SessionOp,
+    WorkerClaimed,
+)
+from tests.sim.checkers import Checker
+
+if TYPE_CHECKING:
+    from tests.sim.scene import Scene
+
+PAGE = 256
+"""What one look reads at most (`signald.service.relay.LOOK_LIMIT`)."""
+
+
+class SingleOwner(Checker):
+    """At most one attachment per party is live at any epoch, and epochs only grow."""
+
+    name = "single-owner"
+
+    def __init__(self, scene: "Scene") -> None:
+        super().__init__(scene)
+        self._epochs: dict[str, tuple[int, int]] = {}
+
+    def applied(self, op: Op) -> None:
+        if not isinstance(op, SessionOp):
+            return
+        record = self.scene.world.rows.session(op.session)
+        if record is None:
+            self._epochs.pop(op.session, None)
+            return
+        now = record.client.epoch, record.worker_side.epoch
+        before = self._epochs.get(op.session, (0, 0))
+        self._epochs[op.session] = now
+        if (now[0] < before[0] or now[1] < before[1]) and not self.scene.plan.store_may_lose:
+            self.broken(f"{op.session}: epochs went from {before} to {now}")
+        for party, epoch in (("client", now[0]), ("worker", now[1])):
+            holders = []
+            for node in self.scene.alive():
+                session = node.node.hub.sessions.get(op.session) if node.node is not None else None
+                if session is None:
+                    continue
+                side = session.client if party == "client" else session.worker
+                if side.link is not None and not side.link.over and side.epoch == epoch:
+                    holders.append(node.name)
+            if len(holders) > 1:
+                self.broken(f"{op.session}: {holders} hold the {party} under epoch {epoch}")
+
+
+class EpochsOnce(Checker):
+    """No two claims of a party are ever granted the same epoch."""
+
+    name = "single-owner"
+
+    def __init__(self, scene: "Scene") -> None:
+        super().__init__(scene)
+        self._granted: dict[tuple[str, str, int], str] = {}
+
+    def applied(self, op: Op, result: Result) -> None:
+        if isinstance(op, ClaimClient | ClaimWorkerSide) and isinstance(result, Claimed):
+            self._granted_to(op.session, "client" if isinstance(op, ClaimClient) else "worker", result.epoch, op.nonce)
+        elif isinstance(op, ClaimWorker) and isinstance(result, WorkerClaimed):
+            self._granted_to(op.worker, "worker", result.epoch, op.nonce)
+
+    def _granted_to(self, owner: str, party: str, epoch: int, nonce: str) -> None:
+        before = self._granted.setdefault((owner, party, epoch), nonce)
+        if before != nonce:
+            self._granted[owner, party, epoch] = nonce
+            if not self.scene.plan.store_may_lose:
+                self.broken(f"{owner}: epoch {epoch} of the {party} was granted twice")
+            self.scene.reached("epoch granted again by a store that had lost it")
+
+
+class Positions(Checker):
+    """What is stored and what is acked never goes back, and nothing is acked that was not stored."""
+
+    name = "exactly-once"
+
+    def __init__(self, scene: "Scene") -> None:
+        super().__init__(scene)
+        self._before: dict[str, tuple[int, int, int, int]] = {}
+
+    def applied(self, op: Op) -> None:
+        if not isinstance(op, SessionOp):
+            return
+        record = self.scene.world.rows.session(op.session)
+        if record is None:
+            self._before.pop(op.session, None)
+            return
+        now = record.up.last, record.up.acked, record.down.last, record.down.acked
+        before = self._before.get(op.session)
+        if now == before:
+            return
+        self._before[op.session] = now
+        if now[1] > now[0] or now[3] > now[2]:
+            self.broken(f"{op.session}: more is acked than stored: {now}")
+        if before is not None and any(new < old for new, old in zip(now, before, strict=True)):
+            if self.scene.plan.store_may_lose:
+                self.scene.reached("log went back with the store")
+            else:
+                self.broken(f"{op.session}: stored and acked went from {before} to {now}")
+
+
+class TokenOnce(Checker):
+    """A token that was superseded and left behind, or revoked, resumes nothing."""
+
+    name = "token-once"
+
+    def __init__(self, scene: "Scene") -> None:
+        super().__init__(scene)
+        self._valid: dict[str, set[bytes]] = {}
+        """Session or worker → the tokens that may resume it: the newest, and the one before until the newest was shown."""
+        self._newest: dict[str, tuple[int, bytes]] = {}
+        self._nonces: set[str] = set()
+
+    def applied(self, op: Op, result: Result) -> None:
+        match op, result:
+            case (CreateSession(), Head()):
+                self._issued(op.session, op.nonce, 1, op.token)
+            case (RegisterWorker(), WorkerClaimed()):
+                self._issued(op.worker, op.nonce, 1, op.token)
+            case (ClaimClient(), Claimed()):
+                self._claimed(op.session, op, result.epoch)
+            case (ClaimWorker(), WorkerClaimed()):
+                self._claimed(op.worker, op, result.epoch)
+            case (ClaimClient() | ClaimWorker(), Refused(reason="token_reuse")):
+                owner = op.session if isinstance(op, ClaimClient) else op.worker
+                self._valid[owner] = set()
+                self.scene.reached("token reuse detected")
+            case (ConfirmToken(), _):
+                self._confirmed(op.session, op.epoch)
+            case (ConfirmWorkerToken(), _):
+                self._confirmed(op.worker, op.epoch)
+
+    def _issued(self, owner: str, nonce: str, epoch: int, token: bytes) -> None:
+        if nonce not in self._nonces:
+            self._nonces.add(nonce)
+            self._valid[owner] = {token}
+            self._newest[owner] = epoch, token
+
+    def _claimed(self, owner: str, op: ClaimClient | ClaimWorker, epoch: int) -> None:
+        if op.nonce in self._nonces:
+            return
+        valid = self._valid.get(owner, set())
+        if op.presented not in valid and not self.scene.plan.store_may_lose:
+            self.broken(f"{owner} was resumed with a token that had been left behind")
+        self._nonces.add(op.nonce)
+        self._valid[owner] = {op.presented, op.issued}
+        self._newest[owner] = epoch, op.issued
+
+    def _confirmed(self, owner: str, epoch: int) -> None:
+        newest = self._newest.get(owner)
+        if newest is not None and newest[0] == epoch and self._valid.get(owner):
+            self._valid[owner] = {newest[1]}
+
+
+class Expiry(Checker):
+    """Nobody's session expires while its client is attached to a node that lives."""
+
+    name = "nobody-lost"
+
+    def applied(self, op: Op, result: Result) -> None:
+        if not isinstance(op, ExpireSession) or not isinstance(result, Ended) or self.scene.plan.store_may_lose:
+            return
+        at = result.head.client_node
+        for node in self.scene.alive():
+            if node.name == at and node.node is not None:
+                session = node.node.hub.sessions.get(op.session)
+                if session is not None and session.client.link is not None:
+                    self.broken(f"{op.session} has expired with its client at {at}")
+
+
+class NoGhost(Checker):
+    """After a session ends or expires, nothing of it is left."""
+
+    name = "no-ghost"
+
+    def left(self) -> list[str]:
+        """What is still there."""
+        rows = self.scene.world.rows
+        left = [f"session {name}" for name in rows._sessions]
+        left += [f"place {name} of {place.worker!r}" for name, place in rows._places.items()]
+        left += [f"life {name}" for name in rows._lives]
+        left += [f"worker {name}" for name in rows._workers]
+        left += [f"entries {name}" for name in rows._entries]
+        left += [f"history {name}" for name in rows._history]
+        for node in self.scene.alive():
+            if node.node is not None:
+                left += [f"session {name} in {node.name}" for name in node.node.hub.sessions]
+        return left
+
+
+class Rare(Checker):
+    """Not a promise: which seldom things the store was asked."""
+
+    name = "rare"
+
+    def applied(self, op: Op, result: Result) -> None:
+        if isinstance(result, Fenced) and isinstance(op, Append):
+            self.scene.reached("fenced write rejected")
+        elif isinstance(result, Full):
+            self.scene.reached("backlog full")
+        elif isinstance(op, Look) and isinstance(result, Looked) and len(result.entries) >= PAGE:
+            self.scene.reached("replay longer than one batch")
