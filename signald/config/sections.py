@@ -220,7 +220,12 @@ class AdmissionConfig:
     connections_max: int = key(
         20_000, "Open connections of this node. Each also needs a file descriptor.", unit="connections"
     )
-    handshakes_in_progress_max: int = key(512, "WebSocket handshakes under way at once.", unit="handshakes")
+    handshakes_in_progress_max: int = key(
+        4096,
+        "WebSocket handshakes under way at once. Each may be a peer that dawdles for handshake_s and keeps others out, "
+        "so it is as many as the kernel queues; each also needs a file descriptor.",
+        unit="handshakes",
+    )
     setups_in_progress_max: int = key(
         256, "Sessions being started or resumed at once; it bounds the load on the store in a storm.", unit="set-ups"
     )
