@@ -107,6 +107,46 @@ async def servers(*all_of: Server) -> AsyncIterator[None]:
             await server.kill()
 
 
+# --- several servers ----------------------------------------------------------------------------------------------
+
+
+def replica_of(primary: Server, home: Path, *options: str) -> Server:
+    """Make a replica, to be started."""
+    return Server(home, "--replicaof", HOST, str(primary.port), "--repl-diskless-sync-delay", "0", *options)
+
+
+def sentinel_of(primary: Server, home: Path, down_after_ms: int = 500) -> Server:
+    """Make a sentinel that decides alone about the service `main`, to be started after its servers."""
+    config = home / "sentinel.conf"
+    config.write_text(
+        f"sentinel monitor main {HOST} {primary.port} 1\n"
+        f"sentinel down-after-milliseconds main {down_after_ms}\n"
+        "sentinel failover-timeout main 3000\n"
+    )
+    return Server(home, str(config), "--sentinel")
+
+
+async def form_cluster(members: list[Server]) -> None:
+    """Make one cluster of servers, each with its share of the slots, and wait until all agree."""
+    share = 16384 // len(members)
+    for number, member in enumerate(members):
+        last = 16384 if number == len(members) - 1 else (number + 1) * share
+        member.ask("CLUSTER", "ADDSLOTS", *range(number * share, last))
+        if number:
+            member.ask("CLUSTER", "MEET", HOST, members[0].port)
+    for member in members:
+        await until(lambda member=member: serves_all(member), 30)  # type: ignore[misc]
+
+
+def serves_all(member: Server) -> bool:
+    """Tell whether a member of a cluster knows who serves each slot, and that all do."""
+    info = member.ask("CLUSTER", "INFO")
+    return b"cluster_slots_ok:16384" in info and b"cluster_state:ok" in info
+
+
+# --- the way to them ----------------------------------------------------------------------------------------------
+
+
 class Proxy:
     """A TCP proxy in front of a server that can forward requests and lose their replies."""
 
