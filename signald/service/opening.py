@@ -179,9 +179,7 @@ class _SetUp:
 
 
 def _subject(hub: "Hub", conn: Connection, auth: str | None, role: Role) -> str:
-    principal = hub.auth.authenticate(auth or conn.bearer, role, hub.store.now_ms() / 1000)
-    # The same name in two tenants is two principals.
-    return principal.subject if principal.tenant is None else f"{principal.tenant}\x1f{principal.subject}"
+    return hub.auth.authenticate(auth or conn.bearer, role, hub.store.now_ms() / 1000).name
 
 
 def _heartbeat_ms(hub: "Hub") -> int:
