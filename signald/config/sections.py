@@ -311,6 +311,24 @@ class PaceConfig:
 
 
 @attrs.frozen
+class AdminConfig:
+    """Who may operate this node, and where. `signald ctl` uses the Unix socket unless it is given a URL."""
+
+    socket: str = key(
+        "",
+        "Unix socket of the admin API; only the user signald runs as, and root, can open it. Empty: the node's id with "
+        ".sock, in $RUNTIME_DIRECTORY, else $XDG_RUNTIME_DIR/signald, else /tmp/signald-UID. off: no socket.",
+        unit="path",
+    )
+    token: str = key(
+        "", "Bearer token that opens the admin API on listen.http as well, at least 32 characters.", secret=True
+    )
+    token_file: str = key(
+        "", "File that holds the token instead. Neither: the admin API is on the Unix socket only.", unit="path"
+    )
+
+
+@attrs.frozen
 class LogConfig:
     """What is written to standard error."""
 
@@ -335,6 +353,7 @@ class Config:
     admission: AdmissionConfig = attrs.field(factory=AdmissionConfig)
     drain: DrainConfig = attrs.field(factory=DrainConfig)
     pace: PaceConfig = attrs.field(factory=PaceConfig)
+    admin: AdminConfig = attrs.field(factory=AdminConfig)
     log: LogConfig = attrs.field(factory=LogConfig)
 
 
