@@ -51,12 +51,10 @@ def hunt_all(bugs: list[Bug], seeds: int, jobs: int, *, quiet: bool) -> list[Hun
 def line(one: Hunt) -> str:
     """One bug in one line of the table."""
     if not one.caught:
-        return (
-            f"{one.bug.name:40} NOT CAUGHT by {one.seeds} seeds in {one.seconds:.0f} s; should break {one.bug.breaks}"
-        )
+        return f"{one.bug.name:40} NOT CAUGHT by {one.seed} seeds in {one.seconds:.0f} s; should break {one.bug.breaks}"
     text = " ".join(one.text.split())
     return (
-        f"{one.bug.name:40} seed {one.seeds:4} after {one.seconds:5.1f} s  {one.checker:14} "
+        f"{one.bug.name:40} seed {one.seed:4} {one.transport:8} after {one.seconds:5.1f} s  {one.checker:14} "
         f"{text if len(text) < 120 else text[:117] + '...'}"
     )
 
@@ -67,7 +65,7 @@ def _fields(one: Hunt) -> dict[str, object]:
         "file": one.bug.file,
         "breaks": one.bug.breaks,
         "caught": one.caught,
-        "seeds": one.seeds,
+        "seed": one.seed,
         "seconds": round(one.seconds, 1),
         "transport": one.transport,
         "checker": one.checker,

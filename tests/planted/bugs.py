@@ -536,15 +536,15 @@ SERVICE = (
     Bug(
         "draining-node-lets-in",
         _SHUTDOWN,
-        "        hub.refusing = CloseCode.REFUSED\n        try:\n",
-        "        try:\n",
+        '"/v1/client" not in hub.refusing\n        hub.refusing = {',
+        '"/v1/client" not in hub.refusing\n        _ = {',
         "one-hop",
         "A node that is about to go takes new parties.",
     ),
     Bug(
         "abort-recalls-nothing",
         _SHUTDOWN,
-        "        hub.watcher = None\n        hub.refusing = None\n",
+        "        hub.watcher = None\n        hub.refusing = {}\n",
         "        hub.watcher = None\n",
         "liveness",
         "A node whose drain was called off goes on refusing.",

@@ -1,6 +1,7 @@
-"""The search in a planted copy, a process of its own: `python -m tests.planted.search FIRST SEEDS` prints what it found.
+"""The search in a planted copy, a process of its own: `python -m tests.planted.search FIRST LAST` prints what it found.
 
-Seeds that do not end are ended here: by a timer that counts the processor's time, so that a busy machine ends no honest seed.
+Of five seeds four are played over the fast transport, with small plans, and one over frames, with large ones. Seeds that do
+not end are ended here: by a timer that counts the processor's time, so that a busy machine ends no honest seed.
 """
 
 import json
@@ -14,24 +15,30 @@ from types import FrameType
 
 import signald
 from tests.planted.plant import MEMORY_BYTES_MAX, SEED_CPU_S, SEED_WALL_S
-from tests.sim.scene import play
+from tests.sim.scene import Transport, play
+
+FRAMES_EVERY = 5
 
 
 class Search:
     """Plays seeds until one fails."""
 
     def __init__(self) -> None:
-        self.seeds = 0
+        self.seed = 0
 
-    def run(self, first: int, seeds: int) -> None:
-        """Play; says what came of it."""
+    @property
+    def transport(self) -> Transport:
+        """The transport of the seed that is played."""
+        return "messages" if self.seed % FRAMES_EVERY else "frames"
+
+    def run(self, first: int, last: int) -> None:
+        """Play; say what came of it."""
         signal.signal(signal.SIGPROF, self._hangs)
         signal.signal(signal.SIGALRM, self._hangs)
-        for seed in range(first, first + seeds):
-            self.seeds += 1
+        for self.seed in range(first, last + 1):
             signal.setitimer(signal.ITIMER_PROF, SEED_CPU_S)
             signal.setitimer(signal.ITIMER_REAL, SEED_WALL_S)
-            outcome = play(seed)
+            outcome = play(self.seed, transport=self.transport)
             signal.setitimer(signal.ITIMER_PROF, 0)
             signal.setitimer(signal.ITIMER_REAL, 0)
             if outcome.violations:
@@ -41,7 +48,8 @@ class Search:
 
     def say(self, checker: str, text: str) -> None:
         """Print the result."""
-        print(json.dumps({"seeds": self.seeds, "checker": checker, "text": text}), flush=True)
+        found = {"seed": self.seed, "transport": self.transport, "checker": checker, "text": text}
+        print(json.dumps(found), flush=True)
 
     def _hangs(self, _: int, frame: FrameType | None) -> None:
         # Whatever is raised here might be caught by the code that spins: the process ends on the spot.

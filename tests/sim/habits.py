@@ -74,6 +74,7 @@ class Tapped:
             kind = kind_of(data)
             if kind == "error":
                 scene.check.told(data)
+            scene.conduct.told(self._wire, kind, data)
             if kind == "goaway" and self._party in scene.old_clients:
                 scene.reached("goaway to a program that does not know it")
                 continue
@@ -127,14 +128,20 @@ def kind_of(frame: str | bytes) -> str:
     return head.partition('"type":"')[2].partition('"')[0]
 
 
-def said(frame: str | bytes) -> str:
-    """A frame in a few words."""
+def parsed(frame: str | bytes) -> dict[str, Any]:
+    """What a frame says; of raw bytes only how many there are."""
     message: dict[str, Any]
     if isinstance(frame, bytes) and frame[:1] != b"{":
         length = int.from_bytes(frame[:2], "big")
         message = {**json.loads(frame[2 : 2 + length]), "data": f"{len(frame) - 2 - length} bytes"}
     else:
         message = json.loads(frame)
+    return message
+
+
+def said(frame: str | bytes) -> str:
+    """A frame in a few words."""
+    message = parsed(frame)
     kind = message.pop("type")
     return " ".join([kind, *(f"{key}={_short(value)}" for key, value in message.items())])
 

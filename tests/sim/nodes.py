@@ -95,6 +95,7 @@ async def _serve(scene: "Scene", node: SimNode) -> None:
     scene.trace(name, "exits")
     node.gone.set()
     scene.check.exited(node, now)
+    scene.conduct.exited(node, now)
 
 
 def only(kind: type[Exception], error: object) -> bool:

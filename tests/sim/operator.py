@@ -34,6 +34,7 @@ class Operator:
             if held is not None and held.links and not held.worker_links:
                 scene.reached("handover with 0 workers")
         scene.trace(node.name, "SIGTERM")
+        scene.conduct.signalled(node)
         if node.node is not None:
             scene.late(max(0.0, gate.until - now), node.node.shutdown.signal)
         scene.learn(node, up=False)

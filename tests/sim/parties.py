@@ -179,6 +179,7 @@ class ClientParty:
             self.scene.reached("client handed over")
         elif isinstance(event, Disconnected):
             self.scene.reached(f"client disconnected with {event.code}")
+            self.scene.conduct.disconnected(self.name, event.code, event.reason)
             if event.code == CloseCode.SLOW_CONSUMER:
                 self.scene.reached("slow consumer dropped")
 
@@ -295,6 +296,7 @@ class WorkerParty:
                 self.scene.reached("worker handed over")
             elif isinstance(event, Disconnected):
                 self.scene.reached(f"worker disconnected with {event.code}")
+                self.scene.conduct.disconnected(self.name, event.code, event.reason)
                 if self.plan.old:
                     self._crash.set()  # it knows no way back
             if worker.worker != self.ids[-1]:
@@ -304,6 +306,7 @@ class WorkerParty:
     async def _handle(self, session: WorkerSession) -> None:
         worker = session._worker.worker
         handling = self.scene.begin_handling(worker, session.session, session._conversation)
+        self.scene.conduct.begins(session.session, worker, session.chat_history)
         try:
             async for message in session:
                 number = message.data["n"]

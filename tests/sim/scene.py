@@ -18,6 +18,7 @@ from signald.store.base import Op, Result
 from signald.store.memory import MemoryWorld
 from tests.cluster import config_for
 from tests.sim.checks import Checkers
+from tests.sim.conduct_checkers import Conduct
 from tests.sim.habits import Tapped
 from tests.sim.messages import COARSE, over_messages, serve_messages
 from tests.sim.net import Network, Wire
@@ -80,6 +81,7 @@ class Scene:
         self.stolen: set[str] = set()
         """Sessions a thief has a token of."""
         self.check = Checkers(self)
+        self.conduct = Conduct(self)
         self.clients = [ClientParty(self, one) for one in plan.clients]
         self.workers = [WorkerParty(self, one) for one in plan.workers]
         self.operator = Operator(self)
@@ -125,6 +127,7 @@ class Scene:
                 if type(op).__name__ not in ("PutNode", "ListNodes", "ListWorkers", "ListWaiting", "ListOverdue"):
                     self.trace.aside(node, f"{_words(op)} -> {_words(result)}")
         self.check.applied(ops, results)
+        self.conduct.applied(node, ops, results)
 
     def logged(self, level: str, event: str, fields: dict[str, Any]) -> None:
         """A node or an SDK has logged something."""
@@ -184,6 +187,7 @@ class Scene:
             self.trace(party, f"is refused at {name or 'the balancer'}")
             raise DialFailed(None, "connection refused")
         wire = self.network.connect(party, name, self._tap, self._lost_wire)
+        self.conduct.dialled(party, wire.name, node)
         self.trace(party, f"dials {name} as {wire.name}")
         if self.transport == "messages":
             node.node.hub.spawn(serve_messages, node.node.server, wire.node_end)

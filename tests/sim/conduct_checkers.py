@@ -1,0 +1,396 @@
+"""What nodes and parties owe each other on the way, however well it ends: slips that the protocol makes good again.
+
+A write under an old epoch that says what the store has, a message sent twice that the SDK tells apart, a wake-up that never
+comes and a look a second later: the applications notice none of it. These checkers do.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import trio
+
+from signald.store.base import (
+    Ack,
+    Append,
+    Appended,
+    ClaimClient,
+    Claimed,
+    ClaimWorker,
+    ClaimWorkerSide,
+    Detach,
+    DetachWorker,
+    Done,
+    Look,
+    Op,
+    PutReceipt,
+    Released,
+    RemoveWorker,
+    Reserve,
+    Reserved,
+    Result,
+    UpdateWorker,
+    WorkerClaimed,
+)
+from tests.sim.checkers import Checker
+from tests.sim.habits import parsed
+
+if TYPE_CHECKING:
+    from tests.sim.nodes import SimNode
+    from tests.sim.scene import Scene
+
+PROMPT_S = 0.5
+"""Above what a wake-up takes when nothing is wrong, below the second after which a node looks of its own accord."""
+
+DOOR_S = 0.1
+"""After so long a drain has closed the door."""
+
+ANSWERS = frozenset({"session_started", "session_restored", "app_accepted", "reconnection_ack"})
+
+
+class Fenced(Checker):
+    """Older epochs cannot write: nothing is appended, acked or detached under one."""
+
+    name = "single-owner"
+
+    def __init__(self, scene: "Scene") -> None:
+        super().__init__(scene)
+        self._epochs: dict[tuple[str, str], int] = {}
+        """(session or worker, party) → the newest epoch that was granted."""
+        self._at: dict[tuple[str, str], str] = {}
+
+    def applied(self, ops: Sequence[Op], results: Sequence[Result]) -> None:
+        if self.scene.plan.store_may_lose:
+            return
+        honest: set[tuple[str, str]] = set()
+        late: list[Detach] = []
+        for op, result in zip(ops, results, strict=True):
+            match op, result:
+                case (ClaimClient(), Claimed()):
+                    self._granted(op.session, "client", result.epoch)
+                case (ClaimWorkerSide(), Claimed()):
+                    self._granted(op.session, "worker", result.epoch)
+                case (ClaimWorker(), WorkerClaimed()):
+                    self._granted(op.worker, "worker", result.epoch)
+                case (Append(), Appended()):
+                    self._wrote(op.session, op.party, op.epoch, "Append")
+                case (Ack(), Done()):
+                    self._wrote(op.session, op.party, op.epoch, "Ack")
+                case (UpdateWorker(), Done()):
+                    self._wrote(op.worker, "worker", op.epoch, "UpdateWorker")
+                case (Detach() as detach, Done()) if self._is_late(detach):
+                    late.append(detach)
+                case _:
+                    honest.add((getattr(op, "session", ""), getattr(op, "party", "worker")))
+        for op in late:
+            self._detached(op, honest)
+        for op in ops:
+            self._remember(op)
+
+    def _granted(self, owner: str, party: str, epoch: int) -> None:
+        self._epochs[owner, party] = max(epoch, self._epochs.get((owner, party), 0))
+
+    def _is_late(self, op: Detach) -> bool:
+        return op.epoch < self._epochs.get((op.session, op.party), 0)
+
+    def _wrote(self, owner: str, party: str, epoch: int, what: str) -> None:
+        newest = self._epochs.get((owner, party), 0)
+        if epoch < newest:
+            self.broken(f"{owner}: {what} of the {party} was done under epoch {epoch}, and {newest} was granted")
+
+    def _node_of(self, session: str, party: str) -> str:
+        record = self.scene.world.rows.session(session)
+        if record is None:
+            return ""
+        return (record.client if party == "client" else record.worker_side).node
+
+    def _detached(self, op: Detach, honest: set[tuple[str, str]]) -> None:
+        side = op.session, op.party
+        if side not in honest and self._at.get(side) and not self._node_of(*side):
+            record = self.scene.world.rows.session(op.session)
+            if record is not None and (op.party == "client" or record.worker):
+                self.broken(f"{op.session}: the {op.party} was detached under epoch {op.epoch}")
+
+    def _remember(self, op: Op) -> None:
+        session = getattr(op, "session", "")
+        if session:
+            for party in ("client", "worker"):
+                self._at[session, party] = self._node_of(session, party)
+
+
+class Woken(Checker):
+    """What is appended for a party at another node is read there at once, when nothing is wrong."""
+
+    name = "prompt"
+
+    def __init__(self, scene: "Scene") -> None:
+        super().__init__(scene)
+        self._due: dict[tuple[str, str], float] = {}
+
+    def applied(self, node: str, ops: Sequence[Op], results: Sequence[Result]) -> None:
+        if not self.scene.plan.planned_only:
+            return
+        now = trio.current_time()
+        for op, result in zip(ops, results, strict=True):
+            if isinstance(op, Look):
+                self._due.pop((node, op.session), None)
+            elif isinstance(result, Appended) and isinstance(op, Append) and result.receiver_node not in ("", op.node):
+                self._due.setdefault((result.receiver_node, op.session), now)
+        for (name, session), since in list(self._due.items()):
+            if now - since > PROMPT_S:
+                del self._due[name, session]
+                if self._waits(name, session):
+                    self.broken(f"{name} has not looked at {session} for {now - since:.2f} s")
+
+    def _waits(self, name: str, session: str) -> bool:
+        node = next((one for one in self.scene.alive() if one.name == name), None)
+        held = node.node.hub.sessions.get(session) if node is not None and node.node is not None else None
+        record = self.scene.world.rows.session(session)
+        if held is None or record is None:
+            return False
+        return any(
+            side.link is not None and at == name
+            for side, at in ((held.client, record.client.node), (held.worker, record.worker_side.node))
+        )
+
+
+class Capacity(Checker):
+    """No worker is given more than it has room for, and no log more than its bound."""
+
+    name = "bounded-memory"
+
+    def applied(self, ops: Sequence[Op], results: Sequence[Result]) -> None:
+        if self.scene.plan.store_may_lose:
+            return
+        rows = self.scene.world.rows
+        most = max(node.config.limits.backlog_messages_max for node in self.scene.nodes)
+        for op, result in zip(ops, results, strict=True):
+            if isinstance(op, Append) and isinstance(result, Appended) and result.last - result.acked > most:
+                self.broken(f"{op.session}: {result.last - result.acked} messages wait for {op.party}'s peer")
+            elif isinstance(op, Reserve) and isinstance(result, Reserved):
+                for name in {worker for _, worker in op.pairs}:
+                    worker = rows.worker(name)
+                    if worker is not None and rows.assigned(name) > worker.capacity:
+                        self.broken(f"{name} has {rows.assigned(name)} sessions and room for {worker.capacity}")
+
+
+class Patience(Checker):
+    """A worker is given up when its time is over, and none that was not told to go for not having gone."""
+
+    name = "sticky"
+
+    def __init__(self, scene: "Scene") -> None:
+        super().__init__(scene)
+        self._away: dict[str, int] = {}
+        """Worker → since when it is away (ms of the store)."""
+        self._leaving: set[str] = set()
+
+    def applied(self, ops: Sequence[Op], results: Sequence[Result]) -> None:
+        for op, result in zip(ops, results, strict=True):
+            match op, result:
+                case (DetachWorker(), _):
+                    worker = self.scene.world.rows.worker(op.worker)
+                    if worker is not None and not worker.side.node:
+                        self._away.setdefault(op.worker, op.now_ms)
+                case (ClaimWorker(), WorkerClaimed()):
+                    self._away.pop(op.worker, None)
+                case (UpdateWorker(), Done()) if op.leaving:
+                    self._leaving.add(op.worker)
+                case (RemoveWorker(), Released()) if result.sessions and op.worker not in self._leaving:
+                    self._removed(op)
+
+    def _removed(self, op: RemoveWorker) -> None:
+        node = next((one for one in self.scene.alive() if one.name == op.node), None)
+        if node is None or node.node is None or self.scene.plan.store_may_lose or self.scene.plan.clock_steps:
+            return
+        config = node.config
+        since = self._away.get(op.worker)
+        if since is not None:
+            least = min(config.worker.resume_timeout_s, config.drain.worker_timeout_s)
+            away_s = (self.scene.world.now_ms() - since) / 1000
+            if away_s < least - 0.1:
+                self.broken(f"{op.worker} was given up {away_s:.2f} s after it had gone away, and not {least}")
+            return
+        link = node.node.hub.worker_links.get(op.worker)
+        # One that is attached here is given up because it was told to go and did not, or because it leaves.
+        if link is not None and link.speaks_handover and not (link.over or link.told_to_go or link.ending):
+            if link.conn.closing:
+                return
+            self.broken(f"{op.worker} was given up at {op.node}, and had not been told to go")
+
+
+class Receipts(Checker):
+    """A drain that is through before its time has told everybody to go who was there."""
+
+    name = "one-hop"
+
+    def __init__(self, scene: "Scene") -> None:
+        super().__init__(scene)
+        self._came: dict[tuple[str, str], float] = {}
+
+    def applied(self, node: str, ops: Sequence[Op], results: Sequence[Result]) -> None:
+        now = trio.current_time()
+        for op, result in zip(ops, results, strict=True):
+            if isinstance(op, ClaimClient) and isinstance(result, Claimed):
+                self._came[node, op.session] = now
+            elif isinstance(op, PutReceipt):
+                self._judge(node, now)
+
+    def _judge(self, name: str, now: float) -> None:
+        node = next((one for one in self.scene.alive() if one.name == name), None)
+        if node is None or node.node is None or not self.scene.plan.store_is_well:
+            return
+        shutdown, drain = node.node.shutdown, node.config.drain
+        phases = dict(shutdown.ledger._phases)
+        if "terminate" not in phases or shutdown._alone:
+            return
+        lasts_s = drain.timeout_s - drain.flush_timeout_s - drain.close_timeout_s - drain.terminate_timeout_s
+        ended_s = phases["terminate"] / 1000
+        began = shutdown.status.began_at
+        if ended_s > lasts_s - 0.2:
+            return
+        for session, line in shutdown.ledger._lines.items():
+            early = self._came.get((name, session), -1.0) < began + ended_s - PROMPT_S
+            if line.outcome == "pending" and line.goaway_ms is None and early:
+                self.broken(f"{name} was through after {ended_s:.1f} s, and had not told the client of {session}")
+
+
+class Doors(Checker):
+    """Nobody is let in who knocks at a node that has been draining for a while, and nothing is said twice on one line."""
+
+    name = "one-hop"
+
+    def __init__(self, scene: "Scene") -> None:
+        super().__init__(scene)
+        self._drains_since: dict[str, float] = {}
+        self._shut: dict[str, str] = {}
+        """Wire → the node that was draining when it was dialled."""
+        self._said: dict[tuple[str, str], int] = {}
+
+    def dialled(self, wire: str, node: "SimNode") -> None:
+        now = trio.current_time()
+        if not node.draining or node.node is None:
+            self._drains_since.pop(node.name, None)
+            return
+        status = node.node.shutdown.status
+        if now - status.began_at > DOOR_S:
+            self._shut[wire] = node.name
+
+    def told(self, wire: str, kind: str, frame: str | bytes) -> None:
+        if kind in ANSWERS:
+            name = self._shut.get(wire)
+            node = next((one for one in self.scene.nodes if one.name == name), None)
+            if node is not None and node.draining:
+                self.broken(f"{wire}: {kind} of {name}, which was draining when it was asked")
+        elif kind == "session_assigned":
+            self._said.pop((wire, parsed(frame)["session"]), None)
+        elif kind == "message":
+            message = parsed(frame)
+            session, seq = message.get("session", ""), message["seq"]
+            if seq <= self._said.get((wire, session), 0):
+                self.scene.violate("exactly-once", f"{wire}: message {seq} was sent twice on one connection")
+            self._said[wire, session] = seq
+
+
+class Context(Checker):
+    """Who takes a session over is told what was said before."""
+
+    name = "sticky"
+
+    def begins(self, session: str, worker: str, history: Sequence[object]) -> None:
+        first = self.scene.check.exactly_once.first_for.get((session, worker))
+        if first is not None and first > 1 and not history and not self.scene.plan.store_may_lose:
+            self.broken(f"{worker} takes {session} over at message {first}, and is told of nothing before")
+
+
+class CutOff(Checker):
+    """In planned rollouts nobody is without a connection for a moment."""
+
+    name = "one-hop"
+
+    def disconnected(self, party: str, why: object) -> None:
+        if self.scene.plan.planned_only and self.scene.chaos:
+            self.broken(f"{party} in planned rollouts: {why}")
+
+
+class InStep(Checker):
+    """Parties whose node has died do not come back at one moment."""
+
+    name = "paced"
+
+    def __init__(self, scene: "Scene") -> None:
+        super().__init__(scene)
+        self._broken_off: set[str] = set()
+        self._now = -1.0
+        self._together: set[str] = set()
+
+    def disconnected(self, party: str, code: int | None) -> None:
+        if code is None:
+            self._broken_off.add(party)
+
+    def dialled(self, party: str) -> None:
+        now = trio.current_time()
+        if now != self._now:
+            self._now, self._together = now, set()
+        if party in self._broken_off:
+            self._broken_off.discard(party)
+            self._together.add(party)
+            if len(self._together) > 2:
+                self.broken(f"{sorted(self._together)} come back at the very same moment")
+
+
+class Hurried(Checker):
+    """A second signal leaves nothing but what is queued to be written."""
+
+    name = "bounded"
+
+    def __init__(self, scene: "Scene") -> None:
+        super().__init__(scene)
+        self._signals: dict[str, list[float]] = {}
+
+    def signalled(self, node: "SimNode") -> None:
+        self._signals.setdefault(node.name, []).append(trio.current_time())
+
+    def exited(self, node: "SimNode", now: float) -> None:
+        signals = self._signals.get(node.name, [])
+        if len(signals) > 1 and not self.scene.network.gate(node.name).stood_s:
+            drain = node.config.drain
+            most = drain.flush_timeout_s + drain.close_timeout_s + 3.0
+            if now - signals[1] > most:
+                self.broken(f"{node.name} took {now - signals[1]:.1f} s after the second signal")
+
+
+class Conduct:
+    """All of them, and who is fed with what."""
+
+    def __init__(self, scene: "Scene") -> None:
+        self._fenced = Fenced(scene)
+        self._woken = Woken(scene)
+        self._capacity = Capacity(scene)
+        self._patience = Patience(scene)
+        self._receipts = Receipts(scene)
+        self._doors = Doors(scene)
+        self._cut_off = CutOff(scene)
+        self._in_step = InStep(scene)
+        self._hurried = Hurried(scene)
+        self.begins = Context(scene).begins
+        self.told = self._doors.told
+        self.signalled = self._hurried.signalled
+        self.exited = self._hurried.exited
+
+    def applied(self, node: str, ops: Sequence[Op], results: Sequence[Result]) -> None:
+        """The store has carried out a batch of `node`."""
+        self._fenced.applied(ops, results)
+        self._woken.applied(node, ops, results)
+        self._capacity.applied(ops, results)
+        self._patience.applied(ops, results)
+        self._receipts.applied(node, ops, results)
+
+    def dialled(self, party: str, wire: str, node: "SimNode") -> None:
+        """A party opens a connection."""
+        self._doors.dialled(wire, node)
+        self._in_step.dialled(party)
+
+    def disconnected(self, party: str, code: int | None, reason: str) -> None:
+        """An application hears that its party has no connection."""
+        self._cut_off.disconnected(party, f"{code} {reason}")
+        self._in_step.disconnected(party, code)
