@@ -1,4 +1,4 @@
-"""The command line: serve, check and print the configuration, mint tokens, run the demo.
+"""The command line: serve, check and print the configuration, mint tokens, operate nodes, run the demo.
 
 Exit codes are those of sysexits.h, which systemd names in its log: 0 done, 64 wrong usage, 78 a configuration that
 cannot be used. `serve` and `demo` return what the daemon and the demo say.
@@ -20,6 +20,8 @@ from rich.console import Console
 
 import signald
 from signald.config import AuthConfig, Config, ConfigError, Problem, load, render_toml
+from signald.ctl.client import CtlError
+from signald.ctl.commands import app as ctl
 from signald.demo.options import DemoOptions
 from signald.service.auth import Authenticator, mint
 from signald.service.tls import tls_context
@@ -36,6 +38,7 @@ app = App(
 )
 token = App(name="token", help="Tokens that clients and workers show when they connect.")
 app.command(token)
+app.command(ctl)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return os.EX_USAGE
     except ConfigError as error:
         return _report(error)
+    except CtlError as error:
+        return _fail(str(error), error.status)
     # Whoever reads our output has seen enough, as `| head` has.
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - so that the interpreter's last flush is silent

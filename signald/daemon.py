@@ -15,20 +15,25 @@ cancelled, and every cancel has a reason.
 """
 
 import gc
+import os
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 import attrs
 import structlog
 import trio
 
 from signald.config import Config
+from signald.config.paths import socket_directory
 from signald.errors import StoreError, StoreMisused, StoreUnavailable
-from signald.http.health import HealthStatus, health_app
+from signald.http.admin import admin_routes
+from signald.http.health import HealthStatus, http_app
+from signald.http.listening import open_tcp, open_unix
 from signald.http.server import serve_http
 from signald.ids import Entropy, SystemEntropy
 from signald.logs import configure_logging
@@ -40,6 +45,7 @@ from signald.service.hub import Hub
 from signald.service.lease import Lease
 from signald.service.matchmaker import Matchmaker
 from signald.service.mender import Mender
+from signald.service.operations import NodeOperations
 from signald.service.shutdown import ShutdownScope
 from signald.service.tls import tls_context
 from signald.store.base import Store
@@ -123,6 +129,7 @@ class Node:
     lease: Lease
     shutdown: ShutdownScope
     committer: Committer
+    operations: NodeOperations
 
 
 @attrs.frozen
@@ -151,11 +158,8 @@ async def running(config: Config, entropy: Entropy) -> AsyncIterator[Daemon]:
         _closing(listeners),
         open_store(config.store.url, config.node.id, config.store) as store,
         trio.open_nursery() as http_nursery,
+        _serving_http(config, health, http_nursery) as http_port,
     ):
-        http_over = trio.Event()
-        http_port = await http_nursery.start(
-            partial(serve_http, health_app(health.read), config.listen.http, shutdown=http_over)
-        )
         try:
             async with node_on(store, config, entropy) as node, trio.open_nursery() as accepting:
                 for listening in listeners:
@@ -181,7 +185,35 @@ async def running(config: Config, entropy: Entropy) -> AsyncIterator[Daemon]:
         finally:
             for listening in listeners:
                 listening.close()  # before the HTTP half goes: nobody knocks in vain
-            http_over.set()
+
+
+@asynccontextmanager
+async def _serving_http(config: Config, health: "_Health", nursery: trio.Nursery) -> AsyncIterator[int]:
+    """Answer over HTTP until the body has ended; yields the TCP port."""
+    over = trio.Event()
+    tcp = await open_tcp(config.listen.http)
+    port: int = tcp[0].socket.getsockname()[1]
+    app = http_app(health.read, routes=admin_routes(health.operations, token=config.admin.token))
+    await nursery.start(partial(serve_http, app, tcp, shutdown=over))
+    path = admin_socket(config)
+    if path is not None:
+        app = http_app(health.read, routes=admin_routes(health.operations, token=None))
+        await nursery.start(partial(serve_http, app, [open_unix(path)], shutdown=over))
+    try:
+        yield port
+    finally:
+        over.set()
+        if path is not None:
+            path.unlink(missing_ok=True)
+
+
+def admin_socket(config: Config) -> Path | None:
+    """Where the admin API's Unix socket is; None: nowhere."""
+    if config.admin.socket == "off":
+        return None
+    if config.admin.socket:
+        return Path(config.admin.socket)
+    return socket_directory(os.environ) / f"{config.node.id}.sock"
 
 
 @asynccontextmanager
@@ -209,7 +241,7 @@ async def node_on(store: Store, config: Config, entropy: Entropy) -> AsyncIterat
             admission = Admission(settings, entropy=entropy)
             server = Server(hub.serve, settings=settings, admission=admission, nursery=connections)
             try:
-                yield Node(hub, server, lease, shutdown, committer)
+                yield Node(hub, server, lease, shutdown, committer, NodeOperations(hub, lease, shutdown))
             finally:
                 connections.cancel_scope.cancel(reason="the node stops: what is left was told goodbye")
                 keepers.cancel_scope.cancel(reason="the node stops")
@@ -262,6 +294,10 @@ class _Health:
     def begin(self, node: Node) -> None:
         """The node listens and is ready."""
         self._node = node
+
+    def operations(self) -> NodeOperations | None:
+        """What operators may do; None while there is no node."""
+        return self._node.operations if self._node is not None else None
 
     def read(self) -> HealthStatus:
         """The status now."""

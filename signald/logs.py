@@ -56,6 +56,21 @@ def configure_logging(config: LogConfig, *, stream: TextIO | None = None) -> Non
     root.setLevel(max(level, logging.WARNING))
 
 
+def set_level(level: str) -> str:
+    """Write messages from `level` on, at once; returns the level before. Raises ValueError when it is not a level."""
+    if level not in _levels:
+        raise ValueError(f"a level is one of {', '.join(_levels)}, got {level!r}")
+    before = _level_of(structlog.get_config()["wrapper_class"])
+    # Loggers are made anew for each line (`cache_logger_on_first_use`), so this reaches all of them.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(_levels[level]))
+    logging.getLogger().setLevel(max(_levels[level], logging.WARNING))
+    return before
+
+
+def _level_of(wrapper: type) -> str:
+    return next(name for name, number in _levels.items() if structlog.make_filtering_bound_logger(number) is wrapper)
+
+
 def drop_secrets(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Remove every key that names a secret, at any depth, so that a careless log call shows nothing."""
     return {name: _clean(value, 1) for name, value in event.items() if not is_secret_name(name)}

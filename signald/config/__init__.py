@@ -5,6 +5,7 @@ from signald.config.loading import load
 from signald.config.problems import ConfigError, Problem
 from signald.config.reference import render_markdown, render_toml
 from signald.config.sections import (
+    AdminConfig,
     AdmissionConfig,
     AuthConfig,
     Config,
@@ -21,6 +22,7 @@ from signald.config.sections import (
 )
 
 __all__ = [
+    "AdminConfig",
     "AdmissionConfig",
     "AuthConfig",
     "Config",

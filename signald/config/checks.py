@@ -1,12 +1,13 @@
 """What must hold between keys. Each check yields the keys it is about and what to do."""
 
 import ipaddress
+import os
 import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from signald.config.problems import suggestion
-from signald.config.sections import AuthConfig, Config, DrainConfig, ListenConfig
+from signald.config.sections import AdminConfig, AuthConfig, Config, DrainConfig, ListenConfig
 
 Finding = tuple[tuple[str, ...], str]
 
@@ -15,6 +16,10 @@ HMAC_SECRET_BYTES_MIN = {"HS256": 32, "HS384": 48, "HS512": 64}
 PUBLIC_KEY_ALGORITHMS = (
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
 )  # fmt: skip
+
+ADMIN_TOKEN_CHARS_MIN = 32
+# What sockaddr_un holds on Linux, less the final NUL.
+SOCKET_PATH_BYTES_MAX = 107
 
 STORE_SCHEMES = ("memory", "sqlite", "redis", "rediss", "redis+sentinel", "redis+cluster")
 # A replica means nothing without a second server, a disk nothing in memory.
@@ -64,6 +69,14 @@ def cross_checks(config: Config) -> Iterator[Finding]:
     yield from _auth(config.auth)
     yield from _limits(config)
     yield from _drain(config.drain)
+    yield from _admin(config.admin)
+
+
+def _admin(admin: AdminConfig) -> Iterator[Finding]:
+    if admin.token and len(admin.token) < ADMIN_TOKEN_CHARS_MIN:
+        yield ("admin.token", "admin.token_file"), f"the token has fewer than {ADMIN_TOKEN_CHARS_MIN} characters"
+    if len(os.fsencode(admin.socket)) > SOCKET_PATH_BYTES_MAX:
+        yield ("admin.socket",), f"longer than the {SOCKET_PATH_BYTES_MAX} bytes a Unix socket may have"
 
 
 def _listen(listen: ListenConfig, auth: AuthConfig) -> Iterator[Finding]:

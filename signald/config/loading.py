@@ -136,7 +136,18 @@ class _Loader:
             jwt_secret=self._secret("auth.jwt_secret", auth.jwt_secret, auth.jwt_secret_file, folder),
         )
         store = attrs.evolve(store, url=self._secret("store.url", store.url, store.url_file, folder))
-        return attrs.evolve(config, listen=listen, auth=auth, store=store)
+        admin = attrs.evolve(
+            config.admin,
+            token=self._secret("admin.token", config.admin.token, config.admin.token_file, folder),
+            socket=self._socket(config.admin.socket, folder),
+        )
+        return attrs.evolve(config, listen=listen, auth=auth, store=store, admin=admin)
+
+    def _socket(self, text: str, folder: Path) -> str:
+        """The path of the admin socket, absolute; "" stays for the default, which the node's id is part of."""
+        if text in ("", "off"):
+            return text
+        return str((folder / text).absolute())
 
     def _path(self, key: str, text: str, folder: Path) -> Path | None:
         if "${CREDENTIALS_DIRECTORY}" in text:

@@ -220,7 +220,12 @@ class AdmissionConfig:
     connections_max: int = key(
         20_000, "Open connections of this node. Each also needs a file descriptor.", unit="connections"
     )
-    handshakes_in_progress_max: int = key(512, "WebSocket handshakes under way at once.", unit="handshakes")
+    handshakes_in_progress_max: int = key(
+        4096,
+        "WebSocket handshakes under way at once. Each may be a peer that dawdles for handshake_s and keeps others out, "
+        "so it is as many as the kernel queues; each also needs a file descriptor.",
+        unit="handshakes",
+    )
     setups_in_progress_max: int = key(
         256, "Sessions being started or resumed at once; it bounds the load on the store in a storm.", unit="set-ups"
     )
@@ -306,6 +311,24 @@ class PaceConfig:
 
 
 @attrs.frozen
+class AdminConfig:
+    """Who may operate this node, and where. `signald ctl` uses the Unix socket unless it is given a URL."""
+
+    socket: str = key(
+        "",
+        "Unix socket of the admin API; only the user signald runs as, and root, can open it. Empty: the node's id with "
+        ".sock, in $RUNTIME_DIRECTORY, else $XDG_RUNTIME_DIR/signald, else /tmp/signald-UID. off: no socket.",
+        unit="path",
+    )
+    token: str = key(
+        "", "Bearer token that opens the admin API on listen.http as well, at least 32 characters.", secret=True
+    )
+    token_file: str = key(
+        "", "File that holds the token instead. Neither: the admin API is on the Unix socket only.", unit="path"
+    )
+
+
+@attrs.frozen
 class LogConfig:
     """What is written to standard error."""
 
@@ -330,6 +353,7 @@ class Config:
     admission: AdmissionConfig = attrs.field(factory=AdmissionConfig)
     drain: DrainConfig = attrs.field(factory=DrainConfig)
     pace: PaceConfig = attrs.field(factory=PaceConfig)
+    admin: AdminConfig = attrs.field(factory=AdminConfig)
     log: LogConfig = attrs.field(factory=LogConfig)
 
 

@@ -9,9 +9,12 @@ from typing import Literal
 
 import attrs
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
+
+from signald.http.problems import Problem, answer_http_error, answer_problem
 
 Word = Literal["ready", "degraded", "starting", "draining", "shutting_down"]
 
@@ -64,8 +67,8 @@ class HealthStatus:
         return (*(reason for reason, holds in found.items() if holds), *self.degraded)
 
 
-def health_app(status: Callable[[], HealthStatus], *, routes: Sequence[BaseRoute] = ()) -> Starlette:
-    """Return the HTTP application: the two probes, and whatever `routes` the daemon adds.
+def http_app(status: Callable[[], HealthStatus], *, routes: Sequence[BaseRoute] = ()) -> Starlette:
+    """Return the HTTP application: the two probes, and whatever `routes` the daemon adds. Errors are problem documents.
 
     `status` is called once per readiness request and must not block.
 
@@ -83,7 +86,10 @@ def health_app(status: Callable[[], HealthStatus], *, routes: Sequence[BaseRoute
             return JSONResponse(_verbose(now), code, headers=_headers)
         return PlainTextResponse(f"{now.word}\n", code, headers=_headers)
 
-    return Starlette(routes=[Route("/livez", livez), Route("/readyz", readyz), *routes])
+    return Starlette(
+        routes=[Route("/livez", livez), Route("/readyz", readyz), *routes],
+        exception_handlers={Problem: answer_problem, HTTPException: answer_http_error},
+    )
 
 
 def _verbose(now: HealthStatus) -> dict[str, object]:

@@ -28,11 +28,8 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from signald.config import parse_address
-
 # Probes, scrapes and operators: far fewer than parties, and a flood here must not take the parties' descriptors.
 CONNECTIONS_MAX = 512
-BACKLOG = 1024
 # From accept, or from the end of the last answer, to the last byte of a request's head.
 HEAD_TIMEOUT_S = 5.0
 # Silence of the peer while its request is under way, which bounds the time an answer may take.
@@ -46,24 +43,17 @@ log = structlog.get_logger(__name__)
 
 async def serve_http(
     app: ASGIApp,
-    bind: str,
+    listeners: list[trio.SocketListener],
     *,
     shutdown: trio.Event,
     grace_s: float = 2.0,
-    task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve `app` on `bind` (host:port) until `shutdown` is set; the bound port goes to `task_status`.
+    """Serve `app` on `listeners` until `shutdown` is set, and close them.
 
     After `shutdown` nothing is accepted, idle connections close at once, and answers under way have `grace_s` seconds.
     Cancelling is safe too and ends all connections at once.
-
-    Raises ValueError when `bind` is not an address, OSError when it cannot be bound.
     """
-    host, port = parse_address(bind)
-    try:
-        listeners = await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, bind) from None
     context = WorkerContext(max_requests=None)
     config = _hypercorn_config()
     open_connections = 0
@@ -82,7 +72,7 @@ async def serve_http(
     async with trio.open_nursery() as connections:
         async with trio.open_nursery() as accepting:
             await accepting.start(_serve_listeners, handle, listeners, connections)
-            task_status.started(listeners[0].socket.getsockname()[1])
+            task_status.started()
             await shutdown.wait()
             accepting.cancel_scope.cancel(reason="http: shutdown")
         await context.terminated.set()
@@ -137,7 +127,11 @@ class _Connection(TCPServer):
             self.stream.socket.close()
 
     async def _serve(self) -> None:
-        peer, own = self.stream.socket.getpeername(), self.stream.socket.getsockname()
+        # A Unix socket's addresses are texts, and the peer's is empty.
+        peer, own = (
+            address if isinstance(address, tuple) else (address, 0)
+            for address in (self.stream.socket.getpeername(), self.stream.socket.getsockname())
+        )
         async with TaskGroup() as group:
             self._task_group = group
             self.protocol = _PlainHttp(  # type: ignore[assignment]

@@ -419,7 +419,7 @@ class Connection:
         """Act on the peer's Close or protocol error, once the messages before it were handed out and answered."""
         word, self._last_word = self._last_word, None
         if isinstance(word, ProtocolError):
-            self._fail(word.code, word.reason)
+            self.fail(word.code, word.reason)
         elif word is not None:
             self._peer_closed = True
             if self._ending is None:
@@ -521,7 +521,7 @@ class Connection:
             # Whatever `on_room` raised ends this connection, not the nursery with all the others.
             log.exception("writer_failed", connection=self.id)
             self._writing = False
-            self._fail(CloseCode.INTERNAL, "internal error")
+            self.fail(CloseCode.INTERNAL, "internal error")
         finally:
             if self._writing and self.closed is None:
                 self.abort("write cut")
@@ -597,7 +597,7 @@ class Connection:
         elapsed, self._ticked_at = max(1.0, now - self._ticked_at), now
         controls, self._ticked_controls = self._controls - self._ticked_controls, self._controls
         if controls > settings.control_frames_per_s_max * elapsed:
-            self._fail(CloseCode.POLICY, "too many pings")
+            self.fail(CloseCode.POLICY, "too many pings")
         elif self._writing and now - self._blocked_since > settings.write_s:
             self._fail_slow_consumer("write timeout")
         elif not self._reading:
@@ -605,7 +605,7 @@ class Connection:
             self._pinged_at = None
         elif self._pinged_at is not None and self.last_received_at < self._pinged_at:
             if now - self._pinged_at > settings.pong_timeout_s:
-                self._fail(CloseCode.TIMEOUT, "no pong")
+                self.fail(CloseCode.TIMEOUT, "no pong")
         elif now - max(self.last_received_at, self._quiet_since) >= settings.ping_interval_s:
             self._pinged_at = now
             self._queue_control(frames.encode_ping())
@@ -618,10 +618,10 @@ class Connection:
         self._queue.clear()
         self.queued_bytes = len(self._chunk)
         self.queued_messages = self._chunk_messages if self._chunk else 0
-        self._fail(CloseCode.SLOW_CONSUMER, reason)
+        self.fail(CloseCode.SLOW_CONSUMER, reason)
 
-    def _fail(self, code: CloseCode, reason: str) -> None:
-        """End a connection whose peer broke a rule."""
+    def fail(self, code: CloseCode, reason: str) -> None:
+        """End a connection whose peer broke a rule: it gets `linger_s` to read why, whether it answers our Close or not."""
         self._failing = True
         if self._ending is None:
             self._begin_end(CloseInfo(code.value, reason, "local"), code, self._settings.linger_s)

@@ -45,7 +45,7 @@ class NetSettings:
 
     # Admission.
     connections_max: int = 20000
-    handshakes_in_progress_max: int = 512
+    handshakes_in_progress_max: int = 4096
     setups_in_progress_max: int = 256
     resume_reserved_share: float = 0.5
     """Share of the set-ups that only resumes may use."""

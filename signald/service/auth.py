@@ -29,6 +29,9 @@ _rsa = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 _curves = {SECP256R1: "ES256", SECP384R1: "ES384", SECP521R1: "ES512"}
 
 
+_SEPARATOR = "\x1f"
+
+
 class Unauthenticated(Exception):
     """No valid credential: close 4401."""
 
@@ -51,6 +54,11 @@ class Principal:
     """"" for everybody, where no auth is configured."""
     role: Role
     tenant: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What a session is bound to: the same subject in two tenants is two principals."""
+        return self.subject if self.tenant is None else f"{self.tenant}{_SEPARATOR}{self.subject}"
 
 
 @attrs.frozen
@@ -93,7 +101,7 @@ class Authenticator:
         if not self._current(claims, now):
             raise Unauthenticated
         subject, tenant = claims.get("sub"), claims.get("tenant")
-        if not isinstance(subject, str) or not subject or not isinstance(tenant, str | None):
+        if not _is_name(subject) or not subject or not (tenant is None or _is_name(tenant)):
             raise Unauthenticated
         if claims.get("role") != role:
             raise Forbidden
@@ -142,6 +150,19 @@ def mint(auth: AuthConfig, *, subject: str, role: Role, ttl_s: float, now: float
     if auth.jwt_audience:
         claims["aud"] = auth.jwt_audience
     return jwt.encode(claims, auth.jwt_secret, algorithm=(auth.jwt_algorithms or ("HS256",))[0])
+
+
+def _is_name(value: object) -> TypeGuard[str]:
+    """Tell whether a claim can be part of a principal's name: one that holds the separator could be another's."""
+    return isinstance(value, str) and _SEPARATOR not in value and _is_utf8(value)
+
+
+def _is_utf8(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # JSON can spell half a character, and no store can keep one
+        return False
+    return True
 
 
 def _is_time(value: object) -> TypeGuard[float]:

@@ -125,6 +125,10 @@ async def open_link(hub: "Hub", conn: Connection) -> Opened | None:
 def _turn_away(conn: Connection, turned: _Turned) -> None:
     error = ErrorMessage(turned.error, turned.message, fatal=True, retry_after_ms=turned.retry_after_ms)
     conn.send_text(codec.encode(error))
+    if turned.code is CloseCode.TIMEOUT:
+        # Who had all this time and said nothing gets no more of it: thousands of such are an attack.
+        conn.fail(turned.code, turned.error)
+        return
     retry = turned.retry_after_ms
     conn.close(turned.code, retry_reason(retry) if isinstance(retry, int) else turned.error)
 
@@ -175,9 +179,7 @@ class _SetUp:
 
 
 def _subject(hub: "Hub", conn: Connection, auth: str | None, role: Role) -> str:
-    principal = hub.auth.authenticate(auth or conn.bearer, role, hub.store.now_ms() / 1000)
-    # The same name in two tenants is two principals.
-    return principal.subject if principal.tenant is None else f"{principal.tenant}\x1f{principal.subject}"
+    return hub.auth.authenticate(auth or conn.bearer, role, hub.store.now_ms() / 1000).name
 
 
 def _heartbeat_ms(hub: "Hub") -> int:

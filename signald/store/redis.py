@@ -278,11 +278,11 @@ class _Servers:
                 self._set_clock((await work.link.read_soon(1, patience))[0], before)
             for reply in await work.link.read_soon(len(work.touches) * TOUCH_REPLIES, patience):
                 if isinstance(reply, ErrorReply):
-                    raise refusal(reply)
+                    raise refusal(reply, work.link.address)
             for place, reply in zip(work.places, replies, strict=True):
                 if isinstance(reply, ErrorReply):
                     if reply.code != "NOSCRIPT":
-                        raise refusal(reply)
+                        raise refusal(reply, work.link.address)
                     # The server has lost its scripts (restart, SCRIPT FLUSH). What was answered before stands; the rest is
                     # asked again, and being safe to repeat, answers as it would have.
                     work.link.prepared = False
@@ -450,7 +450,7 @@ class _Listener:
         self._asked = False
         for reply in replies:
             if isinstance(reply, ErrorReply):
-                raise refusal(reply)
+                raise refusal(reply, link.address)
         return [reply[2] for reply in replies if reply[0] == b"message"]
 
 

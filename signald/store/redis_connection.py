@@ -146,22 +146,26 @@ class ErrorReply(Exception):
         return str(self).partition(" ")[0]
 
 
-def refusal(error: Exception) -> StoreUnavailable | StoreMisused:
-    """Translate an error reply, or what connecting, reading or writing raised, into what it means to signald."""
-    text = str(error)
+def refusal(error: Exception, at: Address | None = None) -> StoreUnavailable | StoreMisused:
+    """Translate an error reply, or what connecting, reading or writing raised, into what it means to signald.
+
+    `at` is who it happened with: of several servers, the operator wants to know which.
+    """
+    text = str(error) or type(error).__name__
+    where = "Redis" if at is None or str(at) in text else f"Redis at {at}"
     if isinstance(error, ErrorReply):
         # An error inside a script keeps its own code only since Redis 7; before, it is somewhere in the text.
         words = set(text.replace("-", " ").split())
         if error.code in _LOGIN or not words.isdisjoint(_LOGIN) or _DENIED_IN_SCRIPT in text:
-            return StoreMisused(f"Redis refuses the credentials or permissions of store.url: {text}")
+            return StoreMisused(f"{where} refuses the credentials or permissions of store.url: {text}")
         if error.code in _MISUSED and words.isdisjoint(_PASSING):
-            return StoreMisused(f"Redis answered with an error that trying again cannot mend: {text}")
-        return StoreUnavailable(f"Redis: {text}")
+            return StoreMisused(f"{where} answered with an error that trying again cannot mend: {text}")
+        return StoreUnavailable(f"{where}: {text}")
     if isinstance(error, AuthenticationError | NoPermissionError):
-        return StoreMisused(f"Redis refuses the credentials or permissions of store.url: {text}")
+        return StoreMisused(f"{where} refuses the credentials or permissions of store.url: {text}")
     if isinstance(error.__context__, ssl.SSLCertVerificationError):
-        return StoreMisused(f"the certificate of Redis is not accepted: {text}")
-    return StoreUnavailable(f"Redis: {text or type(error).__name__}")
+        return StoreMisused(f"the certificate of {where} is not accepted: {text}")
+    return StoreUnavailable(f"{where}: {text}")
 
 
 class Link:
@@ -218,7 +222,7 @@ class Link:
             try:
                 self._connection.connect()
             except (RedisError, OSError) as error:
-                raise refusal(error) from error
+                raise refusal(error, self.address) from error
             # From here on the socket is ours: reading through redis-py costs ten times what hiredis itself does.
             self._reader = hiredis.Reader(replyError=ErrorReply, notEnoughData=_NOTHING_YET)
             self._sock = self._connection._get_socket()
@@ -231,7 +235,7 @@ class Link:
         try:
             self._blocking_socket().sendall(data)
         except OSError as error:
-            raise refusal(error) from error
+            raise refusal(error, self.address) from error
 
     def read(self, count: int) -> list[Reply]:
         """Return the next `count` replies. Error replies are returned, not raised."""
@@ -246,7 +250,7 @@ class Link:
                 else:
                     replies.append(reply)
         except (hiredis.HiredisError, OSError) as error:
-            raise refusal(error) from error
+            raise refusal(error, self.address) from error
         return replies
 
     async def send_soon(self, data: bytes, patience: trio.CancelScope) -> None:
@@ -265,7 +269,7 @@ class Link:
                 except ssl.SSLWantReadError:
                     await self._wait(sock, patience)
         except OSError as error:
-            raise refusal(error) from error
+            raise refusal(error, self.address) from error
 
     async def read_soon(self, count: int, patience: trio.CancelScope) -> list[Reply]:
         """As `read`, in the event loop's thread; `patience` as for `send_soon`."""
@@ -285,7 +289,7 @@ class Link:
                 except ssl.SSLWantWriteError:
                     await self._wait(sock, patience, write=True)
         except (hiredis.HiredisError, OSError) as error:
-            raise refusal(error) from error
+            raise refusal(error, self.address) from error
         return replies
 
     async def hear(self, count_max: int) -> list[Reply]:
@@ -309,7 +313,7 @@ class Link:
                     except (BlockingIOError, ssl.SSLWantReadError):
                         await trio.lowlevel.wait_readable(sock)
         except (hiredis.HiredisError, OSError) as error:
-            raise refusal(error) from error
+            raise refusal(error, self.address) from error
         return replies
 
     async def _wait(self, sock: socket, patience: trio.CancelScope, *, write: bool = False) -> None:
@@ -324,7 +328,7 @@ class Link:
         self.send(pack(*words))
         (reply,) = self.read(1)
         if isinstance(reply, ErrorReply):
-            raise refusal(reply)
+            raise refusal(reply, self.address)
         return reply
 
     def readable(self, timeout_s: float) -> bool:

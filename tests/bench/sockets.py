@@ -77,6 +77,9 @@ class Loop:
 class Socket:
     """One TCP connection of the generator. Subclasses say what is sent first and what a read means."""
 
+    options: tuple[tuple[int, int, int], ...] = ()
+    """Level, name and value of what is set before connecting."""
+
     def __init__(self, loop: Loop, address: Address) -> None:
         self.loop = loop
         self.connected = False
@@ -85,6 +88,8 @@ class Socket:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._socket.setblocking(False)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for option in self.options:
+            self._socket.setsockopt(*option)
         self.fd = self._socket.fileno()
         code = self._socket.connect_ex(address)
         if code not in (0, errno.EINPROGRESS):

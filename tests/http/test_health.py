@@ -8,7 +8,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from signald.http.health import HealthStatus, health_app
+from signald.http.health import HealthStatus, http_app
 
 READY = HealthStatus(node="node-a", release="1.2.3", listening=True, store=True)
 
@@ -25,7 +25,7 @@ async def get(
     async def send(message: Any) -> None:
         sent.append(message)
 
-    app = health_app(lambda: status, routes=[Route("/extra", lambda _: PlainTextResponse("extra"))])
+    app = http_app(lambda: status, routes=[Route("/extra", lambda _: PlainTextResponse("extra"))])
     scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": []}
     await app(scope, receive, send)
     headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}

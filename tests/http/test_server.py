@@ -10,6 +10,7 @@ import trio.lowlevel
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import signald.http.server as server
+from signald.http.listening import open_tcp
 from signald.http.server import serve_http
 
 pytestmark = pytest.mark.real
@@ -41,7 +42,9 @@ async def serving(app: ASGIApp = hello, grace_s: float = 0.2) -> AsyncIterator[t
     shutdown = trio.Event()
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
-            port = await nursery.start(partial(serve_http, app, "127.0.0.1:0", shutdown=shutdown, grace_s=grace_s))
+            listeners = await open_tcp("127.0.0.1:0")
+            port = listeners[0].socket.getsockname()[1]
+            await nursery.start(partial(serve_http, app, listeners, shutdown=shutdown, grace_s=grace_s))
             yield port, shutdown
             shutdown.set()
             nursery.cancel_scope.deadline = trio.current_time() + grace_s + 2
@@ -284,4 +287,4 @@ async def test_an_address_in_use_is_named() -> None:
     """The error of a failed start says which address it was."""
     async with serving() as (port, _):
         with pytest.raises(OSError, match=f"127.0.0.1:{port}"):
-            await serve_http(hello, f"127.0.0.1:{port}", shutdown=trio.Event())
+            await open_tcp(f"127.0.0.1:{port}")

@@ -4,11 +4,13 @@ import json
 
 import pytest
 import trio
+import trio.testing
 
 from signald.config import AuthConfig
 from signald.core import tickets
 from signald.service.auth import Role, mint
 from tests.cluster import Cluster, Json, play
+from tests.net.clients import Client, frame
 
 SECRET = "correct horse battery staple, " * 3
 AUTH: dict[str, object] = {"jwt_secret": SECRET}
@@ -137,6 +139,27 @@ def test_a_party_that_says_nothing_is_closed() -> None:
         await peer.send({"type": "ping"})
         assert await peer.refused() == ("hello_timeout", 4408)
         assert trio.current_time() - began == pytest.approx(3.0, abs=0.1)
+
+    play(scene)
+
+
+def test_a_party_that_says_nothing_keeps_its_connection_no_longer() -> None:
+    """It is cut within a second of the 4408, though it never answers the Close: `close_s` is for parties that were one."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("n1", timeouts={"hello_s": 3.0, "close_s": 5.0})
+        ours, theirs = trio.testing.memory_stream_pair()
+        node.hub.spawn(node.server.serve_stream, theirs)
+        client = Client(ours)
+        await client.open()
+        began = trio.current_time()
+        await client.send(frame(1, b"", length=60))  # the rest of it never comes, nor an answer to the Close
+        assert await client.closed_with() == (4408, "hello_timeout")
+        await client.hung_up_after()
+        with trio.fail_after(1):
+            while node.server.connections:  # noqa: ASYNC110 - in virtual time a poll costs nothing
+                await trio.sleep(0.01)
+        assert trio.current_time() - began < 4.0
 
     play(scene)
 

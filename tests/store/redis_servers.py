@@ -1,8 +1,9 @@
 """Real Redis servers for tests, on free ports, each ended by its process id; and a proxy that loses replies."""
 
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,23 @@ from signald.demo.cluster import free_port
 
 HOST = "127.0.0.1"
 START_S = 15.0
+BUS_ABOVE = 10_000
+EPHEMERAL_FROM = 32_768
+
+
+def _free_port_of_member() -> int:
+    """Return a free port with another one for the bus of the cluster.
+
+    As `free_port`, out of the way of outgoing connections, both of them if possible: such a connection would sit on the port
+    when the server is to be started, and one that tries to reach a dead server may be given its very port.
+    """
+    for _ in range(100):
+        port = free_port()
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((HOST, port + BUS_ABOVE))
+            if port + BUS_ABOVE < EPHEMERAL_FROM:
+                break
+    return port
 
 
 async def until(holds: Callable[[], bool], within_s: float) -> None:
@@ -29,8 +47,7 @@ class Server:
 
     def __init__(self, home: Path, *options: str, tls: dict[str, str] | None = None) -> None:
         """`options` are those of redis-server; the first may be the path of a configuration file."""
-        # Outside the range of outgoing connections: a dead server's port must not go to one of those that try to reach it.
-        self.port = free_port()
+        self.port = _free_port_of_member() if "--cluster-enabled" in options else free_port()
         self.url = f"redis://{HOST}:{self.port}"
         self._home = home / str(self.port)
         self._home.mkdir(parents=True)
@@ -105,6 +122,46 @@ async def servers(*all_of: Server) -> AsyncIterator[None]:
     finally:
         for server in all_of:
             await server.kill()
+
+
+# --- several servers ----------------------------------------------------------------------------------------------
+
+
+def replica_of(primary: Server, home: Path, *options: str) -> Server:
+    """Make a replica, to be started."""
+    return Server(home, "--replicaof", HOST, str(primary.port), "--repl-diskless-sync-delay", "0", *options)
+
+
+def sentinel_of(primary: Server, home: Path, down_after_ms: int = 500) -> Server:
+    """Make a sentinel that decides alone about the service `main`, to be started after its servers."""
+    config = home / "sentinel.conf"
+    config.write_text(
+        f"sentinel monitor main {HOST} {primary.port} 1\n"
+        f"sentinel down-after-milliseconds main {down_after_ms}\n"
+        "sentinel failover-timeout main 3000\n"
+    )
+    return Server(home, str(config), "--sentinel")
+
+
+async def form_cluster(members: list[Server]) -> None:
+    """Make one cluster of servers, each with its share of the slots, and wait until all agree."""
+    share = 16384 // len(members)
+    for number, member in enumerate(members):
+        last = 16384 if number == len(members) - 1 else (number + 1) * share
+        member.ask("CLUSTER", "ADDSLOTS", *range(number * share, last))
+        if number:
+            member.ask("CLUSTER", "MEET", HOST, members[0].port)
+    for member in members:
+        await until(lambda member=member: serves_all(member), 30)  # type: ignore[misc]
+
+
+def serves_all(member: Server) -> bool:
+    """Tell whether a member of a cluster knows who serves each slot, and that all do."""
+    info = member.ask("CLUSTER", "INFO")
+    return b"cluster_slots_ok:16384" in info and b"cluster_state:ok" in info
+
+
+# --- the way to them ----------------------------------------------------------------------------------------------
 
 
 class Proxy:

@@ -84,7 +84,7 @@ from tests.store.ops import (
     reseed,
     reseed_worker,
 )
-from tests.store.redis_servers import HOST, Server, proxy, servers, until
+from tests.store.redis_servers import HOST, Server, form_cluster, proxy, replica_of, sentinel_of, servers, until
 
 pytestmark = pytest.mark.real
 
@@ -337,7 +337,7 @@ class TestStart:
 
     async def test_replica(self, tmp_path: Path, server: Server) -> None:
         """A replica is no place to write to."""
-        replica = Server(tmp_path, "--replicaof", f"{HOST} {server.port}")
+        replica = replica_of(server, tmp_path)
         async with servers(replica):
             with pytest.raises(StoreUnavailable, match="is a replica"):
                 async with open_redis(replica.url, "a"):
@@ -780,7 +780,7 @@ class TestAckLevels:
 
     async def test_replica(self, tmp_path: Path, server: Server) -> None:
         """With `replica` an answer means that a replica has it too; without one there is no answer."""
-        replica = Server(tmp_path, "--replicaof", f"{HOST} {server.port}", "--repl-diskless-sync-delay", "0")
+        replica = replica_of(server, tmp_path)
         async with open_redis(server.url, "a") as plain:
             with pytest.raises(StoreUnavailable, match="replica"):
                 async with open_redis(server.url, "a", ack="replica", command_timeout_s=0.4):
@@ -867,24 +867,6 @@ async def test_tls(tmp_path: Path) -> None:
     await wait_for_no_threads()
 
 
-async def form_cluster(members: list[Server]) -> None:
-    """Make one cluster of servers, each with its share of the slots, and wait until all agree."""
-    share = 16384 // len(members)
-    for number, member in enumerate(members):
-        last = 16383 if number == len(members) - 1 else (number + 1) * share - 1
-        member.ask("CLUSTER", "ADDSLOTSRANGE", number * share, last)
-        if number:
-            member.ask("CLUSTER", "MEET", HOST, members[0].port)
-    for member in members:
-        await until(lambda member=member: serves_all(member), 30)  # type: ignore[misc]
-
-
-def serves_all(member: Server) -> bool:
-    """Tell whether a member of a cluster knows who serves each slot, and that all do."""
-    info = member.ask("CLUSTER", "INFO")
-    return b"cluster_slots_ok:16384" in info and b"cluster_state:ok" in info
-
-
 async def test_cluster(tmp_path: Path) -> None:
     """On a cluster sessions live where their slots are; slots that move are found again."""
     members = [Server(tmp_path, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000") for _ in range(2)]
@@ -938,14 +920,8 @@ async def test_cluster(tmp_path: Path) -> None:
 
 async def test_sentinel(tmp_path: Path, server: Server) -> None:
     """Behind Sentinel the primary is found, and after a failover the new one is."""
-    replica = Server(tmp_path, "--replicaof", f"{HOST} {server.port}", "--repl-diskless-sync-delay", "0")
-    config = tmp_path / "sentinel.conf"
-    config.write_text(
-        f"sentinel monitor main {HOST} {server.port} 1\n"
-        "sentinel down-after-milliseconds main 500\n"
-        "sentinel failover-timeout main 3000\n"
-    )
-    sentinel = Server(tmp_path, str(config), "--sentinel")
+    replica = replica_of(server, tmp_path)
+    sentinel = sentinel_of(server, tmp_path)
     async with servers(replica, sentinel):
         url = f"redis+sentinel://{HOST}:{free_port()},{HOST}:{sentinel.port}/main"
         async with open_redis(url, "a") as store, aclosing(store.wakes()) as wakes:  # type: ignore[type-var]

@@ -1,0 +1,153 @@
+"""Asking a node's admin API, over its Unix socket or a URL with a bearer token."""
+
+import http.client
+import json
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from signald.config.paths import admin_sockets
+
+Json = dict[str, Any]
+
+TIMEOUT_S = 10.0
+
+
+class CtlError(Exception):
+    """A question that got no good answer; `status` is the exit status (sysexits) it is worth."""
+
+    def __init__(self, message: str, status: int, kind: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+        """The problem's stable word, when the node has answered with one."""
+
+
+class AdminClient:
+    """One node's admin API. Each question is one connection: a node that is about to stop is not held up."""
+
+    def __init__(self, *, path: Path | None = None, url: str = "", token: str = "") -> None:
+        self._path = path
+        self._url = url
+        self._token = token
+
+    def __repr__(self) -> str:
+        return f"<AdminClient {self.where}>"
+
+    @property
+    def where(self) -> str:
+        """Where the node is asked, for messages."""
+        return str(self._path) if self._path is not None else self._url
+
+    def get(self, path: str) -> Json:
+        """GET. Raises CtlError."""
+        return self._ask("GET", path, None)
+
+    def post(self, path: str, body: Json | None = None) -> Json:
+        """POST. Raises CtlError."""
+        return self._ask("POST", path, body or {})
+
+    def put(self, path: str, body: Json) -> Json:
+        """PUT. Raises CtlError."""
+        return self._ask("PUT", path, body)
+
+    def _ask(self, method: str, path: str, body: Json | None) -> Json:
+        connection, prefix = self._connection()
+        headers = {"accept": "application/json"}
+        if self._token:
+            headers["authorization"] = f"Bearer {self._token}"
+        if body is not None:
+            headers["content-type"] = "application/json"
+        try:
+            sent = json.dumps(body).encode() if body is not None else None
+            connection.request(method, f"{prefix}/v1/admin/{path}", sent, headers)
+            answer = connection.getresponse()
+            status, text = answer.status, answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise CtlError(
+                f"{self.where} does not answer: {error or type(error).__name__}", os.EX_UNAVAILABLE
+            ) from None
+        finally:
+            connection.close()
+        return self._answer(status, text)
+
+    def _connection(self) -> tuple[http.client.HTTPConnection, str]:
+        if self._path is not None:
+            return _UnixConnection(self._path), ""
+        parts = urlsplit(self._url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise CtlError(f"expected a URL such as http://127.0.0.1:8081, got {self._url!r}", os.EX_USAGE)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        return kind(parts.hostname, parts.port, timeout=TIMEOUT_S), parts.path.rstrip("/")
+
+    def _answer(self, status: int, text: bytes) -> Json:
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise CtlError(f"{self.where} is no signald: it answers {status}", os.EX_PROTOCOL)
+        if status < 400:
+            return answer
+        exits = {401: os.EX_NOPERM, 403: os.EX_NOPERM, 404: os.EX_DATAERR, 422: os.EX_USAGE, 503: os.EX_TEMPFAIL}
+        raise CtlError(
+            str(answer.get("detail", status)),
+            exits.get(status, os.EX_UNAVAILABLE),
+            str(answer.get("type", "")).removeprefix("urn:signald:problem:"),
+        )
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("signald", timeout=TIMEOUT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def find_node(node: str, url: str, token_file: Path | None, env: Mapping[str, str]) -> AdminClient:
+    """Return the node that is meant: the URL, or the socket, of that path or name; "" means the only one of this host.
+
+    Raises CtlError when none, or more than one, may be meant.
+    """
+    if url:
+        return AdminClient(url=url, token=_read_token(token_file, env))
+    node = node or env.get("SIGNALD_SOCKET", "")
+    if "/" in node:
+        return AdminClient(path=Path(node))
+    answering = [path for path in admin_sockets(env) if _answers(path)]
+    meant = [path for path in answering if not node or path.stem == node] or [
+        path for path in answering if path.stem.startswith(node)
+    ]
+    if len(meant) == 1:
+        return AdminClient(path=meant[0])
+    names = ", ".join(path.stem for path in meant or answering)
+    if meant:
+        raise CtlError(f"several nodes run here ({names}): say which with --node", os.EX_USAGE)
+    if node:
+        raise CtlError(f"no node {node!r} runs here" + (f"; there are {names}" if names else ""), os.EX_UNAVAILABLE)
+    raise CtlError("no node runs here, or you may not ask it: try --url, or sudo", os.EX_UNAVAILABLE)
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True
+
+
+def _read_token(path: Path | None, env: Mapping[str, str]) -> str:
+    if path is None:
+        return env.get("SIGNALD_ADMIN_TOKEN", "")
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CtlError(f"{path} cannot be read: {error}", os.EX_NOINPUT) from None

@@ -1,0 +1,232 @@
+"""The commands of `signald ctl`. Each asks one node; with `--json` it prints the answer as it came.
+
+Exit status: 0 done, 64 wrong usage, 65 no such thing, 69 nobody answers, 75 not done in time or not now, 77 not allowed.
+"""
+
+import json as json_module
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import attrs
+from cyclopts import App, Parameter
+
+from signald.ctl import show
+from signald.ctl.client import AdminClient, find_node
+from signald.ctl.wait import wait_for_drain
+
+Json = dict[str, Any]
+Flag = Annotated[bool, Parameter(negative="")]
+
+app = App(name="ctl", help="Operate a running node.")
+
+
+@Parameter(name="*")
+@attrs.frozen
+class Target:
+    """Which node is asked, and how the answer is printed.
+
+    Parameters
+    ----------
+    node
+        Name of a node of this host, or the path of its admin socket. Not needed when only one runs here.
+    url
+        Ask over TCP instead, for instance http://127.0.0.1:8081; needs the node's admin token.
+    token_file
+        File that holds the admin token; else SIGNALD_ADMIN_TOKEN holds it.
+    json
+        Print the answer as one JSON object.
+    """
+
+    node: str = ""
+    url: str = ""
+    token_file: Path | None = None
+    json: Flag = False
+
+    def client(self) -> AdminClient:
+        """The node. Raises CtlError."""
+        return find_node(self.node, self.url, self.token_file, os.environ)
+
+    def print(self, answer: Json, words: str) -> None:
+        """Print `answer`, or `words` for people."""
+        print(json_module.dumps(answer) if self.json else words)
+
+
+HERE = Target()
+
+
+@app.command
+def status(*, target: Target = HERE) -> int:
+    """Show what a node does, and how far its drain is."""
+    answer = target.client().get("status")
+    target.print(answer, show.status(answer))
+    return os.EX_OK
+
+
+@app.command
+def drain(
+    *,
+    workers: Flag = False,
+    clients: Flag = False,
+    reason: str = "operator",
+    wait: Flag = False,
+    timeout_s: float = 600.0,
+    target: Target = HERE,
+) -> int:
+    """Move parties to the other nodes. Nobody is cut off, and the node stays until it is stopped; `abort` calls it off.
+
+    Parameters
+    ----------
+    workers
+        Workers only; their clients stay until clients are drained too.
+    clients
+        Clients only; those whose worker is on this node stay. Neither flag: everybody.
+    reason
+        Told to every party that moves.
+    wait
+        Wait until everybody has moved; exit with 75 if somebody has not.
+    timeout_s
+        How long to wait.
+    """
+    kinds = [kind for kind, asked in (("workers", workers), ("clients", clients)) if asked]
+    return _drain(target, kinds or ["workers", "clients"], reason, timeout_s if wait else None)
+
+
+@app.command
+def handover(
+    *,
+    workers: Flag = False,
+    wait: Flag = False,
+    reason: str = "rollout",
+    timeout_s: float = 600.0,
+    target: Target = HERE,
+) -> int:
+    """Hand workers over to a new release before its traffic is switched: the gate of a blue-green rollout.
+
+    Parameters
+    ----------
+    workers
+        Said for the reader: workers are what a handover moves.
+    wait
+        Wait until every worker has moved; exit with 75 if one has not.
+    reason
+        Told to every worker.
+    timeout_s
+        How long to wait.
+    """
+    del workers
+    return _drain(target, ["workers"], reason, timeout_s if wait else None)
+
+
+def _drain(target: Target, parties: list[str], reason: str, timeout_s: float | None) -> int:
+    client = target.client()
+    answer = client.post("drain", {"parties": parties, "reason": reason})
+    if timeout_s is None:
+        target.print(answer, show.status(answer))
+        return os.EX_OK
+    answer, done = wait_for_drain(client, parties, timeout_s, sys.stderr)
+    target.print(answer, show.status(answer))
+    return os.EX_OK if done else os.EX_TEMPFAIL
+
+
+@app.command
+def abort(*, target: Target = HERE) -> int:
+    """Call a drain off: the node admits again, and who has not been told to go stays."""
+    answer = target.client().post("abort")
+    target.print(answer, show.status(answer))
+    return os.EX_OK
+
+
+@app.command
+def reload(*, wait: Flag = False, target: Target = HERE) -> int:
+    """Have a node read its configuration file again; one with a mistake changes nothing.
+
+    Parameters
+    ----------
+    wait
+        Said for the reader: the command always ends when the new configuration holds.
+    """
+    del wait
+    answer = target.client().post("reload")
+    target.print(answer, show.reload(answer))
+    return os.EX_OK
+
+
+@app.command
+def nodes(*, target: Target = HERE) -> int:
+    """List the live nodes of the cluster."""
+    answer = target.client().get("nodes")
+    target.print(answer, show.nodes(answer))
+    return os.EX_OK
+
+
+@app.command
+def workers(*, target: Target = HERE) -> int:
+    """List the workers of the cluster."""
+    answer = target.client().get("workers")
+    target.print(answer, show.workers(answer))
+    return os.EX_OK
+
+
+@app.command
+def sessions(*, limit: int = 100, target: Target = HERE) -> int:
+    """List sessions with a party at this node.
+
+    Parameters
+    ----------
+    limit
+        How many at most.
+    """
+    answer = target.client().get(f"sessions?limit={limit}")
+    target.print(answer, show.sessions(answer))
+    return os.EX_OK
+
+
+@app.command
+def trace(session: str, /, *, target: Target = HERE) -> int:
+    """Tell where a session has been, what it waited for and where it was lost, across all nodes.
+
+    Parameters
+    ----------
+    session
+        The session's id.
+    """
+    answer = target.client().get(f"sessions/{session}/trail")
+    target.print(answer, show.trail(answer))
+    return os.EX_OK
+
+
+@app.command
+def receipt(of: str = "", /, *, fail_if: list[str] | None = None, target: Target = HERE) -> int:
+    """Show what a drain did to each session.
+
+    Parameters
+    ----------
+    of
+        The node that drained; by default the latest drain of the cluster.
+    fail_if
+        Exit with 75 if this holds of the totals, for instance 'lost>0'; may be given several times.
+    """
+    client = target.client()
+    of = of or show.latest(client.get("receipts"))
+    answer = client.get(f"receipts/{of}")
+    target.print(answer, show.receipt(answer))
+    failed = show.held(answer, fail_if or [])
+    for condition in failed:
+        print(f"signald: {condition} holds of the receipt", file=sys.stderr)
+    return os.EX_TEMPFAIL if failed else os.EX_OK
+
+
+@app.command(name="log-level")
+def log_level(level: Literal["debug", "info", "warning", "error"], /, *, target: Target = HERE) -> int:
+    """Change what a node writes to its log, until its next start or reload.
+
+    Parameters
+    ----------
+    level
+        The least severity that is written.
+    """
+    answer = target.client().put("log-level", {"level": level})
+    target.print(answer, f"{answer['before']} -> {answer['level']}")
+    return os.EX_OK

@@ -1,0 +1,179 @@
+"""The answers of the admin API in words and tables."""
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from io import StringIO
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from signald.ctl.client import CtlError
+
+Json = dict[str, Any]
+
+_condition = re.compile(r"\s*([a-z_0-9.]+)\s*(>=|<=|==|!=|>|<)\s*(-?[0-9.]+)\s*")
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], nothing: str) -> str:
+    """Columns of text; `nothing` when there is no row. Never cut: an id that is cut is none."""
+    drawn = Table(box=None, pad_edge=False, show_edge=False)
+    for column in columns:
+        drawn.add_column(column, no_wrap=True, overflow="ignore")
+    count = 0
+    for row in rows:
+        drawn.add_row(*(str(cell) for cell in row))
+        count += 1
+    if not count:
+        return nothing
+    out = StringIO()
+    Console(file=out, width=1000, highlight=False, markup=False, color_system=None).print(drawn)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
+
+def status(answer: Json) -> str:
+    """What a node does."""
+    counts, store = answer["statistics"], answer["store"]
+    lines = [
+        f"{answer['node']} ({answer['release']}): {answer['state']}, up {duration(answer['uptime_s'])}",
+        f"  {counts['clients']} clients and {counts['workers']} workers here, {counts['sessions']} sessions",
+        f"  {answer['line']}",
+    ]
+    if not store["answers"]:
+        lines.append(f"  the store has not answered for {duration(store['away_s'])}: new parties are turned away")
+    return "\n".join(lines)
+
+
+def nodes(answer: Json) -> str:
+    """The nodes of the cluster."""
+    rows = [
+        (
+            one["node"] + (" *" if one["this"] else ""),
+            one["release"],
+            one["state"],
+            one["connections"],
+            one["lag_ms"],
+            duration(one["up_s"]),
+        )
+        for one in answer["nodes"]
+    ]
+    return table(("NODE", "RELEASE", "STATE", "CONNECTIONS", "LAG MS", "UP"), rows, "no node is live")
+
+
+def workers(answer: Json) -> str:
+    """The workers of the cluster."""
+    rows = [
+        (
+            one["worker"],
+            one["instance"],
+            one["node"] or f"away {duration(one['away_s'])}",
+            f"{one['assigned']}/{one['capacity']}",
+            "leaving" if one["leaving"] else "",
+            " ".join(f"{key}={value}" for key, value in sorted(one["labels"].items())),
+        )
+        for one in answer["workers"]
+    ]
+    return table(("WORKER", "INSTANCE", "NODE", "SESSIONS", "", "LABELS"), rows, "no worker is registered")
+
+
+def sessions(answer: Json) -> str:
+    """The sessions of a node."""
+    rows = [
+        (
+            one["session"],
+            one["state"],
+            one["client_node"] or "away",
+            one["worker"] or "-",
+            one["worker_node"] or "-",
+            f"{one['up']['acked']}/{one['up']['last']}",
+            f"{one['down']['acked']}/{one['down']['last']}",
+        )
+        for one in answer["sessions"]
+    ]
+    text = table(
+        ("SESSION", "STATE", "CLIENT AT", "WORKER", "WORKER AT", "UP ACKED", "DOWN ACKED"), rows, "no session is here"
+    )
+    hidden = answer["total"] - len(rows)
+    return f"{text}\n... and {hidden} more (--limit)" if hidden > 0 else text
+
+
+def trail(answer: Json) -> str:
+    """The way of a session, one line for each step."""
+    rows = []
+    before: int | None = None
+    for step in answer["steps"]:
+        at = datetime.fromtimestamp(step["at_ms"] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+        after = "" if before is None else f"+{(step['at_ms'] - before) / 1000:.3f}"
+        before = step["at_ms"]
+        rows.append((at, after, step["node"], step["party"], step["what"], step["detail"]))
+    text = table(("UTC", "AFTER S", "NODE", "PARTY", "STEP", ""), rows, f"nothing is known of {answer['session']}")
+    return f"{answer['session']}: {answer['state']}\n{text}"
+
+
+def latest(answer: Json) -> str:
+    """The node of the latest receipt. Raises CtlError when there is none."""
+    if not answer["receipts"]:
+        raise CtlError("no node of this cluster has drained yet", os.EX_DATAERR)
+    return str(answer["receipts"][0]["node"])
+
+
+def receipt(answer: Json) -> str:
+    """What a drain did."""
+    totals = answer["totals"]
+    rows = [(key, _words(value)) for key, value in totals.items()]
+    return table(("", ""), rows, "")
+
+
+def held(answer: Json, conditions: Sequence[str]) -> list[str]:
+    """Return those of `conditions` that hold of a receipt's totals. Raises CtlError when one cannot be understood."""
+    return [condition for condition in conditions if _holds(answer["totals"], condition)]
+
+
+def _holds(totals: Json, condition: str) -> bool:
+    found = _condition.fullmatch(condition)
+    if found is None:
+        raise CtlError(f"expected a condition such as 'lost>0', got {condition!r}", os.EX_USAGE)
+    name, sign, text = found.groups()
+    value: Any = totals
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    if not isinstance(value, int | float):
+        known = ", ".join(key for key, one in totals.items() if isinstance(one, int | float))
+        raise CtlError(f"the receipt has no number {name!r}; there are {known}", os.EX_USAGE)
+    limit = float(text)
+    return {
+        ">": value > limit,
+        "<": value < limit,
+        ">=": value >= limit,
+        "<=": value <= limit,
+        "==": value == limit,
+        "!=": value != limit,
+    }[sign]
+
+
+def reload(answer: Json) -> str:
+    """What a reload did."""
+    lines = [f"applied: {', '.join(answer['applied']) or 'nothing has changed'}"]
+    if answer["needs_restart"]:
+        lines.append(f"needs a restart: {', '.join(answer['needs_restart'])}")
+    return "\n".join(lines)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the two largest units."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{seconds:.0f} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def _words(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {one}" for key, one in value.items()) or "-"
+    return "-" if value is None else str(value)

@@ -1,0 +1,194 @@
+"""The admin API: what `signald ctl`, gates of a rollout and operators' programs ask of a node.
+
+    GET  /v1/admin/status            this node and its drain
+    POST /v1/admin/drain             begin or widen a drain: {"parties": ["workers","clients"], "reason": "..."}
+    POST /v1/admin/abort             call an operator's drain off
+    POST /v1/admin/reload            read the configuration again
+    PUT  /v1/admin/log-level         {"level": "debug"}
+    GET  /v1/admin/nodes             the cluster's live nodes
+    GET  /v1/admin/workers           the cluster's workers
+    GET  /v1/admin/sessions          sessions with a party here: ?limit=
+    GET  /v1/admin/sessions/ID/trail where a session has been, step by step
+    GET  /v1/admin/receipts          the latest drains of the cluster
+    GET  /v1/admin/receipts/NODE     what a drain did to each session
+
+Who reaches the Unix socket may do all of it; over TCP the bearer token of `[admin]` opens it. Errors are problem
+documents (RFC 9457).
+"""
+
+import hmac
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from signald.errors import StoreUnavailable
+from signald.http.problems import Problem
+
+BODY_BYTES_MAX = 65_536
+SESSIONS_LIMIT = 1000
+
+Json = dict[str, Any]
+
+
+class DrainRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """What `POST /v1/admin/drain` takes."""
+
+    parties: list[str] = msgspec.field(default_factory=lambda: ["workers", "clients"])
+    """Any of "workers", "clients"."""
+    reason: str = "operator"
+    """Told to every party in its `goaway`."""
+
+
+class LogLevelRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """What `PUT /v1/admin/log-level` takes."""
+
+    level: str
+
+
+class Operations(Protocol):
+    """What a node lets its operators do. Methods that need the store raise StoreUnavailable; all may raise `Problem`."""
+
+    def status(self) -> Json:
+        """This node and its drain."""
+
+    def drain(self, parties: list[str], reason: str) -> Json:
+        """Begin or widen a drain; returns the status."""
+
+    async def abort(self) -> Json:
+        """Call an operator's drain off; returns the status."""
+
+    async def reload(self) -> Json:
+        """Read the configuration again: what was applied, what waits for a restart."""
+
+    def set_log_level(self, level: str) -> Json:
+        """Log from `level` on."""
+
+    async def nodes(self) -> Json:
+        """The live nodes."""
+
+    async def workers(self) -> Json:
+        """The workers of the cluster."""
+
+    def sessions(self, limit: int) -> Json:
+        """Sessions with a party at this node."""
+
+    async def trail(self, session: str) -> Json:
+        """The way of a session."""
+
+    async def receipts(self) -> Json:
+        """The latest drains."""
+
+    async def receipt(self, node: str) -> Json:
+        """The drain of `node`."""
+
+
+Answer = Callable[[Request, Operations], Awaitable[Json]]
+
+
+def admin_routes(operations: Callable[[], Operations | None], *, token: str | None) -> list[BaseRoute]:
+    """The routes; `token` None lets everybody in who reaches them, "" nobody.
+
+    `operations` returns None while the node starts.
+    """
+
+    def route(method: str, path: str, answer: Answer) -> Route:
+        async def handle(request: Request) -> Response:
+            _authenticate(request, token)
+            node = operations()
+            if node is None:
+                raise Problem(503, "starting", "this node has not come up yet")
+            try:
+                return JSONResponse(await answer(request, node), headers={"cache-control": "no-store"})
+            except StoreUnavailable as error:
+                raise Problem(503, "store-unavailable", str(error)) from None
+
+        return Route(f"/v1/admin/{path}", handle, methods=[method])
+
+    return [
+        route("GET", "status", _status),
+        route("POST", "drain", _drain),
+        route("POST", "abort", _abort),
+        route("POST", "reload", _reload),
+        route("PUT", "log-level", _log_level),
+        route("GET", "nodes", _nodes),
+        route("GET", "workers", _workers),
+        route("GET", "sessions", _sessions),
+        route("GET", "sessions/{session}/trail", _trail),
+        route("GET", "receipts", _receipts),
+        route("GET", "receipts/{node}", _receipt),
+    ]
+
+
+def _authenticate(request: Request, token: str | None) -> None:
+    if token is None:
+        return
+    if not token:
+        raise Problem(403, "no-token", "set admin.token_file to use the admin API here, or use the Unix socket")
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
+        raise Problem(401, "unauthenticated", "this needs the bearer token of [admin]")
+
+
+async def _body(request: Request, kind: type[Any]) -> Any:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > BODY_BYTES_MAX:
+            raise Problem(400, "too-large", f"a request may have {BODY_BYTES_MAX} bytes")
+    try:
+        return msgspec.json.decode(body or b"{}", type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Problem(422, "invalid", str(error)) from None
+
+
+async def _status(_: Request, node: Operations) -> Json:
+    return node.status()
+
+
+async def _drain(request: Request, node: Operations) -> Json:
+    asked: DrainRequest = await _body(request, DrainRequest)
+    return node.drain(asked.parties, asked.reason)
+
+
+async def _abort(_: Request, node: Operations) -> Json:
+    return await node.abort()
+
+
+async def _reload(_: Request, node: Operations) -> Json:
+    return await node.reload()
+
+
+async def _log_level(request: Request, node: Operations) -> Json:
+    asked: LogLevelRequest = await _body(request, LogLevelRequest)
+    return node.set_log_level(asked.level)
+
+
+async def _nodes(_: Request, node: Operations) -> Json:
+    return await node.nodes()
+
+
+async def _workers(_: Request, node: Operations) -> Json:
+    return await node.workers()
+
+
+async def _sessions(request: Request, node: Operations) -> Json:
+    text = request.query_params.get("limit", "100")
+    if not text.isdecimal() or not 1 <= int(text) <= SESSIONS_LIMIT:
+        raise Problem(422, "invalid", f"limit is a number from 1 to {SESSIONS_LIMIT}")
+    return node.sessions(int(text))
+
+
+async def _trail(request: Request, node: Operations) -> Json:
+    return await node.trail(request.path_params["session"])
+
+
+async def _receipts(_: Request, node: Operations) -> Json:
+    return await node.receipts()
+
+
+async def _receipt(request: Request, node: Operations) -> Json:
+    return await node.receipt(request.path_params["node"])

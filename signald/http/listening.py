@@ -1,0 +1,58 @@
+"""Opening the HTTP half's listeners: TCP for probes and scrapes, a Unix socket for the operators of this host."""
+
+import errno
+import os
+import socket
+import stat
+from pathlib import Path
+
+import trio
+
+from signald.config import parse_address
+
+# Probes, scrapes and operators: far fewer than parties.
+BACKLOG = 1024
+
+
+async def open_tcp(bind: str) -> list[trio.SocketListener]:
+    """Listen on `bind` (host:port). Raises ValueError when it is no address, OSError when it cannot be bound."""
+    host, port = parse_address(bind)
+    try:
+        return await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, bind) from None
+
+
+def open_unix(path: Path) -> trio.SocketListener:
+    """Listen on a Unix socket that only this user can open; one that a dead process left there is replaced.
+
+    Its directory is made if it is not there. Raises OSError when that directory belongs to somebody else, or when another
+    process listens there.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.parent.stat().st_uid not in (0, os.getuid()):
+        raise OSError(errno.EPERM, "the directory belongs to somebody else", str(path.parent))
+    if path.exists():
+        if not stat.S_ISSOCK(path.stat().st_mode) or _answers(path):
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), str(path))
+        path.unlink()
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        listening.bind(str(path))
+    except BaseException:
+        listening.close()
+        raise
+    finally:
+        os.umask(before)
+    listening.listen(BACKLOG)
+    return trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True

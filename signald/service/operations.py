@@ -1,0 +1,200 @@
+"""What a node lets its operators do, behind the admin API: the one place that turns its state into answers for people.
+
+Answers are plain JSON values. Nothing here holds a secret: sessions and workers are named by their ids, parties by nothing.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import msgspec
+import trio
+
+from signald.http.problems import Problem
+from signald.logs import set_level
+from signald.service.moving import EVERYBODY, Kind
+from signald.service.shutdown import DrainStatus
+from signald.store.base import GetReceipt, ListNodes, ListWorkers, Nodes, Text, Workers
+
+if TYPE_CHECKING:
+    from signald.service.hub import Hub
+    from signald.service.lease import Lease
+    from signald.service.shutdown import ShutdownScope
+
+Json = dict[str, Any]
+
+REOPEN_S = 3.0
+"""How long an operator waits to see that the node serves again: as long as the store may take to hear of it."""
+
+
+class NodeOperations:
+    """See the module; implements `signald.http.admin.Operations`."""
+
+    def __init__(self, hub: "Hub", lease: "Lease", shutdown: "ShutdownScope") -> None:
+        self._hub = hub
+        self._lease = lease
+        self._shutdown = shutdown
+        self._started_at = trio.current_time()
+
+    # --- this node --------------------------------------------------------------------------------------------------
+
+    def status(self) -> Json:
+        """This node and its drain."""
+        hub, now = self._hub, trio.current_time()
+        drain = self._shutdown.status
+        away_since = hub.committer.down_since
+        return {
+            "node": hub.node,
+            "release": hub.config.node.release,
+            "state": self._state(drain),
+            "line": drain.line(now),
+            "uptime_s": round(now - self._started_at, 1),
+            "store": {
+                "answers": away_since is None,
+                "away_s": 0.0 if away_since is None else round(now - away_since, 1),
+            },
+            "lag_ms": round(self._lease.lag_ms, 1),
+            "drain": _drain_json(drain, now) if drain.draining else None,
+            "statistics": hub.statistics(),
+        }
+
+    def _state(self, drain: DrainStatus) -> str:
+        if drain.by_signal:
+            return "shutting_down"
+        if drain.draining:
+            return "drained" if drain.phase.value == "hold" else "draining"
+        return "ready" if self._hub.committer.down_since is None else "degraded"
+
+    def drain(self, parties: list[str], reason: str) -> Json:
+        """Begin a drain of `parties`, or widen the one under way; the same again changes nothing.
+
+        Raises Problem: unknown parties, no party, a reason too long for a `goaway`, a drain that a signal has begun.
+        """
+        asked: frozenset[Kind] = frozenset(kind for kind in EVERYBODY if kind in parties)
+        if not parties or len(asked) != len(set(parties)):
+            raise Problem(422, "invalid", f'parties are "workers" and "clients", got {parties}')
+        if not 1 <= len(reason) <= 100:
+            raise Problem(422, "invalid", "a reason has 1 to 100 characters")
+        shutdown = self._shutdown
+        if shutdown.status.by_signal:
+            raise Problem(409, "shutting-down", "a signal has begun a drain of everybody already")
+        if not shutdown.begin(reason, by_signal=False, parties=asked):
+            shutdown.extend(asked)
+        return self.status()
+
+    async def abort(self) -> Json:
+        """Call an operator's drain off. Raises Problem when there is none, or none that can be called off."""
+        if not self._shutdown.status.draining:
+            raise Problem(409, "not-draining", "this node does not drain")
+        if not self._shutdown.abort():
+            raise Problem(409, "final", "a signal has begun this drain: it cannot be called off")
+        with trio.move_on_after(REOPEN_S):
+            while self._shutdown.status.draining:  # noqa: ASYNC110 - an operator's question, a few turns of the loop
+                await trio.sleep(0.01)
+        return self.status()
+
+    async def reload(self) -> Json:
+        """Read the configuration again."""
+        raise Problem(409, "not-reloadable", "this node was started without a configuration file")
+
+    def set_log_level(self, level: str) -> Json:
+        """Log from `level` on, until the next start or reload. Raises Problem."""
+        try:
+            before = set_level(level)
+        except ValueError as error:
+            raise Problem(422, "invalid", str(error)) from None
+        return {"level": level, "before": before}
+
+    def sessions(self, limit: int) -> Json:
+        """Sessions with a party at this node, at most `limit` of them."""
+        hub = self._hub
+        listed = []
+        for name in sorted(hub.sessions)[:limit]:
+            session = hub.sessions[name]
+            listed.append(
+                {
+                    "session": name,
+                    "state": session.pairing.value,
+                    "worker": session.worker_id,
+                    "client_node": session.client.node,
+                    "worker_node": session.worker.node,
+                    "up": {"last": session.up.last, "acked": session.up.acked},
+                    "down": {"last": session.down.last, "acked": session.down.acked},
+                }
+            )
+        return {"node": hub.node, "total": len(hub.sessions), "sessions": listed}
+
+    # --- the cluster ------------------------------------------------------------------------------------------------
+
+    async def nodes(self) -> Json:
+        """The live nodes."""
+        now_ms = self._hub.store.now_ms()
+        listed = await self._hub.committer.call(ListNodes(now_ms))
+        assert isinstance(listed, Nodes)
+        nodes = sorted(listed.nodes, key=lambda info: (info.started_ms, info.id))
+        return {
+            "nodes": [
+                {
+                    "node": info.id,
+                    "release": info.release,
+                    "state": info.state,
+                    "connections": info.connections,
+                    "lag_ms": info.lag_ms,
+                    "up_s": round((now_ms - info.started_ms) / 1000, 1),
+                    "this": info.id == self._hub.node,
+                }
+                for info in nodes
+            ]
+        }
+
+    async def workers(self) -> Json:
+        """The workers of the cluster."""
+        listed = await self._hub.committer.call(ListWorkers())
+        assert isinstance(listed, Workers)
+        now_ms = self._hub.store.now_ms()
+        return {
+            "workers": [
+                {
+                    "worker": info.id,
+                    "instance": info.instance,
+                    "node": info.node,
+                    "labels": info.labels,
+                    "capacity": info.capacity,
+                    "assigned": info.assigned,
+                    "leaving": info.leaving,
+                    "away_s": 0.0 if info.node else round(max(0, now_ms - info.away_since_ms) / 1000, 1),
+                }
+                for info in sorted(listed.workers, key=lambda info: (info.instance, info.id))
+            ]
+        }
+
+    async def trail(self, session: str) -> Json:
+        """The way of a session."""
+        raise Problem(404, "unknown-session", f"nothing is known of {session}")
+
+    async def receipts(self) -> Json:
+        """The latest drains, newest first."""
+        return {"receipts": []}
+
+    async def receipt(self, node: str) -> Json:
+        """The drain of `node`. Raises Problem."""
+        found = await self._hub.committer.call(GetReceipt(node))
+        assert isinstance(found, Text)
+        if not found.body:
+            raise Problem(404, "unknown-receipt", f"{node} has left no receipt")
+        ledger: Json = msgspec.json.decode(found.body)
+        return ledger
+
+
+def _drain_json(drain: DrainStatus, now: float) -> Json:
+    return {
+        "phase": drain.phase.value,
+        "reason": drain.reason,
+        "by_signal": drain.by_signal,
+        "parties": sorted(drain.parties),
+        "seconds": round(now - drain.began_at, 1),
+        "seconds_left": round(max(0.0, drain.deadline - now), 1),
+        "clients_left": drain.clients_left,
+        "workers_left": drain.workers_left,
+        "rate_per_s": drain.rate_per_s,
+        "plan": attrs.asdict(drain)["plan"],
+    }
