@@ -18,6 +18,9 @@ from signald.wire.messages import Ack, Bye, Connect, Message, Ping, Realtime, Re
 if TYPE_CHECKING:
     from signald.service.hub import Hub
 
+OTHERS_PER_S, OTHERS_BURST = 100.0, 1000
+"""What a client may send that is neither a message nor an ack: each is answered, so a flood of them is work for two."""
+
 _FRONT = records.head(b"message", None)
 
 
@@ -70,6 +73,7 @@ class ClientLink(Link):
         self.session = session
         limits = hub.config.limits
         self._rate = RateLimit(limits.messages_per_s, limits.messages_burst, trio.current_time())
+        self._others = RateLimit(OTHERS_PER_S, OTHERS_BURST, trio.current_time())
         self._depth_max = limits.json_depth_max
         self._confirmed = False
         self.ending = False
@@ -101,6 +105,8 @@ class ClientLink(Link):
             try:
                 message, binary = codec.decode_client(text, payload, self._depth_max)
             except UnknownType as unknown:
+                if not self._bears_another():
+                    break
                 self.error("unknown_type", f"unknown type: {unknown}")
                 continue
             except BadMessage as bad:
@@ -136,12 +142,22 @@ class ClientLink(Link):
             )
         return True
 
+    def _bears_another(self) -> bool:
+        """Count a frame that is answered and costs its sender nothing; False when the connection is to end for it."""
+        self._others.refill(trio.current_time())
+        if self._others.take():
+            return True
+        self.fail(CloseCode.RATE, "rate", "too many frames that are no messages", self._others.retry_after_ms)
+        return False
+
     def _rare(self, message: object, binary: bytes | None) -> bool:
         """Handle what is not a message or an ack; False when the connection is to end."""
         if isinstance(message, Realtime):
             if self._rate.take():
                 self._hub.relay.realtime(self.session, "client", message, binary)
         elif isinstance(message, Ping):
+            if not self._bears_another():
+                return False
             self.send_text(codec.PONG)
         elif isinstance(message, Bye):
             if self.ending:

@@ -67,6 +67,9 @@ log = structlog.get_logger(__name__)
 Opened = tuple[Link, list[Frame]]
 Opening = Connect | RestoreSession | AppReady
 
+FRAMES_MAX = 100
+"""Frames until a party has begun, its opening message included: whoever is there to begin does not ping for long."""
+
 _REFUSALS: dict[str, tuple[CloseCode, str]] = {
     "unknown": (CloseCode.NOTHING_TO_RESUME, "nothing to resume for this token"),
     "expired": (CloseCode.NOTHING_TO_RESUME, "nothing to resume for this token"),
@@ -138,10 +141,14 @@ async def _read(hub: "Hub", conn: Connection) -> tuple[Opening, list[Frame]]:
         codec.decode_worker if conn.path == "/v1/worker" else codec.decode_client
     )
     depth_max = hub.config.limits.json_depth_max
+    frames = 0
     with trio.move_on_after(hub.config.timeouts.hello_s):
         while True:
             batch = await conn.receive()
             for index, (text, payload) in enumerate(batch):
+                frames += 1
+                if frames > FRAMES_MAX:
+                    raise _Turned(CloseCode.BAD_MESSAGE, "out_of_place", "an opening message comes first")
                 try:
                     message, _ = decode(text, payload, depth_max)
                 except UnknownType as unknown:

@@ -59,6 +59,8 @@ LINES: dict[str, tuple[str, ...]] = {
     "a flood of pings": (
         "net/test_attacks.py::test_a_ping_flood_is_closed_with_1008",
         "conformance/test_wire.py::test_each_close_stands_on_the_wire",
+        "service/test_limits.py::test_a_client_that_floods_with_other_frames_is_closed_and_may_resume",
+        "service/test_limits.py::test_a_party_that_does_not_begin_is_not_answered_for_ever",
     ),
     "the 10,001st message in a window": (
         "security/test_limits.py::test_the_10001st_message_of_a_burst_is_pushed_back",

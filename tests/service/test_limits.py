@@ -142,6 +142,46 @@ def test_a_client_that_floods_is_closed_and_may_resume() -> None:
     play(scene)
 
 
+@pytest.mark.parametrize(("frame", "answer"), [("ping", "pong"), ("nonsense", "error")])
+def test_a_client_that_floods_with_other_frames_is_closed_and_may_resume(frame: str, answer: str) -> None:
+    """What is answered and costs nothing has a bound too: 100 a second and a burst of 1,000; then 4429."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1")
+        client, started = await cluster.client("n1")
+        for _ in range(20):
+            await trio.sleep(0.1)
+            for _ in range(10):
+                await client.ask({"type": frame}, answer)
+        for _ in range(1200):
+            await client.send({"type": frame})
+        assert await client.closed() == 4429
+        assert of("error", client.aside)[-1]["code"] == "rate"
+        assert len(of(answer, client.aside)) <= 1100
+        assert (await cluster.restore("n1", started["recovery_token"]))[1]["type"] == "session_restored"
+
+    play(scene)
+
+
+def test_a_party_that_does_not_begin_is_not_answered_for_ever() -> None:
+    """Before its opening message a connection may say a little, and no more."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1")
+        for path in ("/v1/client", "/v1/worker"):
+            peer = await cluster.dial("n1", path)
+            for _ in range(100):
+                await peer.ask({"type": "ping"}, "pong")
+            await peer.send({"type": "ping"})
+            assert await peer.refused() == ("out_of_place", 4400)
+        peer = await cluster.dial("n1", "/v1/client")
+        for _ in range(99):
+            await peer.ask({"type": "ping"}, "pong")
+        await peer.ask({"type": "connect"}, "session_started")
+
+    play(scene)
+
+
 def test_a_worker_has_no_rate() -> None:
     """It speaks for many sessions; the backlog of each holds it back."""
 
