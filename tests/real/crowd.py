@@ -318,3 +318,26 @@ class ReturningWorker(Comeback, WorkerApp):
     """A worker that answers and comes back."""
 
     link_class = ReturningWorkerLink
+
+
+def come_in(
+    clock: Clock,
+    address: Address,
+    parties: Sequence[Any],
+    told: "Counter[str]",
+    in_flight: int = 64,
+) -> None:
+    """Connect all of `parties`, at most `in_flight` at a time, until each is served (a client: paired)."""
+    waiting = list(parties)[::-1]
+    opening: set[Any] = set()
+
+    def done() -> bool:
+        opening.difference_update([one for one in opening if one.link is not None and getattr(one, "paired", True)])
+        while waiting and len(opening) < in_flight:
+            one = waiting.pop()
+            one.settle_in(clock, address, told)
+            one.dial(address)
+            opening.add(one)
+        return not opening
+
+    clock.until(done, 60 + len(waiting) / 50, lambda: f"{len(waiting)} wait, {len(opening)} are opening; told {told}")

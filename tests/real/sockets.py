@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.errors import BenchError
-from tests.bench.parties import Link, start_clients, start_workers, text
+from tests.bench.parties import Link, text
 from tests.bench.sockets import Address, Loop, WebSocket, upgrade_request
 from tests.real.crowd import (
     MIB,
@@ -35,6 +35,7 @@ from tests.real.crowd import (
     ReturningWorker,
     Settings,
     allow_descriptors,
+    come_in,
     served,
     spread,
 )
@@ -212,8 +213,8 @@ def slowloris(directory: Path, count: int, *, timeout_s: float = 5.0, visits_per
 QUEUE_BYTES = 65_536
 CACHES_BYTES = 48 * MIB
 """What traffic may add that nobody is slow at: above all the store's records, ten thousand of 2 KiB."""
-ANSWER = "x" * 1000
-SLOW_QUESTIONS = 150
+ANSWER = "x" * 2000
+SLOW_QUESTIONS = 75
 
 
 class NarrowLink(ReturningClientLink):
@@ -272,14 +273,12 @@ def slow(directory: Path, count: int, of: int, *, write_s: float = 3.0) -> Figur
         workers = [ReturningWorker(loop, f"worker {n}", 1000, ANSWER) for n in range(-(-of // 1000))]
         deaf = [SlowClient(loop) for _ in range(count)]
         others = [ReturningClient(loop) for _ in range(of - count)]
-        for party in (*workers, *deaf, *others):
-            party.settle_in(clock, node.address, told)
-        start_workers(loop, node.address, workers)
-        start_clients(loop, node.address, [*deaf, *others])
+        come_in(clock, node.address, workers, told)
+        come_in(clock, node.address, [*deaf, *others], told)
         over = False
         # Every other client asks once in a while; the whole of them at a rate that leaves the node room.
         turn = deque(others)
-        per_tick = max(1, len(others) // 100)
+        per_tick = max(1, len(others) // 300)
 
         def some_ask() -> None:
             for _ in range(per_tick):
@@ -301,7 +300,7 @@ def slow(directory: Path, count: int, of: int, *, write_s: float = 3.0) -> Figur
 
         def slow_ask() -> None:
             nonlocal asked
-            for _ in range(min(len(asking) * SLOW_QUESTIONS - asked, max(40, len(asking) * SLOW_QUESTIONS // 200))):
+            for _ in range(min(len(asking) * SLOW_QUESTIONS - asked, max(40, len(asking) * SLOW_QUESTIONS // 400))):
                 asking[0].ask()
                 asking.rotate(-1)
                 asked += 1
@@ -320,8 +319,11 @@ def slow(directory: Path, count: int, of: int, *, write_s: float = 3.0) -> Figur
             one.listen_again(node.address)
         clock.until(
             lambda: all(not one.asked_at for one in deaf) and asked >= count * SLOW_QUESTIONS,
-            120,
-            lambda: f"{sum(bool(one.asked_at) for one in deaf)} wait for answers",
+            180,
+            lambda: (
+                f"{sum(bool(one.asked_at) for one in deaf)} wait for answers: asked {asked}, answered "
+                f"{sum(one.received for one in deaf)}, resumed {sum(one.resumes for one in deaf)}, told {told}"
+            ),
         )
         over = True
         clock.until(lambda: all(not one.asked_at for one in others), 30, lambda: "others wait for answers")
@@ -367,10 +369,9 @@ def storm(directory: Path, count: int, *, setups_max: int = 256) -> Figures:
         loop = clock.loop
         workers = [ReturningWorker(loop, f"worker {n}", 500) for n in range(-(-count // 500))]
         clients = [ReturningClient(loop) for _ in range(count)]
-        for party in (*workers, *clients):
-            party.settle_in(clock, node.address, told)
-        start_workers(loop, node.address, workers, in_flight=1)
-        start_clients(loop, node.address, clients, in_flight=min(64, setups_max // 2))
+        come_in(clock, node.address, workers, told, in_flight=1)
+        come_in(clock, node.address, clients, told, in_flight=min(64, setups_max // 2))
+        told.clear()
         over = False
         turn = deque(clients)
 
