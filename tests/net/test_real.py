@@ -7,6 +7,7 @@ import ssl
 from pathlib import Path
 
 import pytest
+import structlog.testing
 import trio
 import trio_websocket
 from cryptography import x509
@@ -187,6 +188,27 @@ async def test_a_broken_rule_is_told_over_tls_as_without(tmp_path: Path) -> None
         await client.hung_up_after()
         assert len(port.server.connections) == 1, "it still listens to what the peer has to say"
         await trio.aclose_forcefully(client.stream)
+
+
+@pytest.mark.parametrize(
+    "cut", [b"", b"\x15\x03\x03\x00\x02\x02\x28", b"\x17\x03\x03\xff\xff", b"GET / HTTP/1.1\r\n\r\n"]
+)
+async def test_what_is_no_tls_in_the_middle_of_tls_ends_that_connection_only(tmp_path: Path, cut: bytes) -> None:
+    """Noise, an alert, a record that is too long, or a TCP that just ends: nothing is logged as an error, others go on."""
+    tls, trusted = contexts(tmp_path)
+    with structlog.testing.capture_logs() as logged:
+        async with listening(tls=tls) as port:
+            bystander, attacker = await connect_over_tls(port, trusted), await connect_over_tls(port, trusted)
+            await attacker.echo("before")
+            below = port.clients[-1].stream
+            await below.send_all(cut)
+            assert isinstance(below, trio.SocketStream)
+            await below.send_eof()
+            await until(lambda: len(port.server.connections) == 1)
+            await bystander.echo("unharmed")
+            for client in (attacker, bystander):
+                await trio.aclose_forcefully(client.stream)
+    assert logged == []
 
 
 async def test_an_abort_over_tls_resets_the_tcp(tmp_path: Path) -> None:
