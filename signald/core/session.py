@@ -82,6 +82,11 @@ class News(Struct, frozen=True):
     down_acked: bool = False
     behind: bool = False
     """The store does not know that a party is attached here: it has lost that, and is to be given it back."""
+    lost: bool = False
+    """The store knows fewer messages than it has had: the numbers of the others must not be given once more."""
+    overtaken: tuple[int, int] | None = None
+    """Numbers the worker here is about to give were used already, before the store lost them: what it has said (from, to; from
+    above to when nothing) is taken for what was said then."""
 
 
 class Session(Generic[L]):
@@ -173,6 +178,16 @@ class Session(Generic[L]):
             self.down.forget_pending()
         behind = self.client.take(head.client_epoch, head.client_node)
         behind = self.worker.take(head.worker_epoch, head.worker_node) or behind
+        lost = head.up_last < self.up.last or head.down_last < self.down.last
+        # Nobody but a worker adds to what it has said. But it is told to begin where the store ends, and a store that has
+        # lost its tail ends too early, until a node that knows better has said so.
+        overtaken = None
+        if (
+            self.worker.link is not None
+            and head.worker_epoch == self.worker.epoch
+            and head.down_last > self.down.last + len(self.down.pending)
+        ):
+            overtaken = self.down.acked + 1, self.down.last
         up_before, down_before = self.up.acked, self.down.acked
         self._absorb(self.up, head.up_last, head.up_acked, entries if reader == "worker" else ())
         self._absorb(self.down, head.down_last, head.down_acked, entries if reader == "client" else ())
@@ -184,6 +199,8 @@ class Session(Generic[L]):
             self.up.acked > up_before,
             self.down.acked > down_before,
             behind,
+            lost,
+            overtaken,
         )
 
     def _absorb(self, log: Log, last: int, acked: int, entries: tuple[Entry, ...]) -> None:

@@ -419,8 +419,10 @@ class Hub:
             if isinstance(link, WorkerLink) and session.worker_id != link.worker:
                 link.end_session(session.id, "reassigned")
             self.superseded(session, "worker")
-        if news.behind:
+        if news.behind or news.lost:
             self.behind(session)
+        if news.overtaken is not None:
+            self.workers.overtaken(session, news.overtaken)
         client = session.client.link
         if client is not None:
             if news.tell is not None:

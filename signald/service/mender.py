@@ -143,7 +143,7 @@ class Mender:
     def _given_back(self, session: LiveSession, head: Head) -> None:
         hub = self._hub
         news = session.observe(head)
-        hub.news(session, structs.replace(news, behind=False))
+        hub.news(session, structs.replace(news, behind=False, lost=False))
         holders: tuple[tuple[Party, str], ...] = (("client", head.client_node), ("worker", head.worker_node))
         for party, node in holders:
             if news.behind and session.side(party).link is not None and node != hub.node:

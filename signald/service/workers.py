@@ -283,6 +283,19 @@ class Workers:
         await trio.sleep(REFUSED_PAUSE_S)
         hub.committer.submit(Release(session.id, link.worker, True), partial(self._released, pair))
 
+    def overtaken(self, session: LiveSession, said: tuple[int, int]) -> None:
+        """The worker here has begun too early in a log whose tail was lost: its messages are taken for others.
+
+        It is told so, and the session is assigned anew: whoever gets it begins behind all that was ever said.
+        """
+        link = session.worker.link
+        if not isinstance(link, WorkerLink) or session.id not in link.sessions:
+            return
+        if said[0] <= said[1]:
+            link.log_lost(session.id, "sent", said)
+        link.end_session(session.id, "log lost")
+        self._hub.spawn(self.refused, link, session, "log lost")
+
     def _released(self, pair: tuple[str, str], _: Result) -> None:
         self._withdrawn.discard(pair)
         self._hub.poke_matchmaker()

@@ -34,7 +34,8 @@ Secret32 = bytes
 
 CLOCK_SET_MS = 60_000
 """Times that lie further ahead than this were taken before somebody set the store's clock back, and tell nothing. Nodes
-differ about the time by less, and nothing that was asked for a minute ago is still on its way."""
+differ about the time by less, and nothing that was asked for a minute ago is still on its way. So a party may have to wait
+a minute after the clock was set back, and not for as long as it was set."""
 
 
 # --- operations on one session ------------------------------------------------------------------------------------

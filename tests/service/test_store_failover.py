@@ -1,0 +1,85 @@
+"""The store fails over to a replica that lacks the last of what was written: what is lost is found, and said."""
+
+import copy
+
+import trio
+
+from signald.errors import StoreUnavailable
+from signald.store.base import WAKE_ALL, Result
+from signald.store.memory import MemoryRows
+from tests.cluster import Cluster, Peer, play
+
+
+def fail_over(cluster: Cluster, replica: MemoryRows) -> None:
+    """A replica takes over, and everybody connects to it."""
+    cluster.world.rows = replica
+    for inboxes in cluster.world._inboxes.values():
+        for inbox in inboxes:
+            inbox.put(WAKE_ALL)
+
+
+class CutOff:
+    """A node's store while the node does not reach it."""
+
+    async def execute(self, _: object) -> list[Result]:
+        await trio.lowlevel.checkpoint()
+        raise StoreUnavailable("cut off")
+
+
+async def say(worker: Peer, client: Peer, session: str, *seqs: int) -> None:
+    """Say something under each of `seqs`, and have it acked on both ways."""
+    for seq in seqs:
+        await worker.send({"type": "message", "session": session, "seq": seq, "data": f"old {seq}"})
+        assert (await client.expect("message"))["seq"] == seq
+    await client.send({"type": "ack", "seq": seqs[-1]})
+    assert (await worker.expect("ack"))["seq"] == seqs[-1]
+    await trio.sleep(0.5)
+
+
+def test_a_new_worker_begins_behind_what_a_failover_has_lost() -> None:
+    """The node of the client knows how far the worker before had come, though the store does not any more."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("a")
+        await cluster.start("b")
+        client, _, worker, _, session = await cluster.pair("a", worker_at="b")
+        replica = copy.deepcopy(cluster.world.rows)
+        await say(worker, client, session, 1, 2, 3)
+        fail_over(cluster, replica)
+        await trio.sleep(0.5)
+        await worker.send({"type": "bye"})
+        other, _ = await cluster.worker("b", "worker-b")
+        assert (await other.accept())["next_seq"] == 4
+        await other.send({"type": "message", "session": session, "seq": 4, "data": "new"})
+        assert (await client.expect("message"))["data"] == "new"
+
+    play(scene)
+
+
+def test_a_new_worker_that_begins_too_early_is_told_so() -> None:
+    """Numbers that were given before a failover are not given again unnoticed, however late the one comes who knows them."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("a")
+        await cluster.start("b")
+        await cluster.start("c")
+        client, _, worker, _, session = await cluster.pair("a", worker_at="c")
+        replica = copy.deepcopy(cluster.world.rows)
+        await say(worker, client, session, 1, 2, 3)
+        committer = cluster.nodes["a"].committer
+        store, committer.store = committer.store, CutOff()  # type: ignore[assignment]
+        fail_over(cluster, replica)
+        cluster.kill("c")
+        other, _ = await cluster.worker("b", "worker-b")
+        assert (await other.accept(within_s=120))["next_seq"] == 1
+        await other.send({"type": "message", "session": session, "seq": 1, "data": "too early"})
+        assert (await other.expect("ack"))["seq"] == 1
+        committer.store = store
+        lost = await other.expect("error")
+        assert (lost["code"], lost["lost_from"], lost["lost_to"]) == ("log_lost", 1, 1)
+        assert (await other.expect("session_ended"))["session"] == session
+        assert (await other.accept())["next_seq"] == 4
+        await other.send({"type": "message", "session": session, "seq": 4, "data": "new"})
+        assert (await client.expect("message"))["data"] == "new"
+
+    play(scene)
