@@ -5,6 +5,7 @@ process would write leaves it, and nothing that arrives is read.
 """
 
 import random
+from collections import Counter
 from collections.abc import Callable
 
 import attrs
@@ -125,6 +126,8 @@ class Network:
         self.faulty = True
         self.wires: list[Wire] = []
         self.by_name: dict[str, Wire] = {}
+        self.opened: Counter[str] = Counter()
+        """Party → how many connections it has opened."""
         self.gates: dict[str, Gate] = {}
         """Node → what stands still with it."""
         self.old_programs: set[str] = set()
@@ -139,6 +142,7 @@ class Network:
     ) -> Wire:
         """A new connection of `party` to `node`."""
         self._count += 1
+        self.opened[party] += 1
         name = f"{party}#{self._count}"
         chance = random.Random(self._chance.random())
         wire = Wire(name, node, chance, self.gate(node), tap, lambda why: lost(name, why))

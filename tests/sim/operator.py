@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from signald.service.shutdown import ShutdownScope
 from signald.store.base import WAKE_ALL, Append, Op
 from tests.sim.nodes import SimNode
+from tests.sim.pipes import Gate
 from tests.sim.plan import Step
 from tests.sim.stores import Countdown, copy_of, fail_over
 from tests.sim.thief import steal
@@ -36,7 +38,10 @@ class Operator:
         scene.trace(node.name, "SIGTERM")
         scene.conduct.signalled(node)
         if node.node is not None:
-            scene.late(max(0.0, gate.until - now), node.node.shutdown.signal)
+            if gate.until > now:
+                scene.later(0.0, _signal_later, gate, node.node.shutdown)
+            else:
+                node.node.shutdown.signal()
         scene.learn(node, up=False)
 
     def lose(self, node: SimNode, how: str) -> None:
@@ -333,3 +338,8 @@ class Operator:
     async def leave_worker(self, step: Step) -> None:
         """A worker is redeployed."""
         self.scene.workers[step.number % len(self.scene.workers)].crash(step.seconds, leaves=True)
+
+
+async def _signal_later(gate: Gate, shutdown: ShutdownScope) -> None:
+    await gate.wait()
+    shutdown.signal()

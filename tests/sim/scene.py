@@ -5,6 +5,7 @@ import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Literal
 
 import attrs
@@ -36,6 +37,8 @@ Transport = Literal["frames", "messages"]
 
 SETTLE_S = 60.0
 POLL_S = 0.25
+BYE_S = 50.0
+"""A party whose connection has stalled finds that out by its heartbeat, and then comes again to say it."""
 GHOST_S = 420.0
 """Above twice the time to live of a session: one whose start was never heard of is held for so long."""
 
@@ -86,6 +89,9 @@ class Scene:
         self.workers = [WorkerParty(self, one) for one in plan.workers]
         self.operator = Operator(self)
         self._view: set[str] = set()
+        self._news = 0
+        self._heard: dict[str, int] = {}
+        """Node → the number of the last news of it that the balancer has heard."""
         self._routes = self.chance.random("routes")
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
@@ -159,18 +165,14 @@ class Scene:
 
     def learn(self, node: SimNode, *, up: bool) -> None:
         """The load balancer hears of a node, with its lag."""
-        assert self._nursery is not None
-        if self.plan.lag_s == 0:
-            self._learned(node.name, up=up)
-        else:
-            lag = self._routes.uniform(0.0, self.plan.lag_s)
-            self._nursery.start_soon(self._learn_late, node.name, up, lag)
+        self._news += 1
+        lag_s = self._routes.uniform(0.0, self.plan.lag_s) if self.plan.lag_s else 0.0
+        self.late(lag_s, partial(self._learned, node.name, self._news, up=up))
 
-    async def _learn_late(self, name: str, up: bool, lag: float) -> None:
-        await trio.sleep(lag)
-        self._learned(name, up=up)
-
-    def _learned(self, name: str, *, up: bool) -> None:
+    def _learned(self, name: str, number: int, *, up: bool) -> None:
+        if number < self._heard.get(name, 0):
+            return  # it has heard of something newer already
+        self._heard[name] = number
         if up:
             self._view.add(name)
         else:
@@ -376,7 +378,7 @@ class Scene:
     async def _bye(self, client: ClientParty) -> None:
         client.byed = True
         if client.client is not None:
-            with trio.move_on_after(20) as scope:
+            with trio.move_on_after(BYE_S) as scope:
                 await client.client.bye("over")
             if scope.cancelled_caught:
                 self.violate("liveness", f"{client.name} said bye, and nothing came of it")
