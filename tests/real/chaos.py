@@ -22,20 +22,19 @@ import sys
 import tempfile
 import time
 import traceback
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import trio
-from attrs import define, field, frozen
+from attrs import frozen
 
-from signald.demo.cluster import Node, is_ready
 from signald.demo.judge import spread
 from signald.sdk.events import LogLost, Replaced
-from tests.real.harness import Address, Chatter, Nodes, Settings, Talk, open_nodes, open_talk
+from tests.real.harness import Chatter, Settings, Talk, open_nodes, open_talk
+from tests.real.places import Broken, Chronicle, Place
 from tests.store.redis_servers import Server, servers
 
 TIME_LINE = "timeline.txt"
@@ -44,10 +43,6 @@ SETTLE_EVERY = 25
 SETTLE_S = 60.0
 STALL_S = 45.0
 """A question unanswered for so long is a session that has stopped, whatever was done to the nodes."""
-NO_STORE = 69
-FAILED_TO_START = (NO_STORE, -signal.SIGTERM)
-"""How a node may end that was never ready: without its store, or asked to stop before it could listen to that."""
-
 # With budgets that outlast an outage of everything: no worker is to be given up here, as all of them live.
 SETTINGS: Settings = {
     "drain": {
@@ -63,10 +58,6 @@ SETTINGS: Settings = {
 }
 
 
-class Broken(Exception):
-    """A promise was broken; the text says which."""
-
-
 @frozen
 class Plan:
     """One campaign on one store."""
@@ -77,87 +68,12 @@ class Plan:
     seed: int
     sessions: int = 30
     workers: int = 4
-    interval_s: float = 0.25
-    """Between two questions of one client."""
+    interval_s: float = 0.4
+    """Between two bursts of questions of one client."""
+    burst: int = 3
+    """Questions asked at once: whatever happens, happens while many are under way."""
     pause_s: float = 2.6
     """Between two moves, on the average."""
-
-
-class Chronicle:
-    """What was done and seen, and when."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.counts: Counter[str] = Counter()
-        self._began = time.monotonic()
-
-    def note(self, what: str) -> None:
-        """One line."""
-        self.lines.append(f"{time.monotonic() - self._began:9.3f} {what}")
-
-    def count(self, what: str, about: str) -> None:
-        """One line, and one more of its kind."""
-        self.counts[what] += 1
-        self.note(f"{what} {about}")
-
-
-@define(eq=False)
-class Place:
-    """An address with a node that is started again whenever it has ended."""
-
-    name: str
-    nodes: Nodes
-    chronicle: Chronicle
-    keeps_its_id: bool
-    """Whether each node has the id of the one before, as where the id is configured, or one of its own."""
-    address: Address = field(factory=Address)
-    node: Node | None = None
-    starts: int = 0
-    ready: bool = False
-    sent: set[signal.Signals] = field(factory=set)
-    """The signals the present node got."""
-    closing: bool = False
-
-    async def run(self) -> None:
-        """Keep a node there until `closing`."""
-        while not self.closing:
-            self.starts += 1
-            name = f"{self.name}-{self.starts}"
-            identity: dict[str, Any] = {"node": {"id": self.name}} if self.keeps_its_id else {}
-            self.ready, self.sent = False, set()
-            self.node = node = await self.nodes.start(name, self.address, ready=False, **identity)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._watch, node)
-                code = await node.process.wait()
-                nursery.cancel_scope.cancel(reason="the node has ended")
-            self.chronicle.note(f"{name} ended with {code}")
-            self._judge(node, code)
-            if code == NO_STORE:
-                await trio.sleep(0.2)
-
-    async def _watch(self, node: Node) -> None:
-        while not await is_ready(node.http):  # noqa: ASYNC110 - nothing tells us
-            await trio.sleep(0.05)
-        self.ready = True
-        self.chronicle.note(f"{node.name} is ready")
-
-    def _judge(self, node: Node, code: int) -> None:
-        asked = code == 0 and signal.SIGTERM in self.sent
-        killed = code == -signal.SIGKILL and signal.SIGKILL in self.sent
-        if not (asked or killed or (code in FAILED_TO_START and not self.ready)):
-            raise Broken(f"{node.name} ended with {code} by itself:\n{node.log_tail()}")
-        if "Traceback" in node.log.read_text(errors="replace"):
-            raise Broken(f"{node.name} raised something: {node.log}")
-
-    def signal(self, number: signal.Signals) -> bool:
-        """Send a signal to the node, if there is one."""
-        node = self.node
-        if node is None or node.process.poll() is not None:
-            return False
-        self.sent.add(number)
-        node.send_signal(number)
-        self.chronicle.count(number.name, f"to {node.name}{'' if self.ready else ', which is starting'}")
-        return True
 
 
 class Campaign:
@@ -185,11 +101,17 @@ class Campaign:
             self._drain_both: (4, 0),
             self._hurry_a_drain: (4, 0),
         }
-        redis_moves = [self._restart_redis, self._restart_redis_and_kill, self._restart_redis_under_a_drain]
+        redis_moves = [
+            self._kill_while_redis_is_away,
+            self._restart_redis,
+            self._restart_redis_and_kill,
+            self._restart_redis,
+            self._restart_redis_under_a_drain,
+        ]
         self._deck: list[Callable[[], Awaitable[None]]] = []
         restarts = plan.redis_restarts if redis else 0
-        drawn_redis = [self._rng.choices(redis_moves, (3, 1, 1))[0] for _ in range(restarts)]
-        kills = sum(move == self._restart_redis_and_kill for move in drawn_redis)
+        drawn_redis = [redis_moves[number % len(redis_moves)] for number in range(restarts)]
+        kills = sum(move in (self._kill_while_redis_is_away, self._restart_redis_and_kill) for move in drawn_redis)
         while kills < plan.kills:
             (move,) = self._rng.choices(list(node_moves), [weight for weight, _ in node_moves.values()])
             self._deck.append(move)
@@ -265,6 +187,17 @@ class Campaign:
         await redis.start()
         self.chronicle.note("Redis answers again")
 
+    async def _kill_while_redis_is_away(self) -> None:
+        """What a node has taken and not stored dies with it: it must not have been acked."""
+        assert self._redis is not None
+        await self._redis.kill()
+        self.chronicle.count("Redis killed", "")
+        await self._moment(0.4)
+        await self._hit(self._rng.choice(self._places))
+        await self._moment(1.0)
+        await self._redis.start()
+        self.chronicle.note("Redis answers again")
+
     async def _restart_redis_and_kill(self) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._restart_redis)
@@ -290,7 +223,7 @@ class Campaign:
             await trio.sleep(self._rng.uniform(0.3, 2 * self._plan.pause_s - 0.3))
             if number % SETTLE_EVERY == 0:
                 await self._settle()
-                self._talk.begin(self._plan.interval_s)
+                self._talk.begin(self._plan.interval_s, self._plan.burst)
         await self._settle()
 
     async def _settle(self) -> None:
@@ -396,7 +329,7 @@ async def play(plan: Plan, directory: Path, within_s: float) -> dict[str, object
                     nursery.start_soon(place.run)
                 await _populate(plan, talk, campaign, places)
                 watching = await nursery.start(_scoped, campaign.watch)
-                talk.begin(plan.interval_s)
+                talk.begin(plan.interval_s, plan.burst)
                 await campaign.run(trio.current_time() + within_s)
                 watching.cancel(reason="nobody asks any more")
                 figures = campaign.figures()

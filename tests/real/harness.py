@@ -311,18 +311,19 @@ class Talk:
 
     # --- all ---
 
-    def begin(self, interval_s: float = 0.1) -> None:
-        """Have every client ask again and again until `settle`: below the rate a client is allowed."""
+    def begin(self, interval_s: float = 0.1, burst: int = 1) -> None:
+        """Have every client ask `burst` questions, again and again until `settle`: below the rate a client is allowed."""
         self._hushed = False
         self._askers.clear()
         for chatter in self.chatters:
             self._askers.append(chatter)
             self._asking += 1
-            self._nursery.start_soon(self._keep_asking, chatter, interval_s)
+            self._nursery.start_soon(self._keep_asking, chatter, interval_s, burst)
 
-    async def _keep_asking(self, chatter: Chatter, interval_s: float) -> None:
+    async def _keep_asking(self, chatter: Chatter, interval_s: float, burst: int) -> None:
         while not self._hushed:
-            await chatter.ask()
+            for _ in range(burst):
+                await chatter.ask()
             await trio.sleep(interval_s)
         self._asking -= 1
 
