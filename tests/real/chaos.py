@@ -6,10 +6,11 @@ Run it from the root of the repository::
 
 Two places, each with a node that a supervisor starts again whenever it ends; 30 clients and 4 workers that talk all the time
 and know both places; one store. A deck of moves is shuffled from the seed: SIGKILL, SIGTERM, both nodes, a node while it
-drains, its successor, a node while it starts, Redis alone, Redis with a node, Redis under a drain. Moments are random. Now and then
-the parties fall silent, and everything that was ever said must have arrived: once, and in order. The seed gives the
-same moves at the same planned moments; what the processes make of them is theirs. A failure leaves its directory behind:
-the time line of all that was done and seen, the account of every session, and the logs of the nodes.
+drains, its successor, a node while it starts, Redis alone, Redis with a node, Redis under a drain. (With the store `sentinel`
+a death of Redis is a failover to a replica, which then has all that was acked.) Moments are random. Now and then the
+parties fall silent, and everything that was ever said must have arrived: once, and in order. The seed gives the same moves
+at the same planned moments; what the processes make of them is theirs. A failure leaves its directory behind: the time line
+of all that was done and seen, the account of every session, and the logs of the nodes.
 """
 
 import argparse
@@ -35,6 +36,7 @@ from signald.demo.judge import spread
 from signald.sdk.events import LogLost, Replaced
 from tests.real.harness import Chatter, Settings, Talk, open_nodes, open_talk
 from tests.real.places import Broken, Chronicle, Place
+from tests.real.watched import ACK_REPLICA, Watched, watched
 from tests.store.redis_servers import Server, servers
 
 TIME_LINE = "timeline.txt"
@@ -79,7 +81,7 @@ class Plan:
 class Campaign:
     """See the module."""
 
-    def __init__(self, plan: Plan, talk: Talk, places: tuple[Place, Place], redis: Server | None) -> None:
+    def __init__(self, plan: Plan, talk: Talk, places: tuple[Place, Place], redis: Server | Watched | None) -> None:
         self.chronicle = places[0].chronicle
         self.gaps_s: dict[str, dict[tuple[int, str], float]] = defaultdict(dict)
         """For each kind of move, and each of its times and each session: the longest wait for an answer after it."""
@@ -290,13 +292,17 @@ class Campaign:
 
 
 @asynccontextmanager
-async def store_of(kind: str, directory: Path) -> AsyncIterator[tuple[str, Server | None]]:
+async def store_of(kind: str, directory: Path) -> AsyncIterator[tuple[str, Server | Watched | None]]:
     """A store that keeps what it has acked; it must be whole at the end, and hold no session."""
     if kind == "redis":
         redis = Server(directory / "redis", "--appendonly", "yes", "--appendfsync", "always")
         async with servers(redis):
             yield redis.url, redis
             left = redis.ask("KEYS", "signald:{s_*")
+    elif kind == "sentinel":
+        async with watched(directory / "redis") as three:
+            yield three.url, three
+            left = three.ask("KEYS", "signald:{s_*")
     else:
         file = directory / "store.db"
         yield f"sqlite:{file}", None
@@ -318,6 +324,8 @@ async def play(plan: Plan, directory: Path, within_s: float) -> dict[str, object
     chronicle = Chronicle()
     rng = random.Random(plan.seed)
     settings: Settings = {**SETTINGS, "node": {"lease_ttl_s": rng.choice((2.0, 5.0, 10.0))}}
+    if plan.store == "sentinel":
+        settings |= ACK_REPLICA
     chronicle.note(f"{plan} {settings}")
     try:
         async with store_of(plan.store, directory) as (url, redis), open_nodes(directory, url, settings) as nodes:
@@ -365,7 +373,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.real.chaos", description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=200, help="SIGKILLs in all, shared among the stores")
     parser.add_argument("--redis-restarts", type=int, default=50)
-    parser.add_argument("--store", choices=("sqlite", "redis", "both"), default="both")
+    parser.add_argument("--store", choices=("sqlite", "redis", "sentinel", "both"), default="both")
     parser.add_argument(
         "--minutes", type=float, default=60.0, help="make no further moves after that time, for each store"
     )

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import trio
 from attrs import frozen
 
 from signald.demo.cluster import Node
@@ -62,8 +63,16 @@ async def talking(
     directory: Path, url: str, settings: Settings | None = None, *, clients: int = 6, within_s: float = 120.0
 ) -> AsyncIterator[Scene]:
     """Two nodes on the store at `url`; everybody talks by the time the block begins."""
+    made: dict[str, Node] = {}
+
+    async def start(name: str) -> None:
+        made[name] = await nodes.start(name)
+
     async with open_nodes(directory, url, settings) as nodes, open_talk(within_s) as talk:
-        scene = Scene(await nodes.start("first"), await nodes.start("second"), talk, nodes)
+        async with trio.open_nursery() as nursery:
+            for name in ("first", "second"):
+                nursery.start_soon(start, name)
+        scene = Scene(made["first"], made["second"], talk, nodes)
         for n in range(2):
             await talk.worker(f"worker {n}", url_of(scene.second))
         for n in range(clients):

@@ -47,6 +47,17 @@ async def test_scripts_are_lost(tmp_path: Path) -> None:
         await talk.ends_well()
 
 
+async def test_everything_is_flushed(tmp_path: Path) -> None:
+    """`FLUSHALL` by mistake: no connection breaks, and yet it is found; the nodes give back what they know, each time."""
+    async with scene(tmp_path) as (redis, talk):
+        for _ in range(4):
+            redis.ask("FLUSHALL")
+            await talk.talk.goes_on(3)
+        await talk.ends_well()
+        for node in talk.pair:
+            assert logged(node, "store_came_back_empty")
+
+
 async def test_connections_are_killed(tmp_path: Path) -> None:
     """`CLIENT KILL` of what signald asks on and of what it listens on: both come back, and what was missed is looked for."""
     async with scene(tmp_path) as (redis, talk):

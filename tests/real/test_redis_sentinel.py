@@ -1,103 +1,38 @@
 """Redis behind Sentinel, under load: the primary dies, hangs, or dies with messages no replica has."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trio
-from attrs import frozen
 
 from signald.sdk.events import LogLost
 from tests.real.harness import Address, Settings, kill, open_nodes, open_talk, until
 from tests.real.redis_scene import GOES_ON_S, talking
-from tests.store.redis_servers import HOST, Server, replica_of, sentinel_of, servers
+from tests.real.watched import ACK_REPLICA, watched
 
 pytestmark = pytest.mark.real
-
-FAILOVER_S = 40.0
-
-
-@frozen
-class Watched:
-    """A primary, its replica, and the sentinel that watches them."""
-
-    primary: Server
-    replica: Server
-    sentinel: Server
-
-    @property
-    def url(self) -> str:
-        """The store."""
-        return f"redis+sentinel://{HOST}:{self.sentinel.port}/main"
-
-    async def failed_over(self) -> None:
-        """Return when the replica is the primary, and the sentinel says so."""
-        port = str(self.replica.port).encode()
-        await until(
-            lambda: (
-                self.replica.ask("ROLE")[0] == b"master"
-                and self.sentinel.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main")[1] == port
-            ),
-            FAILOVER_S,
-            "the replica is the primary",
-        )
-
-    async def replicates(self, source: Server, target: Server) -> None:
-        """Return when `target` is a replica of `source` that has caught up."""
-
-        def does() -> bool:
-            role, *_, state, _ = target.ask("ROLE")
-            return (role, state) == (b"slave", b"connected") and b",state=online," in source.ask("INFO", "replication")
-
-        await until(does, FAILOVER_S, f"{target.port} replicates {source.port}")
-
-    def cut_replication(self) -> None:
-        """From now on the replica gets nothing of what the primary takes."""
-        self.primary.ask("ACL", "SETUSER", "default", "-psync", "-sync")
-        self.primary.ask("CLIENT", "KILL", "TYPE", "replica")
-
-    def missing_at_replica(self, session: str) -> int:
-        """How many messages of a client's the primary has and the replica has not."""
-        had, has = (int(one.ask("HGET", f"signald:{{{session}}}", "up_last")) for one in (self.primary, self.replica))
-        return had - has
-
-
-@asynccontextmanager
-async def watched(home: Path) -> AsyncIterator[Watched]:
-    """All three, for the time of the block."""
-    primary = Server(home)
-    replica = replica_of(primary, home)
-    three = Watched(primary, replica, sentinel_of(primary, home, down_after_ms=1500))
-    async with servers(primary, replica, three.sentinel):
-        await three.replicates(primary, replica)
-        await until(lambda: bool(three.sentinel.ask("SENTINEL", "REPLICAS", "main")), FAILOVER_S)
-        yield three
-
-
-REPLICA: Settings = {"store": {"ack": "replica"}}
 
 
 @pytest.mark.parametrize("how", ["killed", "frozen"])
 async def test_a_failover_loses_nothing_that_a_replica_has(tmp_path: Path, how: str) -> None:
     """`ack` replica: what was acked is there after a failover; a primary that comes back and has not heard acks nothing."""
-    async with watched(tmp_path) as redis, talking(tmp_path, redis.url, REPLICA) as scene:
+    async with watched(tmp_path) as redis, talking(tmp_path, redis.url, ACK_REPLICA) as scene:
+        old = redis.primary
         if how == "killed":
-            await redis.primary.kill()
+            await old.kill()
         else:
-            redis.primary.freeze()
+            old.freeze()
         await redis.failed_over()
         if how == "killed":
-            await redis.primary.start()
+            await old.start()
         else:
-            redis.primary.thaw()
+            old.thaw()
         # It still says that it is one, and takes whatever it is told.
-        assert redis.primary.ask("ROLE")[0] == b"master"
+        assert old.ask("ROLE")[0] == b"master"
         answered = scene.talk.answered
         await trio.sleep(3.5)  # longer than WAIT waits
         assert scene.talk.answered == answered, "acked by a primary without a replica"
-        redis.primary.ask("REPLICAOF", HOST, redis.replica.port)
-        await redis.replicates(redis.replica, redis.primary)
+        await redis.follow()
         await scene.ends_well()
 
 
