@@ -321,7 +321,7 @@ def test_a_handshake_that_is_not_complete_in_time_is_cut_off() -> None:
     """Who sends nothing, or never ends, is hung up on without an answer after `timeouts.handshake_s`."""
 
     async def scene(stage: Stage) -> None:
-        await stage.start(timeouts={"handshake_s": 0.5})
+        await stage.start(timeouts={"handshake_s": 2.0})
         async with stage.bystanders():
             silent, slow = await stage.dial(), await stage.dial()
             await slow.send(request()[:-2])

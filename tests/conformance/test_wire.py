@@ -224,7 +224,7 @@ async def _a_client_that_came_back(stage: Stage) -> Party:
     return client
 
 
-@row(CloseCode.TIMEOUT, "no pong", timeouts={"ping_interval_s": 1.0, "pong_timeout_s": 1.0}, polite=False)
+@row(CloseCode.TIMEOUT, "no pong", timeouts={"ping_interval_s": 1.0, "pong_timeout_s": 1.0}, tcp=False, polite=False)
 async def _a_client_that_gives_no_sign_of_life(stage: Stage) -> Party:
     return (await stage.client())[0]
 
