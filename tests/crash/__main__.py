@@ -1,11 +1,22 @@
-"""Kill at every step: `python -m tests.crash [--every N] [--jobs N]`, `--real`, or one step again with `--trace`."""
+"""Kill at every step: all of the simulation's, or with `--real` some of real processes'.
+
+python -m tests.crash [--every N] [--jobs N]                                            all; or every n-th await only
+python -m tests.crash --scenario S --victim V --kind store|frame|await --step K --trace  one of them again, event by event
+python -m tests.crash --real                                                            SIGKILL in real deploys
+"""
 
 import argparse
+import shutil
 import sys
+import tempfile
 import time
 from collections import Counter
 from multiprocessing import Pool
+from pathlib import Path
 
+import trio
+
+from tests.crash import real
 from tests.crash.campaign import Point, Verdict, points, run_point, story
 from tests.crash.scripts import SCENARIOS
 from tests.crash.steps import KINDS
@@ -13,7 +24,7 @@ from tests.crash.steps import KINDS
 
 def main() -> int:
     """Run; the status is 1 if a promise was broken."""
-    parser = argparse.ArgumentParser(prog="python -m tests.crash", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.crash", description=__doc__.partition("\n")[0])
     parser.add_argument("--scenario", choices=SCENARIOS, help="only this one")
     parser.add_argument("--victim", help="only this one: old, new, both, w0, w1, c0, c1")
     parser.add_argument("--kind", choices=KINDS, help="only steps of this kind")
@@ -21,7 +32,10 @@ def main() -> int:
     parser.add_argument("--trace", action="store_true", help="with --step: print every event")
     parser.add_argument("--every", type=int, default=1, help="only every n-th await")
     parser.add_argument("--jobs", type=int, default=1, help="how many processes")
+    parser.add_argument("--real", action="store_true", help="real processes, on Redis and on SQLite")
     options = parser.parse_args()
+    if options.real:
+        return _real()
     began = time.perf_counter()
     if options.step is not None:
         point = Point(options.scenario, options.victim, options.kind or "await", options.step)
@@ -57,6 +71,25 @@ def _tell(verdict: Verdict) -> None:
     point = verdict.point
     checker, text = verdict.violations[0]
     print(f"FAILED {point}: {checker}: {text}", flush=True)
+
+
+OPERATIONS = (1, 2, 4, 7, 12, 20)
+"""With three victims and three moments each 54 deaths on Redis."""
+AT_RANDOM = 20
+
+
+def _real() -> int:
+    for store, deaths in (("redis", real.on_redis(OPERATIONS)), ("sqlite", real.at_random(AT_RANDOM, seed=1))):
+        directory = Path(tempfile.mkdtemp(prefix=f"crash-{store}-"))
+        print(f"{store}: the logs are in {directory}")
+        died = trio.run(real.play, store, deaths, directory, _tell_death)
+        print(f"{store}: {len(deaths)} deploys, {died} deaths came in time, nothing lost, nothing twice", flush=True)
+        shutil.rmtree(directory)
+    return 0
+
+
+def _tell_death(death: real.Death, in_time: bool) -> None:
+    print(f"  {death} {'' if in_time else 'came too late'}", flush=True)
 
 
 if __name__ == "__main__":

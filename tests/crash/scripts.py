@@ -6,6 +6,7 @@ import trio
 from tests.crash.scene import CrashScene, Script, there
 from tests.sim.nodes import SimNode
 from tests.sim.plan import ClientPlan, Plan, WorkerPlan
+from tests.sim.stores import SlowStore
 
 OLD, NEW = "n1", "n2"
 
@@ -87,9 +88,10 @@ def plan() -> Plan:
             },
         },
         lag_s=0.0,
-        clients=tuple(ClientPlan(f"c{number}", 0.0, 4, 0.1, number == 0, says_bye=False) for number in range(2)),
+        clients=tuple(ClientPlan(f"c{number}", 0.0, 7, 0.12, number == 0, says_bye=False) for number in range(2)),
         workers=tuple(WorkerPlan(f"w{number}", 0.0, 2, 0.02, 0.2) for number in range(2)),
         net=(),
-        store=(),
+        # Slow enough for frames to come and go while the store is at work.
+        store=(SlowStore(1.0, 0.03),),
         steps=(),
     )
