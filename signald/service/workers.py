@@ -59,6 +59,8 @@ class Workers:
     def __init__(self, hub: "Hub") -> None:
         self._hub = hub
         self.refused_pairs: dict[tuple[str, str], None] = {}
+        self.claiming: set[str] = set()
+        """Sessions that a worker here is just being given: the store may have granted them already."""
         """(session, worker): who said no lately."""
         self._withdrawn: set[tuple[str, str]] = set()
         """(session, worker) that the registry still has as a pair, though the worker is not to be asked again."""
@@ -219,7 +221,11 @@ class Workers:
         for name in names:
             ops.append(ClaimWorkerSide(name, hub.node, new_nonce(hub.entropy), link.worker, True, 0, 0, now))
             ops.append(ReadHistory(name, hub.config.session.history_messages_max))
-        results = await hub.committer.call_many(ops)
+        self.claiming.update(names)
+        try:
+            results = await hub.committer.call_many(ops)
+        finally:
+            self.claiming.difference_update(names)
         for index, name in enumerate(names):
             claimed, history = results[2 * index], results[2 * index + 1]
             if not isinstance(claimed, Claimed):

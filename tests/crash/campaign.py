@@ -1,6 +1,6 @@
 """All the points at which somebody may die, and what comes of each."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
 import attrs
@@ -43,10 +43,10 @@ def steps_of(scenario: str, victim: str) -> dict[Kind, int]:
     return _play(Point(scenario, victim, "await", 0), keep=False).steps
 
 
-def points(scenario: str, victim: str, every: Mapping[Kind, int]) -> Iterator[Point]:
+def points(scenario: str, victim: str, every: Mapping[Kind, int], kinds: Sequence[Kind] = KINDS) -> Iterator[Point]:
     """Every point of a victim, or of some kinds only every so many."""
     counts = steps_of(scenario, victim)
-    for kind in KINDS:
+    for kind in kinds:
         for step in range(1, counts.get(kind, 0) + 1, every[kind]):
             yield Point(scenario, victim, kind, step)
 

@@ -4,21 +4,36 @@ import pytest
 
 from tests.crash.campaign import Point, points, run_point, steps_of, story
 from tests.crash.scripts import SCENARIOS
-from tests.crash.steps import Kind, frame_marks
+from tests.crash.steps import KINDS, Kind, frame_marks
 
-THOROUGH: dict[Kind, int] = {"store": 1, "frame": 1, "await": 12}
+THOROUGH: dict[Kind, int] = {"store": 1, "frame": 1, "await": 25}
 """For each node of the handover alone: every n-th step of a kind."""
-SPARSE: dict[Kind, int] = {"store": 5, "frame": 5, "await": 25}
+SPARSE: dict[Kind, int] = {"store": 13, "frame": 13, "await": 80}
 """For the rest, which `python -m tests.crash` goes through in full."""
 
 CASES = [(name, victim) for name, scenario in SCENARIOS.items() for victim in scenario.victims]
 
 
+FOUND = {
+    Point("handover", "c0", "frame", 1): (
+        "a client that waited was told to go while the claim of a worker here for it was under way: granted, not yet heard of"
+    ),
+}
+"""Point → what it has shown."""
+
+
+@pytest.mark.parametrize("point", FOUND, ids=str)
+def test_what_was_found(point: Point) -> None:
+    """What a crash has shown once, it does not show again."""
+    assert run_point(point).violations == ()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("scenario", "victim"), CASES)
-def test_killed_at_any_step(scenario: str, victim: str) -> None:
+def test_killed_at_any_step(scenario: str, victim: str, kind: Kind) -> None:
     """Whoever dies, and wherever: everything acked is heard once, no session is lost, and all is settled in a minute."""
     every = THOROUGH if scenario == "handover" and victim in ("old", "new") else SPARSE
-    for point in points(scenario, victim, every):
+    for point in points(scenario, victim, every, (kind,)):
         verdict = run_point(point)
         assert verdict.violations == (), story(point, around=40)
 
@@ -27,7 +42,7 @@ def test_the_script_is_what_it_says() -> None:
     """Both nodes of a handover have work to do at each kind of step, so that there is something to interrupt."""
     for victim in ("old", "new"):
         counts = steps_of("handover", victim)
-        assert all(counts[kind] > 60 for kind in ("store", "frame", "await")), counts
+        assert all(counts[kind] > 40 for kind in ("store", "frame", "await")), counts
 
 
 def test_a_point_is_a_run() -> None:
