@@ -385,6 +385,8 @@ async def _register_worker(hub: "Hub", conn: Connection, message: AppReady) -> L
     else:
         link.send(AppAccepted("ok", worker, token, _worker_ttl_ms(hub), _heartbeat_ms(hub)))
     hub.outbox.flush()
+    if not hub.alone:
+        hub.workers.check(link)  # another node may have given it sessions before it was attached here
     hub.poke_matchmaker()
     log.info("worker_registered", worker=worker, instance=message.instance_id, capacity=message.capacity)
     return link

@@ -1,9 +1,11 @@
 """Clients meet workers: waiting, labels, load, refusals, and workers that are lost."""
 
+from collections.abc import AsyncIterator, Sequence
 from itertools import pairwise
 
 import trio
 
+from signald.store.base import Op, RegisterWorker, Result, Store, Wake
 from tests.cluster import Cluster, play
 from tests.service.parties import Client, Worker
 
@@ -101,6 +103,63 @@ def test_labels_decide_who_may_serve() -> None:
         assert (await english.accept())["session"] == third["session"]
         late, _ = await cluster.worker("n1", "fr", labels={"lang": "fr"})
         assert (await late.accept())["session"] == french["session"]
+
+    play(scene)
+
+
+class SlowToAnswer:
+    """A store that registers workers at once, and says so two seconds later."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def now_ms(self) -> int:
+        """See `Store.now_ms`."""
+        return self._store.now_ms()
+
+    async def execute(self, ops: Sequence[Op]) -> list[Result]:
+        """See `Store.execute`."""
+        results = await self._store.execute(ops)
+        if any(isinstance(op, RegisterWorker) for op in ops):
+            await trio.sleep(2)
+        return results
+
+    def wakes(self) -> AsyncIterator[list[Wake]]:
+        """See `Store.wakes`."""
+        return self._store.wakes()
+
+    async def check(self) -> None:
+        """See `Store.check`."""
+        await self._store.check()
+
+
+def test_a_worker_is_asked_though_nobody_woke_its_node() -> None:
+    """Wake-ups may be lost: a session that another node has paired with a worker here does not wait for ever."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("a")
+        await cluster.start("b")
+        worker, _ = await cluster.worker("b")
+        await trio.sleep(1)
+        for inbox in cluster.world._inboxes["b"]:
+            inbox.put = lambda wake: None  # type: ignore[method-assign]
+        _, started = await cluster.client("a")
+        assert (await worker.accept(within_s=7))["session"] == started["session"]
+
+    play(scene)
+
+
+def test_a_worker_is_asked_that_was_paired_before_it_was_attached() -> None:
+    """The store may give a worker a session, and wake its node, before the answer to its registration has arrived there."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("a")
+        await cluster.start("b")
+        _, started = await cluster.client("a")
+        store = cluster.nodes["b"].committer.store
+        cluster.nodes["b"].committer.store = SlowToAnswer(store)
+        worker, _ = await cluster.worker("b")
+        assert (await worker.accept(within_s=1))["session"] == started["session"]
 
     play(scene)
 
