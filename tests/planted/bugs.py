@@ -194,11 +194,11 @@ STORE = (
     ),
     Bug(
         "capacity-ignored",
-        _REGISTRY_RULES,
-        "found.leaving or rows.assigned(worker) >= found.capacity:",
-        "found.leaving:",
+        _MEMORY,
+        "        return len(self._places_of.get(worker, ()))\n",
+        "        return int(worker in self._places_of)\n",
         "bounded-memory",
-        "Two nodes that match at the same time give a worker more sessions than it has room for.",
+        "A worker counts as having one session, however many it has.",
     ),
     Bug(
         "paired-session-reserved-again",

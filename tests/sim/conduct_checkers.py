@@ -20,14 +20,19 @@ from signald.store.base import (
     Detach,
     DetachWorker,
     Done,
+    Enqueue,
+    Enqueued,
+    Forget,
     Look,
     Op,
     PutReceipt,
+    Release,
     Released,
     RemoveWorker,
     Reserve,
     Reserved,
     Result,
+    Unpair,
     UpdateWorker,
     WorkerClaimed,
 )
@@ -56,6 +61,8 @@ class Fenced(Checker):
         super().__init__(scene)
         self._epochs: dict[tuple[str, str], int] = {}
         """(session or worker, party) → the newest epoch that was granted."""
+        self._paired: dict[str, tuple[str, int]] = {}
+        """Session → its worker, and the epoch of the worker's claim."""
         self._at: dict[tuple[str, str], str] = {}
 
     def applied(self, ops: Sequence[Op], results: Sequence[Result]) -> None:
@@ -69,6 +76,10 @@ class Fenced(Checker):
                     self._granted(op.session, "client", result.epoch)
                 case (ClaimWorkerSide(), Claimed()):
                     self._granted(op.session, "worker", result.epoch)
+                    self._paired[op.session] = result.head.worker, result.epoch
+                case (Unpair(), Done()):
+                    self._unpaired(op)
+                    honest.add((op.session, "worker"))
                 case (ClaimWorker(), WorkerClaimed()):
                     self._granted(op.worker, "worker", result.epoch)
                 case (Append(), Appended()):
@@ -88,6 +99,13 @@ class Fenced(Checker):
 
     def _granted(self, owner: str, party: str, epoch: int) -> None:
         self._epochs[owner, party] = max(epoch, self._epochs.get((owner, party), 0))
+
+    def _unpaired(self, op: Unpair) -> None:
+        worker, epoch = self._paired.get(op.session, ("", 0))
+        if worker == op.worker:
+            # Who had it writes no more, though nobody has it yet.
+            del self._paired[op.session]
+            self._granted(op.session, "worker", epoch + 1)
 
     def _is_late(self, op: Detach) -> bool:
         return op.epoch < self._epochs.get((op.session, op.party), 0)
@@ -127,7 +145,7 @@ class Woken(Checker):
         self._due: dict[tuple[str, str], float] = {}
 
     def applied(self, node: str, ops: Sequence[Op], results: Sequence[Result]) -> None:
-        if not self.scene.plan.planned_only:
+        if not self.scene.plan.store_is_well:
             return
         now = trio.current_time()
         for op, result in zip(ops, results, strict=True):
@@ -169,8 +187,40 @@ class Capacity(Checker):
             elif isinstance(op, Reserve) and isinstance(result, Reserved):
                 for name in {worker for _, worker in op.pairs}:
                     worker = rows.worker(name)
-                    if worker is not None and rows.assigned(name) > worker.capacity:
-                        self.broken(f"{name} has {rows.assigned(name)} sessions and room for {worker.capacity}")
+                    if worker is not None and len(rows.places_of(name)) > worker.capacity:
+                        self.broken(f"{name} has {len(rows.places_of(name))} sessions and room for {worker.capacity}")
+
+
+class OnePair(Checker):
+    """A session that has a worker is given to no other before it was taken from the first."""
+
+    name = "sticky"
+
+    def __init__(self, scene: "Scene") -> None:
+        super().__init__(scene)
+        self._worker_of: dict[str, str] = {}
+
+    def applied(self, ops: Sequence[Op], results: Sequence[Result]) -> None:
+        if self.scene.plan.store_may_lose:
+            return
+        for op, result in zip(ops, results, strict=True):
+            match op, result:
+                case (Reserve(), Reserved()):
+                    for (session, worker), held in zip(op.pairs, result.held, strict=True):
+                        if held:
+                            self._reserved(session, worker)
+                case (Release() | Forget(), _):
+                    self._worker_of.pop(op.session, None)
+                case (Enqueue(), Enqueued()) if not result.worker:
+                    self._worker_of.pop(op.session, None)
+                case (RemoveWorker(), Released()):
+                    for session in result.sessions:
+                        self._worker_of.pop(session, None)
+
+    def _reserved(self, session: str, worker: str) -> None:
+        before = self._worker_of.setdefault(session, worker)
+        if before != worker:
+            self.broken(f"{session} was given to {worker}, and had {before}")
 
 
 class Patience(Checker):
@@ -366,6 +416,7 @@ class Conduct:
         self._fenced = Fenced(scene)
         self._woken = Woken(scene)
         self._capacity = Capacity(scene)
+        self._one_pair = OnePair(scene)
         self._patience = Patience(scene)
         self._receipts = Receipts(scene)
         self._doors = Doors(scene)
@@ -382,6 +433,7 @@ class Conduct:
         self._fenced.applied(ops, results)
         self._woken.applied(node, ops, results)
         self._capacity.applied(ops, results)
+        self._one_pair.applied(ops, results)
         self._patience.applied(ops, results)
         self._receipts.applied(node, ops, results)
 

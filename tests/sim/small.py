@@ -9,6 +9,8 @@ from tests.sim.world import Chance
 
 LASTS_S = 15.0
 MESSAGES_MAX = 10
+SLOW_SHARE = 0.1
+"""How often the pace is so slow that a handful of parties meets it."""
 
 DEPLOYS = (("deploy", (0.0, 0.5, 3.0)), ("stop_first", (0.5, 2.0)), ("drain_and_abort", (0.1, 1.0, 3.0)))
 
@@ -32,9 +34,13 @@ def draw_small(seed: int) -> Plan:
     steps = [attrs.evolve(one, at=round(one.at / shrunk, 3)) for one in plan.steps]
     if not plan.planned_only:
         steps += _deploys(r)
+    sections = dict(plan.sections)
+    if r.random() < SLOW_SHARE:
+        sections["pace"] = {"sessions_per_s": 0.3}
     return attrs.evolve(
         plan,
         nodes=min(plan.nodes, 2),
+        sections=sections,
         clients=clients,
         workers=workers,
         steps=tuple(sorted(steps, key=_when)),
