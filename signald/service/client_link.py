@@ -44,8 +44,14 @@ class RateLimit:
 
     def take(self) -> bool:
         """Let one message through, or not."""
+        if self.take_quietly():
+            return True
+        self.refused += 1
+        return False
+
+    def take_quietly(self) -> bool:
+        """Let through, or not, what nobody is told about: it is no flood of what was asked to wait."""
         if self.tokens < 1.0:
-            self.refused += 1
             return False
         self.tokens -= 1.0
         self.refused = 0
@@ -153,7 +159,7 @@ class ClientLink(Link):
     def _rare(self, message: object, binary: bytes | None) -> bool:
         """Handle what is not a message or an ack; False when the connection is to end."""
         if isinstance(message, Realtime):
-            if self._rate.take():
+            if self._rate.take_quietly():
                 self._hub.relay.realtime(self.session, "client", message, binary)
         elif isinstance(message, Ping):
             if not self._bears_another():

@@ -124,6 +124,24 @@ def test_a_client_whose_tries_are_used_up_by_realtime_is_told_again() -> None:
     play(scene)
 
 
+def test_realtime_that_was_dropped_is_not_held_against_a_message() -> None:
+    """Nobody was told to wait, so the message behind it is pushed back like any other, and the connection stays."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1", limits={"messages_per_s": 10.0, "messages_burst": 10})
+        client, _ = await cluster.client("n1")
+        for _ in range(50):
+            await client.send({"type": "realtime", "data": 1})
+        await offer(client, 1, 1)
+        error = await client.expect("error")
+        assert (error["code"], error["expected"], error["fatal"]) == ("rate", 1, False)
+        await trio.sleep(error["retry_after_ms"] / 1000)
+        await offer(client, 1, 1)
+        assert (await client.expect("ack"))["seq"] == 1
+
+    play(scene)
+
+
 def test_a_client_that_floods_is_closed_and_may_resume() -> None:
     """A whole burst more after it was told to wait: 4429; its session lives."""
 
