@@ -11,6 +11,7 @@ Without arguments all three run, each against a node of its own. A broken promis
 
 import argparse
 import json
+import signal
 import socket
 import sys
 import tempfile
@@ -211,6 +212,8 @@ def slowloris(directory: Path, count: int, *, timeout_s: float = 5.0, visits_per
 # --- slow consumers -------------------------------------------------------------------------------------------------
 
 QUEUE_BYTES = 65_536
+BACKLOG_BYTES = 4 * QUEUE_BYTES
+"""What a node keeps of a log for the case that the store loses it; above what is sent here, so that nobody is pushed back."""
 CACHES_BYTES = 48 * MIB
 """What traffic may add that nobody is slow at: above all the store's records, ten thousand of 2 KiB."""
 ANSWER = "x" * 2000
@@ -258,7 +261,7 @@ def slow(directory: Path, count: int, of: int, *, write_s: float = 3.0) -> Figur
     settings: Settings = {
         "limits": {
             "send_queue_bytes_max": QUEUE_BYTES,
-            "backlog_bytes_max": 8 * MIB,
+            "backlog_bytes_max": BACKLOG_BYTES,
             "messages_per_s": 1e6,
             "messages_burst": 1_000_000,
         },
@@ -328,16 +331,17 @@ def slow(directory: Path, count: int, of: int, *, write_s: float = 3.0) -> Figur
         over = True
         clock.until(lambda: all(not one.asked_at for one in others), 30, lambda: "others wait for answers")
         codes = Counter(entry["code"] for entry in node.logged("connection_closed"))
+        bound_bytes = count * (QUEUE_BYTES + BACKLOG_BYTES)
         figures: Figures = {
             "slow": count,
             "of": of,
-            "queue_bytes_max": QUEUE_BYTES,
+            "bytes_max_each": QUEUE_BYTES + BACKLOG_BYTES,
             "closed_s": round(closed_s, 1),
             "close_codes": {str(code): number for code, number in codes.items()},
             "rss_before_mib": round(rss_before / MIB, 1),
             "rss_peak_mib": round(rss_peak / MIB, 1),
             "rss_after_mib": round(node.rss_bytes() / MIB, 1),
-            "bound_mib": round(count * QUEUE_BYTES / MIB, 1),
+            "bound_mib": round(bound_bytes / MIB, 1),
             "others_calm_ms": calm,
             "others_ms": spread([seconds for one in others for seconds in one.round_trips_s]),
             "answers": sum(one.received for one in (*deaf, *others)),
@@ -437,6 +441,8 @@ def main() -> None:
         "storm": (given.storm or 2000 * everything, storm),
     }
     report: Figures = {}
+    # Ended by a SIGTERM, too, no node is left behind.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         for name, (count, run) in runs.items():
             if count:

@@ -117,18 +117,19 @@ async def test_a_party_that_vanishes_for_good_is_found_by_the_node(tmp_path: Pat
     """Within ping interval and pong timeout its connection is closed with 4408 and its descriptor given back."""
     async with open_nodes(tmp_path, f"sqlite:{tmp_path / 'store.db'}", SETTINGS) as nodes:
         node = await nodes.start("node")
-        empty = Footprint.of(node)
         with trio.fail_after(30):
             async with vanishing(node.websocket) as proxy, dial(proxy.url, "/v1/client") as client:
                 await client.ask({"type": "connect"}, "session_started")
                 await trio.sleep(PING_S + PONG_S + 1)  # it answers the node's pings
-                assert Footprint.of(node).descriptors == empty.descriptors + 1
+                assert not logged(node, "connection_closed")
+                attached = Footprint.of(node)
                 proxy.vanish()
                 await until(
-                    lambda: Footprint.of(node).descriptors == empty.descriptors,
+                    lambda: Footprint.of(node).descriptors == attached.descriptors - 1,
                     PING_S + PONG_S + SLACK_S,
                     "the node has let go of it",
                 )
+                await until(lambda: logged(node, "connection_closed"), 5, "it says why")
                 (closed,) = logged(node, "connection_closed")
                 assert (closed["code"], closed["by"]) == (4408, "local")
             async with dial(url_of(node), "/v1/client") as other:

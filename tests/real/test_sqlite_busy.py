@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from signald.sdk.events import Disconnected, RealtimeReceived
-from tests.real.harness import Address, exit_of, logged, open_nodes, open_talk, probe, term
+from tests.real.harness import Address, exit_of, logged, open_nodes, open_talk, probe, term, until
 from tests.real.sqlite_files import HASTE, Footprint, check_away, check_copy, locked, promises
 
 pytestmark = pytest.mark.real
@@ -42,7 +42,7 @@ async def test_a_lock_is_held_for_a_moment_and_then_for_long(tmp_path: Path) -> 
         for chatter in talk.chatters:
             assert not chatter.saw(Disconnected), talk.account()
         assert len(logged(node, "store_away")) == len(logged(node, "store_back")) == 1
-        assert Footprint.of(node) == before
+        await until(lambda: Footprint.of(node) == before, 10, "nothing is left")
         term(node)
         assert await exit_of(node) == 0
         await check_copy(path, tmp_path / "copy", promises(talk))

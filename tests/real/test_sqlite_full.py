@@ -42,7 +42,8 @@ async def test_the_disk_is_full_for_a_while(tmp_path: Path, kind: str) -> None:
             for chatter in talk.chatters[:4]:
                 assert not chatter.saw(Disconnected), talk.account()
             newcomers = 2
-            assert Footprint.of(node) == before._replace(descriptors=before.descriptors + newcomers)
+            expected = before._replace(descriptors=before.descriptors + newcomers)
+            await until(lambda: Footprint.of(node) == expected, 10, "nothing is left but the newcomers")
             assert len(logged(node, "store_away")) == len(logged(node, "store_back")) == 2
             term(node)
             assert await exit_of(node) == 0
