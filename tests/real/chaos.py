@@ -43,6 +43,8 @@ TIME_LINE = "timeline.txt"
 SETTLE_EVERY = 25
 """Moves between two looks at whether everything has arrived."""
 SETTLE_S = 60.0
+NOTABLE_S = 5.0
+"""A wait that is worth a line, of the first who has it."""
 STALL_S = 45.0
 """A question unanswered for so long is a session that has stopped, whatever was done to the nodes."""
 # With budgets that outlast an outage of everything: no worker is to be given up here, as all of them live.
@@ -91,6 +93,7 @@ class Campaign:
         self._redis = redis
         self._rng = random.Random(plan.seed)
         self._latest = (0, "start")
+        self._noted_at = 0.0
         node_moves: dict[Callable[[], Awaitable[None]], tuple[int, int]] = {
             # move: (its weight, its SIGKILLs)
             self._kill_one: (30, 1),
@@ -252,7 +255,11 @@ class Campaign:
         """An answer has come."""
         number, name = self._latest
         key = (number, chatter.ledger.name)
-        self.gaps_s[name][key] = max(self.gaps_s[name].get(key, 0.0), trio.current_time() - asked_at)
+        waited_s = trio.current_time() - asked_at
+        self.gaps_s[name][key] = max(self.gaps_s[name].get(key, 0.0), waited_s)
+        if waited_s > NOTABLE_S and trio.current_time() > self._noted_at + NOTABLE_S:
+            self._noted_at = trio.current_time()
+            self.chronicle.note(f"{chatter.ledger.name} has waited for {waited_s:.1f} s")
 
     async def end(self) -> None:
         """Say goodbye; the nodes end as they are asked to, and nothing is left in the store."""
@@ -379,6 +386,7 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="otherwise a random one")
     parser.add_argument("--json", action="store_true", help="the figures as one JSON object")
+    parser.add_argument("--keep", action="store_true", help="keep the time line and the logs of what went well, too")
     options = parser.parse_args()
     stores = ("sqlite", "redis") if options.store == "both" else (options.store,)
     results, broken = [], 0
@@ -394,7 +402,8 @@ def main() -> int:
             print(f"seed {options.seed} on {store} failed: see {directory}/{TIME_LINE}", file=sys.stderr)
             broken += 1
             continue
-        shutil.rmtree(directory)
+        if not options.keep:
+            shutil.rmtree(directory)
         figures["seconds"] = round(time.monotonic() - began)
         results.append(figures)
         if not options.json:

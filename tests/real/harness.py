@@ -96,6 +96,8 @@ class Nodes:
             "listen": {"websocket": f"{HOST}:{at.websocket}", "http": f"{HOST}:{at.http}"},
             "store": {"url": self.store},
             "node": {"id": name, "release": "test"},
+            # By default it is called after the node, in one directory for all: tests that run at the same time would meet there.
+            "admin": {"socket": "off"},
         }
         for section, keys in [*self._settings.items(), *settings.items()]:
             config[section] = {**config.get(section, {}), **keys}
