@@ -160,6 +160,9 @@ class _Connection(TCPServer):
                     await self.stream.send_all(event.data)
             except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
                 self.cut("http: write failed or late")
+            except trio.BusyResourceError:
+                # Hypercorn is ending the stream already, because of what came behind this request.
+                self.cut("http: written after the end")
 
     async def _idle_timeout(self) -> None:
         with trio.move_on_after(self.config.keep_alive_timeout):

@@ -1,7 +1,7 @@
 """The HTTP server, over real sockets: what a peer sends must never hurt another peer or a shutdown."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import pytest
@@ -10,6 +10,7 @@ import trio.lowlevel
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import signald.http.server as server
+from signald.http.health import HealthStatus, http_app
 from signald.http.listening import open_tcp
 from signald.http.server import serve_http
 
@@ -288,3 +289,16 @@ async def test_an_address_in_use_is_named() -> None:
     async with serving() as (port, _):
         with pytest.raises(OSError, match=f"127.0.0.1:{port}"):
             await open_tcp(f"127.0.0.1:{port}")
+
+
+async def test_an_answer_that_meets_the_end_of_its_connection_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    """What comes behind a request may end the connection while the request is being answered: nothing is logged for it."""
+    app = http_app(lambda: HealthStatus(node="n", release="r", listening=True, store=True))
+    async with serving(app) as (port, _):
+        for _ in range(40):
+            async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+                await stream.send_all(b"GET /nobody HTTP/1.0\r\n\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+                await stream.send_eof()
+                with suppress(trio.BrokenResourceError):
+                    assert b"".join([chunk async for chunk in stream])[:8] in (b"", b"HTTP/1.1")
+    assert not caplog.records
