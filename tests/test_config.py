@@ -223,6 +223,13 @@ def test_broken_toml_is_reported_with_line_and_column(write: Write) -> None:
     assert "not valid TOML" in problem.message
 
 
+def test_an_integer_of_thousands_of_digits_is_refused_like_any_other_mistake(write: Write) -> None:
+    """Python reads no such integer, and says so in its own way; the file and the environment both have a problem then."""
+    assert "4300 digits" in only_problem_of(write(f"[listen]\nbacklog = {'1' * 5000}\n")).message
+    assert only_problem_of(None, {"SIGNALD_LISTEN__BACKLOG": "1" * 5000}).key == "listen.backlog"
+    assert only_problem_of(None, {"SIGNALD_LISTEN__BACKLOG": "[" * 5000}).key == "listen.backlog"
+
+
 def test_a_file_that_cannot_be_read_is_one_clear_problem(tmp_path: Path) -> None:
     """A missing file, a folder and a file that is not text are named, without a traceback."""
     assert only_problem_of(tmp_path / "none.toml").message == "cannot be read: No such file or directory"

@@ -48,7 +48,7 @@ def read_document(path: Path) -> Document:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise ConfigError([Problem(f"{path}:{line}", "", "is not UTF-8 text")]) from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # Python has a word on integers of thousands of digits
         raise ConfigError([_syntax_problem(path, str(error))]) from None
 
 

@@ -76,7 +76,7 @@ def from_text(field: "attrs.Attribute[Any]", text: str) -> Any:
         return structure(field, [part.strip() for part in text.split(",") if part.strip()])
     try:
         parsed = tomllib.loads(f"value = {text.strip()}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         parsed = {}
     # A line break in the variable would smuggle in further keys.
     return structure(field, parsed["value"] if len(parsed) == 1 else text)
