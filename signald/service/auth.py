@@ -24,6 +24,8 @@ Role = Literal["client", "worker"]
 BEARER_BYTES_MAX = 8192
 # RSA below this is not refused by the standards' letter any more, but by their spirit.
 RSA_BITS_MIN = 2048
+TIME_MAX = 2**53
+"""Seconds since 1970 beyond which a time is none."""
 
 _rsa = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 _curves = {SECP256R1: "ES256", SECP384R1: "ES384", SECP521R1: "ES512"}
@@ -166,7 +168,8 @@ def _is_utf8(value: str) -> bool:
 
 
 def _is_time(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    # An integer may have thousands of digits: it can be compared, and not made a float.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -TIME_MAX < value < TIME_MAX
 
 
 def _public_key(auth: AuthConfig) -> tuple[Any, tuple[str, ...]]:
