@@ -262,6 +262,7 @@ async def _keep(hub: Hub, config: Config, keepers: trio.Nursery) -> tuple[Lease,
     hub.poke_matchmaker = matchmaker.poke
     hub.report_missing = mender.missing
     hub.report_behind = mender.behind
+    hub.report_worker_behind = mender.worker_behind
     hub.check_store = mender.check
     hub.nodes_changed = lease.poke
     hub.doubt_nodes = lease.doubt_nodes

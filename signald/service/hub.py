@@ -149,6 +149,8 @@ class Hub:
         """To the mender: the store does not know this session."""
         self.report_behind: Callable[[LiveSession], None] = lambda _session: None
         """To the mender: the store knows less of this session than we do."""
+        self.report_worker_behind: Callable[[WorkerLink], None] = lambda _link: None
+        """To the mender: the store knows an older claim of this worker than we do."""
         self.check_store: Callable[[], None] = lambda: None
         self.nodes_changed: Callable[[], None] = lambda: None
         self.doubt_nodes: Callable[[], None] = lambda: None

@@ -17,6 +17,7 @@ from signald.core.transitions import Pairing
 from signald.errors import StoreUnavailable
 from signald.ids import new_nonce
 from signald.service.relay import LiveSession
+from signald.service.worker_link import WorkerLink
 from signald.store.base import Enqueue, Head, Incarnation, KeepAlive, Named, Op, Reseed, ReseedWorker
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Mender:
         self._hub = hub
         self._missing: dict[str, LiveSession] = {}
         self._behind: dict[str, LiveSession] = {}
+        self._workers_behind: dict[str, WorkerLink] = {}
         self._poked = trio.Event()
         self._check = False
         self._emptied_at = float("-inf")
@@ -53,6 +55,11 @@ class Mender:
     def behind(self, session: LiveSession) -> None:
         """The store knows less of `session` than this node."""
         self._behind[session.id] = session
+        self._poked.set()
+
+    def worker_behind(self, link: WorkerLink) -> None:
+        """The store knows an older claim of a worker than the one that holds here."""
+        self._workers_behind[link.worker] = link
         self._poked.set()
 
     def check(self) -> None:
@@ -96,12 +103,13 @@ class Mender:
             log.error("store_came_back_empty", sessions=len(hub.sessions), workers=len(hub.worker_links))
             self._emptied_at = trio.current_time()
             hub.doubt_nodes()
-            await self._reseed_workers()
+            await self._reseed_workers(list(hub.worker_links.values()))
             await self._reseed(list(hub.sessions.values()), everything=True)
             # Only now: had this failed half-way, all of it is to be done again.
             self.incarnation = name
             self._missing.clear()
             self._behind.clear()
+            self._workers_behind.clear()
             hub.counters.reseeds += 1
             hub.nodes_changed()
             hub.poke_matchmaker()
@@ -109,6 +117,10 @@ class Mender:
         ended, self._missing = self._missing, {}
         for session in ended.values():
             hub.gone(session, "ended")
+        workers = list(self._workers_behind.values())
+        await self._reseed_workers([link for link in workers if not link.over])
+        for link in workers:
+            self._workers_behind.pop(link.worker, None)
         behind = list(self._behind.values())
         await self._reseed(behind)
         for session in behind:
@@ -169,11 +181,11 @@ class Mender:
         ]
         await hub.committer.call_many(ops)
 
-    async def _reseed_workers(self) -> None:
+    async def _reseed_workers(self, links: list[WorkerLink]) -> None:
         hub = self._hub
         now = hub.store.now_ms()
         ops: list[Op] = []
-        for link in hub.worker_links.values():
+        for link in links:
             sessions = tuple((session.id, session.want, session.created_ms) for session in link.sessions.values())
             tokens = tuple(token for token in (link.tokens.current, link.tokens.previous) if token)
             ops.append(

@@ -168,6 +168,8 @@ class Workers:
         if isinstance(held, Fenced) and held.epoch > link.epoch:
             self.moved(link)
             return
+        if isinstance(held, Fenced):
+            hub.report_worker_behind(link)
         if isinstance(held, NoWorker):
             hub.check_store()  # given up by somebody, or the store came back empty
             return

@@ -83,3 +83,30 @@ def test_a_new_worker_that_begins_too_early_is_told_so() -> None:
         assert (await client.expect("message"))["data"] == "new"
 
     play(scene)
+
+
+def test_a_worker_whose_claim_was_lost_keeps_its_sessions() -> None:
+    """Its node gives its claim back: to the others it would be one that has been away for too long."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("a")
+        await cluster.start("b")
+        client, _, worker, accepted, session = await cluster.pair("a")
+        worker.cut()
+        await trio.sleep(1)
+        replica = copy.deepcopy(cluster.world.rows)
+        again, answer = await cluster.resume("a", accepted["recovery_token"], {"session": session, "received": 0})
+        assert answer["type"] == "reconnection_ack"
+        await again.send({"type": "ping"})
+        await again.expect("pong")
+        await trio.sleep(0.5)
+        fail_over(cluster, replica)
+        assert "replaced" not in [frame.get("state") for frame in await client.quiet(60)]
+        assert [frame["type"] for frame in await again.quiet() if frame["type"] != "pong"] == []
+        again.cut()
+        await trio.sleep(1)
+        positions = {"session": session, "received": 0}
+        _, answer = await cluster.resume("a", answer["recovery_token"], positions)
+        assert [one["session"] for one in answer["sessions"]] == [session]
+
+    play(scene)

@@ -384,6 +384,8 @@ class Scene:
                 self.violate("liveness", f"{client.name} said bye, and nothing came of it")
 
     async def _no_ghosts(self) -> None:
+        # Set back, the clock keeps what nobody came back for as much longer; it is set right before that is asked.
+        self.trouble.clock_ms = max(0, self.trouble.clock_ms)
         deadline = trio.current_time() + GHOST_S
         while left := self.check.no_ghost.left():
             if trio.current_time() > deadline:
