@@ -204,6 +204,23 @@ class ExpireSession(SessionOp, frozen=True):
     ttl_ms: int
 
 
+class Mark(SessionOp, frozen=True):
+    """Add `steps` (JSON each) to the session's trail, of which the last `keep_max` are kept for `keep_ms`. → `Done`
+
+    Not fenced, and kept beyond the session's end: it is what is known of a session's life, not a part of it. Repeating it
+    after an unknown outcome tells a step twice.
+    """
+
+    steps: tuple[bytes, ...]
+    keep_max: int
+    keep_ms: int
+    now_ms: int
+
+
+class ReadTrail(SessionOp, frozen=True):
+    """Read the session's trail. → `Trail`"""
+
+
 class Reseed(SessionOp, frozen=True):
     """Give back to the store what a node knows of a live session, after the store lost something. → `Head`
 
@@ -467,6 +484,10 @@ class GetReceipt(RegistryOp, frozen=True):
     node: str
 
 
+class ListReceipts(RegistryOp, frozen=True):
+    """List the nodes that have left a receipt, the latest first. → `Receipts`"""
+
+
 class ClusterSecret(RegistryOp, frozen=True):
     """Return the cluster's shared secret for tickets, or set `candidate`. → `Secret`"""
 
@@ -563,6 +584,18 @@ class History(Result, frozen=True):
     """Chat history, oldest first: (party, body)."""
 
     entries: tuple[tuple[str, bytes], ...]
+
+
+class Trail(Result, frozen=True):
+    """The steps of a session's trail, oldest first."""
+
+    steps: tuple[bytes, ...]
+
+
+class Receipts(Result, frozen=True):
+    """(node, when its drain ended in ms), the latest first."""
+
+    receipts: tuple[tuple[str, int], ...]
 
 
 class Ended(Result, frozen=True):

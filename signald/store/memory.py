@@ -43,6 +43,8 @@ class MemoryRows:
         self._lives: dict[str, int] = {}
         self._facts: dict[str, bytes] = {}
         self._receipts: dict[str, tuple[int, bytes]] = {}
+        self._trails: dict[str, tuple[int, deque[bytes]]] = {}
+        """Session → how long it is kept, its steps; in the order of the last step."""
 
     def session(self, session: str) -> Record | None:
         return self._sessions.get(session)
@@ -155,6 +157,19 @@ class MemoryRows:
         self._receipts[node] = (now_ms, body)
         while len(self._receipts) > keep:
             del self._receipts[min(self._receipts, key=lambda name: (self._receipts[name][0], name))]
+
+    def receipts(self) -> list[tuple[str, int]]:
+        listed = [(node, at_ms) for node, (at_ms, _) in self._receipts.items()]
+        return sorted(listed, key=lambda one: (-one[1], one[0]))
+
+    def add_steps(self, session: str, steps: Iterable[bytes], keep: int, now_ms: int, until_ms: int) -> None:
+        while self._trails and next(iter(self._trails.values()))[0] <= now_ms:
+            del self._trails[next(iter(self._trails))]
+        _, kept = self._trails.pop(session, (0, deque[bytes]()))
+        self._trails[session] = until_ms, deque([*kept, *steps], keep)
+
+    def steps(self, session: str) -> list[bytes]:
+        return list(self._trails[session][1]) if session in self._trails else []
 
     def is_empty_of(self, session: str) -> bool:
         """Tell whether nothing at all of `session` is left, for tests of `no-ghost`."""

@@ -213,6 +213,14 @@ class Rows(Protocol):
     def save_receipt(self, node: str, body: bytes, now_ms: int, keep: int) -> None:
         """Keep `body` for `node`, and of all receipts the `keep` latest."""
 
+    def receipts(self) -> list[tuple[str, int]]:
+        """Return (node, at_ms) of all receipts, the latest first, then by node."""
+
+    def add_steps(self, session: str, steps: Iterable[bytes], keep: int, now_ms: int, until_ms: int) -> None:
+        """Add to a trail, keep its `keep` last steps until `until_ms`, and forget the trails whose time was over at `now_ms`."""
+
+    def steps(self, session: str) -> list[bytes]: ...
+
 
 class Wakes:
     """The wake-ups of one batch, in order. Each that says `look` is said once; realtime messages are all different."""

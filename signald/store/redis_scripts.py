@@ -51,10 +51,12 @@ from signald.store.base import (
     KeepAlive,
     ListNodes,
     ListOverdue,
+    ListReceipts,
     ListWaiting,
     ListWorkers,
     Look,
     Looked,
+    Mark,
     Named,
     NodeInfo,
     Nodes,
@@ -66,6 +68,8 @@ from signald.store.base import (
     PutNode,
     PutReceipt,
     ReadHistory,
+    ReadTrail,
+    Receipts,
     Refused,
     RegisterWorker,
     Release,
@@ -81,6 +85,7 @@ from signald.store.base import (
     Signal,
     TakePace,
     Text,
+    Trail,
     Unpair,
     UpdateWorker,
     Waiting,
@@ -114,8 +119,8 @@ def _script(name: str) -> Script:
     return Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
 
 
-APPEND, ACK, LOOK, SESSION, REGISTRY = SCRIPTS = tuple(
-    _script(name) for name in ("append.lua", "ack.lua", "look.lua", "session.lua", "registry.lua")
+APPEND, ACK, LOOK, SESSION, REGISTRY, TRAIL = SCRIPTS = tuple(
+    _script(name) for name in ("append.lua", "ack.lua", "look.lua", "session.lua", "registry.lua", "trail.lua")
 )
 
 
@@ -206,6 +211,10 @@ def _ack(op: Ack) -> bytes:
 def _look(op: Look) -> bytes:
     key = f"signald:{{{op.session}}}"
     return pack("EVALSHA", LOOK.sha, 3, key, key + ":up", key + ":down", op.party[0], op.after, op.limit)
+
+
+def _trail(op: SessionOp) -> str:
+    return f"signald:{{{op.session}}}:trail"
 
 
 def _session(op: SessionOp, operation: str, *words: Word, node: str = "") -> bytes:
@@ -466,6 +475,8 @@ _codec(ConfirmToken, lambda op: _session(op, "confirm", op.epoch), _about_sessio
 _codec(EndSession, lambda op: _session(op, "finish", node=op.node), _about_session)
 _codec(ExpireSession, lambda op: _session(op, "expire", op.now_ms, op.ttl_ms, *op.nodes, node=op.node), _about_session)
 _codec(Reseed, _reseed, _about_session)
+_codec(Mark, lambda op: pack("EVALSHA", TRAIL.sha, 1, _trail(op), op.keep_max, op.keep_ms, *op.steps), _done)
+_codec(ReadTrail, lambda op: pack("LRANGE", _trail(op), 0, -1), lambda _op, reply: Trail(tuple(reply)))
 _codec(PutNode, _put_node, _done)
 _codec(DropNode, lambda op: _registry("drop_node", op.node, node=op.node), _done)
 _codec(ListNodes, lambda op: _registry("list_nodes", op.now_ms), _nodes)
@@ -501,6 +512,11 @@ _codec(
     lambda _op, reply: Paced(float(reply)),
 )
 _codec(PutReceipt, lambda op: _registry("put_receipt", op.node, op.body, op.now_ms), _done)
+_codec(
+    ListReceipts,
+    lambda _op: _registry("list_receipts"),
+    lambda _op, reply: Receipts(tuple([(reply[i].decode(), int(reply[i + 1])) for i in range(0, len(reply), 2)])),
+)
 _codec(GetReceipt, lambda op: _registry("get_receipt", op.node), lambda _op, reply: Text(reply))
 # A realtime message needs no script: it is kept nowhere.
 _codec(Signal, lambda op: pack("PUBLISH", channel(op.node), op.wake), _done)

@@ -421,6 +421,22 @@ function operation.get_receipt(node)
   return redis.call('HGET', RECEIPTS, node) or ''
 end
 
+-- The latest first, then by name: node, ms, ...
+function operation.list_receipts()
+  local found = redis.call('ZRANGE', RECEIPT_TIMES, 0, -1, 'WITHSCORES')
+  local listed = {}
+  for i = 1, #found, 2 do
+    listed[#listed + 1] = {found[i], tonumber(found[i + 1])}
+  end
+  table.sort(listed, function(a, b) return a[2] > b[2] or (a[2] == b[2] and a[1] < b[1]) end)
+  local reply = {}
+  for _, each in ipairs(listed) do
+    reply[#reply + 1] = each[1]
+    reply[#reply + 1] = string.format('%.0f', each[2])
+  end
+  return reply
+end
+
 -- Proves that writing is possible.
 function operation.check(now_ms)
   redis.call('HSET', MISC, 'checked_ms', now_ms)

@@ -281,6 +281,10 @@ def get_receipt(op: base.GetReceipt, rows: Rows, _wakes: Wakes) -> Result:
     return base.Text(rows.receipt(op.node) or b"")
 
 
+def list_receipts(_op: base.ListReceipts, rows: Rows, _wakes: Wakes) -> Result:
+    return base.Receipts(tuple(rows.receipts()))
+
+
 def signal(op: base.Signal, _rows: Rows, wakes: Wakes) -> Result:
     wakes.tell(op.node, op.wake)
     return base.Done()

@@ -29,6 +29,8 @@ RULES: dict[type[Op], Rule] = {
     base.EndSession: session_rules.end_session,
     base.ExpireSession: session_rules.expire_session,
     base.Reseed: session_rules.reseed,
+    base.Mark: session_rules.mark,
+    base.ReadTrail: session_rules.read_trail,
     base.PutNode: registry_rules.put_node,
     base.DropNode: registry_rules.drop_node,
     base.ListNodes: registry_rules.list_nodes,
@@ -52,6 +54,7 @@ RULES: dict[type[Op], Rule] = {
     base.TakePace: registry_rules.take_pace,
     base.PutReceipt: registry_rules.put_receipt,
     base.GetReceipt: registry_rules.get_receipt,
+    base.ListReceipts: registry_rules.list_receipts,
     base.ClusterSecret: registry_rules.cluster_secret,
     base.Signal: registry_rules.signal,
 }

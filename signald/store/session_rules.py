@@ -368,3 +368,12 @@ def _reseed_log(
     _acknowledge(record, way, acked, rows)
     rows.put_entries(record.session, way, [entry for entry in new if entry.seq > log.acked])
     _put_history(record, sender, new, rows)
+
+
+def mark(op: base.Mark, rows: Rows, _wakes: Wakes) -> Result:
+    rows.add_steps(op.session, op.steps, op.keep_max, op.now_ms, op.now_ms + op.keep_ms)
+    return base.Done()
+
+
+def read_trail(op: base.ReadTrail, rows: Rows, _wakes: Wakes) -> Result:
+    return base.Trail(tuple(rows.steps(op.session)))

@@ -25,6 +25,7 @@ from signald.store.base import (
     WAKE_ALL,
     Entry,
     ListOverdue,
+    ListReceipts,
     ListWaiting,
     ListWorkers,
     Look,
@@ -32,6 +33,7 @@ from signald.store.base import (
     Op,
     Party,
     ReadHistory,
+    ReadTrail,
     Result,
     Wake,
     WorkerSessions,
@@ -78,7 +80,7 @@ CREATE TABLE listener (node TEXT PRIMARY KEY, until_ms INTEGER NOT NULL) WITHOUT
 CREATE TABLE wake (node TEXT, number INTEGER, wake BLOB NOT NULL, PRIMARY KEY (node, number)) WITHOUT ROWID;
 """
 
-_READS = (Look, ReadHistory, ListWorkers, WorkerSessions, ListWaiting, ListOverdue)
+_READS = (Look, ReadHistory, ReadTrail, ListReceipts, ListWorkers, WorkerSessions, ListWaiting, ListOverdue)
 """Operations that never change anything: a batch of them alone does not ask for the one write lock."""
 
 _pack = msgpack.Encoder().encode
@@ -86,6 +88,15 @@ _record = msgpack.Decoder(Record).decode
 _worker = msgpack.Decoder(Worker).decode
 _node = msgpack.Decoder(NodeInfo).decode
 _want = msgpack.Decoder(dict[str, str]).decode
+
+
+_LATER_TABLES = """
+CREATE TABLE IF NOT EXISTS step (number INTEGER PRIMARY KEY, session TEXT NOT NULL, until_ms INTEGER NOT NULL,
+    step BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS step_of_session ON step (session, number);
+CREATE INDEX IF NOT EXISTS step_by_end ON step (until_ms)
+"""
+"""What earlier releases of the same schema do not know and do not touch: a file of theirs gets it when it is opened."""
 
 
 class SqliteRows:
@@ -257,6 +268,23 @@ class SqliteRows:
         self._sql.execute("REPLACE INTO receipt VALUES (?, ?, ?)", (node, now_ms, body))
         latest = "SELECT node FROM receipt ORDER BY at_ms DESC, node DESC LIMIT ?"
         self._sql.execute(f"DELETE FROM receipt WHERE node NOT IN ({latest})", (keep,))  # noqa: S608
+
+    def receipts(self) -> list[tuple[str, int]]:
+        return list(self._sql.execute("SELECT node, at_ms FROM receipt ORDER BY at_ms DESC, node"))
+
+    def add_steps(self, session: str, steps: Iterable[bytes], keep: int, now_ms: int, until_ms: int) -> None:
+        self._sql.execute("DELETE FROM step WHERE until_ms <= ?", (now_ms,))
+        insert = "INSERT INTO step (session, until_ms, step) VALUES (?, ?, ?)"
+        self._sql.executemany(insert, [(session, until_ms, step) for step in steps])
+        self._sql.execute(
+            "UPDATE step SET until_ms = ? WHERE session = ? AND until_ms < ?", (until_ms, session, until_ms)
+        )
+        surplus = "SELECT number FROM step WHERE session = ? ORDER BY number DESC LIMIT -1 OFFSET ?"
+        self._sql.execute(f"DELETE FROM step WHERE number IN ({surplus})", (session, keep))  # noqa: S608
+
+    def steps(self, session: str) -> list[bytes]:
+        sql = "SELECT step FROM step WHERE session = ? ORDER BY number"
+        return [bytes(step) for (step,) in self._sql.execute(sql, (session,))]
 
 
 class _File:
@@ -534,6 +562,9 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, durable: bool) -> No
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {SCHEMA}")
+        if _pragma(connection, "application_id") == APPLICATION_ID:
+            for statement in _LATER_TABLES.split(";"):
+                connection.execute(statement)
         if _pragma(connection, "application_id") != APPLICATION_ID:
             raise StoreMisused(f"{path} is a database of another program")
         if (found := _pragma(connection, "user_version")) != SCHEMA:

@@ -33,10 +33,12 @@ from signald.store.base import (
     KeepAlive,
     ListNodes,
     ListOverdue,
+    ListReceipts,
     ListWaiting,
     ListWorkers,
     Look,
     Looked,
+    Mark,
     Named,
     Nodes,
     NoSession,
@@ -46,6 +48,8 @@ from signald.store.base import (
     Party,
     PutReceipt,
     ReadHistory,
+    ReadTrail,
+    Receipts,
     Refused,
     Release,
     Released,
@@ -57,6 +61,7 @@ from signald.store.base import (
     Signal,
     TakePace,
     Text,
+    Trail,
     Unpair,
     UpdateWorker,
     Waiting,
@@ -1373,6 +1378,13 @@ class TestReceipts:
         )
         assert await world.do(GetReceipt("a"), GetReceipt("b")) == [Text(b"{3}"), Text(b"{2}")]
 
+    async def test_list(self, world: World) -> None:
+        """The nodes that have left one, the latest first, and by name where two left theirs at once."""
+        assert await world.ask(ListReceipts()) == Receipts(())
+        for node, after_ms in (("b", 0), ("a", 0), ("c", 1), ("b", 2)):
+            await world.do(PutReceipt(node, b"{}", NOW_MS + after_ms))
+        assert await world.ask(ListReceipts()) == Receipts((("b", NOW_MS + 2), ("c", NOW_MS + 1), ("a", NOW_MS)))
+
     async def test_bound(self, world: World) -> None:
         """The ledgers of the last hundred nodes are kept."""
         await world.do(*(PutReceipt(f"n{number}", b"%d" % number, NOW_MS + number) for number in range(101)))
@@ -1381,3 +1393,32 @@ class TestReceipts:
             Text(b"1"),
             Text(b"100"),
         ]
+
+
+class TestTrail:
+    """What is known of a session's life."""
+
+    @staticmethod
+    def mark(*steps: bytes, session: str = SESSION, now_ms: int = NOW_MS) -> Mark:
+        """At most three steps are kept, for a minute."""
+        return Mark(session, steps, 3, 60_000, now_ms)
+
+    async def test_steps_in_order(self, world: World) -> None:
+        """Steps are kept in the order in which they came, whether there is such a session or not."""
+        assert await world.ask(ReadTrail(SESSION)) == Trail(())
+        await world.do(self.mark(b"1"), self.mark(b"of another", session="s_2"))
+        await world.do(self.mark(b"2", b"3"))
+        assert await world.ask(ReadTrail(SESSION)) == Trail((b"1", b"2", b"3"))
+        assert await world.ask(ReadTrail("s_2")) == Trail((b"of another",))
+
+    async def test_bound(self, world: World) -> None:
+        """The last steps are kept."""
+        await world.do(self.mark(b"1", b"2"))
+        await world.do(self.mark(b"3", b"4"))
+        assert await world.ask(ReadTrail(SESSION)) == Trail((b"2", b"3", b"4"))
+
+    async def test_it_outlives_the_session(self, world: World) -> None:
+        """Ending a session leaves its trail."""
+        await world.do(create(), self.mark(b"1"))
+        await world.do(EndSession(SESSION, "a"), Forget(SESSION))
+        assert await world.ask(ReadTrail(SESSION)) == Trail((b"1",))

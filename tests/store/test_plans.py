@@ -32,15 +32,18 @@ from signald.store.base import (
     KeepAlive,
     ListNodes,
     ListOverdue,
+    ListReceipts,
     ListWaiting,
     ListWorkers,
     Look,
+    Mark,
     Nodes,
     Op,
     Paced,
     Party,
     PutReceipt,
     ReadHistory,
+    ReadTrail,
     Release,
     Released,
     RemoveWorker,
@@ -325,6 +328,16 @@ class Kitchen:
 
     def _get_receipt(self, draft: Draft) -> Op:
         return GetReceipt(draft.node)
+
+    def _list_receipts(self, _draft: Draft) -> Op:
+        return ListReceipts()
+
+    def _mark(self, draft: Draft) -> Op:
+        steps = [b'{"n":%d}' % (self._number + index) for index in range(draft.small)]
+        return Mark(SESSIONS[draft.session], tuple(steps), 1 + draft.other, 3_600_000, self.now_ms)
+
+    def _read_trail(self, draft: Draft) -> Op:
+        return ReadTrail(SESSIONS[draft.session])
 
     def _signal(self, draft: Draft) -> Op:
         return Signal(draft.node, b"r%d" % draft.small)
