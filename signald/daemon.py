@@ -272,6 +272,7 @@ async def _keep(hub: Hub, config: Config, keepers: trio.Nursery) -> tuple[Lease,
     tasks: list[Callable[[], object]] = [
         hub.run_wakes,
         hub.run_acks,
+        hub.trail.run,
         matchmaker.run,
         mender.run,
         lease.run,

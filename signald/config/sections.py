@@ -194,6 +194,16 @@ class SessionConfig:
         100, "Messages of the chat history kept for a reload or a new worker.", unit="messages", at_least=0
     )
     history_bytes_max: int = key(262_144, "The same, counted in bytes.", unit="bytes", at_least=0)
+    trail_steps_max: int = key(
+        100,
+        "Steps of a session's way (started, paired, told to go, resumed ...) kept for ctl trace. 0: none.",
+        unit="steps",
+        at_least=0,
+        at_most=10_000,
+    )
+    trail_keep_s: float = key(
+        86_400.0, "How long they are kept after the last of them, beyond the session's end.", unit="seconds"
+    )
 
 
 @attrs.frozen

@@ -24,6 +24,7 @@ from signald.service.client_link import ClientLink
 from signald.service.link import Link, Outbox, retry_reason
 from signald.service.opening import open_link
 from signald.service.relay import LiveSession, Relay, RelaySettings
+from signald.service.trail import Trail
 from signald.service.worker_link import WorkerLink
 from signald.service.workers import Workers
 from signald.store.base import (
@@ -157,6 +158,7 @@ class Hub:
         """To the lease: the store has lost the nodes with all else."""
         self.may_come_back: Callable[[], Awaitable[bool]] = _never
         """Of the mender: may what the store does not know be given back yet?"""
+        self.trail = Trail(self)
         self._acks = trio.Event()
 
     # --- connections ------------------------------------------------------------------------------------------------
@@ -239,6 +241,7 @@ class Hub:
             epoch = session.client.epoch
             self.relay.store_acks()
             session.detach("client")
+            self.trail.note(session.id, "client", "connection over", link.how_over)
             if not link.ending:  # behind its end, this would be all that is left of the session
                 now = self.store.now_ms()
                 self._submit(Detach(session.id, "client", self.node, epoch, now))
@@ -257,6 +260,7 @@ class Hub:
             if session.worker.link is link:
                 epoch = session.worker.epoch
                 session.detach("worker")
+                self.trail.note(session.id, "worker", "connection over", link.how_over)
                 self._submit(Detach(session.id, "worker", self.node, epoch, now))
                 # A client here learns it now; one elsewhere is woken by the store.
                 self.relay.look(session)
@@ -389,6 +393,7 @@ class Hub:
         if self.watcher is not None:
             self.watcher.client_left(session.id)
         self.outbox.flush()
+        self.trail.note(session.id, "", "ended", reason)
         log.info("session_ended", session=session.id, reason=reason)
 
     # --- what the relay reports -------------------------------------------------------------------------------------
@@ -399,6 +404,9 @@ class Hub:
         if link is None:
             return
         session.detach(party)
+        self.trail.note(
+            session.id, party, "moved" if link.told_to_go else "superseded", f"epoch {session.side(party).epoch}"
+        )
         if isinstance(link, ClientLink):
             moved = link.told_to_go
             link.over = True

@@ -254,6 +254,8 @@ class Lease:
             session = hub.sessions.get(name)
             if isinstance(result, Ended):
                 log.info("session_expired", session=name)
+                if session is None:
+                    hub.trail.note(name, "", "ended", "expired")
                 if session is not None:
                     hub.gone(session, "expired")
                 after.append(Forget(name))

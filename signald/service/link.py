@@ -147,6 +147,12 @@ class Link:
             )
         )
 
+    @property
+    def how_over(self) -> str:
+        """How the connection ended, in a few words."""
+        closed = self.conn.closed
+        return "" if closed is None else f"{closed.code} by {closed.initiator}"
+
     def log_lost(self, session: str, direction: Literal["sent", "received"], lost: tuple[int, int] | None) -> None:
         """Say that the store has lost messages this party has sent or was to receive; nothing when it has not."""
         if lost is None:

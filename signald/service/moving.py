@@ -323,6 +323,8 @@ class Mover:
             plan.worker_moved(decided.worker)
             return
         plan.told_worker_at(decided.worker, trio.current_time())
+        for session in link.sessions:
+            hub.trail.note(session, "worker", "told to go", self._reason)
         self._go_away(link, decided.worker)
 
     async def _tell_client(self, plan: DrainPlan, name: str) -> None:
@@ -339,6 +341,7 @@ class Mover:
             return
         now = trio.current_time()
         plan.told_client_at(name, now)
+        hub.trail.note(name, "client", "told to go", self._reason)
         self._ledger.told(name, now)
         self._go_away(link, name)
 

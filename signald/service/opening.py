@@ -256,6 +256,7 @@ async def _connect(hub: "Hub", conn: Connection, message: Connect) -> Link:
     hub.poke_matchmaker()
     if not hub.alone:
         hub.relay.look(session)  # another node may have paired it before it was attached here
+    hub.trail.note(session_id, "client", "started")
     log.info("session_started", session=session_id)
     return link
 
@@ -322,8 +323,14 @@ async def _restore(hub: "Hub", conn: Connection, message: RestoreSession) -> Lin
         )
     if not hub.alone:
         hub.relay.look(session)  # something may have been appended since the claim and before the attachment
+    hub.trail.note(session_id, "client", "resumed", _resumed(claimed, head.down_last - received))
     log.info("session_restored", session=session_id, epoch=claimed.epoch, replaying=head.down_last - received)
     return link
+
+
+def _resumed(claimed: Claimed, replaying: int) -> str:
+    came = f" from {claimed.previous_node}" if claimed.previous_node else ""
+    return f"epoch {claimed.epoch}{came}, replaying {replaying}"
 
 
 async def _refused_by_store(hub: "Hub", reason: str, owner: str) -> _Turned:
@@ -332,6 +339,8 @@ async def _refused_by_store(hub: "Hub", reason: str, owner: str) -> _Turned:
         return _Turned(CloseCode.REFUSED, "store_unavailable", "the store is being filled again", hub.retry_after_ms())
     if reason == "late":
         return _late(hub)
+    if reason == "token_reuse":
+        hub.trail.note(owner, "", "token reused", "all its tokens are revoked")
     return _refused(hub, reason, owner)
 
 

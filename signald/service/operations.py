@@ -9,11 +9,25 @@ import attrs
 import msgspec
 import trio
 
+from signald.core.session import Head
 from signald.http.problems import Problem
 from signald.logs import set_level
 from signald.service.moving import EVERYBODY, Kind
 from signald.service.shutdown import DrainStatus
-from signald.store.base import GetReceipt, ListNodes, ListWorkers, Nodes, Text, Workers
+from signald.store.base import (
+    GetReceipt,
+    ListNodes,
+    ListReceipts,
+    ListWorkers,
+    Look,
+    Looked,
+    Nodes,
+    ReadTrail,
+    Receipts,
+    Text,
+    Trail,
+    Workers,
+)
 
 if TYPE_CHECKING:
     from signald.service.hub import Hub
@@ -168,12 +182,25 @@ class NodeOperations:
         }
 
     async def trail(self, session: str) -> Json:
-        """The way of a session."""
-        raise Problem(404, "unknown-session", f"nothing is known of {session}")
+        """The way of a session, across nodes, also of one that has ended. Raises Problem when nothing is known of it."""
+        hub = self._hub
+        hub.trail.store()
+        looked, trail, listed = await hub.committer.call_many(
+            [Look(session, "client", 0, 0), ReadTrail(session), ListNodes(hub.store.now_ms())]
+        )
+        assert isinstance(trail, Trail)
+        assert isinstance(listed, Nodes)
+        if not trail.steps and not isinstance(looked, Looked):
+            raise Problem(404, "unknown-session", f"nothing is known of {session}")
+        live = {info.id for info in listed.nodes}
+        state = _whereabouts(looked.head, live) if isinstance(looked, Looked) else "ended"
+        return {"session": session, "state": state, "steps": [msgspec.json.decode(step) for step in trail.steps]}
 
     async def receipts(self) -> Json:
         """The latest drains, newest first."""
-        return {"receipts": []}
+        listed = await self._hub.committer.call(ListReceipts())
+        assert isinstance(listed, Receipts)
+        return {"receipts": [{"node": node, "at_ms": at_ms} for node, at_ms in listed.receipts]}
 
     async def receipt(self, node: str) -> Json:
         """The drain of `node`. Raises Problem."""
@@ -183,6 +210,19 @@ class NodeOperations:
             raise Problem(404, "unknown-receipt", f"{node} has left no receipt")
         ledger: Json = msgspec.json.decode(found.body)
         return ledger
+
+
+def _whereabouts(head: Head, live: set[str]) -> str:
+    """Where the parties of a session are, in words."""
+
+    def at(node: str) -> str:
+        if not node:
+            return "away"
+        return f"at {node}" if node in live else f"was at {node}, which is gone"
+
+    if not head.worker:
+        return f"client {at(head.client_node)}, waiting for a worker"
+    return f"client {at(head.client_node)}, worker {head.worker} {at(head.worker_node)}"
 
 
 def _drain_json(drain: DrainStatus, now: float) -> Json:

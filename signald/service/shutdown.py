@@ -316,6 +316,7 @@ class ShutdownScope:
         hub = self._hub
         hub.relay.store_acks()
         hub.outbox.flush_acks()
+        hub.trail.store()
         await self._store_receipt()
         with suppress(StoreUnavailable):
             await hub.committer.wait_idle()

@@ -112,6 +112,9 @@ class Workers:
                 # It had been asked and had not answered when it moved: its answer may still come.
                 link.assigning[name] = trio.current_time() + self._hub.config.timeouts.assign_s
             restored.append(ResumedSession(name, head.down_last, head.up_last - received))
+            came = f" from {result.previous_node}" if result.previous_node else ""
+            detail = f"{link.worker} epoch {result.epoch}{came}, replaying {head.up_last - received}"
+            self._hub.trail.note(name, "worker", "resumed", detail)
             link.log_lost(name, "sent", result.lost_down)
             link.log_lost(name, "received", result.lost_up)
             # `adopt` has observed the head already when the client is here; one elsewhere was woken by the store.
@@ -193,6 +196,7 @@ class Workers:
         for session in list(link.sessions.values()):
             if session.worker.link is link:
                 session.detach("worker")
+                hub.trail.note(session.id, "worker", "moved" if moved else "superseded", link.worker)
                 hub.relay.look(session)
             hub.forget_if_idle(session)
         link.sessions.clear()
@@ -239,6 +243,7 @@ class Workers:
             head = claimed.head
             session = self._attach(link, claimed, head.up_acked)
             link.assigning[name] = trio.current_time() + hub.config.timeouts.assign_s
+            hub.trail.note(name, "worker", "assigned", link.worker)
             entries = history.entries if isinstance(history, History) else ()
             link.send(
                 SessionAssigned(
@@ -270,6 +275,7 @@ class Workers:
             return
         if link.over or session.worker.link is not link:
             return
+        hub.trail.note(session.id, "worker", "accepted", link.worker)
         hub.relay.deliver(session, "worker")
         hub.relay.look(session)  # the client here is told; one elsewhere was woken by the store
 
@@ -278,6 +284,7 @@ class Workers:
         hub = self._hub
         if session.worker.link is not link:
             return
+        hub.trail.note(session.id, "worker", "refused", f"{link.worker}: {reason}"[:200])
         log.info("session_refused", session=session.id, worker=link.worker, reason=reason)
         pair = (session.id, link.worker)
         while len(self.refused_pairs) >= REFUSALS_MAX:
@@ -375,6 +382,8 @@ class Workers:
         assert isinstance(released, Released)
         names = released.sessions
         log.warning("worker_given_up", worker=worker, sessions=len(names), reason=reason)
+        for name in names:
+            hub.trail.note(name, "worker", "given up", f"{worker}: {reason}"[:200])
         if policy == "end":
             ops = [op for name in names for op in (EndSession(name, hub.node), Forget(name))]
             await hub.committer.call_many(ops)
