@@ -4,7 +4,9 @@ The hub connects the parts and decides little itself. A connection comes in thro
 `wake`, and what the relay finds comes back as `RelayEvents`. What a drain must know goes to `watch`.
 """
 
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol
 
@@ -159,6 +161,7 @@ class Hub:
         self.may_come_back: Callable[[], Awaitable[bool]] = _never
         """Of the mender: may what the store does not know be given back yet?"""
         self.trail = Trail(self)
+        self._resuming: Counter[str] = Counter()
         self._acks = trio.Event()
 
     # --- connections ------------------------------------------------------------------------------------------------
@@ -543,6 +546,21 @@ class Hub:
     def has_ticket(self, owner: str, ticket: str | None) -> bool:
         """Tell whether `ticket` lets `owner` past the limiter."""
         return ticket is not None and tickets.valid(self.cluster_secret, owner, ticket, self.store.now_ms())
+
+    @contextmanager
+    def resuming(self, worker: str) -> Iterator[None]:
+        """Within the block, `worker` is about to be attached here: the registry may say so before it is."""
+        self._resuming[worker] += 1
+        try:
+            yield
+        finally:
+            self._resuming[worker] -= 1
+            if not self._resuming[worker]:
+                del self._resuming[worker]
+
+    def holds(self, worker: str) -> bool:
+        """Tell whether `worker` is attached here, or about to be."""
+        return worker in self.worker_links or worker in self._resuming
 
     def statistics(self) -> dict[str, int]:
         """What is held here now."""

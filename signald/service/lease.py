@@ -312,9 +312,9 @@ class Lease:
         return not info.node and info.away_since_ms - now_ms <= CLOCK_SET_MS
 
     def _is_held(self, info: WorkerInfo) -> bool:
-        """Tell whether the node the registry names for a worker lives and, if it is this one, has the worker."""
+        """Tell whether the node the registry names for a worker lives and, if it is this one, has or awaits the worker."""
         if info.node == self._hub.node:
-            return info.id in self._hub.worker_links
+            return self._hub.holds(info.id)
         return info.node in self._hub.nodes
 
     def _is_overdue(self, info: WorkerInfo, now_ms: int, now: float, timeout_s: float) -> bool:

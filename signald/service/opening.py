@@ -407,6 +407,13 @@ async def _resume_worker(hub: "Hub", conn: Connection, message: AppReady) -> Lin
     if parsed is None or not parsed[0].startswith("w_"):
         raise _refused(hub, "unknown")
     worker, presented = parsed
+    with hub.resuming(worker):
+        return await _claim_worker(hub, conn, message, subject, worker, presented)
+
+
+async def _claim_worker(
+    hub: "Hub", conn: Connection, message: AppReady, subject: str, worker: str, presented: bytes
+) -> Link:
     token, issued = tokens.issue(worker, hub.entropy)
     message = _capped(hub, message)
     asked = hub.store.now_ms()

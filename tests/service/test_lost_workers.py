@@ -3,6 +3,8 @@
 import pytest
 import trio
 
+from signald.core import tokens
+from signald.store.base import ClaimWorker, ListWorkers, WorkerClaimed, Workers
 from tests.cluster import Cluster, play
 
 
@@ -148,5 +150,34 @@ def test_a_worker_that_says_bye_while_the_store_is_away_takes_nobody_along() -> 
         assert await worker.closed() == 1000
         assert (await other.accept())["session"] == session
         assert (await client.states())[-1] == "replaced"
+
+    play(scene)
+
+
+def test_a_worker_that_is_being_resumed_is_not_lost() -> None:
+    """sticky: the registry names the node while the worker's sessions are still being claimed, however slow the store is."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("n1", worker={"resume_timeout_s": 3.0})
+        peer, accepted = await cluster.worker("n1")
+        parsed = tokens.parse(accepted["recovery_token"])
+        assert parsed is not None
+        worker, presented = parsed
+        peer.cut()
+        await trio.sleep(0.5)
+
+        async def registered() -> list[str]:
+            listed = await node.committer.call(ListWorkers())
+            assert isinstance(listed, Workers)
+            return [info.id for info in listed.workers]
+
+        with node.hub.resuming(worker):
+            now = node.hub.store.now_ms()
+            claim = ClaimWorker(worker, "n1", "nonce", "", presented, bytes(32), {}, 10, now)
+            assert isinstance(await node.committer.call(claim), WorkerClaimed)
+            await trio.sleep(30)
+            assert await registered() == [worker]
+        await trio.sleep(30)
+        assert await registered() == []
 
     play(scene)
