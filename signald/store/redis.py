@@ -47,7 +47,7 @@ AckLevel = Literal["process", "replica", "disk"]
 ACL = (
     "resetkeys ~signald:* resetchannels &signald:* -@all +evalsha +script|load "
     "+hget +hmget +hset +hsetnx +hdel +hkeys +hgetall +hexists +hincrby +exists +del +pexpire +pttl "
-    "+xadd +xdel +xtrim +xrange +rpush +lpop +lrange +zadd +zrem +zrange +zrangebyscore +zrangebylex +zlexcount +zscore "
+    "+xadd +xdel +xtrim +xrange +rpush +ltrim +lpop +lrange +zadd +zrem +zrange +zrangebyscore +zrangebylex +zlexcount +zscore "
     "+publish +subscribe +ping +info +time +select +wait +waitaof +cluster|slots"
 )
 """What signald's user must be allowed: `ACL SETUSER signald on ><password> ` and this. `+config|get` only for `ack` disk before
