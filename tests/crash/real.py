@@ -5,6 +5,7 @@ can stand in front of, at a moment.
 """
 
 import random
+import secrets
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -74,6 +75,8 @@ class Deploys:
         self._redis = redis
         self._nursery = nursery
         self._talk = talk
+        self._run = secrets.token_hex(4)
+        """In the ids of the nodes: their admin sockets are named after these, and others run nodes on this machine too."""
         self._count = 0
         self._places = [Place("left"), Place("right")]
 
@@ -90,7 +93,7 @@ class Deploys:
             place.trap = Trap(self._redis.port)
             await self._nursery.start(place.trap.run)
             store = {"url": place.trap.url}
-        place.node = await self._nodes.start(f"{place.name}-{self._count}", place.address, store=store)
+        place.node = await self._nodes.start(f"{place.name}-{self._run}-{self._count}", place.address, store=store)
 
     async def begin(self) -> None:
         """Start the first."""
