@@ -59,7 +59,8 @@ from signald.store.base import (
 )
 from signald.store.memory import MemoryRows, MemoryWorld, open_memory
 from signald.store.records import Record, Side, Wakes
-from signald.store.rules import apply
+from signald.store.rules import RULES, apply
+from tests.examples import examples
 from tests.store import ops
 from tests.store.ops import NOW_MS, TTL_MS
 from tests.store.worlds import Fresh, Opener, open_world
@@ -457,7 +458,9 @@ def model() -> Opener:
 
 
 @settings(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=examples(100),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(first=beginning, plan=st.lists(steps, min_size=8, max_size=16))
 def test_same_answers(fresh: Fresh, first: list[Draft], plan: list[Step]) -> None:
@@ -467,3 +470,11 @@ def test_same_answers(fresh: Fresh, first: list[Draft], plan: list[Step]) -> Non
     found = trio.run(carry_out, fresh, made)
     for place, (one, other) in enumerate(zip(expected, found, strict=True)):
         assert other == one, place
+
+
+def test_plans_are_made_of_every_operation_there_is() -> None:
+    """A new operation of the contract needs a recipe here, or the stores are not compared in it."""
+    cooked = batches(
+        BEGINNING, [Step("a", [Draft(name, 0, 0, "a", 0, 1, True)], False, 0) for name in Kitchen.recipes()]
+    )
+    assert {type(op) for _, batch in cooked for op in batch} == set(RULES)
