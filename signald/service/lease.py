@@ -100,6 +100,11 @@ class Lease:
         self.info = _with(self.info, state=state)
         await self._keep()
 
+    def say(self, state: NodeState) -> None:
+        """As `set_state`, as soon as the store is there to hear it."""
+        self.info = _with(self.info, state=state)
+        self.poke()
+
     async def begin(self) -> None:
         """Take the lease, learn the cluster's secret. Raises StoreUnavailable."""
         secret = await self._hub.committer.call(ClusterSecret(self._hub.entropy.token_bytes(32)))

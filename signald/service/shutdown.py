@@ -174,7 +174,7 @@ class ShutdownScope:
             if self._status.phase is Phase.DONE:
                 return
             if self._called_off:
-                await self._reopen()
+                self._reopen()
 
     async def _drain(self) -> None:
         config = self._config
@@ -237,7 +237,7 @@ class ShutdownScope:
         self.ledger.phase(phase.value, trio.current_time())
         self._status = attrs.evolve(self._status, phase=phase)
 
-    async def _reopen(self) -> None:
+    def _reopen(self) -> None:
         """An operator's drain was called off: this node serves again."""
         hub = self._hub
         self._mover = None
@@ -250,10 +250,8 @@ class ShutdownScope:
         self._begun = trio.Event()
         self._status = DrainStatus()
         self.ledger = Ledger(hub.node)
-        try:
-            await self._lease.set_state("ready")
-        except StoreUnavailable:
-            log.warning("drain_abort_not_stored")  # the lease keeper says it again
+        # Not waited for: the store may be away, and a signal that comes now is to be heeded now.
+        self._lease.say("ready")
 
     # --- the phases -------------------------------------------------------------------------------------------------
 

@@ -320,3 +320,23 @@ def test_a_long_outage_ends_no_session() -> None:
             nursery.cancel_scope.cancel(reason="seen enough")
 
     play(scene)
+
+
+def test_a_signal_right_after_an_aborted_drain_does_not_wait_for_the_store() -> None:
+    """bounded: a drain that was called off while the store is away does not hold up the one that follows."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("a")
+        await cluster.start("b")
+        await cluster.client("a")
+        node.shutdown.begin("rollout", by_signal=False)
+        await trio.sleep(0.2)
+        cluster.world.outage = "down"
+        assert node.shutdown.abort()
+        await trio.sleep(0.01)
+        assert len(node.hub.refusing) == 0
+        node.shutdown.signal()
+        await trio.sleep(0.01)
+        assert len(node.hub.refusing) > 0
+
+    play(scene)
