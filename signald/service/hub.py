@@ -498,11 +498,11 @@ class Hub:
         """Look at what `wake` names."""
         kind = wake[:1]
         if kind == WAKE_SESSION:
-            session = self.sessions.get(wake[1:].decode())
+            session = self.sessions.get(wake[1:].decode(errors="replace"))
             if session is not None:
                 self.relay.look(session)
         elif kind == WAKE_WORKER:
-            link = self.worker_links.get(wake[1:].decode())
+            link = self.worker_links.get(wake[1:].decode(errors="replace"))
             if link is not None:
                 self.workers.check(link)
         elif kind == WAKE_REALTIME:

@@ -398,6 +398,6 @@ class Relay:
     def realtime_from_afar(self, sessions: dict[str, LiveSession], wake: bytes) -> None:
         """A realtime message from another node (a wake-up of kind `r`)."""
         name, _, body = wake[2:].partition(b"\0")
-        session = sessions.get(name.decode())
-        if session is not None and body:
+        session = sessions.get(name.decode(errors="replace"))
+        if session is not None and records.is_body(body):
             self._send_realtime(session, "client" if wake[1:2] == b"c" else "worker", body)

@@ -57,6 +57,11 @@ def realtime_body(message: Realtime, binary: bytes | None) -> bytes:
     return b"b" + _U16.pack(len(tail)) + tail + binary
 
 
+def is_body(body: bytes) -> bool:
+    """Tell whether `frame` can make a frame of `body`: what others have kept or carried may be damaged."""
+    return body[:1] == b"t" or (body[:1] == b"b" and len(body) >= 3 and len(body) >= 3 + _U16.unpack_from(body, 1)[0])
+
+
 def frame(front: bytes, body: bytes) -> tuple[bool, bytes]:
     """Glue `front` (see `head`) before `body`: (is text, payload of one frame)."""
     if body[0] == 0x74:

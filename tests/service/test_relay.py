@@ -309,3 +309,31 @@ def test_many_sessions_share_one_worker_and_do_not_mix() -> None:
             nursery.cancel_scope.cancel(reason="seen enough")
 
     play(scene)
+
+
+def test_a_wake_up_that_cannot_be_read_wakes_nobody() -> None:
+    """What the backplane brings may be damaged: the node lives on, and the session it may have been about as well."""
+
+    async def scene(cluster: Cluster) -> None:
+        client, _, worker, _, session = await cluster.pair("n1")
+        hub = cluster.nodes["n1"].hub
+        name = session.encode()
+        for wake in (
+            b"",
+            b"s\xff",
+            b"w\xff",
+            b"rc",
+            b"rc\xff\0tx",
+            b"rc" + name + b"\0b",
+            b"rw" + name + b"\0b\xff\xffx",
+            b"?",
+        ):
+            hub.wake(wake)
+        await client.send({"type": "message", "seq": 1, "data": "still here"})
+        assert (await worker.expect("message"))["data"] == "still here"
+
+    async def main(cluster: Cluster) -> None:
+        await cluster.start("n1")
+        await scene(cluster)
+
+    play(main)
