@@ -19,6 +19,7 @@ from signald.store.base import (
     AcceptSession,
     Claimed,
     ClaimWorkerSide,
+    Detach,
     EndSession,
     Enqueue,
     Fenced,
@@ -239,7 +240,9 @@ class Workers:
                 hub.committer.submit(Forget(name), _ignore)
                 continue
             if link.over:
-                continue  # whoever takes the worker next finds the pairing in the registry
+                # Whoever takes the worker next finds the pairing in the registry. But nobody is attached here.
+                hub.committer.submit(Detach(name, "worker", hub.node, claimed.epoch, now), _ignore)
+                continue
             head = claimed.head
             session = self._attach(link, claimed, head.up_acked)
             link.assigning[name] = trio.current_time() + hub.config.timeouts.assign_s

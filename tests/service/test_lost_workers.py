@@ -1,11 +1,29 @@
 """Workers that go away: who gets their sessions, what the next one is given, and what the client is told."""
 
+from collections.abc import Sequence
+
 import pytest
 import trio
 
 from signald.core import tokens
-from signald.store.base import ClaimWorker, ListWorkers, WorkerClaimed, Workers
+from signald.store.base import ClaimWorker, ClaimWorkerSide, ListWorkers, Op, Result, Store, WorkerClaimed, Workers
 from tests.cluster import Cluster, play
+
+
+class LateToAssign:
+    """A node's store that does its work at once, and is late to say so when a worker is given a session."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.assigned = trio.Event()
+
+    async def execute(self, ops: Sequence[Op]) -> list[Result]:
+        """See `Store.execute`."""
+        results = await self._store.execute(ops)
+        if any(isinstance(op, ClaimWorkerSide) for op in ops):
+            self.assigned.set()
+            await trio.sleep(1.0)
+        return results
 
 
 @pytest.mark.parametrize("apart", [False, True])
@@ -179,5 +197,24 @@ def test_a_worker_that_is_being_resumed_is_not_lost() -> None:
             assert await registered() == [worker]
         await trio.sleep(30)
         assert await registered() == []
+
+    play(scene)
+
+
+def test_a_worker_that_goes_while_it_is_given_a_session_is_not_left_attached() -> None:
+    """single-owner: the session does not count as served by a node that has nobody to serve it."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("n1", worker={"resume_timeout_s": 20.0})
+        worker, accepted = await cluster.worker("n1")
+        store = LateToAssign(node.committer.store)
+        node.committer.store = store  # type: ignore[assignment]
+        _, started = await cluster.client("n1")
+        await store.assigned.wait()
+        worker.cut()
+        await trio.sleep(5)
+        record = cluster.world.rows.session(started["session"])
+        assert record is not None
+        assert (record.worker, record.worker_side.node) == (accepted["worker"], "")
 
     play(scene)
