@@ -255,7 +255,9 @@ class Patience(Checker):
         config = node.config
         since = self._away.get(op.worker)
         if since is not None:
-            least = min(config.worker.resume_timeout_s, config.drain.worker_timeout_s)
+            if node.draining:
+                return  # it counts from when it was told to go
+            least = config.worker.resume_timeout_s
             away_s = (self.scene.world.now_ms() - since) / 1000
             if away_s < least - 0.1:
                 self.broken(f"{op.worker} was given up {away_s:.2f} s after it had gone away, and not {least}")
