@@ -223,6 +223,11 @@ def test_broken_toml_is_reported_with_line_and_column(write: Write) -> None:
     assert "not valid TOML" in problem.message
 
 
+def test_a_store_url_with_a_broken_bracket_is_a_problem_of_that_key() -> None:
+    """What Python's reader of URLs will not read is a mistake in the configuration, not a failure of the loader."""
+    assert only_problem_of(None, {"SIGNALD_STORE__URL": "redis://]a"}).key == "store.url"
+
+
 def test_an_integer_of_thousands_of_digits_is_refused_like_any_other_mistake(write: Write) -> None:
     """Python reads no such integer, and says so in its own way; the file and the environment both have a problem then."""
     assert "4300 digits" in only_problem_of(write(f"[listen]\nbacklog = {'1' * 5000}\n")).message

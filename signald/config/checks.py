@@ -127,7 +127,11 @@ def _store(config: Config) -> Iterator[Finding]:
 
 
 def _redis_faults(scheme: str, url: str) -> Iterator[str]:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        yield f"{scheme}:// has a host with brackets that do not match"
+        return
     # Several hosts stand before the path, so urlsplit's own port parser cannot be used.
     hosts = parts.netloc.rpartition("@")[2]
     if not hosts or any(not host for host in hosts.split(",")):
