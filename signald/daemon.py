@@ -14,13 +14,14 @@ Going down runs the tree from the inside out: the drain has said goodbye to ever
 cancelled, and every cancel has a reason.
 """
 
+import errno
 import gc
 import os
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -195,25 +196,33 @@ async def _serving_http(config: Config, health: "_Health", nursery: trio.Nursery
     port: int = tcp[0].socket.getsockname()[1]
     app = http_app(health.read, routes=admin_routes(health.operations, token=config.admin.token))
     await nursery.start(partial(serve_http, app, tcp, shutdown=over))
-    path = admin_socket(config)
-    if path is not None:
+    unix = _open_admin_socket(config)
+    if unix is not None:
         app = http_app(health.read, routes=admin_routes(health.operations, token=None))
-        await nursery.start(partial(serve_http, app, [open_unix(path)], shutdown=over))
+        await nursery.start(partial(serve_http, app, [unix], shutdown=over))
     try:
         yield port
     finally:
         over.set()
-        if path is not None:
-            path.unlink(missing_ok=True)
+        if unix is not None:
+            with suppress(OSError):
+                os.unlink(unix.socket.getsockname())  # noqa: PTH108 - one system call on a local file system
 
 
-def admin_socket(config: Config) -> Path | None:
-    """Where the admin API's Unix socket is; None: nowhere."""
+def _open_admin_socket(config: Config) -> trio.SocketListener | None:
+    """Open the admin API's Unix socket; None where there is to be none. Raises OSError."""
     if config.admin.socket == "off":
         return None
     if config.admin.socket:
-        return Path(config.admin.socket)
-    return socket_directory(os.environ) / f"{config.node.id}.sock"
+        return open_unix(Path(config.admin.socket))
+    default = socket_directory(os.environ) / f"{config.node.id}.sock"
+    try:
+        return open_unix(default)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        # A node of another cluster on this host has the same name: no reason not to serve.
+        return open_unix(default.with_stem(f"{config.node.id}-{os.getpid()}"))
 
 
 @asynccontextmanager

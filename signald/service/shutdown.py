@@ -153,7 +153,9 @@ class ShutdownScope:
 
     def abort(self) -> bool:
         """Call off a drain that an operator began; False when it cannot be called off any more."""
-        if self.status.by_signal or (self.status.phase, DrainEvent.ABORT) not in DRAIN:
+        status = self._status
+        just_begun = status.phase is Phase.RUNNING and status.draining
+        if status.by_signal or not (just_begun or (status.phase, DrainEvent.ABORT) in DRAIN):
             return False
         self._called_off = True
         self._interrupt(DrainEvent.ABORT)

@@ -105,6 +105,21 @@ def test_clients_only_leaves_those_whose_worker_is_here() -> None:
     play(scene)
 
 
+def test_a_drain_is_called_off_before_it_has_done_anything() -> None:
+    """An operator who is sorry at once is heard."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("n1")
+        assert drain(node, "workers", "clients")
+        assert node.shutdown.abort()
+        await trio.sleep(1)
+        assert not node.shutdown.status.draining
+        _, started = await cluster.client("n1")
+        assert started["type"] == "session_started"
+
+    play(scene)
+
+
 @pytest.mark.parametrize("after_s", [0.0, 0.06, 0.2, 0.5, 30.0])
 def test_a_rollback_in_the_middle_loses_nothing(after_s: float) -> None:
     """exactly-once, sticky: a drain is called off after any time, the new node is drained instead, and all come back."""
