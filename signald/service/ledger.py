@@ -1,8 +1,14 @@
 """The receipt of a drain: what happened to each session, and when.
 
-Times are milliseconds since the drain began. The ledger is written by `ShutdownScope` as it goes and kept in the store,
-so that it can be read after the node is gone.
+Times are milliseconds since the drain began. The ledger is written by the drain as it goes, completed with what the
+successors have noted in the sessions' trails, and kept in the store, so that it can be read after the node is gone.
+
+    pair-ready ─▸ goaway ─▸ claimed (here it is served no more) ─▸ live at the successor, n messages replayed
 """
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
 
 import attrs
 from msgspec import json
@@ -14,9 +20,29 @@ class Line:
 
     worker: str = ""
     pair_ready_ms: float | None = None
+    """Its worker had claimed it on a successor, or was given up."""
     goaway_ms: float | None = None
+    """Its client was told to go."""
     moved_ms: float | None = None
+    """The claim of its client was seen here: from then on this node does not serve it."""
+    live_ms: float | None = None
+    """Its client was served by the successor."""
+    node: str = ""
+    """The successor."""
+    replayed: int | None = None
+    """Messages the successor sent again."""
     outcome: str = "pending"
+    """moved, left (it went without being told), stayed (an operator's drain was over), suspended (closed; it may resume),
+    or lost (the drain ended it)."""
+    reason: str = ""
+    """Why it is not simply `moved`."""
+
+    @property
+    def gap_ms(self) -> float | None:
+        """How long nobody served the client: from the claim to the first frame of the successor."""
+        if self.moved_ms is None or self.live_ms is None:
+            return None
+        return round(max(0.0, self.live_ms - self.moved_ms), 1)
 
 
 class Ledger:
@@ -25,30 +51,38 @@ class Ledger:
     def __init__(self, node: str) -> None:
         self._node = node
         self._began_at: float | None = None
+        self._began_ms = 0
         self._phases: list[tuple[str, float]] = []
         self._lines: dict[str, Line] = {}
+        self._claims: list[float] = []
+        """When a party was moved, one entry for each session of it."""
+        self._pace_per_s = 0.0
         self._seconds = 0.0
 
     def _ms(self, now: float) -> float:
         return round((now - (self._began_at if self._began_at is not None else now)) * 1000, 1)
 
-    def phase(self, name: str, now: float) -> None:
-        """A phase begins."""
+    def phase(self, name: str, now: float, store_ms: int) -> None:
+        """A phase begins; `store_ms` is the time of the store, which the successors write their notes by."""
         if self._began_at is None:
-            self._began_at = now
+            self._began_at, self._began_ms = now, store_ms
         self._phases.append((name, self._ms(now)))
 
-    def begin(self, clients: dict[str, bool], workers: dict[str, str]) -> None:
+    def begin(self, clients: dict[str, bool], workers: dict[str, str], pace_per_s: float) -> None:
         """These sessions have their client here (session → pair-ready already), and these workers."""
+        self._pace_per_s = pace_per_s
         for name, ready in clients.items():
             # A drain that a signal makes final goes on with the lines it has.
-            self._lines.setdefault(name, Line(workers.get(name, ""), 0.0 if ready else None))
+            line = self._lines.setdefault(name, Line(workers.get(name, ""), 0.0 if ready else None))
+            if line.outcome == "stayed":
+                line.outcome, line.reason = "pending", ""
 
     def pair_ready(self, session: str, now: float) -> None:
         """The session's worker is on a successor."""
         line = self._lines.get(session)
         if line is not None and line.pair_ready_ms is None:
             line.pair_ready_ms = self._ms(now)
+            self._claims.append(line.pair_ready_ms)
 
     def told(self, session: str, now: float) -> None:
         """GOAWAY went to the session's client."""
@@ -61,51 +95,115 @@ class Ledger:
         line = self._lines.get(session)
         if line is not None and line.moved_ms is None:
             line.moved_ms = self._ms(now)
-            line.outcome = "moved" if line.goaway_ms is not None else "left"
+            if line.goaway_ms is not None:
+                line.outcome = "moved"
+                self._claims.append(line.moved_ms)
+            elif line.outcome == "pending":
+                line.outcome = "left"
 
-    def outcome(self, session: str, outcome: str) -> None:
-        """Something else became of the session."""
+    def lost(self, session: str, reason: str) -> None:
+        """The drain has ended the session."""
+        self._outcome(session, "lost", reason)
+
+    def stayed(self, session: str) -> None:
+        """An operator's drain has left the session's client where it is."""
+        self._outcome(session, "stayed", "not moved in time")
+
+    def because(self, session: str, reason: str) -> None:
+        """Something has happened to the session that does not decide what becomes of it."""
         line = self._lines.get(session)
         if line is not None:
-            line.outcome = outcome
+            line.reason = reason
+
+    def _outcome(self, session: str, outcome: str, reason: str) -> None:
+        line = self._lines.get(session)
+        if line is not None:
+            line.outcome, line.reason = outcome, reason
+
+    # --- what the successors know -----------------------------------------------------------------------------------
+
+    def followed(self) -> list[str]:
+        """Sessions that have moved and of which nothing is known since."""
+        return [name for name, line in self._lines.items() if line.outcome == "moved" and line.live_ms is None]
+
+    def follow(self, session: str, trail: Iterable[bytes]) -> None:
+        """Take from a session's trail where its client went on."""
+        line = self._lines[session]
+        for text in trail:
+            step: dict[str, Any] = json.decode(text)
+            if (step["what"], step["party"]) == ("resumed", "client") and step["node"] != self._node:
+                live_ms = step["at_ms"] - self._began_ms
+                if line.goaway_ms is None or live_ms >= line.goaway_ms - 1:
+                    line.live_ms, line.node = float(live_ms), step["node"]
+                    line.replayed = int(step["detail"].rpartition(" ")[2])
+                    return
+
+    # --- the sum ----------------------------------------------------------------------------------------------------
+
+    def line(self, session: str) -> Line | None:
+        """What is known of one session."""
+        return self._lines.get(session)
 
     def totals(self) -> dict[str, object]:
         """The receipt in one line."""
         outcomes: dict[str, int] = {}
         for line in self._lines.values():
             outcomes[line.outcome] = outcomes.get(line.outcome, 0) + 1
-        moves = sorted(
+        moves = [
             line.moved_ms - line.goaway_ms
             for line in self._lines.values()
             if line.moved_ms is not None and line.goaway_ms is not None
-        )
+        ]
         early = sum(
             line.goaway_ms is not None and (line.pair_ready_ms is None or line.pair_ready_ms > line.goaway_ms)
             for line in self._lines.values()
-            if line.worker and line.outcome != "worker given up"
+            if line.worker and line.reason != "worker given up"
         )
         return {
             "node": self._node,
             "sessions": len(self._lines),
             "outcomes": outcomes,
+            **{outcome: outcomes.get(outcome, 0) for outcome in ("moved", "left", "stayed", "suspended", "lost")},
+            "workers_given_up": sum(line.reason == "worker given up" for line in self._lines.values()),
             "goaway_before_pair_ready": early,
-            "move_ms_p50": _percentile(moves, 0.50),
-            "move_ms_p99": _percentile(moves, 0.99),
-            "move_ms_max": moves[-1] if moves else None,
+            "replayed": sum(line.replayed or 0 for line in self._lines.values()),
+            **_percentiles("move_ms", moves),
+            **_percentiles("gap_ms", [line.gap_ms for line in self._lines.values() if line.gap_ms is not None]),
+            "pace_per_s": self._pace_per_s,
+            "pace_peak_per_s": _peak(self._claims),
             "seconds": round(self._seconds, 3),
         }
 
-    def finish(self, now: float) -> bytes:
-        """Close the ledger; returns it as JSON."""
+    def finish(self, now: float, *, final: bool) -> bytes:
+        """Close the ledger; returns it as JSON. A `final` drain has closed whoever is still here: they may resume."""
         self._seconds = self._ms(now) / 1000
+        for line in self._lines.values():
+            if final and line.outcome in ("pending", "stayed"):
+                line.outcome, line.reason = "suspended", line.reason or "not moved in time"
         return json.encode(
             {
                 "totals": self.totals(),
                 "phases": self._phases,
-                "sessions": {name: attrs.asdict(line) for name, line in self._lines.items()},
+                "sessions": {name: {**attrs.asdict(line), "gap_ms": line.gap_ms} for name, line in self._lines.items()},
             }
         )
 
 
-def _percentile(ordered: list[float], share: float) -> float | None:
-    return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 1) if ordered else None
+def _percentiles(name: str, values: list[float]) -> dict[str, float | None]:
+    ordered = sorted(values)
+
+    def at(share: float) -> float | None:
+        return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 1) if ordered else None
+
+    return {f"{name}_p50": at(0.50), f"{name}_p99": at(0.99), f"{name}_max": at(1.0)}
+
+
+def _peak(claims: list[float]) -> int:
+    """The most claims of any one second."""
+    most, window = 0, deque[float]()
+    for at_ms in sorted(claims):
+        window.append(at_ms)
+        while window[0] <= at_ms - 1000:
+            window.popleft()
+        most = max(most, len(window))
+    return most

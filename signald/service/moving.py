@@ -129,7 +129,9 @@ class Mover:
         """The client of `session` was let in before the drain and is attached only now."""
         ready = self._is_pair_ready(session)
         if self._plan is not None and "clients" in self._parties and (ready or "workers" in self._parties):
-            self._ledger.begin({session.id: ready}, {session.id: session.worker_id})
+            self._ledger.begin(
+                {session.id: ready}, {session.id: session.worker_id}, self._hub.config.pace.sessions_per_s
+            )
             self._plan.client_came(session.id, ready=ready, now=trio.current_time())
             self._news.set()
 
@@ -233,7 +235,9 @@ class Mover:
             entropy=hub.entropy,
             now=trio.current_time(),
         )
-        self._ledger.begin(clients, {one.id: one.worker_id for one in hub.sessions.values()})
+        self._ledger.begin(
+            clients, {one.id: one.worker_id for one in hub.sessions.values()}, hub.config.pace.sessions_per_s
+        )
         log.info(
             "drain_plan",
             workers=len(workers),
@@ -289,7 +293,7 @@ class Mover:
         elif isinstance(decided, GiveUpWorker):
             await self._give_up(decided.worker)
         else:
-            self._ledger.outcome(decided.session, "not moved in time")
+            self._ledger.because(decided.session, "not moved in time")
             log.warning("client_given_up", session=decided.session)
 
     async def _pace(self, plan: DrainPlan, cost: int) -> None:
@@ -391,7 +395,7 @@ class Mover:
         if isinstance(link, ClientLink | WorkerLink):
             link.told_to_go = False  # a later drain tells it again
         self._plan.client_moved(name)
-        self._ledger.outcome(name, "stayed")
+        self._ledger.stayed(name)
 
     async def _give_up(self, worker: str) -> None:
         """A worker was told and did not come: its sessions go by the policy, and their clients with them."""
@@ -403,7 +407,10 @@ class Mover:
             return
         if self._plan is not None:
             for name in released:
-                self._ledger.outcome(name, "worker given up")
+                if hub.config.worker.on_loss == "end":
+                    self._ledger.lost(name, "worker given up")
+                else:
+                    self._ledger.because(name, "worker given up")
                 self._plan.session_ready(name)
 
     async def _give_up_silent(self, name: str) -> None:
@@ -420,6 +427,6 @@ class Mover:
         elif hub.config.worker.on_loss == "hold":
             # Its client waits with it: whoever cannot be re-paired is not sent anywhere.
             plan.client_moved(name)
-            self._ledger.outcome(name, "held for its worker")
+            self._ledger.because(name, "held for its worker")
         else:
             await self._give_up(session.worker_id)

@@ -25,7 +25,8 @@ from signald.core.transitions import DRAIN, DrainEvent, Phase, step
 from signald.errors import StoreUnavailable
 from signald.service.ledger import Ledger
 from signald.service.moving import EVERYBODY, Kind, Mover
-from signald.store.base import PutReceipt
+from signald.service.trail import DELAY_S as TRAIL_DELAY_S
+from signald.store.base import PutReceipt, ReadTrail, Trail
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import TerminateApp
 
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
     from signald.service.worker_link import WorkerLink
 
 log = structlog.get_logger(__name__)
+
+FOLLOW_SHARE = 0.5
+"""Of FLUSH's time, what reading the trails of those who moved may take."""
+FOLLOW_LOT = 200
+"""Trails read in one go: other batches get in between."""
 
 TALK_S = 2.0
 """How long the store may take to hear that this node drains; the drain goes on without."""
@@ -221,6 +227,7 @@ class ShutdownScope:
                 event, self._pending = interrupted, None
             elif self.status.phase is last and not status.by_signal:
                 event = DrainEvent.HELD
+                await self._store_receipt()  # whoever waits for HOLD may read it then
             self._enter(step(DRAIN, self.status.phase, event), event)
 
     def _interrupted(self) -> DrainEvent | None:
@@ -236,7 +243,7 @@ class ShutdownScope:
             after_s=round(trio.current_time() - self.status.began_at, 3),
             **self.status.plan,
         )
-        self.ledger.phase(phase.value, trio.current_time())
+        self.ledger.phase(phase.value, trio.current_time(), self._hub.store.now_ms())
         self._status = attrs.evolve(self._status, phase=phase)
 
     def _reopen(self) -> None:
@@ -291,7 +298,6 @@ class ShutdownScope:
 
     async def _hold(self) -> DrainEvent:
         """Nothing more to do: say what came of it, and wait for a signal or for being called off."""
-        await self._store_receipt()
         log.info("drained", **self.status.plan)
         await trio.sleep_forever()
 
@@ -326,10 +332,28 @@ class ShutdownScope:
         log.info("drain_receipt", **self.ledger.totals())
         return DrainEvent.DONE
 
+    async def _follow(self) -> None:
+        """Learn from the trails where those who moved went on. Raises StoreUnavailable."""
+        committer = self._hub.committer
+        with trio.move_on_after(self._config.flush_timeout_s * FOLLOW_SHARE):
+            # The last of them have been live for a moment only, and trails are stored a moment later.
+            for wait_s in (0.0, TRAIL_DELAY_S):
+                names = self.ledger.followed()
+                if not names:
+                    return
+                await trio.sleep(wait_s)
+                for start in range(0, len(names), FOLLOW_LOT):
+                    lot = names[start : start + FOLLOW_LOT]
+                    trails = await committer.call_many([ReadTrail(name) for name in lot])
+                    for name, trail in zip(lot, trails, strict=True):
+                        if isinstance(trail, Trail):
+                            self.ledger.follow(name, trail.steps)
+
     async def _store_receipt(self) -> None:
         hub = self._hub
         try:
-            receipt = self.ledger.finish(trio.current_time())
+            await self._follow()
+            receipt = self.ledger.finish(trio.current_time(), final=self._status.by_signal)
             await hub.committer.call(PutReceipt(hub.node, receipt, hub.store.now_ms()), self._config.flush_timeout_s)
         except StoreUnavailable:
             log.warning("receipt_not_stored")

@@ -34,7 +34,8 @@ def test_a_worker_that_does_not_move_is_given_up() -> None:
         await moved.send({"type": "message", "seq": 2, "data": "two"})
         assert (await other.expect("message"))["data"] == "two"
         await cluster.wait_exit("old")
-        assert receipt(cluster, "old")["sessions"][session]["outcome"] in ("moved", "worker given up")
+        assert receipt(cluster, "old")["sessions"][session]["outcome"] == "moved"
+        assert receipt(cluster, "old")["totals"]["workers_given_up"] == 1
         assert receipt(cluster, "old")["totals"]["goaway_before_pair_ready"] == 0
 
     play(scene)
@@ -86,7 +87,8 @@ def test_a_client_that_does_not_move_is_closed_at_the_end() -> None:
         await cluster.wait_exit("old")
         _, restored = await cluster.restore("new", started["recovery_token"])
         assert (restored["accepted"], restored["peer"]["state"]) == (1, "paired")
-        assert receipt(cluster, "old")["sessions"][session]["outcome"] == "not moved in time"
+        line = receipt(cluster, "old")["sessions"][session]
+        assert (line["outcome"], line["reason"]) == ("suspended", "not moved in time")
 
     play(scene)
 
