@@ -430,6 +430,14 @@ SERVICE = (
         "A connection that is gone stays in the table of the living.",
     ),
     Bug(
+        "moved-worker-told-its-sessions-are-over",
+        _HUB,
+        "            if isinstance(link, WorkerLink) and session.worker_id != link.worker:\n",
+        "            if isinstance(link, WorkerLink):\n",
+        "sticky",
+        "A node whose worker has moved tells it that it has lost its sessions.",
+    ),
+    Bug(
         "idle-session-kept",
         _HUB,
         "        if not session.local and self.sessions.get(session.id) is session:\n",
@@ -667,14 +675,6 @@ SDK = (
         "            if name in kept and name not in self.sessions:\n",
         "single-owner",
         "A worker goes on with sessions that were given to others while it was away.",
-    ),
-    Bug(
-        "sdk-believes-the-node-it-left",
-        _SDK_WORKER,
-        'case SessionEnded() if link.state != "retiring":',
-        "case SessionEnded():",
-        "sticky",
-        "A session ends because the node that has handed it over says so.",
     ),
     Bug(
         "sdk-hears-the-peer-from-the-node-it-left",

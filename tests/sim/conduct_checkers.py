@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from signald.service.client_link import ClientLink
+from signald.service.worker_link import WorkerLink
 from signald.store.base import (
     Ack,
     Append,
@@ -17,6 +19,7 @@ from signald.store.base import (
     Claimed,
     ClaimWorker,
     ClaimWorkerSide,
+    CreateSession,
     Detach,
     DetachWorker,
     Done,
@@ -26,6 +29,7 @@ from signald.store.base import (
     Look,
     Op,
     PutReceipt,
+    RegisterWorker,
     Release,
     Released,
     RemoveWorker,
@@ -270,7 +274,7 @@ class Patience(Checker):
             self.broken(f"{op.worker} was given up at {op.node}, and had not been told to go")
 
 
-class Receipts(Checker):
+class Everybody(Checker):
     """A drain that is through before its time has told everybody to go who was there."""
 
     name = "one-hop"
@@ -278,32 +282,37 @@ class Receipts(Checker):
     def __init__(self, scene: "Scene") -> None:
         super().__init__(scene)
         self._came: dict[tuple[str, str], float] = {}
+        """(node, session or worker) → when it was let in there."""
 
     def applied(self, node: str, ops: Sequence[Op], results: Sequence[Result]) -> None:
         now = trio.current_time()
-        for op, result in zip(ops, results, strict=True):
-            if isinstance(op, ClaimClient) and isinstance(result, Claimed):
+        for op in ops:
+            if isinstance(op, CreateSession | ClaimClient):
                 self._came[node, op.session] = now
+            elif isinstance(op, RegisterWorker | ClaimWorker):
+                self._came[node, op.worker] = now
             elif isinstance(op, PutReceipt):
-                self._judge(node, now)
+                self._judge(node)
 
-    def _judge(self, name: str, now: float) -> None:
+    def _judge(self, name: str) -> None:
         node = next((one for one in self.scene.alive() if one.name == name), None)
         if node is None or node.node is None or not self.scene.plan.store_is_well:
             return
         shutdown, drain = node.node.shutdown, node.config.drain
-        phases = dict(shutdown.ledger._phases)
-        if "terminate" not in phases or shutdown._alone:
-            return
+        through_ms = dict(shutdown.ledger._phases).get("terminate")
         lasts_s = drain.timeout_s - drain.flush_timeout_s - drain.close_timeout_s - drain.terminate_timeout_s
-        ended_s = phases["terminate"] / 1000
-        began = shutdown.status.began_at
-        if ended_s > lasts_s - 0.2:
+        if through_ms is None or through_ms / 1000 > lasts_s - 0.2 or shutdown._alone:
             return
-        for session, line in shutdown.ledger._lines.items():
-            early = self._came.get((name, session), -1.0) < began + ended_s - PROMPT_S
-            if line.outcome == "pending" and line.goaway_ms is None and early:
-                self.broken(f"{name} was through after {ended_s:.1f} s, and had not told the client of {session}")
+        through_at = shutdown.status.began_at + through_ms / 1000
+        for link in node.node.hub.links:
+            if link.told_to_go or link.over or link.conn.closing:
+                continue
+            if isinstance(link, WorkerLink):
+                who = link.worker if link.speaks_handover else ""
+            else:
+                who = link.session.id if isinstance(link, ClientLink) else ""
+            if who and self._came.get((name, who), -1.0) < through_at - DOOR_S:
+                self.broken(f"{name} was through after {through_ms / 1000:.1f} s, and had not told {who} to go")
 
 
 class Doors(Checker):
@@ -415,12 +424,13 @@ class Conduct:
     """All of them, and who is fed with what."""
 
     def __init__(self, scene: "Scene") -> None:
+        self._scene = scene
         self._fenced = Fenced(scene)
         self._woken = Woken(scene)
         self._capacity = Capacity(scene)
         self._one_pair = OnePair(scene)
         self._patience = Patience(scene)
-        self._receipts = Receipts(scene)
+        self._everybody = Everybody(scene)
         self._doors = Doors(scene)
         self._cut_off = CutOff(scene)
         self._in_step = InStep(scene)
@@ -437,7 +447,7 @@ class Conduct:
         self._capacity.applied(ops, results)
         self._one_pair.applied(ops, results)
         self._patience.applied(ops, results)
-        self._receipts.applied(node, ops, results)
+        self._everybody.applied(node, ops, results)
 
     def dialled(self, party: str, wire: str, node: "SimNode") -> None:
         """A party opens a connection."""
@@ -448,3 +458,16 @@ class Conduct:
         """An application hears that its party has no connection."""
         self._cut_off.disconnected(party, f"{code} {reason}")
         self._in_step.disconnected(party, code)
+
+    def lingering(self) -> list[str]:
+        """What is still as it must not stay: sessions in the hands of those who lost them, closed doors of nodes that serve."""
+        scene = self._scene
+        texts = [
+            f"{node.name} serves and refuses" for node in scene.up() if node.node is not None and node.node.hub.refusing
+        ]
+        for handling in scene.handlings:
+            record = scene.world.rows.session(handling.session)
+            worker = record.worker if record is not None else None
+            if not handling.over and handling.session not in scene.stolen and worker != handling.worker:
+                texts.append(f"h{handling.number} has {handling.session} at {handling.worker}, the store at {worker!r}")
+        return texts

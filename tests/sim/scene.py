@@ -334,7 +334,7 @@ class Scene:
 
     def waiting(self) -> list[str]:
         """Who waits for what."""
-        return [text for client in self.clients if (text := self._waits(client))]
+        return [text for client in self.clients if (text := self._waits(client))] or self.conduct.lingering()
 
     def _waits(self, client: ClientParty) -> str:
         if client.gone is not None or client.session in self.stolen:

@@ -35,7 +35,7 @@ def draw_small(seed: int) -> Plan:
     if not plan.planned_only:
         steps += _deploys(r)
     sections = dict(plan.sections)
-    if r.random() < SLOW_SHARE:
+    if r.random() < SLOW_SHARE and not plan.planned_only:
         sections["pace"] = {"sessions_per_s": 0.3}
     return attrs.evolve(
         plan,
