@@ -19,7 +19,7 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
 import signald
-from signald.config import AuthConfig, Config, ConfigError, Problem, load, render_toml
+from signald.config import AuthConfig, Config, ConfigError, Problem, check_stop_timeouts, load, render_toml
 from signald.ctl.client import CtlError
 from signald.ctl.commands import app as ctl
 from signald.demo.options import DemoOptions
@@ -82,16 +82,31 @@ def serve(*, config: Path | None = None) -> int:
 
 
 @app.command(name="check-config")
-def check_config(file: Path, /) -> int:
+def check_config(
+    file: Path,
+    /,
+    *,
+    systemd: list[Path] | None = None,
+    k8s: Annotated[list[Path] | None, Parameter(allow_leading_hyphen=True)] = None,
+) -> int:
     """Say everything that is wrong with a configuration file, environment included; exit with 78 if anything is.
 
     Parameters
     ----------
     file
         The file to check. It is read and its keys are loaded, nothing is started.
+    systemd
+        A unit that runs signald: does it leave the drain its time? Give its drop-ins as further ones, in their order.
+    k8s
+        A manifest with pods of signald, asked the same; several may be given, and - is standard input.
     """
-    _load_usable(file)
-    print(f"{file}: ok")
+    config = _load_usable(file)
+    units, manifests = systemd or [], k8s or []
+    standard_input = sys.stdin.read() if Path("-") in manifests else ""
+    if problems := check_stop_timeouts(config.drain, units=units, manifests=manifests, standard_input=standard_input):
+        raise ConfigError(problems)
+    for checked in (file, *units, *manifests):
+        print(f"{checked}: ok")
     return os.EX_OK
 
 

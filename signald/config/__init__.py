@@ -20,6 +20,7 @@ from signald.config.sections import (
     TimeoutsConfig,
     WorkerConfig,
 )
+from signald.config.stop_timeouts import check_stop_timeouts
 
 __all__ = [
     "AdminConfig",
@@ -38,6 +39,7 @@ __all__ = [
     "StoreConfig",
     "TimeoutsConfig",
     "WorkerConfig",
+    "check_stop_timeouts",
     "has_key",
     "is_loopback",
     "load",

@@ -171,6 +171,15 @@ def _limits(config: Config) -> Iterator[Finding]:
             yield (f"limits.{name}", "limits.message_bytes_max"), message
 
 
+def drain_needs_s(drain: DrainConfig) -> tuple[float, str]:
+    """Return the least stop timeout that holds the drain, and how it comes about."""
+    budgets = sum(getattr(drain, name) for name in _phase_budgets)
+    ending = drain.timeout_s + drain.margin_s
+    if budgets > ending:
+        return budgets, "the budgets of the phases and margin_s"
+    return ending, f"timeout_s {drain.timeout_s:g} and margin_s {drain.margin_s:g}"
+
+
 def _drain(drain: DrainConfig) -> Iterator[Finding]:
     budgets = {name: getattr(drain, name) for name in _phase_budgets}
     total = sum(budgets.values())
