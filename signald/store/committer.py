@@ -57,6 +57,8 @@ class Committer:
         self.after_batch = after_batch
         self.down_since: float | None = None
         """Trio time since when the store has not answered; None while it does."""
+        self._refused = False
+        """It was said that the store refuses us."""
         self._batch_ops_max = batch_ops_max
         self._queue: deque[Item] = deque()
         self._gathered = trio.Event()
@@ -129,9 +131,7 @@ class Committer:
                 if isinstance(error, StoreMisused) and not self.batches:
                     raise  # found at start: nothing is lost by refusing
                 # Later, with sessions alive, a store that refuses us (a password was changed) is a store that is away.
-                if self.down_since is None:
-                    self.down_since = trio.current_time()
-                    log.warning("store_away", why=str(error))
+                self._note(error)
                 await trio.sleep(wait_s)
                 wait_s = min(wait_s * 2, RETRY_MAX_S)
                 batch = [item for item in batch if item[2] is None or not item[2].given_up]
@@ -141,9 +141,18 @@ class Committer:
             break
         if self.down_since is not None:
             log.warning("store_back", after_s=round(trio.current_time() - self.down_since, 3))
-            self.down_since = None
+            self.down_since, self._refused = None, False
         self.batches += 1
         self.ops += len(batch)
         for item, result in zip(batch, results, strict=True):
             item[1](result)
         self.after_batch()
+
+    def _note(self, error: StoreError) -> None:
+        """Say once that the store is away; and once that it refuses us, however its being away began: somebody must mend that."""
+        refused = isinstance(error, StoreMisused)
+        if self.down_since is None or (refused and not self._refused):
+            log.warning("store_away", why=str(error))
+        if self.down_since is None:
+            self.down_since = trio.current_time()
+        self._refused = self._refused or refused

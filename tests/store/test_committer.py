@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
+import structlog.testing
 import trio
 import trio.testing
 
@@ -86,6 +87,21 @@ def test_a_store_that_fails_later_is_away_and_ends_nothing(failure: StoreError) 
         await committer.wait_idle()
         assert (answers, _is_down(committer)) == ([Done()], False)
         assert len(store.batches) == 4
+
+    play(scene)
+
+
+def test_a_store_that_refuses_is_said_to_however_it_began() -> None:
+    """A connection cut because a right was taken away looks like an outage at first; what has to be mended is said then."""
+
+    async def scene(store: Scripted, committer: Committer) -> None:
+        await committer.call(Forget("s_1"))
+        for _ in range(2):
+            away, refused = StoreUnavailable("closed the connection"), StoreMisused("no permission")
+            store.failures = [away, away, refused, away, refused]
+            with structlog.testing.capture_logs() as said:
+                await committer.call(Forget("s_2"))
+            assert [entry["why"] for entry in said if entry["event"] == "store_away"] == [str(away), str(refused)]
 
     play(scene)
 
