@@ -79,13 +79,33 @@ local function id(seq)
   return string.format('%.0f-0', seq)
 end
 
+-- Add an entry that `last` does not cover yet.
+local function add(way, seq, kind, body)
+  local log = LOGS[way]
+  local done = redis.pcall('XADD', log, id(seq), kind, body)
+  if type(done) ~= 'table' then
+    return
+  end
+  if not string.find(done.err, 'equal or smaller', 1, true) then
+    redis.call('XADD', log, id(seq), kind, body)  -- raises it
+  end
+  -- What a script that was cut short has left gives way; see append.lua.
+  local kept = redis.call('XRANGE', log, '-', id(tonumber(get(way .. '_last')[1])))
+  redis.call('DEL', log)
+  for _, entry in ipairs(kept) do
+    redis.call('XADD', log, entry[1], entry[2][1], entry[2][2])
+  end
+  redis.call('XADD', log, id(seq), kind, body)
+  expire_with_head(log)
+end
+
 -- Let `last` of a log be at least `known`; returns from, to of what the store must have lost, or 0, 0.
 local function raise_last(way, known)
   local last = tonumber(get(way .. '_last')[1])
   if known <= last then
     return 0, 0
   end
-  redis.call('XADD', LOGS[way], id(known), 'b', '')
+  add(way, known, 'b', '')
   redis.call('XDEL', LOGS[way], id(known))
   expire_with_head(LOGS[way])
   set(way .. '_last', known)
@@ -361,7 +381,7 @@ local function reseed_log(way, letter, last, acked, first, flags, at)
     local kept = string.byte(flags, i) == 49
     if seq > stored then
       if seq > acked then
-        redis.call('XADD', LOGS[way], id(seq), kept and 'h' or 'b', body)
+        add(way, seq, kept and 'h' or 'b', body)
         added = seq
       end
       if kept then

@@ -756,6 +756,38 @@ class TestPermissions:
                 await store.execute([create(), claim_side(node="b"), append(entries(1, 1))])
         assert SECRET not in str(caught.value)
 
+    @pytest.mark.parametrize("kept", [0, 3])
+    async def test_cut_short(self, server: Server, kept: int) -> None:
+        """A right taken away in the middle of a script leaves half of it done; given back, the store goes on as if not."""
+        async with open_redis(self.allow(server, ACL), "a") as store:
+            await store.execute([create(), *([append(entries(1, kept))] if kept else [])])
+            server.ask("ACL", "SETUSER", "signald", "-hset")
+            stale = entries(kept + 1, kept + 2, text="never told")
+            with pytest.raises(StoreMisused, match="permissions"):
+                await store.execute([append(stale)])
+            with pytest.raises(StoreMisused, match="permissions"):
+                await store.execute([append(stale)])
+            self.allow(server, ACL)
+            said = entries(kept + 1, kept + 4)
+            assert await store.execute([append(said)]) == [Appended(kept + 4, 0, "")]
+            (found,) = await store.execute([Look(SESSION, "worker", 0, 9)])
+            assert isinstance(found, Looked)
+            assert found.entries == entries(1, kept + 4)
+
+    async def test_giving_back_cut_short(self, server: Server) -> None:
+        """The same while a node gives back what the store has lost, and while a gap of it is raised over."""
+        known = head(up_last=5, up_acked=1, down_last=7, down_acked=7)
+        async with open_redis(self.allow(server, ACL), "a") as store:
+            await store.execute([create(), append(entries(1, 2))])
+            with server.client() as client:
+                client.xadd(f"signald:{{{SESSION}}}:up", {"b": "stale"}, id="4-0")
+                client.xadd(f"signald:{{{SESSION}}}:down", {"b": "stale"}, id="9-0")
+            await store.execute([reseed(known, up_tail=entries(2, 5))])
+            (found,) = await store.execute([Look(SESSION, "worker", 1, 9)])
+            assert isinstance(found, Looked)
+            assert found.entries == entries(2, 5)
+            assert (found.head.up_last, found.head.down_last) == (5, 7)
+
     async def test_no_channel(self, server: Server) -> None:
         """A backplane that may not be subscribed to is a fault of the set-up as well."""
         url = self.allow(server, f"{ACL} resetchannels")
