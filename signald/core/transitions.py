@@ -141,7 +141,8 @@ DRAIN: Mapping[tuple[Phase, DrainEvent], Phase] = (
     }
     | {
         pair: target
-        for phase in (_D.UNREADY, _D.SUCCESSOR, _D.WORKERS, _D.CLIENTS, _D.TERMINATE)
+        # HOLD too: the second of two signals may come before the first has been heeded.
+        for phase in (_D.UNREADY, _D.SUCCESSOR, _D.WORKERS, _D.CLIENTS, _D.HOLD, _D.TERMINATE)
         for pair, target in (
             ((phase, _V.HURRY), _D.FLUSH),
             ((phase, _V.STOP), _D.CLOSE),

@@ -71,7 +71,7 @@ def test_every_pair_of_a_drain_is_decided(phase: Phase, event: DrainEvent) -> No
     """A phase goes on by DONE and BUDGET, and is hurried and stopped; all else is refused.
 
     What needs a successor ends without one. Before TERMINATE an operator's drain is called off, or begun anew by a signal; what
-    it moves is followed by HOLD, which nothing else ends.
+    it moves is followed by HOLD, which ends by that, or by two signals at once.
     """
     wanted: Phase | None = None
     before_flush = phase in ORDER[: ORDER.index(Phase.FLUSH)]
@@ -88,7 +88,7 @@ def test_every_pair_of_a_drain_is_decided(phase: Phase, event: DrainEvent) -> No
         wanted = Phase.HOLD if phase in (Phase.WORKERS, Phase.CLIENTS) else None
     elif phase in (Phase.FLUSH, Phase.CLOSE):
         wanted = Phase.CLOSE
-    elif before_flush:
+    elif before_flush or phase is Phase.HOLD:
         wanted = Phase.FLUSH if event is V.HURRY else Phase.CLOSE
     if wanted is None:
         with pytest.raises(ImpossibleTransition):
@@ -101,6 +101,9 @@ def test_a_drain_only_goes_on() -> None:
     """Bounded: every transition leads to a later phase, but for an operator's drain, and signals that come during CLOSE."""
     for (phase, event), after in DRAIN.items():
         if event in (V.BEGIN, V.ABORT, V.EXTEND, V.SIGNAL, V.HELD):
+            continue
+        if phase is Phase.HOLD:
+            assert after in (Phase.FLUSH, Phase.CLOSE)
             continue
         stays = phase is after is Phase.CLOSE and event in (V.HURRY, V.STOP)
         assert stays or ORDER.index(after) > ORDER.index(phase)

@@ -187,3 +187,20 @@ def test_who_does_not_move_is_served_on() -> None:
         await cluster.wait_exit("n1")
 
     play(scene)
+
+
+@pytest.mark.parametrize("signals", [2, 3])
+def test_signals_at_once_end_a_node_that_holds(signals: int) -> None:
+    """bounded: a node that an operator has drained goes by its signals, also when they come before the first is heeded."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("n1")
+        await cluster.start("n2")
+        drain(node, "workers", "clients")
+        await held(node)
+        for _ in range(signals):
+            node.shutdown.signal()
+        with trio.fail_after(30):
+            await cluster.wait_exit("n1")
+
+    play(scene)
