@@ -7,7 +7,9 @@ cannot be used. `serve` and `demo` return what the daemon and the demo say.
 import json
 import os
 import platform
+import secrets
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from importlib.metadata import version as distribution_version
@@ -19,7 +21,18 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
 import signald
-from signald.config import AuthConfig, Config, ConfigError, Problem, check_stop_timeouts, load, render_toml
+from signald.config import (
+    AuthConfig,
+    Config,
+    ConfigError,
+    Problem,
+    check_stop_timeouts,
+    load,
+    load_with_origins,
+    render_toml,
+    schema,
+    show,
+)
 from signald.ctl.client import CtlError
 from signald.ctl.commands import app as ctl
 from signald.demo.options import DemoOptions
@@ -39,6 +52,10 @@ app = App(
 token = App(name="token", help="Tokens that clients and workers show when they connect.")
 app.command(token)
 app.command(ctl)
+config_app = App(name="config", help="The configuration that holds.")
+app.command(config_app)
+
+DEV_TOKEN_TTL_S = 86_400.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @app.command
-def serve(*, config: Path | None = None) -> int:
+def serve(*, config: Path | None = None, dev: Annotated[bool, Parameter(negative="")] = False) -> int:
     """Run a node until SIGTERM has drained it.
 
     Parameters
@@ -73,12 +90,80 @@ def serve(*, config: Path | None = None) -> int:
     config
         Configuration file. Without one the defaults hold, which listen on loopback and keep an SQLite file in the
         working directory. SIGNALD_SECTION__KEY variables override both.
+    dev
+        Try signald out: on loopback, with a throwaway key and an embedded store that are gone with the process. It
+        prints the addresses and a token for each kind of party.
     """
+    if dev:
+        if config is not None:
+            return _fail("give --config or --dev, not both", os.EX_USAGE)
+        return _serve_dev()
     loaded = _load_usable(config)
     # Imported here, so that the other commands neither wait for the daemon nor depend on it.
     from signald.daemon import run
 
     return run(loaded)
+
+
+def _serve_dev() -> int:
+    from signald.daemon import run
+
+    with tempfile.TemporaryDirectory(prefix="signald-dev-") as directory:
+        made = {
+            "SIGNALD_STORE__URL": f"sqlite:{directory}/signald.db",
+            "SIGNALD_AUTH__JWT_SECRET": secrets.token_urlsafe(32),
+            "SIGNALD_LOG__FORMAT": "console" if sys.stderr.isatty() else "json",
+        }
+        loaded = load(None, {**made, **os.environ})
+        for role in ("client", "worker"):
+            token = mint(loaded.auth, subject=f"dev-{role}", role=role, ttl_s=DEV_TOKEN_TTL_S, now=time.time())
+            print(f"{role}: ws://{loaded.listen.websocket}/v1/{role}\n  auth {token}")
+        print(f"health: http://{loaded.listen.http}/readyz\noperate: signald ctl status", flush=True)
+        return run(loaded)
+
+
+@app.command(name="config-schema")
+def config_schema() -> int:
+    """Print a JSON Schema of the configuration file, for editors."""
+    print(json.dumps(schema(), indent=2))
+    return os.EX_OK
+
+
+@config_app.command(name="show")
+def config_show(
+    file: Path | None = None,
+    /,
+    *,
+    origin: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Print the configuration that holds: defaults, the file and the environment together. Secrets are not shown.
+
+    Parameters
+    ----------
+    file
+        The configuration file.
+    origin
+        Say beside each key where its value comes from.
+    json
+        One JSON object, of section, key and value; with --origin of section, key, value and origin.
+    """
+    loaded, places = load_with_origins(file, os.environ)
+    print(show.as_json(loaded, places, origin=origin) if json else show.as_toml(loaded, places, origin=origin), end="")
+    return os.EX_OK
+
+
+@app.command
+def completion(shell: Literal["bash", "zsh", "fish"], /) -> int:
+    """Print the completion script of a shell: `signald completion bash > /etc/bash_completion.d/signald`.
+
+    Parameters
+    ----------
+    shell
+        The shell.
+    """
+    print(app.generate_completion(prog_name="signald", shell=shell))
+    return os.EX_OK
 
 
 @app.command(name="check-config")

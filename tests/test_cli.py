@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from jsonschema import Draft202012Validator
 
 import signald
 from signald.cli import main
@@ -239,3 +241,59 @@ def test_the_module_runs_as_a_process_and_survives_a_closed_pipe() -> None:
     finally:
         os.close(writer)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_the_schema_is_as_strict_about_names_and_ranges_as_the_loader(capsys: Output) -> None:
+    """An editor that has the schema flags what the loader refuses: a typo, a wrong type, a value out of range."""
+    assert main(["config-schema"]) == 0
+    validator = Draft202012Validator(json.loads(capsys.readouterr().out))
+    assert validator.is_valid(tomllib.loads(render_toml()))
+    assert not validator.is_valid({"pase": {}})
+    assert not validator.is_valid({"pace": {"sessions_per_ss": 1}})
+    assert not validator.is_valid({"pace": {"sessions_per_s": "fast"}})
+    assert not validator.is_valid({"pace": {"sessions_per_s": 0}})
+    assert not validator.is_valid({"worker": {"on_loss": "forget"}})
+    assert not validator.is_valid({"node": {"lease_ttl_s": 0.5}})
+
+
+def test_config_show_says_where_each_value_comes_from(
+    tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Default, file and line, or variable; secrets are named and not shown."""
+    file = tmp_path / "signald.toml"
+    file.write_text(f'[pace]\nsessions_per_s = 7\n[auth]\njwt_secret = "{SECRET}"\n')
+    monkeypatch.setenv("SIGNALD_LOG__LEVEL", "debug")
+    assert main(["config", "show", str(file), "--origin"]) == 0
+    shown = capsys.readouterr().out
+    assert f"sessions_per_s = 7.0  # {file}:2\n" in shown
+    assert 'level = "debug"  # SIGNALD_LOG__LEVEL\n' in shown
+    assert "gap_max_s = 1.0  # default\n" in shown
+    assert SECRET not in shown
+    assert tomllib.loads(shown)["auth"]["jwt_secret"] == "(set, not shown)"
+    assert main(["config", "show", str(file), "--origin", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["pace"]["sessions_per_s"]
+    assert found == {"value": 7.0, "origin": f"{file}:2"}
+
+
+def test_serve_dev_is_closed_to_others_and_leaves_nothing(served: list[Config], capsys: Output) -> None:
+    """Loopback, a key of its own that the printed tokens are signed with, and a store that is gone afterwards."""
+    assert main(["serve", "--dev"]) == 5
+    (config,) = served
+    assert config.listen.websocket.startswith("127.0.0.1:")
+    directory = Path(config.store.url.removeprefix("sqlite:")).parent
+    assert directory.name.startswith("signald-dev-")
+    assert not directory.exists()
+    printed = capsys.readouterr().out.splitlines()
+    tokens = [line.split()[1] for line in printed if line.startswith("  auth ")]
+    authenticator = Authenticator.from_config(config.auth)
+    for token, role in zip(tokens, ("client", "worker"), strict=True):
+        assert authenticator.authenticate(token, role, time.time()).name  # type: ignore[arg-type]
+    assert config.auth.jwt_secret not in "".join(printed)
+    assert main(["serve", "--dev", "--config", "x"]) == USAGE
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(shell: str, capsys: Output) -> None:
+    """Each shell gets a script that knows the commands."""
+    assert main(["completion", shell]) == 0
+    assert "check-config" in capsys.readouterr().out

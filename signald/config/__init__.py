@@ -1,9 +1,10 @@
 """The configuration: typed sections, a strict loader that reports every problem at once, and the reference text."""
 
 from signald.config.checks import has_key, is_loopback, parse_address
-from signald.config.loading import load
+from signald.config.loading import load, load_with_origins
 from signald.config.problems import ConfigError, Problem
 from signald.config.reference import render_markdown, render_toml
+from signald.config.schema import schema
 from signald.config.sections import (
     AdminConfig,
     AdmissionConfig,
@@ -43,7 +44,9 @@ __all__ = [
     "has_key",
     "is_loopback",
     "load",
+    "load_with_origins",
     "parse_address",
     "render_markdown",
     "render_toml",
+    "schema",
 ]

@@ -28,10 +28,17 @@ _FIELDS: dict[str, dict[str, "attrs.Attribute[Any]"]] = {
 
 
 def load(path: Path | None, env: Mapping[str, str]) -> Config:
+    """Return the configuration, as `load_with_origins`."""
+    return load_with_origins(path, env)[0]
+
+
+def load_with_origins(path: Path | None, env: Mapping[str, str]) -> tuple[Config, dict[str, str]]:
     """Return the configuration of a file (None: no file), overridden by `SIGNALD_SECTION__KEY` variables.
 
     Paths in it are relative to the file's folder, or to the working directory without a file. `*_file` keys of
     secrets are replaced by what the file holds; `node.id` and `node.release` are filled when empty.
+
+    With it comes where each key that is not at its default was set: `section.key` → `file:line`, or a variable's name.
 
     Raises ConfigError with every problem found.
     """
@@ -49,7 +56,7 @@ def load(path: Path | None, env: Mapping[str, str]) -> Config:
             loader.problems.append(Problem(loader.where(*keys), keys[0], message))
     if loader.problems:
         raise ConfigError(sorted(loader.problems, key=_place))
-    return config
+    return config, loader.places
 
 
 class _Loader:
@@ -59,14 +66,14 @@ class _Loader:
         self.problems: list[Problem] = []
         self._env = env
         self._values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
-        self._places: dict[str, str] = {}
+        self.places: dict[str, str] = {}
 
     def where(self, *keys: str) -> str:
         """Return the place of the first of `keys` that was set anywhere, or ""."""
-        return next((self._places[key] for key in keys if key in self._places), "")
+        return next((self.places[key] for key in keys if key in self.places), "")
 
     def _layer(self, key: str) -> str:
-        place = self._places.get(key, "")
+        place = self.places.get(key, "")
         return ("environment" if place.startswith(ENV_PREFIX) else "file") if place else ""
 
     def fail(self, key: str, message: str) -> None:
@@ -95,7 +102,7 @@ class _Loader:
                 hint = suggestion(name, _FIELDS[section]) or _home(name)
                 self.problems.append(Problem(where, f"{section}.{name}", f"unknown key{hint}"))
                 continue
-            self._places[f"{section}.{name}"] = where
+            self.places[f"{section}.{name}"] = where
             try:
                 self._values[section][name] = values.structure(field, value)
             except ValueError as error:
@@ -111,7 +118,7 @@ class _Loader:
                 self.problems.append(Problem(variable, "", f"unknown variable{_near_variable(variable)}"))
                 continue
             section, name = variables[variable]
-            self._places[f"{section}.{name}"] = variable
+            self.places[f"{section}.{name}"] = variable
             # What the environment says replaces what the file says, a mistake in the file included.
             self.problems = [problem for problem in self.problems if problem.key != f"{section}.{name}"]
             try:

@@ -13,6 +13,7 @@ import attrs
 from cyclopts import App, Parameter
 
 from signald.ctl import show
+from signald.ctl import top as top_screen
 from signald.ctl.client import AdminClient, find_node
 from signald.ctl.wait import wait_for_drain
 
@@ -229,4 +230,19 @@ def log_level(level: Literal["debug", "info", "warning", "error"], /, *, target:
     """
     answer = target.client().put("log-level", {"level": level})
     target.print(answer, f"{answer['before']} -> {answer['level']}")
+    return os.EX_OK
+
+
+@app.command
+def top(*, interval_s: float = 1.0, count: int = 0, target: Target = HERE) -> int:
+    """Watch the node and its cluster.
+
+    Parameters
+    ----------
+    interval_s
+        Seconds between two looks.
+    count
+        How many looks; 0: until interrupted.
+    """
+    top_screen.run(target.client(), interval_s, count)
     return os.EX_OK

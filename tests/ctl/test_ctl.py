@@ -1,0 +1,177 @@
+"""`signald ctl` against real nodes: what an operator types, and what comes of it."""
+
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from signald.cli import main
+from signald.demo.cluster import Node
+from tests.real.harness import Settings, Talk, exit_of, kill, open_nodes, open_talk, term, url_of
+
+pytestmark = pytest.mark.real
+
+SOCKETS: Settings = {"admin": {"socket": ""}}
+TOKEN = "an admin token of this test, long enough"
+
+
+@pytest.fixture(autouse=True)
+def _sockets_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nodes and ctl look for each other in a place of the test's own."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    for name in ("RUNTIME_DIRECTORY", "SIGNALD_SOCKET", "SIGNALD_ADMIN_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+
+
+class Ctl:
+    """The command, and what it printed last."""
+
+    def __init__(self, capfd: pytest.CaptureFixture[str]) -> None:
+        self._capfd = capfd
+        self.words = ""
+        self.complaint = ""
+
+    async def __call__(self, *arguments: str) -> int:
+        """Run `signald ctl ...` in a thread, as it blocks; returns the exit status."""
+        self._capfd.readouterr()
+        status = await trio.to_thread.run_sync(main, ["ctl", *arguments])
+        self.words, self.complaint = self._capfd.readouterr()
+        return status
+
+    async def json(self, *arguments: str) -> Any:
+        """Run it, see it succeed, and return what it printed as JSON."""
+        assert await self(*arguments, "--json") == os.EX_OK, self.complaint
+        return json.loads(self.words)
+
+
+@pytest.fixture
+def ctl(capfd: pytest.CaptureFixture[str]) -> Ctl:
+    """The command."""
+    return Ctl(capfd)
+
+
+@asynccontextmanager
+async def blue_and_green(directory: Path) -> AsyncIterator[tuple[Node, Node, Talk]]:
+    """Two nodes, and parties in conversation that came to the first one."""
+    async with open_nodes(directory, f"sqlite:{directory}/signald.db", SOCKETS) as nodes, open_talk() as talk:
+        blue = await nodes.start("blue")
+        green = await nodes.start("green")
+        await talk.worker("worker", url_of(blue), url_of(green))
+        for number in range(3):
+            await talk.client(f"client-{number}", url_of(blue), url_of(green))
+        talk.begin(0.1)
+        yield blue, green, talk
+
+
+async def test_a_node_is_found_by_its_socket(tmp_path: Path, ctl: Ctl) -> None:
+    """One node needs no name, two do; a name that is not there, or nobody at all, is said with 69."""
+    assert await ctl("status") == os.EX_UNAVAILABLE
+    assert "no node runs here" in ctl.complaint
+    async with open_nodes(tmp_path, f"sqlite:{tmp_path}/signald.db", SOCKETS) as nodes:
+        await nodes.start("blue")
+        assert (await ctl.json("status"))["node"] == "blue"
+        green = await nodes.start("green")
+        assert await ctl("status") == os.EX_USAGE
+        assert "blue, green" in ctl.complaint
+        assert (await ctl.json("status", "--node", "green"))["node"] == "green"
+        assert await ctl("status", "--node", "red") == os.EX_UNAVAILABLE
+        assert {one["node"] for one in (await ctl.json("nodes", "--node", "blue"))["nodes"]} == {"blue", "green"}
+        # What a killed node leaves behind is nobody.
+        await kill(green)
+        assert (await ctl.json("status"))["node"] == "blue"
+
+
+async def test_a_gated_rollout_by_hand(tmp_path: Path, ctl: Ctl) -> None:
+    """Workers over, clients over, the old node stopped, the receipt read: nobody lost, and the gate says so by its status."""
+    async with blue_and_green(tmp_path) as (blue, _, talk):
+        assert await ctl("handover", "--workers", "--wait", "--node", "blue") == os.EX_OK
+        assert "drained (workers)" in ctl.words
+        assert {one["node"] for one in (await ctl.json("workers", "--node", "green"))["workers"]} == {"green"}
+        assert len((await ctl.json("sessions", "--node", "blue"))["sessions"]) == 3
+        assert await ctl("drain", "--clients", "--wait", "--node", "blue") == os.EX_OK
+        assert (await ctl.json("status", "--node", "blue"))["state"] == "drained"
+        term(blue)
+        assert await exit_of(blue) == 0
+        assert await ctl("receipt", "--fail-if", "lost>0", "--fail-if", "suspended>0") == os.EX_OK
+        assert await ctl("receipt", "--fail-if", "moved>=3") == os.EX_TEMPFAIL
+        assert "moved>=3 holds" in ctl.complaint
+        assert await ctl("receipt", "--fail-if", "lots>0") == os.EX_USAGE
+        assert await ctl("receipt", "nobody") == os.EX_DATAERR
+        totals = (await ctl.json("receipt", "blue"))["totals"]
+        assert (totals["moved"], totals["goaway_before_pair_ready"]) == (3, 0)
+        await talk.settle()
+        talk.check()
+
+
+async def test_a_drain_is_called_off(tmp_path: Path, ctl: Ctl) -> None:
+    """`abort` admits again; a drain that a signal has begun is final, and a node that does not drain says so."""
+    async with blue_and_green(tmp_path) as (blue, _, talk):
+        assert await ctl("abort", "--node", "blue") == os.EX_UNAVAILABLE
+        assert await ctl("drain", "--node", "blue") == os.EX_OK
+        assert await ctl("abort", "--node", "blue") == os.EX_OK
+        status = await ctl.json("status", "--node", "blue")
+        assert (status["state"], status["drain"]) == ("ready", None)
+        await talk.settle()
+        talk.check()
+        term(blue)
+        assert await exit_of(blue) == 0
+
+
+async def test_the_way_of_a_session_whose_node_was_killed(tmp_path: Path, ctl: Ctl) -> None:
+    """`ctl trace` at another node tells all of it in order: started, paired, and where both parties went on."""
+    async with blue_and_green(tmp_path) as (blue, _, talk):
+        session = talk.chatters[0].client.session
+        await trio.sleep(1)
+        await kill(blue)
+        await talk.settle()
+        talk.check()
+        steps = (await ctl.json("trace", session))["steps"]
+        told = [(step["node"], step["party"], step["what"]) for step in steps]
+        assert told[:3] == [
+            ("blue", "client", "started"),
+            ("blue", "worker", "assigned"),
+            ("blue", "worker", "accepted"),
+        ]
+        assert {("green", "client", "resumed"), ("green", "worker", "resumed")} <= set(told[3:])
+        assert [step["at_ms"] for step in steps] == sorted(step["at_ms"] for step in steps)
+        assert await ctl("trace", session) == os.EX_OK
+        assert "from blue" in ctl.words
+        assert await ctl("trace", "s_nobody") == os.EX_DATAERR
+
+
+async def test_over_tcp_with_the_token_only(tmp_path: Path, ctl: Ctl, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The admin API on listen.http needs the token of the configuration; without one it is not there."""
+    file = tmp_path / "token"
+    file.write_text(TOKEN + "\n")
+    async with open_nodes(tmp_path, "memory:") as nodes:
+        closed = await nodes.start("closed")
+        opened = await nodes.start("opened", admin={"token_file": str(file)})
+        urls = [f"http://{node.http[0]}:{node.http[1]}" for node in (closed, opened)]
+        assert await ctl("status", "--url", urls[0], "--token-file", str(file)) == os.EX_NOPERM
+        assert "admin.token_file" in ctl.complaint
+        assert await ctl("status", "--url", urls[1]) == os.EX_NOPERM
+        monkeypatch.setenv("SIGNALD_ADMIN_TOKEN", TOKEN[:-1])
+        assert await ctl("status", "--url", urls[1]) == os.EX_NOPERM
+        assert TOKEN not in ctl.complaint
+        assert (await ctl.json("status", "--url", urls[1], "--token-file", str(file)))["node"] == "opened"
+        assert await ctl("status", "--url", "ftp://x") == os.EX_USAGE
+
+
+async def test_the_other_looks(tmp_path: Path, ctl: Ctl) -> None:
+    """`top`, `log-level` and the tables show what is there."""
+    async with blue_and_green(tmp_path) as (_, _, talk):
+        assert await ctl("top", "--count", "2", "--interval-s", "0.3", "--node", "blue") == os.EX_OK
+        assert "accepted" in ctl.words
+        assert ctl.words.count("NODE") == 2 * 2, "two pages, each with nodes and workers"
+        assert await ctl("log-level", "debug", "--node", "blue") == os.EX_OK
+        assert ctl.words == "info -> debug\n"
+        assert await ctl("sessions", "--limit", "2", "--node", "blue") == os.EX_OK
+        assert "and 1 more" in ctl.words
+        assert await ctl("sessions", "--limit", "0", "--node", "blue") == os.EX_USAGE
+        await talk.settle()
+        talk.check()
