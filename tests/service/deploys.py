@@ -13,12 +13,12 @@ from tests.service.parties import Client, Worker
 class Load:
     """Clients and echo workers behind two switches, one for each kind, that point to the nodes new connections reach."""
 
-    def __init__(self, cluster: Cluster, workers: int, clients: int, *, cross: bool = False) -> None:
+    def __init__(self, cluster: Cluster, workers: int, clients: int, *, cross: bool = False, at: str = "n1") -> None:
         self.cluster = cluster
-        self.clients_at = "n1"
-        self.workers_at = "n2" if cross else "n1"
+        self.clients_at = at
+        self.workers_at = "n2" if cross else at
         self.workers = [
-            Worker(cluster, lambda: self.workers_at, instance_id=f"worker-{number}", capacity=-(-clients // workers))
+            Worker(cluster, lambda: self.workers_at, instance_id=f"{at}-{number}", capacity=-(-clients // workers))
             for number in range(workers)
         ]
         self.clients = [Client(cluster, lambda: self.clients_at) for _ in range(clients)]
@@ -114,10 +114,10 @@ class Load:
 
 @asynccontextmanager
 async def traffic(
-    cluster: Cluster, workers: int, clients: int, *, cross: bool = False, every_s: float = 0.5
+    cluster: Cluster, workers: int, clients: int, *, cross: bool = False, every_s: float = 0.5, at: str = "n1"
 ) -> AsyncIterator[Load]:
     """Run a load around the body. The nodes it points to must be there."""
-    load = Load(cluster, workers, clients, cross=cross)
+    load = Load(cluster, workers, clients, cross=cross, at=at)
     async with trio.open_nursery() as nursery:
         await nursery.start(load.run, every_s)
         yield load

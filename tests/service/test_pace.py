@@ -23,6 +23,15 @@ def told_per_second(load: Load, since: float) -> int:
     return max(sum(cost for at, cost in told if start <= at < start + 1.0) for start, _ in told)
 
 
+def told_in_all(*loads: Load, since: float) -> int:
+    """The most GOAWAYs in any one second of all `loads` together, counted in sessions."""
+    told = [(at, 1) for load in loads for client in load.clients for at, _ in client.goaways if at >= since]
+    told += [
+        (at, len(worker.talks)) for load in loads for worker in load.workers for at, _ in worker.goaways if at >= since
+    ]
+    return max(sum(cost for at, cost in told if start <= at < start + 1.0) for start, _ in told)
+
+
 def test_a_drain_keeps_the_pace() -> None:
     """200 sessions at 50 a second: never a tenth above it in any second, and not much slower than it allows."""
 
@@ -60,6 +69,40 @@ def test_two_drains_share_one_pace() -> None:
             await load.settle()
             load.check()
             load.check_same_workers()
+
+    play(scene)
+
+
+def test_three_drains_share_one_pace_by_an_operator_and_by_signals() -> None:
+    """However many nodes drain, and whoever began it: one budget for all of them, which is used."""
+
+    async def scene(cluster: Cluster) -> None:
+        pace: dict[str, object] = {"sessions_per_s": 40.0}
+        for name in ("n1", "n2", "n3"):
+            await cluster.start(name, pace=pace)
+        async with (
+            traffic(cluster, workers=6, clients=60, cross=True, every_s=5) as apart,
+            traffic(cluster, workers=6, clients=60, every_s=5, at="n3") as together,
+        ):
+            await cluster.start("n4", pace=pace)
+            for load in (apart, together):
+                load.clients_at = load.workers_at = "n4"
+            began = trio.current_time()
+            cluster.nodes["n1"].shutdown.signal()
+            cluster.nodes["n2"].shutdown.signal()
+            cluster.nodes["n3"].shutdown.begin("rollout", by_signal=False)
+            await cluster.wait_exit("n1")
+            await cluster.wait_exit("n2")
+            while cluster.nodes["n3"].hub.links:  # noqa: ASYNC110 - in virtual time a poll costs nothing
+                await trio.sleep(0.1)
+            seconds = trio.current_time() - began
+            assert peak(apart, began) + peak(together, began) <= 2 * 44
+            assert told_in_all(apart, together, since=began) <= 44
+            assert 240 / 44 <= seconds <= 240 / 40 * 1.7
+            for load in (apart, together):
+                await load.settle()
+                load.check()
+                load.check_same_workers()
 
     play(scene)
 
