@@ -20,6 +20,7 @@ import os
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -35,6 +36,7 @@ from signald.errors import StoreError, StoreMisused, StoreUnavailable
 from signald.http.admin import admin_routes
 from signald.http.health import HealthStatus, http_app
 from signald.http.listening import open_tcp, open_unix
+from signald.http.metrics import CountAnswers, metrics_routes
 from signald.http.server import serve_http
 from signald.ids import Entropy, SystemEntropy
 from signald.logs import configure_logging
@@ -46,6 +48,7 @@ from signald.service.hub import Hub
 from signald.service.lease import Lease
 from signald.service.matchmaker import Matchmaker
 from signald.service.mender import Mender
+from signald.service.meters import Observed, node_registry
 from signald.service.operations import NodeOperations
 from signald.service.shutdown import ShutdownScope
 from signald.service.tls import tls_context
@@ -194,12 +197,13 @@ async def _serving_http(config: Config, health: "_Health", nursery: trio.Nursery
     over = trio.Event()
     tcp = await open_tcp(config.listen.http)
     port: int = tcp[0].socket.getsockname()[1]
-    app = http_app(health.read, routes=admin_routes(health.operations, token=config.admin.token))
-    await nursery.start(partial(serve_http, app, tcp, shutdown=over))
+    metrics, answers = metrics_routes(node_registry(health.observed)), health.answers
+    app = http_app(health.read, routes=[*metrics, *admin_routes(health.operations, token=config.admin.token)])
+    await nursery.start(partial(serve_http, CountAnswers(app, answers), tcp, shutdown=over))
     unix = _open_admin_socket(config)
     if unix is not None:
-        app = http_app(health.read, routes=admin_routes(health.operations, token=None))
-        await nursery.start(partial(serve_http, app, [unix], shutdown=over))
+        app = http_app(health.read, routes=[*metrics, *admin_routes(health.operations, token=None)])
+        await nursery.start(partial(serve_http, CountAnswers(app, answers), [unix], shutdown=over))
     try:
         yield port
     finally:
@@ -301,6 +305,8 @@ class _Health:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._node: Node | None = None
+        self.answers: Counter[int] = Counter()
+        """HTTP answers by status code, counted by whoever serves them."""
 
     def begin(self, node: Node) -> None:
         """The node listens and is ready."""
@@ -309,6 +315,13 @@ class _Health:
     def operations(self) -> NodeOperations | None:
         """What operators may do; None while there is no node."""
         return self._node.operations if self._node is not None else None
+
+    def observed(self) -> Observed | None:
+        """What metrics are read from; None while there is no node."""
+        node = self._node
+        if node is None:
+            return None
+        return Observed(node.hub, node.server, node.lease, node.shutdown, self.answers)
 
     def read(self) -> HealthStatus:
         """The status now."""

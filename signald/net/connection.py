@@ -37,6 +37,7 @@ from signald.net import frames
 from signald.net.frames import Close, Event, FrameDecoder, Message, Ping, ProtocolError
 from signald.net.handshake import Handshake
 from signald.net.settings import NetSettings
+from signald.tally import Traffic
 from signald.wire.close_codes import CloseCode
 
 RECEIVE_BYTES_MAX = 65536
@@ -256,6 +257,7 @@ class Connection:
         "_spawn",
         "_ticked_at",
         "_ticked_controls",
+        "_traffic",
         "_transport",
         "_was_full",
         "_writing",
@@ -281,8 +283,9 @@ class Connection:
         remote: str,
         settings: NetSettings,
         spawn: Spawn,
+        traffic: Traffic | None = None,
     ) -> None:
-        """Take over `transport` behind `handshake`; `id` is unique on this node."""
+        """Take over `transport` behind `handshake`; `id` is unique on this node. Bytes are counted in `traffic`."""
         now = trio.current_time()
         self.id = id
         self.path = handshake.path
@@ -302,6 +305,7 @@ class Connection:
         self._settings = settings
         self._spawn = spawn
         self._transport = transport
+        self._traffic = traffic if traffic is not None else Traffic()
         self._decoder = FrameDecoder(
             message_bytes_max=settings.path_bytes_max.get(handshake.path, settings.message_bytes_max),
             fragments_max=settings.fragments_max,
@@ -373,6 +377,7 @@ class Connection:
                 self._lost("connection lost")
                 break
             self.last_received_at = trio.current_time()
+            self._traffic.received_bytes += len(data)
             messages = self._take(data)
             if messages:
                 return messages
@@ -483,6 +488,7 @@ class Connection:
         except GONE:
             self._lost("connection lost")
             return
+        self._traffic.sent_bytes += sent
         if sent == len(data):
             self.queued_bytes = 0
             self.queued_messages = 0
@@ -505,6 +511,7 @@ class Connection:
                     self._chunk_messages = self.queued_messages
                     self._queue.clear()
                 sent = await self._transport.send(self._chunk)
+                self._traffic.sent_bytes += sent
                 if self.closed is not None:
                     return
                 self._blocked_since = trio.current_time()

@@ -13,6 +13,7 @@ import errno
 import itertools
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -24,6 +25,8 @@ from signald.ids import Entropy, SystemEntropy
 from signald.net.admission import Admission, Refusal
 from signald.net.connection import (
     GONE,
+    LOST,
+    NO_CODE,
     Connection,
     ConnectionClosed,
     SocketTransport,
@@ -34,6 +37,7 @@ from signald.net.connection import (
 )
 from signald.net.handshake import Handshake, HandshakeReader, ProxyTrust, Refused, refuse, response
 from signald.net.settings import NetSettings
+from signald.tally import Traffic
 from signald.wire.close_codes import CloseCode
 
 ACCEPTS_PER_TURN = 64
@@ -47,6 +51,7 @@ CONNECTIONS_PER_TURN = 1000
 """Connections ticked before everybody else has a turn: about a millisecond."""
 
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_KNOWN_CODES = frozenset(CloseCode) | {NO_CODE, LOST}
 _LISTENER_IS_GONE = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP})
 
 Handler = Callable[[Connection], Awaitable[None]]
@@ -71,6 +76,11 @@ class Server:
         """Serve with `handler` in `nursery`. `gate`, if any, may refuse a handshake with an HTTP status of its own."""
         self.connections: dict[int, Connection] = {}
         """Every connection that is past its handshake and not over, by id."""
+        self.opened: Counter[str] = Counter()
+        """Connections that came past their handshake, by path."""
+        self.ended: Counter[tuple[int, str]] = Counter()
+        """Connections that are over, by close code and who began it."""
+        self.traffic = Traffic()
         self._handler = handler
         self._settings = settings
         self._admission = admission
@@ -180,6 +190,8 @@ class Server:
         finally:
             connection.release()
             del self.connections[connection.id]
+            if connection.closed is not None:
+                self.ended[_bounded(connection.closed.code), connection.closed.initiator] += 1
             self._admission.end_connection()
             if not self.connections:
                 self._empty.set()
@@ -221,7 +233,13 @@ class Server:
             self._admission.end_connection()
             raise
         return Connection(
-            transport, handshake, id=next(self._ids), remote=remote, settings=self._settings, spawn=self._spawn
+            transport,
+            handshake,
+            id=next(self._ids),
+            remote=remote,
+            settings=self._settings,
+            spawn=self._spawn,
+            traffic=self.traffic,
         )
 
     def _ask_gate(self, handshake: Handshake, remote: str) -> None:
@@ -241,6 +259,7 @@ class Server:
 
     def _add(self, connection: Connection) -> None:
         self.connections[connection.id] = connection
+        self.opened[connection.path] += 1
         if not self._ticking:
             self._ticking = True
             self._empty = trio.Event()
@@ -264,6 +283,11 @@ class Server:
                         await trio.lowlevel.checkpoint()
         finally:
             self._ticking = False
+
+
+def _bounded(code: int) -> int:
+    """Peers may close with any of thousands of codes: those nobody knows count as one, 0."""
+    return code if code in _KNOWN_CODES else 0
 
 
 async def _send_all(transport: Transport, data: bytes) -> None:

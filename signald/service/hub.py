@@ -23,6 +23,7 @@ from signald.net.admission import SetupGate
 from signald.net.connection import Connection, ConnectionClosed
 from signald.service.auth import Authenticator
 from signald.service.client_link import ClientLink
+from signald.service.counts import Counts, EndCause
 from signald.service.link import Link, Outbox, retry_reason
 from signald.service.opening import open_link
 from signald.service.relay import LiveSession, Relay, RelaySettings
@@ -39,6 +40,7 @@ from signald.store.base import (
     ConfirmWorkerToken,
     Detach,
     DetachWorker,
+    Ended,
     EndSession,
     Forget,
     KeepAlive,
@@ -129,6 +131,7 @@ class Hub:
         self.watcher: Watcher | None = None
         self.cluster_secret = b""
         self.counters = Counters()
+        self.counts = Counts(reload_at_s=store.now_ms() / 1000)
         self.links: set[Link] = set()
         """Links with a party attached."""
         self.connections: dict[int, Connection] = {}
@@ -231,12 +234,19 @@ class Hub:
         """A connection is gone: its party is detached, unless it has resumed elsewhere."""
         if link.over:
             return
+        if link.conn.closed is not None and link.conn.closed.initiator != "local":
+            self.count_handover(link)  # it left by itself before it came back elsewhere
         link.over = True
         self.links.discard(link)
         if isinstance(link, ClientLink):
             self._client_over(link)
         elif isinstance(link, WorkerLink):
             self._worker_over(link)
+
+    def count_handover(self, link: Link) -> None:
+        """A party is gone from here: if it was told to go, take down how long that took."""
+        if link.told_to_go:
+            self.counts.handovers[link.party].observe(trio.current_time() - link.told_at)
 
     def _client_over(self, link: ClientLink) -> None:
         session = link.session
@@ -345,7 +355,7 @@ class Hub:
     async def end_by_client(self, session: LiveSession, link: ClientLink, reason: str) -> None:
         """A client said `bye`: the worker takes what was accepted for it, then everything of the session goes."""
         await self._linger(session)
-        await self._end(session, reason)
+        await self._end(session, reason, "client")
         if not link.over:
             link.send(SessionEnded(reason))
             link.close(CloseCode.NORMAL)
@@ -353,7 +363,7 @@ class Hub:
     async def end_by_worker(self, session: LiveSession, reason: str) -> None:
         """A worker said `bye` for one session."""
         await self._linger(session)
-        await self._end(session, reason)
+        await self._end(session, reason, "worker")
 
     async def _linger(self, session: LiveSession) -> None:
         with trio.move_on_after(BYE_LINGER_S):
@@ -366,14 +376,16 @@ class Hub:
                 await trio.sleep(0.02)
                 self.relay.look(session)
 
-    async def _end(self, session: LiveSession, reason: str) -> None:
+    async def _end(self, session: LiveSession, reason: str, cause: EndCause) -> None:
         ops = [EndSession(session.id, self.node), Forget(session.id)]
         try:
-            await self.committer.call_many(ops)
+            ended, _ = await self.committer.call_many(ops)
+            self.counts.ended[cause] += isinstance(ended, Ended)  # the other party may have said it too
         except StoreUnavailable:
             # The parties are through with it; the store hears of it when it is back.
             for op in ops:
                 self._submit(op)
+            self.counts.ended[cause] += 1
         self.gone(session, reason, say_to_client=False)
 
     def gone(self, session: LiveSession, reason: str, *, say_to_client: bool = True) -> None:
@@ -412,6 +424,7 @@ class Hub:
         )
         if isinstance(link, ClientLink):
             moved = link.told_to_go
+            self.count_handover(link)
             link.over = True
             self.links.discard(link)
             link.close(CloseCode.MOVED if moved else CloseCode.SUPERSEDED, "moved" if moved else "superseded")

@@ -259,6 +259,7 @@ class Lease:
             session = hub.sessions.get(name)
             if isinstance(result, Ended):
                 log.info("session_expired", session=name)
+                hub.counts.ended["expired"] += 1
                 if session is None:
                     hub.trail.note(name, "", "ended", "expired")
                 if session is not None:

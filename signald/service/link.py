@@ -77,6 +77,8 @@ class Link:
         """Sessions with more to deliver than the send queue had room for."""
         self.told_to_go = False
         """GOAWAY was sent: the close to come is `moved`."""
+        self.told_at = 0.0
+        """When it was (trio time)."""
         self.over = False
         """The link has been detached; nothing may be attached to it any more."""
         self.tokens = Slots()

@@ -353,6 +353,8 @@ class Mover:
         if link.told_to_go:
             return  # by an operator's drain, which a signal has made final: it is on its way
         link.told_to_go = True
+        link.told_at = trio.current_time()
+        self._hub.counts.goaways[link.party] += 1
         left_s = max(0.0, self._deadline - trio.current_time())
         ticket = self._hub.ticket(owner, left_s + 5.0)
         link.send(GoAway(self._reason or "draining", 0, round(left_s * 1000), UNSET, ticket or UNSET))

@@ -23,6 +23,7 @@ from signald.net.connection import Connection, ConnectionClosed
 from signald.net.frames import Message as Frame
 from signald.service.auth import Forbidden, Role, Unauthenticated
 from signald.service.client_link import ClientLink
+from signald.service.counts import RESUMED
 from signald.service.link import Link, retry_reason
 from signald.service.worker_link import WorkerLink
 from signald.store.base import (
@@ -96,14 +97,16 @@ async def open_link(hub: "Hub", conn: Connection) -> Opened | None:
 
     The second part is what came behind the opening message in the same read.
     """
+    resuming = False
     try:
         try:
             message, rest = await _read(hub, conn)
+            resuming = _resumes(message)
             if isinstance(message, Connect):
                 link: Link = await _connect(hub, conn, message)
             elif isinstance(message, RestoreSession):
                 link = await _restore(hub, conn, message)
-            elif message.reconnection and message.recovery_token is not None:
+            elif resuming:
                 link = await _resume_worker(hub, conn, message)
             else:
                 link = await _register_worker(hub, conn, message)
@@ -116,13 +119,26 @@ async def open_link(hub: "Hub", conn: Connection) -> Opened | None:
                 CloseCode.REFUSED, "store_unavailable", "the store does not answer; come again", hub.retry_after_ms()
             ) from None
     except _Turned as turned:
+        if resuming:
+            hub.counts.resumes[turned.error] += 1
         _turn_away(conn, turned)
         await conn.wait_finished()
         return None
     except ConnectionClosed:
+        if resuming:
+            hub.counts.resumes["left"] += 1
         return None
+    if resuming:
+        hub.counts.resumes[RESUMED] += 1
     hub.arrived(link)
     return link, rest
+
+
+def _resumes(message: Opening) -> bool:
+    """Tell whether a party goes on with what it had; a worker that says so without a token starts afresh."""
+    if isinstance(message, AppReady):
+        return message.reconnection and message.recovery_token is not None
+    return isinstance(message, RestoreSession)
 
 
 def _turn_away(conn: Connection, turned: _Turned) -> None:

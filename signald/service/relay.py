@@ -34,6 +34,7 @@ from signald.store.base import (
     Signal,
 )
 from signald.store.committer import Committer
+from signald.tally import Histogram
 from signald.wire import codec, records
 from signald.wire.messages import Message, Realtime
 
@@ -47,6 +48,9 @@ SIGNALS_MAX = 1024
 
 RETRY_BACKLOG_MS = 250
 """When to offer a refused message again: a few round trips of a slow receiver, below what a user notices."""
+
+SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Bounds for the way of a message: from an idle node on memory to a store that was away for a while."""
 
 GAP_QUIET_MS = 250
 """How long a gap is told once only: a whole window may be under way behind the message that is missing."""
@@ -106,6 +110,10 @@ class Relay:
         self._signals = 0
         self.accepted = 0
         self.delivered = 0
+        self.hops = 0
+        """Messages delivered here whose sender is attached at another node."""
+        self.seconds = Histogram(SECONDS)
+        """From the read that brought a message to its receiver's send queue, where both parties are here."""
 
     # --- from a sender ----------------------------------------------------------------------------------------------
 
@@ -147,9 +155,16 @@ class Relay:
         """Hand what `party` has offered to the committer, unless an append is under way (its answer does it then)."""
         target = session.log_from(party)
         entries = target.take()
-        if not entries:
-            return
         side = session.side(party)
+        link = side.link
+        if not entries:
+            if link is not None and side.waiting_since < 0 and target.in_flight < len(target.pending):
+                side.waiting_since = link.conn.last_received_at
+            return
+        came_at = side.waiting_since
+        side.waiting_since = -1.0
+        if came_at < 0 and link is not None:
+            came_at = link.conn.last_received_at
         due = side.ack_due if side.ack_due > side.ack_stored else 0
         side.ack_stored = max(side.ack_stored, due)
         epoch = side.epoch
@@ -167,10 +182,10 @@ class Relay:
                 settings.history_bytes_max,
                 self._now_ms(),
             ),
-            partial(self._appended, session, party, epoch),
+            partial(self._appended, session, party, epoch, came_at),
         )
 
-    def _appended(self, session: LiveSession, party: Party, epoch: int, result: Result) -> None:
+    def _appended(self, session: LiveSession, party: Party, epoch: int, came_at: float, result: Result) -> None:
         side = session.side(party)
         if side.epoch != epoch:
             return  # a claim came between: the party offers again whatever was not stored before it
@@ -180,17 +195,7 @@ class Relay:
             new = target.stored(result.last, result.acked)
             if link is not None:
                 link.ack_later(session.id, target.last)
-            receiver = other(party)
-            reader = session.side(receiver)
-            if reader.link is not None:
-                if result.receiver_node != self._settings.node:
-                    # The receiver has been claimed elsewhere or given up while this node was too slow to hear of it. What was
-                    # appended after that is not for the party attached here any more.
-                    self.look(session)
-                elif new and reader.sent == new[0].seq - 1 and not reader.link.blocked:
-                    self._send(session, receiver, reader.link, new)
-                else:
-                    self.deliver(session, receiver)
+            self._hand_on(session, other(party), new, result.receiver_node, came_at)
             if target.pending:
                 self.settle(session, party)
         elif type(result) is Fenced:
@@ -212,6 +217,22 @@ class Relay:
         elif isinstance(result, Gap | Behind):
             target.retry()
             self._events.behind(session)
+
+    def _hand_on(self, session: LiveSession, party: Party, new: list[Entry], node: str, came_at: float) -> None:
+        """Give `party`, attached at `node`, what was just stored for it."""
+        side = session.side(party)
+        if side.link is None:
+            return
+        if node != self._settings.node:
+            # The receiver has been claimed elsewhere or given up while this node was too slow to hear of it. What was
+            # appended after that is not for the party attached here any more.
+            self.look(session)
+        elif new and side.sent == new[0].seq - 1 and not side.link.blocked:
+            if self._send(session, party, side.link, new) and came_at >= 0:
+                # By the oldest of the batch: an observation for each message would cost more than it tells.
+                self.seconds.observe(self._committer.answered_at - came_at, len(new))
+        else:
+            self.deliver(session, party)
 
     # --- to a receiver ----------------------------------------------------------------------------------------------
 
@@ -236,14 +257,19 @@ class Relay:
             return False
         front = link.message_front(session.id)
         conn = link.conn
+        sent = 0
         for entry in entries:
             if not conn.room:
                 link.blocked[session.id] = session
-                return False
+                break
             link.send_body(front, entry.body)
             side.sent = entry.seq
-            self.delivered += 1
-        return True
+            sent += 1
+        self.delivered += sent
+        sender = session.side(other(party))
+        if sender.link is None and sender.node:
+            self.hops += sent
+        return sent == len(entries)
 
     def unblock(self, link: Link) -> None:
         """The connection has room again: go on with the sessions that waited for it."""

@@ -20,6 +20,7 @@ from signald.store.base import (
     Claimed,
     ClaimWorkerSide,
     Detach,
+    Ended,
     EndSession,
     Enqueue,
     Fenced,
@@ -190,6 +191,7 @@ class Workers:
         if link.over:
             return
         moved = link.told_to_go
+        hub.count_handover(link)
         if hub.worker_links.get(link.worker) is link:
             del hub.worker_links[link.worker]
         link.over = True
@@ -356,7 +358,8 @@ class Workers:
         hub = self._hub
         log.warning("session_without_worker", session=session.id, worker=session.worker_id)
         if hub.config.worker.on_loss == "end":
-            await hub.committer.call_many([EndSession(session.id, hub.node), Forget(session.id)])
+            ended, _ = await hub.committer.call_many([EndSession(session.id, hub.node), Forget(session.id)])
+            hub.counts.ended["worker_lost"] += isinstance(ended, Ended)
             hub.gone(session, "worker lost")
             return
         alive_until = hub.store.now_ms() + hub.life_ms
@@ -389,7 +392,8 @@ class Workers:
             hub.trail.note(name, "worker", "given up", f"{worker}: {reason}"[:200])
         if policy == "end":
             ops = [op for name in names for op in (EndSession(name, hub.node), Forget(name))]
-            await hub.committer.call_many(ops)
+            results = await hub.committer.call_many(ops)
+            hub.counts.ended["worker_lost"] += sum(isinstance(result, Ended) for result in results)
             for name in names:
                 session = hub.sessions.get(name)
                 if session is not None:

@@ -19,11 +19,16 @@ import trio
 
 from signald.errors import StoreError, StoreMisused, StoreUnavailable
 from signald.store.base import Op, Result, Store
+from signald.tally import Histogram
 
 log = structlog.get_logger(__name__)
 
 RETRY_FIRST_S = 0.05
 RETRY_MAX_S = 1.0
+
+SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+"""Bounds for one round trip to the store: from memory to its command timeout and a retry."""
+OPERATIONS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
 
 
 class _Call:
@@ -66,6 +71,13 @@ class Committer:
         self._waiting_for_idle = trio.lowlevel.ParkingLot()
         self.batches = 0
         self.ops = 0
+        self.outages = 0
+        """How often the store has ceased to answer."""
+        self.seconds = Histogram(SECONDS)
+        """How long batches took, those that were sent again without the attempts before."""
+        self.sizes = Histogram(OPERATIONS)
+        self.answered_at = 0.0
+        """When the batch whose results are being handed out was answered (trio time)."""
 
     def submit(self, op: Op, then: Callable[[Result], None]) -> None:
         """Have `op` done and `then` called with its result, in the order of submission."""
@@ -125,6 +137,7 @@ class Committer:
     async def _commit(self, batch: list[Item]) -> None:
         wait_s = RETRY_FIRST_S
         while True:
+            sent_at = trio.current_time()
             try:
                 results = await self.store.execute([item[0] for item in batch])
             except StoreError as error:
@@ -139,11 +152,14 @@ class Committer:
                     return
                 continue
             break
+        self.answered_at = answered_at = trio.current_time()
         if self.down_since is not None:
-            log.warning("store_back", after_s=round(trio.current_time() - self.down_since, 3))
+            log.warning("store_back", after_s=round(answered_at - self.down_since, 3))
             self.down_since, self._refused = None, False
         self.batches += 1
         self.ops += len(batch)
+        self.seconds.observe(answered_at - sent_at)
+        self.sizes.observe(len(batch))
         for item, result in zip(batch, results, strict=True):
             item[1](result)
         self.after_batch()
@@ -155,4 +171,5 @@ class Committer:
             log.warning("store_away", why=str(error))
         if self.down_since is None:
             self.down_since = trio.current_time()
+            self.outages += 1
         self._refused = self._refused or refused

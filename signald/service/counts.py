@@ -1,0 +1,61 @@
+"""What a node counts where it happens, and nothing else knows; `service.meters` shows it.
+
+Everything is a plain integer in one thread, and what it is counted by takes few values, all of them listed here: never an id, or
+a reason that a party gives.
+"""
+
+from collections import Counter
+from typing import Literal
+
+import attrs
+
+from signald.core.session import Party
+from signald.tally import Histogram
+
+EndCause = Literal["client", "worker", "expired", "worker_lost"]
+"""What ended a session: the `bye` of a party, its time, or `worker.on_loss = "end"`."""
+
+RESUMED = "resumed"
+OUTCOMES = (
+    RESUMED,
+    "nothing_to_resume",
+    "token_reuse",
+    "token_revoked",
+    "forbidden",
+    "unauthenticated",
+    "late",
+    "busy",
+    "store_unavailable",
+    "closing",
+    "left",
+)
+"""What may become of a resume: `resumed`, the error it is refused with, or `left` when the party did not wait for the answer."""
+
+HANDOVER_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+ROLES: tuple[Party, ...] = ("client", "worker")
+
+CAUSES: tuple[EndCause, ...] = ("client", "worker", "expired", "worker_lost")
+
+
+def _handovers() -> dict[Party, Histogram]:
+    return {role: Histogram(HANDOVER_SECONDS) for role in ROLES}
+
+
+@attrs.define
+class Counts:
+    """See the module."""
+
+    resumes: Counter[str] = attrs.field(factory=lambda: Counter(dict.fromkeys(OUTCOMES, 0)))
+    ended: Counter[EndCause] = attrs.field(factory=lambda: Counter(dict.fromkeys(CAUSES, 0)))
+    goaways: Counter[Party] = attrs.field(factory=lambda: Counter(dict.fromkeys(ROLES, 0)))
+    handovers: dict[Party, Histogram] = attrs.field(factory=_handovers)
+    """From GOAWAY until the party was gone from here."""
+    reload_ok: bool = True
+    """Whether the configuration last read is in force."""
+    reload_at_s: float = 0.0
+    """When it was read (seconds since 1970)."""
+
+    def reloaded(self, *, ok: bool, at_s: float) -> None:
+        """The configuration was read again; `ok`: and applied."""
+        self.reload_ok, self.reload_at_s = ok, at_s

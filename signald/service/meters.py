@@ -1,0 +1,364 @@
+"""What a node shows of itself: every metric by name, and where its value comes from.
+
+Most of it is read when somebody asks, from what the node knows anyway. The rest is counted where it happens, by plain integers
+(`service.counts`): no part of signald holds an object of the metrics library, and a message pays for no more than a counter.
+Labels take few values, all of them listed in the code: never an id, a reason given by a party, or a path.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
+from typing import Literal
+
+import attrs
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from signald import __version__
+from signald.core.session import Party
+from signald.net.listener import Server
+from signald.service.counts import ROLES
+from signald.service.hub import Hub
+from signald.service.lease import Lease
+from signald.service.shutdown import ShutdownScope
+from signald.tally import Histogram
+
+
+@attrs.frozen
+class Observed:
+    """The parts of a node that metrics are read from."""
+
+    hub: Hub
+    server: Server
+    lease: Lease
+    shutdown: ShutdownScope
+    answers: Counter[int]
+    """HTTP answers given, by status code."""
+
+
+Values = Iterable[tuple[tuple[str, ...], float | Histogram]]
+"""Values by their labels."""
+
+
+@attrs.frozen
+class Metric:
+    """One metric. `name` is the one of the exposition: counters end in `_total`."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    help: str
+    read: Callable[[Observed], Values]
+
+    def family(self, observed: Observed) -> Family:
+        """The metric with its values now."""
+        if self.kind == "histogram":
+            family = HistogramMetricFamily(self.name, self.help, labels=self.labels)
+            for labels, histogram in self.read(observed):
+                assert isinstance(histogram, Histogram)
+                family.add_metric(labels, _buckets(histogram), histogram.total)
+            return family
+        kind = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
+        plain: CounterMetricFamily | GaugeMetricFamily = kind(self.name, self.help, labels=self.labels)
+        for labels, value in self.read(observed):
+            assert not isinstance(value, Histogram)
+            plain.add_metric(labels, value)
+        return plain
+
+
+def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
+    bounds = [*map(floatToGoString, histogram.bounds), "+Inf"]
+    return list(zip(bounds, map(float, accumulate(histogram.counts)), strict=True))
+
+
+def _one(read: Callable[[Observed], float | Histogram]) -> Callable[[Observed], Values]:
+    """For a metric without labels."""
+    return lambda observed: [((), read(observed))]
+
+
+def _by(read: Callable[[Observed], Iterable[tuple[object, float | Histogram]]]) -> Callable[[Observed], Values]:
+    """For a metric with one label."""
+    return lambda observed: [((str(label),), value) for label, value in read(observed)]
+
+
+def _by_role(counts: Counter[str]) -> Iterator[tuple[Party, int]]:
+    """From paths to roles."""
+    return ((role, counts[f"/v1/{role}"]) for role in ROLES)
+
+
+def _workers(observed: Observed) -> Iterator[tuple[str, int]]:
+    states = Counter(
+        "moving" if link.told_to_go else "leaving" if link.leaving else "ready"
+        for link in observed.hub.worker_links.values()
+    )
+    return ((state, states[state]) for state in ("ready", "leaving", "moving"))
+
+
+def _remaining(observed: Observed) -> Iterator[tuple[Party, int]]:
+    status = observed.shutdown.status
+    yield "client", status.clients_left
+    yield "worker", status.workers_left
+
+
+def _release(observed: Observed) -> Values:
+    return [((__version__, observed.hub.config.node.release), 1.0)]
+
+
+def _disconnects(observed: Observed) -> Values:
+    return [((str(code) if code else "other", by), n) for (code, by), n in observed.server.ended.items()]
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric(
+        "signald_build_info",
+        "gauge",
+        ("version", "release"),
+        "The version that runs, and what its operator calls it; always 1.",
+        _release,
+    ),
+    # traffic
+    Metric(
+        "signald_connections",
+        "gauge",
+        ("role",),
+        "WebSocket connections that are open.",
+        _by(lambda o: _by_role(Counter(one.path for one in o.server.connections.values()))),
+    ),
+    Metric(
+        "signald_connections_opened_total",
+        "counter",
+        ("role",),
+        "WebSocket connections that came past their handshake.",
+        _by(lambda o: _by_role(o.server.opened)),
+    ),
+    Metric(
+        "signald_disconnects_total",
+        "counter",
+        ("code", "initiator"),
+        "WebSocket connections that are over, by close code (1005, 1006: none was said; other: one "
+        "that signald does not know) and who began: local, remote, or abort (no close was begun).",
+        _disconnects,
+    ),
+    Metric(
+        "signald_bytes_received_total",
+        "counter",
+        (),
+        "Bytes read from WebSocket connections, frame headers included; TLS and handshakes not.",
+        _one(lambda o: o.server.traffic.received_bytes),
+    ),
+    Metric(
+        "signald_bytes_sent_total",
+        "counter",
+        (),
+        "Bytes written to WebSocket connections, as above.",
+        _one(lambda o: o.server.traffic.sent_bytes),
+    ),
+    Metric(
+        "signald_messages_total",
+        "counter",
+        ("direction",),
+        "Messages (`message`, not `realtime`): accepted from a sender here, or delivered to a "
+        "receiver here. One that crosses nodes is accepted at one and delivered at another.",
+        _by(lambda o: [("accepted", o.hub.relay.accepted), ("delivered", o.hub.relay.delivered)]),
+    ),
+    Metric(
+        "signald_hops_total",
+        "counter",
+        (),
+        "Messages delivered here whose sender is attached at another node.",
+        _one(lambda o: o.hub.relay.hops),
+    ),
+    Metric(
+        "signald_message_seconds",
+        "histogram",
+        (),
+        "From the read that brought a message, through the store, to the send queue of its "
+        "receiver, where both parties are here. Messages that travel together count as long as the "
+        "oldest of them.",
+        _one(lambda o: o.hub.relay.seconds),
+    ),
+    # sessions and workers
+    Metric(
+        "signald_sessions", "gauge", (), "Sessions with a party attached here.", _one(lambda o: len(o.hub.sessions))
+    ),
+    Metric(
+        "signald_sessions_started_total",
+        "counter",
+        (),
+        "Sessions started here.",
+        _one(lambda o: o.hub.counters.sessions_started),
+    ),
+    Metric(
+        "signald_sessions_ended_total",
+        "counter",
+        ("reason",),
+        "Sessions ended by this node: by the bye of a client or worker, expired, or worker_lost "
+        "(worker.on_loss = end).",
+        _by(lambda o: o.hub.counts.ended.items()),
+    ),
+    Metric(
+        "signald_resume_total",
+        "counter",
+        ("outcome",),
+        "Resumes asked for here, by what became of them: resumed, the error code they were refused "
+        "with, or left (the party did not wait).",
+        _by(lambda o: o.hub.counts.resumes.items()),
+    ),
+    Metric(
+        "signald_workers",
+        "gauge",
+        ("state",),
+        "Workers attached here: ready, leaving (they asked for no more sessions), moving (they were told to go).",
+        _by(_workers),
+    ),
+    Metric(
+        "signald_worker_capacity",
+        "gauge",
+        (),
+        "Sessions that the workers attached here have room for, in all.",
+        _one(lambda o: sum(link.capacity for link in o.hub.worker_links.values())),
+    ),
+    Metric(
+        "signald_worker_sessions",
+        "gauge",
+        (),
+        "Sessions that the workers attached here have.",
+        _one(lambda o: sum(len(link.sessions) for link in o.hub.worker_links.values())),
+    ),
+    # deploys
+    Metric(
+        "signald_draining",
+        "gauge",
+        (),
+        "1 while this node drains, whoever asked for it.",
+        _one(lambda o: float(o.shutdown.status.draining)),
+    ),
+    Metric(
+        "signald_drain_remaining",
+        "gauge",
+        ("role",),
+        "Parties this node has still to move; 0 when it does not drain.",
+        _by(_remaining),
+    ),
+    Metric(
+        "signald_drain_rate",
+        "gauge",
+        (),
+        "Sessions per second this node asks the cluster to let it move.",
+        _one(lambda o: o.shutdown.status.rate_per_s),
+    ),
+    Metric(
+        "signald_goaway_sent_total",
+        "counter",
+        ("role",),
+        "Parties told to go to another node.",
+        _by(lambda o: o.hub.counts.goaways.items()),
+    ),
+    Metric(
+        "signald_handover_seconds",
+        "histogram",
+        ("role",),
+        "From telling a party to go until it was gone from here: its claim at another node was seen, or it left.",
+        _by(lambda o: o.hub.counts.handovers.items()),
+    ),
+    # the store
+    Metric(
+        "signald_store_up",
+        "gauge",
+        (),
+        "1 while the store answers.",
+        _one(lambda o: float(o.hub.committer.down_since is None)),
+    ),
+    Metric(
+        "signald_store_outages_total",
+        "counter",
+        (),
+        "How often the store has ceased to answer.",
+        _one(lambda o: o.hub.committer.outages),
+    ),
+    Metric(
+        "signald_store_batch_seconds",
+        "histogram",
+        (),
+        "Round trips to the store, each with a batch of operations; of those that were sent again, the last attempt.",
+        _one(lambda o: o.hub.committer.seconds),
+    ),
+    Metric(
+        "signald_store_batch_operations",
+        "histogram",
+        (),
+        "Operations in one round trip to the store.",
+        _one(lambda o: o.hub.committer.sizes),
+    ),
+    Metric(
+        "signald_trail_steps_left_out_total",
+        "counter",
+        (),
+        "Steps missing from what ctl trace shows, because the store was away for too long.",
+        _one(lambda o: o.hub.trail.left_out),
+    ),
+    # the process
+    Metric(
+        "signald_http_requests_total",
+        "counter",
+        ("code",),
+        "HTTP requests answered (probes, scrapes, the admin API), by status code.",
+        _by(lambda o: sorted(o.answers.items())),
+    ),
+    Metric(
+        "signald_loop_lag_seconds",
+        "gauge",
+        (),
+        "How late the event loop lately ran what was due; it rises at once and falls by halves, ten times a second.",
+        _one(lambda o: o.lease.lag_ms / 1000),
+    ),
+    Metric(
+        "signald_config_last_reload_successful",
+        "gauge",
+        (),
+        "1 if the configuration last read is in force.",
+        _one(lambda o: float(o.hub.counts.reload_ok)),
+    ),
+    Metric(
+        "signald_config_last_reload_timestamp_seconds",
+        "gauge",
+        (),
+        "When the configuration was last read, at the start or since (seconds since 1970).",
+        _one(lambda o: o.hub.counts.reload_at_s),
+    ),
+)
+"""All that is exported while a node runs, beside what the library tells of the process (`process_*`)."""
+
+
+class NodeCollector(Collector):
+    """Reads a node when it is asked; of one that is still starting there is nothing to say."""
+
+    def __init__(self, observed: Callable[[], Observed | None]) -> None:
+        """`observed` gives the parts once they are there."""
+        self._observed = observed
+
+    def collect(self) -> Iterator[Family]:
+        """Every metric with its values now."""
+        observed = self._observed()
+        if observed is not None:
+            yield from (metric.family(observed) for metric in METRICS)
+
+
+def node_registry(observed: Callable[[], Observed | None]) -> CollectorRegistry:
+    """A registry of a node's own, with its process beside it."""
+    registry = CollectorRegistry()
+    registry.register(NodeCollector(observed))
+    ProcessCollector(registry=registry)
+    return registry
+
+
+def render_table() -> str:
+    """The metrics as the table of docs/metrics.md."""
+    rows = ["| metric | kind | labels | is |", "|---|---|---|---|"]
+    for metric in METRICS:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        rows.append(f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help} |")
+    return "\n".join(rows) + "\n"
