@@ -30,7 +30,7 @@ import attrs
 import structlog
 import trio
 
-from signald.config import Config
+from signald.config import Config, ConfigError, Problem, has_key, is_loopback
 from signald.config.paths import socket_directory
 from signald.errors import StoreError, StoreMisused, StoreUnavailable
 from signald.http.admin import admin_routes
@@ -51,10 +51,12 @@ from signald.service.mender import Mender
 from signald.service.meters import Observed, node_registry
 from signald.service.operations import NodeOperations
 from signald.service.shutdown import ShutdownScope
+from signald.service.supervision import Supervision
 from signald.service.tls import tls_context
 from signald.store.base import Store
 from signald.store.committer import Committer
 from signald.store.open import open_store
+from signald.systemd import Inherited, Notifier, SocketRefused, inherited_sockets, open_notifier
 
 log = structlog.get_logger(__name__)
 
@@ -66,6 +68,10 @@ SESSION_POSITION_BYTES = 128
 GC_THRESHOLDS = (10_000, 20, 50)
 """Cycles are rare here (a failed connection leaves one) and full collections are pauses for everybody: the youngest are
 looked at after ten thousand allocations, all of them after ten million."""
+
+NO_SOCKETS = Inherited()
+
+HANDSHAKE_POLL_S = 0.01
 
 STORE_GOODBYE_S = 1.0
 """How long the store may take to hear that this node is gone; its lease ends by itself otherwise."""
@@ -79,9 +85,11 @@ def run(config: Config) -> int:
         # Before the loop takes over, a signal is kept for it; after it, one too many changes nothing any more.
         signal.signal(number, lambda received, _: early.append(received))
     status = EX_SOFTWARE
+    notifier = open_notifier(os.environ)
     try:
-        status = trio.run(partial(_main, config, SystemEntropy(), early))
-    except* StoreMisused as group:
+        inherited = inherited_sockets(os.environ)
+        status = trio.run(partial(_main, config, SystemEntropy(), early, inherited, notifier))
+    except* (StoreMisused, SocketRefused, ConfigError) as group:
         status = _failed(EX_CONFIG, group)
     except* StoreError as group:
         status = _failed(EX_UNAVAILABLE, group)
@@ -90,6 +98,8 @@ def run(config: Config) -> int:
     except* Exception:
         log.exception("failed")  # an error of ours: the supervisor starts us again
         status = EX_SOFTWARE
+    if notifier is not None:
+        notifier.close()
     for number in SIGNALS:
         # Python gives handled signals their default back while it ends: one more SIGTERM would take our status away.
         signal.signal(number, signal.SIG_IGN)
@@ -105,9 +115,14 @@ def _failed(status: int, group: BaseExceptionGroup[BaseException]) -> int:
     return status
 
 
-async def _main(config: Config, entropy: Entropy, early: list[int]) -> int:
+async def _main(
+    config: Config, entropy: Entropy, early: list[int], inherited: Inherited, notifier: Notifier | None
+) -> int:
     with trio.open_signal_receiver(*SIGNALS) as signals:
-        async with running(config, entropy) as daemon, trio.open_nursery() as nursery:
+        async with (
+            running(config, entropy, inherited=inherited, notifier=notifier) as daemon,
+            trio.open_nursery() as nursery,
+        ):
             shutdown = daemon.node.shutdown
             for _ in early:
                 shutdown.signal()
@@ -132,6 +147,7 @@ class Node:
     server: Server
     lease: Lease
     shutdown: ShutdownScope
+    admission: Admission
     committer: Committer
     operations: NodeOperations
 
@@ -146,26 +162,35 @@ class Daemon:
 
 
 @asynccontextmanager
-async def running(config: Config, entropy: Entropy) -> AsyncIterator[Daemon]:
+async def running(
+    config: Config, entropy: Entropy, *, inherited: Inherited = NO_SOCKETS, notifier: Notifier | None = None
+) -> AsyncIterator[Daemon]:
     """Run a node that listens, until the body ends. The body ends when the drain has: what follows is cancellation only.
 
-    Raises ConfigError (the certificate), StoreMisused, StoreUnavailable, OSError (an address is taken) before the body begins.
+    Sockets that are `inherited` take the place of those that would be bound; `notifier` is told how the node is.
+
+    Raises ConfigError (the certificate, an inherited socket that the configuration does not protect), StoreMisused,
+    StoreUnavailable, OSError (an address is taken) before the body begins.
     """
     tls = tls_context(config.listen)
-    try:
-        listeners = await open_listeners(config.listen.websocket, backlog=config.listen.backlog)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, config.listen.websocket) from None
-    websocket_port: int = listeners[0].getsockname()[1]
+    check_inherited(inherited, config)
+    listeners = list(inherited.websocket) or await _bind(config)
+    websocket_port = _port(listeners[0])
     health = _Health(config)
     async with (
         _closing(listeners),
         open_store(config.store.url, config.node.id, config.store) as store,
         trio.open_nursery() as http_nursery,
-        _serving_http(config, health, http_nursery) as http_port,
+        _serving_http(config, health, inherited, http_nursery) as http_port,
     ):
         try:
-            async with node_on(store, config, entropy) as node, trio.open_nursery() as accepting:
+            async with (
+                node_on(store, config, entropy) as node,
+                trio.open_nursery() as watching,
+                trio.open_nursery() as accepting,
+            ):
+                if inherited.websocket:
+                    node.shutdown.stop_accepting = partial(_stop_accepting, accepting, node)
                 for listening in listeners:
                     accepting.start_soon(partial(node.server.accept_from, listening, tls=tls))
                 # What the imports have made lives as long as the process: a collection during a handover need not look at it,
@@ -182,21 +207,74 @@ async def running(config: Config, entropy: Entropy) -> AsyncIterator[Daemon]:
                     websocket=websocket_port,
                     http=http_port,
                 )
+                supervision = Supervision(notifier, node.hub, node.shutdown) if notifier is not None else None
+                if supervision is not None:
+                    watching.start_soon(supervision.run)
                 try:
                     yield Daemon(node, websocket_port, http_port)
                 finally:
+                    if supervision is not None:
+                        supervision.end()
+                    watching.cancel_scope.cancel(reason="the node stops")
                     accepting.cancel_scope.cancel(reason="the node stops")
         finally:
             for listening in listeners:
                 listening.close()  # before the HTTP half goes: nobody knocks in vain
 
 
+async def _bind(config: Config) -> list[socket.socket]:
+    try:
+        return await open_listeners(config.listen.websocket, backlog=config.listen.backlog)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, config.listen.websocket) from None
+
+
+def _port(listening: socket.socket) -> int:
+    """The port of a listening socket; 0 for one that has none."""
+    address = listening.getsockname()
+    return int(address[1]) if isinstance(address, tuple) else 0
+
+
+def check_inherited(inherited: Inherited, config: Config) -> None:
+    """Hold inherited sockets to the rule for configured addresses: beyond this machine a party shows who it is.
+
+    Raises ConfigError.
+    """
+    if has_key(config.auth) or config.auth.insecure:
+        return
+    for key, sockets in (("listen.websocket", inherited.websocket), ("listen.http", inherited.http)):
+        for listening in sockets:
+            address = listening.getsockname()
+            if isinstance(address, tuple) and not is_loopback(address[0]):
+                message = (
+                    f"the socket passed by systemd is reachable from other machines ({address[0]}): set an auth key"
+                )
+                raise ConfigError([Problem("", key, message)])
+
+
+async def _stop_accepting(accepting: trio.Nursery, node: Node) -> None:
+    """Leave those who connect from now on to the next process: the supervisor keeps the socket, and they wait in it.
+
+    Who is in a handshake already is still answered.
+    """
+    accepting.cancel_scope.cancel(reason="the listening sockets outlive this process")
+    while node.admission.handshakes:  # noqa: ASYNC110 - the last moments of a drain; its phase ends it
+        await trio.sleep(HANDSHAKE_POLL_S)
+    for conn in list(node.hub.connections.values()):
+        await conn.wait_closed()
+
+
 @asynccontextmanager
-async def _serving_http(config: Config, health: "_Health", nursery: trio.Nursery) -> AsyncIterator[int]:
+async def _serving_http(
+    config: Config, health: "_Health", inherited: Inherited, nursery: trio.Nursery
+) -> AsyncIterator[int]:
     """Answer over HTTP until the body has ended; yields the TCP port."""
     over = trio.Event()
-    tcp = await open_tcp(config.listen.http)
-    port: int = tcp[0].socket.getsockname()[1]
+    if inherited.http:
+        tcp = [trio.SocketListener(trio.socket.from_stdlib_socket(passed)) for passed in inherited.http]
+    else:
+        tcp = await open_tcp(config.listen.http)
+    port = _port(tcp[0].socket)  # type: ignore[arg-type]
     metrics, answers = metrics_routes(node_registry(health.observed)), health.answers
     app = http_app(health.read, routes=[*metrics, *admin_routes(health.operations, token=config.admin.token)])
     await nursery.start(partial(serve_http, CountAnswers(app, answers), tcp, shutdown=over))
@@ -254,7 +332,7 @@ async def node_on(store: Store, config: Config, entropy: Entropy) -> AsyncIterat
             admission = Admission(settings, entropy=entropy)
             server = Server(hub.serve, settings=settings, admission=admission, nursery=connections)
             try:
-                yield Node(hub, server, lease, shutdown, committer, NodeOperations(hub, lease, shutdown))
+                yield Node(hub, server, lease, shutdown, admission, committer, NodeOperations(hub, lease, shutdown))
             finally:
                 connections.cancel_scope.cancel(reason="the node stops: what is left was told goodbye")
                 keepers.cancel_scope.cancel(reason="the node stops")
@@ -294,9 +372,11 @@ async def _keep(hub: Hub, config: Config, keepers: trio.Nursery) -> tuple[Lease,
         lease.run_sweeps,
         lease.run_looks,
     ]
+    shutdown = ShutdownScope(hub, lease)
+    tasks.append(shutdown.run_progress)
     for task in tasks:
         keepers.start_soon(task)  # type: ignore[arg-type]
-    return lease, ShutdownScope(hub, lease)
+    return lease, shutdown
 
 
 class _Health:

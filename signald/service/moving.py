@@ -70,6 +70,11 @@ Kind = Literal["workers", "clients"]
 EVERYBODY: frozenset[Kind] = frozenset({"workers", "clients"})
 
 
+def plan_line(clients: int, workers: int, seconds_left: float, per_s: float) -> str:
+    """What is still to do, in one line for people."""
+    return f"{clients} clients, {workers} workers to move, {seconds_left:.0f} s left, {per_s:.0f}/s"
+
+
 class Mover:
     """See the module. One for each drain."""
 
@@ -238,12 +243,15 @@ class Mover:
         self._ledger.begin(
             clients, {one.id: one.worker_id for one in hub.sessions.values()}, hub.config.pace.sessions_per_s
         )
+        left_s = self._deadline - trio.current_time()
+        pace_per_s = hub.config.pace.sessions_per_s
         log.info(
             "drain_plan",
+            plan=plan_line(len(clients), len(workers), left_s, pace_per_s),
             workers=len(workers),
             clients=len(clients),
-            pace_per_s=hub.config.pace.sessions_per_s,
-            seconds_left=round(self._deadline - trio.current_time(), 1),
+            pace_per_s=pace_per_s,
+            seconds_left=round(left_s, 1),
         )
         for link in hub.legacy_workers() if self._final else ():
             # It cannot move, so its sessions need not wait for it: they go by the policy at once, and it is asked to clean

@@ -24,7 +24,7 @@ import trio
 from signald.core.transitions import DRAIN, DrainEvent, Phase, step
 from signald.errors import StoreUnavailable
 from signald.service.ledger import Ledger
-from signald.service.moving import EVERYBODY, Kind, Mover
+from signald.service.moving import EVERYBODY, Kind, Mover, plan_line
 from signald.service.trail import DELAY_S as TRAIL_DELAY_S
 from signald.store.base import PutReceipt, ReadTrail, Trail
 from signald.wire.close_codes import CloseCode
@@ -41,6 +41,9 @@ FOLLOW_SHARE = 0.5
 """Of FLUSH's time, what reading the trails of those who moved may take."""
 FOLLOW_LOT = 200
 """Trails read in one go: other batches get in between."""
+
+PROGRESS_S = 1.0
+"""How often a drain says how far it is."""
 
 TALK_S = 2.0
 """How long the store may take to hear that this node drains; the drain goes on without."""
@@ -90,9 +93,12 @@ class DrainStatus:
         if self.phase is Phase.HOLD:
             stayed = f", {self.plan['stayed']} stayed" if self.plan.get("stayed") else ""
             return f"drained ({', '.join(sorted(self.parties))}){stayed}: waiting to be stopped or recalled"
-        left = max(0.0, self.deadline - now)
-        what = f"{self.clients_left} clients, {self.workers_left} workers to move, {left:.0f} s left"
-        return f"draining ({self.phase.value}): {what}, {self.rate_per_s:.0f}/s"
+        if not self.plan:
+            return f"draining ({self.phase.value})"
+        left_s = max(0.0, self.deadline - now)
+        return (
+            f"draining ({self.phase.value}): {plan_line(self.clients_left, self.workers_left, left_s, self.rate_per_s)}"
+        )
 
 
 class ShutdownScope:
@@ -111,6 +117,8 @@ class ShutdownScope:
         """Nobody takes over: the parties left are told to come back here."""
         self._status = DrainStatus()
         self.ledger = Ledger(hub.node)
+        self.stop_accepting: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+        """Where the listening sockets outlive this process: leave those who come from now on to the next one."""
 
     @property
     def status(self) -> DrainStatus:
@@ -183,6 +191,21 @@ class ShutdownScope:
                 return
             if self._called_off:
                 self._reopen()
+
+    async def run_progress(self) -> None:
+        """Log how far a drain is, once a second, until cancelled."""
+        while True:
+            await self._begun.wait()
+            await trio.sleep(PROGRESS_S)
+            status = self.status
+            if status.phase in (Phase.WORKERS, Phase.CLIENTS, Phase.TERMINATE):
+                log.info(
+                    "drain_progress",
+                    line=status.line(trio.current_time()),
+                    clients_left=status.clients_left,
+                    workers_left=status.workers_left,
+                    rate_per_s=status.rate_per_s,
+                )
 
     async def _drain(self) -> None:
         config = self._config
@@ -367,6 +390,7 @@ class ShutdownScope:
         for link in list(hub.links):
             link.close(code, reason)
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.stop_accepting)
             for conn in hub.connections.values():
                 conn.close(code, reason)  # the first close counts: those that moved have theirs
                 nursery.start_soon(conn.wait_closed)
