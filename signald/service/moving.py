@@ -89,8 +89,11 @@ class Mover:
         final: bool,
         deadline: float,
         moves_by: float,
+        asked_ms: int,
     ) -> None:
         """`deadline` is that of the whole drain, `moves_by` when everybody has to be through (trio time).
+
+        `asked_ms` is when the other nodes were told of the drain: who has renewed its lease since is certainly there.
 
         `final`: the process ends with it, so whoever misses its budget is given up. Otherwise it stays where it is.
         """
@@ -109,8 +112,7 @@ class Mover:
         """Workers, and sessions whose client, missed the budget of a drain that is not final."""
         self._plan: DrainPlan | None = None
         self._news = trio.Event()
-        self._asked_ms = hub.store.now_ms() - CLOCKS_DIFFER_MS
-        """When the other nodes were told of the drain: who has renewed its lease since is certainly there."""
+        self._asked_ms = asked_ms - CLOCKS_DIFFER_MS
         self._looked_at = self._poked_at = self._round_at = -float("inf")
         self._round: Iterator[str] = iter(())
         """Whom to look at again, as far as this round has come."""

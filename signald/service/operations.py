@@ -194,7 +194,10 @@ class NodeOperations:
             raise Problem(404, "unknown-session", f"nothing is known of {session}")
         live = {info.id for info in listed.nodes}
         state = _whereabouts(looked.head, live) if isinstance(looked, Looked) else "ended"
-        return {"session": session, "state": state, "steps": [msgspec.json.decode(step) for step in trail.steps]}
+        steps: list[Json] = [msgspec.json.decode(step) for step in trail.steps]
+        # Each node stores its steps a moment later, so those of two nodes may have come in another order.
+        steps.sort(key=lambda step: int(step["at_ms"]))
+        return {"session": session, "state": state, "steps": steps}
 
     async def receipts(self) -> Json:
         """The latest drains, newest first."""

@@ -112,6 +112,8 @@ class ShutdownScope:
         self._scope: trio.CancelScope | None = None
         self._pending: DrainEvent | None = None
         self._called_off = False
+        self._asked_ms = 0
+        """When this drain, or the one it goes on with, has begun (time of the store)."""
         self._mover: Mover | None = None
         self._alone = False
         """Nobody takes over: the parties left are told to come back here."""
@@ -137,6 +139,7 @@ class ShutdownScope:
         status = self._status
         if not status.draining:
             self._status = DrainStatus(Phase.RUNNING, reason, by_signal, parties, trio.current_time())
+            self._asked_ms = self._hub.store.now_ms()
             self._begun.set()
             return True
         if by_signal and not status.by_signal:
@@ -224,6 +227,7 @@ class ShutdownScope:
             final=status.by_signal,
             deadline=deadline,
             moves_by=moves,
+            asked_ms=self._asked_ms,
         )
         self._mover = self._hub.watcher = mover
         last = Phase.CLIENTS if "clients" in status.parties else Phase.WORKERS

@@ -412,6 +412,7 @@ class Workers:
                     if taken.worker.link is link:
                         taken.detach("worker")
                     link.end_session(name, "reassigned")
+                    hub.forget_if_idle(taken)
             if link.sessions:
                 # Not released: it has resumed elsewhere, unheard of here, or an answer was lost. It is not for us to end them.
                 self.check(link)

@@ -218,3 +218,19 @@ def test_a_worker_that_goes_while_it_is_given_a_session_is_not_left_attached() -
         assert (record.worker, record.worker_side.node) == (accepted["worker"], "")
 
     play(scene)
+
+
+def test_a_worker_that_leaves_leaves_nothing_behind() -> None:
+    """no-ghost: its node lets go of sessions whose client is at another node."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("n1")
+        await cluster.start("n2")
+        _, _, worker, _, session = await cluster.pair("n2", worker_at="n1")
+        assert session in node.hub.sessions
+        await worker.send({"type": "bye", "reason": "redeployed"})
+        await worker.closed()
+        await trio.sleep(3)
+        assert not node.hub.sessions
+
+    play(scene)
