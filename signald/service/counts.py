@@ -31,6 +31,9 @@ OUTCOMES = (
 )
 """What may become of a resume: `resumed`, the error it is refused with, or `left` when the party did not wait for the answer."""
 
+GAP_SECONDS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+"""From a move without a break, which is 0, to the usual time a session waits for its client."""
+
 HANDOVER_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 ROLES: tuple[Party, ...] = ("client", "worker")
@@ -51,6 +54,8 @@ class Counts:
     goaways: Counter[Party] = attrs.field(factory=lambda: Counter(dict.fromkeys(ROLES, 0)))
     handovers: dict[Party, Histogram] = attrs.field(factory=_handovers)
     """From GOAWAY until the party was gone from here."""
+    gaps: Histogram = attrs.field(factory=lambda: Histogram(GAP_SECONDS))
+    """How long clients that resumed had been away."""
     reload_ok: bool = True
     """Whether the configuration last read is in force."""
     reload_at_s: float = 0.0

@@ -26,6 +26,7 @@ from signald.service.client_link import ClientLink
 from signald.service.counts import Counts, EndCause
 from signald.service.link import Link, Outbox, retry_reason
 from signald.service.opening import open_link
+from signald.service.probe import Probe
 from signald.service.relay import LiveSession, Relay, RelaySettings
 from signald.service.trail import Trail
 from signald.service.worker_link import WorkerLink
@@ -33,6 +34,7 @@ from signald.service.workers import Workers
 from signald.store.base import (
     WAKE_ALL,
     WAKE_NODES,
+    WAKE_PROBE,
     WAKE_REALTIME,
     WAKE_SESSION,
     WAKE_WORKER,
@@ -164,6 +166,7 @@ class Hub:
         self.may_come_back: Callable[[], Awaitable[bool]] = _never
         """Of the mender: may what the store does not know be given back yet?"""
         self.trail = Trail(self)
+        self.probe = Probe(self)
         self._resuming: Counter[str] = Counter()
         self._acks = trio.Event()
 
@@ -522,6 +525,8 @@ class Hub:
             self.relay.realtime_from_afar(self.sessions, wake)
         elif kind == WAKE_NODES:
             self.nodes_changed()
+        elif kind == WAKE_PROBE:
+            self.probe.heard(wake)
         elif kind == WAKE_ALL:
             self.look_at_everything()
 

@@ -264,6 +264,15 @@ METRICS: tuple[Metric, ...] = (
         "From telling a party to go until it was gone from here: its claim at another node was seen, or it left.",
         _by(lambda o: o.hub.counts.handovers.items()),
     ),
+    Metric(
+        "signald_reconnect_gap_seconds",
+        "histogram",
+        (),
+        "How long clients that resumed here had been away; 0 for those that came from a draining node before their "
+        "connection there had ended. Clients whose node was killed, or had not noticed their loss, are left out: nobody "
+        "knows since when they were away.",
+        _one(lambda o: o.hub.counts.gaps),
+    ),
     # the store
     Metric(
         "signald_store_up",
@@ -299,6 +308,14 @@ METRICS: tuple[Metric, ...] = (
         (),
         "Steps missing from what ctl trace shows, because the store was away for too long.",
         _one(lambda o: o.hub.trail.left_out),
+    ),
+    Metric(
+        "signald_backplane_lag_seconds",
+        "gauge",
+        (),
+        "How long this node's last wake-up to itself took, sent every few seconds while there is another node; it grows "
+        "while one is not heard. 0 for a node that is alone.",
+        _one(lambda o: o.hub.probe.lag_s),
     ),
     # the process
     Metric(

@@ -316,6 +316,7 @@ async def _restore(hub: "Hub", conn: Connection, message: RestoreSession) -> Lin
     session.attach("client", link, claimed.epoch, hub.node, received)
     hub.ready(link)
     hub.counters.resumes += 1
+    _count_gap(hub, claimed)
     entries = history.entries if isinstance(history, History) else ()
     link.send(
         SessionRestored(
@@ -342,6 +343,17 @@ async def _restore(hub: "Hub", conn: Connection, message: RestoreSession) -> Lin
     hub.trail.note(session_id, "client", "resumed", _resumed(claimed, head.down_last - received))
     log.info("session_restored", session=session_id, epoch=claimed.epoch, replaying=head.down_last - received)
     return link
+
+
+def _count_gap(hub: "Hub", claimed: Claimed) -> None:
+    before = hub.nodes.get(claimed.previous_node)
+    if not claimed.previous_node:
+        hub.counts.gaps.observe(claimed.away_ms / 1000)
+    elif before is not None and before.state == "draining":
+        hub.counts.gaps.observe(
+            0.0
+        )  # it was told to go and is still attached there: a new connection before the old one ends
+    # Otherwise its node has not noticed that it was gone, or is dead: nobody knows since when.
 
 
 def _resumed(claimed: Claimed, replaying: int) -> str:

@@ -517,13 +517,17 @@ class Exists(Result, frozen=True):
 
 
 class Claimed(Result, frozen=True):
-    """The party is this node's under `epoch` (also in `head`). `lost_*`: (from, to) of seqs the store has lost."""
+    """The party is this node's under `epoch` (also in `head`). `lost_*`: (from, to) of seqs the store has lost.
+
+    `away_ms` tells how long a client had been detached: 0 when it was attached, and for a worker.
+    """
 
     epoch: int
     head: Head
     previous_node: str = ""
     lost_up: tuple[int, int] | None = None
     lost_down: tuple[int, int] | None = None
+    away_ms: int = 0
 
 
 class Refused(Result, frozen=True):
@@ -700,6 +704,7 @@ WAKE_WORKER = b"w"
 WAKE_NODES = b"n"
 WAKE_ALL = b"*"
 WAKE_REALTIME = b"r"
+WAKE_PROBE = b"p"
 
 
 class Store(Protocol):

@@ -365,13 +365,14 @@ def _about_session(op: SessionOp, reply: Reply) -> Result:
             return _DONE
         case [b"head", head]:
             return _head(op.session, head)  # type: ignore[return-value]
-        case [b"claimed", [_, epoch, previous_node, up_from, up_to, down_from, down_to], head]:
+        case [b"claimed", [_, epoch, previous_node, up_from, up_to, down_from, down_to], head, away_ms]:
             return Claimed(
                 epoch,
                 _head(op.session, head),
                 previous_node.decode(),
                 _loss(up_from, up_to),
                 _loss(down_from, down_to),
+                away_ms,
             )
         case [b"ended", head]:
             return Ended(_head(op.session, head))

@@ -160,8 +160,13 @@ end
 
 -- Claims ----------------------------------------------------------------------------------------------------------------
 
-local function claimed(claim)
-  return {'claimed', {unpack(claim, 1, 7)}, head()}
+local function claimed(claim, away_ms)
+  return {'claimed', {unpack(claim, 1, 7)}, head(), away_ms}
+end
+
+-- How long the client had been detached when it made `claim`.
+local function away_ms(claim, now_ms)
+  return claim[3] == '' and math.max(0, tonumber(now_ms) - tonumber(get('client_away_ms')[1])) or 0
 end
 
 -- The last claim that was granted had been asked for after this one.
@@ -214,7 +219,7 @@ local function claim(party, nonce, up, down, asked_ms)
   end
   set(party .. '_epoch', made[2], party .. '_node', caller, party .. '_claims', cmsgpack.pack(claims))
   wake(v[3], v[4])
-  return claimed(made)
+  return claimed(made, party == 'client' and away_ms(made, asked_ms) or 0)
 end
 
 -- Operations ------------------------------------------------------------------------------------------------------------
@@ -236,7 +241,7 @@ function operation.claim_client(nonce, principal, presented, issued, received, a
   end
   local before = find_claim('client_claims', nonce)
   if before then
-    return claimed(before)
+    return claimed(before, away_ms(before, now_ms))
   end
   if is_late('client_claims', now_ms) then
     return {'refused', 'late'}
@@ -263,7 +268,7 @@ function operation.claim_worker_side(nonce, worker, assign, received, acked, now
   end
   local before = find_claim('worker_claims', nonce)
   if before then
-    return claimed(before)
+    return claimed(before, 0)
   end
   if assign == '1' then
     set('worker', worker, 'worker_state', 'assigned')

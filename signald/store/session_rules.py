@@ -41,7 +41,7 @@ def claim_client(op: base.ClaimClient, rows: Rows, wakes: Wakes) -> Result:
     if record is None:
         return base.Refused("unknown")
     if claim := record.client.claimed(op.nonce):
-        return _claimed(claim, record)
+        return _claimed(claim, record, _away_ms(claim, record, op.now_ms))
     if record.client.is_late(op.now_ms):
         return base.Refused("late")
     slots, verdict = present(record.slots, op.presented, op.issued)
@@ -64,7 +64,7 @@ def claim_worker_side(op: base.ClaimWorkerSide, rows: Rows, wakes: Wakes) -> Res
     if record is None:
         return base.Refused("unknown")
     if claim := record.worker_side.claimed(op.nonce):
-        return _claimed(claim, record)
+        return _claimed(claim, record, 0)
     if not op.assign and record.worker != op.worker:
         return base.Refused("not_yours")
     if not op.assign and record.worker_side.is_late(op.now_ms):
@@ -96,11 +96,16 @@ def _claim(
     wakes.session(record, op.node, record.client.node, record.worker_side.node)
     side.claim(claim, op.node)
     rows.save_session(record)
-    return _claimed(claim, record)
+    return _claimed(claim, record, _away_ms(claim, record, op.now_ms) if party == "client" else 0)
 
 
-def _claimed(claim: Claim, record: Record) -> base.Claimed:
-    return base.Claimed(claim.epoch, record.head(), claim.previous_node, claim.lost_up, claim.lost_down)
+def _claimed(claim: Claim, record: Record, away_ms: int) -> base.Claimed:
+    return base.Claimed(claim.epoch, record.head(), claim.previous_node, claim.lost_up, claim.lost_down, away_ms)
+
+
+def _away_ms(claim: Claim, record: Record, now_ms: int) -> int:
+    """How long the client had been detached when it made `claim`, by the time of its first asking."""
+    return 0 if claim.previous_node else max(0, now_ms - record.client_away_ms)
 
 
 def _raise_last(log: Log, known: int) -> tuple[int, int] | None:

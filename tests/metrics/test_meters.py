@@ -235,6 +235,48 @@ def test_a_refused_resume_is_counted_by_its_error() -> None:
     play(scene)
 
 
+def test_the_gap_of_a_resume_is_the_time_its_client_was_away() -> None:
+    """Detached for some seconds: those; told to go and still attached: none; from a node that did not notice: not counted."""
+
+    async def scene(cluster: Cluster) -> None:
+        old, new = await cluster.start("n1"), await cluster.start("n2")
+        scraper = Scraper(new)
+        client, started = await cluster.client("n1")
+        client.cut()
+        await trio.sleep(7)
+        client, answer = await cluster.restore("n2", started["recovery_token"])
+        assert await scraper.value("signald_reconnect_gap_seconds_count") == 1
+        assert 6.9 < await scraper.value("signald_reconnect_gap_seconds_sum") < 7.1
+        _, answer = await cluster.restore("n1", answer["recovery_token"])
+        assert await Scraper(old).value("signald_reconnect_gap_seconds_count") == 0
+        old.shutdown.begin("test", by_signal=False)
+        await trio.sleep(1)
+        await cluster.restore("n2", answer["recovery_token"])
+        assert await scraper.value("signald_reconnect_gap_seconds_bucket", le="0.0") == 1
+
+    play(scene)
+
+
+def test_the_lag_of_the_backplane_grows_while_nothing_is_heard() -> None:
+    """A node that is alone has none; with another one it is what a wake-up takes, or how long none has come."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("n1")
+        scraper = Scraper(node)
+        await trio.sleep(20)
+        assert await scraper.value("signald_backplane_lag_seconds") == 0
+        assert node.hub.probe.number == 0
+        await cluster.start("n2")
+        await trio.sleep(12)
+        assert node.hub.probe.number == 2
+        assert await scraper.value("signald_backplane_lag_seconds") < 1
+        node.hub.probe.heard = lambda wake: None  # type: ignore[method-assign]
+        await trio.sleep(30)
+        assert 24 < await scraper.value("signald_backplane_lag_seconds") < 31
+
+    play(scene)
+
+
 def test_sessions_that_expire_are_counted_as_such() -> None:
     """A session nobody came back for ends as `expired`, once."""
 

@@ -223,6 +223,14 @@ class TestClaimClient:
         assert await world.ask(claim_client(), at="b") == Claimed(2, head(client_epoch=2, client_node="b"), "a")
         assert await world.woken(at="b") == {"a": [b"s" + SESSION.encode()], "b": []}
 
+    async def test_says_how_long_the_client_was_away(self, world: World) -> None:
+        """A resume after a detachment tells how long that was, the same when it is asked again; any other tells 0."""
+        await world.do(create())
+        assert claimed(await world.ask(claim_client(node="b", nonce="one"))).away_ms == 0
+        await world.do(Detach(SESSION, "client", "b", 2, NOW_MS + 1000))
+        again = claim_client("t2", "t3", nonce="two", now_ms=NOW_MS + 4500)
+        assert [claimed(await world.ask(again)).away_ms for _ in range(2)] == [3500, 3500]
+
     async def test_wakes_worker(self, world: World) -> None:
         """A resume wakes the worker's node too."""
         await pair(world)
