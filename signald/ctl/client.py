@@ -117,7 +117,7 @@ def find_node(node: str, url: str, token_file: Path | None, env: Mapping[str, st
     Raises CtlError when none, or more than one, may be meant.
     """
     if url:
-        return AdminClient(url=url, token=_read_token(token_file, env))
+        return AdminClient(url=url, token=read_token(token_file, env))
     node = node or env.get("SIGNALD_SOCKET", "")
     if "/" in node:
         return AdminClient(path=Path(node))
@@ -144,7 +144,8 @@ def _answers(path: Path) -> bool:
         return True
 
 
-def _read_token(path: Path | None, env: Mapping[str, str]) -> str:
+def read_token(path: Path | None, env: Mapping[str, str]) -> str:
+    """Return the admin token, of a file or of SIGNALD_ADMIN_TOKEN. Raises CtlError when the file cannot be read."""
     if path is None:
         return env.get("SIGNALD_ADMIN_TOKEN", "")
     try:

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 import attrs
 from cyclopts import App, Parameter
 
-from signald.ctl import show
+from signald.ctl import fleet, show
 from signald.ctl import top as top_screen
-from signald.ctl.client import AdminClient, find_node
+from signald.ctl.client import AdminClient, CtlError, find_node, read_token
 from signald.ctl.wait import wait_for_drain
 
 Json = dict[str, Any]
@@ -57,9 +57,49 @@ class Target:
 HERE = Target()
 
 
+@Parameter(name="*")
+@attrs.frozen
+class Many:
+    """Several nodes at once, instead of one.
+
+    Parameters
+    ----------
+    all_of
+        Ask every node behind this name, for instance http://signald-admin:8081 of a headless service. Each live node of
+        the cluster must be reached there.
+    release
+        Of these only the nodes of this release.
+    """
+
+    all_of: str = ""
+    release: str = ""
+
+    def nodes(self, target: Target) -> fleet.Fleet | None:
+        """The nodes, None when one is meant. Raises CtlError."""
+        if not self.all_of:
+            if self.release:
+                raise CtlError("--release goes with --all-of", os.EX_USAGE)
+            return None
+        if target.node or target.url:
+            raise CtlError("give --all-of, or say which node with --node or --url", os.EX_USAGE)
+        return fleet.Fleet(self.all_of, read_token(target.token_file, os.environ), release=self.release)
+
+    @staticmethod
+    def print(target: Target, members: list[fleet.Member], nodes: fleet.Fleet) -> None:
+        """Print the status of several nodes."""
+        words = "\n".join(show.status(member.status) for member in members) or f"no live {nodes.what}"
+        target.print({"nodes": [member.status for member in members]}, words)
+
+
+ONE = Many()
+
+
 @app.command
-def status(*, target: Target = HERE) -> int:
+def status(*, target: Target = HERE, many: Many = ONE) -> int:
     """Show what a node does, and how far its drain is."""
+    if nodes := many.nodes(target):
+        many.print(target, nodes.find(), nodes)
+        return os.EX_OK
     answer = target.client().get("status")
     target.print(answer, show.status(answer))
     return os.EX_OK
@@ -74,6 +114,7 @@ def drain(
     wait: Flag = False,
     timeout_s: float = 600.0,
     target: Target = HERE,
+    many: Many = ONE,
 ) -> int:
     """Move parties to the other nodes. Nobody is cut off, and the node stays until it is stopped; `abort` calls it off.
 
@@ -90,8 +131,14 @@ def drain(
     timeout_s
         How long to wait.
     """
-    kinds = [kind for kind, asked in (("workers", workers), ("clients", clients)) if asked]
-    return _drain(target, kinds or ["workers", "clients"], reason, timeout_s if wait else None)
+    kinds = [kind for kind, asked in (("workers", workers), ("clients", clients)) if asked] or ["workers", "clients"]
+    if nodes := many.nodes(target):
+        if not wait:
+            raise CtlError("several nodes are only drained with --wait", os.EX_USAGE)
+        members, done = fleet.drain(nodes, kinds, reason, timeout_s=timeout_s, out=sys.stderr)
+        many.print(target, members, nodes)
+        return os.EX_OK if done else os.EX_TEMPFAIL
+    return _drain(target, kinds, reason, timeout_s if wait else None)
 
 
 @app.command
@@ -100,10 +147,15 @@ def handover(
     workers: Flag = False,
     wait: Flag = False,
     reason: str = "rollout",
+    to: str = "",
     timeout_s: float = 600.0,
     target: Target = HERE,
+    many: Many = ONE,
 ) -> int:
     """Hand workers over to a new release before its traffic is switched: the gate of a blue-green rollout.
+
+    With --all-of the workers of all nodes of --release are handed over; should that fail, or be interrupted, these nodes
+    take workers again.
 
     Parameters
     ----------
@@ -113,10 +165,20 @@ def handover(
         Wait until every worker has moved; exit with 75 if one has not.
     reason
         Told to every worker.
+    to
+        With --all-of: the release that takes over. One of its nodes must be ready; those that were drained are recalled.
     timeout_s
         How long to wait.
     """
     del workers
+    if nodes := many.nodes(target):
+        if not wait:
+            raise CtlError("several nodes are only handed over with --wait", os.EX_USAGE)
+        members, done = fleet.hand_over(nodes, to, reason, timeout_s=timeout_s, out=sys.stderr)
+        many.print(target, members, nodes)
+        return os.EX_OK if done else os.EX_TEMPFAIL
+    if to:
+        raise CtlError("--to goes with --all-of", os.EX_USAGE)
     return _drain(target, ["workers"], reason, timeout_s if wait else None)
 
 
@@ -132,8 +194,11 @@ def _drain(target: Target, parties: list[str], reason: str, timeout_s: float | N
 
 
 @app.command
-def abort(*, target: Target = HERE) -> int:
+def abort(*, target: Target = HERE, many: Many = ONE) -> int:
     """Call a drain off: the node admits again, and who has not been told to go stays."""
+    if nodes := many.nodes(target):
+        many.print(target, fleet.recall(nodes), nodes)
+        return os.EX_OK
     answer = target.client().post("abort")
     target.print(answer, show.status(answer))
     return os.EX_OK
@@ -199,7 +264,7 @@ def trace(session: str, /, *, target: Target = HERE) -> int:
 
 
 @app.command
-def receipt(of: str = "", /, *, fail_if: list[str] | None = None, target: Target = HERE) -> int:
+def receipt(of: str = "", /, *, fail_if: list[str] | None = None, target: Target = HERE, many: Many = ONE) -> int:
     """Show what a drain did to each session.
 
     Parameters
@@ -209,6 +274,10 @@ def receipt(of: str = "", /, *, fail_if: list[str] | None = None, target: Target
     fail_if
         Exit with 75 if this holds of the totals, for instance 'lost>0'; may be given several times.
     """
+    if nodes := many.nodes(target):
+        if of:
+            raise CtlError("give --all-of, or say which node drained", os.EX_USAGE)
+        return _receipts(target, nodes, fail_if or [])
     client = target.client()
     of = of or show.latest(client.get("receipts"))
     answer = client.get(f"receipts/{of}")
@@ -216,6 +285,16 @@ def receipt(of: str = "", /, *, fail_if: list[str] | None = None, target: Target
     failed = show.held(answer, fail_if or [])
     for condition in failed:
         print(f"signald: {condition} holds of the receipt", file=sys.stderr)
+    return os.EX_TEMPFAIL if failed else os.EX_OK
+
+
+def _receipts(target: Target, nodes: fleet.Fleet, fail_if: list[str]) -> int:
+    found = fleet.receipts(nodes)
+    words = [f"{node}\n{show.receipt(one) if one else 'has not drained'}" for node, one in found.items()]
+    target.print({"receipts": found}, "\n".join(words))
+    failed = [(node, condition) for node, one in found.items() if one for condition in show.held(one, fail_if)]
+    for node, condition in failed:
+        print(f"signald: {condition} holds of the receipt of {node}", file=sys.stderr)
     return os.EX_TEMPFAIL if failed else os.EX_OK
 
 

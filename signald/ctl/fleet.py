@@ -1,0 +1,241 @@
+"""Several nodes behind one name: the pods of a release behind a headless service, which a rollout's gate has to ask all.
+
+A name may resolve to pods of both releases, to dead ones, or not yet to a new one. So the nodes that answer there are held
+against the cluster's own list, where each live node has a lease: one of the release that is live and was not reached is a
+reason to wait, and never passed over.
+"""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO
+from urllib.parse import urlsplit
+
+import attrs
+
+from signald.ctl.client import AdminClient, CtlError
+
+Json = dict[str, Any]
+Resolve = Callable[[str, int], list[tuple[str, int]]]
+
+POLL_S = 0.5
+NOT_YET = (os.EX_UNAVAILABLE, os.EX_TEMPFAIL)
+"""What may be otherwise a moment later."""
+
+
+@attrs.frozen
+class Member:
+    """One node of the fleet, and its status when it was asked last."""
+
+    name: str
+    client: AdminClient
+    status: Json
+
+    @property
+    def parties(self) -> set[str]:
+        """Whom an operator's drain moves away from it."""
+        drain = self.status["drain"]
+        return set(drain["parties"]) if drain is not None else set()
+
+    @property
+    def is_final(self) -> bool:
+        """A signal has begun its drain: it goes by itself, and takes no orders."""
+        drain = self.status["drain"]
+        return drain is not None and drain["by_signal"]
+
+    @property
+    def is_held(self) -> bool:
+        """Its drain has done what it could."""
+        return self.status["drain"] is not None and self.status["drain"]["phase"] == "hold"
+
+    @property
+    def stayed(self) -> int:
+        """How many parties did not move."""
+        return int(self.status["drain"]["plan"].get("stayed", 0)) if self.status["drain"] is not None else 0
+
+
+def resolve(host: str, port: int) -> list[tuple[str, int]]:
+    """Return every address of `host`. Raises CtlError."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise CtlError(f"{host} cannot be resolved: {error.strerror}", os.EX_UNAVAILABLE) from None
+    return sorted({(str(address[0]), int(address[1])) for *_, address in found})
+
+
+def _resolve_now(host: str, port: int) -> list[tuple[str, int]]:
+    return resolve(host, port)
+
+
+class Fleet:
+    """See the module. `release` "" means every node."""
+
+    def __init__(self, url: str, token: str, *, release: str = "", resolve: Resolve | None = None) -> None:
+        parts = urlsplit(url)
+        # The addresses are asked one by one, so no certificate could name them.
+        if parts.scheme != "http" or not parts.hostname:
+            raise CtlError(f"expected a URL such as http://signald-admin:8081, got {url!r}", os.EX_USAGE)
+        self._where, self._host, self._port = url, parts.hostname, parts.port or 80
+        self._token = token
+        self.release = release
+        self._resolve = resolve or _resolve_now
+
+    def of(self, release: str) -> "Fleet":
+        """The nodes of another release behind the same name."""
+        return Fleet(self._where, self._token, release=release, resolve=self._resolve)
+
+    @property
+    def what(self) -> str:
+        """Which nodes are meant, for messages."""
+        return f"nodes of release {self.release}" if self.release else "nodes"
+
+    def find(self) -> list[Member]:
+        """Return the live nodes of the release, none if none is live. Raises CtlError when one of them is not reached."""
+        reached: dict[str, Member] = {}
+        refused: CtlError | None = None
+        for address, port in self._resolve(self._host, self._port):
+            host = f"[{address}]" if ":" in address else address
+            client = AdminClient(url=f"http://{host}:{port}", token=self._token)
+            try:
+                status = client.get("status")
+            except CtlError as error:
+                refused = error
+            else:
+                reached[status["node"]] = Member(status["node"], client, status)
+        if not reached:
+            raise refused or CtlError(f"{self._host} has no address", os.EX_UNAVAILABLE)
+        # Each of them knows the cluster; one that is about to end may have lost touch.
+        live = _first(member.client for member in reached.values())
+        missing = [node for node in live if self._means(live[node]) and node not in reached]
+        if missing:
+            raise CtlError(
+                f"{', '.join(sorted(missing))} is live and does not answer behind {self._host}", os.EX_TEMPFAIL
+            )
+        return [reached[name] for name in sorted(reached) if self._means(reached[name].status["release"])]
+
+    def _means(self, release: str) -> bool:
+        return not self.release or release == self.release
+
+
+def _first(clients: Iterator[AdminClient]) -> dict[str, str]:
+    """Ask one after the other for the live nodes; returns each node's release. Raises CtlError when none can tell."""
+    for client in clients:
+        try:
+            return {node["node"]: node["release"] for node in client.get("nodes")["nodes"]}
+        except CtlError as error:
+            failed = error
+    raise failed
+
+
+def drain(
+    fleet: Fleet,
+    parties: Sequence[str],
+    reason: str,
+    *,
+    timeout_s: float,
+    out: TextIO,
+    unwanted: Callable[[], bool] = lambda: False,
+) -> tuple[list[Member], bool]:
+    """Drain all nodes of the fleet together, and wait; returns them, and whether everybody has moved.
+
+    A node that comes while we wait is drained as well, one that ends has moved whom it could. False as well when somebody
+    else has called one of the drains off, or when it is `unwanted`. Raises CtlError when a node cannot be asked in all that time.
+    """
+    deadline = time.monotonic() + timeout_s
+    begun: set[str] = set()
+    said = ""
+    while True:
+        try:
+            members = fleet.find()
+            if unwanted():
+                return members, False
+            for member in members:
+                if member.is_final or set(parties) <= member.parties:
+                    begun.add(member.name)
+                elif member.name in begun:
+                    return members, False  # called off by somebody else
+                else:
+                    # All are told before any is waited for, so that none is taken for another's successor for long.
+                    member.client.post("drain", {"parties": list(parties), "reason": reason})
+                    begun.add(member.name)
+        except CtlError as error:
+            if unwanted() or error.status not in NOT_YET or time.monotonic() > deadline:
+                raise
+            line = f"waiting: {error}"
+        else:
+            moving = [member for member in members if not member.is_held or not set(parties) <= member.parties]
+            if not moving:
+                return members, not any(member.stayed for member in members)
+            if time.monotonic() > deadline:
+                return members, False
+            line = "; ".join(f"{member.name}: {member.status['line']}" for member in moving)
+        if line != said:
+            said = line
+            print(line, file=out, flush=True)
+        time.sleep(POLL_S)
+
+
+def recall(fleet: Fleet) -> list[Member]:
+    """Call off the operator's drain of every node of the fleet that has one; returns the nodes. Raises CtlError."""
+    for member in fleet.find():
+        if member.parties and not member.is_final:
+            member.client.post("abort")
+    return fleet.find()
+
+
+def hand_over(fleet: Fleet, to: str, reason: str, *, timeout_s: float, out: TextIO) -> tuple[list[Member], bool]:
+    """Hand the workers of the fleet to the nodes of release `to` ("" any): the gate of a rollout.
+
+    Those nodes are recalled first: after a rollback they may hold, drained by the rollout that is taken back. If it does
+    not succeed, or is interrupted, the fleet itself is recalled, so that a gate that stays shut leaves all as it was.
+    Raises CtlError.
+    """
+    if to and fleet.release in ("", to):
+        raise CtlError(f"say with --release from whom {to} takes over; from itself it cannot", os.EX_USAGE)
+    if to:
+        heirs = recall(fleet.of(to))
+        if not any(member.status["state"] == "ready" for member in heirs):
+            raise CtlError(f"no node of release {to} is ready to take over", os.EX_TEMPFAIL)
+    done = False
+    with _listen_for_sigterm() as unwanted:
+        try:
+            members, done = drain(fleet, ["workers"], reason, timeout_s=timeout_s, out=out, unwanted=unwanted)
+        finally:
+            if not done:
+                print("not handed over: the drains are called off", file=out, flush=True)
+                _recall_whoever_answers(fleet)
+    return members, done
+
+
+def _recall_whoever_answers(fleet: Fleet) -> None:
+    with suppress(CtlError):
+        recall(fleet)
+
+
+@contextmanager
+def _listen_for_sigterm() -> Iterator[Callable[[], bool]]:
+    """Yield whether SIGTERM has come: whoever waits for us does not want us any more. What is under way is finished."""
+    came: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: came.append(number))
+    try:
+        yield lambda: bool(came)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def receipts(fleet: Fleet) -> dict[str, Json | None]:
+    """Return for each node of the fleet the receipt of its drain, None if it has not drained. Raises CtlError."""
+    found: dict[str, Json | None] = {}
+    for member in fleet.find():
+        try:
+            found[member.name] = member.client.get(f"receipts/{member.name}")
+        except CtlError as error:
+            if error.kind != "unknown-receipt":
+                raise
+            found[member.name] = None
+    if not any(found.values()):
+        raise CtlError(f"none of the {len(found)} {fleet.what} has drained", os.EX_DATAERR)
+    return found
