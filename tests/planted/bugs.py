@@ -114,7 +114,7 @@ STORE = (
     Bug(
         "claim-repeated-is-a-second-claim",
         _SESSION_RULES,
-        "    if claim := record.client.claimed(op.nonce):\n        return _claimed(claim, record)\n",
+        "    if claim := record.client.claimed(op.nonce):\n        return _claimed(claim, record, _away_ms(claim, record, op.now_ms))\n",
         "",
         "token-once",
         "A claim that is sent again after a lost reply is judged again, with a token it has used itself.",
@@ -381,8 +381,8 @@ SERVICE = (
     Bug(
         "ack-counts-what-is-pending",
         _RELAY,
-        "            if link is not None:\n                link.ack_later(session.id, target.last)\n            receiver",
-        "            if link is not None:\n                link.ack_later(session.id, target.expected - 1)\n            receiver",
+        "            if link is not None:\n                link.ack_later(session.id, target.last)\n            self._hand_on",
+        "            if link is not None:\n                link.ack_later(session.id, target.expected - 1)\n            self._hand_on",
         "exactly-once",
         "The ack of one append covers what gathered while it was under way.",
     ),
