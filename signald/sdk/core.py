@@ -220,7 +220,9 @@ class SessionCore:
         """Return what is not confirmed yet, oldest first, in the stored form of wire/records."""
         return list(self._unacked.values())
 
-    def send(self, data: object, *, kind: str | None = None, history: bool | None = None) -> int:
+    def send(
+        self, data: object, *, kind: str | None = None, history: bool | None = None, trace: str | None = None
+    ) -> int:
         """Take a message into the ledger; return its seq. `data`: a JSON value, or bytes for a binary frame.
 
         Raises:
@@ -228,7 +230,7 @@ class SessionCore:
         """
         binary = bytes(data) if isinstance(data, bytes | bytearray | memoryview) else None
         raw = Raw() if binary is not None else Raw(msgspec.json.encode(data))
-        body = message_body(Message(self.next_seq, raw, kind=kind, history=history), binary)
+        body = message_body(Message(self.next_seq, raw, kind=kind, history=history, trace=trace), binary)
         if len(body) + len(self._head) > self._bounds.message_bytes_max:
             raise ValueError(f"a message may have at most {self._bounds.message_bytes_max} bytes on the wire")
         self.restore_unacked(body)
@@ -323,7 +325,7 @@ class SessionCore:
         if was_full:
             self.changed()
         data: Any = binary if binary is not None else msgspec.json.decode(message.data)
-        return MessageReceived(message.seq, data, message.kind, binary is not None)
+        return MessageReceived(message.seq, data, message.kind, binary is not None, message.trace)
 
     def finish(self, seq: int) -> bool:
         """The application has finished with everything up to `seq`; True when there is an ack to be written."""

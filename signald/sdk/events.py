@@ -14,6 +14,8 @@ class MessageReceived:
     """The decoded JSON value, or bytes when the peer sent bytes."""
     kind: str | None = None
     binary: bool = False
+    trace: str | None = None
+    """The W3C traceparent that its sender gave it."""
 
 
 @frozen

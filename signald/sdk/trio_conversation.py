@@ -53,11 +53,14 @@ class Conversation:
     def _gone(self) -> Exception:
         return self._failure() or SessionGone(None, self._conversation.ended or "ended")
 
-    async def send(self, data: Any, *, kind: str | None = None, history: bool | None = None) -> int:
+    async def send(
+        self, data: Any, *, kind: str | None = None, history: bool | None = None, trace: str | None = None
+    ) -> int:
         """Send a message; return its seq. It is kept and sent again until signald has stored it.
 
         `data` is any JSON value, or bytes. `kind` is carried along; `history` says whether it belongs to the chat
-        history (unsaid: text without a kind, or of kind `chat`, does). Waits only while too much is unconfirmed.
+        history (unsaid: text without a kind, or of kind `chat`, does). `trace` is a W3C traceparent that the peer
+        finds on the message. Waits only while too much is unconfirmed.
 
         Raises:
             SessionGone: the session has ended.
@@ -69,7 +72,7 @@ class Conversation:
             await self._lot.park()
         if core.ended is not None:
             raise self._gone()
-        seq = core.send(data, kind=kind, history=history)
+        seq = core.send(data, kind=kind, history=history, trace=trace)
         self._touched()
         return seq
 

@@ -49,6 +49,20 @@ def test_a_workers_frames_name_the_session_and_decode_on_the_wire() -> None:
     assert decode_worker(*frames[2], 32)[1] == b"\x00\x01"
 
 
+def test_a_trace_goes_out_with_its_message_and_comes_in_with_it() -> None:
+    """What the application gives as `trace` is on the wire, also of binary messages, and the peer's application finds it."""
+    session, peer = core("s_1", next_seq=1), core()
+    session.send({"a": 1}, trace="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+    session.send(b"\0", trace="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00")
+    session.send(3)
+    for text, payload in written(session):
+        message, binary = decode_worker(text, payload, 32)
+        assert isinstance(message, Message)
+        peer.receive(message, binary)
+    taken = [peer.take() for _ in range(3)]
+    assert [one.trace and one.trace[-2:] for one in taken if one is not None] == ["01", "00", None]
+
+
 def test_a_message_that_is_too_large_is_refused_before_it_is_taken() -> None:
     """The application hears it; the ledger does not change, and the connection is not lost for it."""
     session = core(bounds=Bounds(message_bytes_max=100))
