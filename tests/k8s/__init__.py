@@ -1,0 +1,1 @@
+"""The manifests of k8s/, checked offline to the last field name."""
