@@ -12,13 +12,17 @@ import structlog
 import trio
 
 from signald.errors import StoreUnavailable
+from signald.service.mender import ask_holders
 from signald.service.relay import LiveSession
 from signald.store.base import (
     CLOCK_SET_MS,
+    WAKE_SESSION,
+    Behind,
     ClusterSecret,
     Detach,
     DropNode,
     Ended,
+    EndSession,
     ExpireSession,
     Forget,
     KeepAlive,
@@ -254,6 +258,11 @@ class Lease:
         nodes = tuple(hub.nodes)
         ops: list[Op] = [ExpireSession(name, hub.node, nodes, now, hub.ttl_ms) for name in overdue.sessions]
         results = await hub.committer.call_many(ops)
+        if damaged := [place for place, result in enumerate(results) if isinstance(result, Behind)]:
+            await ask_holders(hub, [WAKE_SESSION + overdue.sessions[place].encode() for place in damaged])
+            again = await hub.committer.call_many([ops[place] for place in damaged])
+            for place, result in zip(damaged, again, strict=True):
+                results[place] = result
         after: list[Op] = []
         for name, result in zip(overdue.sessions, results, strict=True):
             session = hub.sessions.get(name)
@@ -267,6 +276,12 @@ class Lease:
                 after.append(Forget(name))
             elif session is not None and session.client.link is not None:
                 after.append(KeepAlive((name,), now + hub.life_ms))
+            elif isinstance(result, Behind):
+                # It cannot be read, its time is over, and nobody can give it back.
+                log.error("session_unreadable", session=name)
+                after += [EndSession(name, hub.node), Forget(name)]
+                if session is not None:
+                    hub.gone(session, "expired")
             else:
                 # It lives elsewhere, or there is none: ask again in a while, and forget it if nobody renews it.
                 after += await self._unclaimed(name, now)

@@ -25,8 +25,11 @@ from signald.service.auth import Forbidden, Role, Unauthenticated
 from signald.service.client_link import ClientLink
 from signald.service.counts import RESUMED
 from signald.service.link import Link, retry_reason
+from signald.service.mender import ask_holders, is_unreadable
 from signald.service.worker_link import WorkerLink
 from signald.store.base import (
+    WAKE_SESSION,
+    WAKE_WORKER,
     ClaimClient,
     Claimed,
     ClaimWorker,
@@ -41,6 +44,8 @@ from signald.store.base import (
     ReadHistory,
     Refused,
     RegisterWorker,
+    Result,
+    Wake,
     WorkerClaimed,
 )
 from signald.wire import codec
@@ -73,6 +78,7 @@ FRAMES_MAX = 100
 
 _REFUSALS: dict[str, tuple[CloseCode, str]] = {
     "unknown": (CloseCode.NOTHING_TO_RESUME, "nothing to resume for this token"),
+    "unreadable": (CloseCode.NOTHING_TO_RESUME, "nothing to resume for this token"),
     "expired": (CloseCode.NOTHING_TO_RESUME, "nothing to resume for this token"),
     "principal": (CloseCode.FORBIDDEN, "this token belongs to somebody else"),
     "revoked": (CloseCode.FORBIDDEN, "this token has been revoked"),
@@ -298,7 +304,8 @@ async def _restore(hub: "Hub", conn: Connection, message: RestoreSession) -> Lin
             now,
             hub.ttl_ms,
         )
-        claimed, history = await hub.committer.call_many([claim, ReadHistory(session_id, message.history)])
+        ops = [claim, ReadHistory(session_id, message.history)]
+        claimed, history = await _claim(hub, ops, WAKE_SESSION + session_id.encode())
         if isinstance(claimed, Refused):
             raise await _refused_by_store(hub, claimed.reason, session_id)
     assert isinstance(claimed, Claimed)
@@ -356,6 +363,15 @@ def _count_gap(hub: "Hub", claimed: Claimed) -> None:
     # Otherwise its node has not noticed that it was gone, or is dead: nobody knows since when.
 
 
+async def _claim(hub: "Hub", ops: Sequence[Op], wake: Wake) -> list[Result]:
+    """Claim by the first of `ops`; a record that is damaged may be given back by who holds the party, who is asked by `wake`."""
+    results = await hub.committer.call_many(ops)
+    if is_unreadable(results[0]):
+        await ask_holders(hub, [wake])
+        results = await hub.committer.call_many(ops)
+    return results
+
+
 def _resumed(claimed: Claimed, replaying: int) -> str:
     came = f" from {claimed.previous_node}" if claimed.previous_node else ""
     return f"epoch {claimed.epoch}{came}, replaying {replaying}"
@@ -383,8 +399,8 @@ def _refused(hub: "Hub", reason: str, owner: str = "") -> _Turned:
         hub.counters.token_reuse += 1
         log.warning("token_reuse", owner=owner)
     code, text = _REFUSALS[reason]
-    error = {"unknown": "nothing_to_resume", "expired": "nothing_to_resume", "principal": "forbidden"}
-    return _Turned(code, error.get(reason, "token_revoked" if reason == "revoked" else reason), text)
+    error = {"principal": "forbidden", "revoked": "token_revoked", "token_reuse": "token_reuse"}
+    return _Turned(code, error.get(reason, "nothing_to_resume"), text)
 
 
 async def _register_worker(hub: "Hub", conn: Connection, message: AppReady) -> Link:
@@ -446,19 +462,18 @@ async def _claim_worker(
     message = _capped(hub, message)
     asked = hub.store.now_ms()
     with _SetUp(hub, resume=True, ticket=hub.has_ticket(worker, message.ticket)):
-        claimed = await hub.committer.call(
-            ClaimWorker(
-                worker,
-                hub.node,
-                new_nonce(hub.entropy),
-                subject,
-                presented,
-                issued,
-                message.labels,
-                message.capacity,
-                asked,
-            )
+        claim = ClaimWorker(
+            worker,
+            hub.node,
+            new_nonce(hub.entropy),
+            subject,
+            presented,
+            issued,
+            message.labels,
+            message.capacity,
+            asked,
         )
+        (claimed,) = await _claim(hub, [claim], WAKE_WORKER + worker.encode())
         if isinstance(claimed, Refused):
             raise await _refused_by_store(hub, claimed.reason, worker)
         assert isinstance(claimed, WorkerClaimed)

@@ -3,6 +3,8 @@
 Answers are plain JSON values. Nothing here holds a secret: sessions and workers are named by their ids, parties by nothing.
 """
 
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -194,7 +196,7 @@ class NodeOperations:
             raise Problem(404, "unknown-session", f"nothing is known of {session}")
         live = {info.id for info in listed.nodes}
         state = _whereabouts(looked.head, live) if isinstance(looked, Looked) else "ended"
-        steps: list[Json] = [msgspec.json.decode(step) for step in trail.steps]
+        steps = [step for step in _readable(trail.steps) if type(step.get("at_ms")) is int]
         # Each node stores its steps a moment later, so those of two nodes may have come in another order.
         steps.sort(key=lambda step: int(step["at_ms"]))
         return {"session": session, "state": state, "steps": steps}
@@ -209,10 +211,16 @@ class NodeOperations:
         """The drain of `node`. Raises Problem."""
         found = await self._hub.committer.call(GetReceipt(node))
         assert isinstance(found, Text)
-        if not found.body:
-            raise Problem(404, "unknown-receipt", f"{node} has left no receipt")
-        ledger: Json = msgspec.json.decode(found.body)
-        return ledger
+        for ledger in _readable([found.body]):
+            return ledger
+        raise Problem(404, "unknown-receipt", f"{node} has left no receipt")
+
+
+def _readable(kept: Iterable[bytes]) -> Iterator[Json]:
+    """What was kept as JSON, without what is damaged."""
+    for each in kept:
+        with suppress(msgspec.DecodeError):
+            yield msgspec.json.decode(each, type=dict[str, Any])
 
 
 def _whereabouts(head: Head, live: set[str]) -> str:

@@ -348,8 +348,10 @@ class Relay:
     def _looked(self, session: LiveSession, party: Party, after: int, final: bool, result: Result) -> None:
         if final:
             session.busy_looking = False
-        if isinstance(result, NoSession):
-            if final:
+        if isinstance(result, NoSession | Behind):
+            if final and isinstance(result, Behind):
+                self._events.behind(session)
+            elif final:
                 self._events.missing(session)
             return
         assert isinstance(result, Looked)
@@ -368,7 +370,10 @@ class Relay:
             if entries is None:
                 # What was read does not join the tail; deliver it as it is.
                 fresh = [entry for entry in result.entries if entry.seq > side.sent]
-                if fresh and fresh[0].seq == side.sent + 1 and self._send(session, party, side.link, fresh):
+                went = (
+                    fresh[0].seq == side.sent + 1 and self._send(session, party, side.link, fresh) if fresh else lost_to
+                )
+                if went:
                     session.look_again = session.look_again or side.sent < source.last
             else:
                 self.deliver(session, party)
@@ -388,7 +393,7 @@ class Relay:
             return 0
         if last <= after:
             return 0
-        first = looked.entries[0].seq if looked.entries else last + 1
+        first = looked.entries[0].seq if looked.entries else (looked.unreadable_to or last) + 1
         if first <= after + 1 or side.link is None:
             return 0
         lost = after + 1, first - 1

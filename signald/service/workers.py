@@ -13,10 +13,13 @@ from msgspec import UNSET, Raw
 
 from signald.errors import StoreUnavailable
 from signald.ids import new_nonce
+from signald.service.mender import ask_holders, is_unreadable
 from signald.service.relay import LiveSession
 from signald.service.worker_link import WorkerLink
 from signald.store.base import (
+    WAKE_SESSION,
     AcceptSession,
+    Behind,
     Claimed,
     ClaimWorkerSide,
     Detach,
@@ -92,6 +95,12 @@ class Workers:
                 )
             )
         results = await self._hub.committer.call_many(ops)
+        damaged = [place for place, result in enumerate(results) if is_unreadable(result)]
+        if damaged:
+            await ask_holders(self._hub, [WAKE_SESSION + ops[place].session.encode() for place in damaged])
+            again = await self._hub.committer.call_many([ops[place] for place in damaged])
+            for place, result in zip(damaged, again, strict=True):
+                results[place] = result
         return [(op.session, result) for op, result in zip(ops, results, strict=True)]
 
     def attach_claimed(
@@ -173,7 +182,7 @@ class Workers:
         if isinstance(held, Fenced) and held.epoch > link.epoch:
             self.moved(link)
             return
-        if isinstance(held, Fenced):
+        if isinstance(held, Fenced | Behind):
             hub.report_worker_behind(link)
         if isinstance(held, NoWorker):
             hub.check_store()  # given up by somebody, or the store came back empty
@@ -238,6 +247,10 @@ class Workers:
         for index, name in enumerate(names):
             claimed, history = results[2 * index], results[2 * index + 1]
             if not isinstance(claimed, Claimed):
+                if is_unreadable(claimed):
+                    # Asked for once it has been given back; if nobody can, it ends with its time.
+                    hub.spawn(self._ask_again, link, name)
+                    continue
                 # The session ended while it was being paired.
                 hub.committer.submit(Forget(name), _ignore)
                 continue
@@ -260,6 +273,11 @@ class Workers:
             )
         hub.outbox.flush()
 
+    async def _ask_again(self, link: WorkerLink, name: str) -> None:
+        await ask_holders(self._hub, [WAKE_SESSION + name.encode()])
+        if not link.over:
+            self.check(link)
+
     # --- the worker's answers ---------------------------------------------------------------------------------------
 
     def accepted(self, link: WorkerLink, session: LiveSession) -> None:
@@ -272,7 +290,7 @@ class Workers:
 
     def _accepted(self, link: WorkerLink, session: LiveSession, result: Result) -> None:
         hub = self._hub
-        if isinstance(result, Fenced):
+        if isinstance(result, Fenced | Behind):
             if result.epoch > session.worker.epoch:
                 hub.superseded(session, "worker")
             else:

@@ -12,7 +12,7 @@ else
   v = redis.call('HMGET', key, 'worker_epoch', 'worker_node', 'up_last', 'up_acked', 'client_node', 'receipts')
 end
 if not v[1] then
-  return {-5}
+  return redis.call('EXISTS', key) == 1 and {-4, 0} or {-5}
 end
 if v[1] ~= ARGV[3] or v[2] ~= ARGV[2] then
   local epoch = tonumber(v[1])

@@ -2,7 +2,8 @@
 --
 -- KEYS  1 head  2 log of client → worker  3 log of worker → client  4 chat history
 -- ARGV  1 c or w: the party  2 its node  3 its epoch  4 ack (0: none)  5 backlog_max  6 history_max  7 history_bytes_max
---       8 seq of the first body  9 one 0 or 1 for each body: is it of the history? ('': none is)  10... bodies
+--       8 seq of the first body  9 one 0 or 1 for each body: is it of the history? ('': none is)
+--       10... bodies, each with its seal of 4 bytes (damage.py)
 -- → {last, acked, receiver's node} | {-1, last} gap | {-2, last, acked} full | {-3, epoch} fenced | {-4, epoch} behind
 --   | {-5} no session
 local key = KEYS[1]
@@ -14,7 +15,8 @@ else
   v = redis.call('HMGET', key, 'worker_epoch', 'worker_node', 'down_last', 'down_acked', 'client_node')
 end
 if not v[1] then
-  return {-5}
+  -- A head without its fields is damaged, which is not the same as none.
+  return redis.call('EXISTS', key) == 1 and {-4, 0} or {-5}
 end
 if v[1] ~= ARGV[3] or v[2] ~= ARGV[2] then
   local epoch = tonumber(v[1])
@@ -96,7 +98,7 @@ else
     for j = 11 + (last - first), #ARGV do
       if string.byte(ARGV[9], j - 9) == 49 then
         count = redis.call('RPUSH', KEYS[4], ARGV[1] .. ARGV[j])
-        bytes = bytes + #ARGV[j]
+        bytes = bytes + #ARGV[j] - 4
         if count == 1 then
           local left = redis.call('PTTL', key)
           if left > 0 then
@@ -106,7 +108,7 @@ else
       end
     end
     while count > 0 and (count > tonumber(ARGV[6]) or bytes > tonumber(ARGV[7])) do
-      bytes = bytes + 1 - #redis.call('LPOP', KEYS[4])
+      bytes = bytes + 5 - #redis.call('LPOP', KEYS[4])
       count = count - 1
     end
     redis.call('HSET', key, 'history_bytes', bytes)

@@ -12,6 +12,9 @@ Rules all operations share:
   is answered `Fenced` and changes nothing.
 * **Waking.** When a change concerns a party attached at *another* node, the store wakes that node, in the same atomic
   step. A wake-up names what to look at and carries nothing else (see `Wake`): losing one costs time, never data.
+* **Damage** hurts one session or worker only. A record that cannot be read is as one that has lost everything: `Behind(0)`, claims
+  are `Refused("unreadable")`, `Reseed` begins it anew, and `EndSession` removes it. A message that cannot be read is a hole
+  in its log, and what is listed is listed without it.
 * **Time** is the caller's: `now_ms` in every operation is `Store.now_ms()`, milliseconds since 1970 by the store's clock.
 
 Keys fall in two groups, each atomic in itself: everything of one session, and the registry (nodes, workers, pairings,
@@ -109,7 +112,7 @@ class ClaimWorkerSide(SessionOp, frozen=True):
 
 
 class AcceptSession(SessionOp, frozen=True):
-    """The worker accepted: state `paired`. → `Done` | `Fenced` | `NoSession`. Wakes the client's node."""
+    """The worker accepted: state `paired`. → `Done` | `Fenced` | `Behind` | `NoSession`. Wakes the client's node."""
 
     node: str
     epoch: int
@@ -158,7 +161,10 @@ class Ack(SessionOp, frozen=True):
 
 
 class Look(SessionOp, frozen=True):
-    """Read the session as `party` needs it: its head, and up to `limit` entries for it after `after`. → `Looked` | `NoSession`"""
+    """Read the session as `party` needs it: its head, and up to `limit` entries for it after `after`.
+
+    → `Looked` | `Behind` | `NoSession`
+    """
 
     party: Party
     after: int
@@ -195,7 +201,7 @@ class EndSession(SessionOp, frozen=True):
 class ExpireSession(SessionOp, frozen=True):
     """`EndSession`, but only if its client has been detached for `ttl_ms`, or is attached to a node not in `nodes`.
 
-    → `Ended` | `Done` (it lives, or there is none).
+    → `Ended` | `Done` (it lives, or there is none) | `Behind` (that cannot be told).
     """
 
     node: str
@@ -319,7 +325,7 @@ class ClaimWorker(RegistryOp, frozen=True):
 
 
 class UpdateWorker(RegistryOp, frozen=True):
-    """New capacity, load or `leaving`. → `Done` | `Fenced` | `NoWorker`"""
+    """New capacity, load or `leaving`. → `Done` | `Fenced` | `Behind` | `NoWorker`"""
 
     worker: str
     epoch: int
@@ -582,6 +588,8 @@ class Looked(Result, frozen=True):
 
     head: Head
     entries: tuple[Entry, ...]
+    unreadable_to: int = 0
+    """Nothing up to this seq can be read, though there are no `entries` and there may be more behind it."""
 
 
 class History(Result, frozen=True):

@@ -126,9 +126,8 @@ class MemoryRows:
     def waiting(self, limit: int) -> list[Place]:
         return [self._places[session] for _, session in self._line[:limit]]
 
-    def places_of(self, worker: str) -> list[Place]:
-        places = self._places_of.get(worker, {})
-        return [places[session] for session in sorted(places)]
+    def sessions_of(self, worker: str) -> tuple[str, ...]:
+        return tuple(sorted(self._places_of.get(worker, ()))) if worker else ()
 
     def assigned(self, worker: str) -> int:
         return len(self._places_of.get(worker, ()))

@@ -155,7 +155,11 @@ class Place(Struct, array_like=True, frozen=True, gc=False):
 
 
 class Rows(Protocol):
-    """How a store keeps things. Records are changed in place and then saved; nothing here decides anything."""
+    """How a store keeps things. Records are changed in place and then saved; nothing here decides anything.
+
+    What cannot be read is left out of what returns many; where one record is asked for, `Unreadable` is raised for that of a
+    session or a worker, and anything else counts as not there.
+    """
 
     def session(self, session: str) -> Record | None: ...
     def save_session(self, record: Record) -> None: ...
@@ -194,8 +198,8 @@ class Rows(Protocol):
     def waiting(self, limit: int) -> list[Place]:
         """Return the first places without a worker, in order of `order_ms`, then session id."""
 
-    def places_of(self, worker: str) -> list[Place]:
-        """Return the places of the worker's sessions, in order of session id."""
+    def sessions_of(self, worker: str) -> tuple[str, ...]:
+        """Return the worker's sessions, in order of their ids."""
 
     def assigned(self, worker: str) -> int: ...
 

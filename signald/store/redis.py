@@ -24,7 +24,8 @@ import outcome
 import trio
 
 from signald.errors import StoreMisused, StoreUnavailable
-from signald.store.base import WAKE_ALL, WAKE_REALTIME, KeepAlive, Op, Result, Store, Wake
+from signald.store.base import WAKE_ALL, WAKE_REALTIME, KeepAlive, Op, Result, SessionOp, Store, Wake
+from signald.store.damage import Unreadable
 from signald.store.redis_connection import (
     VERSION_MIN,
     Address,
@@ -37,7 +38,18 @@ from signald.store.redis_connection import (
     parse_url,
     refusal,
 )
-from signald.store.redis_scripts import CODECS, REGISTRY_TAG, SCRIPTS, TOUCH_REPLIES, Check, channel, tag_of, touch
+from signald.store.redis_scripts import (
+    CODECS,
+    REGISTRY_TAG,
+    SCRIPTS,
+    TOUCH_REPLIES,
+    Check,
+    channel,
+    read,
+    tag_of,
+    touch,
+    unreadable,
+)
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -249,6 +261,9 @@ class _Servers:
             with trio.CancelScope() as patience:
                 results = await self._exchange(ops, works, patience)
                 late = False
+        except Unreadable as error:
+            self._router.forget()
+            raise StoreMisused(f"Redis holds what cannot be read: {error}") from None
         except BaseException:
             self._router.forget()
             raise
@@ -280,7 +295,11 @@ class _Servers:
                 if isinstance(reply, ErrorReply):
                     raise refusal(reply, work.link.address)
             for place, reply in zip(work.places, replies, strict=True):
+                op = ops[place]
                 if isinstance(reply, ErrorReply):
+                    if reply.tells_damage and isinstance(op, SessionOp):
+                        results[place] = unreadable(op)
+                        continue
                     if reply.code != "NOSCRIPT":
                         raise refusal(reply, work.link.address)
                     # The server has lost its scripts (restart, SCRIPT FLUSH). What was answered before stands; the rest is
@@ -288,8 +307,7 @@ class _Servers:
                     work.link.prepared = False
                     done = min(done, place)
                     break
-                op = ops[place]
-                results[place] = CODECS[type(op)].unpack(op, reply)
+                results[place] = read(op, reply)
                 if type(op) is KeepAlive:
                     self._touch_soon(op)
         return results[:done]

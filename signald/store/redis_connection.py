@@ -59,6 +59,12 @@ _PASSING = (
 )  # fmt: skip
 
 
+_DAMAGED = ("attempt to", "bad argument", "WRONGTYPE", "XADD", " in input", "not an integer")
+"""Of what kept values make a script complain: Lua of a value of another kind, cmsgpack, or a command of what it meets."""
+
+_OTHER_REASONS = {*_LOGIN, *_PASSING}
+
+
 class Address(NamedTuple):
     """One server."""
 
@@ -145,6 +151,16 @@ class ErrorReply(Exception):
         """The word it begins with, by which errors are told apart."""
         return str(self).partition(" ")[0]
 
+    @property
+    def tells_damage(self) -> bool:
+        """True when it was what is kept that made a script fail, and not the state of the server or a right that it denies."""
+        text = str(self)
+        return self.code in _MISUSED and any(sign in text for sign in _DAMAGED) and not _words(text) & _OTHER_REASONS
+
+
+def _words(text: str) -> set[str]:
+    return set(text.replace("-", " ").split())
+
 
 def refusal(error: Exception, at: Address | None = None) -> StoreUnavailable | StoreMisused:
     """Translate an error reply, or what connecting, reading or writing raised, into what it means to signald.
@@ -155,7 +171,7 @@ def refusal(error: Exception, at: Address | None = None) -> StoreUnavailable | S
     where = "Redis" if at is None or str(at) in text else f"Redis at {at}"
     if isinstance(error, ErrorReply):
         # An error inside a script keeps its own code only since Redis 7; before, it is somewhere in the text.
-        words = set(text.replace("-", " ").split())
+        words = _words(text)
         if error.code in _LOGIN or not words.isdisjoint(_LOGIN) or _DENIED_IN_SCRIPT in text:
             return StoreMisused(f"{where} refuses the credentials or permissions of store.url: {text}")
         if error.code in _MISUSED and words.isdisjoint(_PASSING):

@@ -95,6 +95,7 @@ from signald.store.base import (
     Workers,
     WorkerSessions,
 )
+from signald.store.damage import REPORTS, Unreadable, answer, seal, unseal
 from signald.store.redis_connection import Reply, Word, pack
 
 REGISTRY_TAG = "signald"
@@ -178,7 +179,7 @@ def _append(op: Append) -> bytes:
     if len(entries) == 1:
         (entry,) = entries
         seq = b"%d" % entry.seq
-        body = entry.body
+        body = seal(entry.body)
         return b"%b%b%b%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n" % (
             _APPEND_ONE,
             _append_start(op.session, op.party, op.node, op.epoch),
@@ -199,7 +200,7 @@ def _append(op: Append) -> bytes:
             _limits(op.backlog_max, op.history_max, op.history_bytes_max),
             _number(entries[0].seq if entries else 1),
             _bulk(flags if b"1" in flags else b""),
-            *[_bulk(entry.body) for entry in entries],
+            *[_bulk(seal(entry.body)) for entry in entries],
         ]
     )
 
@@ -266,7 +267,7 @@ def _reseed(op: Reseed) -> bytes:
         head.workers, head.up_last, head.up_acked, head.down_last, head.down_acked,
         int(bool(op.client_tokens)), current, previous, op.now_ms,
         up[0].seq if up else 0, _flags(up), down[0].seq if down else 0, _flags(down),
-        *[entry.body for entry in up], *[entry.body for entry in down], node=op.node,
+        *[seal(entry.body) for entry in (*up, *down)], node=op.node,
     )  # fmt: skip
 
 
@@ -308,14 +309,27 @@ _LABELS = msgspec.json.Decoder(dict[str, str])
 _NODE = msgspec.msgpack.Decoder(NodeInfo)
 _DONE = Done()
 _NO_SESSION = NoSession()
-_PARTIES: dict[int, Party] = {ord("c"): "client", ord("w"): "worker"}
+_PARTIES: dict[bytes, Party] = {b"c": "client", b"w": "worker"}
 
 
 def _head(session: str, v: list[bytes]) -> Head:
     return Head(
-        session, int(v[0]), v[1].decode(), _LABELS.decode(v[2]), v[3], v[4] == b"1", int(v[5]), v[6].decode(), v[7].decode(),
-        v[8].decode(), int(v[9]), v[10].decode(), int(v[11]), int(v[12]), int(v[13]), int(v[14]), int(v[15]),
+        session, int(v[0]), v[1].decode(), _LABELS.decode(v[2]), _meta(v[3]), v[4] == b"1", int(v[5]), _name(v[6]), _name(v[7]),
+        _name(v[8]), int(v[9]), _name(v[10]), int(v[11]), int(v[12]), int(v[13]), int(v[14]), int(v[15]),
     )  # fmt: skip
+
+
+def _name(name: bytes) -> str:
+    # A damaged name is that of nobody.
+    return name.decode(errors="replace")
+
+
+@lru_cache(1024)
+def _meta(meta: bytes) -> bytes:
+    # It is put into frames as it is.
+    if meta:
+        msgspec.json.decode(meta)
+    return meta
 
 
 def _appended(_op: Append, reply: Reply) -> Result:
@@ -343,7 +357,16 @@ def _looked(op: Look, reply: Reply) -> Result:
     if not reply:
         return _NO_SESSION
     head, stream = reply
-    entries = [Entry(int(name[:-2]), body, kind == b"h") for name, (kind, body) in stream]
+    entries = []
+    for name, (kind, kept) in stream:
+        body = unseal(kept)
+        if body is None:
+            REPORTS.tell("message", op.session)
+        else:
+            entries.append(Entry(int(name[:-2]), body, kind == b"h"))
+    if stream and not entries and len(stream) == op.limit:
+        # Nothing of this can be read, but there may be more behind it.
+        return Looked(_head(op.session, head), (), int(stream[-1][0][:-2]))
     if entries and entries[-1].seq - entries[0].seq >= len(entries):
         # The store lost some in between: what is dense ends there, and the next look begins behind.
         hole = next(place for place, entry in enumerate(entries) if entry.seq != entries[0].seq + place)
@@ -351,8 +374,15 @@ def _looked(op: Look, reply: Reply) -> Result:
     return Looked(_head(op.session, head), tuple(entries))
 
 
-def _history(_op: ReadHistory, reply: Reply) -> Result:
-    return History(tuple([(_PARTIES[item[0]], item[1:]) for item in reply]))
+def _history(op: ReadHistory, reply: Reply) -> Result:
+    entries: list[tuple[str, bytes]] = []
+    for item in reply:
+        party, body = _PARTIES.get(item[:1]), unseal(item[1:])
+        if party is None or body is None:
+            REPORTS.tell("chat history", op.session)
+        else:
+            entries.append((party, body))
+    return History(tuple(entries))
 
 
 def _loss(first: int, last: int) -> tuple[int, int] | None:
@@ -369,7 +399,7 @@ def _about_session(op: SessionOp, reply: Reply) -> Result:
             return Claimed(
                 epoch,
                 _head(op.session, head),
-                previous_node.decode(),
+                _name(previous_node),
                 _loss(up_from, up_to),
                 _loss(down_from, down_to),
                 away_ms,
@@ -395,7 +425,7 @@ def _refusal(reply: Reply) -> Result:
         case [b"no_worker"]:
             return NoWorker()
         case _:
-            raise AssertionError("a script answered with a kind that is not known here")
+            raise ValueError("a script answered with a kind that is not known here")
 
 
 def _done(_op: Op, _reply: Reply) -> Result:
@@ -407,13 +437,13 @@ def _about_worker(_op: Op, reply: Reply) -> Result:
         case [b"done"]:
             return _DONE
         case [b"claimed", epoch, sessions, previous_node]:
-            return WorkerClaimed(epoch, _names(sessions), previous_node.decode())
+            return WorkerClaimed(epoch, _names(sessions), _name(previous_node))
         case _:
             return _refusal(reply)
 
 
 def _names(reply: list[bytes]) -> tuple[str, ...]:
-    return tuple([name.decode() for name in reply])
+    return tuple([_name(name) for name in reply])
 
 
 def _released(_op: Op, reply: Reply) -> Result:
@@ -421,28 +451,45 @@ def _released(_op: Op, reply: Reply) -> Result:
 
 
 def _nodes(_op: Op, reply: Reply) -> Result:
-    nodes = [_NODE.decode(item.partition(b" ")[2]) for item in reply]
+    nodes = []
+    for item in reply:
+        try:
+            state, _, packed = (item or b"").partition(b" ")
+            node = _NODE.decode(packed)
+        except msgspec.DecodeError:
+            REPORTS.tell("node", "registry")
+            continue
+        if node.state.encode() == state:
+            nodes.append(node)
+        else:
+            REPORTS.tell("node", node.id)
     return Nodes(tuple(sorted(nodes, key=lambda node: node.id)))
 
 
 def _workers(_op: Op, reply: Reply) -> Result:
-    return Workers(
-        tuple(
-            [
+    found = []
+    for name, *record in sorted(reply, key=lambda item: item[0]):
+        try:
+            node, epoch, labels, capacity, assigned, leaving, away_ms, instance = record
+            found.append(
                 WorkerInfo(
-                    name.decode(), node.decode(), epoch, _LABELS.decode(labels), capacity, assigned, leaving == 1, away_ms,
-                    instance.decode(),
+                    name.decode(), _name(node), epoch, _LABELS.decode(labels), capacity, assigned, leaving == 1, away_ms,
+                    _name(instance),
                 )
-                for name, node, epoch, labels, capacity, assigned, leaving, away_ms, instance in sorted(reply)
-            ]
-        )
-    )  # fmt: skip
+            )  # fmt: skip
+        except (ValueError, msgspec.DecodeError):
+            REPORTS.tell("worker", _name(name))
+    return Workers(tuple(found))
 
 
 def _waiting(_op: Op, reply: Reply) -> Result:
-    return Waiting(
-        tuple([WaitingSession(session.decode(), _LABELS.decode(want), int(order)) for session, order, want in reply])
-    )
+    found = []
+    for session, order, want in reply:
+        try:
+            found.append(WaitingSession(session.decode(), _LABELS.decode(want), int(order)))
+        except (ValueError, msgspec.DecodeError):
+            REPORTS.tell("place", _name(session))
+    return Waiting(tuple(found))
 
 
 # --- both, by operation -------------------------------------------------------------------------------------------
@@ -481,7 +528,7 @@ _codec(ReadTrail, lambda op: pack("LRANGE", _trail(op), 0, -1), lambda _op, repl
 _codec(PutNode, _put_node, _done)
 _codec(DropNode, lambda op: _registry("drop_node", op.node, node=op.node), _done)
 _codec(ListNodes, lambda op: _registry("list_nodes", op.now_ms), _nodes)
-_codec(Incarnation, lambda op: _registry("once", "incarnation", op.candidate), lambda _op, reply: Named(reply.decode()))
+_codec(Incarnation, lambda op: _registry("once", "incarnation", op.candidate), lambda _op, reply: Named(_name(reply)))
 _codec(ClusterSecret, lambda op: _registry("once", "secret", op.candidate), lambda _op, reply: Secret(reply))
 _codec(RegisterWorker, _register, _about_worker)
 _codec(ClaimWorker, _claim_worker, _about_worker)
@@ -495,7 +542,7 @@ _codec(WorkerSessions, lambda op: _registry("worker_sessions", op.worker), _rele
 _codec(
     Enqueue,
     lambda op: _registry("enqueue", op.session, _json(op.want), op.order_ms, op.alive_until_ms),
-    lambda _op, reply: Enqueued(reply.decode()),
+    lambda _op, reply: Enqueued(_name(reply)),
 )
 _codec(ListWaiting, lambda op: _registry("list_waiting", op.limit), _waiting)
 _codec(
@@ -516,12 +563,33 @@ _codec(PutReceipt, lambda op: _registry("put_receipt", op.node, op.body, op.now_
 _codec(
     ListReceipts,
     lambda _op: _registry("list_receipts"),
-    lambda _op, reply: Receipts(tuple([(reply[i].decode(), int(reply[i + 1])) for i in range(0, len(reply), 2)])),
+    lambda _op, reply: Receipts(tuple([(_name(reply[i]), int(reply[i + 1])) for i in range(0, len(reply), 2)])),
 )
 _codec(GetReceipt, lambda op: _registry("get_receipt", op.node), lambda _op, reply: Text(reply))
 # A realtime message needs no script: it is kept nowhere.
 _codec(Signal, lambda op: pack("PUBLISH", channel(op.node), op.wake), _done)
 _codec(Check, lambda op: _registry("check", op.now_ms), _done)
+
+
+_UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, msgspec.MsgspecError)
+
+
+def read(op: Op, reply: Reply) -> Result:
+    """Return the result of `op`: also where what the script found cannot be read. Raises Unreadable for what has no answer then."""
+    try:
+        return CODECS[type(op)].unpack(op, reply)
+    except _UNREADABLE:
+        return unreadable(op)
+
+
+def unreadable(op: Op) -> Result:
+    """Return the result of `op` when what it is about cannot be read. Raises Unreadable as `read`."""
+    about = op.session if isinstance(op, SessionOp) else "registry"
+    REPORTS.tell("record", about)
+    result = answer(op)
+    if result is None:
+        raise Unreadable(type(op).__name__, about)
+    return result
 
 
 TOUCH_REPLIES = 4

@@ -19,9 +19,35 @@ local CLOCK_SET_MS = 60000 -- see base.py
 local NODE, EPOCH, CLAIMS, PRINCIPAL, INSTANCE, LABELS, CAPACITY, LEAVING, AWAY, CURRENT, PREVIOUS, RETIRED =
   1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
 
+-- What a record looks like; one that does not is damaged.
+local SHAPE = {'string', 'number', 'table', 'string', 'string', 'string', 'number', 'number', 'number', 'string', 'string', 'table'}
+
+local function read_worker(packed)
+  local read, record, more = pcall(cmsgpack.unpack, packed)
+  if not read or type(record) ~= 'table' or more ~= nil then
+    return nil
+  end
+  for i, kind in ipairs(SHAPE) do
+    if type(record[i]) ~= kind then
+      return nil
+    end
+  end
+  for _, claim in ipairs(record[CLAIMS]) do
+    if type(claim) ~= 'table' or type(claim[1]) ~= 'string' or type(claim[2]) ~= 'number' or type(claim[3]) ~= 'string' then
+      return nil
+    end
+  end
+  return record
+end
+
+-- Returns the record of a worker, or nil; the second is true when there is one that cannot be read.
 local function worker(name)
   local packed = redis.call('HGET', WORKERS, name)
-  return packed and cmsgpack.unpack(packed)
+  if not packed then
+    return nil
+  end
+  local record = read_worker(packed)
+  return record, not record
 end
 
 local function put_worker(name, record)
@@ -69,8 +95,9 @@ end
 
 local function requeue(session)
   local place = redis.call('HGET', LINE, session)
-  if place then
-    redis.call('ZADD', WAITING, string.match(place, '^[^ ]+'), session)
+  local order = place and string.match(place, '^(%d+) ')
+  if order then
+    redis.call('ZADD', WAITING, order, session)
   end
 end
 
@@ -173,10 +200,10 @@ function operation.once(field, candidate)
 end
 
 function operation.register(name, nonce, principal, instance, labels, capacity, token, now_ms)
-  local record = worker(name)
+  local record, damaged = worker(name)
   local claim
-  if record then
-    claim = find_claim(record, nonce)
+  if record or damaged then
+    claim = record and find_claim(record, nonce)
     if not claim then
       return {'refused', 'exists'}
     end
@@ -188,9 +215,9 @@ function operation.register(name, nonce, principal, instance, labels, capacity, 
 end
 
 function operation.claim(name, nonce, principal, presented, issued, labels, capacity, now_ms)
-  local record = worker(name)
+  local record, damaged = worker(name)
   if not record then
-    return {'refused', 'unknown'}
+    return {'refused', damaged and 'unreadable' or 'unknown'}
   end
   local claim = find_claim(record, nonce)
   if claim then
@@ -226,9 +253,9 @@ function operation.claim(name, nonce, principal, presented, issued, labels, capa
 end
 
 function operation.update(name, epoch, capacity, leaving)
-  local record = worker(name)
+  local record, damaged = worker(name)
   if not record then
-    return {'no_worker'}
+    return damaged and {'behind', 0} or {'no_worker'}
   end
   if record[EPOCH] ~= tonumber(epoch) then
     return {'fenced', record[EPOCH]}
@@ -258,8 +285,8 @@ function operation.detach(name, epoch, now_ms)
 end
 
 function operation.remove(name, epoch, again)
-  local record = worker(name)
-  if not record or (epoch ~= '0' and record[EPOCH] ~= tonumber(epoch)) then
+  local record, damaged = worker(name)
+  if not damaged and (not record or (epoch ~= '0' and record[EPOCH] ~= tonumber(epoch))) then
     return {}
   end
   local sessions = sessions_of(name)
@@ -267,7 +294,7 @@ function operation.remove(name, epoch, again)
     release(session, name, again)
   end
   redis.call('HDEL', WORKERS, name)
-  wake(record[NODE], 'w' .. name)
+  wake(record and record[NODE] or '', 'w' .. name)
   return sessions
 end
 
@@ -292,14 +319,15 @@ function operation.reseed(name, epoch, principal, instance, labels, capacity, cu
   return {'done'}
 end
 
--- → for each worker: id, node, epoch, labels, capacity, how many it has, leaving, away_since_ms, instance
+-- → for each worker: id, node, epoch, labels, capacity, how many it has, leaving, away_since_ms, instance; the id alone of one
+-- whose record is damaged
 function operation.list_workers()
   local found = {}
   local all = redis.call('HGETALL', WORKERS)
   for i = 1, #all, 2 do
-    local record = cmsgpack.unpack(all[i + 1])
-    found[#found + 1] = {all[i], record[NODE], record[EPOCH], record[LABELS], record[CAPACITY], count_of(all[i]),
-      record[LEAVING], record[AWAY], record[INSTANCE]}
+    local record = read_worker(all[i + 1])
+    found[#found + 1] = record and {all[i], record[NODE], record[EPOCH], record[LABELS], record[CAPACITY], count_of(all[i]),
+      record[LEAVING], record[AWAY], record[INSTANCE]} or {all[i]}
   end
   return found
 end
@@ -312,7 +340,7 @@ function operation.enqueue(session, want, order_ms, alive_until_ms)
   renew(session, alive_until_ms)
   local name = redis.call('HGET', PAIRS, session)
   if name then
-    if redis.call('HEXISTS', WORKERS, name) == 1 then
+    if worker(name) then
       return name
     end
     unpair(session, name)
@@ -327,9 +355,9 @@ function operation.list_waiting(limit)
   local found = {}
   if tonumber(limit) > 0 then
     for _, session in ipairs(redis.call('ZRANGE', WAITING, 0, tonumber(limit) - 1)) do
-      local place = redis.call('HGET', LINE, session)
-      local space = string.find(place, ' ', 1, true)
-      found[#found + 1] = {session, string.sub(place, 1, space - 1), string.sub(place, space + 1)}
+      local place = redis.call('HGET', LINE, session) or ''
+      local order, want = string.match(place, '^(%d+) (.*)$')
+      found[#found + 1] = {session, order or '', want or ''}
     end
   end
   return found
@@ -395,12 +423,12 @@ function operation.take_pace(tokens, rate_per_s, now_ms)
   end
   local level = rate * PACE_BURST_S
   local v = redis.call('HMGET', MISC, 'pace_level', 'pace_at_ms')
-  if v[1] then
-    local at = tonumber(v[2])
+  local kept, at = tonumber(v[1] or nil), tonumber(v[2] or nil)
+  if kept and at and kept == kept and kept > -math.huge then
     if at - now <= CLOCK_SET_MS then
       now = math.max(now, at)
     end
-    level = math.min(level, tonumber(v[1]) + rate * math.max(0, now - at) / 1000)
+    level = math.min(level, kept + rate * math.max(0, now - at) / 1000)
   end
   level = math.max(level - tonumber(tokens), -PACE_DEBT_MAX_S * rate)
   redis.call('HSET', MISC, 'pace_level', string.format('%.17g', level), 'pace_at_ms', now)

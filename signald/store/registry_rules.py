@@ -1,5 +1,8 @@
 """What the operations on the registry do: nodes, workers, pairings, the waiting line, the pace (see rules)."""
 
+from contextlib import suppress
+from math import isfinite
+
 from signald.core.tokens import Slots, Verdict, confirm, present
 from signald.store import base
 from signald.store.base import (
@@ -9,6 +12,7 @@ from signald.store.base import (
     WaitingSession,
     WorkerInfo,
 )
+from signald.store.damage import Unreadable
 from signald.store.records import (
     FORGET_NODE_AFTER_MS,
     PACE_BURST_S,
@@ -63,11 +67,17 @@ def _first_fact(name: str, candidate: bytes, rows: Rows) -> bytes:
 
 
 def incarnation(op: base.Incarnation, rows: Rows, _wakes: Wakes) -> Result:
-    return base.Named(_first_fact("incarnation", op.candidate.encode(), rows).decode())
+    return base.Named(_first_fact("incarnation", op.candidate.encode(), rows).decode(errors="replace"))
 
 
 def cluster_secret(op: base.ClusterSecret, rows: Rows, _wakes: Wakes) -> Result:
     return base.Secret(_first_fact("secret", op.candidate, rows))
+
+
+def _readable(worker: str, rows: Rows) -> Worker | None:
+    with suppress(Unreadable):
+        return rows.worker(worker)
+    return None
 
 
 def register_worker(op: base.RegisterWorker, rows: Rows, _wakes: Wakes) -> Result:
@@ -113,7 +123,7 @@ def _worker_claimed(claim: Claim, worker: Worker, rows: Rows) -> Result:
 
 
 def _sessions_of(worker: str, rows: Rows) -> tuple[str, ...]:
-    return tuple(place.session for place in rows.places_of(worker))
+    return rows.sessions_of(worker)
 
 
 def update_worker(op: base.UpdateWorker, rows: Rows, _wakes: Wakes) -> Result:
@@ -145,14 +155,17 @@ def detach_worker(op: base.DetachWorker, rows: Rows, _wakes: Wakes) -> Result:
 
 
 def remove_worker(op: base.RemoveWorker, rows: Rows, wakes: Wakes) -> Result:
-    worker = rows.worker(op.worker)
-    if worker is None or op.epoch not in (0, worker.side.epoch):
-        return base.Released(())
+    node = ""
+    with suppress(Unreadable):  # then nobody can tell who has it, or under which epoch: it can only go
+        worker = rows.worker(op.worker)
+        if worker is None or op.epoch not in (0, worker.side.epoch):
+            return base.Released(())
+        node = worker.side.node
     sessions = _sessions_of(op.worker, rows)
     for session in sessions:
         _unplace(session, op.worker, rows, requeue=op.requeue)
     rows.drop_worker(op.worker)
-    wakes.worker(op.worker, op.node, worker.side.node)
+    wakes.worker(op.worker, op.node, node)
     return base.Released(sessions)
 
 
@@ -167,7 +180,7 @@ def _unplace(session: str, worker: str, rows: Rows, *, requeue: bool) -> None:
 
 
 def reseed_worker(op: base.ReseedWorker, rows: Rows, _wakes: Wakes) -> Result:
-    worker = rows.worker(op.worker)
+    worker = _readable(op.worker, rows)
     if worker is None or op.epoch > worker.side.epoch:
         current, previous = (*op.tokens, b"", b"")[:2]
         retired = worker.slots.retired if worker is not None else ()
@@ -209,7 +222,7 @@ def worker_sessions(op: base.WorkerSessions, rows: Rows, _wakes: Wakes) -> Resul
 def enqueue(op: base.Enqueue, rows: Rows, _wakes: Wakes) -> Result:
     rows.renew(op.session, op.alive_until_ms)
     place = rows.place(op.session)
-    if place is not None and place.worker and rows.worker(place.worker) is not None:
+    if place is not None and place.worker and _readable(place.worker, rows) is not None:
         return base.Enqueued(place.worker)
     rows.save_place(Place(op.session, op.want, op.order_ms))
     return base.Enqueued("")
@@ -229,7 +242,7 @@ def _reserve(session: str, worker: str, by: str, rows: Rows, wakes: Wakes) -> bo
     if place is None or place.worker:
         # A pair that holds already is one whose first answer was lost.
         return place is not None and place.worker == worker
-    found = rows.worker(worker)
+    found = _readable(worker, rows)
     if found is None or not found.side.node or found.leaving or rows.assigned(worker) >= found.capacity:
         return False
     rows.save_place(Place(session, place.want, place.order_ms, worker))
@@ -262,14 +275,21 @@ def take_pace(op: base.TakePace, rows: Rows, _wakes: Wakes) -> Result:
     if op.rate_per_s <= 0:
         return base.Paced(0.0)
     level, at_ms = op.rate_per_s * PACE_BURST_S, op.now_ms
-    if fact := rows.fact("pace"):
-        kept, kept_ms = fact.split()
-        if int(kept_ms) - op.now_ms <= CLOCK_SET_MS:
-            at_ms = max(op.now_ms, int(kept_ms))
-        level = min(level, float(kept) + op.rate_per_s * max(0, at_ms - int(kept_ms)) / 1000)
+    with suppress(ValueError):  # a damaged one counts as none
+        kept, kept_ms = _pace(rows.fact("pace") or b"")
+        if kept_ms - op.now_ms <= CLOCK_SET_MS:
+            at_ms = max(op.now_ms, kept_ms)
+        level = min(level, kept + op.rate_per_s * max(0, at_ms - kept_ms) / 1000)
     level = max(level - op.tokens, -PACE_DEBT_MAX_S * op.rate_per_s)
     rows.save_fact("pace", b"%b %d" % (repr(level).encode(), at_ms))
     return base.Paced(max(0.0, -level / op.rate_per_s * 1000))
+
+
+def _pace(fact: bytes) -> tuple[float, int]:
+    level, at_ms = fact.split()
+    if not isfinite(float(level)):
+        raise ValueError("not a level")
+    return float(level), int(at_ms)
 
 
 def put_receipt(op: base.PutReceipt, rows: Rows, _wakes: Wakes) -> Result:

@@ -7,6 +7,8 @@
 -- The head's fields are those of `Head`, and: ttl_ms, client_away_ms, history_bytes, worker_ids, `tokens` {current, previous,
 -- {retired...}}, `client_claims` and `worker_claims` {{nonce, epoch, previous node, lost up from, to, lost down from, to, asked_ms}...}.
 -- A log exists from its first entry on. Its highest id is `last`, be the entry there or not.
+--
+-- A value that is not what it should be makes the script fail, which redis_scripts.py takes for what it is: a damaged session.
 local key, caller = KEYS[1], ARGV[2]
 local RETIRED_MAX = 8
 local CLOCK_SET_MS = 60000 -- see base.py
@@ -14,6 +16,7 @@ local CLAIMS_REMEMBERED = 8
 local WORKERS_REMEMBERED = 16
 local NO_TTL_MS = '4503599627370496'
 local TOUCH_MIN_MS = 3600000
+local NUMBERS = {[1] = true, [6] = true, [10] = true, [12] = true, [13] = true, [14] = true, [15] = true, [16] = true} -- in `head`
 
 local function exists()
   return redis.call('EXISTS', key) == 1
@@ -55,7 +58,7 @@ end
 local function wake(...)
   local told = {[''] = true, [caller] = true}
   for _, node in ipairs({...}) do
-    if not told[node] then
+    if node and not told[node] then
       told[node] = true
       redis.call('PUBLISH', 'signald:node:' .. node, 's' .. string.sub(key, 10, -2))
     end
@@ -132,6 +135,14 @@ local function retire(retired, token)
   end
 end
 
+-- Returns the slots, or nil when they cannot be read.
+local function tokens_kept()
+  local read, slots = pcall(unpacked, 'tokens')
+  local whole = read and type(slots) == 'table' and type(slots[1]) == 'string' and type(slots[2]) == 'string'
+    and type(slots[3]) == 'table'
+  return whole and slots or nil
+end
+
 -- Returns the reason of a refusal, or nil and the slots to keep.
 -- Equal strings are one object in Lua, so `==` compares addresses: it takes the same time whatever they hold.
 local function present(slots, presented, issued)
@@ -169,16 +180,30 @@ local function away_ms(claim, now_ms)
   return claim[3] == '' and math.max(0, tonumber(now_ms) - tonumber(get('client_away_ms')[1])) or 0
 end
 
+-- The claims that can be read: those that cannot only keep one that is repeated from being known again.
+local function claims_kept(field)
+  local read, all = pcall(unpacked, field)
+  local whole = {}
+  for _, claim in ipairs(read and type(all) == 'table' and all or {}) do
+    local good = type(claim) == 'table' and type(claim[1]) == 'string' and type(claim[3]) == 'string'
+    for i = 2, good and 8 or 0 do
+      good = good and (i == 3 or type(claim[i]) == 'number')
+    end
+    whole[#whole + 1] = good and claim or nil
+  end
+  return whole
+end
+
 -- The last claim that was granted had been asked for after this one.
 local function is_late(field, asked_ms)
-  local claims = unpacked(field)
+  local claims = claims_kept(field)
   local last = claims[#claims]
   local before_ms = last ~= nil and last[8] ~= nil and last[8] - tonumber(asked_ms) or 0
   return before_ms > 0 and before_ms <= CLOCK_SET_MS
 end
 
 local function find_claim(field, nonce)
-  for _, claim in ipairs(unpacked(field)) do
+  for _, claim in ipairs(claims_kept(field)) do
     if claim[1] == nonce then
       return claim
     end
@@ -212,7 +237,7 @@ local function claim(party, nonce, up, down, asked_ms)
   else
     acknowledge('up', up)
   end
-  local claims = unpacked(party .. '_claims')
+  local claims = claims_kept(party .. '_claims')
   claims[#claims + 1] = made
   if #claims > CLAIMS_REMEMBERED then
     table.remove(claims, 1)
@@ -246,7 +271,12 @@ function operation.claim_client(nonce, principal, presented, issued, received, a
   if is_late('client_claims', now_ms) then
     return {'refused', 'late'}
   end
-  local refused, slots = present(unpacked('tokens'), presented, issued)
+  local kept = tokens_kept()
+  if not kept then
+    set('created_ms', '') -- so that whoever holds a party sees that there is damage, and gives back what it knows
+    return {'refused', 'unreadable'}
+  end
+  local refused, slots = present(kept, presented, issued)
   if refused then
     return {'refused', refused}
   end
@@ -284,7 +314,7 @@ end
 function operation.accept(epoch)
   local v = get('worker_epoch', 'worker_node', 'worker_state', 'client_node')
   if not v[1] then
-    return {'no_session'}
+    return exists() and {'behind', 0} or {'no_session'}
   end
   if v[1] ~= epoch or v[2] ~= caller then
     return {'fenced', tonumber(v[1])}
@@ -332,8 +362,11 @@ function operation.confirm(epoch)
 end
 
 local function finish()
-  local was = head()
+  local read, was = pcall(head)
   redis.call('DEL', unpack(KEYS))
+  if not read then
+    return {'no_session'}
+  end
   wake(was[7], was[11])
   return {'ended', was}
 end
@@ -346,7 +379,7 @@ end
 function operation.expire(now_ms, ttl_ms)
   local v = get('client_node', 'client_away_ms')
   if not v[1] then
-    return {'done'}
+    return exists() and {'behind', 0} or {'done'}
   end
   if v[1] == '' then
     return tonumber(now_ms) - tonumber(v[2]) >= tonumber(ttl_ms) and finish() or {'done'}
@@ -374,6 +407,16 @@ local function reseed_side(party, epoch, node)
   return newer, v[2] ~= '' and at == ''
 end
 
+-- What a script never looks at may be damaged as well.
+local function is_whole(v)
+  for i = 1, 16 do
+    if not v[i] or (NUMBERS[i] and not string.find(v[i], '^%d+$')) then
+      return false
+    end
+  end
+  return true
+end
+
 -- The bodies of the tail begin at ARGV[at]; `flags` has a 0 or 1 for each: is it of the history?
 local function reseed_log(way, letter, last, acked, first, flags, at)
   local v = get(way .. '_last', way .. '_acked')
@@ -391,7 +434,7 @@ local function reseed_log(way, letter, last, acked, first, flags, at)
       end
       if kept then
         redis.call('RPUSH', KEYS[4], letter .. body)
-        redis.call('HINCRBY', key, 'history_bytes', #body)
+        redis.call('HINCRBY', key, 'history_bytes', #body - 4)
       end
     end
   end
@@ -406,18 +449,27 @@ local function reseed_log(way, letter, last, acked, first, flags, at)
   expire_with_head(KEYS[4])
 end
 
-function operation.reseed(created_ms, principal, want, meta, receipts, client_epoch, client_node, worker, worker_state,
+local function reseed(created_ms, principal, want, meta, receipts, client_epoch, client_node, worker, worker_state,
     worker_epoch, worker_node, workers, up_last, up_acked, down_last, down_acked, tokens, current, previous, now_ms,
     up_first, up_flags, down_first, down_flags)
   if not exists() then
     begin(created_ms, principal, want, meta, receipts, NO_TTL_MS, 0, '', {}, {'', '', {}}, now_ms)
     touch_all(0)
   end
+  -- A key of another type makes this fail, and so does an entry that `last` does not know of: both would refuse what comes next.
+  redis.call('LRANGE', KEYS[4], 0, 0)
+  for way, log in pairs(LOGS) do
+    if #redis.call('XRANGE', log, id(tonumber(get(way .. '_last')[1]) + 1), '+', 'COUNT', 1) > 0 then
+      error('XADD would fail')
+    end
+  end
+  -- What never changes is known to whoever knows the session at all.
+  set('created_ms', created_ms, 'principal', principal, 'want', want, 'meta', meta, 'receipts', receipts)
   local newer, left = reseed_side('client', client_epoch, client_node)
   if left then
     set('client_away_ms', now_ms)
   end
-  local slots = unpacked('tokens')
+  local slots = tokens_kept() or {'', '', {}}
   local unknown = slots[1] == '' and #slots[3] == 0
   if tokens == '1' and (newer or (unknown and get('client_epoch')[1] == client_epoch)) then
     set('tokens', cmsgpack.pack({current, previous, slots[3]}))
@@ -440,6 +492,32 @@ function operation.reseed(created_ms, principal, want, meta, receipts, client_ep
   local now = head()
   wake(now[7], now[11])
   return {'head', now}
+end
+
+-- What an error says when it comes from what is kept, and not from a server that is full or refuses; see redis_scripts.py.
+local DAMAGED = {'attempt to', 'bad argument', 'WRONGTYPE', 'XADD', ' in input', 'not an integer'}
+
+local function is_damage(failure)
+  local text = type(failure) == 'table' and failure.err or tostring(failure)
+  for _, each in ipairs(DAMAGED) do
+    if string.find(text, each, 1, true) then
+      return true
+    end
+  end
+  return false
+end
+
+-- Only what can be read in full is added to. Anything else begins anew, from what the caller knows.
+function operation.reseed(...)
+  local done, answer = pcall(reseed, ...)
+  if done and is_whole(answer[2]) then
+    return answer
+  end
+  if not done and not is_damage(answer) then
+    error(answer)
+  end
+  redis.call('DEL', unpack(KEYS))
+  return reseed(...)
 end
 
 function operation.history(limit)

@@ -10,6 +10,7 @@ from signald.store.base import (
     Party,
     Result,
 )
+from signald.store.damage import Unreadable
 from signald.store.records import WORKERS_REMEMBERED, Claim, Log, Record, Rows, Side, Wakes, Way, refusal
 
 
@@ -280,7 +281,11 @@ def confirm_token(op: base.ConfirmToken, rows: Rows, _wakes: Wakes) -> Result:
 
 
 def end_session(op: base.EndSession, rows: Rows, wakes: Wakes) -> Result:
-    record = rows.session(op.session)
+    try:
+        record = rows.session(op.session)
+    except Unreadable:
+        rows.drop_session(op.session)
+        raise
     return base.NoSession() if record is None else _end(record, op.node, rows, wakes)
 
 
@@ -301,7 +306,11 @@ def _end(record: Record, by: str, rows: Rows, wakes: Wakes) -> Result:
 
 def reseed(op: base.Reseed, rows: Rows, wakes: Wakes) -> Result:
     known = op.head
-    record = rows.session(op.session)
+    record = None
+    try:
+        record = rows.session(op.session)
+    except Unreadable:
+        rows.drop_session(op.session)  # what its logs held above what is given back now is said to be lost
     if record is None:
         record = Record(
             session=op.session,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import trio
-from msgspec import msgpack
+from msgspec import DecodeError, msgpack
 
 from signald.errors import StoreError, StoreMisused, StoreUnavailable
 from signald.store.base import (
@@ -38,11 +38,12 @@ from signald.store.base import (
     Wake,
     WorkerSessions,
 )
+from signald.store.damage import REPORTS, SEAL_BYTES, Unreadable, answer, seal, unseal
 from signald.store.records import Place, Record, Wakes, Way, Worker
 from signald.store.rules import apply
 
 APPLICATION_ID = 0x7369676E
-SCHEMA = 1
+SCHEMA = 2
 RECORDS_MAX = 10_000
 """How many records are kept between batches; about 2 KiB each."""
 
@@ -83,11 +84,27 @@ CREATE TABLE wake (node TEXT, number INTEGER, wake BLOB NOT NULL, PRIMARY KEY (n
 _READS = (Look, ReadHistory, ReadTrail, ListReceipts, ListWorkers, WorkerSessions, ListWaiting, ListOverdue)
 """Operations that never change anything: a batch of them alone does not ask for the one write lock."""
 
-_pack = msgpack.Encoder().encode
+_encode = msgpack.Encoder().encode
 _record = msgpack.Decoder(Record).decode
 _worker = msgpack.Decoder(Worker).decode
 _node = msgpack.Decoder(NodeInfo).decode
 _want = msgpack.Decoder(dict[str, str]).decode
+
+
+def _pack(value: object) -> bytes:
+    return seal(_encode(value))
+
+
+def _unpack(decode: Callable[[bytes], _T], kept: object, what: str, of: str) -> _T:
+    data = unseal(kept)
+    if data is not None:
+        with suppress(DecodeError):
+            return decode(data)
+    raise Unreadable(what, of)
+
+
+def _text(kept: bytes) -> str:
+    return kept.decode(errors="replace")
 
 
 _LATER_TABLES = """
@@ -132,7 +149,8 @@ class SqliteRows:
     def _flush_entries(self) -> None:
         # Trims go last: a seq once trimmed is never stored again, so the order among them is free.
         if self._entries:
-            self._sql.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?)", self._entries)
+            # What a damaged row may have left in the place of a new one is overwritten.
+            self._sql.executemany("REPLACE INTO entry VALUES (?, ?, ?, ?, ?)", self._entries)
             self._entries.clear()
         if self._trims:
             self._sql.executemany("DELETE FROM entry WHERE session = ? AND way = ? AND seq <= ?", self._trims)
@@ -140,8 +158,8 @@ class SqliteRows:
 
     def _flush_history(self) -> None:
         if self._history:
-            rows = [(*key, *value) for key, value in self._history.items()]
-            self._sql.executemany("INSERT INTO history VALUES (?, ?, ?, ?)", rows)
+            rows = [(*key, party, seal(body, key[1])) for key, (party, body) in self._history.items()]
+            self._sql.executemany("REPLACE INTO history VALUES (?, ?, ?, ?)", rows)
             self._history.clear()
 
     def _one(self, sql: str, *arguments: object) -> Any:
@@ -153,7 +171,7 @@ class SqliteRows:
         if record is None:
             packed = self._one("SELECT record FROM session WHERE session = ?", session)
             if packed is not None:
-                record = self._records[session] = _record(packed)
+                record = self._records[session] = _unpack(_record, packed, "record", session)
         return record
 
     def save_session(self, record: Record) -> None:
@@ -169,18 +187,27 @@ class SqliteRows:
         self._sql.execute("DELETE FROM history WHERE session = ?", (session,))
 
     def put_entries(self, session: str, way: Way, entries: Iterable[Entry]) -> None:
-        self._entries += [(session, way, entry.seq, entry.history, entry.body) for entry in entries]
+        self._entries += [(session, way, entry.seq, entry.history, seal(entry.body, entry.seq)) for entry in entries]
 
     def trim_entries(self, session: str, way: Way, last: int) -> None:
         self._trims.append((session, way, last))
 
     def read_entries(self, session: str, way: Way, after: int, limit: int) -> list[Entry]:
         self._flush_entries()
-        rows = self._sql.execute(
-            "SELECT seq, body, history FROM entry WHERE session = ? AND way = ? AND seq > ? ORDER BY seq LIMIT ?",
-            (session, way, after, limit),
-        )
-        return [Entry(seq, body, bool(history)) for seq, body, history in rows]
+        sql = "SELECT seq, body, history FROM entry WHERE session = ? AND way = ? AND seq > ? ORDER BY seq LIMIT ?"
+        found: list[Entry] = []
+        while not found:
+            rows = self._sql.execute(sql, (session, way, after, limit)).fetchall()
+            for seq, kept, history in rows:
+                body = unseal(kept, seq) if type(seq) is int else None
+                if body is None:
+                    REPORTS.tell("message", session)
+                else:
+                    found.append(Entry(seq, body, bool(history)))
+            if len(rows) < limit or type(rows[-1][0]) is not int:
+                break
+            after = rows[-1][0]  # should all of them be damaged, there may be others behind
+        return found
 
     def put_history(self, session: str, number: int, party: Party, body: bytes) -> None:
         self._history[session, number] = (party, body)
@@ -190,15 +217,28 @@ class SqliteRows:
         if gathered is not None:
             return len(gathered[1])
         sql = "DELETE FROM history WHERE session = ? AND number = ? RETURNING length(body)"
-        return int(self._one(sql, session, number))
+        return max(0, (self._one(sql, session, number) or 0) - SEAL_BYTES)
 
     def read_history(self, session: str, limit: int) -> list[tuple[str, bytes]]:
         self._flush_history()
-        sql = "SELECT party, body FROM history WHERE session = ? ORDER BY number DESC LIMIT ?"
-        return list(self._sql.execute(sql, (session, limit)))[::-1]
+        sql = "SELECT party, body, number FROM history WHERE session = ? ORDER BY number DESC LIMIT ?"
+        found: list[tuple[str, bytes]] = []
+        for party, kept, number in self._sql.execute(sql, (session, limit)):
+            body = unseal(kept, number) if type(number) is int and party in ("client", "worker") else None
+            if body is None:
+                REPORTS.tell("chat history", session)
+            else:
+                found.append((party, body))
+        return found[::-1]
 
     def nodes(self) -> list[NodeInfo]:
-        return [_node(info) for (info,) in self._sql.execute("SELECT info FROM node ORDER BY id")]
+        found = []
+        for name, info in self._sql.execute("SELECT id, info FROM node ORDER BY id"):
+            try:
+                found.append(_unpack(_node, info, "node", str(name)))
+            except Unreadable as error:
+                REPORTS.tell(error.what, error.of)
+        return found
 
     def save_node(self, node: NodeInfo) -> None:
         self._sql.execute("REPLACE INTO node VALUES (?, ?)", (node.id, _pack(node)))
@@ -208,10 +248,16 @@ class SqliteRows:
 
     def worker(self, worker: str) -> Worker | None:
         packed = self._one("SELECT record FROM worker WHERE id = ?", worker)
-        return None if packed is None else _worker(packed)
+        return None if packed is None else _unpack(_worker, packed, "worker", worker)
 
     def workers(self) -> list[Worker]:
-        return [_worker(packed) for (packed,) in self._sql.execute("SELECT record FROM worker ORDER BY id")]
+        found = []
+        for name, packed in self._sql.execute("SELECT id, record FROM worker ORDER BY id"):
+            try:
+                found.append(_unpack(_worker, packed, "worker", str(name)))
+            except Unreadable as error:
+                REPORTS.tell(error.what, error.of)
+        return found
 
     def save_worker(self, worker: Worker) -> None:
         self._sql.execute("REPLACE INTO worker VALUES (?, ?)", (worker.id, _pack(worker)))
@@ -221,7 +267,14 @@ class SqliteRows:
 
     def _places(self, where: str, *arguments: object) -> list[Place]:
         rows = self._sql.execute(f"SELECT session, want, order_ms, worker FROM place {where}", arguments)  # noqa: S608
-        return [Place(session, _want(want), order_ms, worker) for session, want, order_ms, worker in rows]
+        found = []
+        for session, want, order_ms, worker in rows:
+            with suppress(Unreadable):
+                if type(order_ms) is int and type(worker) is str:
+                    found.append(Place(session, _unpack(_want, want, "place", str(session)), order_ms, worker))
+                    continue
+            REPORTS.tell("place", str(session))
+        return found
 
     def place(self, session: str) -> Place | None:
         return next(iter(self._places("WHERE session = ?", session)), None)
@@ -236,8 +289,9 @@ class SqliteRows:
     def waiting(self, limit: int) -> list[Place]:
         return self._places("WHERE worker = '' ORDER BY order_ms, session LIMIT ?", limit)
 
-    def places_of(self, worker: str) -> list[Place]:
-        return self._places("WHERE worker = ? ORDER BY session", worker) if worker else []
+    def sessions_of(self, worker: str) -> tuple[str, ...]:
+        sql = "SELECT session FROM place WHERE worker = ? ORDER BY session"
+        return tuple(session for (session,) in self._sql.execute(sql, (worker,))) if worker else ()
 
     def assigned(self, worker: str) -> int:
         return int(self._one("SELECT count(*) FROM place WHERE worker = ?", worker))
@@ -255,14 +309,14 @@ class SqliteRows:
 
     def fact(self, name: str) -> bytes | None:
         value = self._one("SELECT value FROM fact WHERE name = ?", name)
-        return None if value is None else bytes(value)
+        return value if type(value) is bytes else None
 
     def save_fact(self, name: str, value: bytes) -> None:
         self._sql.execute("REPLACE INTO fact VALUES (?, ?)", (name, value))
 
     def receipt(self, node: str) -> bytes | None:
         body = self._one("SELECT body FROM receipt WHERE node = ?", node)
-        return None if body is None else bytes(body)
+        return body if type(body) is bytes else None
 
     def save_receipt(self, node: str, body: bytes, now_ms: int, keep: int) -> None:
         self._sql.execute("REPLACE INTO receipt VALUES (?, ?, ?)", (node, now_ms, body))
@@ -270,7 +324,8 @@ class SqliteRows:
         self._sql.execute(f"DELETE FROM receipt WHERE node NOT IN ({latest})", (keep,))  # noqa: S608
 
     def receipts(self) -> list[tuple[str, int]]:
-        return list(self._sql.execute("SELECT node, at_ms FROM receipt ORDER BY at_ms DESC, node"))
+        rows = self._sql.execute("SELECT node, at_ms FROM receipt ORDER BY at_ms DESC, node")
+        return [(node, at_ms) for node, at_ms in rows if type(at_ms) is int]
 
     def add_steps(self, session: str, steps: Iterable[bytes], keep: int, now_ms: int, until_ms: int) -> None:
         self._sql.execute("DELETE FROM step WHERE until_ms <= ?", (now_ms,))
@@ -284,7 +339,7 @@ class SqliteRows:
 
     def steps(self, session: str) -> list[bytes]:
         sql = "SELECT step FROM step WHERE session = ? ORDER BY number"
-        return [bytes(step) for (step,) in self._sql.execute(sql, (session,))]
+        return [step for (step,) in self._sql.execute(sql, (session,)) if type(step) is bytes]
 
 
 class _File:
@@ -310,7 +365,7 @@ class _File:
             if version != self._version_of_rows:
                 self._rows.forget()
                 self._version_of_rows = version
-            results = [apply(op, self._rows, wakes) for op in ops]
+            results = [self._apply(op, wakes) for op in ops]
             self._rows.flush()
             own = [wake for node, wake in wakes.sent if node == self.node]
             if len(own) != len(wakes.sent):
@@ -322,6 +377,16 @@ class _File:
             self._roll_back()
             raise
         return results, own
+
+    def _apply(self, op: Op, wakes: Wakes) -> Result:
+        try:
+            return apply(op, self._rows, wakes)
+        except Unreadable as error:
+            REPORTS.tell(error.what, error.of)
+            result = answer(op)
+            if result is None:
+                raise
+            return result
 
     def _roll_back(self) -> None:
         if self._sql.in_transaction:
@@ -538,6 +603,7 @@ def _open(path: Path, node: str, *, durable: bool, busy_timeout_s: float) -> _Fi
     except OSError as error:
         raise StoreMisused(f"cannot open {path} for reading and writing: {error.strerror}") from error
     connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
+    connection.text_factory = _text  # a damaged name is no name we know; it must not fail the batch
     try:
         _prepare(connection, path, durable=durable)
     except sqlite3.Error as error:

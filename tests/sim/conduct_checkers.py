@@ -191,8 +191,8 @@ class Capacity(Checker):
             elif isinstance(op, Reserve) and isinstance(result, Reserved):
                 for name in {worker for _, worker in op.pairs}:
                     worker = rows.worker(name)
-                    if worker is not None and len(rows.places_of(name)) > worker.capacity:
-                        self.broken(f"{name} has {len(rows.places_of(name))} sessions and room for {worker.capacity}")
+                    if worker is not None and len(rows.sessions_of(name)) > worker.capacity:
+                        self.broken(f"{name} has {len(rows.sessions_of(name))} sessions and room for {worker.capacity}")
 
 
 class OnePair(Checker):

@@ -1,0 +1,515 @@
+"""Kept values that are damaged: one session or worker is hurt, said once, and nobody else notices."""
+
+import random
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from redis import Redis
+
+from signald.store import damage
+from signald.store.base import (
+    Appended,
+    Behind,
+    Done,
+    EndSession,
+    Enqueued,
+    ExpireSession,
+    GetReceipt,
+    Head,
+    History,
+    KeepAlive,
+    ListNodes,
+    ListOverdue,
+    ListReceipts,
+    ListWaiting,
+    ListWorkers,
+    Look,
+    Looked,
+    Mark,
+    NoSession,
+    Op,
+    PutReceipt,
+    ReadHistory,
+    ReadTrail,
+    Refused,
+    Release,
+    Released,
+    RemoveWorker,
+    Reserve,
+    Store,
+    TakePace,
+    UpdateWorker,
+    WorkerClaimed,
+    WorkerSessions,
+)
+from signald.store.damage import Reports, seal, unseal
+from signald.store.redis import open_redis
+from signald.store.sqlite import open_sqlite
+from tests.store.ops import (
+    NOW_MS,
+    SESSION,
+    TTL_MS,
+    WORKER,
+    ack,
+    append,
+    claim_client,
+    claim_side,
+    claim_worker,
+    create,
+    enqueue,
+    entries,
+    head,
+    put_node,
+    register,
+    reseed,
+    reseed_worker,
+    token,
+)
+
+pytestmark = pytest.mark.real
+
+OTHER = "s_2"
+OTHER_WORKER = "w_2"
+
+Wound = Callable[[bytes], object]
+
+
+class Damaged:
+    """A store that holds two sessions and two workers, and a way to damage what it keeps of the first of each."""
+
+    def __init__(self, kind: str, url: str) -> None:
+        self.kind = kind
+        self.url = url
+
+    @asynccontextmanager
+    async def open(self, node: str = "a") -> AsyncIterator[Store]:
+        """Open it for `node`."""
+        if self.kind == "redis":
+            async with open_redis(self.url, node) as redis:
+                yield redis
+        else:
+            async with open_sqlite(self.url, node, ack="process", poll_interval_s=0.01) as sqlite:
+                yield sqlite
+
+    def hit(self, what: str, wound: Wound) -> None:
+        """Damage every value that is kept of `what`."""
+        (self._hit_redis if self.kind == "redis" else self._hit_sqlite)(what, wound)
+
+    def _hit_sqlite(self, what: str, wound: Wound) -> None:
+        table, column, where = {
+            "record": ("session", "record", f"session = '{SESSION}'"),
+            "message": ("entry", "body", f"session = '{SESSION}' AND seq = 2"),
+            "history": ("history", "body", f"session = '{SESSION}' AND number = 1"),
+            "worker": ("worker", "record", f"id = '{WORKER}'"),
+            "node": ("node", "info", "id = 'b'"),
+            "place": ("place", "want", f"session = '{SESSION}'"),
+            "pace": ("fact", "value", "name = 'pace'"),
+        }[what]
+        with closing(sqlite3.connect(self.url.removeprefix("sqlite:"), isolation_level=None)) as sql:
+            found = sql.execute(f"SELECT {column} FROM {table} WHERE {where}").fetchall()
+            assert found, "there is something to damage"
+            for (value,) in found:
+                sql.execute(f"UPDATE {table} SET {column} = ? WHERE {where} AND {column} = ?", (wound(value), value))
+
+    def _hit_redis(self, what: str, wound: Wound) -> None:
+        key = f"signald:{{{SESSION}}}"
+        registry = "signald:{signald}:"
+        with Redis.from_url(self.url) as redis:
+            if what in ("record", "message", "history"):
+                if what == "record":
+                    for field, value in redis.hgetall(key).items():
+                        redis.hset(key, field, wound(value))
+                elif what == "history":
+                    redis.lset(key + ":history", 1, wound(redis.lindex(key + ":history", 1)))
+                else:
+                    kept = redis.xrange(key + ":up")
+                    redis.delete(key + ":up")
+                    for name, fields in kept:
+                        ((field, body),) = fields.items()
+                        redis.xadd(key + ":up", {field: wound(body) if name == b"2-0" else body}, name)
+                return
+            name, field = {
+                "worker": ("workers", WORKER),
+                "node": ("nodes", "b"),
+                "place": ("line", SESSION),
+                "pace": ("misc", "pace_level"),
+            }[what]
+            value = redis.hget(registry + name, field)
+            assert value is not None
+            redis.hset(registry + name, field, wound(value))
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def damaged(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Damaged:
+    """An empty store of each kind that can be damaged."""
+    for module in ("sqlite", "redis_scripts"):
+        monkeypatch.setattr(f"signald.store.{module}.REPORTS", Reports())
+    if request.param == "sqlite":
+        return Damaged("sqlite", f"sqlite:{tmp_path / 'damaged.db'}")
+    url: str = request.getfixturevalue("redis_url")
+    with Redis.from_url(url) as redis:
+        redis.flushall()
+    return Damaged("redis", url)
+
+
+@pytest.fixture
+def logged() -> Iterator[list[Any]]:
+    """What is logged."""
+    with structlog.testing.capture_logs() as lines:
+        yield lines
+
+
+FILL: list[Op] = [
+    create(),
+    create(OTHER),
+    register(),
+    register(OTHER_WORKER, nonce="other"),
+    put_node("a"),
+    put_node("b"),
+    enqueue(),
+    enqueue(OTHER),
+    claim_side(),
+    claim_side(OTHER_WORKER, session=OTHER, nonce="other"),
+    append(entries(1, 3, history=True)),
+    append(entries(1, 3, history=True), session=OTHER),
+    TakePace(5, 10.0, NOW_MS),
+]
+
+WOUNDS: dict[str, Wound] = {
+    "cut short": lambda data: data[: len(data) // 2],
+    "emptied": lambda _: b"",
+    "of another kind": lambda _: b"\x93\xa1x\xff\xc1",
+    "one bit": lambda data: bytes([data[0] ^ 0x80, *data[1:]]) if data else b"\x80",
+    "longer": lambda data: data + b"}\xff",
+}
+
+
+async def ask(store: Store, *ops: Op) -> list[Any]:
+    """Execute a batch."""
+    return list(await store.execute(ops))
+
+
+@pytest.mark.parametrize("wound", WOUNDS)
+async def test_a_damaged_record_hurts_its_session_only(damaged: Damaged, wound: str, logged: list[Any]) -> None:
+    """Whatever is asked of it is answered; another session in the same batch gets its results; it is said once."""
+    async with damaged.open() as store:
+        await ask(store, *FILL)
+    damaged.hit("record", WOUNDS[wound])
+    async with damaged.open() as store:
+        for attempt in range(2):
+            results = await ask(
+                store,
+                append(entries(4 + attempt, 4 + attempt), session=OTHER),
+                append(entries(4, 4)),
+                ack(2),
+                Look(SESSION, "worker", 0, 9),
+                claim_client(node="a"),
+                Look(OTHER, "worker", 3, 9),
+            )
+            assert results[0] == Appended(4 + attempt, 0, "b")
+            assert isinstance(results[1], Behind)
+            assert isinstance(results[2], Behind)
+            assert isinstance(results[3], Behind)
+            assert isinstance(results[4], Refused)
+            assert results[4].reason in ("unreadable", "unknown", "principal")
+            assert [entry.seq for entry in results[5].entries] == list(range(4, 5 + attempt))
+    told = [line for line in logged if line["event"] == "record_unreadable"]
+    assert [(line["of"], line["what"], line["log_level"]) for line in told] == [(SESSION, "record", "error")]
+
+
+@pytest.mark.parametrize("wound", WOUNDS)
+async def test_a_damaged_record_can_be_given_back(damaged: Damaged, wound: str) -> None:
+    """`Reseed` begins it anew from what the node knows, tokens and tail included, and all goes on from there."""
+    async with damaged.open() as store:
+        await ask(store, *FILL)
+        damaged.hit("record", WOUNDS[wound])
+        known = head(worker=WORKER, worker_state="paired", worker_epoch=1, worker_node="b", workers=1, up_last=3)
+        (given,) = await ask(store, reseed(known, tokens=(token("t1"),), up_tail=entries(2, 3)))
+        assert isinstance(given, Head)
+        assert (given.up_last, given.client_node, given.client_epoch) == (3, "a", 1)
+        (looked,) = await ask(store, Look(SESSION, "worker", 1, 9))
+        assert [entry.seq for entry in looked.entries] == [2, 3]
+        assert await ask(store, append(entries(4, 4))) == [Appended(4, 0, "")]
+        (claimed,) = await ask(store, claim_client(received=0, acked=4))
+        assert (claimed.epoch, claimed.lost_up) == (2, None)
+
+
+@pytest.mark.parametrize("wound", WOUNDS)
+async def test_a_damaged_record_can_be_ended(damaged: Damaged, wound: str) -> None:
+    """It does not expire by what nobody can read; ended, nothing is left of it, and its id could be used again."""
+    async with damaged.open() as store:
+        await ask(store, *FILL)
+        damaged.hit("record", WOUNDS[wound])
+        expired, ended = await ask(
+            store, ExpireSession(SESSION, "a", ("a", "b"), NOW_MS, TTL_MS), EndSession(SESSION, "a")
+        )
+        assert isinstance(expired, Behind)
+        assert isinstance(ended, NoSession)
+        missing, history, again = await ask(
+            store, Look(SESSION, "client", 0, 9), ReadHistory(SESSION, 9), create(nonce="again")
+        )
+        assert (missing, history) == (NoSession(), History(()))
+        assert isinstance(again, Head)
+
+
+@pytest.mark.parametrize("wound", WOUNDS)
+async def test_a_damaged_message_is_a_hole(damaged: Damaged, wound: str, logged: list[Any]) -> None:
+    """It is never handed out, those around it are, and it is said once."""
+    async with damaged.open() as store:
+        await ask(store, *FILL)
+        damaged.hit("message", WOUNDS[wound])
+        for _ in range(2):
+            before, behind, only = await ask(
+                store, Look(SESSION, "worker", 0, 9), Look(SESSION, "worker", 1, 9), Look(SESSION, "worker", 1, 1)
+            )
+            assert before.entries == entries(1, 1, history=True)
+            assert behind.entries == entries(3, 3, history=True)
+            assert only.entries == entries(3, 3, history=True) or only.unreadable_to == 2
+    told = [line["what"] for line in logged if line["event"] == "record_unreadable"]
+    assert told == ["message"]
+
+
+@pytest.mark.parametrize("wound", WOUNDS)
+async def test_a_damaged_message_of_the_chat_history_is_left_out(damaged: Damaged, wound: str) -> None:
+    """The others are shown, and what is added later drives the oldest out as always."""
+    async with damaged.open() as store:
+        await ask(store, *FILL)
+        damaged.hit("history", WOUNDS[wound])
+        (shown,) = await ask(store, ReadHistory(SESSION, 9))
+        assert shown == History((("client", b"tm1"), ("client", b"tm3")))
+        await ask(store, append(entries(4, 5, history=True), history_max=3))
+        (shown,) = await ask(store, ReadHistory(SESSION, 9))
+        assert shown.entries[-3:] == tuple(("client", b"tm%d" % seq) for seq in (3, 4, 5))
+
+
+@pytest.mark.parametrize("wound", WOUNDS)
+async def test_a_damaged_worker_hurts_itself_only(damaged: Damaged, wound: str, logged: list[Any]) -> None:
+    """It is listed no more and gets no session; its node is told that the registry knows too little, and gives it back."""
+    async with damaged.open() as store:
+        await ask(store, *FILL)
+        damaged.hit("worker", WOUNDS[wound])
+        update, listed, claimed, held, other, again = await ask(
+            store,
+            UpdateWorker(WORKER, 1, 3, False),
+            ListWorkers(),
+            claim_worker(),
+            Reserve("a", ((SESSION, WORKER), (OTHER, OTHER_WORKER))),
+            UpdateWorker(OTHER_WORKER, 1, 3, False),
+            register(nonce="again"),
+        )
+        assert (update, claimed, other, again) == (Behind(0), Refused("unreadable"), Done(), Refused("exists"))
+        assert [worker.id for worker in listed.workers] == [OTHER_WORKER]
+        assert held.held == (False, True)
+        given, update, claimed, listed = await ask(
+            store,
+            reseed_worker(tokens=(token("w1"),), sessions=(SESSION,)),
+            UpdateWorker(WORKER, 1, 3, False),
+            claim_worker(),
+            ListWorkers(),
+        )
+        assert (given, update) == (Done(), Done())
+        assert claimed == WorkerClaimed(2, (SESSION,), "b")
+        assert [worker.id for worker in listed.workers] == [WORKER, OTHER_WORKER]
+    told = [(line["of"], line["what"]) for line in logged if line["event"] == "record_unreadable"]
+    assert told in ([(WORKER, "worker")], [])
+
+
+@pytest.mark.parametrize("wound", WOUNDS)
+async def test_a_damaged_worker_can_be_removed(damaged: Damaged, wound: str) -> None:
+    """Its sessions wait again, and a session that is queued does not count as still being with it."""
+    async with damaged.open() as store:
+        await ask(store, *FILL, Reserve("a", ((SESSION, WORKER), (OTHER, WORKER))))
+        damaged.hit("worker", WOUNDS[wound])
+        queued, removed, of_it, waiting = await ask(
+            store, enqueue(OTHER), RemoveWorker(WORKER, "a", 1, True), WorkerSessions(WORKER), ListWaiting(9)
+        )
+        assert (queued, removed, of_it) == (Enqueued(""), Released((SESSION,)), Released(()))
+        assert [one.session for one in waiting.sessions] == [SESSION, OTHER]
+
+
+@pytest.mark.parametrize("wound", WOUNDS)
+async def test_a_damaged_node_is_left_out(damaged: Damaged, wound: str) -> None:
+    """The others are live as before, and it is back with its next lease."""
+    async with damaged.open() as store:
+        await ask(store, *FILL)
+        damaged.hit("node", WOUNDS[wound])
+        listed, _, later = await ask(store, ListNodes(NOW_MS), put_node("b"), ListNodes(NOW_MS))
+        assert [node.id for node in listed.nodes] == ["a"]
+        assert [node.id for node in later.nodes] == ["a", "b"]
+
+
+@pytest.mark.parametrize("wound", WOUNDS)
+async def test_a_damaged_place_in_the_line_is_left_out(damaged: Damaged, wound: str) -> None:
+    """Others are matched, and who queues again is there again."""
+    async with damaged.open() as store:
+        await ask(store, *FILL)
+        damaged.hit("place", WOUNDS[wound])
+        waiting, _, _, later = await ask(
+            store, ListWaiting(9), Release(SESSION, WORKER, True), enqueue(), ListWaiting(9)
+        )
+        assert [one.session for one in waiting.sessions] == [OTHER]
+        assert [one.session for one in later.sessions] == [SESSION, OTHER]
+
+
+@pytest.mark.parametrize("wound", WOUNDS)
+async def test_a_damaged_pace_begins_anew(damaged: Damaged, wound: str) -> None:
+    """A drain does not wait for what nobody can read."""
+    async with damaged.open() as store:
+        await ask(store, *FILL)
+        damaged.hit("pace", WOUNDS[wound])
+        (paced,) = await ask(store, TakePace(1, 10.0, NOW_MS))
+        assert 0 <= paced.wait_ms <= 1000
+
+
+FIELDS = (
+    "client_epoch",
+    "worker_epoch",
+    "up_last",
+    "down_acked",
+    "tokens",
+    "client_claims",
+    "worker_ids",
+    "meta",
+    "want",
+    "created_ms",
+)
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("wound", [*WOUNDS, "gone"])
+async def test_a_single_field_of_a_redis_head(redis_url: str, field: str, wound: str) -> None:
+    """However little of it is damaged: nobody else is hurt, and once given back the session serves as before."""
+    key = f"signald:{{{SESSION}}}"
+    async with open_redis(redis_url, "a") as store:
+        with Redis.from_url(redis_url) as redis:
+            redis.flushall()
+            await ask(store, *FILL)
+            if wound == "gone":
+                redis.hdel(key, field)
+            else:
+                value = WOUNDS[wound](redis.hget(key, field) or b"")
+                assert isinstance(value, bytes)
+                redis.hset(key, field, value)
+        results = await ask(
+            store, claim_client(presented="wrong", nonce="wrong"), append(entries(4, 4)), ack(2), append(entries(4, 4), session=OTHER),
+            Look(SESSION, "worker", 0, 9), Look(SESSION, "client", 0, 9), ExpireSession(SESSION, "a", ("a", "b"), NOW_MS, TTL_MS),
+        )  # fmt: skip
+        assert results[3] == Appended(4, 0, "b")
+        assert isinstance(results[0], Refused)
+        known = head(worker=WORKER, worker_state="paired", worker_epoch=1, worker_node="b", workers=1, up_last=4)
+        given, *_ = await ask(
+            store,
+            reseed(known, tokens=(token("t1"),), up_tail=entries(1, 4)),
+            append(entries(5, 5)),
+        )
+        assert isinstance(given, Head)
+        assert (given.meta, given.want, given.created_ms, given.client_epoch) == (b'{"m":1}', {"lang": "en"}, NOW_MS, 1)
+        claimed, looked = await ask(store, claim_client(received=0, acked=5), Look(SESSION, "worker", 4, 9))
+        assert (claimed.epoch, claimed.lost_up) == (2, None)
+        assert [entry.seq for entry in looked.entries] == [5]
+
+
+@pytest.mark.parametrize("key", ["", ":up", ":down", ":history", ":trail"])
+async def test_a_redis_key_of_another_type(redis_url: str, key: str) -> None:
+    """A key that is no hash, stream or list any more is damage like any other."""
+    async with open_redis(redis_url, "a") as store:
+        with Redis.from_url(redis_url) as redis:
+            redis.flushall()
+            await ask(store, *FILL, Mark(SESSION, (b"{}",), 9, 1000, NOW_MS), append(entries(1, 2), party="worker"))
+            name = f"signald:{{{SESSION}}}{key}"
+            redis.delete(name)
+            redis.set(name, "5")
+        results = await ask(
+            store, append(entries(4, 5, history=True)), append(entries(3, 4), party="worker"), Look(SESSION, "worker", 0, 9),
+            Look(SESSION, "client", 0, 9), ReadHistory(SESSION, 9), ReadTrail(SESSION), Mark(SESSION, (b"{}",), 9, 1000, NOW_MS),
+            KeepAlive((SESSION,), NOW_MS), append(entries(4, 4), session=OTHER),
+        )  # fmt: skip
+        assert results[-1] == Appended(4, 0, "b")
+        assert any(isinstance(result, Behind) for result in results) == (key != ":trail")
+        known = head(
+            worker=WORKER, worker_state="paired", worker_epoch=1, worker_node="b", workers=1, up_last=5, down_last=4
+        )
+        up, down = entries(3, 5, history=True), entries(3, 4)
+        await ask(store, reseed(known, up_tail=up, down_tail=down))
+        results = await ask(
+            store,
+            reseed(known, node="b", up_tail=up, down_tail=down),
+            append(entries(6, 6, history=True)),
+            ack(6, epoch=1),
+        )
+        assert isinstance(results[0], Head)
+        assert results[1] == Appended(6, 0, "b")
+        assert results[2] == Done()
+
+
+TYPES: tuple[object, ...] = (5, 1.5, "text", "\udcff".encode("utf-8", "surrogatepass"))
+
+
+@pytest.mark.parametrize("value", TYPES)
+async def test_sqlite_values_of_another_type(tmp_path: Path, value: object) -> None:
+    """A column may hold anything: every kind of operation is still answered."""
+    url = f"sqlite:{tmp_path / 'types.db'}"
+    damaged = Damaged("sqlite", url)
+    async with damaged.open() as store:
+        await ask(store, *FILL, PutReceipt("a", b"{}", NOW_MS), Mark(SESSION, (b"{}",), 9, 1000, NOW_MS))
+    for what in ("record", "message", "history", "worker", "node", "place", "pace"):
+        damaged.hit(what, lambda _: value)
+    with closing(sqlite3.connect(tmp_path / "types.db", isolation_level=None)) as sql:
+        for table, column in (
+            ("receipt", "body"), ("receipt", "at_ms"), ("step", "step"), ("life", "until_ms"), ("place", "order_ms"), ("place", "worker"),
+            ("history", "party"), ("entry", "history"), ("listener", "until_ms"), ("wake", "wake"),
+        ):  # fmt: skip
+            where = f"WHERE session = '{SESSION}'" if table in ("history", "entry", "step", "life", "place") else ""
+            sql.execute(f"UPDATE {table} SET {column} = ? {where}", (value,))
+    async with damaged.open() as store:
+        results = await ask(
+            store, append(entries(4, 4)), Look(SESSION, "worker", 0, 9), ReadHistory(SESSION, 9), ReadTrail(SESSION),
+            claim_worker(), ListWorkers(), ListNodes(NOW_MS), ListWaiting(9), ListReceipts(), GetReceipt("a"), ListOverdue(NOW_MS, 9),
+            enqueue(), WorkerSessions(WORKER), Release(SESSION, WORKER, True), append(entries(4, 4), session=OTHER),
+        )  # fmt: skip
+        assert results[-1] == Appended(4, 0, "b")
+        given, *_ = await ask(store, reseed(head(up_last=3)), put_node("b"), append(entries(4, 4)))
+        assert isinstance(given, Head)
+
+
+async def test_a_look_may_find_damage_alone(damaged: Damaged) -> None:
+    """However little a reader asks for at once: it is told how far nothing can be read, and gets what is behind."""
+    async with damaged.open() as store:
+        await ask(store, *FILL, append(entries(4, 6)))
+        damaged.hit("message", WOUNDS["one bit"])
+        after, seqs = 1, []
+        while after < 6:
+            (looked,) = await ask(store, Look(SESSION, "worker", after, 1))
+            assert isinstance(looked, Looked)
+            seqs += [entry.seq for entry in looked.entries]
+            after = looked.entries[-1].seq if looked.entries else looked.unreadable_to
+        assert seqs == [3, 4, 5, 6]
+
+
+def test_every_bit_of_what_is_sealed_counts() -> None:
+    """One flipped bit anywhere, a cut, or another place in the log: never taken for what was written."""
+    data = random.Random(5).randbytes(60)
+    kept = seal(data, 7)
+    assert unseal(kept, 7) == data
+    assert unseal(kept, 8) is None
+    for bit in range(len(kept) * 8):
+        hurt = bytearray(kept)
+        hurt[bit // 8] ^= 1 << bit % 8
+        assert unseal(bytes(hurt), 7) is None
+    assert [unseal(kept[:length], 7) for length in range(len(kept))] == [None] * len(kept)
+
+
+def test_damage_is_reported_once_and_remembered_within_bounds(
+    logged: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """bounded-memory: a disk full of damage is told of, and fills neither the log again and again nor the memory."""
+    monkeypatch.setattr(damage, "REPORTS_MAX", 3)
+    reports = Reports()
+    for name in ("s_1", "s_1", "s_2", "s_3", "s_3", "s_4", "s_1"):
+        reports.tell("record", name)
+    assert [line["of"] for line in logged] == ["s_1", "s_2", "s_3", "s_4", "s_1"]
