@@ -5,7 +5,7 @@ The nodes are the production ones (`daemon.node_on`); only sockets and disks are
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import attrs
@@ -16,6 +16,7 @@ import trio_websocket
 from signald.config import Config
 from signald.daemon import Node, node_on
 from signald.ids import SeededEntropy
+from signald.store.base import Store
 from signald.store.memory import MemoryWorld, open_memory
 
 Json = dict[str, Any]
@@ -121,6 +122,9 @@ class Cluster:
 
     def __init__(self, nursery: trio.Nursery, seed: int) -> None:
         self.world = MemoryWorld(started_ms=1_700_000_000_000)
+        self.open_store: Callable[[str], AbstractAsyncContextManager[Store]] = lambda name: open_memory(
+            "memory:", name, world=self.world
+        )
         self.nodes: dict[str, Node] = {}
         self._nursery = nursery
         self._entropy = SeededEntropy(seed)
@@ -139,7 +143,7 @@ class Cluster:
         with trio.CancelScope() as scope:
             self._scopes[name] = scope
             async with (
-                open_memory("memory:", name, world=self.world) as store,
+                self.open_store(name) as store,
                 node_on(store, config_for(name, **sections), self._entropy) as node,
             ):
                 await node.lease.set_state("ready")

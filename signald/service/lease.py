@@ -310,7 +310,10 @@ class Lease:
         for info in listed.workers:
             if self._is_overdue(info, now_ms, now, timeout_s):
                 await hub.workers.give_up(info.id, info.epoch, "did not come back")
-        await self._sweep_orphans({info.id for info in listed.workers}, now)
+        known = {info.id for info in listed.workers}
+        for link in [link for name, link in hub.worker_links.items() if name not in known]:
+            hub.workers.check(link)  # its record is damaged, or it was given up
+        await self._sweep_orphans(known, now)
 
     async def _sweep_orphans(self, workers: set[str], now: float) -> None:
         """Sessions whose worker nobody knows: it was away when the store was lost, so no node could give it back."""

@@ -363,8 +363,10 @@ class Workers:
         op = UpdateWorker(link.worker, link.epoch, link.capacity, link.leaving)
         self._hub.committer.submit(op, partial(self._updated, link))
 
-    def _updated(self, link: WorkerLink, _: Result) -> None:
+    def _updated(self, link: WorkerLink, result: Result) -> None:
         link.updating = False
+        if isinstance(result, Behind) and not link.over:
+            self._hub.report_worker_behind(link)
         self._hub.poke_matchmaker()
         if link.update_again and not link.over:
             self._update(link)

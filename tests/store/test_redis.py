@@ -304,11 +304,11 @@ class TestErrors:
             assert await store.execute([create()]) == heads_of(SESSION)
 
     async def test_foreign_key(self, server: Server) -> None:
-        """A key of ours that another application has put something else in is a fault of the set-up."""
+        """A key that all need and that another application has put something else in is a fault of the set-up."""
         async with open_redis(server.url, "a") as store:
-            server.ask("SET", f"signald:{{{SESSION}}}", "something else")
+            server.ask("SET", "signald:{signald}:nodes", "something else")
             with pytest.raises(StoreMisused, match="WRONGTYPE"):
-                await store.execute([append(entries(1, 1))])
+                await store.execute([put_node("a")])
 
 
 class TestStart:
