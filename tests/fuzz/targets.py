@@ -24,6 +24,7 @@ from tests.cluster import open_cluster
 from tests.fuzz import corpus, mutate
 from tests.fuzz.decoders import DECODERS, decode
 from tests.fuzz.party import Harm, Judge, complain, listening_for_complaints
+from tests.fuzz.records import judging_records, make_record
 from tests.net.clients import KEY, Client, open_files
 
 Try = Callable[[bytes], Awaitable[str]]
@@ -308,7 +309,8 @@ TARGETS: dict[str, Target] = {
     "handshakes": Target(make_handshake, judging_node, 0.15, virtual=True),
     "http": Target(make_http, judging_http, 0.1, virtual=False),
     "toml": Target(make_toml, judging_toml, 0.05, virtual=False),
-    "decoders": Target(make_decoder_input, judging_decoders, 0.2, virtual=False),
+    "decoders": Target(make_decoder_input, judging_decoders, 0.1, virtual=False),
+    "records": Target(make_record, judging_records, 0.1, virtual=False),
 }
 
 
