@@ -49,6 +49,9 @@ RECHECK_EVERY_S = 0.05
 RECHECK_LOT = 10
 """How many of a round are looked at in one go: two hundred a second."""
 
+NOT_YET = float("inf")
+"""When the time of a party begins that waits for the pace: nobody is given up before having been told."""
+
 SUCCESSOR_POLL_S = 0.05
 
 SUCCESSOR_LEASE_SHARE = 0.5
@@ -331,6 +334,7 @@ class Mover:
 
     async def _tell_worker(self, plan: DrainPlan, decided: TellWorker) -> None:
         hub = self._hub
+        plan.told_worker_at(decided.worker, NOT_YET)
         await self._pace(plan, decided.cost)
         link = hub.worker_links.get(decided.worker)
         if link is None:
@@ -343,6 +347,7 @@ class Mover:
 
     async def _tell_client(self, plan: DrainPlan, name: str) -> None:
         hub = self._hub
+        plan.told_client_at(name, NOT_YET)
         await self._pace(plan, 1)
         session = hub.sessions.get(name)
         link = session.client.link if session is not None else None

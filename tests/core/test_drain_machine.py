@@ -54,6 +54,8 @@ class Phases(RuleBasedStateMachine):
         elif event is V.HELD:
             assert after is Phase.HOLD
             assert before in (Phase.WORKERS, Phase.CLIENTS), "there is nobody who could have been moved"
+        elif before is Phase.HOLD:
+            assert event in (V.HURRY, V.STOP), "two signals at once"
         else:
             assert ORDER.index(after) > ORDER.index(before) or after is before is Phase.CLOSE
         if after is not before:

@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 import trio
 
+from signald.store.base import TakePace
 from tests.cluster import Cluster, play
 from tests.service.deploys import Load, traffic
 
@@ -154,5 +155,31 @@ def test_a_successor_that_lags_is_gone_easy_on(lag_ms: float) -> None:
             await load.settle()
             load.check()
             load.check_same_workers()
+
+    play(scene)
+
+
+def test_a_worker_that_the_pace_holds_back_is_not_given_up() -> None:
+    """sticky: the drain's time is over before its worker's turn has come; it was not told, so it keeps its sessions."""
+
+    async def scene(cluster: Cluster) -> None:
+        drain: dict[str, object] = {
+            "timeout_s": 12.0,
+            "stop_timeout_s": 30.0,
+            "worker_timeout_s": 2.0,
+            "client_timeout_s": 2.0,
+            "successor_timeout_s": 2.0,
+            "terminate_timeout_s": 2.0,
+        }
+        pace: dict[str, object] = {"sessions_per_s": 0.1, "gap_max_s": 60.0}
+        old = await cluster.start("old", drain=drain, pace=pace)
+        _, _, worker, accepted, session = await cluster.pair("old")
+        await cluster.start("new")
+        await old.committer.call(TakePace(1, 0.1, old.hub.store.now_ms()))
+        old.shutdown.signal()
+        assert await worker.closed() == 1001
+        assert not [frame for frame in worker.aside if frame["type"] == "goaway"]
+        _, resumed = await cluster.resume("new", accepted["recovery_token"], {"session": session, "received": 0})
+        assert [one["session"] for one in resumed["sessions"]] == [session]
 
     play(scene)
