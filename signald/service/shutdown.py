@@ -48,6 +48,10 @@ PROGRESS_S = 1.0
 TALK_S = 2.0
 """How long the store may take to hear that this node drains; the drain goes on without."""
 
+RECALL_S, RECALL_POLL_S = 1.0, 0.25
+"""How long a node that holds must have been the only one left until it serves again: well below `successor_timeout_s`, for
+which another that drains looks for somebody to go to."""
+
 
 @attrs.frozen
 class DrainStatus:
@@ -144,6 +148,7 @@ class ShutdownScope:
             return True
         if by_signal and not status.by_signal:
             self._status = attrs.evolve(status, by_signal=True, parties=EVERYBODY)
+            self._called_off = False  # of two that come at once, the signal counts
             if status.phase is not Phase.RUNNING:
                 self._interrupt(DrainEvent.SIGNAL)
             return True
@@ -324,9 +329,20 @@ class ShutdownScope:
         return event
 
     async def _hold(self) -> DrainEvent:
-        """Nothing more to do: say what came of it, and wait for a signal or for being called off."""
+        """Nothing more to do: say what came of it, and wait for a signal or for being called off.
+
+        When no other node is ready any more, it is called off: those who moved are about to come back, and find somebody.
+        A node that never had another beside it was told to admit nobody, and does not.
+        """
         log.info("drained", **self.status.plan)
-        await trio.sleep_forever()
+        together_at = float("inf")
+        while trio.current_time() - together_at < RECALL_S:
+            if self._hub.successors():
+                together_at = trio.current_time()
+            await trio.sleep(RECALL_POLL_S)
+        log.warning("recalled", reason="no other node is ready")
+        self.abort()
+        return DrainEvent.ABORT
 
     # --- the end ----------------------------------------------------------------------------------------------------
 

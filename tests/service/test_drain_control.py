@@ -204,3 +204,75 @@ def test_signals_at_once_end_a_node_that_holds(signals: int) -> None:
             await cluster.wait_exit("n1")
 
     play(scene)
+
+
+def test_a_node_that_holds_serves_again_when_no_other_is_ready() -> None:
+    """A rollout is aborted after its gate: nobody recalls the old node, and the new one goes. All come back, nothing is lost."""
+
+    async def scene(cluster: Cluster) -> None:
+        old = await cluster.start("n1")
+        async with traffic(cluster, workers=3, clients=9) as load:
+            new = await cluster.start("n2")
+            load.workers_at = "n2"
+            assert drain(old, "workers")
+            await held(old)
+            await trio.sleep(60)
+            assert old.shutdown.status.phase.value == "hold", "there is another node: it waits for its operator"
+            load.workers_at = "n1"
+            new.shutdown.signal()
+            await cluster.wait_exit("n2")
+            assert not old.shutdown.status.draining
+            assert len(old.hub.worker_links) == 3
+            await load.settle()
+            check_all_here(load)
+            for worker in load.workers:
+                assert len(worker.dials) <= 4, "there and back, and once or twice too early"
+
+    play(scene)
+
+
+def test_a_node_that_holds_outlives_one_that_is_killed() -> None:
+    """The only other node dies without a word: when its lease is over, the one that holds serves again."""
+
+    async def scene(cluster: Cluster) -> None:
+        old = await cluster.start("n1")
+        await cluster.start("n2")
+        assert drain(old, "workers", "clients")
+        await held(old)
+        cluster.kill("n2")
+        with trio.fail_after(30):
+            while old.shutdown.status.draining:  # noqa: ASYNC110 - in virtual time a poll costs nothing
+                await trio.sleep(0.1)
+        _, started = await cluster.client("n1")
+        assert started["type"] == "session_started"
+
+    play(scene)
+
+
+def test_a_lone_node_that_is_told_to_admit_nobody_does_not() -> None:
+    """It holds although no other node is ready: there was none when its operator spoke."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("n1")
+        assert drain(node, "clients", "workers")
+        await held(node)
+        await trio.sleep(60)
+        assert node.shutdown.status.phase.value == "hold"
+
+    play(scene)
+
+
+def test_a_signal_is_heeded_beside_an_abort() -> None:
+    """An operator calls a drain off and the supervisor stops the node in the same moment: it stops."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("n1")
+        await cluster.start("n2")
+        drain(node, "workers")
+        await held(node)
+        assert node.shutdown.abort()
+        node.shutdown.signal()
+        with trio.fail_after(100):
+            await cluster.wait_exit("n1")
+
+    play(scene)
