@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from tests.sim.scene import Scene
 
 
+STRIKES_WITHIN_S = 20.0
+"""How long a step that waits for its moment waits, and not longer than all the trouble lasts."""
+
+
 class Operator:
     """What is done to the cluster; each method is a `Step`."""
 
@@ -213,7 +217,7 @@ class Operator:
                     self.scene.reached("kill between persist and ack")
 
         node.store.countdowns.append(Countdown(step.number + 1, step.how == "after", strike))
-        with trio.move_on_after(20.0):
+        with trio.move_on_after(min(STRIKES_WITHIN_S, self.scene.plan.lasts_s)):
             await struck.wait()
         await self._replace(step.seconds)
 
@@ -237,7 +241,7 @@ class Operator:
                 deed(node)
 
         node.writes_left, node.at_write = step.number, strike
-        with trio.move_on_after(20.0):
+        with trio.move_on_after(min(STRIKES_WITHIN_S, self.scene.plan.lasts_s)):
             await struck.wait()
         await self._replace(step.seconds)
 

@@ -1,0 +1,92 @@
+"""What a search must have met, or it was blind: rare situations, and how rare each may be.
+
+A run that finds nothing proves nothing unless it was there. Each line names a situation as the simulation calls it
+(`Scene.reached`) and the number of seeds in which it may occur once at the least, three to five times as many as it was
+seen to take. A run of fewer seeds is not asked for it.
+"""
+
+from collections.abc import Mapping
+
+import attrs
+
+
+@attrs.frozen
+class Sometimes:
+    """One situation, on one of the transports."""
+
+    what: str
+    one_in: int
+
+
+FRAMES = (
+    Sometimes("handover with 0 workers", 20),
+    Sometimes("timeout after apply during token rotation", 50),
+    Sometimes("fenced write rejected", 25),
+    Sometimes("backlog full", 20),
+    Sometimes("frame said twice", 25),
+    Sometimes("successor never ready", 50),
+    Sometimes("two successors", 100),
+    Sometimes("client handed over", 10),
+    Sometimes("worker handed over", 10),
+    Sometimes("worker replaced", 20),
+    Sometimes("worker_given_up", 10),
+    Sometimes("deploy during a deploy", 20),
+    Sometimes("drain called off", 25),
+    Sometimes("double SIGTERM", 50),
+    Sometimes("no_successor", 100),
+    Sometimes("successor_lost", 100),
+    Sometimes("node killed", 20),
+    Sometimes("node killed while draining", 100),
+    Sometimes("node vanished", 50),
+    Sometimes("connection reset", 20),
+    Sometimes("connection cut", 20),
+    Sometimes("store outage", 20),
+    Sometimes("store: lost reply after apply", 20),
+    Sometimes("store: lost request", 25),
+    Sometimes("store: half a batch applied", 25),
+    Sometimes("store: applied after it was given up", 100),
+    Sometimes("store: wake-up lost", 20),
+    Sometimes("node cut off from the store", 25),
+    Sometimes("store came back empty", 100),
+    Sometimes("client restarted from its state", 20),
+    Sometimes("worker crashed", 20),
+    Sometimes("worker registered anew", 25),
+    Sometimes("handler failed", 25),
+)
+
+MESSAGES = (
+    Sometimes("client handed over", 10),
+    Sometimes("worker handed over", 10),
+    Sometimes("worker replaced", 20),
+    Sometimes("worker_given_up", 20),
+    Sometimes("deploy during a deploy", 10),
+    Sometimes("drain called off", 20),
+    Sometimes("double SIGTERM", 50),
+    Sometimes("no_successor", 100),
+    Sometimes("successor_lost", 200),
+    Sometimes("client_given_up", 100),
+    Sometimes("node killed", 20),
+    Sometimes("node killed while draining", 100),
+    Sometimes("node vanished while draining", 200),
+    Sometimes("connection reset", 25),
+    Sometimes("connection cut", 25),
+    Sometimes("store outage", 20),
+    Sometimes("store: lost reply after apply", 20),
+    Sometimes("store: half a batch applied", 25),
+    Sometimes("store: applied after it was given up", 100),
+    Sometimes("store came back empty", 100),
+    Sometimes("log lost, and said", 1000),
+    Sometimes("client restarted from its state", 25),
+    Sometimes("worker crashed", 25),
+)
+
+REQUIRED = {"frames": FRAMES, "messages": MESSAGES}
+
+
+def blind(transport: str, seeds: int, reached: Mapping[str, int]) -> list[str]:
+    """Say what a run of `seeds` should have met more often."""
+    return [
+        f"{one.what}: in {reached.get(one.what, 0)} of {seeds} {transport} seeds, at least {seeds // one.one_in} expected"
+        for one in REQUIRED[transport]
+        if reached.get(one.what, 0) < seeds // one.one_in
+    ]
