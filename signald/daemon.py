@@ -52,6 +52,7 @@ from signald.service.meters import Observed, node_registry
 from signald.service.operations import NodeOperations
 from signald.service.shutdown import ShutdownScope
 from signald.service.supervision import Supervision
+from signald.service.telemetry import Spans, exporting
 from signald.service.tls import tls_context
 from signald.store.base import Store
 from signald.store.committer import Committer
@@ -179,13 +180,14 @@ async def running(
     health = _Health(config)
     async with (
         _closing(listeners),
+        exporting(config) as spans,
         open_store(config.store.url, config.node.id, config.store) as store,
         trio.open_nursery() as http_nursery,
         _serving_http(config, health, inherited, http_nursery) as http_port,
     ):
         try:
             async with (
-                node_on(store, config, entropy) as node,
+                node_on(store, config, entropy, spans) as node,
                 trio.open_nursery() as watching,
                 trio.open_nursery() as accepting,
             ):
@@ -318,7 +320,7 @@ async def _closing(listeners: list[socket.socket]) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def node_on(store: Store, config: Config, entropy: Entropy) -> AsyncIterator[Node]:
+async def node_on(store: Store, config: Config, entropy: Entropy, spans: Spans | None = None) -> AsyncIterator[Node]:
     """Run what lives inside a node on an open `store`, until the body ends. Simulations bring their own connections."""
     async with trio.open_nursery() as storing:
         committer = Committer(store, batch_ops_max=config.store.batch_ops_max)
@@ -326,7 +328,7 @@ async def node_on(store: Store, config: Config, entropy: Entropy) -> AsyncIterat
         async with trio.open_nursery() as keepers, trio.open_nursery() as connections:
             settings = net_settings(config)
             auth, gate = Authenticator.from_config(config.auth), SetupGate(settings, entropy=entropy)
-            hub = Hub(config, store, committer, auth, gate, entropy, connections.start_soon)
+            hub = Hub(config, store, committer, auth, gate, entropy, connections.start_soon, spans)
             committer.after_batch = hub.batch_done
             lease, shutdown = await _keep(hub, config, keepers)
             admission = Admission(settings, entropy=entropy)

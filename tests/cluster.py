@@ -16,6 +16,7 @@ import trio_websocket
 from signald.config import Config
 from signald.daemon import Node, node_on
 from signald.ids import SeededEntropy
+from signald.service.telemetry import Spans
 from signald.store.base import Store
 from signald.store.memory import MemoryWorld, open_memory
 
@@ -130,6 +131,8 @@ class Cluster:
         self._entropy = SeededEntropy(seed)
         self._scopes: dict[str, trio.CancelScope] = {}
         self.exits: list[str] = []
+        self.spans: Callable[[str], Spans | None] = lambda _name: None
+        """Where a node tells its spans."""
 
     async def start(self, name: str, **sections: dict[str, object]) -> Node:
         """Start a node and wait until it is ready."""
@@ -144,7 +147,7 @@ class Cluster:
             self._scopes[name] = scope
             async with (
                 self.open_store(name) as store,
-                node_on(store, config_for(name, **sections), self._entropy) as node,
+                node_on(store, config_for(name, **sections), self._entropy, self.spans(name)) as node,
             ):
                 await node.lease.set_state("ready")
                 task_status.started(node)

@@ -349,6 +349,18 @@ class LogConfig:
 
 
 @attrs.frozen
+class TelemetryConfig:
+    """Spans of OpenTelemetry, which need the extra signald[otel]. Metrics are at /metrics, always."""
+
+    otlp_endpoint: str = key(
+        "",
+        "Where spans are sent, by OTLP over HTTP, such as http://127.0.0.1:4318. Empty: nowhere, unless "
+        "OTEL_EXPORTER_OTLP_ENDPOINT says so.",
+        unit="URL",
+    )
+
+
+@attrs.frozen
 class Config:
     """The whole configuration. `Config()` holds the defaults; `load` fills and checks it."""
 
@@ -365,6 +377,7 @@ class Config:
     pace: PaceConfig = attrs.field(factory=PaceConfig)
     admin: AdminConfig = attrs.field(factory=AdminConfig)
     log: LogConfig = attrs.field(factory=LogConfig)
+    telemetry: TelemetryConfig = attrs.field(factory=TelemetryConfig)
 
 
 SECTIONS: dict[str, type] = {field.name: field.type for field in attrs.fields(Config) if field.type is not None}

@@ -47,7 +47,7 @@ class Head(Struct, frozen=True, gc=False):
 class Side(Generic[L]):
     """One party of a session at this node."""
 
-    __slots__ = ("ack_due", "ack_stored", "epoch", "link", "node", "sent", "waiting_since")
+    __slots__ = ("ack_due", "ack_stored", "epoch", "link", "node", "sent", "traced", "waiting_since")
 
     def __init__(self, epoch: int, node: str, sent: int) -> None:
         self.epoch = epoch
@@ -61,6 +61,8 @@ class Side(Generic[L]):
         """The highest seq this party has acked."""
         self.ack_stored = sent
         """How much of `ack_due` the store has been told."""
+        self.traced: list[tuple[int, float, str]] = []
+        """Messages offered and not stored yet that carry a sampled trace: seq, when it came (trio time), trace."""
         self.waiting_since = -1.0
         """When the oldest message this party has offered while an append is under way came (trio time); negative: none waits."""
 
@@ -158,6 +160,7 @@ class Session(Generic[L]):
         side.node = node
         side.sent = side.ack_due = side.ack_stored = received
         side.waiting_since = -1.0
+        side.traced = []
         self.log_to(party).absorb(received, received)
         # Whatever an older connection of the party had offered, the party offers again.
         self.log_from(party).forget_pending()

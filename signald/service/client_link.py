@@ -87,6 +87,11 @@ class ClientLink(Link):
     def __repr__(self) -> str:
         return f"<ClientLink {self.session.id}>"
 
+    @property
+    def owner(self) -> str:
+        """See the base."""
+        return self.session.id
+
     def session_name(self, session: str) -> None:
         """A client has one session: it is not named."""
 

@@ -28,6 +28,7 @@ from signald.service.link import Link, Outbox, retry_reason
 from signald.service.opening import open_link
 from signald.service.probe import Probe
 from signald.service.relay import LiveSession, Relay, RelaySettings
+from signald.service.telemetry import Spans
 from signald.service.trail import Trail
 from signald.service.worker_link import WorkerLink
 from signald.service.workers import Workers
@@ -113,8 +114,9 @@ class Hub:
         gate: SetupGate,
         entropy: Entropy,
         spawn: Spawn,
+        spans: Spans | None = None,
     ) -> None:
-        """`spawn` starts a task in the nursery of the connections."""
+        """`spawn` starts a task in the nursery of the connections; `spans`, if any, are told what takes time."""
         self.config = config
         self.node = config.node.id
         self.store = store
@@ -133,6 +135,7 @@ class Hub:
         self.watcher: Watcher | None = None
         self.cluster_secret = b""
         self.counters = Counters()
+        self.spans = spans
         self.counts = Counts(reload_at_s=store.now_ms() / 1000)
         self.links: set[Link] = set()
         """Links with a party attached."""
@@ -150,6 +153,7 @@ class Hub:
             self.outbox,
             self,
             store.now_ms,
+            spans,
         )
         self.workers = Workers(self)
         self.poke_matchmaker: Callable[[], None] = lambda: None
@@ -248,8 +252,13 @@ class Hub:
 
     def count_handover(self, link: Link) -> None:
         """A party is gone from here: if it was told to go, take down how long that took."""
-        if link.told_to_go:
-            self.counts.handovers[link.party].observe(trio.current_time() - link.told_at)
+        if not link.told_to_go:
+            return
+        now = trio.current_time()
+        self.counts.handovers[link.party].observe(now - link.told_at)
+        if self.spans is not None:
+            whom = {f"signald.{'session' if link.party == 'client' else 'worker'}": link.owner}
+            self.spans.tell("signald.handover", link.told_at, now, None, {"signald.party": link.party, **whom})
 
     def _client_over(self, link: ClientLink) -> None:
         session = link.session

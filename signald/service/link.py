@@ -83,6 +83,11 @@ class Link:
         """The link has been detached; nothing may be attached to it any more."""
         self.tokens = Slots()
 
+    @property
+    def owner(self) -> str:
+        """The session or the worker it belongs to."""
+        raise NotImplementedError
+
     def session_name(self, session: str) -> str | None:
         """What `session` is called in frames on this connection: its id, or nothing on a client's."""
         raise NotImplementedError

@@ -64,6 +64,7 @@ from signald.wire.messages import (
     SessionStarted,
 )
 from signald.wire.records import chat_history
+from signald.wire.traces import log_fields
 
 if TYPE_CHECKING:
     from signald.service.hub import Hub
@@ -75,6 +76,14 @@ Opening = Connect | RestoreSession | AppReady
 
 FRAMES_MAX = 100
 """Frames until a party has begun, its opening message included: whoever is there to begin does not ping for long."""
+
+_OPENED = {
+    ("client", False): "session_started",
+    ("client", True): "session_restored",
+    ("worker", False): "worker_registered",
+    ("worker", True): "worker_resumed",
+}
+"""Party, and whether it resumed → what that is called in logs and spans."""
 
 _REFUSALS: dict[str, tuple[CloseCode, str]] = {
     "unknown": (CloseCode.NOTHING_TO_RESUME, "nothing to resume for this token"),
@@ -136,6 +145,8 @@ async def open_link(hub: "Hub", conn: Connection) -> Opened | None:
         return None
     if resuming:
         hub.counts.resumes[RESUMED] += 1
+    if hub.spans is not None:
+        _tell_opening(hub, link, message, resuming=resuming)
     hub.arrived(link)
     return link, rest
 
@@ -145,6 +156,13 @@ def _resumes(message: Opening) -> bool:
     if isinstance(message, AppReady):
         return message.reconnection and message.recovery_token is not None
     return isinstance(message, RestoreSession)
+
+
+def _tell_opening(hub: "Hub", link: Link, message: Opening, *, resuming: bool) -> None:
+    assert hub.spans is not None
+    what = _OPENED[link.party, resuming]
+    owner = {f"signald.{'session' if link.party == 'client' else 'worker'}": link.owner}
+    hub.spans.tell(f"signald.{what}", link.conn.opened_at, trio.current_time(), message.trace, owner)
 
 
 def _turn_away(conn: Connection, turned: _Turned) -> None:
@@ -279,7 +297,7 @@ async def _connect(hub: "Hub", conn: Connection, message: Connect) -> Link:
     if not hub.alone:
         hub.relay.look(session)  # another node may have paired it before it was attached here
     hub.trail.note(session_id, "client", "started")
-    log.info("session_started", session=session_id)
+    log.info("session_started", node=hub.node, session=session_id, **log_fields(message.trace))
     return link
 
 
@@ -348,7 +366,14 @@ async def _restore(hub: "Hub", conn: Connection, message: RestoreSession) -> Lin
     if not hub.alone:
         hub.relay.look(session)  # something may have been appended since the claim and before the attachment
     hub.trail.note(session_id, "client", "resumed", _resumed(claimed, head.down_last - received))
-    log.info("session_restored", session=session_id, epoch=claimed.epoch, replaying=head.down_last - received)
+    log.info(
+        "session_restored",
+        node=hub.node,
+        session=session_id,
+        epoch=claimed.epoch,
+        replaying=head.down_last - received,
+        **log_fields(message.trace),
+    )
     return link
 
 
@@ -441,7 +466,14 @@ async def _register_worker(hub: "Hub", conn: Connection, message: AppReady) -> L
     if not hub.alone:
         hub.workers.check(link)  # another node may have given it sessions before it was attached here
     hub.poke_matchmaker()
-    log.info("worker_registered", worker=worker, instance=message.instance_id, capacity=message.capacity)
+    log.info(
+        "worker_registered",
+        node=hub.node,
+        worker=worker,
+        instance=message.instance_id,
+        capacity=message.capacity,
+        **log_fields(message.trace),
+    )
     return link
 
 
@@ -508,7 +540,15 @@ async def _claim_worker(
     if assign or len(sides) < len(claimed.sessions) or not hub.alone:
         hub.workers.check(link)  # some are paired with it and it does not know: it is asked to take them
     hub.poke_matchmaker()
-    log.info("worker_resumed", worker=worker, epoch=claimed.epoch, sessions=len(restored), lost=len(lost))
+    log.info(
+        "worker_resumed",
+        node=hub.node,
+        worker=worker,
+        epoch=claimed.epoch,
+        sessions=len(restored),
+        lost=len(lost),
+        **log_fields(message.trace),
+    )
     return link
 
 

@@ -18,6 +18,7 @@ import structlog
 from signald.core.log import Entry, Offer
 from signald.core.session import News, Party, Session
 from signald.service.link import Link, Outbox
+from signald.service.telemetry import Spans
 from signald.store.base import (
     WAKE_REALTIME,
     Ack,
@@ -35,7 +36,7 @@ from signald.store.base import (
 )
 from signald.store.committer import Committer
 from signald.tally import Histogram
-from signald.wire import codec, records
+from signald.wire import codec, records, traces
 from signald.wire.messages import Message, Realtime
 
 log = structlog.get_logger(__name__)
@@ -100,12 +101,15 @@ class Relay:
         outbox: Outbox,
         events: RelayEvents,
         now_ms: Callable[[], int],
+        spans: Spans | None = None,
     ) -> None:
+        """`spans`, if any, are told of messages that carry a sampled trace."""
         self._settings = settings
         self._committer = committer
         self._outbox = outbox
         self._events = events
         self._now_ms = now_ms
+        self._spans = spans
         self._acks_due: dict[tuple[str, Party], LiveSession] = {}
         self._signals = 0
         self.accepted = 0
@@ -124,6 +128,8 @@ class Relay:
         offer = target.offer(entry)
         if offer is Offer.ACCEPTED:
             self.accepted += 1
+            if message.trace is not None and self._spans is not None:
+                self._follow(session, party, message)
             return
         link = session.side(party).link
         if link is None:
@@ -191,6 +197,8 @@ class Relay:
             return  # a claim came between: the party offers again whatever was not stored before it
         target = session.log_from(party)
         link = side.link
+        if side.traced:
+            self._tell_traced(session, party, result)
         if type(result) is Appended:
             new = target.stored(result.last, result.acked)
             if link is not None:
@@ -233,6 +241,26 @@ class Relay:
                 self.seconds.observe(self._committer.answered_at - came_at, len(new))
         else:
             self.deliver(session, party)
+
+    def _follow(self, session: LiveSession, party: Party, message: Message) -> None:
+        """Remember a message that carries a sampled trace, until it is stored."""
+        parsed = traces.parse(message.trace)
+        link = session.side(party).link
+        if parsed is not None and parsed.sampled and link is not None and message.trace is not None:
+            session.side(party).traced.append((message.seq, link.conn.last_received_at, message.trace))
+
+    def _tell_traced(self, session: LiveSession, party: Party, result: Result) -> None:
+        side = session.side(party)
+        if type(result) is not Appended:
+            # What is not stored is offered again, with its trace, or tried again: then it is not followed any more.
+            side.traced.clear()
+            return
+        assert self._spans is not None
+        stored = [one for one in side.traced if one[0] <= result.last]
+        side.traced = side.traced[len(stored) :]
+        for seq, came_at, trace in stored:
+            about: dict[str, str | int] = {"signald.session": session.id, "signald.party": party, "signald.seq": seq}
+            self._spans.tell("signald.message", came_at, self._committer.answered_at, trace, about)
 
     # --- to a receiver ----------------------------------------------------------------------------------------------
 

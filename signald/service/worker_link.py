@@ -79,6 +79,11 @@ class WorkerLink(Link):
         """Programs that offer no subprotocol are of a time before GOAWAY: they are ended with `terminate_app`."""
         return self.conn.subprotocol is not None
 
+    @property
+    def owner(self) -> str:
+        """See the base."""
+        return self.worker
+
     def session_name(self, session: str) -> str:
         """A worker has many sessions: each frame names its own."""
         return session
