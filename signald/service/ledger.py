@@ -109,6 +109,13 @@ class Ledger:
         """An operator's drain has left the session's client where it is."""
         self._outcome(session, "stayed", "not moved in time")
 
+    def called_off(self) -> None:
+        """An operator has thought better of it; whoever is here stays, unless already on the way."""
+        for line in self._lines.values():
+            if line.outcome == "pending":
+                told = line.goaway_ms is not None
+                line.outcome, line.reason = "stayed", "called off when it had been told" if told else "called off"
+
     def because(self, session: str, reason: str) -> None:
         """Something has happened to the session that does not decide what becomes of it."""
         line = self._lines.get(session)

@@ -259,7 +259,7 @@ class ShutdownScope:
                 event, self._pending = interrupted, None
             elif self.status.phase is last and not status.by_signal:
                 event = DrainEvent.HELD
-                await self._store_receipt()  # whoever waits for HOLD may read it then
+                await self._store_receipt(self.ledger)  # whoever waits for HOLD may read it then
             self._enter(step(DRAIN, self.status.phase, event), event)
 
     def _interrupted(self) -> DrainEvent | None:
@@ -290,9 +290,11 @@ class ShutdownScope:
             link.told_to_go = False
         self._begun = trio.Event()
         self._status = DrainStatus()
-        self.ledger = Ledger(hub.node)
-        # Not waited for: the store may be away, and a signal that comes now is to be heeded now.
+        ledger, self.ledger = self.ledger, Ledger(hub.node)
+        # Neither is waited for: the store may be away, and a signal that comes now is to be heeded now.
         self._lease.say("ready")
+        ledger.called_off()
+        hub.spawn(self._store_called_off, ledger)
 
     # --- the phases -------------------------------------------------------------------------------------------------
 
@@ -366,7 +368,7 @@ class ShutdownScope:
         hub.relay.store_acks()
         hub.outbox.flush_acks()
         hub.trail.store()
-        await self._store_receipt()
+        await self._store_receipt(self.ledger)
         with suppress(StoreUnavailable):
             await hub.committer.wait_idle()
         hub.outbox.flush_acks()
@@ -375,13 +377,20 @@ class ShutdownScope:
         log.info("drain_receipt", **self.ledger.totals())
         return DrainEvent.DONE
 
-    async def _follow(self) -> None:
+    async def _store_called_off(self, ledger: Ledger) -> None:
+        """Keep what a drain did that was called off, unless it did nothing, or another one has begun since."""
+        totals = ledger.totals()
+        if totals["sessions"]:
+            log.info("drain_receipt", **totals)
+            await self._store_receipt(ledger, lambda: not self._status.draining)
+
+    async def _follow(self, ledger: Ledger) -> None:
         """Learn from the trails where those who moved went on. Raises StoreUnavailable."""
         committer = self._hub.committer
         with trio.move_on_after(self._config.flush_timeout_s * FOLLOW_SHARE):
             # The last of them have been live for a moment only, and trails are stored a moment later.
             for wait_s in (0.0, TRAIL_DELAY_S):
-                names = self.ledger.followed()
+                names = ledger.followed()
                 if not names:
                     return
                 await trio.sleep(wait_s)
@@ -390,13 +399,15 @@ class ShutdownScope:
                     trails = await committer.call_many([ReadTrail(name) for name in lot])
                     for name, trail in zip(lot, trails, strict=True):
                         if isinstance(trail, Trail):
-                            self.ledger.follow(name, trail.steps)
+                            ledger.follow(name, trail.steps)
 
-    async def _store_receipt(self) -> None:
+    async def _store_receipt(self, ledger: Ledger, wanted: Callable[[], bool] = lambda: True) -> None:
         hub = self._hub
         try:
-            await self._follow()
-            receipt = self.ledger.finish(trio.current_time(), final=self._status.by_signal)
+            await self._follow(ledger)
+            if not wanted():
+                return
+            receipt = ledger.finish(trio.current_time(), final=self._status.by_signal)
             await hub.committer.call(PutReceipt(hub.node, receipt, hub.store.now_ms()), self._config.flush_timeout_s)
         except StoreUnavailable:
             log.warning("receipt_not_stored")

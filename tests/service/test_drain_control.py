@@ -259,6 +259,34 @@ def test_a_lone_node_that_is_told_to_admit_nobody_does_not() -> None:
         await trio.sleep(60)
         assert node.shutdown.status.phase.value == "hold"
 
+
+def test_a_drain_that_is_called_off_leaves_its_receipt() -> None:
+    """Who has moved, who was on the way, who stayed: as an operator wants to know before the new node is drained instead."""
+
+    async def scene(cluster: Cluster) -> None:
+        old = await cluster.start("n1", pace={"sessions_per_s": 20.0})
+        async with traffic(cluster, workers=4, clients=20) as load:
+            await cluster.start("n2")
+            load.clients_at = load.workers_at = "n2"
+            assert drain(old, "workers", "clients")
+            await trio.sleep(1.5)
+            assert old.shutdown.abort()
+            await trio.sleep(0.1)
+            assert not old.shutdown.status.draining
+            await trio.sleep(3)
+            told = receipt(cluster, "n1")
+            moved = sum(len(client.dials) == 2 for client in load.clients)
+            totals = told["totals"]
+            assert totals["sessions"] == totals["moved"] + totals["stayed"] == 20
+            on_the_way = [
+                line for line in told["sessions"].values() if line["reason"] == "called off when it had been told"
+            ]
+            assert totals["moved"] + len(on_the_way) == moved
+            assert 0 < moved < 20
+            assert totals["gap_ms_max"] is not None
+            await load.settle()
+            check_all_here(load)
+
     play(scene)
 
 
@@ -274,5 +302,24 @@ def test_a_signal_is_heeded_beside_an_abort() -> None:
         node.shutdown.signal()
         with trio.fail_after(100):
             await cluster.wait_exit("n1")
+
+
+def test_a_drain_that_was_called_off_does_not_tell_of_the_next_one() -> None:
+    """The receipt of the drain that ends the node is the one that is kept, however soon it follows."""
+
+    async def scene(cluster: Cluster) -> None:
+        old = await cluster.start("n1", pace={"sessions_per_s": 1000.0})
+        async with traffic(cluster, workers=1, clients=4) as load:
+            await cluster.start("n2")
+            load.clients_at = load.workers_at = "n2"
+            assert drain(old, "workers", "clients")
+            await held(old)
+            assert old.shutdown.abort()
+            old.shutdown.signal()
+            await cluster.wait_exit("n1")
+            await trio.sleep(3)
+            assert receipt(cluster, "n1")["phases"][-1][0] == "flush"
+            await load.settle()
+            check_all_here(load)
 
     play(scene)
