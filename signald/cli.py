@@ -16,7 +16,6 @@ from importlib.metadata import version as distribution_version
 from pathlib import Path
 from typing import Annotated, Literal
 
-import attrs
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
@@ -33,11 +32,12 @@ from signald.config import (
     schema,
     show,
 )
+from signald.config.reloading import Source
 from signald.ctl.client import CtlError
 from signald.ctl.commands import app as ctl
 from signald.demo.options import DemoOptions
-from signald.service.auth import Authenticator, mint
-from signald.service.tls import tls_context
+from signald.service.auth import mint
+from signald.service.reloading import prepare
 
 # Listed by `version`, because their behaviour is what a report about signald is often about.
 _libraries = ("trio", "wsproto", "hypercorn", "redis")
@@ -102,7 +102,7 @@ def serve(*, config: Path | None = None, dev: Annotated[bool, Parameter(negative
     # Imported here, so that the other commands neither wait for the daemon nor depend on it.
     from signald.daemon import run
 
-    return run(loaded)
+    return run(loaded, Source(config, os.environ))
 
 
 def _serve_dev() -> int:
@@ -294,15 +294,7 @@ def demo(
 
 def _load_usable(path: Path | None) -> Config:
     config = load(path, os.environ)
-    where = str(path) if path is not None else ""
-    problems: list[Problem] = []
-    for use in (lambda: Authenticator.from_config(config.auth), lambda: tls_context(config.listen)):
-        try:
-            use()
-        except ConfigError as error:
-            problems += [attrs.evolve(problem, where=where) for problem in error.problems]
-    if problems:
-        raise ConfigError(problems)
+    prepare(config, str(path or ""))
     return config
 
 

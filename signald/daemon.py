@@ -32,6 +32,7 @@ import trio
 
 from signald.config import Config, ConfigError, Problem, has_key, is_loopback
 from signald.config.paths import socket_directory
+from signald.config.reloading import Source
 from signald.errors import StoreError, StoreMisused, StoreUnavailable
 from signald.http.admin import admin_routes
 from signald.http.health import HealthStatus, http_app
@@ -50,10 +51,10 @@ from signald.service.matchmaker import Matchmaker
 from signald.service.mender import Mender
 from signald.service.meters import Observed, node_registry
 from signald.service.operations import NodeOperations
+from signald.service.reloading import Prepared, Reloader, prepare
 from signald.service.shutdown import ShutdownScope
 from signald.service.supervision import Supervision
 from signald.service.telemetry import Spans, exporting
-from signald.service.tls import tls_context
 from signald.store.base import Store
 from signald.store.committer import Committer
 from signald.store.open import open_store
@@ -61,7 +62,7 @@ from signald.systemd import Inherited, Notifier, SocketRefused, inherited_socket
 
 log = structlog.get_logger(__name__)
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 EX_OK, EX_UNAVAILABLE, EX_SOFTWARE, EX_OSERR, EX_CONFIG = 0, 69, 70, 71, 78
 SESSION_POSITION_BYTES = 128
 """What one session adds to an `app_ready`: its id, two seqs, and the JSON around them."""
@@ -78,8 +79,11 @@ STORE_GOODBYE_S = 1.0
 """How long the store may take to hear that this node is gone; its lease ends by itself otherwise."""
 
 
-def run(config: Config) -> int:
-    """Serve until told to stop; returns the exit status (sysexits), which the process is to end with: SIGTERM is ignored."""
+def run(config: Config, source: Source | None = None) -> int:
+    """Serve until told to stop; returns the exit status (sysexits), which the process is to end with: SIGTERM is ignored.
+
+    SIGHUP reads `source` again; without one it stops, as the end of a terminal does.
+    """
     configure_logging(config.log)
     early: list[int] = []
     for number in SIGNALS:
@@ -89,7 +93,7 @@ def run(config: Config) -> int:
     notifier = open_notifier(os.environ)
     try:
         inherited = inherited_sockets(os.environ)
-        status = trio.run(partial(_main, config, SystemEntropy(), early, inherited, notifier))
+        status = trio.run(partial(_main, config, source, early, inherited, notifier))
     except* (StoreMisused, SocketRefused, ConfigError) as group:
         status = _failed(EX_CONFIG, group)
     except* StoreError as group:
@@ -117,27 +121,53 @@ def _failed(status: int, group: BaseExceptionGroup[BaseException]) -> int:
 
 
 async def _main(
-    config: Config, entropy: Entropy, early: list[int], inherited: Inherited, notifier: Notifier | None
+    config: Config, source: Source | None, early: list[int], inherited: Inherited, notifier: Notifier | None
 ) -> int:
     with trio.open_signal_receiver(*SIGNALS) as signals:
         async with (
-            running(config, entropy, inherited=inherited, notifier=notifier) as daemon,
+            running(config, SystemEntropy(), source=source, inherited=inherited, notifier=notifier) as daemon,
             trio.open_nursery() as nursery,
         ):
-            shutdown = daemon.node.shutdown
-            for _ in early:
-                shutdown.signal()
-            nursery.start_soon(_receive_signals, signals, shutdown)
-            await shutdown.run()
+            taken = _Signals(daemon.node)
+            nursery.start_soon(taken.run_reloads)
+            for number in early:
+                taken.take(number)
+            nursery.start_soon(_receive_signals, signals, taken)
+            await daemon.node.shutdown.run()
             nursery.cancel_scope.cancel(reason="the drain is done")
     log.info("stopped", node=config.node.id)
     return EX_OK
 
 
-async def _receive_signals(signals: AsyncIterator[int], shutdown: ShutdownScope) -> None:
-    async for number in signals:
+class _Signals:
+    """What each signal means. A reload is slow (it reads files), and no signal waits for one."""
+
+    def __init__(self, node: "Node") -> None:
+        self._node = node
+        self._hung_up = trio.Event()
+
+    def take(self, number: int) -> None:
+        """A signal has come."""
         log.info("signal", name=signal.Signals(number).name)
-        shutdown.signal()
+        if number == signal.SIGHUP and self._node.operations.reloader is not None:
+            self._hung_up.set()
+        else:
+            self._node.shutdown.signal()
+
+    async def run_reloads(self) -> None:
+        """Reload for every SIGHUP, until cancelled; those that come during a reload are one."""
+        while True:
+            await self._hung_up.wait()
+            self._hung_up = trio.Event()
+            reloader = self._node.operations.reloader
+            assert reloader is not None
+            with suppress(ConfigError):  # it is logged, and nobody waits for an answer
+                await reloader.reload()
+
+
+async def _receive_signals(signals: AsyncIterator[int], taken: _Signals) -> None:
+    async for number in signals:
+        taken.take(number)
 
 
 @attrs.frozen
@@ -164,16 +194,22 @@ class Daemon:
 
 @asynccontextmanager
 async def running(
-    config: Config, entropy: Entropy, *, inherited: Inherited = NO_SOCKETS, notifier: Notifier | None = None
+    config: Config,
+    entropy: Entropy,
+    *,
+    source: Source | None = None,
+    inherited: Inherited = NO_SOCKETS,
+    notifier: Notifier | None = None,
 ) -> AsyncIterator[Daemon]:
     """Run a node that listens, until the body ends. The body ends when the drain has: what follows is cancellation only.
 
-    Sockets that are `inherited` take the place of those that would be bound; `notifier` is told how the node is.
+    `source` can be read again while the node runs. Sockets that are `inherited` take the place of those that would be
+    bound; `notifier` is told how the node is.
 
     Raises ConfigError (the certificate, an inherited socket that the configuration does not protect), StoreMisused,
     StoreUnavailable, OSError (an address is taken) before the body begins.
     """
-    tls = tls_context(config.listen)
+    prepared = prepare(config)
     check_inherited(inherited, config)
     listeners = list(inherited.websocket) or await _bind(config)
     websocket_port = _port(listeners[0])
@@ -187,14 +223,15 @@ async def running(
     ):
         try:
             async with (
-                node_on(store, config, entropy, spans) as node,
+                node_on(store, prepared.config, entropy, spans) as node,
                 trio.open_nursery() as watching,
                 trio.open_nursery() as accepting,
             ):
                 if inherited.websocket:
                     node.shutdown.stop_accepting = partial(_stop_accepting, accepting, node)
+                apply_config(node, prepared)
                 for listening in listeners:
-                    accepting.start_soon(partial(node.server.accept_from, listening, tls=tls))
+                    accepting.start_soon(node.server.accept_from, listening)
                 # What the imports have made lives as long as the process: a collection during a handover need not look at it,
                 # and what it looks at is then a tenth of the heap.
                 gc.collect()
@@ -210,6 +247,14 @@ async def running(
                     http=http_port,
                 )
                 supervision = Supervision(notifier, node.hub, node.shutdown) if notifier is not None else None
+                if source is not None:
+                    node.operations.reloader = Reloader(
+                        source,
+                        node.hub,
+                        partial(check_inherited, inherited),
+                        partial(_apply_reloaded, node),
+                        supervision,
+                    )
                 if supervision is not None:
                     watching.start_soon(supervision.run)
                 try:
@@ -222,6 +267,20 @@ async def running(
         finally:
             for listening in listeners:
                 listening.close()  # before the HTTP half goes: nobody knocks in vain
+
+
+def apply_config(node: Node, prepared: Prepared) -> None:
+    """Tell everybody in `node` who holds settings: the one place that knows who does. Cannot fail."""
+    settings = net_settings(prepared.config)
+    node.hub.renew(prepared.config, prepared.auth)
+    node.hub.gate.renew(settings)
+    node.admission.settings = settings
+    node.server.renew(settings, prepared.tls)
+
+
+def _apply_reloaded(node: Node, prepared: Prepared) -> None:
+    apply_config(node, prepared)
+    configure_logging(prepared.config.log)
 
 
 async def _bind(config: Config) -> list[socket.socket]:
@@ -278,7 +337,7 @@ async def _serving_http(
         tcp = await open_tcp(config.listen.http)
     port = _port(tcp[0].socket)  # type: ignore[arg-type]
     metrics, answers = metrics_routes(node_registry(health.observed)), health.answers
-    app = http_app(health.read, routes=[*metrics, *admin_routes(health.operations, token=config.admin.token)])
+    app = http_app(health.read, routes=[*metrics, *admin_routes(health.operations, token=health.admin_token)])
     await nursery.start(partial(serve_http, CountAnswers(app, answers), tcp, shutdown=over))
     unix = _open_admin_socket(config)
     if unix is not None:
@@ -405,6 +464,11 @@ class _Health:
         if node is None:
             return None
         return Observed(node.hub, node.server, node.lease, node.shutdown, self.answers)
+
+    def admin_token(self) -> str:
+        """What opens the admin API over TCP now."""
+        config = self._node.hub.config if self._node is not None else self._config
+        return config.admin.token
 
     def read(self) -> HealthStatus:
         """The status now."""

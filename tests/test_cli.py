@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 import signald
 from signald.cli import main
 from signald.config import Config, ConfigError, Problem, load, render_toml
+from signald.config.reloading import Source
 from signald.demo.options import DemoOptions
 from signald.service.auth import Authenticator, Principal
 
@@ -35,7 +36,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
     configs: list[Config] = []
     daemon = ModuleType("signald.daemon")
 
-    def run(config: Config) -> int:
+    def run(config: Config, source: Source | None = None) -> int:
         configs.append(config)
         return 5
 
@@ -117,7 +118,7 @@ def test_a_configuration_the_daemon_refuses_is_reported_alike(
 ) -> None:
     """What only the running daemon can find out is said in the same words."""
 
-    def refuse(_: Config) -> int:
+    def refuse(_: Config, __: Source | None) -> int:
         raise ConfigError([Problem("", "store.url", "evicts keys")])
 
     monkeypatch.setattr(sys.modules["signald.daemon"], "run", refuse)

@@ -19,6 +19,8 @@ class KeyInfo:
     """The value must be greater than this (None: no such bound)."""
     at_least: float | None
     at_most: float
+    reload: bool = False
+    """A reload applies it; else it needs a restart."""
 
     @property
     def range_text(self) -> str:
@@ -48,12 +50,13 @@ def key(
     above: float | None = None,
     at_least: float | None = None,
     at_most: float = math.inf,
+    reload: bool = False,
 ) -> Any:
     """Declare one key of a section. A number without a lower bound of its own must be greater than zero."""
     number = isinstance(default, (int, float)) and not isinstance(default, bool)
     if number and above is None and at_least is None:
         above = 0
-    info = KeyInfo(doc, unit, secret, above, at_least, at_most)
+    info = KeyInfo(doc, unit, secret, above, at_least, at_most, reload)
     return attrs.field(default=default, repr=not secret, metadata={"key": info})
 
 

@@ -37,7 +37,8 @@ def _section(cls: type) -> Json:
 def _key(field: "attrs.Attribute[Any]") -> Json:
     info = key_info(field)
     unit = f" Unit: {info.unit}." if info.unit else ""
-    found: Json = {"description": f"{info.doc}{unit}", **_type(field)}
+    restart = "" if info.reload else " A change needs a restart."
+    found: Json = {"description": f"{info.doc}{unit}{restart}", **_type(field)}
     if not info.secret:
         found["default"] = list(field.default) if isinstance(field.default, tuple) else field.default
     if info.above is not None:

@@ -30,8 +30,9 @@ class ListenConfig:
         "",
         "PEM certificate chain of the WebSocket listener. Empty: plain TCP, TLS ends in front of signald.",
         unit="path",
+        reload=True,
     )
-    tls_key_file: str = key("", "PEM private key that belongs to the certificate.", unit="path")
+    tls_key_file: str = key("", "PEM private key that belongs to the certificate.", unit="path", reload=True)
     backlog: int = key(
         4096,
         "TCP connections the kernel queues before they are accepted; a node that takes over another's "
@@ -42,10 +43,12 @@ class ListenConfig:
         (),
         'Web origins (scheme://host[:port]) whose pages may connect; "*" admits all. Empty: any request with an '
         "Origin header is refused with 403, which leaves SDKs outside browsers.",
+        reload=True,
     )
     trusted_proxies: tuple[str, ...] = key(
         (),
         "Addresses or networks (CIDR) of proxies whose X-Forwarded-For is believed. Empty: the TCP peer counts.",
+        reload=True,
     )
 
 
@@ -105,22 +108,39 @@ class AuthConfig:
     """Who may connect. Without a key every party is anonymous, which is refused beyond loopback."""
 
     insecure: bool = key(
-        False, "Admit anonymous parties on every address. Only for networks that are closed otherwise."
+        False,
+        "Admit anonymous parties on every address. Only for networks that are closed otherwise.",
+        reload=True,
     )
-    jwt_secret: str = key("", "Shared secret of HS256 tokens, at least 32 bytes (HS384: 48, HS512: 64).", secret=True)
+    jwt_secret: str = key(
+        "", "Shared secret of HS256 tokens, at least 32 bytes (HS384: 48, HS512: 64).", secret=True, reload=True
+    )
     jwt_secret_file: str = key(
-        "", "File that holds the shared secret; white space around it is dropped. Excludes jwt_secret.", unit="path"
+        "",
+        "File that holds the shared secret; white space around it is dropped. Excludes jwt_secret.",
+        unit="path",
+        reload=True,
     )
     jwt_public_key_file: str = key(
-        "", "PEM public key (RSA, EC or Ed25519) that tokens are verified with. Excludes a shared secret.", unit="path"
+        "",
+        "PEM public key (RSA, EC or Ed25519) that tokens are verified with. Excludes a shared secret.",
+        unit="path",
+        reload=True,
     )
     jwt_algorithms: tuple[str, ...] = key(
-        (), "Algorithms that are accepted. Empty: the one that fits the key. HS* never goes with a public key."
+        (),
+        "Algorithms that are accepted. Empty: the one that fits the key. HS* never goes with a public key.",
+        reload=True,
     )
-    jwt_issuer: str = key("", "Required iss claim. Empty: any.")
-    jwt_audience: str = key("", "Required aud claim. Empty: any.")
+    jwt_issuer: str = key("", "Required iss claim. Empty: any.", reload=True)
+    jwt_audience: str = key("", "Required aud claim. Empty: any.", reload=True)
     leeway_s: float = key(
-        5.0, "Tolerated difference of clocks when exp and nbf are checked.", unit="seconds", at_least=0, at_most=300
+        5.0,
+        "Tolerated difference of clocks when exp and nbf are checked.",
+        unit="seconds",
+        at_least=0,
+        at_most=300,
+        reload=True,
     )
 
 
@@ -134,33 +154,45 @@ class LimitsConfig:
         unit="bytes",
         at_least=1024,
         at_most=16_777_216,
+        reload=True,
     )
     fragments_max: int = key(
-        128, "Most WebSocket fragments of one message; endless tiny ones are a way to burn CPU.", unit="fragments"
+        128,
+        "Most WebSocket fragments of one message; endless tiny ones are a way to burn CPU.",
+        unit="fragments",
+        reload=True,
     )
-    json_depth_max: int = key(32, "Deepest nesting of a JSON message.", unit="levels", at_most=512)
+    json_depth_max: int = key(32, "Deepest nesting of a JSON message.", unit="levels", at_most=512, reload=True)
     send_queue_bytes_max: int = key(
         1_048_576,
         "Bytes waiting to be written to one connection. When full the sender is held back; at twice this the "
         "connection is closed with 4508 (slow consumer).",
         unit="bytes",
+        reload=True,
     )
-    send_queue_messages_max: int = key(1000, "The same, counted in messages.", unit="messages")
+    send_queue_messages_max: int = key(1000, "The same, counted in messages.", unit="messages", reload=True)
     messages_per_s: float = key(
         20.0,
         "Messages per second a client may send in the long run; a person and an app stay far below.",
         unit="messages/s",
+        reload=True,
     )
-    messages_burst: int = key(100, "Messages a client may send at once before the rate applies.", unit="messages")
+    messages_burst: int = key(
+        100, "Messages a client may send at once before the rate applies.", unit="messages", reload=True
+    )
     backlog_messages_max: int = key(
         1000,
         "Messages stored for a receiver that has not acked them. When full the sender is pushed back, "
         "nothing is dropped.",
         unit="messages",
+        reload=True,
     )
-    backlog_bytes_max: int = key(1_048_576, "The same, counted in bytes.", unit="bytes")
+    backlog_bytes_max: int = key(1_048_576, "The same, counted in bytes.", unit="bytes", reload=True)
     sessions_per_worker_max: int = key(
-        1000, "Most sessions of one worker, whatever capacity it announces.", unit="sessions"
+        1000,
+        "Most sessions of one worker, whatever capacity it announces.",
+        unit="sessions",
+        reload=True,
     )
 
 
@@ -168,16 +200,28 @@ class LimitsConfig:
 class TimeoutsConfig:
     """How long signald waits for the other side of a connection."""
 
-    handshake_s: float = key(5.0, "TLS and WebSocket handshake, each.", unit="seconds")
-    hello_s: float = key(5.0, "From the handshake to the party's opening message; then 4408.", unit="seconds")
-    ping_interval_s: float = key(
-        20.0, "Silence after which signald pings. Keep it below every proxy's idle timeout.", unit="seconds"
+    handshake_s: float = key(5.0, "TLS and WebSocket handshake, each.", unit="seconds", reload=True)
+    hello_s: float = key(
+        5.0, "From the handshake to the party's opening message; then 4408.", unit="seconds", reload=True
     )
-    pong_timeout_s: float = key(20.0, "Wait for the pong; then the connection is closed with 4408.", unit="seconds")
-    write_s: float = key(10.0, "A write that makes no progress for this long cuts the connection.", unit="seconds")
-    close_s: float = key(5.0, "Wait for the peer's half of the closing handshake.", unit="seconds")
+    ping_interval_s: float = key(
+        20.0,
+        "Silence after which signald pings. Keep it below every proxy's idle timeout.",
+        unit="seconds",
+        reload=True,
+    )
+    pong_timeout_s: float = key(
+        20.0, "Wait for the pong; then the connection is closed with 4408.", unit="seconds", reload=True
+    )
+    write_s: float = key(
+        10.0, "A write that makes no progress for this long cuts the connection.", unit="seconds", reload=True
+    )
+    close_s: float = key(5.0, "Wait for the peer's half of the closing handshake.", unit="seconds", reload=True)
     assign_s: float = key(
-        5.0, "A worker's time to accept or refuse a session before another worker is asked.", unit="seconds"
+        5.0,
+        "A worker's time to accept or refuse a session before another worker is asked.",
+        unit="seconds",
+        reload=True,
     )
 
 
@@ -189,20 +233,29 @@ class SessionConfig:
         300.0,
         "A session whose client stays away longer than this ends. It covers a page reload, a tunnel, a deploy.",
         unit="seconds",
+        reload=True,
     )
     history_messages_max: int = key(
-        100, "Messages of the chat history kept for a reload or a new worker.", unit="messages", at_least=0
+        100,
+        "Messages of the chat history kept for a reload or a new worker.",
+        unit="messages",
+        at_least=0,
+        reload=True,
     )
-    history_bytes_max: int = key(262_144, "The same, counted in bytes.", unit="bytes", at_least=0)
+    history_bytes_max: int = key(262_144, "The same, counted in bytes.", unit="bytes", at_least=0, reload=True)
     trail_steps_max: int = key(
         100,
         "Steps of a session's way (started, paired, told to go, resumed ...) kept for ctl trace. 0: none.",
         unit="steps",
         at_least=0,
         at_most=10_000,
+        reload=True,
     )
     trail_keep_s: float = key(
-        86_400.0, "How long they are kept after the last of them, beyond the session's end.", unit="seconds"
+        86_400.0,
+        "How long they are kept after the last of them, beyond the session's end.",
+        unit="seconds",
+        reload=True,
     )
 
 
@@ -215,11 +268,13 @@ class WorkerConfig:
         "How long a worker may be away and still find its sessions; longer delays the rescue of those whose "
         "worker is dead.",
         unit="seconds",
+        reload=True,
     )
     on_loss: Literal["reassign", "hold", "end"] = key(
         "reassign",
         "After that time: give the session to another worker with its chat history, hold it for the same "
         "worker until it expires, or end it.",
+        reload=True,
     )
 
 
@@ -228,16 +283,23 @@ class AdmissionConfig:
     """How much may arrive at once. Signald refuses at these bounds; it never evicts to make room."""
 
     connections_max: int = key(
-        20_000, "Open connections of this node. Each also needs a file descriptor.", unit="connections"
+        20_000,
+        "Open connections of this node. Each also needs a file descriptor.",
+        unit="connections",
+        reload=True,
     )
     handshakes_in_progress_max: int = key(
         4096,
         "WebSocket handshakes under way at once. Each may be a peer that dawdles for handshake_s and keeps others out, "
         "so it is as many as the kernel queues; each also needs a file descriptor.",
         unit="handshakes",
+        reload=True,
     )
     setups_in_progress_max: int = key(
-        256, "Sessions being started or resumed at once; it bounds the load on the store in a storm.", unit="set-ups"
+        256,
+        "Sessions being started or resumed at once; it bounds the load on the store in a storm.",
+        unit="set-ups",
+        reload=True,
     )
     resume_reserved_share: float = key(
         0.5,
@@ -245,16 +307,21 @@ class AdmissionConfig:
         unit="share",
         at_least=0,
         at_most=1,
+        reload=True,
     )
     connects_per_s: float = key(
         0.0,
         "New connections per second from one remote address. 0: no limit, as many people share one address.",
         unit="connections/s",
         at_least=0,
+        reload=True,
     )
-    connects_burst: int = key(100, "Connections of one address admitted at once.", unit="connections")
+    connects_burst: int = key(100, "Connections of one address admitted at once.", unit="connections", reload=True)
     retry_after_ms: int = key(
-        1000, "Least wait that a refused party is told; each gets a random addition.", unit="milliseconds"
+        1000,
+        "Least wait that a refused party is told; each gets a random addition.",
+        unit="milliseconds",
+        reload=True,
     )
 
 
@@ -263,19 +330,24 @@ class DrainConfig:
     """Budgets of a shutdown. Their sum must fit `stop_timeout_s` or the configuration is refused."""
 
     timeout_s: float = key(
-        60.0, "From the start of a drain to its end; what is not done by then is closed with 1001.", unit="seconds"
+        60.0,
+        "From the start of a drain to its end; what is not done by then is closed with 1001.",
+        unit="seconds",
+        reload=True,
     )
     stop_timeout_s: float = key(
         75.0,
         "What the supervisor grants before it kills: TimeoutStopSec of systemd, terminationGracePeriodSeconds of "
         "Kubernetes less its preStop time.",
         unit="seconds",
+        reload=True,
     )
     margin_s: float = key(
         5.0,
         "Kept free before the supervisor's limit, so that signald always ends by itself.",
         unit="seconds",
         at_least=0,
+        reload=True,
     )
     unready_s: float = key(
         0.0,
@@ -283,23 +355,39 @@ class DrainConfig:
         "no preStop pause is configured.",
         unit="seconds",
         at_least=0,
+        reload=True,
     )
     successor_timeout_s: float = key(
-        10.0, "Wait for a ready node to hand over to; none: parties are told to come back (1012).", unit="seconds"
+        10.0,
+        "Wait for a ready node to hand over to; none: parties are told to come back (1012).",
+        unit="seconds",
+        reload=True,
     )
     worker_timeout_s: float = key(
-        10.0, "A worker's time to claim its sessions on the successor before it is given up.", unit="seconds"
+        10.0,
+        "A worker's time to claim its sessions on the successor before it is given up.",
+        unit="seconds",
+        reload=True,
     )
     client_timeout_s: float = key(
-        10.0, "A client's time to resume on the successor before it is closed with 1001.", unit="seconds"
+        10.0,
+        "A client's time to resume on the successor before it is closed with 1001.",
+        unit="seconds",
+        reload=True,
     )
     terminate_timeout_s: float = key(
-        10.0, "Wait for app_terminated of workers that do not speak handover.", unit="seconds"
+        10.0,
+        "Wait for app_terminated of workers that do not speak handover.",
+        unit="seconds",
+        reload=True,
     )
     flush_timeout_s: float = key(
-        2.0, "Time for send queues and appends under way, and for the receipt.", unit="seconds"
+        2.0,
+        "Time for send queues and appends under way, and for the receipt.",
+        unit="seconds",
+        reload=True,
     )
-    close_timeout_s: float = key(2.0, "Time for the closing handshakes of what is left.", unit="seconds")
+    close_timeout_s: float = key(2.0, "Time for the closing handshakes of what is left.", unit="seconds", reload=True)
 
 
 @attrs.frozen
@@ -311,12 +399,14 @@ class PaceConfig:
         "Sessions moved per second by all draining nodes together. Slowed when successors fall behind, hurried "
         "when the deadline nears.",
         unit="sessions/s",
+        reload=True,
     )
     gap_max_s: float = key(
         1.0,
         "Longest pause between two parties that are told to go, however slow the successors are.",
         unit="seconds",
         at_most=60,
+        reload=True,
     )
 
 
@@ -331,10 +421,16 @@ class AdminConfig:
         unit="path",
     )
     token: str = key(
-        "", "Bearer token that opens the admin API on listen.http as well, at least 32 characters.", secret=True
+        "",
+        "Bearer token that opens the admin API on listen.http as well, at least 32 characters.",
+        secret=True,
+        reload=True,
     )
     token_file: str = key(
-        "", "File that holds the token instead. Neither: the admin API is on the Unix socket only.", unit="path"
+        "",
+        "File that holds the token instead. Neither: the admin API is on the Unix socket only.",
+        unit="path",
+        reload=True,
     )
 
 
@@ -342,9 +438,11 @@ class AdminConfig:
 class LogConfig:
     """What is written to standard error."""
 
-    level: Literal["debug", "info", "warning", "error"] = key("info", "Least severity that is written.")
+    level: Literal["debug", "info", "warning", "error"] = key("info", "Least severity that is written.", reload=True)
     format: Literal["json", "console"] = key(
-        "json", "json: one object per line, for collectors. console: for a person at a terminal."
+        "json",
+        "json: one object per line, for collectors. console: for a person at a terminal.",
+        reload=True,
     )
 
 

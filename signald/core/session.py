@@ -172,6 +172,11 @@ class Session(Generic[L]):
         side.node = ""
         self.log_from(party).forget_pending()
 
+    def set_backlog(self, backlog_max: int, bytes_max: int) -> None:
+        """Bound what waits for a receiver anew; what is there already stays."""
+        for log in (self.up, self.down):
+            log.backlog_max, log.bytes_max = backlog_max, bytes_max
+
     def observe(self, head: Head, entries: tuple[Entry, ...] = (), reader: Party | None = None) -> News:
         """Take over what the store knows, and say what is news. `entries` are those `reader` has yet to get."""
         client_superseded = head.client_epoch > self.client.epoch and self.client.link is not None

@@ -93,11 +93,19 @@ class AdminClient:
         if status < 400:
             return answer
         exits = {401: os.EX_NOPERM, 403: os.EX_NOPERM, 404: os.EX_DATAERR, 422: os.EX_USAGE, 503: os.EX_TEMPFAIL}
+        kind = str(answer.get("type", "")).removeprefix("urn:signald:problem:")
         raise CtlError(
-            str(answer.get("detail", status)),
-            exits.get(status, os.EX_UNAVAILABLE),
-            str(answer.get("type", "")).removeprefix("urn:signald:problem:"),
+            "\n".join([str(answer.get("detail", status)), *_problems(answer)]),
+            os.EX_CONFIG if kind == "configuration" else exits.get(status, os.EX_UNAVAILABLE),
+            kind,
         )
+
+
+def _problems(answer: Json) -> list[str]:
+    """What is wrong with a configuration, one line for each."""
+    problems = answer.get("problems")
+    lines = [one for one in problems if isinstance(one, dict)] if isinstance(problems, list) else []
+    return [": ".join(str(one[name]) for name in ("where", "key", "message") if one.get(name)) for one in lines]
 
 
 class _UnixConnection(http.client.HTTPConnection):

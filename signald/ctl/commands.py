@@ -1,6 +1,7 @@
 """The commands of `signald ctl`. Each asks one node; with `--json` it prints the answer as it came.
 
-Exit status: 0 done, 64 wrong usage, 65 no such thing, 69 nobody answers, 75 not done in time or not now, 77 not allowed.
+Exit status: 0 done, 64 wrong usage, 65 no such thing, 69 nobody answers, 75 not done in time or not now, 77 not allowed,
+78 a configuration that cannot be used.
 """
 
 import json as json_module

@@ -89,15 +89,16 @@ class Operations(Protocol):
 Answer = Callable[[Request, Operations], Awaitable[Json]]
 
 
-def admin_routes(operations: Callable[[], Operations | None], *, token: str | None) -> list[BaseRoute]:
-    """The routes; `token` None lets everybody in who reaches them, "" nobody.
+def admin_routes(operations: Callable[[], Operations | None], *, token: Callable[[], str] | None) -> list[BaseRoute]:
+    """The routes; `token` None lets everybody in who reaches them, one that returns "" nobody.
 
     `operations` returns None while the node starts.
     """
 
     def route(method: str, path: str, answer: Answer) -> Route:
         async def handle(request: Request) -> Response:
-            _authenticate(request, token)
+            if token is not None:
+                _authenticate(request, token())
             node = operations()
             if node is None:
                 raise Problem(503, "starting", "this node has not come up yet")
@@ -123,9 +124,7 @@ def admin_routes(operations: Callable[[], Operations | None], *, token: str | No
     ]
 
 
-def _authenticate(request: Request, token: str | None) -> None:
-    if token is None:
-        return
+def _authenticate(request: Request, token: str) -> None:
     if not token:
         raise Problem(403, "no-token", "set admin.token_file to use the admin API here, or use the Unix socket")
     scheme, _, given = request.headers.get("authorization", "").partition(" ")

@@ -42,7 +42,8 @@ class Admission:
 
     def __init__(self, settings: NetSettings, *, entropy: Entropy) -> None:
         """Start empty. `entropy` spreads the retry hints, so that the refused do not come back as one."""
-        self._settings = settings
+        self.settings = settings
+        """Replaced when the configuration is reloaded."""
         self._entropy = entropy
         self._buckets: dict[str, _Bucket] = {}
         self._forgot_at = float("-inf")
@@ -55,11 +56,11 @@ class Admission:
 
     def retry_after_ms(self) -> int:
         """Return a hint between one and two times the configured one."""
-        return round(self._settings.retry_after_ms * self._entropy.uniform(1.0, 2.0))
+        return round(self.settings.retry_after_ms * self._entropy.uniform(1.0, 2.0))
 
     def begin_handshake(self) -> bool:
         """Take a place among the handshakes in progress; give it back with `end_handshake`. False: there is none."""
-        if self.handshakes >= self._settings.handshakes_in_progress_max:
+        if self.handshakes >= self.settings.handshakes_in_progress_max:
             self.refused += 1
             return False
         self.handshakes += 1
@@ -71,7 +72,7 @@ class Admission:
 
     def begin_connection(self, remote: str, now: float) -> Refusal | None:
         """Take a place among the connections; give it back with `end_connection`, unless a refusal is returned."""
-        if self.connections >= self._settings.connections_max:
+        if self.connections >= self.settings.connections_max:
             self.refused += 1
             return Refusal(503, "too many connections", self.retry_after_ms())
         if not self._allowed(remote, now):
@@ -85,7 +86,7 @@ class Admission:
         self.connections -= 1
 
     def _allowed(self, remote: str, now: float) -> bool:
-        rate, burst = self._settings.connects_per_s, self._settings.connects_burst
+        rate, burst = self.settings.connects_per_s, self.settings.connects_burst
         if rate <= 0:
             return True
         key = _network(remote)
@@ -107,7 +108,7 @@ class Admission:
         return True
 
     def _forget_full_buckets(self, now: float) -> None:
-        rate, burst = self._settings.connects_per_s, self._settings.connects_burst
+        rate, burst = self.settings.connects_per_s, self.settings.connects_burst
         self._buckets = {
             key: bucket for key, bucket in self._buckets.items() if bucket.tokens + (now - bucket.at) * rate < burst
         }
@@ -131,12 +132,16 @@ class SetupGate:
 
     def __init__(self, settings: NetSettings, *, entropy: Entropy) -> None:
         """Start empty; `entropy` spreads the retry hints."""
+        self.renew(settings)
+        self._entropy = entropy
+        self.in_progress = 0
+
+    def renew(self, settings: NetSettings) -> None:
+        """Judge by other settings from now on; who has a place keeps it."""
         self._resume_max = settings.setups_in_progress_max
         # At least one, or a share of 1.0 would lock new parties out for ever.
         self._new_max = max(1, round(settings.setups_in_progress_max * (1.0 - settings.resume_reserved_share)))
         self._retry_after_ms = settings.retry_after_ms
-        self._entropy = entropy
-        self.in_progress = 0
 
     def enter(self, *, resume: bool) -> int:
         """Take a place and return 0, to be given back with `leave`; or return in how many ms to try again."""

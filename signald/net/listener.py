@@ -72,8 +72,12 @@ class Server:
         admission: Admission,
         nursery: trio.Nursery,
         gate: Gate | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        """Serve with `handler` in `nursery`. `gate`, if any, may refuse a handshake with an HTTP status of its own."""
+        """Serve with `handler` in `nursery`, over TLS if there is `tls`.
+
+        `gate`, if any, may refuse a handshake with an HTTP status of its own.
+        """
         self.connections: dict[int, Connection] = {}
         """Every connection that is past its handshake and not over, by id."""
         self.opened: Counter[str] = Counter()
@@ -83,6 +87,7 @@ class Server:
         self.traffic = Traffic()
         self._handler = handler
         self._settings = settings
+        self._tls = tls
         self._admission = admission
         self._spawn: Spawn = nursery.start_soon
         self._gate = gate
@@ -91,7 +96,12 @@ class Server:
         self._ticking = False
         self._empty = trio.Event()
 
-    async def accept_from(self, listening: socket.socket, *, tls: ssl.SSLContext | None = None) -> None:
+    def renew(self, settings: NetSettings, tls: ssl.SSLContext | None) -> None:
+        """Serve whoever connects from now on by other settings and another certificate."""
+        self._settings, self._tls = settings, tls
+        self._trust = ProxyTrust(settings.trusted_proxies)
+
+    async def accept_from(self, listening: socket.socket) -> None:
         """Accept from `listening`, a non-blocking socket, until cancelled.
 
         Raises OSError when the socket itself is unusable.
@@ -114,9 +124,10 @@ class Server:
                     if error.errno in _LISTENER_IS_GONE:
                         raise
                     continue  # the connection died before we took it: the peer's affair (accept(2))
-                self._take(client, address, tls)
+                self._take(client, address)
 
-    def _take(self, client: socket.socket, address: object, tls: ssl.SSLContext | None) -> None:
+    def _take(self, client: socket.socket, address: object) -> None:
+        tls = self._tls
         host = str(address[0]) if isinstance(address, tuple) else "local"
         try:
             client.setblocking(False)
@@ -312,11 +323,11 @@ async def serve(
     Runs until cancelled, which ends the accepting and nothing else. A handler that returns leaves the closing handshake
     to us; when it has not closed, the close is 1011. Starts with the `Server`, to look at its connections.
     """
-    server = Server(handler, settings=settings, admission=admission, nursery=connection_nursery, gate=gate)
+    server = Server(handler, settings=settings, admission=admission, nursery=connection_nursery, gate=gate, tls=tls)
     try:
         async with trio.open_nursery() as accepting:
             for listening in listeners:
-                accepting.start_soon(partial(server.accept_from, listening, tls=tls))
+                accepting.start_soon(server.accept_from, listening)
             task_status.started(server)
     finally:
         for listening in listeners:

@@ -141,14 +141,10 @@ class Hub:
         """Links with a party attached."""
         self.connections: dict[int, Connection] = {}
         """Every connection that is not over: also those being opened, and those only waiting for the peer's close."""
+        self.config_changed = trio.Event()
+        """Set, and replaced, by a reload: for those who sleep by the configuration."""
         self.relay = Relay(
-            RelaySettings(
-                node=self.node,
-                backlog_messages_max=config.limits.backlog_messages_max,
-                backlog_bytes_max=config.limits.backlog_bytes_max,
-                history_messages_max=config.session.history_messages_max,
-                history_bytes_max=config.session.history_bytes_max,
-            ),
+            _relay_settings(config),
             committer,
             self.outbox,
             self,
@@ -173,6 +169,15 @@ class Hub:
         self.probe = Probe(self)
         self._resuming: Counter[str] = Counter()
         self._acks = trio.Event()
+
+    def renew(self, config: Config, auth: Authenticator) -> None:
+        """Go on by another configuration, and let in by `auth`. Parties that are here stay as they are."""
+        self.config, self.auth = config, auth
+        self.relay.settings = _relay_settings(config)
+        for session in self.sessions.values():
+            session.set_backlog(config.limits.backlog_messages_max, config.limits.backlog_bytes_max)
+        self.config_changed.set()
+        self.config_changed = trio.Event()
 
     # --- connections ------------------------------------------------------------------------------------------------
 
@@ -602,6 +607,16 @@ class Hub:
             "store_ops": self.committer.ops,
             **attrs.asdict(self.counters),
         }
+
+
+def _relay_settings(config: Config) -> RelaySettings:
+    return RelaySettings(
+        node=config.node.id,
+        backlog_messages_max=config.limits.backlog_messages_max,
+        backlog_bytes_max=config.limits.backlog_bytes_max,
+        history_messages_max=config.session.history_messages_max,
+        history_bytes_max=config.session.history_bytes_max,
+    )
 
 
 def _ignore(_: Result) -> None:

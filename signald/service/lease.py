@@ -222,7 +222,9 @@ class Lease:
         """Renew the life of the sessions whose client is here, until cancelled."""
         hub = self._hub
         while True:
-            await trio.sleep(hub.config.session.resume_ttl_s / 3)
+            # A shorter life that is set by a reload holds for new sessions at once: they must not wait for the old turn.
+            with trio.move_on_after(hub.config.session.resume_ttl_s / 3):
+                await hub.config_changed.wait()
             names = [session.id for session in hub.sessions.values() if session.client.link is not None]
             until = hub.store.now_ms() + hub.life_ms
             for start in range(0, len(names), 500):

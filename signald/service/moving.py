@@ -75,7 +75,7 @@ EVERYBODY: frozenset[Kind] = frozenset({"workers", "clients"})
 
 def plan_line(clients: int, workers: int, seconds_left: float, per_s: float) -> str:
     """What is still to do, in one line for people."""
-    return f"{clients} clients, {workers} workers to move, {seconds_left:.0f} s left, {per_s:.0f}/s"
+    return f"{clients} clients, {workers} workers to move, {seconds_left:.0f} s left, {per_s:.3g}/s"
 
 
 class Mover:
@@ -104,6 +104,7 @@ class Mover:
         self._lease = lease
         self._ledger = ledger
         self._config = hub.config.drain
+        """As the drain began; the pace is that of the configuration now."""
         self._reason = reason
         self._deadline = deadline
         self._parties = parties

@@ -11,6 +11,7 @@ import attrs
 import msgspec
 import trio
 
+from signald.config import ConfigError
 from signald.core.session import Head
 from signald.http.problems import Problem
 from signald.logs import set_level
@@ -34,6 +35,7 @@ from signald.store.base import (
 if TYPE_CHECKING:
     from signald.service.hub import Hub
     from signald.service.lease import Lease
+    from signald.service.reloading import Reloader
     from signald.service.shutdown import ShutdownScope
 
 Json = dict[str, Any]
@@ -50,6 +52,8 @@ class NodeOperations:
         self._lease = lease
         self._shutdown = shutdown
         self._started_at = trio.current_time()
+        self.reloader: Reloader | None = None
+        """Of a node that was started from a configuration that can be read again."""
 
     # --- this node --------------------------------------------------------------------------------------------------
 
@@ -109,8 +113,18 @@ class NodeOperations:
         return self.status()
 
     async def reload(self) -> Json:
-        """Read the configuration again."""
-        raise Problem(409, "not-reloadable", "this node was started without a configuration file")
+        """Read the configuration again. Raises Problem with everything that is wrong with it; then nothing has changed."""
+        if self.reloader is None:
+            raise Problem(409, "not-reloadable", "this node was started without a configuration that can be read again")
+        try:
+            change = await self.reloader.reload()
+        except ConfigError as error:
+            count = len(error.problems)
+            detail = f"the configuration has {count} problem{'s' if count > 1 else ''}: nothing has changed"
+            raise Problem(
+                422, "configuration", detail, problems=[attrs.asdict(problem) for problem in error.problems]
+            ) from None
+        return {"applied": list(change.applied), "needs_restart": list(change.needs_restart)}
 
     def set_log_level(self, level: str) -> Json:
         """Log from `level` on, until the next start or reload. Raises Problem."""

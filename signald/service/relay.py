@@ -104,7 +104,8 @@ class Relay:
         spans: Spans | None = None,
     ) -> None:
         """`spans`, if any, are told of messages that carry a sampled trace."""
-        self._settings = settings
+        self.settings = settings
+        """Replaced when the configuration is reloaded."""
         self._committer = committer
         self._outbox = outbox
         self._events = events
@@ -174,7 +175,7 @@ class Relay:
         due = side.ack_due if side.ack_due > side.ack_stored else 0
         side.ack_stored = max(side.ack_stored, due)
         epoch = side.epoch
-        settings = self._settings
+        settings = self.settings
         self._committer.submit(
             Append(
                 session.id,
@@ -231,7 +232,7 @@ class Relay:
         side = session.side(party)
         if side.link is None:
             return
-        if node != self._settings.node:
+        if node != self.settings.node:
             # The receiver has been claimed elsewhere or given up while this node was too slow to hear of it. What was
             # appended after that is not for the party attached here any more.
             self.look(session)
@@ -340,7 +341,7 @@ class Relay:
             side.ack_stored = side.ack_due
             epoch = side.epoch
             self._committer.submit(
-                Ack(session.id, party, self._settings.node, epoch, side.ack_due),
+                Ack(session.id, party, self.settings.node, epoch, side.ack_due),
                 partial(self._acked, session, party, epoch),
             )
 

@@ -112,6 +112,7 @@ class ShutdownScope:
         self._hub = hub
         self._lease = lease
         self._config = hub.config.drain
+        """The budgets of this drain: those that hold when it begins."""
         self._begun = trio.Event()
         self._scope: trio.CancelScope | None = None
         self._pending: DrainEvent | None = None
@@ -216,7 +217,7 @@ class ShutdownScope:
                 )
 
     async def _drain(self) -> None:
-        config = self._config
+        config = self._config = self._hub.config.drain
         deadline = trio.current_time() + config.timeout_s
         handover_deadline = deadline - config.flush_timeout_s - config.close_timeout_s
         # Room for apps that must be terminated is kept only if there are any.

@@ -201,7 +201,7 @@ def make_http(rng: Random) -> bytes:
 async def judging_http(seed: int) -> Any:
     """The health server on a port, and a connection beside that is answered every time."""
     rng, over = Random(seed), trio.Event()
-    routes = admin_routes(lambda: None, token=ADMIN_TOKEN)
+    routes = admin_routes(lambda: None, token=lambda: ADMIN_TOKEN)
     app = http_app(lambda: HealthStatus(node="n", release="r", listening=True, store=True), routes=routes)
     before = open_files()
     async with listening_for_complaints() as logged, trio.open_nursery() as nursery:

@@ -4,7 +4,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,13 @@ class Manager:
         """Wait until something was said."""
         await until(lambda: len(self.messages(key, value)) >= times, within_s, f"{key}={value} in {self.said[-5:]}")
 
-    async def start(self, watchdog_s: float = 0.0, env: dict[str, str] | None = None, **sections: Any) -> Node:
+    async def start(
+        self,
+        watchdog_s: float = 0.0,
+        env: dict[str, str] | None = None,
+        arguments: Sequence[str] | None = None,
+        **sections: Any,
+    ) -> Node:
         """Start the service and wait for nothing; `sections` are of its configuration."""
         self._started += 1
         name = f"node-{self._started}"
@@ -86,7 +92,7 @@ class Manager:
             config[section] = {**config.get(section, {}), **keys}
         file, log = self.directory / f"{name}.toml", self.directory / f"{name}.log"
         file.write_text(render_toml(config))
-        command = [sys.executable, "-m", "signald.cli", "serve", "--config", str(file)]
+        command = [sys.executable, "-m", "signald.cli", *(arguments or ["serve", "--config", str(file)])]
         passed = [held.fileno() for held in self._sockets.values()]
         with log.open("wb") as sink:
             process: trio.Process = await trio.lowlevel.open_process(

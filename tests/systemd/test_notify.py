@@ -166,6 +166,37 @@ async def resumes(url: str, token: str) -> None:
             assert (await peer.receive())["type"] == "session_restored"
 
 
+async def test_the_queue_is_left_to_the_next_process_before_the_last_goodbyes(tmp_path: Path) -> None:
+    """Who connects while the old process only waits for closing handshakes is not told to come again: the next one answers."""
+    async with open_manager(tmp_path) as manager:
+        port = manager.pass_socket("ws")
+        node = await manager.start(drain={**DRAIN, "close_timeout_s": 2.0, "stop_timeout_s": 30.0})
+        await manager.heard("READY")
+        async with await trio.open_tcp_stream(HOST, port) as silent, trio.open_nursery() as nursery:
+            await silent.send_all(UPGRADE)
+            assert (await silent.receive_some()).startswith(b"HTTP/1.1 101")
+            term(node)
+            await until(lambda: any(entry["phase"] == "close" for entry in logged(node, "drain_phase")), 10)
+            answers: list[str] = []
+            nursery.start_soon(knock_once, f"ws://{HOST}:{port}", answers)
+            assert await exit_of(node) == 0
+            assert not answers
+            await manager.start()
+            await until(lambda: answers == ["session_started"], 20, "the next process answers")
+
+
+UPGRADE = (
+    b"GET /v1/client HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+
+async def knock_once(url: str, answers: list[str]) -> None:
+    """Connect; what became of it."""
+    async with dial(url, "/v1/client") as peer:
+        answers.append(await answer_of(peer))
+
+
 async def test_knocking_all_through_a_restart_is_always_answered(tmp_path: Path) -> None:
     """While a node with passed sockets is replaced, each attempt is let in or told when to come again, and none is reset."""
     async with open_manager(tmp_path) as manager:
