@@ -17,6 +17,9 @@ from signald.service.meters import METRICS
 from tests.k8s.schemas import SCHEMAS
 from tests.k8s.tree import FOLDER, OVERLAYS, ROOT, SAMPLES, Json, Tree
 
+# It reads its schemas, megabytes of them, anew for each object.
+kubernetes_validate.utils.schema_contents = cache(kubernetes_validate.utils.schema_contents)
+
 KUBERNETES = ("1.37", "1.30")
 """The newest that the schemas know, and the oldest with preStop.sleep switched on."""
 
