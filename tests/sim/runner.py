@@ -5,6 +5,7 @@ hundreds, so that nothing can pile up in it. One that dies or hangs is a failure
 a hash seed of its own, and each hundredth job is done by two of them: the digests must be the same.
 """
 
+import gc
 import json
 import os
 import subprocess
@@ -25,6 +26,8 @@ ROOT = Path(__file__).parents[2]
 HANGS_S = 180.0
 """A seed takes a second, or three where many share a core: one that takes this long does not end."""
 
+GC_EVERY = 20_000
+"""Objects between two looks for garbage: runs make much of it, and are short."""
 JOBS_PER_PROCESS = 1000
 CHECKED_EVERY = 100
 """One of so many jobs is done twice."""
@@ -262,6 +265,7 @@ def do(job: Job) -> Outcome:
 
 def main() -> None:
     """Be a worker process: a job in, a result out, until there are no more."""
+    gc.set_threshold(GC_EVERY)
     for line in sys.stdin:
         outcome = do(Job(**json.loads(line)))
         result = attrs.asdict(outcome)

@@ -7,8 +7,10 @@ import attrs
 from tests.sim.plan import Plan, Step, draw
 from tests.sim.world import Chance
 
-LASTS_S = 15.0
+LASTS_S = 8.0
 MESSAGES_MAX = 10
+RESUME_TTL_S = 40.0
+"""A session nobody comes back for is waited for in the end, and time in which nothing else happens is dear as well."""
 SLOW_SHARE = 0.1
 """How often the pace is so slow that a handful of parties meets it."""
 
@@ -19,7 +21,7 @@ def draw_small(seed: int) -> Plan:
     """Return the small plan of `seed`: that of `draw` with fewer parties, in less time, and with more deploys."""
     plan = draw(seed)
     r = Chance(seed).random("small")
-    most = r.randint(2, 4)
+    most = r.randint(2, 3)
     shrunk = plan.lasts_s / LASTS_S
     clients = tuple(
         attrs.evolve(
@@ -30,11 +32,11 @@ def draw_small(seed: int) -> Plan:
         )
         for one in plan.clients[:most]
     )
-    workers = tuple(attrs.evolve(one, starts_at=one.starts_at / shrunk) for one in plan.workers[: r.randint(1, 3)])
+    workers = tuple(attrs.evolve(one, starts_at=one.starts_at / shrunk) for one in plan.workers[: r.randint(1, 2)])
     steps = [attrs.evolve(one, at=round(one.at / shrunk, 3)) for one in plan.steps]
     if not plan.planned_only:
         steps += _deploys(r)
-    sections = dict(plan.sections)
+    sections = {**plan.sections, "session": {**plan.sections["session"], "resume_ttl_s": RESUME_TTL_S}}
     if r.random() < SLOW_SHARE and not plan.planned_only:
         sections["pace"] = {"sessions_per_s": 0.3}
     return attrs.evolve(
@@ -50,7 +52,7 @@ def draw_small(seed: int) -> Plan:
 
 def _deploys(r: random.Random) -> list[Step]:
     steps = []
-    for _ in range(r.randint(3, 7)):
+    for _ in range(r.randint(2, 5)):
         what, seconds = DEPLOYS[0] if r.random() < 0.6 else r.choice(DEPLOYS)
         steps.append(Step(round(r.uniform(1.0, LASTS_S - 1), 3), what, 0, r.choice(seconds)))
     return steps

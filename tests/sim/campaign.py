@@ -1,0 +1,224 @@
+"""The long search: everything that takes longer than a commit may wait, for as long as it is given.
+
+python -m tests.sim.campaign --minutes N [--report FILE] [--json] [--seed-from S]
+
+The simulation runs here, on both transports; the other long parts are programs of their own, started one after the
+other. To add one, add a line to `PARTS`. The report says what was done, what failed and how to see it again; the status
+is 1 when anything failed, or when a rare situation was not met often enough to trust the rest.
+"""
+
+import argparse
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from tests.sim.runner import ROOT, Job, Total, run
+from tests.sim.scene import Transport
+from tests.sim.sometimes import REQUIRED, blind
+
+FOUND = Path(__file__).parent / "found"
+TAIL_LINES = 15
+
+
+@attrs.frozen
+class Part:
+    """A part of the campaign that is a program of its own."""
+
+    title: str
+    module: str
+    share: float
+    """Of the time of the campaign. Less when another part has taken longer than its share."""
+    minutes: bool = True
+    """It takes `--minutes`; otherwise it takes what it takes, and is stopped at ten times its share."""
+    options: tuple[str, ...] = ()
+
+
+PARTS = (
+    Part("Planted bugs", "tests.planted", 0.15, minutes=False),
+    Part("Crash at every step", "tests.crash", 0.1, minutes=False, options=("--jobs", "2", "--every", "10")),
+    Part("Fuzzing", "tests.fuzz", 0.1),
+    Part("Real processes", "tests.real.chaos", 0.2),
+)
+SIMULATION: dict[Transport, float] = {"frames": 0.25, "messages": 0.25}
+"""The shares of the simulation; what absent parts leave over is divided between these as well."""
+
+
+@attrs.frozen
+class Done:
+    """How a part ended."""
+
+    part: Part
+    status: int
+    seconds: float
+    tail: str
+
+
+def main() -> int:
+    """Run the campaign."""
+    parser = argparse.ArgumentParser(
+        prog="tests/campaign", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, required=True, help="how long it may take, about")
+    parser.add_argument("--report", type=Path, help="write the report here; otherwise it is printed")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON, for programs")
+    parser.add_argument("--seed-from", type=int, default=100_000, help="the first seed; others find other things")
+    parser.add_argument("--only-simulation", action="store_true", help="leave out the other parts")
+    options = parser.parse_args()
+    began = time.monotonic()
+    parts = [part for part in PARTS if exists(part.module) and not options.only_simulation]
+    totals = {"found": run([Job(plan=str(path)) for path in sorted(FOUND.glob("*.json"))])}
+    done = [program(part, options.minutes) for part in parts if not part.minutes]
+    timed = [part for part in parts if part.minutes]
+    for transport, share in SIMULATION.items():
+        left_s = options.minutes * 60 - (time.monotonic() - began)
+        ahead = [other for name, other in SIMULATION.items() if name not in totals]
+        of = share / (sum(ahead) + sum(part.share for part in timed))
+        totals[transport] = run(until(time.monotonic() + max(60.0, left_s * of), transport, options.seed_from))
+    for number, part in enumerate(timed):
+        left_s = options.minutes * 60 - (time.monotonic() - began)
+        of = part.share / sum(other.share for other in timed[number:])
+        done.append(program(part, max(1.0, left_s * of / 60), timed=True))
+    result = summary(totals, done, time.monotonic() - began, options.seed_from)
+    text = report(result)
+    if options.report is not None:
+        options.report.write_text(text)
+    print(json.dumps(result, indent=1) if options.json else text)
+    return 1 if result["failed"] else 0
+
+
+def exists(module: str) -> bool:
+    """Tell whether there is such a program."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def until(deadline: float, transport: Transport, first: int) -> Iterator[Job]:
+    """Seed after seed until it is time."""
+    seed = first
+    while time.monotonic() < deadline:
+        yield Job(seed, transport)
+        seed += 1
+
+
+def program(part: Part, minutes: float, *, timed: bool = False) -> Done:
+    """Run a part. It is stopped when it takes much longer than it was told to."""
+    command = [sys.executable, "-m", part.module, *part.options]
+    limit_s = 60 * (10 * part.share * minutes + 5)
+    if timed:
+        command += ["--minutes", f"{minutes:.1f}"]
+        limit_s = 60 * (2 * minutes + 5)
+    print(f"== {part.title}: {' '.join(command[1:])}", file=sys.stderr, flush=True)
+    began = time.monotonic()
+    try:
+        ended = subprocess.run(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=limit_s, check=False
+        )
+        status, output = ended.returncode, ended.stdout
+    except subprocess.TimeoutExpired as late:
+        output = (late.stdout or b"").decode(errors="replace")  # bytes, although text was asked for
+        status, output = -1, f"{output}\nstopped after {limit_s / 60:.0f} min"
+    tail = "\n".join(output.strip().splitlines()[-TAIL_LINES:])
+    return Done(part, status, time.monotonic() - began, tail)
+
+
+def summary(totals: dict[str, Total], done: list[Done], seconds: float, first: int) -> dict[str, Any]:
+    """Everything there is to say, as plain values."""
+    simulated = {
+        name: {
+            **attrs.asdict(total, filter=lambda field, _: field.name not in ("failures", "reached")),
+            "reached": dict(sorted(total.reached.items())),
+            "failures": [str(failure) for failure in total.failures],
+            "blind": blind(name, total.seeds, total.reached) if name in REQUIRED else [],
+        }
+        for name, total in totals.items()
+    }
+    programs = [
+        {"title": one.part.title, "module": one.part.module, "status": one.status, "minutes": one.seconds / 60}
+        | {"tail": one.tail}
+        for one in done
+    ]
+    failed = any(one["failures"] or one["blind"] for one in simulated.values()) or any(one.status for one in done)
+    return {
+        "commit": commit(),
+        "python": sys.version.split()[0],
+        "minutes": seconds / 60,
+        "seed_from": first,
+        "simulated": simulated,
+        "programs": programs,
+        "failed": failed,
+    }
+
+
+def commit() -> str:
+    """What was tested."""
+    try:
+        return subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def said_of(result: dict[str, Any]) -> str:
+    """What was tested, and for how long."""
+    return (
+        f"Commit {result['commit']}, Python {result['python']}, {result['minutes']:.0f} minutes, "
+        f"seeds from {result['seed_from']}."
+    )
+
+
+def report(result: dict[str, Any]) -> str:
+    """The result as Markdown."""
+    simulated: dict[str, dict[str, Any]] = result["simulated"]
+    lines = [
+        f"# Campaign: {'FAILED' if result['failed'] else 'passed'}",
+        "",
+        said_of(result),
+        "",
+        "| simulation | seeds | deploys | kills | rollbacks | events | virtual hours | done twice | failures |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        *(
+            f"| {name} | {one['seeds']} | {one['deploys']} | {one['kills']} | {one['rollbacks']} | {one['events']} "
+            f"| {one['virtual_s'] / 3600:.1f} | {one['checked']} | {len(one['failures'])} |"
+            for name, one in simulated.items()
+        ),
+        "",
+    ]
+    for title, key in (("Failures", "failures"), ("Blind", "blind")):
+        said = [text for one in simulated.values() for text in one[key]]
+        if said:
+            lines += [f"## {title}", "", *(f"* {text}" for text in said), ""]
+    if result["programs"]:
+        lines += ["| part | minutes | |", "|---|---:|---|"]
+        lines += [
+            f"| {one['title']} | {one['minutes']:.1f} | {'passed' if one['status'] == 0 else 'FAILED'} |"
+            for one in result["programs"]
+        ]
+        for one in result["programs"]:
+            lines += ["", f"`python -m {one['module']}` ended with {one['status']}:", "", "```", one["tail"], "```"]
+        lines.append("")
+    names = sorted({what for one in simulated.values() for what in one["reached"]})
+    lines += ["## Rare situations", "", "In how many seeds each occurred.", ""]
+    lines += [f"| situation | {' | '.join(REQUIRED)} |", "|---|" + "---:|" * len(REQUIRED)]
+    lines += [
+        f"| {what} | {' | '.join(str(simulated[name]['reached'].get(what, 0)) for name in REQUIRED)} |"
+        for what in names
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
