@@ -178,8 +178,16 @@ class Campaign:
         await trio.sleep(2)
         status = await trio.to_thread.run_sync(partial(self._admin(new).get, "sessions"))
         leg.ended_at, leg.exit_code = trio.current_time(), 0
-        self._check(leg, row := Row(number, "called off", old.name), early=leg.told_too_early)
+        receipt: dict[str, Any] = await trio.to_thread.run_sync(partial(self._admin(old).get, f"receipts/{old.name}"))
+        totals = receipt["totals"]
+        row = Row(
+            number, "called off", old.name, sessions=totals["sessions"], moved=totals["moved"], lost=totals["lost"]
+        )
         row.resumed, row.seconds = self._clients_in(leg), round(leg.ended_at - leg.started_at, 1)
+        on_the_way = sum(one["reason"] == "called off when it had been told" for one in receipt["sessions"].values())
+        if not row.moved <= row.resumed <= row.moved + on_the_way or row.lost:
+            row.problems.append(f"the receipt says {row.moved} moved and {on_the_way} were told to, {row.resumed} did")
+        self._check(leg, row, early=totals["goaway_before_pair_ready"] + leg.told_too_early)
         self.rows.append(row)
         # All that have a party at the new node: it hands back the clients among them.
         assert status["total"] >= half
