@@ -322,25 +322,24 @@ class Doors(Checker):
 
     def __init__(self, scene: "Scene") -> None:
         super().__init__(scene)
-        self._drains_since: dict[str, float] = {}
-        self._shut: dict[str, str] = {}
-        """Wire → the node that was draining when it was dialled."""
+        self._shut: dict[str, tuple[str, float]] = {}
+        """Wire → the node that was draining when it was dialled, and since when."""
         self._said: dict[tuple[str, str], int] = {}
 
     def dialled(self, wire: str, node: "SimNode") -> None:
         now = trio.current_time()
         if not node.draining or node.node is None:
-            self._drains_since.pop(node.name, None)
             return
-        status = node.node.shutdown.status
-        if now - status.began_at > DOOR_S:
-            self._shut[wire] = node.name
+        began_at = node.node.shutdown.status.began_at
+        if now - began_at > DOOR_S:
+            self._shut[wire] = node.name, began_at
 
     def told(self, wire: str, kind: str, frame: str | bytes) -> None:
         if kind in ANSWERS:
-            name = self._shut.get(wire)
+            name, began_at = self._shut.get(wire, ("", 0.0))
             node = next((one for one in self.scene.nodes if one.name == name), None)
-            if node is not None and node.draining:
+            # A drain that was called off meanwhile has opened the door, though another one has begun since.
+            if node is not None and node.node is not None and node.node.shutdown.status.began_at == began_at:
                 self.broken(f"{wire}: {kind} of {name}, which was draining when it was asked")
         elif kind == "session_assigned":
             self._said.pop((wire, parsed(frame)["session"]), None)

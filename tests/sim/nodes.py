@@ -1,5 +1,6 @@
 """The nodes of a simulation: the production ones, on a store with faults, as a supervisor runs them."""
 
+import random
 import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import trio
 from signald.config import Config
 from signald.daemon import Node, node_on
 from signald.errors import StoreUnavailable
+from signald.ids import Entropy
 from signald.store.memory import open_memory
 from tests.sim.stores import FaultyStore
 
@@ -54,10 +56,12 @@ class SimNode:
 async def run_node(scene: "Scene", node: SimNode) -> None:
     """Run a node until it has drained, or is killed; like its supervisor, start it again while its store is away."""
     name = node.name
+    # One stream for all attempts: one that draws the same again fails the same way, for ever.
+    luck, entropy = scene.chance.random(f"store {name}"), scene.chance.entropy(name)
     with node.scope:
         while not node.gone.is_set():
             try:
-                await _serve(scene, node)
+                await _serve(scene, node, luck, entropy)
             except Exception as error:
                 if node.ready.is_set() or not only(StoreUnavailable, error):
                     scene.violate("no-crash", f"{name}: {''.join(traceback.format_exception(error))}")
@@ -68,14 +72,13 @@ async def run_node(scene: "Scene", node: SimNode) -> None:
     node.gone.set()
 
 
-async def _serve(scene: "Scene", node: SimNode) -> None:
+async def _serve(scene: "Scene", node: SimNode, luck: random.Random, entropy: Entropy) -> None:
     name = node.name
-    chance = scene.chance.random(f"store {name}")
     async with open_memory("memory:", name, world=scene.world) as store:
         gate = scene.network.gate(name)
-        node.store = FaultyStore(store, name, scene.trouble, gate, chance, scene.applied, scene.late, scene.reached)
+        node.store = FaultyStore(store, name, scene.trouble, gate, luck, scene.applied, scene.late, scene.reached)
         node.store.dead = node.killed
-        async with node_on(node.store, node.config, scene.chance.entropy(name)) as inner:
+        async with node_on(node.store, node.config, entropy) as inner:
             if not node.stuck:
                 await inner.lease.set_state("ready")
             node.node = inner
