@@ -12,6 +12,7 @@ from tests.sim.scene import Transport
 from tests.sim.sometimes import blind
 
 FRAMES = range(1000, 1040)
+MESSAGES = range(1, 101)
 FOUND = sorted((Path(__file__).parent / "found").glob("*.json"))
 
 
@@ -35,3 +36,8 @@ def test_what_was_found() -> None:
 def test_frames() -> None:
     """No promise is broken over the whole stack, bytes and all."""
     search("frames", FRAMES)
+
+
+def test_messages() -> None:
+    """No promise is broken where whole messages go, and deploys come one upon the other."""
+    search("messages", MESSAGES)
