@@ -165,12 +165,15 @@ class AgainstAModel(RuleBasedStateMachine):
         self.acked_before = 0
         self.asked: tuple[Entry, ...] = ()
         self.away = False
+        self.sizes: dict[int, int] = {}
+        """A sender that offers a seq again offers the same message."""
 
     @precondition(lambda self: not self.away)
     @rule(ahead=st.integers(-3, 2), size=st.integers(0, 8))
     def offer(self, ahead: int, size: int) -> None:
         """A sender offers the next seq, an old one, or one too far."""
         seq = max(1, self.log.expected + ahead)
+        size = self.sizes.setdefault(seq, size)
         held, expected = self.log.bytes_held, self.log.expected
         verdict = self.log.offer(entry(seq, size))
         if seq < expected:

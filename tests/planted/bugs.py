@@ -369,12 +369,11 @@ SERVICE = (
     Bug(
         "ack-before-append",
         _RELAY,
-        "            self.accepted += 1\n            return\n        link = session.side(party).link\n",
+        "            self.accepted += 1\n            if message.trace",
         "            self.accepted += 1\n"
         "            if (sender := session.side(party).link) is not None:\n"
         "                sender.ack_later(session.id, message.seq)\n"
-        "            return\n"
-        "        link = session.side(party).link\n",
+        "            if message.trace",
         "exactly-once",
         "A message is acked when it is taken, before the store has it.",
     ),
@@ -568,8 +567,8 @@ SERVICE = (
     Bug(
         "secret-logged",
         _OPENING,
-        'log.info("session_restored", session=session_id, epoch=claimed.epoch,',
-        'log.info("session_restored", session=session_id, token=token, epoch=claimed.epoch,',
+        "        replaying=head.down_last - received,\n        **log_fields(message.trace),\n",
+        "        replaying=head.down_last - received,\n        token=token,\n        **log_fields(message.trace),\n",
         "token-once",
         "A log line carries a recovery token.",
     ),
