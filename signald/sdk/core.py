@@ -60,6 +60,10 @@ class Bounds(NamedTuple):
 DEFAULT_BOUNDS = Bounds()
 
 
+WAIT_MIN_S = 1e-6
+"""Below what a timer keeps to, and well above what a clock that has run for ten years can tell apart."""
+
+
 class Pace:
     """Keeps a party within the message rate it was told, so that nothing is refused for it and sent twice.
 
@@ -85,7 +89,8 @@ class Pace:
             self._tokens = self._burst if elapsed == NEVER else min(self._burst, self._tokens + elapsed * self._per_s)
             self._at = now
         if self._tokens < 1.0:
-            return (1.0 - self._tokens) / self._per_s
+            # What rounding has left to wait for may be too short to make a later time of it: nobody would ever wake up.
+            return max((1.0 - self._tokens) / self._per_s, WAIT_MIN_S)
         self._tokens -= 1.0
         return 0.0
 

@@ -138,6 +138,21 @@ def test_a_refusal_never_reaches_outside_the_ledger() -> None:
     assert seqs(written(session)) == [2]
 
 
+@pytest.mark.parametrize("started_at", [0.0, 53.1, 86_400.3, 3e8])
+def test_a_pace_always_names_a_later_time(started_at: float) -> None:
+    """Who waits as long as told gets on, whatever rounding leaves to wait for: a time that is not later wakes nobody."""
+    session = core(next_seq=1, bounds=Bounds(unacked_messages_max=2000))
+    session.pace = Pace(1000.0, 10)
+    for number in range(1000):
+        session.send(number)
+    now, sent = started_at, 0
+    while sent < 1000:
+        sent += len(written(session, now))
+        session.acked(sent)
+        before, now = now, session.wake_at(now)
+        assert sent == 1000 or before < now < NEVER, f"{sent} are written, and nothing wakes the writer for the others"
+
+
 def test_a_pace_lets_a_burst_through_and_then_its_rate() -> None:
     """Nothing above the told rate is sent, so nothing is refused for it."""
     session = core()
