@@ -240,6 +240,8 @@ class Hub:
 
     def _room(self, link: Link) -> None:
         self.relay.unblock(link)
+        if isinstance(link, WorkerLink):
+            self.workers.ask_on(link)
         self.outbox.flush()
 
     def link_over(self, link: Link) -> None:

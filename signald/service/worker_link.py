@@ -57,6 +57,8 @@ class WorkerLink(Link):
         self.accepted: set[str] = set()
         self.assigning: dict[str, float] = {}
         """Sessions the worker was asked to take → until when it may answer (trio time)."""
+        self.unasked = False
+        """It has sessions that it was not asked to take, because its send queue was full."""
         self.refreshing = False
         self.refresh_again = False
         self.terminated = trio.Event()

@@ -55,6 +55,9 @@ REFUSED_PAUSE_S = 0.5
 REFUSALS_MAX = 4096
 """Pairs remembered as refused; the oldest are forgotten, which costs at most a repeated question."""
 
+LOT_MAX = 100
+"""Sessions a worker is asked to take in one go."""
+
 Sides = list[tuple[str, Result]]
 
 
@@ -191,8 +194,29 @@ class Workers:
         new = [
             name for name in paired.sessions if name not in link.sessions and (name, link.worker) not in self._withdrawn
         ]
-        if new:
-            await self._assign(link, new)
+        link.unasked = False
+        lot = self._lot()
+        for start in range(0, len(new), lot):
+            if link.over or link.conn.closing:
+                return  # whoever takes the worker next finds the pairings in the registry
+            if not link.conn.room:
+                link.unasked = True
+                return
+            await self._assign(link, new[start : start + lot])
+
+    def _lot(self) -> int:
+        """How many sessions fit between a send queue that has room and one that overflows, long as their history may be.
+
+        A worker that is given more than that at once is not slow, and must not be cut off for it.
+        """
+        limits = self._hub.config.limits
+        longest_bytes = self._hub.config.session.history_bytes_max + limits.message_bytes_max
+        return max(1, min(limits.send_queue_messages_max, limits.send_queue_bytes_max // longest_bytes, LOT_MAX))
+
+    def ask_on(self, link: WorkerLink) -> None:
+        """There is room again in the send queue: go on with the sessions that had to wait for it."""
+        if link.unasked:
+            self.check(link)
 
     def moved(self, link: WorkerLink) -> None:
         """The worker has been claimed at another node."""

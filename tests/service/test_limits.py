@@ -279,6 +279,51 @@ def test_a_client_that_does_not_read_is_cut_and_finds_everything_later() -> None
     play(scene)
 
 
+@pytest.mark.parametrize(
+    ("limits", "history_bytes_max", "says"),
+    [
+        ({"send_queue_messages_max": 4}, 10_000, 0),
+        ({"send_queue_bytes_max": 20_000, "message_bytes_max": 4000}, 10_000, 3),
+    ],
+    ids=["messages", "bytes"],
+)
+def test_a_worker_that_reads_is_not_cut_by_all_that_wait_for_it(
+    limits: dict[str, object], history_bytes_max: int, says: int
+) -> None:
+    """bounded-memory: a worker is asked to take as many sessions at once as its send queue holds; the others follow."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("n1", limits=limits, session={"history_bytes_max": history_bytes_max})
+        waiting = []
+        for _ in range(30):
+            client, started = await cluster.client("n1")
+            await offer(client, 1, says, 3000)
+            waiting.append(started["session"])
+        worker, _ = await cluster.worker("n1", capacity=40)
+        asked = [(await worker.accept())["session"] for _ in waiting]
+        assert sorted(asked) == sorted(waiting)
+        assert len(node.hub.worker_links) == 1
+
+    play(scene)
+
+
+def test_a_worker_that_does_not_read_is_asked_no_more() -> None:
+    """bounded-memory: what it has not been asked to take waits in the store, and it is asked when it reads again."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("n1", limits={"send_queue_messages_max": 4})
+        worker = await cluster.dial("n1", "/v1/worker", streams=trio.testing.lockstep_stream_pair)
+        await worker.ask({"type": "app_ready", "instance_id": "worker-a", "capacity": 40}, "app_accepted")
+        waiting = [(await cluster.client("n1"))[1]["session"] for _ in range(30)]
+        await trio.sleep(1.0)
+        (link,) = node.hub.worker_links.values()
+        assert len(link.assigning) <= 2 * 4 + 4, "the rest has not been asked"
+        asked = [(await worker.accept())["session"] for _ in waiting]
+        assert sorted(asked) == sorted(waiting)
+
+    play(scene)
+
+
 def test_a_silent_peer_is_pinged_and_given_up() -> None:
     """4408 after `ping_interval_s` and `pong_timeout_s` without a sign of life; a peer that answers stays."""
 
