@@ -39,6 +39,7 @@ from signald.store.base import (
     Secret,
     WorkerInfo,
     Workers,
+    WorkerSessions,
 )
 
 if TYPE_CHECKING:
@@ -88,8 +89,8 @@ class Lease:
         self._blind_until = self._kept_at
         self._clock_s = now / 1000 - self._kept_at
         """The store's time minus ours, which changes only when somebody sets the clock of its machine."""
-        self._orphans: dict[str, float] = {}
-        """Sessions here whose worker the registry does not know → since when (trio time)."""
+        self._orphans: dict[tuple[str, bool], float] = {}
+        """Sessions here whose worker is not attached, and whether the registry knows it → since when (trio time)."""
 
     def poke(self) -> None:
         """Read the nodes again now."""
@@ -318,19 +319,42 @@ class Lease:
         await self._sweep_orphans(known, now)
 
     async def _sweep_orphans(self, workers: set[str], now: float) -> None:
-        """Sessions whose worker nobody knows: it was away when the store was lost, so no node could give it back."""
+        """Sessions whose worker will not ask for them: it was away when the store was lost, so no node could give it back.
+
+        Nobody knows the worker any more, or it came back just then, was told that the session is lost, and the registry,
+        which was filled again without the pair, will not tell it otherwise.
+        """
         hub = self._hub
         orphans = {
-            session.id: session
+            (session.id, session.worker_id in workers): session
             for session in hub.sessions.values()
-            if session.client.link is not None and session.worker_id and session.worker_id not in workers
+            if session.client.link is not None
+            and session.worker_id
+            and (session.worker_id not in workers or session.worker.node not in hub.nodes)
         }
-        self._orphans = {name: self._orphans.get(name, now) for name in orphans}
-        if hub.config.worker.on_loss == "hold":
-            return
-        for name, since in self._orphans.items():
-            if now - since > hub.config.worker.resume_timeout_s:
-                await hub.workers.take_from(orphans[name])
+        self._orphans = {key: self._orphans.get(key, now) for key in orphans}
+        pairs: dict[str, tuple[str, ...]] = {}
+        for key, since in list(self._orphans.items()):
+            session, (_, registered) = orphans[key], key
+            if now - since <= hub.config.worker.resume_timeout_s:
+                continue
+            if registered:
+                worker = session.worker_id
+                if worker not in pairs:
+                    pairs[worker] = await self._sessions_of(worker)
+                if session.id in pairs[worker]:
+                    self._orphans[key] = now  # its worker is awaited; ask again in as long
+                    continue
+                if session.worker_id != worker or session.worker.node in hub.nodes:
+                    continue
+            elif hub.config.worker.on_loss == "hold":
+                continue
+            await hub.workers.take_from(session)
+
+    async def _sessions_of(self, worker: str) -> tuple[str, ...]:
+        paired = await self._hub.committer.call(WorkerSessions(worker))
+        assert isinstance(paired, Released)
+        return paired.sessions
 
     @staticmethod
     def _is_timed(info: WorkerInfo, now_ms: int) -> bool:

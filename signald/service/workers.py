@@ -398,7 +398,10 @@ class Workers:
     # --- giving up --------------------------------------------------------------------------------------------------
 
     async def take_from(self, session: LiveSession) -> None:
-        """Take a session from a worker that the registry does not know, by the policy. Raises StoreUnavailable."""
+        """Take a session from a worker that the registry does not know, or not with it, by the policy.
+
+        Raises StoreUnavailable.
+        """
         hub = self._hub
         log.warning("session_without_worker", session=session.id, worker=session.worker_id)
         if hub.config.worker.on_loss == "end":

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from signald.daemon import Node
-from signald.store.base import Op, Result, Store, UpdateWorker
+from signald.store.base import ClaimWorkerSide, Op, Result, Store, UpdateWorker
 from tests.cluster import Cluster, play
 from tests.service.parties import Client, Worker
 
@@ -219,6 +219,34 @@ def test_a_party_that_was_away_when_the_store_was_lost_finds_its_session(worker_
             other, _ = await cluster.worker("n1", "worker-b")
             with trio.fail_after(30):
                 assert (await other.expect("session_assigned"))["session"] == session
+
+    play(scene)
+
+
+@pytest.mark.parametrize("policy", ["reassign", "hold"])
+def test_a_worker_that_came_back_while_the_store_was_lost_is_given_its_session_again(policy: str) -> None:
+    """sticky: it was told that its session is lost, the client's node gives the session back, and nobody holds the pair."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("n1", worker={"on_loss": policy, "resume_timeout_s": 5.0})
+        client, _, worker, accepted, session = await cluster.pair("n1")
+        worker.cut()
+        await client.expect("peer")
+
+        def lose(ops: Sequence[Op]) -> None:
+            if any(isinstance(op, ClaimWorkerSide) for op in ops):
+                store.before = lambda _: None
+                cluster.world.lose_everything()
+
+        store = faulty(node)
+        store.before = lose
+        back, answer = await cluster.resume("n1", accepted["recovery_token"], {"session": session, "received": 0})
+        assert (answer["type"], answer["lost"]) == ("reconnection_ack", [session])
+        assert (await back.accept(within_s=30))["session"] == session
+        while (await client.expect("peer"))["state"] != "paired":
+            pass
+        await client.send({"type": "message", "seq": 1, "data": "still here"})
+        assert (await back.expect("message"))["data"] == "still here"
 
     play(scene)
 
