@@ -418,6 +418,7 @@ async def _keep(hub: Hub, config: Config, keepers: trio.Nursery) -> tuple[Lease,
     hub.check_store = mender.check
     hub.nodes_changed = lease.poke
     hub.doubt_nodes = lease.doubt_nodes
+    hub.overdue = lease.overdue
     hub.may_come_back = mender.may_come_back
     await mender.begin()
     await lease.begin()

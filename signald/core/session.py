@@ -97,8 +97,8 @@ class Session(Generic[L]):
     """See the module."""
 
     __slots__ = (
-        "busy_looking", "client", "client_tokens", "created_ms", "down", "id", "known_worker", "look_again", "meta", "pairing",
-        "principal", "receipts", "up", "want", "worker", "worker_id", "workers",
+        "busy_looking", "client", "client_tokens", "created_ms", "down", "ending", "id", "known_worker", "look_again",
+        "meta", "pairing", "principal", "receipts", "up", "want", "worker", "worker_id", "workers",
     )  # fmt: skip
 
     def __init__(self, head: Head, backlog_max: int, bytes_max: int) -> None:
@@ -119,6 +119,8 @@ class Session(Generic[L]):
         self.pairing = Pairing.WAITING
         self.client_tokens: tuple[bytes, ...] = ()
         """Hashes of the tokens issued with `client.epoch`, newest first; empty when another node issued them."""
+        self.ending = False
+        """Its end is on the way to the store: nothing is to make it anew there."""
         self.busy_looking = False
         self.look_again = False
         self._settle(head)

@@ -35,6 +35,7 @@ from signald.service.workers import Workers
 from signald.store.base import (
     WAKE_ALL,
     WAKE_NODES,
+    WAKE_OVERDUE,
     WAKE_PROBE,
     WAKE_REALTIME,
     WAKE_SESSION,
@@ -161,6 +162,8 @@ class Hub:
         """To the mender: the store knows an older claim of this worker than we do."""
         self.check_store: Callable[[], None] = lambda: None
         self.nodes_changed: Callable[[], None] = lambda: None
+        self.overdue: Callable[[str], None] = lambda _name: None
+        """To the lease: another node has swept a session that the store says is held here."""
         self.doubt_nodes: Callable[[], None] = lambda: None
         """To the lease: the store has lost the nodes with all else."""
         self.may_come_back: Callable[[], Awaitable[bool]] = _never
@@ -396,6 +399,7 @@ class Hub:
                 self.relay.look(session)
 
     async def _end(self, session: LiveSession, reason: str, cause: EndCause) -> None:
+        session.ending = True
         ops = [EndSession(session.id, self.node), Forget(session.id)]
         try:
             ended, _ = await self.committer.call_many(ops)
@@ -539,6 +543,8 @@ class Hub:
                 self.workers.check(link)
         elif kind == WAKE_REALTIME:
             self.relay.realtime_from_afar(self.sessions, wake)
+        elif kind == WAKE_OVERDUE:
+            self.overdue(wake[1:].decode(errors="replace"))
         elif kind == WAKE_NODES:
             self.nodes_changed()
         elif kind == WAKE_PROBE:

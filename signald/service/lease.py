@@ -16,6 +16,7 @@ from signald.service.mender import ask_holders
 from signald.service.relay import LiveSession
 from signald.store.base import (
     CLOCK_SET_MS,
+    WAKE_OVERDUE,
     WAKE_SESSION,
     Behind,
     ClusterSecret,
@@ -37,6 +38,7 @@ from signald.store.base import (
     PutNode,
     Released,
     Secret,
+    Signal,
     WorkerInfo,
     Workers,
     WorkerSessions,
@@ -294,11 +296,31 @@ class Lease:
         looked = await self._hub.committer.call(Look(name, "client", 0, 0))
         if not isinstance(looked, Looked):
             return [Forget(name)]
+        head = looked.head
         ops: list[Op] = [KeepAlive((name,), now + self._hub.ttl_ms)]
-        if looked.head.client_node == self._hub.node:
+        if head.client_node == self._hub.node:
             # A claim was granted here and its connection was gone before the answer: nobody has detached it.
-            ops.append(Detach(name, "client", self._hub.node, looked.head.client_epoch, now))
+            ops.append(Detach(name, "client", self._hub.node, head.client_epoch, now))
+        elif head.client_node:
+            # Only that node can tell, and whoever sweeps first has just put it off: it would be put off for ever.
+            ops.append(Signal(head.client_node, WAKE_OVERDUE + name.encode()))
         return ops
+
+    def overdue(self, name: str) -> None:
+        """Another node has found that the life of a session has passed whose client is said to be here."""
+        self._hub.spawn(self._answer_for, name)
+
+    async def _answer_for(self, name: str) -> None:
+        hub = self._hub
+        now = hub.store.now_ms()
+        session = hub.sessions.get(name)
+        try:
+            if session is not None and session.client.link is not None:
+                await hub.committer.call(KeepAlive((name,), now + hub.life_ms))
+            elif (ops := await self._unclaimed(name, now))[1:]:
+                await hub.committer.call_many(ops)
+        except StoreUnavailable:
+            pass  # whoever sweeps next asks again
 
     async def _sweep_workers(self) -> None:
         hub = self._hub

@@ -164,7 +164,7 @@ class Mender:
     async def _reseed(self, sessions: list[LiveSession], *, everything: bool = False) -> None:
         hub = self._hub
         for start in range(0, len(sessions), BATCH):
-            part = [session for session in sessions[start : start + BATCH] if session.local]
+            part = [session for session in sessions[start : start + BATCH] if session.local and not session.ending]
             now = hub.store.now_ms()
             ops: list[Op] = [
                 Reseed(

@@ -702,6 +702,7 @@ Wake = bytes
 
 `s` + session id   look at the session again: messages, peer, superseded claim, end
 `w` + worker id    look at the worker again: superseded claim, new pairings
+`o` + session id   the session's life has passed, and its client is said to be here: renew it, or say that it is gone
 `n`                look at the nodes again
 `*`                wake-ups may have been lost: look at everything
 `r` + anything     a realtime message, made and read by service/relay; losing it is allowed
@@ -709,6 +710,7 @@ Wake = bytes
 
 WAKE_SESSION = b"s"
 WAKE_WORKER = b"w"
+WAKE_OVERDUE = b"o"
 WAKE_NODES = b"n"
 WAKE_ALL = b"*"
 WAKE_REALTIME = b"r"

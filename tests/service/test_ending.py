@@ -1,8 +1,12 @@
 """How sessions end: by a bye or by expiry, never by a close; and nothing of them is left."""
 
+from collections.abc import Sequence
+
 import pytest
 import trio
 
+from signald.ids import new_session_id
+from signald.store.base import CreateSession, KeepAlive, Op, Result, Store
 from tests.cluster import Cluster, Json, play
 
 
@@ -241,5 +245,54 @@ def test_no_close_ends_a_session() -> None:
         assert answer["lost"] == []
         _, restored = await cluster.restore("n1", token)
         assert (restored["type"], restored["peer"]["state"]) == ("session_restored", "paired")
+
+    play(scene)
+
+
+def test_a_session_that_a_node_has_lost_sight_of_expires_whoever_sweeps_first() -> None:
+    """no-ghost: only the node that the store names can say that nobody is there, and the others let it be asked."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("n1", session={"resume_ttl_s": 5.0})
+        await cluster.start("n2", session={"resume_ttl_s": 5.0})
+        now = node.hub.store.now_ms()
+        names = [new_session_id(node.hub.entropy) for _ in range(40)]
+        for place, name in enumerate(names):
+            # Granted, and answered to nobody: the reply was lost, and with it the connection.
+            created = CreateSession(name, "n1", f"nonce {place}", "", {}, b"{}", False, b"hash", now, 5000)
+            await node.hub.committer.call_many([KeepAlive((name,), now + 1000 * place), created])
+        await trio.sleep(50)
+        for name in names:
+            nothing_is_left(cluster, name)
+
+    play(scene)
+
+
+class OneSecond:
+    """A store that takes a second for everything."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def execute(self, ops: Sequence[Op]) -> list[Result]:
+        await trio.sleep(1)
+        return await self._store.execute(ops)
+
+
+def test_what_ends_is_not_given_back_to_the_store() -> None:
+    """no-ghost: a bye is on its way when the node finds that the store knows less of the session than it does."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("n1")
+        client, _, worker, _, session = await cluster.pair("n1")
+        committer = node.hub.committer
+        committer.store = OneSecond(committer.store)  # type: ignore[assignment]
+        node.hub.behind(node.hub.sessions[session])
+        await trio.sleep(0.5)
+        await client.send({"type": "bye"})
+        await client.expect("session_ended")
+        assert (await worker.expect("session_ended"))["session"] == session
+        await trio.sleep(10)
+        nothing_is_left(cluster, session)
 
     play(scene)
