@@ -205,8 +205,17 @@ class Session(Generic[L]):
         self._absorb(self.up, head.up_last, head.up_acked, entries if reader == "worker" else ())
         self._absorb(self.down, head.down_last, head.down_acked, entries if reader == "client" else ())
         self.workers = head.workers
+        # Of a worker that is attached here this node knows best: a store that knows less of it is told, and not believed.
+        accept_lost = (
+            head.worker_epoch == self.worker.epoch
+            and head.worker == self.worker_id
+            and head.worker_state == "assigned"
+            and self.pairing in (Pairing.PAIRED, Pairing.AWAY)
+        )
+        outdated = self.worker.link is not None and (head.worker_epoch < self.worker.epoch or accept_lost)
+        behind = behind or outdated
         return News(
-            self._settle(head),
+            None if outdated else self._settle(head),
             client_superseded,
             worker_superseded,
             self.up.acked > up_before,

@@ -28,6 +28,7 @@ from signald.store.base import (
     Fenced,
     Full,
     Gap,
+    Head,
     Look,
     Looked,
     NoSession,
@@ -210,7 +211,7 @@ class Relay:
         elif type(result) is Fenced:
             if result.epoch > epoch:
                 target.forget_pending()
-                self._events.superseded(session, party)
+                self._fenced(session, party)
             else:
                 # The store knows our claim but not that the party is attached here: it has lost that.
                 target.retry()
@@ -349,11 +350,18 @@ class Relay:
         if session.side(party).epoch != epoch:
             return
         if type(result) is Fenced and result.epoch > epoch:
-            self._events.superseded(session, party)
+            self._fenced(session, party)
         elif type(result) is NoSession:
             self._events.missing(session)
         elif isinstance(result, Behind | Fenced):
             self._events.behind(session)
+
+    def _fenced(self, session: LiveSession, party: Party) -> None:
+        if party == "client":
+            self._events.superseded(session, party)
+        else:
+            # It was claimed elsewhere, or its session was given to another: it is told accordingly by what is read now.
+            self.look(session)
 
     # --- from the store ---------------------------------------------------------------------------------------------
 
@@ -368,13 +376,16 @@ class Relay:
         session.busy_looking = True
         session.look_again = False
         for party in parties:
-            after = session.side(party).sent
+            side = session.side(party)
+            after, told = side.sent, (side.epoch, side.ack_stored)
             self._committer.submit(
                 Look(session.id, party, after, LOOK_LIMIT),
-                partial(self._looked, session, party, after, party == parties[-1]),
+                partial(self._looked, session, party, after, told, party == parties[-1]),
             )
 
-    def _looked(self, session: LiveSession, party: Party, after: int, final: bool, result: Result) -> None:
+    def _looked(
+        self, session: LiveSession, party: Party, after: int, told: tuple[int, int], final: bool, result: Result
+    ) -> None:
         if final:
             session.busy_looking = False
         if isinstance(result, NoSession | Behind):
@@ -393,6 +404,7 @@ class Relay:
         if lost_to and side.link is not None:
             # Nobody can ack what is lost, and it must not count for ever as waiting: the sender's backlog would stay full.
             self.ack(session, party, lost_to)
+        self._ack_again(session, party, told, head)
         source = session.log_to(party)
         if side.link is not None and side.sent < source.last:
             entries = source.after(side.sent)
@@ -408,6 +420,23 @@ class Relay:
                 self.deliver(session, party)
         if final and session.look_again:
             self.look(session)
+
+    def _ack_again(self, session: LiveSession, party: Party, told: tuple[int, int], head: Head) -> None:
+        """Tell the store an ack once more that it was told before this look and does not know: it has lost it.
+
+        The receiver has no reason to, and the sender's backlog would stay full.
+        """
+        side = session.side(party)
+        epoch, ack_stored = told
+        known = head.down_acked if party == "client" else head.up_acked
+        last = head.down_last if party == "client" else head.up_last
+        if last < session.log_to(party).last:
+            return  # messages are lost as well, and what has their numbers now may be others: the mender sees to that
+        if side.link is not None and side.epoch == epoch and known < ack_stored:
+            self._committer.submit(
+                Ack(session.id, party, self.settings.node, epoch, ack_stored),
+                partial(self._acked, session, party, epoch),
+            )
 
     def _check_dense(self, session: LiveSession, party: Party, after: int, looked: Looked) -> int:
         """Say it when the log cannot supply what the party lacks; a broken promise is better known than hidden.

@@ -316,7 +316,7 @@ class Workers:
         hub = self._hub
         if isinstance(result, Fenced | Behind):
             if result.epoch > session.worker.epoch:
-                hub.superseded(session, "worker")
+                hub.relay.look(session)  # who has the session now decides what this worker is told
             else:
                 hub.behind(session)  # the store has lost our claim: it is given back
             return

@@ -3,9 +3,10 @@
 from collections.abc import AsyncIterator, Sequence
 from itertools import pairwise
 
+import pytest
 import trio
 
-from signald.store.base import Op, RegisterWorker, Result, Store, Wake
+from signald.store.base import ClaimWorkerSide, Op, RegisterWorker, Result, Store, Wake
 from tests.cluster import Cluster, play
 from tests.service.parties import Client, Worker
 
@@ -341,5 +342,27 @@ def test_nodes_that_pair_at_the_same_time_do_not_pair_twice() -> None:
             assert [way.assigned for worker in workers for way in worker.talks.values()] == [1] * 45
             assert [len(worker.talks) for worker in workers] == [15, 15, 15]
             nursery.cancel_scope.cancel(reason="seen enough")
+
+    play(scene)
+
+
+@pytest.mark.parametrize("first", ["session_accept", "message"])
+def test_a_worker_learns_from_its_first_write_that_its_session_is_anothers(first: str) -> None:
+    """sticky: no wake-up has told its node; the worker is told that the session is over for it, not left with it."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("n1")
+        worker, _ = await cluster.worker("n1")
+        _, started = await cluster.client("n1")
+        session = started["session"]
+        if first == "message":
+            await worker.accept()
+        await trio.sleep(0.5)
+        node.hub.wake = lambda wake: None  # type: ignore[method-assign]
+        other = ClaimWorkerSide(session, "n2", "nonce", "w_another", True, 0, 0, node.hub.store.now_ms())
+        await node.hub.committer.call(other)
+        await worker.send({"type": first, "session": session, "seq": 1, "data": 1})
+        with trio.fail_after(0.5):
+            assert (await worker.expect("session_ended"))["session"] == session
 
     play(scene)

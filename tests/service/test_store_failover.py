@@ -2,6 +2,7 @@
 
 import copy
 
+import pytest
 import trio
 
 from signald.errors import StoreUnavailable
@@ -108,5 +109,55 @@ def test_a_worker_whose_claim_was_lost_keeps_its_sessions() -> None:
         positions = {"session": session, "received": 0}
         _, answer = await cluster.resume("a", answer["recovery_token"], positions)
         assert [one["session"] for one in answer["sessions"]] == [session]
+
+    play(scene)
+
+
+def test_acks_that_a_failover_has_lost_are_given_again() -> None:
+    """The receiver has no reason to ack once more, and the sender's backlog would stay full for ever."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("a", limits={"backlog_messages_max": 2})
+        client, _, worker, _, session = await cluster.pair("a")
+        for seq in (1, 2):
+            await client.send({"type": "message", "seq": seq, "data": seq})
+            await worker.expect("message")
+        replica = copy.deepcopy(cluster.world.rows)
+        await worker.send({"type": "ack", "session": session, "seq": 2})
+        await trio.sleep(1)
+        fail_over(cluster, replica)
+        await trio.sleep(1)
+        await client.send({"type": "message", "seq": 3, "data": "goes on"})
+        with trio.fail_after(5):
+            assert (await worker.expect("message"))["data"] == "goes on"
+
+    play(scene)
+
+
+@pytest.mark.parametrize("resumes", [False, True])
+def test_a_worker_that_has_taken_a_session_keeps_it(resumes: bool) -> None:
+    """sticky: the store has lost that the session was accepted, and perhaps a claim since; nobody is asked once more."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("a")
+        worker, accepted = await cluster.worker("a")
+        client, started = await cluster.client("a")
+        session = started["session"]
+        assert (await worker.expect("session_assigned"))["session"] == session
+        await trio.sleep(0.5)
+        replica = copy.deepcopy(cluster.world.rows)
+        await worker.send({"type": "session_accept", "session": session})
+        assert (await client.states())[-1] == "paired"
+        if resumes:
+            await cluster.start("b")
+            worker, _ = await cluster.resume("b", accepted["recovery_token"], {"session": session, "received": 0})
+            await client.quiet()
+        fail_over(cluster, replica)
+        assert (await client.states())[-1:] in ([], ["paired"])
+        record = cluster.world.rows.session(session)
+        assert record is not None
+        assert record.worker_state == "paired"
+        await client.send({"type": "message", "seq": 1, "data": "still there"})
+        assert (await worker.expect("message"))["data"] == "still there"
 
     play(scene)
