@@ -363,7 +363,10 @@ class Context(Checker):
 
 
 class CutOff(Checker):
-    """In planned rollouts nobody is without a connection for a moment."""
+    """In planned rollouts nobody is without a connection for a moment.
+
+    Their plans leave the pace, which is a ceiling, time for everybody (`plan._enough`).
+    """
 
     name = "one-hop"
 

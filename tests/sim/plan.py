@@ -8,6 +8,7 @@ import random
 
 import attrs
 
+from signald.service.moving import PACE_MARGIN
 from tests.sim.habits import AnswersOnOldConnection, DuplicateFrame, Habit
 from tests.sim.net import CutAtByte, Delay, HalfOpenStall, NetFault, ResetConnection, SmallWindow, WriteSplit
 from tests.sim.stores import (
@@ -136,7 +137,7 @@ def draw(seed: int) -> Plan:
         seed=seed,
         planned_only=planned_only,
         nodes=1 if planned_only else r.choice(NODES),
-        sections=_sections(r),
+        sections=_sections(r, pace_min_per_s=_enough(len(clients)) if planned_only else 0.0),
         releases=() if planned_only else _releases(r),
         lag_s=0.0 if planned_only else r.choice((0.0, 0.2, 2.0)),
         clients=clients,
@@ -146,6 +147,21 @@ def draw(seed: int) -> Plan:
         habits=() if planned_only else _habits(r),
         steps=_deploys(r) if planned_only else _steps(r, len(clients), len(workers)),
     )
+
+
+def _enough(clients: int) -> float:
+    """The least pace at which planned rollouts cut nobody off.
+
+    The pace is a ceiling for all draining nodes together, near a deadline as well: whom it does not reach in time gets 1001,
+    and that is right. So rollouts after which nobody may have been cut off must fit the pace, even if they all overlap:
+    each moves every client, and every session with its worker.
+    """
+    return ROLLOUTS_MAX * 2 * clients / (PACE_MARGIN * MOVES_S)
+
+
+ROLLOUTS_MAX = 3
+MOVES_S = 14.0
+"""The shortest drain less its last phases, and less what the last GOAWAY takes."""
 
 
 NODES = (1, 1, 2, 2, 3, 6)
@@ -180,7 +196,7 @@ def _client(r: random.Random, number: int, *, planned_only: bool, crowd: bool) -
     )
 
 
-def _sections(r: random.Random) -> dict[str, dict[str, object]]:
+def _sections(r: random.Random, *, pace_min_per_s: float) -> dict[str, dict[str, object]]:
     sections: dict[str, dict[str, object]] = {
         "session": {"resume_ttl_s": 120.0, "history_messages_max": r.choice((5, 100))},
         "limits": {
@@ -195,7 +211,7 @@ def _sections(r: random.Random) -> dict[str, dict[str, object]]:
     if r.random() < 0.4:
         sections["worker"] = {"resume_timeout_s": r.choice((3.0, 6.0))}
     if r.random() < 0.3:
-        sections["pace"] = {"sessions_per_s": r.choice((2.0, 10.0))}
+        sections["pace"] = {"sessions_per_s": max(pace_min_per_s, r.choice((2.0, 10.0)))}
     if r.random() < 0.3:
         sections["node"] = {"lease_ttl_s": r.choice((2.0, 4.0))}
     return sections
@@ -277,7 +293,7 @@ def _habits(r: random.Random) -> tuple[Habit, ...]:
 
 
 def _deploys(r: random.Random) -> tuple[Step, ...]:
-    return tuple(Step(3.0 + 9.0 * number, "deploy_and_wait") for number in range(r.randint(1, 3)))
+    return tuple(Step(3.0 + 9.0 * number, "deploy_and_wait") for number in range(r.randint(1, ROLLOUTS_MAX)))
 
 
 BEFORE_OR_AFTER = ("before", "after")
