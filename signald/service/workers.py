@@ -194,15 +194,23 @@ class Workers:
         new = [
             name for name in paired.sessions if name not in link.sessions and (name, link.worker) not in self._withdrawn
         ]
+        self.claiming.update(new)
+        try:
+            await self._assign_all(link, new)
+        finally:
+            self.claiming.difference_update(new)
+
+    async def _assign_all(self, link: WorkerLink, names: list[str]) -> None:
+        """Ask a worker to take `names`, as far as its send queue has room."""
         link.unasked = False
         lot = self._lot()
-        for start in range(0, len(new), lot):
+        for start in range(0, len(names), lot):
             if link.over or link.conn.closing:
                 return  # whoever takes the worker next finds the pairings in the registry
             if not link.conn.room:
                 link.unasked = True
                 return
-            await self._assign(link, new[start : start + lot])
+            await self._assign(link, names[start : start + lot])
 
     def _lot(self) -> int:
         """How many sessions fit between a send queue that has room and one that overflows, long as their history may be.
@@ -263,11 +271,7 @@ class Workers:
         for name in names:
             ops.append(ClaimWorkerSide(name, hub.node, new_nonce(hub.entropy), link.worker, True, 0, 0, now))
             ops.append(ReadHistory(name, hub.config.session.history_messages_max))
-        self.claiming.update(names)
-        try:
-            results = await hub.committer.call_many(ops)
-        finally:
-            self.claiming.difference_update(names)
+        results = await hub.committer.call_many(ops)
         for index, name in enumerate(names):
             claimed, history = results[2 * index], results[2 * index + 1]
             if not isinstance(claimed, Claimed):
