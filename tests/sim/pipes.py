@@ -21,7 +21,8 @@ class Gate:
     """
 
     def __init__(self) -> None:
-        self.until = -float("inf")
+        self.since = self.until = -float("inf")
+        """When it last began to stand still, and went on or will."""
         self.stood_s = 0.0
         """How long it has stood, and will."""
         self._goes_on = trio.Event()
@@ -29,6 +30,8 @@ class Gate:
     def pause(self, seconds: float) -> None:
         """Stand still for `seconds` from now."""
         now = trio.current_time()
+        if now >= self.until:
+            self.since = now
         until = max(self.until, now + seconds)
         self.stood_s += until - max(now, self.until)
         self.until = until
