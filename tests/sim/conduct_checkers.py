@@ -106,7 +106,7 @@ class Fenced(Checker):
 
     def _unpaired(self, op: Unpair) -> None:
         worker, epoch = self._paired.get(op.session, ("", 0))
-        if worker == op.worker:
+        if worker and worker == op.worker:  # one that says it of a session that has no worker changes nothing
             # Who had it writes no more, though nobody has it yet.
             del self._paired[op.session]
             self._granted(op.session, "worker", epoch + 1)
