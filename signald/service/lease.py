@@ -358,8 +358,8 @@ class Lease:
         pairs: dict[str, tuple[str, ...]] = {}
         for key, since in list(self._orphans.items()):
             session, (_, registered) = orphans[key], key
-            if now - since <= hub.config.worker.resume_timeout_s:
-                continue
+            if now - since <= hub.config.worker.resume_timeout_s or not session.worker_id:
+                continue  # or it was taken from its worker while others were looked after
             if registered:
                 worker = session.worker_id
                 if worker not in pairs:
