@@ -205,14 +205,15 @@ class Session(Generic[L]):
         self._absorb(self.up, head.up_last, head.up_acked, entries if reader == "worker" else ())
         self._absorb(self.down, head.down_last, head.down_acked, entries if reader == "client" else ())
         self.workers = head.workers
-        # Of a worker that is attached here this node knows best: a store that knows less of it is told, and not believed.
+        # Who has the session is known together with the epoch: a store that knows an older one is told, and not believed. Half
+        # believed, an epoch would go with the worker of another. What has no epoch of its own the node of the worker knows best.
         accept_lost = (
             head.worker_epoch == self.worker.epoch
             and head.worker == self.worker_id
             and head.worker_state == "assigned"
             and self.pairing in (Pairing.PAIRED, Pairing.AWAY)
         )
-        outdated = self.worker.link is not None and (head.worker_epoch < self.worker.epoch or accept_lost)
+        outdated = head.worker_epoch < self.worker.epoch or (self.worker.link is not None and accept_lost)
         behind = behind or outdated
         return News(
             None if outdated else self._settle(head),

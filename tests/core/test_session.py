@@ -85,6 +85,18 @@ def test_a_newer_claim_supersedes_whoever_is_attached() -> None:
     assert (one.client.epoch, one.client.node, one.worker.node) == (2, "b", "b")
 
 
+@pytest.mark.parametrize("older", [ASSIGNED, UNPAIRED, NEW])
+def test_a_store_that_has_lost_who_has_the_session_is_told_and_not_believed(older: Head) -> None:
+    """Worker and epoch are known together: of an older head neither is taken, or a mix of both would be given back."""
+    seen = session(PAIRED_2)
+    news = seen.observe(older)
+    assert news.behind
+    assert news.tell is None
+    assert (seen.worker_id, seen.worker.epoch, seen.pairing) == ("w2", 3, Pairing.PAIRED)
+    told = seen.head()
+    assert (told.worker, told.worker_state, told.worker_epoch) == ("w2", "paired", 3)
+
+
 def test_acks_are_news_once() -> None:
     """What the receivers have is told when it grows."""
     one = session(PAIRED)
@@ -170,7 +182,11 @@ def test_whatever_heads_come_the_client_hears_a_story_that_makes_sense(first: He
     told = [one.peer_state, *(one.observe(each).tell for each in heads)]
     said = [state for state in told if state is not None]
     assert all(after != before or after == "replaced" for before, after in pairwise(said))
-    final = heads[-1] if heads else first
+    final = first
+    for (
+        each
+    ) in heads:  # a head with an older epoch comes from a store that has lost who has the session: it is no truth
+        final = each if each.worker_epoch >= final.worker_epoch else final
     one.observe(final)  # a worker that was replaced and left within one look is found away by the next
     wanted = "waiting" if final.worker_state != "paired" else "paired" if final.worker_node else "away"
     assert one.peer_state == wanted
