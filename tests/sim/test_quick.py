@@ -11,8 +11,8 @@ from tests.sim.runner import Job, Total, run
 from tests.sim.scene import Transport
 from tests.sim.sometimes import blind
 
-FRAMES = range(1000, 1040)
-MESSAGES = range(1, 101)
+FRAMES = range(1000, 1120)
+MESSAGES = range(1, 801)
 FOUND = sorted((Path(__file__).parent / "found").glob("*.json"))
 
 
