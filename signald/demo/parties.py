@@ -56,7 +56,7 @@ class Parties:
         self._complete.set()
 
     def hush(self) -> None:
-        """Have the clients ask nothing more."""
+        """Have the clients ask nothing more: from here on the judge waits for the answers to what has been asked."""
         self._hushed.set()
 
     async def leave(self) -> None:
@@ -121,9 +121,12 @@ class Parties:
         interval_s = 1 / self._options.rate
         # A random start spreads the clients over the interval, as people would be.
         at = trio.current_time() + random.random() * interval_s  # noqa: S311 (no secret)
-        while not self._hushed.is_set():
+        while True:
             with trio.move_on_at(at):
                 await self._hushed.wait()
+            # Looked at again, for the time may have been up before: one more question would be asked after the last answer was
+            # waited for, and counted as lost when the client leaves.
+            if self._hushed.is_set():
                 return
             now = trio.current_time()
             await client.send({"n": self._judge.asked(ledger, now)})
