@@ -299,8 +299,8 @@ class SessionCore:
             self._anchored = True
             self.received = self.finished = self._ack_told = seq - 1
         if seq <= self.received:
-            # The sender of a duplicate has not seen our ack, or it was for an older claim: say it again.
-            self._ack_told = min(self._ack_told, self.finished - 1)
+            # The sender of a duplicate has not seen our ack, or it was for an older claim.
+            self.ack_again()
             return False
         if seq != self.received + 1 and not self._covered(seq):
             raise LinkBroken(f"message {seq} came after {self.received}")
@@ -338,6 +338,10 @@ class SessionCore:
             self.finished = min(seq, self.received)
         return self.finished > self._ack_told
 
+    def ack_again(self) -> None:
+        """What was acked may not have counted: say it again."""
+        self._ack_told = min(self._ack_told, self.finished - 1)
+
     # --- connections -----------------------------------------------------------------------------------------------
 
     def attach(self, accepted: int) -> None:
@@ -357,7 +361,7 @@ class SessionCore:
         self._rewound_to = 0
         self._bye_sent = False
         # Acks written on the old connection may have come too late to count.
-        self._ack_told = min(self._ack_told, self.finished - 1)
+        self.ack_again()
         self.changed()
 
     def write(self, now: float, batch: Batch) -> bool:

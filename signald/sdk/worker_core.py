@@ -309,6 +309,7 @@ class WorkerCore(PartyCore):
         elif error.code == "not_accepted" and core is not None:
             self._accept(link, core.name or "")
             core.refused(error, now)
+            core.ack_again()
             self.touched(core)
         elif error.code == "unknown_session" and core is not None and not link.moving:
             # Of a connection that is being left this would be no news: its sessions go with the move.

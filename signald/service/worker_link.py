@@ -36,6 +36,9 @@ log = structlog.get_logger(__name__)
 _OF_A_SESSION = frozenset({Message, Ack, Realtime, SessionAccept, SessionRefuse})
 """Messages that name their session."""
 
+_AFTER_ACCEPTANCE = frozenset({Message, Ack})
+"""Those that count only in a session the worker has accepted."""
+
 
 class WorkerLink(Link):
     """See the module."""
@@ -147,12 +150,13 @@ class WorkerLink(Link):
                 session = sessions.get(name)
                 if session is None:
                     self._unknown(name)
+                elif kind in _AFTER_ACCEPTANCE and name not in self.accepted:
+                    # It was under way when the session was taken from this worker and given to it anew: it belongs to a claim
+                    # that is over. Counted for the new one, an ack would keep from the new handler what it has yet to get.
+                    self.error("not_accepted", "accept the session first", session=name)
                 elif kind is Message:
-                    if name in self.accepted:
-                        relay.accept(session, "worker", message, binary)  # type: ignore[arg-type]
-                        offered[name] = session
-                    else:
-                        self.error("not_accepted", "accept the session first", session=name)
+                    relay.accept(session, "worker", message, binary)  # type: ignore[arg-type]
+                    offered[name] = session
                 elif kind is Ack:
                     relay.ack(session, "worker", message.seq)  # type: ignore[union-attr]
                 else:

@@ -611,8 +611,8 @@ SDK = (
         "sdk-dedupes-nothing",
         _SDK_CORE,
         "        if seq <= self.received:\n"
-        "            # The sender of a duplicate has not seen our ack, or it was for an older claim: say it again.\n"
-        "            self._ack_told = min(self._ack_told, self.finished - 1)\n"
+        "            # The sender of a duplicate has not seen our ack, or it was for an older claim.\n"
+        "            self.ack_again()\n"
         "            return False\n"
         "        if seq != self.received + 1 and not self._covered(seq):\n",
         "        if seq > self.received + 1 and not self._covered(seq):\n",

@@ -364,7 +364,7 @@ def test_a_worker_tells_that_it_resumed() -> None:
 
 
 def test_an_acceptance_that_may_be_lost_is_said_again() -> None:
-    """Until signald shows that it knows, `session_accept` follows every resume, and a `not_accepted`."""
+    """Until signald shows that it knows, `session_accept` follows every resume, and a `not_accepted`, with what did not count."""
 
     async def script(peer: ScriptedPeer, _: Worker) -> None:
         await peer.first.assign("s_1")
@@ -376,6 +376,7 @@ def test_an_acceptance_that_may_be_lost_is_said_again() -> None:
         assert (await new.until("message"))["seq"] == 1
         await new.send(type="error", code="not_accepted", message="", session="s_1", fatal=False)
         assert (await new.until("session_accept"))["session"] == "s_1"
+        assert (await new.until("ack"))["seq"] == 1
         assert (await new.until("message"))["seq"] == 1
         await new.send(type="ack", session="s_1", seq=1)
         await new.cut()

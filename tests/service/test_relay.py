@@ -3,6 +3,7 @@
 import pytest
 import trio
 
+from signald.store.base import Release, Unpair
 from tests.cluster import Cluster, play
 from tests.service.parties import Client, Worker
 
@@ -263,6 +264,27 @@ def test_a_worker_must_accept_before_it_speaks() -> None:
         assert [frame for frame in await client.quiet() if frame["type"] == "message"] == []
         await worker.send({"type": "message", "seq": 1, "data": 1})
         assert await worker.refused() == ("bad_message", 4400)
+
+    play(scene)
+
+
+def test_an_ack_from_before_a_session_was_assigned_anew_does_not_count() -> None:
+    """exactly-once: the same worker gets the session again while its ack is under way; its new handler begins with the first."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("n1")
+        client, _, worker, accepted, session = await cluster.pair("n1")
+        for seq in (1, 2):
+            await client.send({"type": "message", "seq": seq, "data": seq})
+            await worker.expect("message")
+        name = accepted["worker"]
+        await node.hub.committer.call_many([Unpair(session, "n2", name), Release(session, name, True)])
+        node.hub.poke_matchmaker()
+        assert (await worker.expect("session_assigned"))["session"] == session
+        await worker.send({"type": "ack", "session": session, "seq": 2})
+        assert (await worker.expect("error"))["code"] == "not_accepted"
+        await worker.send({"type": "session_accept", "session": session})
+        assert [(await worker.expect("message"))["seq"] for _ in range(2)] == [1, 2]
 
     play(scene)
 
