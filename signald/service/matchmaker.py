@@ -12,6 +12,7 @@ import trio
 from signald.core.pairing import Candidate, match, with_room
 from signald.errors import StoreUnavailable
 from signald.store.base import ListWaiting, ListWorkers, Reserve, Reserved, Waiting, WorkerInfo, Workers
+from signald.store.committer import RETRY_MAX_S
 
 if TYPE_CHECKING:
     from signald.service.hub import Hub
@@ -23,6 +24,11 @@ WAITING_LIMIT = 500
 
 RETRY_S = 1.0
 """A pass is made at least this often while sessions wait here, should a wake-up have been lost."""
+
+GIVE_BACK_S = 2 * RETRY_MAX_S
+"""How long the sessions in a store that was away are left to those who may give it back what it has lost (`mender`): one that
+has a worker looks like one that waits, when a replica took over that never heard of its pairing. By then every node that
+tries at all has reached the store, and has looked."""
 
 
 class Matchmaker:
@@ -67,7 +73,10 @@ class Matchmaker:
         free = with_room([_candidate(info) for info in listed.workers if self._may_serve(info)])
         if not free:
             return False
-        line = [(one.session, one.want) for one in waiting.sessions]
+        back_s = trio.current_time() - hub.committer.back_at
+        # Whoever waits here and is left out is thought of again in RETRY_S.
+        newer_ms = hub.store.now_ms() - back_s * 1000 if back_s < GIVE_BACK_S else 0
+        line = [(one.session, one.want) for one in waiting.sessions if one.order_ms >= newer_ms]
         pairs = match(line, free, hub.workers.refused_pairs)
         if not pairs:
             return False

@@ -201,6 +201,7 @@ class Mender:
             side.ack_stored = min(side.ack_stored, side.ack_due)
             session.log_from(party).retry()
             hub.relay.settle(session, party)
+        hub.workers.accept_again(session)
         hub.relay.look(session)
         log.info("session_given_back", session=session.id)
 

@@ -11,6 +11,7 @@ import structlog
 import trio
 from msgspec import UNSET, Raw
 
+from signald.core.transitions import Pairing
 from signald.errors import StoreUnavailable
 from signald.ids import new_nonce
 from signald.service.mender import ask_holders, is_unreadable
@@ -313,6 +314,15 @@ class Workers:
         if link.assigning.pop(session.id, None) is None:
             return
         link.accepted.add(session.id)
+        self._accept(link, session)
+
+    def accept_again(self, session: LiveSession) -> None:
+        """Say again what the store did not take because it had lost the claim before it: the worker has said yes long since."""
+        link = session.worker.link
+        if isinstance(link, WorkerLink) and session.id in link.accepted and session.pairing is Pairing.ASSIGNED:
+            self._accept(link, session)
+
+    def _accept(self, link: WorkerLink, session: LiveSession) -> None:
         op = AcceptSession(session.id, self._hub.node, session.worker.epoch)
         self._hub.committer.submit(op, partial(self._accepted, link, session))
 

@@ -62,6 +62,8 @@ class Committer:
         self.after_batch = after_batch
         self.down_since: float | None = None
         """Trio time since when the store has not answered; None while it does."""
+        self.back_at = float("-inf")
+        """Trio time at which the store answered again after it had not; minus infinity while that has not happened."""
         self._refused = False
         """It was said that the store refuses us."""
         self._batch_ops_max = batch_ops_max
@@ -156,6 +158,7 @@ class Committer:
         if self.down_since is not None:
             log.warning("store_back", after_s=round(answered_at - self.down_since, 3))
             self.down_since, self._refused = None, False
+            self.back_at = answered_at
         self.batches += 1
         self.ops += len(batch)
         self.seconds.observe(answered_at - sent_at)

@@ -267,7 +267,7 @@ class Operator:
         await trio.sleep(step.seconds)
         self.scene.reached("store failed over")
         self.scene.trace("store", "fails over")
-        fail_over(self.scene.world, replica)
+        fail_over(self.scene.world, self.scene.trouble, replica)
 
     async def clock_step(self, step: Step) -> None:
         """Somebody sets the clock of the store's machine."""

@@ -87,9 +87,10 @@ def copy_of(rows: MemoryRows) -> MemoryRows:
     return copy.deepcopy(rows)
 
 
-def fail_over(world: MemoryWorld, replica: MemoryRows) -> None:
+def fail_over(world: MemoryWorld, trouble: "StoreTrouble", replica: MemoryRows) -> None:
     """Another server takes over with what it holds: what came after it is gone. Everybody has to connect again."""
     world.rows = replica
+    trouble.servers += 1
     for inboxes in world._inboxes.values():
         for inbox in inboxes:
             inbox.put(WAKE_ALL)
@@ -103,6 +104,8 @@ class StoreTrouble:
         self.faulty = True
         self.cut_off: set[str] = set()
         """Nodes that do not reach the store now."""
+        self.servers = 1
+        """How many servers the store has had: a connection leads to one of them, and is broken when the next takes over."""
         self.clock_ms = 0
         """How far the store's wall clock has been stepped."""
 
@@ -135,6 +138,7 @@ class FaultyStore:
         self._applied = applied
         self._late = late
         self._hit = hit
+        self._server = trouble.servers
         self.dead = False
         """The node's process is gone: what it had begun never ends."""
         self.countdowns: list[Countdown] = []
@@ -200,6 +204,9 @@ class FaultyStore:
             await trio.sleep_forever()
         if self._node in self._trouble.cut_off:
             raise StoreUnavailable("the store is not reachable from here")
+        if self._server != self._trouble.servers:
+            self._server = self._trouble.servers
+            raise StoreUnavailable("the connection is gone: another server has taken over")
 
     def _apply(self, ops: Sequence[Op]) -> list[Result]:
         world = self._store.world
