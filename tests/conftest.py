@@ -1,14 +1,21 @@
-"""How hard Hypothesis searches: `pytest --hypothesis-profile long` for a night, nothing for every day."""
+"""How hard Hypothesis searches: `pytest --hypothesis-profile long` for a night, nothing for every day; and whose the ports are."""
 
-import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 from signald.demo import cluster
 
 settings.register_profile("long", max_examples=3000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
-# Files of tests run side by side: a node that is killed and started again must find its port free.
-if worker := os.environ.get("PYTEST_XDIST_WORKER"):
-    first = 10_000 + 5_500 * (int(worker.removeprefix("gw")) % 4)
-    cluster.PORTS[:] = [range(first, first + 5_500)]
+
+@pytest.fixture(autouse=True)
+def ports_are_given_back() -> Iterator[None]:
+    """What a test was given by `free_port` is its own to the end, also while a server is killed and started again there.
+
+    Many tests run side by side, and each of their processes looks for ports.
+    """
+    before = set(cluster.held)
+    yield
+    cluster.let_go(*(cluster.held.keys() - before))

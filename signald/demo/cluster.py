@@ -166,15 +166,20 @@ class Cluster:
         node = Node(name, process, websocket, http, log)
         for entrance in self._entrances:
             await entrance.command(f"watch {process.pid}")
+        await self._until_ready(node)
+        let_go(websocket[1], http[1])
+        return node
+
+    async def _until_ready(self, node: Node) -> None:
         with trio.move_on_after(READY_TIMEOUT_S):
-            while not await is_ready(http):
-                if process.poll() is not None:
+            while not await is_ready(node.http):
+                if node.process.poll() is not None:
                     raise DemoFailed(
-                        f"node {name} ended with {process.returncode} before it was ready:\n{node.log_tail()}"
+                        f"node {node.name} ended with {node.process.returncode} before it was ready:\n{node.log_tail()}"
                     )
                 await trio.sleep(READY_POLL_S)
-            return node
-        raise DemoFailed(f"node {name} was not ready within {READY_TIMEOUT_S:.0f} s:\n{node.log_tail()}")
+            return
+        raise DemoFailed(f"node {node.name} was not ready within {READY_TIMEOUT_S:.0f} s:\n{node.log_tail()}")
 
     async def forget(self, node: Node) -> None:
         """`node` has ended: its process group must not be signalled any more, the number may be given out again."""
@@ -245,27 +250,37 @@ async def is_ready(address: tuple[str, int]) -> bool:
     return status.split(b" ", 2)[1:2] == [b"200"]
 
 
-PORTS: list[range] = []
-"""Where `free_port` looks instead, if somebody has said so: those who run side by side keep out of each other's way."""
+held: dict[int, int] = {}
+"""Ports that were given and are nobody else's yet, and the descriptor that keeps each."""
 
 
 def free_port() -> int:
-    """Return a port nobody listens on, outside the range the system gives to outgoing connections.
+    """Return a port nobody uses, and nobody else is given until `let_go`; not one of those for outgoing connections.
 
-    A port of that range could be taken, between this look and the node's start, by any connection of the parties.
+    One of those could be taken, before the node starts, by any connection of the parties. Others look for ports at the same time:
+    a socket stays bound to this one and does not listen. It was bound alone, so that of two who look only one is given the port;
+    from then on it shares it with a server that says SO_REUSEADDR, as all do, and may start again as often as it likes.
     """
     below = 32768
     with suppress(OSError, ValueError):
         below = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     for _ in range(100):
-        port = random.choice(PORTS[0] if PORTS else range(10_000, max(below, 10_100)))  # noqa: S311 (no secret)
-        with socket.socket() as probe:
+        port = random.randrange(10_000, max(below, 10_100))  # noqa: S311 (no secret)
+        with socket.socket() as holder:
             try:
-                probe.bind(("127.0.0.1", port))
+                holder.bind(("127.0.0.1", port))
             except OSError:
                 continue
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            held[port] = holder.detach()
             return port
     raise DemoFailed("no free port was found")
+
+
+def let_go(*ports: int) -> None:
+    """Hold `ports` no longer: their servers listen, or have ended for good."""
+    for port in ports:
+        os.close(held.pop(port))
 
 
 def render_toml(sections: dict[str, dict[str, object]]) -> str:

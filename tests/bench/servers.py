@@ -5,7 +5,6 @@ A child inherits the affinity its parent had when it was started, threads includ
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from typing import NamedTuple
 import psutil
 import redis
 
+from signald.demo.cluster import free_port
 from tests.bench.errors import BenchError
 from tests.bench.sockets import Address
 
@@ -71,13 +71,6 @@ def busy_s(core: int) -> float:
     """Return the seconds a core was busy since boot, whoever used it; counted in ticks, so for slices not far below a second."""
     times = psutil.cpu_times(percpu=True)[core]
     return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
-
-
-def free_port() -> int:
-    """Return a loopback port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 class Child:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import psutil
 import pytest
 
 from signald.config import load
-from signald.demo.cluster import free_port, render_toml
+from signald.demo.cluster import free_port, let_go, render_toml
 from signald.demo.main import node_settings, run, why_impossible
 from signald.demo.options import DemoOptions
 
@@ -58,6 +59,23 @@ def test_nodes_get_a_configuration_that_loads_and_carries_the_load(options: Demo
 def test_ports_are_not_those_of_outgoing_connections() -> None:
     """A port for a node must not be one the system may give to a party's connection before the node listens."""
     assert all(10_000 <= free_port() < 32_768 for _ in range(20))
+
+
+def test_a_free_port_is_kept_for_its_server() -> None:
+    """Nobody else is given it before its server listens, nor while that is being started again; then it is let go."""
+    port = free_port()
+
+    def claim() -> None:
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", port))
+
+    for _ in range(2):
+        with pytest.raises(OSError, match="in use"):
+            claim()
+        with socket.create_server(("127.0.0.1", port)):
+            pass
+    let_go(port)
+    claim()
 
 
 def demo(*arguments: str, directory: Path) -> "subprocess.Popen[str]":

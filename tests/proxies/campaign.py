@@ -34,7 +34,7 @@ from signald.demo.main import collect_now_or_never, raise_descriptor_limit
 from signald.demo.options import DemoOptions
 from signald.demo.parties import Parties
 from signald.logs import configure_logging
-from tests.proxies.proxy import KINDS, Colour, Colours, Kind, Proxy, held_colours, open_proxy
+from tests.proxies.proxy import KINDS, Colour, Colours, Kind, Proxy, open_proxy
 from tests.real.harness import Nodes, Settings, exit_of, open_nodes, term, until
 from tests.store.redis_servers import Server, servers
 
@@ -334,8 +334,9 @@ async def run(options: Options, directory: Path) -> dict[str, Any]:
         # Not the short budgets of the tests.
         "drain": {key: value for key, value in asdict(DrainConfig()).items() if isinstance(value, float)},
     }
-    with (directory / "parties.log").open("w") as log, held_colours() as colours:
+    with (directory / "parties.log").open("w") as log:
         configure_logging(LogConfig(), stream=log)
+        colours = Colours()
         async with (
             _store(options.store, directory) as url,
             open_proxy(options.proxy, directory, colours) as proxy,

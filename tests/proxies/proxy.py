@@ -7,11 +7,10 @@ is noticed here, not by testing something else.
 import re
 import shutil
 import signal
-import socket
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -48,23 +47,6 @@ class Colours:
 
     def __getitem__(self, colour: Colour) -> Address:
         return self.blue if colour == "blue" else self.green
-
-
-@contextmanager
-def held_colours() -> Iterator[Colours]:
-    """Two colours whose ports nobody else is given, though green starts much later than they are chosen.
-
-    A socket that is bound and does not listen keeps out whoever looks for a free port, and lets in a node, which sets
-    SO_REUSEADDR as it does.
-    """
-    colours = Colours()
-    with ExitStack() as stack:
-        for address in (colours.blue, colours.green):
-            for port in (address.websocket, address.http):
-                holder = stack.enter_context(socket.socket())
-                holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                holder.bind((HOST, port))
-        yield colours
 
 
 class Proxy(ABC):

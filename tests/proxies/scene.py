@@ -11,7 +11,7 @@ from attrs import define, field
 
 from signald.ctl.client import AdminClient
 from signald.demo.cluster import Node
-from tests.proxies.proxy import Colour, Colours, Kind, Proxy, held_colours, open_proxy
+from tests.proxies.proxy import Colour, Colours, Kind, Proxy, open_proxy
 from tests.real.harness import Nodes, Settings, Talk, exit_of, logged, open_nodes, open_talk, term, until
 
 TRUST: Settings = {"listen": {"trusted_proxies": ["127.0.0.1/32"]}}
@@ -110,21 +110,7 @@ async def behind(
     within_s: float = 60.0,
 ) -> AsyncIterator[Scene]:
     """A blue node in service behind the proxy, and parties that talk by the time the block begins."""
-    with held_colours() as colours:
-        async with _behind(kind, directory, colours, settings, clients, workers, within_s) as scene:
-            yield scene
-
-
-@asynccontextmanager
-async def _behind(
-    kind: Kind,
-    directory: Path,
-    colours: Colours,
-    settings: Settings | None,
-    clients: int,
-    workers: int,
-    within_s: float,
-) -> AsyncIterator[Scene]:
+    colours = Colours()
     async with (
         open_proxy(kind, directory, colours) as proxy,
         open_nodes(directory, f"sqlite:{directory / 'store.db'}", {**TRUST, **(settings or {})}) as nodes,

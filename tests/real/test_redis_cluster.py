@@ -9,7 +9,7 @@ import trio
 
 from tests.real.harness import logged, until
 from tests.real.redis_scene import GOES_ON_S, talking
-from tests.store.redis_servers import HOST, Server, form_cluster, servers
+from tests.store.redis_servers import HOST, Server, form_cluster, meet, servers
 
 pytestmark = pytest.mark.real
 
@@ -73,7 +73,7 @@ async def cluster(home: Path, replicas: int = 0) -> AsyncIterator[tuple[list[Ser
     async with servers(*members, *others):
         await form_cluster(members)
         for other in others:
-            other.ask("CLUSTER", "MEET", HOST, members[0].port)
+            meet(other, members[0])
             await until(lambda other=other: name_of(members[0]) in other.ask("CLUSTER", "NODES"), GOES_ON_S)
             other.ask("CLUSTER", "REPLICATE", name_of(members[0]))
             await until(lambda other=other: other.ask("ROLE")[3:4] == [b"connected"], GOES_ON_S)

@@ -2,7 +2,6 @@
 
 import itertools
 import shutil
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 import trio
 from redis import Redis
 
+from signald.demo.cluster import free_port
 from signald.store.memory import MemoryWorld, open_memory
 from signald.store.redis import open_redis
 from signald.store.sqlite import open_sqlite
@@ -29,9 +29,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real redis-server on a free port, without persistence."""
     program = shutil.which("redis-server")
     assert program is not None, "install redis-server: the contract is held against the real one"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     home = tmp_path_factory.mktemp("redis")
     command = [
         program,

@@ -1,9 +1,8 @@
 """Real Redis servers for tests, on free ports, each ended by its process id; and a proxy that loses replies."""
 
 import signal
-import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +15,6 @@ from signald.demo.cluster import free_port
 
 HOST = "127.0.0.1"
 START_S = 15.0
-BUS_ABOVE = 10_000
-EPHEMERAL_FROM = 32_768
-
-
-def _free_port_of_member() -> int:
-    """Return a free port with another one for the bus of the cluster.
-
-    As `free_port`, out of the way of outgoing connections, both of them if possible: such a connection would sit on the port
-    when the server is to be started, and one that tries to reach a dead server may be given its very port.
-    """
-    for _ in range(100):
-        port = free_port()
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind((HOST, port + BUS_ABOVE))
-            if port + BUS_ABOVE < EPHEMERAL_FROM:
-                break
-    return port
 
 
 async def until(holds: Callable[[], bool], within_s: float) -> None:
@@ -47,7 +29,9 @@ class Server:
 
     def __init__(self, home: Path, *options: str, tls: dict[str, str] | None = None) -> None:
         """`options` are those of redis-server; the first may be the path of a configuration file."""
-        self.port = _free_port_of_member() if "--cluster-enabled" in options else free_port()
+        self.port = free_port()
+        self.bus_port = free_port() if "--cluster-enabled" in options else 0
+        """Where the members of a cluster talk; by itself a server would take one far above its own that may be taken."""
         self.url = f"redis://{HOST}:{self.port}"
         self._home = home / str(self.port)
         self._home.mkdir(parents=True)
@@ -73,6 +57,8 @@ class Server:
     async def start(self) -> None:
         """Start the server and wait until it answers."""
         port = ["--port", "0", "--tls-port", str(self.port)] if self._tls else ["--port", str(self.port)]
+        if self.bus_port:
+            port += ["--cluster-port", str(self.bus_port)]
         file = [option for option in self._options[:1] if not option.startswith("--")]
         options = self._options[len(file) :]
         command = ["redis-server", *file, *port, "--bind", HOST, "--dir", str(self._home), "--save", "", *options]
@@ -150,9 +136,14 @@ async def form_cluster(members: list[Server]) -> None:
         last = 16384 if number == len(members) - 1 else (number + 1) * share
         member.ask("CLUSTER", "ADDSLOTS", *range(number * share, last))
         if number:
-            member.ask("CLUSTER", "MEET", HOST, members[0].port)
+            meet(member, members[0])
     for member in members:
         await until(lambda member=member: serves_all(member), 30)  # type: ignore[misc]
+
+
+def meet(member: Server, other: Server) -> None:
+    """Have a server join the cluster that another one is in."""
+    member.ask("CLUSTER", "MEET", HOST, other.port, other.bus_port)
 
 
 def serves_all(member: Server) -> bool:
