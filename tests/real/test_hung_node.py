@@ -23,10 +23,11 @@ async def test_a_node_hangs_for_longer_than_its_worker_may_be_away(tmp_path: Pat
         await talk.worker("worker here", *here)
         for n in range(4):
             await talk.client(f"client {n}", *(here if n % 2 else there))
-        await talk.worker("worker there", *there)
         for chatter in talk.chatters:
             await chatter.ask()
-        await until(lambda: talk.answered == 4, 10, talk.account())
+        # All have the one worker there is, before they could get another.
+        await until(lambda: all(one.answered for one in talk.chatters), 10, "the first worker has answered all")
+        await talk.worker("worker there", *there)
         hung.send_signal(signal.SIGSTOP)
         talk.begin()
         await until(lambda: logged(other, "worker_given_up"), 15, "the worker is given up")

@@ -107,8 +107,8 @@ async def test_no_worker_at_all(tmp_path: Path) -> None:
                 await until(lambda: heard.answers == [(1, "first")], 15)
                 await kill_process(first)
                 await client.send({"n": 2})
-                await until(lambda: client.peer_state == "waiting", 15, str(heard.events))
-                assert heard.kinds()[-2:] == [PeerAway, Waiting]
+                await until(lambda: heard.kinds()[-2:] == [PeerAway, Waiting], 15, str(heard.events))
+                assert client.peer_state == "waiting"
                 for n in (3, 4):
                     await client.send({"n": n})
                 await client.flush()
