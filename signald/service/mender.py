@@ -26,6 +26,7 @@ from signald.store.base import (
     Incarnation,
     KeepAlive,
     Named,
+    NoSession,
     Op,
     Refused,
     Reseed,
@@ -175,6 +176,7 @@ class Mender:
                     tuple(session.up.tail),
                     tuple(session.down.tail),
                     now,
+                    create=everything,
                 )
                 for session in part
             ]
@@ -182,8 +184,11 @@ class Mender:
             if everything:
                 await self._reseed_registry(part)
             for session, head in zip(part, heads, strict=True):
-                assert isinstance(head, Head)
-                self._given_back(session, head)
+                if isinstance(head, Head):
+                    self._given_back(session, head)
+                else:
+                    assert isinstance(head, NoSession)
+                    self.missing(session)
         hub.outbox.flush()
 
     def _given_back(self, session: LiveSession, head: Head) -> None:

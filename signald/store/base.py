@@ -228,11 +228,12 @@ class ReadTrail(SessionOp, frozen=True):
 
 
 class Reseed(SessionOp, frozen=True):
-    """Give back to the store what a node knows of a live session, after the store lost something. → `Head`
+    """Give back to the store what a node knows of a live session, after the store lost something. → `Head` | `NoSession`
 
-    Creates what is missing; where both know a value the higher seq and epoch wins. `up_tail` and `down_tail` hold
-    the entries the node still has, dense up to `head.up_last` / `down_last` or empty; those above the stored last are stored.
-    `client_tokens` is (current, previous) or () when this node does not hold the client.
+    Where both know a value the higher seq and epoch wins. `up_tail` and `down_tail` hold the entries the node still has,
+    dense up to `head.up_last` / `down_last` or empty; those above the stored last are stored. `client_tokens` is (current,
+    previous) or () when this node does not hold the client. A session that is absent is created with `create` only: a
+    store that is behind has a record of it, or the session has ended while this was on its way.
     """
 
     node: str
@@ -241,6 +242,7 @@ class Reseed(SessionOp, frozen=True):
     up_tail: tuple[Entry, ...]
     down_tail: tuple[Entry, ...]
     now_ms: int
+    create: bool
 
 
 # --- operations on the registry -----------------------------------------------------------------------------------

@@ -262,7 +262,7 @@ def _reseed(op: Reseed) -> bytes:
     up, down = op.up_tail, op.down_tail
     current, previous, *_ = (*op.client_tokens, b"", b"")
     return _session(
-        op, "reseed", head.created_ms, head.principal, _json(head.want), head.meta, int(head.receipts),
+        op, "reseed", int(op.create), head.created_ms, head.principal, _json(head.want), head.meta, int(head.receipts),
         head.client_epoch, head.client_node, head.worker, head.worker_state, head.worker_epoch, head.worker_node,
         head.workers, head.up_last, head.up_acked, head.down_last, head.down_acked,
         int(bool(op.client_tokens)), current, previous, op.now_ms,

@@ -508,7 +508,10 @@ local function is_damage(failure)
 end
 
 -- Only what can be read in full is added to. Anything else begins anew, from what the caller knows.
-function operation.reseed(...)
+function operation.reseed(create, ...)
+  if create == '0' and not exists() then
+    return {'no_session'}
+  end
   local done, answer = pcall(reseed, ...)
   if done and is_whole(answer[2]) then
     return answer

@@ -306,11 +306,14 @@ def _end(record: Record, by: str, rows: Rows, wakes: Wakes) -> Result:
 
 def reseed(op: base.Reseed, rows: Rows, wakes: Wakes) -> Result:
     known = op.head
-    record = None
+    record, damaged = None, False
     try:
         record = rows.session(op.session)
     except Unreadable:
+        damaged = True
         rows.drop_session(op.session)  # what its logs held above what is given back now is said to be lost
+    if record is None and not (op.create or damaged):
+        return base.NoSession()
     if record is None:
         record = Record(
             session=op.session,

@@ -153,9 +153,10 @@ def reseed(
     up_tail: tuple[Entry, ...] = (),
     down_tail: tuple[Entry, ...] = (),
     now_ms: int = NOW_MS,
+    create: bool = True,
 ) -> Reseed:
     """Node `a` gives back what it knows."""
-    return Reseed(known.session, node, known, tokens, up_tail, down_tail, now_ms)
+    return Reseed(known.session, node, known, tokens, up_tail, down_tail, now_ms, create)
 
 
 def node_info(

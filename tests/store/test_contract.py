@@ -858,6 +858,17 @@ class TestReseed:
         assert len(await history(world)) == 2
         assert await seqs(world, "worker") == [1, 2]
 
+    async def test_ended_stays_ended(self, world: World) -> None:
+        """A store that is only behind is not given back a session that has ended meanwhile: nothing of it is made anew."""
+        await pair(world)
+        known = head(worker=WORKER, worker_state="paired", worker_epoch=1, worker_node="b", workers=1, up_last=2)
+        given = reseed(known, node="b", up_tail=entries(1, 2, history=True), create=False)
+        assert await world.ask(given, at="b") == known
+        await world.do(EndSession(SESSION, "a"))
+        assert await world.ask(given, at="b") == NoSession()
+        assert await world.ask(Look(SESSION, "worker", 0, 10), at="b") == NoSession()
+        assert await history(world) == []
+
     async def test_speaks_for_itself(self, world: World) -> None:
         """A node knows only of its own parties that they are attached; the other party is away until its node says so."""
         known = head(client_epoch=3, worker=WORKER, worker_state="paired", worker_epoch=2, worker_node="b", workers=1)

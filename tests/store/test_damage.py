@@ -224,12 +224,12 @@ async def test_a_damaged_record_hurts_its_session_only(damaged: Damaged, wound: 
 
 @pytest.mark.parametrize("wound", WOUNDS)
 async def test_a_damaged_record_can_be_given_back(damaged: Damaged, wound: str) -> None:
-    """`Reseed` begins it anew from what the node knows, tokens and tail included, and all goes on from there."""
+    """`Reseed` begins it anew from what the node knows, tokens and tail included, though a record that is absent stays so."""
     async with damaged.open() as store:
         await ask(store, *FILL)
         damaged.hit("record", WOUNDS[wound])
         known = head(worker=WORKER, worker_state="paired", worker_epoch=1, worker_node="b", workers=1, up_last=3)
-        (given,) = await ask(store, reseed(known, tokens=(token("t1"),), up_tail=entries(2, 3)))
+        (given,) = await ask(store, reseed(known, tokens=(token("t1"),), up_tail=entries(2, 3), create=False))
         assert isinstance(given, Head)
         assert (given.up_last, given.client_node, given.client_epoch) == (3, "a", 1)
         (looked,) = await ask(store, Look(SESSION, "worker", 1, 9))

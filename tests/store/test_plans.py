@@ -232,7 +232,13 @@ class Kitchen:
         tokens = (ops.token(f"t{known.client_epoch}"), ops.token(f"t{known.client_epoch - 1}")) if draft.flag else ()
         tails = (up_tail, down_tail) if draft.small else ((), ())
         return ops.reseed(
-            known, node=draft.node, tokens=tokens, up_tail=tails[0], down_tail=tails[1], now_ms=self.now_ms
+            known,
+            node=draft.node,
+            tokens=tokens,
+            up_tail=tails[0],
+            down_tail=tails[1],
+            now_ms=self.now_ms,
+            create=draft.other != 1,
         )
 
     def _put_node(self, draft: Draft) -> Op:
