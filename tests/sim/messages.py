@@ -26,8 +26,8 @@ from signald.sdk.core import Frame
 from signald.sdk.party_core import DEFAULT_TIMING, Timing
 from signald.service import lease
 from signald.wire.close_codes import CloseCode
+from tests.sim.loop import Patch
 from tests.sim.pipes import End, Pipe
-from tests.sim.world import Patch
 
 TEXT, BINARY, CLOSE, PING, PONG = b"\x01", b"\x02", b"\x08", b"\x09", b"\x0a"
 ACCEPTED = b"HTTP/1.1 101 "

@@ -22,6 +22,7 @@ import trio_websocket
 import wsproto
 
 from signald.ids import SeededEntropy
+from tests.sim.loop import FAST, Patch
 
 
 class Violation(Exception):
@@ -116,10 +117,6 @@ class Chance:
         return SeededEntropy(self._seed(name))
 
 
-Patch = tuple[Any, str, Any]
-"""A module or class, a name in it, and what that stands for meanwhile."""
-
-
 @contextmanager
 def determined_by(seed: int, patches: Sequence[Patch] = ()) -> Iterator[None]:
     """Within the block, Trio, wsproto and trio-websocket draw from `seed`, and `patches` hold."""
@@ -133,6 +130,7 @@ def determined_by(seed: int, patches: Sequence[Patch] = ()) -> Iterator[None]:
     bits = random.Random(seed)
     fake_os = types.SimpleNamespace(urandom=bits.randbytes)
     patches = [
+        *FAST,
         *patches,
         (run, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
         (run.Deadlines, "add", add),
