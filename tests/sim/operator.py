@@ -313,6 +313,7 @@ class Operator:
         if alive:
             node = self._random.choice(alive)
             self.scene.trouble.cut_off.add(node.name)
+            self.scene.trouble.ever_cut_off.add(node.name)
             self.scene.trace(node.name, "is cut off from the store")
             self.scene.reached("node cut off from the store")
             await trio.sleep(step.seconds)

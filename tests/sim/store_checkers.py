@@ -20,7 +20,9 @@ from signald.store.base import (
     Head,
     Look,
     Looked,
+    NodeInfo,
     Op,
+    PutNode,
     Refused,
     RegisterWorker,
     Result,
@@ -180,13 +182,21 @@ class TokenOnce(Checker):
 class Expiry(Checker):
     """Nobody's session expires while its client is attached to a node that lives.
 
-    A node that has stood still for longer than its lease counts as dead until it has renewed it, and its sessions as left
-    alone: they have their time to live from then on. That time ends at once when the store's clock is set forward by more.
+    A node that has stood still, or was cut off from the store, for so long that its lease has ended counts as dead until it
+    has renewed it, and its sessions as left alone: they have their time to live from then on. That time ends at once when
+    the store's clock is set forward by more.
     """
 
     name = "nobody-lost"
 
+    def __init__(self, scene: "Scene") -> None:
+        super().__init__(scene)
+        self._renewals: dict[str, tuple[float, float]] = {}
+        """Node → when it asked for its lease the last time, and before that."""
+
     def applied(self, op: Op, result: Result) -> None:
+        if isinstance(op, PutNode):
+            self._renewed(op.info)
         if not isinstance(op, ExpireSession) or not isinstance(result, Ended) or self.scene.plan.store_may_lose:
             return
         at = result.head.client_node
@@ -196,18 +206,27 @@ class Expiry(Checker):
                 if session is None or session.client.link is None:
                     continue
                 if at not in op.nodes and self._counts_as_dead(at, node.config.node.lease_ttl_s):
-                    self.scene.reached("session of a node that stood still over by a clock that jumped")
+                    self.scene.reached("session of a node whose lease had ended over by a clock that jumped")
                 else:
                     self.broken(f"{op.session} has expired with its client at {at}")
 
+    def _renewed(self, info: NodeInfo) -> None:
+        """Note when, by the time of the run, a renewal was asked for that the store has carried out now."""
+        now = trio.current_time()
+        for node in self.scene.alive():
+            if node.name == info.id and node.node is not None:
+                asked_s_ago = (node.node.hub.store.now_ms() - info.renewed_ms) / 1000
+                at = now - asked_s_ago if 0 <= asked_s_ago <= node.config.node.lease_ttl_s else now
+                self._renewals[info.id] = at, self._renewals.get(info.id, (at, at))[0]
+
     def _counts_as_dead(self, node: str, lease_ttl_s: float) -> bool:
-        gate = self.scene.network.gate(node)
-        stood_s = gate.until - gate.since
-        return (
-            self.scene.plan.clock_steps
-            and stood_s > lease_ttl_s
-            and gate.since + lease_ttl_s <= trio.current_time() < gate.until + lease_ttl_s / 3
-        )
+        hindered = self.scene.network.gate(node).stood_s or node in self.scene.trouble.ever_cut_off
+        if not hindered or not self.scene.plan.clock_steps or node not in self._renewals:
+            return False
+        now = trio.current_time()
+        last, before = self._renewals[node]
+        # The others see that it is back when they read the nodes again.
+        return now - last >= lease_ttl_s or (last - before >= lease_ttl_s and now - last < lease_ttl_s / 3)
 
 
 class NoGhost(Checker):

@@ -104,6 +104,7 @@ class StoreTrouble:
         self.faulty = True
         self.cut_off: set[str] = set()
         """Nodes that do not reach the store now."""
+        self.ever_cut_off: set[str] = set()
         self.servers = 1
         """How many servers the store has had: a connection leads to one of them, and is broken when the next takes over."""
         self.clock_ms = 0
