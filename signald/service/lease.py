@@ -57,7 +57,8 @@ LAG_EVERY_S = 0.1
 
 YOUNG_S = 2 * SWEEP_S
 """How long a node judges nobody that has just started: it cannot know whether the clock was set a moment ago. The others
-find that out with their next sweep, and renew their leases at once."""
+find that out with their next sweep, and renew their leases at once. One that stands still just then, for less than its
+lease, does not: so sessions, which nobody can give back, are not judged before a lease has gone by."""
 
 LOOK_EVERY_S = 1.0
 LOOK_LOT, LOOK_LOT_S = 10, 0.05
@@ -89,6 +90,7 @@ class Lease:
         self.lag_ms = 0.0
         self._kept_at = trio.current_time()
         self._blind_until = self._kept_at
+        self._began_at = self._kept_at
         self._clock_s = now / 1000 - self._kept_at
         """The store's time minus ours, which changes only when somebody sets the clock of its machine."""
         self._orphans: dict[tuple[str, bool], float] = {}
@@ -253,7 +255,7 @@ class Lease:
     async def _sweep_sessions(self) -> None:
         hub = self._hub
         self._note_clock()
-        if not self._seeing:
+        if not self._seeing or self._kept_at < self._began_at + hub.config.node.lease_ttl_s:
             return
         now = hub.store.now_ms()
         overdue = await hub.committer.call(ListOverdue(now, OVERDUE_LIMIT))
