@@ -5,6 +5,7 @@ The registry in the store has decided who serves whom; this file carries it out 
 
 from collections.abc import Sequence
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING
 
 import structlog
@@ -351,11 +352,19 @@ class Workers:
         while len(self.refused_pairs) >= REFUSALS_MAX:
             del self.refused_pairs[next(iter(self.refused_pairs))]
         self.refused_pairs[pair] = None
+        unpair = Unpair(session.id, hub.node, link.worker, session.worker.epoch)
         session.detach("worker")
         link.drop(session.id)
         hub.forget_if_idle(session)
         self._withdrawn.add(pair)
-        hub.committer.submit(Unpair(session.id, hub.node, link.worker), lambda _: hub.relay.look(session))
+        # However long the store is away: until it has answered, nobody knows whose the session is.
+        unpaired = await hub.committer.call(unpair, inf)
+        hub.relay.look(session)
+        if isinstance(unpaired, Fenced):
+            # The worker has come back elsewhere and claimed the session before this was heard: it has it there, and it is
+            # asked there.
+            self._withdrawn.discard(pair)
+            return
         await trio.sleep(REFUSED_PAUSE_S)
         hub.committer.submit(Release(session.id, link.worker, True), partial(self._released, pair))
 
@@ -426,7 +435,7 @@ class Workers:
         alive_until = hub.store.now_ms() + hub.life_ms
         await hub.committer.call_many(
             [
-                Unpair(session.id, hub.node, session.worker_id),
+                Unpair(session.id, hub.node, session.worker_id, session.worker.epoch),
                 Enqueue(session.id, session.want, session.created_ms, alive_until),
             ]
         )
@@ -460,7 +469,7 @@ class Workers:
                 if session is not None:
                     hub.gone(session, "worker lost")
         else:
-            await hub.committer.call_many([Unpair(name, hub.node, worker) for name in names])
+            await hub.committer.call_many([Unpair(name, hub.node, worker, 0) for name in names])
             for name in names:
                 session = hub.sessions.get(name)
                 if session is not None:

@@ -119,13 +119,15 @@ class AcceptSession(SessionOp, frozen=True):
 
 
 class Unpair(SessionOp, frozen=True):
-    """Take `worker` off the session if it still has it: raises the worker's epoch. → `Done` | `NoSession`
+    """Take `worker` off the session if it still has it: raises the epoch, also above `epoch`. → `Done` | `Fenced` | `NoSession`
 
-    Wakes the worker's node and the client's.
+    With `epoch` (0: any) only if nobody has claimed the worker's side since: `Fenced` if the same worker has. Wakes the
+    worker's node and the client's.
     """
 
     node: str
     worker: str
+    epoch: int
 
 
 class Append(SessionOp, frozen=True):

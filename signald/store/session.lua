@@ -326,13 +326,17 @@ function operation.accept(epoch)
   return {'done'}
 end
 
-function operation.unpair(worker)
+function operation.unpair(worker, epoch)
   local v = get('worker_epoch', 'worker', 'worker_node', 'client_node')
   if not v[1] then
     return {'no_session'}
   end
   if v[2] ~= '' and v[2] == worker then
-    set('worker', '', 'worker_state', '', 'worker_node', '', 'worker_epoch', tonumber(v[1]) + 1)
+    local asked, held = tonumber(epoch), tonumber(v[1])
+    if asked > 0 and asked < held then
+      return {'fenced', held}
+    end
+    set('worker', '', 'worker_state', '', 'worker_node', '', 'worker_epoch', math.max(asked, held) + 1)
     wake(v[3], v[4])
   end
   return {'done'}

@@ -152,10 +152,12 @@ def unpair(op: base.Unpair, rows: Rows, wakes: Wakes) -> Result:
     if record is None:
         return base.NoSession()
     if record.worker and record.worker == op.worker:
+        if 0 < op.epoch < record.worker_side.epoch:
+            return base.Fenced(record.worker_side.epoch)
         wakes.session(record, op.node, record.client.node, record.worker_side.node)
         record.worker = record.worker_state = ""
         record.worker_side.node = ""
-        record.worker_side.epoch += 1
+        record.worker_side.epoch = max(record.worker_side.epoch, op.epoch) + 1
         rows.save_session(record)
     return base.Done()
 

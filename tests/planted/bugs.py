@@ -95,7 +95,7 @@ STORE = (
     Bug(
         "unpair-keeps-the-epoch",
         _SESSION_RULES,
-        '        record.worker_side.node = ""\n        record.worker_side.epoch += 1\n',
+        '        record.worker_side.node = ""\n        record.worker_side.epoch = max(record.worker_side.epoch, op.epoch) + 1\n',
         '        record.worker_side.node = ""\n',
         "single-owner",
         "A session is taken from its worker under the epoch the worker's node still writes with.",
@@ -487,8 +487,8 @@ SERVICE = (
     Bug(
         "refusal-forgets-the-detach",
         _WORKERS,
-        '        self.refused_pairs[pair] = None\n        session.detach("worker")\n        link.drop(session.id)\n',
-        "        self.refused_pairs[pair] = None\n        link.drop(session.id)\n",
+        '        session.detach("worker")\n        link.drop(session.id)\n        hub.forget_if_idle(session)\n',
+        "        link.drop(session.id)\n        hub.forget_if_idle(session)\n",
         "liveness",
         "A session that its worker gave back stays attached to it here.",
     ),

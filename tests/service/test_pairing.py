@@ -298,6 +298,29 @@ def test_a_worker_that_answers_in_time_on_a_new_connection_keeps_the_session() -
     play(scene)
 
 
+def test_a_node_that_is_late_to_give_a_session_back_does_not_take_it_from_the_worker() -> None:
+    """sticky: the node that has asked waits for an answer while the worker has moved and accepted elsewhere, unheard of there."""
+
+    async def scene(cluster: Cluster) -> None:
+        late = await cluster.start("n1", timeouts={"assign_s": 2.0})
+        await cluster.start("n2")
+        worker, accepted = await cluster.worker("n1")
+        client, started = await cluster.client("n2")
+        session = (await worker.expect("session_assigned"))["session"]
+        late.hub.wake = lambda wake: None  # type: ignore[method-assign]
+        late.hub.relay.look = lambda session: None  # type: ignore[method-assign]
+        moved, _ = await cluster.resume("n2", accepted["recovery_token"], {"session": started["session"]})
+        await moved.send({"type": "session_accept", "session": session})
+        assert (await client.expect("peer"))["state"] == "paired"
+        assert (await worker.expect("session_ended"))["reason"] == "not accepted in time"
+        assert await moved.quiet(4) == []
+        await client.send({"type": "message", "seq": 1, "data": 1})
+        assert (await moved.expect("message"))["data"] == 1
+        assert await client.quiet() == [{"type": "ack", "seq": 1}]
+
+    play(scene)
+
+
 def test_a_refusal_the_store_did_not_hear_of_is_not_forgotten() -> None:
     """The store is away while a worker refuses: afterwards the session finds another worker."""
 

@@ -278,7 +278,7 @@ def test_an_ack_from_before_a_session_was_assigned_anew_does_not_count() -> None
             await client.send({"type": "message", "seq": seq, "data": seq})
             await worker.expect("message")
         name = accepted["worker"]
-        await node.hub.committer.call_many([Unpair(session, "n2", name), Release(session, name, True)])
+        await node.hub.committer.call_many([Unpair(session, "n2", name, 0), Release(session, name, True)])
         node.hub.poke_matchmaker()
         assert (await worker.expect("session_assigned"))["session"] == session
         await worker.send({"type": "ack", "session": session, "seq": 2})

@@ -108,6 +108,10 @@ class Fenced(Checker):
         worker, epoch = self._paired.get(op.session, ("", 0))
         if worker and worker == op.worker:  # one that says it of a session that has no worker changes nothing
             # Who had it writes no more, though nobody has it yet.
+            if 0 < op.epoch < epoch:
+                self.broken(
+                    f"{op.session}: its worker was taken off it under epoch {op.epoch}, and {epoch} was granted"
+                )
             del self._paired[op.session]
             self._granted(op.session, "worker", epoch + 1)
 

@@ -161,7 +161,7 @@ class TestStore:
             (claim_client(), Refused("unknown")),
             (claim_side(), Refused("unknown")),
             (ACCEPT, NoSession()),
-            (Unpair(SESSION, "a", WORKER), NoSession()),
+            (Unpair(SESSION, "a", WORKER, 0), NoSession()),
             (append(entries(1, 1)), NoSession()),
             (ack(1), NoSession()),
             (Look(SESSION, "client", 0, 5), NoSession()),
@@ -429,7 +429,7 @@ class TestClaimWorkerSide:
     async def test_same_worker_counts_once(self, world: World) -> None:
         """A worker that comes back, even after another, is not counted again."""
         await world.do(create(), claim_side(nonce="n1"), claim_side("w_2", nonce="n2"), claim_side(nonce="n3"))
-        await world.do(Unpair(SESSION, "a", WORKER))
+        await world.do(Unpair(SESSION, "a", WORKER, 0))
         assert claimed(await world.ask(claim_side(nonce="n4"))).head.workers == 2
 
     async def test_received(self, world: World) -> None:
@@ -459,7 +459,7 @@ class TestClaimWorkerSide:
     async def test_unpair(self, world: World) -> None:
         """A worker taken off the session is fenced, and both nodes are woken."""
         await pair(world)
-        assert await world.ask(Unpair(SESSION, "c", WORKER)) == Done()
+        assert await world.ask(Unpair(SESSION, "c", WORKER, 0)) == Done()
         assert await world.woken() == {"a": [b"ss_1"], "b": [b"ss_1"]}
         assert (await look(world)).head == head(worker_epoch=2, workers=1)
         assert await world.ask(append(entries(1, 1), party="worker")) == Fenced(2)
@@ -467,10 +467,28 @@ class TestClaimWorkerSide:
     async def test_unpair_again(self, world: World) -> None:
         """Who is not the session's worker (any more) is not taken off it."""
         await pair(world)
-        await world.do(Unpair(SESSION, "a", "w_2"))
+        await world.do(Unpair(SESSION, "a", "w_2", 0))
         assert (await look(world)).head.worker == WORKER
-        assert await world.do(Unpair(SESSION, "a", WORKER), Unpair(SESSION, "a", WORKER)) == [Done(), Done()]
+        assert await world.do(Unpair(SESSION, "a", WORKER, 0), Unpair(SESSION, "a", WORKER, 0)) == [Done(), Done()]
         assert (await look(world)).head.worker_epoch == 2
+
+    async def test_unpair_fenced(self, world: World) -> None:
+        """Who says it too late, after the same worker has claimed its side anew, changes nothing and wakes nobody."""
+        await pair(world)
+        await world.do(claim_side(node="c", nonce="n2", assign=False))
+        await world.woken()
+        before = (await look(world)).head
+        assert await world.ask(Unpair(SESSION, "b", WORKER, 1)) == Fenced(2)
+        assert (await look(world)).head == before
+        assert await world.woken() == {"a": [], "b": []}
+        assert await world.ask(Unpair(SESSION, "b", WORKER, 2)) == Done()
+        assert (await look(world)).head.worker_epoch == 3
+
+    async def test_unpair_behind(self, world: World) -> None:
+        """A store that has lost a claim gives no epoch twice for it."""
+        await pair(world)
+        assert await world.ask(Unpair(SESSION, "b", WORKER, 4)) == Done()
+        assert (await look(world)).head.worker_epoch == 5
 
 
 class TestAppend:

@@ -158,7 +158,9 @@ class Kitchen:
         return AcceptSession(SESSIONS[draft.session], node, max(1, side.epoch - draft.small // 3))
 
     def _unpair(self, draft: Draft) -> Op:
-        return Unpair(SESSIONS[draft.session], draft.node, WORKERS[draft.worker])
+        side = self._of_record(draft).worker_side
+        epoch = max(0, side.epoch + (0, 0, -1, 1, -side.epoch)[draft.small])
+        return Unpair(SESSIONS[draft.session], draft.node, WORKERS[draft.worker], epoch)
 
     def _append(self, draft: Draft) -> Op:
         return self._of_append(draft)

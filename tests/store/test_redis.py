@@ -139,7 +139,7 @@ def every_op() -> list[Op]:
         Mark(SESSION, (b"{}",), 10, 60_000, NOW_MS),
         ReadTrail(SESSION),
         Detach(SESSION, "client", "b", 2, NOW_MS),
-        Unpair(SESSION, "a", WORKER),
+        Unpair(SESSION, "a", WORKER, 0),
         Release(SESSION, WORKER, True),
         ListWaiting(5),
         reseed(head("s_2", up_last=2), up_tail=entries(1, 2, history=True)),
