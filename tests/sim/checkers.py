@@ -7,7 +7,10 @@ the store shows is judged in `store_checkers`, what nodes do in `node_checkers`;
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from signald.store.base import Append, Appended, Claimed, ClaimWorkerSide, Op, Result
+import trio
+
+from signald.service.client_link import ClientLink
+from signald.store.base import Append, Appended, Claimed, ClaimWorkerSide, Op, Result, Unpair
 
 if TYPE_CHECKING:
     from tests.sim.nodes import SimNode
@@ -140,12 +143,38 @@ class WorkerFirst(Checker):
 
     name = "worker-first"
 
+    def __init__(self, scene: "Scene") -> None:
+        super().__init__(scene)
+        self._here: dict[str, tuple[str, str, float]] = {}
+        """Session → its worker, where that is, and since when it has been."""
+
+    def applied(self, op: Op, result: Result) -> None:
+        if isinstance(op, ClaimWorkerSide) and isinstance(result, Claimed):
+            worker, node, _ = self._here.get(op.session, ("", "", 0.0))
+            if (worker, node) != (op.worker, op.node):
+                self._here[op.session] = op.worker, op.node, trio.current_time()
+        elif isinstance(op, Unpair):
+            record = self.scene.world.rows.session(op.session)
+            if record is None or not record.worker:
+                self._here.pop(op.session, None)
+
     def told_to_go(self, client: "ClientParty", node: "SimNode") -> None:
         record = self.scene.world.rows.session(client.session)
-        if record is None or not record.worker:
+        if record is None or record.worker_side.node != node.name or self.scene.plan.store_may_lose:
             return
-        if record.worker_side.node == node.name and not self.scene.plan.store_may_lose:
+        if record.worker and not self._was_said_before(client.session, node):
             self.broken(f"{client.name} is told to go while {record.worker} is at {node.name}, which says so")
+
+    def _was_said_before(self, session: str, node: "SimNode") -> bool:
+        """Tell whether the goaway was said before the worker came, and has waited behind other messages to be written.
+
+        What is said cannot be taken back. A client that goes though a worker came meanwhile finds that worker across nodes.
+        """
+        held = node.node.hub.sessions.get(session) if node.node is not None else None
+        link = held.client.link if held is not None else None
+        if not isinstance(link, ClientLink) or link.told_at in (0.0, trio.current_time()):
+            return False
+        return self._here.get(session, ("", "", -1.0))[2] >= link.told_at
 
 
 class OneHop(Checker):

@@ -48,6 +48,7 @@ class Checkers:
         """The store has carried out a batch."""
         for op, result in zip(ops, results, strict=True):
             self.exactly_once.applied(op, result)
+            self.worker_first.applied(op, result)
             self.epochs_once.applied(op, result)
             self.token_once.applied(op, result)
             self.expiry.applied(op, result)
