@@ -587,6 +587,10 @@ class Hub:
         """Tell whether `ticket` lets `owner` past the limiter."""
         return ticket is not None and tickets.valid(self.cluster_secret, owner, ticket, self.store.now_ms())
 
+    def is_resuming(self, worker: str) -> bool:
+        """Tell whether `worker` is being let in again: the store may have granted its claims already."""
+        return worker in self._resuming
+
     @contextmanager
     def resuming(self, worker: str) -> Iterator[None]:
         """Within the block, `worker` is about to be attached here: the registry may say so before it is."""

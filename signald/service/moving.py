@@ -169,7 +169,7 @@ class Mover:
 
     def _is_pair_ready(self, session: LiveSession) -> bool:
         """Its worker is on a successor, or it has none to wait for."""
-        if session.id in self._hub.workers.claiming:
+        if session.id in self._hub.workers.claiming or self._hub.is_resuming(session.worker_id):
             return False
         return not session.worker_id or self._hub.is_successor(session.worker.node)
 

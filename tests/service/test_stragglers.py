@@ -212,3 +212,19 @@ def test_parties_whose_claims_were_under_way_are_moved_like_the_others() -> None
         assert await client.closed() == 4409
 
     play(scene)
+
+
+def test_a_client_waits_for_a_worker_that_is_being_let_in() -> None:
+    """worker-first: its worker is leaving a successor and resumes here; the store may have granted that, unheard of here."""
+
+    async def scene(cluster: Cluster) -> None:
+        for name in ("n1", "n2"):
+            await cluster.start(name)
+        client, _, _, accepted, _ = await cluster.pair("n2", "n1")
+        old = cluster.nodes["n2"]
+        with old.hub.resuming(accepted["worker"]):
+            old.shutdown.signal()
+            assert await client.quiet(3) == []
+        assert (await client.expect("goaway"))["reason"] == "draining"
+
+    play(scene)
