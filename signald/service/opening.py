@@ -323,7 +323,7 @@ async def _restore(hub: "Hub", conn: Connection, message: RestoreSession) -> Lin
             hub.ttl_ms,
         )
         ops = [claim, ReadHistory(session_id, message.history)]
-        claimed, history = await _claim(hub, ops, WAKE_SESSION + session_id.encode())
+        claimed, history = await _claim(hub, conn, ops, now, WAKE_SESSION + session_id.encode())
         if isinstance(claimed, Refused):
             raise await _refused_by_store(hub, claimed.reason, session_id)
     assert isinstance(claimed, Claimed)
@@ -388,12 +388,26 @@ def _count_gap(hub: "Hub", claimed: Claimed) -> None:
     # Otherwise its node has not noticed that it was gone, or is dead: nobody knows since when.
 
 
-async def _claim(hub: "Hub", ops: Sequence[Op], wake: Wake) -> list[Result]:
-    """Claim by the first of `ops`; a record that is damaged may be given back by who holds the party, who is asked by `wake`."""
-    results = await hub.committer.call_many(ops)
-    if is_unreadable(results[0]):
-        await ask_holders(hub, [wake])
-        results = await hub.committer.call_many(ops)
+async def _claim(hub: "Hub", conn: Connection, ops: Sequence[Op], asked_ms: int, wake: Wake) -> list[Result]:
+    """Claim by the first of `ops`; a record that is damaged may be given back by who holds the party, who is asked by `wake`.
+
+    A claim that has waited for the store is not made any more when its connection is over, or when the clock was set back
+    since it was dated: it would pass for a later one than all that were made meanwhile, and a token that its party has left
+    behind in the meantime for a stolen one.
+    """
+
+    def worth() -> bool:
+        return not conn.closing and hub.store.now_ms() >= asked_ms
+
+    try:
+        results = await hub.committer.call_many(ops, worth=worth)
+        if is_unreadable(results[0]):
+            await ask_holders(hub, [wake])
+            results = await hub.committer.call_many(ops, worth=worth)
+    except StoreUnavailable:
+        if conn.closed is not None:
+            raise ConnectionClosed(conn.closed) from None
+        raise
     return results
 
 
@@ -505,7 +519,7 @@ async def _claim_worker(
             message.capacity,
             asked,
         )
-        (claimed,) = await _claim(hub, [claim], WAKE_WORKER + worker.encode())
+        (claimed,) = await _claim(hub, conn, [claim], asked, WAKE_WORKER + worker.encode())
         if isinstance(claimed, Refused):
             raise await _refused_by_store(hub, claimed.reason, worker)
         assert isinstance(claimed, WorkerClaimed)

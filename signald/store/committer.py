@@ -34,13 +34,24 @@ OPERATIONS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
 class _Call:
     """An awaited operation."""
 
-    __slots__ = ("done", "given_up", "results", "wanted")
+    __slots__ = ("begun", "done", "given_up", "results", "wanted", "worth")
 
-    def __init__(self, wanted: int) -> None:
+    def __init__(self, wanted: int, worth: Callable[[], bool]) -> None:
         self.done = trio.Event()
         self.wanted = wanted
+        self.worth = worth
         self.results: dict[int, Result] = {}
         self.given_up = False
+        self.begun = False
+        """Some of it was sent."""
+
+    def goes(self) -> bool:
+        """Tell whether it is to be sent now."""
+        if not self.begun and not self.given_up and not self.worth():
+            self.given_up = True
+            self.done.set()
+        self.begun = not self.given_up
+        return self.begun
 
     def put(self, index: int, result: Result) -> None:
         self.results[index] = result
@@ -94,17 +105,23 @@ class Committer:
         """
         return (await self.call_many([op], timeout_s))[0]
 
-    async def call_many(self, ops: Sequence[Op], timeout_s: float = 5.0) -> list[Result]:
-        """Have all of `ops` done, in order; as `call`."""
+    async def call_many(
+        self, ops: Sequence[Op], timeout_s: float = 5.0, *, worth: Callable[[], bool] = lambda: True
+    ) -> list[Result]:
+        """Have all of `ops` done, in order; as `call`.
+
+        `worth` is asked when their turn has come, which may be late: if they are not worth it any more, they are not done, and
+        this is `StoreUnavailable` as well. What was sent once is not withdrawn: nobody knows what has become of it.
+        """
         if not ops:
             return []
-        call = _Call(len(ops))
+        call = _Call(len(ops), worth)
         for index, op in enumerate(ops):
             self._queue.append((op, lambda result, index=index: call.put(index, result), call))  # type: ignore[misc]
         self._gathered.set()
         with trio.move_on_after(timeout_s):
             await call.done.wait()
-        if not call.done.is_set():
+        if len(call.results) < len(ops):
             call.given_up = True
             raise StoreUnavailable("the store does not answer")
         return [call.results[index] for index in range(len(ops))]
@@ -132,7 +149,7 @@ class Committer:
         queue = self._queue
         while queue and len(batch) < self._batch_ops_max:
             item = queue.popleft()
-            if item[2] is None or not item[2].given_up:
+            if item[2] is None or item[2].goes():
                 batch.append(item)
         return batch
 

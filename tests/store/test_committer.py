@@ -1,6 +1,6 @@
 """Group commit: what gathers goes together, nobody is answered before the store is, and an away store ends nothing."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 import structlog.testing
@@ -118,6 +118,44 @@ def test_a_call_that_waited_long_enough_is_given_up_and_not_sent_again() -> None
         await committer.wait_idle()
         assert answers == [Done()]
         assert [op.session for op in store.batches[-1]] == ["s_2"]  # type: ignore[attr-defined]
+
+    play(scene)
+
+
+def test_what_is_not_worth_it_any_more_when_its_turn_comes_is_not_sent() -> None:
+    """It has waited behind a batch that failed: the caller is told at once, and the store never hears of it."""
+
+    async def scene(store: Scripted, committer: Committer) -> None:
+        store.failures = [StoreUnavailable("away")]
+        worth = True
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(committer.call, Forget("first"))
+            await trio.sleep(0.001)
+            nursery.start_soon(expect_unavailable, committer, lambda: worth)
+            nursery.start_soon(committer.call_many, [Forget("worth it")])
+            await trio.sleep(0.001)
+            worth = False
+        assert [[str(op.session) for op in batch if isinstance(op, Forget)] for batch in store.batches] == [
+            ["first"],
+            ["first"],
+            ["worth it"],
+        ]
+
+    async def expect_unavailable(committer: Committer, worth: Callable[[], bool]) -> None:
+        began = trio.current_time()
+        with pytest.raises(StoreUnavailable):
+            await committer.call_many([Forget("not worth it"), Forget("nor this")], worth=worth)
+        assert trio.current_time() - began < 1.0
+
+    play(scene)
+
+
+def test_what_was_sent_once_is_not_withdrawn() -> None:
+    """Nobody knows what has become of it: it is sent again, and its caller gets the answer."""
+
+    async def scene(store: Scripted, committer: Committer) -> None:
+        store.failures = [StoreUnavailable("the answer was lost")]
+        assert await committer.call_many([Forget("x")], worth=lambda: not store.batches) == [Done()]
 
     play(scene)
 
