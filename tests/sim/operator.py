@@ -1,12 +1,12 @@
 """The operator of a simulation, and what befalls the cluster: each method is a `Step` of a plan."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import trio
 
 from signald.service.shutdown import ShutdownScope
-from signald.store.base import WAKE_ALL, Append, Op
+from signald.store.base import WAKE_ALL
 from tests.sim.nodes import SimNode
 from tests.sim.pipes import Gate
 from tests.sim.plan import Step
@@ -54,6 +54,8 @@ class Operator:
         if node.killed or node.gone.is_set():
             return
         scene.reached(f"node {how} while draining" if node.draining else f"node {how}")
+        if node.store is not None and node.store.persisted:
+            scene.reached("kill between persist and ack")
         scene.trace(node.name, how)
         node.killed = True
         for wire in scene.network.of(node.name):
@@ -196,7 +198,10 @@ class Operator:
         return self._random.choice(alive) if alive else None
 
     async def kill_at_store(self, step: Step) -> None:
-        """SIGKILL right before or after a batch of operations is carried out: the how-manieth, the plan says."""
+        """SIGKILL right before or after a batch of operations is carried out: the how-manieth, the plan says.
+
+        `persisted`: after the how-manieth that appends a message, which nobody has been told of yet.
+        """
         await self._at_store(step, lambda node: self.lose(node, "killed"))
 
     async def stop_at_store(self, step: Step) -> None:
@@ -209,14 +214,13 @@ class Operator:
             return
         struck = trio.Event()
 
-        def strike(ops: Sequence[Op]) -> None:
+        def strike() -> None:
             struck.set()
             if node in self.scene.alive():
                 deed(node)
-                if node.killed and step.how == "after" and any(isinstance(op, Append) for op in ops):
-                    self.scene.reached("kill between persist and ack")
 
-        node.store.countdowns.append(Countdown(step.number + 1, step.how == "after", strike))
+        countdown = Countdown(step.number + 1, step.how != "before", step.how == "persisted", strike)
+        node.store.countdowns.append(countdown)
         with trio.move_on_after(min(STRIKES_WITHIN_S, self.scene.plan.lasts_s)):
             await struck.wait()
         await self._replace(step.seconds)
@@ -300,6 +304,13 @@ class Operator:
         self.scene.world.outage = ""
         for node in self.scene.nodes:
             self.reconnect(node)
+
+    async def store_full(self, step: Step) -> None:
+        """The store has no room: it answers questions, and takes nothing."""
+        self.scene.trouble.full = True
+        self.scene.trace("store", "is full")
+        await trio.sleep(step.seconds)
+        self.scene.trouble.full = False
 
     async def answers_lost(self, step: Step) -> None:
         """The store does its work and nobody hears of it."""

@@ -25,7 +25,6 @@ from signald.sdk.trio import (
     open_client,
     open_worker,
 )
-from signald.wire.close_codes import CloseCode
 from tests.sim.habits import Tapped
 from tests.sim.plan import ClientPlan, WorkerPlan
 
@@ -180,8 +179,6 @@ class ClientParty:
         elif isinstance(event, Disconnected):
             self.scene.reached(f"client disconnected with {event.code}")
             self.scene.conduct.disconnected(self.name, event.code, event.reason)
-            if event.code == CloseCode.SLOW_CONSUMER:
-                self.scene.reached("slow consumer dropped")
 
     async def _listen(self, client: Client, scope: trio.CancelScope) -> None:
         try:

@@ -9,6 +9,7 @@ import random
 import attrs
 
 from signald.service.moving import PACE_MARGIN
+from signald.service.relay import LOOK_LIMIT
 from tests.sim.habits import AnswersOnOldConnection, DuplicateFrame, Habit
 from tests.sim.net import CutAtByte, Delay, HalfOpenStall, NetFault, ResetConnection, SmallWindow, WriteSplit
 from tests.sim.stores import (
@@ -93,6 +94,8 @@ class Plan:
     releases: tuple[dict[str, dict[str, object]], ...] = ()
     """What each next node has differently, in turn."""
     lasts_s: float = CHAOS_S
+    look_limit: int = LOOK_LIMIT
+    """How many messages a node reads of a log at once: with few, a short replay is one of several pages."""
 
     @property
     def store_may_lose(self) -> bool:
@@ -107,7 +110,7 @@ class Plan:
     @property
     def store_is_well(self) -> bool:
         """The store is always there, and whole."""
-        ails = ("outage", "answers_lost", "partition", "pause", "clock_step", "empty_store", "fail_over")
+        ails = ("outage", "answers_lost", "store_full", "partition", "pause", "clock_step", "empty_store", "fail_over")
         return not self.store and not any(step.what in ails for step in self.steps)
 
     def story(self) -> str:
@@ -133,7 +136,7 @@ def draw(seed: int) -> Plan:
         _client(r, number, planned_only=planned_only, crowd=most > 12)
         for number in range(r.randint(min(most, 2), most))
     )
-    return Plan(
+    plan = Plan(
         seed=seed,
         planned_only=planned_only,
         nodes=1 if planned_only else r.choice(NODES),
@@ -147,6 +150,29 @@ def draw(seed: int) -> Plan:
         habits=() if planned_only else _habits(r),
         steps=_deploys(r) if planned_only else _steps(r, len(clients), len(workers)),
     )
+    return _rarely(plan)
+
+
+def _rarely(plan: Plan) -> Plan:
+    """Add what chance alone brings about too seldom, drawn from a stream of its own: other choices stay as they are."""
+    r = Chance(plan.seed).random("rarely")
+    plan = attrs.evolve(plan, look_limit=r.choice((4, LOOK_LIMIT, LOOK_LIMIT, LOOK_LIMIT)))
+    if plan.planned_only:
+        return plan
+    steps = list(plan.steps)
+    if r.random() < 0.1:
+        steps.append(Step(_sometime(r), "kill_at_store", r.randrange(4), r.choice((0.2, 2.0)), "persisted"))
+    if r.random() < 0.1:
+        steps.append(Step(_sometime(r), "store_full", 0, r.choice((0.5, 3.0, 8.0))))
+    if r.random() < 0.1:
+        steps.append(Step(round(r.uniform(1.0, 8.0), 3), "stop_reading", r.randrange(len(plan.clients)), 25.0))
+        narrow = (*(one for one in plan.net if not isinstance(one, SmallWindow)), SmallWindow(256))
+        plan = attrs.evolve(plan, net=narrow, sections={**plan.sections, "timeouts": {"write_s": 2.0}})
+    return attrs.evolve(plan, steps=tuple(sorted(steps, key=lambda step: step.at)))
+
+
+def _sometime(r: random.Random) -> float:
+    return round(r.uniform(1.0, CHAOS_S - 1), 3)
 
 
 def _enough(clients: int) -> float:
@@ -336,13 +362,7 @@ def _steps(r: random.Random, clients: int, workers: int) -> tuple[Step, ...]:
         if r.random() < share:
             most_numbers = {0: clients, -1: workers}.get(numbers, numbers)
             steps += [
-                Step(
-                    round(r.uniform(1.0, CHAOS_S - 1), 3),
-                    what,
-                    r.randrange(most_numbers),
-                    r.choice(seconds),
-                    r.choice(hows),
-                )
+                Step(_sometime(r), what, r.randrange(most_numbers), r.choice(seconds), r.choice(hows))
                 for _ in range(r.randint(1, most))
             ]
     return tuple(sorted(steps, key=lambda step: step.at))

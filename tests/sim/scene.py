@@ -15,8 +15,10 @@ from signald.net.handshake import SUBPROTOCOL
 from signald.sdk.carrier import Carrier, DialFailed, over_stream
 from signald.sdk.core import SessionCore
 from signald.sdk.trio import Dial
+from signald.service import relay
 from signald.store.base import Op, Result
 from signald.store.memory import MemoryWorld
+from signald.wire.close_codes import CloseCode
 from tests.cluster import config_for
 from tests.sim.checks import Checkers
 from tests.sim.conduct_checkers import Conduct
@@ -76,6 +78,8 @@ class Scene:
         self.rare: Counter[str] = Counter()
         self.violations: list[tuple[str, str]] = []
         self.chaos = True
+        self.settled = False
+        """Everybody has caught up, and takes leave."""
         self.luck = self.chance.random("luck")
         self.carriers: dict[str, list[Tapped]] = {}
         """Party → its connections, as long as another one may still look at them."""
@@ -108,8 +112,9 @@ class Scene:
         self._scope.cancel(reason="a promise was broken")
 
     def reached(self, what: str) -> None:
-        """A rare situation has occurred."""
-        self.rare[what] += 1
+        """A rare situation has occurred. What every run comes to at its end, when all take their leave, is none."""
+        if not self.settled:
+            self.rare[what] += 1
 
     def begin_handling(self, worker: str, session: str, core: SessionCore) -> Handling:
         """A worker's handler has begun."""
@@ -154,6 +159,8 @@ class Scene:
             self.violate("exactly-once", f"log lost: {fields}")
         elif event.startswith("sdk: ") and " cut: " in event and not self.plan.store_may_lose:
             why = event.partition(" cut: ")[2]
+            if why.startswith("no sign of life"):
+                self.reached("silence noticed by an SDK")
             if not why.startswith(("no sign of life", "no answer to the opening", "left, and not closed")):
                 self.violate("wire", event)
         elif event in ("worker_given_up", "token_reuse", "successor_lost", "client_given_up", "no_successor"):
@@ -257,6 +264,11 @@ class Scene:
         while True:
             await trio.sleep(POLL_S)
             self.check.bounded_memory.poll()
+            # The one who is dropped for not reading does not read why, either.
+            if any(node.node and node.node.server.ended[CloseCode.SLOW_CONSUMER, "local"] for node in self.nodes):
+                self.reached("slow consumer dropped")
+            if len({node.config.node.release for node in self.up()}) > 1:
+                self.reached("two releases at once")
 
     def up(self) -> list[SimNode]:
         """The nodes that serve, and nobody has told to stop."""
@@ -283,6 +295,7 @@ class Scene:
                     await self._heal()
                     await self._settle()
                     self.check.settled()
+                    self.settled = True
                     await self._say_bye()
                     parties.cancel_scope.cancel(reason="the applications end")
                 await self._no_ghosts()
@@ -306,7 +319,7 @@ class Scene:
         self.trace("OP", "faults off")
         self.chaos = False
         self.network.heal()
-        self.trouble.faulty = False
+        self.trouble.faulty = self.trouble.full = False
         self.world.outage = ""
         for node in self.nodes:
             self.operator.reconnect(node)
@@ -434,7 +447,8 @@ def play(plan: Plan | int, *, keep: bool = False, transport: Transport = "frames
             await scene.run()
         virtual_s = trio.current_time() - began
 
-    with determined_by(plan.seed, COARSE if transport == "messages" else ()), logs_to(scene.logged):
+    patches = ((relay, "LOOK_LIMIT", plan.look_limit), *(COARSE if transport == "messages" else ()))
+    with determined_by(plan.seed, patches), logs_to(scene.logged):
         try:
             trio.run(main, clock=JumpClock())
         except Exception as error:

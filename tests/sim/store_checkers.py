@@ -34,9 +34,6 @@ from tests.sim.checkers import Checker
 if TYPE_CHECKING:
     from tests.sim.scene import Scene
 
-PAGE = 256
-"""What one look reads at most (`signald.service.relay.LOOK_LIMIT`)."""
-
 
 class SingleOwner(Checker):
     """At most one attachment per party is live at any epoch, and epochs only grow."""
@@ -259,5 +256,5 @@ class Rare(Checker):
             self.scene.reached("fenced write rejected")
         elif isinstance(result, Full):
             self.scene.reached("backlog full")
-        elif isinstance(op, Look) and isinstance(result, Looked) and len(result.entries) >= PAGE:
+        elif isinstance(op, Look) and isinstance(result, Looked) and len(result.entries) >= op.limit > 0:
             self.scene.reached("replay longer than one batch")

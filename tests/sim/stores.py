@@ -8,7 +8,24 @@ import attrs
 import trio
 
 from signald.errors import StoreUnavailable
-from signald.store.base import WAKE_ALL, ClaimClient, ClaimWorker, Op, Result, Wake
+from signald.store.base import (
+    WAKE_ALL,
+    Append,
+    ClaimClient,
+    ClaimWorker,
+    ListNodes,
+    ListOverdue,
+    ListReceipts,
+    ListWaiting,
+    ListWorkers,
+    Look,
+    Op,
+    ReadHistory,
+    ReadTrail,
+    Result,
+    Wake,
+    WorkerSessions,
+)
 from signald.store.memory import MemoryRows, MemoryStore, MemoryWorld
 from tests.sim.pipes import Gate
 
@@ -65,6 +82,11 @@ class RepeatedBatch:
     up_to_s: float
 
 
+READS = (
+    Look, ReadHistory, ReadTrail, ListNodes, ListOverdue, ListReceipts, ListWaiting, ListWorkers, WorkerSessions,
+)  # fmt: skip
+"""What a store without room still answers."""
+
 StoreFault = SlowStore | LostReplyAfterApply | LostRequest | HalfBatch | LateApply | LostWake | RepeatedBatch
 
 
@@ -74,12 +96,20 @@ class Countdown:
 
     left: int
     after: bool
-    deed: Callable[[Sequence[Op]], None]
+    appends_only: bool
+    """Only batches that append a message count."""
+    deed: Callable[[], None]
 
-    def hits(self) -> bool:
+    def hits(self, ops: Sequence[Op]) -> bool:
         """Count one more; True when it is time."""
+        if self.appends_only and not _appends(ops):
+            return False
         self.left -= 1
         return self.left == 0
+
+
+def _appends(ops: Sequence[Op]) -> bool:
+    return any(isinstance(op, Append) for op in ops)
 
 
 def copy_of(rows: MemoryRows) -> MemoryRows:
@@ -109,6 +139,8 @@ class StoreTrouble:
         """How many servers the store has had: a connection leads to one of them, and is broken when the next takes over."""
         self.clock_ms = 0
         """How far the store's wall clock has been stepped."""
+        self.full = False
+        """There is no room: the store answers questions, and takes nothing."""
 
     def of(self, kind: type[StoreFault]) -> StoreFault | None:
         """The fault of this kind, if it is in the plan and on."""
@@ -143,6 +175,8 @@ class FaultyStore:
         self.dead = False
         """The node's process is gone: what it had begun never ends."""
         self.countdowns: list[Countdown] = []
+        self.persisted = 0
+        """Batches with a message in them that the store has carried out and the node has not heard of."""
 
     def now_ms(self) -> int:
         """See `Store.now_ms`."""
@@ -155,8 +189,8 @@ class FaultyStore:
     async def execute(self, ops: Sequence[Op]) -> list[Result]:
         """See `Store.execute`."""
         await self._gate()
-        due = [one for one in self.countdowns if one.hits()]
-        if self._befall(due, ops, after=False):
+        due = [one for one in self.countdowns if one.hits(ops)]
+        if self._befall(due, after=False):
             await self._gate()
         slow = self._drawn(SlowStore)
         if isinstance(slow, SlowStore):
@@ -175,7 +209,16 @@ class FaultyStore:
             self._apply(ops[: self._chance.randint(1, len(ops) - 1)])
             raise StoreUnavailable("the connection broke in the middle")
         results = self._apply(ops)
-        if self._befall(due, ops, after=True):
+        self.persisted += _appends(ops)
+        try:
+            return await self._answer(ops, results, due, slow)
+        finally:
+            self.persisted -= _appends(ops)
+
+    async def _answer(
+        self, ops: Sequence[Op], results: list[Result], due: Sequence[Countdown], slow: StoreFault | None
+    ) -> list[Result]:
+        if self._befall(due, after=True):
             await self._gate()
         repeated = self._drawn(RepeatedBatch)
         if isinstance(repeated, RepeatedBatch):
@@ -191,11 +234,11 @@ class FaultyStore:
             await self._gate()
         return results
 
-    def _befall(self, due: Sequence[Countdown], ops: Sequence[Op], *, after: bool) -> bool:
+    def _befall(self, due: Sequence[Countdown], *, after: bool) -> bool:
         struck = [one for one in due if one.after == after]
         for one in struck:
             self.countdowns.remove(one)
-            one.deed(ops)
+            one.deed()
         return bool(struck)
 
     async def _gate(self) -> None:
@@ -210,6 +253,9 @@ class FaultyStore:
             raise StoreUnavailable("the connection is gone: another server has taken over")
 
     def _apply(self, ops: Sequence[Op]) -> list[Result]:
+        if self._trouble.full and not all(isinstance(op, READS) for op in ops):
+            self._hit("store full")
+            raise StoreUnavailable("there is no room")
         world = self._store.world
         outage, world.outage = world.outage, "" if world.outage == "answers lost" else world.outage
         try:
@@ -222,7 +268,7 @@ class FaultyStore:
         return results
 
     def _apply_late(self, ops: Sequence[Op]) -> None:
-        if not self._store.world.outage:
+        if not self._store.world.outage and not self._trouble.full:
             self._apply(ops)
 
     async def wakes(self) -> AsyncIterator[list[Wake]]:
