@@ -380,18 +380,31 @@ class CutOff(Checker):
 
 
 class InStep(Checker):
-    """Parties whose node has died do not come back at one moment."""
+    """Parties whose node has died do not come back at one moment.
+
+    Who was told to go comes when it hears of it: at what pace it is told is the node's to see to, and what a network has
+    held back it hands over in one moment, the end of the connection behind it.
+    """
 
     name = "paced"
 
     def __init__(self, scene: "Scene") -> None:
         super().__init__(scene)
         self._broken_off: set[str] = set()
+        self._on_the_move: set[str] = set()
+        """Who was told to go, and has not been let in elsewhere since."""
         self._now = -1.0
         self._together: set[str] = set()
 
+    def told(self, wire: str, kind: str) -> None:
+        party = wire.partition("#")[0]
+        if kind == "goaway" and party not in self.scene.old_clients:
+            self._on_the_move.add(party)
+        elif kind in ANSWERS:
+            self._on_the_move.discard(party)
+
     def disconnected(self, party: str, code: int | None) -> None:
-        if code is None:
+        if code is None and party not in self._on_the_move:
             self._broken_off.add(party)
 
     def dialled(self, party: str) -> None:
@@ -442,7 +455,6 @@ class Conduct:
         self._in_step = InStep(scene)
         self._hurried = Hurried(scene)
         self.begins = Context(scene).begins
-        self.told = self._doors.told
         self.signalled = self._hurried.signalled
         self.exited = self._hurried.exited
 
@@ -454,6 +466,11 @@ class Conduct:
         self._one_pair.applied(ops, results)
         self._patience.applied(ops, results)
         self._everybody.applied(node, ops, results)
+
+    def told(self, wire: str, kind: str, frame: str | bytes) -> None:
+        """A party takes a frame from a connection."""
+        self._doors.told(wire, kind, frame)
+        self._in_step.told(wire, kind)
 
     def dialled(self, party: str, wire: str, node: "SimNode") -> None:
         """A party opens a connection."""
