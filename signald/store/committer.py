@@ -1,6 +1,7 @@
 """Group commit: tasks hand over operations, one task sends whatever has gathered as one batch while the next gathers.
 
-No delay is added: an idle store gets an operation at once, a busy one gets many together. Two doors:
+No delay is added: an idle store gets an operation at once, a busy one gets many together. What somebody awaits goes ahead
+of messages of other sessions (see `lines`). Two doors:
 
 * `submit(op, then)` for the hot path: synchronous, `then(result)` is called in the committer's task;
 * `await call(op, ...)` for everything else.
@@ -11,7 +12,6 @@ nobody is answered before. While that lasts the committer is `down`, which readi
 under way for each party.
 """
 
-from collections import deque
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -19,6 +19,7 @@ import trio
 
 from signald.errors import StoreError, StoreMisused, StoreUnavailable
 from signald.store.base import Op, Result, Store
+from signald.store.lines import Call, Item, Lines
 from signald.tally import Histogram
 
 log = structlog.get_logger(__name__)
@@ -29,37 +30,6 @@ RETRY_MAX_S = 1.0
 SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Bounds for one round trip to the store: from memory to its command timeout and a retry."""
 OPERATIONS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
-
-
-class _Call:
-    """An awaited operation."""
-
-    __slots__ = ("begun", "done", "given_up", "results", "wanted", "worth")
-
-    def __init__(self, wanted: int, worth: Callable[[], bool]) -> None:
-        self.done = trio.Event()
-        self.wanted = wanted
-        self.worth = worth
-        self.results: dict[int, Result] = {}
-        self.given_up = False
-        self.begun = False
-        """Some of it was sent."""
-
-    def goes(self) -> bool:
-        """Tell whether it is to be sent now."""
-        if not self.begun and not self.given_up and not self.worth():
-            self.given_up = True
-            self.done.set()
-        self.begun = not self.given_up
-        return self.begun
-
-    def put(self, index: int, result: Result) -> None:
-        self.results[index] = result
-        if len(self.results) == self.wanted:
-            self.done.set()
-
-
-Item = tuple[Op, Callable[[Result], None], "_Call | None"]
 
 
 class Committer:
@@ -78,7 +48,7 @@ class Committer:
         self._refused = False
         """It was said that the store refuses us."""
         self._batch_ops_max = batch_ops_max
-        self._queue: deque[Item] = deque()
+        self._lines = Lines()
         self._gathered = trio.Event()
         self._busy = False
         self._waiting_for_idle = trio.lowlevel.ParkingLot()
@@ -93,8 +63,8 @@ class Committer:
         """When the batch whose results are being handed out was answered (trio time)."""
 
     def submit(self, op: Op, then: Callable[[Result], None]) -> None:
-        """Have `op` done and `then` called with its result, in the order of submission."""
-        self._queue.append((op, then, None))
+        """Have `op` done and `then` called with its result; of one session, in the order of submission (see `lines`)."""
+        self._lines.put((op, then, None))
         self._gathered.set()
 
     async def call(self, op: Op, timeout_s: float = 5.0) -> Result:
@@ -115,9 +85,9 @@ class Committer:
         """
         if not ops:
             return []
-        call = _Call(len(ops), worth)
+        call = Call(len(ops), worth)
         for index, op in enumerate(ops):
-            self._queue.append((op, lambda result, index=index: call.put(index, result), call))  # type: ignore[misc]
+            self._lines.put((op, lambda result, index=index: call.put(index, result), call))  # type: ignore[misc]
         self._gathered.set()
         with trio.move_on_after(timeout_s):
             await call.done.wait()
@@ -129,29 +99,25 @@ class Committer:
     async def run(self) -> None:
         """Send batches until cancelled."""
         while True:
-            if not self._queue:
+            if not self._lines:
                 self._busy = False
                 self._waiting_for_idle.unpark_all()
                 self._gathered = trio.Event()
                 await self._gathered.wait()
             self._busy = True
-            batch = self._gather()
+            batch = self._lines.take(self._batch_ops_max)
             if batch:
                 await self._commit(batch)
 
+    @property
+    def waiting(self) -> int:
+        """How many operations have been handed over and not been sent yet."""
+        return len(self._lines)
+
     async def wait_idle(self) -> None:
         """Return once everything handed over so far has been answered."""
-        while self._queue or self._busy:
+        while self._lines or self._busy:
             await self._waiting_for_idle.park()
-
-    def _gather(self) -> list[Item]:
-        batch: list[Item] = []
-        queue = self._queue
-        while queue and len(batch) < self._batch_ops_max:
-            item = queue.popleft()
-            if item[2] is None or item[2].goes():
-                batch.append(item)
-        return batch
 
     async def _commit(self, batch: list[Item]) -> None:
         wait_s = RETRY_FIRST_S

@@ -73,7 +73,7 @@ class BoundedMemory(Checker):
             for log in (session.up, session.down):
                 if len(log.pending) > limits.backlog_messages_max or log.bytes_held > 2 * limits.backlog_bytes_max:
                     self.broken(f"{node.name}: {session.id} holds {len(log.pending)} pending, {log.bytes_held} bytes")
-        waiting = len(hub.committer._queue)
+        waiting = hub.committer.waiting
         if waiting > self.QUEUE_OPS_MAX:
             self.broken(f"{node.name}: {waiting} operations wait for the store")
 
