@@ -1,5 +1,9 @@
-"""How hard Hypothesis searches: `pytest --hypothesis-profile long` for a night, nothing for every day; and whose the ports are."""
+"""How hard Hypothesis searches, whose the ports are, and which files come first where several run side by side.
 
+`pytest --hypothesis-profile long` is for a night, nothing for every day.
+"""
+
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -19,3 +23,18 @@ def ports_are_given_back() -> Iterator[None]:
     before = set(cluster.held)
     yield
     cluster.let_go(*(cluster.held.keys() - before))
+
+
+LONGEST = "tests/sim/test_quick.py"
+"""It keeps the cores busy for most of a run: begun late, it would be what all others have to be waited for."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where files are shared out to several processes, begin with the longest one, then those of the most tests."""
+    if hasattr(config, "workerinput"):
+        tests = Counter(_file(item) for item in items)
+        items.sort(key=lambda item: (_file(item) != LONGEST, -tests[_file(item)]))
+
+
+def _file(item: pytest.Item) -> str:
+    return item.nodeid.partition("::")[0]
