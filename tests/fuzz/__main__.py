@@ -15,9 +15,6 @@ from pathlib import Path
 from tests.fuzz import corpus
 from tests.fuzz.targets import TARGETS, run
 
-RUN = 100
-"""Inputs that one fresh target is given before what it has left behind is looked at."""
-
 
 def campaign(names: list[str], seconds: float, seed: int, folder: Path) -> int:
     """Fuzz `names` for `seconds` in all; return how many inputs failed."""
@@ -32,7 +29,7 @@ def campaign(names: list[str], seconds: float, seed: int, folder: Path) -> int:
         runs = 0
         while time.monotonic() < until:
             rng = random.Random(f"{name} {seed} {runs}")
-            inputs = [TARGETS[name].make(rng) for _ in range(RUN)]
+            inputs = [TARGETS[name].make(rng) for _ in range(TARGETS[name].inputs)]
             _judge(name, seed * 1_000_000 + runs, inputs, outcomes, failures, folder)
             runs += 1
         failed += len(failures)

@@ -7,6 +7,7 @@ and how; all others are the bytes themselves. To keep a failure for ever, move i
 import hashlib
 from pathlib import Path
 
+from tests.fuzz.inputs import LIVE
 from tests.net.clients import frame, request
 
 ROOT = Path(__file__).parent / "corpus"
@@ -15,7 +16,9 @@ TEN_MB = 10_000_000
 
 
 def kept(target: str) -> dict[str, bytes]:
-    """Return the inputs of `target` by their names."""
+    """Return the inputs of `target` by their names; a whole node gets those of its parts as well."""
+    if target == "live":
+        return {f"{kind}-{name}": kind.encode() + b"\n" + data for kind in LIVE for name, data in kept(kind).items()}
     files = sorted((ROOT / target).iterdir()) if (ROOT / target).is_dir() else []
     return {file.name: file.read_bytes() for file in files} | LARGE.get(target, {})
 

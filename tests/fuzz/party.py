@@ -129,6 +129,8 @@ class Judge:
         self.bystanders: Bystanders | None = None
         self.outcomes: dict[str, int] = {}
         self._pairs = 0
+        self._sending = trio.Lock()
+        """Held while something is being sent: what is to follow waits until the node has taken it."""
 
     async def begin(self) -> None:
         """Let the conversation begin."""
@@ -161,6 +163,12 @@ class Judge:
         for speaker in others:
             await trio.aclose_forcefully(speaker.client.stream)
         await trio.aclose_forcefully(client.stream)
+        await self.talk()
+        self.outcomes[ended] = self.outcomes.get(ended, 0) + 1
+        return ended
+
+    async def talk(self) -> None:
+        """Let the conversation go on. Raises Harm if it does not."""
         assert self.bystanders is not None
         with trio.move_on_after(self.patience_s) as late:
             try:
@@ -169,8 +177,6 @@ class Judge:
                 raise Harm("somebody else lost the connection") from None
         if late.cancelled_caught:
             raise Harm("somebody else was not answered any more")
-        self.outcomes[ended] = self.outcomes.get(ended, 0) + 1
-        return ended
 
     async def _reach(self, stage: Stage) -> tuple[Client, list[Speaker], str]:
         """Bring a connection to `stage`: it, those that belong to it, and the session."""
@@ -204,10 +210,11 @@ class Judge:
         # In one piece, or in some: a read may end anywhere.
         cuts = sorted(self.rng.randint(0, len(data)) for _ in range(self.rng.choice((0, 0, 1, 3))))
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            for start, stop in zip([0, *cuts], [*cuts, len(data)], strict=True):
-                await client.send(data[start:stop])
-                if stop != len(data):
-                    await trio.sleep(0.001)
+            async with self._sending:
+                for start, stop in zip([0, *cuts], [*cuts, len(data)], strict=True):
+                    await client.send(data[start:stop])
+                    if stop != len(data):
+                        await trio.sleep(0.001)
 
     async def _see(self, client: Client, *, raw: bool) -> str:
         if raw:
@@ -228,7 +235,8 @@ class Judge:
             said = await self._close_within(client, self.quiet_s)
             if said is not None:
                 return await self._closed(client, said)
-            await client.send(frame(8, b"\x03\xe8"))
+            async with self._sending:
+                await client.send(frame(8, b"\x03\xe8"))
             said = await self._close_within(client, self.quiet_s)
             if said is None:
                 return "unfinished"  # our Close is the payload of a frame that was not sent to its end
@@ -256,9 +264,34 @@ class Judge:
                 raise Harm(f"closed with {code} {payload[2:]!r}")
         if not ours and self.rng.random() < 0.8:
             with suppress(trio.BrokenResourceError):
-                await client.send(frame(8, payload[:2]))
+                async with self._sending:
+                    await client.send(frame(8, payload[:2]))
         await client.hung_up_after()
         return str(code)
+
+
+async def try_http(port: int, data: bytes, rng: Random) -> str:
+    """Send an input to the HTTP half, and return the first status, or `hung up`. Raises Harm."""
+    answer = b""
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        with trio.move_on_after(0.5):
+            try:
+                await stream.send_all(data)
+                if rng.random() < 0.8:
+                    await stream.send_eof()
+                async for chunk in stream:
+                    answer += chunk
+            except trio.BrokenResourceError:
+                pass
+    if not answer:
+        return "hung up"
+    statuses = [
+        int(part[9:12]) for part in answer.split(b"\r\n") if part.startswith(b"HTTP/1.1 ") and part[9:12].isdigit()
+    ]
+    wrong = [status for status in statuses if status >= 500 and status not in (501, 503, 505)]
+    if wrong or not answer.startswith(b"HTTP/1.1 "):
+        raise Harm(f"answered {answer[:200]!r}")
+    return str(statuses[0])
 
 
 @asynccontextmanager

@@ -8,10 +8,19 @@ from tests.fuzz import corpus, mutate
 from tests.fuzz.party import Harm, complain
 from tests.fuzz.targets import TARGETS, run
 
-SHARE = {"frames": 150, "json": 150, "handshakes": 150, "http": 40, "toml": 200, "decoders": 4000, "records": 60}
+SHARE = {
+    "frames": 150,
+    "json": 150,
+    "handshakes": 150,
+    "http": 40,
+    "toml": 200,
+    "decoders": 4000,
+    "records": 60,
+    "live": 60,
+}
 """How many inputs each target gets here: a second or two each."""
 
-MARKS = {"http": [pytest.mark.real], "records": [pytest.mark.real]}
+MARKS = {"http": [pytest.mark.real], "records": [pytest.mark.real], "live": [pytest.mark.real]}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=MARKS.get(name, [])) for name in TARGETS])
