@@ -498,7 +498,8 @@ class Hub:
 
     def session_refused(self, link: WorkerLink, session: LiveSession, reason: str) -> None:
         """A worker does not take a session, or gives it back."""
-        self.spawn(self.workers.refused, link, session, reason)
+        self.relay.settle(session, "worker")  # what it has said before is part of the session
+        self.workers.refused(link, session, reason)
 
     def worker_state(self, link: WorkerLink, state: AppState) -> None:
         """A worker's room has changed."""

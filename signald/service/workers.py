@@ -341,8 +341,11 @@ class Workers:
         hub.relay.deliver(session, "worker")
         hub.relay.look(session)  # the client here is told; one elsewhere was woken by the store
 
-    async def refused(self, link: WorkerLink, session: LiveSession, reason: str) -> None:
-        """A worker does not take a session, does not answer, or gives it back: it waits for another one."""
+    def refused(self, link: WorkerLink, session: LiveSession, reason: str) -> None:
+        """A worker does not take a session, does not answer, or gives it back: it waits for another one.
+
+        At once, and not in a task of its own: what the worker says next must find that the session is gone from it.
+        """
         hub = self._hub
         if session.worker.link is not link:
             return
@@ -352,11 +355,16 @@ class Workers:
         while len(self.refused_pairs) >= REFUSALS_MAX:
             del self.refused_pairs[next(iter(self.refused_pairs))]
         self.refused_pairs[pair] = None
+        hub.relay.store_acks()  # what it has finished with is not for the next one
         unpair = Unpair(session.id, hub.node, link.worker, session.worker.epoch)
         session.detach("worker")
         link.drop(session.id)
         hub.forget_if_idle(session)
         self._withdrawn.add(pair)
+        hub.spawn(self._withdraw, session, pair, unpair)
+
+    async def _withdraw(self, session: LiveSession, pair: tuple[str, str], unpair: Unpair) -> None:
+        hub = self._hub
         # However long the store is away: until it has answered, nobody knows whose the session is.
         unpaired = await hub.committer.call(unpair, inf)
         hub.relay.look(session)
@@ -366,7 +374,7 @@ class Workers:
             self._withdrawn.discard(pair)
             return
         await trio.sleep(REFUSED_PAUSE_S)
-        hub.committer.submit(Release(session.id, link.worker, True), partial(self._released, pair))
+        hub.committer.submit(Release(*pair, True), partial(self._released, pair))
 
     def overtaken(self, session: LiveSession, said: tuple[int, int]) -> None:
         """The worker here has begun too early in a log whose tail was lost: its messages are taken for others.
@@ -379,7 +387,7 @@ class Workers:
         if said[0] <= said[1]:
             link.log_lost(session.id, "sent", said)
         link.end_session(session.id, "log lost")
-        self._hub.spawn(self.refused, link, session, "log lost")
+        self.refused(link, session, "log lost")
 
     def _released(self, pair: tuple[str, str], _: Result) -> None:
         self._withdrawn.discard(pair)
@@ -392,7 +400,7 @@ class Workers:
             for name in late:
                 session = link.sessions[name]
                 link.end_session(name, "not accepted in time")
-                self._hub.spawn(self.refused, link, session, "no answer")
+                self.refused(link, session, "no answer")
         self._hub.outbox.flush()
 
     def update(self, link: WorkerLink, capacity: int, leaving: bool) -> None:

@@ -237,6 +237,24 @@ def test_a_refused_session_goes_to_another_worker() -> None:
     play(scene)
 
 
+def test_what_a_worker_has_finished_before_it_gives_a_session_back_is_not_done_again() -> None:
+    """An ack counts, however close behind it the session is given back."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1")
+        client, _, first, _, session = await cluster.pair("n1")
+        for seq in (1, 2):
+            await client.send({"type": "message", "seq": seq, "data": seq})
+            await first.expect("message")
+        second, _ = await cluster.worker("n1", "second")
+        await first.send({"type": "ack", "session": session, "seq": 1})
+        await first.send({"type": "session_refuse", "session": session, "reason": "failed"})
+        assert (await second.accept())["session"] == session
+        assert (await second.expect("message"))["seq"] == 2
+
+    play(scene)
+
+
 def test_a_worker_that_refuses_everything_is_not_asked_in_a_loop() -> None:
     """Between two questions about one session lies a pause, also while it is asked to take others."""
 
