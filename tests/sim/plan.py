@@ -5,6 +5,7 @@ Each seed enables some of the faults only, at rates of its own, so that no kind 
 """
 
 import random
+from functools import cached_property
 
 import attrs
 
@@ -97,17 +98,17 @@ class Plan:
     look_limit: int = LOOK_LIMIT
     """How many messages a node reads of a log at once: with few, a short replay is one of several pages."""
 
-    @property
+    @cached_property
     def store_may_lose(self) -> bool:
         """The store comes back with less than it had: what it alone knew is lost, and must be said to be."""
         return any(step.what in ("empty_store", "fail_over") for step in self.steps)
 
-    @property
+    @cached_property
     def clock_steps(self) -> bool:
         """The store's wall clock jumps: what it measures while nobody is there to see to it comes too early or too late."""
         return any(step.what == "clock_step" for step in self.steps)
 
-    @property
+    @cached_property
     def store_is_well(self) -> bool:
         """The store is always there, and whole."""
         ails = ("outage", "answers_lost", "store_full", "partition", "pause", "clock_step", "empty_store", "fail_over")
