@@ -227,7 +227,9 @@ class ClientCore(PartyCore):
 
     def _error(self, link: Link, error: ErrorMessage, now: float) -> None:
         if error.code == "log_lost" and error.lost_from is not UNSET and error.lost_to is not UNSET:
-            self.events.append(self.session.log_lost(error.lost_from, error.lost_to))
+            incoming = error.direction == "received"
+            self.events.append(self.session.log_lost(error.lost_from, error.lost_to, incoming=incoming))
+            self.changed()
         elif not self.refusal(link, error) and (
             error.code == "gap" or error.code in PAUSES or error.retry_after_ms is not UNSET
         ):

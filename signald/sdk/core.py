@@ -302,23 +302,29 @@ class SessionCore:
             # The sender of a duplicate has not seen our ack, or it was for an older claim.
             self.ack_again()
             return False
-        if seq != self.received + 1 and not self._covered(seq):
+        if seq != self.received + 1:
             raise LinkBroken(f"message {seq} came after {self.received}")
-        self.received = seq
+        self.received = self._behind_lost(seq)
         self.inbox.append((message, binary))
         self.changed()
         return True
 
-    def _covered(self, seq: int) -> bool:
-        missing = self.received + 1
+    def _behind_lost(self, seq: int) -> int:
+        """Return up to where nothing is missing, when `seq` is and those behind it are lost."""
         for low, high in sorted(self._lost):
-            if low <= missing <= high:
-                missing = high + 1
-        return missing >= seq
+            if low <= seq + 1:
+                seq = max(seq, high)
+        return seq
 
-    def log_lost(self, low: int, high: int) -> LogLost:
-        """The store lost these seqs, of either direction: a hole there is no broken connection."""
-        self._lost.append((low, high))
+    def log_lost(self, low: int, high: int, *, incoming: bool) -> LogLost:
+        """The store lost these seqs. What will not come in is acked as if it had: nobody else knows that we were told."""
+        if incoming:
+            if not self._anchored:
+                self._anchored = True
+                self.received = self.finished = self._ack_told = low - 1
+            self._lost.append((low, high))
+            self.received = self._behind_lost(self.received)
+            self.finished = self._behind_lost(self.finished)
         return LogLost(low, high)
 
     def take(self) -> MessageReceived | None:
@@ -335,7 +341,7 @@ class SessionCore:
     def finish(self, seq: int) -> bool:
         """The application has finished with everything up to `seq`; True when there is an ack to be written."""
         if seq > self.finished:
-            self.finished = min(seq, self.received)
+            self.finished = self._behind_lost(min(seq, self.received))
         return self.finished > self._ack_told
 
     def ack_again(self) -> None:

@@ -298,7 +298,9 @@ class WorkerCore(PartyCore):
         core = self.sessions.get(name or "")
         if error.code == "log_lost" and error.lost_from is not UNSET and error.lost_to is not UNSET:
             if core is not None:
-                self.notices.append(SessionEvent(core.name or "", core.log_lost(error.lost_from, error.lost_to)))
+                lost = core.log_lost(error.lost_from, error.lost_to, incoming=error.direction == "received")
+                self.notices.append(SessionEvent(core.name or "", lost))
+                self.touched(core)
             return
         if self.refusal(link, error):
             return

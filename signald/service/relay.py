@@ -401,9 +401,6 @@ class Relay:
         if side.link is not None and side.sent == after:
             lost_to = self._check_dense(session, party, after, result)
         self._events.news(session, session.observe(head, result.entries, party))
-        if lost_to and side.link is not None:
-            # Nobody can ack what is lost, and it must not count for ever as waiting: the sender's backlog would stay full.
-            self.ack(session, party, lost_to)
         self._ack_again(session, party, told, head)
         source = session.log_to(party)
         if side.link is not None and side.sent < source.last:
@@ -441,6 +438,7 @@ class Relay:
     def _check_dense(self, session: LiveSession, party: Party, after: int, looked: Looked) -> int:
         """Say it when the log cannot supply what the party lacks; a broken promise is better known than hidden.
 
+        The party acks it: until then it may not have heard, and is told again when it resumes.
         Returns up to which seq it is lost, or 0.
         """
         head = looked.head

@@ -611,8 +611,8 @@ SDK = (
     Bug(
         "sdk-acks-what-it-received",
         _SDK_CORE,
-        "        self.received = seq\n        self.inbox.append((message, binary))\n",
-        "        self.received = self.finished = seq\n        self.inbox.append((message, binary))\n",
+        "        self.received = self._behind_lost(seq)\n        self.inbox.append((message, binary))\n",
+        "        self.received = self.finished = self._behind_lost(seq)\n        self.inbox.append((message, binary))\n",
         "exactly-once",
         "A message is acked before the application has it.",
     ),
@@ -623,8 +623,8 @@ SDK = (
         "            # The sender of a duplicate has not seen our ack, or it was for an older claim.\n"
         "            self.ack_again()\n"
         "            return False\n"
-        "        if seq != self.received + 1 and not self._covered(seq):\n",
-        "        if seq > self.received + 1 and not self._covered(seq):\n",
+        "        if seq != self.received + 1:\n",
+        "        if seq > self.received + 1:\n",
         "exactly-once",
         "A message that is replayed reaches the application again.",
     ),

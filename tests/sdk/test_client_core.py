@@ -142,7 +142,7 @@ def test_a_loss_that_was_announced_is_no_gap() -> None:
     core = model.core
     assert core.current is not None
     error = {"type": "error", "code": "log_lost", "message": "", "lost_from": 3, "lost_to": 4}
-    core.receive(core.current, json.dumps(error), 0.0)
+    core.receive(core.current, json.dumps({**error, "direction": "received"}), 0.0)
     core.receive(core.current, '{"type":"message","seq":5,"data":"after"}', 0.0)
     taken = core.session.take()
     assert taken is not None
@@ -150,6 +150,22 @@ def test_a_loss_that_was_announced_is_no_gap() -> None:
     assert LogLost(3, 4) in core.events
     with pytest.raises(LinkBroken):
         core.receive(core.current, '{"type":"message","seq":7,"data":"too far"}', 0.0)
+
+
+def test_a_loss_is_acked_in_its_turn() -> None:
+    """What is lost counts as had once the application is through with what came before; of what we sent it counts for nothing."""
+    model = play([*ESTABLISHED, ("say", 2), ("down", 8), ("take", 2)], 0)
+    core = model.core
+    assert core.current is not None
+    core.write(core.current, 0.0)
+    error = {"type": "error", "code": "log_lost", "message": "", "lost_from": 4, "lost_to": 6}
+    core.receive(core.current, '{"type":"message","seq":3,"data":"before"}', 0.0)
+    core.receive(core.current, json.dumps({**error, "direction": "sent"}), 0.0)
+    assert (core.session.received, core.session.finished) == (3, 2)
+    core.receive(core.current, json.dumps({**error, "direction": "received"}), 0.0)
+    assert (core.session.received, core.session.finished) == (6, 2)
+    assert core.session.finish(3)
+    assert '{"type":"ack","seq":6}' in str(core.write(core.current, 0.0))
 
 
 def test_an_ack_beyond_what_was_sent_breaks_the_connection() -> None:

@@ -328,6 +328,37 @@ def test_a_store_with_an_older_tail_is_noticed_and_said() -> None:
     play(scene)
 
 
+def test_a_loss_is_told_again_until_it_is_acked() -> None:
+    """exactly-once, or said: who was cut off before it heard what is lost hears it when it resumes."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("n1")
+        client, started, worker, _, session = await cluster.pair("n1")
+        client.cut()
+        await trio.sleep(0.2)
+        for seq in (1, 2, 3):
+            await worker.send({"type": "message", "session": session, "seq": seq, "data": seq})
+        await worker.quiet()
+        cluster.world.rows.trim_entries(session, "down", 1)
+        worker.cut()
+        await trio.sleep(0.2)
+        assert node.hub.sessions == {}, "nobody remembers the message"
+        token = started["recovery_token"]
+        for _ in range(2):
+            again, restored = await cluster.restore("n1", token)
+            token = restored["recovery_token"]
+            assert [(await again.expect("message"))["data"] for _ in range(2)] == [2, 3]
+            lost = await again.expect("error")
+            assert (lost["code"], lost["lost_from"], lost["lost_to"]) == ("log_lost", 1, 1)
+            again.cut()
+            await trio.sleep(1)
+        again, restored = await cluster.restore("n1", token, received=1)
+        assert restored["replaying"] == 2
+        assert [frame["type"] for frame in await again.quiet() if frame["type"] != "peer"] == ["message", "message"]
+
+    play(scene)
+
+
 def test_a_long_outage_ends_no_session() -> None:
     """However long the store was away: a node that comes back first does not take the others for dead."""
 
