@@ -47,7 +47,7 @@ HASTE: dict[str, object] = {"successor_timeout_s": 0.2}
 """Nobody takes over where one node is all there is."""
 SPARE = 500
 """Descriptors beyond those of the sockets."""
-GONE_SLACK_S = 3.0
+GONE_SLACK_S = 6.0
 """The node's tick, what a failed peer is given to read why, and a busy machine."""
 
 

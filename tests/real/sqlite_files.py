@@ -5,6 +5,7 @@ copy, check   the file and its WAL as a kill left them, recovered apart from the
 Disk          room for the file, which a test takes away and gives back
 """
 
+import random
 import resource
 import shutil
 import signal
@@ -106,17 +107,17 @@ def is_locked(path: Path, within_s: float) -> bool:
         return False
 
 
-async def stopped_in_a_transaction(node: Node, path: Path, within_s: float = 20.0) -> None:
+async def stopped_in_a_transaction(node: Node, path: Path, within_s: float = 60.0) -> None:
     """Freeze a node at a moment when it holds the write lock, that is in the middle of a batch."""
     with trio.fail_after(within_s):
         while True:
             node.send_signal(signal.SIGSTOP)
             await until(lambda: _state_of(node) == "T", 5, "it has stopped")
             # Another node's lock is gone within this time, a frozen one's is not.
-            if await trio.to_thread.run_sync(is_locked, path, 0.2):
+            if await trio.to_thread.run_sync(is_locked, path, 1.0):
                 return
             node.send_signal(signal.SIGCONT)
-            await trio.sleep(0.003)
+            await trio.sleep(random.uniform(0.002, 0.02))  # so that it gets something done on a busy machine, too
 
 
 def _state_of(node: Node) -> str:
@@ -130,7 +131,7 @@ def _state_of(node: Node) -> str:
 async def check_away(node: Node, talk: Talk, for_s: float) -> None:
     """See for a while what an outage is: the node lives, says that it is degraded, and acks nothing."""
     await until(lambda: _degraded(node), 20, "the node says that its store is away")
-    await trio.sleep(0.2)  # what was answered before is on its way
+    await trio.sleep(1)  # what was answered before is on its way
     before = promises(talk)
     with trio.move_on_after(for_s):
         while True:

@@ -11,7 +11,7 @@ from tests.real.harness import Address, logged, open_nodes, open_talk, until
 
 pytestmark = pytest.mark.real
 
-SETTINGS: dict[str, dict[str, object]] = {"node": {"lease_ttl_s": 1.5}, "worker": {"resume_timeout_s": 1.0}}
+SETTINGS: dict[str, dict[str, object]] = {"node": {"lease_ttl_s": 3.0}, "worker": {"resume_timeout_s": 2.0}}
 
 
 async def test_a_node_hangs_for_longer_than_its_worker_may_be_away(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ async def test_a_node_hangs_for_longer_than_its_lease(tmp_path: Path) -> None:
         talk.begin()
         await talk.goes_on(3)
         hung.send_signal(signal.SIGSTOP)
-        await trio.sleep(3)
+        await trio.sleep(5)
         hung.send_signal(signal.SIGCONT)
         await talk.goes_on(8)
         await talk.settle()

@@ -60,7 +60,7 @@ async def test_another_worker_takes_over(tmp_path: Path, cross: bool) -> None:
         front = await nodes.start("front")
         back = await nodes.start("back") if cross else front
         first, output = await start_first(nodes, url_of(back))
-        with trio.fail_after(60):
+        with trio.fail_after(120):
             async with open_client(url_of(front), backoff=QUICK) as client, trio.open_nursery() as nursery:
                 nursery.start_soon(heard.listen, client)
                 nursery.start_soon(heard.watch, client)
@@ -99,7 +99,7 @@ async def test_no_worker_at_all(tmp_path: Path) -> None:
     async with open_nodes(tmp_path, f"sqlite:{tmp_path / 'store.db'}", SETTINGS) as nodes:
         node = await nodes.start("node")
         first, _output = await start_first(nodes, url_of(node))
-        with trio.fail_after(60):
+        with trio.fail_after(120):
             async with open_client(url_of(node), backoff=QUICK) as client, trio.open_nursery() as nursery:
                 nursery.start_soon(heard.listen, client)
                 nursery.start_soon(heard.watch, client)
@@ -126,7 +126,7 @@ async def test_a_client_without_any_worker_from_the_start(tmp_path: Path) -> Non
     heard = Heard()
     async with open_nodes(tmp_path, f"sqlite:{tmp_path / 'store.db'}", SETTINGS) as nodes:
         node = await nodes.start("node")
-        with trio.fail_after(30):
+        with trio.fail_after(90):
             async with open_client(url_of(node)) as client, trio.open_nursery() as nursery:
                 nursery.start_soon(heard.listen, client)
                 assert client.peer_state == "waiting"

@@ -92,6 +92,7 @@ async def test_redis_is_away_for_a_while(tmp_path: Path) -> None:
         await redis.kill()
         await until(lambda: logged(pair[0], "store_away"), 5)
         assert await probe(pair[0]) == (503, "degraded")
+        await trio.sleep(1)  # what was stored before is handed on still
         answered = talk.answered
         ended = trio.current_time() + AWAY_S
         sent = 0
@@ -100,9 +101,10 @@ async def test_redis_is_away_for_a_while(tmp_path: Path) -> None:
             await trio.sleep(0.5)
             assert await probe(pair[0]) == (503, "degraded")
             assert (await probe(pair[0], "/livez"))[0] == 200
+        await until(lambda: len(chatter.saw(RealtimeReceived)) >= sent, 5, "all of it flows")
         assert [event.data for event in chatter.saw(RealtimeReceived)] == list(range(sent))
-        assert sent > 10
-        assert talk.answered <= answered + len(talk.chatters), "at most what was under way when it died"
+        assert sent > 3
+        assert talk.answered == answered, "nothing more than was under way when it died"
         await redis.start()
         for node in pair:
             await until(lambda node=node: ready(node), 10, f"{node.name} is ready again")
@@ -126,9 +128,9 @@ async def test_nobody_is_answered_before_redis_is(tmp_path: Path, cross: bool) -
         quiet = await talk.client("quiet", url_of(pair[0]))
         await quiet.ask()
         await until(lambda: quiet.answered == 1, 10)
-        redis.ask("CLIENT", "PAUSE", 3500, "ALL")  # longer than any patience of ours
-        paused_until = trio.current_time() + 3.4
-        await trio.sleep(0.1)  # what was under way
+        paused_until = trio.current_time() + 4.5
+        redis.ask("CLIENT", "PAUSE", 4500, "ALL")  # longer than any patience of ours
+        await trio.sleep(1)  # what was under way
         before = talk.answered
         await quiet.ask()
         with trio.move_on_after(paused_until - trio.current_time()) as scope:
@@ -193,8 +195,13 @@ async def test_a_party_that_breaks_off_while_redis_is_away(tmp_path: Path) -> No
         again = await nodes.start("again", address, ready=False)
         await trio.sleep(3)
         await redis.start()
-        if await again.process.wait() == 69:
-            # It refused to start without its store, as it should; a supervisor starts it again.
+
+        async def decided() -> bool:
+            return again.process.poll() is not None or await ready(again)
+
+        await until(decided, 30, "it starts or refuses to")
+        if again.process.poll() == 69:
+            # It refused to start without its store, as it should; a supervisor starts it again. A slow one may find it back.
             await nodes.start("once more", address)
         await talk.goes_on(8, 30)
         await talk.settle()

@@ -40,7 +40,7 @@ async def scene(directory: Path) -> AsyncIterator[tuple[Server, Scene]]:
 async def nothing_is_acked(talk: Scene) -> None:
     """Senders keep what they say, receivers get nothing, and who comes now is told to come again; for a while."""
     await talk.degraded()
-    await trio.sleep(0.5)  # what was stored before is handed on still
+    await trio.sleep(1)  # what was stored before is handed on still
     answered = talk.talk.answered
     with trio.move_on_after(1.5) as scope:
         # No worker is to get its session, should that be made later, when the one who asked for it has gone.

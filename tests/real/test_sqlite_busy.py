@@ -11,7 +11,7 @@ from tests.real.sqlite_files import HASTE, Footprint, check_away, check_copy, lo
 
 pytestmark = pytest.mark.real
 
-SETTINGS: dict[str, dict[str, object]] = {"store": {"command_timeout_s": 1.5}}
+SETTINGS: dict[str, dict[str, object]] = {"store": {"command_timeout_s": 3.0}}
 """How long a lock is waited for."""
 
 
@@ -34,11 +34,11 @@ async def test_a_lock_is_held_for_a_moment_and_then_for_long(tmp_path: Path) -> 
         with locked(path):
             await check_away(node, talk, 3)
             assert worker.sessions[talk.chatters[0].client.session].realtime("now")
-            await trio.sleep(0.3)
+            await until(lambda: talk.chatters[0].saw(RealtimeReceived), 5, "realtime flows")
             assert [event.data for event in talk.chatters[0].saw(RealtimeReceived)] == ["now"]
         await talk.goes_on(5)
-        assert await probe(node) == (200, "ready")
         await talk.settle()
+        assert await probe(node) == (200, "ready")
         for chatter in talk.chatters:
             assert not chatter.saw(Disconnected), talk.account()
         assert len(logged(node, "store_away")) == len(logged(node, "store_back")) == 1

@@ -22,7 +22,7 @@ async def test_the_disk_is_full_for_a_while(tmp_path: Path, kind: str) -> None:
         path = room.directory / "store.db"
         async with open_nodes(tmp_path, f"sqlite:{path}") as nodes, open_talk() as talk:
             node = await nodes.start("node", address)
-            await talk.worker("worker", address.url)
+            worker = await talk.worker("worker", address.url)
             for n in range(4):
                 await talk.client(f"client {n}", address.url)
             talk.begin(0.06)
@@ -37,6 +37,7 @@ async def test_the_disk_is_full_for_a_while(tmp_path: Path, kind: str) -> None:
                     await trio.sleep(0.5)
                     room.free(node)
                 await talk.goes_on(5)
+                await until(lambda: len(worker.sessions) == len(talk.chatters), 10, "the newcomer has a worker")
                 assert await probe(node) == (200, "ready")
             await talk.settle()
             for chatter in talk.chatters[:4]:

@@ -38,8 +38,8 @@ async def test_one_of_two_nodes_is_killed_in_a_transaction(tmp_path: Path) -> No
         assert await probe(other) == (503, "degraded")
         await kill(doomed)
         await talk.goes_on(5)
-        assert await probe(other) == (200, "ready")
         await talk.settle()
+        assert await probe(other) == (200, "ready")
         for n, chatter in enumerate(talk.chatters):
             assert len(chatter.saw(Disconnected)) == n % 2, talk.account()
             assert len(chatter.ledger.workers) == 1, talk.account()

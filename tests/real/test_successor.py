@@ -32,7 +32,7 @@ async def test_a_successor_killed_a_moment_ago_is_none(tmp_path: Path) -> None:
         await talk.goes_on(5)
         await kill(ghost)
         term(old)
-        assert await exit_of(old, 8) == 0
+        assert await exit_of(old) == 0
         assert logged(old, "no_successor")
         assert not logged(old, "worker_given_up")
         await nodes.start("next", second)
@@ -49,13 +49,13 @@ async def test_a_successor_that_dies_during_the_handover(tmp_path: Path) -> None
         "timeout_s": 40.0,
         "stop_timeout_s": 75.0,
         "successor_timeout_s": 20.0,
-        "worker_timeout_s": 3.0,
-        "client_timeout_s": 3.0,
+        "worker_timeout_s": 5.0,
+        "client_timeout_s": 5.0,
     }
     settings: dict[str, dict[str, object]] = {
         "drain": drain,
         "node": {"lease_ttl_s": 4.0},
-        "pace": {"sessions_per_s": 4.0},
+        "pace": {"sessions_per_s": 2.5},
         "worker": {"resume_timeout_s": 20.0},
     }
     async with open_nodes(tmp_path, f"sqlite:{tmp_path / 'store.db'}", settings) as nodes, open_talk(100) as talk:
@@ -72,7 +72,7 @@ async def test_a_successor_that_dies_during_the_handover(tmp_path: Path) -> None
         await kill(bad)
         await until(lambda: logged(old, "successor_lost"), 10, "the old node misses it")
         assert old.process.poll() is None
-        await trio.sleep(3.5)
+        await trio.sleep(5.5)  # longer than a worker may take
         await nodes.start("good", second)
         assert await exit_of(old, 45) == 0
         await talk.goes_on(5)

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from signald.demo.cluster import free_port
 
 HOST = "127.0.0.1"
-START_S = 15.0
+START_S = 45.0
 
 
 async def until(holds: Callable[[], bool], within_s: float) -> None:
@@ -138,7 +138,7 @@ async def form_cluster(members: list[Server]) -> None:
         if number:
             meet(member, members[0])
     for member in members:
-        await until(lambda member=member: serves_all(member), 30)  # type: ignore[misc]
+        await until(lambda member=member: serves_all(member), 90)  # type: ignore[misc]
 
 
 def meet(member: Server, other: Server) -> None:
