@@ -106,7 +106,7 @@ def simpler_than(part: Any) -> Iterator[tuple[str, Any]]:
         elif isinstance(value, float) and field.name in ("starts_at", "seconds", "talks_share", "thinks_s"):
             plain.append(0.0)
         for other in plain:
-            if other != value and (not isinstance(value, int | float) or other < value):
+            if other != value and (not isinstance(value, int | float) or 0 <= other < value):
                 yield f"{name}: {field.name} = {other}", changed(part, **{field.name: other})
 
 

@@ -12,7 +12,7 @@ from tests.sim.plan import Step, draw
 from tests.sim.runner import Job, run
 from tests.sim.saved import Saved, load, save
 from tests.sim.scene import play
-from tests.sim.shrink import shrink
+from tests.sim.shrink import shrink, simpler_than
 from tests.sim.small import draw_small
 from tests.sim.sometimes import blind
 
@@ -84,6 +84,12 @@ def test_shrunk(tmp_path: Path) -> None:
     smaller = shrink(plan, "messages", tries=60, tell=lambda _: None)
     assert [step.what for step in smaller.steps] == ["unheard_of"]
     assert play(smaller, transport="messages").violations[0][0] == "no-crash"
+
+
+def test_nothing_shrinks_below_nothing() -> None:
+    """No smaller plan has a client with less than no messages."""
+    silent = attrs.evolve(draw(1).clients[0], messages=0, pad=0)
+    assert all(simpler.messages == 0 and simpler.pad == 0 for _, simpler in simpler_than(silent))
 
 
 def test_blind() -> None:
