@@ -115,6 +115,8 @@ class WorkerCore(PartyCore):
         # Sessions with something to write, in the order in which they got it, so that none is starved.
         self._dirty: dict[str, SessionCore] = {}
         self._released: dict[str, str] = {}
+        self._epochs: dict[str, int] = {}
+        """Sessions → the epoch they were assigned with, which goes back with the answer."""
         self._bye: str | None = None
         # Sessions whose acceptance signald has not shown to know of: it is said again after a resume.
         self._unproven: dict[str, None] = {}
@@ -258,14 +260,17 @@ class WorkerCore(PartyCore):
         known = self.sessions.get(name)
         if known is not None and known.accepted < message.next_seq <= known.next_seq and known.bye is None:
             known.attach(message.next_seq - 1)
+            self._take_epoch(message)
             self._accept(link, name)
             self.touched(known)
             return
         if known is not None:
             self._take_away(name, "assigned anew")
+        self._take_epoch(message)
         if self.leaving or self.opening is not None or len(self.sessions) >= self.capacity:
             # While a move is under way the new connection's opening message does not name this session.
             self._refuse(link, name, "leaving" if self.leaving else "no room")
+            self._forget(name)
             return
         core = SessionCore(name, self.entropy, next_seq=message.next_seq, received=None, bounds=self.bounds)
         self.sessions[name] = core
@@ -280,9 +285,18 @@ class WorkerCore(PartyCore):
             )
         )
 
+    def _take_epoch(self, message: SessionAssigned) -> None:
+        if message.epoch is not UNSET:
+            self._epochs[message.session] = message.epoch
+
     def _accept(self, link: Link, name: str) -> None:
         self._unproven[name] = None
-        self._say(link, _encode({"type": "session_accept", "session": name}))
+        self._answer(link, {"type": "session_accept", "session": name})
+
+    def _answer(self, link: Link, said: dict[str, object]) -> None:
+        """Say it with the epoch of the assignment that it answers, so that it is not taken for the answer to a later one."""
+        epoch = self._epochs.get(str(said["session"]))
+        self._say(link, _encode(said if epoch is None else {**said, "epoch": epoch}))
 
     def _session_ended(self, message: SessionEnded) -> None:
         if message.session is UNSET:
@@ -330,9 +344,9 @@ class WorkerCore(PartyCore):
         name = core.name or ""
         if self.sessions.get(name) is not core:
             return
-        self._take_away(name, reason, tell=False)
         if self.current is not None:
             self._refuse(self.current, name, reason)
+        self._take_away(name, reason, tell=False)
         if (self.current is None or self.opening is not None) and len(self._released) < _RELEASED_MAX:
             self._released[name] = reason
 
@@ -363,7 +377,7 @@ class WorkerCore(PartyCore):
         return _encode(said)
 
     def _refuse(self, link: Link, name: str, reason: str) -> None:
-        self._say(link, _encode({"type": "session_refuse", "session": name, "reason": reason[:512]}))
+        self._answer(link, {"type": "session_refuse", "session": name, "reason": reason[:512]})
 
     def _take_away(self, name: str, reason: str, *, tell: bool = True) -> None:
         core = self._forget(name)
@@ -375,6 +389,7 @@ class WorkerCore(PartyCore):
     def _forget(self, name: str) -> SessionCore | None:
         self._dirty.pop(name, None)
         self._unproven.pop(name, None)
+        self._epochs.pop(name, None)
         return self.sessions.pop(name, None)
 
     # --- writing ---------------------------------------------------------------------------------------------------

@@ -60,6 +60,8 @@ class WorkerLink(Link):
         self.accepted: set[str] = set()
         self.assigning: dict[str, float] = {}
         """Sessions the worker was asked to take → until when it may answer (trio time)."""
+        self.asked: dict[str, int] = {}
+        """Sessions it was asked to take on this connection → the epoch it was asked with."""
         self.unasked = False
         """It has sessions that it was not asked to take, because its send queue was full."""
         self.refreshing = False
@@ -109,6 +111,7 @@ class WorkerLink(Link):
         self.sessions.pop(session, None)
         self.accepted.discard(session)
         self.assigning.pop(session, None)
+        self.asked.pop(session, None)
         self.blocked.pop(session, None)
         self.acks.pop(session, None)
         self.ending_sessions.discard(session)
@@ -171,9 +174,18 @@ class WorkerLink(Link):
         """Handle what concerns one session and is not a message or an ack."""
         if isinstance(message, Realtime):
             self._hub.relay.realtime(session, "worker", message, binary)
-        elif isinstance(message, SessionAccept):
+        elif isinstance(message, SessionAccept | SessionRefuse):
+            self._answered(session, message)
+
+    def _answered(self, session: LiveSession, message: SessionAccept | SessionRefuse) -> None:
+        asked = self.asked.get(session.id)
+        if asked is not None and isinstance(message.epoch, int) and message.epoch != asked:
+            # It answers an earlier assignment, late. Taken for the answer to this one, it would let in what the handler
+            # that is over has said behind it, under numbers that the next one gives again.
+            return
+        if isinstance(message, SessionAccept):
             self._hub.session_accepted(self, session)
-        elif isinstance(message, SessionRefuse):
+        else:
             self._hub.session_refused(self, session, message.reason)
 
     def _bye(self, message: Bye) -> None:

@@ -291,6 +291,7 @@ class Workers:
             head = claimed.head
             session = self._attach(link, claimed, head.up_acked)
             link.assigning[name] = trio.current_time() + hub.config.timeouts.assign_s
+            link.asked[name] = claimed.epoch
             hub.trail.note(name, "worker", "assigned", link.worker)
             entries = history.entries if isinstance(history, History) else ()
             link.send(
@@ -299,6 +300,7 @@ class Workers:
                     AssignedClient(Raw(session.meta) if session.meta else UNSET),
                     head.down_last + 1,
                     chat_history(entries) if entries else UNSET,
+                    claimed.epoch,
                 )
             )
         hub.outbox.flush()

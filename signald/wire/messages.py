@@ -87,16 +87,18 @@ class AppReady(Inbound, tag="app_ready", frozen=True):
 
 
 class SessionAccept(Inbound, tag="session_accept", frozen=True):
-    """The worker takes the session it was assigned."""
+    """The worker takes the session it was assigned; `epoch` is that of the assignment it answers."""
 
     session: Name
+    epoch: int | UnsetType = UNSET
 
 
 class SessionRefuse(Inbound, tag="session_refuse", frozen=True):
-    """The worker does not take the session; another one will be asked."""
+    """The worker does not take the session; another one will be asked. `epoch` as in `SessionAccept`."""
 
     session: Name
     reason: Reason = ""
+    epoch: int | UnsetType = UNSET
 
 
 class AppState(Inbound, tag="app_state", frozen=True):
@@ -280,12 +282,16 @@ class AssignedClient(Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class SessionAssigned(Outbound, tag="session_assigned", frozen=True):
-    """A session for this worker to accept or refuse; `next_seq` is the seq of its first message in it."""
+    """A session for this worker to accept or refuse; `next_seq` is the seq of its first message in it.
+
+    `epoch` comes back with the answer, and tells it from one to an earlier assignment that comes late.
+    """
 
     session: str
     client: AssignedClient
     next_seq: int
     chat_history: list[Raw] | UnsetType = UNSET
+    epoch: int | UnsetType = UNSET
 
 
 class TerminateApp(Outbound, tag="terminate_app", frozen=True):

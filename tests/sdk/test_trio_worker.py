@@ -363,6 +363,23 @@ def test_a_worker_tells_that_it_resumed() -> None:
     play(script)
 
 
+def test_an_answer_carries_the_epoch_of_its_assignment() -> None:
+    """Acceptances and refusals name the question they answer; a service that gives no epoch gets none back."""
+
+    async def script(peer: ScriptedPeer, worker: Worker) -> None:
+        accept = {"type": "session_accept", "session": "s_1"}
+        assert await peer.first.assign("s_1") == accept
+        await peer.first.send(type="session_ended", session="s_1", reason="not accepted in time")
+        assert await peer.first.assign("s_1", epoch=3) == {**accept, "epoch": 3}
+        worker._core.release(worker._core.sessions["s_1"], "tired")
+        assert await peer.first.until("session_refuse") == {
+            "type": "session_refuse", "session": "s_1", "reason": "tired", "epoch": 3,
+        }  # fmt: skip
+        assert await peer.first.assign("s_1", epoch=5) == {**accept, "epoch": 5}
+
+    play(script)
+
+
 def test_an_acceptance_that_may_be_lost_is_said_again() -> None:
     """Until signald shows that it knows, `session_accept` follows every resume, and a `not_accepted`, with what did not count."""
 

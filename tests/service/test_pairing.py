@@ -26,6 +26,7 @@ def test_without_a_worker_a_client_waits_and_is_told_so() -> None:
             "session": started["session"],
             "client": {"meta": {"app": 7}},
             "next_seq": 1,
+            "epoch": 1,
         }
         assert await client.expect("peer") == {"type": "peer", "state": "paired", "id": accepted["worker"]}
 
@@ -292,6 +293,28 @@ def test_a_worker_that_does_not_answer_loses_the_session() -> None:
         assert ended["session"] == started["session"]
         await silent.send({"type": "session_accept", "session": started["session"]})
         assert (await silent.expect("error"))["code"] == "unknown_session"
+
+    play(scene)
+
+
+@pytest.mark.parametrize("answer", ["session_accept", "session_refuse"])
+def test_a_late_answer_is_not_taken_for_the_answer_to_a_later_question(answer: str) -> None:
+    """exactly-once: what the handler of the first assignment has said behind its answer is not the second one's."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1", timeouts={"assign_s": 2.0})
+        worker, _ = await cluster.worker("n1")
+        client, _ = await cluster.client("n1")
+        first = await worker.expect("session_assigned")
+        session = first["session"]
+        await worker.expect("session_ended")
+        second = await worker.expect("session_assigned")
+        await worker.send({"type": answer, "session": session, "epoch": first["epoch"]})
+        await worker.send({"type": "message", "session": session, "seq": 1, "data": "of the first"})
+        assert (await worker.expect("error"))["code"] == "not_accepted"
+        await worker.send({"type": "session_accept", "session": session, "epoch": second["epoch"]})
+        await worker.send({"type": "message", "session": session, "seq": 1, "data": "of the second"})
+        assert (await client.expect("message"))["data"] == "of the second"
 
     play(scene)
 
