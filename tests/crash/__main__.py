@@ -1,11 +1,13 @@
 """Kill at every step: all of the simulation's, or with `--real` some of real processes'.
 
 python -m tests.crash [--every N] [--jobs N]                                            all; or every n-th await only
+python -m tests.crash --minutes N [--seed S] [--jobs N]                                 as many, in a random order, as go into that
 python -m tests.crash --scenario S --victim V --kind store|frame|await --step K --trace  one of them again, event by event
 python -m tests.crash --real                                                            SIGKILL in real deploys
 """
 
 import argparse
+import random
 import shutil
 import sys
 import tempfile
@@ -31,6 +33,8 @@ def main() -> int:
     parser.add_argument("--step", type=int, help="one step of the kind")
     parser.add_argument("--trace", action="store_true", help="with --step: print every event")
     parser.add_argument("--every", type=int, default=1, help="only every n-th await")
+    parser.add_argument("--minutes", type=float, help="stop after that time; the steps come in a random order then")
+    parser.add_argument("--seed", type=int, default=0, help="of that order")
     parser.add_argument("--jobs", type=int, default=1, help="how many processes")
     parser.add_argument("--real", action="store_true", help="real processes, on Redis and on SQLite")
     options = parser.parse_args()
@@ -50,6 +54,10 @@ def main() -> int:
         for point in points(name, victim, every)
         if options.kind in (None, point.kind)
     ]
+    until = float("inf")
+    if options.minutes is not None:
+        random.Random(options.seed).shuffle(wanted)
+        until = began + options.minutes * 60
     ran: Counter[tuple[str, str, str]] = Counter()
     failed: Counter[tuple[str, str, str]] = Counter()
     with Pool(options.jobs) as pool:
@@ -59,11 +67,13 @@ def main() -> int:
             if verdict.violations:
                 failed[row] += 1
                 _tell(verdict)
+            if time.perf_counter() > until:
+                break
     print(f"\n{'scenario':<10} {'victim':<6} {'kind':<6} {'steps':>6} {'failed':>6}")
     for (scenario, victim, kind), count in ran.items():
         broken = failed[scenario, victim, kind]
         print(f"{scenario:<10} {victim:<6} {kind:<6} {count:>6} {broken:>6}")
-    print(f"{ran.total()} crashes, {failed.total()} failed, {time.perf_counter() - began:.0f} s")
+    print(f"{ran.total()} of {len(wanted)} crashes, {failed.total()} failed, {time.perf_counter() - began:.0f} s")
     return 1 if failed else 0
 
 

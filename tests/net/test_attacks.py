@@ -41,6 +41,9 @@ from tests.net.test_frames import ANY_FRAMES, split
     [
         pytest.param(frame(1, b"x", mask=None), 1002, id="unmasked"),
         pytest.param(frame(1, b"x", rsv=4), 1002, id="compressed-without-asking"),
+        pytest.param(frame(1, b"x", rsv=2), 1002, id="second-reserved-bit"),
+        pytest.param(frame(9, b"x", rsv=1), 1002, id="third-reserved-bit-of-a-ping"),
+        pytest.param(close(1000, b"x" * 124), 1002, id="oversized-close-reason"),
         pytest.param(frame(3, b"x"), 1002, id="reserved-opcode"),
         pytest.param(frame(9, b"x" * 200), 1002, id="long-ping"),
         pytest.param(frame(9, fin=False), 1002, id="fragmented-ping"),

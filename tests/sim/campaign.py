@@ -1,14 +1,13 @@
 """The long search: everything that takes longer than a commit may wait, for as long as it is given.
 
-python -m tests.sim.campaign --minutes N [--report FILE] [--json] [--seed-from S]
+python -m tests.sim.campaign --minutes N [--report FILE] [--json] [--seed-from S] [--planted]
 
 The simulation runs here, on both transports; the other long parts are programs of their own, started one after the
-other. To add one, add a line to `PARTS`. The report says what was done, what failed and how to see it again; the status
-is 1 when anything failed, or when a rare situation was not met often enough to trust the rest.
+other, each for its share of the time. To add one, add a line to `PARTS`. The report says what was done, what failed and how
+to see it again; the status is 1 when anything failed, or when a rare situation was not met often enough to trust the rest.
 """
 
 import argparse
-import importlib.util
 import json
 import subprocess
 import sys
@@ -24,7 +23,10 @@ from tests.sim.scene import Transport
 from tests.sim.sometimes import REQUIRED, blind
 
 FOUND = Path(__file__).parent / "found"
+LEAST_S = 5.0
 TAIL_LINES = 15
+FAILED_TAIL_LINES = 60
+"""Of a part that has failed: what it says of each failure, and how to see it again."""
 
 
 @attrs.frozen
@@ -34,20 +36,23 @@ class Part:
     title: str
     module: str
     share: float
-    """Of the time of the campaign. Less when another part has taken longer than its share."""
-    minutes: bool = True
-    """It takes `--minutes`; otherwise it takes what it takes, and is stopped at ten times its share."""
+    """Of the time of the campaign. A part that has taken more than its share leaves the others less."""
     options: tuple[str, ...] = ()
 
 
+ENDLESS = ("--kills", "20000", "--redis-restarts", "5000")
+"""More than any campaign has time for."""
 PARTS = (
-    Part("Planted bugs", "tests.planted", 0.15, minutes=False),
-    Part("Crash at every step", "tests.crash", 0.1, minutes=False, options=("--jobs", "2", "--every", "10")),
-    Part("Fuzzing", "tests.fuzz", 0.1),
-    Part("Real processes", "tests.real.chaos", 0.2),
+    Part("Crash at every step", "tests.crash", 0.1, ("--jobs", "2")),
+    Part("Fuzzing", "tests.fuzz", 0.15),
+    Part("Real processes on SQLite", "tests.real.chaos", 0.1, ("--store", "sqlite", *ENDLESS)),
+    Part("Real processes on Redis", "tests.real.chaos", 0.15, ("--store", "redis", *ENDLESS)),
 )
+PLANTED = Part("Planted bugs", "tests.planted", 0.0)
+"""Not for every campaign: it takes hours, however long that is to last."""
+PLANTED_S = 12 * 3600.0
 SIMULATION: dict[Transport, float] = {"frames": 0.25, "messages": 0.25}
-"""The shares of the simulation; what absent parts leave over is divided between these as well."""
+"""The shares of the simulation."""
 
 
 @attrs.frozen
@@ -58,6 +63,8 @@ class Done:
     status: int
     seconds: float
     tail: str
+    more: tuple[str, ...] = ()
+    """What it was told besides its options."""
 
 
 def main() -> int:
@@ -70,21 +77,26 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print the figures as JSON, for programs")
     parser.add_argument("--seed-from", type=int, default=100_000, help="the first seed; others find other things")
     parser.add_argument("--only-simulation", action="store_true", help="leave out the other parts")
+    parser.add_argument(
+        "--planted", action="store_true", help="hunt the planted bugs as well, at the end: it takes hours"
+    )
     options = parser.parse_args()
     began = time.monotonic()
-    parts = [part for part in PARTS if exists(part.module) and not options.only_simulation]
+    until_s = began + options.minutes * 60
     totals = {"found": run([Job(plan=str(path)) for path in sorted(FOUND.glob("*.json"))])}
-    done = [program(part, options.minutes) for part in parts if not part.minutes]
-    timed = [part for part in parts if part.minutes]
+    done: list[Done] = []
+    ahead = sum(SIMULATION.values()) + (0.0 if options.only_simulation else sum(part.share for part in PARTS))
     for transport, share in SIMULATION.items():
-        left_s = options.minutes * 60 - (time.monotonic() - began)
-        ahead = [other for name, other in SIMULATION.items() if name not in totals]
-        of = share / (sum(ahead) + sum(part.share for part in timed))
-        totals[transport] = run(until(time.monotonic() + max(60.0, left_s * of), transport, options.seed_from))
-    for number, part in enumerate(timed):
-        left_s = options.minutes * 60 - (time.monotonic() - began)
-        of = part.share / sum(other.share for other in timed[number:])
-        done.append(program(part, max(1.0, left_s * of / 60), timed=True))
+        now = time.monotonic()
+        totals[transport] = run(until(now + slice_s(until_s - now, share, ahead), transport, options.seed_from))
+        ahead -= share
+    for part in () if options.only_simulation else PARTS:
+        minutes = slice_s(until_s - time.monotonic(), part.share, ahead) / 60
+        timed = ("--minutes", f"{minutes:.2f}", "--seed", str(options.seed_from))
+        done.append(program(part, timed, 60 * (2 * minutes + 10)))
+        ahead -= part.share
+    if options.planted:
+        done.append(program(PLANTED, (), PLANTED_S))
     result = summary(totals, done, time.monotonic() - began, options.seed_from)
     text = report(result)
     if options.report is not None:
@@ -93,12 +105,9 @@ def main() -> int:
     return 1 if result["failed"] else 0
 
 
-def exists(module: str) -> bool:
-    """Tell whether there is such a program."""
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
+def slice_s(left_s: float, share: float, ahead: float) -> float:
+    """Of the seconds left, those for a part with this share, where all that is `ahead` has so much; a few in any case."""
+    return max(LEAST_S, left_s * share / ahead)
 
 
 def until(deadline: float, transport: Transport, first: int) -> Iterator[Job]:
@@ -109,13 +118,9 @@ def until(deadline: float, transport: Transport, first: int) -> Iterator[Job]:
         seed += 1
 
 
-def program(part: Part, minutes: float, *, timed: bool = False) -> Done:
-    """Run a part. It is stopped when it takes much longer than it was told to."""
-    command = [sys.executable, "-m", part.module, *part.options]
-    limit_s = 60 * (10 * part.share * minutes + 5)
-    if timed:
-        command += ["--minutes", f"{minutes:.1f}"]
-        limit_s = 60 * (2 * minutes + 5)
+def program(part: Part, more: tuple[str, ...], limit_s: float) -> Done:
+    """Run a part, told `more` than its own options; it is stopped when it has not ended after `limit_s`."""
+    command = [sys.executable, "-m", part.module, *part.options, *more]
     print(f"== {part.title}: {' '.join(command[1:])}", file=sys.stderr, flush=True)
     began = time.monotonic()
     try:
@@ -126,8 +131,8 @@ def program(part: Part, minutes: float, *, timed: bool = False) -> Done:
     except subprocess.TimeoutExpired as late:
         output = (late.stdout or b"").decode(errors="replace")  # bytes, although text was asked for
         status, output = -1, f"{output}\nstopped after {limit_s / 60:.0f} min"
-    tail = "\n".join(output.strip().splitlines()[-TAIL_LINES:])
-    return Done(part, status, time.monotonic() - began, tail)
+    tail = "\n".join(output.strip().splitlines()[-(FAILED_TAIL_LINES if status else TAIL_LINES) :])
+    return Done(part, status, time.monotonic() - began, tail, more)
 
 
 def summary(totals: dict[str, Total], done: list[Done], seconds: float, first: int) -> dict[str, Any]:
@@ -142,8 +147,13 @@ def summary(totals: dict[str, Total], done: list[Done], seconds: float, first: i
         for name, total in totals.items()
     }
     programs = [
-        {"title": one.part.title, "module": one.part.module, "status": one.status, "minutes": one.seconds / 60}
-        | {"tail": one.tail}
+        {
+            "title": one.part.title,
+            "command": " ".join(["python -m", one.part.module, *one.part.options, *one.more]),
+            "status": one.status,
+            "minutes": one.seconds / 60,
+            "tail": one.tail,
+        }
         for one in done
     ]
     failed = any(one["failures"] or one["blind"] for one in simulated.values()) or any(one.status for one in done)
@@ -208,7 +218,7 @@ def report(result: dict[str, Any]) -> str:
             for one in result["programs"]
         ]
         for one in result["programs"]:
-            lines += ["", f"`python -m {one['module']}` ended with {one['status']}:", "", "```", one["tail"], "```"]
+            lines += ["", f"`{one['command']}` ended with {one['status']}:", "", "```", one["tail"], "```"]
         lines.append("")
     names = sorted({what for one in simulated.values() for what in one["reached"]})
     lines += ["## Rare situations", "", "In how many seeds each occurred.", ""]

@@ -1,12 +1,13 @@
 """The campaign tells what it did, what failed and what it was blind for."""
 
-import importlib.util
+import subprocess
+import sys
 import time
 from collections import Counter
 
 import pytest
 
-from tests.sim.campaign import PARTS, Done, Part, program, report, summary, until
+from tests.sim.campaign import PARTS, Done, Part, program, report, slice_s, summary, until
 from tests.sim.runner import Failure, Job, Total
 
 
@@ -16,9 +17,23 @@ def total(**reached: int) -> Total:
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.title)
-def test_parts_exist(part: Part) -> None:
-    """Every part of the campaign is a program there is."""
-    assert importlib.util.find_spec(f"{part.module}.__main__" if part.module.count(".") == 1 else part.module)
+def test_parts_know_what_they_are_told(part: Part) -> None:
+    """Every part of the campaign is a program there is, which takes its options, a time and a seed."""
+    told = program(part, ("--help",), 60.0)
+    assert told.status == 0
+    known = subprocess.run(
+        [sys.executable, "-m", part.module, "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    assert [
+        flag for flag in (*part.options, "--minutes", "--seed") if flag.startswith("--") and flag not in known
+    ] == []
+
+
+def test_time_is_shared_out() -> None:
+    """What is left is divided by the shares of those that are still to come, and nobody gets nothing."""
+    assert slice_s(100.0, 0.25, 1.0) == 25.0
+    assert slice_s(50.0, 0.25, 0.25) == 50.0
+    assert slice_s(-20.0, 0.1, 0.5) > 0.0
 
 
 def test_failure_is_told_with_its_seed() -> None:
@@ -44,7 +59,7 @@ def test_blind_campaign_fails() -> None:
 
 def test_failed_part_fails_the_campaign() -> None:
     """A part that is a program of its own fails the campaign by its status, and its last words are in the report."""
-    fails = program(Part("A part", "tests.no_such_part", 0.1), 1.0)
+    fails = program(Part("A part", "tests.no_such_part", 0.1), (), 60.0)
     assert fails.status != 0
     result = summary({}, [Done(PARTS[0], 0, 1.0, "well"), fails], 60.0, 1)
     assert result["failed"]
