@@ -169,6 +169,10 @@ def _rarely(plan: Plan) -> Plan:
         steps.append(Step(round(r.uniform(1.0, 8.0), 3), "stop_reading", r.randrange(len(plan.clients)), 25.0))
         narrow = (*(one for one in plan.net if not isinstance(one, SmallWindow)), SmallWindow(256))
         plan = attrs.evolve(plan, net=narrow, sections={**plan.sections, "timeouts": {"write_s": 2.0}})
+    if r.random() < 0.05:
+        # The victim resumes, and goes on, between the theft and the use: the token is an old one by then.
+        at, victim = round(r.uniform(3.0, 20.0), 3), r.randrange(len(plan.clients))
+        steps += [Step(at, "steal_token", victim, 4.0), Step(round(at + 0.3, 3), "restart_client", victim)]
     return attrs.evolve(plan, steps=tuple(sorted(steps, key=lambda step: step.at)))
 
 

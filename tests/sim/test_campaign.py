@@ -19,11 +19,8 @@ def total(**reached: int) -> Total:
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.title)
 def test_parts_know_what_they_are_told(part: Part) -> None:
     """Every part of the campaign is a program there is, which takes its options, a time and a seed."""
-    told = program(part, ("--help",), 60.0)
-    assert told.status == 0
-    known = subprocess.run(
-        [sys.executable, "-m", part.module, "--help"], capture_output=True, text=True, check=True
-    ).stdout
+    command = [sys.executable, "-m", part.module, "--help"]
+    known = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert [
         flag for flag in (*part.options, "--minutes", "--seed") if flag.startswith("--") and flag not in known
     ] == []
