@@ -72,14 +72,14 @@ def copy_with(bug: Bug | None) -> Iterator[Path]:
         yield copy
 
 
-def hunt(bug: Bug, seeds: int) -> Hunt:
-    """Plant `bug` and play seeds, up to the number of `seeds`, until one of them notices.
+def hunt(bug: Bug, seeds: int, *, first: int = 1) -> Hunt:
+    """Plant `bug` and play the seeds from `first` to `seeds` until one of them notices.
 
     A seed that fails without the bug too says nothing of the bug, and is passed over.
     """
     began = time.monotonic()
     with copy_with(bug) as copy:
-        seed = 0
+        seed = first - 1
         while seed < seeds:
             found = search(copy, seed + 1, seeds)
             seed = found.pop("seed")
