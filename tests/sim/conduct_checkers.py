@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from signald.sdk.trio import Client
 from signald.service.client_link import ClientLink
 from signald.service.worker_link import WorkerLink
 from signald.store.base import (
@@ -418,6 +419,37 @@ class InStep(Checker):
                 self.broken(f"{sorted(self._together)} come back at the very same moment")
 
 
+class Believed(Checker):
+    """A client believes of its worker what the node says that serves it, and not the one that it has left."""
+
+    name = "sticky"
+
+    def __init__(self, scene: "Scene") -> None:
+        super().__init__(scene)
+        self._serves: dict[str, str] = {}
+        """Party → its connection that was answered last."""
+        self._before: dict[str, tuple[Client, object]] = {}
+        """A connection that was left and has spoken of the worker → who heard it, and what that one knew of its worker."""
+
+    def told(self, wire: str, kind: str) -> None:
+        party = wire.partition("#")[0]
+        if kind in ANSWERS:
+            self._serves[party] = wire
+        elif kind == "peer" and self._serves.get(party, wire) != wire:
+            front = next((one.client for one in self.scene.clients if one.name == party), None)
+            if front is not None:
+                self.scene.reached("left node spoke of the worker")
+                self._before[wire] = front, (front.peer_state, front.worker)
+
+    def taken(self, wire: str) -> None:
+        if wire in self._before:
+            front, before = self._before.pop(wire)
+            if (front.peer_state, front.worker) != before:
+                self.broken(
+                    f"{wire}: {before} became {(front.peer_state, front.worker)} by what a node said that was left"
+                )
+
+
 class Hurried(Checker):
     """A second signal leaves nothing but what is queued to be written."""
 
@@ -453,7 +485,9 @@ class Conduct:
         self._doors = Doors(scene)
         self._cut_off = CutOff(scene)
         self._in_step = InStep(scene)
+        self._believed = Believed(scene)
         self._hurried = Hurried(scene)
+        self.taken = self._believed.taken
         self.begins = Context(scene).begins
         self.signalled = self._hurried.signalled
         self.exited = self._hurried.exited
@@ -471,6 +505,7 @@ class Conduct:
         """A party takes a frame from a connection."""
         self._doors.told(wire, kind, frame)
         self._in_step.told(wire, kind)
+        self._believed.told(wire, kind)
 
     def dialled(self, party: str, wire: str, node: "SimNode") -> None:
         """A party opens a connection."""

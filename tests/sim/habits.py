@@ -59,6 +59,7 @@ class Tapped:
 
     async def receive(self) -> str | bytes:
         scene = self._scene
+        scene.conduct.taken(self._wire)
         while True:
             if self._again:
                 return self._again.pop()
@@ -75,6 +76,8 @@ class Tapped:
             if kind == "error":
                 scene.check.told(data)
             scene.conduct.told(self._wire, kind, data)
+            if kind == "goaway" and self._party in scene.at_goaway:
+                scene.at_goaway[self._party](self._wire)
             if kind == "goaway" and self._party in scene.old_clients:
                 scene.reached("goaway to a program that does not know it")
                 continue

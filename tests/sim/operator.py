@@ -1,6 +1,7 @@
 """The operator of a simulation, and what befalls the cluster: each method is a `Step` of a plan."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -8,9 +9,10 @@ import trio
 from signald.service.shutdown import ShutdownScope
 from signald.store.base import WAKE_ALL
 from tests.sim.nodes import SimNode
+from tests.sim.parties import ClientParty
 from tests.sim.pipes import Gate
 from tests.sim.plan import Step
-from tests.sim.stores import Countdown, copy_of, fail_over
+from tests.sim.stores import AtClaim, Countdown, copy_of, fail_over
 from tests.sim.thief import steal
 
 if TYPE_CHECKING:
@@ -19,6 +21,13 @@ if TYPE_CHECKING:
 
 STRIKES_WITHIN_S = 20.0
 """How long a step that waits for its moment waits, and not longer than all the trouble lasts."""
+
+
+LATE_S = 3.0
+"""What a client has said over a network that it has left is on its way for so long at most."""
+
+DIALS_LATE_S = 0.3
+"""How long the way to a successor takes at times: enough for the old node to hear of a worker that leaves."""
 
 
 class Operator:
@@ -283,6 +292,54 @@ class Operator:
         client = self.scene.clients[step.number % len(self.scene.clients)]
         client.reads_from = trio.current_time() + step.seconds
         self.scene.trace(client.name, "reads nothing for a while")
+
+    async def change_network(self, step: Step) -> None:
+        """A client's telephone changes its network: what it says meanwhile arrives when it asks for its session anew."""
+        talkers = [one for one in self.scene.clients if one.client is not None and one.said < one.plan.messages]
+        if not talkers:
+            return
+        client = talkers[step.number % len(talkers)]
+        wires = [one for one in self.scene.network.wires if one.party == client.name and not one.over]
+        if not wires or wires[-1].node_end.dead:
+            return
+        wire = wires[-1]
+        now = trio.current_time()
+        wire.hurt = True
+        wire.up.stalled_from, wire.up.stalled_until = now, now + step.seconds + LATE_S
+        wire.up.change()
+        await trio.sleep(step.seconds)
+        self.scene.trace(client.name, "has another network")
+        self.scene.reached("client changed its network")
+        wire.down.break_()
+        for node in self.scene.alive():
+            if node.store is not None:
+                node.store.countdowns.append(AtClaim(client.session, wire.up.go_on))
+
+    async def leave_in_move(self, step: Step) -> None:
+        """A worker is redeployed in the moment in which its client is told to go; what is said of that there comes late."""
+        told = trio.Event()
+
+        def leave(client: ClientParty, name: str) -> None:
+            mine = client.client.worker if client.client is not None else None
+            worker = next(
+                (one for one in self.scene.workers if one.worker is not None and one.worker.worker == mine), None
+            )
+            if worker is None or told.is_set():
+                return
+            told.set()
+            wire = self.scene.network.by_name[name]
+            wire.hurt = True
+            wire.down.delay_s = step.seconds
+            self.scene.dials_late[client.name] = DIALS_LATE_S
+            self.scene.reached("worker left while its client moved")
+            worker.crash(0.0, leaves=True)
+
+        for client in self.scene.clients:
+            if client.plan.heeds_goaway:
+                self.scene.at_goaway[client.name] = partial(leave, client)
+        with trio.move_on_after(self.scene.plan.lasts_s):
+            await told.wait()
+        self.scene.at_goaway.clear()
 
     async def steal_token(self, step: Step) -> None:
         """A copy of a client's token is used while the client lives."""

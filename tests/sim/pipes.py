@@ -71,6 +71,11 @@ class Pipe:
         self.window_bytes = WINDOW_BYTES
         self._sent = 0
 
+    def go_on(self) -> None:
+        """Stall no longer."""
+        self.stalled_from = float("inf")
+        self.change()
+
     def change(self) -> None:
         """Let both ends look again."""
         self._changed.unpark_all()

@@ -29,6 +29,7 @@ from signald.store.base import (
 from signald.store.memory import MemoryWorld
 from signald.wire.close_codes import CloseCode
 from tests.cluster import config_for
+from tests.sim.checkers import bridged
 from tests.sim.checks import Checkers
 from tests.sim.conduct_checkers import Conduct
 from tests.sim.habits import Tapped
@@ -97,6 +98,10 @@ class Scene:
         """Party → its connections, as long as another one may still look at them."""
         self.old_clients = {one.name for one in plan.clients if not one.heeds_goaway}
         self.network.old_programs |= {one.name for one in plan.workers if one.old}
+        self.at_goaway: dict[str, Callable[[str], None]] = {}
+        """Party → what is done when it takes its next goaway, from the connection of that name."""
+        self.dials_late: dict[str, float] = {}
+        """Party → how long its next connection takes to be made."""
         self.stolen: set[str] = set()
         """Sessions a thief has a token of."""
         self.check = Checkers(self)
@@ -203,6 +208,8 @@ class Scene:
     async def connect(self, party: str, url: str) -> AsyncIterator[tuple[Carrier, str]]:
         """Connect `party` to the node the balancer chooses."""
         await trio.lowlevel.checkpoint()
+        if party in self.dials_late:
+            await trio.sleep(self.dials_late.pop(party))
         view = sorted(self._view)
         name = self._routes.choice(view) if view else ""
         node = next((one for one in self.nodes if one.name == name), None)
@@ -387,6 +394,15 @@ class Scene:
         handling = handlings[0]
         if handling.core.unacked or record.down.acked < record.down.last:
             return f"{text}; h{handling.number} has {handling.core.unacked} unacked"
+        # What counts as acked in a party's name it has, or it was told that it is lost. A worker begins behind what others had.
+        begins = self.check.exactly_once.first_for.get((client.session, handling.worker), 1)
+        got = max(handling.core.received, begins - 1)
+        for who, has, core_of, last in (
+            (client.name, core.session.received, core.session, record.down.last),
+            (f"h{handling.number}", got, handling.core, record.up.last),
+        ):
+            if not bridged(has + 1, last, core_of._lost):
+                return f"{text}; {who} has {has} of {last}, and was told of the loss of {core_of._lost}"
         if front.peer_state not in ("paired", "replaced") or front.worker != handling.worker:
             return f"{text}; h{handling.number} is at {handling.worker}"
         return ""

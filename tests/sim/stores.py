@@ -108,6 +108,22 @@ class Countdown:
         return self.left == 0
 
 
+@attrs.define
+class AtClaim:
+    """Something that happens while a node asks for the client's side of `session`, which takes a moment then."""
+
+    session: str
+    deed: Callable[[], None]
+    after: bool = False
+
+    def hits(self, ops: Sequence[Op]) -> bool:
+        """Tell whether it is time."""
+        return any(isinstance(op, ClaimClient) and op.session == self.session for op in ops)
+
+
+CLAIM_TAKES_S = 0.01
+
+
 def _appends(ops: Sequence[Op]) -> bool:
     return any(isinstance(op, Append) for op in ops)
 
@@ -174,7 +190,7 @@ class FaultyStore:
         self._server = trouble.servers
         self.dead = False
         """The node's process is gone: what it had begun never ends."""
-        self.countdowns: list[Countdown] = []
+        self.countdowns: list[Countdown | AtClaim] = []
         self.persisted = 0
         """Batches with a message in them that the store has carried out and the node has not heard of."""
 
@@ -191,6 +207,8 @@ class FaultyStore:
         await self._gate()
         due = [one for one in self.countdowns if one.hits(ops)]
         if self._befall(due, after=False):
+            if any(isinstance(one, AtClaim) for one in due):
+                await trio.sleep(CLAIM_TAKES_S)
             await self._gate()
         slow = self._drawn(SlowStore)
         if isinstance(slow, SlowStore):
@@ -216,7 +234,7 @@ class FaultyStore:
             self.persisted -= _appends(ops)
 
     async def _answer(
-        self, ops: Sequence[Op], results: list[Result], due: Sequence[Countdown], slow: StoreFault | None
+        self, ops: Sequence[Op], results: list[Result], due: Sequence[Countdown | AtClaim], slow: StoreFault | None
     ) -> list[Result]:
         if self._befall(due, after=True):
             await self._gate()
@@ -234,7 +252,7 @@ class FaultyStore:
             await self._gate()
         return results
 
-    def _befall(self, due: Sequence[Countdown], *, after: bool) -> bool:
+    def _befall(self, due: Sequence[Countdown | AtClaim], *, after: bool) -> bool:
         struck = [one for one in due if one.after == after]
         for one in struck:
             self.countdowns.remove(one)
