@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import attrs
 import structlog
 import trio
+from msgspec import structs
 
 from signald.config import Config
 from signald.core import tickets
@@ -337,7 +338,13 @@ class Hub:
             session = Session(head, limits.backlog_messages_max, limits.backlog_bytes_max)
             self.sessions[head.session] = session
         else:
-            self.news(session, session.observe(head))
+            news = session.observe(head)
+            if news.behind or news.lost:
+                # What was awaited is taken in a moment after the store has said it, and what it has said since of this session
+                # may have been taken in before. A look, whose answer is taken in its turn, tells whether it has lost anything.
+                news = structs.replace(news, behind=False, lost=False)
+                self.relay.look(session)
+            self.news(session, news)
             # That may have ended an attachment here, and let go of a session that is about to get a new one.
             self.sessions[head.session] = session
         return session

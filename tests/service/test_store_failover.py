@@ -6,9 +6,10 @@ import pytest
 import trio
 
 from signald.errors import StoreUnavailable
-from signald.store.base import WAKE_ALL, Result
+from signald.store.base import WAKE_ALL, Append, ClaimClient, Op, Reseed, Result
 from signald.store.memory import MemoryRows
 from tests.cluster import Cluster, Peer, play
+from tests.service.test_store_loss import faulty
 
 
 def fail_over(cluster: Cluster, replica: MemoryRows) -> None:
@@ -159,5 +160,31 @@ def test_a_worker_that_has_taken_a_session_keeps_it(resumes: bool) -> None:
         assert record.worker_state == "paired"
         await client.send({"type": "message", "seq": 1, "data": "still there"})
         assert (await worker.expect("message"))["data"] == "still there"
+
+    play(scene)
+
+
+def test_a_claim_that_is_overtaken_by_an_append_of_the_peer_finds_no_loss() -> None:
+    """A head that is older than what the store has answered since is no sign that it lost something: it is given nothing back."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("n1")
+        client, started, worker, _, session = await cluster.pair("n1")
+        store, asked = faulty(node), list[Op]()
+        store.before = asked.extend
+        store.held_until = trio.Event()
+        await client.send({"type": "message", "seq": 1, "data": "on its way"})
+        await trio.sleep(0.1)
+        again = await cluster.dial("n1", "/v1/client")
+        await again.send({"type": "restore_session", "recovery_token": started["recovery_token"], "received": 0})
+        await trio.sleep(0.1)
+        await worker.send({"type": "message", "session": session, "seq": 1, "data": "behind the claim"})
+        await trio.sleep(0.1)
+        store.held_until.set()
+        assert (await again.expect("session_restored"))["accepted"] == 1
+        assert (await again.expect("message"))["data"] == "behind the claim"
+        await trio.sleep(5)
+        kinds = [type(op) for op in asked if isinstance(op, ClaimClient | Append | Reseed)]
+        assert kinds == [Append, ClaimClient, Append]
 
     play(scene)
