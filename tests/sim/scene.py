@@ -55,7 +55,7 @@ GHOST_S = 420.0
 """Above twice the time to live of a session: one whose start was never heard of is held for so long."""
 
 IDLE = frozenset({Incarnation, ListNodes, ListOverdue, ListWaiting, ListWorkers, PutNode})
-"""What nodes ask of the store all the time: two thirds of all operations, and nobody is judged by them."""
+"""What nodes ask of the store all the time: two thirds of all operations. Only how a node renews its lease is judged."""
 
 
 @attrs.frozen
@@ -155,7 +155,8 @@ class Scene:
                 if type(op) not in IDLE:
                     self.trace.aside(node, f"{_words(op)} -> {_words(result)}")
         if IDLE.issuperset(map(type, ops)):
-            ops, results = (), ()  # time goes on
+            renewals = [(op, result) for op, result in zip(ops, results, strict=True) if type(op) is PutNode]
+            ops, results = [op for op, _ in renewals], [result for _, result in renewals]  # time goes on, none or not
         self.check.applied(ops, results)
         self.conduct.applied(node, ops, results)
 
