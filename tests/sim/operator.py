@@ -27,7 +27,7 @@ LATE_S = 3.0
 """What a client has said over a network that it has left is on its way for so long at most."""
 
 DIALS_LATE_S = 0.3
-"""How long the way to a successor takes at times: enough for the old node to hear of a worker that leaves."""
+"""How long the way to a successor takes at times: enough for the old node to hear of a worker that broke off."""
 
 
 class Operator:
@@ -315,11 +315,11 @@ class Operator:
             if node.store is not None:
                 node.store.countdowns.append(AtClaim(client.session, wire.up.go_on))
 
-    async def leave_in_move(self, step: Step) -> None:
-        """A worker is redeployed in the moment in which its client is told to go; what is said of that there comes late."""
+    async def break_in_move(self, step: Step) -> None:
+        """A worker's connection breaks in the moment in which its client is told to go; what is said of that there comes late."""
         told = trio.Event()
 
-        def leave(client: ClientParty, name: str) -> None:
+        def strike(client: ClientParty, name: str) -> None:
             mine = client.client.worker if client.client is not None else None
             worker = next(
                 (one for one in self.scene.workers if one.worker is not None and one.worker.worker == mine), None
@@ -331,12 +331,14 @@ class Operator:
             wire.hurt = True
             wire.down.delay_s = step.seconds
             self.scene.dials_late[client.name] = DIALS_LATE_S
-            self.scene.reached("worker left while its client moved")
-            worker.crash(0.0, leaves=True)
+            self.scene.reached("worker broke off while its client moved")
+            for one in self.scene.network.wires:
+                if one.party == worker.name:
+                    one.reset()
 
         for client in self.scene.clients:
             if client.plan.heeds_goaway:
-                self.scene.at_goaway[client.name] = partial(leave, client)
+                self.scene.at_goaway[client.name] = partial(strike, client)
         with trio.move_on_after(self.scene.plan.lasts_s):
             await told.wait()
         self.scene.at_goaway.clear()

@@ -359,7 +359,7 @@ HAPPENINGS: tuple[tuple[float, str, int, tuple[float, ...], int, tuple[str, ...]
     (0.35, "crash_worker", 2, (0.0, 1.0, 8.0), -1, ("",)),
     (0.2, "leave_worker", 2, (0.0, 3.0), -1, ("",)),
     (0.15, "change_network", 2, (1.0, 2.5), 0, ("",)),
-    (0.15, "leave_in_move", 2, (1.0, 6.0), 1, ("",)),
+    (0.15, "break_in_move", 2, (0.5, 2.0), 1, ("",)),
 )
 
 
