@@ -185,6 +185,10 @@ class ClientParty:
             async for message in client:
                 self.heard.append((message.seq, message.data))
                 self.scene.trace(self.name, f"hears {message.seq} {message.data}")
+                if self.scene.plan.store_may_lose:
+                    # A loss was told before this message, but to another task: it has its turn now, at the latest in the next.
+                    await trio.lowlevel.checkpoint()
+                    await trio.lowlevel.checkpoint()
                 self.scene.check.client_heard(self)
         except SessionGone as gone:
             self._take_events(client)
