@@ -24,7 +24,6 @@ _SESSION_RULES = "signald/store/session_rules.py"
 _REGISTRY_RULES = "signald/store/registry_rules.py"
 _MEMORY = "signald/store/memory.py"
 _COMMITTER = "signald/store/committer.py"
-_LINES = "signald/store/lines.py"
 _LOG = "signald/core/log.py"
 _SESSION = "signald/core/session.py"
 _TOKENS = "signald/core/tokens.py"
@@ -250,18 +249,10 @@ STORE = (
         "A batch whose outcome is unknown is not sent again, and nobody is answered.",
     ),
     Bug(
-        "calls-overtake-their-session",
-        _LINES,
-        "        before = self._later.pop(session, ())\n",
-        "        before: list[Item] = []\n",
-        "exactly-once",
-        "What is awaited reaches the store before the messages of the same session that were handed over earlier.",
-    ),
-    Bug(
         "committer-last-in-first-out",
-        _LINES,
-        "            item = self._first.popleft()\n",
-        "            item = self._first.pop()\n",
+        _COMMITTER,
+        "            batch = self._lines.take(self._batch_ops_max)\n",
+        "            batch = self._lines.take(self._batch_ops_max)[::-1]\n",
         "exactly-once",
         "Operations reach the store in another order than they were handed over.",
     ),
