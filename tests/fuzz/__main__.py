@@ -23,14 +23,13 @@ def campaign(names: list[str], seconds: float, seed: int, folder: Path) -> int:
     for name in names:
         outcomes: Counter[str] = Counter()
         failures: list[str] = []
-        for data in corpus.kept(name).values():
-            _judge(name, seed, [data], outcomes, failures, folder)
+        _judge(name, seed, list(corpus.kept(name).values()), outcomes, failures, folder)
         until = time.monotonic() + seconds * TARGETS[name].share / share
         runs = 0
         while time.monotonic() < until:
             rng = random.Random(f"{name} {seed} {runs}")
             inputs = [TARGETS[name].make(rng) for _ in range(TARGETS[name].inputs)]
-            _judge(name, seed * 1_000_000 + runs, inputs, outcomes, failures, folder)
+            _judge(name, seed * 1_000_000 + runs, inputs, outcomes, failures, folder, until)
             runs += 1
         failed += len(failures)
         print(
@@ -42,11 +41,17 @@ def campaign(names: list[str], seconds: float, seed: int, folder: Path) -> int:
 
 
 def _judge(
-    name: str, seed: int, inputs: list[bytes], outcomes: Counter[str], failures: list[str], folder: Path
+    name: str,
+    seed: int,
+    inputs: list[bytes],
+    outcomes: Counter[str],
+    failures: list[str],
+    folder: Path,
+    until: float = float("inf"),
 ) -> None:
     while inputs:
         try:
-            outcomes.update(run(name, seed, inputs))
+            outcomes.update(run(name, seed, inputs, until))
         except Exception as error:
             index = getattr(error, "fuzz_index", len(inputs))
             outcomes["FAILED"] += 1

@@ -1,6 +1,7 @@
 """What is fuzzed: for each target how an input is made, and how a run of inputs is judged."""
 
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -186,16 +187,18 @@ TARGETS: dict[str, Target] = {
 }
 
 
-async def _run(target: Target, seed: int, inputs: list[bytes], done: list[str], timeout_s: float) -> None:
+async def _run(target: Target, seed: int, inputs: list[bytes], done: list[str], timeout_s: float, until: float) -> None:
     with trio.fail_after(timeout_s):
         async with target.open(seed) as try_input:
             for data in inputs:
+                if time.monotonic() > until:
+                    break
                 ended = await try_input(data)
                 done.append(ended)
 
 
-def run(name: str, seed: int, inputs: list[bytes]) -> list[str]:
-    """Judge `inputs` one after the other on one fresh target; return how each ended.
+def run(name: str, seed: int, inputs: list[bytes], until: float = float("inf")) -> list[str]:
+    """Judge `inputs` one after the other on one fresh target, as many as go in `until` that monotonic time; return how each ended.
 
     Raises whatever is wrong; the note it carries says which input it was, if it was one.
     """
@@ -204,7 +207,7 @@ def run(name: str, seed: int, inputs: list[bytes]) -> list[str]:
     done: list[str] = []
     structlog.reset_defaults()
     try:
-        trio.run(_run, target, seed, inputs, done, 1e6 if target.virtual else 3600.0, clock=clock)
+        trio.run(_run, target, seed, inputs, done, 1e6 if target.virtual else 3600.0, until, clock=clock)
     except BaseException as error:
         error.add_note(f"{name}, seed {seed}, input {len(done)} of {len(inputs)}")
         error.fuzz_index = len(done)  # type: ignore[attr-defined]
