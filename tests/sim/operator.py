@@ -302,9 +302,7 @@ class Operator:
         talkers = [
             one
             for one in self.scene.clients
-            if one.client is not None
-            and one.said < one.plan.messages
-            and one.client._core.current is not None
+            if one.client is not None and one.said < one.plan.messages and one.client._core.current is not None
         ]
         if not talkers:
             return
