@@ -101,7 +101,11 @@ class Paced(Checker):
 
 
 class Goodbye(Checker):
-    """A node that was told to stop leaves nobody without a word."""
+    """A node that was told to stop leaves nobody without a word.
+
+    But for one who had yet to read what was said before the goodbye when a fourth signal came: that one cuts the closing
+    handshakes short (docs/operations.md), and what stands behind a full socket cannot be said at once.
+    """
 
     name = "bounded"
 
@@ -110,6 +114,8 @@ class Goodbye(Checker):
             return  # without bytes, who writes to a connection that has just been closed hears of that first
         node = next(one for one in self.scene.nodes if one.name == wire.node)
         if node.signalled_at is None or node.killed or self.scene.network.gate(node.name).stood_s:
+            return
+        if node.cut_at <= wire.node_end.cut_at < float("inf"):
             return
         self.broken(f"{wire.name}: {node.name} was told to stop, and ended it without a close")
 

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from tests.sim.scene import Scene
 
 
+CUTTING_SIGNAL = 4
+"""The first drains, the second hurries, the third closes, and one more waits for no closing handshake."""
+
+
 @attrs.define(eq=False)
 class SimNode:
     """One node and what is known of it from outside."""
@@ -31,6 +35,10 @@ class SimNode:
     ready: trio.Event = attrs.field(factory=trio.Event)
     gone: trio.Event = attrs.field(factory=trio.Event)
     signalled_at: float | None = None
+    signals: int = 0
+    """How many its process has had."""
+    cut_at: float = float("inf")
+    """When it had the one that cuts the closing handshakes short."""
     killed: bool = False
     stuck: bool = False
     """It never gets ready."""
@@ -51,6 +59,14 @@ class SimNode:
     def draining(self) -> bool:
         """It has been told to go, by a signal or by an operator."""
         return self.node is not None and bool(self.node.shutdown.status.reason)
+
+    def signal(self) -> None:
+        """Its process gets a SIGTERM."""
+        assert self.node is not None
+        self.signals += 1
+        if self.signals == CUTTING_SIGNAL:
+            self.cut_at = trio.current_time()
+        self.node.shutdown.signal()
 
 
 async def run_node(scene: "Scene", node: SimNode) -> None:
@@ -83,7 +99,7 @@ async def _serve(scene: "Scene", node: SimNode, luck: random.Random, entropy: En
                 await inner.lease.set_state("ready")
             node.node = inner
             if node.signalled_at is not None:
-                inner.shutdown.signal()
+                node.signal()
             if node.stuck:
                 scene.reached("successor never ready")
                 scene.trace(name, "is there, and does not get ready")

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from signald.service.shutdown import ShutdownScope
 from signald.store.base import WAKE_ALL
 from tests.sim.nodes import SimNode
 from tests.sim.parties import ClientParty
@@ -52,9 +51,9 @@ class Operator:
         scene.conduct.signalled(node)
         if node.node is not None:
             if gate.until > now:
-                scene.later(0.0, _signal_later, gate, node.node.shutdown)
+                scene.later(0.0, _signal_later, gate, node)
             else:
-                node.node.shutdown.signal()
+                node.signal()
         scene.learn(node, up=False)
 
     def lose(self, node: SimNode, how: str) -> None:
@@ -423,6 +422,6 @@ class Operator:
         self.scene.workers[step.number % len(self.scene.workers)].crash(step.seconds, leaves=True)
 
 
-async def _signal_later(gate: Gate, shutdown: ShutdownScope) -> None:
+async def _signal_later(gate: Gate, node: SimNode) -> None:
     await gate.wait()
-    shutdown.signal()
+    node.signal()

@@ -63,6 +63,8 @@ class Pipe:
         self.ended = False
         """The sender has finished."""
         self.broken = False
+        self.refuses = False
+        """Something is to be sent that does not go out before somebody reads."""
         self.stalled_from = float("inf")
         self.stalled_until = float("inf")
         self.delay_s = 0.0
@@ -83,7 +85,9 @@ class Pipe:
     async def send(self, data: bytes) -> None:
         """Take `data` on its way. Raises BrokenResourceError."""
         while self._under_way >= self.window_bytes and not self.broken:
-            await self._changed.park()
+            self.refuses = True
+            await self._changed.park()  # whoever is cut off here leaves it so: that was never sent
+        self.refuses = False
         if self.broken:
             raise trio.BrokenResourceError
         if 0 <= self.cut_at < self._sent + len(data):
@@ -159,6 +163,8 @@ class End(trio.abc.Stream):
         self._closed = False
         self.dead = False
         """Its process is gone without a word: what it still says is not heard."""
+        self.cut_at = float("inf")
+        """When it was closed with something yet to be sent, behind more than the other end had read."""
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await trio.lowlevel.checkpoint()
@@ -204,6 +210,8 @@ class End(trio.abc.Stream):
     async def aclose(self) -> None:
         if not self._closed:
             self._closed = True
+            if self._out.refuses:
+                self.cut_at = trio.current_time()
             if not self.dead:
                 self._out.ended = True
                 self._in.break_()  # who writes to a closed socket is told so

@@ -1,0 +1,48 @@
+"""Which connections a node that was told to stop may leave without a close."""
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock
+
+from signald.config import Config
+from tests.sim.net import SmallWindow
+from tests.sim.nodes import SimNode
+from tests.sim.plan import draw
+from tests.sim.scene import Scene
+
+WINDOW_BYTES = 256
+FOURTH_SIGNAL_AT, NEVER = 5.0, float("inf")
+
+
+@pytest.mark.parametrize(
+    ("reads_at", "closed_at", "wrong"),
+    [
+        (NEVER, FOURTH_SIGNAL_AT, False),
+        (NEVER, FOURTH_SIGNAL_AT - 0.1, True),  # three signals cut off nobody
+        (0.0, FOURTH_SIGNAL_AT, True),  # a goodbye would have gone out
+        (FOURTH_SIGNAL_AT - 0.1, FOURTH_SIGNAL_AT, True),  # and as soon as there is room again
+    ],
+)
+async def test_who_may_be_left(reads_at: float, closed_at: float, *, wrong: bool, autojump_clock: MockClock) -> None:
+    """bounded: only a fourth signal ends a connection without a close, and only one that takes nothing more."""
+    scene = Scene(attrs.evolve(draw(1), net=(SmallWindow(WINDOW_BYTES),)), keep=False)
+    node = SimNode("n1", Config(), signalled_at=0.0, cut_at=FOURTH_SIGNAL_AT)
+    scene.nodes.append(node)
+    wire = scene.network.connect("c0", node.name, lambda _wire, _data: None, lambda _name, _why: None)
+
+    async def read() -> None:
+        await trio.sleep_until(reads_at)
+        while await wire.party_end.receive_some():
+            pass
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        with trio.move_on_at(closed_at):
+            await wire.node_end.send_all(bytes(WINDOW_BYTES))
+            await wire.node_end.send_all(b"said before the goodbye")
+            await trio.sleep_forever()
+        await wire.node_end.aclose()
+        nursery.cancel_scope.cancel(reason="closed")
+    scene.check.goodbye.closed(wire, None)
+    assert [name for name, _ in scene.violations] == ["bounded"] * wrong
