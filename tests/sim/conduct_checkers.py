@@ -385,6 +385,9 @@ class InStep(Checker):
 
     Who was told to go comes when it hears of it: at what pace it is told is the node's to see to, and what a network has
     held back it hands over in one moment, the end of the connection behind it.
+
+    The spread is the SDK's, which goes on in a process that lives. One that ends takes it along: when another is begun in
+    its place is its supervisor's choice, here the same wait for all, and the first connection of a process waits for nothing.
     """
 
     name = "paced"
@@ -407,6 +410,9 @@ class InStep(Checker):
     def disconnected(self, party: str, code: int | None) -> None:
         if code is None and party not in self._on_the_move:
             self._broken_off.add(party)
+
+    def process_ended(self, party: str) -> None:
+        self._broken_off.discard(party)
 
     def dialled(self, party: str) -> None:
         now = trio.current_time()
@@ -487,6 +493,7 @@ class Conduct:
         self._in_step = InStep(scene)
         self._believed = Believed(scene)
         self._hurried = Hurried(scene)
+        self.process_ended = self._in_step.process_ended
         self.taken = self._believed.taken
         self.begins = Context(scene).begins
         self.signalled = self._hurried.signalled

@@ -116,6 +116,7 @@ class ClientParty:
             if self.gone is not None:
                 await trio.sleep_forever()
             self.scene.trace(self.name, "restarts")
+            self.scene.conduct.process_ended(self.name)
             self.scene.reached("client restarted from its state")
             await trio.sleep(self._resting_s + NEW_LIFE_AFTER_S)
 
@@ -277,6 +278,7 @@ class WorkerParty:
                 self.scene.check.worker_gone(self, str(gone))
             self.worker = None
             self.scene.trace(self.name, "its process ends")
+            self.scene.conduct.process_ended(self.name)
             await trio.sleep(self._resting_s + NEW_LIFE_AFTER_S)
 
     async def _wait_crash(self, worker: Worker, scope: trio.CancelScope) -> None:
