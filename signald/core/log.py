@@ -143,6 +143,10 @@ class Log:
             self.bytes_held -= len(tail.popleft().body)
         return True
 
+    def disown_acks(self, acked: int) -> None:
+        """The receiver was claimed anew: what it had acked before, and the store did not hear of any more, it has to ack again."""
+        self.acked = min(self.acked, acked)
+
     def absorb(self, last: int, acked: int, entries: Sequence[Entry] = ()) -> None:
         """Take over what the store knows: positions, and entries that were read from it. No append is under way."""
         if last > self.last:

@@ -187,8 +187,10 @@ class Session(Generic[L]):
             self.client_tokens = ()
             # What is in flight under an older epoch gets no answer that counts, and must not keep us from what is stored now.
             self.up.forget_pending()
+            self.down.disown_acks(head.down_acked)
         if head.worker_epoch > self.worker.epoch:
             self.down.forget_pending()
+            self.up.disown_acks(head.up_acked)
         behind = self.client.take(head.client_epoch, head.client_node)
         behind = self.worker.take(head.worker_epoch, head.worker_node) or behind
         lost = head.up_last < self.up.last or head.down_last < self.down.last

@@ -136,6 +136,19 @@ def test_attaching_takes_the_partys_word_for_what_it_has() -> None:
     assert (one.up.expected, one.up.bytes_held) == (1, 0)
 
 
+def test_acks_of_an_older_claim_that_were_not_stored_hold_no_more() -> None:
+    """Who is claimed anew acks anew: what the store never heard of is neither given back to it nor skipped in the log."""
+    held = session(msgspec.structs.replace(PAIRED, up_last=3, up_acked=1, down_last=3, down_acked=1))
+    held.up.ack(2)
+    held.down.ack(2)
+    held.observe(
+        msgspec.structs.replace(
+            PAIRED, client_epoch=2, worker_epoch=2, worker_node="b", up_last=3, up_acked=1, down_last=3, down_acked=1
+        )
+    )
+    assert (held.head().up_acked, held.head().down_acked) == (1, 1)
+
+
 def test_a_session_is_local_while_a_party_is_here() -> None:
     """Either party keeps it."""
     one = session(PAIRED)
