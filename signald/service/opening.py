@@ -36,7 +36,9 @@ from signald.store.base import (
     CreateSession,
     Detach,
     DetachWorker,
+    EndSession,
     Enqueue,
+    Forget,
     Head,
     History,
     KeepAlive,
@@ -268,12 +270,16 @@ async def _connect(hub: "Hub", conn: Connection, message: Connect) -> Link:
             now,
             hub.ttl_ms,
         )
+        # Nobody has its token before this is answered: a session that was made for nothing would take a worker's place for as
+        # long as one that is waited for.
+        undo = [EndSession(session_id, hub.node), Forget(session_id)]
         _, head, _ = await hub.committer.call_many(
-            [KeepAlive((session_id,), alive_until), create, Enqueue(session_id, message.want, now, alive_until)]
+            [KeepAlive((session_id,), alive_until), create, Enqueue(session_id, message.want, now, alive_until)],
+            undo=undo,
         )
     if not isinstance(head, Head):
         raise StoreUnavailable("a session with this id exists")
-    _still_open(hub, conn, [Detach(session_id, "client", hub.node, head.client_epoch, now)])
+    _still_open(hub, conn, undo)
     session = hub.adopt(head)
     session.client_tokens = (token_hash,)
     link = ClientLink(hub, conn, session)
@@ -541,7 +547,7 @@ async def _claim_worker(
     hub.counters.resumes += 1
     if before is not None:
         hub.workers.replaced_link(before)
-    restored, lost, assign = hub.workers.attach_claimed(link, sides, message.sessions)
+    restored, lost = hub.workers.attach_claimed(link, sides, message.sessions)
     link.send(
         ReconnectionAck("ok", worker, token, _worker_ttl_ms(hub), True, "running", restored, lost, _heartbeat_ms(hub)),
     )
@@ -551,8 +557,8 @@ async def _claim_worker(
     if not hub.alone:
         for session in list(link.sessions.values()):
             hub.relay.look(session)
-    if assign or len(sides) < len(claimed.sessions) or not hub.alone:
-        hub.workers.check(link)  # some are paired with it and it does not know: it is asked to take them
+    # Some may be paired with it that it does not know, since a moment ago perhaps: it is asked to take them.
+    hub.workers.check(link)
     hub.poke_matchmaker()
     log.info(
         "worker_resumed",

@@ -33,7 +33,6 @@ from signald.store.base import (
     History,
     NoWorker,
     ReadHistory,
-    Refused,
     Release,
     Released,
     RemoveWorker,
@@ -110,14 +109,12 @@ class Workers:
 
     def attach_claimed(
         self, link: WorkerLink, sides: Sides, listed: Sequence[SessionPosition]
-    ) -> tuple[list[ResumedSession], list[str], bool]:
-        """Attach what was claimed: (what goes on, what is lost, is there something to assign)."""
+    ) -> tuple[list[ResumedSession], list[str]]:
+        """Attach what was claimed: (what goes on, what is lost)."""
         positions = {one.session: one.received for one in listed}
         restored: list[ResumedSession] = []
-        assign = False
         for name, result in sides:
             if not isinstance(result, Claimed):
-                assign = assign or (isinstance(result, Refused) and result.reason in ("not_yours", "late"))
                 continue
             head = result.head
             received = min(positions[name], head.up_last)
@@ -137,7 +134,7 @@ class Workers:
             if self._hub.watcher is not None:
                 self._hub.watcher.session_changed(session)
         going_on = {one.session for one in restored}
-        return restored, [one.session for one in listed if one.session not in going_on], assign
+        return restored, [one.session for one in listed if one.session not in going_on]
 
     def _attach(self, link: WorkerLink, claimed: Claimed, received: int) -> LiveSession:
         session = self._hub.adopt(claimed.head)

@@ -76,9 +76,17 @@ class Committer:
         return (await self.call_many([op], timeout_s))[0]
 
     async def call_many(
-        self, ops: Sequence[Op], timeout_s: float = 5.0, *, worth: Callable[[], bool] = lambda: True
+        self,
+        ops: Sequence[Op],
+        timeout_s: float = 5.0,
+        *,
+        worth: Callable[[], bool] = lambda: True,
+        undo: Sequence[Op] = (),
     ) -> list[Result]:
         """Have all of `ops` done, in order; as `call`.
+
+        `undo` is done when the store comes to it, should it not answer in time after some of `ops` were sent: they may have
+        happened, and nobody will ever ask for what has come of them.
 
         `worth` is asked when their turn has come, which may be late: if they are not worth it any more, they are not done, and
         this is `StoreUnavailable` as well. What was sent once is not withdrawn: nobody knows what has become of it.
@@ -92,6 +100,9 @@ class Committer:
         with trio.move_on_after(timeout_s):
             await call.done.wait()
         if len(call.results) < len(ops):
+            if call.begun and not call.given_up:
+                for op in undo:
+                    self.submit(op, _ignore)
             call.given_up = True
             raise StoreUnavailable("the store does not answer")
         return [call.results[index] for index in range(len(ops))]
@@ -159,3 +170,7 @@ class Committer:
             self.down_since = trio.current_time()
             self.outages += 1
         self._refused = self._refused or refused
+
+
+def _ignore(_: Result) -> None:
+    """Nobody waits for it."""

@@ -172,3 +172,23 @@ def test_a_store_that_refuses_from_the_beginning_is_an_error() -> None:
 
     with pytest.raises(StoreMisused):
         trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_what_may_have_happened_for_nobody_is_undone() -> None:
+    """Its caller has given up, and it was sent: its undoing follows. What was never sent needs none."""
+
+    async def scene(store: Scripted, committer: Committer) -> None:
+        store.failures = [StoreUnavailable("no answer in time") for _ in range(12)]
+        async with trio.open_nursery() as nursery:
+            for name in ("sent", "never sent"):
+                nursery.start_soon(given_up, committer, name)
+                await trio.sleep(0.02)
+        await committer.wait_idle()
+        assert not store.failures
+        assert [op.session for op in store.batches[-1] if isinstance(op, Forget)] == ["undo sent"]
+
+    async def given_up(committer: Committer, name: str) -> None:
+        with pytest.raises(StoreUnavailable):
+            await committer.call_many([Forget(name)], timeout_s=1.0, undo=[Forget(f"undo {name}")])
+
+    play(scene)
