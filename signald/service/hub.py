@@ -347,6 +347,9 @@ class Hub:
             self.news(session, news)
             # That may have ended an attachment here, and let go of a session that is about to get a new one.
             self.sessions[head.session] = session
+            # With both parties here nobody looks at the store any more: what is heard of only now is to be sent from here.
+            self.relay.deliver(session, "client")
+            self.relay.deliver(session, "worker")
         return session
 
     def forget_if_idle(self, session: LiveSession) -> None:

@@ -11,7 +11,8 @@ import trio
 
 from signald.core.pairing import Candidate, match, with_room
 from signald.errors import StoreUnavailable
-from signald.store.base import ListWaiting, ListWorkers, Reserve, Reserved, Waiting, WorkerInfo, Workers
+from signald.service.relay import LiveSession
+from signald.store.base import Enqueue, ListWaiting, ListWorkers, Reserve, Reserved, Waiting, WorkerInfo, Workers
 from signald.store.committer import RETRY_MAX_S
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class Matchmaker:
     def __init__(self, hub: "Hub") -> None:
         self._hub = hub
         self._poked = trio.Event()
+        self._back_at = float("-inf")
+        """When the store had come back of which the sessions here were put in line again."""
         self.pairs = 0
 
     def poke(self) -> None:
@@ -52,6 +55,7 @@ class Matchmaker:
                 continue
             self._poked = trio.Event()
             try:
+                await self._queue_again()
                 while await self._pass():
                     await trio.lowlevel.checkpoint()
             except StoreUnavailable:
@@ -59,7 +63,20 @@ class Matchmaker:
                 self.poke()
 
     def _concerned(self) -> bool:
-        return any(session.client.link is not None and not session.worker_id for session in self._hub.sessions.values())
+        return any(_waits_here(session) for session in self._hub.sessions.values())
+
+    async def _queue_again(self) -> None:
+        """Put who waits here in line again after the store was away: it may have kept a session and lost its place."""
+        hub = self._hub
+        back_at = hub.committer.back_at
+        if back_at == self._back_at:
+            return
+        waiting = [session for session in hub.sessions.values() if _waits_here(session)]
+        alive_until = hub.store.now_ms() + hub.life_ms
+        for start in range(0, len(waiting), WAITING_LIMIT):
+            part = [one for one in waiting[start : start + WAITING_LIMIT] if _waits_here(one)]
+            await hub.committer.call_many([Enqueue(one.id, one.want, one.created_ms, alive_until) for one in part])
+        self._back_at = back_at
 
     async def _pass(self) -> bool:
         """Pair once; True when there may be more to do at once."""
@@ -96,6 +113,10 @@ class Matchmaker:
             return False
         node = self._hub.nodes.get(info.node)
         return node is None or node.state == "ready"
+
+
+def _waits_here(session: LiveSession) -> bool:
+    return session.client.link is not None and not session.worker_id and not session.ending
 
 
 def _candidate(info: WorkerInfo) -> Candidate:

@@ -166,8 +166,12 @@ class Mender:
         hub = self._hub
         for start in range(0, len(sessions), BATCH):
             part = [session for session in sessions[start : start + BATCH] if session.local and not session.ending]
+            if not part:
+                continue
             now = hub.store.now_ms()
-            ops: list[Op] = [
+            # First, as with a new session: a record that is never to end must not be all that comes of this.
+            ops: list[Op] = [KeepAlive(tuple(one.id for one in part), now + hub.life_ms)] if everything else []
+            ops += [
                 Reseed(
                     session.id,
                     hub.node,
@@ -180,10 +184,10 @@ class Mender:
                 )
                 for session in part
             ]
-            heads = await hub.committer.call_many(ops)
+            results = await hub.committer.call_many(ops)
             if everything:
-                await self._reseed_registry(part)
-            for session, head in zip(part, heads, strict=True):
+                await self._queue(part)
+            for session, head in zip(part, results[-len(part) :], strict=True):
                 if isinstance(head, Head):
                     self._given_back(session, head)
                 else:
@@ -210,16 +214,16 @@ class Mender:
         hub.relay.look(session)
         log.info("session_given_back", session=session.id)
 
-    async def _reseed_registry(self, sessions: list[LiveSession]) -> None:
+    async def _queue(self, sessions: list[LiveSession]) -> None:
         hub = self._hub
         alive_until = hub.store.now_ms() + hub.life_ms
-        ops: list[Op] = [KeepAlive(tuple(session.id for session in sessions), alive_until)]
-        ops += [
-            Enqueue(session.id, session.want, session.created_ms, alive_until)
-            for session in sessions
-            if session.client.link is not None and session.pairing is Pairing.WAITING
-        ]
-        await hub.committer.call_many(ops)
+        await hub.committer.call_many(
+            [
+                Enqueue(session.id, session.want, session.created_ms, alive_until)
+                for session in sessions
+                if session.client.link is not None and session.pairing is Pairing.WAITING
+            ]
+        )
 
     async def _reseed_workers(self, links: list[WorkerLink]) -> None:
         hub = self._hub
