@@ -266,6 +266,8 @@ class Patience(Checker):
         if since is not None:
             if node.draining:
                 return  # it counts from when it was told to go
+            if any(step.what == "pause" for step in self.scene.plan.steps):
+                return  # a node that stood still says late that a worker is away: others know since when it is silent
             least = config.worker.resume_timeout_s
             away_s = (self.scene.world.now_ms() - since) / 1000
             if away_s < least - 0.1:

@@ -190,6 +190,7 @@ class ClientParty:
                     # A loss was told before this message, but to another task: it has its turn now, at the latest in the next.
                     await trio.lowlevel.checkpoint()
                     await trio.lowlevel.checkpoint()
+                    self._take_events(client)  # where that task has just begun
                 self.scene.check.client_heard(self)
         except SessionGone as gone:
             self._take_events(client)

@@ -253,7 +253,8 @@ class FaultyStore:
         return results
 
     def _befall(self, due: Sequence[Countdown | AtClaim], *, after: bool) -> bool:
-        struck = [one for one in due if one.after == after]
+        # What waits for the same moment may befall another batch meanwhile: a slow one is overtaken by what others are told.
+        struck = [one for one in due if one.after == after and one in self.countdowns]
         for one in struck:
             self.countdowns.remove(one)
             one.deed()
