@@ -44,6 +44,7 @@ class Log:
         "backlog_max",
         "bytes_held",
         "bytes_max",
+        "gap_until_ms",
         "in_flight",
         "last",
         "pending",
@@ -65,6 +66,8 @@ class Log:
         self.refused_seq = 0
         """The seq a sender was last told to offer again, so that a whole window of refusals is told once."""
         self.refused_until_ms = 0
+        self.gap_until_ms = 0
+        """Until when a gap before that seq is not told once more."""
 
     def __repr__(self) -> str:
         return f"<Log acked={self.acked} last={self.last} pending={len(self.pending)}>"
@@ -90,12 +93,24 @@ class Log:
     def tell_refusal(self, now_ms: int, retry_after_ms: int) -> bool:
         """Tell whether a sender that was refused is to be told so: once for each seq, until it may have tried again.
 
-        A sender that comes at half the time or later gets an answer again: it would wait for ever without one.
+        A sender that comes at half the time or later gets an answer again: it would wait for ever without one. So would one
+        that was told of a gap: it comes at once, and a gap told keeps no refusal quiet.
         """
         if self.refused_seq == self.expected and now_ms < self.refused_until_ms:
             return False
         self.refused_seq = self.expected
         self.refused_until_ms = now_ms + retry_after_ms // 2
+        self.gap_until_ms = 0
+        return True
+
+    def tell_gap(self, now_ms: int, quiet_ms: int) -> bool:
+        """Tell whether a sender is to be told that a message is missing: not while it heard so, or of a refusal, just now."""
+        if self.refused_seq != self.expected:
+            self.refused_seq = self.expected
+            self.refused_until_ms = 0
+        elif now_ms < max(self.refused_until_ms, self.gap_until_ms):
+            return False
+        self.gap_until_ms = now_ms + quiet_ms
         return True
 
     def take(self) -> tuple[Entry, ...]:

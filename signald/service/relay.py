@@ -54,7 +54,7 @@ RETRY_BACKLOG_MS = 250
 SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Bounds for the way of a message: from an idle node on memory to a store that was away for a while."""
 
-GAP_QUIET_MS = 250
+GAP_QUIET_MS = 125
 """How long a gap is told once only: a whole window may be under way behind the message that is missing."""
 
 LiveSession = Session[Link]
@@ -141,7 +141,7 @@ class Relay:
             if message.seq <= target.last:
                 link.ack_later(session.id, target.last)
         elif offer is Offer.GAP:
-            if target.tell_refusal(self._now_ms(), GAP_QUIET_MS):
+            if target.tell_gap(self._now_ms(), GAP_QUIET_MS):
                 link.error("gap", "a message is missing before this one", session=session.id, expected=target.expected)
         else:
             self._push_back(session, party, link)

@@ -64,6 +64,28 @@ def test_a_refusal_is_told_once_for_a_window_and_again_for_a_new_try() -> None:
     assert log.tell_refusal(1101, 200)
 
 
+def test_a_gap_told_keeps_no_refusal_quiet() -> None:
+    """Who is told of a gap offers again at once: when that is refused it must hear so, or it would wait for ever."""
+    log = log_with(3)
+    assert log.tell_gap(1000, 125)
+    assert not log.tell_gap(1124, 125)
+    assert log.tell_refusal(1010, 50)
+    assert not log.tell_gap(1034, 125)
+    assert not log.tell_refusal(1034, 50)
+    assert log.tell_gap(1035, 125)
+    assert log.tell_refusal(1036, 50)
+
+
+def test_a_gap_is_told_again_for_another_message() -> None:
+    """What was told of one message says nothing of the next."""
+    log = log_with(3)
+    assert log.tell_gap(1000, 125)
+    assert log.tell_refusal(1001, 50)
+    assert log.offer(entry(4)) is Offer.ACCEPTED
+    assert log.tell_gap(1002, 125)
+    assert log.tell_gap(1127, 125)
+
+
 def test_room_comes_back_with_the_acks() -> None:
     """Bytes count until the receiver has them."""
     log = log_with(3, stored=3, bytes_max=10)

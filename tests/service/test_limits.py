@@ -103,6 +103,24 @@ def test_a_client_over_its_rate_is_slowed_and_not_cut() -> None:
     play(scene)
 
 
+def test_a_client_that_heard_of_a_gap_is_told_of_its_rate_as_well() -> None:
+    """A gap asks for a message at once; when just that one is over the rate its sender hears so, and does not wait for ever."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1", limits={"messages_per_s": 10.0, "messages_burst": 2})
+        client, _, _, _, _ = await cluster.pair("n1")
+        await offer(client, 1, 1)
+        await offer(client, 3, 3)
+        await offer(client, 2, 2)
+        errors = of("error", await client.quiet())
+        assert [(error["code"], error["expected"]) for error in errors] == [("gap", 2), ("rate", 2)]
+        await trio.sleep(errors[-1]["retry_after_ms"] / 1000)
+        await offer(client, 2, 2)
+        assert of("ack", await client.quiet())[-1]["seq"] == 2
+
+    play(scene)
+
+
 def test_a_client_whose_tries_are_used_up_by_realtime_is_told_again() -> None:
     """Realtime shares the rate; a message that is refused for it a second time is answered a second time."""
 
