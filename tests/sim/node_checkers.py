@@ -103,8 +103,8 @@ class Paced(Checker):
 class Goodbye(Checker):
     """A node that was told to stop leaves nobody without a word.
 
-    But for one who had yet to read what was said before the goodbye when a fourth signal came: that one cuts the closing
-    handshakes short (docs/operations.md), and what stands behind a full socket cannot be said at once.
+    But for one who had yet to read what was said before the goodbye when the time for the closing handshakes was over, or
+    a fourth signal came, which cuts them short (docs/operations.md): what stands behind a full socket cannot be said.
     """
 
     name = "bounded"
@@ -115,7 +115,7 @@ class Goodbye(Checker):
         node = next(one for one in self.scene.nodes if one.name == wire.node)
         if node.signalled_at is None or node.killed or self.scene.network.gate(node.name).stood_s:
             return
-        if node.cut_at <= wire.node_end.cut_at < float("inf"):
+        if min(node.cut_at, node.closed_by) <= wire.node_end.cut_at < float("inf"):
             return
         self.broken(f"{wire.name}: {node.name} was told to stop, and ended it without a close")
 

@@ -9,6 +9,7 @@ import attrs
 import trio
 
 from signald.config import Config
+from signald.core.transitions import Phase
 from signald.daemon import Node, node_on
 from signald.errors import StoreUnavailable
 from signald.ids import Entropy
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 CUTTING_SIGNAL = 4
 """The first drains, the second hurries, the third closes, and one more waits for no closing handshake."""
+
+ROUNDED_S = 0.0001
+"""How exactly a node notes when a phase of its drain began."""
 
 
 @attrs.define(eq=False)
@@ -59,6 +63,17 @@ class SimNode:
     def draining(self) -> bool:
         """It has been told to go, by a signal or by an operator."""
         return self.node is not None and bool(self.node.shutdown.status.reason)
+
+    @property
+    def closed_by(self) -> float:
+        """When the time for the closing handshakes of its last drain was over."""
+        if self.node is None:
+            return float("inf")
+        ledger = self.node.shutdown.ledger
+        began_s = [ms / 1000 for name, ms in ledger._phases if name == Phase.CLOSE.value]
+        if ledger._began_at is None or not began_s:
+            return float("inf")
+        return ledger._began_at + began_s[0] + self.config.drain.close_timeout_s - ROUNDED_S
 
     def signal(self) -> None:
         """Its process gets a SIGTERM."""
