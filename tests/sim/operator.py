@@ -285,6 +285,7 @@ class Operator:
         """Somebody sets the clock of the store's machine."""
         self.scene.reached("clock set back" if step.seconds < 0 else "clock set forward")
         self.scene.trouble.clock_ms += round(step.seconds * 1000)
+        self.scene.trouble.clock_set_at = trio.current_time()
 
     async def stop_reading(self, step: Step) -> None:
         """A client reads nothing for a while: a telephone in a tunnel, a page in the background."""

@@ -429,7 +429,8 @@ class Scene:
 
     async def _no_ghosts(self) -> None:
         # Set back, the clock keeps what nobody came back for as much longer; it is set right before that is asked.
-        self.trouble.clock_ms = max(0, self.trouble.clock_ms)
+        if self.trouble.clock_ms < 0:
+            self.trouble.clock_ms, self.trouble.clock_set_at = 0, trio.current_time()
         deadline = trio.current_time() + GHOST_S
         while left := self.check.no_ghost.left():
             if trio.current_time() > deadline:

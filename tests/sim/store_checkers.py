@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+import attrs
 import trio
 
 from signald.store.base import (
@@ -30,6 +31,7 @@ from signald.store.base import (
     WorkerClaimed,
 )
 from tests.sim.checkers import Checker
+from tests.sim.stores import SlowStore
 
 if TYPE_CHECKING:
     from tests.sim.scene import Scene
@@ -187,20 +189,31 @@ class TokenOnce(Checker):
             self._valid[owner] = {newest[1]}
 
 
+@attrs.frozen
+class Renewal:
+    """A node's lease was renewed."""
+
+    renewed_ms: int
+    """By the store's clock, as the node read it when it asked."""
+    asked_at: float
+    applied_at: float
+
+
 class Expiry(Checker):
     """Nobody's session expires while its client is attached to a node that lives.
 
     A node that has stood still, or was cut off from the store, for so long that its lease has ended counts as dead until it
     has renewed it, and its sessions as left alone: they have their time to live from then on. That time ends at once when
-    the store's clock is set forward by more.
+    the store's clock is set forward by more. So it is where the store is so slow that it carries out a renewal when the
+    lease has ended: a lease lasts from when its renewal was asked for.
     """
 
     name = "nobody-lost"
 
     def __init__(self, scene: "Scene") -> None:
         super().__init__(scene)
-        self._renewals: dict[str, tuple[float, float]] = {}
-        """Node → when it asked for its lease the last time, and before that."""
+        self._renewals: dict[str, tuple[Renewal, Renewal]] = {}
+        """Node → the last one, and the one before that."""
 
     def applied(self, op: Op, result: Result) -> None:
         if isinstance(op, PutNode):
@@ -223,18 +236,25 @@ class Expiry(Checker):
         now = trio.current_time()
         for node in self.scene.alive():
             if node.name == info.id and node.node is not None:
-                asked_s_ago = (node.node.hub.store.now_ms() - info.renewed_ms) / 1000
-                at = now - asked_s_ago if 0 <= asked_s_ago <= node.config.node.lease_ttl_s else now
-                self._renewals[info.id] = at, self._renewals.get(info.id, (at, at))[0]
+                at = now - (node.node.hub.store.now_ms() - info.renewed_ms) / 1000
+                # When the clock was set meanwhile, nobody can tell by it when that was.
+                asked_at = at if self.scene.trouble.clock_set_at <= at <= now else now
+                new = Renewal(info.renewed_ms, asked_at, now)
+                last, _ = self._renewals.get(info.id, (new, new))
+                if last is new or new.renewed_ms != last.renewed_ms:  # one that is asked again renews nothing
+                    self._renewals[info.id] = new, last
 
     def _counts_as_dead(self, node: str, lease_ttl_s: float) -> bool:
-        hindered = self.scene.network.gate(node).stood_s or node in self.scene.trouble.ever_cut_off
+        trouble = self.scene.trouble
+        slow = any(isinstance(one, SlowStore) for one in trouble.faults)
+        hindered = slow or self.scene.network.gate(node).stood_s or node in trouble.ever_cut_off
         if not hindered or not self.scene.plan.clock_steps or node not in self._renewals:
             return False
         now = trio.current_time()
         last, before = self._renewals[node]
         # The others see that it is back when they read the nodes again.
-        return now - last >= lease_ttl_s or (last - before >= lease_ttl_s and now - last < lease_ttl_s / 3)
+        back = last.applied_at - before.asked_at >= lease_ttl_s and now - last.applied_at < lease_ttl_s / 3
+        return now - last.asked_at >= lease_ttl_s or back
 
 
 class NoGhost(Checker):

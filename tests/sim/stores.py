@@ -155,6 +155,7 @@ class StoreTrouble:
         """How many servers the store has had: a connection leads to one of them, and is broken when the next takes over."""
         self.clock_ms = 0
         """How far the store's wall clock has been stepped."""
+        self.clock_set_at = -float("inf")
         self.full = False
         """There is no room: the store answers questions, and takes nothing."""
 
