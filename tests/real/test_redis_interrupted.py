@@ -36,8 +36,8 @@ async def test_replies_are_lost(tmp_path: Path) -> None:
             lossy.lose_replies = False
             await scene.talk.goes_on(1)
         await scene.ends_well()
-        for node in scene.pair:
-            assert logged(node, "store_away")
+        # Whose replies were lost is a matter of chance, and on a busy machine they may all have been those of one node.
+        assert any(logged(node, "store_away") for node in scene.pair)
 
 
 async def test_scripts_are_lost(tmp_path: Path) -> None:
