@@ -3,8 +3,9 @@
     seq:   1 ........ acked ........ last ........ expected - 1
            receiver has it │ tail: stored, in memory │ pending: not stored yet
 
-The store is the truth. `last` and `acked` here never run ahead of it, and may lag behind it when other nodes write. `tail`
-is what this node can deliver, or give back to a store that lost it, without asking.
+The store is the truth. `last` here never runs ahead of it, and `acked` only by the acks that are on their way to it
+(`disown_acks` takes back those that never arrive); both may lag behind it when other nodes write. `tail` is what
+this node can deliver, or give back to a store that lost it, without asking.
 
 Two bounds hold for what a sender offers: `pending` keeps at most `backlog_max` messages, and `pending` and `tail` together
 at most `bytes_max`. At either bound the sender is refused (`Offer.FULL`) and keeps its message; nothing is dropped. What is

@@ -68,9 +68,9 @@ class Workers:
     def __init__(self, hub: "Hub") -> None:
         self._hub = hub
         self.refused_pairs: dict[tuple[str, str], None] = {}
+        """(session, worker): who said no lately."""
         self.claiming: set[str] = set()
         """Sessions that a worker here is just being given: the store may have granted them already."""
-        """(session, worker): who said no lately."""
         self._withdrawn: set[tuple[str, str]] = set()
         """(session, worker) that the registry still has as a pair, though the worker is not to be asked again."""
 
