@@ -36,6 +36,14 @@ def owner_of(slot: int, members: list[Server]) -> Server:
     raise AssertionError(f"nobody serves {slot}")
 
 
+def replicates(other: Server, member: Server) -> bool:
+    """Tell whether a member of the cluster knows another one as a replica."""
+    return any(
+        line.startswith(name_of(other)) and b"slave" in line.split()[2]
+        for line in member.ask("CLUSTER", "NODES").splitlines()
+    )
+
+
 class Move:
     """One slot on its way from one primary to another, key by key, as `redis-cli --cluster reshard` does it."""
 
@@ -77,6 +85,9 @@ async def cluster(home: Path, replicas: int = 0) -> AsyncIterator[tuple[list[Ser
             await until(lambda other=other: name_of(members[0]) in other.ask("CLUSTER", "NODES"), GOES_ON_S)
             other.ask("CLUSTER", "REPLICATE", name_of(members[0]))
             await until(lambda other=other: other.ask("ROLE")[3:4] == [b"connected"], GOES_ON_S)
+            # The others hear of it by gossip, in their own time, and do not vote for one that they have not heard of.
+            for member in members:
+                await until(lambda other=other, member=member: replicates(other, member), GOES_ON_S)
         yield members, others
 
 
