@@ -23,20 +23,10 @@ import trio
 
 from signald.ids import Entropy, SystemEntropy
 from signald.net.admission import Admission, Refusal
-from signald.net.connection import (
-    GONE,
-    LOST,
-    NO_CODE,
-    Connection,
-    ConnectionClosed,
-    SocketTransport,
-    Spawn,
-    StreamTransport,
-    TlsTransport,
-    Transport,
-)
+from signald.net.connection import LOST, NO_CODE, Connection, ConnectionClosed
 from signald.net.handshake import Handshake, HandshakeReader, ProxyTrust, Refused, refuse, response
 from signald.net.settings import NetSettings
+from signald.net.transport import GONE, SocketTransport, Spawn, StreamTransport, TlsTransport, Transport
 from signald.tally import Traffic
 from signald.wire.close_codes import CloseCode
 

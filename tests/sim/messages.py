@@ -17,10 +17,11 @@ from urllib.parse import urlsplit
 
 import trio
 
-from signald.net.connection import Connection, Transport
+from signald.net.connection import Connection
 from signald.net.frames import Close, Event, Message, Ping, Pong
 from signald.net.handshake import SUBPROTOCOL, Handshake, refuse
 from signald.net.listener import Server
+from signald.net.transport import Transport
 from signald.sdk.carrier import CarrierClosed, DialFailed
 from signald.sdk.core import Frame
 from signald.sdk.party_core import DEFAULT_TIMING, Timing
