@@ -83,6 +83,11 @@ def present(slots: Slots, presented: bytes, issued: bytes) -> tuple[Slots, Verdi
     return slots, Verdict.UNKNOWN
 
 
+def is_previous(slots: Slots, presented: bytes) -> bool:
+    """Tell whether `presented` is good only because nobody has shown `current` yet."""
+    return _same(slots.previous, presented)
+
+
 def confirm(slots: Slots) -> Slots:
     """The holder has shown that it has `current`: retire `previous`."""
     return Slots(slots.current, b"", _retire(slots.retired, slots.previous)) if slots.previous else slots

@@ -45,6 +45,9 @@ from signald.wire.messages import (
     SessionStarted,
 )
 
+ATTEMPTS_UNKNOWN = 1 << 20
+"""More opening messages than a process sends after it has last said its state."""
+
 EVENTS_MAX = 1000
 """Lifecycle events that wait for the application; beyond that the oldest are dropped: they tell, they do not carry."""
 
@@ -59,6 +62,8 @@ class ClientState:
     next_seq: int
     unacked: tuple[bytes, ...] = field(default=(), repr=False)
     limits: Limits | None = None
+    attempts: int = 0
+    """How many opening messages the client has sent; the next process counts on, well above it."""
 
 
 class ClientCore(PartyCore):
@@ -103,9 +108,11 @@ class ClientCore(PartyCore):
                 self.session.restore_unacked(body)
             if state.limits is not None:
                 self._limit(state.limits)
+            self.attempts = state.attempts + ATTEMPTS_UNKNOWN
         elif recovery_token is not None:
             self.token = recovery_token
             self.session = SessionCore(None, entropy, received=None, bounds=bounds)
+            self.attempts = None
 
     @property
     def established(self) -> bool:
@@ -122,7 +129,13 @@ class ClientCore(PartyCore):
             raise ValueError("no session has been started yet")
         core = self.session
         return ClientState(
-            self.session_id, self.token, core.finished, core.next_seq, tuple(core.unacked_bodies()), self._limits
+            self.session_id,
+            self.token,
+            core.finished,
+            core.next_seq,
+            tuple(core.unacked_bodies()),
+            self._limits,
+            self.attempts or 0,
         )
 
     # --- opening ---------------------------------------------------------------------------------------------------
@@ -144,6 +157,8 @@ class ClientCore(PartyCore):
                 "received": self.session.finished,
                 "acked": self.session.accepted,
             }
+            if self.attempts is not None:
+                said["attempt"] = self.attempts
             if self._history:
                 said["history"] = self._history
             if self.ticket is not None:

@@ -144,6 +144,8 @@ class PartyCore(ABC):
         self.current: Link | None = None
         self.opening: Link | None = None
         self.retiring: list[Link] = []
+        self.attempts: int | None = 0
+        """Opening messages so far, by which signald tells one that comes late from the next one; None while nobody knows."""
         self.opened_count = 0
         """Connections that stood at the TCP and WebSocket level, so far."""
         self.over: Over | None = None
@@ -197,6 +199,8 @@ class PartyCore(ABC):
     def opened(self, url: str, now: float) -> Link:
         """A connection to `url` stands: its opening message is the first thing to write on it."""
         link = Link(url, now, moving=self.current is not None, token=self.token)
+        if self.attempts is not None:
+            self.attempts += 1
         link.control.append((True, self._opening_message(link)))
         self.opened_count += 1
         self.opening = link
@@ -358,6 +362,7 @@ class PartyCore(ABC):
         self._move = None
         self._moved_away = None
         self._ever_current = True
+        self.attempts = self.attempts or 0  # signald knows of none of another process any more
         link.state = "current"
         link.moving = False
         # A spread of a tenth: parties that came together shall not ping together for ever.

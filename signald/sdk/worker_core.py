@@ -142,6 +142,7 @@ class WorkerCore(PartyCore):
         if link.token is not None:
             link.listed = frozenset(self.sessions)
             said["recovery_token"] = link.token
+            said["attempt"] = self.attempts
             said["sessions"] = [
                 {"session": name, "received": core.finished, "acked": core.accepted}
                 for name, core in self.sessions.items()

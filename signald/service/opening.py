@@ -327,6 +327,7 @@ async def _restore(hub: "Hub", conn: Connection, message: RestoreSession) -> Lin
             message.acked,
             now,
             hub.ttl_ms,
+            message.attempt,
         )
         ops = [claim, ReadHistory(session_id, message.history)]
         claimed, history = await _claim(hub, conn, ops, now, WAKE_SESSION + session_id.encode())
@@ -524,6 +525,7 @@ async def _claim_worker(
             message.labels,
             message.capacity,
             asked,
+            message.attempt,
         )
         (claimed,) = await _claim(hub, conn, [claim], asked, WAKE_WORKER + worker.encode())
         if isinstance(claimed, Refused):

@@ -80,6 +80,10 @@ class ClaimClient(SessionOp, frozen=True):
     Refusals: `late` (the last claim that was granted was asked for after this one: its party has long gone on, and the
     token it shows may rightly be retired), `unknown` (no such session, or a token it never had), `expired`, `principal`,
     `revoked`, `token_reuse` (and the tokens are revoked now). Wakes the node the client was attached to before, and the worker's.
+
+    `attempt` (0: not told) is the party's own count of its claims. `late` is also one that shows the previous token and has a
+    lower count than the last claim that was granted, if that was asked for within `CLOCK_SET_MS`: the party gave it up before
+    it made that other one, and the network has delivered it only now.
     """
 
     node: str
@@ -91,6 +95,7 @@ class ClaimClient(SessionOp, frozen=True):
     acked: int
     now_ms: int
     ttl_ms: int
+    attempt: int = 0
 
 
 class ClaimWorkerSide(SessionOp, frozen=True):
@@ -311,7 +316,7 @@ class RegisterWorker(RegistryOp, frozen=True):
 
 
 class ClaimWorker(RegistryOp, frozen=True):
-    """A worker resumes at `node`. → `WorkerClaimed` | `Refused`; slots, nonce and refusals as in `ClaimClient`.
+    """A worker resumes at `node`. → `WorkerClaimed` | `Refused`; slots, nonce, `attempt` and refusals as in `ClaimClient`.
 
     Returns the sessions the registry has paired with it. Wakes its previous node (`worker`). It is ready again even if it
     was leaving.
@@ -326,6 +331,7 @@ class ClaimWorker(RegistryOp, frozen=True):
     labels: dict[str, str]
     capacity: int
     now_ms: int
+    attempt: int = 0
 
 
 class UpdateWorker(RegistryOp, frozen=True):

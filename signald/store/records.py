@@ -44,6 +44,8 @@ class Claim(Struct, array_like=True, frozen=True, gc=False):
     lost_down: tuple[int, int] | None = None
     asked_ms: int = 0
     """When the party asked for it, by the store's clock."""
+    attempt: int = 0
+    """The party's own count of its claims; 0 when it did not tell."""
 
 
 class Side(Struct, array_like=True):
@@ -66,6 +68,13 @@ class Side(Struct, array_like=True):
     def is_late(self, asked_ms: int) -> bool:
         """Tell whether the last claim that was granted had been asked for after `asked_ms`."""
         return bool(self.claims) and 0 < self.claims[-1].asked_ms - asked_ms <= CLOCK_SET_MS
+
+    def is_outdone(self, attempt: int, asked_ms: int) -> bool:
+        """Tell whether the last claim that was granted is a later attempt of the party, of not long ago."""
+        if not self.claims:
+            return False
+        last = self.claims[-1]
+        return 0 < attempt < last.attempt and abs(asked_ms - last.asked_ms) <= CLOCK_SET_MS
 
 
 class Log(Struct, array_like=True, gc=False):

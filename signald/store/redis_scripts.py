@@ -247,7 +247,7 @@ def _create(op: CreateSession) -> bytes:
 def _claim_client(op: ClaimClient) -> bytes:
     return _session(
         op, "claim_client", op.nonce, op.principal, op.presented, op.issued, op.received, op.acked, op.now_ms, op.ttl_ms,
-        node=op.node,
+        op.attempt, node=op.node,
     )  # fmt: skip
 
 
@@ -286,7 +286,7 @@ def _register(op: RegisterWorker) -> bytes:
 def _claim_worker(op: ClaimWorker) -> bytes:
     return _registry(
         "claim", op.worker, op.nonce, op.principal, op.presented, op.issued, _json(op.labels), op.capacity, op.now_ms,
-        node=op.node,
+        op.attempt, node=op.node,
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ local PACE_BURST_S = 0.05
 local PACE_DEBT_MAX_S = 600
 local CLOCK_SET_MS = 60000 -- see base.py
 
--- Places in a worker's record. Claims: {{nonce, epoch, previous node, asked_ms}...}
+-- Places in a worker's record. Claims: {{nonce, epoch, previous node, asked_ms, attempt}...}
 local NODE, EPOCH, CLAIMS, PRINCIPAL, INSTANCE, LABELS, CAPACITY, LEAVING, AWAY, CURRENT, PREVIOUS, RETIRED =
   1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
 
@@ -214,7 +214,7 @@ function operation.register(name, nonce, principal, instance, labels, capacity, 
   return claimed(name, claim)
 end
 
-function operation.claim(name, nonce, principal, presented, issued, labels, capacity, now_ms)
+function operation.claim(name, nonce, principal, presented, issued, labels, capacity, now_ms, attempt)
   local record, damaged = worker(name)
   if not record then
     return {'refused', damaged and 'unreadable' or 'unknown'}
@@ -228,6 +228,10 @@ function operation.claim(name, nonce, principal, presented, issued, labels, capa
   if before_ms > 0 and before_ms <= CLOCK_SET_MS then
     return {'refused', 'late'} -- the last claim that was granted had been asked for after this one
   end
+  -- A later attempt of the party was granted not long ago, with the same token. Earlier releases keep no attempt.
+  local kept = last and type(last[5]) == 'number' and last[5] or 0
+  local outdone = record[PREVIOUS] == presented and tonumber(attempt) > 0 and tonumber(attempt) < kept
+    and math.abs(before_ms) <= CLOCK_SET_MS
   local refused = present(record, presented, issued)
   if refused then
     if refused == 'token_reuse' then
@@ -238,8 +242,11 @@ function operation.claim(name, nonce, principal, presented, issued, labels, capa
   if record[PRINCIPAL] ~= principal then
     return {'refused', 'principal'}
   end
+  if outdone then
+    return {'refused', 'late'}
+  end
   local before = record[NODE]
-  claim = {nonce, record[EPOCH] + 1, before, tonumber(now_ms)}
+  claim = {nonce, record[EPOCH] + 1, before, tonumber(now_ms), tonumber(attempt)}
   local claims = record[CLAIMS]
   claims[#claims + 1] = claim
   if #claims > CLAIMS_REMEMBERED then

@@ -3,7 +3,7 @@
 from contextlib import suppress
 from math import isfinite
 
-from signald.core.tokens import Slots, Verdict, confirm, present
+from signald.core.tokens import Slots, Verdict, confirm, is_previous, present
 from signald.store import base
 from signald.store.base import (
     CLOCK_SET_MS,
@@ -109,7 +109,9 @@ def claim_worker(op: base.ClaimWorker, rows: Rows, wakes: Wakes) -> Result:
         return base.Refused(refusal(verdict, slots))
     if op.principal != worker.principal:
         return base.Refused("principal")
-    claim = Claim(op.nonce, worker.side.epoch + 1, worker.side.node, asked_ms=op.now_ms)
+    if is_previous(worker.slots, op.presented) and worker.side.is_outdone(op.attempt, op.now_ms):
+        return base.Refused("late")
+    claim = Claim(op.nonce, worker.side.epoch + 1, worker.side.node, asked_ms=op.now_ms, attempt=op.attempt)
     wakes.worker(op.worker, op.node, worker.side.node)
     worker.side.claim(claim, op.node)
     worker.slots, worker.labels, worker.capacity = slots, op.labels, op.capacity

@@ -5,7 +5,8 @@
 -- An answer begins with its kind, which redis_scripts.py makes a result of.
 --
 -- The head's fields are those of `Head`, and: ttl_ms, client_away_ms, history_bytes, worker_ids, `tokens` {current, previous,
--- {retired...}}, `client_claims` and `worker_claims` {{nonce, epoch, previous node, lost up from, to, lost down from, to, asked_ms}...}.
+-- {retired...}}, `client_claims` and `worker_claims` {{nonce, epoch, previous node, lost up from, to, lost down from, to, asked_ms,
+-- attempt}...}.
 -- A log exists from its first entry on. Its highest id is `last`, be the entry there or not.
 --
 -- A value that is not what it should be makes the script fail, which redis_scripts.py takes for what it is: a damaged session.
@@ -202,6 +203,14 @@ local function is_late(field, asked_ms)
   return before_ms > 0 and before_ms <= CLOCK_SET_MS
 end
 
+-- The last claim that was granted is a later attempt of the party, of not long ago. Earlier releases keep no attempt.
+local function is_outdone(field, attempt, asked_ms)
+  local claims = claims_kept(field)
+  local last = claims[#claims]
+  local kept = last and type(last[9]) == 'number' and last[9] or 0
+  return tonumber(attempt) > 0 and tonumber(attempt) < kept and math.abs(tonumber(asked_ms) - last[8]) <= CLOCK_SET_MS
+end
+
 local function find_claim(field, nonce)
   for _, claim in ipairs(claims_kept(field)) do
     if claim[1] == nonce then
@@ -227,9 +236,9 @@ local function count_worker(worker)
 end
 
 -- Attach a party here. By what it knows, at least `up` and `down` messages have been in the logs.
-local function claim(party, nonce, up, down, asked_ms)
+local function claim(party, nonce, up, down, asked_ms, attempt)
   local v = get(party .. '_epoch', party .. '_node', 'client_node', 'worker_node')
-  local made = {nonce, tonumber(v[1]) + 1, v[2], 0, 0, 0, 0, tonumber(asked_ms)}
+  local made = {nonce, tonumber(v[1]) + 1, v[2], 0, 0, 0, 0, tonumber(asked_ms), tonumber(attempt)}
   made[4], made[5] = raise_last('up', up)
   made[6], made[7] = raise_last('down', down)
   if party == 'client' then
@@ -260,7 +269,7 @@ function operation.create(nonce, principal, want, meta, receipts, token, now_ms,
   return {'head', head()}
 end
 
-function operation.claim_client(nonce, principal, presented, issued, received, acked, now_ms, ttl_ms)
+function operation.claim_client(nonce, principal, presented, issued, received, acked, now_ms, ttl_ms, attempt)
   if not exists() then
     return {'refused', 'unknown'}
   end
@@ -287,9 +296,12 @@ function operation.claim_client(nonce, principal, presented, issued, received, a
   if v[2] == '' and tonumber(now_ms) - tonumber(v[3]) >= tonumber(v[4]) then
     return {'refused', 'expired'}
   end
+  if kept[2] == presented and is_outdone('client_claims', attempt, now_ms) then
+    return {'refused', 'late'}
+  end
   set('tokens', cmsgpack.pack(slots), 'ttl_ms', ttl_ms)
   touch_all(tonumber(ttl_ms))
-  return claim('client', nonce, tonumber(acked), tonumber(received), now_ms)
+  return claim('client', nonce, tonumber(acked), tonumber(received), now_ms, attempt)
 end
 
 function operation.claim_worker_side(nonce, worker, assign, received, acked, now_ms)
@@ -308,7 +320,7 @@ function operation.claim_worker_side(nonce, worker, assign, received, acked, now
   elseif is_late('worker_claims', now_ms) then
     return {'refused', 'late'}
   end
-  return claim('worker', nonce, tonumber(received), tonumber(acked), now_ms)
+  return claim('worker', nonce, tonumber(received), tonumber(acked), now_ms, 0)
 end
 
 function operation.accept(epoch)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import cast
 
-from signald.core.tokens import Slots, Verdict, confirm, present
+from signald.core.tokens import Slots, Verdict, confirm, is_previous, present
 from signald.store import base
 from signald.store.base import (
     Entry,
@@ -55,6 +55,8 @@ def claim_client(op: base.ClaimClient, rows: Rows, wakes: Wakes) -> Result:
         return base.Refused("principal")
     if not record.client.node and op.now_ms - record.client_away_ms >= record.ttl_ms:
         return base.Refused("expired")
+    if is_previous(record.slots, op.presented) and record.client.is_outdone(op.attempt, op.now_ms):
+        return base.Refused("late")
     record.slots = slots
     record.ttl_ms = op.ttl_ms
     return _claim(record, "client", op, op.acked, op.received, rows, wakes)
@@ -93,7 +95,8 @@ def _claim(
         _acknowledge(record, "down", down, rows)
     else:
         _acknowledge(record, "up", up, rows)
-    claim = Claim(op.nonce, side.epoch + 1, side.node, lost_up, lost_down, op.now_ms)
+    attempt = op.attempt if isinstance(op, base.ClaimClient) else 0
+    claim = Claim(op.nonce, side.epoch + 1, side.node, lost_up, lost_down, op.now_ms, attempt)
     wakes.session(record, op.node, record.client.node, record.worker_side.node)
     side.claim(claim, op.node)
     rows.save_session(record)

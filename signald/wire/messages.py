@@ -47,12 +47,14 @@ class RestoreSession(Inbound, tag="restore_session", frozen=True):
     """A client's opening message: resume.
 
     `received` is the highest contiguous seq it has of the worker's messages. `acked` (an extension) is the highest seq
-    of its own that was acked to it: if the store lost more than that, the loss is said and no seq is used twice.
+    of its own that was acked to it: if the store lost more than that, the loss is said and no seq is used twice. `attempt`
+    (an extension) counts the opening messages of this party: one that comes behind a later one takes nothing (0: not counted).
     """
 
     recovery_token: Secret
     received: Position = 0
     acked: Position = 0
+    attempt: Position = 0
     auth: Secret | None = None
     history: Annotated[int, Meta(ge=0, le=1000)] = 0
     ticket: str | None = None
@@ -71,7 +73,7 @@ class SessionPosition(Struct, frozen=True, gc=False):
 
 
 class AppReady(Inbound, tag="app_ready", frozen=True):
-    """A worker's opening message, the first time (`reconnection` false) or to resume."""
+    """A worker's opening message, the first time (`reconnection` false) or to resume; `attempt` as in `RestoreSession`."""
 
     instance_id: Name
     capacity: Capacity = 1
@@ -82,6 +84,7 @@ class AppReady(Inbound, tag="app_ready", frozen=True):
     last_close_code: int | None = None
     recovery_token: Secret | None = None
     sessions: Annotated[list[SessionPosition], Meta(max_length=100_000)] = []
+    attempt: Position = 0
     ticket: str | None = None
     trace: str | None = None
 

@@ -36,7 +36,7 @@ NOW = 1_000_000.0
 
 TO_SERVER: tuple[dict[str, Any], ...] = (
     {"type": "connect", "auth": "x", "want": {"a": "b"}, "meta": {"a": [1]}, "receipts": True, "trace": "t"},
-    {"type": "restore_session", "recovery_token": "t", "received": 1, "acked": 1, "auth": "a", "history": 5, "ticket": "t"},
+    {"type": "restore_session", "recovery_token": "t", "received": 1, "acked": 1, "attempt": 2, "auth": "a", "history": 5, "ticket": "t"},
     {"type": "message", "session": "s_1", "seq": 1, "data": {"a": [None, 1.5, "x"]}, "kind": "k", "history": True, "trace": "t"},
     {"type": "ack", "session": "s_1", "seq": 1},
     {"type": "receipt", "seq": 1},
@@ -46,6 +46,7 @@ TO_SERVER: tuple[dict[str, Any], ...] = (
     {
         "type": "app_ready", "instance_id": "i", "capacity": 1, "labels": {"a": "b"}, "config": {}, "reconnection": True,
         "last_close_code": 1006, "recovery_token": "t", "sessions": [{"session": "s", "received": 1, "acked": 1}], "ticket": "t",
+        "attempt": 2,
     },
     {"type": "session_accept", "session": "s_1"},
     {"type": "session_refuse", "session": "s_1", "reason": "r"},

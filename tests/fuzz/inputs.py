@@ -14,14 +14,17 @@ SESSION = "@SESSION@"
 MESSAGES: dict[str, list[dict[str, Any]]] = {
     "client": [
         {"type": "connect", "auth": "a.b.c", "want": {"fuzz": "nobody"}, "meta": {"a": [1, {"b": None}]}, "receipts": True},
-        {"type": "restore_session", "recovery_token": "s_a." + "A" * 43, "received": 3, "acked": 2, "history": 5, "ticket": "5.x"},
+        {
+            "type": "restore_session", "recovery_token": "s_a." + "A" * 43, "received": 3, "acked": 2, "attempt": 2, "history": 5,
+            "ticket": "5.x",
+        },
         {"type": "ping"},
     ],
     "worker": [
         {"type": "app_ready", "instance_id": "i", "capacity": 0, "labels": {"a": "b"}, "config": {}, "reconnection": False},
         {
             "type": "app_ready", "instance_id": "i", "reconnection": True, "recovery_token": "w_a." + "A" * 43, "last_close_code": 1006,
-            "sessions": [{"session": "s_1", "received": 2, "acked": 1}],
+            "sessions": [{"session": "s_1", "received": 2, "acked": 1}], "attempt": 2,
         },
     ],
     "connected": [

@@ -126,6 +126,45 @@ def test_the_opening_messages_are_what_the_wire_takes() -> None:
     assert (message.recovery_token, message.history, message.auth) == ("s_1.x", 5, "jwt")
 
 
+def attempt(core: ClientCore, now: float = 0.0) -> int:
+    """What the next opening message of `core` counts; it is given up at once."""
+    link = core.opened("ws://a", now)
+    message, _ = decode_client(*core.write(link, now)[0], 32)
+    core.lost(link, None, "", now)
+    return message.attempt if isinstance(message, RestoreSession) else 0
+
+
+def test_opening_messages_are_counted() -> None:
+    """Each that resumes counts one more than all before it, answered or not."""
+    core = play(ESTABLISHED, 0).core
+    assert [attempt(core) for _ in range(3)] == [2, 3, 4]
+
+
+def test_another_process_counts_on() -> None:
+    """It counts from above what the first one may have sent after its state was saved, and so does the one after it."""
+    core = play(ESTABLISHED, 0).core
+    state = core.state()
+    told = [attempt(core) for _ in range(3)]
+    other = ClientCore(["ws://a"], entropy=SeededEntropy(0), state=state)
+    assert attempt(other) > max(told)
+    third = ClientCore(["ws://a"], entropy=SeededEntropy(0), state=other.state())
+    assert attempt(third) > attempt(other)
+
+
+def test_who_has_only_a_token_does_not_count_until_it_is_answered() -> None:
+    """Nobody knows how far its last process had counted: a low count would be taken for a message that comes late."""
+    core = ClientCore(["ws://a"], entropy=SeededEntropy(0), recovery_token="s.1")
+    assert [attempt(core), attempt(core)] == [0, 0]
+    link = core.opened("ws://a", 0.0)
+    answer = {
+        "type": "session_restored", "session": "s", "recovery_token": "s.2", "token_ttl_ms": 1, "accepted": 0, "replaying": 0,
+        "peer": {"state": "paired", "id": "w"}, "heartbeat_ms": 10_000,
+    }  # fmt: skip
+    core.receive(link, json.dumps(answer), 0.0)
+    core.lost(link, None, "", 0.0)
+    assert [attempt(core), attempt(core)] == [1, 2]
+
+
 def test_an_answer_that_was_not_asked_for_breaks_the_connection() -> None:
     """The first frame is an answer to the opening message, and of its kind."""
     core = ClientCore(["ws://a"], entropy=SeededEntropy(0))

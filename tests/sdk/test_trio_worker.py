@@ -123,7 +123,7 @@ def test_a_resumed_worker_goes_on_with_what_it_kept_and_drops_what_it_lost() -> 
         await old.cut()
         new = await peer.accept()
         opening = await new.reaccept_app(kept={"s_1": 0}, lost=["s_2"])
-        assert opening["recovery_token"] == "w_1.first"
+        assert (opening["recovery_token"], opening["attempt"]) == ("w_1.first", 2)
         assert opening["sessions"] == [
             {"session": "s_1", "received": 1, "acked": 0},
             {"session": "s_2", "received": 0, "acked": 0},

@@ -63,6 +63,44 @@ def test_after_the_new_token_was_used_the_old_one_is_theft() -> None:
     play(scene)
 
 
+def test_a_claim_that_comes_behind_the_next_one_takes_nothing() -> None:
+    """single-owner: the network delivers what a client had given up; the connection it is on stays, and so does its token."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("n1")
+        await cluster.start("n2")
+        _, started, worker, _, session = await cluster.pair("n1")
+        token = started["recovery_token"]
+        client, restored = await cluster.restore("n2", token, attempt=2)
+        late, answer = await cluster.restore("n1", token, attempt=1)
+        assert (answer["code"], await late.closed()) == ("late", 1013)
+        assert node.hub.counters.token_reuse == 0
+        await worker.send({"type": "message", "session": session, "seq": 1, "data": "still there?"})
+        assert (await client.expect("message"))["data"] == "still there?"
+        client.cut()
+        _, again = await cluster.restore("n1", restored["recovery_token"], attempt=3)
+        assert again["type"] == "session_restored"
+
+    play(scene)
+
+
+def test_a_workers_claim_that_comes_behind_the_next_one_takes_nothing() -> None:
+    """The same for workers, whose sessions stay where they are."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1")
+        await cluster.start("n2")
+        client, _, _, accepted, session = await cluster.pair("n1")
+        token = accepted["recovery_token"]
+        worker, _ = await cluster.resume("n2", token, {"session": session}, attempt=2)
+        late, answer = await cluster.resume("n1", token, {"session": session}, attempt=1)
+        assert (answer["code"], await late.closed()) == ("late", 1013)
+        await client.send({"type": "message", "seq": 1, "data": "still there?"})
+        assert (await worker.expect("message"))["data"] == "still there?"
+
+    play(scene)
+
+
 def test_any_frame_shows_that_the_new_token_has_arrived() -> None:
     """A ping after the answer is enough: from then on the old token is theft."""
 

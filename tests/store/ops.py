@@ -59,10 +59,11 @@ def claim_client(
     acked: int = 0,
     now_ms: int = NOW_MS,
     ttl_ms: int = TTL_MS,
+    attempt: int = 0,
 ) -> ClaimClient:
     """The client resumes at `b`."""
     return ClaimClient(
-        session, node, nonce, principal, token(presented), token(issued), received, acked, now_ms, ttl_ms
+        session, node, nonce, principal, token(presented), token(issued), received, acked, now_ms, ttl_ms, attempt
     )
 
 
@@ -189,10 +190,11 @@ def claim_worker(
     principal: str = "wes",
     capacity: int = 2,
     now_ms: int = NOW_MS,
+    attempt: int = 0,
 ) -> ClaimWorker:
     """The worker resumes at `a`."""
     return ClaimWorker(
-        worker, node, nonce, principal, token(presented), token(issued), {"lang": "en"}, capacity, now_ms
+        worker, node, nonce, principal, token(presented), token(issued), {"lang": "en"}, capacity, now_ms, attempt
     )
 
 

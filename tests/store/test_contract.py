@@ -9,7 +9,9 @@ from signald.store.base import (
     AcceptSession,
     Appended,
     Behind,
+    ClaimClient,
     Claimed,
+    ClaimWorker,
     ClusterSecret,
     ConfirmToken,
     ConfirmWorkerToken,
@@ -345,6 +347,52 @@ class TestClaimClient:
             late = claim_client(shown, "t3", nonce="n3", now_ms=NOW_MS + 9)
             assert await world.ask(late, at="b") == Refused("late")
         assert claimed(await world.ask(claim_client("t2", "t4", nonce="n4", now_ms=NOW_MS + 11))).epoch == 3
+
+    async def test_outdone(self, world: World) -> None:
+        """A claim that its party gave up for a later one with the same token takes nothing and wakes nobody."""
+        await world.do(create(), claim_client("t1", "t2", nonce="n2", attempt=2))
+        await world.woken()
+        late = claim_client("t1", "t3", nonce="n1", node="a", attempt=1, now_ms=NOW_MS + 20)
+        assert await world.do(late, late) == [Refused("late")] * 2
+        assert await world.woken() == {"a": [], "b": []}
+        head = (await look(world)).head
+        assert (head.client_epoch, head.client_node) == (2, "b")
+        assert claimed(await world.ask(claim_client("t2", "t4", nonce="n3", attempt=3), at="b")).epoch == 3
+
+    async def test_outdone_repeated(self, world: World) -> None:
+        """A claim that was granted gets its answer again by its nonce, though a later one of its party holds by now."""
+        first = claim_client("t1", "t2", nonce="n1", attempt=1)
+        await world.do(create(), first, claim_client("t1", "t3", nonce="n2", attempt=2))
+        assert claimed(await world.ask(first)).epoch == 2
+
+    @pytest.mark.parametrize(
+        "again",
+        [
+            claim_client("t1", "t3", nonce="n3", attempt=7),
+            claim_client("t1", "t3", nonce="n3"),
+            claim_client("t2", "t3", nonce="n3", attempt=1),
+            claim_client("t1", "t3", nonce="n3", attempt=1, now_ms=NOW_MS + 60_001),
+        ],
+        ids=["the same attempt", "does not count", "has the new token", "much later"],
+    )
+    async def test_not_outdone(self, world: World, again: ClaimClient) -> None:
+        """Who has seen the last answer, does not count, or counts anew after a while is not refused for an attempt."""
+        await world.do(create(), claim_client("t1", "t2", nonce="n2", attempt=7))
+        assert claimed(await world.ask(again, at="b")).epoch == 3
+
+    async def test_outdone_is_no_excuse(self, world: World) -> None:
+        """A count excuses neither a token that is retired nor another principal."""
+        await world.do(create(), claim_client("t1", "t2", nonce="n2", attempt=7))
+        eve = claim_client("t1", "t3", nonce="n3", attempt=1, principal="eve")
+        assert await world.ask(eve) == Refused("principal")
+        await world.do(ConfirmToken(SESSION, 2))
+        assert await world.ask(claim_client("t1", "t3", nonce="n4", attempt=1), at="b") == Refused("token_reuse")
+
+    async def test_outdone_is_forgotten(self, world: World) -> None:
+        """A store that was given a session back does not know the attempts, and refuses nobody for them."""
+        known = head(client_epoch=2, client_node="b")
+        await world.do(reseed(known, node="b", tokens=(token("t2"), token("t1"))))
+        assert claimed(await world.ask(claim_client("t1", "t3", nonce="n3", attempt=1))).epoch == 3
 
     async def test_clock_set_back(self, world: World) -> None:
         """A claim is not late because somebody has set the store's clock back since the last one."""
@@ -1119,6 +1167,39 @@ class TestWorkers:
         assert isinstance(
             await world.ask(claim_worker("w2", "w4", nonce="newer", now_ms=NOW_MS + 11), at="b"), WorkerClaimed
         )
+
+    async def test_outdone(self, world: World) -> None:
+        """As for clients: a claim that was given up for a later one with the same token takes nothing and wakes nobody."""
+        await world.do(register(), claim_worker(attempt=7))
+        await world.woken()
+        late = claim_worker(issued="w3", nonce="late", node="b", attempt=6, now_ms=NOW_MS + 20)
+        assert await world.do(late, late) == [Refused("late")] * 2
+        assert await world.woken() == {"a": [], "b": []}
+        found = (await workers(world))[WORKER]
+        assert (found.node, found.epoch) == ("a", 2)
+        eve = claim_worker(issued="w3", nonce="eve", attempt=6, principal="eve")
+        assert await world.ask(eve) == Refused("principal")
+        assert await world.ask(claim_worker("w2", "w4", nonce="newer", attempt=8), at="b") == WorkerClaimed(3, (), "a")
+
+    @pytest.mark.parametrize(
+        "again",
+        [
+            claim_worker("w1", "w3", nonce="again", attempt=7),
+            claim_worker("w1", "w3", nonce="again"),
+            claim_worker("w2", "w3", nonce="again", attempt=1),
+            claim_worker("w1", "w3", nonce="again", attempt=1, now_ms=NOW_MS + 60_001),
+        ],
+        ids=["the same attempt", "does not count", "has the new token", "much later"],
+    )
+    async def test_not_outdone(self, world: World, again: ClaimWorker) -> None:
+        """As for clients: who has seen the last answer, does not count, or counts anew after a while is not refused."""
+        await world.do(register(), claim_worker(attempt=7))
+        assert await world.ask(again, at="b") == WorkerClaimed(3, (), "a")
+
+    async def test_outdone_is_no_excuse(self, world: World) -> None:
+        """As for clients: a count does not excuse a token that is retired."""
+        await world.do(register(), claim_worker(attempt=7), ConfirmWorkerToken(WORKER, 2))
+        assert await world.ask(claim_worker(issued="w3", nonce="late", attempt=1)) == Refused("token_reuse")
 
     async def test_clock_set_back(self, world: World) -> None:
         """As for clients: nobody is late because the store's clock was set back."""

@@ -138,6 +138,7 @@ class Kitchen:
             received=max(0, record.down.last + (0, -1, -2, 2, 0)[draft.other]),
             acked=max(0, record.up.last + (0, 0, -1, 0, 3)[draft.other]),
             now_ms=self.now_ms + (TTL_MS if (draft.small, draft.other) == (1, 4) else 0),
+            attempt=2 * draft.worker + draft.flag,
         )
 
     def _claim_side(self, draft: Draft) -> Op:
@@ -277,6 +278,7 @@ class Kitchen:
             nonce=f"n{self._number}",
             capacity=1 + draft.other % 2,
             principal="eve" if draft.other == 4 and draft.flag else "wes",
+            attempt=2 * draft.session + draft.flag,
         )
 
     def _update_worker(self, draft: Draft) -> Op:

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import defstruct, msgpack, structs
 
 from signald.store import base
 from signald.store.base import (
@@ -24,7 +25,7 @@ from signald.store.base import (
     WorkerClaimed,
 )
 from signald.store.memory import MemoryRows
-from signald.store.records import CLAIMS_REMEMBERED, PACE_BURST_S, PACE_DEBT_MAX_S, Wakes
+from signald.store.records import CLAIMS_REMEMBERED, PACE_BURST_S, PACE_DEBT_MAX_S, Claim, Wakes
 from signald.store.rules import RULES, apply
 from tests.store.ops import NOW_MS, SESSION, append, claim_client, claim_side, create, entries, head, register, reseed
 
@@ -72,6 +73,15 @@ def test_create_after_claim(table: Table) -> None:
     again = table.do(create())
     assert isinstance(again, Head)
     assert (again.client_epoch, again.client_node) == (2, "b")
+
+
+def test_claims_of_other_releases() -> None:
+    """A claim that was kept by a release that knew no attempts is one that was not counted, and such a release can read ours."""
+    before: list[object] = ["nonce", 2, "a", None, None, NOW_MS]
+    assert msgpack.decode(msgpack.encode(before), type=Claim) == Claim("nonce", 2, "a", asked_ms=NOW_MS)
+    ours = msgpack.encode(Claim("nonce", 2, "a", asked_ms=NOW_MS, attempt=3))
+    without = defstruct("Claim", [(name, object) for name in Claim.__struct_fields__[:-1]], array_like=True)
+    assert list(structs.astuple(msgpack.decode(ours, type=without))) == before
 
 
 def test_worker_id_taken(table: Table) -> None:

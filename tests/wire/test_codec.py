@@ -30,6 +30,7 @@ CLIENT: dict[str, dict[str, Any]] = SHARED | {
         "recovery_token": "s_1.x",
         "received": 4,
         "acked": 2,
+        "attempt": 3,
         "auth": "jwt",
         "history": 5,
         "ticket": "t",
@@ -39,7 +40,7 @@ WORKER: dict[str, dict[str, Any]] = SHARED | {
     "app_ready": {
         "instance_id": "i-1", "capacity": 4, "labels": {"lang": "en"}, "config": {"any": [1]}, "auth": "jwt",
         "reconnection": True, "last_close_code": 1006, "recovery_token": "w_1.x",
-        "sessions": [{"session": "s_1", "received": 2, "acked": 1}], "ticket": "t",
+        "sessions": [{"session": "s_1", "received": 2, "acked": 1}], "attempt": 3, "ticket": "t",
     },
     "session_accept": {"session": "s_1"},
     "session_refuse": {"session": "s_1", "reason": "busy"},
