@@ -163,6 +163,11 @@ class Log:
         """The receiver was claimed anew: what it had acked before, and the store did not hear of any more, it has to ack again."""
         self.acked = min(self.acked, acked)
 
+    def pass_over(self, seq: int) -> None:
+        """No message gets a number up to `seq` any more; nothing is pending. The store is to be told so."""
+        self.last = max(self.last, seq)
+        self._dense()
+
     def absorb(self, last: int, acked: int, entries: Sequence[Entry] = ()) -> None:
         """Take over what the store knows: positions, and entries that were read from it. No append is under way."""
         if last > self.last:

@@ -91,6 +91,9 @@ class News(Struct, frozen=True):
     overtaken: tuple[int, int] | None = None
     """Numbers the worker here is about to give were used already, before the store lost them: what it has said (from, to; from
     above to when nothing) is taken for what was said then."""
+    usurped: tuple[int, int] | None = None
+    """The store has forgotten who had the session, and another has it who has said things since: whoever had it is to go. What
+    it has said that its client did not get (from, to; from above to when nothing) has lost its numbers."""
 
 
 class Session(Generic[L]):
@@ -98,7 +101,7 @@ class Session(Generic[L]):
 
     __slots__ = (
         "busy_looking", "client", "client_tokens", "created_ms", "down", "ending", "id", "known_worker", "look_again",
-        "meta", "pairing", "principal", "receipts", "up", "want", "worker", "worker_id", "workers",
+        "meta", "pairing", "principal", "receipts", "said_before", "up", "void_to", "want", "worker", "worker_id", "workers",
     )  # fmt: skip
 
     def __init__(self, head: Head, backlog_max: int, bytes_max: int) -> None:
@@ -123,6 +126,11 @@ class Session(Generic[L]):
         """Its end is on the way to the store: nothing is to make it anew there."""
         self.busy_looking = False
         self.look_again = False
+        self.said_before = head.down_last
+        """How much had been said to the client when the worker here was claimed."""
+        self.void_to = 0
+        """The client here is given nothing up to this seq: what has the numbers behind those it has heard was said by somebody who
+        gave some of those again."""
         self._settle(head)
 
     def __repr__(self) -> str:
@@ -166,6 +174,8 @@ class Session(Generic[L]):
         self.log_to(party).absorb(received, received)
         # Whatever an older connection of the party had offered, the party offers again.
         self.log_from(party).forget_pending()
+        if party == "worker":
+            self.said_before = self.down.last
 
     def detach(self, party: Party) -> None:
         """The connection of `party` here is gone."""
@@ -181,6 +191,7 @@ class Session(Generic[L]):
 
     def observe(self, head: Head, entries: tuple[Entry, ...] = (), reader: Party | None = None) -> News:
         """Take over what the store knows, and say what is news. `entries` are those `reader` has yet to get."""
+        usurped = self._give_way(head) if self._is_usurped(head) else None
         client_superseded = head.client_epoch > self.client.epoch and self.client.link is not None
         worker_superseded = head.worker_epoch > self.worker.epoch and self.worker.link is not None
         if head.client_epoch > self.client.epoch:
@@ -200,12 +211,20 @@ class Session(Generic[L]):
         if (
             self.worker.link is not None
             and head.worker_epoch == self.worker.epoch
-            and head.down_last > self.down.last + len(self.down.pending)
+            and head.worker == self.worker_id
+            and head.down_last > self.down.last + self.down.in_flight
         ):
             overtaken = self.down.acked + 1, self.down.last
         up_before, down_before = self.up.acked, self.down.acked
         self._absorb(self.up, head.up_last, head.up_acked, entries if reader == "worker" else ())
-        self._absorb(self.down, head.down_last, head.down_acked, entries if reader == "client" else ())
+        self._absorb(
+            self.down, head.down_last, head.down_acked, entries if reader == "client" and usurped is None else ()
+        )
+        if usurped is not None:
+            # One number is given up. The node of the worker that has the session now finds it taken (`overtaken`), and so
+            # hears that what its worker has said was not heard.
+            self.down.pass_over(head.down_last + 1)
+            lost = True
         self.workers = head.workers
         # Who has the session is known together with the epoch: a store that knows an older one is told, and not believed. Half
         # believed, an epoch would go with the worker of another. What has no epoch of its own the node of the worker knows best.
@@ -226,7 +245,34 @@ class Session(Generic[L]):
             behind,
             lost,
             overtaken,
+            usurped,
         )
+
+    def _is_usurped(self, head: Head) -> bool:
+        """Tell whether somebody got the session by a store that had forgotten who has it, and has said things since.
+
+        A store that has forgotten nothing has another worker under a newer epoch only, and a store that has merely forgotten
+        holds nothing that was not known here.
+        """
+        if head.worker_epoch > self.worker.epoch or head.worker in (self.worker_id, self.known_worker):
+            return False
+        if self.client.link is not None:
+            return head.down_last > self.down.last
+        # Where the client is elsewhere, it may have heard the other one.
+        return self.worker.link is not None and head.down_last > max(self.said_before, self.down.acked)
+
+    def _give_way(self, head: Head) -> tuple[int, int]:
+        """Let the worker that the store knows have the session; returns what of the other one's words lost its numbers.
+
+        The numbers of that other one have been given again, some of them perhaps to what the client here did not get.
+        """
+        heard = self.down.acked if self.client.link is None else self.client.sent
+        said = heard + 1, self.down.last
+        self.down.forget_pending()
+        self.void_to = head.down_last
+        self.worker.epoch = head.worker_epoch
+        self.worker.node = head.worker_node
+        return said
 
     def _absorb(self, log: Log, last: int, acked: int, entries: tuple[Entry, ...]) -> None:
         # While this node appends, what it has in flight may already be counted in `last`: the append's own answer,

@@ -482,6 +482,8 @@ class Hub:
             self.behind(session)
         if news.overtaken is not None:
             self.workers.overtaken(session, news.overtaken)
+        if news.usurped is not None:
+            self.workers.usurped(session, news.usurped)
         client = session.client.link
         if client is not None:
             if news.tell is not None:

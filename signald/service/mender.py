@@ -25,6 +25,8 @@ from signald.store.base import (
     Head,
     Incarnation,
     KeepAlive,
+    Look,
+    Looked,
     Named,
     NoSession,
     Op,
@@ -168,6 +170,9 @@ class Mender:
             part = [session for session in sessions[start : start + BATCH] if session.local and not session.ending]
             if not part:
                 continue
+            if not everything:
+                await self._look_first(part)
+                part = [session for session in part if session.local and not session.ending]
             now = hub.store.now_ms()
             # First, as with a new session: a record that is never to end must not be all that comes of this.
             ops: list[Op] = [KeepAlive(tuple(one.id for one in part), now + hub.life_ms)] if everything else []
@@ -194,6 +199,14 @@ class Mender:
                     assert isinstance(head, NoSession)
                     self.missing(session)
         hub.outbox.flush()
+
+    async def _look_first(self, sessions: list[LiveSession]) -> None:
+        """Find out who has got a session since the store forgot who has it: what is given back hides it."""
+        hub = self._hub
+        looked = await hub.committer.call_many([Look(session.id, "client", 0, 0) for session in sessions])
+        for session, result in zip(sessions, looked, strict=True):
+            if isinstance(result, Looked) and hub.sessions.get(session.id) is session:
+                hub.news(session, structs.replace(session.observe(result.head), behind=False, lost=False))
 
     def _given_back(self, session: LiveSession, head: Head) -> None:
         hub = self._hub

@@ -273,6 +273,7 @@ class Relay:
         if link is None or not link.delivering(session):
             return
         source = session.log_to(party)
+        self._pass_over(session, party)
         while side.sent < source.last:
             entries = source.after(side.sent)
             if entries is None:
@@ -402,6 +403,7 @@ class Relay:
             lost_to = self._check_dense(session, party, after, result)
         self._events.news(session, session.observe(head, result.entries, party))
         self._ack_again(session, party, told, head)
+        self._pass_over(session, party)
         source = session.log_to(party)
         if side.link is not None and side.sent < source.last:
             entries = source.after(side.sent)
@@ -417,6 +419,13 @@ class Relay:
                 self.deliver(session, party)
         if final and session.look_again:
             self.look(session)
+
+    def _pass_over(self, session: LiveSession, party: Party) -> None:
+        """Say what a client will not get because a store that had lost its tail has let the numbers it knows be given again."""
+        side = session.side(party)
+        if party == "client" and side.link is not None and side.sent < session.void_to:
+            side.link.log_lost(session.id, "received", (side.sent + 1, session.void_to))
+            side.sent = session.void_to
 
     def _ack_again(self, session: LiveSession, party: Party, told: tuple[int, int], head: Head) -> None:
         """Tell the store an ack once more that it was told before this look and does not know: it has lost it.

@@ -388,6 +388,19 @@ class Workers:
         link.end_session(session.id, "log lost")
         self.refused(link, session, "log lost")
 
+    def usurped(self, session: LiveSession, said: tuple[int, int]) -> None:
+        """The store had forgotten the claim of the worker here, if one is, and has given its session to another."""
+        log.warning("session_usurped", session=session.id, worker=session.worker_id)
+        link = session.worker.link
+        if not isinstance(link, WorkerLink):
+            return
+        if said[0] <= said[1]:
+            link.log_lost(session.id, "sent", said)
+        session.detach("worker")
+        link.end_session(session.id, "log lost")
+        self._hub.trail.note(session.id, "worker", "gave way", link.worker)
+        self._hub.forget_if_idle(session)
+
     def _released(self, pair: tuple[str, str], _: Result) -> None:
         self._withdrawn.discard(pair)
         self._hub.poke_matchmaker()

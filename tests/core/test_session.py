@@ -97,6 +97,47 @@ def test_a_store_that_has_lost_who_has_the_session_is_told_and_not_believed(olde
     assert (told.worker, told.worker_state, told.worker_epoch) == ("w2", "paired", 3)
 
 
+GIVEN_AGAIN = msgspec.structs.replace(PAIRED, worker="w3", worker_epoch=2, worker_node="b", down_last=5)
+"""What a store knows that had forgotten w2, and has given its session to w3."""
+
+
+@pytest.mark.parametrize("epoch", [2, 3])
+def test_who_was_given_the_session_by_a_store_that_had_forgotten_it_keeps_it(epoch: int) -> None:
+    """What it has said under numbers that the client has heard is passed over, one number is given up, and the worker here goes."""
+    one = session(msgspec.structs.replace(PAIRED_2, down_last=2, down_acked=1))
+    one.attach("worker", "worker link", 3, "a", 0)
+    one.client.sent = 2
+    one.down.offer(Entry(3, b"x"))
+    one.down.take()
+    given = msgspec.structs.replace(GIVEN_AGAIN, worker_epoch=epoch)
+    news = one.observe(given, tuple(Entry(seq, b"again") for seq in (3, 4, 5)), "client")
+    assert (news.usurped, news.lost, news.overtaken, news.tell) == ((3, 2), True, None, "replaced")
+    assert (one.worker_id, one.worker.epoch, one.void_to) == ("w3", epoch, 5)
+    assert (one.down.last, one.down.expected, list(one.down.tail), one.down.bytes_held) == (6, 7, [], 0)
+    assert one.observe(given).usurped is None
+
+
+def test_a_worker_apart_from_its_client_gives_way_when_somebody_has_spoken_in_its_place() -> None:
+    """Its client may have heard the other: what it has said itself, and the client did not ack, is lost."""
+    one = session(msgspec.structs.replace(PAIRED_2, down_last=2))
+    one.detach("client")
+    one.attach("worker", "worker link", 3, "a", 0)
+    one.observe(msgspec.structs.replace(PAIRED_2, down_last=7, down_acked=3))
+    assert one.observe(msgspec.structs.replace(GIVEN_AGAIN, down_last=3)).usurped is None
+    assert one.observe(msgspec.structs.replace(GIVEN_AGAIN, down_last=4)).usurped == (4, 7)
+
+
+@pytest.mark.parametrize("known", [PAIRED_2, AWAY_2])
+def test_a_store_that_has_forgotten_a_worker_and_holds_nothing_new_is_given_back_what_it_lost(known: Head) -> None:
+    """What the worker before had said is no sign that it speaks again; nor is that of a worker that was not let go."""
+    one = session(msgspec.structs.replace(known, down_last=5))
+    older = msgspec.structs.replace(PAIRED, down_last=5)
+    assert (one.observe(older).usurped, one.observe(older).behind) == (None, True)
+    before = session(msgspec.structs.replace(PAIRED, down_last=5))
+    before.observe(msgspec.structs.replace(UNPAIRED, down_last=5))
+    assert before.observe(msgspec.structs.replace(PAIRED, down_last=6)).usurped is None
+
+
 def test_acks_are_news_once() -> None:
     """What the receivers have is told when it grows."""
     one = session(PAIRED)

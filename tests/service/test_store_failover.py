@@ -1,6 +1,7 @@
 """The store fails over to a replica that lacks the last of what was written: what is lost is found, and said."""
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import trio
@@ -83,6 +84,107 @@ def test_a_new_worker_that_begins_too_early_is_told_so() -> None:
         assert (await other.accept())["next_seq"] == 4
         await other.send({"type": "message", "session": session, "seq": 4, "data": "new"})
         assert (await client.expect("message"))["data"] == "new"
+
+    play(scene)
+
+
+def cut_off(cluster: Cluster, name: str) -> Callable[[], None]:
+    """Keep a node from the store until what is returned is called."""
+    committer = cluster.nodes[name].committer
+    store, committer.store = committer.store, CutOff()  # type: ignore[assignment]
+
+    def restore() -> None:
+        committer.store = store
+
+    return restore
+
+
+async def says(worker: Peer, session: str, *seqs: int) -> None:
+    """Say something under each of `seqs`, and have it acked."""
+    for seq in seqs:
+        await worker.send({"type": "message", "session": session, "seq": seq, "data": f"new {seq}"})
+    while (await worker.expect("ack"))["seq"] < seqs[-1]:
+        pass
+
+
+async def losses(peer: Peer) -> list[tuple[str, int, int]]:
+    """What a party is told that it has lost, until it is told nothing more: direction, from, to."""
+    frames = [frame for frame in await peer.quiet(2.0) if frame.get("code") == "log_lost"]
+    return [(frame["direction"], frame["lost_from"], frame["lost_to"]) for frame in frames]
+
+
+@pytest.mark.parametrize("resumes", [False, True])
+def test_a_worker_gives_way_to_one_that_was_given_its_numbers_again(resumes: bool) -> None:
+    """The node that knows of the first claim comes too late: what the client misses is said to it and to both workers.
+
+    Both claims have one epoch, or the first a higher one.
+    """
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("a")
+        await cluster.start("b")
+        client, started = await cluster.client("a")
+        session = started["session"]
+        await trio.sleep(0.5)
+        replica = copy.deepcopy(cluster.world.rows)
+        worker, accepted = await cluster.worker("a")
+        await worker.accept()
+        if resumes:
+            position = {"session": session, "received": 0}
+            worker, _ = await cluster.resume("a", accepted["recovery_token"], position)
+        await say(worker, client, session, 1, 2, 3)
+        come_back = cut_off(cluster, "a")
+        fail_over(cluster, replica)
+        await worker.send({"type": "message", "session": session, "seq": 4, "data": "waits"})
+        other, _ = await cluster.worker("b", "worker-b")
+        assert (await other.accept(within_s=120))["next_seq"] == 1
+        await says(other, session, 1, 2, 3, 4, 5)
+        come_back()
+        assert await losses(client) == [("received", 4, 5), ("received", 6, 6)]
+        assert (await other.expect("error"))["lost_to"] == 5
+        assert (await other.expect("session_ended"))["session"] == session
+        assert (await worker.expect("session_ended"))["reason"] == "log lost"
+        assert 4 not in [frame.get("seq") for frame in worker.aside]
+        assert (await other.accept())["next_seq"] == 7
+        await other.send({"type": "message", "session": session, "seq": 7, "data": "heard"})
+        assert (await client.expect("message"))["data"] == "heard"
+
+    play(scene)
+
+
+@pytest.mark.parametrize("resumes", [False, True])
+def test_a_worker_gives_way_to_one_that_its_client_has_heard_since(resumes: bool) -> None:
+    """What it has said and nobody got is not given back behind what another has said: it is told, and has the session no more."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("a")
+        await cluster.start("b")
+        client, started = await cluster.client("a")
+        session = started["session"]
+        await trio.sleep(0.5)
+        replica = copy.deepcopy(cluster.world.rows)
+        worker, accepted = await cluster.worker("a")
+        await worker.accept()
+        if resumes:
+            position = {"session": session, "received": 0}
+            worker, _ = await cluster.resume("a", accepted["recovery_token"], position)
+        client.cut()
+        await trio.sleep(0.5)
+        await says(worker, session, 1, 2, 3, 4, 5)
+        come_back = cut_off(cluster, "a")
+        fail_over(cluster, replica)
+        client, _ = await cluster.restore("b", started["recovery_token"], received=0)
+        other, _ = await cluster.worker("b", "worker-b")
+        assert (await other.accept(within_s=120))["next_seq"] == 1
+        await says(other, session, 1, 2, 3)
+        assert [(await client.expect("message"))["data"] for _ in range(3)] == ["new 1", "new 2", "new 3"]
+        come_back()
+        lost = await worker.expect("error")
+        assert (lost["code"], lost["direction"], lost["lost_from"], lost["lost_to"]) == ("log_lost", "sent", 1, 5)
+        assert (await worker.expect("session_ended"))["reason"] == "log lost"
+        await says(other, session, 4)
+        assert (await client.expect("message"))["data"] == "new 4"
+        assert "message" not in [frame["type"] for frame in await client.quiet()]
 
     play(scene)
 
