@@ -43,6 +43,7 @@ from signald.store.base import (
 )
 from tests.sim.checkers import Checker
 from tests.sim.habits import parsed
+from tests.sim.worker_checkers import Finished, Kept
 
 if TYPE_CHECKING:
     from tests.sim.nodes import SimNode
@@ -495,11 +496,15 @@ class Conduct:
         self._in_step = InStep(scene)
         self._believed = Believed(scene)
         self._hurried = Hurried(scene)
+        self._kept = Kept(scene)
+        self._finished = Finished(scene)
         self.process_ended = self._in_step.process_ended
         self.taken = self._believed.taken
         self.begins = Context(scene).begins
         self.signalled = self._hurried.signalled
         self.exited = self._hurried.exited
+        self.said = self._finished.said
+        self.refused = self._finished.refused
 
     def applied(self, node: str, ops: Sequence[Op], results: Sequence[Result]) -> None:
         """The store has carried out a batch of `node`."""
@@ -509,12 +514,15 @@ class Conduct:
         self._one_pair.applied(ops, results)
         self._patience.applied(ops, results)
         self._everybody.applied(node, ops, results)
+        self._kept.applied(ops, results)
+        self._finished.applied(ops, results)
 
     def told(self, wire: str, kind: str, frame: str | bytes) -> None:
         """A party takes a frame from a connection."""
         self._doors.told(wire, kind, frame)
         self._in_step.told(wire, kind)
         self._believed.told(wire, kind)
+        self._kept.told(wire, kind, frame)
 
     def dialled(self, party: str, wire: str, node: "SimNode") -> None:
         """A party opens a connection."""

@@ -92,7 +92,10 @@ class Tapped:
         for text, payload in frames:
             scene.trace.frame(self._wire, ">", payload, said)
             out.append((text, payload))
-            if scene.chaos and kind_of(payload) in MAY_COME_TWICE:
+            kind = kind_of(payload)
+            if self._party.startswith("w"):
+                scene.conduct.said(self._wire, kind, payload)
+            if scene.chaos and kind in MAY_COME_TWICE:
                 if self._twice and scene.luck.random() < self._twice:
                     scene.reached("frame said twice")
                     out.append((text, payload))

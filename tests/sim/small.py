@@ -14,6 +14,10 @@ RESUME_TTL_S = 40.0
 SLOW_SHARE = 0.1
 """How often the pace is so slow that a handful of parties meets it."""
 
+CUT_OFF_SHARE = 0.04
+"""How often a node does not reach the store for so long that others give up a worker that it has had all the time."""
+CUT_OFF_S = 8.0
+
 DEPLOYS = (("deploy", (0.0, 0.5, 3.0)), ("stop_first", (0.5, 2.0)), ("drain_and_abort", (0.1, 1.0, 3.0)))
 
 
@@ -39,7 +43,7 @@ def draw_small(seed: int) -> Plan:
     sections = {**plan.sections, "session": {**plan.sections["session"], "resume_ttl_s": RESUME_TTL_S}}
     if r.random() < SLOW_SHARE and not plan.planned_only:
         sections["pace"] = {"sessions_per_s": 0.3}
-    return attrs.evolve(
+    small = attrs.evolve(
         plan,
         nodes=min(plan.nodes, 2),
         sections=sections,
@@ -47,6 +51,24 @@ def draw_small(seed: int) -> Plan:
         workers=workers,
         steps=tuple(sorted(steps, key=_when)),
         lasts_s=LASTS_S,
+    )
+    r = Chance(seed).random("cut off")
+    return _cut_off(small, r) if r.random() < CUT_OFF_SHARE and not plan.planned_only else small
+
+
+def _cut_off(plan: Plan, r: random.Random) -> Plan:
+    """Let a node be cut off until after its lease and the time its worker has to come back, and nothing else happen.
+
+    What is deployed meanwhile would find the worker another place, and so would another worker the sessions.
+    """
+    step = Step(round(r.uniform(1.0, 3.0), 3), "partition", 0, CUT_OFF_S)
+    return attrs.evolve(
+        plan,
+        nodes=2,
+        sections={**plan.sections, "node": {"lease_ttl_s": 2.0}, "worker": {"resume_timeout_s": 3.0}},
+        workers=plan.workers[:1],
+        steps=(step,),
+        lasts_s=step.at + CUT_OFF_S + 1.0,
     )
 
 

@@ -127,6 +127,7 @@ MESSAGES = (
     Sometimes("worker crashed", 25),
     Sometimes("worker said something on a connection it had left", 100),
     Sometimes("worker registered anew", 200),
+    Sometimes("worker given up that another node has", 400),
     Sometimes("handler failed", 60),
 )
 
