@@ -25,11 +25,17 @@ ROOT = Path(__file__).resolve().parents[2]
 SEED_CPU_S = 25
 """What one seed may use of a processor: several times what the longest needs."""
 SEED_WALL_S = 600
+SEARCH_WALL_S = 3600
+"""What a search of some seeds may take that does not even heed its own clock."""
 MEMORY_BYTES_MAX = 3 << 30
 
 
 class DoesNotApply(Exception):
     """The text a bug replaces is not there exactly once: the code has changed, and the bug has to follow."""
+
+
+class SearchFailed(Exception):
+    """The process that plays seeds has ended otherwise than by saying what it found."""
 
 
 @attrs.frozen
@@ -44,6 +50,9 @@ class Hunt:
     checker: str = ""
     """Who noticed; empty when nobody did."""
     text: str = ""
+    """What was noticed; if nothing was, why the search itself failed, if it did."""
+    kept: bool = False
+    """The seed was tried first, because it had noticed the bug before: others before it might do so as well."""
 
     @property
     def caught(self) -> bool:
@@ -78,13 +87,16 @@ def hunt(bug: Bug, seeds: int, *, first: int = 1) -> Hunt:
     A seed that fails without the bug too says nothing of the bug, and is passed over.
     """
     began = time.monotonic()
-    with copy_with(bug) as copy:
-        seed = first - 1
-        while seed < seeds:
-            found = search(copy, seed + 1, seeds)
-            seed = found.pop("seed")
-            if not found["checker"] or not fails_anyway(seed):
-                return Hunt(bug, seed, time.monotonic() - began, **found)
+    seed = first - 1
+    try:
+        with copy_with(bug) as copy:
+            while seed < seeds:
+                found = search(copy, seed + 1, seeds)
+                if found["checker"] and not fails_anyway(found["seed"]):
+                    return Hunt(bug, seconds=time.monotonic() - began, **found)
+                seed = found["seed"]
+    except SearchFailed as failed:
+        return Hunt(bug, seed, time.monotonic() - began, text=str(failed))
     return Hunt(bug, seed, time.monotonic() - began)
 
 
@@ -96,15 +108,19 @@ def fails_anyway(seed: int) -> bool:
 
 def search(copy: Path, first: int, last: int) -> dict[str, Any]:
     """Play the seeds from `first` to `last` in a copy, until one fails; what `tests.planted.search` prints."""
-    process = subprocess.run(
-        [sys.executable, "-m", "tests.planted.search", str(first), str(last)],
-        cwd=copy,
-        env={**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        process = subprocess.run(
+            [sys.executable, "-m", "tests.planted.search", str(first), str(last)],
+            cwd=copy,
+            env={**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SEARCH_WALL_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise SearchFailed(f"no end of the seeds from {first} to {last} after {SEARCH_WALL_S} s") from None
     if process.returncode != 0:
-        raise RuntimeError(f"the search itself failed:\n{process.stderr}")
+        raise SearchFailed(f"the search itself failed, with {process.returncode}:\n{process.stderr}")
     found: dict[str, Any] = json.loads(process.stdout)
     return found

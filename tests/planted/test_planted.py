@@ -37,7 +37,9 @@ def test_outdated_bug() -> None:
         planted(BUGS[0], "")
 
 
-@pytest.mark.parametrize("name", ["claim-keeps-the-epoch", "idle-session-kept"])
+@pytest.mark.parametrize(
+    "name", ["claim-keeps-the-epoch", "idle-session-kept", "moved-worker-told-its-sessions-are-over"]
+)
 def test_caught(name: str) -> None:
     """What breaks at once is caught within a few seeds."""
     found = hunt(BY_NAME[name], 5)
