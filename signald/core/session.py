@@ -22,7 +22,8 @@ class Head(Struct, frozen=True, gc=False):
     `up` is client → worker, `down` worker → client; `last` is the highest stored seq, `acked` the highest one its
     receiver has acknowledged. A node of `""` means detached. `worker` is the id of the paired worker (`""`: none), and
     `worker_state` tells how far the pairing is: `""`, `assigned` (claimed, not yet accepted) or `paired`. `workers` counts
-    the workers the session has had.
+    the workers the session has had. `said_before` is `down_last` when it was last assigned: who is given a session begins
+    behind all that was said before.
     """
 
     session: str
@@ -42,6 +43,7 @@ class Head(Struct, frozen=True, gc=False):
     up_acked: int
     down_last: int
     down_acked: int
+    said_before: int = 0
 
 
 class Side(Generic[L]):
@@ -126,8 +128,7 @@ class Session(Generic[L]):
         """Its end is on the way to the store: nothing is to make it anew there."""
         self.busy_looking = False
         self.look_again = False
-        self.said_before = head.down_last
-        """How much had been said to the client when the worker here was claimed."""
+        self.said_before = head.said_before
         self.void_to = 0
         """The client here is given nothing up to this seq: what has the numbers behind those it has heard was said by somebody who
         gave some of those again."""
@@ -174,8 +175,6 @@ class Session(Generic[L]):
         self.log_to(party).absorb(received, received)
         # Whatever an older connection of the party had offered, the party offers again.
         self.log_from(party).forget_pending()
-        if party == "worker":
-            self.said_before = self.down.last
 
     def detach(self, party: Party) -> None:
         """The connection of `party` here is gone."""
@@ -202,6 +201,7 @@ class Session(Generic[L]):
         if head.worker_epoch > self.worker.epoch:
             self.down.forget_pending()
             self.up.disown_acks(head.up_acked)
+            self.said_before = head.said_before
         behind = self.client.take(head.client_epoch, head.client_node)
         behind = self.worker.take(head.worker_epoch, head.worker_node) or behind
         lost = head.up_last < self.up.last or head.down_last < self.down.last
@@ -249,13 +249,17 @@ class Session(Generic[L]):
         )
 
     def _is_usurped(self, head: Head) -> bool:
-        """Tell whether somebody got the session by a store that had forgotten who has it, and has said things since.
+        """Tell whether somebody got the session by a store that had lost the tail of it, and gives numbers again that were used.
 
-        A store that has forgotten nothing has another worker under a newer epoch only, and a store that has merely forgotten
-        holds nothing that was not known here.
+        A store that has lost nothing has another worker under a newer epoch only, which begins behind all that is known here;
+        and what a store holds that has merely lost something is known here.
         """
-        if head.worker_epoch > self.worker.epoch or head.worker in (self.worker_id, self.known_worker):
+        if head.worker in ("", self.worker_id):
             return False
+        if head.worker_epoch > self.worker.epoch:
+            return head.said_before < self.down.last
+        if head.worker == self.known_worker:
+            return False  # it was let go, and goes on as if it had not been
         if self.client.link is not None:
             return head.down_last > self.down.last
         # Where the client is elsewhere, it may have heard the other one.
@@ -267,11 +271,12 @@ class Session(Generic[L]):
         The numbers of that other one have been given again, some of them perhaps to what the client here did not get.
         """
         heard = self.down.acked if self.client.link is None else self.client.sent
-        said = heard + 1, self.down.last
+        said = max(heard, min(head.said_before, self.down.last)) + 1, self.down.last
         self.down.forget_pending()
         self.void_to = head.down_last
         self.worker.epoch = head.worker_epoch
         self.worker.node = head.worker_node
+        self.said_before = head.said_before
         return said
 
     def _absorb(self, log: Log, last: int, acked: int, entries: tuple[Entry, ...]) -> None:
@@ -342,4 +347,5 @@ class Session(Generic[L]):
             up_acked=self.up.acked,
             down_last=self.down.last,
             down_acked=self.down.acked,
+            said_before=self.said_before,
         )

@@ -102,9 +102,10 @@ class ClaimWorkerSide(SessionOp, frozen=True):
     """A worker takes its side of a session at `node`. → `Claimed` | `Refused`
 
     With `assign` the session is given to `worker`, whoever had it before (the registry has decided); the state
-    becomes `assigned`, and `workers` grows when the id is new to the session. Without, `worker` must be the session's
-    worker already (`Refused("not_yours")` otherwise; `late` as in `ClaimClient`) and the state is kept. `received` and
-    `acked` as in `ClaimClient`, for the other direction. Wakes the worker's previous node and the client's.
+    becomes `assigned`, `said_before` becomes `down_last`, and `workers` grows when the id is new to the session. Without,
+    `worker` must be the session's worker already (`Refused("not_yours")` otherwise; `late` as in `ClaimClient`) and the
+    state is kept. `received` and `acked` as in `ClaimClient`, for the other direction. Wakes the worker's previous node
+    and the client's.
     """
 
     node: str

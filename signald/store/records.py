@@ -108,6 +108,8 @@ class Record(Struct, array_like=True):
     history_first: int = 0
     history_next: int = 0
     history_bytes: int = 0
+    said_before: int = 0
+    """`down.last` when the session was last assigned."""
 
     def side(self, party: Party) -> Side:
         """Return where `party` is."""
@@ -137,6 +139,7 @@ class Record(Struct, array_like=True):
             up_acked=self.up.acked,
             down_last=self.down.last,
             down_acked=self.down.acked,
+            said_before=self.said_before,
         )
 
 

@@ -264,7 +264,7 @@ def _reseed(op: Reseed) -> bytes:
     return _session(
         op, "reseed", int(op.create), head.created_ms, head.principal, _json(head.want), head.meta, int(head.receipts),
         head.client_epoch, head.client_node, head.worker, head.worker_state, head.worker_epoch, head.worker_node,
-        head.workers, head.up_last, head.up_acked, head.down_last, head.down_acked,
+        head.workers, head.up_last, head.up_acked, head.down_last, head.down_acked, head.said_before,
         int(bool(op.client_tokens)), current, previous, op.now_ms,
         up[0].seq if up else 0, _flags(up), down[0].seq if down else 0, _flags(down),
         *[seal(entry.body) for entry in (*up, *down)], node=op.node,
@@ -316,6 +316,7 @@ def _head(session: str, v: list[bytes]) -> Head:
     return Head(
         session, int(v[0]), v[1].decode(), _LABELS.decode(v[2]), _meta(v[3]), v[4] == b"1", int(v[5]), _name(v[6]), _name(v[7]),
         _name(v[8]), int(v[9]), _name(v[10]), int(v[11]), int(v[12]), int(v[13]), int(v[14]), int(v[15]),
+        int(v[16]),
     )  # fmt: skip
 
 

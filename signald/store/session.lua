@@ -17,7 +17,8 @@ local CLAIMS_REMEMBERED = 8
 local WORKERS_REMEMBERED = 16
 local NO_TTL_MS = '4503599627370496'
 local TOUCH_MIN_MS = 3600000
-local NUMBERS = {[1] = true, [6] = true, [10] = true, [12] = true, [13] = true, [14] = true, [15] = true, [16] = true} -- in `head`
+local NUMBERS = {[1] = true, [6] = true, [10] = true, [12] = true, [13] = true, [14] = true, [15] = true, [16] = true,
+  [17] = true} -- in `head`
 
 local function exists()
   return redis.call('EXISTS', key) == 1
@@ -37,7 +38,7 @@ end
 
 local function head()
   return get('created_ms', 'principal', 'want', 'meta', 'receipts', 'client_epoch', 'client_node', 'worker', 'worker_state',
-    'worker_epoch', 'worker_node', 'workers', 'up_last', 'up_acked', 'down_last', 'down_acked')
+    'worker_epoch', 'worker_node', 'workers', 'up_last', 'up_acked', 'down_last', 'down_acked', 'said_before')
 end
 
 -- A safety net only: sessions end by EndSession and ExpireSession. Where no node is left to say so, the keys go by themselves.
@@ -69,6 +70,7 @@ end
 local function begin(created_ms, principal, want, meta, receipts, ttl_ms, client_epoch, client_node, claims, tokens, now_ms)
   redis.call('DEL', unpack(KEYS))
   set('client_epoch', client_epoch, 'worker_epoch', 0, 'up_last', 0, 'up_acked', 0, 'down_last', 0, 'down_acked', 0,
+    'said_before', 0,
     'client_node', client_node, 'worker_node', '', 'receipts', receipts, 'history_bytes', 0, 'worker', '', 'worker_state', '',
     'workers', 0, 'worker_ids', cmsgpack.pack({}), 'created_ms', created_ms, 'principal', principal, 'want', want,
     'meta', meta, 'ttl_ms', ttl_ms, 'client_away_ms', now_ms, 'client_claims', cmsgpack.pack(claims),
@@ -313,7 +315,8 @@ function operation.claim_worker_side(nonce, worker, assign, received, acked, now
     return claimed(before, 0)
   end
   if assign == '1' then
-    set('worker', worker, 'worker_state', 'assigned')
+    local last = tonumber(get('down_last')[1])
+    set('worker', worker, 'worker_state', 'assigned', 'said_before', math.max(last, tonumber(acked)))
     count_worker(worker)
   elseif get('worker')[1] ~= worker then
     return {'refused', 'not_yours'}
@@ -425,7 +428,7 @@ end
 
 -- What a script never looks at may be damaged as well.
 local function is_whole(v)
-  for i = 1, 16 do
+  for i = 1, 17 do
     if not v[i] or (NUMBERS[i] and not string.find(v[i], '^%d+$')) then
       return false
     end
@@ -466,8 +469,8 @@ local function reseed_log(way, letter, last, acked, first, flags, at)
 end
 
 local function reseed(created_ms, principal, want, meta, receipts, client_epoch, client_node, worker, worker_state,
-    worker_epoch, worker_node, workers, up_last, up_acked, down_last, down_acked, tokens, current, previous, now_ms,
-    up_first, up_flags, down_first, down_flags)
+    worker_epoch, worker_node, workers, up_last, up_acked, down_last, down_acked, said_before, tokens, current, previous,
+    now_ms, up_first, up_flags, down_first, down_flags)
   if not exists() then
     begin(created_ms, principal, want, meta, receipts, NO_TTL_MS, 0, '', {}, {'', '', {}}, now_ms)
     touch_all(0)
@@ -491,7 +494,7 @@ local function reseed(created_ms, principal, want, meta, receipts, client_epoch,
     set('tokens', cmsgpack.pack({current, previous, slots[3]}))
   end
   if reseed_side('worker', worker_epoch, worker_node) then
-    set('worker', worker, 'worker_state', worker_state)
+    set('worker', worker, 'worker_state', worker_state, 'said_before', said_before)
   else
     local v = get('worker_epoch', 'worker')
     if v[1] == worker_epoch and v[2] == worker and worker ~= '' and worker_state == 'paired' then

@@ -75,6 +75,7 @@ def claim_worker_side(op: base.ClaimWorkerSide, rows: Rows, wakes: Wakes) -> Res
     if op.assign:
         record.worker = op.worker
         record.worker_state = "assigned"
+        record.said_before = max(record.down.last, op.acked)
         _count_worker(record)
     return _claim(record, "worker", op, op.received, op.acked, rows, wakes)
 
@@ -374,6 +375,7 @@ def _reseed_worker(record: Record, op: base.Reseed) -> None:
     newer = _reseed_side(record.worker_side, known.worker_epoch, known.worker_node, op.node)
     if newer:
         record.worker, record.worker_state = known.worker, known.worker_state
+        record.said_before = known.said_before
     elif known.worker_epoch == record.worker_side.epoch and known.worker == record.worker and record.worker_state:
         record.worker_state = max(record.worker_state, known.worker_state)  # in the alphabet too, `paired` is the last
     if record.worker:

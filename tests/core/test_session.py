@@ -117,14 +117,31 @@ def test_who_was_given_the_session_by_a_store_that_had_forgotten_it_keeps_it(epo
     assert one.observe(given).usurped is None
 
 
-def test_a_worker_apart_from_its_client_gives_way_when_somebody_has_spoken_in_its_place() -> None:
+@pytest.mark.parametrize(("acked", "kept"), [(0, 2), (4, 4)])
+def test_a_worker_apart_from_its_client_gives_way_when_somebody_has_spoken_in_its_place(acked: int, kept: int) -> None:
     """Its client may have heard the other: what it has said itself, and the client did not ack, is lost."""
-    one = session(msgspec.structs.replace(PAIRED_2, down_last=2))
+    one = session(msgspec.structs.replace(PAIRED_2, said_before=2, down_last=7, down_acked=acked))
     one.detach("client")
     one.attach("worker", "worker link", 3, "a", 0)
-    one.observe(msgspec.structs.replace(PAIRED_2, down_last=7, down_acked=3))
-    assert one.observe(msgspec.structs.replace(GIVEN_AGAIN, down_last=3)).usurped is None
-    assert one.observe(msgspec.structs.replace(GIVEN_AGAIN, down_last=4)).usurped == (4, 7)
+    assert one.observe(msgspec.structs.replace(GIVEN_AGAIN, down_last=kept)).usurped is None
+    assert one.observe(msgspec.structs.replace(GIVEN_AGAIN, down_last=kept + 1)).usurped == (acked + 1, 7)
+
+
+@pytest.mark.parametrize("here", ["client", "worker"])
+def test_a_newer_claim_that_begins_inside_what_was_said_is_one_of_a_store_that_lost_it(here: str) -> None:
+    """Who is given a session begins behind all that was said before: also where it has gone on past that since."""
+    known = msgspec.structs.replace(PAIRED, down_last=5, down_acked=1)
+    newer = msgspec.structs.replace(PAIRED_2, worker_node="b", down_last=7, down_acked=1)
+    one = session(known)
+    if here == "worker":
+        one.attach("worker", "worker link", 1, "a", 0)
+        one.detach("client")
+    else:
+        one.client.sent = 3
+    assert one.observe(msgspec.structs.replace(newer, said_before=4)).usurped == (5, 5)
+    assert (one.worker_id, one.worker.epoch, one.said_before, one.void_to) == ("w2", 3, 4, 7)
+    assert session(known).observe(msgspec.structs.replace(newer, said_before=5)).usurped is None
+    assert session(known).observe(msgspec.structs.replace(newer, worker="w1", said_before=4)).usurped is None
 
 
 @pytest.mark.parametrize("known", [PAIRED_2, AWAY_2])

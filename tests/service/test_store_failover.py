@@ -108,9 +108,11 @@ async def says(worker: Peer, session: str, *seqs: int) -> None:
 
 
 async def losses(peer: Peer) -> list[tuple[str, int, int]]:
-    """What a party is told that it has lost, until it is told nothing more: direction, from, to."""
-    frames = [frame for frame in await peer.quiet(2.0) if frame.get("code") == "log_lost"]
-    return [(frame["direction"], frame["lost_from"], frame["lost_to"]) for frame in frames]
+    """What a party, which gets no message, is told that it has lost, until it is told nothing more: direction, from, to."""
+    frames = await peer.quiet(2.0)
+    assert "message" not in [frame["type"] for frame in frames]
+    lost = [frame for frame in frames if frame.get("code") == "log_lost"]
+    return [(frame["direction"], frame["lost_from"], frame["lost_to"]) for frame in lost]
 
 
 @pytest.mark.parametrize("resumes", [False, True])
@@ -145,6 +147,34 @@ def test_a_worker_gives_way_to_one_that_was_given_its_numbers_again(resumes: boo
         assert (await other.expect("session_ended"))["session"] == session
         assert (await worker.expect("session_ended"))["reason"] == "log lost"
         assert 4 not in [frame.get("seq") for frame in worker.aside]
+        assert (await other.accept())["next_seq"] == 7
+        await other.send({"type": "message", "session": session, "seq": 7, "data": "heard"})
+        assert (await client.expect("message"))["data"] == "heard"
+
+    play(scene)
+
+
+def test_a_new_worker_that_has_gone_on_past_what_was_lost_is_told_so() -> None:
+    """No number is missing then, and its claim is a newer one: that it began inside what the client has heard tells it."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("a")
+        await cluster.start("b")
+        await cluster.start("c")
+        client, _, worker, _, session = await cluster.pair("a", worker_at="c")
+        replica = copy.deepcopy(cluster.world.rows)
+        await say(worker, client, session, 1, 2, 3)
+        come_back = cut_off(cluster, "a")
+        fail_over(cluster, replica)
+        cluster.kill("c")
+        other, _ = await cluster.worker("b", "worker-b")
+        assert (await other.accept(within_s=120))["next_seq"] == 1
+        await says(other, session, 1, 2, 3, 4, 5)
+        come_back()
+        assert await losses(client) == [("received", 4, 5), ("received", 6, 6)]
+        lost = await other.expect("error")
+        assert (lost["direction"], lost["lost_from"], lost["lost_to"]) == ("sent", 1, 5)
+        assert (await other.expect("session_ended"))["session"] == session
         assert (await other.accept())["next_seq"] == 7
         await other.send({"type": "message", "session": session, "seq": 7, "data": "heard"})
         assert (await client.expect("message"))["data"] == "heard"

@@ -122,6 +122,7 @@ def head(
     up_acked: int = 0,
     down_last: int = 0,
     down_acked: int = 0,
+    said_before: int = 0,
     receipts: bool = False,
 ) -> Head:
     """The head of a session made by `create`."""
@@ -143,6 +144,7 @@ def head(
         up_acked=up_acked,
         down_last=down_last,
         down_acked=down_acked,
+        said_before=said_before,
     )
 
 

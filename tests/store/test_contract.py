@@ -4,6 +4,7 @@ Two nodes look at one fresh store: `a`, where the client usually is, and `b`, wh
 """
 
 import pytest
+from msgspec import structs
 
 from signald.store.base import (
     AcceptSession,
@@ -473,6 +474,18 @@ class TestClaimWorkerSide:
         assert (result.epoch, result.head.worker, result.head.worker_state) == (2, "w_2", "assigned")
         assert (result.head.workers, result.previous_node) == (2, "b")
         assert await seqs(world, "worker") == [2, 3]
+
+    async def test_begins_behind(self, world: World) -> None:
+        """The head tells how much had been said when the session was last assigned, by whomever: a resume changes nothing."""
+        await pair(world)
+        await world.do(append(entries(1, 3), party="worker"))
+        assert (await look(world)).head.said_before == 0
+        resumed = claimed(await world.ask(claim_side(nonce="n2", assign=False, acked=4)))
+        assert (resumed.head.said_before, resumed.head.down_last) == (0, 4)
+        again = claimed(await world.ask(claim_side("w_2", nonce="n3")))
+        assert (again.head.said_before, again.head.down_last) == (4, 4)
+        known = claimed(await world.ask(claim_side(nonce="n4", acked=6)))
+        assert (known.head.said_before, known.head.down_last) == (6, 6)
 
     async def test_same_worker_counts_once(self, world: World) -> None:
         """A worker that comes back, even after another, is not counted again."""
@@ -962,6 +975,17 @@ class TestReseed:
         assert isinstance(result, Head)
         assert (result.up_last, result.up_acked, result.down_last, result.down_acked) == (3, 2, 4, 0)
         assert (await seqs(world, "worker"), await seqs(world, "client")) == ([3], [1, 2, 3, 4])
+
+    async def test_begins_behind(self, world: World) -> None:
+        """How much had been said when a worker was given the session belongs to its claim: the newer one brings it along."""
+        await pair(world)
+        known = head(worker="w_2", worker_state="paired", worker_epoch=1, workers=1, down_last=3, said_before=2)
+        result = await world.ask(reseed(known))
+        assert isinstance(result, Head)
+        assert (result.worker, result.worker_epoch, result.said_before) == (WORKER, 1, 0)
+        result = await world.ask(reseed(structs.replace(known, worker_epoch=2)))
+        assert isinstance(result, Head)
+        assert (result.worker, result.worker_epoch, result.said_before) == ("w_2", 2, 2)
 
     async def test_hole(self, world: World) -> None:
         """A tail that does not reach down to what is stored leaves a hole; no seq in it is given again."""

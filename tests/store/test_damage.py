@@ -367,6 +367,7 @@ async def test_a_damaged_pace_begins_anew(damaged: Damaged, wound: str) -> None:
 
 
 FIELDS = (
+    "said_before",
     "client_epoch",
     "worker_epoch",
     "up_last",

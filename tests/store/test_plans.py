@@ -229,6 +229,7 @@ class Kitchen:
             up_last=up_last,
             down_last=down_last,
             up_acked=min(up_last, record.up.acked + draft.other // 2),
+            said_before=record.said_before + draft.small // 3,
         )
         up_tail = tuple(Entry(seq, b"tup%d" % seq, draft.flag) for seq in range(max(1, up_last - 2), up_last + 1))
         down_tail = tuple(Entry(seq, b"tdown%d" % seq) for seq in range(max(1, down_last - 1), down_last + 1))
