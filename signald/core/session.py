@@ -188,6 +188,13 @@ class Session(Generic[L]):
         for log in (self.up, self.down):
             log.backlog_max, log.bytes_max = backlog_max, bytes_max
 
+    def recall(self, up_last: int, down_last: int) -> bool:
+        """Go on from where the session was when this node last had it; True if the store has lost something since."""
+        lost = up_last > self.up.last or down_last > self.down.last
+        self.up.pass_over(up_last)
+        self.down.pass_over(down_last)
+        return lost
+
     def observe(self, head: Head, entries: tuple[Entry, ...] = (), reader: Party | None = None) -> News:
         """Take over what the store knows, and say what is news. `entries` are those `reader` has yet to get."""
         usurped = self._give_way(head) if self._is_usurped(head) else None

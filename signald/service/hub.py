@@ -25,6 +25,7 @@ from signald.net.connection import Connection, ConnectionClosed
 from signald.service.auth import Authenticator
 from signald.service.client_link import ClientLink
 from signald.service.counts import Counts, EndCause
+from signald.service.left import Left
 from signald.service.link import Link, Outbox, retry_reason
 from signald.service.opening import open_link
 from signald.service.probe import Probe
@@ -172,6 +173,7 @@ class Hub:
         self.trail = Trail(self)
         self.probe = Probe(self)
         self._resuming: Counter[str] = Counter()
+        self._left = Left()
         self._acks = trio.Event()
 
     def renew(self, config: Config, auth: Authenticator) -> None:
@@ -337,6 +339,8 @@ class Hub:
             limits = self.config.limits
             session = Session(head, limits.backlog_messages_max, limits.backlog_bytes_max)
             self.sessions[head.session] = session
+            if session.recall(*self._left.recall(session.id)):
+                self.behind(session)
         else:
             news = session.observe(head)
             if news.behind or news.lost:
@@ -356,6 +360,7 @@ class Hub:
         """Let go of a session with no party here."""
         if not session.local and self.sessions.get(session.id) is session:
             del self.sessions[session.id]
+            self._left.note(session)
 
     def batch_done(self) -> None:
         """End a batch: write what it produced; acks may wait a little for something to ride with."""
@@ -501,6 +506,10 @@ class Hub:
     def behind(self, session: LiveSession) -> None:
         """The store knows less of `session` than this node."""
         self.report_behind(session)
+
+    def last_words(self, session: LiveSession) -> None:
+        """What a party had said here before it went has been stored."""
+        self._left.note_again(session)
 
     # --- what workers say -------------------------------------------------------------------------------------------
 

@@ -86,6 +86,9 @@ class RelayEvents(Protocol):
     def behind(self, session: LiveSession) -> None:
         """The store knows less of `session` than this node."""
 
+    def last_words(self, session: LiveSession) -> None:
+        """What a party had said here before it went has been stored."""
+
 
 def other(party: Party) -> Party:
     """The peer of `party`."""
@@ -205,6 +208,8 @@ class Relay:
             new = target.stored(result.last, result.acked)
             if link is not None:
                 link.ack_later(session.id, target.last)
+            else:
+                self._events.last_words(session)
             self._hand_on(session, other(party), new, result.receiver_node, came_at)
             if target.pending:
                 self.settle(session, party)

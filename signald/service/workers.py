@@ -295,7 +295,7 @@ class Workers:
                 SessionAssigned(
                     name,
                     AssignedClient(Raw(session.meta) if session.meta else UNSET),
-                    head.down_last + 1,
+                    session.down.last + 1,  # which a store that has lost its tail knows less well than who is here
                     chat_history(entries) if entries else UNSET,
                     claimed.epoch,
                 )

@@ -380,8 +380,8 @@ SERVICE = (
     Bug(
         "ack-counts-what-is-pending",
         _RELAY,
-        "            if link is not None:\n                link.ack_later(session.id, target.last)\n            self._hand_on",
-        "            if link is not None:\n                link.ack_later(session.id, target.expected - 1)\n            self._hand_on",
+        "            if link is not None:\n                link.ack_later(session.id, target.last)\n            else:",
+        "            if link is not None:\n                link.ack_later(session.id, target.expected - 1)\n            else:",
         "exactly-once",
         "The ack of one append covers what gathered while it was under way.",
     ),

@@ -88,6 +88,32 @@ def test_a_new_worker_that_begins_too_early_is_told_so() -> None:
     play(scene)
 
 
+def test_a_node_remembers_the_numbers_of_a_worker_that_has_just_gone() -> None:
+    """A session lost by a failover is given to another worker at the node of the first, while the client's node is away."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("a")
+        await cluster.start("b")
+        client, started, worker, _, session = await cluster.pair("a", worker_at="b")
+        replica = copy.deepcopy(cluster.world.rows)
+        await say(worker, client, session, 1, 2)
+        # Its last words are stored when the session has been let go of.
+        await worker.send({"type": "message", "session": session, "seq": 3, "data": "last words"})
+        await worker.send({"type": "session_refuse", "session": session, "reason": "had enough"})
+        await worker.send({"type": "bye"})
+        assert (await client.expect("message"))["seq"] == 3
+        cut_off(cluster, "a")
+        fail_over(cluster, replica)
+        other, _ = await cluster.worker("b", "worker-b")
+        assert (await other.accept(within_s=120))["next_seq"] == 4
+        await says(other, session, 4)
+        again, restored = await cluster.restore("b", started["recovery_token"], received=3)
+        assert restored["replaying"] == 1
+        assert (await again.expect("message"))["data"] == "new 4"
+
+    play(scene)
+
+
 def cut_off(cluster: Cluster, name: str) -> Callable[[], None]:
     """Keep a node from the store until what is returned is called."""
     committer = cluster.nodes[name].committer
