@@ -280,7 +280,8 @@ class Session(Generic[L]):
         heard = self.down.acked if self.client.link is None else self.client.sent
         said = max(heard, min(head.said_before, self.down.last)) + 1, self.down.last
         self.down.forget_pending()
-        self.void_to = head.down_last
+        if head.down_last > self.down.last:
+            self.void_to = head.down_last
         self.worker.epoch = head.worker_epoch
         self.worker.node = head.worker_node
         self.said_before = head.said_before

@@ -287,6 +287,9 @@ class Workers:
                 continue
             head = claimed.head
             session = self._attach(link, claimed, head.up_acked)
+            # Where a store that has lost its tail knows less than who is here, it is told so (`Mender`): what this worker says
+            # is not to pass for what another began inside of what was said.
+            session.said_before = session.down.last
             link.assigning[name] = trio.current_time() + hub.config.timeouts.assign_s
             link.asked[name] = claimed.epoch
             hub.trail.note(name, "worker", "assigned", link.worker)

@@ -496,9 +496,12 @@ local function reseed(created_ms, principal, want, meta, receipts, client_epoch,
   if reseed_side('worker', worker_epoch, worker_node) then
     set('worker', worker, 'worker_state', worker_state, 'said_before', said_before)
   else
-    local v = get('worker_epoch', 'worker')
-    if v[1] == worker_epoch and v[2] == worker and worker ~= '' and worker_state == 'paired' then
-      set('worker_state', 'paired')
+    local v = get('worker_epoch', 'worker', 'said_before')
+    if v[1] == worker_epoch and v[2] == worker and worker ~= '' then
+      set('said_before', math.max(tonumber(v[3]), tonumber(said_before)))
+      if worker_state == 'paired' then
+        set('worker_state', 'paired')
+      end
     end
   end
   local has = get('worker')[1]

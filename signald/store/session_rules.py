@@ -378,6 +378,7 @@ def _reseed_worker(record: Record, op: base.Reseed) -> None:
         record.said_before = known.said_before
     elif known.worker_epoch == record.worker_side.epoch and known.worker == record.worker and record.worker_state:
         record.worker_state = max(record.worker_state, known.worker_state)  # in the alphabet too, `paired` is the last
+        record.said_before = max(record.said_before, known.said_before)
     if record.worker:
         _count_worker(record)
     record.workers = max(record.workers, known.workers)

@@ -88,8 +88,12 @@ def test_a_new_worker_that_begins_too_early_is_told_so() -> None:
     play(scene)
 
 
-def test_a_node_remembers_the_numbers_of_a_worker_that_has_just_gone() -> None:
-    """A session lost by a failover is given to another worker at the node of the first, while the client's node is away."""
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_a_node_remembers_the_numbers_of_a_worker_that_has_just_gone(comes_back: bool) -> None:
+    """A session lost by a failover is given to another worker at the node of the first, while the client's node is away.
+
+    Nothing it says is lost then, whether the client comes to it or its node comes back.
+    """
 
     async def scene(cluster: Cluster) -> None:
         await cluster.start("a")
@@ -102,11 +106,16 @@ def test_a_node_remembers_the_numbers_of_a_worker_that_has_just_gone() -> None:
         await worker.send({"type": "session_refuse", "session": session, "reason": "had enough"})
         await worker.send({"type": "bye"})
         assert (await client.expect("message"))["seq"] == 3
-        cut_off(cluster, "a")
+        come_back = cut_off(cluster, "a")
         fail_over(cluster, replica)
         other, _ = await cluster.worker("b", "worker-b")
         assert (await other.accept(within_s=120))["next_seq"] == 4
         await says(other, session, 4)
+        if comes_back:
+            come_back()
+            assert (await client.expect("message"))["data"] == "new 4"
+            assert [frame for frame in await client.quiet() if frame["type"] == "error"] == []
+            return
         again, restored = await cluster.restore("b", started["recovery_token"], received=3)
         assert restored["replaying"] == 1
         assert (await again.expect("message"))["data"] == "new 4"

@@ -977,7 +977,10 @@ class TestReseed:
         assert (await seqs(world, "worker"), await seqs(world, "client")) == ([3], [1, 2, 3, 4])
 
     async def test_begins_behind(self, world: World) -> None:
-        """How much had been said when a worker was given the session belongs to its claim: the newer one brings it along."""
+        """How much had been said when a worker was given the session belongs to its claim: the newer one brings it along.
+
+        Of the same claim the higher one is true: a store that has lost its tail has taken down too little.
+        """
         await pair(world)
         known = head(worker="w_2", worker_state="paired", worker_epoch=1, workers=1, down_last=3, said_before=2)
         result = await world.ask(reseed(known))
@@ -986,6 +989,10 @@ class TestReseed:
         result = await world.ask(reseed(structs.replace(known, worker_epoch=2)))
         assert isinstance(result, Head)
         assert (result.worker, result.worker_epoch, result.said_before) == ("w_2", 2, 2)
+        for said_before, kept in ((3, 3), (1, 3)):
+            result = await world.ask(reseed(structs.replace(known, worker_epoch=2, said_before=said_before)))
+            assert isinstance(result, Head)
+            assert result.said_before == kept
 
     async def test_hole(self, world: World) -> None:
         """A tail that does not reach down to what is stored leaves a hole; no seq in it is given again."""
