@@ -83,7 +83,8 @@ class ClaimClient(SessionOp, frozen=True):
 
     `attempt` (0: not told) is the party's own count of its claims. `late` is also one that shows the previous token and has a
     lower count than the last claim that was granted, if that was asked for within `CLOCK_SET_MS`: the party gave it up before
-    it made that other one, and the network has delivered it only now.
+    it made that other one, and the network has delivered it only now. So is one that shows a retired token, if that last claim was
+    asked for in the same moment: neither of them had been answered then.
     """
 
     node: str

@@ -69,6 +69,10 @@ class Side(Struct, array_like=True):
         """Tell whether the last claim that was granted had been asked for after `asked_ms`."""
         return bool(self.claims) and 0 < self.claims[-1].asked_ms - asked_ms <= CLOCK_SET_MS
 
+    def is_tied(self, attempt: int, asked_ms: int) -> bool:
+        """Tell whether the last claim that was granted is a later attempt of the party, asked for in the same moment."""
+        return bool(self.claims) and 0 < attempt < self.claims[-1].attempt and asked_ms == self.claims[-1].asked_ms
+
     def is_outdone(self, attempt: int, asked_ms: int) -> bool:
         """Tell whether the last claim that was granted is a later attempt of the party, of not long ago."""
         if not self.claims:

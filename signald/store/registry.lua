@@ -120,9 +120,11 @@ local function retire(retired, token)
 end
 
 -- As in session.lua. Equal strings are one object in Lua, so `==` compares addresses and takes the same time always.
-local function present(record, presented, issued)
+local function present(record, presented, issued, tied)
   for _, old in ipairs(record[RETIRED]) do
-    if old == presented then
+    if old == presented and tied then
+      return 'late'
+    elseif old == presented then
       retire(record[RETIRED], record[PREVIOUS])
       retire(record[RETIRED], record[CURRENT])
       record[CURRENT], record[PREVIOUS] = '', ''
@@ -230,9 +232,9 @@ function operation.claim(name, nonce, principal, presented, issued, labels, capa
   end
   -- A later attempt of the party was granted not long ago, with the same token. Earlier releases keep no attempt.
   local kept = last and type(last[5]) == 'number' and last[5] or 0
-  local outdone = record[PREVIOUS] == presented and tonumber(attempt) > 0 and tonumber(attempt) < kept
-    and math.abs(before_ms) <= CLOCK_SET_MS
-  local refused = present(record, presented, issued)
+  local earlier = tonumber(attempt) > 0 and tonumber(attempt) < kept
+  local outdone = record[PREVIOUS] == presented and earlier and math.abs(before_ms) <= CLOCK_SET_MS
+  local refused = present(record, presented, issued, earlier and last[4] == tonumber(now_ms))
   if refused then
     if refused == 'token_reuse' then
       put_worker(name, record)

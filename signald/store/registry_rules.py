@@ -102,6 +102,8 @@ def claim_worker(op: base.ClaimWorker, rows: Rows, wakes: Wakes) -> Result:
     if worker.side.is_late(op.now_ms):
         return base.Refused("late")
     slots, verdict = present(worker.slots, op.presented, op.issued)
+    if verdict is Verdict.REUSED and worker.side.is_tied(op.attempt, op.now_ms):
+        return base.Refused("late")
     if verdict is Verdict.REUSED:
         worker.slots = slots
         rows.save_worker(worker)

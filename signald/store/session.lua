@@ -148,10 +148,12 @@ end
 
 -- Returns the reason of a refusal, or nil and the slots to keep.
 -- Equal strings are one object in Lua, so `==` compares addresses: it takes the same time whatever they hold.
-local function present(slots, presented, issued)
+local function present(slots, presented, issued, tied)
   local current, previous, retired = slots[1], slots[2], slots[3]
   for _, old in ipairs(retired) do
-    if old == presented then
+    if old == presented and tied then
+      return 'late'
+    elseif old == presented then
       retire(retired, previous)
       retire(retired, current)
       set('tokens', cmsgpack.pack({'', '', retired}))
@@ -203,6 +205,14 @@ local function is_late(field, asked_ms)
   local last = claims[#claims]
   local before_ms = last ~= nil and last[8] ~= nil and last[8] - tonumber(asked_ms) or 0
   return before_ms > 0 and before_ms <= CLOCK_SET_MS
+end
+
+-- The last claim that was granted is a later attempt of the party, asked for in the same moment.
+local function is_tied(field, attempt, asked_ms)
+  local claims = claims_kept(field)
+  local last = claims[#claims]
+  local kept = last and type(last[9]) == 'number' and last[9] or 0
+  return tonumber(attempt) > 0 and tonumber(attempt) < kept and tonumber(asked_ms) == last[8]
 end
 
 -- The last claim that was granted is a later attempt of the party, of not long ago. Earlier releases keep no attempt.
@@ -287,7 +297,7 @@ function operation.claim_client(nonce, principal, presented, issued, received, a
     set('created_ms', '') -- so that whoever holds a party sees that there is damage, and gives back what it knows
     return {'refused', 'unreadable'}
   end
-  local refused, slots = present(kept, presented, issued)
+  local refused, slots = present(kept, presented, issued, is_tied('client_claims', attempt, now_ms))
   if refused then
     return {'refused', refused}
   end

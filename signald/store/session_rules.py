@@ -46,6 +46,8 @@ def claim_client(op: base.ClaimClient, rows: Rows, wakes: Wakes) -> Result:
     if record.client.is_late(op.now_ms):
         return base.Refused("late")
     slots, verdict = present(record.slots, op.presented, op.issued)
+    if verdict is Verdict.REUSED and record.client.is_tied(op.attempt, op.now_ms):
+        return base.Refused("late")
     if verdict is Verdict.REUSED:
         record.slots = slots
         rows.save_session(record)

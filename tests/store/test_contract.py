@@ -381,13 +381,20 @@ class TestClaimClient:
         await world.do(create(), claim_client("t1", "t2", nonce="n2", attempt=7))
         assert claimed(await world.ask(again, at="b")).epoch == 3
 
+    async def test_outdone_in_the_same_moment(self, world: World) -> None:
+        """Of two claims that were asked for in one moment, the earlier attempt is late even when its token is retired by then."""
+        await world.do(create(), claim_client("t1", "t2", nonce="n2", attempt=7), ConfirmToken(SESSION, 2))
+        assert await world.ask(claim_client("t1", "t3", nonce="n3", attempt=6), at="b") == Refused("late")
+        assert claimed(await world.ask(claim_client("t2", "t4", nonce="n4", attempt=8), at="b")).epoch == 3
+
     async def test_outdone_is_no_excuse(self, world: World) -> None:
         """A count excuses neither a token that is retired nor another principal."""
         await world.do(create(), claim_client("t1", "t2", nonce="n2", attempt=7))
         eve = claim_client("t1", "t3", nonce="n3", attempt=1, principal="eve")
         assert await world.ask(eve) == Refused("principal")
         await world.do(ConfirmToken(SESSION, 2))
-        assert await world.ask(claim_client("t1", "t3", nonce="n4", attempt=1), at="b") == Refused("token_reuse")
+        late = claim_client("t1", "t3", nonce="n4", attempt=1, now_ms=NOW_MS + 11)
+        assert await world.ask(late, at="b") == Refused("token_reuse")
 
     async def test_outdone_is_forgotten(self, world: World) -> None:
         """A store that was given a session back does not know the attempts, and refuses nobody for them."""
@@ -1227,10 +1234,17 @@ class TestWorkers:
         await world.do(register(), claim_worker(attempt=7))
         assert await world.ask(again, at="b") == WorkerClaimed(3, (), "a")
 
+    async def test_outdone_in_the_same_moment(self, world: World) -> None:
+        """As for clients: asked for in one moment, the earlier attempt is late even when its token is retired."""
+        await world.do(register(), claim_worker(attempt=7), ConfirmWorkerToken(WORKER, 2))
+        assert await world.ask(claim_worker(issued="w3", nonce="late", attempt=6)) == Refused("late")
+        assert await world.ask(claim_worker("w2", "w4", nonce="newer", attempt=8), at="b") == WorkerClaimed(3, (), "a")
+
     async def test_outdone_is_no_excuse(self, world: World) -> None:
         """As for clients: a count does not excuse a token that is retired."""
         await world.do(register(), claim_worker(attempt=7), ConfirmWorkerToken(WORKER, 2))
-        assert await world.ask(claim_worker(issued="w3", nonce="late", attempt=1)) == Refused("token_reuse")
+        late = claim_worker(issued="w3", nonce="late", attempt=1, now_ms=NOW_MS + 11)
+        assert await world.ask(late) == Refused("token_reuse")
 
     async def test_clock_set_back(self, world: World) -> None:
         """As for clients: nobody is late because the store's clock was set back."""
