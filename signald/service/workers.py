@@ -138,6 +138,11 @@ class Workers:
 
     def _attach(self, link: WorkerLink, claimed: Claimed, received: int) -> LiveSession:
         session = self._hub.adopt(claimed.head)
+        before = session.worker.link
+        if isinstance(before, WorkerLink) and before.worker != link.worker:
+            # Not superseded by a newer epoch: a store that had lost its claim has granted the same one to another worker here.
+            session.detach("worker")
+            before.end_session(session.id, "reassigned")
         session.attach("worker", link, claimed.epoch, self._hub.node, received)
         link.sessions[session.id] = session
         return session

@@ -123,6 +123,30 @@ def test_a_node_remembers_the_numbers_of_a_worker_that_has_just_gone(comes_back:
     play(scene)
 
 
+def test_of_two_workers_at_one_node_one_has_the_session() -> None:
+    """A store that forgot the second pairing gives the session back to the first worker, and the second is told."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("a")
+        await cluster.start("b")
+        client, _, first, _, session = await cluster.pair("a", worker_at="b")
+        second, _ = await cluster.worker("b", "worker-b")
+        replica = copy.deepcopy(cluster.world.rows)
+        await first.send({"type": "session_refuse", "session": session, "reason": "had enough"})
+        await second.accept()
+        await second.send({"type": "message", "session": session, "seq": 1, "data": "of the second"})
+        assert (await client.expect("message"))["data"] == "of the second"
+        for name in ("a", "b"):
+            cluster.nodes[name].hub.report_behind = lambda _: None  # what is forgotten would be given back later
+        fail_over(cluster, replica)
+        assert (await first.accept(within_s=60))["next_seq"] == 2
+        assert (await second.expect("session_ended"))["session"] == session
+        await second.send({"type": "message", "session": session, "seq": 2, "data": "of the second"})
+        assert (await second.expect("error"))["code"] == "unknown_session"
+
+    play(scene)
+
+
 def cut_off(cluster: Cluster, name: str) -> Callable[[], None]:
     """Keep a node from the store until what is returned is called."""
     committer = cluster.nodes[name].committer
