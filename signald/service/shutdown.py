@@ -42,6 +42,9 @@ FOLLOW_SHARE = 0.5
 FOLLOW_LOT = 200
 """Trails read in one go: other batches get in between."""
 
+CUTTING_SIGNAL = 4
+"""The first drains, the second skips to FLUSH, the third to CLOSE, and this one ends the closing handshakes."""
+
 PROGRESS_S = 1.0
 """How often a drain says how far it is."""
 
@@ -116,6 +119,7 @@ class ShutdownScope:
         self._begun = trio.Event()
         self._scope: trio.CancelScope | None = None
         self._pending: DrainEvent | None = None
+        self._signals = 0
         self._called_off = False
         self._asked_ms = 0
         """When this drain, or the one it goes on with, has begun (time of the store)."""
@@ -166,9 +170,12 @@ class ShutdownScope:
         return True
 
     def signal(self) -> None:
-        """SIGTERM or SIGINT: the first drains, the second hurries, the third ends it."""
+        """SIGTERM or SIGINT: the first drains, the second hurries, the third ends it, the fourth cuts the goodbyes short."""
+        self._signals += 1
         if not self.status.by_signal:
             self.begin("draining", by_signal=True)
+        elif self.status.phase is Phase.CLOSE and self._signals < CUTTING_SIGNAL:
+            return  # the phase that it asks for is here already; whoever sends two at once means no harm to those told goodbye
         elif self._pending is DrainEvent.HURRY or self.status.phase is Phase.FLUSH:
             self._interrupt(DrainEvent.STOP)
         else:

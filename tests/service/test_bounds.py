@@ -6,6 +6,7 @@ import pytest
 import trio
 import trio.testing
 
+from signald.core.transitions import Phase
 from tests.cluster import Cluster, play
 from tests.service.deploys import receipt, traffic
 
@@ -134,6 +135,27 @@ def test_a_third_signal_ends_at_once() -> None:
             await trio.sleep(0.1)
         await cluster.wait_exit("old")
         assert trio.current_time() - began <= 0.5 + 1.1
+
+    play(scene)
+
+
+def test_a_signal_that_asks_for_what_has_begun_cuts_no_goodbye_short() -> None:
+    """bounded: a third signal finds the node in CLOSE already, and those who are slow keep their time; a fourth takes it."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("old", drain=DRAIN)
+        await parties_that_do_nothing(cluster, "old")
+        await cluster.start("new")
+        node.shutdown.signal()
+        await trio.sleep(2)
+        node.shutdown.signal()
+        await trio.sleep(2.5)  # FLUSH has ended by its budget
+        for reached in (Phase.CLOSE, Phase.DONE):
+            assert node.shutdown.status.phase is Phase.CLOSE
+            node.shutdown.signal()
+            await trio.sleep(0.1)
+            assert node.shutdown.status.phase is reached
+        await cluster.wait_exit("old")
 
     play(scene)
 

@@ -13,15 +13,13 @@ from signald.core.transitions import Phase
 from signald.daemon import Node, node_on
 from signald.errors import StoreUnavailable
 from signald.ids import Entropy
+from signald.service.shutdown import CUTTING_SIGNAL
 from signald.store.memory import open_memory
 from tests.sim.stores import FaultyStore
 
 if TYPE_CHECKING:
     from tests.sim.scene import Scene
 
-
-CUTTING_SIGNAL = 4
-"""The first drains, the second hurries, the third closes, and one more waits for no closing handshake."""
 
 ROUNDED_S = 0.0001
 """How exactly a node notes when a phase of its drain began."""
