@@ -117,6 +117,8 @@ class WorkerCore(PartyCore):
         self._released: dict[str, str] = {}
         self._epochs: dict[str, int] = {}
         """Sessions → the epoch they were assigned with, which goes back with the answer."""
+        self._left_before: dict[str, tuple[Link, ...]] = {}
+        """Sessions → connections that were being left when they were assigned: what comes there is of an earlier assignment."""
         self._bye: str | None = None
         # Sessions whose acceptance signald has not shown to know of: it is said again after a resume.
         self._unproven: dict[str, None] = {}
@@ -204,6 +206,8 @@ class WorkerCore(PartyCore):
         message, binary = decode_for_worker(data)
         if link.state == "opening" and not isinstance(message, AppAccepted | ReconnectionAck | ErrorMessage):
             raise LinkBroken("the first frame was not an answer to the opening message")
+        if link.state == "retiring" and self._is_of_earlier(link, getattr(message, "session", None)):
+            return
         match message:
             case Message():
                 self._receive_message(message, binary)
@@ -228,6 +232,9 @@ class WorkerCore(PartyCore):
                 self.notices.append(SessionEvent(message.session or "", RealtimeReceived(value)))
             case TerminateApp():
                 self.notices.append(Terminate(message.request_id, message.reason, message.deadline_ms))
+
+    def _is_of_earlier(self, link: Link, session: str | None) -> bool:
+        return any(before is link for before in self._left_before.get(session or "", ()))
 
     def _answered(self, link: Link, message: AppAccepted | ReconnectionAck, now: float) -> None:
         if link.state != "opening" or (link.token is None) is not isinstance(message, AppAccepted):
@@ -275,6 +282,8 @@ class WorkerCore(PartyCore):
             return
         core = SessionCore(name, self.entropy, next_seq=message.next_seq, received=None, bounds=self.bounds)
         self.sessions[name] = core
+        if self.retiring:
+            self._left_before[name] = tuple(self.retiring)
         self._accept(link, name)
         history = message.chat_history if message.chat_history is not UNSET else []
         meta = message.client.meta
@@ -391,6 +400,7 @@ class WorkerCore(PartyCore):
         self._dirty.pop(name, None)
         self._unproven.pop(name, None)
         self._epochs.pop(name, None)
+        self._left_before.pop(name, None)
         return self.sessions.pop(name, None)
 
     # --- writing ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,67 @@
+"""Tests of the worker's core: which connection speaks for a session."""
+
+import json
+
+from signald.ids import SeededEntropy
+from signald.sdk.party_core import Link
+from signald.sdk.worker_core import WorkerCore
+
+
+class Worker:
+    """A worker's core and what the service says to it."""
+
+    def __init__(self) -> None:
+        self.core = WorkerCore(["ws://a"], instance_id="i", entropy=SeededEntropy(1), capacity=2)
+        self.left = self.core.opened("ws://a", 0.0)
+        self.hears(self.left, "app_accepted", status="ok", worker="w", recovery_token="w.one", **LIFE)
+
+    def hears(self, link: Link, kind: str, **fields: object) -> None:
+        """The service says something on one of its connections."""
+        self.core.receive(link, json.dumps({"type": kind, **fields}), 0.0)
+
+    def moves(self, kept: list[dict[str, object]], lost: list[str]) -> Link:
+        """Resume on a new connection; the one before is still read."""
+        link = self.core.opened("ws://b", 0.0)
+        self.core.write(link, 0.0)
+        answer = {"sessions": kept, "lost": lost, "session_restored": True, "server_status": "running"}
+        self.hears(link, "reconnection_ack", status="ok", worker="w", recovery_token="w.two", **answer, **LIFE)
+        assert self.left.state == "retiring"
+        return link
+
+    def has(self, session: str) -> list[int]:
+        """The seqs that wait for the handler of a session."""
+        return [message.seq for message, _ in self.core.sessions[session].inbox]
+
+
+LIFE: dict[str, object] = {"token_ttl_ms": 10_000, "heartbeat_ms": 20_000}
+
+
+def test_a_connection_that_is_left_does_not_speak_for_a_session_assigned_anew() -> None:
+    """exactly-once: what was on its way to the handler before is not the first that the next one gets, nor acks its words."""
+    worker = Worker()
+    worker.hears(worker.left, "session_assigned", session="s", client={}, next_seq=1, epoch=1)
+    worker.hears(worker.left, "message", session="s", seq=1, data="one")
+    now = worker.moves([], ["s"])
+    worker.hears(now, "session_assigned", session="s", client={}, next_seq=3, epoch=2)
+    core = worker.core.sessions["s"]
+    core.send("mine")
+    worker.core.write(now, 0.0)
+    worker.hears(worker.left, "message", session="s", seq=2, data="two")
+    worker.hears(worker.left, "ack", session="s", seq=3)
+    assert worker.has("s") == []
+    assert core.accepted == 2
+    worker.hears(now, "message", session="s", seq=1, data="one")
+    worker.hears(now, "message", session="s", seq=2, data="two")
+    worker.hears(now, "ack", session="s", seq=3)
+    assert worker.has("s") == [1, 2]
+    assert core.accepted == 3
+
+
+def test_a_connection_that_is_left_speaks_for_a_session_that_was_kept() -> None:
+    """What is on its way there when a worker moves need not come again."""
+    worker = Worker()
+    worker.hears(worker.left, "session_assigned", session="s", client={}, next_seq=1, epoch=1)
+    worker.hears(worker.left, "message", session="s", seq=1, data="one")
+    worker.moves([{"session": "s", "accepted": 0, "replaying": 1}], [])
+    worker.hears(worker.left, "message", session="s", seq=2, data="two")
+    assert worker.has("s") == [1, 2]
