@@ -7,8 +7,6 @@ the store shows is judged in `store_checkers`, what nodes do in `node_checkers`;
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-import trio
-
 from signald.service.client_link import ClientLink
 from signald.store.base import Append, Appended, Claimed, ClaimWorkerSide, Op, Result, Unpair
 
@@ -146,13 +144,15 @@ class WorkerFirst(Checker):
     def __init__(self, scene: "Scene") -> None:
         super().__init__(scene)
         self._here: dict[str, tuple[str, str, float]] = {}
-        """Session → its worker, where that is, and since when it has been."""
+        """Session → its worker, where that is, and when, before the worker came, the client there had been told to go; 0: had not."""
 
     def applied(self, op: Op, result: Result) -> None:
         if isinstance(op, ClaimWorkerSide) and isinstance(result, Claimed):
             worker, node, _ = self._here.get(op.session, ("", "", 0.0))
             if (worker, node) != (op.worker, op.node):
-                self._here[op.session] = op.worker, op.node, trio.current_time()
+                at = next(one for one in self.scene.nodes if one.name == op.node)
+                # Asked now, not told by the times: all of it may be in one moment of virtual time.
+                self._here[op.session] = op.worker, op.node, self._told_at(op.session, at)
         elif isinstance(op, Unpair):
             record = self.scene.world.rows.session(op.session)
             if record is None or not record.worker:
@@ -170,11 +170,14 @@ class WorkerFirst(Checker):
 
         What is said cannot be taken back. A client that goes though a worker came meanwhile finds that worker across nodes.
         """
+        told_at = self._told_at(session, node)
+        return told_at != 0.0 and self._here.get(session, ("", "", 0.0))[2] == told_at
+
+    @staticmethod
+    def _told_at(session: str, node: "SimNode") -> float:
         held = node.node.hub.sessions.get(session) if node.node is not None else None
         link = held.client.link if held is not None else None
-        if not isinstance(link, ClientLink) or link.told_at in (0.0, trio.current_time()):
-            return False
-        return self._here.get(session, ("", "", -1.0))[2] >= link.told_at
+        return link.told_at if isinstance(link, ClientLink) else 0.0
 
 
 class OneHop(Checker):
