@@ -90,6 +90,7 @@ class Connection:
         "_queue",
         "_quiet_since",
         "_reading",
+        "_said",
         "_settings",
         "_spawn",
         "_ticked_at",
@@ -103,6 +104,7 @@ class Connection:
         "id",
         "last_received_at",
         "on_room",
+        "on_unsaid",
         "opened_at",
         "path",
         "queued_bytes",
@@ -138,6 +140,9 @@ class Connection:
         self.on_room: Callable[[], None] | None = None
         """Called when a queue that was full has fallen to half. Only the writer task calls it, never a `send_...` or
         `flush`, so it may send; what it raises ends the connection with 1011."""
+        self.on_unsaid: Callable[[], None] | None = None
+        """Called when the connection was lost before anything of what was queued has left: the peer has heard nothing of it.
+        It may be called before or after a reader learns of the end."""
         self.closed: CloseInfo | None = None
         self._settings = settings
         self._spawn = spawn
@@ -154,6 +159,7 @@ class Connection:
         self._writing = False
         self._blocked_since = now
         self._was_full = False
+        self._said = False
         self._reading = False
         self._quiet_since = now
         self._pinged_at: float | None = None
@@ -324,8 +330,10 @@ class Connection:
             sent = self._transport.send_nowait(data)
         except GONE:
             self._lost("connection lost")
+            self._tell_unsaid()
             return
         self._traffic.sent_bytes += sent
+        self._said = self._said or sent > 0
         if sent == len(data):
             self.queued_bytes = 0
             self.queued_messages = 0
@@ -342,12 +350,26 @@ class Connection:
     async def _write_rest(self) -> None:
         """Write the chunk and whatever is queued meanwhile. The only task that writes while it lives."""
         try:
+            await self._write_queue()
+            self._tell_unsaid()
+        except Exception:
+            # Whatever `on_room` or `on_unsaid` raised ends this connection, not the nursery with all the others.
+            log.exception("writer_failed", connection=self.id)
+            self._writing = False
+            self.fail(CloseCode.INTERNAL, "internal error")
+        finally:
+            if self._writing and self.closed is None:
+                self.abort("write cut")
+
+    async def _write_queue(self) -> None:
+        try:
             while self._chunk or self._queue:
                 if not self._chunk:
                     self._chunk = memoryview(b"".join(self._queue))
                     self._chunk_messages = self.queued_messages
                     self._queue.clear()
                 sent = await self._transport.send(self._chunk)
+                self._said = True
                 self._traffic.sent_bytes += sent
                 if self.closed is not None:
                     return
@@ -361,14 +383,11 @@ class Connection:
             self._goodbye_written()
         except GONE:
             self._lost("connection lost")
-        except Exception:
-            # Whatever `on_room` raised ends this connection, not the nursery with all the others.
-            log.exception("writer_failed", connection=self.id)
-            self._writing = False
-            self.fail(CloseCode.INTERNAL, "internal error")
-        finally:
-            if self._writing and self.closed is None:
-                self.abort("write cut")
+
+    def _tell_unsaid(self) -> None:
+        # Not where a write was cancelled: that may have gone out.
+        if not self._said and self.on_unsaid is not None:
+            self.on_unsaid()
 
     def _tell_room(self) -> None:
         if (

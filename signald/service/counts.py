@@ -12,8 +12,9 @@ import attrs
 from signald.core.session import Party
 from signald.tally import Histogram
 
-EndCause = Literal["client", "worker", "expired", "worker_lost"]
-"""What ended a session: the `bye` of a party, its time, or `worker.on_loss = "end"`."""
+EndCause = Literal["client", "worker", "expired", "worker_lost", "unheard"]
+"""What ended a session: the `bye` of a party, its time, `worker.on_loss = "end"`, or that its client was gone before it was
+told of it."""
 
 RESUMED = "resumed"
 OUTCOMES = (
@@ -38,7 +39,7 @@ HANDOVER_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0
 
 ROLES: tuple[Party, ...] = ("client", "worker")
 
-CAUSES: tuple[EndCause, ...] = ("client", "worker", "expired", "worker_lost")
+CAUSES: tuple[EndCause, ...] = ("client", "worker", "expired", "worker_lost", "unheard")
 
 
 def _handovers() -> dict[Party, Histogram]:

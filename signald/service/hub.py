@@ -288,6 +288,15 @@ class Hub:
             self.watcher.client_left(session.id)
         self.forget_if_idle(session)
 
+    def unheard(self, link: ClientLink) -> None:
+        """The client was gone before its new session could be told to it: nobody has its token, so nobody can ever resume it."""
+        session = link.session
+        link.ending = True
+        self._submit(EndSession(session.id, self.node))
+        self._submit(Forget(session.id))
+        self.counts.ended["unheard"] += 1
+        self.gone(session, "nobody has heard of it", say_to_client=False)
+
     def _worker_over(self, link: WorkerLink) -> None:
         current = self.worker_links.get(link.worker) is link
         if current:

@@ -195,8 +195,8 @@ METRICS: tuple[Metric, ...] = (
         "signald_sessions_ended_total",
         "counter",
         ("reason",),
-        "Sessions ended by this node: by the bye of a client or worker, expired, or worker_lost "
-        "(worker.on_loss = end).",
+        "Sessions ended by this node: by the bye of a client or worker, expired, worker_lost "
+        "(worker.on_loss = end), or unheard (the client was gone before it was told of its session).",
         _by(lambda o: o.hub.counts.ended.items()),
     ),
     Metric(

@@ -10,6 +10,7 @@ is no checkpoint, so nothing can happen between the two.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -285,6 +286,8 @@ async def _connect(hub: "Hub", conn: Connection, message: Connect) -> Link:
     link = ClientLink(hub, conn, session)
     session.attach("client", link, head.client_epoch, hub.node, 0)
     hub.ready(link)
+    # Nobody has read from the connection while the store was asked: that the client is gone shows when it is to be answered.
+    conn.on_unsaid = partial(hub.unheard, link)
     hub.counters.sessions_started += 1
     limits = hub.config.limits
     link.send(

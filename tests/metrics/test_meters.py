@@ -31,7 +31,7 @@ LABELS = {
     "initiator": {"local", "remote", "abort"},
     "direction": {"accepted", "delivered"},
     "outcome": set(OUTCOMES),
-    "reason": {"client", "worker", "expired", "worker_lost"},
+    "reason": {"client", "worker", "expired", "worker_lost", "unheard"},
     "state": {"ready", "leaving", "moving"},
 }
 """Every value a label may take; those of the build are the operator's, and one of each."""

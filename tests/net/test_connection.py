@@ -361,6 +361,67 @@ class TestSending:
             assert net.closed() == CloseInfo(1006, "connection lost", "abort")
             await net.reader_ended.wait()
 
+    @simulated
+    @pytest.mark.parametrize(
+        ("taken", "unsaid"),
+        [(None, 1), (0, 1), (1, 0), (100, 0)],
+        ids=["broken at once", "broken while it waits", "a part is out", "all is out"],
+    )
+    async def test_what_was_lost_before_anything_left_is_told(self, taken: int | None, unsaid: int) -> None:
+        """`on_unsaid` is called once when the connection breaks before a byte has left, and not when one has."""
+        told: list[int] = []
+        async with bench() as net:
+            net.connection.on_unsaid = lambda: told.append(1)
+            if taken is None:
+                net.transport.close()
+            else:
+                net.transport.allowance = taken
+            net.connection.send_text(b"the first")
+            net.connection.flush()
+            await net.settle()
+            net.transport.close()
+            await net.reader_ended.wait()
+            await net.settle()
+            assert len(told) == unsaid
+
+    @simulated
+    async def test_what_a_reader_finds_lost_before_the_writers_first_turn_is_told(self) -> None:
+        """The end that is found by reading leaves the writer nothing to try: nothing has left all the same."""
+        told: list[int] = []
+        async with bench() as net:
+            net.connection.on_unsaid = lambda: told.append(1)
+            net.transport.allowance = 0
+            net.connection.send_text(b"the first")
+            net.connection.flush()
+            net.connection.abort("as a reader does")
+            await net.settle()
+            assert told == [1]
+
+    @simulated
+    async def test_a_write_that_was_cancelled_is_not_told_as_unsaid(self) -> None:
+        """Nobody knows whether it has gone out."""
+        told: list[int] = []
+        async with bench() as net:
+            writer = trio.CancelScope()
+
+            def spawn(task: object) -> None:
+                async def run() -> None:
+                    with writer:
+                        await task()  # type: ignore[operator]
+
+                net.nursery.start_soon(run)
+
+            net.connection._spawn = spawn
+            net.connection.on_unsaid = lambda: told.append(1)
+            net.transport.allowance = 0
+            net.connection.send_text(b"the first")
+            net.connection.flush()
+            await net.settle()
+            writer.cancel(reason="as a drain does at its end")
+            await net.settle()
+            assert net.closed() == CloseInfo(1006, "write cut", "abort")
+            assert told == []
+
 
 class TestEnding:
     """Every way to end, each with its deadline."""

@@ -299,3 +299,25 @@ def test_an_opening_the_store_carried_out_too_late_leaves_nothing_behind() -> No
         assert node.hub.sessions == {}
 
     play(scene)
+
+
+def test_a_session_whose_client_was_gone_before_it_was_told_leaves_nothing_behind() -> None:
+    """no-ghost: the client goes while the store is asked; nobody has the token, so nobody takes a worker's place for it."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("n1")
+        worker, _ = await cluster.worker("n1", capacity=1)
+        cluster.world.outage = "down"
+        client = await cluster.dial("n1", "/v1/client")
+        await client.send(CONNECT)
+        await trio.sleep(1)
+        client.cut()
+        cluster.world.outage = ""
+        await worker.quiet(5.0)
+        rows = cluster.world.rows
+        assert (rows.waiting(10), rows.overdue(2**60, 10), node.hub.sessions) == ([], [], {})
+        assert node.hub.counts.ended["unheard"] == 1
+        _, started = await cluster.client("n1")
+        assert (await worker.accept())["session"] == started["session"]
+
+    play(scene)
