@@ -42,6 +42,7 @@ class Log:
 
     __slots__ = (
         "acked",
+        "asked",
         "backlog_max",
         "bytes_held",
         "bytes_max",
@@ -63,6 +64,9 @@ class Log:
         self.pending: list[Entry] = []
         self.in_flight = 0
         """How many of `pending`, from its start, the store is being asked to append."""
+        self.asked = 0
+        """The highest seq that the store was asked to append for the sender attached here. What was asked may be done when it was
+        refused since: a request that was given up for lost, and asked again, may only now arrive."""
         self.bytes_held = 0
         self.refused_seq = 0
         """The seq a sender was last told to offer again, so that a whole window of refusals is told once."""
@@ -119,6 +123,7 @@ class Log:
         if self.in_flight or not self.pending:
             return ()
         self.in_flight = len(self.pending)
+        self.asked = max(self.asked, self.pending[-1].seq)
         return tuple(self.pending)
 
     def stored(self, last: int, acked: int) -> list[Entry]:

@@ -175,6 +175,7 @@ class Session(Generic[L]):
         self.log_to(party).absorb(received, received)
         # Whatever an older connection of the party had offered, the party offers again.
         self.log_from(party).forget_pending()
+        self.log_from(party).asked = 0
 
     def detach(self, party: Party) -> None:
         """The connection of `party` here is gone."""
@@ -219,7 +220,7 @@ class Session(Generic[L]):
             self.worker.link is not None
             and head.worker_epoch == self.worker.epoch
             and head.worker == self.worker_id
-            and head.down_last > self.down.last + self.down.in_flight
+            and head.down_last > max(self.down.last, self.down.asked)
         ):
             overtaken = self.down.acked + 1, self.down.last
         up_before, down_before = self.up.acked, self.down.acked

@@ -97,6 +97,18 @@ def test_a_store_that_has_lost_who_has_the_session_is_told_and_not_believed(olde
     assert (told.worker, told.worker_state, told.worker_epoch) == ("w2", "paired", 3)
 
 
+def test_what_was_refused_and_done_after_all_is_the_workers_own() -> None:
+    """A request to append arrives a second time when there is room again: nobody else has spoken in the worker's place."""
+    one = session(PAIRED)
+    one.attach("worker", "worker link", 1, "a", 0)
+    for seq in (1, 2):
+        one.down.offer(Entry(seq, b"x"))
+    one.down.take()
+    one.down.forget_pending()  # `Full`
+    assert one.observe(msgspec.structs.replace(PAIRED, down_last=2)).overtaken is None
+    assert one.observe(msgspec.structs.replace(PAIRED, down_last=3)).overtaken == (1, 2)
+
+
 GIVEN_AGAIN = msgspec.structs.replace(PAIRED, worker="w3", worker_epoch=2, worker_node="b", down_last=5)
 """What a store knows that had forgotten w2, and has given its session to w3."""
 
