@@ -433,6 +433,11 @@ class ShutdownScope:
             for conn in hub.connections.values():
                 conn.close(code, reason)  # the first close counts: those that moved have theirs
                 nursery.start_soon(conn.wait_closed)
+        async with trio.open_nursery() as nursery:
+            for conn in (
+                hub.connections.values()
+            ):  # those that came meanwhile are refused, and may hear so; others come for ever
+                nursery.start_soon(conn.wait_closed)
         return DrainEvent.DONE
 
 
