@@ -243,15 +243,23 @@ async def served(
     assert (admission.handshakes, admission.connections) == (0, 0)
 
 
+async def _answer_pings(peer: Client) -> None:
+    while True:
+        opcode, payload = await peer.frame()
+        if opcode == 9:
+            await peer.send(frame(10, payload))
+
+
 @asynccontextmanager
 async def served_with_a_bystander(handler: Handler = echo, settings: NetSettings | None = None) -> AsyncIterator[Net]:
     """As `served`, with a second client that must be served as ever after whatever the test does."""
     async with served(handler, settings) as net:
         bystander = await net.connect()
         await bystander.echo("before")
-        yield net
-        while bystander.received:  # what a long test brought: our Pings
-            await bystander.frame()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_answer_pings, bystander)  # an attack may take as long as it likes
+            yield net
+            nursery.cancel_scope.cancel(reason="the attack is over")
         await bystander.send(text("after"))
         while (heard := await bystander.frame())[0] != 1:
             pass

@@ -11,7 +11,7 @@ import pytest
 import structlog.testing
 import trio
 import trio.testing
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from signald.ids import SeededEntropy
@@ -465,6 +465,7 @@ async def test_an_exception_in_the_gate_is_a_500_without_details() -> None:
 
 
 @settings(max_examples=80, deadline=None)
+@example([b"\x01"], [], False)  # a frame that never ends: until it is asked whether it is there
 @given(
     st.lists(st.one_of(ANY_FRAMES, st.binary(max_size=40)), max_size=8),
     st.lists(st.integers(0, 100_000), max_size=4),
