@@ -309,7 +309,7 @@ class ShutdownScope:
     async def _unready(self) -> DrainEvent:
         hub = self._hub
         was_ready = "/v1/client" not in hub.refusing
-        hub.refusing = {f"/v1/{kind.removesuffix('s')}": CloseCode.REFUSED for kind in self._status.parties}
+        self._refuse()
         try:
             with trio.move_on_after(TALK_S):
                 await self._lease.set_state("draining")
@@ -371,8 +371,12 @@ class ShutdownScope:
             self._hub.outbox.flush()
         return DrainEvent.DONE
 
+    def _refuse(self) -> None:
+        self._hub.refusing = {f"/v1/{kind.removesuffix('s')}": CloseCode.REFUSED for kind in self._status.parties}
+
     async def _flush(self) -> DrainEvent:
         hub = self._hub
+        self._refuse()  # two signals at once skip what comes before
         hub.relay.store_acks()
         hub.outbox.flush_acks()
         hub.trail.store()

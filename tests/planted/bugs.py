@@ -543,8 +543,8 @@ SERVICE = (
     Bug(
         "draining-node-lets-in",
         _SHUTDOWN,
-        '"/v1/client" not in hub.refusing\n        hub.refusing = {',
-        '"/v1/client" not in hub.refusing\n        _ = {',
+        "def _refuse(self) -> None:\n        self._hub.refusing = {",
+        "def _refuse(self) -> None:\n        _ = {",
         "one-hop",
         "A node that is about to go takes new parties.",
     ),

@@ -177,6 +177,24 @@ def test_signals_that_come_together_are_counted(signals: int, seconds: float) ->
     play(scene)
 
 
+def test_a_node_that_was_hurried_before_it_had_begun_admits_nobody() -> None:
+    """one-hop: two signals at once skip what comes before FLUSH, but not that newcomers are refused."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("old", drain=DRAIN)
+        await cluster.pair("old")
+        await cluster.start("new")
+        cluster.world.outage = "down"  # FLUSH waits for it
+        node.shutdown.signal()
+        node.shutdown.signal()
+        await trio.sleep(0.1)
+        newcomer = await cluster.dial("old", "/v1/client")
+        assert await newcomer.closed() == 1013
+        cluster.world.outage = ""
+
+    play(scene)
+
+
 def test_an_idle_node_stops_at_once() -> None:
     """Nobody to move, no successor needed."""
 
