@@ -8,7 +8,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from signald.service.client_link import ClientLink
-from signald.store.base import Append, Appended, Claimed, ClaimWorkerSide, Op, Result, Unpair
+from signald.store.base import (
+    Append,
+    Appended,
+    Claimed,
+    ClaimWorkerSide,
+    Ended,
+    EndSession,
+    ExpireSession,
+    Op,
+    Result,
+    Unpair,
+)
 
 if TYPE_CHECKING:
     from tests.sim.nodes import SimNode
@@ -218,6 +229,24 @@ class Told(Checker):
     """Nobody's session is over but by a bye, and nobody is refused."""
 
     name = "nobody-lost"
+
+    def __init__(self, scene: "Scene") -> None:
+        super().__init__(scene)
+        self._ended: set[str] = set()
+        """Sessions that were ended in the store."""
+
+    def applied(self, op: Op, result: Result) -> None:
+        if isinstance(op, EndSession | ExpireSession) and isinstance(result, Ended):
+            self._ended.add(op.session)
+
+    def found_over(self, session: str) -> None:
+        """A node that holds a party of `session` takes it for one that somebody has ended.
+
+        What a store has lost with everything is given back instead. One that has failed over looks as if all that it lacks
+        had been ended there.
+        """
+        if session not in self._ended and not self.scene.plan.store_fails_over:
+            self.broken(f"{session} counts as ended, and nobody has ended it")
 
     def client_over(self, client: "ClientParty") -> None:
         if client.byed:

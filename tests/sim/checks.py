@@ -43,6 +43,7 @@ class Checkers:
         self.worker_got = self.exactly_once.worker_got
         self.client_over = self.told_all.client_over
         self.worker_gone = self.told_all.worker_gone
+        self.found_over = self.told_all.found_over
 
     def applied(self, ops: Sequence[Op], results: Sequence[Result]) -> None:
         """The store has carried out a batch."""
@@ -53,6 +54,7 @@ class Checkers:
             self.token_once.applied(op, result)
             self.expiry.applied(op, result)
             self.rare.applied(op, result)
+            self.told_all.applied(op, result)
             self.single_owner.applied(op)
             self.positions.applied(op)
 

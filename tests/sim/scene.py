@@ -183,6 +183,8 @@ class Scene:
                 self.reached("silence noticed by an SDK")
             if not why.startswith(("no sign of life", "no answer to the opening", "left, and not closed")):
                 self.violate("wire", event)
+        elif event == "session_ended" and fields["reason"] == "ended":
+            self.check.found_over(fields["session"])
         elif event == "session_refused":
             self.conduct.refused(fields["session"], fields["worker"], fields["reason"])
         elif event in ("worker_given_up", "token_reuse", "successor_lost", "client_given_up", "no_successor"):
