@@ -62,7 +62,9 @@ def play(path: Path, scene: Scene, seed: int = 1) -> None:
                 await scene(cluster, Damager(path))
 
     with structlog.testing.capture_logs() as lines, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("signald.store.sqlite.REPORTS", Reports())
+        reports = Reports()
+        patch.setattr("signald.store.sqlite.REPORTS", reports)
+        patch.setattr("signald.store.sqlite_rows.REPORTS", reports)
         trio.run(main)
     told = [
         (line["event"], line.get("what"), line.get("of"))

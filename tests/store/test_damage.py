@@ -147,8 +147,9 @@ class Damaged:
 @pytest.fixture(params=["sqlite", "redis"])
 def damaged(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Damaged:
     """An empty store of each kind that can be damaged."""
-    for module in ("sqlite", "redis_scripts"):
-        monkeypatch.setattr(f"signald.store.{module}.REPORTS", Reports())
+    reports = Reports()
+    for module in ("sqlite", "sqlite_rows", "redis_scripts"):
+        monkeypatch.setattr(f"signald.store.{module}.REPORTS", reports)
     if request.param == "sqlite":
         return Damaged("sqlite", f"sqlite:{tmp_path / 'damaged.db'}")
     url: str = request.getfixturevalue("redis_url")

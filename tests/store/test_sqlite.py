@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from signald.errors import StoreMisused, StoreUnavailable
-from signald.store import sqlite
+from signald.store import sqlite, sqlite_rows
 from signald.store.base import Appended, Done, GetReceipt, Look, Looked, NoSession, Op, PutReceipt, Signal, Wake
 from signald.store.sqlite import SqliteStore, open_sqlite
 from tests.store.ops import NOW_MS, SESSION, append, create, entries, head
@@ -219,7 +219,7 @@ class TestCache:
 
     async def test_bounded(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Only so many records are kept; the others are read again."""
-        monkeypatch.setattr(sqlite, "RECORDS_MAX", 3)
+        monkeypatch.setattr(sqlite_rows, "RECORDS_MAX", 3)
         names = [f"s_{number}" for number in range(10)]
         async with opened(path) as store:
             for seq in range(3):
