@@ -51,11 +51,10 @@ from signald.store.base import (
     Forget,
     KeepAlive,
     NodeInfo,
-    Result,
     Store,
     Wake,
 )
-from signald.store.committer import Committer
+from signald.store.committer import Committer, ignore
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import AppState, PeerChanged, SessionEnded
 
@@ -319,7 +318,7 @@ class Hub:
             self.watcher.worker_left(link.worker)
 
     def _submit(self, op: Any) -> None:
-        self.committer.submit(op, _ignore)
+        self.committer.submit(op, ignore)
 
     @property
     def ttl_ms(self) -> int:
@@ -660,10 +659,6 @@ def _relay_settings(config: Config) -> RelaySettings:
         history_messages_max=config.session.history_messages_max,
         history_bytes_max=config.session.history_bytes_max,
     )
-
-
-def _ignore(_: Result) -> None:
-    """Results nobody waits for."""
 
 
 async def _never() -> bool:

@@ -43,6 +43,7 @@ from signald.store.base import (
     Workers,
     WorkerSessions,
 )
+from signald.store.committer import ignore
 
 if TYPE_CHECKING:
     from signald.service.hub import Hub
@@ -233,7 +234,7 @@ class Lease:
             names = [session.id for session in hub.sessions.values() if session.client.link is not None]
             until = hub.store.now_ms() + hub.life_ms
             for start in range(0, len(names), 500):
-                hub.committer.submit(KeepAlive(tuple(names[start : start + 500]), until), lambda _: None)
+                hub.committer.submit(KeepAlive(tuple(names[start : start + 500]), until), ignore)
 
     async def run_sweeps(self) -> None:
         """Sweep until cancelled."""

@@ -37,6 +37,7 @@ from signald.store.base import (
     Signal,
     Wake,
 )
+from signald.store.committer import ignore
 
 if TYPE_CHECKING:
     from signald.service.hub import Hub
@@ -63,7 +64,7 @@ async def ask_holders(hub: "Hub", wakes: list[Wake]) -> None:
         hub.wake(wake)
         for node in hub.nodes:
             if node != hub.node:
-                hub.committer.submit(Signal(node, wake), lambda _: None)
+                hub.committer.submit(Signal(node, wake), ignore)
     await trio.sleep(ASK_S)
 
 

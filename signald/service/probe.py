@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from signald.store.base import WAKE_PROBE, Result, Signal, Wake
+from signald.store.base import WAKE_PROBE, Signal, Wake
+from signald.store.committer import ignore
 
 if TYPE_CHECKING:
     from signald.service.hub import Hub
@@ -46,14 +47,10 @@ class Probe:
                 self._sent_at = trio.current_time()
                 if self._unheard_since is None:
                     self._unheard_since = self._sent_at
-                hub.committer.submit(Signal(hub.node, WAKE_PROBE + b"%d" % self.number), _ignore)
+                hub.committer.submit(Signal(hub.node, WAKE_PROBE + b"%d" % self.number), ignore)
 
     def heard(self, wake: Wake) -> None:
         """A probe has come; one that was overtaken tells nothing."""
         if wake[1:] == b"%d" % self.number:
             self._lag_s = trio.current_time() - self._sent_at
             self._unheard_since = None
-
-
-def _ignore(_: Result) -> None:
-    """Its answer is the wake-up."""

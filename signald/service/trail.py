@@ -11,7 +11,8 @@ import structlog
 import trio
 from msgspec import json
 
-from signald.store.base import Mark, Result
+from signald.store.base import Mark
+from signald.store.committer import ignore
 
 if TYPE_CHECKING:
     from signald.service.hub import Hub
@@ -67,8 +68,4 @@ class Trail:
         config, now_ms = hub.config.session, hub.store.now_ms()
         for session, some in steps.items():
             mark = Mark(session, tuple(some), config.trail_steps_max, round(config.trail_keep_s * 1000), now_ms)
-            hub.committer.submit(mark, _ignore)
-
-
-def _ignore(_: Result) -> None:
-    """Nobody waits for it."""
+            hub.committer.submit(mark, ignore)

@@ -41,6 +41,7 @@ from signald.store.base import (
     UpdateWorker,
     WorkerSessions,
 )
+from signald.store.committer import ignore
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import AssignedClient, ResumedSession, SessionAssigned, SessionPosition
 from signald.wire.records import chat_history
@@ -284,11 +285,11 @@ class Workers:
                     hub.spawn(self._ask_again, link, name)
                     continue
                 # The session ended while it was being paired.
-                hub.committer.submit(Forget(name), _ignore)
+                hub.committer.submit(Forget(name), ignore)
                 continue
             if link.over:
                 # Whoever takes the worker next finds the pairing in the registry. But nobody is attached here.
-                hub.committer.submit(Detach(name, "worker", hub.node, claimed.epoch, now), _ignore)
+                hub.committer.submit(Detach(name, "worker", hub.node, claimed.epoch, now), ignore)
                 continue
             head = claimed.head
             session = self._attach(link, claimed, head.up_acked)
@@ -516,7 +517,3 @@ class Workers:
                 self.check(link)
         hub.poke_matchmaker()
         return names
-
-
-def _ignore(_: Result) -> None:
-    """Nobody waits for it."""

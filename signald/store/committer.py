@@ -32,6 +32,10 @@ SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 OPERATIONS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
 
 
+def ignore(_: Result) -> None:
+    """Take a result that nobody waits for: the `then` of what is only to be done."""
+
+
 class Committer:
     """See the module. `run` must be running for anything to happen."""
 
@@ -102,7 +106,7 @@ class Committer:
         if len(call.results) < len(ops):
             if call.begun and not call.given_up:
                 for op in undo:
-                    self.submit(op, _ignore)
+                    self.submit(op, ignore)
             call.given_up = True
             raise StoreUnavailable("the store does not answer")
         return [call.results[index] for index in range(len(ops))]
@@ -170,7 +174,3 @@ class Committer:
             self.down_since = trio.current_time()
             self.outages += 1
         self._refused = self._refused or refused
-
-
-def _ignore(_: Result) -> None:
-    """Nobody waits for it."""

@@ -14,14 +14,10 @@ from signald.store.base import (
     Look,
     Mark,
     Op,
-    Result,
     SessionOp,
 )
+from signald.store.committer import ignore
 from signald.store.lines import LATER_SHARE, Call, Item, Lines
-
-
-def _ignore(_: Result) -> None:
-    """Nobody waits for it."""
 
 
 def _append(session: str) -> Append:
@@ -29,7 +25,7 @@ def _append(session: str) -> Append:
 
 
 def _item(op: Op, call: Call | None = None) -> Item:
-    return op, _ignore, call
+    return op, ignore, call
 
 
 def _lines(*items: Item) -> Lines:
