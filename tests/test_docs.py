@@ -16,7 +16,7 @@ from msgspec import Struct
 import signald.sdk.trio as sdk
 from signald import cli
 from signald.config import Config
-from signald.service import opening
+from signald.service import refusals
 from signald.service.hub import Counters
 from signald.store.redis import ACL
 from signald.wire import codec, messages
@@ -99,10 +99,10 @@ def error_codes() -> set[str]:
     for owner, name, arguments in calls("service"):
         if (name == "error" and owner.endswith(("link", "self"))) or name == "ErrorMessage":
             found |= texts(arguments, 0)
-        elif name in ("fail", "_Turned"):
+        elif name in ("fail", "Turned"):
             found |= texts(arguments, 1)
     hub = cast("Any", SimpleNamespace(counters=Counters()))
-    return found | {opening._refused(hub, reason).error for reason in opening._REFUSALS}
+    return found | {refusals.refused(hub, reason).error for reason in refusals.REFUSALS}
 
 
 @pytest.mark.parametrize(("tag", "kind"), TYPES, ids=[kind.__name__ for _, kind in TYPES])

@@ -32,7 +32,7 @@ _RELAY = "signald/service/relay.py"
 _HUB = "signald/service/hub.py"
 _LEASE = "signald/service/lease.py"
 _MENDER = "signald/service/mender.py"
-_OPENING = "signald/service/opening.py"
+_CLIENT_OPENING = "signald/service/client_opening.py"
 _SHUTDOWN = "signald/service/shutdown.py"
 _MOVING = "signald/service/moving.py"
 _WORKERS = "signald/service/workers.py"
@@ -566,7 +566,7 @@ SERVICE = (
     ),
     Bug(
         "secret-logged",
-        _OPENING,
+        _CLIENT_OPENING,
         "        replaying=head.down_last - received,\n        **log_fields(message.trace),\n",
         "        replaying=head.down_last - received,\n        token=token,\n        **log_fields(message.trace),\n",
         "token-once",

@@ -1,0 +1,192 @@
+"""A client opens: a new session, or the claim of the one it had."""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+from msgspec import UNSET
+
+from signald.core import tokens
+from signald.errors import StoreUnavailable
+from signald.ids import new_nonce, new_session_id
+from signald.net.connection import Connection
+from signald.service.client_link import ClientLink
+from signald.service.link import Link
+from signald.service.opening_steps import SetUp, heartbeat_ms, make_claim, still_open, subject_of
+from signald.service.refusals import late, refused, refused_by_store
+from signald.store.base import (
+    WAKE_SESSION,
+    ClaimClient,
+    Claimed,
+    CreateSession,
+    Detach,
+    EndSession,
+    Enqueue,
+    Forget,
+    Head,
+    History,
+    KeepAlive,
+    ReadHistory,
+    Refused,
+)
+from signald.store.committer import ignore
+from signald.wire.messages import Connect, Limits, Peer, RestoreSession, SessionRestored, SessionStarted
+from signald.wire.records import chat_history
+from signald.wire.traces import log_fields
+
+if TYPE_CHECKING:
+    from signald.service.hub import Hub
+
+log = structlog.get_logger(__name__)
+
+
+async def start_session(hub: "Hub", conn: Connection, message: Connect) -> Link:
+    """Make a session for a new client, put it in the waiting line and tell the client its token."""
+    subject = subject_of(hub, conn, message.auth, "client")
+    session_id = new_session_id(hub.entropy)
+    token, token_hash = tokens.issue(session_id, hub.entropy)
+    with SetUp(hub, resume=False):
+        now = hub.store.now_ms()
+        alive_until = now + hub.life_ms
+        create = CreateSession(
+            session_id,
+            hub.node,
+            new_nonce(hub.entropy),
+            subject,
+            message.want,
+            bytes(message.meta),
+            message.receipts,
+            token_hash,
+            now,
+            hub.ttl_ms,
+        )
+        # Nobody has its token before this is answered: a session that was made for nothing would take a worker's place for as
+        # long as one that is waited for.
+        undo = [EndSession(session_id, hub.node), Forget(session_id)]
+        _, head, _ = await hub.committer.call_many(
+            [KeepAlive((session_id,), alive_until), create, Enqueue(session_id, message.want, now, alive_until)],
+            undo=undo,
+        )
+    if not isinstance(head, Head):
+        raise StoreUnavailable("a session with this id exists")
+    still_open(hub, conn, undo)
+    session = hub.adopt(head)
+    session.client_tokens = (token_hash,)
+    link = ClientLink(hub, conn, session)
+    session.attach("client", link, head.client_epoch, hub.node, 0)
+    hub.ready(link)
+    # Nobody has read from the connection while the store was asked: that the client is gone shows when it is to be answered.
+    conn.on_unsaid = partial(hub.unheard, link)
+    hub.counters.sessions_started += 1
+    limits = hub.config.limits
+    link.send(
+        SessionStarted(
+            session_id,
+            token,
+            hub.ttl_ms,
+            Peer(session.peer_state, session.worker_id or None),
+            1,
+            Limits(limits.message_bytes_max, limits.messages_per_s, limits.messages_burst, limits.backlog_messages_max),
+            heartbeat_ms(hub),
+        )
+    )
+    hub.outbox.flush()
+    hub.poke_matchmaker()
+    if not hub.alone:
+        hub.relay.look(session)  # another node may have paired it before it was attached here
+    hub.trail.note(session_id, "client", "started")
+    log.info("session_started", node=hub.node, session=session_id, **log_fields(message.trace))
+    return link
+
+
+async def restore_session(hub: "Hub", conn: Connection, message: RestoreSession) -> Link:
+    """Claim the client of the session its token names, and replay what it has not got."""
+    subject = subject_of(hub, conn, message.auth, "client")
+    parsed = tokens.parse(message.recovery_token)
+    if parsed is None or not parsed[0].startswith("s_"):
+        raise refused(hub, "unknown")
+    session_id, presented = parsed
+    token, issued = tokens.issue(session_id, hub.entropy)
+    with SetUp(hub, resume=True, ticket=hub.has_ticket(session_id, message.ticket)):
+        now = hub.store.now_ms()
+        claim = ClaimClient(
+            session_id,
+            hub.node,
+            new_nonce(hub.entropy),
+            subject,
+            presented,
+            issued,
+            message.received,
+            message.acked,
+            now,
+            hub.ttl_ms,
+            message.attempt,
+        )
+        ops = [claim, ReadHistory(session_id, message.history)]
+        claimed, history = await make_claim(hub, conn, ops, now, WAKE_SESSION + session_id.encode())
+        if isinstance(claimed, Refused):
+            raise await refused_by_store(hub, claimed.reason, session_id)
+    assert isinstance(claimed, Claimed)
+    # Not in one step with the claim: a token that resumes nothing must leave nothing behind.
+    hub.committer.submit(KeepAlive((session_id,), now + hub.life_ms), ignore)
+    still_open(hub, conn, [Detach(session_id, "client", hub.node, claimed.epoch, now)])
+    head = claimed.head
+    known = hub.sessions.get(session_id)
+    if max(head.client_epoch, known.client.epoch if known is not None else 0) > claimed.epoch:
+        raise late(hub)
+    session = hub.adopt(head)
+    session.client_tokens = (issued, presented)
+    link = ClientLink(hub, conn, session)
+    received = min(message.received, head.down_last)
+    session.attach("client", link, claimed.epoch, hub.node, received)
+    hub.ready(link)
+    hub.counters.resumes += 1
+    _count_gap(hub, claimed)
+    entries = history.entries if isinstance(history, History) else ()
+    link.send(
+        SessionRestored(
+            session_id,
+            token,
+            hub.ttl_ms,
+            head.up_last,
+            head.down_last - received,
+            Peer(session.peer_state, session.worker_id or None),
+            heartbeat_ms(hub),
+            chat_history(entries) if message.history else UNSET,
+        )
+    )
+    link.log_lost(session_id, "sent", claimed.lost_up)
+    link.log_lost(session_id, "received", claimed.lost_down)
+    hub.relay.deliver(session, "client")
+    hub.outbox.flush()
+    if not session.worker_id:
+        hub.committer.submit(
+            Enqueue(session_id, session.want, session.created_ms, now + hub.life_ms), lambda _: hub.poke_matchmaker()
+        )
+    if not hub.alone:
+        hub.relay.look(session)  # something may have been appended since the claim and before the attachment
+    hub.trail.note(session_id, "client", "resumed", _resumed(claimed, head.down_last - received))
+    log.info(
+        "session_restored",
+        node=hub.node,
+        session=session_id,
+        epoch=claimed.epoch,
+        replaying=head.down_last - received,
+        **log_fields(message.trace),
+    )
+    return link
+
+
+def _count_gap(hub: "Hub", claimed: Claimed) -> None:
+    before = hub.nodes.get(claimed.previous_node)
+    if not claimed.previous_node:
+        hub.counts.gaps.observe(claimed.away_ms / 1000)
+    elif before is not None and before.state == "draining":
+        # It was told to go and is still attached there: a new connection before the old one ends.
+        hub.counts.gaps.observe(0.0)
+    # Otherwise its node has not noticed that it was gone, or is dead: nobody knows since when.
+
+
+def _resumed(claimed: Claimed, replaying: int) -> str:
+    came = f" from {claimed.previous_node}" if claimed.previous_node else ""
+    return f"epoch {claimed.epoch}{came}, replaying {replaying}"

@@ -1,0 +1,84 @@
+"""The steps that all manners of opening have in common, in their order.
+
+Who is it (`subject_of`), is there a place for its set-up (`SetUp`), does the store grant the claim (`make_claim`), and is
+there still somebody to tell (`still_open`). Whoever does not get through a step is `Turned` away.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from signald.errors import StoreUnavailable
+from signald.net.connection import Connection, ConnectionClosed
+from signald.service.auth import Role
+from signald.service.mender import ask_holders, is_unreadable
+from signald.service.refusals import Turned
+from signald.store.base import Op, Result, Wake
+from signald.store.committer import ignore
+from signald.wire.close_codes import CloseCode
+
+if TYPE_CHECKING:
+    from signald.service.hub import Hub
+
+
+def subject_of(hub: "Hub", conn: Connection, auth: str | None, role: Role) -> str:
+    """Authenticate a party by what its opening message or its handshake brought, and return its name."""
+    return hub.auth.authenticate(auth or conn.bearer, role, hub.store.now_ms() / 1000).name
+
+
+class SetUp:
+    """A place among the set-ups in progress."""
+
+    def __init__(self, hub: "Hub", *, resume: bool, ticket: bool = False) -> None:
+        self._hub = hub
+        self._resume = resume
+        self._free = ticket
+
+    def __enter__(self) -> None:
+        if not self._free:
+            retry_after_ms = self._hub.gate.enter(resume=self._resume)
+            if retry_after_ms:
+                raise Turned(CloseCode.REFUSED, "busy", "too many parties at once; come again", retry_after_ms)
+
+    def __exit__(self, *_: object) -> None:
+        if not self._free:
+            self._hub.gate.leave()
+
+
+async def make_claim(hub: "Hub", conn: Connection, ops: Sequence[Op], asked_ms: int, wake: Wake) -> list[Result]:
+    """Claim by the first of `ops`; a record that is damaged may be given back by who holds the party, who is asked by `wake`.
+
+    A claim that has waited for the store is not made any more when its connection is over, or when the clock was set back
+    since it was dated: it would pass for a later one than all that were made meanwhile, and a token that its party has left
+    behind in the meantime for a stolen one.
+    """
+
+    def worth() -> bool:
+        return not conn.closing and hub.store.now_ms() >= asked_ms
+
+    try:
+        results = await hub.committer.call_many(ops, worth=worth)
+        if is_unreadable(results[0]):
+            await ask_holders(hub, [wake])
+            results = await hub.committer.call_many(ops, worth=worth)
+    except StoreUnavailable:
+        if conn.closed is not None:
+            raise ConnectionClosed(conn.closed) from None
+        raise
+    return results
+
+
+def still_open(hub: "Hub", conn: Connection, undo: Sequence[Op]) -> None:
+    """The store has granted; is there still somebody to tell? If not, it is undone.
+
+    A drain that has begun meanwhile is no reason to refuse: the claim has taken the session from where it was, so the
+    party is served here, and told to go with the others.
+    """
+    if conn.closing:
+        for op in undo:
+            hub.committer.submit(op, ignore)
+        raise ConnectionClosed(conn.closed) if conn.closed else Turned(CloseCode.REFUSED, "closing", "closing")
+
+
+def heartbeat_ms(hub: "Hub") -> int:
+    """How often a party is told to ping."""
+    return round(hub.config.timeouts.ping_interval_s * 1000)

@@ -1,0 +1,78 @@
+"""Who is turned away at the opening: with which word and close code, and what is counted and noted of it."""
+
+from typing import TYPE_CHECKING
+
+import structlog
+from msgspec import UNSET, UnsetType
+
+from signald.net.connection import Connection
+from signald.service.link import retry_reason
+from signald.wire import codec
+from signald.wire.close_codes import CloseCode
+from signald.wire.messages import ErrorMessage
+
+if TYPE_CHECKING:
+    from signald.service.hub import Hub
+
+log = structlog.get_logger(__name__)
+
+REFUSALS: dict[str, tuple[CloseCode, str]] = {
+    "unknown": (CloseCode.NOTHING_TO_RESUME, "nothing to resume for this token"),
+    "unreadable": (CloseCode.NOTHING_TO_RESUME, "nothing to resume for this token"),
+    "expired": (CloseCode.NOTHING_TO_RESUME, "nothing to resume for this token"),
+    "principal": (CloseCode.FORBIDDEN, "this token belongs to somebody else"),
+    "revoked": (CloseCode.FORBIDDEN, "this token has been revoked"),
+    "token_reuse": (CloseCode.FORBIDDEN, "this token was used before; all tokens of this party are revoked"),
+}
+"""Reason of a refused claim → how the connection ends."""
+
+
+class Turned(Exception):
+    """The party is turned away: `error` and `message` are said to it, `code` closes the connection."""
+
+    def __init__(self, code: CloseCode, error: str, message: str, retry_after_ms: int | UnsetType = UNSET) -> None:
+        super().__init__(error)
+        self.code = code
+        self.error = error
+        self.message = message
+        self.retry_after_ms = retry_after_ms
+
+
+def turn_away(conn: Connection, turned: Turned) -> None:
+    """Say to the party why it is turned away, and close."""
+    error = ErrorMessage(turned.error, turned.message, fatal=True, retry_after_ms=turned.retry_after_ms)
+    conn.send_text(codec.encode(error))
+    if turned.code is CloseCode.TIMEOUT:
+        # Who had all this time and said nothing gets no more of it: thousands of such are an attack.
+        conn.fail(turned.code, turned.error)
+        return
+    retry = turned.retry_after_ms
+    conn.close(turned.code, retry_reason(retry) if isinstance(retry, int) else turned.error)
+
+
+async def refused_by_store(hub: "Hub", reason: str, owner: str) -> Turned:
+    """How a claim of `owner` ends that the store has refused for `reason`."""
+    if reason == "unknown" and await hub.may_come_back():
+        # The store has just lost everything, and the node that still knows this party may not have said so yet.
+        return Turned(CloseCode.REFUSED, "store_unavailable", "the store is being filled again", hub.retry_after_ms())
+    if reason == "late":
+        return late(hub)
+    if reason == "token_reuse":
+        hub.trail.note(owner, "", "token reused", "all its tokens are revoked")
+    return refused(hub, reason, owner)
+
+
+def refused(hub: "Hub", reason: str, owner: str = "") -> Turned:
+    """How a resume ends that is refused for `reason`, one of `REFUSALS`."""
+    hub.counters.resumes_refused += 1
+    if reason == "token_reuse":
+        hub.counters.token_reuse += 1
+        log.warning("token_reuse", owner=owner)
+    code, text = REFUSALS[reason]
+    error = {"principal": "forbidden", "revoked": "token_revoked", "token_reuse": "token_reuse"}
+    return Turned(code, error.get(reason, "nothing_to_resume"), text)
+
+
+def late(hub: "Hub") -> Turned:
+    """A newer claim of the party holds. Hardly anybody reads this: the party asked again because it gave this one up."""
+    return Turned(CloseCode.REFUSED, "late", "a newer claim was granted meanwhile", hub.retry_after_ms())
