@@ -29,7 +29,6 @@ from signald.errors import StoreMisused, StoreUnavailable
 REDIS_PORT = 6379
 SENTINEL_PORT = 26379
 READ_BYTES = 65536
-VERSION_MIN = (6, 2)
 
 Word = str | bytes | int | float
 Kind = Literal["single", "sentinel", "cluster"]

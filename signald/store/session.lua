@@ -42,7 +42,7 @@ local function head()
 end
 
 -- A safety net only: sessions end by EndSession and ExpireSession. Where no node is left to say so, the keys go by themselves.
--- KeepAlive renews it (`SAFETY_MIN_MS` in redis.py).
+-- KeepAlive renews it (`SAFETY_MIN_MS` in redis_servers.py).
 local function touch_all(ttl_ms)
   local left = string.format('%.0f', math.max(2 * ttl_ms, TOUCH_MIN_MS))
   for _, each in ipairs(KEYS) do

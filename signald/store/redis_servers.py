@@ -1,0 +1,239 @@
+"""The Redis servers of one store, all of them primaries: made fit for use, and asked batch by batch.
+
+A server is prepared once for each connection: it is seen to be what signald needs, and gets the scripts. A batch is divided
+among the servers, sent to each as one pipeline, and its replies are read in the same order; with it go what `store.ack` asks
+for, the question for the time, and some of the safety TTLs that are to be renewed.
+"""
+
+import time
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any, Literal, NamedTuple
+
+import trio
+
+from signald.errors import StoreMisused, StoreUnavailable
+from signald.store.base import KeepAlive, Op, Result, SessionOp
+from signald.store.damage import Unreadable
+from signald.store.redis_connection import Address, ErrorReply, Link, Reply, Router, Target, pack, refusal
+from signald.store.redis_scripts import CODECS, REGISTRY_TAG, SCRIPTS, TOUCH_REPLIES, read, tag_of, touch, unreadable
+
+AckLevel = Literal["process", "replica", "disk"]
+
+VERSION_MIN = (6, 2)
+WAITAOF_VERSION = (7, 2)
+SEND_OPS = 64
+"""Commands are sent in lots of this many, so that Redis works on the first while the next is packed."""
+
+CLOCK_EVERY_S = 10.0
+SAFETY_MIN_MS = 3_600_000
+TOUCH_LOT = 32
+_TIME = pack("TIME")
+
+
+class _Work(NamedTuple):
+    """What one batch asks of one server."""
+
+    link: Link
+    places: Sequence[int]
+    """Which operations of the batch, in ascending order."""
+    touches: Sequence[tuple[str, int]]
+
+
+class Servers:
+    """The connections, and what goes over them.
+
+    `prepare` blocks and runs in the lane's thread; `exchange` runs in the event loop, and never while the lane is busy.
+    """
+
+    def __init__(self, target: Target, ack: AckLevel, connect_timeout_s: float, command_timeout_s: float) -> None:
+        self._router = Router(target, connect_timeout_s, command_timeout_s)
+        self._ack = ack
+        self._wait = b""
+        self._wait_ms = max(1, int(command_timeout_s * 1000 / 2))
+        self._command_timeout_s = command_timeout_s
+        self._clock_due = 0.0
+        self._touches: dict[str, int] = {}
+        """Sessions and their next safety TTL, first come first served: at most those this node keeps alive."""
+        self.started = False
+        self.clock_offset_ms = 0.0
+        """The server's time minus that of `time.monotonic`."""
+
+    def cut(self) -> None:
+        """From any thread: fail whatever is under way."""
+        self._router.cut()
+
+    def close(self) -> None:
+        """Drop every connection."""
+        self._router.forget()
+
+    def prepare(self) -> None:
+        """Connect to every primary that is not yet, and see that it is fit and has the scripts.
+
+        Raises:
+            StoreUnavailable: one cannot be reached, or is not fit any more.
+            StoreMisused: the credentials are refused, or one is not fit from the start.
+        """
+        try:
+            for link in self._router.links():
+                if not link.prepared:
+                    self._prepare(link)
+        except BaseException:
+            self._router.forget()
+            raise
+
+    async def exchange(self, ops: Sequence[Op]) -> list[Result]:
+        """Carry out a batch, as far as it goes without what blocks.
+
+        Returns the results of the first so many of `ops`; `prepare` is to be called before the rest is asked again. Whatever
+        fails or is cut short drops all connections: no reply of one batch is ever read by another.
+        """
+        works = self._divide(ops)
+        if works is None:
+            return []
+        late = True
+        results: list[Result] = []
+        try:
+            with trio.CancelScope() as patience:
+                results = await self._exchange(ops, works, patience)
+                late = False
+        except Unreadable as error:
+            self._router.forget()
+            raise StoreMisused(f"Redis holds what cannot be read: {error}") from None
+        except BaseException:
+            self._router.forget()
+            raise
+        if late:
+            self._router.forget()
+            raise StoreUnavailable(f"Redis has not answered for {self._command_timeout_s} s")
+        return results
+
+    async def _exchange(self, ops: Sequence[Op], works: list[_Work], patience: trio.CancelScope) -> list[Result]:
+        before = time.monotonic()
+        ask_time = before >= self._clock_due
+        for work in works:
+            rest = iter(work.places)
+            while lot := list(islice(rest, SEND_OPS)):
+                packed = b"".join([CODECS[type(ops[place])].pack(ops[place]) for place in lot])
+                await work.link.send_soon(packed, patience)
+            tail = [self._wait, _TIME if ask_time else b"", *[touch(session, left) for session, left in work.touches]]
+            if any(tail):
+                await work.link.send_soon(b"".join(tail), patience)
+        done = len(ops)
+        results: list[Any] = [None] * done
+        for work in works:
+            replies = await work.link.read_soon(len(work.places), patience)
+            if self._wait:
+                self._judge_ack((await work.link.read_soon(1, patience))[0])
+            if ask_time:
+                self._set_clock((await work.link.read_soon(1, patience))[0], before)
+            for reply in await work.link.read_soon(len(work.touches) * TOUCH_REPLIES, patience):
+                if isinstance(reply, ErrorReply):
+                    raise refusal(reply, work.link.address)
+            for place, reply in zip(work.places, replies, strict=True):
+                op = ops[place]
+                if isinstance(reply, ErrorReply):
+                    if reply.tells_damage and isinstance(op, SessionOp):
+                        results[place] = unreadable(op)
+                        continue
+                    if reply.code != "NOSCRIPT":
+                        raise refusal(reply, work.link.address)
+                    # The server has lost its scripts (restart, SCRIPT FLUSH). What was answered before stands; the rest is
+                    # asked again, and being safe to repeat, answers as it would have.
+                    work.link.prepared = False
+                    done = min(done, place)
+                    break
+                results[place] = read(op, reply)
+                if type(op) is KeepAlive:
+                    self._touch_soon(op)
+        return results[:done]
+
+    def _divide(self, ops: Sequence[Op]) -> list[_Work] | None:
+        """Return who is asked what; None when somebody is not prepared."""
+        touches = self._some_touches()
+        if not self._router.clustered:
+            link = self._router.ready(REGISTRY_TAG)
+            return None if link is None else [_Work(link, range(len(ops)), touches)]
+        works: dict[Address | None, tuple[list[int], list[tuple[str, int]]]] = {}
+        for place, op in enumerate(ops):
+            works.setdefault(self._router.address(tag_of(op)), ([], []))[0].append(place)
+        for session, left_ms in touches:
+            works.setdefault(self._router.address(session), ([], []))[1].append((session, left_ms))
+        found = []
+        for address, (places, some) in works.items():
+            link = address and self._router.ready_at(address)
+            if not link:
+                return None
+            found.append(_Work(link, places, some))
+        return found
+
+    def _touch_soon(self, op: KeepAlive) -> None:
+        left_ms = max(SAFETY_MIN_MS, 2 * int(op.until_ms - time.monotonic() * 1000 - self.clock_offset_ms))
+        for session in op.sessions:
+            # Who waits already keeps its place, so that everyone's turn comes however often this is said.
+            self._touches[session] = left_ms
+
+    def _some_touches(self) -> list[tuple[str, int]]:
+        """Take some of the sessions that were kept alive and whose safety TTL is to be renewed.
+
+        Thousands may be kept alive at once and have an hour for this: each batch takes a few along. If it fails, the next
+        KeepAlive brings them again.
+        """
+        return [(session, self._touches.pop(session)) for session in list(islice(self._touches, TOUCH_LOT))]
+
+    def _judge_ack(self, reply: Reply) -> None:
+        if isinstance(reply, ErrorReply):
+            raise refusal(reply)
+        if (reply[0] if isinstance(reply, list) else reply) < 1:
+            raise StoreUnavailable(f"Redis: the batch is not confirmed as store.ack = {self._ack} asks")
+
+    def _set_clock(self, reply: Reply, before: float) -> None:
+        if isinstance(reply, ErrorReply):
+            raise refusal(reply)
+        seconds, micros = reply
+        after = time.monotonic()
+        self.clock_offset_ms = int(seconds) * 1000 + int(micros) / 1000 - (before + after) * 500
+        self._clock_due = after + CLOCK_EVERY_S
+
+    def _prepare(self, link: Link) -> None:
+        text: str = link.ask("INFO").decode()
+        info = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+        if info.get("loading", "0") != "0":
+            raise StoreUnavailable("Redis is loading its data")
+        if info.get("role") != "master":
+            raise StoreUnavailable(f"Redis at {link.address} is a replica")
+        fault = self._fault(link, info)
+        if fault:
+            # Found at start, nothing is lost by refusing. Later, with sessions alive, waiting for the operator is kinder.
+            raise StoreUnavailable(fault) if self.started else StoreMisused(fault)
+        if self._ack == "replica":
+            self._wait = pack("WAIT", 1, self._wait_ms)
+        elif self._ack == "disk" and _version(info) >= WAITAOF_VERSION:
+            self._wait = pack("WAITAOF", 1, 0, self._wait_ms)
+        for script in SCRIPTS:
+            link.ask("SCRIPT", "LOAD", script.text)
+        before = time.monotonic()
+        self._set_clock(link.ask("TIME"), before)
+        link.prepared = True
+
+    def _fault(self, link: Link, info: dict[str, str]) -> str | None:
+        """Say why a server is not fit, and what to change."""
+        version = _version(info)
+        if version < VERSION_MIN:
+            return f"Redis {info.get('redis_version')} is too old: install 6.2 or newer"
+        policy = info.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            return (
+                f"Redis would throw sessions away when its memory is full (maxmemory-policy is {policy}): "
+                "set maxmemory-policy to noeviction"
+            )
+        if self._ack == "disk":
+            if info.get("aof_enabled") != "1":
+                return 'store.ack = "disk" needs an append-only file: set appendonly to yes in Redis'
+            if version < WAITAOF_VERSION and link.ask("CONFIG", "GET", "appendfsync")[1] != b"always":
+                return 'store.ack = "disk" needs Redis 7.2 or newer, or appendfsync always'
+        return None
+
+
+def _version(info: dict[str, str]) -> tuple[int, ...]:
+    return tuple(int(part) for part in info.get("redis_version", "0").split(".")[:2])
