@@ -423,7 +423,7 @@ async def _keep(hub: Hub, config: Config, keepers: trio.Nursery) -> tuple[Lease,
     await mender.begin()
     await lease.begin()
     tasks: list[Callable[[], object]] = [
-        hub.run_wakes,
+        hub.wakes.run,
         hub.run_acks,
         hub.trail.run,
         hub.probe.run,

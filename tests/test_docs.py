@@ -17,7 +17,7 @@ import signald.sdk.trio as sdk
 from signald import cli
 from signald.config import Config
 from signald.service import refusals
-from signald.service.hub import Counters
+from signald.service.counts import Counters
 from signald.store.redis import ACL
 from signald.wire import codec, messages
 from signald.wire.close_codes import ADVICE

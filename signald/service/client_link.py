@@ -174,7 +174,7 @@ class ClientLink(Link):
             if self.ending:
                 return True
             self.ending = True
-            self._hub.spawn(self._hub.end_by_client, self.session, self, message.reason or "bye")
+            self._hub.spawn(self._hub.endings.by_client, self.session, self, message.reason or "bye")
         elif isinstance(message, Connect | RestoreSession):
             self.fail(CloseCode.BAD_MESSAGE, "out_of_place", "this connection has its session already")
             return False

@@ -76,7 +76,7 @@ async def start_session(hub: "Hub", conn: Connection, message: Connect) -> Link:
     session.attach("client", link, head.client_epoch, hub.node, 0)
     hub.ready(link)
     # Nobody has read from the connection while the store was asked: that the client is gone shows when it is to be answered.
-    conn.on_unsaid = partial(hub.unheard, link)
+    conn.on_unsaid = partial(hub.endings.unheard, link)
     hub.counters.sessions_started += 1
     limits = hub.config.limits
     link.send(

@@ -65,3 +65,16 @@ class Counts:
     def reloaded(self, *, ok: bool, at_s: float) -> None:
         """The configuration was read again; `ok`: and applied."""
         self.reload_ok, self.reload_at_s = ok, at_s
+
+
+@attrs.define
+class Counters:
+    """Totals since the start."""
+
+    sessions_started: int = 0
+    sessions_ended: int = 0
+    resumes: int = 0
+    resumes_refused: int = 0
+    token_reuse: int = 0
+    workers_registered: int = 0
+    reseeds: int = 0

@@ -1,7 +1,7 @@
 """Everything a node holds: the sessions with a party attached here, the worker links, and what the store reports of them.
 
-The hub connects the parts and decides little itself. A connection comes in through `serve`, a wake-up through
-`wake`, and what the relay finds comes back as `RelayEvents`. What a drain must know goes to `watch`.
+The hub connects the parts and decides little itself. A connection comes in through `serve`, a wake-up through `wakes`, and
+what the relay finds comes back as `RelayEvents`. A session is over by `endings`. What a drain must know goes to `watcher`.
 """
 
 from collections import Counter
@@ -18,13 +18,14 @@ from msgspec import structs
 from signald.config import Config
 from signald.core import tickets
 from signald.core.session import Head, News, Party, Session
-from signald.errors import StoreError, StoreUnavailable
+from signald.errors import StoreUnavailable
 from signald.ids import Entropy
 from signald.net.admission import SetupGate
 from signald.net.connection import Connection, ConnectionClosed
 from signald.service.auth import Authenticator
 from signald.service.client_link import ClientLink
-from signald.service.counts import Counts, EndCause
+from signald.service.counts import Counters, Counts
+from signald.service.endings import Endings
 from signald.service.left import Left
 from signald.service.link import Link, Outbox, retry_reason
 from signald.service.opening import open_link
@@ -32,31 +33,21 @@ from signald.service.probe import Probe
 from signald.service.relay import LiveSession, Relay, RelaySettings
 from signald.service.telemetry import Spans
 from signald.service.trail import Trail
+from signald.service.wakes import Wakes
 from signald.service.worker_link import WorkerLink
 from signald.service.workers import Workers
 from signald.store.base import (
-    WAKE_ALL,
-    WAKE_NODES,
-    WAKE_OVERDUE,
-    WAKE_PROBE,
-    WAKE_REALTIME,
-    WAKE_SESSION,
-    WAKE_WORKER,
     ConfirmToken,
     ConfirmWorkerToken,
     Detach,
     DetachWorker,
-    Ended,
-    EndSession,
-    Forget,
     KeepAlive,
     NodeInfo,
     Store,
-    Wake,
 )
 from signald.store.committer import Committer, ignore
 from signald.wire.close_codes import CloseCode
-from signald.wire.messages import AppState, PeerChanged, SessionEnded
+from signald.wire.messages import AppState, PeerChanged
 
 log = structlog.get_logger(__name__)
 
@@ -65,11 +56,6 @@ Spawn = Callable[..., None]
 ACK_DELAY_S = 0.02
 """How long an ack waits for something to ride with: about a round trip between people who are near, so that the answer to
 a message mostly takes its ack along. Nobody waits for an ack; it only frees what its receiver keeps."""
-
-BACKPLANE_RETRY_S = 1.0
-
-BYE_LINGER_S = 2.0
-"""How long a session that a party ends waits for its peer to take what was already accepted for it."""
 
 
 class Watcher(Protocol):
@@ -89,19 +75,6 @@ class Watcher(Protocol):
 
     def session_changed(self, session: LiveSession) -> None:
         """The session's worker has moved, come or gone."""
-
-
-@attrs.define
-class Counters:
-    """Totals since the start."""
-
-    sessions_started: int = 0
-    sessions_ended: int = 0
-    resumes: int = 0
-    resumes_refused: int = 0
-    token_reuse: int = 0
-    workers_registered: int = 0
-    reseeds: int = 0
 
 
 class Hub:
@@ -154,6 +127,8 @@ class Hub:
             spans,
         )
         self.workers = Workers(self)
+        self.endings = Endings(self)
+        self.wakes = Wakes(self)
         self.poke_matchmaker: Callable[[], None] = lambda: None
         self.report_missing: Callable[[LiveSession], None] = lambda _session: None
         """To the mender: the store does not know this session."""
@@ -287,15 +262,6 @@ class Hub:
             self.watcher.client_left(session.id)
         self.forget_if_idle(session)
 
-    def unheard(self, link: ClientLink) -> None:
-        """The client was gone before its new session could be told to it: nobody has its token, so nobody can ever resume it."""
-        session = link.session
-        link.ending = True
-        self._submit(EndSession(session.id, self.node))
-        self._submit(Forget(session.id))
-        self.counts.ended["unheard"] += 1
-        self.gone(session, "nobody has heard of it", say_to_client=False)
-
     def _worker_over(self, link: WorkerLink) -> None:
         current = self.worker_links.get(link.worker) is link
         if current:
@@ -397,66 +363,6 @@ class Hub:
             link.tokens = type(link.tokens)(link.tokens.current)
             self._submit(ConfirmWorkerToken(link.worker, link.epoch))
 
-    async def end_by_client(self, session: LiveSession, link: ClientLink, reason: str) -> None:
-        """A client said `bye`: the worker takes what was accepted for it, then everything of the session goes."""
-        await self._linger(session)
-        await self._end(session, reason, "client")
-        if not link.over:
-            link.send(SessionEnded(reason))
-            link.close(CloseCode.NORMAL)
-
-    async def end_by_worker(self, session: LiveSession, reason: str) -> None:
-        """A worker said `bye` for one session."""
-        await self._linger(session)
-        await self._end(session, reason, "worker")
-
-    async def _linger(self, session: LiveSession) -> None:
-        with trio.move_on_after(BYE_LINGER_S):
-            while (
-                session.up.pending
-                or session.down.pending
-                or (session.worker.node and session.up.acked < session.up.last)
-                or (session.client.node and session.down.acked < session.down.last)
-            ):
-                await trio.sleep(0.02)
-                self.relay.look(session)
-
-    async def _end(self, session: LiveSession, reason: str, cause: EndCause) -> None:
-        session.ending = True
-        ops = [EndSession(session.id, self.node), Forget(session.id)]
-        try:
-            ended, _ = await self.committer.call_many(ops)
-            self.counts.ended[cause] += isinstance(ended, Ended)  # the other party may have said it too
-        except StoreUnavailable:
-            # The parties are through with it; the store hears of it when it is back.
-            for op in ops:
-                self._submit(op)
-            self.counts.ended[cause] += 1
-        self.gone(session, reason, say_to_client=False)
-
-    def gone(self, session: LiveSession, reason: str, *, say_to_client: bool = True) -> None:
-        """The session is over in the store: tell the parties here and let go of it."""
-        if self.sessions.get(session.id) is not session:
-            return
-        self.counters.sessions_ended += 1
-        session.end()
-        client, worker = session.client.link, session.worker.link
-        session.detach("client")
-        session.detach("worker")
-        del self.sessions[session.id]
-        if isinstance(worker, WorkerLink):
-            worker.end_session(session.id, reason)
-            self.poke_matchmaker()
-        if isinstance(client, ClientLink) and (say_to_client or not client.ending):
-            client.send(PeerChanged("gone"))
-            client.send(SessionEnded(reason))
-            client.close(CloseCode.SESSION_ENDED, reason[:100])
-        if self.watcher is not None:
-            self.watcher.client_left(session.id)
-        self.outbox.flush()
-        self.trail.note(session.id, "", "ended", reason)
-        log.info("session_ended", session=session.id, reason=reason)
-
     # --- what the relay reports -------------------------------------------------------------------------------------
 
     def superseded(self, session: LiveSession, party: Party) -> None:
@@ -544,53 +450,6 @@ class Hub:
                 await trio.sleep(1.0)
         if not link.over:
             link.close(CloseCode.NORMAL)
-
-    # --- wake-ups ---------------------------------------------------------------------------------------------------
-
-    async def run_wakes(self) -> None:
-        """Take in what the backplane brings. Runs until cancelled."""
-        while True:
-            try:
-                async for wakes in self.store.wakes():
-                    for wake in wakes:
-                        self.wake(wake)
-                    self.outbox.flush()
-            except StoreError as error:
-                # The store refuses us (a password was changed): sessions here live on until somebody mends it.
-                log.warning("backplane_away", why=str(error))
-            await trio.sleep(BACKPLANE_RETRY_S)
-
-    def wake(self, wake: Wake) -> None:
-        """Look at what `wake` names."""
-        kind = wake[:1]
-        if kind == WAKE_SESSION:
-            session = self.sessions.get(wake[1:].decode(errors="replace"))
-            if session is not None:
-                self.relay.look(session)
-        elif kind == WAKE_WORKER:
-            link = self.worker_links.get(wake[1:].decode(errors="replace"))
-            if link is not None:
-                self.workers.check(link)
-        elif kind == WAKE_REALTIME:
-            self.relay.realtime_from_afar(self.sessions, wake)
-        elif kind == WAKE_OVERDUE:
-            self.overdue(wake[1:].decode(errors="replace"))
-        elif kind == WAKE_NODES:
-            self.nodes_changed()
-        elif kind == WAKE_PROBE:
-            self.probe.heard(wake)
-        elif kind == WAKE_ALL:
-            self.look_at_everything()
-
-    def look_at_everything(self) -> None:
-        """Wake-ups may have been lost: read everything again."""
-        self.check_store()
-        self.nodes_changed()
-        for session in list(self.sessions.values()):
-            self.relay.look(session)
-        for link in list(self.worker_links.values()):
-            self.workers.check(link)
-        self.poke_matchmaker()
 
     def legacy_workers(self) -> list[WorkerLink]:
         """Workers here that know no GOAWAY."""

@@ -280,7 +280,7 @@ class Lease:
                 if session is None:
                     hub.trail.note(name, "", "ended", "expired")
                 if session is not None:
-                    hub.gone(session, "expired")
+                    hub.endings.gone(session, "expired")
                 after.append(Forget(name))
             elif session is not None and session.client.link is not None:
                 after.append(KeepAlive((name,), now + hub.life_ms))
@@ -289,7 +289,7 @@ class Lease:
                 log.error("session_unreadable", session=name)
                 after += [EndSession(name, hub.node), Forget(name)]
                 if session is not None:
-                    hub.gone(session, "expired")
+                    hub.endings.gone(session, "expired")
             else:
                 # It lives elsewhere, or there is none: ask again in a while, and forget it if nobody renews it.
                 after += await self._unclaimed(name, now)

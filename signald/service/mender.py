@@ -61,7 +61,7 @@ def is_unreadable(result: Result) -> bool:
 async def ask_holders(hub: "Hub", wakes: list[Wake]) -> None:
     """Let whoever holds what `wakes` name look at it, and so find the damage and give it back; wait for that a moment."""
     for wake in wakes:
-        hub.wake(wake)
+        hub.wakes.take(wake)
         for node in hub.nodes:
             if node != hub.node:
                 hub.committer.submit(Signal(node, wake), ignore)
@@ -154,7 +154,7 @@ class Mender:
             return
         ended, self._missing = self._missing, {}
         for session in ended.values():
-            hub.gone(session, "ended")
+            hub.endings.gone(session, "ended")
         workers = list(self._workers_behind.values())
         await self._reseed_workers([link for link in workers if not link.over])
         for link in workers:

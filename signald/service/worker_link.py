@@ -197,7 +197,7 @@ class WorkerLink(Link):
             self._unknown(message.session)
         elif message.session not in self.ending_sessions:
             self.ending_sessions.add(message.session)
-            self._hub.spawn(self._hub.end_by_worker, self.sessions[message.session], message.reason or "bye")
+            self._hub.spawn(self._hub.endings.by_worker, self.sessions[message.session], message.reason or "bye")
 
     def _unknown(self, session: str) -> None:
         # Not fatal: a session may have ended while this frame was on its way.

@@ -459,7 +459,7 @@ class Workers:
         if hub.config.worker.on_loss == "end":
             ended, _ = await hub.committer.call_many([EndSession(session.id, hub.node), Forget(session.id)])
             hub.counts.ended["worker_lost"] += isinstance(ended, Ended)
-            hub.gone(session, "worker lost")
+            hub.endings.gone(session, "worker lost")
             return
         alive_until = hub.store.now_ms() + hub.life_ms
         await hub.committer.call_many(
@@ -496,7 +496,7 @@ class Workers:
             for name in names:
                 session = hub.sessions.get(name)
                 if session is not None:
-                    hub.gone(session, "worker lost")
+                    hub.endings.gone(session, "worker lost")
         else:
             await hub.committer.call_many([Unpair(name, hub.node, worker, 0) for name in names])
             for name in names:

@@ -350,7 +350,7 @@ def test_a_wake_up_that_cannot_be_read_wakes_nobody() -> None:
             b"rw" + name + b"\0b\xff\xffx",
             b"?",
         ):
-            hub.wake(wake)
+            hub.wakes.take(wake)
         await client.send({"type": "message", "seq": 1, "data": "still here"})
         assert (await worker.expect("message"))["data"] == "still here"
 
