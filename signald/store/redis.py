@@ -23,10 +23,12 @@ import trio
 
 from signald.errors import StoreUnavailable
 from signald.store.base import WAKE_ALL, WAKE_REALTIME, Op, Result, Store, Wake
-from signald.store.redis_connection import ErrorReply, Link, Reply, Router, Target, pack, parse_url, refusal
+from signald.store.redis_connection import ErrorReply, Link, Reply, pack, refusal
 from signald.store.redis_lane import Lane
+from signald.store.redis_router import Router
 from signald.store.redis_scripts import REGISTRY_TAG, Check, channel
 from signald.store.redis_servers import AckLevel, Servers
+from signald.store.redis_url import Target, parse_url
 
 log = logging.getLogger(__name__)
 
@@ -233,7 +235,7 @@ async def open_redis(
     """Open the store at `url` for `node`.
 
     Args:
-        url: one of `redis_connection.FORMS`; `?ssl_ca_certs=` and the other `redis_connection.OPTIONS` may follow.
+        url: one of `redis_url.FORMS`; `?ssl_ca_certs=` and the other `redis_url.OPTIONS` may follow.
         node: the id under which this node is woken.
         ack: what the answer to a batch promises: Redis has it (`process`), a replica too (`replica`), its disk too (`disk`).
         connect_timeout_s: for TCP and TLS, each.

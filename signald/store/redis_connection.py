@@ -1,53 +1,33 @@
-"""Where Redis is and how it is spoken to: the URL, one connection, and which server serves which key.
+"""How a Redis server is spoken to: one connection, and what its errors mean.
 
 What blocks runs in the store's threads only; the exchange of a batch (`send_soon`, `read_soon`) runs in the event loop
-on the same socket, by turns. redis-py connects (TCP, TLS, login) with its
-retries off, because it would run a whole pipeline again after a lost reply. What fails becomes one of two things here:
-`StoreUnavailable` (the connection is dropped, so nothing half-read is ever read on) or `StoreMisused`.
+on the same socket, by turns. redis-py connects (TCP, TLS, login) with its retries off, because it would run a whole
+pipeline again after a lost reply. What fails becomes one of two things here: `StoreUnavailable` (the connection is
+dropped, so nothing half-read is ever read on) or `StoreMisused`.
 """
 
 import select
 import ssl
-from collections import deque
 from contextlib import suppress
-from pathlib import Path
 from socket import SHUT_RDWR, socket
-from typing import Any, Literal, NamedTuple
-from urllib.parse import parse_qsl, unquote
+from typing import Any
 
 import hiredis
 import trio
-from attrs import field, frozen
 from redis.backoff import NoBackoff
 from redis.connection import Connection, SSLConnection
-from redis.crc import key_slot
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 from redis.retry import Retry
 
 from signald.errors import StoreMisused, StoreUnavailable
+from signald.store.redis_url import Address, Target
 
-REDIS_PORT = 6379
-SENTINEL_PORT = 26379
 READ_BYTES = 65536
 
 Word = str | bytes | int | float
-Kind = Literal["single", "sentinel", "cluster"]
 Reply = Any
 """What hiredis makes of a reply: int, bytes, list, None, or an `ErrorReply` as a value."""
 _NOTHING_YET = object()
-
-FORMS = (
-    "redis[s]://[user:password@]host[:port][/db], redis[s]+sentinel://[user:password@]host[:port],.../service[/db], "
-    "redis[s]+cluster://[user:password@]host[:port],..."
-)
-OPTIONS = (
-    "ssl_ca_certs",
-    "ssl_certfile",
-    "ssl_keyfile",
-    "ssl_check_hostname",
-    "sentinel_username",
-    "sentinel_password",
-)
 
 # How the first word of an error reply is taken. What is not listed passes in time (failover, restart, full memory or disk).
 _LOGIN = ("NOAUTH", "NOPERM", "WRONGPASS")
@@ -62,84 +42,6 @@ _DAMAGED = ("attempt to", "bad argument", "WRONGTYPE", "XADD", " in input", "not
 """Of what kept values make a script complain: Lua of a value of another kind, cmsgpack, or a command of what it meets."""
 
 _OTHER_REASONS = {*_LOGIN, *_PASSING}
-
-
-class Address(NamedTuple):
-    """One server."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-@frozen
-class Target:
-    """What a store URL says. Its secrets stay out of its repr."""
-
-    kind: Kind
-    addresses: tuple[Address, ...]
-    tls: bool = False
-    service: str = ""
-    db: int = 0
-    username: str | None = field(default=None, repr=False)
-    password: str | None = field(default=None, repr=False)
-    options: dict[str, str] = field(factory=dict, repr=False)
-
-
-def parse_url(url: str) -> Target:
-    """Read a store URL. Raises StoreMisused, without repeating the URL: it may hold a password."""
-    scheme, mark, rest = url.partition("://")
-    base, _, form = scheme.partition("+")
-    if not mark or base not in ("redis", "rediss") or form not in ("", "sentinel", "cluster"):
-        raise StoreMisused(f"store.url must have one of the forms {FORMS}")
-    rest, _, query = rest.partition("?")
-    netloc, _, path = rest.partition("/")
-    login, _, hosts = netloc.rpartition("@")
-    username, colon, password = login.partition(":")
-    parts = [unquote(part) for part in path.split("/") if part]
-    service = parts.pop(0) if form == "sentinel" and parts else ""
-    kind: Kind = "sentinel" if form == "sentinel" else "cluster" if form == "cluster" else "single"
-    if kind == "sentinel" and not service:
-        raise StoreMisused("store.url of Sentinel must name the service: redis+sentinel://host,host/service")
-    addresses = tuple(_address(host, SENTINEL_PORT if kind == "sentinel" else REDIS_PORT) for host in hosts.split(","))
-    if kind == "single" and len(addresses) > 1:
-        raise StoreMisused("store.url names several hosts: say redis+sentinel:// or redis+cluster://")
-    if len(parts) > 1 or (parts and (not parts[0].isdecimal() or kind == "cluster")):
-        raise StoreMisused(
-            f"the path of store.url is not a database number; store.url must have one of the forms {FORMS}"
-        )
-    return Target(
-        kind=kind,
-        addresses=addresses,
-        tls=base == "rediss",
-        service=service,
-        db=int(parts[0]) if parts else 0,
-        username=unquote(username) or None,
-        password=unquote(password) if colon else None,
-        options=_options(query),
-    )
-
-
-def _address(text: str, port: int) -> Address:
-    host, colon, number = text.rpartition(":")
-    if not colon or (text.startswith("[") and text.endswith("]")):
-        host, number = text, str(port)
-    host = host.removeprefix("[").removesuffix("]")
-    if not host or not number.isdecimal() or not 0 < int(number) < 65536:
-        raise StoreMisused("store.url has a host that is not of the form host[:port]")
-    return Address(host, int(number))
-
-
-def _options(query: str) -> dict[str, str]:
-    options = dict(parse_qsl(query, keep_blank_values=True))
-    for name, value in options.items():
-        if name not in OPTIONS:
-            raise StoreMisused(f"store.url has an unknown option; known are {', '.join(OPTIONS)}")
-        if name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile") and not Path(value).is_file():
-            raise StoreMisused(f"{name} in store.url is not a readable file: {value}")
-    return options
 
 
 class ErrorReply(Exception):
@@ -395,119 +297,3 @@ def pack(*words: Word) -> bytes:
     """Return one RESP command."""
     packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]
     return packed
-
-
-class Router:
-    """Which server serves which key, and the connections to them."""
-
-    def __init__(self, target: Target, connect_timeout_s: float, command_timeout_s: float) -> None:
-        self.target = target
-        self.clustered = target.kind == "cluster"
-        self._timeouts = (connect_timeout_s, command_timeout_s)
-        self._links: dict[Address, Link] = {}
-        self._slots: list[Address] = []
-        """Cluster: the primary of each slot. Else: one entry, the primary. Empty: to be found out."""
-        self._asked = 0
-        self._cut = False
-
-    def link(self, tag: str) -> Link:
-        """Return the open connection to the primary that serves keys with the hash tag `tag`.
-
-        Raises:
-            StoreUnavailable: no such server can be found or reached.
-            StoreMisused: it refuses the credentials or the certificate.
-        """
-        return self._open(self._place(tag, self._known()))
-
-    def links(self) -> list[Link]:
-        """Return the open connections to all primaries. Raises as `link`."""
-        return [self._open(address) for address in dict.fromkeys(self._known())]
-
-    def ready(self, tag: str) -> Link | None:
-        """As `link`, but None when something would have to be found out, opened or prepared first."""
-        address = self.address(tag)
-        return None if address is None else self.ready_at(address)
-
-    def ready_at(self, address: Address) -> Link | None:
-        """As `ready`, for a primary that is known by its address."""
-        link = self._links.get(address)
-        if link is None or not link.prepared or self._cut:
-            return None
-        # Readable with nothing asked: the server has closed an idle connection, or was restarted.
-        return None if link.readable(0) else link
-
-    def address(self, tag: str) -> Address | None:
-        """Return the primary that serves keys with the hash tag `tag`; None when that would have to be found out."""
-        return self._place(tag, self._slots) if self._slots else None
-
-    def forget(self) -> None:
-        """Something failed: drop every connection and find the servers anew next time, asking another one first."""
-        self._slots = []
-        self._asked += 1
-        for link in self._links.values():
-            link.close()
-        self._links.clear()
-
-    def cut(self) -> None:
-        """From any thread: end what is going on, and let nothing begin."""
-        self._cut = True
-        for link in tuple(self._links.values()):
-            link.cut()
-
-    def _place(self, tag: str, slots: list[Address]) -> Address:
-        return slots[0] if len(slots) == 1 else slots[key_slot(tag.encode())]
-
-    def _known(self) -> list[Address]:
-        if not self._slots:
-            self._slots = self._find()
-        return self._slots
-
-    def _open(self, address: Address) -> Link:
-        link = self._links.get(address)
-        if link is None:
-            link = self._links[address] = self._new(address)
-        link.open()
-        if self._cut:
-            # `cut` came while we were connecting and found nothing to cut.
-            raise StoreUnavailable("the store is closed")
-        return link
-
-    def _new(self, address: Address) -> Link:
-        if self._cut:
-            raise StoreUnavailable("the store is closed")
-        return Link(self.target, address, *self._timeouts)
-
-    def _find(self) -> list[Address]:
-        if self.target.kind == "single":
-            return list(self.target.addresses)
-        reasons = []
-        addresses = deque(self.target.addresses)
-        addresses.rotate(-self._asked)
-        for address in addresses:
-            link = self._links[address] = self._new(address)
-            try:
-                link.open()
-                return self._by_sentinel(link) if self.target.kind == "sentinel" else self._by_cluster(link)
-            except StoreUnavailable as error:
-                reasons.append(str(error))
-            finally:
-                link.close()
-                self._links.pop(address, None)
-        raise StoreUnavailable("; ".join(reasons))
-
-    def _by_sentinel(self, link: Link) -> list[Address]:
-        reply = link.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.target.service)
-        if reply is None:
-            raise StoreUnavailable(f"the sentinel at {link.address} knows no {self.target.service}")
-        return [Address(reply[0].decode(), int(reply[1]))]
-
-    def _by_cluster(self, link: Link) -> list[Address]:
-        nowhere = Address("", 0)
-        slots = [nowhere] * 16384
-        for first, last, primary, *_ in link.ask("CLUSTER", "SLOTS"):
-            # A server that does not know its own name leaves it to who asks.
-            address = Address((primary[0] or b"").decode() or link.address.host, primary[1])
-            slots[first : last + 1] = [address] * (last - first + 1)
-        if nowhere in slots:
-            raise StoreUnavailable(f"the cluster at {link.address} does not serve all slots")
-        return slots

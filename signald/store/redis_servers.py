@@ -15,8 +15,10 @@ import trio
 from signald.errors import StoreMisused, StoreUnavailable
 from signald.store.base import KeepAlive, Op, Result, SessionOp
 from signald.store.damage import Unreadable
-from signald.store.redis_connection import Address, ErrorReply, Link, Reply, Router, Target, pack, refusal
+from signald.store.redis_connection import ErrorReply, Link, Reply, pack, refusal
+from signald.store.redis_router import Router
 from signald.store.redis_scripts import CODECS, REGISTRY_TAG, SCRIPTS, TOUCH_REPLIES, read, tag_of, touch, unreadable
+from signald.store.redis_url import Address, Target
 
 AckLevel = Literal["process", "replica", "disk"]
 

@@ -22,7 +22,7 @@ from signald.sdk.backoff import hint_ms
 from signald.sdk.decoding import decode_for_client, decode_for_worker
 from signald.sdk.errors import LinkBroken
 from signald.service.auth import Authenticator, Forbidden, Principal, Unauthenticated
-from signald.store.redis_connection import parse_url
+from signald.store.redis_url import parse_url
 from signald.wire import codec
 from signald.wire.messages import Message as WireMessage
 from signald.wire.messages import Realtime

@@ -67,8 +67,9 @@ from signald.store.base import (
     WorkerSessions,
 )
 from signald.store.redis import ACL, open_redis
-from signald.store.redis_connection import Address, ErrorReply, Link, parse_url, refusal
+from signald.store.redis_connection import ErrorReply, Link, refusal
 from signald.store.redis_scripts import CODECS, Check
+from signald.store.redis_url import Address, parse_url
 from tests.store.ops import (
     NOW_MS,
     SESSION,

@@ -1,0 +1,129 @@
+"""Which Redis server serves which key, found out from the URL, Sentinel or the Cluster, and the connections to them.
+
+What has to be found out or opened blocks, and is asked for in the store's threads only (`link`, `links`); `ready` and
+`ready_at` answer in the event loop, out of what is known.
+"""
+
+from collections import deque
+
+from redis.crc import key_slot
+
+from signald.errors import StoreUnavailable
+from signald.store.redis_connection import Link
+from signald.store.redis_url import Address, Target
+
+
+class Router:
+    """Which server serves which key, and the connections to them."""
+
+    def __init__(self, target: Target, connect_timeout_s: float, command_timeout_s: float) -> None:
+        self.target = target
+        self.clustered = target.kind == "cluster"
+        self._timeouts = (connect_timeout_s, command_timeout_s)
+        self._links: dict[Address, Link] = {}
+        self._slots: list[Address] = []
+        """Cluster: the primary of each slot. Else: one entry, the primary. Empty: to be found out."""
+        self._asked = 0
+        self._cut = False
+
+    def link(self, tag: str) -> Link:
+        """Return the open connection to the primary that serves keys with the hash tag `tag`.
+
+        Raises:
+            StoreUnavailable: no such server can be found or reached.
+            StoreMisused: it refuses the credentials or the certificate.
+        """
+        return self._open(self._place(tag, self._known()))
+
+    def links(self) -> list[Link]:
+        """Return the open connections to all primaries. Raises as `link`."""
+        return [self._open(address) for address in dict.fromkeys(self._known())]
+
+    def ready(self, tag: str) -> Link | None:
+        """As `link`, but None when something would have to be found out, opened or prepared first."""
+        address = self.address(tag)
+        return None if address is None else self.ready_at(address)
+
+    def ready_at(self, address: Address) -> Link | None:
+        """As `ready`, for a primary that is known by its address."""
+        link = self._links.get(address)
+        if link is None or not link.prepared or self._cut:
+            return None
+        # Readable with nothing asked: the server has closed an idle connection, or was restarted.
+        return None if link.readable(0) else link
+
+    def address(self, tag: str) -> Address | None:
+        """Return the primary that serves keys with the hash tag `tag`; None when that would have to be found out."""
+        return self._place(tag, self._slots) if self._slots else None
+
+    def forget(self) -> None:
+        """Something failed: drop every connection and find the servers anew next time, asking another one first."""
+        self._slots = []
+        self._asked += 1
+        for link in self._links.values():
+            link.close()
+        self._links.clear()
+
+    def cut(self) -> None:
+        """From any thread: end what is going on, and let nothing begin."""
+        self._cut = True
+        for link in tuple(self._links.values()):
+            link.cut()
+
+    def _place(self, tag: str, slots: list[Address]) -> Address:
+        return slots[0] if len(slots) == 1 else slots[key_slot(tag.encode())]
+
+    def _known(self) -> list[Address]:
+        if not self._slots:
+            self._slots = self._find()
+        return self._slots
+
+    def _open(self, address: Address) -> Link:
+        link = self._links.get(address)
+        if link is None:
+            link = self._links[address] = self._new(address)
+        link.open()
+        if self._cut:
+            # `cut` came while we were connecting and found nothing to cut.
+            raise StoreUnavailable("the store is closed")
+        return link
+
+    def _new(self, address: Address) -> Link:
+        if self._cut:
+            raise StoreUnavailable("the store is closed")
+        return Link(self.target, address, *self._timeouts)
+
+    def _find(self) -> list[Address]:
+        if self.target.kind == "single":
+            return list(self.target.addresses)
+        reasons = []
+        addresses = deque(self.target.addresses)
+        addresses.rotate(-self._asked)
+        for address in addresses:
+            link = self._links[address] = self._new(address)
+            try:
+                link.open()
+                return self._by_sentinel(link) if self.target.kind == "sentinel" else self._by_cluster(link)
+            except StoreUnavailable as error:
+                reasons.append(str(error))
+            finally:
+                link.close()
+                self._links.pop(address, None)
+        raise StoreUnavailable("; ".join(reasons))
+
+    def _by_sentinel(self, link: Link) -> list[Address]:
+        reply = link.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.target.service)
+        if reply is None:
+            raise StoreUnavailable(f"the sentinel at {link.address} knows no {self.target.service}")
+        return [Address(reply[0].decode(), int(reply[1]))]
+
+    def _by_cluster(self, link: Link) -> list[Address]:
+        nowhere = Address("", 0)
+        slots = [nowhere] * 16384
+        for first, last, primary, *_ in link.ask("CLUSTER", "SLOTS"):
+            # A server that does not know its own name leaves it to who asks.
+            address = Address((primary[0] or b"").decode() or link.address.host, primary[1])
+            slots[first : last + 1] = [address] * (last - first + 1)
+        if nowhere in slots:
+            raise StoreUnavailable(f"the cluster at {link.address} does not serve all slots")
+        return slots
