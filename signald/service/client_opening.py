@@ -92,7 +92,7 @@ async def start_session(hub: "Hub", conn: Connection, message: Connect) -> Link:
     )
     hub.outbox.flush()
     hub.poke_matchmaker()
-    if not hub.alone:
+    if not hub.cluster.alone:
         hub.relay.look(session)  # another node may have paired it before it was attached here
     hub.trail.note(session_id, "client", "started")
     log.info("session_started", node=hub.node, session=session_id, **log_fields(message.trace))
@@ -107,7 +107,7 @@ async def restore_session(hub: "Hub", conn: Connection, message: RestoreSession)
         raise refused(hub, "unknown")
     session_id, presented = parsed
     token, issued = tokens.issue(session_id, hub.entropy)
-    with SetUp(hub, resume=True, ticket=hub.has_ticket(session_id, message.ticket)):
+    with SetUp(hub, resume=True, ticket=hub.cluster.has_ticket(session_id, message.ticket)):
         now = hub.store.now_ms()
         claim = ClaimClient(
             session_id,
@@ -163,7 +163,7 @@ async def restore_session(hub: "Hub", conn: Connection, message: RestoreSession)
         hub.committer.submit(
             Enqueue(session_id, session.want, session.created_ms, now + hub.life_ms), lambda _: hub.poke_matchmaker()
         )
-    if not hub.alone:
+    if not hub.cluster.alone:
         hub.relay.look(session)  # something may have been appended since the claim and before the attachment
     hub.trail.note(session_id, "client", "resumed", _resumed(claimed, head.down_last - received))
     log.info(
@@ -178,7 +178,7 @@ async def restore_session(hub: "Hub", conn: Connection, message: RestoreSession)
 
 
 def _count_gap(hub: "Hub", claimed: Claimed) -> None:
-    before = hub.nodes.get(claimed.previous_node)
+    before = hub.cluster.nodes.get(claimed.previous_node)
     if not claimed.previous_node:
         hub.counts.gaps.observe(claimed.away_ms / 1000)
     elif before is not None and before.state == "draining":

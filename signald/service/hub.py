@@ -16,7 +16,6 @@ import trio
 from msgspec import structs
 
 from signald.config import Config
-from signald.core import tickets
 from signald.core.session import Head, News, Party, Session
 from signald.errors import StoreUnavailable
 from signald.ids import Entropy
@@ -24,6 +23,7 @@ from signald.net.admission import SetupGate
 from signald.net.connection import Connection, ConnectionClosed
 from signald.service.auth import Authenticator
 from signald.service.client_link import ClientLink
+from signald.service.cluster import Cluster
 from signald.service.counts import Counters, Counts
 from signald.service.endings import Endings
 from signald.service.left import Left
@@ -42,7 +42,6 @@ from signald.store.base import (
     Detach,
     DetachWorker,
     KeepAlive,
-    NodeInfo,
     Store,
 )
 from signald.store.committer import Committer, ignore
@@ -101,14 +100,12 @@ class Hub:
         self.entropy = entropy
         self._spawn = spawn
         self.outbox = Outbox()
+        self.cluster = Cluster(self.node, store.now_ms)
         self.sessions: dict[str, LiveSession] = {}
         self.worker_links: dict[str, WorkerLink] = {}
-        self.nodes: dict[str, NodeInfo] = {}
-        """The live nodes as last read, this one included."""
         self.refusing: dict[str, CloseCode] = {}
         """While draining: path → what a new connection to it is closed with."""
         self.watcher: Watcher | None = None
-        self.cluster_secret = b""
         self.counters = Counters()
         self.spans = spans
         self.counts = Counts(reload_at_s=store.now_ms() / 1000)
@@ -118,14 +115,7 @@ class Hub:
         """Every connection that is not over: also those being opened, and those only waiting for the peer's close."""
         self.config_changed = trio.Event()
         """Set, and replaced, by a reload: for those who sleep by the configuration."""
-        self.relay = Relay(
-            _relay_settings(config),
-            committer,
-            self.outbox,
-            self,
-            store.now_ms,
-            spans,
-        )
+        self.relay = Relay(_relay_settings(config), committer, self.outbox, self, store.now_ms, spans)
         self.workers = Workers(self)
         self.endings = Endings(self)
         self.wakes = Wakes(self)
@@ -299,11 +289,6 @@ class Hub:
         """
         return self.ttl_ms + self.ttl_ms // 3
 
-    @property
-    def alone(self) -> bool:
-        """True while no other node is live, as far as known: nobody else can have changed anything."""
-        return all(name == self.node for name in self.nodes)
-
     # --- sessions ---------------------------------------------------------------------------------------------------
 
     def adopt(self, head: Head) -> LiveSession:
@@ -451,30 +436,11 @@ class Hub:
         if not link.over:
             link.close(CloseCode.NORMAL)
 
+    # --- who is here --------------------------------------------------------------------------------------------------
+
     def legacy_workers(self) -> list[WorkerLink]:
         """Workers here that know no GOAWAY."""
         return [link for link in self.worker_links.values() if not link.speaks_handover]
-
-    # --- other nodes ------------------------------------------------------------------------------------------------
-
-    def successors(self) -> list[NodeInfo]:
-        """Ready nodes other than this one."""
-        return [info for name, info in self.nodes.items() if name != self.node and info.state == "ready"]
-
-    def is_successor(self, node: str) -> bool:
-        """Tell whether `node` is another one, live and ready."""
-        info = self.nodes.get(node)
-        return node != self.node and info is not None and info.state == "ready"
-
-    def ticket(self, owner: str, seconds: float) -> str | None:
-        """A ticket for `owner` past a successor's limiter."""
-        if not self.cluster_secret:
-            return None
-        return tickets.make(self.cluster_secret, owner, self.store.now_ms() + round(seconds * 1000))
-
-    def has_ticket(self, owner: str, ticket: str | None) -> bool:
-        """Tell whether `ticket` lets `owner` past the limiter."""
-        return ticket is not None and tickets.valid(self.cluster_secret, owner, ticket, self.store.now_ms())
 
     def is_resuming(self, worker: str) -> bool:
         """Tell whether `worker` is being let in again: the store may have granted its claims already."""

@@ -119,9 +119,9 @@ class Lease:
         """Take the lease, learn the cluster's secret. Raises StoreUnavailable."""
         secret = await self._hub.committer.call(ClusterSecret(self._hub.entropy.token_bytes(32)))
         assert isinstance(secret, Secret)
-        self._hub.cluster_secret = secret.value
+        self._hub.cluster.secret = secret.value
         await self._keep()
-        self._no_way_back = self._hub.alone
+        self._no_way_back = self._hub.cluster.alone
 
     async def end(self) -> None:
         """Give the lease back. Raises StoreUnavailable."""
@@ -158,10 +158,10 @@ class Lease:
         if at - self._kept_at > hub.config.node.lease_ttl_s * 2 / 3:
             self.doubt_nodes()  # the store was away, and the leases of all nodes have ended, not only of dead ones
         self._kept_at = at
-        known = hub.nodes if at < self._blind_until else {}
+        known = hub.cluster.nodes if at < self._blind_until else {}
         # A lease from before the clock was set back would seem to go on for as long as it was set.
         live = [info for info in nodes.nodes if info.renewed_ms - now <= CLOCK_SET_MS]
-        hub.nodes = {**known, **{info.id: info for info in live}}
+        hub.cluster.nodes = {**known, **{info.id: info for info in live}}
         self._on_nodes()
 
     def doubt_nodes(self) -> None:
@@ -203,7 +203,7 @@ class Lease:
         while True:
             await trio.sleep(LOOK_EVERY_S)
             if trio.current_time() >= workers_at:
-                if not hub.alone:
+                if not hub.cluster.alone:
                     await self._look_at_workers()
                 workers_at = trio.current_time() + WORKERS_EVERY_S
             apart = [name for name, session in hub.sessions.items() if _is_apart(session)]
@@ -263,7 +263,7 @@ class Lease:
         assert isinstance(overdue, Released)
         if not overdue.sessions:
             return
-        nodes = tuple(hub.nodes)
+        nodes = tuple(hub.cluster.nodes)
         ops: list[Op] = [ExpireSession(name, hub.node, nodes, now, hub.ttl_ms) for name in overdue.sessions]
         results = await hub.committer.call_many(ops)
         if damaged := [place for place, result in enumerate(results) if isinstance(result, Behind)]:
@@ -355,7 +355,7 @@ class Lease:
             for session in hub.sessions.values()
             if session.client.link is not None
             and session.worker_id
-            and (session.worker_id not in workers or session.worker.node not in hub.nodes)
+            and (session.worker_id not in workers or session.worker.node not in hub.cluster.nodes)
         }
         self._orphans = {key: self._orphans.get(key, now) for key in orphans}
         pairs: dict[str, tuple[str, ...]] = {}
@@ -370,7 +370,7 @@ class Lease:
                 if session.id in pairs[worker]:
                     self._orphans[key] = now  # its worker is awaited; ask again in as long
                     continue
-                if session.worker_id != worker or session.worker.node in hub.nodes:
+                if session.worker_id != worker or session.worker.node in hub.cluster.nodes:
                     continue
             elif hub.config.worker.on_loss == "hold":
                 continue
@@ -390,7 +390,7 @@ class Lease:
         """Tell whether the node the registry names for a worker lives and, if it is this one, has or awaits the worker."""
         if info.node == self._hub.node:
             return self._hub.holds(info.id)
-        return info.node in self._hub.nodes
+        return info.node in self._hub.cluster.nodes
 
     def _is_overdue(self, info: WorkerInfo, now_ms: int, now: float, timeout_s: float) -> bool:
         if self._is_timed(info, now_ms):

@@ -111,7 +111,7 @@ class Matchmaker:
         """A worker on a node that drains is about to move: its new sessions would move at once."""
         if info.leaving or not info.node:
             return False
-        node = self._hub.nodes.get(info.node)
+        node = self._hub.cluster.nodes.get(info.node)
         return node is None or node.state == "ready"
 
 

@@ -62,7 +62,7 @@ async def ask_holders(hub: "Hub", wakes: list[Wake]) -> None:
     """Let whoever holds what `wakes` name look at it, and so find the damage and give it back; wait for that a moment."""
     for wake in wakes:
         hub.wakes.take(wake)
-        for node in hub.nodes:
+        for node in hub.cluster.nodes:
             if node != hub.node:
                 hub.committer.submit(Signal(node, wake), ignore)
     await trio.sleep(ASK_S)

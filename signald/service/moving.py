@@ -171,7 +171,7 @@ class Mover:
         """Its worker is on a successor, or it has none to wait for."""
         if session.id in self._hub.workers.claiming or self._hub.is_resuming(session.worker_id):
             return False
-        return not session.worker_id or self._hub.is_successor(session.worker.node)
+        return not session.worker_id or self._hub.cluster.is_successor(session.worker.node)
 
     # --- successors -------------------------------------------------------------------------------------------------
 
@@ -181,7 +181,7 @@ class Mover:
         The other nodes have just been woken by ours, and renew their leases: one that was killed a moment ago does not.
         """
         return await self._until_successor(
-            lambda: any(info.renewed_ms >= self._asked_ms for info in self._hub.successors())
+            lambda: any(info.renewed_ms >= self._asked_ms for info in self._hub.cluster.successors())
         )
 
     async def _until_successor(self, found: Callable[[], bool]) -> bool:
@@ -202,7 +202,7 @@ class Mover:
             waited_s = trio.current_time() - began
             self._deadline += waited_s
             self.moves_by += waited_s
-        log.info("successor", nodes=sorted(info.id for info in hub.successors()))
+        log.info("successor", nodes=sorted(info.id for info in hub.cluster.successors()))
         return True
 
     def has_successor(self) -> bool:
@@ -210,7 +210,7 @@ class Mover:
         now_ms = self._hub.store.now_ms()
         return any(
             now_ms - info.renewed_ms < SUCCESSOR_LEASE_SHARE * (info.lease_until_ms - info.renewed_ms)
-            for info in self._hub.successors()
+            for info in self._hub.cluster.successors()
         )
 
     async def _finds_successor(self) -> bool:
@@ -329,7 +329,7 @@ class Mover:
         """
         pace = self._hub.config.pace
         configured = pace.sessions_per_s * PACE_MARGIN
-        slowed = pace_now(configured, max((info.lag_ms for info in self._hub.successors()), default=0.0))
+        slowed = pace_now(configured, max((info.lag_ms for info in self._hub.cluster.successors()), default=0.0))
         left_s = max(1.0, self.moves_by - trio.current_time())
         return min(configured, max(slowed, remaining / left_s, cost / pace.gap_max_s))
 
@@ -372,7 +372,7 @@ class Mover:
         link.told_at = trio.current_time()
         self._hub.counts.goaways[link.party] += 1
         left_s = max(0.0, self._deadline - trio.current_time())
-        ticket = self._hub.ticket(owner, left_s + 5.0)
+        ticket = self._hub.cluster.ticket(owner, left_s + 5.0)
         link.send(GoAway(self._reason or "draining", 0, round(left_s * 1000), UNSET, ticket or UNSET))
         self._hub.outbox.flush()
 
@@ -439,7 +439,7 @@ class Mover:
         plan.extend([name], trio.current_time() + self._config.worker_timeout_s)
         if session is None or self._is_pair_ready(session):
             plan.session_ready(name)
-        elif session.worker.node not in ("", hub.node) and session.worker.node in hub.nodes:
+        elif session.worker.node not in ("", hub.node) and session.worker.node in hub.cluster.nodes:
             # It is at a node that drains as well and moves it in its own time: ours to wait for, not to give up.
             log.info("session_waits_for_another_drain", session=name, node=session.worker.node)
         elif hub.config.worker.on_loss == "hold":

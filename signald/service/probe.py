@@ -40,7 +40,7 @@ class Probe:
         hub = self._hub
         while True:
             await trio.sleep(EVERY_S)
-            if hub.alone:
+            if hub.cluster.alone:
                 self._unheard_since, self._lag_s = None, 0.0
             elif hub.committer.down_since is None:
                 self.number += 1

@@ -347,7 +347,7 @@ class ShutdownScope:
         log.info("drained", **self.status.plan)
         together_at = float("inf")
         while trio.current_time() - together_at < RECALL_S:
-            if self._hub.successors():
+            if self._hub.cluster.successors():
                 together_at = trio.current_time()
             await trio.sleep(RECALL_POLL_S)
         log.warning("recalled", reason="no other node is ready")

@@ -68,7 +68,7 @@ async def register_worker(hub: "Hub", conn: Connection, message: AppReady) -> Li
     else:
         link.send(AppAccepted("ok", worker, token, _worker_ttl_ms(hub), heartbeat_ms(hub)))
     hub.outbox.flush()
-    if not hub.alone:
+    if not hub.cluster.alone:
         hub.workers.check(link)  # another node may have given it sessions before it was attached here
     hub.poke_matchmaker()
     log.info(
@@ -99,7 +99,7 @@ async def _claim_worker(
     token, issued = tokens.issue(worker, hub.entropy)
     message = _capped(hub, message)
     asked = hub.store.now_ms()
-    with SetUp(hub, resume=True, ticket=hub.has_ticket(worker, message.ticket)):
+    with SetUp(hub, resume=True, ticket=hub.cluster.has_ticket(worker, message.ticket)):
         claim = ClaimWorker(
             worker,
             hub.node,
@@ -141,7 +141,7 @@ async def _claim_worker(
     for session in list(link.sessions.values()):
         hub.relay.deliver(session, "worker")
     hub.outbox.flush()
-    if not hub.alone:
+    if not hub.cluster.alone:
         for session in list(link.sessions.values()):
             hub.relay.look(session)
     # Some may be paired with it that it does not know, since a moment ago perhaps: it is asked to take them.

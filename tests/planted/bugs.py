@@ -495,7 +495,7 @@ SERVICE = (
     Bug(
         "pair-ready-wherever-the-worker-is",
         _MOVING,
-        "        return not session.worker_id or self._hub.is_successor(session.worker.node)\n",
+        "        return not session.worker_id or self._hub.cluster.is_successor(session.worker.node)\n",
         "        return not session.worker_id or bool(session.worker.node)\n",
         "worker-first",
         "A client may go before its worker has.",

@@ -257,7 +257,7 @@ def test_set_ups_are_bounded_and_resumes_have_their_share() -> None:
         gate.in_progress = 4
         peer, answer = await cluster.restore("n1", restored["recovery_token"])
         assert (answer["code"], await peer.closed()) == ("busy", 1013)
-        ticket = tickets.make(node.hub.cluster_secret, started["session"], node.hub.store.now_ms() + 1000)
+        ticket = tickets.make(node.hub.cluster.secret, started["session"], node.hub.store.now_ms() + 1000)
         _, answer = await cluster.restore("n1", restored["recovery_token"], ticket=ticket)
         assert answer["type"] == "session_restored"
         assert gate.in_progress == 4

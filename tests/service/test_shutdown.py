@@ -160,7 +160,7 @@ def test_a_session_that_waits_moves_as_it_is() -> None:
 
 def state(node: Node, other: str) -> str:
     """What `node` takes another one to be."""
-    return node.hub.nodes[other].state
+    return node.hub.cluster.nodes[other].state
 
 
 def test_a_drain_can_be_called_off() -> None:
