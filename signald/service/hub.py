@@ -436,7 +436,7 @@ class Hub:
         if not link.over:
             link.close(CloseCode.NORMAL)
 
-    # --- who is here --------------------------------------------------------------------------------------------------
+    # --- who is here ------------------------------------------------------------------------------------------------
 
     def legacy_workers(self) -> list[WorkerLink]:
         """Workers here that know no GOAWAY."""
