@@ -23,10 +23,11 @@ import trio
 
 from signald.errors import StoreUnavailable
 from signald.store.base import WAKE_ALL, WAKE_REALTIME, Op, Result, Store, Wake
+from signald.store.redis_codecs import Check
 from signald.store.redis_connection import ErrorReply, Link, Reply, pack, refusal
 from signald.store.redis_lane import Lane
 from signald.store.redis_router import Router
-from signald.store.redis_scripts import REGISTRY_TAG, Check, channel
+from signald.store.redis_scripts import REGISTRY_TAG, channel
 from signald.store.redis_servers import AckLevel, Servers
 from signald.store.redis_url import Target, parse_url
 

@@ -15,9 +15,10 @@ import trio
 from signald.errors import StoreMisused, StoreUnavailable
 from signald.store.base import KeepAlive, Op, Result, SessionOp
 from signald.store.damage import Unreadable
+from signald.store.redis_codecs import CODECS, read, unreadable
 from signald.store.redis_connection import ErrorReply, Link, Reply, pack, refusal
 from signald.store.redis_router import Router
-from signald.store.redis_scripts import CODECS, REGISTRY_TAG, SCRIPTS, TOUCH_REPLIES, read, tag_of, touch, unreadable
+from signald.store.redis_scripts import REGISTRY_TAG, SCRIPTS, TOUCH_REPLIES, tag_of, touch
 from signald.store.redis_url import Address, Target
 
 AckLevel = Literal["process", "replica", "disk"]

@@ -2,14 +2,14 @@
 --
 -- KEYS  1 head  2 log of client → worker  3 log of worker → client  4 chat history (each entry: c or w, body)
 -- ARGV  1 operation  2 the caller's node  3... the arguments of the function below that has its name
--- An answer begins with its kind, which redis_scripts.py makes a result of.
+-- An answer begins with its kind, which redis_replies.py makes a result of.
 --
 -- The head's fields are those of `Head`, and: ttl_ms, client_away_ms, history_bytes, worker_ids, `tokens` {current, previous,
 -- {retired...}}, `client_claims` and `worker_claims` {{nonce, epoch, previous node, lost up from, to, lost down from, to, asked_ms,
 -- attempt}...}.
 -- A log exists from its first entry on. Its highest id is `last`, be the entry there or not.
 --
--- A value that is not what it should be makes the script fail, which redis_scripts.py takes for what it is: a damaged session.
+-- A value that is not what it should be makes the script fail, which redis_connection.py takes for what it is: a damaged session.
 local key, caller = KEYS[1], ARGV[2]
 local RETIRED_MAX = 8
 local CLOCK_SET_MS = 60000 -- see base.py
@@ -526,7 +526,7 @@ local function reseed(created_ms, principal, want, meta, receipts, client_epoch,
   return {'head', now}
 end
 
--- What an error says when it comes from what is kept, and not from a server that is full or refuses; see redis_scripts.py.
+-- What an error says when it comes from what is kept, and not from a server that is full or refuses; see redis_connection.py.
 local DAMAGED = {'attempt to', 'bad argument', 'WRONGTYPE', 'XADD', ' in input', 'not an integer'}
 
 local function is_damage(failure)

@@ -67,8 +67,8 @@ from signald.store.base import (
     WorkerSessions,
 )
 from signald.store.redis import ACL, open_redis
+from signald.store.redis_codecs import CODECS, Check
 from signald.store.redis_connection import ErrorReply, Link, refusal
-from signald.store.redis_scripts import CODECS, Check
 from signald.store.redis_url import Address, parse_url
 from tests.store.ops import (
     NOW_MS,
