@@ -93,7 +93,7 @@ class Endings:
         client, worker = session.client.link, session.worker.link
         session.detach("client")
         session.detach("worker")
-        del hub.sessions[session.id]
+        hub.let_go(session)  # a store that fails over may bring it back as it was before
         if isinstance(worker, WorkerLink):
             worker.end_session(session.id, reason)
             hub.poke_matchmaker()

@@ -318,8 +318,12 @@ class Hub:
     def forget_if_idle(self, session: LiveSession) -> None:
         """Let go of a session with no party here."""
         if not session.local and self.sessions.get(session.id) is session:
-            del self.sessions[session.id]
-            self._left.note(session)
+            self.let_go(session)
+
+    def let_go(self, session: LiveSession) -> None:
+        """Hold `session` no more, and remember how far it had come."""
+        del self.sessions[session.id]
+        self._left.note(session)
 
     def batch_done(self) -> None:
         """End a batch: write what it produced; acks may wait a little for something to ride with."""

@@ -59,6 +59,23 @@ def test_a_new_worker_begins_behind_what_a_failover_has_lost() -> None:
     play(scene)
 
 
+def test_a_session_that_was_over_and_comes_back_goes_on_from_where_it_was() -> None:
+    """A replica that has not heard of the end of a session gives it to its worker again: not to use the same numbers again."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("a")
+        await cluster.start("b")
+        client, _, worker, _, session = await cluster.pair("a", worker_at="b")
+        replica = copy.deepcopy(cluster.world.rows)
+        await say(worker, client, session, 1, 2, 3)
+        await client.send({"type": "bye"})
+        await worker.expect("session_ended")
+        fail_over(cluster, replica)
+        assert (await worker.accept(within_s=60))["next_seq"] == 4
+
+    play(scene)
+
+
 def test_a_new_worker_that_begins_too_early_is_told_so() -> None:
     """Numbers that were given before a failover are not given again unnoticed, however late the one comes who knows them."""
 

@@ -102,7 +102,10 @@ class ExactlyOnce(Checker):
             if what["k"] - what_before["k"] != seq - before:
                 self.broken(f"{client.name} hears {what} after {what_before}")
         elif what["k"] != 1 and seq == before + 1:
-            self.broken(f"{client.name} hears {what} first of another handler, after {what_before}")
+            if client.session not in self.scene.brought_back:
+                self.broken(f"{client.name} hears {what} first of another handler, after {what_before}")
+            # Those who knew how far it had come were told that it was over, and may have let go of it.
+            self.scene.reached("session that was over brought back by a failover")
         elif any(earlier["h"] == what["h"] for _, earlier in client.heard[:-1]):
             self.broken(f"{client.name} hears {what} of a handler that another has followed")
 
