@@ -31,6 +31,10 @@ GIVE_BACK_S = 2 * RETRY_MAX_S
 has a worker looks like one that waits, when a replica took over that never heard of its pairing. By then every node that
 tries at all has reached the store, and has looked."""
 
+QUEUE_AGAIN_S = 15.0
+"""How often who waits here is put in line again, places or not: an operation that was asked for when the store knew nothing
+of a session, such as to forget it, may be carried out when the session has been given back."""
+
 
 class Matchmaker:
     """See the module."""
@@ -40,6 +44,7 @@ class Matchmaker:
         self._poked = trio.Event()
         self._back_at = float("-inf")
         """When the store had come back of which the sessions here were put in line again."""
+        self._queued_at = float("-inf")
         self.pairs = 0
 
     def poke(self) -> None:
@@ -66,17 +71,17 @@ class Matchmaker:
         return any(_waits_here(session) for session in self._hub.sessions.values())
 
     async def _queue_again(self) -> None:
-        """Put who waits here in line again after the store was away: it may have kept a session and lost its place."""
+        """Put who waits here in line again after the store was away, and now and then: a session may have lost its place."""
         hub = self._hub
-        back_at = hub.committer.back_at
-        if back_at == self._back_at:
+        back_at, now = hub.committer.back_at, trio.current_time()
+        if back_at == self._back_at and now - self._queued_at < QUEUE_AGAIN_S:
             return
         waiting = [session for session in hub.sessions.values() if _waits_here(session)]
         alive_until = hub.store.now_ms() + hub.life_ms
         for start in range(0, len(waiting), WAITING_LIMIT):
             part = [one for one in waiting[start : start + WAITING_LIMIT] if _waits_here(one)]
             await hub.committer.call_many([Enqueue(one.id, one.want, one.created_ms, alive_until) for one in part])
-        self._back_at = back_at
+        self._back_at, self._queued_at = back_at, now
 
     async def _pass(self) -> bool:
         """Pair once; True when there may be more to do at once."""

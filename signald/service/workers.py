@@ -31,6 +31,7 @@ from signald.store.base import (
     Fenced,
     Forget,
     History,
+    NoSession,
     NoWorker,
     ReadHistory,
     Release,
@@ -375,6 +376,10 @@ class Workers:
         hub = self._hub
         # However long the store is away: until it has answered, nobody knows whose the session is.
         unpaired = await hub.committer.call(unpair, inf)
+        while isinstance(unpaired, NoSession) and await self._may_come_back():
+            # Whoever gives it back to a store that has come back empty may not have heard of the refusal.
+            await trio.sleep(REFUSED_PAUSE_S)
+            unpaired = await hub.committer.call(unpair, inf)
         hub.relay.look(session)
         if isinstance(unpaired, Fenced):
             # The worker has come back elsewhere and claimed the session before this was heard: it has it there, and it is
@@ -383,6 +388,12 @@ class Workers:
             return
         await trio.sleep(REFUSED_PAUSE_S)
         hub.committer.submit(Release(*pair, True), partial(self._released, pair))
+
+    async def _may_come_back(self) -> bool:
+        try:
+            return await self._hub.may_come_back()
+        except StoreUnavailable:
+            return True
 
     def overtaken(self, session: LiveSession, said: tuple[int, int]) -> None:
         """The worker here has begun too early in a log whose tail was lost: its messages are taken for others.

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from signald.daemon import Node
-from signald.store.base import ClaimWorkerSide, Op, Result, Store, UpdateWorker
+from signald.store.base import ClaimWorkerSide, Forget, Op, Result, Store, UpdateWorker
 from tests.cluster import Cluster, play
 from tests.service.parties import Client, Worker
 
@@ -183,6 +183,20 @@ def test_an_empty_store_learns_who_waits() -> None:
         await clients[0][0].send({"type": "bye"})
         with trio.fail_after(5):
             assert (await worker.expect("session_assigned"))["session"] == waits["session"]
+
+    play(scene)
+
+
+def test_a_place_in_the_line_that_is_lost_is_found_missing() -> None:
+    """Who waits is put in line again now and then: a session that was given back may be forgotten by what was asked before."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("a")
+        _, started = await cluster.client("a")
+        await trio.sleep(1)
+        await node.committer.call(Forget(started["session"]))
+        worker, _ = await cluster.worker("a")
+        assert (await worker.accept(within_s=20))["session"] == started["session"]
 
     play(scene)
 
