@@ -77,7 +77,6 @@ class Mender:
         self._behind: dict[str, LiveSession] = {}
         self._workers_behind: dict[str, WorkerLink] = {}
         self._poked = trio.Event()
-        self._check = False
         self._emptied_at = float("-inf")
         self.incarnation = ""
 
@@ -102,7 +101,6 @@ class Mender:
 
     def check(self) -> None:
         """Find out whether the store has come back empty."""
-        self._check = True
         self._poked.set()
 
     async def may_come_back(self) -> bool:
@@ -135,8 +133,13 @@ class Mender:
 
     async def _mend(self) -> None:
         hub = self._hub
-        name = await self._ask()
-        self._check = False
+        # What is found missing while the store is asked may be so because it has been emptied since it answered.
+        missing, self._missing = self._missing, {}
+        try:
+            name = await self._ask()
+        except StoreUnavailable:
+            self._missing = missing | self._missing
+            raise
         if name != self.incarnation:
             log.error("store_came_back_empty", sessions=len(hub.sessions), workers=len(hub.worker_links))
             self._emptied_at = trio.current_time()
@@ -152,8 +155,7 @@ class Mender:
             hub.nodes_changed()
             hub.poke_matchmaker()
             return
-        ended, self._missing = self._missing, {}
-        for session in ended.values():
+        for session in missing.values():
             hub.endings.gone(session, "ended")
         workers = list(self._workers_behind.values())
         await self._reseed_workers([link for link in workers if not link.over])
