@@ -245,10 +245,10 @@ class Told(Checker):
     def found_over(self, session: str) -> None:
         """A node that holds a party of `session` takes it for one that somebody has ended.
 
-        What a store has lost with everything is given back instead. One that has failed over looks as if all that it lacks
-        had been ended there.
+        What a store has lost with everything is given back instead. But what a replica has never heard of looks as if it had
+        been ended there.
         """
-        if session not in self._ended and not self.scene.plan.store_fails_over:
+        if session not in self._ended | self.scene.never_copied:
             self.broken(f"{session} counts as ended, and nobody has ended it")
 
     def client_over(self, client: "ClientParty") -> None:

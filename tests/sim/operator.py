@@ -279,7 +279,9 @@ class Operator:
         await trio.sleep(step.seconds)
         self.scene.reached("store failed over")
         self.scene.trace("store", "fails over")
-        self.scene.brought_back |= replica._sessions.keys() - self.scene.world.rows._sessions.keys()
+        known, before = replica._sessions.keys(), self.scene.world.rows._sessions.keys()
+        self.scene.brought_back |= known - before
+        self.scene.never_copied |= before - known
         fail_over(self.scene.world, self.scene.trouble, replica)
 
     async def clock_step(self, step: Step) -> None:

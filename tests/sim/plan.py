@@ -104,11 +104,6 @@ class Plan:
         return any(step.what in ("empty_store", "fail_over") for step in self.steps)
 
     @cached_property
-    def store_fails_over(self) -> bool:
-        """The store comes back as a replica that lacks its last seconds."""
-        return any(step.what == "fail_over" for step in self.steps)
-
-    @cached_property
     def clock_steps(self) -> bool:
         """The store's wall clock jumps: what it measures while nobody is there to see to it comes too early or too late."""
         return any(step.what == "clock_step" for step in self.steps)

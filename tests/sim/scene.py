@@ -106,6 +106,8 @@ class Scene:
         """Sessions a thief has a token of."""
         self.brought_back: set[str] = set()
         """Sessions that were over, until a store that had failed over knew them again."""
+        self.never_copied: set[str] = set()
+        """Sessions that a store that has failed over had not heard of."""
         self.check = Checkers(self)
         self.conduct = Conduct(self)
         self.clients = [ClientParty(self, one) for one in plan.clients]
