@@ -433,7 +433,7 @@ local function reseed_side(party, epoch, node)
     at = caller
   end
   set(party .. '_epoch', newer and epoch or v[1], party .. '_node', at)
-  return newer, v[2] ~= '' and at == ''
+  return newer, v[2] ~= '' and at == '', v[2] == '' and at ~= ''
 end
 
 -- What a script never looks at may be damaged as well.
@@ -494,13 +494,15 @@ local function reseed(created_ms, principal, want, meta, receipts, client_epoch,
   end
   -- What never changes is known to whoever knows the session at all.
   set('created_ms', created_ms, 'principal', principal, 'want', want, 'meta', meta, 'receipts', receipts)
-  local newer, left = reseed_side('client', client_epoch, client_node)
+  local newer, left, back = reseed_side('client', client_epoch, client_node)
   if left then
     set('client_away_ms', now_ms)
   end
   local slots = tokens_kept() or {'', '', {}}
   local unknown = slots[1] == '' and #slots[3] == 0
-  if tokens == '1' and (newer or (unknown and get('client_epoch')[1] == client_epoch)) then
+  -- The worker's node may have been first: it knows the epoch, and not the tokens that came with it.
+  back = back and slots[1] ~= ''
+  if tokens == '1' and (newer or back or (unknown and get('client_epoch')[1] == client_epoch)) then
     set('tokens', cmsgpack.pack({current, previous, slots[3]}))
   end
   if reseed_side('worker', worker_epoch, worker_node) then

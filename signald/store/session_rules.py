@@ -361,15 +361,17 @@ def _reseed_side(side: Side, epoch: int, node: str, by: str) -> bool:
 
 
 def _reseed_client(record: Record, op: base.Reseed) -> None:
-    side = record.client
+    side, slots = record.client, record.slots
     was_attached = bool(side.node)
     newer = _reseed_side(side, op.head.client_epoch, op.head.client_node, op.node)
     if was_attached and not side.node:
         record.client_away_ms = op.now_ms
-    unknown = not (record.slots.current or record.slots.retired)
-    if op.client_tokens and (newer or (unknown and op.head.client_epoch == side.epoch)):
+    unknown = not (slots.current or slots.retired)
+    # The worker's node may have been first: it knows the epoch, and not the tokens that came with it.
+    back = not was_attached and bool(side.node) and bool(slots.current)
+    if op.client_tokens and (newer or back or (unknown and op.head.client_epoch == side.epoch)):
         current, previous = (*op.client_tokens, b"")[:2]
-        record.slots = Slots(current, previous, record.slots.retired)
+        record.slots = Slots(current, previous, slots.retired)
 
 
 def _reseed_worker(record: Record, op: base.Reseed) -> None:

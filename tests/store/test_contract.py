@@ -1036,6 +1036,12 @@ class TestReseed:
         assert await world.ask(append(entries(1, 1))) == Fenced(2)
         assert claimed(await world.ask(claim_client("t2", "t3"))).epoch == 3
 
+    async def test_tokens_behind_their_epoch(self, world: World) -> None:
+        """The worker's node gives back the epoch of a claim that was lost, and then the client's the tokens that came with it."""
+        await world.do(create(), reseed(head(client_epoch=2, client_node="b"), node="a"))
+        await world.do(reseed(head(client_epoch=2, client_node="b"), node="b", tokens=(token("t2"), token("t1"))))
+        assert claimed(await world.ask(claim_client("t2", "t3"))).epoch == 3
+
     async def test_newer_worker(self, world: World) -> None:
         """A store that lost a pairing learns it again."""
         await world.do(create(), claim_side("w_0"))
@@ -1080,6 +1086,14 @@ class TestReseed:
         assert await world.ask(claim_client("t1", "t3", nonce="n3")) == Refused("token_reuse")
         await world.do(reseed(head(client_epoch=2, client_node="b"), node="b", tokens=(token("t2"), b"")))
         assert await world.ask(claim_client("t2", "t4", nonce="n4")) == Refused("token_reuse")
+
+    async def test_revoked_stays_revoked_behind_its_epoch(self, world: World) -> None:
+        """Nor does one whose client the store takes for detached."""
+        await world.do(create(), claim_client("t1", "t2", nonce="n2"), ConfirmToken(SESSION, 2))
+        assert await world.ask(claim_client("t1", "t3", nonce="n3")) == Refused("token_reuse")
+        await world.do(Detach(SESSION, "client", "b", 2, NOW_MS))
+        await world.do(reseed(head(client_epoch=2, client_node="b"), node="b", tokens=(token("t4"), b"")))
+        assert await world.ask(claim_client("t4", "t5", nonce="n4")) == Refused("revoked")
 
     async def test_retired_stays_retired(self, world: World) -> None:
         """Under the same epoch the store's tokens hold, and not those that a node remembers."""
