@@ -282,6 +282,7 @@ class Operator:
         known, before = replica._sessions.keys(), self.scene.world.rows._sessions.keys()
         self.scene.brought_back |= known - before
         self.scene.never_copied |= before - known
+        self.scene.check.token_once.store_lost()
         fail_over(self.scene.world, self.scene.trouble, replica)
 
     async def clock_step(self, step: Step) -> None:
@@ -404,6 +405,7 @@ class Operator:
     async def empty_store(self, _: Step) -> None:
         """The store restarts without its data."""
         self.scene.reached("store came back empty")
+        self.scene.check.token_once.store_lost()
         self.scene.world.lose_everything()
 
     async def restart_client(self, step: Step) -> None:

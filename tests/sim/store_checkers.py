@@ -15,6 +15,7 @@ from signald.store.base import (
     ConfirmWorkerToken,
     CreateSession,
     Ended,
+    EndSession,
     ExpireSession,
     Fenced,
     Full,
@@ -26,6 +27,7 @@ from signald.store.base import (
     PutNode,
     Refused,
     RegisterWorker,
+    Reseed,
     Result,
     SessionOp,
     WorkerClaimed,
@@ -147,6 +149,12 @@ class TokenOnce(Checker):
         """Session or worker → the tokens that may resume it: the newest, and the one before until the newest was shown."""
         self._newest: dict[str, tuple[int, bytes]] = {}
         self._nonces: set[str] = set()
+        self._given_back: dict[str, tuple[bytes, ...]] = {}
+        """Session → the tokens of its client that the node that holds it has given back, until the next claim or loss."""
+
+    def store_lost(self) -> None:
+        """The store comes back with less than it had."""
+        self._given_back.clear()
 
     def applied(self, op: Op, result: Result) -> None:
         match op, result:
@@ -162,6 +170,13 @@ class TokenOnce(Checker):
                 owner = op.session if isinstance(op, ClaimClient) else op.worker
                 self._valid[owner] = set()
                 self.scene.reached("token reuse detected")
+            case (Reseed(), Head()) if op.client_tokens and result.client_node == op.node:
+                self._given_back[op.session] = op.client_tokens
+            case (EndSession() | ExpireSession(), Ended()):
+                self._given_back.pop(op.session, None)
+            case (ClaimClient(), Refused(reason="unknown")):
+                if op.presented in self._given_back.get(op.session, ()):
+                    self.broken(f"{op.session}: the store does not know a token that was given back to it")
             case (ConfirmToken(), _):
                 self._confirmed(op.session, op.epoch)
             case (ConfirmWorkerToken(), _):
@@ -174,6 +189,7 @@ class TokenOnce(Checker):
             self._newest[owner] = epoch, token
 
     def _claimed(self, owner: str, op: ClaimClient | ClaimWorker, epoch: int) -> None:
+        self._given_back.pop(owner, None)
         if op.nonce in self._nonces:
             return
         valid = self._valid.get(owner, set())
