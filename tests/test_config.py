@@ -180,6 +180,13 @@ def test_a_number_out_of_range_is_refused(write: Write, key: str, value: str) ->
     assert problem.message.startswith("must be ")
 
 
+def test_an_integer_of_more_than_64_bits_is_refused(write: Write) -> None:
+    """What no number of the machine can hold is a problem of the file, and not a crash."""
+    problem = only_problem_of(write(f"[admission]\nconnections_max = {'9' * 400}\n"))
+    assert problem.key == "admission.connections_max"
+    assert problem.message == "is too large: an integer has 64 bits"
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [("admission.connects_per_s", "0"), ("admission.resume_reserved_share", "1"), ("drain.unready_s", "0")],

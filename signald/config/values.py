@@ -12,6 +12,9 @@ import cattrs
 from signald.config.keys import choices, key_info, type_text
 from signald.config.problems import suggestion
 
+INTEGER_BITS = 63
+"""What an integer may have besides its sign (TOML 1.0)."""
+
 
 def _strictly(wanted: type) -> Callable[[object, type], object]:
     def hook(value: object, _: type) -> object:
@@ -58,6 +61,8 @@ def structure(field: "attrs.Attribute[Any]", value: object) -> Any:
         raise ValueError(f"expected {_article(type_text(field))}, got {_shown(field, value)}") from None
     if isinstance(typed, (int, float)) and not isinstance(typed, bool):
         info = key_info(field)
+        if isinstance(typed, int) and typed.bit_length() > INTEGER_BITS:
+            raise ValueError(f"is too large: an integer has {INTEGER_BITS + 1} bits")
         if not math.isfinite(typed) or not info.allows(typed):
             raise ValueError(f"must be {info.range_text or 'finite'}, got {value!r}")
     if isinstance(typed, str) and any(not char.isprintable() for char in typed):

@@ -255,7 +255,9 @@ class Patience(Checker):
                     self._away.pop(op.worker, None)
                 case (UpdateWorker(), Done()) if op.leaving:
                     self._leaving.add(op.worker)
-                case (RemoveWorker(), Released()) if result.sessions and op.worker not in self._leaving:
+                case (RemoveWorker(), Released()) if result.sessions and op.worker not in (
+                    self._leaving | self.scene.said_bye  # whose last words may come with its resume
+                ):
                     self._removed(op)
 
     def _removed(self, op: RemoveWorker) -> None:

@@ -286,6 +286,7 @@ class WorkerParty:
         await self._crash.wait()
         if self._leaves:
             self.scene.reached("worker left in good order")
+            self.scene.said_bye.update(self.ids[-1:])
             with trio.move_on_after(10):
                 await worker.leave("redeployed")
         else:

@@ -104,6 +104,8 @@ class Scene:
         """Party → how long its next connection takes to be made."""
         self.stolen: set[str] = set()
         """Sessions a thief has a token of."""
+        self.said_bye: set[str] = set()
+        """Workers that left in good order."""
         self.brought_back: set[str] = set()
         """Sessions that were over, until a store that had failed over knew them again."""
         self.never_copied: set[str] = set()

@@ -149,6 +149,8 @@ class TokenOnce(Checker):
         """Session or worker → the tokens that may resume it: the newest, and the one before until the newest was shown."""
         self._newest: dict[str, tuple[int, bytes]] = {}
         self._nonces: set[str] = set()
+        self._attempts: dict[str, int] = {}
+        """Session or worker → the party's count of its last claim that was granted."""
         self._given_back: dict[str, tuple[bytes, ...]] = {}
         """Session → the tokens of its client that the node that holds it has given back, until the next claim or loss."""
 
@@ -169,6 +171,10 @@ class TokenOnce(Checker):
             case (ClaimClient() | ClaimWorker(), Refused(reason="token_reuse")):
                 owner = op.session if isinstance(op, ClaimClient) else op.worker
                 self._valid[owner] = set()
+                if isinstance(op, ClaimClient) and 0 < op.attempt < self._attempts.get(owner, 0):
+                    # It came behind the confirmation of the one after it: taken for theft, by docs/decisions/0019.
+                    self.scene.stolen.add(owner)
+                    self.scene.reached("claim behind the confirmation of the next one")
                 self.scene.reached("token reuse detected")
             case (Reseed(), Head()) if op.client_tokens and result.client_node == op.node:
                 self._given_back[op.session] = op.client_tokens
@@ -196,6 +202,7 @@ class TokenOnce(Checker):
         if op.presented not in valid and not self.scene.plan.store_may_lose:
             self.broken(f"{owner} was resumed with a token that had been left behind")
         self._nonces.add(op.nonce)
+        self._attempts[owner] = op.attempt
         self._valid[owner] = {op.presented, op.issued}
         self._newest[owner] = epoch, op.issued
 
