@@ -1,7 +1,7 @@
 """Peers that do nothing, at a node that has to go: bounded, whatever they do."""
 
 import base64
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -67,8 +67,9 @@ async def test_peers_that_do_nothing_hold_up_nobody(tmp_path: Path) -> None:
             silent = await stack.enter_async_context(dial(first.url, "/v1/worker", subprotocol))
             await silent.ask({"type": "app_ready", "instance_id": "silent", "capacity": 0}, "app_accepted")
         await talk.goes_on(3)
-        for _ in range(50):  # answers that nobody reads
-            await mute.send_all(frame('{"type":"ping"}') * 500)
+        with suppress(trio.BrokenResourceError):  # the node may have had enough of it before all is said
+            for _ in range(50):  # answers that nobody reads
+                await mute.send_all(frame('{"type":"ping"}') * 500)
         term(old)
         await until(lambda: logged(old, "signal"), 5)
         assert await probe(old) == (503, "shutting_down")
