@@ -49,7 +49,7 @@ PARTS = (
     Part("Real processes on Redis", "tests.real.chaos", 0.15, ("--store", "redis", *ENDLESS)),
 )
 PLANTED = Part("Planted bugs", "tests.planted", 0.0)
-"""Not for every campaign: it takes hours, however long that is to last."""
+"""Not for every campaign: minutes while the kept seeds hold, else hours, however long that is to last."""
 PLANTED_S = 12 * 3600.0
 SIMULATION: dict[Transport, float] = {"frames": 0.25, "messages": 0.25}
 """The shares of the simulation."""
