@@ -57,11 +57,12 @@ class Picture:
         now = self._clock()
         rate = (judge.answers - self._answers) / max(now - self._drawn_at, 0.001)
         self._drawn_at, self._answers = now, judge.answers
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for heading in ("deploy", "signal", "phase"):
-            table.add_column(heading, no_wrap=True, min_width=len("coming back"))
-        for heading in ("parties moved", "seconds", "gap p50", "p99", "max ms", "exit"):
-            table.add_column(heading, justify="right")
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        # The widths are those of the longest content, so that columns stand still, and all of them fit 80 characters.
+        for heading, width in (("deploy", 6), ("signal", 7), ("phase", len("coming back"))):
+            table.add_column(heading, no_wrap=True, min_width=width)
+        for heading in ("moved", "s", "p50 ms", "p99 ms", "max ms", "exit"):
+            table.add_column(heading, justify="right", no_wrap=True)
         for index, kill in enumerate(self._board.plan):
             deploy = judge.deploys[index] if index < len(judge.deploys) else None
             table.add_row(str(index + 1), "SIGKILL" if kill else "SIGTERM", *self._cells(deploy, index))
@@ -79,11 +80,16 @@ class Picture:
             "done" if done else self._board.phase,
             str(len(deploy.moved)) if done else f"{len(deploy.moved)} of {self._board.moving}",
             f"{deploy.drain_s:.1f}" if done else "",
-            f"{gap['p50']:.1f}",
-            f"{gap['p99']:.1f}",
-            f"{gap['max']:.1f}",
+            _ms(gap["p50"]),
+            _ms(gap["p99"]),
+            _ms(gap["max"]),
             "" if deploy.exit_code is None else str(deploy.exit_code),
         ]
+
+
+def _ms(gap: float) -> str:
+    """A gap in milliseconds, without a fraction once it says nothing."""
+    return f"{gap:.1f}" if gap < 1000 else f"{gap:.0f}"
 
 
 def line(deploy: Deploy) -> str:

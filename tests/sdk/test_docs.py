@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,12 +35,11 @@ def test_the_chat_client_talks_to_the_echo_worker(capsys: pytest.CaptureFixture[
     async def scene(cluster: Cluster) -> None:
         await cluster.start("n0")
         balancer = Balancer(cluster, "n0")
-        typed = iter(["How are you?"])
+        typed = ["How are you?\n"]
 
-        async def type_next(*_: object) -> str:
-            for line in typed:
-                return line
-            return await trio.sleep_forever()
+        async def wait_typed(_: object) -> None:
+            if not typed:
+                await trio.sleep_forever()
 
         def open_client(_: str, **options: Any) -> Any:
             return sdk.open_client("ws://lb", dial=balancer.dial, **options)
@@ -52,11 +52,13 @@ def test_the_chat_client_talks_to_the_echo_worker(capsys: pytest.CaptureFixture[
             "run_worker": run_worker,
             "WorkerSession": sdk.WorkerSession,
             "run": mains.append,
-            "type_next": type_next,
+            "wait_typed": wait_typed,
+            "os": SimpleNamespace(environ={}),
+            "sys": SimpleNamespace(stdin=SimpleNamespace(readline=typed.pop)),
         }
         for name in ("An echo worker", "A chat client"):
             code = re.sub(r"^(import|from) .*$", "", example(name), flags=re.MULTILINE)
-            code = code.replace("trio.run(", "run(").replace("trio.to_thread.run_sync(input, ", "type_next(")
+            code = code.replace("trio.run(", "run(").replace("trio.lowlevel.wait_readable(", "wait_typed(")
             exec(compile(code, str(DOCS), "exec"), dict(names))
         async with trio.open_nursery() as nursery:
             for main in mains:
