@@ -115,11 +115,22 @@ def _serve_dev() -> int:
             "SIGNALD_LOG__FORMAT": "console" if sys.stderr.isatty() else "json",
         }
         loaded = load(None, {**made, **os.environ})
-        for role in ("client", "worker"):
-            token = mint(loaded.auth, subject=f"dev-{role}", role=role, ttl_s=DEV_TOKEN_TTL_S, now=time.time())
-            print(f"{role}: ws://{loaded.listen.websocket}/v1/{role}\n  auth {token}")
-        print(f"health: http://{loaded.listen.http}/readyz\noperate: signald ctl status", flush=True)
-        return run(loaded)
+
+        def announce(websocket_port: int, http_port: int) -> None:
+            # Only what serves is announced: an address that is taken must not look like one that answers.
+            for role in ("client", "worker"):
+                token = mint(loaded.auth, subject=f"dev-{role}", role=role, ttl_s=DEV_TOKEN_TTL_S, now=time.time())
+                print(f"{role}: ws://{_host(loaded.listen.websocket[0])}:{websocket_port}/v1/{role}\n  auth {token}")
+            print(
+                f"health: http://{_host(loaded.listen.http[0])}:{http_port}/readyz\noperate: signald ctl status",
+                flush=True,
+            )
+
+        return run(loaded, announce=announce)
+
+
+def _host(address: str) -> str:
+    return address.rpartition(":")[0]
 
 
 @app.command(name="config-schema")

@@ -33,10 +33,10 @@ import trio
 from signald.config import Config, ConfigError, Problem, has_key, is_loopback
 from signald.config.paths import socket_directory
 from signald.config.reloading import Source
-from signald.errors import StoreError, StoreMisused, StoreUnavailable
+from signald.errors import ResourceRefused, StoreError, StoreMisused, StoreUnavailable
 from signald.http.admin import admin_routes
 from signald.http.health import HealthStatus, http_app
-from signald.http.listening import open_tcp, open_unix
+from signald.http.listening import cannot_listen, open_tcp, open_unix
 from signald.http.metrics import CountAnswers, metrics_routes
 from signald.http.server import serve_http
 from signald.ids import Entropy, SystemEntropy
@@ -71,6 +71,9 @@ GC_THRESHOLDS = (10_000, 20, 50)
 """Cycles are rare here (a failed connection leaves one) and full collections are pauses for everybody: the youngest are
 looked at after ten thousand allocations, all of them after ten million."""
 
+Announce = Callable[[int, int], None]
+"""Called with the port of the WebSocket listener and that of the HTTP listener."""
+
 NO_SOCKETS = Inherited()
 
 HANDSHAKE_POLL_S = 0.01
@@ -79,10 +82,11 @@ STORE_GOODBYE_S = 1.0
 """How long the store may take to hear that this node is gone; its lease ends by itself otherwise."""
 
 
-def run(config: Config, source: Source | None = None) -> int:
+def run(config: Config, source: Source | None = None, announce: Announce | None = None) -> int:
     """Serve until told to stop; returns the exit status (sysexits), which the process is to end with: SIGTERM is ignored.
 
-    SIGHUP reads `source` again; without one it stops, as the end of a terminal does.
+    SIGHUP reads `source` again; without one it stops, as the end of a terminal does. `announce` is called with the ports of both listeners
+    once the node serves.
     """
     configure_logging(config.log)
     early: list[int] = []
@@ -93,7 +97,7 @@ def run(config: Config, source: Source | None = None) -> int:
     notifier = open_notifier(os.environ)
     try:
         inherited = inherited_sockets(os.environ)
-        status = trio.run(partial(_main, config, source, early, inherited, notifier))
+        status = trio.run(partial(_main, config, source, early, inherited, notifier, announce))
     except* (StoreMisused, SocketRefused, ConfigError) as group:
         status = _failed(EX_CONFIG, group)
     except* StoreError as group:
@@ -121,13 +125,20 @@ def _failed(status: int, group: BaseExceptionGroup[BaseException]) -> int:
 
 
 async def _main(
-    config: Config, source: Source | None, early: list[int], inherited: Inherited, notifier: Notifier | None
+    config: Config,
+    source: Source | None,
+    early: list[int],
+    inherited: Inherited,
+    notifier: Notifier | None,
+    announce: Announce | None,
 ) -> int:
     with trio.open_signal_receiver(*SIGNALS) as signals:
         async with (
             running(config, SystemEntropy(), source=source, inherited=inherited, notifier=notifier) as daemon,
             trio.open_nursery() as nursery,
         ):
+            if announce is not None:
+                announce(daemon.websocket_port, daemon.http_port)
             taken = _Signals(daemon.node)
             nursery.start_soon(taken.run_reloads)
             for number in early:
@@ -284,10 +295,15 @@ def _apply_reloaded(node: Node, prepared: Prepared) -> None:
 
 
 async def _bind(config: Config) -> list[socket.socket]:
+    listening: list[socket.socket] = []
     try:
-        return await open_listeners(config.listen.websocket, backlog=config.listen.backlog)
+        for address in config.listen.websocket:
+            listening += await open_listeners(address, backlog=config.listen.backlog)
     except OSError as error:
-        raise OSError(error.errno, error.strerror, config.listen.websocket) from None
+        for opened in listening:
+            opened.close()
+        raise cannot_listen("listen.websocket", address, error) from None
+    return listening
 
 
 def _port(listening: socket.socket) -> int:
@@ -334,7 +350,7 @@ async def _serving_http(
     if inherited.http:
         tcp = [trio.SocketListener(trio.socket.from_stdlib_socket(passed)) for passed in inherited.http]
     else:
-        tcp = await open_tcp(config.listen.http)
+        tcp = [listener for address in config.listen.http for listener in await open_tcp(address)]
     port = _port(tcp[0].socket)  # type: ignore[arg-type]
     metrics, answers = metrics_routes(node_registry(health.observed)), health.answers
     app = http_app(health.read, routes=[*metrics, *admin_routes(health.operations, token=health.admin_token)])
@@ -356,16 +372,18 @@ def _open_admin_socket(config: Config) -> trio.SocketListener | None:
     """Open the admin API's Unix socket; None where there is to be none. Raises OSError."""
     if config.admin.socket == "off":
         return None
-    if config.admin.socket:
-        return open_unix(Path(config.admin.socket))
-    default = socket_directory(os.environ) / f"{config.node.id}.sock"
+    path = Path(config.admin.socket or socket_directory(os.environ) / f"{config.node.id}.sock")
     try:
-        return open_unix(default)
+        try:
+            return open_unix(path)
+        except OSError as error:
+            if config.admin.socket or error.errno != errno.EADDRINUSE:
+                raise
+            # A node of another cluster on this host has the same name: no reason not to serve.
+            return open_unix(path.with_stem(f"{config.node.id}-{os.getpid()}"))
     except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            raise
-        # A node of another cluster on this host has the same name: no reason not to serve.
-        return open_unix(default.with_stem(f"{config.node.id}-{os.getpid()}"))
+        advice = 'set it to a path in a directory that this user may write, or to "off" for no admin socket'
+        raise ResourceRefused("admin.socket", f"cannot open {path}", error, advice) from None
 
 
 @asynccontextmanager

@@ -8,12 +8,26 @@
         ├── StoreUnavailable it certainly did not happen, or cannot be known to have: ask again later
         └── StoreMisused     the store refuses to serve us at all (eviction policy, schema, credentials)
 
+`ResourceRefused` is an OSError: the system refuses an address or a path that the configuration names.
 `ConfigError` lives with the configuration and `ProtocolError` with the frames: both are local to their layer.
 """
 
 
 class SignaldError(Exception):
     """Base of every error that signald raises on purpose."""
+
+
+class ResourceRefused(OSError):
+    """The system refuses something that a key of the configuration names: an address, a path. The text says what to do."""
+
+    def __init__(self, key: str, what: str, error: OSError, advice: str) -> None:
+        """`what` could not be done for `key`; `advice` is what an operator may do about it."""
+        number = error.errno or 0
+        reason = error.strerror or str(error)
+        super().__init__(number, f"{key}: {what}: {reason}; {advice}")
+
+    def __str__(self) -> str:
+        return str(self.strerror)
 
 
 class PeerError(SignaldError):

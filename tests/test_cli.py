@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -36,8 +37,11 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
     configs: list[Config] = []
     daemon = ModuleType("signald.daemon")
 
-    def run(config: Config, source: Source | None = None) -> int:
+    def run(
+        config: Config, source: Source | None = None, announce: Callable[[int, int], None] = lambda _ws, _http: None
+    ) -> int:
         configs.append(config)
+        announce(1080, 1081)
         return 5
 
     monkeypatch.setattr(daemon, "run", run, raising=False)
@@ -95,7 +99,7 @@ def test_serve_runs_the_daemon_with_file_and_environment(
     file.write_text('[listen]\nwebsocket = "127.0.0.1:9000"\n[node]\nid = "from-file"\n')
     monkeypatch.setenv("SIGNALD_NODE__ID", "from-environment")
     assert main(["serve", "--config", str(file)]) == 5
-    assert [(c.listen.websocket, c.node.id) for c in served] == [("127.0.0.1:9000", "from-environment")]
+    assert [(c.listen.websocket, c.node.id) for c in served] == [(("127.0.0.1:9000",), "from-environment")]
 
 
 def test_serve_without_a_file_runs_on_the_defaults(served: list[Config]) -> None:
@@ -280,11 +284,13 @@ def test_serve_dev_is_closed_to_others_and_leaves_nothing(served: list[Config], 
     """Loopback, a key of its own that the printed tokens are signed with, and a store that is gone afterwards."""
     assert main(["serve", "--dev"]) == 5
     (config,) = served
-    assert config.listen.websocket.startswith("127.0.0.1:")
+    assert config.listen.websocket[0].startswith("127.0.0.1:")
     directory = Path(config.store.url.removeprefix("sqlite:")).parent
     assert directory.name.startswith("signald-dev-")
     assert not directory.exists()
     printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "client: ws://127.0.0.1:1080/v1/client"
+    assert "health: http://127.0.0.1:1081/readyz" in printed
     tokens = [line.split()[1] for line in printed if line.startswith("  auth ")]
     authenticator = Authenticator.from_config(config.auth)
     for token, role in zip(tokens, ("client", "worker"), strict=True):

@@ -84,6 +84,9 @@ def test_reference_file_lists_every_key_and_no_other_with_its_default() -> None:
     defaults = attrs.asdict(
         Config(), value_serializer=lambda _, __, value: list(value) if isinstance(value, tuple) else value
     )
+    for key in ("websocket", "http"):
+        # One address stands without brackets.
+        defaults["listen"][key] = defaults["listen"][key][0]
     assert values == defaults
 
 
@@ -510,3 +513,48 @@ def test_drain_budgets_load_only_when_they_fit_the_stop_timeout(drain: DrainConf
         assert max(phases, drain.timeout_s + drain.margin_s) > drain.stop_timeout_s - 1e-9
     else:
         assert max(phases, drain.timeout_s + drain.margin_s) <= drain.stop_timeout_s + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("origin", "said"),
+    [
+        ("https://b.example:443", '"https://b.example"'),
+        ("http://b.example:80", '"http://b.example"'),
+        ("https://A.example", '"https://a.example"'),
+        ("https://b.example/", '"https://b.example"'),
+        ("https://b\u00fccher.example", '"https://xn--bcher-kva.example"'),
+        ("https://*.b.example", "no wildcard"),
+        ("https://user@b.example", "scheme://host"),
+    ],
+)
+def test_an_origin_that_never_matches_is_refused_with_the_form_that_does(write: Write, origin: str, said: str) -> None:
+    """Browsers send one form of an origin; another one loads, matches nothing, and looks like a working rule."""
+    assert said in only_problem_of(write(f'[listen]\nallowed_origins = ["{origin}"]\n')).message
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://a.example", "http://a.example:8080", "https://[2001:db8::1]:8443", "null-app://x"]
+)
+def test_an_origin_as_browsers_send_it_loads(write: Write, origin: str) -> None:
+    """Scheme, host and a port that is not the scheme's own, in lower case and ASCII."""
+    assert load(write(f'[listen]\nallowed_origins = ["{origin}"]\n'), {}).listen.allowed_origins == (origin,)
+
+
+def test_an_address_to_listen_on_is_one_or_a_list(write: Write) -> None:
+    """One text, a list, or in the environment a list separated by commas: both stacks need two addresses."""
+    both = ("127.0.0.1:9000", "[::1]:9000")
+    assert load(write('[listen]\nwebsocket = "127.0.0.1:9000"\n'), {}).listen.websocket == both[:1]
+    assert load(write('[listen]\nwebsocket = ["127.0.0.1:9000", "[::1]:9000"]\n'), {}).listen.websocket == both
+    assert load(None, {"SIGNALD_LISTEN__HTTP": "127.0.0.1:9000, [::1]:9000"}).listen.http == both
+    assert "at least one" in only_problem_of(write("[listen]\nwebsocket = []\n")).message
+    assert "twice" in only_problem_of(write('[listen]\nwebsocket = ["[::1]:9", "[::1]:9"]\n')).message
+    assert only_problem_of(write('[listen]\nwebsocket = ["127.0.0.1:9", "nowhere"]\n')).key == "listen.websocket"
+    load(write('[listen]\nwebsocket = ["127.0.0.1:0", "127.0.0.1:0"]\n'), {})
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
+    """Editors on Windows begin UTF-8 files with a mark; the configuration and files of secrets load all the same."""
+    (tmp_path / "secret").write_bytes(b"\xef\xbb\xbf" + SECRET.encode())
+    path = tmp_path / "signald.toml"
+    path.write_bytes(b'\xef\xbb\xbf[auth]\njwt_secret_file = "secret"\n')
+    assert load(path, {}).auth.jwt_secret == SECRET

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from signald.config.origins import origin_problem
 from signald.config.problems import suggestion
 from signald.config.sections import AdminConfig, AuthConfig, Config, DrainConfig, ListenConfig
 
@@ -80,25 +81,28 @@ def _admin(admin: AdminConfig) -> Iterator[Finding]:
 
 
 def _listen(listen: ListenConfig, auth: AuthConfig) -> Iterator[Finding]:
-    addresses: dict[str, tuple[str, int]] = {}
-    for key, text in (("listen.websocket", listen.websocket), ("listen.http", listen.http)):
+    addresses: dict[str, list[tuple[str, int]]] = {}
+    for key, texts in (("listen.websocket", listen.websocket), ("listen.http", listen.http)):
         try:
-            addresses[key] = parse_address(text)
+            addresses[key] = [parse_address(text) for text in texts]
         except ValueError as error:
             yield (key,), str(error)
-    for key, (host, _) in addresses.items():
+    for key, host in ((key, host) for key, pairs in addresses.items() for host, _ in pairs):
         if not is_loopback(host) and not has_key(auth) and not auth.insecure:
             remedy = "set auth.jwt_secret_file or auth.jwt_public_key_file, or auth.insecure = true to admit everybody"
             yield (key, "auth.insecure"), f"reachable from other machines while no auth key is set: {remedy}"
-    pair = list(addresses.values())
-    if len(pair) == 2 and pair[0] == pair[1] and pair[0][1] != 0:
+    fixed = {key: [pair for pair in pairs if pair[1] != 0] for key, pairs in addresses.items()}
+    if set(fixed.get("listen.websocket", ())) & set(fixed.get("listen.http", ())):
         yield ("listen.http", "listen.websocket"), "must differ"
+    for key, pairs in fixed.items():
+        if len(set(pairs)) < len(pairs):
+            yield (key,), "names an address twice"
     if bool(listen.tls_certificate_file) != bool(listen.tls_key_file):
         missing = "tls_key_file" if listen.tls_certificate_file else "tls_certificate_file"
         yield ("listen.tls_certificate_file", "listen.tls_key_file"), f"TLS needs both: {missing} is missing"
     for origin in listen.allowed_origins:
-        if origin != "*" and not _is_origin(origin):
-            yield ("listen.allowed_origins",), f'expected scheme://host[:port] or "*", got "{origin}"'
+        if problem := origin_problem(origin):
+            yield ("listen.allowed_origins",), problem
     for proxy in listen.trusted_proxies:
         try:
             ipaddress.ip_network(proxy)
@@ -201,17 +205,3 @@ def _is_ip(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _is_origin(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError:
-        return False
-    # Compared byte for byte with what a browser sends, so it must be written the way browsers write it.
-    plain = f"{parts.scheme}://{parts.hostname}" + (f":{port}" if port is not None else "")
-    return bool(parts.scheme and parts.hostname) and text in (
-        plain,
-        plain.replace(f"{parts.hostname}", f"[{parts.hostname}]"),
-    )

@@ -41,7 +41,7 @@ def read_document(path: Path) -> Document:
             raw = file.read(FILE_BYTES_MAX + 1)
         if len(raw) > FILE_BYTES_MAX:
             raise ConfigError([Problem(str(path), "", f"larger than {FILE_BYTES_MAX} bytes")])
-        text = raw.decode("utf-8")
+        text = raw.decode("utf-8-sig")  # some editors begin a file with a byte order mark
         return Document(path, tomllib.loads(text), _lines(text))
     except OSError as error:
         raise ConfigError([Problem(str(path), "", f"cannot be read: {error.strerror}")]) from None

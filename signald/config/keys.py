@@ -21,6 +21,8 @@ class KeyInfo:
     at_most: float
     reload: bool = False
     """A reload applies it; else it needs a restart."""
+    one_or_more: bool = False
+    """A list that may be written as one text, without brackets, when it has one entry."""
 
     @property
     def range_text(self) -> str:
@@ -51,13 +53,19 @@ def key(
     at_least: float | None = None,
     at_most: float = math.inf,
     reload: bool = False,
+    one_or_more: bool = False,
 ) -> Any:
     """Declare one key of a section. A number without a lower bound of its own must be greater than zero."""
     number = isinstance(default, (int, float)) and not isinstance(default, bool)
     if number and above is None and at_least is None:
         above = 0
-    info = KeyInfo(doc, unit, secret, above, at_least, at_most, reload)
-    return attrs.field(default=default, repr=not secret, metadata={"key": info})
+    info = KeyInfo(doc, unit, secret, above, at_least, at_most, reload, one_or_more)
+    converter = _listed if one_or_more else None
+    return attrs.field(default=default, repr=not secret, metadata={"key": info}, converter=converter)
+
+
+def _listed(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else value
 
 
 def key_info(field: "attrs.Attribute[Any]") -> KeyInfo:
@@ -78,5 +86,5 @@ def type_text(field: "attrs.Attribute[Any]") -> str:
     if words:
         return "one of " + ", ".join(f'"{word}"' for word in words)
     if get_origin(field.type) is tuple:
-        return "list of texts"
+        return "text or list of texts" if key_info(field).one_or_more else "list of texts"
     return {str: "text", int: "integer", float: "number", bool: "true or false"}[field.type]  # type: ignore[index]

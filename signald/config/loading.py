@@ -199,7 +199,7 @@ class _Loader:
 
     def _secret_text(self, file_key: str, path: Path, content: bytes) -> str:
         try:
-            text = content.decode("utf-8").strip()
+            text = content.decode("utf-8-sig").strip()  # some editors begin a file with a byte order mark
         except UnicodeDecodeError:
             self.fail(file_key, f"{path} is not UTF-8 text")
             return ""

@@ -38,8 +38,14 @@ def render_toml() -> str:
 def _section(name: str, cls: type) -> str:
     lines = [f"# {cls.__doc__}", f"[{name}]"]
     for field in attrs.fields(cls):
-        lines += [*_comment(field), f"{field.name} = {toml_value(field.default)}", ""]
+        lines += [*_comment(field), f"{field.name} = {toml_value(_default(field))}", ""]
     return "\n".join(lines)
+
+
+def _default(field: "attrs.Attribute[Any]") -> object:
+    """The default as it is written: a list of one that needs no brackets stands without."""
+    value = field.default
+    return value[0] if key_info(field).one_or_more and isinstance(value, tuple) and len(value) == 1 else value
 
 
 def _comment(field: "attrs.Attribute[Any]") -> Iterator[str]:
@@ -76,7 +82,7 @@ def render_markdown() -> str:
             "|---|---|---|---|",
         ]
         for field in attrs.fields(cls):
-            row = (f"`{name}.{field.name}`", f"`{toml_value(field.default)}`", facts(field), key_info(field).doc)
+            row = (f"`{name}.{field.name}`", f"`{toml_value(_default(field))}`", facts(field), key_info(field).doc)
             rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
         parts.append("\n".join(rows) + "\n")
     return "\n".join(parts)

@@ -55,5 +55,6 @@ def _type(field: "attrs.Attribute[Any]") -> Json:
     if words:
         return {"enum": list(words)}
     if get_origin(field.type) is tuple:
-        return {"type": "array", "items": {"type": "string"}}
+        several: Json = {"type": "array", "items": {"type": "string"}}
+        return {"anyOf": [{"type": "string"}, {**several, "minItems": 1}]} if key_info(field).one_or_more else several
     return {"type": {str: "string", int: "integer", float: "number", bool: "boolean"}[field.type]}  # type: ignore[index]

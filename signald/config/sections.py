@@ -16,15 +16,18 @@ from signald.config.keys import key
 class ListenConfig:
     """Where signald listens, and who may open a WebSocket there."""
 
-    websocket: str = key(
-        "127.0.0.1:8080",
-        "Address of the WebSocket listener for clients and workers. Port 0 lets the system choose one.",
+    websocket: tuple[str, ...] = key(
+        ("127.0.0.1:8080",),
+        "Addresses of the WebSocket listener for clients and workers: one, or a list. Port 0 lets the system choose one. "
+        'An IPv6 address takes no IPv4: ["0.0.0.0:8080", "[::]:8080"] listens on both.',
         unit="host:port",
+        one_or_more=True,
     )
-    http: str = key(
-        "127.0.0.1:8081",
-        "Address of the HTTP listener: health and operation. Keep it off the public network.",
+    http: tuple[str, ...] = key(
+        ("127.0.0.1:8081",),
+        "Addresses of the HTTP listener, likewise: health and operation. Keep it off the public network.",
         unit="host:port",
+        one_or_more=True,
     )
     tls_certificate_file: str = key(
         "",

@@ -52,6 +52,8 @@ def structure(field: "attrs.Attribute[Any]", value: object) -> Any:
     if words and value not in words:
         near = suggestion(value, words) if isinstance(value, str) else ""
         raise ValueError(f"expected {type_text(field)}, got {_shown(field, value)}{near}")
+    if key_info(field).one_or_more and isinstance(value, str):
+        value = [value]
     # cattrs takes any iterable for a tuple, a text included.
     if get_origin(field.type) is tuple and not isinstance(value, list):
         raise ValueError(f"expected a {type_text(field)}, got {_shown(field, value)}")
@@ -65,8 +67,11 @@ def structure(field: "attrs.Attribute[Any]", value: object) -> Any:
             raise ValueError(f"is too large: an integer has {INTEGER_BITS + 1} bits")
         if not math.isfinite(typed) or not info.allows(typed):
             raise ValueError(f"must be {info.range_text or 'finite'}, got {value!r}")
-    if isinstance(typed, str) and any(not char.isprintable() for char in typed):
+    texts = (typed,) if isinstance(typed, str) else typed if isinstance(typed, tuple) else ()
+    if any(not char.isprintable() for text in texts for char in text):
         raise ValueError("contains a control character")
+    if key_info(field).one_or_more and not typed:
+        raise ValueError("must name at least one")
     return typed
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import trio
 
 from signald.config import parse_address
+from signald.errors import ResourceRefused
 
 # Probes, scrapes and operators: far fewer than parties.
 BACKLOG = 1024
@@ -20,7 +21,19 @@ async def open_tcp(bind: str) -> list[trio.SocketListener]:
     try:
         return await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
     except OSError as error:
-        raise OSError(error.errno, error.strerror, bind) from None
+        raise cannot_listen("listen.http", bind, error) from None
+
+
+def cannot_listen(key: str, address: str, error: OSError) -> ResourceRefused:
+    """Return the error of an address that cannot be bound: the key, the address, and what to do."""
+    advice = {
+        errno.EADDRINUSE: "another process listens there: stop it, or choose another port",
+        errno.EACCES: "ports below 1024 need CAP_NET_BIND_SERVICE, or a socket passed by systemd",
+        errno.EADDRNOTAVAIL: "this machine has no such address",
+    }
+    return ResourceRefused(
+        key, f"cannot listen on {address}", error, advice.get(error.errno or 0, "choose another address")
+    )
 
 
 def open_unix(path: Path) -> trio.SocketListener:

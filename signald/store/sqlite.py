@@ -20,6 +20,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+import structlog
 import trio
 
 from signald.errors import StoreError, StoreMisused, StoreUnavailable
@@ -55,6 +56,8 @@ IDLE_POLLS = 20
 
 RETRY_S = 1.0
 """How long the listener waits before it asks a failing file again."""
+
+log = structlog.get_logger(__name__)
 
 _T = TypeVar("_T")
 
@@ -323,9 +326,14 @@ def _text(kept: bytes) -> str:
 def _open(path: Path, node: str, *, durable: bool, busy_timeout_s: float) -> _File:
     try:
         # Made here and not by SQLite, so that only the owner may read it: there are messages in it.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        mode = os.fstat(opened).st_mode
+        os.close(opened)
     except OSError as error:
         raise StoreMisused(f"cannot open {path} for reading and writing: {error.strerror}") from error
+    if mode & 0o007:
+        # The mode may be meant, for a backup; it is the operator's to change.
+        log.warning("store_file_open_to_others", path=str(path), mode=oct(mode & 0o777), remedy=f"chmod o= {path}")
     connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
     connection.text_factory = _text  # a damaged name is no name we know; it must not fail the batch
     try:

@@ -23,7 +23,7 @@ def config(name: str, store: str) -> Config:
     return attrs.evolve(
         plain,
         node=attrs.evolve(plain.node, id=name, release="test"),
-        listen=attrs.evolve(plain.listen, websocket="127.0.0.1:0", http="127.0.0.1:0"),
+        listen=attrs.evolve(plain.listen, websocket=("127.0.0.1:0",), http=("127.0.0.1:0",)),
         store=attrs.evolve(plain.store, url=store),
     )
 

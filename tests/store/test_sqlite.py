@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from signald.errors import StoreMisused, StoreUnavailable
 from signald.store import sqlite, sqlite_rows
@@ -31,6 +32,12 @@ def opened(
 ) -> AbstractAsyncContextManager[SqliteStore]:
     """Open the file at `path`."""
     return open_sqlite(f"sqlite:{path}", node, ack=ack, poll_interval_s=0.002, busy_timeout_s=busy_timeout_s)
+
+
+def with_mode(path: Path, mode: int) -> None:
+    """Make the file with `mode`, whatever the mask of this process."""
+    path.touch()
+    path.chmod(mode)
 
 
 async def refusal(path: Path, *, ack: str = "process") -> str:
@@ -278,6 +285,7 @@ class TestWakes:
 
     async def test_long_asleep(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A node that did not renew its listening is told nothing; when it wakes up it looks at everything."""
+        listen_ms = sqlite.LISTEN_MS
         monkeypatch.setattr(sqlite, "LISTEN_MS", 50)
         async with opened(path) as one, opened(path, "b") as other:
             wakes = other.wakes()
@@ -285,6 +293,8 @@ class TestWakes:
             await trio.sleep(0.06)
             await one.execute([Signal("b", b"r1")])
             assert rows(path, "SELECT * FROM wake") == []
+            # From here on the node listens for as long as usual, however busy this machine is.
+            monkeypatch.setattr(sqlite, "LISTEN_MS", listen_ms)
             assert await first(wakes) == [b"*"]
             await one.execute([Signal("b", b"r2")])
             assert await first(wakes) == [b"r2"]
@@ -325,3 +335,18 @@ async def test_many_receipts(path: Path) -> None:
         assert rows(path, "SELECT count(*) FROM receipt") == [(100,)]
         found = await store.execute([GetReceipt("n149"), GetReceipt("n49")])
         assert [getattr(text, "body", None) for text in found] == [b"299", b""]
+
+
+async def test_a_file_that_others_may_read_is_said(path: Path) -> None:
+    """Messages and token hashes lie in the file: one that was made readable for others is named with what to do."""
+    with_mode(path, 0o644)
+    with capture_logs() as logs:
+        async with opened(path):
+            pass
+    (said,) = [line for line in logs if line["event"] == "store_file_open_to_others"]
+    assert (said["path"], said["mode"], said["remedy"]) == (str(path), "0o644", f"chmod o= {path}")
+    with_mode(path, 0o640)
+    with capture_logs() as logs:
+        async with opened(path):
+            pass
+    assert not logs

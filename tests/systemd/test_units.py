@@ -162,7 +162,7 @@ def test_colours_differ_where_they_must() -> None:
             line.split("=", 1) for line in (UNITS / f"{colour}.env").read_text().splitlines() if line and line[0] != "#"
         )
         configs.append(load(None, env))
-    used = [*(one for (one,) in addresses), *(config.listen.http for config in configs)]
+    used = [*(one for (one,) in addresses), *(one for config in configs for one in config.listen.http)]
     assert len(set(used)) == 4
     assert all(address.startswith("127.0.0.1:") for address in used)
 
