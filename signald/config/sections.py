@@ -197,6 +197,16 @@ class LimitsConfig:
         unit="sessions",
         reload=True,
     )
+    claim_ahead_max: int = key(
+        2_000_000,
+        "How far beyond the stored numbers of its session a party is believed (`received`, `acked`, acks). Honest parties "
+        "know more than a store that was restored from a snapshot: a day at 20 messages/s is 1,728,000. A claim beyond it is "
+        "refused, and the session kept.",
+        unit="messages",
+        at_least=0,
+        at_most=1_000_000_000_000,
+        reload=True,
+    )
 
 
 @attrs.frozen

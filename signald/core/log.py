@@ -19,6 +19,8 @@ from itertools import islice
 
 from msgspec import Struct
 
+from signald.wire.messages import SEQ_MAX
+
 
 class Entry(Struct, frozen=True, gc=False):
     """One message of a log. `history` tells whether it belongs to the chat history as well."""
@@ -35,6 +37,8 @@ class Offer(Enum):
     DUPLICATE = "duplicate"
     GAP = "gap"
     FULL = "full"
+    SPENT = "spent"
+    """There is no number left behind this one that could be told."""
 
 
 class Log:
@@ -82,9 +86,16 @@ class Log:
         """The only seq `offer` accepts next."""
         return self.last + len(self.pending) + 1
 
+    @property
+    def spent(self) -> bool:
+        """True when no message can be added any more: what follows `last` must be a number that a frame can carry."""
+        return self.last >= SEQ_MAX - 1
+
     def offer(self, entry: Entry) -> Offer:
         """Take a message from its sender, if it is the next one and there is room."""
         expected = self.last + len(self.pending) + 1
+        if expected >= SEQ_MAX:
+            return Offer.SPENT
         if entry.seq != expected:
             return Offer.DUPLICATE if entry.seq < expected else Offer.GAP
         size = len(entry.body)

@@ -24,6 +24,9 @@ class Head(Struct, frozen=True, gc=False):
     `worker_state` tells how far the pairing is: `""`, `assigned` (claimed, not yet accepted) or `paired`. `workers` counts
     the workers the session has had. `said_before` is `down_last` when it was last assigned: who is given a session begins
     behind all that was said before.
+
+    `up_claimed` and `down_claimed` are the seqs (first, last) that no message has because one party claimed to know of them; 0, 0:
+    none. They are a party's word, so a hole there says nothing of the store.
     """
 
     session: str
@@ -44,6 +47,8 @@ class Head(Struct, frozen=True, gc=False):
     down_last: int
     down_acked: int
     said_before: int = 0
+    up_claimed: tuple[int, int] = (0, 0)
+    down_claimed: tuple[int, int] = (0, 0)
 
 
 class Side(Generic[L]):
@@ -93,6 +98,8 @@ class News(Struct, frozen=True):
     overtaken: tuple[int, int] | None = None
     """Numbers the worker here is about to give were used already, before the store lost them: what it has said (from, to; from
     above to when nothing) is taken for what was said then."""
+    overtaken_by_claim: bool = False
+    """That they were used is the client's word alone."""
     usurped: tuple[int, int] | None = None
     """The store has forgotten who had the session, and another has it who has said things since: whoever had it is to go. What
     it has said that its client did not get (from, to; from above to when nothing) has lost its numbers."""
@@ -148,6 +155,11 @@ class Session(Generic[L]):
     def log_to(self, party: Party) -> Log:
         """The log `party` reads."""
         return self.down if party == "client" else self.up
+
+    @property
+    def spent(self) -> bool:
+        """True when the numbers of a direction have run out."""
+        return self.up.spent or self.down.spent
 
     @property
     def local(self) -> bool:
@@ -253,6 +265,7 @@ class Session(Generic[L]):
             behind,
             lost,
             overtaken,
+            overtaken is not None and head.down_claimed[1] >= head.down_last,
             usurped,
         )
 

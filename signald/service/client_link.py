@@ -131,7 +131,10 @@ class ClientLink(Link):
                 elif not self._refuse():
                     break
             elif kind is Ack:
-                relay.ack(self.session, "client", message.seq)  # type: ignore[union-attr]
+                if not relay.ack(self.session, "client", message.seq):  # type: ignore[union-attr]
+                    self._hub.losses.refuse(self.session.id, "client", "ack")
+                    self.fail(CloseCode.FORBIDDEN, "too_far_ahead", "no such messages were given out")
+                    break
             elif not self._rare(message, binary):
                 break
         if offered:

@@ -121,6 +121,7 @@ async def restore_session(hub: "Hub", conn: Connection, message: RestoreSession)
             now,
             hub.ttl_ms,
             message.attempt,
+            hub.config.limits.claim_ahead_max,
         )
         ops = [claim, ReadHistory(session_id, message.history)]
         claimed, history = await make_claim(hub, conn, ops, now, WAKE_SESSION + session_id.encode())
@@ -155,9 +156,10 @@ async def restore_session(hub: "Hub", conn: Connection, message: RestoreSession)
             chat_history(entries) if message.history else UNSET,
         )
     )
-    link.log_lost(session_id, "sent", claimed.lost_up)
-    link.log_lost(session_id, "received", claimed.lost_down)
+    hub.losses.tell_claim(link, session_id, claimed)
     hub.relay.deliver(session, "client")
+    if session.spent:
+        hub.spent(session)
     hub.outbox.flush()
     if not session.worker_id:
         hub.committer.submit(

@@ -12,9 +12,9 @@ import attrs
 from signald.core.session import Party
 from signald.tally import Histogram
 
-EndCause = Literal["client", "worker", "expired", "worker_lost", "unheard"]
-"""What ended a session: the `bye` of a party, its time, `worker.on_loss = "end"`, or that its client was gone before it was
-told of it."""
+EndCause = Literal["client", "worker", "expired", "worker_lost", "unheard", "spent"]
+"""What ended a session: the `bye` of a party, its time, `worker.on_loss = "end"`, that its client was gone before it was
+told of it, or that its numbers had run out."""
 
 RESUMED = "resumed"
 OUTCOMES = (
@@ -23,6 +23,7 @@ OUTCOMES = (
     "token_reuse",
     "token_revoked",
     "forbidden",
+    "too_far_ahead",
     "unauthenticated",
     "late",
     "busy",
@@ -39,7 +40,7 @@ HANDOVER_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0
 
 ROLES: tuple[Party, ...] = ("client", "worker")
 
-CAUSES: tuple[EndCause, ...] = ("client", "worker", "expired", "worker_lost", "unheard")
+CAUSES: tuple[EndCause, ...] = ("client", "worker", "expired", "worker_lost", "unheard", "spent")
 
 
 def _handovers() -> dict[Party, Histogram]:

@@ -55,6 +55,11 @@ class Endings:
         self._hub.counts.ended["unheard"] += 1
         self.gone(session, "nobody has heard of it", say_to_client=False)
 
+    async def spent(self, session: LiveSession) -> None:
+        """A session ends in which no further message could be given a number."""
+        log.info("numbers_spent", session=session.id, up=session.up.last, down=session.down.last)
+        await self._end(session, "numbers spent", "spent")
+
     async def _linger(self, session: LiveSession) -> None:
         with trio.move_on_after(BYE_LINGER_S):
             while (

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import attrs
 import structlog
@@ -28,6 +28,7 @@ from signald.service.counts import Counters, Counts
 from signald.service.endings import Endings
 from signald.service.left import Left
 from signald.service.link import Link, Outbox, retry_reason
+from signald.service.losses import Losses
 from signald.service.opening import open_link
 from signald.service.probe import Probe
 from signald.service.relay import LiveSession, Relay, RelaySettings
@@ -118,6 +119,7 @@ class Hub:
         self.relay = Relay(_relay_settings(config), committer, self.outbox, self, store.now_ms, spans)
         self.workers = Workers(self)
         self.endings = Endings(self)
+        self.losses = Losses(self)
         self.wakes = Wakes(self)
         self.poke_matchmaker: Callable[[], None] = lambda: None
         self.report_missing: Callable[[LiveSession], None] = lambda _session: None
@@ -389,7 +391,7 @@ class Hub:
         if news.behind or news.lost:
             self.behind(session)
         if news.overtaken is not None:
-            self.workers.overtaken(session, news.overtaken)
+            self.workers.overtaken(session, news.overtaken, by_claim=news.overtaken_by_claim)
         if news.usurped is not None:
             self.workers.usurped(session, news.usurped)
         client = session.client.link
@@ -413,6 +415,18 @@ class Hub:
     def last_words(self, session: LiveSession) -> None:
         """What a party had said here before it went has been stored."""
         self._left.note_again(session)
+
+    def lost(
+        self, link: Link, session: str, direction: Literal["sent", "received"], lost: tuple[int, int], *, shown: bool
+    ) -> None:
+        """Messages are lost that the party of `link` has sent, or was to receive."""
+        self.losses.tell(link, session, direction, lost, shown=shown)
+
+    def spent(self, session: LiveSession) -> None:
+        """The numbers of `session` have run out: it ends."""
+        if not session.ending:
+            session.ending = True
+            self.spawn(self.endings.spent, session)
 
     # --- what workers say -------------------------------------------------------------------------------------------
 
@@ -487,6 +501,7 @@ def _relay_settings(config: Config) -> RelaySettings:
         backlog_bytes_max=config.limits.backlog_bytes_max,
         history_messages_max=config.session.history_messages_max,
         history_bytes_max=config.session.history_bytes_max,
+        claim_ahead_max=config.limits.claim_ahead_max,
     )
 
 

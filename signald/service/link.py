@@ -7,7 +7,6 @@ ride with (`ack_later`).
 
 from typing import ClassVar, Literal
 
-import structlog
 from msgspec import UNSET, UnsetType
 
 from signald.core.session import Party, Session
@@ -16,8 +15,6 @@ from signald.net.connection import Connection
 from signald.wire import codec, records
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import ErrorMessage, Outbound
-
-log = structlog.get_logger(__name__)
 
 
 class Outbox:
@@ -160,13 +157,8 @@ class Link:
         closed = self.conn.closed
         return "" if closed is None else f"{closed.code} by {closed.initiator}"
 
-    def log_lost(self, session: str, direction: Literal["sent", "received"], lost: tuple[int, int] | None) -> None:
-        """Say that the store has lost messages this party has sent or was to receive; nothing when it has not."""
-        if lost is None:
-            return
-        log.error(
-            "log_lost", session=session, party=self.party, direction=direction, lost_from=lost[0], lost_to=lost[1]
-        )
+    def log_lost(self, session: str, direction: Literal["sent", "received"], lost: tuple[int, int]) -> None:
+        """Say that the store has lost messages this party has sent or was to receive. To the operator: `Losses.tell`."""
         name = self.session_name(session)
         self.send(
             ErrorMessage(

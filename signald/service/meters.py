@@ -196,7 +196,8 @@ METRICS: tuple[Metric, ...] = (
         "counter",
         ("reason",),
         "Sessions ended by this node: by the bye of a client or worker, expired, worker_lost "
-        "(worker.on_loss = end), or unheard (the client was gone before it was told of its session).",
+        "(worker.on_loss = end), unheard (the client was gone before it was told of its session), or spent (its numbers "
+        "had run out).",
         _by(lambda o: o.hub.counts.ended.items()),
     ),
     Metric(
@@ -287,6 +288,21 @@ METRICS: tuple[Metric, ...] = (
         (),
         "How often the store has ceased to answer.",
         _one(lambda o: o.hub.committer.outages),
+    ),
+    Metric(
+        "signald_log_lost_total",
+        "counter",
+        (),
+        "Losses of messages that the store has shown, one for each party told. What a party alone claims is not counted here.",
+        _one(lambda o: o.hub.losses.shown),
+    ),
+    Metric(
+        "signald_claims_ahead_total",
+        "counter",
+        ("outcome",),
+        "Positions that a party claimed beyond what is stored: believed for its session, or refused because they lay further "
+        "ahead than limits.claim_ahead_max. Shows lies, bugs of an SDK, and a store restored from a snapshot.",
+        _by(lambda o: [("believed", o.hub.losses.believed), ("refused", o.hub.losses.refused)]),
     ),
     Metric(
         "signald_store_batch_seconds",

@@ -20,11 +20,20 @@ REFUSALS: dict[str, tuple[CloseCode, str]] = {
     "unknown": (CloseCode.NOTHING_TO_RESUME, "nothing to resume for this token"),
     "unreadable": (CloseCode.NOTHING_TO_RESUME, "nothing to resume for this token"),
     "expired": (CloseCode.NOTHING_TO_RESUME, "nothing to resume for this token"),
+    "ahead": (CloseCode.FORBIDDEN, "no such messages were given out; the session and this token are kept"),
     "principal": (CloseCode.FORBIDDEN, "this token belongs to somebody else"),
     "revoked": (CloseCode.FORBIDDEN, "this token has been revoked"),
     "token_reuse": (CloseCode.FORBIDDEN, "this token was used before; all tokens of this party are revoked"),
 }
 """Reason of a refused claim → how the connection ends."""
+
+_ERRORS = {
+    "ahead": "too_far_ahead",
+    "principal": "forbidden",
+    "revoked": "token_revoked",
+    "token_reuse": "token_reuse",
+}
+"""Reason of a refused claim → what it is called on the wire, where that is not `nothing_to_resume`."""
 
 
 class Turned(Exception):
@@ -57,6 +66,8 @@ async def refused_by_store(hub: "Hub", reason: str, owner: str) -> Turned:
         return Turned(CloseCode.REFUSED, "store_unavailable", "the store is being filled again", hub.retry_after_ms())
     if reason == "late":
         return late(hub)
+    if reason == "ahead":
+        hub.losses.refuse(owner, "client", "resume")
     if reason == "token_reuse":
         hub.trail.note(owner, "", "token reused", "all its tokens are revoked")
     return refused(hub, reason, owner)
@@ -69,8 +80,7 @@ def refused(hub: "Hub", reason: str, owner: str = "") -> Turned:
         hub.counters.token_reuse += 1
         log.warning("token_reuse", owner=owner)
     code, text = REFUSALS[reason]
-    error = {"principal": "forbidden", "revoked": "token_revoked", "token_reuse": "token_reuse"}
-    return Turned(code, error.get(reason, "nothing_to_resume"), text)
+    return Turned(code, _ERRORS.get(reason, "nothing_to_resume"), text)
 
 
 def late(hub: "Hub") -> Turned:

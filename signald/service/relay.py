@@ -10,7 +10,7 @@ what the log has for it: the same path serves replay after a resume, a lost wake
 
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import Literal, Protocol
 
 import attrs
 import structlog
@@ -18,6 +18,7 @@ import structlog
 from signald.core.log import Entry, Offer
 from signald.core.session import News, Party, Session
 from signald.service.link import Link, Outbox
+from signald.service.losses import is_claimed
 from signald.service.telemetry import Spans
 from signald.store.base import (
     WAKE_REALTIME,
@@ -69,6 +70,7 @@ class RelaySettings:
     backlog_bytes_max: int
     history_messages_max: int
     history_bytes_max: int
+    claim_ahead_max: int
 
 
 class RelayEvents(Protocol):
@@ -88,6 +90,14 @@ class RelayEvents(Protocol):
 
     def last_words(self, session: LiveSession) -> None:
         """What a party had said here before it went has been stored."""
+
+    def lost(
+        self, link: Link, session: str, direction: Literal["sent", "received"], lost: tuple[int, int], *, shown: bool
+    ) -> None:
+        """The party of `link` is to be told that messages are lost; `shown`: the store shows that they are."""
+
+    def spent(self, session: LiveSession) -> None:
+        """The numbers of `session` have run out."""
 
 
 def other(party: Party) -> Party:
@@ -146,6 +156,9 @@ class Relay:
         elif offer is Offer.GAP:
             if target.tell_gap(self._now_ms(), GAP_QUIET_MS):
                 link.error("gap", "a message is missing before this one", session=session.id, expected=target.expected)
+        elif offer is Offer.SPENT:
+            link.error("numbers_spent", "there is no number left for a message", session=session.id)
+            self._events.spent(session)
         else:
             self._push_back(session, party, link)
             self.look(session)  # the receiver may have acked at another node; find out before the sender tries again
@@ -204,7 +217,12 @@ class Relay:
         link = side.link
         if side.traced:
             self._tell_traced(session, party, result)
-        if type(result) is Appended:
+        if type(result) is Appended and party == "worker" and result.last > target.asked:
+            # The client has claimed to know of numbers above these, so what was appended now may have passed for duplicates.
+            # It is not acked: the look finds that the worker was overtaken.
+            target.retry()
+            self.look(session)
+        elif type(result) is Appended:
             new = target.stored(result.last, result.acked)
             if link is not None:
                 link.ack_later(session.id, target.last)
@@ -314,18 +332,24 @@ class Relay:
             if session.side(link.party).link is link:
                 self.deliver(session, link.party)
 
-    def ack(self, session: LiveSession, party: Party, seq: int) -> None:
-        """`party` has everything up to `seq`. The store is told with the next append, or soon."""
+    def ack(self, session: LiveSession, party: Party, seq: int) -> bool:
+        """`party` has everything up to `seq`. The store is told with the next append, or soon.
+
+        False when it claims far more than there is: that is no ack, and nothing has happened.
+        """
         side = session.side(party)
         if seq <= side.ack_due:
-            return
+            return True
         source = session.log_to(party)
+        if seq > source.last + self.settings.claim_ahead_max:
+            return False
         seq = min(seq, source.last)
         side.ack_due = seq
         side.sent = max(side.sent, seq)
         self._acks_due[session.id, party] = session
         if source.ack(seq) and session.receipts and party == "worker":
             self.receipt(session)
+        return True
 
     def receipt(self, session: LiveSession) -> None:
         """Tell the client what its worker has."""
@@ -429,7 +453,7 @@ class Relay:
         """Say what a client will not get because a store that had lost its tail has let the numbers it knows be given again."""
         side = session.side(party)
         if party == "client" and side.link is not None and side.sent < session.void_to:
-            side.link.log_lost(session.id, "received", (side.sent + 1, session.void_to))
+            self._events.lost(side.link, session.id, "received", (side.sent + 1, session.void_to), shown=True)
             side.sent = session.void_to
 
     def _ack_again(self, session: LiveSession, party: Party, told: tuple[int, int], head: Head) -> None:
@@ -467,11 +491,12 @@ class Relay:
         if first <= after + 1 or side.link is None:
             return 0
         lost = after + 1, first - 1
-        side.link.log_lost(session.id, "received", lost)
+        shown = not is_claimed(head.down_claimed if party == "client" else head.up_claimed, lost)
+        self._events.lost(side.link, session.id, "received", lost, shown=shown)
         side.sent = first - 1
         sender = session.side(other(party)).link
         if sender is not None:
-            sender.log_lost(session.id, "sent", lost)
+            self._events.lost(sender, session.id, "sent", lost, shown=shown)
         return side.sent
 
     # --- realtime ---------------------------------------------------------------------------------------------------

@@ -161,7 +161,7 @@ class WorkerLink(Link):
                     relay.accept(session, "worker", message, binary)  # type: ignore[arg-type]
                     offered[name] = session
                 elif kind is Ack:
-                    relay.ack(session, "worker", message.seq)  # type: ignore[union-attr]
+                    self._ack(session, message.seq)  # type: ignore[union-attr]
                 else:
                     self._about(session, message, binary)
             elif not self._rare(message):
@@ -169,6 +169,11 @@ class WorkerLink(Link):
         for session in offered.values():
             relay.settle(session, "worker")
         self._hub.batch_done()
+
+    def _ack(self, session: LiveSession, seq: int) -> None:
+        if not self._hub.relay.ack(session, "worker", seq):
+            self._hub.losses.refuse(session.id, "worker", "ack")
+            self.error("too_far_ahead", "no such messages were given out", session=session.id)
 
     def _about(self, session: LiveSession, message: object, binary: bytes | None) -> None:
         """Handle what concerns one session and is not a message or an ack."""

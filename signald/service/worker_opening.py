@@ -138,6 +138,7 @@ async def _claim_worker(
     link.send(
         ReconnectionAck("ok", worker, token, _worker_ttl_ms(hub), True, "running", restored, lost, heartbeat_ms(hub)),
     )
+    hub.workers.tell_claimed(link, sides)
     for session in list(link.sessions.values()):
         hub.relay.deliver(session, "worker")
     hub.outbox.flush()

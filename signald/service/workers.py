@@ -34,6 +34,7 @@ from signald.store.base import (
     NoSession,
     NoWorker,
     ReadHistory,
+    Refused,
     Release,
     Released,
     RemoveWorker,
@@ -44,7 +45,7 @@ from signald.store.base import (
 )
 from signald.store.committer import ignore
 from signald.wire.close_codes import CloseCode
-from signald.wire.messages import AssignedClient, ResumedSession, SessionAssigned, SessionPosition
+from signald.wire.messages import SEQ_MAX, AssignedClient, ResumedSession, SessionAssigned, SessionPosition
 from signald.wire.records import chat_history
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class Workers:
                     position.received,
                     position.acked,
                     asked_ms,
+                    self._hub.config.limits.claim_ahead_max,
                 )
             )
         results = await self._hub.committer.call_many(ops)
@@ -117,6 +119,8 @@ class Workers:
         restored: list[ResumedSession] = []
         for name, result in sides:
             if not isinstance(result, Claimed):
+                if isinstance(result, Refused) and result.reason == "ahead":
+                    self._hub.losses.refuse(name, "worker", "resume")
                 continue
             head = result.head
             received = min(positions[name], head.up_last)
@@ -130,13 +134,21 @@ class Workers:
             came = f" from {result.previous_node}" if result.previous_node else ""
             detail = f"{link.worker} epoch {result.epoch}{came}, replaying {head.up_last - received}"
             self._hub.trail.note(name, "worker", "resumed", detail)
-            link.log_lost(name, "sent", result.lost_down)
-            link.log_lost(name, "received", result.lost_up)
             # `adopt` has observed the head already when the client is here; one elsewhere was woken by the store.
             if self._hub.watcher is not None:
                 self._hub.watcher.session_changed(session)
         going_on = {one.session for one in restored}
         return restored, [one.session for one in listed if one.session not in going_on]
+
+    def tell_claimed(self, link: WorkerLink, sides: Sides) -> None:
+        """Say what is to be said of each session that was claimed, behind the answer that names them."""
+        for name, result in sides:
+            session = link.sessions.get(name)
+            if session is None or not isinstance(result, Claimed):
+                continue
+            self._hub.losses.tell_claim(link, name, result)
+            if session.spent:
+                self._hub.spent(session)
 
     def _attach(self, link: WorkerLink, claimed: Claimed, received: int) -> LiveSession:
         session = self._hub.adopt(claimed.head)
@@ -293,6 +305,10 @@ class Workers:
                 hub.committer.submit(Detach(name, "worker", hub.node, claimed.epoch, now), ignore)
                 continue
             head = claimed.head
+            if max(head.up_last, head.down_last) >= SEQ_MAX - 1:
+                # No frame could carry the number it would begin with. The client is told by the end of the session.
+                hub.spent(hub.adopt(head))
+                continue
             session = self._attach(link, claimed, head.up_acked)
             # Where a store that has lost its tail knows less than who is here, it is told so (`Mender`): what this worker says
             # is not to pass for what another began inside of what was said.
@@ -395,16 +411,17 @@ class Workers:
         except StoreUnavailable:
             return True
 
-    def overtaken(self, session: LiveSession, said: tuple[int, int]) -> None:
+    def overtaken(self, session: LiveSession, said: tuple[int, int], *, by_claim: bool) -> None:
         """The worker here has begun too early in a log whose tail was lost: its messages are taken for others.
 
+        `by_claim`: the client says so, and nothing else shows it.
         It is told so, and the session is assigned anew: whoever gets it begins behind all that was ever said.
         """
         link = session.worker.link
         if not isinstance(link, WorkerLink) or session.id not in link.sessions:
             return
         if said[0] <= said[1]:
-            link.log_lost(session.id, "sent", said)
+            self._hub.losses.tell(link, session.id, "sent", said, shown=not by_claim)
         link.end_session(session.id, "log lost")
         self.refused(link, session, "log lost")
 
@@ -415,7 +432,7 @@ class Workers:
         if not isinstance(link, WorkerLink):
             return
         if said[0] <= said[1]:
-            link.log_lost(session.id, "sent", said)
+            self._hub.losses.tell(link, session.id, "sent", said, shown=True)
         session.detach("worker")
         link.end_session(session.id, "log lost")
         self._hub.trail.note(session.id, "worker", "gave way", link.worker)

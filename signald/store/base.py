@@ -30,6 +30,7 @@ from msgspec import Struct
 from signald.core.log import Entry as Entry
 from signald.core.session import Head as Head
 from signald.core.session import Party as Party
+from signald.wire.messages import SEQ_MAX
 
 Secret32 = bytes
 """A SHA-256 of a recovery token's secret; the store never sees the secret."""
@@ -76,10 +77,15 @@ class ClaimClient(SessionOp, frozen=True):
 
     `presented` moves to the previous slot and `issued` becomes current, by the two-slot rule (see core/tokens). Also
     acknowledges `down` up to `received`, as far as it is stored; an `acked` or `received` above what is stored shows
-    that the store lost its tail, and raises `last` to it (no seq is used twice): `Claimed.lost_up` / `lost_down`.
-    Refusals: `late` (the last claim that was granted was asked for after this one: its party has long gone on, and the
-    token it shows may rightly be retired), `unknown` (no such session, or a token it never had), `expired`, `principal`,
-    `revoked`, `token_reuse` (and the tokens are revoked now). Wakes the node the client was attached to before, and the worker's.
+    that the store lost its tail, if the client tells the truth, and raises `last` to it (no seq is used twice):
+    `Claimed.lost_up` / `lost_down`. Refusals, in the order in which they are judged: `unknown` (no such session), `principal`
+    (whatever the token), `late` (the last claim that was granted was asked for after this one: its party has long gone on, and
+    the token it shows may rightly be retired), `token_reuse` (and the tokens are revoked now), `revoked`, `unknown` (a token it
+    never had), `expired`, `ahead`. Only `token_reuse` changes anything. Wakes the node the client was attached to before, and
+    the worker's.
+
+    `ahead`: `received` or `acked` lies more than `ahead_max` above what is stored, or leaves no seq to go on with. By default
+    only the latter is refused.
 
     `attempt` (0: not told) is the party's own count of its claims. `late` is also one that shows the previous token and has a
     lower count than the last claim that was granted, if that was asked for within `CLOCK_SET_MS`: the party gave it up before
@@ -97,6 +103,7 @@ class ClaimClient(SessionOp, frozen=True):
     now_ms: int
     ttl_ms: int
     attempt: int = 0
+    ahead_max: int = SEQ_MAX
 
 
 class ClaimWorkerSide(SessionOp, frozen=True):
@@ -105,8 +112,8 @@ class ClaimWorkerSide(SessionOp, frozen=True):
     With `assign` the session is given to `worker`, whoever had it before (the registry has decided); the state
     becomes `assigned`, `said_before` becomes `down_last`, and `workers` grows when the id is new to the session. Without,
     `worker` must be the session's worker already (`Refused("not_yours")` otherwise; `late` as in `ClaimClient`) and the
-    state is kept. `received` and `acked` as in `ClaimClient`, for the other direction. Wakes the worker's previous node
-    and the client's.
+    state is kept. `received`, `acked`, `ahead_max` and `Refused("ahead")` as in `ClaimClient`, for the other direction. Wakes
+    the worker's previous node and the client's.
     """
 
     node: str
@@ -116,6 +123,7 @@ class ClaimWorkerSide(SessionOp, frozen=True):
     received: int
     acked: int
     now_ms: int
+    ahead_max: int = SEQ_MAX
 
 
 class AcceptSession(SessionOp, frozen=True):
@@ -318,7 +326,8 @@ class RegisterWorker(RegistryOp, frozen=True):
 
 
 class ClaimWorker(RegistryOp, frozen=True):
-    """A worker resumes at `node`. → `WorkerClaimed` | `Refused`; slots, nonce, `attempt` and refusals as in `ClaimClient`.
+    """A worker resumes at `node`. → `WorkerClaimed` | `Refused`; slots, nonce, `attempt`, refusals and their order as in
+    `ClaimClient`.
 
     Returns the sessions the registry has paired with it. Wakes its previous node (`worker`). It is ready again even if it
     was leaving.
@@ -535,9 +544,11 @@ class Exists(Result, frozen=True):
 
 
 class Claimed(Result, frozen=True):
-    """The party is this node's under `epoch` (also in `head`). `lost_*`: (from, to) of seqs the store has lost.
+    """The party is this node's under `epoch` (also in `head`). `lost_*`: (from, to) of seqs the store has lost, by the word of
+    this party alone.
 
-    `away_ms` tells how long a client had been detached: 0 when it was attached, and for a worker.
+    `away_ms` tells how long a client had been detached: 0 when it was attached, and for a worker. `agreed`: the other party had
+    claimed seqs that the store did not have, and this one, which cannot have heard of them from here, claims them as well.
     """
 
     epoch: int
@@ -546,6 +557,7 @@ class Claimed(Result, frozen=True):
     lost_up: tuple[int, int] | None = None
     lost_down: tuple[int, int] | None = None
     away_ms: int = 0
+    agreed: bool = False
 
 
 class Refused(Result, frozen=True):

@@ -46,6 +46,8 @@ class Claim(Struct, array_like=True, frozen=True, gc=False):
     """When the party asked for it, by the store's clock."""
     attempt: int = 0
     """The party's own count of its claims; 0 when it did not tell."""
+    agreed: bool = False
+    """It bore out what the other party had claimed beyond the store."""
 
 
 class Side(Struct, array_like=True):
@@ -88,6 +90,18 @@ class Log(Struct, array_like=True, gc=False):
     acked: int = 0
 
 
+class Ahead(Struct, array_like=True, frozen=True, gc=False):
+    """By what seqs claims of a party have raised `last` of one direction."""
+
+    first: int = 0
+    last: int = 0
+    """The seqs, `first` to `last`; those that the receiver has acked may be forgotten. 0: none."""
+    lone: str = ""
+    """The party that claimed them while the other was detached, and has not come back since."""
+    lone_first: int = 0
+    """The first seq it claimed since the other left. If the other claims it too, it knew of it by itself."""
+
+
 class Record(Struct, array_like=True):
     """Everything about a session but its messages. `worker_side` may outlive a worker: its epoch goes on."""
 
@@ -114,6 +128,8 @@ class Record(Struct, array_like=True):
     history_bytes: int = 0
     said_before: int = 0
     """`down.last` when the session was last assigned."""
+    up_ahead: Ahead = field(default_factory=Ahead)
+    down_ahead: Ahead = field(default_factory=Ahead)
 
     def side(self, party: Party) -> Side:
         """Return where `party` is."""
@@ -122,6 +138,30 @@ class Record(Struct, array_like=True):
     def log(self, way: Way) -> Log:
         """Return the numbers of one direction."""
         return self.up if way == "up" else self.down
+
+    def hear_claim(self, way: Way, party: Party, known: int) -> tuple[tuple[int, int] | None, bool]:
+        """Let `last` of one direction be at least `known`, by the word of `party`.
+
+        Returns the seqs that the store must have lost if that is true, and whether the other party has said so independently.
+        """
+        log, ahead = self.log(way), self.up_ahead if way == "up" else self.down_ahead
+        agreed = ahead.lone not in ("", party) and known >= ahead.lone_first
+        lone, lone_first = (ahead.lone, ahead.lone_first) if ahead.lone == party else ("", 0)
+        first, last, lost = ahead.first, ahead.last, None
+        if known > log.last:
+            lost = log.last + 1, known
+            if not self.side("worker" if party == "client" else "client").node:
+                lone, lone_first = party, lone_first or lost[0]
+            else:
+                lone, lone_first = "", 0
+            first, last = lost[0] if log.acked >= last else first, known
+            log.last = known
+        ahead = Ahead(first, last, lone, lone_first)
+        if way == "up":
+            self.up_ahead = ahead
+        else:
+            self.down_ahead = ahead
+        return lost, agreed
 
     def head(self) -> Head:
         """Return what the contract shows of the session."""
@@ -144,6 +184,8 @@ class Record(Struct, array_like=True):
             down_last=self.down.last,
             down_acked=self.down.acked,
             said_before=self.said_before,
+            up_claimed=(self.up_ahead.first, self.up_ahead.last),
+            down_claimed=(self.down_ahead.first, self.down_ahead.last),
         )
 
 

@@ -129,11 +129,20 @@ def read_look(op: Look, reply: Reply) -> Result:
     return Looked(_head(op.session, head), tuple(entries))
 
 
+def _claimed_seqs(ahead: bytes | None) -> tuple[int, int]:
+    # Merely keeps an alarm from ringing: what cannot be read is as none.
+    try:
+        first, last, *_ = (ahead or b"0 0").split()
+        return int(first), int(last)
+    except ValueError:
+        return 0, 0
+
+
 def _head(session: str, v: list[bytes]) -> Head:
     return Head(
         session, int(v[0]), v[1].decode(), _LABELS.decode(v[2]), _meta(v[3]), v[4] == b"1", int(v[5]), read_name(v[6]),
         read_name(v[7]), read_name(v[8]), int(v[9]), read_name(v[10]), int(v[11]), int(v[12]), int(v[13]), int(v[14]),
-        int(v[15]), int(v[16]),
+        int(v[15]), int(v[16]), _claimed_seqs(v[17]), _claimed_seqs(v[18]),
     )  # fmt: skip
 
 
@@ -155,7 +164,7 @@ def read_session(op: SessionOp, reply: Reply) -> Result:
             return _DONE
         case [b"head", head]:
             return _head(op.session, head)  # type: ignore[return-value]
-        case [b"claimed", [_, epoch, previous_node, up_from, up_to, down_from, down_to], head, away_ms]:
+        case [b"claimed", [_, epoch, previous_node, up_from, up_to, down_from, down_to], head, away_ms, agreed]:
             return Claimed(
                 epoch,
                 _head(op.session, head),
@@ -163,6 +172,7 @@ def read_session(op: SessionOp, reply: Reply) -> Result:
                 _loss(up_from, up_to),
                 _loss(down_from, down_to),
                 away_ms,
+                agreed == 1,
             )
         case [b"ended", head]:
             return Ended(_head(op.session, head))

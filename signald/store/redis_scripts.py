@@ -175,14 +175,15 @@ def pack_claim_client(op: ClaimClient) -> bytes:
     """Call `claim_client` of `session.lua`."""
     return pack_session(
         op, "claim_client", op.nonce, op.principal, op.presented, op.issued, op.received, op.acked, op.now_ms, op.ttl_ms,
-        op.attempt, node=op.node,
+        op.attempt, op.ahead_max, node=op.node,
     )  # fmt: skip
 
 
 def pack_claim_worker_side(op: ClaimWorkerSide) -> bytes:
     """Call `claim_worker_side` of `session.lua`."""
     return pack_session(
-        op, "claim_worker_side", op.nonce, op.worker, int(op.assign), op.received, op.acked, op.now_ms, node=op.node,
+        op, "claim_worker_side", op.nonce, op.worker, int(op.assign), op.received, op.acked, op.now_ms,
+        op.ahead_max, node=op.node,
     )  # fmt: skip
 
 

@@ -225,6 +225,9 @@ function operation.claim(name, nonce, principal, presented, issued, labels, capa
   if claim then
     return claimed(name, claim)
   end
+  if record[PRINCIPAL] ~= principal then
+    return {'refused', 'principal'} -- before the token, as in session.lua
+  end
   local last = record[CLAIMS][#record[CLAIMS]]
   local before_ms = last and last[4] and last[4] - tonumber(now_ms) or 0
   if before_ms > 0 and before_ms <= CLOCK_SET_MS then
@@ -240,9 +243,6 @@ function operation.claim(name, nonce, principal, presented, issued, labels, capa
       put_worker(name, record)
     end
     return {'refused', refused}
-  end
-  if record[PRINCIPAL] ~= principal then
-    return {'refused', 'principal'}
   end
   if outdone then
     return {'refused', 'late'}

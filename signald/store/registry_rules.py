@@ -99,6 +99,8 @@ def claim_worker(op: base.ClaimWorker, rows: Rows, wakes: Wakes) -> Result:
         return base.Refused("unknown")
     if claim := worker.side.claimed(op.nonce):
         return _worker_claimed(claim, worker, rows)
+    if op.principal != worker.principal:  # before the token, as in `claim_client`
+        return base.Refused("principal")
     if worker.side.is_late(op.now_ms):
         return base.Refused("late")
     slots, verdict = present(worker.slots, op.presented, op.issued)
@@ -109,8 +111,6 @@ def claim_worker(op: base.ClaimWorker, rows: Rows, wakes: Wakes) -> Result:
         rows.save_worker(worker)
     if verdict is not Verdict.GRANTED:
         return base.Refused(refusal(verdict, slots))
-    if op.principal != worker.principal:
-        return base.Refused("principal")
     if is_previous(worker.slots, op.presented) and worker.side.is_outdone(op.attempt, op.now_ms):
         return base.Refused("late")
     claim = Claim(op.nonce, worker.side.epoch + 1, worker.side.node, asked_ms=op.now_ms, attempt=op.attempt)

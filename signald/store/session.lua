@@ -6,7 +6,8 @@
 --
 -- The head's fields are those of `Head`, and: ttl_ms, client_away_ms, history_bytes, worker_ids, `tokens` {current, previous,
 -- {retired...}}, `client_claims` and `worker_claims` {{nonce, epoch, previous node, lost up from, to, lost down from, to, asked_ms,
--- attempt}...}.
+-- attempt, agreed}...}. `up_ahead` and `down_ahead` are `Ahead` of records.py: 'first last lone lone_first', with `-` for no party;
+-- they are there when a party has claimed to know more than was stored.
 -- A log exists from its first entry on. Its highest id is `last`, be the entry there or not.
 --
 -- A value that is not what it should be makes the script fail, which redis_connection.py takes for what it is: a damaged session.
@@ -17,6 +18,7 @@ local CLAIMS_REMEMBERED = 8
 local WORKERS_REMEMBERED = 16
 local NO_TTL_MS = '4503599627370496'
 local TOUCH_MIN_MS = 3600000
+local SEQ_LAST = 9007199254740990 -- 2^53 - 2, the last seq that leaves another one to go on with
 local NUMBERS = {[1] = true, [6] = true, [10] = true, [12] = true, [13] = true, [14] = true, [15] = true, [16] = true,
   [17] = true} -- in `head`
 
@@ -38,7 +40,8 @@ end
 
 local function head()
   return get('created_ms', 'principal', 'want', 'meta', 'receipts', 'client_epoch', 'client_node', 'worker', 'worker_state',
-    'worker_epoch', 'worker_node', 'workers', 'up_last', 'up_acked', 'down_last', 'down_acked', 'said_before')
+    'worker_epoch', 'worker_node', 'workers', 'up_last', 'up_acked', 'down_last', 'down_acked', 'said_before', 'up_ahead',
+    'down_ahead')
 end
 
 -- A safety net only: sessions end by EndSession and ExpireSession. Where no node is left to say so, the keys go by themselves.
@@ -177,7 +180,7 @@ end
 -- Claims ----------------------------------------------------------------------------------------------------------------
 
 local function claimed(claim, away_ms)
-  return {'claimed', {unpack(claim, 1, 7)}, head(), away_ms}
+  return {'claimed', {unpack(claim, 1, 7)}, head(), away_ms, claim[10] == 1 and 1 or 0}
 end
 
 -- How long the client had been detached when it made `claim`.
@@ -247,12 +250,51 @@ local function count_worker(worker)
   redis.call('HINCRBY', key, 'workers', 1)
 end
 
+-- Does a party claim too much: further beyond the store than it is believed, or so that no seq would be left?
+local function is_ahead(up, down, ahead_max)
+  local v = get('up_last', 'down_last')
+  for i, known in ipairs({up, down}) do
+    local last = tonumber(v[i])
+    if known > last and known > math.min(last + tonumber(ahead_max), SEQ_LAST) then
+      return true
+    end
+  end
+  return false
+end
+
+-- Let `last` of one direction be at least `known` by the word of `party`; see `hear_claim` in records.py.
+-- Returns from, to of what the store must have lost if that is true, and whether the other party has said so by itself.
+local function hear_claim(way, party, known)
+  local v = get(way .. '_ahead', way .. '_last', way .. '_acked', (party == 'client' and 'worker' or 'client') .. '_node')
+  local first, last, lone, lone_first = string.match(v[1] or '', '^(%d+) (%d+) ([%a-]+) (%d+)$')
+  first, last, lone, lone_first = tonumber(first or 0), tonumber(last or 0), lone or '-', tonumber(lone_first or 0)
+  local agreed = lone ~= '-' and lone ~= party and known >= lone_first
+  if lone ~= party then
+    lone, lone_first = '-', 0
+  end
+  local from, to = raise_last(way, known)
+  if to > 0 then
+    if v[4] ~= '' then
+      lone, lone_first = '-', 0
+    else
+      lone, lone_first = party, lone_first > 0 and lone_first or from
+    end
+    first, last = tonumber(v[3]) >= last and from or first, to
+  end
+  if v[1] or to > 0 then
+    set(way .. '_ahead', string.format('%.0f %.0f %s %.0f', first, last, lone, lone_first))
+  end
+  return from, to, agreed
+end
+
 -- Attach a party here. By what it knows, at least `up` and `down` messages have been in the logs.
 local function claim(party, nonce, up, down, asked_ms, attempt)
   local v = get(party .. '_epoch', party .. '_node', 'client_node', 'worker_node')
   local made = {nonce, tonumber(v[1]) + 1, v[2], 0, 0, 0, 0, tonumber(asked_ms), tonumber(attempt)}
-  made[4], made[5] = raise_last('up', up)
-  made[6], made[7] = raise_last('down', down)
+  local up_agreed, down_agreed
+  made[4], made[5], up_agreed = hear_claim('up', party, up)
+  made[6], made[7], down_agreed = hear_claim('down', party, down)
+  made[10] = (up_agreed or down_agreed) and 1 or 0
   if party == 'client' then
     acknowledge('down', down)
   else
@@ -281,7 +323,7 @@ function operation.create(nonce, principal, want, meta, receipts, token, now_ms,
   return {'head', head()}
 end
 
-function operation.claim_client(nonce, principal, presented, issued, received, acked, now_ms, ttl_ms, attempt)
+function operation.claim_client(nonce, principal, presented, issued, received, acked, now_ms, ttl_ms, attempt, ahead_max)
   if not exists() then
     return {'refused', 'unknown'}
   end
@@ -289,10 +331,15 @@ function operation.claim_client(nonce, principal, presented, issued, received, a
   if before then
     return claimed(before, away_ms(before, now_ms))
   end
+  -- Before the token is looked at: a stranger who found a token, retired or not, is to learn and to change nothing.
+  local owner = get('principal')[1]
+  if owner and owner ~= principal then
+    return {'refused', 'principal'}
+  end
   if is_late('client_claims', now_ms) then
     return {'refused', 'late'}
   end
-  local kept = tokens_kept()
+  local kept = owner and tokens_kept()
   if not kept then
     set('created_ms', '') -- so that whoever holds a party sees that there is damage, and gives back what it knows
     return {'refused', 'unreadable'}
@@ -301,22 +348,22 @@ function operation.claim_client(nonce, principal, presented, issued, received, a
   if refused then
     return {'refused', refused}
   end
-  local v = get('principal', 'client_node', 'client_away_ms', 'ttl_ms')
-  if v[1] ~= principal then
-    return {'refused', 'principal'}
-  end
-  if v[2] == '' and tonumber(now_ms) - tonumber(v[3]) >= tonumber(v[4]) then
+  local v = get('client_node', 'client_away_ms', 'ttl_ms')
+  if v[1] == '' and tonumber(now_ms) - tonumber(v[2]) >= tonumber(v[3]) then
     return {'refused', 'expired'}
   end
   if kept[2] == presented and is_outdone('client_claims', attempt, now_ms) then
     return {'refused', 'late'}
+  end
+  if is_ahead(tonumber(acked), tonumber(received), ahead_max) then
+    return {'refused', 'ahead'}
   end
   set('tokens', cmsgpack.pack(slots), 'ttl_ms', ttl_ms)
   touch_all(tonumber(ttl_ms))
   return claim('client', nonce, tonumber(acked), tonumber(received), now_ms, attempt)
 end
 
-function operation.claim_worker_side(nonce, worker, assign, received, acked, now_ms)
+function operation.claim_worker_side(nonce, worker, assign, received, acked, now_ms, ahead_max)
   if not exists() then
     return {'refused', 'unknown'}
   end
@@ -324,14 +371,20 @@ function operation.claim_worker_side(nonce, worker, assign, received, acked, now
   if before then
     return claimed(before, 0)
   end
+  if assign ~= '1' then
+    if get('worker')[1] ~= worker then
+      return {'refused', 'not_yours'}
+    elseif is_late('worker_claims', now_ms) then
+      return {'refused', 'late'}
+    end
+  end
+  if is_ahead(tonumber(received), tonumber(acked), ahead_max) then
+    return {'refused', 'ahead'}
+  end
   if assign == '1' then
     local last = tonumber(get('down_last')[1])
     set('worker', worker, 'worker_state', 'assigned', 'said_before', math.max(last, tonumber(acked)))
     count_worker(worker)
-  elseif get('worker')[1] ~= worker then
-    return {'refused', 'not_yours'}
-  elseif is_late('worker_claims', now_ms) then
-    return {'refused', 'late'}
   end
   return claim('worker', nonce, tonumber(received), tonumber(acked), now_ms, 0)
 end

@@ -11,7 +11,8 @@ from signald.store.base import (
     Result,
 )
 from signald.store.damage import Unreadable
-from signald.store.records import WORKERS_REMEMBERED, Claim, Log, Record, Rows, Side, Wakes, Way, refusal
+from signald.store.records import WORKERS_REMEMBERED, Claim, Record, Rows, Side, Wakes, Way, refusal
+from signald.wire.messages import SEQ_MAX
 
 
 def create_session(op: base.CreateSession, rows: Rows, _wakes: Wakes) -> Result:
@@ -43,6 +44,9 @@ def claim_client(op: base.ClaimClient, rows: Rows, wakes: Wakes) -> Result:
         return base.Refused("unknown")
     if claim := record.client.claimed(op.nonce):
         return _claimed(claim, record, _away_ms(claim, record, op.now_ms))
+    # Before the token is looked at: a stranger who found a token, retired or not, is to learn and to change nothing.
+    if op.principal != record.principal:
+        return base.Refused("principal")
     if record.client.is_late(op.now_ms):
         return base.Refused("late")
     slots, verdict = present(record.slots, op.presented, op.issued)
@@ -53,12 +57,12 @@ def claim_client(op: base.ClaimClient, rows: Rows, wakes: Wakes) -> Result:
         rows.save_session(record)
     if verdict is not Verdict.GRANTED:
         return base.Refused(refusal(verdict, slots))
-    if op.principal != record.principal:
-        return base.Refused("principal")
     if not record.client.node and op.now_ms - record.client_away_ms >= record.ttl_ms:
         return base.Refused("expired")
     if is_previous(record.slots, op.presented) and record.client.is_outdone(op.attempt, op.now_ms):
         return base.Refused("late")
+    if _is_ahead(record, op.acked, op.received, op.ahead_max):
+        return base.Refused("ahead")
     record.slots = slots
     record.ttl_ms = op.ttl_ms
     return _claim(record, "client", op, op.acked, op.received, rows, wakes)
@@ -74,12 +78,22 @@ def claim_worker_side(op: base.ClaimWorkerSide, rows: Rows, wakes: Wakes) -> Res
         return base.Refused("not_yours")
     if not op.assign and record.worker_side.is_late(op.now_ms):
         return base.Refused("late")
+    if _is_ahead(record, op.received, op.acked, op.ahead_max):
+        return base.Refused("ahead")
     if op.assign:
         record.worker = op.worker
         record.worker_state = "assigned"
         record.said_before = max(record.down.last, op.acked)
         _count_worker(record)
     return _claim(record, "worker", op, op.received, op.acked, rows, wakes)
+
+
+def _is_ahead(record: Record, up: int, down: int, ahead_max: int) -> bool:
+    """Tell whether a party claims too much: further beyond the store than it is believed, or so that no seq would be left."""
+    return any(
+        known > log.last and known > min(log.last + ahead_max, SEQ_MAX - 1)
+        for log, known in ((record.up, up), (record.down, down))
+    )
 
 
 def _claim(
@@ -93,13 +107,15 @@ def _claim(
 ) -> Result:
     """Attach `party` at `op.node`; by what it knows, at least `up` and `down` messages have been in the logs."""
     side = record.side(party)
-    lost_up, lost_down = _raise_last(record.up, up), _raise_last(record.down, down)
+    lost_up, up_agreed = record.hear_claim("up", party, up)
+    lost_down, down_agreed = record.hear_claim("down", party, down)
     if party == "client":
         _acknowledge(record, "down", down, rows)
     else:
         _acknowledge(record, "up", up, rows)
     attempt = op.attempt if isinstance(op, base.ClaimClient) else 0
-    claim = Claim(op.nonce, side.epoch + 1, side.node, lost_up, lost_down, op.now_ms, attempt)
+    agreed = up_agreed or down_agreed
+    claim = Claim(op.nonce, side.epoch + 1, side.node, lost_up, lost_down, op.now_ms, attempt, agreed)
     wakes.session(record, op.node, record.client.node, record.worker_side.node)
     side.claim(claim, op.node)
     rows.save_session(record)
@@ -107,20 +123,14 @@ def _claim(
 
 
 def _claimed(claim: Claim, record: Record, away_ms: int) -> base.Claimed:
-    return base.Claimed(claim.epoch, record.head(), claim.previous_node, claim.lost_up, claim.lost_down, away_ms)
+    return base.Claimed(
+        claim.epoch, record.head(), claim.previous_node, claim.lost_up, claim.lost_down, away_ms, claim.agreed
+    )
 
 
 def _away_ms(claim: Claim, record: Record, now_ms: int) -> int:
     """How long the client had been detached when it made `claim`, by the time of its first asking."""
     return 0 if claim.previous_node else max(0, now_ms - record.client_away_ms)
-
-
-def _raise_last(log: Log, known: int) -> tuple[int, int] | None:
-    if known <= log.last:
-        return None
-    lost = (log.last + 1, known)
-    log.last = known
-    return lost
 
 
 def _acknowledge(record: Record, way: Way, seq: int, rows: Rows) -> bool:

@@ -30,8 +30,8 @@ LABELS = {
     "code": {"other", *map(str, [200, 404, 500, *range(1000, 1014), 4001, *range(4400, 4411), 4429, 4508])},
     "initiator": {"local", "remote", "abort"},
     "direction": {"accepted", "delivered"},
-    "outcome": set(OUTCOMES),
-    "reason": {"client", "worker", "expired", "worker_lost", "unheard"},
+    "outcome": {*OUTCOMES, "believed", "refused"},
+    "reason": {"client", "worker", "expired", "worker_lost", "unheard", "spent"},
     "state": {"ready", "leaving", "moving"},
 }
 """Every value a label may take; those of the build are the operator's, and one of each."""

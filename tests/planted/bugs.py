@@ -415,7 +415,7 @@ SERVICE = (
     Bug(
         "loss-not-announced",
         _RELAY,
-        '        side.link.log_lost(session.id, "received", lost)\n        side.sent = first - 1\n',
+        '        self._events.lost(side.link, session.id, "received", lost, shown=shown)\n        side.sent = first - 1\n',
         "        side.sent = first - 1\n",
         "exactly-once",
         "The receiver is not told what the store has lost.",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from signald.store.base import WAKE_ALL
+from tests.sim.liar import lie
 from tests.sim.nodes import SimNode
 from tests.sim.parties import ClientParty
 from tests.sim.pipes import Gate
@@ -353,6 +354,10 @@ class Operator:
     async def steal_token(self, step: Step) -> None:
         """A copy of a client's token is used while the client lives."""
         await steal(self.scene, self.scene.clients[step.number % len(self.scene.clients)], step.seconds)
+
+    async def lie(self, step: Step) -> None:
+        """A client of nobody's claims positions that were never given out."""
+        await lie(self.scene, step)
 
     async def signal_again(self, _: Step) -> None:
         """One more SIGTERM to somebody who drains."""

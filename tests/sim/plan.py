@@ -151,7 +151,7 @@ def draw(seed: int) -> Plan:
         habits=() if planned_only else _habits(r),
         steps=_deploys(r) if planned_only else _steps(r, len(clients), len(workers)),
     )
-    return _rarely(plan)
+    return _lies(_rarely(plan))
 
 
 def _rarely(plan: Plan) -> Plan:
@@ -174,6 +174,24 @@ def _rarely(plan: Plan) -> Plan:
         at, victim = round(r.uniform(3.0, 20.0), 3), r.randrange(len(plan.clients))
         steps += [Step(at, "steal_token", victim, 4.0), Step(round(at + 0.3, 3), "restart_client", victim)]
     return attrs.evolve(plan, steps=tuple(sorted(steps, key=lambda step: step.at)))
+
+
+def _lies(plan: Plan) -> Plan:
+    """Add clients that claim what is not so, again from a stream of its own."""
+    r = Chance(plan.seed).random("lies")
+    if plan.planned_only or r.random() >= 0.15:
+        return plan
+    lies = [
+        Step(round(r.uniform(2.0, 22.0), 3), "lie", number, r.choice(CLAIMS), r.choice(WORDS))
+        for number in range(r.randint(1, 3))
+    ]
+    return attrs.evolve(plan, steps=tuple(sorted([*plan.steps, *lies], key=lambda step: step.at)))
+
+
+CLAIMS = (3.0, 1000.0, 1e9, float(2**53 - 2), float(2**53 - 1))
+"""What a liar claims: by default the first two are believed, and the others refused."""
+WORDS = ("received", "acked", "both", "ack", "seq")
+"""In which field: of its resume, of an ack, or of a message."""
 
 
 def _sometime(r: random.Random) -> float:

@@ -103,6 +103,8 @@ class Scene:
         self.dials_late: dict[str, float] = {}
         """Party → how long its next connection takes to be made."""
         self.stolen: set[str] = set()
+        self.liars: set[str] = set()
+        """Sessions whose clients claim what is not so; nothing is promised to those either."""
         """Sessions a thief has a token of."""
         self.said_bye: set[str] = set()
         """Workers that left in good order."""
@@ -181,8 +183,8 @@ class Scene:
                 leaf = sys.exc_info()[1]
             if not only(HandlerFailed, leaf):
                 self.violate("no-crash", f"{event} {fields}\n{''.join(traceback.format_exception(leaf))}")
-        elif event == "log_lost" and not self.plan.store_may_lose:
-            self.violate("exactly-once", f"log lost: {fields}")
+        elif event in ("log_lost", "claim_ahead", "claim_refused"):
+            self._said_lost(event, fields)
         elif event.startswith("sdk: ") and " cut: " in event and not self.plan.store_may_lose:
             why = event.partition(" cut: ")[2]
             if why.startswith("no sign of life"):
@@ -197,6 +199,14 @@ class Scene:
             self.reached(event)
             if event == "token_reuse" and fields.get("owner") not in self.stolen:
                 self.violate("token-once", f"an honest party's token was called reused: {fields}")
+
+    def _said_lost(self, event: str, fields: dict[str, Any]) -> None:
+        if self.plan.store_may_lose:
+            return
+        if fields.get("session", fields.get("owner")) not in self.liars:
+            self.violate("exactly-once", f"{event} of honest parties: {fields}")
+        elif event == "log_lost" and self.plan.store_is_well:  # just after it was away, what a party claims may be so
+            self.violate("nobody-hurts", f"a lie rings the alarm: {fields}")
 
     # --- the network ------------------------------------------------------------------------------------------------
 

@@ -66,6 +66,8 @@ FRAMES = (
     Sometimes("goaway to a program that does not know it", 50),
     Sometimes("old program asked to terminate", 50),
     Sometimes("stolen token taken", 100),
+    Sometimes("lie refused", 100),
+    Sometimes("lie believed", 150),
     Sometimes("worker crashed", 20),
     Sometimes("worker registered anew", 25),
     Sometimes("handler failed", 25),

@@ -60,11 +60,11 @@ def claim_client(
     now_ms: int = NOW_MS,
     ttl_ms: int = TTL_MS,
     attempt: int = 0,
+    ahead_max: int = 1000,
 ) -> ClaimClient:
     """The client resumes at `b`."""
-    return ClaimClient(
-        session, node, nonce, principal, token(presented), token(issued), received, acked, now_ms, ttl_ms, attempt
-    )
+    tokens = token(presented), token(issued)
+    return ClaimClient(session, node, nonce, principal, *tokens, received, acked, now_ms, ttl_ms, attempt, ahead_max)
 
 
 def claim_side(
@@ -76,9 +76,10 @@ def claim_side(
     assign: bool = True,
     received: int = 0,
     acked: int = 0,
+    ahead_max: int = 1000,
 ) -> ClaimWorkerSide:
     """The worker takes its side at `b`."""
-    return ClaimWorkerSide(session, node, nonce, worker, assign, received, acked, NOW_MS)
+    return ClaimWorkerSide(session, node, nonce, worker, assign, received, acked, NOW_MS, ahead_max)
 
 
 def entries(first: int, last: int, *, history: bool = False, text: str = "m") -> tuple[Entry, ...]:

@@ -139,6 +139,7 @@ class Kitchen:
             acked=max(0, record.up.last + (0, 0, -1, 0, 3)[draft.other]),
             now_ms=self.now_ms + (TTL_MS if (draft.small, draft.other) == (1, 4) else 0),
             attempt=2 * draft.worker + draft.flag,
+            ahead_max=2 if draft.small == 3 else 1000,
         )
 
     def _claim_side(self, draft: Draft) -> Op:
@@ -151,6 +152,7 @@ class Kitchen:
             assign=draft.flag,
             received=max(0, record.up.acked + (0, 1, 0, 0, 9)[draft.small]),
             acked=max(0, record.down.last + (0, 0, -1, 2, 0)[draft.other]),
+            ahead_max=8 if draft.other == 2 else 1000,
         )
 
     def _accept(self, draft: Draft) -> Op:

@@ -25,7 +25,7 @@ from signald.store.base import (
     WorkerClaimed,
 )
 from signald.store.memory import MemoryRows
-from signald.store.records import CLAIMS_REMEMBERED, PACE_BURST_S, PACE_DEBT_MAX_S, Claim, Wakes
+from signald.store.records import CLAIMS_REMEMBERED, PACE_BURST_S, PACE_DEBT_MAX_S, Claim, Record, Wakes
 from signald.store.rules import RULES, apply
 from tests.store.ops import NOW_MS, SESSION, append, claim_client, claim_side, create, entries, head, register, reseed
 
@@ -80,8 +80,19 @@ def test_claims_of_other_releases() -> None:
     before: list[object] = ["nonce", 2, "a", None, None, NOW_MS]
     assert msgpack.decode(msgpack.encode(before), type=Claim) == Claim("nonce", 2, "a", asked_ms=NOW_MS)
     ours = msgpack.encode(Claim("nonce", 2, "a", asked_ms=NOW_MS, attempt=3))
-    without = defstruct("Claim", [(name, object) for name in Claim.__struct_fields__[:-1]], array_like=True)
+    without = defstruct("Claim", [(name, object) for name in Claim.__struct_fields__[: len(before)]], array_like=True)
     assert list(structs.astuple(msgpack.decode(ours, type=without))) == before
+
+
+def test_records_of_other_releases() -> None:
+    """A record of a release that knew no claims ahead has none, and such a release can read ours."""
+    ours = Record(SESSION, NOW_MS, "ann", {}, b"", receipts=False, ttl_ms=1)
+    before = list(structs.astuple(ours))[:-2]
+    assert msgpack.decode(msgpack.encode(before), type=Record) == ours
+    without = defstruct("Record", [(name, object) for name in Record.__struct_fields__[:-2]], array_like=True)
+    ours.hear_claim("up", "client", 7)
+    read = msgpack.decode(msgpack.encode(ours), type=without)
+    assert (read.session, read.up) == (SESSION, [7, 0])  # type: ignore[attr-defined]
 
 
 def test_worker_id_taken(table: Table) -> None:

@@ -1,0 +1,91 @@
+"""What is said of lost messages, to whom, and when it rings the alarm about the store.
+
+A loss is told to the parties it concerns (`error` `log_lost`) whatever is behind it. The operator's alarm (`log_lost` at level
+error, `signald_log_lost_total`) rings only where the store itself shows it: a log lacks what its numbers promise, a node knows
+more than the store, or the store was away or came back empty just now. A party that claims more than is stored shows nothing:
+it may lie. Its claim is a line of another name (`claim_ahead`, at info) with a count of its own, unless the other party, which
+could not have heard of it, claims the same.
+"""
+
+from typing import TYPE_CHECKING, Literal
+
+import structlog
+import trio
+
+from signald.service.link import Link
+from signald.store.base import Claimed, Party
+
+if TYPE_CHECKING:
+    from signald.service.hub import Hub
+
+log = structlog.get_logger(__name__)
+
+Lost = tuple[int, int]
+"""The first and the last seq."""
+
+
+class Losses:
+    """See the module."""
+
+    def __init__(self, hub: "Hub") -> None:
+        self._hub = hub
+        self._emptied_at = float("-inf")
+        self.shown = 0
+        """Losses that the store has shown."""
+        self.believed = 0
+        """Claims beyond the store that were believed for their session."""
+        self.refused = 0
+        """Claims and acks that were refused because they lay too far beyond it."""
+
+    def store_emptied(self) -> None:
+        """The store has come back without its data."""
+        self._emptied_at = trio.current_time()
+
+    def is_store_in_doubt(self) -> bool:
+        """Tell whether the store was away or came back empty lately: as long as parties may still resume that were there then."""
+        since = max(self._hub.committer.back_at, self._emptied_at)
+        return trio.current_time() - since <= self._hub.config.session.resume_ttl_s
+
+    def tell(
+        self, link: Link, session: str, direction: Literal["sent", "received"], lost: Lost | None, *, shown: bool
+    ) -> None:
+        """Tell a party of messages that it has sent or was to receive; `shown`: the store shows their loss. None: nothing."""
+        if lost is None:
+            return
+        about = {
+            "session": session,
+            "party": link.party,
+            "direction": direction,
+            "lost_from": lost[0],
+            "lost_to": lost[1],
+        }
+        if shown:
+            self.shown += 1
+            log.error("log_lost", **about)
+        else:
+            log.info("claim_ahead", **about)
+        link.log_lost(session, direction, lost)
+
+    def tell_claim(self, link: Link, session: str, claimed: Claimed) -> None:
+        """Tell a party what the store must have lost if its claim is true. Behind the answer to its opening, never before."""
+        shown = claimed.agreed or self.is_store_in_doubt()
+        up, down = claimed.lost_up, claimed.lost_down
+        if (up or down) and not shown:
+            self.believed += 1
+        sent, received = (up, down) if link.party == "client" else (down, up)
+        self.tell(link, session, "sent", sent, shown=shown)
+        self.tell(link, session, "received", received, shown=shown)
+        if claimed.agreed and not (up or down):
+            # The other party was told when it claimed this; only now is it known to be true.
+            self.shown += 1
+            log.error("log_lost", session=session, party=link.party, agreed=True)
+
+    def refuse(self, owner: str, party: Party, about: str) -> None:
+        """A claim of `party` was refused: `about` tells in what, and `owner` is its session or worker."""
+        self.refused += 1
+        log.info("claim_refused", owner=owner, party=party, about=about)
+
+
+def is_claimed(claimed: Lost, lost: Lost) -> bool:
+    """Tell whether all of `lost` is a hole that a party's claim has made, so that the store shows nothing by it."""
+    return claimed[0] <= lost[0] and lost[1] <= claimed[1]
