@@ -45,6 +45,7 @@ from signald.store.base import (
 )
 from signald.store.damage import REPORTS, unseal
 from signald.store.redis_connection import Reply
+from signald.wire.messages import SEQ_MAX
 
 _LABELS = msgspec.json.Decoder(dict[str, str])
 _NODE = msgspec.msgpack.Decoder(NodeInfo)
@@ -87,6 +88,8 @@ def _refusal(reply: Reply) -> Result:
 def read_append(_op: Append, reply: Reply) -> Result:
     """What `append.lua` answers, with a number for its kind."""
     first = reply[0]
+    if first > SEQ_MAX:
+        raise ValueError("no seq")
     if first >= 0:
         return Appended(first, reply[1], reply[2].decode())
     if first == -1:
@@ -138,11 +141,18 @@ def _claimed_seqs(ahead: bytes | None) -> tuple[int, int]:
         return 0, 0
 
 
+def _number(text: bytes) -> int:
+    number = int(text)
+    if not 0 <= number <= SEQ_MAX:
+        raise ValueError("no number of ours")  # damaged, or it would leave in a frame that no party can read
+    return number
+
+
 def _head(session: str, v: list[bytes]) -> Head:
     return Head(
-        session, int(v[0]), v[1].decode(), _LABELS.decode(v[2]), _meta(v[3]), v[4] == b"1", int(v[5]), read_name(v[6]),
-        read_name(v[7]), read_name(v[8]), int(v[9]), read_name(v[10]), int(v[11]), int(v[12]), int(v[13]), int(v[14]),
-        int(v[15]), int(v[16]), _claimed_seqs(v[17]), _claimed_seqs(v[18]),
+        session, _number(v[0]), v[1].decode(), _LABELS.decode(v[2]), _meta(v[3]), v[4] == b"1", _number(v[5]),
+        read_name(v[6]), read_name(v[7]), read_name(v[8]), _number(v[9]), read_name(v[10]), _number(v[11]), _number(v[12]),
+        _number(v[13]), _number(v[14]), _number(v[15]), _number(v[16]), _claimed_seqs(v[17]), _claimed_seqs(v[18]),
     )  # fmt: skip
 
 

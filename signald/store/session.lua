@@ -18,6 +18,7 @@ local CLAIMS_REMEMBERED = 8
 local WORKERS_REMEMBERED = 16
 local NO_TTL_MS = '4503599627370496'
 local TOUCH_MIN_MS = 3600000
+local NUMBER_MAX = 9007199254740991 -- 2^53 - 1: no number of ours is above it, and none above it can be told from its neighbours
 local SEQ_LAST = 9007199254740990 -- 2^53 - 2, the last seq that leaves another one to go on with
 local NUMBERS = {[1] = true, [6] = true, [10] = true, [12] = true, [13] = true, [14] = true, [15] = true, [16] = true,
   [17] = true} -- in `head`
@@ -492,7 +493,7 @@ end
 -- What a script never looks at may be damaged as well.
 local function is_whole(v)
   for i = 1, 17 do
-    if not v[i] or (NUMBERS[i] and not string.find(v[i], '^%d+$')) then
+    if not v[i] or (NUMBERS[i] and (not string.find(v[i], '^%d+$') or tonumber(v[i]) > NUMBER_MAX)) then
       return false
     end
   end
@@ -582,7 +583,7 @@ local function reseed(created_ms, principal, want, meta, receipts, client_epoch,
 end
 
 -- What an error says when it comes from what is kept, and not from a server that is full or refuses; see redis_connection.py.
-local DAMAGED = {'attempt to', 'bad argument', 'WRONGTYPE', 'XADD', ' in input', 'not an integer'}
+local DAMAGED = {'attempt to', 'bad argument', 'WRONGTYPE', 'XADD', ' in input', 'not an integer', 'Invalid stream ID'}
 
 local function is_damage(failure)
   local text = type(failure) == 'table' and failure.err or tostring(failure)

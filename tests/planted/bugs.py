@@ -22,6 +22,7 @@ class Bug:
 
 _SESSION_RULES = "signald/store/session_rules.py"
 _REGISTRY_RULES = "signald/store/registry_rules.py"
+_RECORDS = "signald/store/records.py"
 _MEMORY = "signald/store/memory.py"
 _COMMITTER = "signald/store/committer.py"
 _LOG = "signald/core/log.py"
@@ -30,6 +31,7 @@ _TOKENS = "signald/core/tokens.py"
 _DRAIN = "signald/core/drain.py"
 _RELAY = "signald/service/relay.py"
 _HUB = "signald/service/hub.py"
+_LOSSES = "signald/service/losses.py"
 _LEASE = "signald/service/lease.py"
 _MENDER = "signald/service/mender.py"
 _CLIENT_OPENING = "signald/service/client_opening.py"
@@ -51,6 +53,22 @@ STORE = (
         "    # The ack counts",
         "single-owner",
         "A node that has lost a party goes on appending for it.",
+    ),
+    Bug(
+        "claim-far-ahead-believed",
+        _SESSION_RULES,
+        '    if _is_ahead(record, op.acked, op.received, op.ahead_max):\n        return base.Refused("ahead")\n    record.slots',
+        "    record.slots",
+        "nobody-hurts",
+        "A client that claims positions which were never given out is believed, however far ahead they are.",
+    ),
+    Bug(
+        "claimed-seqs-not-noted",
+        _RECORDS,
+        "            first, last = lost[0] if log.acked >= last else first, known\n            log.last = known\n",
+        "            log.last = known\n",
+        "nobody-hurts",
+        "A hole that only a claim has made is taken for one that the store shows.",
     ),
     Bug(
         "ack-not-fenced",
@@ -411,6 +429,14 @@ SERVICE = (
         "            if session.side(link.party).link is not link:\n                self.deliver(session, link.party)\n",
         "liveness",
         "A receiver that was too slow gets nothing more when it has room again.",
+    ),
+    Bug(
+        "claim-rings-the-alarm",
+        _LOSSES,
+        "        shown = claimed.agreed or self.is_store_in_doubt()\n",
+        "        shown = True\n",
+        "nobody-hurts",
+        "What a party alone claims is reported as a loss of the store.",
     ),
     Bug(
         "loss-not-announced",

@@ -10,7 +10,7 @@ from tests.planted.plant import ROOT, DoesNotApply, hunt, planted
 BY_NAME = {bug.name: bug for bug in BUGS}
 INVARIANTS = {
     "exactly-once", "single-owner", "worker-first", "bounded", "paced", "one-hop", "sticky", "token-once", "no-ghost",
-    "bounded-memory", "no-orphan-task", "nobody-lost", "liveness",
+    "bounded-memory", "no-orphan-task", "nobody-lost", "nobody-hurts", "liveness",
 }  # fmt: skip
 
 

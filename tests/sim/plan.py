@@ -179,7 +179,7 @@ def _rarely(plan: Plan) -> Plan:
 def _lies(plan: Plan) -> Plan:
     """Add clients that claim what is not so, again from a stream of its own."""
     r = Chance(plan.seed).random("lies")
-    if plan.planned_only or r.random() >= 0.15:
+    if plan.planned_only or r.random() >= 0.25:
         return plan
     lies = [
         Step(round(r.uniform(2.0, 22.0), 3), "lie", number, r.choice(CLAIMS), r.choice(WORDS))

@@ -103,6 +103,7 @@ class Scene:
         self.dials_late: dict[str, float] = {}
         """Party → how long its next connection takes to be made."""
         self.stolen: set[str] = set()
+        self.store_was_away = False
         self.liars: set[str] = set()
         """Sessions whose clients claim what is not so; nothing is promised to those either."""
         """Sessions a thief has a token of."""
@@ -183,7 +184,7 @@ class Scene:
                 leaf = sys.exc_info()[1]
             if not only(HandlerFailed, leaf):
                 self.violate("no-crash", f"{event} {fields}\n{''.join(traceback.format_exception(leaf))}")
-        elif event in ("log_lost", "claim_ahead", "claim_refused"):
+        elif event in ("log_lost", "claim_ahead", "claim_refused", "store_back"):
             self._said_lost(event, fields)
         elif event.startswith("sdk: ") and " cut: " in event and not self.plan.store_may_lose:
             why = event.partition(" cut: ")[2]
@@ -201,11 +202,12 @@ class Scene:
                 self.violate("token-once", f"an honest party's token was called reused: {fields}")
 
     def _said_lost(self, event: str, fields: dict[str, Any]) -> None:
-        if self.plan.store_may_lose:
+        self.store_was_away = self.store_was_away or event == "store_back"
+        if self.plan.store_may_lose or event == "store_back":
             return
         if fields.get("session", fields.get("owner")) not in self.liars:
             self.violate("exactly-once", f"{event} of honest parties: {fields}")
-        elif event == "log_lost" and self.plan.store_is_well:  # just after it was away, what a party claims may be so
+        elif event == "log_lost" and not self.store_was_away:  # after it was, what a party claims may be so
             self.violate("nobody-hurts", f"a lie rings the alarm: {fields}")
 
     # --- the network ------------------------------------------------------------------------------------------------

@@ -416,6 +416,29 @@ async def test_a_single_field_of_a_redis_head(redis_url: str, field: str, wound:
         assert [entry.seq for entry in looked.entries] == [5]
 
 
+@pytest.mark.parametrize("number", [2**53, 2**63, 10**30])
+@pytest.mark.parametrize(
+    "field",
+    ["client_epoch", "worker_epoch", "up_last", "up_acked", "down_last", "down_acked", "said_before", "workers"],
+)
+async def test_a_number_that_no_frame_can_carry(redis_url: str, field: str, number: int) -> None:
+    """A number above 2^53 - 1 in a head is damage: it reaches no node, and once given back the session serves as before."""
+    async with open_redis(redis_url, "a") as store:
+        with Redis.from_url(redis_url) as redis:
+            redis.flushall()
+            await ask(store, *FILL)
+            redis.hset(f"signald:{{{SESSION}}}", field, str(number))
+        appended, looked = await ask(store, append(entries(4, 4)), Look(SESSION, "worker", 0, 9))
+        assert looked == Behind(0)
+        assert not isinstance(appended, Appended) or appended.last <= 4
+        known = head(worker=WORKER, worker_state="paired", worker_epoch=1, worker_node="b", workers=1, up_last=4)
+        given, again = await ask(
+            store, reseed(known, tokens=(token("t1"),), up_tail=entries(1, 4)), append(entries(5, 5))
+        )
+        assert (given.up_last, given.down_last, given.client_epoch, given.worker_epoch) == (4, 0, 1, 1)
+        assert again.last == 5
+
+
 @pytest.mark.parametrize("key", ["", ":up", ":down", ":history", ":trail"])
 async def test_a_redis_key_of_another_type(redis_url: str, key: str) -> None:
     """A key that is no hash, stream or list any more is damage like any other."""
