@@ -13,7 +13,7 @@ from signald.core.session import Party
 from signald.tally import Histogram
 
 EndCause = Literal["client", "worker", "expired", "worker_lost", "unheard", "spent"]
-"""What ended a session: the `bye` of a party, its time, `worker.on_loss = "end"`, that its client was gone before it was
+"""The cause of a session's end: the `bye` of a party, its time, `worker.on_loss = "end"`, that its client was gone before it was
 told of it, or that its numbers had run out."""
 
 RESUMED = "resumed"

@@ -1,6 +1,6 @@
-"""What is said of lost messages, to whom, and when it rings the alarm about the store.
+"""Reports of lost messages: to the parties, to the log, and the alarm about the store.
 
-A loss is told to the parties it concerns (`error` `log_lost`) whatever is behind it. The operator's alarm (`log_lost` at level
+The parties of a session are told of each loss (`error` `log_lost`), whatever its cause. The operator's alarm (`log_lost` at level
 error, `signald_log_lost_total`) rings only where the store itself shows it: a log lacks what its numbers promise, a node knows
 more than the store, or the store was away or came back empty just now. A party that claims more than is stored shows nothing:
 it may lie. Its claim is a line of another name (`claim_ahead`, at info) with a count of its own, unless the other party, which
@@ -67,7 +67,7 @@ class Losses:
         link.log_lost(session, direction, lost)
 
     def tell_claim(self, link: Link, session: str, claimed: Claimed) -> None:
-        """Tell a party what the store must have lost if its claim is true. Behind the answer to its opening, never before."""
+        """Tell a party which messages the store must have lost if its claim is true. Behind the answer to its opening, never before."""
         shown = claimed.agreed or self.is_store_in_doubt()
         up, down = claimed.lost_up, claimed.lost_down
         if (up or down) and not shown:

@@ -293,7 +293,7 @@ METRICS: tuple[Metric, ...] = (
         "signald_log_lost_total",
         "counter",
         (),
-        "Losses of messages that the store has shown, one for each party told. What a party alone claims is not counted here.",
+        "Losses of messages that the store has shown, one for each party told. Claims of one party are not counted here.",
         _one(lambda o: o.hub.losses.shown),
     ),
     Metric(

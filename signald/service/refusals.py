@@ -21,7 +21,7 @@ REFUSALS: dict[str, tuple[CloseCode, str]] = {
     "unreadable": (CloseCode.NOTHING_TO_RESUME, "nothing to resume for this token"),
     "expired": (CloseCode.NOTHING_TO_RESUME, "nothing to resume for this token"),
     "ahead": (CloseCode.FORBIDDEN, "no such messages were given out; the session and this token are kept"),
-    "principal": (CloseCode.FORBIDDEN, "this token belongs to somebody else"),
+    "principal": (CloseCode.FORBIDDEN, "this token belongs to another subject"),
     "revoked": (CloseCode.FORBIDDEN, "this token has been revoked"),
     "token_reuse": (CloseCode.FORBIDDEN, "this token was used before; all tokens of this party are revoked"),
 }

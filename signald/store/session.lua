@@ -332,7 +332,7 @@ function operation.claim_client(nonce, principal, presented, issued, received, a
   if before then
     return claimed(before, away_ms(before, now_ms))
   end
-  -- Before the token is looked at: a stranger who found a token, retired or not, is to learn and to change nothing.
+  -- Before the token is looked at: another subject with a found token, retired or not, learns and changes nothing.
   local owner = get('principal')[1]
   if owner and owner ~= principal then
     return {'refused', 'principal'}

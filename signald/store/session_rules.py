@@ -44,7 +44,7 @@ def claim_client(op: base.ClaimClient, rows: Rows, wakes: Wakes) -> Result:
         return base.Refused("unknown")
     if claim := record.client.claimed(op.nonce):
         return _claimed(claim, record, _away_ms(claim, record, op.now_ms))
-    # Before the token is looked at: a stranger who found a token, retired or not, is to learn and to change nothing.
+    # Before the token is looked at: another subject with a found token, retired or not, learns and changes nothing.
     if op.principal != record.principal:
         return base.Refused("principal")
     if record.client.is_late(op.now_ms):

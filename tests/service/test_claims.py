@@ -25,7 +25,7 @@ def _logged() -> Iterator[list[Any]]:
 
 
 def alarms(lines: list[Any]) -> list[Any]:
-    """What an operator is woken for, or looks after."""
+    """The lines that an operator is alerted to."""
     return [line for line in lines if line["log_level"] in ("warning", "error", "critical")]
 
 
@@ -297,7 +297,7 @@ def test_numbers_that_run_out_end_their_session(way: str, logged: list[Any]) -> 
 
 
 def test_a_session_without_numbers_is_given_to_no_worker(logged: list[Any]) -> None:
-    """nobody-hurts: what an earlier release has let a client claim ends before a worker hears of a number that is none."""
+    """nobody-hurts: a session whose numbers an earlier release let a client use up ends before any worker is assigned."""
 
     async def scene(cluster: Cluster) -> None:
         await cluster.start("n1")
@@ -316,7 +316,7 @@ def test_a_session_without_numbers_is_given_to_no_worker(logged: list[Any]) -> N
 
 
 def test_the_answer_is_the_first_frame_a_worker_gets(logged: list[Any]) -> None:
-    """What is lost is said behind `reconnection_ack`, which tells a program that its sessions go on."""
+    """`log_lost` follows `reconnection_ack`, which tells a program that its sessions go on."""
 
     async def scene(cluster: Cluster) -> None:
         await cluster.start("n1")
@@ -357,7 +357,7 @@ def test_a_stranger_with_a_clients_token(shown: str, logged: list[Any]) -> None:
             "never issued": f"{started['session']}.{'A' * 43}",
         }
         stranger, answer = await cluster.restore("n1", tokens[shown], auth=eve)
-        assert (answer["code"], answer["message"]) == ("forbidden", "this token belongs to somebody else")
+        assert (answer["code"], answer["message"]) == ("forbidden", "this token belongs to another subject")
         assert await stranger.closed() == CloseCode.FORBIDDEN
         assert node.hub.counters.token_reuse == 0
         assert alarms(logged) == []
@@ -397,6 +397,6 @@ def test_a_stranger_with_a_workers_token(shown: str, logged: list[Any]) -> None:
 
 
 def test_what_is_counted() -> None:
-    """Both counters are exported: the alarm asks for one, and the other shows who claims too much."""
+    """Both counters are exported: the alarm asks for one, and the other shows that parties claim too much."""
     names = {metric.name for metric in METRICS}
     assert {"signald_log_lost_total", "signald_claims_ahead_total"} <= names

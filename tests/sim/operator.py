@@ -356,7 +356,7 @@ class Operator:
         await steal(self.scene, self.scene.clients[step.number % len(self.scene.clients)], step.seconds)
 
     async def lie(self, step: Step) -> None:
-        """A client of nobody's claims positions that were never given out."""
+        """A client beside the plan's claims positions that were never given out."""
         await lie(self.scene, step)
 
     async def signal_again(self, _: Step) -> None:

@@ -189,7 +189,7 @@ def _lies(plan: Plan) -> Plan:
 
 
 CLAIMS = (3.0, 1000.0, 1e9, float(2**53 - 2), float(2**53 - 1))
-"""What a liar claims: by default the first two are believed, and the others refused."""
+"""Positions that a liar claims: by default the first two are believed, and the others refused."""
 WORDS = ("received", "acked", "both", "ack", "seq")
 """In which field: of its resume, of an ack, or of a message."""
 

@@ -1,4 +1,4 @@
-"""What a party claims beyond the store, and who it is before its token is judged: the same at all three stores."""
+"""Claims beyond the store, and the principal judged before the token: the same at all three stores."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ class TestTooFarAhead:
     @pytest.mark.parametrize("claimed_seq", [13, 10**6, 2**53 - 2, SEQ_MAX])
     @pytest.mark.parametrize("word", ["received", "acked"])
     async def test_client_above(self, world: World, word: str, claimed_seq: int) -> None:
-        """A client that claims more is refused: nothing changes, nobody is woken, and its token stays good."""
+        """A client that claims more is refused: nothing changes, no node is woken, and its token stays good."""
         await pair(world)
         await world.do(append(entries(1, 2)), append(entries(1, 2), party="worker"))
         await world.woken()
@@ -157,7 +157,7 @@ class TestClaimed:
 
 
 class TestPrincipalFirst:
-    """Who a party is counts before what token it shows, and the answer to a stranger is the same whatever it shows."""
+    """The principal is judged before the token, and the answer to another principal is the same for every token."""
 
     @pytest.mark.parametrize("shown", ["t1", "t2", "t9"], ids=["retired", "current", "never issued"])
     async def test_client(self, world: World, shown: str) -> None:
