@@ -1,6 +1,6 @@
-"""Who serves whom: waiting sessions in their order, each to the least loaded worker whose labels match.
+"""Pairs waiting sessions with workers: in their order, each to the least loaded worker whose labels match.
 
-Pure: given the waiting line and the workers, `match` says which pairs to try. The store then grants or refuses each
+Pure: given waiting sessions and the workers, `match` says which pairs to try. The store then grants or refuses each
 (`store.base.Reserve`), so two nodes that match at the same time cannot give one session to two workers.
 """
 
@@ -8,9 +8,11 @@ from collections.abc import Collection, Mapping, Sequence
 
 from msgspec import Struct
 
+from signald.core.wants import TENANT
+
 
 class Candidate(Struct):
-    """A worker that may be given sessions."""
+    """A worker that may be given sessions. Its labels hold its tenant (`core.wants.within_tenant`)."""
 
     id: str
     labels: Mapping[str, str]
@@ -24,8 +26,8 @@ class Candidate(Struct):
 
 
 def wants(want: Mapping[str, str], labels: Mapping[str, str]) -> bool:
-    """Tell whether `labels` include every label of `want` with the same value."""
-    return all(labels.get(name) == value for name, value in want.items())
+    """Tell whether `labels` include every label of `want` with the same value, and both are of one tenant, or of none."""
+    return want.get(TENANT) == labels.get(TENANT) and all(labels.get(name) == value for name, value in want.items())
 
 
 def match(
@@ -35,23 +37,25 @@ def match(
 ) -> list[tuple[str, str]]:
     """Pair sessions with workers: [(session, worker)].
 
-    First come, first served among sessions that can be served at all: a session nobody matches holds nobody up. Ties go
+    First come, first served among sessions that can be served at all: a session that no worker suits delays no other. Ties go
     to the lower id, so that the answer does not depend on the order of `workers`. A pair in `refused` (the worker said no
-    lately) is tried only if no other worker matches.
+    lately) is tried only if no other worker matches. The work is one comparison for each pair of distinct want and worker, and
+    one look at the workers that suit for each pair made.
     """
-    free = {worker.id: Candidate(worker.id, worker.labels, worker.capacity, worker.assigned) for worker in workers}
+    free = [Candidate(worker.id, worker.labels, worker.capacity, worker.assigned) for worker in with_room(workers)]
     pairs: list[tuple[str, str]] = []
+    suitable: dict[frozenset[tuple[str, str]], list[Candidate]] = {}
     for session, want in waiting:
-        options = [worker for worker in free.values() if wants(want, worker.labels)]
+        key = frozenset(want.items())
+        options = suitable.get(key)
+        if options is None:
+            options = suitable[key] = [worker for worker in free if wants(want, worker.labels)]
+        options[:] = [worker for worker in options if worker.assigned < worker.capacity]
         if not options:
             continue
         chosen = min(options, key=lambda worker: ((session, worker.id) in refused, worker.load, worker.id))
         pairs.append((session, chosen.id))
         chosen.assigned += 1
-        if chosen.assigned >= chosen.capacity:
-            del free[chosen.id]
-        if not free:
-            break
     return pairs
 
 

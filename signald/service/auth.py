@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from signald.config import AuthConfig, ConfigError, Problem
+from signald.core.wants import SEPARATOR
 
 Role = Literal["client", "worker"]
 
@@ -29,9 +30,6 @@ TIME_MAX = 2**53
 
 _rsa = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 _curves = {SECP256R1: "ES256", SECP384R1: "ES384", SECP521R1: "ES512"}
-
-
-_SEPARATOR = "\x1f"
 
 
 class Unauthenticated(Exception):
@@ -60,7 +58,7 @@ class Principal:
     @property
     def name(self) -> str:
         """What a session is bound to: the same subject in two tenants is two principals."""
-        return self.subject if self.tenant is None else f"{self.tenant}{_SEPARATOR}{self.subject}"
+        return self.subject if self.tenant is None else f"{self.tenant}{SEPARATOR}{self.subject}"
 
 
 @attrs.frozen
@@ -156,7 +154,7 @@ def mint(auth: AuthConfig, *, subject: str, role: Role, ttl_s: float, now: float
 
 def _is_name(value: object) -> TypeGuard[str]:
     """Tell whether a claim can be part of a principal's name: one that holds the separator could be another's."""
-    return isinstance(value, str) and _SEPARATOR not in value and _is_utf8(value)
+    return isinstance(value, str) and SEPARATOR not in value and _is_utf8(value)
 
 
 def _is_utf8(value: str) -> bool:

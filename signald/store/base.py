@@ -415,6 +415,7 @@ class WorkerInfo(Struct, frozen=True, gc=False):
     leaving: bool
     away_since_ms: int
     instance: str = ""
+    principal: str = ""
 
 
 class ListWorkers(RegistryOp, frozen=True):
@@ -444,6 +445,36 @@ class ListWaiting(RegistryOp, frozen=True):
     """Read the first `limit` waiting sessions in order. → `Waiting`"""
 
     limit: int
+
+
+class ListSuited(RegistryOp, frozen=True):
+    """Read the first waiting sessions that one of `offers` suits, `limit` at most. → `Waiting`, in order
+
+    Each want has a line of its own. Of the lines that an offer suits (`core.wants.suited`, `edges_max` questions for each) those
+    with the oldest heads are read, and of each an equal share. What it costs depends on the offers and on `limit`, not on how
+    many sessions wait. `Waiting.behind`: an earlier release has changed the waiting line since, see `MendLine`.
+    """
+
+    offers: tuple[tuple[str, ...], ...]
+    """As `core.wants.offer` gives them."""
+    limit: int
+    edges_max: int
+
+
+class MendLine(RegistryOp, frozen=True):
+    """Enter in the lines by want what earlier releases have put in the waiting line, `limit` sessions from `cursor`. → `Mended`
+
+    Earlier releases write the waiting line and not the lines by want. The waiting line is what holds.
+    """
+
+    cursor: int
+    limit: int
+
+
+class Leave(RegistryOp, frozen=True):
+    """Take a session out of the waiting line; one that is paired stays so. → `Done`. `Enqueue` puts it back in its old place."""
+
+    session: str
 
 
 class Reserve(RegistryOp, frozen=True):
@@ -690,6 +721,14 @@ class Waiting(Result, frozen=True):
     """The head of the waiting line."""
 
     sessions: tuple[WaitingSession, ...]
+    behind: bool = False
+    """The lines by want are not known to hold the whole waiting line."""
+
+
+class Mended(Result, frozen=True):
+    """Where to go on; 0: all of the line has been looked at."""
+
+    cursor: int
 
 
 class Reserved(Result, frozen=True):

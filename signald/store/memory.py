@@ -7,7 +7,7 @@ there is no thread, no randomness, and no order that depends on a hash.
 import heapq
 import time
 from bisect import bisect_left, insort
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from itertools import islice
@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 
 import trio
 
+from signald.core.wants import path
 from signald.errors import StoreMisused, StoreUnavailable
 from signald.store.base import WAKE_ALL, Entry, NodeInfo, Op, Party, Result, Wake
 from signald.store.records import Place, Record, Wakes, Way, Worker
@@ -39,6 +40,10 @@ class MemoryRows:
         self._workers: dict[str, Worker] = {}
         self._places: dict[str, Place] = {}
         self._line: list[tuple[int, str]] = []
+        self._lines: dict[str, list[tuple[int, str]]] = {}
+        """The waiting line again, by want: see `core.wants`."""
+        self._wanted: Counter[str] = Counter()
+        """Node → how many waiting sessions want what is reached over it."""
         self._places_of: dict[str, dict[str, Place]] = {}
         self._lives: dict[str, int] = {}
         self._facts: dict[str, bytes] = {}
@@ -110,6 +115,9 @@ class MemoryRows:
             self._places_of.setdefault(place.worker, {})[place.session] = place
         else:
             insort(self._line, (place.order_ms, place.session))
+            nodes = path(place.want)
+            self._wanted.update(nodes)
+            insort(self._lines.setdefault(nodes[-1], []), (place.order_ms, place.session))
 
     def drop_place(self, session: str) -> None:
         place = self._places.pop(session, None)
@@ -122,9 +130,30 @@ class MemoryRows:
                 del self._places_of[place.worker]
         else:
             del self._line[bisect_left(self._line, (place.order_ms, session))]
+            nodes = path(place.want)
+            line = self._lines[nodes[-1]]
+            del line[bisect_left(line, (place.order_ms, session))]
+            if not line:
+                del self._lines[nodes[-1]]
+            for node in nodes:
+                self._wanted[node] -= 1
+                if not self._wanted[node]:
+                    del self._wanted[node]
 
     def waiting(self, limit: int) -> list[Place]:
         return [self._places[session] for _, session in self._line[:limit]]
+
+    def is_wanted(self, node: str) -> bool:
+        return node in self._wanted
+
+    def line(self, node: str, limit: int) -> list[Place]:
+        return [self._places[session] for _, session in self._lines.get(node, ())[:limit]]
+
+    def strays(self, _limit: int) -> list[str]:
+        return []  # no other release shares this memory
+
+    def enter(self, session: str) -> None:
+        pass
 
     def sessions_of(self, worker: str) -> tuple[str, ...]:
         return tuple(sorted(self._places_of.get(worker, ()))) if worker else ()

@@ -256,6 +256,18 @@ class Rows(Protocol):
     def waiting(self, limit: int) -> list[Place]:
         """Return the first places without a worker, in order of `order_ms`, then session id."""
 
+    def is_wanted(self, node: str) -> bool:
+        """Tell whether `node` (see `core.wants`) is on the way to the want of a waiting session."""
+
+    def line(self, node: str, limit: int) -> list[Place]:
+        """Return the first places of the line at `node`, in order of `order_ms`, then session id."""
+
+    def strays(self, limit: int) -> list[str]:
+        """Return sessions whose place an earlier release has written: the lines by want do not know them as they are."""
+
+    def enter(self, session: str) -> None:
+        """Enter the place of a stray in the lines by want as it is now, or remove it from them."""
+
     def sessions_of(self, worker: str) -> tuple[str, ...]:
         """Return the worker's sessions, in order of their ids."""
 

@@ -30,13 +30,17 @@ from signald.store.base import (
     GetReceipt,
     Incarnation,
     KeepAlive,
+    Leave,
     ListNodes,
     ListOverdue,
     ListReceipts,
+    ListSuited,
     ListWaiting,
     ListWorkers,
     Look,
     Mark,
+    Mended,
+    MendLine,
     Named,
     Op,
     Paced,
@@ -61,6 +65,7 @@ from signald.store.base import (
     Trail,
     Unpair,
     UpdateWorker,
+    Waiting,
     WorkerSessions,
 )
 from signald.store.damage import REPORTS, Unreadable, answer
@@ -163,6 +168,17 @@ _codec(ListWorkers, lambda _op: pack_registry("list_workers"), read_workers)
 _codec(WorkerSessions, lambda op: pack_registry("worker_sessions", op.worker), read_released)
 _codec(Enqueue, pack_enqueue, lambda _op, reply: Enqueued(read_name(reply)))
 _codec(ListWaiting, lambda op: pack_registry("list_waiting", op.limit), read_waiting)
+_codec(
+    ListSuited,
+    lambda op: pack_registry("list_suited", op.limit, op.edges_max, *[" ".join(offer) for offer in op.offers]),
+    lambda op, reply: Waiting(read_waiting(op, reply[1]).sessions, reply[0] == 1),
+)
+_codec(
+    MendLine,
+    lambda op: pack_registry("mend_line", op.cursor, op.limit),
+    lambda _op, reply: Mended(int(reply)),
+)
+_codec(Leave, lambda op: pack_registry("leave", op.session), read_done)
 _codec(
     Reserve,
     lambda op: pack_registry("reserve", *[name for pair in op.pairs for name in pair], node=op.node),

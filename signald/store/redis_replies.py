@@ -251,11 +251,11 @@ def read_workers(_op: Op, reply: Reply) -> Result:
     found = []
     for name, *record in sorted(reply, key=lambda item: item[0]):
         try:
-            node, epoch, labels, capacity, assigned, leaving, away_ms, instance = record
+            node, epoch, labels, capacity, assigned, leaving, away_ms, instance, principal = record
             found.append(
                 WorkerInfo(
-                    name.decode(), read_name(node), epoch, _LABELS.decode(labels), capacity, assigned, leaving == 1,
-                    away_ms, read_name(instance),
+                    name.decode(), read_name(node), epoch, _want(labels), capacity, assigned, leaving == 1,
+                    away_ms, read_name(instance), read_name(principal),
                 )
             )  # fmt: skip
         except (ValueError, msgspec.DecodeError):
@@ -263,12 +263,17 @@ def read_workers(_op: Op, reply: Reply) -> Result:
     return Workers(tuple(found))
 
 
-def read_waiting(_op: Op, reply: Reply) -> Result:
+def read_waiting(_op: Op, reply: Reply) -> Waiting:
     """The waiting sessions as they come, without those whose place is damaged."""
     found = []
     for session, order, want in reply:
         try:
-            found.append(WaitingSession(session.decode(), _LABELS.decode(want), int(order)))
+            found.append(WaitingSession(session.decode(), _want(want), int(order)))
         except (ValueError, msgspec.DecodeError):
             REPORTS.tell("place", read_name(session))
-    return Waiting(tuple(found))
+    return Waiting(tuple(sorted(found, key=lambda one: (one.order_ms, one.session))))
+
+
+@lru_cache(4096)
+def _want(want: bytes) -> dict[str, str]:
+    return _LABELS.decode(want)

@@ -235,6 +235,7 @@ _REGISTRY_KEYS = tuple(
     f"signald:{{{REGISTRY_TAG}}}:{name}"
     for name in (
         "nodes", "leases", "workers", "pairs", "paired", "waiting", "line", "alive", "misc", "receipts", "receipt_times",
+        "lines", "spots", "wanted",
     )
 )  # fmt: skip
 

@@ -4,6 +4,7 @@ from contextlib import suppress
 from math import isfinite
 
 from signald.core.tokens import Slots, Verdict, confirm, is_previous, present
+from signald.core.wants import suited
 from signald.store import base
 from signald.store.base import (
     CLOCK_SET_MS,
@@ -213,6 +214,7 @@ def list_workers(_op: base.ListWorkers, rows: Rows, _wakes: Wakes) -> Result:
                 leaving=worker.leaving,
                 away_since_ms=worker.away_since_ms,
                 instance=worker.instance,
+                principal=worker.principal,
             )
             for worker in rows.workers()
         )
@@ -235,6 +237,33 @@ def enqueue(op: base.Enqueue, rows: Rows, _wakes: Wakes) -> Result:
 def list_waiting(op: base.ListWaiting, rows: Rows, _wakes: Wakes) -> Result:
     places = rows.waiting(op.limit) if op.limit > 0 else []
     return base.Waiting(tuple(WaitingSession(place.session, place.want, place.order_ms) for place in places))
+
+
+def list_suited(op: base.ListSuited, rows: Rows, _wakes: Wakes) -> Result:
+    heads: dict[str, tuple[int, str]] = {}
+    for offered in op.offers:
+        for node in suited(offered, rows.is_wanted, op.edges_max):
+            if node not in heads and (head := rows.line(node, 1)):
+                heads[node] = (head[0].order_ms, node)
+    oldest = sorted(heads.values())[: max(0, op.limit)]
+    share = op.limit // len(oldest) if oldest else 0
+    places = [place for _, node in oldest for place in rows.line(node, share)]
+    places.sort(key=lambda place: (place.order_ms, place.session))
+    waiting = tuple([WaitingSession(place.session, place.want, place.order_ms) for place in places])
+    return base.Waiting(waiting, bool(rows.strays(1)))
+
+
+def mend_line(op: base.MendLine, rows: Rows, _wakes: Wakes) -> Result:
+    for session in rows.strays(op.limit):
+        rows.enter(session)
+    return base.Mended(len(rows.strays(1)))
+
+
+def leave(op: base.Leave, rows: Rows, _wakes: Wakes) -> Result:
+    place = rows.place(op.session)
+    if place is not None and not place.worker:
+        rows.drop_place(op.session)
+    return base.Done()
 
 
 def reserve(op: base.Reserve, rows: Rows, wakes: Wakes) -> Result:

@@ -28,6 +28,7 @@ from signald.store.base import (
     WAKE_ALL,
     ListOverdue,
     ListReceipts,
+    ListSuited,
     ListWaiting,
     ListWorkers,
     Look,
@@ -41,7 +42,7 @@ from signald.store.base import (
 from signald.store.damage import REPORTS, Unreadable, answer
 from signald.store.records import Wakes
 from signald.store.rules import apply
-from signald.store.sqlite_rows import LATER_TABLES, SCHEMA, TABLES, SqliteRows
+from signald.store.sqlite_rows import LATER_TABLES, SCHEMA, STRAYS, TABLES, SqliteRows
 
 APPLICATION_ID = 0x7369676E
 WAKES_MAX = 10_000
@@ -61,7 +62,7 @@ log = structlog.get_logger(__name__)
 
 _T = TypeVar("_T")
 
-_READS = (Look, ReadHistory, ReadTrail, ListReceipts, ListWorkers, WorkerSessions, ListWaiting, ListOverdue)
+_READS = (Look, ReadHistory, ReadTrail, ListReceipts, ListWorkers, WorkerSessions, ListWaiting, ListSuited, ListOverdue)
 """Operations that never change anything: a batch of them alone does not ask for the one write lock."""
 
 
@@ -361,7 +362,8 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, durable: bool) -> No
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {SCHEMA}")
         if _pragma(connection, "application_id") == APPLICATION_ID:
-            for statement in LATER_TABLES.split(";"):
+            known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'stray'").fetchone()
+            for statement in (*LATER_TABLES.split(";"), *(() if known else STRAYS)):
                 connection.execute(statement)
         if _pragma(connection, "application_id") != APPLICATION_ID:
             raise StoreMisused(f"{path} is a database of another program")

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from msgspec import DecodeError, msgpack
 
+from signald.core.wants import ROOT, path
 from signald.store.base import Entry, NodeInfo, Party
 from signald.store.damage import REPORTS, SEAL_BYTES, Unreadable, seal, unseal
 from signald.store.records import Place, Record, Way, Worker
@@ -42,9 +43,22 @@ LATER_TABLES = """
 CREATE TABLE IF NOT EXISTS step (number INTEGER PRIMARY KEY, session TEXT NOT NULL, until_ms INTEGER NOT NULL,
     step BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS step_of_session ON step (session, number);
-CREATE INDEX IF NOT EXISTS step_by_end ON step (until_ms)
+CREATE INDEX IF NOT EXISTS step_by_end ON step (until_ms);
+CREATE TABLE IF NOT EXISTS line (node TEXT, order_ms INTEGER, session TEXT, PRIMARY KEY (node, order_ms, session))
+    WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS spot (session TEXT PRIMARY KEY, order_ms INTEGER NOT NULL, nodes TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS wanted (node TEXT PRIMARY KEY, sessions INTEGER NOT NULL) WITHOUT ROWID
 """
 """What earlier releases of the same schema do not know and do not touch: a file of theirs gets it when it is opened."""
+
+STRAYS = (
+    "CREATE TABLE stray (session TEXT PRIMARY KEY) WITHOUT ROWID",
+    "INSERT INTO stray SELECT session FROM place",
+    "CREATE TRIGGER place_is_new AFTER INSERT ON place BEGIN INSERT OR IGNORE INTO stray VALUES (NEW.session); END",
+    "CREATE TRIGGER place_is_gone AFTER DELETE ON place BEGIN INSERT OR IGNORE INTO stray VALUES (OLD.session); END",
+)
+"""Made once for a file, with its places of before. The lines by want (`line`, `spot`, `wanted`) are this release's. An earlier one
+writes `place` alone, and these triggers, which are the file's own, note which: it carries them out without knowing them."""
 
 _T = TypeVar("_T")
 
@@ -233,12 +247,53 @@ class SqliteRows:
     def save_place(self, place: Place) -> None:
         row = (place.session, place.worker, place.order_ms, _pack(place.want))
         self._sql.execute("REPLACE INTO place VALUES (?, ?, ?, ?)", row)
+        self._stand(place.session, None if place.worker else place)
 
     def drop_place(self, session: str) -> None:
         self._sql.execute("DELETE FROM place WHERE session = ?", (session,))
+        self._stand(session, None)
+
+    def _stand(self, session: str, place: Place | None) -> None:
+        """Let the lines by want have `session` at `place`, or not at all; it is no stray then."""
+        sql = self._sql
+        was = sql.execute("DELETE FROM spot WHERE session = ? RETURNING order_ms, nodes", (session,)).fetchone()
+        if was is not None:
+            nodes = str(was[1]).split() or [ROOT]
+            sql.execute(
+                "DELETE FROM line WHERE node = ? AND order_ms = ? AND session = ?", (nodes[-1], was[0], session)
+            )
+            sql.executemany("UPDATE wanted SET sessions = sessions - 1 WHERE node = ?", [(node,) for node in nodes])
+            sql.executemany("DELETE FROM wanted WHERE node = ? AND sessions <= 0", [(node,) for node in nodes])
+        if place is not None:
+            nodes = list(path(place.want))
+            sql.execute("INSERT INTO spot VALUES (?, ?, ?)", (session, place.order_ms, " ".join(nodes)))
+            sql.execute("REPLACE INTO line VALUES (?, ?, ?)", (nodes[-1], place.order_ms, session))
+            more = "INSERT INTO wanted VALUES (?, 1) ON CONFLICT DO UPDATE SET sessions = sessions + 1"
+            sql.executemany(more, [(node,) for node in nodes])
+        sql.execute("DELETE FROM stray WHERE session = ?", (session,))
 
     def waiting(self, limit: int) -> list[Place]:
         return self._places("WHERE worker = '' ORDER BY order_ms, session LIMIT ?", limit)
+
+    def is_wanted(self, node: str) -> bool:
+        return self._one("SELECT 1 FROM wanted WHERE node = ?", node) is not None
+
+    def line(self, node: str, limit: int) -> list[Place]:
+        # A place that an earlier release has paired or removed is left out until `enter` has been told.
+        sql = "SELECT session FROM line WHERE node = ? ORDER BY order_ms, session"
+        found: list[Place] = []
+        for (session,) in self._sql.execute(sql, (node,)):
+            if len(found) >= limit:
+                break
+            found += [place for place in self._places("WHERE session = ?", session) if not place.worker]
+        return found
+
+    def strays(self, limit: int) -> list[str]:
+        return [session for (session,) in self._sql.execute("SELECT session FROM stray LIMIT ?", (limit,))]
+
+    def enter(self, session: str) -> None:
+        place = self.place(session)
+        self._stand(session, None if place is None or place.worker else place)
 
     def sessions_of(self, worker: str) -> tuple[str, ...]:
         sql = "SELECT session FROM place WHERE worker = ? ORDER BY session"

@@ -20,6 +20,7 @@ from signald.store.base import (
     Incarnation,
     ListNodes,
     ListOverdue,
+    ListSuited,
     ListWaiting,
     ListWorkers,
     Op,
@@ -54,7 +55,7 @@ BYE_S = 50.0
 GHOST_S = 420.0
 """Above twice the time to live of a session: one whose start was never heard of is held for so long."""
 
-IDLE = frozenset({Incarnation, ListNodes, ListOverdue, ListWaiting, ListWorkers, PutNode})
+IDLE = frozenset({Incarnation, ListNodes, ListOverdue, ListSuited, ListWaiting, ListWorkers, PutNode})
 """What nodes ask of the store all the time: two thirds of all operations. Only how a node renews its lease is judged."""
 
 

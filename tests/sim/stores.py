@@ -16,6 +16,7 @@ from signald.store.base import (
     ListNodes,
     ListOverdue,
     ListReceipts,
+    ListSuited,
     ListWaiting,
     ListWorkers,
     Look,
@@ -83,7 +84,8 @@ class RepeatedBatch:
 
 
 READS = (
-    Look, ReadHistory, ReadTrail, ListNodes, ListOverdue, ListReceipts, ListWaiting, ListWorkers, WorkerSessions,
+    Look, ReadHistory, ReadTrail, ListNodes, ListOverdue, ListReceipts, ListWaiting, ListSuited, ListWorkers,
+    WorkerSessions,
 )  # fmt: skip
 """What a store without room still answers."""
 

@@ -215,6 +215,12 @@ def reseed_worker(
     return ReseedWorker(worker, node, epoch, "wes", "pod-1", {"lang": "en"}, capacity, tokens, pairings, NOW_MS)
 
 
-def enqueue(session: str = SESSION, *, order_ms: int = NOW_MS, alive_until_ms: int = NOW_MS + TTL_MS) -> Enqueue:
+def enqueue(
+    session: str = SESSION,
+    *,
+    want: dict[str, str] | None = None,
+    order_ms: int = NOW_MS,
+    alive_until_ms: int = NOW_MS + TTL_MS,
+) -> Enqueue:
     """A session waits."""
-    return Enqueue(session, {"lang": "en"}, order_ms, alive_until_ms)
+    return Enqueue(session, {"lang": "en"} if want is None else want, order_ms, alive_until_ms)

@@ -1197,7 +1197,9 @@ class TestWorkers:
         """A new worker is attached under epoch 1 and has no sessions."""
         assert await world.ask(register(), at="b") == WorkerClaimed(1, ())
         assert await workers(world) == {
-            WORKER: WorkerInfo(WORKER, "b", 1, {"lang": "en"}, 2, 0, leaving=False, away_since_ms=0, instance="pod-1")
+            WORKER: WorkerInfo(
+                WORKER, "b", 1, {"lang": "en"}, 2, 0, leaving=False, away_since_ms=0, instance="pod-1", principal="wes"
+            )
         }
 
     async def test_register_again(self, world: World) -> None:

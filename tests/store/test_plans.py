@@ -13,6 +13,7 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from signald.core.wants import TENANT, offer
 from signald.store.base import (
     AcceptSession,
     Ack,
@@ -30,13 +31,16 @@ from signald.store.base import (
     GetReceipt,
     Incarnation,
     KeepAlive,
+    Leave,
     ListNodes,
     ListOverdue,
     ListReceipts,
+    ListSuited,
     ListWaiting,
     ListWorkers,
     Look,
     Mark,
+    MendLine,
     Nodes,
     Op,
     Paced,
@@ -311,12 +315,38 @@ class Kitchen:
         return WorkerSessions(WORKERS[draft.worker])
 
     def _enqueue(self, draft: Draft) -> Op:
+        wants: tuple[dict[str, str], ...] = (
+            {"lang": "en"},
+            {"lang": "en"},
+            {},
+            {"lang": "en", "size": "big"},
+            {TENANT: "acme", "lang": "en"},
+        )
         return ops.enqueue(
-            SESSIONS[draft.session], order_ms=NOW_MS + draft.small, alive_until_ms=self.now_ms + draft.other * 10
+            SESSIONS[draft.session],
+            want=wants[draft.other % 5],
+            order_ms=NOW_MS + draft.small,
+            alive_until_ms=self.now_ms + draft.other * 10,
         )
 
     def _waiting(self, draft: Draft) -> Op:
         return ListWaiting(draft.small)
+
+    def _suited(self, draft: Draft) -> Op:
+        labels: tuple[dict[str, str], ...] = (
+            {"lang": "en"},
+            {"lang": "en", "size": "big"},
+            {"lang": "fr"},
+            {},
+            {TENANT: "acme", "lang": "en"},
+        )
+        return ListSuited((offer(labels[draft.small]), offer(labels[draft.other % 5])), 3 + draft.other, 100)
+
+    def _mend_line(self, draft: Draft) -> Op:
+        return MendLine(0, 1000)
+
+    def _leave(self, draft: Draft) -> Op:
+        return Leave(SESSIONS[draft.session])
 
     def _reserve(self, draft: Draft) -> Op:
         pairs = [(session, worker) for session in SESSIONS for worker in WORKERS]

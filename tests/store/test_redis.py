@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from redis.backoff import NoBackoff
 
+from signald.core.wants import offer
 from signald.demo.cluster import free_port
 from signald.errors import StoreMisused, StoreUnavailable
 from signald.store import redis as redis_store
@@ -40,14 +41,17 @@ from signald.store.base import (
     Head,
     Incarnation,
     KeepAlive,
+    Leave,
     ListNodes,
     ListOverdue,
     ListReceipts,
+    ListSuited,
     ListWaiting,
     ListWorkers,
     Look,
     Looked,
     Mark,
+    MendLine,
     Named,
     NoSession,
     Op,
@@ -143,6 +147,9 @@ def every_op() -> list[Op]:
         Unpair(SESSION, "a", WORKER, 0),
         Release(SESSION, WORKER, True),
         ListWaiting(5),
+        ListSuited((offer({"lang": "en"}),), 5, 10),
+        MendLine(0, 5),
+        Leave("s_none"),
         reseed(head("s_2", up_last=2), up_tail=entries(1, 2, history=True)),
         reseed_worker("w_2", sessions=("s_2",)),
         RemoveWorker("w_2", "a", 0, True),
