@@ -32,6 +32,8 @@ class WorkerSession(Conversation):
         """The session's id."""
         self.meta = assigned.meta
         """What the client said about itself."""
+        self.subject = assigned.subject
+        """What the client's credential says of it (`sub`), as the node has verified it; None when it showed none."""
         self.chat_history = assigned.chat_history
         """What was said before this worker got the session: context, not messages to be answered."""
 

@@ -53,6 +53,7 @@ class Assigned:
     core: SessionCore
     meta: Any
     chat_history: list[Any]
+    subject: str | None = None
 
 
 @frozen
@@ -292,6 +293,7 @@ class WorkerCore(PartyCore):
                 core,
                 msgspec.json.decode(meta) if isinstance(meta, Raw) and bytes(meta) else None,
                 [msgspec.json.decode(entry) for entry in history],
+                message.client.subject if message.client.subject is not UNSET else None,
             )
         )
 

@@ -11,6 +11,7 @@ from signald.errors import StoreUnavailable
 from signald.ids import new_nonce, new_session_id
 from signald.net.connection import Connection
 from signald.service.client_link import ClientLink
+from signald.service.line import enqueue, place
 from signald.service.link import Link
 from signald.service.opening_steps import SetUp, heartbeat_ms, make_claim, still_open, subject_of
 from signald.service.refusals import late, refused, refused_by_store
@@ -21,7 +22,6 @@ from signald.store.base import (
     CreateSession,
     Detach,
     EndSession,
-    Enqueue,
     Forget,
     Head,
     History,
@@ -64,7 +64,7 @@ async def start_session(hub: "Hub", conn: Connection, message: Connect) -> Link:
         # long as one that is waited for.
         undo = [EndSession(session_id, hub.node), Forget(session_id)]
         _, head, _ = await hub.committer.call_many(
-            [KeepAlive((session_id,), alive_until), create, Enqueue(session_id, message.want, now, alive_until)],
+            [KeepAlive((session_id,), alive_until), create, place(session_id, message.want, subject, now, alive_until)],
             undo=undo,
         )
     if not isinstance(head, Head):
@@ -162,9 +162,7 @@ async def restore_session(hub: "Hub", conn: Connection, message: RestoreSession)
         hub.spent(session)
     hub.outbox.flush()
     if not session.worker_id:
-        hub.committer.submit(
-            Enqueue(session_id, session.want, session.created_ms, now + hub.life_ms), lambda _: hub.poke_matchmaker()
-        )
+        hub.committer.submit(enqueue(session, now + hub.life_ms), lambda _: hub.poke_matchmaker())
     if not hub.cluster.alone:
         hub.relay.look(session)  # something may have been appended since the claim and before the attachment
     hub.trail.note(session_id, "client", "resumed", _resumed(claimed, head.down_last - received))

@@ -27,6 +27,7 @@ from signald.service.cluster import Cluster
 from signald.service.counts import Counters, Counts
 from signald.service.endings import Endings
 from signald.service.left import Left
+from signald.service.line import leave_if_away
 from signald.service.link import Link, Outbox, retry_reason
 from signald.service.losses import Losses
 from signald.service.opening import open_link
@@ -250,6 +251,8 @@ class Hub:
                 now = self.store.now_ms()
                 self._submit(Detach(session.id, "client", self.node, epoch, now))
                 self._submit(KeepAlive((session.id,), now + self.ttl_ms))
+                if not session.worker_id:
+                    self.spawn(leave_if_away, self, [session.id])
         if self.watcher is not None:
             self.watcher.client_left(session.id)
         self.forget_if_idle(session)

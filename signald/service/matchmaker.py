@@ -1,7 +1,9 @@
 """Pairs waiting sessions with workers. One pass at a time, and only when something may have changed.
 
-Every node runs one. A pass reads the waiting line and the workers from the registry, decides (`core.pairing`), and
-reserves; the store grants each pair at most once, so passes of several nodes cannot collide, only waste a little.
+Every node runs one. A pass reads the workers from the registry, then the waiting sessions that those with room suit
+(`core.wants`), decides (`core.pairing`), and reserves; the store grants each pair at most once, so passes of several nodes cannot
+collide, only waste a little. What a pass costs depends on the workers and on the pairs it makes: sessions that no worker with
+room suits are not read, however many wait.
 """
 
 from typing import TYPE_CHECKING
@@ -10,9 +12,21 @@ import structlog
 import trio
 
 from signald.core.pairing import Candidate, match, with_room
+from signald.core.wants import offer, within_tenant
 from signald.errors import StoreUnavailable
+from signald.service.line import enqueue
 from signald.service.relay import LiveSession
-from signald.store.base import Enqueue, ListWaiting, ListWorkers, Reserve, Reserved, Waiting, WorkerInfo, Workers
+from signald.store.base import (
+    ListSuited,
+    ListWorkers,
+    Mended,
+    MendLine,
+    Reserve,
+    Reserved,
+    Waiting,
+    WorkerInfo,
+    Workers,
+)
 from signald.store.committer import RETRY_MAX_S
 
 if TYPE_CHECKING:
@@ -22,6 +36,16 @@ log = structlog.get_logger(__name__)
 
 WAITING_LIMIT = 500
 """Sessions looked at in one pass: what one reservation may hold up the registry for."""
+
+OFFERS_MAX = 500
+"""Different offers of workers searched for in one pass. With more, each pass goes on where the last one ended."""
+
+EDGES_MAX = 8192
+"""Questions about the tree of wants in one pass, divided among its offers: about 10 ms of Redis. A worker with five labels takes
+32 at most, so only clients that know a dozen labels of one worker can make a search end early; it begins with the short wants."""
+
+MEND_LIMIT = 250
+"""Places entered in the lines by want in one step, after an earlier release has written them: 1 ms of Redis."""
 
 RETRY_S = 1.0
 """A pass is made at least this often while sessions wait here, should a wake-up have been lost."""
@@ -45,6 +69,10 @@ class Matchmaker:
         self._back_at = float("-inf")
         """When the store had come back of which the sessions here were put in line again."""
         self._queued_at = float("-inf")
+        self._cursor = 0
+        """Where the next `MendLine` goes on."""
+        self._turn = 0
+        """With which offer the next pass begins."""
         self.pairs = 0
 
     def poke(self) -> None:
@@ -61,7 +89,7 @@ class Matchmaker:
             self._poked = trio.Event()
             try:
                 await self._queue_again()
-                while await self._pass():
+                while await self.once():
                     await trio.lowlevel.checkpoint()
             except StoreUnavailable:
                 await trio.sleep(RETRY_S)
@@ -80,28 +108,30 @@ class Matchmaker:
         alive_until = hub.store.now_ms() + hub.life_ms
         for start in range(0, len(waiting), WAITING_LIMIT):
             part = [one for one in waiting[start : start + WAITING_LIMIT] if _waits_here(one)]
-            await hub.committer.call_many([Enqueue(one.id, one.want, one.created_ms, alive_until) for one in part])
+            await hub.committer.call_many([enqueue(one, alive_until) for one in part])
         self._back_at, self._queued_at = back_at, now
 
-    async def _pass(self) -> bool:
+    async def once(self) -> bool:
         """Pair once; True when there may be more to do at once."""
         hub = self._hub
-        waiting = await hub.committer.call(ListWaiting(WAITING_LIMIT))
-        assert isinstance(waiting, Waiting)
-        if not waiting.sessions:
-            return False
         listed = await hub.committer.call(ListWorkers())
         assert isinstance(listed, Workers)
         free = with_room([_candidate(info) for info in listed.workers if self._may_serve(info)])
         if not free:
             return False
+        waiting = await self._suited(free)
         back_s = trio.current_time() - hub.committer.back_at
-        # Whoever waits here and is left out is thought of again in RETRY_S.
+        # A session that waits here and is left out is matched again in RETRY_S.
         newer_ms = hub.store.now_ms() - back_s * 1000 if back_s < GIVE_BACK_S else 0
         line = [(one.session, one.want) for one in waiting.sessions if one.order_ms >= newer_ms]
         pairs = match(line, free, hub.workers.refused_pairs)
-        if not pairs:
-            return False
+        held = await self._reserve(pairs) if pairs else []
+        behind = (waiting.behind or self._has_company()) and await self._mend_line()
+        # Each line gives an equal share of what is read: there may be more in one of them.
+        return bool(held) or behind
+
+    async def _reserve(self, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        hub = self._hub
         reserved = await hub.committer.call(Reserve(hub.node, tuple(pairs)))
         assert isinstance(reserved, Reserved)
         held = [pair for pair, ok in zip(pairs, reserved.held, strict=True) if ok]
@@ -110,7 +140,29 @@ class Matchmaker:
             link = hub.worker_links.get(worker)
             if link is not None:
                 hub.workers.check(link)
-        return bool(held) and len(waiting.sessions) == WAITING_LIMIT
+        return held
+
+    async def _suited(self, free: list[Candidate]) -> Waiting:
+        """Read what the workers in `free` suit: as many sessions as one pass may pair."""
+        offers = list(dict.fromkeys([offer(worker.labels) for worker in free]))
+        if len(offers) > OFFERS_MAX:
+            self._turn = (self._turn + OFFERS_MAX) % len(offers)
+            offers = (offers[self._turn :] + offers[: self._turn])[:OFFERS_MAX]
+        edges_max = EDGES_MAX // len(offers)
+        waiting = await self._hub.committer.call(ListSuited(tuple(offers), WAITING_LIMIT, edges_max))
+        assert isinstance(waiting, Waiting)
+        return waiting
+
+    async def _mend_line(self) -> bool:
+        """Take over some of what an earlier release has written; True while there is more of it."""
+        mended = await self._hub.committer.call(MendLine(self._cursor, MEND_LIMIT))
+        assert isinstance(mended, Mended)
+        self._cursor = mended.cursor
+        return self._cursor > 0
+
+    def _has_company(self) -> bool:
+        """Tell whether nodes of another release share the store: as many places gone as come leave no trace in the counts."""
+        return len({node.release for node in self._hub.cluster.nodes.values()}) > 1
 
     def _may_serve(self, info: WorkerInfo) -> bool:
         """A worker on a node that drains is about to move: its new sessions would move at once."""
@@ -125,4 +177,4 @@ def _waits_here(session: LiveSession) -> bool:
 
 
 def _candidate(info: WorkerInfo) -> Candidate:
-    return Candidate(info.id, info.labels, info.capacity, info.assigned)
+    return Candidate(info.id, within_tenant(info.labels, info.principal), info.capacity, info.assigned)

@@ -16,12 +16,13 @@ from msgspec import structs
 
 from signald.core.session import Party
 from signald.core.transitions import Pairing
+from signald.core.wants import within_tenant
 from signald.errors import StoreUnavailable
 from signald.ids import new_nonce
+from signald.service.line import enqueue
 from signald.service.relay import LiveSession
 from signald.service.worker_link import WorkerLink
 from signald.store.base import (
-    Enqueue,
     Head,
     Incarnation,
     KeepAlive,
@@ -236,7 +237,7 @@ class Mender:
         alive_until = hub.store.now_ms() + hub.life_ms
         await hub.committer.call_many(
             [
-                Enqueue(session.id, session.want, session.created_ms, alive_until)
+                enqueue(session, alive_until)
                 for session in sessions
                 if session.client.link is not None and session.pairing is Pairing.WAITING
             ]
@@ -247,7 +248,10 @@ class Mender:
         now = hub.store.now_ms()
         ops: list[Op] = []
         for link in links:
-            sessions = tuple((session.id, session.want, session.created_ms) for session in link.sessions.values())
+            sessions = tuple(
+                (session.id, within_tenant(session.want, session.principal), session.created_ms)
+                for session in link.sessions.values()
+            )
             tokens = tuple(token for token in (link.tokens.current, link.tokens.previous) if token)
             ops.append(
                 ReseedWorker(

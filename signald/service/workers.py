@@ -13,8 +13,10 @@ import trio
 from msgspec import UNSET, Raw
 
 from signald.core.transitions import Pairing
+from signald.core.wants import subject_of, tenant_of
 from signald.errors import StoreUnavailable
 from signald.ids import new_nonce
+from signald.service.line import enqueue, give_back, has_client, leave_if_away
 from signald.service.mender import ask_holders, is_unreadable
 from signald.service.relay import LiveSession
 from signald.service.worker_link import WorkerLink
@@ -27,7 +29,6 @@ from signald.store.base import (
     Detach,
     Ended,
     EndSession,
-    Enqueue,
     Fenced,
     Forget,
     History,
@@ -309,6 +310,11 @@ class Workers:
                 # No frame could carry the number it would begin with. The client is told by the end of the session.
                 hub.spent(hub.adopt(head))
                 continue
+            if not has_client(hub, head) or tenant_of(head.principal) != tenant_of(link.principal):
+                # The client is away, and its session takes no place from one that is here; or an earlier release paired it.
+                self._withdrawn.add((name, link.worker))
+                hub.spawn(self._return_unasked, (name, link.worker), claimed.epoch)
+                continue
             session = self._attach(link, claimed, head.up_acked)
             # Where a store that has lost its tail knows less than who is here, it is told so (`Mender`): what this worker says
             # is not to pass for what another began inside of what was said.
@@ -320,13 +326,19 @@ class Workers:
             link.send(
                 SessionAssigned(
                     name,
-                    AssignedClient(Raw(session.meta) if session.meta else UNSET),
+                    AssignedClient(Raw(session.meta) if session.meta else UNSET, subject_of(head.principal) or UNSET),
                     session.down.last + 1,  # which a store that has lost its tail knows less well than who is here
                     chat_history(entries) if entries else UNSET,
                     claimed.epoch,
                 )
             )
         hub.outbox.flush()
+
+    async def _return_unasked(self, pair: tuple[str, str], epoch: int) -> None:
+        # An earlier release may make the same pair again at once: the pause keeps that from being a loop.
+        await trio.sleep(REFUSED_PAUSE_S)
+        await give_back(self._hub, *pair, epoch)
+        self._withdrawn.discard(pair)
 
     async def _ask_again(self, link: WorkerLink, name: str) -> None:
         await ask_holders(self._hub, [WAKE_SESSION + name.encode()])
@@ -440,6 +452,7 @@ class Workers:
 
     def _released(self, pair: tuple[str, str], _: Result) -> None:
         self._withdrawn.discard(pair)
+        self._hub.spawn(leave_if_away, self._hub, pair[:1])
         self._hub.poke_matchmaker()
 
     def tick(self, now: float) -> None:
@@ -493,7 +506,7 @@ class Workers:
         await hub.committer.call_many(
             [
                 Unpair(session.id, hub.node, session.worker_id, session.worker.epoch),
-                Enqueue(session.id, session.want, session.created_ms, alive_until),
+                enqueue(session, alive_until),
             ]
         )
         hub.relay.look(session)
@@ -527,6 +540,7 @@ class Workers:
                     hub.endings.gone(session, "worker lost")
         else:
             await hub.committer.call_many([Unpair(name, hub.node, worker, 0) for name in names])
+            await leave_if_away(hub, names)
             for name in names:
                 session = hub.sessions.get(name)
                 if session is not None:

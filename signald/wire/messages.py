@@ -279,9 +279,10 @@ class ReconnectionAck(Outbound, tag="reconnection_ack", frozen=True):
 
 
 class AssignedClient(Struct, frozen=True, omit_defaults=True, gc=False):
-    """The client of an assigned session."""
+    """The client of an assigned session; `subject` is what its credential says of it, absent when it showed none."""
 
     meta: Raw | UnsetType = UNSET
+    subject: str | UnsetType = UNSET
 
 
 class SessionAssigned(Outbound, tag="session_assigned", frozen=True):

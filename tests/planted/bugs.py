@@ -235,6 +235,14 @@ STORE = (
         "The sessions of a worker that was given up wait for nobody.",
     ),
     Bug(
+        "want-outlives-its-line",
+        _MEMORY,
+        "            for node in nodes:\n                self._wanted[node] -= 1",
+        "            for node in nodes[1:]:\n                self._wanted[node] -= 1",
+        "no-ghost",
+        "What a session wanted stays in the tree of wants when it has gone.",
+    ),
+    Bug(
         "dead-node-counts-as-live",
         _REGISTRY_RULES,
         "    return base.Nodes(tuple(node for node in nodes if node.lease_until_ms > op.now_ms))",

@@ -10,7 +10,7 @@ from tests.planted.plant import ROOT, DoesNotApply, hunt, planted
 BY_NAME = {bug.name: bug for bug in BUGS}
 INVARIANTS = {
     "exactly-once", "single-owner", "worker-first", "bounded", "paced", "one-hop", "sticky", "token-once", "no-ghost",
-    "bounded-memory", "no-orphan-task", "nobody-lost", "nobody-hurts", "liveness",
+    "bounded-memory", "no-orphan-task", "nobody-lost", "nobody-hurts", "liveness", "fair",
 }  # fmt: skip
 
 
@@ -42,5 +42,5 @@ def test_outdated_bug() -> None:
 )
 def test_caught(name: str) -> None:
     """What breaks at once is caught within a few seeds."""
-    found = hunt(BY_NAME[name], 5)
+    found = hunt(BY_NAME[name], 12)
     assert found.caught

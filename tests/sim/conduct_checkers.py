@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from signald.core.pairing import wants
 from signald.sdk.trio import Client
 from signald.service.client_link import ClientLink
 from signald.service.worker_link import WorkerLink
@@ -199,6 +200,22 @@ class Capacity(Checker):
                     worker = rows.worker(name)
                     if worker is not None and len(rows.sessions_of(name)) > worker.capacity:
                         self.broken(f"{name} has {len(rows.sessions_of(name))} sessions and room for {worker.capacity}")
+
+
+class Suits(Checker):
+    """A session is given to a worker whose labels include what it wants, and to no other."""
+
+    name = "fair"
+
+    def applied(self, ops: Sequence[Op], results: Sequence[Result]) -> None:
+        rows = self.scene.world.rows
+        for op, result in zip(ops, results, strict=True):
+            if not isinstance(op, Reserve) or not isinstance(result, Reserved):
+                continue
+            for (session, name), held in zip(op.pairs, result.held, strict=True):
+                place, worker = rows.place(session), rows.worker(name)
+                if held and place is not None and worker is not None and not wants(place.want, worker.labels):
+                    self.broken(f"{session} wants {place.want}, and was given to {name} with {worker.labels}")
 
 
 class OnePair(Checker):
@@ -490,6 +507,7 @@ class Conduct:
         self._fenced = Fenced(scene)
         self._woken = Woken(scene)
         self._capacity = Capacity(scene)
+        self._suits = Suits(scene)
         self._one_pair = OnePair(scene)
         self._patience = Patience(scene)
         self._everybody = Everybody(scene)
@@ -513,6 +531,7 @@ class Conduct:
         self._fenced.applied(ops, results)
         self._woken.applied(node, ops, results)
         self._capacity.applied(ops, results)
+        self._suits.applied(ops, results)
         self._one_pair.applied(ops, results)
         self._patience.applied(ops, results)
         self._everybody.applied(node, ops, results)

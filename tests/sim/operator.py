@@ -8,6 +8,7 @@ import trio
 
 from signald.store.base import WAKE_ALL
 from tests.sim.liar import lie
+from signald.store.records import Place
 from tests.sim.nodes import SimNode
 from tests.sim.parties import ClientParty
 from tests.sim.pipes import Gate
@@ -412,6 +413,16 @@ class Operator:
         self.scene.reached("store came back empty")
         self.scene.check.token_once.store_lost()
         self.scene.world.lose_everything()
+
+    async def crowd(self, step: Step) -> None:
+        """So many sessions wait for what no worker offers, before all others; some of them want a thing of their own."""
+        world = self.scene.world
+        until = world.now_ms() + int(step.seconds * 1000)
+        self.scene.reached("crowd in the waiting line")
+        for number in range(step.number):
+            want = {"lang": "none"} if number % 2 else {"lang": "none", "of": str(number)}
+            world.rows.save_place(Place(f"s_crowd{number}", want, number))
+            world.rows.renew(f"s_crowd{number}", until)
 
     async def restart_client(self, step: Step) -> None:
         """A client's process dies and another goes on."""

@@ -151,7 +151,21 @@ def draw(seed: int) -> Plan:
         habits=() if planned_only else _habits(r),
         steps=_deploys(r) if planned_only else _steps(r, len(clients), len(workers)),
     )
-    return _lies(_rarely(plan))
+    return _lines(_lies(_rarely(plan)))
+
+
+def _lines(plan: Plan) -> Plan:
+    """Add what happens to the waiting line, from a stream of its own again."""
+    r = Chance(plan.seed).random("lines")
+    steps = list(plan.steps)
+    if not plan.planned_only and r.random() < 0.08:
+        steps.append(Step(round(r.uniform(0.0, 8.0), 3), "crowd", r.choice((600, 1500)), r.choice((5.0, 15.0))))
+    if not plan.planned_only and r.random() < 0.15:
+        at, away_s = _sometime(r), r.choice((1.0, 8.0, 20.0))
+        client, worker = r.randrange(len(plan.clients)), r.randrange(len(plan.workers))
+        steps.append(Step(at, "restart_client", client, away_s))
+        steps.append(Step(round(at + r.uniform(0.0, 0.2), 3), "crash_worker", worker, r.choice((0.0, away_s))))
+    return attrs.evolve(plan, steps=tuple(sorted(steps, key=lambda step: step.at)))
 
 
 def _rarely(plan: Plan) -> Plan:

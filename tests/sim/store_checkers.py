@@ -290,6 +290,7 @@ class NoGhost(Checker):
         rows = self.scene.world.rows
         left = [f"session {name}" for name in rows._sessions]
         left += [f"place {name} of {place.worker!r}" for name, place in rows._places.items()]
+        left += [f"line {name}" for name in (*rows._lines, *rows._wanted)]
         left += [f"life {name}" for name in rows._lives]
         left += [f"worker {name}" for name in rows._workers]
         left += [f"entries {name}" for name in rows._entries]

@@ -1,0 +1,75 @@
+"""Places in the waiting line: taken with the tenant of the session, kept while its client is here, given back when it is gone.
+
+A session whose client is away waits for no worker: it would take the place of a client that is there. So it leaves the line when its
+client does, is not put back when its worker is lost, and its client's next claim puts it back where it stood (`order_ms` is the
+time of its creation). The registry does not know where parties are, and the session does not know the line, so a step here
+looks at the session before and after: a client that comes back between the two is put in line again.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from signald.core.wants import within_tenant
+from signald.errors import StoreUnavailable
+from signald.service.relay import LiveSession
+from signald.store.base import Enqueue, Head, Leave, Look, Looked, Release, Unpair
+
+if TYPE_CHECKING:
+    from signald.service.hub import Hub
+
+LOT = 200
+"""Sessions looked at in one call."""
+
+
+def place(session: str, want: Mapping[str, str], principal: str, order_ms: int, alive_until_ms: int) -> Enqueue:
+    """Put a session in line, with the tenant of its principal: only a worker of the same tenant may serve it."""
+    return Enqueue(session, within_tenant(want, principal), order_ms, alive_until_ms)
+
+
+def enqueue(session: LiveSession, alive_until_ms: int) -> Enqueue:
+    """Put `session` in line at its place."""
+    return place(session.id, session.want, session.principal, session.created_ms, alive_until_ms)
+
+
+def has_client(hub: "Hub", head: Head) -> bool:
+    """Tell whether the client of `head` is attached to a node that lives. A mistake costs a wait of `QUEUE_AGAIN_S`."""
+    return head.client_node == hub.node or head.client_node in hub.cluster.nodes
+
+
+async def leave_if_away(hub: "Hub", sessions: Sequence[str]) -> None:
+    """Take those of `sessions` out of the line whose client is away. An outage ends this: they keep their places."""
+    try:
+        for start in range(0, len(sessions), LOT):
+            heads = await _heads(hub, sessions[start : start + LOT])
+            away = [head.session for head in heads if not head.worker and not has_client(hub, head)]
+            await hub.committer.call_many([Leave(session) for session in away])
+            await _put_back(hub, away)
+    except StoreUnavailable:
+        return
+
+
+async def give_back(hub: "Hub", session: str, worker: str, epoch: int) -> None:
+    """Take `session` from `worker`, which has not been asked for it: it waits, or leaves the line if its client is away.
+
+    `epoch` is that of the claim made for the worker. An outage ends this: the node that finds the pair again repeats it.
+    """
+    try:
+        await hub.committer.call(Unpair(session, hub.node, worker, epoch))
+        await hub.committer.call(Release(session, worker, requeue=False))
+        await _put_back(hub, [session])
+    except StoreUnavailable:
+        return
+    hub.poke_matchmaker()
+
+
+async def _heads(hub: "Hub", sessions: Sequence[str]) -> list[Head]:
+    looked = await hub.committer.call_many([Look(session, "client", 0, 0) for session in sessions])
+    return [result.head for result in looked if isinstance(result, Looked)]
+
+
+async def _put_back(hub: "Hub", sessions: Sequence[str]) -> None:
+    alive_until = hub.store.now_ms() + hub.life_ms
+    heads = [head for head in await _heads(hub, sessions) if not head.worker and has_client(hub, head)]
+    await hub.committer.call_many(
+        [place(head.session, head.want, head.principal, head.created_ms, alive_until) for head in heads]
+    )
