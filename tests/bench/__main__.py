@@ -1,4 +1,4 @@
-"""`python -m tests.bench relay|idle|accept|drain`."""
+"""`python -m tests.bench relay|idle|accept|drain|pairing`."""
 
 import os
 import sys
@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 from tests.bench import accept as accept_bench
 from tests.bench import drain as drain_bench
 from tests.bench import idle as idle_bench
+from tests.bench import pairing as pairing_bench
 from tests.bench import relay as relay_bench
 from tests.bench import report
 from tests.bench.errors import BenchError
@@ -124,6 +125,32 @@ def drain(
     moves = [row for one in seen for row in one.moves]
     latencies = [row for one in seen for row in one.latencies]
     report.show("drain", {"moves": moves, "latency": latencies}, as_json=json)
+
+
+@app.command
+def pairing(
+    *,
+    labels: int = 1000,
+    waiting: int = 20_000,
+    workers: int = 200,
+    rounds: int = 100,
+    stores: tuple[str, ...] = pairing_bench.STORES,
+    json: bool = False,
+) -> None:
+    """A pass of the matchmaker and a suitable pair, beside sessions that no worker with room suits.
+
+    Parameters
+    ----------
+    labels
+        Different wants of the sessions that wait.
+    waiting
+        Sessions that wait; the baseline has 500.
+    rounds
+        Passes and pairs of which the median is shown.
+    """
+    pinned()
+    rows = [row for name in stores for row in pairing_bench.scenario(name, labels, waiting, workers, rounds)]
+    report.show("pairing", {"passes": rows}, as_json=json)
 
 
 def main() -> None:
