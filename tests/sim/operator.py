@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from signald.store.base import WAKE_ALL
-from tests.sim.liar import lie
 from signald.store.records import Place
+from tests.sim.liar import lie
 from tests.sim.nodes import SimNode
 from tests.sim.parties import ClientParty
 from tests.sim.pipes import Gate
