@@ -289,6 +289,14 @@ class WorkerConfig:
         "worker until it expires, or end it.",
         reload=True,
     )
+    failures_max: int = key(
+        5,
+        "Hand-outs of a session that may fail at the same message (the worker was lost, or gave the session back) before "
+        "the session is set aside. Fewer would set sessions aside when several workers fail by chance; each more may cost "
+        "another worker.",
+        unit="hand-outs",
+        reload=True,
+    )
 
 
 @attrs.frozen

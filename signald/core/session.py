@@ -8,6 +8,7 @@ from typing import Generic, Literal, TypeVar
 
 from msgspec import Struct
 
+from signald.core.failures import NO_FAILURES, Failures
 from signald.core.log import Entry, Log
 from signald.core.transitions import PAIRING, Pairing, PairingEvent, step
 from signald.wire.messages import PeerState
@@ -49,6 +50,13 @@ class Head(Struct, frozen=True, gc=False):
     said_before: int = 0
     up_claimed: tuple[int, int] = (0, 0)
     down_claimed: tuple[int, int] = (0, 0)
+    failed: Failures = NO_FAILURES
+    """The failed hand-outs as they were noted; `failures` are those that still count."""
+
+    @property
+    def failures(self) -> Failures:
+        """The failed hand-outs at the first message that no worker has acked."""
+        return self.failed.current(self.up_acked)
 
 
 class Side(Generic[L]):
@@ -103,13 +111,15 @@ class News(Struct, frozen=True):
     usurped: tuple[int, int] | None = None
     """The store has forgotten who had the session, and another has it who has said things since: whoever had it is to go. What
     it has said that its client did not get (from, to; from above to when nothing) has lost its numbers."""
+    set_aside: int = 0
+    """The session has just been set aside at this seq; 0: it has not."""
 
 
 class Session(Generic[L]):
     """See the module."""
 
     __slots__ = (
-        "busy_looking", "client", "client_tokens", "created_ms", "down", "ending", "id", "known_worker", "look_again",
+        "busy_looking", "client", "client_tokens", "created_ms", "down", "ending", "failed", "id", "known_worker", "look_again",
         "meta", "pairing", "principal", "receipts", "said_before", "up", "void_to", "want", "worker", "worker_id", "workers",
     )  # fmt: skip
 
@@ -136,6 +146,7 @@ class Session(Generic[L]):
         self.busy_looking = False
         self.look_again = False
         self.said_before = head.said_before
+        self.failed = head.failed
         self.void_to = 0
         """The client here is given nothing up to this seq: what has the numbers behind those it has heard was said by somebody who
         gave some of those again."""
@@ -165,6 +176,17 @@ class Session(Generic[L]):
     def local(self) -> bool:
         """True while a party is attached here."""
         return self.client.link is not None or self.worker.link is not None
+
+    @property
+    def failures(self) -> Failures:
+        """The failed hand-outs at the first message that no worker has acked."""
+        return self.failed.current(self.up.acked)
+
+    @property
+    def set_aside_at(self) -> int:
+        """The seq at which the session is set aside; 0: it is not."""
+        failures = self.failures
+        return failures.seq if failures.set_aside else 0
 
     @property
     def peer_state(self) -> PeerState:
@@ -210,6 +232,7 @@ class Session(Generic[L]):
 
     def observe(self, head: Head, entries: tuple[Entry, ...] = (), reader: Party | None = None) -> News:
         """Take over what the store knows, and say what is news. `entries` are those `reader` has yet to get."""
+        set_aside_before = self.set_aside_at
         usurped = self._give_way(head) if self._is_usurped(head) else None
         client_superseded = head.client_epoch > self.client.epoch and self.client.link is not None
         worker_superseded = head.worker_epoch > self.worker.epoch and self.worker.link is not None
@@ -222,6 +245,7 @@ class Session(Generic[L]):
             self.down.forget_pending()
             self.up.disown_acks(head.up_acked)
             self.said_before = head.said_before
+        self._learn_failures(head)
         behind = self.client.take(head.client_epoch, head.client_node)
         behind = self.worker.take(head.worker_epoch, head.worker_node) or behind
         lost = head.up_last < self.up.last or head.down_last < self.down.last
@@ -256,8 +280,10 @@ class Session(Generic[L]):
         )
         outdated = head.worker_epoch < self.worker.epoch or (self.worker.link is not None and accept_lost)
         behind = behind or outdated
+        tell = None if outdated else self._settle(head)
+        set_aside = 0 if outdated else self.set_aside_at
         return News(
-            None if outdated else self._settle(head),
+            tell,
             client_superseded,
             worker_superseded,
             self.up.acked > up_before,
@@ -267,7 +293,15 @@ class Session(Generic[L]):
             overtaken,
             overtaken is not None and head.down_claimed[1] >= head.down_last,
             usurped,
+            set_aside if set_aside != set_aside_before else 0,
         )
+
+    def _learn_failures(self, head: Head) -> None:
+        # Every failure and every retry raises the worker's epoch, so of two records under one epoch the lesser has lost something.
+        if head.worker_epoch > self.worker.epoch:
+            self.failed = head.failed
+        elif head.worker_epoch == self.worker.epoch:
+            self.failed = max(self.failed, head.failed)
 
     def _is_usurped(self, head: Head) -> bool:
         """Tell whether somebody got the session by a store that had lost the tail of it, and gives numbers again that were used.
@@ -370,4 +404,5 @@ class Session(Generic[L]):
             down_last=self.down.last,
             down_acked=self.down.acked,
             said_before=self.said_before,
+            failed=self.failed,
         )

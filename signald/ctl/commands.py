@@ -237,16 +237,32 @@ def workers(*, target: Target = HERE) -> int:
 
 
 @app.command
-def sessions(*, limit: int = 100, target: Target = HERE) -> int:
+def sessions(*, limit: int = 100, stuck: Flag = False, target: Target = HERE) -> int:
     """List sessions with a party at this node.
 
     Parameters
     ----------
     limit
         How many at most.
+    stuck
+        Only those that are set aside, because a message has failed at every worker that was given it.
     """
-    answer = target.client().get(f"sessions?limit={limit}")
+    answer = target.client().get(f"sessions?limit={limit}&stuck={int(stuck)}")
     target.print(answer, show.sessions(answer))
+    return os.EX_OK
+
+
+@app.command
+def retry(session: str, /, *, target: Target = HERE) -> int:
+    """Hand a session out again that is set aside; any node can be asked.
+
+    Parameters
+    ----------
+    session
+        The session's id.
+    """
+    answer = target.client().post(f"sessions/{session}/retry")
+    target.print(answer, show.retried(answer))
     return os.EX_OK
 
 

@@ -83,7 +83,7 @@ def sessions(answer: Json) -> str:
     rows = [
         (
             one["session"],
-            one["state"],
+            f"stuck at {one['stuck_at']}" if one.get("stuck_at") else one["state"],
             one["client_node"] or "away",
             one["worker"] or "-",
             one["worker_node"] or "-",
@@ -97,6 +97,11 @@ def sessions(answer: Json) -> str:
     )
     hidden = answer["total"] - len(rows)
     return f"{text}\n... and {hidden} more (--limit)" if hidden > 0 else text
+
+
+def retried(answer: Json) -> str:
+    """A session that waits for a worker again."""
+    return f"{answer['session']} waits for a worker again; {answer['failures']} hand-outs of message {answer['seq']} had failed"
 
 
 def trail(answer: Json) -> str:

@@ -7,7 +7,8 @@
     PUT  /v1/admin/log-level         {"level": "debug"}
     GET  /v1/admin/nodes             the cluster's live nodes
     GET  /v1/admin/workers           the cluster's workers
-    GET  /v1/admin/sessions          sessions with a party here: ?limit=
+    GET  /v1/admin/sessions          sessions with a party here: ?limit=, ?stuck=1 those set aside only
+    POST /v1/admin/sessions/ID/retry hand a session out again that is set aside
     GET  /v1/admin/sessions/ID/trail where a session has been, step by step
     GET  /v1/admin/receipts          the latest drains of the cluster
     GET  /v1/admin/receipts/NODE     what a drain did to each session
@@ -73,8 +74,11 @@ class Operations(Protocol):
     async def workers(self) -> Json:
         """The workers of the cluster."""
 
-    def sessions(self, limit: int) -> Json:
-        """Sessions with a party at this node."""
+    def sessions(self, limit: int, *, stuck: bool = False) -> Json:
+        """Sessions with a party at this node; `stuck`: only those that are set aside."""
+
+    async def retry(self, session: str) -> Json:
+        """Hand a session out again that is set aside."""
 
     async def trail(self, session: str) -> Json:
         """The way of a session."""
@@ -119,6 +123,7 @@ def admin_routes(operations: Callable[[], Operations | None], *, token: Callable
         route("GET", "workers", _workers),
         route("GET", "sessions", _sessions),
         route("GET", "sessions/{session}/trail", _trail),
+        route("POST", "sessions/{session}/retry", _retry),
         route("GET", "receipts", _receipts),
         route("GET", "receipts/{node}", _receipt),
     ]
@@ -178,7 +183,14 @@ async def _sessions(request: Request, node: Operations) -> Json:
     text = request.query_params.get("limit", "100")
     if not text.isdecimal() or not 1 <= int(text) <= SESSIONS_LIMIT:
         raise Problem(422, "invalid", f"limit is a number from 1 to {SESSIONS_LIMIT}")
-    return node.sessions(int(text))
+    stuck = request.query_params.get("stuck", "0")
+    if stuck not in ("0", "1"):
+        raise Problem(422, "invalid", "stuck is 0 or 1")
+    return node.sessions(int(text), stuck=stuck == "1")
+
+
+async def _retry(request: Request, node: Operations) -> Json:
+    return await node.retry(request.path_params["session"])
 
 
 async def _trail(request: Request, node: Operations) -> Json:

@@ -157,11 +157,12 @@ async def restore_session(hub: "Hub", conn: Connection, message: RestoreSession)
         )
     )
     hub.losses.tell_claim(link, session_id, claimed)
+    hub.tell_set_aside(session)
     hub.relay.deliver(session, "client")
     if session.spent:
         hub.spent(session)
     hub.outbox.flush()
-    if not session.worker_id:
+    if not session.worker_id and session.failures.may_queue(now):
         hub.committer.submit(enqueue(session, now + hub.life_ms), lambda _: hub.poke_matchmaker())
     if not hub.cluster.alone:
         hub.relay.look(session)  # something may have been appended since the claim and before the attachment

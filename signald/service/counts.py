@@ -42,6 +42,11 @@ ROLES: tuple[Party, ...] = ("client", "worker")
 
 CAUSES: tuple[EndCause, ...] = ("client", "worker", "expired", "worker_lost", "unheard", "spent")
 
+FailureCause = Literal["lost", "refused"]
+"""How a hand-out of a session failed: its worker was lost, or gave the session back."""
+
+FAILURES: tuple[FailureCause, ...] = ("lost", "refused")
+
 
 def _handovers() -> dict[Party, Histogram]:
     return {role: Histogram(HANDOVER_SECONDS) for role in ROLES}
@@ -58,6 +63,9 @@ class Counts:
     """From GOAWAY until the party was gone from here."""
     gaps: Histogram = attrs.field(factory=lambda: Histogram(GAP_SECONDS))
     """How long clients that resumed had been away."""
+    failed_handouts: Counter[FailureCause] = attrs.field(factory=lambda: Counter(dict.fromkeys(FAILURES, 0)))
+    set_aside: int = 0
+    """Sessions that this node has set aside."""
     reload_ok: bool = True
     """Whether the configuration last read is in force."""
     reload_at_s: float = 0.0

@@ -33,6 +33,7 @@ from signald.service.losses import Losses
 from signald.service.opening import open_link
 from signald.service.probe import Probe
 from signald.service.relay import LiveSession, Relay, RelaySettings
+from signald.service.retries import Retries
 from signald.service.telemetry import Spans
 from signald.service.trail import Trail
 from signald.service.wakes import Wakes
@@ -45,6 +46,7 @@ from signald.store.base import (
     DetachWorker,
     KeepAlive,
     Store,
+    UpdateWorker,
 )
 from signald.store.committer import Committer, ignore
 from signald.wire.close_codes import CloseCode
@@ -119,6 +121,7 @@ class Hub:
         """Set, and replaced, by a reload: for those who sleep by the configuration."""
         self.relay = Relay(_relay_settings(config), committer, self.outbox, self, store.now_ms, spans)
         self.workers = Workers(self)
+        self.retries = Retries(self)
         self.endings = Endings(self)
         self.losses = Losses(self)
         self.wakes = Wakes(self)
@@ -274,6 +277,9 @@ class Hub:
             self.forget_if_idle(session)
         link.sessions.clear()
         if current:
+            if _left_in_order(link):
+                # What ends by a drain is no failure of a session, should the worker not come back.
+                self._submit(UpdateWorker(link.worker, link.epoch, link.capacity, True))
             self._submit(DetachWorker(link.worker, link.epoch, now))
         if self.watcher is not None:
             self.watcher.worker_left(link.worker)
@@ -402,10 +408,18 @@ class Hub:
             if news.tell is not None:
                 worker = session.worker_id
                 client.send(PeerChanged(news.tell, worker) if worker else PeerChanged(news.tell))
+            if news.set_aside:
+                self.tell_set_aside(session)
             if news.up_acked and session.receipts:
                 self.relay.receipt(session)
         if self.watcher is not None:
             self.watcher.session_changed(session)
+
+    def tell_set_aside(self, session: LiveSession) -> None:
+        """Tell the client here that its session is set aside; nothing when it is not."""
+        link, seq = session.client.link, session.set_aside_at
+        if link is not None and seq:
+            link.error("undeliverable", "each worker that was given this message failed", seq=seq)
 
     def missing(self, session: LiveSession) -> None:
         """The store does not know `session`."""
@@ -440,7 +454,9 @@ class Hub:
     def session_refused(self, link: WorkerLink, session: LiveSession, reason: str) -> None:
         """A worker does not take a session, or gives it back."""
         self.relay.settle(session, "worker")  # what it has said before is part of the session
-        self.workers.refused(link, session, reason)
+        # Before it accepts, a worker has seen no message: it has no room, or leaves. One that goes gives back in good order.
+        failed = session.id in link.accepted and not link.leaving and not link.told_to_go
+        self.workers.refused(link, session, reason, failed=failed)
 
     def worker_state(self, link: WorkerLink, state: AppState) -> None:
         """A worker's room has changed."""
@@ -506,6 +522,16 @@ def _relay_settings(config: Config) -> RelaySettings:
         history_bytes_max=config.session.history_bytes_max,
         claim_ahead_max=config.limits.claim_ahead_max,
     )
+
+
+def _left_in_order(link: WorkerLink) -> bool:
+    """Tell whether a worker's connection ended because it leaves, or because this node sent it away."""
+    closed = link.conn.closed
+    sent_away = closed is not None and closed.initiator == "local" and closed.code in _SENT_AWAY
+    return link.leaving or link.told_to_go or link.terminated.is_set() or sent_away
+
+
+_SENT_AWAY = frozenset({CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.RESTARTING})
 
 
 async def _never() -> bool:

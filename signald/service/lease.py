@@ -337,7 +337,8 @@ class Lease:
         self._lost = {name: self._lost.get(name, now) for name in lost}
         for info in listed.workers:
             if self._is_overdue(info, now_ms, now, timeout_s):
-                await hub.workers.give_up(info.id, info.epoch, "did not come back")
+                lost_ms = info.away_since_ms if self._is_timed(info, now_ms) and not info.leaving else 0
+                await hub.workers.give_up(info.id, info.epoch, "did not come back", lost_ms=lost_ms)
         known = {info.id for info in listed.workers}
         for link in [link for name, link in hub.worker_links.items() if name not in known]:
             hub.workers.check(link)  # its record is damaged, or it was given up

@@ -137,6 +137,7 @@ class Link:
         session: str | None = None,
         expected: int | UnsetType = UNSET,
         retry_after_ms: int | UnsetType = UNSET,
+        seq: int | UnsetType = UNSET,
     ) -> None:
         """Queue an `error` that is not fatal."""
         name = self.session_name(session) if session is not None else None
@@ -148,6 +149,7 @@ class Link:
                 session=UNSET if name is None else name,
                 expected=expected,
                 retry_after_ms=retry_after_ms,
+                seq=seq,
             )
         )
 

@@ -104,7 +104,8 @@ class Matchmaker:
         back_at, now = hub.committer.back_at, trio.current_time()
         if back_at == self._back_at and now - self._queued_at < QUEUE_AGAIN_S:
             return
-        waiting = [session for session in hub.sessions.values() if _waits_here(session)]
+        now_ms = hub.store.now_ms()
+        waiting = [one for one in hub.sessions.values() if _waits_here(one) and one.failures.may_queue(now_ms)]
         alive_until = hub.store.now_ms() + hub.life_ms
         for start in range(0, len(waiting), WAITING_LIMIT):
             part = [one for one in waiting[start : start + WAITING_LIMIT] if _waits_here(one)]
@@ -173,7 +174,8 @@ class Matchmaker:
 
 
 def _waits_here(session: LiveSession) -> bool:
-    return session.client.link is not None and not session.worker_id and not session.ending
+    at_all = session.client.link is not None and not session.worker_id and not session.ending
+    return at_all and not session.set_aside_at
 
 
 def _candidate(info: WorkerInfo) -> Candidate:

@@ -239,7 +239,9 @@ class Mender:
             [
                 enqueue(session, alive_until)
                 for session in sessions
-                if session.client.link is not None and session.pairing is Pairing.WAITING
+                if session.client.link is not None
+                and session.pairing is Pairing.WAITING
+                and session.failures.may_queue(hub.store.now_ms())
             ]
         )
 

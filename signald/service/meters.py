@@ -201,6 +201,28 @@ METRICS: tuple[Metric, ...] = (
         _by(lambda o: o.hub.counts.ended.items()),
     ),
     Metric(
+        "signald_failed_handouts_total",
+        "counter",
+        ("reason",),
+        "Hand-outs of a session to a worker that ended badly, as noted by this node: the worker was lost, or refused the "
+        "session after it had accepted it.",
+        _by(lambda o: o.hub.counts.failed_handouts.items()),
+    ),
+    Metric(
+        "signald_sessions_set_aside_total",
+        "counter",
+        (),
+        "Sessions that this node has set aside, because their hand-outs had failed worker.failures_max times at one message.",
+        _one(lambda o: o.hub.counts.set_aside),
+    ),
+    Metric(
+        "signald_sessions_stuck",
+        "gauge",
+        (),
+        "Sessions that are set aside and whose client is attached here.",
+        _one(lambda o: sum(bool(one.set_aside_at) for one in o.hub.sessions.values() if one.client.link is not None)),
+    ),
+    Metric(
         "signald_resume_total",
         "counter",
         ("outcome",),

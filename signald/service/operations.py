@@ -134,11 +134,12 @@ class NodeOperations:
             raise Problem(422, "invalid", str(error)) from None
         return {"level": level, "before": before}
 
-    def sessions(self, limit: int) -> Json:
-        """Sessions with a party at this node, at most `limit` of them."""
+    def sessions(self, limit: int, *, stuck: bool = False) -> Json:
+        """Sessions with a party at this node, at most `limit` of them; `stuck`: only those that are set aside."""
         hub = self._hub
+        names = sorted(name for name, one in hub.sessions.items() if one.set_aside_at or not stuck)
         listed = []
-        for name in sorted(hub.sessions)[:limit]:
+        for name in names[:limit]:
             session = hub.sessions[name]
             listed.append(
                 {
@@ -149,9 +150,23 @@ class NodeOperations:
                     "worker_node": session.worker.node,
                     "up": {"last": session.up.last, "acked": session.up.acked},
                     "down": {"last": session.down.last, "acked": session.down.acked},
+                    "failures": session.failures.count,
+                    "stuck_at": session.set_aside_at,
                 }
             )
-        return {"node": hub.node, "total": len(hub.sessions), "sessions": listed}
+        return {"node": hub.node, "total": len(names), "sessions": listed}
+
+    async def retry(self, session: str) -> Json:
+        """Hand a session out again that is set aside, whichever node its client is at.
+
+        Raises Problem when there is no such session, or it is not set aside.
+        """
+        failures = await self._hub.retries.retry(session)
+        if failures is None:
+            raise Problem(404, "unknown-session", f"there is no session {session}: it has ended, or never was")
+        if not failures.set_aside:
+            raise Problem(409, "not-stuck", f"{session} is not set aside: {failures.count} hand-outs have failed")
+        return {"session": session, "seq": failures.seq, "failures": failures.count}
 
     # --- the cluster ------------------------------------------------------------------------------------------------
 
@@ -245,6 +260,8 @@ def _whereabouts(head: Head, live: set[str]) -> str:
             return "away"
         return f"at {node}" if node in live else f"was at {node}, which is gone"
 
+    if head.failures.set_aside:
+        return f"client {at(head.client_node)}, set aside at message {head.failures.seq}"
     if not head.worker:
         return f"client {at(head.client_node)}, waiting for a worker"
     return f"client {at(head.client_node)}, worker {head.worker} {at(head.worker_node)}"

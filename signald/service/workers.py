@@ -12,6 +12,7 @@ import structlog
 import trio
 from msgspec import UNSET, Raw
 
+from signald.core.failures import PAUSE_REFUSED_S
 from signald.core.transitions import Pairing
 from signald.core.wants import subject_of, tenant_of
 from signald.errors import StoreUnavailable
@@ -41,6 +42,7 @@ from signald.store.base import (
     RemoveWorker,
     Result,
     Unpair,
+    Unpaired,
     UpdateWorker,
     WorkerSessions,
 )
@@ -54,7 +56,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-REFUSED_PAUSE_S = 0.5
+REFUSED_PAUSE_S = PAUSE_REFUSED_S
 """How long a refused session stays out of the waiting line, so that a worker that refuses all is not asked in a loop."""
 
 REFUSALS_MAX = 4096
@@ -298,6 +300,10 @@ class Workers:
                     # Asked for once it has been given back; if nobody can, it ends with its time.
                     hub.spawn(self._ask_again, link, name)
                     continue
+                if isinstance(claimed, Refused) and claimed.reason == "set_aside":
+                    # A node of a release that counts no failures has put it in line: it gives up its place.
+                    hub.committer.submit(Release(name, link.worker, False), ignore)
+                    continue
                 # The session ended while it was being paired.
                 hub.committer.submit(Forget(name), ignore)
                 continue
@@ -378,10 +384,11 @@ class Workers:
         hub.relay.deliver(session, "worker")
         hub.relay.look(session)  # the client here is told; one elsewhere was woken by the store
 
-    def refused(self, link: WorkerLink, session: LiveSession, reason: str) -> None:
+    def refused(self, link: WorkerLink, session: LiveSession, reason: str, *, failed: bool = False) -> None:
         """A worker does not take a session, does not answer, or gives it back: it waits for another one.
 
-        At once, and not in a task of its own: what the worker says next must find that the session is gone from it.
+        `failed`: it had accepted it, so the hand-out counts. At once, and not in a task of its own: what the worker says next
+        must find that the session is gone from it.
         """
         hub = self._hub
         if session.worker.link is not link:
@@ -394,6 +401,8 @@ class Workers:
         self.refused_pairs[pair] = None
         hub.relay.store_acks()  # what it has finished with is not for the next one
         unpair = Unpair(session.id, hub.node, link.worker, session.worker.epoch)
+        if failed:
+            unpair = hub.retries.unpair(session.id, link.worker, session.worker.epoch, hub.store.now_ms())
         session.detach("worker")
         link.drop(session.id)
         hub.forget_if_idle(session)
@@ -414,8 +423,13 @@ class Workers:
             # asked there.
             self._withdrawn.discard(pair)
             return
+        pause_s = hub.retries.note(unpaired.head, "refused") if isinstance(unpaired, Unpaired) else REFUSED_PAUSE_S
         await trio.sleep(REFUSED_PAUSE_S)
-        hub.committer.submit(Release(*pair, True), partial(self._released, pair))
+        # A longer pause is not spent at the place of this worker, which may have room for others.
+        at_once = pause_s <= REFUSED_PAUSE_S
+        hub.committer.submit(Release(*pair, at_once), partial(self._released, pair))
+        if isinstance(unpaired, Unpaired) and not at_once:
+            await hub.retries.queue_later(unpaired.head, pause_s - REFUSED_PAUSE_S)
 
     async def _may_come_back(self) -> bool:
         try:
@@ -512,11 +526,25 @@ class Workers:
         hub.relay.look(session)
         hub.poke_matchmaker()
 
-    async def give_up(self, worker: str, epoch: int, reason: str, *, leaving: bool = False) -> tuple[str, ...]:
+    async def _unpair_all(self, worker: str, names: Sequence[str], lost_ms: int) -> None:
+        hub = self._hub
+        if lost_ms:
+            await hub.retries.lost(worker, names, lost_ms)
+        else:
+            await hub.committer.call_many([Unpair(name, hub.node, worker, 0) for name in names])
+            await leave_if_away(hub, names)
+        for name in names:
+            session = hub.sessions.get(name)
+            if session is not None:
+                hub.relay.look(session)
+
+    async def give_up(
+        self, worker: str, epoch: int, reason: str, *, leaving: bool = False, lost_ms: int = 0
+    ) -> tuple[str, ...]:
         """Take a worker's sessions from it, by the policy `worker.on_loss`; returns them.
 
-        `epoch` 0: whatever it is. `leaving`: it will not come back, so there is nobody to hold them for. Raises
-        StoreUnavailable.
+        `epoch` 0: whatever it is. `leaving`: it will not come back, so there is nobody to hold them for. `lost_ms`: it was
+        lost then by itself, not by a drain or with its node, so its hand-outs have failed. Raises StoreUnavailable.
         """
         hub = self._hub
         policy = hub.config.worker.on_loss
@@ -524,7 +552,9 @@ class Workers:
             held = await hub.committer.call(WorkerSessions(worker))
             if not isinstance(held, Released) or held.sessions:
                 return ()  # it is forgotten when the last of them has expired
-        released = await hub.committer.call(RemoveWorker(worker, hub.node, epoch, policy != "end"))
+        # What counts a failure decides whether its session waits again, and when: until then it has no place in line.
+        requeue = policy != "end" and not lost_ms
+        released = await hub.committer.call(RemoveWorker(worker, hub.node, epoch, requeue))
         assert isinstance(released, Released)
         names = released.sessions
         log.warning("worker_given_up", worker=worker, sessions=len(names), reason=reason)
@@ -539,12 +569,7 @@ class Workers:
                 if session is not None:
                     hub.endings.gone(session, "worker lost")
         else:
-            await hub.committer.call_many([Unpair(name, hub.node, worker, 0) for name in names])
-            await leave_if_away(hub, names)
-            for name in names:
-                session = hub.sessions.get(name)
-                if session is not None:
-                    hub.relay.look(session)
+            await self._unpair_all(worker, names, lost_ms)
         link = hub.worker_links.get(worker)
         if link is not None:
             for name in names:

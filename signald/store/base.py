@@ -110,7 +110,8 @@ class ClaimWorkerSide(SessionOp, frozen=True):
     """A worker takes its side of a session at `node`. → `Claimed` | `Refused`
 
     With `assign` the session is given to `worker`, whoever had it before (the registry has decided); the state
-    becomes `assigned`, `said_before` becomes `down_last`, and `workers` grows when the id is new to the session. Without,
+    becomes `assigned`, `said_before` becomes `down_last`, and `workers` grows when the id is new to the session; a session that
+    is set aside is `Refused("set_aside")`. Without,
     `worker` must be the session's worker already (`Refused("not_yours")` otherwise; `late` as in `ClaimClient`) and the
     state is kept. `received`, `acked`, `ahead_max` and `Refused("ahead")` as in `ClaimClient`, for the other direction. Wakes
     the worker's previous node and the client's.
@@ -143,6 +144,34 @@ class Unpair(SessionOp, frozen=True):
     node: str
     worker: str
     epoch: int
+
+
+IDLE_FAILURE_MS = 10_000
+"""A hand-out with no message to handle fails by what came with it (`meta`, the chat history) if it ends this soon: a handler
+reads these first. One that ends later was lost by chance, and counts nothing."""
+
+
+class UnpairFailed(Unpair, frozen=True):
+    """`Unpair` after a failed hand-out, which is counted in the same step. → `Unpaired` | `Fenced` | `NoSession`
+
+    The failure counts at the first message that no worker has acked. When no message waits, it counts only if `ended_ms` (0:
+    unknown) is at most `IDLE_FAILURE_MS` after the worker's last claim, and otherwise clears the count. From
+    `failures_max` on the session is set aside: `ClaimWorkerSide` with `assign` is refused until that message is acked.
+    A worker that no longer has the session changes nothing.
+    """
+
+    failures_max: int
+    now_ms: int
+    ended_ms: int
+
+
+class RetrySession(SessionOp, frozen=True):
+    """Clear the count of a session that is set aside; any other is left as it is. → `Unpaired` | `NoSession`
+
+    Raises the worker's epoch, so that a node or store that still knows the count does not give it back. Wakes both nodes.
+    """
+
+    node: str
 
 
 class Append(SessionOp, frozen=True):
@@ -568,6 +597,12 @@ class Result(Struct, frozen=True, gc=False):
 
 class Done(Result, frozen=True):
     """It is so now."""
+
+
+class Unpaired(Done, frozen=True):
+    """The session has no worker any more, or another one than was named; this is what it is."""
+
+    head: Head
 
 
 class Exists(Result, frozen=True):

@@ -68,6 +68,8 @@ _ANSWERS: dict[type[Op], Result] = {
     base.ClaimWorkerSide: _REFUSED,
     base.AcceptSession: _BEHIND,
     base.Unpair: base.NoSession(),
+    base.UnpairFailed: base.NoSession(),
+    base.RetrySession: base.NoSession(),
     base.Append: _BEHIND,
     base.Ack: _BEHIND,
     base.Look: _BEHIND,

@@ -5,7 +5,7 @@
 -- → {head, entries of the stream} | {} no session. A head that lacks a field is damaged, and found so by who reads it.
 local head = redis.call('HMGET', KEYS[1], 'created_ms', 'principal', 'want', 'meta', 'receipts', 'client_epoch', 'client_node',
   'worker', 'worker_state', 'worker_epoch', 'worker_node', 'workers', 'up_last', 'up_acked', 'down_last', 'down_acked',
-  'said_before', 'up_ahead', 'down_ahead')
+  'said_before', 'up_ahead', 'down_ahead', 'failed')
 if not head[1] and redis.call('EXISTS', KEYS[1]) == 0 then
   return {}
 end

@@ -5,6 +5,7 @@ from typing import Literal, Protocol
 
 from msgspec import Struct, field
 
+from signald.core.failures import NO_FAILURES, Failures
 from signald.core.tokens import Slots, Verdict
 from signald.store.base import (
     CLOCK_SET_MS,
@@ -130,6 +131,8 @@ class Record(Struct, array_like=True):
     """`down.last` when the session was last assigned."""
     up_ahead: Ahead = field(default_factory=Ahead)
     down_ahead: Ahead = field(default_factory=Ahead)
+    failed: Failures = NO_FAILURES
+    """The failed hand-outs; records of releases that do not count them have none."""
 
     def side(self, party: Party) -> Side:
         """Return where `party` is."""
@@ -186,6 +189,7 @@ class Record(Struct, array_like=True):
             said_before=self.said_before,
             up_claimed=(self.up_ahead.first, self.up_ahead.last),
             down_claimed=(self.down_ahead.first, self.down_ahead.last),
+            failed=self.failed,
         )
 
 

@@ -57,6 +57,7 @@ from signald.store.base import (
     Reserve,
     Reserved,
     Result,
+    RetrySession,
     Secret,
     SessionOp,
     Signal,
@@ -64,6 +65,7 @@ from signald.store.base import (
     Text,
     Trail,
     Unpair,
+    UnpairFailed,
     UpdateWorker,
     Waiting,
     WorkerSessions,
@@ -136,6 +138,14 @@ _codec(ClaimClient, pack_claim_client, read_session)
 _codec(ClaimWorkerSide, pack_claim_worker_side, read_session)
 _codec(AcceptSession, lambda op: pack_session(op, "accept", op.epoch, node=op.node), read_session)
 _codec(Unpair, lambda op: pack_session(op, "unpair", op.worker, op.epoch, node=op.node), read_session)
+_codec(
+    UnpairFailed,
+    lambda op: pack_session(
+        op, "unpair_failed", op.worker, op.epoch, op.failures_max, op.now_ms, op.ended_ms, node=op.node
+    ),
+    read_session,
+)
+_codec(RetrySession, lambda op: pack_session(op, "retry", node=op.node), read_session)
 _codec(ReadHistory, lambda op: pack_session(op, "history", op.limit), read_history)
 _codec(Detach, lambda op: pack_session(op, "detach", op.party, op.epoch, op.now_ms, node=op.node), read_session)
 _codec(ConfirmToken, lambda op: pack_session(op, "confirm", op.epoch), read_session)

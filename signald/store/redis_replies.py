@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import msgspec
 
+from signald.core.failures import NO_FAILURES, Failures
 from signald.store.base import (
     Ack,
     Append,
@@ -37,6 +38,7 @@ from signald.store.base import (
     Released,
     Result,
     SessionOp,
+    Unpaired,
     Waiting,
     WaitingSession,
     WorkerClaimed,
@@ -153,7 +155,17 @@ def _head(session: str, v: list[bytes]) -> Head:
         session, _number(v[0]), v[1].decode(), _LABELS.decode(v[2]), _meta(v[3]), v[4] == b"1", _number(v[5]),
         read_name(v[6]), read_name(v[7]), read_name(v[8]), _number(v[9]), read_name(v[10]), _number(v[11]), _number(v[12]),
         _number(v[13]), _number(v[14]), _number(v[15]), _number(v[16]), _claimed_seqs(v[17]), _claimed_seqs(v[18]),
+        _failures(v[19]),
     )  # fmt: skip
+
+
+def _failures(kept: bytes | None) -> Failures:
+    """Records of releases that do not count them have none; what cannot be read counts as none."""
+    try:
+        seq, count, at_ms, aside = map(int, (kept or b"").split())
+    except ValueError:
+        return NO_FAILURES
+    return Failures(seq, count, at_ms, aside == 1)
 
 
 @lru_cache(1024)
@@ -184,6 +196,8 @@ def read_session(op: SessionOp, reply: Reply) -> Result:
                 away_ms,
                 agreed == 1,
             )
+        case [b"unpaired", head]:
+            return Unpaired(_head(op.session, head))
         case [b"ended", head]:
             return Ended(_head(op.session, head))
         case _:

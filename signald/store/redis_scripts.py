@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from signald.core.failures import Failures
 from signald.store.base import (
     Ack,
     Append,
@@ -197,9 +198,13 @@ def pack_reseed(op: Reseed) -> bytes:
         head.client_epoch, head.client_node, head.worker, head.worker_state, head.worker_epoch, head.worker_node,
         head.workers, head.up_last, head.up_acked, head.down_last, head.down_acked, head.said_before,
         int(bool(op.client_tokens)), current, previous, op.now_ms,
-        up[0].seq if up else 0, _flags(up), down[0].seq if down else 0, _flags(down),
+        up[0].seq if up else 0, _flags(up), down[0].seq if down else 0, _flags(down), _failures(head.failed),
         *[seal(entry.body) for entry in (*up, *down)], node=op.node,
     )  # fmt: skip
+
+
+def _failures(failed: Failures) -> str:
+    return f"{failed.seq} {failed.count} {failed.at_ms} {int(failed.set_aside)}"
 
 
 def _trail(op: SessionOp) -> str:

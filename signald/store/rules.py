@@ -20,6 +20,8 @@ RULES: dict[type[Op], Rule] = {
     base.ClaimWorkerSide: session_rules.claim_worker_side,
     base.AcceptSession: session_rules.accept_session,
     base.Unpair: session_rules.unpair,
+    base.UnpairFailed: session_rules.unpair_failed,
+    base.RetrySession: session_rules.retry_session,
     base.Append: session_rules.append,
     base.Ack: session_rules.acknowledge,
     base.Look: session_rules.look,

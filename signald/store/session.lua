@@ -8,6 +8,7 @@
 -- {retired...}}, `client_claims` and `worker_claims` {{nonce, epoch, previous node, lost up from, to, lost down from, to, asked_ms,
 -- attempt, agreed}...}. `up_ahead` and `down_ahead` are `Ahead` of records.py: 'first last lone lone_first', with `-` for no party;
 -- they are there when a party has claimed to know more than was stored.
+-- `failed` is "seq count at_ms set_aside" of the failed hand-outs (core/failures.py), or not there: none has failed.
 -- A log exists from its first entry on. Its highest id is `last`, be the entry there or not.
 --
 -- A value that is not what it should be makes the script fail, which redis_connection.py takes for what it is: a damaged session.
@@ -17,6 +18,7 @@ local CLOCK_SET_MS = 60000 -- see base.py
 local CLAIMS_REMEMBERED = 8
 local WORKERS_REMEMBERED = 16
 local NO_TTL_MS = '4503599627370496'
+local IDLE_FAILURE_MS = 10000 -- see base.py
 local TOUCH_MIN_MS = 3600000
 local NUMBER_MAX = 9007199254740991 -- 2^53 - 1: no number of ours is above it, and none above it can be told from its neighbours
 local SEQ_LAST = 9007199254740990 -- 2^53 - 2, the last seq that leaves another one to go on with
@@ -42,7 +44,7 @@ end
 local function head()
   return get('created_ms', 'principal', 'want', 'meta', 'receipts', 'client_epoch', 'client_node', 'worker', 'worker_state',
     'worker_epoch', 'worker_node', 'workers', 'up_last', 'up_acked', 'down_last', 'down_acked', 'said_before', 'up_ahead',
-    'down_ahead')
+    'down_ahead', 'failed')
 end
 
 -- A safety net only: sessions end by EndSession and ExpireSession. Where no node is left to say so, the keys go by themselves.
@@ -288,6 +290,48 @@ local function hear_claim(way, party, known)
   return from, to, agreed
 end
 
+-- Failed hand-outs, as in core/failures ------------------------------------------------------------------------------------
+
+-- Returns seq, count, at_ms, set_aside (0 or 1) of `text`; what cannot be read counts as none.
+local function failures_of(text)
+  local seq, count, at_ms, aside = string.match(text or '', '^(%d+) (%d+) (%d+) ([01])$')
+  return tonumber(seq or 0), tonumber(count or 0), tonumber(at_ms or 0), tonumber(aside or 0)
+end
+
+local function is_set_aside()
+  local v = get('failed', 'up_acked')
+  local seq, _, _, aside = failures_of(v[1])
+  return aside == 1 and seq == tonumber(v[2]) + 1
+end
+
+local function count_failure(failures_max, now_ms, ended_ms)
+  local v = get('failed', 'up_last', 'up_acked')
+  local claims = claims_kept('worker_claims')
+  local last = claims[#claims]
+  local held_ms = last and tonumber(ended_ms) - last[8] or -1
+  if tonumber(v[2]) <= tonumber(v[3]) and (held_ms < 0 or held_ms > IDLE_FAILURE_MS) then
+    redis.call('HDEL', key, 'failed')
+    return
+  end
+  local seq, count = failures_of(v[1])
+  local first = tonumber(v[3]) + 1
+  count = (seq == first and count or 0) + 1
+  set('failed', string.format('%.0f %.0f %s %d', first, count, now_ms, count >= tonumber(failures_max) and 1 or 0))
+end
+
+-- Of two records under one epoch the lesser has lost something.
+local function merge_failures(known)
+  local mine, theirs = {failures_of(get('failed')[1] or nil)}, {failures_of(known)}
+  for i = 1, 4 do
+    if mine[i] ~= theirs[i] then
+      if theirs[i] > mine[i] then
+        set('failed', known)
+      end
+      return
+    end
+  end
+end
+
 -- Attach a party here. By what it knows, at least `up` and `down` messages have been in the logs.
 local function claim(party, nonce, up, down, asked_ms, attempt)
   local v = get(party .. '_epoch', party .. '_node', 'client_node', 'worker_node')
@@ -382,6 +426,9 @@ function operation.claim_worker_side(nonce, worker, assign, received, acked, now
   if is_ahead(tonumber(received), tonumber(acked), ahead_max) then
     return {'refused', 'ahead'}
   end
+  if assign == '1' and is_set_aside() then
+    return {'refused', 'set_aside'}
+  end
   if assign == '1' then
     local last = tonumber(get('down_last')[1])
     set('worker', worker, 'worker_state', 'assigned', 'said_before', math.max(last, tonumber(acked)))
@@ -405,7 +452,8 @@ function operation.accept(epoch)
   return {'done'}
 end
 
-function operation.unpair(worker, epoch)
+-- `failures_max`, `now_ms` and `ended_ms` come with a hand-out that has failed only.
+local function unpair(worker, epoch, failures_max, now_ms, ended_ms)
   local v = get('worker_epoch', 'worker', 'worker_node', 'client_node')
   if not v[1] then
     return {'no_session'}
@@ -415,10 +463,35 @@ function operation.unpair(worker, epoch)
     if asked > 0 and asked < held then
       return {'fenced', held}
     end
+    if failures_max then
+      count_failure(failures_max, now_ms, ended_ms)
+    end
     set('worker', '', 'worker_state', '', 'worker_node', '', 'worker_epoch', math.max(asked, held) + 1)
     wake(v[3], v[4])
   end
   return {'done'}
+end
+
+function operation.unpair(worker, epoch)
+  return unpair(worker, epoch)
+end
+
+function operation.unpair_failed(worker, epoch, failures_max, now_ms, ended_ms)
+  local answer = unpair(worker, epoch, failures_max, now_ms, ended_ms)
+  return answer[1] == 'done' and {'unpaired', head()} or answer
+end
+
+function operation.retry()
+  if not exists() then
+    return {'no_session'}
+  end
+  if is_set_aside() then
+    local v = get('worker_epoch', 'worker_node', 'client_node')
+    redis.call('HDEL', key, 'failed')
+    set('worker_epoch', tonumber(v[1]) + 1)
+    wake(v[2], v[3])
+  end
+  return {'unpaired', head()}
 end
 
 function operation.detach(party, epoch, now_ms)
@@ -534,7 +607,7 @@ end
 
 local function reseed(created_ms, principal, want, meta, receipts, client_epoch, client_node, worker, worker_state,
     worker_epoch, worker_node, workers, up_last, up_acked, down_last, down_acked, said_before, tokens, current, previous,
-    now_ms, up_first, up_flags, down_first, down_flags)
+    now_ms, up_first, up_flags, down_first, down_flags, failed)
   if not exists() then
     begin(created_ms, principal, want, meta, receipts, NO_TTL_MS, 0, '', {}, {'', '', {}}, now_ms)
     touch_all(0)
@@ -560,9 +633,12 @@ local function reseed(created_ms, principal, want, meta, receipts, client_epoch,
     set('tokens', cmsgpack.pack({current, previous, slots[3]}))
   end
   if reseed_side('worker', worker_epoch, worker_node) then
-    set('worker', worker, 'worker_state', worker_state, 'said_before', said_before)
+    set('worker', worker, 'worker_state', worker_state, 'said_before', said_before, 'failed', failed)
   else
     local v = get('worker_epoch', 'worker', 'said_before')
+    if v[1] == worker_epoch then
+      merge_failures(failed)
+    end
     if v[1] == worker_epoch and v[2] == worker and worker ~= '' then
       set('said_before', math.max(tonumber(v[3]), tonumber(said_before)))
       if worker_state == 'paired' then

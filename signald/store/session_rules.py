@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import cast
 
+from signald.core.failures import NO_FAILURES
 from signald.core.tokens import Slots, Verdict, confirm, is_previous, present
 from signald.store import base
 from signald.store.base import (
@@ -80,6 +81,8 @@ def claim_worker_side(op: base.ClaimWorkerSide, rows: Rows, wakes: Wakes) -> Res
         return base.Refused("late")
     if _is_ahead(record, op.received, op.acked, op.ahead_max):
         return base.Refused("ahead")
+    if op.assign and record.failed.current(record.up.acked).set_aside:
+        return base.Refused("set_aside")
     if op.assign:
         record.worker = op.worker
         record.worker_state = "assigned"
@@ -170,12 +173,41 @@ def unpair(op: base.Unpair, rows: Rows, wakes: Wakes) -> Result:
     if record.worker and record.worker == op.worker:
         if 0 < op.epoch < record.worker_side.epoch:
             return base.Fenced(record.worker_side.epoch)
+        if isinstance(op, base.UnpairFailed):
+            _count_failure(record, op)
         wakes.session(record, op.node, record.client.node, record.worker_side.node)
         record.worker = record.worker_state = ""
         record.worker_side.node = ""
         record.worker_side.epoch = max(record.worker_side.epoch, op.epoch) + 1
         rows.save_session(record)
     return base.Done()
+
+
+def unpair_failed(op: base.UnpairFailed, rows: Rows, wakes: Wakes) -> Result:
+    result = unpair(op, rows, wakes)
+    record = rows.session(op.session)
+    return base.Unpaired(record.head()) if isinstance(result, base.Done) and record is not None else result
+
+
+def _count_failure(record: Record, op: base.UnpairFailed) -> None:
+    claims = record.worker_side.claims
+    waits = record.up.last > record.up.acked
+    if waits or (claims and 0 <= op.ended_ms - claims[-1].asked_ms <= base.IDLE_FAILURE_MS):
+        record.failed = record.failed.add(record.up.acked + 1, op.now_ms, op.failures_max)
+    else:
+        record.failed = NO_FAILURES
+
+
+def retry_session(op: base.RetrySession, rows: Rows, wakes: Wakes) -> Result:
+    record = rows.session(op.session)
+    if record is None:
+        return base.NoSession()
+    if record.failed.current(record.up.acked).set_aside:
+        wakes.session(record, op.node, record.client.node, record.worker_side.node)
+        record.failed = NO_FAILURES
+        record.worker_side.epoch += 1
+        rows.save_session(record)
+    return base.Unpaired(record.head())
 
 
 def _not_holder(side: Side, epoch: int, node: str) -> Result | None:
@@ -387,6 +419,10 @@ def _reseed_client(record: Record, op: base.Reseed) -> None:
 def _reseed_worker(record: Record, op: base.Reseed) -> None:
     known = op.head
     newer = _reseed_side(record.worker_side, known.worker_epoch, known.worker_node, op.node)
+    if newer:
+        record.failed = known.failed
+    elif known.worker_epoch == record.worker_side.epoch:
+        record.failed = max(record.failed, known.failed)
     if newer:
         record.worker, record.worker_state = known.worker, known.worker_state
         record.said_before = known.said_before

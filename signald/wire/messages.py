@@ -319,6 +319,8 @@ class ErrorMessage(Outbound, tag="error", frozen=True):
     lost_to: int | UnsetType = UNSET
     direction: Literal["sent", "received"] | UnsetType = UNSET
     """Of `log_lost`: whose messages are lost, as its receiver sees it."""
+    seq: int | UnsetType = UNSET
+    """Of `undeliverable`: the message at which every hand-out has failed."""
 
 
 class GoAway(Outbound, tag="goaway", frozen=True):

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 UNITS = ("_seconds", "_bytes", "_info", "_total", "_ratio")
 COUNTED_THINGS = {
     "signald_connections", "signald_sessions", "signald_workers", "signald_worker_capacity", "signald_worker_sessions",
-    "signald_draining", "signald_drain_remaining", "signald_drain_rate", "signald_store_up",
+    "signald_sessions_stuck", "signald_draining", "signald_drain_remaining", "signald_drain_rate", "signald_store_up",
     "signald_store_batch_operations", "signald_config_last_reload_successful",
 }  # fmt: skip
 """Metrics of things or of yes and no, which have no unit."""
@@ -31,7 +31,7 @@ LABELS = {
     "initiator": {"local", "remote", "abort"},
     "direction": {"accepted", "delivered"},
     "outcome": {*OUTCOMES, "believed", "refused"},
-    "reason": {"client", "worker", "expired", "worker_lost", "unheard", "spent"},
+    "reason": {"client", "worker", "expired", "worker_lost", "unheard", "spent", "lost", "refused"},
     "state": {"ready", "leaving", "moving"},
 }
 """Every value a label may take; those of the build are the operator's, and one of each."""

@@ -6,7 +6,9 @@ Two nodes look at one fresh store: `a`, where the client usually is, and `b`, wh
 import pytest
 from msgspec import structs
 
+from signald.core.failures import Failures
 from signald.store.base import (
+    IDLE_FAILURE_MS,
     AcceptSession,
     Appended,
     Behind,
@@ -60,12 +62,15 @@ from signald.store.base import (
     Reserve,
     Reserved,
     Result,
+    RetrySession,
     Secret,
     Signal,
     TakePace,
     Text,
     Trail,
     Unpair,
+    Unpaired,
+    UnpairFailed,
     UpdateWorker,
     Waiting,
     WaitingSession,
@@ -128,6 +133,22 @@ async def history(world: World, limit: int = 100) -> list[tuple[str, bytes]]:
     return list(found.entries)
 
 
+def failed(worker: str = WORKER, *, epoch: int = 0, failures_max: int = 3, ended_ms: int = 0) -> UnpairFailed:
+    """A hand-out to `worker` has failed, as node `b` says."""
+    return UnpairFailed(SESSION, "b", worker, epoch, failures_max, NOW_MS + 5, ended_ms)
+
+
+async def fail(world: World, times: int, *, failures_max: int = 3, first: int = 1) -> Failures:
+    """Let `times` hand-outs fail, each to another worker; returns the failures that the session has then."""
+    found = Failures()
+    for number in range(first, first + times):
+        claimed(await world.ask(claim_side(f"w_{number}", nonce=f"hand-out {number}")))
+        result = await world.ask(failed(f"w_{number}", failures_max=failures_max))
+        assert isinstance(result, Unpaired)
+        found = result.head.failures
+    return found
+
+
 def claimed(result: Result) -> Claimed:
     """Demand that a claim was granted."""
     assert isinstance(result, Claimed), result
@@ -165,6 +186,8 @@ class TestStore:
             (claim_side(), Refused("unknown")),
             (ACCEPT, NoSession()),
             (Unpair(SESSION, "a", WORKER, 0), NoSession()),
+            (failed(), NoSession()),
+            (RetrySession(SESSION, "a"), NoSession()),
             (append(entries(1, 1)), NoSession()),
             (ack(1), NoSession()),
             (Look(SESSION, "client", 0, 5), NoSession()),
@@ -558,6 +581,106 @@ class TestClaimWorkerSide:
         await pair(world)
         assert await world.ask(Unpair(SESSION, "b", WORKER, 4)) == Done()
         assert (await look(world)).head.worker_epoch == 5
+
+
+class TestFailures:
+    """Hand-outs that fail are counted at the first message that no worker has acked."""
+
+    async def test_counted(self, world: World) -> None:
+        """A failed hand-out takes the worker off as `Unpair` does, wakes both nodes, and counts in the same step."""
+        await pair(world)
+        await world.do(append(entries(1, 2)))
+        await world.woken()
+        result = await world.ask(failed(), at="b")
+        assert await world.woken(at="b") == {"a": [b"ss_1"], "b": []}
+        assert isinstance(result, Unpaired)
+        assert (result.head.worker, result.head.worker_epoch) == ("", 2)
+        assert result.head.failed == Failures(1, 1, NOW_MS + 5, False)
+        assert (await look(world)).head == result.head
+
+    async def test_counted_once(self, world: World) -> None:
+        """The same again, or of a worker that has not got the session, changes nothing."""
+        await pair(world)
+        await world.do(append(entries(1, 1)))
+        first, again, other = await world.do(failed(), failed(), failed("w_2"))
+        assert first == again == other
+
+    async def test_fenced(self, world: World) -> None:
+        """A worker that has claimed its side again since has not failed."""
+        await pair(world)
+        await world.do(append(entries(1, 1)), claim_side(node="c", nonce="n2", assign=False))
+        assert await world.ask(failed(epoch=1)) == Fenced(2)
+        assert (await look(world)).head.failed == Failures()
+
+    async def test_set_aside(self, world: World) -> None:
+        """At `failures_max` no worker is given the session, whoever asks for it; the client goes on."""
+        await world.do(create(), append(entries(1, 2)))
+        assert await fail(world, 2) == Failures(1, 2, NOW_MS + 5, False)
+        assert await fail(world, 1, first=3) == Failures(1, 3, NOW_MS + 5, True)
+        assert await world.ask(claim_side("w_9", nonce="n9")) == Refused("set_aside")
+        assert (await look(world)).head.worker == ""
+        assert await world.ask(append(entries(3, 3))) == Appended(3, 0, "")
+        resumed = claimed(await world.ask(claim_client()))
+        assert resumed.head.failures.set_aside
+
+    async def test_an_ack_resets(self, world: World) -> None:
+        """When a worker has acked the message, the next one is judged afresh."""
+        await world.do(create(), append(entries(1, 2)))
+        await fail(world, 2)
+        await world.do(claim_side("w_8", nonce="n8"), ack(1, epoch=5))
+        assert (await look(world)).head.failures == Failures()
+        assert isinstance(await world.ask(failed("w_8")), Unpaired)
+        assert (await look(world)).head.failures == Failures(2, 1, NOW_MS + 5, False)
+
+    async def test_in_good_order(self, world: World) -> None:
+        """A worker that is taken off, or that claims its side elsewhere, counts nothing and resets nothing."""
+        await world.do(create(), append(entries(1, 1)))
+        before = await fail(world, 2)
+        await world.do(claim_side("w_8", nonce="n8"), claim_side("w_8", nonce="n9", assign=False, node="a"))
+        await world.do(Unpair(SESSION, "a", "w_8", 0))
+        assert (await look(world)).head.failures == before
+
+    @pytest.mark.parametrize(
+        "ended_ms", [0, NOW_MS - 1, NOW_MS, NOW_MS + IDLE_FAILURE_MS, NOW_MS + IDLE_FAILURE_MS + 1]
+    )
+    async def test_idle(self, world: World, ended_ms: int) -> None:
+        """With no message to handle, a hand-out counts if it ends soon after it began, and else clears the count."""
+        await pair(world)
+        await world.do(failed(ended_ms=NOW_MS), claim_side("w_2", nonce="n2"), failed("w_2", ended_ms=ended_ms))
+        counts = NOW_MS <= ended_ms <= NOW_MS + IDLE_FAILURE_MS
+        assert (await look(world)).head.failures.count == (2 if counts else 0)
+
+    async def test_retry(self, world: World) -> None:
+        """A session that is set aside begins to count anew, and is woken at its client's node; no other one changes."""
+        await world.do(create(), append(entries(1, 1)))
+        await fail(world, 2)
+        before = (await look(world)).head
+        assert await world.ask(RetrySession(SESSION, "b")) == Unpaired(before)
+        await fail(world, 1, first=3)
+        await world.woken()
+        first, again = await world.do(RetrySession(SESSION, "b"), RetrySession(SESSION, "b"), at="b")
+        assert first == again
+        assert (first.head.failed, first.head.worker_epoch) == (Failures(), 7)
+        assert await world.woken(at="b") == {"a": [b"ss_1"], "b": []}
+        assert isinstance(await world.ask(claim_side("w_9", nonce="n9")), Claimed)
+
+    async def test_given_back(self, world: World) -> None:
+        """A store that is filled again knows the failures; of two under one epoch the greater, of two epochs the later."""
+        known = structs.replace(head(worker_epoch=4, up_last=1), failed=Failures(1, 3, NOW_MS, True))
+        for given, kept in (
+            (known, known.failed),
+            (structs.replace(known, failed=Failures()), known.failed),
+            (structs.replace(known, failed=Failures(1, 4, NOW_MS, True)), Failures(1, 4, NOW_MS, True)),
+            (
+                structs.replace(known, worker_epoch=3, failed=Failures(2, 1, NOW_MS, False)),
+                Failures(1, 4, NOW_MS, True),
+            ),
+            (structs.replace(known, worker_epoch=5, failed=Failures()), Failures()),
+        ):
+            result = await world.ask(reseed(given))
+            assert isinstance(result, Head)
+            assert result.failed == kept
+        assert isinstance(await world.ask(claim_side("w_9", nonce="n9")), Claimed)
 
 
 class TestAppend:

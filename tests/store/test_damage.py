@@ -369,6 +369,7 @@ async def test_a_damaged_pace_begins_anew(damaged: Damaged, wound: str) -> None:
 
 FIELDS = (
     "said_before",
+    "failed",
     "client_epoch",
     "worker_epoch",
     "up_last",

@@ -13,6 +13,7 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from signald.core.failures import Failures
 from signald.core.wants import TENANT, offer
 from signald.store.base import (
     AcceptSession,
@@ -53,9 +54,11 @@ from signald.store.base import (
     RemoveWorker,
     Reserve,
     Result,
+    RetrySession,
     Signal,
     TakePace,
     Unpair,
+    UnpairFailed,
     UpdateWorker,
     WorkerClaimed,
     Workers,
@@ -169,6 +172,17 @@ class Kitchen:
         epoch = max(0, side.epoch + (0, 0, -1, 1, -side.epoch)[draft.small])
         return Unpair(SESSIONS[draft.session], draft.node, WORKERS[draft.worker], epoch)
 
+    def _unpair_failed(self, draft: Draft) -> Op:
+        record = self._of_record(draft)
+        side = record.worker_side
+        epoch = max(0, side.epoch + (0, 0, -1, 1, -side.epoch)[draft.small])
+        worker = record.worker if draft.flag else WORKERS[draft.worker]
+        ended_ms = (self.now_ms, NOW_MS + 10_000, NOW_MS + 10_001, NOW_MS - 1, 0)[draft.other]
+        return UnpairFailed(record.session, draft.node, worker, epoch, 1 + draft.small % 3, self.now_ms, ended_ms)
+
+    def _retry(self, draft: Draft) -> Op:
+        return RetrySession(SESSIONS[draft.session], draft.node)
+
     def _append(self, draft: Draft) -> Op:
         return self._of_append(draft)
 
@@ -236,6 +250,13 @@ class Kitchen:
             down_last=down_last,
             up_acked=min(up_last, record.up.acked + draft.other // 2),
             said_before=record.said_before + draft.small // 3,
+            failed=(
+                record.failed,
+                record.failed,
+                Failures(),
+                Failures(record.up.acked + 1, draft.small, self.now_ms, draft.flag),
+                Failures(record.up.acked + 1, 1, NOW_MS, False),
+            )[draft.other],
         )
         up_tail = tuple(Entry(seq, b"tup%d" % seq, draft.flag) for seq in range(max(1, up_last - 2), up_last + 1))
         down_tail = tuple(Entry(seq, b"tdown%d" % seq) for seq in range(max(1, down_last - 1), down_last + 1))

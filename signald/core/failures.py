@@ -1,0 +1,57 @@
+"""Failed hand-outs of a session: how many ended badly at the same message, and when the next worker is asked.
+
+A hand-out fails when its worker is lost, or gives the session back after it has accepted it. Failures belong to the first
+message that no worker has acked: an ack moves that message on, so it resets the count without a write. A session that has
+failed `worker.failures_max` times is set aside: no worker is asked until an operator retries it or the session ends.
+"""
+
+from msgspec import Struct
+
+PAUSE_REFUSED_S = 0.5
+"""Pause after a first refusal. The other workers are likely to refuse as well, and a round trip is far shorter."""
+
+PAUSES_S = (0.0, 2.0, 8.0, 30.0)
+"""Pauses after the first loss, the second, the third, and each later one.
+
+The first retry is immediate, because most losses have nothing to do with the session. 2 s outlast the restart of a worker
+by its supervisor, 8 s a short overload of what the worker depends on, and 30 s the restart of that dependency. With the
+default of five hand-outs the session is set aside within 41 s, before a client gives up, and 3 hand-outs at most fall into
+any 5 s."""
+
+CLOCK_SET_MS = 60_000
+"""A failure that lies further ahead than this was noted before the clock of the store was set back: its pause is over."""
+
+
+class Failures(Struct, array_like=True, frozen=True, gc=False, order=True):
+    """What is stored of the failed hand-outs of one session. The order is that of events under one epoch of the worker."""
+
+    seq: int = 0
+    """The first message that was not acked when they failed; 0: none has failed."""
+    count: int = 0
+    at_ms: int = 0
+    """When the last one was noted, by the store's clock."""
+    set_aside: bool = False
+
+    def current(self, acked: int) -> "Failures":
+        """Return these if they concern the first message above `acked`, else none."""
+        return self if self.seq == acked + 1 else NO_FAILURES
+
+    def add(self, seq: int, now_ms: int, failures_max: int) -> "Failures":
+        """Return these and one more at `seq`, set aside from `failures_max` on."""
+        count = self.current(seq - 1).count + 1
+        return Failures(seq, count, now_ms, count >= failures_max)
+
+    def pause_s(self, *, refused: bool) -> float:
+        """How long no worker is asked after the last failure; `refused`: it was a refusal, or may have been."""
+        pause_s = PAUSES_S[min(max(self.count, 1), len(PAUSES_S)) - 1]
+        return max(pause_s, PAUSE_REFUSED_S) if refused else pause_s
+
+    def may_queue(self, now_ms: int) -> bool:
+        """Tell whether the session may wait for a worker now: it is not set aside, and its pause is over."""
+        if self.set_aside:
+            return False
+        since_ms = now_ms - self.at_ms
+        return not self.count or since_ms < -CLOCK_SET_MS or since_ms >= self.pause_s(refused=True) * 1000
+
+
+NO_FAILURES = Failures()
