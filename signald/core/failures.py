@@ -10,13 +10,17 @@ from msgspec import Struct
 PAUSE_REFUSED_S = 0.5
 """Pause after a first refusal. The other workers are likely to refuse as well, and a round trip is far shorter."""
 
-PAUSES_S = (0.0, 2.0, 8.0, 30.0)
-"""Pauses after the first loss, the second, the third, and each later one.
+PAUSES_S = (0.0, 2.0, 8.0, 20.0)
+"""Least pauses after the first loss, the second, the third, and each later one.
 
 The first retry is immediate, because most losses have nothing to do with the session. 2 s outlast the restart of a worker
-by its supervisor, 8 s a short overload of what the worker depends on, and 30 s the restart of that dependency. With the
-default of five hand-outs the session is set aside within 41 s, before a client gives up, and 3 hand-outs at most fall into
-any 5 s."""
+by its supervisor, 8 s a short overload of what the worker depends on, and 20 s the restart of that dependency. With the
+default of five hand-outs a session whose handlers raise is set aside within a minute, before a client gives up, and 3
+hand-outs at most fall into any 5 s."""
+
+SPREAD = 2.0
+"""A pause lasts up to this many times its least. Sessions that were lost with one worker come back at different times, so those
+that did not end it get their acks in while the one that did is not there. Otherwise all would be set aside together."""
 
 CLOCK_SET_MS = 60_000
 """A failure that lies further ahead than this was noted before the clock of the store was set back: its pause is over."""
@@ -41,17 +45,20 @@ class Failures(Struct, array_like=True, frozen=True, gc=False, order=True):
         count = self.current(seq - 1).count + 1
         return Failures(seq, count, now_ms, count >= failures_max)
 
-    def pause_s(self, *, refused: bool) -> float:
-        """How long no worker is asked after the last failure; `refused`: it was a refusal, or may have been."""
+    def pause_s(self, *, refused: bool, spread: float) -> float:
+        """How long no worker is asked after the last failure: `spread`, from 1 to `SPREAD`, times the least pause.
+
+        `refused`: it was a refusal.
+        """
         pause_s = PAUSES_S[min(max(self.count, 1), len(PAUSES_S)) - 1]
-        return max(pause_s, PAUSE_REFUSED_S) if refused else pause_s
+        return pause_s * spread if pause_s else PAUSE_REFUSED_S if refused else 0.0
 
     def may_queue(self, now_ms: int) -> bool:
         """Tell whether the session may wait for a worker now: it is not set aside, and its pause is over."""
         if self.set_aside:
             return False
         since_ms = now_ms - self.at_ms
-        return not self.count or since_ms < -CLOCK_SET_MS or since_ms >= self.pause_s(refused=True) * 1000
+        return not self.count or since_ms < -CLOCK_SET_MS or since_ms >= self.pause_s(refused=True, spread=SPREAD) * 1000
 
 
 NO_FAILURES = Failures()

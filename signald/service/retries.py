@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
-from signald.core.failures import Failures
+from signald.core.failures import SPREAD, Failures
 from signald.core.session import Head
 from signald.service.counts import FailureCause
 from signald.service.line import has_client, place
@@ -41,7 +41,7 @@ class Retries:
         hub, failures = self._hub, head.failures
         hub.counts.failed_handouts[cause] += failures.count > 0
         if not failures.set_aside:
-            return failures.pause_s(refused=cause == "refused")
+            return failures.pause_s(refused=cause == "refused", spread=hub.entropy.uniform(1.0, SPREAD))
         hub.counts.set_aside += 1
         log.warning("session_set_aside", session=head.session, seq=failures.seq, failures=failures.count)
         hub.trail.note(head.session, "worker", "set aside", f"message {failures.seq}, {failures.count} failures")
