@@ -58,7 +58,9 @@ class Failures(Struct, array_like=True, frozen=True, gc=False, order=True):
         if self.set_aside:
             return False
         since_ms = now_ms - self.at_ms
-        return not self.count or since_ms < -CLOCK_SET_MS or since_ms >= self.pause_s(refused=True, spread=SPREAD) * 1000
+        return (
+            not self.count or since_ms < -CLOCK_SET_MS or since_ms >= self.pause_s(refused=True, spread=SPREAD) * 1000
+        )
 
 
 NO_FAILURES = Failures()

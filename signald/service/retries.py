@@ -84,6 +84,21 @@ class Retries:
                 at_once.append(self._enqueue(result.head))
         await hub.committer.call_many(at_once, inf)
 
+    async def dropped(self, worker: str, names: Sequence[str]) -> None:
+        """Count the hand-outs among `names` that `worker` had accepted and has come back without.
+
+        Its process has ended meanwhile, or a handler has failed. They are assigned to it again unless they are set aside.
+        """
+        hub = self._hub
+        looked = await hub.committer.call_many([Look(name, "worker", 0, 0) for name in names])
+        heads = [result.head for result in looked if isinstance(result, Looked)]
+        had = [head for head in heads if head.worker == worker and head.worker_state == "paired"]
+        now_ms = hub.store.now_ms()
+        ops = [self.unpair(head.session, worker, head.worker_epoch, now_ms) for head in had]
+        for result in await hub.committer.call_many(ops):
+            if isinstance(result, Unpaired):
+                self.note(result.head, "lost")
+
     async def retry(self, session: str) -> Failures | None:
         """Let a session that is set aside be handed out again; returns its failures until now, None when there is no session.
 

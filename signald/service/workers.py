@@ -87,6 +87,7 @@ class Workers:
     ) -> Sides:
         """Claim the worker's side of every session the registry has paired with it, as it asked at `asked_ms`."""
         positions = {one.session: one for one in listed}
+        await self._hub.retries.dropped(worker, [session for session in registered if session not in positions])
         ops = []
         for session in registered:
             position = positions.get(session)

@@ -12,6 +12,7 @@ import trio
 
 from signald.cli import main
 from signald.demo.cluster import Node
+from signald.sdk.trio import WorkerSession, open_client, open_worker
 from tests.real.harness import Settings, Talk, exit_of, kill, open_nodes, open_talk, term, until, url_of
 
 pytestmark = pytest.mark.real
@@ -185,3 +186,42 @@ async def test_the_other_looks(tmp_path: Path, ctl: Ctl) -> None:
         assert await ctl("sessions", "--limit", "0", "--node", "blue") == os.EX_USAGE
         await talk.settle()
         talk.check()
+
+
+async def test_a_session_that_is_set_aside_is_retried(tmp_path: Path, ctl: Ctl) -> None:
+    """`sessions --stuck` lists it at its client's node, `retry` works at any node, and a wrong or needless retry is told so."""
+    fails = True
+
+    async def handler(session: WorkerSession) -> None:
+        async for message in session:
+            if fails:
+                raise ValueError("a message that no handler can take")
+            await session.send(message.data)
+
+    settings: Settings = {**SOCKETS, "worker": {"failures_max": 2}}
+    async with open_nodes(tmp_path, f"sqlite:{tmp_path}/signald.db", settings) as nodes:
+        blue = await nodes.start("blue")
+        green = await nodes.start("green")
+        async with (
+            open_worker(url_of(green), handler, instance_id="worker"),
+            open_client(url_of(blue)) as client,
+        ):
+            await client.send("poison")
+            with trio.fail_after(60):
+                while not (stuck := (await ctl.json("sessions", "--stuck", "--node", "blue"))["sessions"]):  # noqa: ASYNC110
+                    await trio.sleep(0.2)
+            (one,) = stuck
+            assert (one["stuck_at"], one["failures"]) == (1, 2)
+            assert await ctl("sessions", "--stuck", "--node", "blue") == os.EX_OK
+            assert "stuck at 1" in ctl.words
+            assert "set aside at message 1" in (await ctl.json("trace", one["session"], "--node", "green"))["state"]
+            fails = False
+            assert await ctl("retry", one["session"], "--node", "green") == os.EX_OK, ctl.complaint
+            assert "waits for a worker again" in ctl.words
+            with trio.fail_after(60):
+                assert (await anext(aiter(client))).data == "poison"
+            assert await ctl("retry", one["session"], "--node", "green") == os.EX_UNAVAILABLE
+            assert "is not set aside" in ctl.complaint
+            assert await ctl("retry", "s_0000000000000000000000", "--node", "green") == os.EX_DATAERR
+            assert "there is no session" in ctl.complaint
+            assert (await ctl.json("sessions", "--stuck", "--node", "blue"))["sessions"] == []

@@ -238,7 +238,9 @@ def test_a_drain_that_cuts_a_worker_off_counts_nothing() -> None:
 
     async def scene(cluster: Cluster) -> None:
         await cluster.start("n1", worker={**QUICK, "failures_max": 2})
-        await cluster.start("n2", worker={**QUICK, "on_loss": "hold"}, drain={"timeout_s": 6.0, "worker_timeout_s": 2.0})
+        await cluster.start(
+            "n2", worker={**QUICK, "on_loss": "hold"}, drain={"timeout_s": 6.0, "worker_timeout_s": 2.0}
+        )
         client, _, worker, _, session = await cluster.pair("n1", worker_at="n2")
         await client.send({"type": "message", "seq": 1, "data": "work"})
         await worker.expect("message")
@@ -308,12 +310,42 @@ def test_what_is_set_aside_stays_so(ended: str) -> None:
                 client.cut()
                 await trio.sleep(20)
                 at = "n2"
-            again, restored = await cluster.restore(at if ended != "resume" else "n2", started["recovery_token"])
-            assert (restored["type"], restored["peer"]["state"]) == ("session_restored", "waiting")
-            assert await told(again) == [1]
-            await trio.sleep(120)
             assert len(doomed.seqs) == 5
             nursery.cancel_scope.cancel()
+        await trio.sleep(5 * RESUME_S)
+        again, restored = await cluster.restore(at if ended != "resume" else "n2", started["recovery_token"])
+        assert (restored["type"], restored["peer"]["state"]) == ("session_restored", "waiting")
+        assert await told(again) == [1]
+        assert cluster.world.rows.place(started["session"]) is None, "it waits in no line"
+        fresh, _ = await cluster.worker("n2", "fresh")
+        assert await fresh.quiet(100) == []
+
+    play(scene)
+
+
+def test_a_worker_that_comes_back_without_the_session_has_failed() -> None:
+    """A process that ends by a message, and resumes by the token that it has kept, is given the message five times at most."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1")
+        client, _, worker, accepted, session = await cluster.pair("n1")
+        heard: list[Json] = []
+        cluster.nodes["n1"].hub.spawn(listen, client, heard)
+        await client.send({"type": "message", "seq": 1, "data": "poison"})
+        token = accepted["recovery_token"]
+        for count in range(1, 6):
+            await worker.expect("message")
+            worker.cut()
+            await trio.sleep(1)
+            worker, answer = await cluster.resume("n1", token)
+            token = answer["recovery_token"]
+            assert (answer["sessions"], answer["lost"]) == ([], [])
+            assert failures(cluster, session).count == count
+            if count < 5:
+                await worker.accept()
+        assert await worker.quiet(30) == []
+        assert [frame["seq"] for frame in heard if frame["type"] == "error"] == [1]
+        assert cluster.world.rows.place(session) is None
 
     play(scene)
 

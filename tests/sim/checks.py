@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from signald.store.base import Op, Result
 from tests.sim.checkers import ExactlyOnce, Liveness, OneHop, Sticky, Told, WorkerFirst
 from tests.sim.node_checkers import Bounded, BoundedMemory, Goodbye, NoOrphanTask, NoSecret, Paced
+from tests.sim.poison import Poisoned
 from tests.sim.store_checkers import EpochsOnce, Expiry, NoGhost, Positions, Rare, SingleOwner, TokenOnce
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Checkers:
         self.no_ghost = NoGhost(scene)
         self.no_orphan_task = NoOrphanTask(scene)
         self.told_all = Told(scene)
+        self.poison = Poisoned(scene)
         self.client_said = self.exactly_once.client_said
         self.client_heard = self.exactly_once.client_heard
         self.worker_got = self.exactly_once.worker_got
@@ -47,6 +49,7 @@ class Checkers:
 
     def applied(self, ops: Sequence[Op], results: Sequence[Result]) -> None:
         """The store has carried out a batch."""
+        self.poison.applied(ops, results)
         for op, result in zip(ops, results, strict=True):
             self.exactly_once.applied(op, result)
             self.worker_first.applied(op, result)

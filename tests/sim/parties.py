@@ -27,6 +27,7 @@ from signald.sdk.trio import (
 )
 from tests.sim.habits import Tapped
 from tests.sim.plan import ClientPlan, WorkerPlan
+from tests.sim.poison import Poison
 
 if TYPE_CHECKING:
     from tests.sim.scene import Scene
@@ -321,6 +322,8 @@ class WorkerParty:
                 handling.got.append(number)
                 self.scene.trace(self.name, f"h{handling.number} gets {number} as {message.seq}")
                 self.scene.check.worker_got(handling, number, message.seq)
+                if poison := self.scene.check.poison.meets(session.session, number):
+                    await self._fail(poison)
                 await trio.sleep(self._random.uniform(0.0, 2 * self.plan.thinks_s) if self.scene.chaos else 0.0)
                 if self._random.random() < self.plan.fails_share and self.scene.chaos:
                     self.scene.reached("handler failed")
@@ -330,6 +333,12 @@ class WorkerParty:
         finally:
             handling.over = True
             self.scene.trace(self.name, f"h{handling.number} over")
+
+    async def _fail(self, poison: Poison) -> None:
+        if poison.fate == "raise":
+            raise HandlerFailed
+        self.crash(0.0)
+        await trio.sleep_forever()
 
     async def _say(self, session: WorkerSession, handling: Handling, answering: int) -> None:
         count = len(handling.said) + 1

@@ -13,6 +13,7 @@ from signald.service.moving import PACE_MARGIN
 from signald.service.relay import LOOK_LIMIT
 from tests.sim.habits import AnswersOnOldConnection, DuplicateFrame, Habit
 from tests.sim.net import CutAtByte, Delay, HalfOpenStall, NetFault, ResetConnection, SmallWindow, WriteSplit
+from tests.sim.poison import FAILURES_MAX, RESUME_TIMEOUT_S, UNCOUNTED, Poison, draw_poison
 from tests.sim.stores import (
     HalfBatch,
     LateApply,
@@ -97,6 +98,8 @@ class Plan:
     lasts_s: float = CHAOS_S
     look_limit: int = LOOK_LIMIT
     """How many messages a node reads of a log at once: with few, a short replay is one of several pages."""
+    poison: Poison | None = None
+    """A message at which every worker fails as long as the faults last."""
 
     @cached_property
     def store_may_lose(self) -> bool:
@@ -122,6 +125,7 @@ class Plan:
             *(f"  release {number}: {values}" for number, values in enumerate(self.releases)),
             *(f"  {fault}" for fault in (*self.net, *self.store, *self.habits)),
             *(f"  {party}" for party in (*self.clients, *self.workers)),
+            *([f"  {self.poison}"] if self.poison is not None else []),
             *(f"  {step}" for step in self.steps),
         ]
         return "\n".join(parts)
@@ -151,7 +155,7 @@ def draw(seed: int) -> Plan:
         habits=() if planned_only else _habits(r),
         steps=_deploys(r) if planned_only else _steps(r, len(clients), len(workers)),
     )
-    return _lines(_lies(_rarely(plan)))
+    return _poisoned(_lines(_lies(_rarely(plan))))
 
 
 def _lines(plan: Plan) -> Plan:
@@ -166,6 +170,20 @@ def _lines(plan: Plan) -> Plan:
         steps.append(Step(at, "restart_client", client, away_s))
         steps.append(Step(round(at + r.uniform(0.0, 0.2), 3), "crash_worker", worker, r.choice((0.0, away_s))))
     return attrs.evolve(plan, steps=tuple(sorted(steps, key=lambda step: step.at)))
+
+
+def _poisoned(plan: Plan) -> Plan:
+    """Let a few plans have a message at which every worker fails, drawn from a stream of its own as well."""
+    r = Chance(plan.seed).random("poison")
+    poison = draw_poison(r, len(plan.clients))
+    if poison is None or plan.planned_only:
+        return plan
+    if r.random() < 0.5:
+        # With nothing else to end a hand-out, each of them counts, and is held to the strictest checks.
+        plan = attrs.evolve(plan, steps=tuple(step for step in plan.steps if step.what not in UNCOUNTED))
+    quick = {"failures_max": FAILURES_MAX, "resume_timeout_s": RESUME_TIMEOUT_S}
+    sections = {**plan.sections, "worker": {**plan.sections.get("worker", {}), **quick}}
+    return attrs.evolve(plan, poison=poison, sections=sections)
 
 
 def _rarely(plan: Plan) -> Plan:

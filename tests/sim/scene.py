@@ -338,6 +338,8 @@ class Scene:
                         parties.start_soon(client.run)
                     await self._play()
                     await self._heal()
+                    if self.plan.poison is not None:
+                        parties.start_soon(self.check.poison.retry_all)
                     await self._settle()
                     self.check.settled()
                     self.settled = True

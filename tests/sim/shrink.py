@@ -63,6 +63,8 @@ def smaller_than(plan: Plan) -> Iterator[tuple[str, Plan]]:
     for name in ("steps", "net", "store", "habits", "releases", "clients", "workers"):
         for less in fewer(getattr(plan, name), LEAST.get(name, 0)):
             yield f"{len(less)} {name}", changed(plan, **{name: less})
+    if plan.poison is not None:
+        yield "no poison", changed(plan, poison=None)
     for section, values in plan.sections.items():
         yield f"no [{section}]", changed(plan, sections=_without(plan.sections, section))
         for key in values:
