@@ -1,13 +1,14 @@
 """Messages at which every worker fails: the session is set aside, its client and the operator are told, and others go on."""
 
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 
 import pytest
 import structlog
 import trio
 import trio_websocket
 
-from signald.core.failures import Failures
+from signald.core.failures import PAUSES_S, Failures
 from signald.http.problems import Problem
 from tests.cluster import Cluster, Json, Peer, play
 from tests.service.parties import Client, Worker
@@ -110,6 +111,8 @@ def test_a_message_that_ends_each_worker_is_set_aside(apart: bool) -> None:
             client, started = await poisoned(cluster, "n1", doomed, nursery)
             assert [frame["state"] for frame in client.aside if frame["type"] == "peer"][-1] == "waiting"
             assert doomed.seqs == [1] * 5
+            pauses = [after - before for before, after in pairwise(doomed.handed_out)]
+            assert all(pause >= least for pause, least in zip(pauses, PAUSES_S, strict=True))
             await client.quiet(120)
             assert len(doomed.seqs) == 5
             await client.send({"type": "message", "seq": 2, "data": "behind it"})
@@ -302,10 +305,7 @@ def test_what_is_set_aside_stays_so(ended: str) -> None:
         async with trio.open_nursery() as nursery:
             client, started = await poisoned(cluster, "n1", doomed, nursery)
             at = "n1"
-            if ended == "empty":
-                cluster.world.lose_everything()
-                await trio.sleep(20)
-            elif ended == "kill":
+            if ended == "kill":
                 cluster.kill("n1")
                 client.cut()
                 await trio.sleep(20)
@@ -313,6 +313,11 @@ def test_what_is_set_aside_stays_so(ended: str) -> None:
             assert len(doomed.seqs) == 5
             nursery.cancel_scope.cancel()
         await trio.sleep(5 * RESUME_S)
+        if ended == "empty":
+            cluster.world.lose_everything()
+            await trio.sleep(5)
+            assert failures(cluster, started["session"]).set_aside
+            assert cluster.world.rows.place(started["session"]) is None, "it waits in no line"
         again, restored = await cluster.restore(at if ended != "resume" else "n2", started["recovery_token"])
         assert (restored["type"], restored["peer"]["state"]) == ("session_restored", "waiting")
         assert await told(again) == [1]
@@ -391,10 +396,42 @@ def test_the_turn_comes_though_the_node_that_waits_dies() -> None:
             assert failures(cluster, started["session"]).count == count
             if count == 1:
                 await worker.accept()
+        await trio.sleep(0.7)
+        assert cluster.world.rows.place(started["session"]) is None, "only the node of the worker knows that it is due"
         cluster.kill("n2")
         other, _ = await cluster.worker("n1", "other")
         await other.accept(within_s=20.0)
         assert (await other.expect("message"))["data"] == "hard"
+
+    play(scene)
+
+
+@pytest.mark.parametrize("trouble", ["outage", "resume", "empty"])
+def test_a_pause_is_not_cut_short(trouble: str) -> None:
+    """What puts sessions in line again that wait (a store that was away or is empty, a resume) heeds the pause of each."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1")
+        doomed = Doomed(cluster, "n1", refuse)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(doomed.run)
+            client, started = await cluster.client("n1")
+            await client.send({"type": "message", "seq": 1, "data": "poison"})
+            while len(doomed.seqs) < 3:  # noqa: ASYNC110
+                await trio.sleep(0.1)
+            await trio.sleep(1)
+            if trouble == "outage":
+                cluster.world.outage = "down"
+                await trio.sleep(1)
+                cluster.world.outage = ""
+            elif trouble == "empty":
+                cluster.world.lose_everything()
+            else:
+                await cluster.restore("n1", started["recovery_token"])
+            while len(doomed.seqs) < 4:  # noqa: ASYNC110
+                await trio.sleep(0.1)
+            assert doomed.handed_out[3] - doomed.handed_out[2] >= PAUSES_S[2]
+            nursery.cancel_scope.cancel()
 
     play(scene)
 
@@ -408,6 +445,7 @@ def test_what_is_set_aside_waits_in_no_line_that_an_older_release_makes() -> Non
         async with trio.open_nursery() as nursery:
             _, started = await poisoned(cluster, "n1", doomed, nursery)
             session = node.hub.sessions[started["session"]]
+            await trio.sleep(2)
             await node.hub.workers.take_from(session)
             await trio.sleep(10)
             assert len(doomed.seqs) == 5
