@@ -39,6 +39,8 @@ _SHUTDOWN = "signald/service/shutdown.py"
 _MOVING = "signald/service/moving.py"
 _WORKERS = "signald/service/workers.py"
 _CONNECTION = "signald/net/connection.py"
+_RETRIES = "signald/service/retries.py"
+_FAILURES = "signald/core/failures.py"
 _SDK_CORE = "signald/sdk/core.py"
 _SDK_PARTY = "signald/sdk/party_core.py"
 _SDK_WORKER = "signald/sdk/worker_core.py"
@@ -719,4 +721,39 @@ SDK = (
     ),
 )
 
-BUGS: tuple[Bug, ...] = (*STORE, *CORE, *SERVICE, *SDK)
+POISON = (
+    Bug(
+        "lost-hand-out-not-counted",
+        _LEASE,
+        '"did not come back", lost_ms=lost_ms)',
+        '"did not come back")',
+        "nobody-hurts",
+        "A message that ends its worker is handed on for ever.",
+    ),
+    Bug(
+        "refused-hand-out-not-counted",
+        _HUB,
+        "self.workers.refused(link, session, reason, failed=failed)",
+        "self.workers.refused(link, session, reason)",
+        "nobody-hurts",
+        "A message at which each handler raises is handed out twice a second for ever.",
+    ),
+    Bug(
+        "failures-of-all-messages-together",
+        _FAILURES,
+        "count = self.current(seq - 1).count + 1",
+        "count = self.count + 1",
+        "nobody-hurts",
+        "A session is set aside for five messages that failed once each.",
+    ),
+    Bug(
+        "pause-for-ever",
+        _RETRIES,
+        "        await trio.sleep(pause_s)\n",
+        "        await trio.sleep(pause_s * 1000)\n",
+        "liveness",
+        "Seconds and milliseconds are mixed up, and a session whose worker was lost twice waits for minutes.",
+    ),
+)
+
+BUGS: tuple[Bug, ...] = (*STORE, *CORE, *SERVICE, *SDK, *POISON)
