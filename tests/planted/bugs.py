@@ -39,8 +39,6 @@ _SHUTDOWN = "signald/service/shutdown.py"
 _MOVING = "signald/service/moving.py"
 _WORKERS = "signald/service/workers.py"
 _CONNECTION = "signald/net/connection.py"
-_RETRIES = "signald/service/retries.py"
-_FAILURES = "signald/core/failures.py"
 _SDK_CORE = "signald/sdk/core.py"
 _SDK_PARTY = "signald/sdk/party_core.py"
 _SDK_WORKER = "signald/sdk/worker_core.py"
@@ -737,22 +735,6 @@ POISON = (
         "self.workers.refused(link, session, reason)",
         "nobody-hurts",
         "A message at which each handler raises is handed out twice a second for ever.",
-    ),
-    Bug(
-        "failures-of-all-messages-together",
-        _FAILURES,
-        "count = self.current(seq - 1).count + 1",
-        "count = self.count + 1",
-        "nobody-hurts",
-        "A session is set aside for five messages that failed once each.",
-    ),
-    Bug(
-        "pause-for-ever",
-        _RETRIES,
-        "        await trio.sleep(pause_s)\n",
-        "        await trio.sleep(pause_s * 1000)\n",
-        "liveness",
-        "Seconds and milliseconds are mixed up, and a session whose worker was lost twice waits for minutes.",
     ),
 )
 
