@@ -46,6 +46,7 @@ from signald.net.listener import Server, open_listeners
 from signald.net.settings import NetSettings
 from signald.service.auth import Authenticator
 from signald.service.hub import Hub
+from signald.service.identity import Claimant, HostFile, NodeIdTaken, StartCalledOff
 from signald.service.lease import Lease
 from signald.service.matchmaker import Matchmaker
 from signald.service.mender import Mender
@@ -53,7 +54,7 @@ from signald.service.meters import Observed, node_registry
 from signald.service.operations import NodeOperations
 from signald.service.reloading import Prepared, Reloader, prepare
 from signald.service.shutdown import ShutdownScope
-from signald.service.supervision import Supervision
+from signald.service.supervision import EXTEND_S, Supervision
 from signald.service.telemetry import Spans, exporting
 from signald.store.base import Store
 from signald.store.committer import Committer
@@ -63,7 +64,7 @@ from signald.systemd import Inherited, Notifier, SocketRefused, inherited_socket
 log = structlog.get_logger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-EX_OK, EX_UNAVAILABLE, EX_SOFTWARE, EX_OSERR, EX_CONFIG = 0, 69, 70, 71, 78
+EX_OK, EX_UNAVAILABLE, EX_SOFTWARE, EX_OSERR, EX_TEMPFAIL, EX_CONFIG = 0, 69, 70, 71, 75, 78
 SESSION_POSITION_BYTES = 128
 """What one session adds to an `app_ready`: its id, two seqs, and the JSON around them."""
 
@@ -102,6 +103,11 @@ def run(config: Config, source: Source | None = None, announce: Announce | None 
         status = _failed(EX_CONFIG, group)
     except* StoreError as group:
         status = _failed(EX_UNAVAILABLE, group)
+    except* NodeIdTaken as group:
+        status = _failed(EX_TEMPFAIL, group)  # it is free again when the other process has ended
+    except* StartCalledOff:
+        log.info("stopped", node=config.node.id)
+        status = EX_OK
     except* OSError as group:
         status = _failed(EX_OSERR, group)
     except* Exception:
@@ -133,44 +139,79 @@ async def _main(
     announce: Announce | None,
 ) -> int:
     with trio.open_signal_receiver(*SIGNALS) as signals:
-        async with (
-            running(config, SystemEntropy(), source=source, inherited=inherited, notifier=notifier) as daemon,
-            trio.open_nursery() as nursery,
-        ):
-            if announce is not None:
-                announce(daemon.websocket_port, daemon.http_port)
-            taken = _Signals(daemon.node)
-            nursery.start_soon(taken.run_reloads)
-            for number in early:
-                taken.take(number)
-            nursery.start_soon(_receive_signals, signals, taken)
-            await daemon.node.shutdown.run()
-            nursery.cancel_scope.cancel(reason="the drain is done")
+        taken = _Signals()
+        for number in early:
+            taken.take(number)
+        async with trio.open_nursery() as receiving:
+            receiving.start_soon(_receive_signals, signals, taken)
+            claimant = _claimant(config, notifier, taken.stop)
+            async with (
+                running(
+                    config, SystemEntropy(), source=source, inherited=inherited, notifier=notifier, claimant=claimant
+                ) as daemon,
+                trio.open_nursery() as nursery,
+            ):
+                if announce is not None:
+                    announce(daemon.websocket_port, daemon.http_port)
+                nursery.start_soon(taken.run_reloads, daemon.node)
+                taken.begin(daemon.node)
+                await daemon.node.shutdown.run()
+                nursery.cancel_scope.cancel(reason="the drain is done")
+            receiving.cancel_scope.cancel(reason="the node has ended")
+    if daemon.node.lease.taken:
+        return EX_TEMPFAIL
     log.info("stopped", node=config.node.id)
     return EX_OK
 
 
-class _Signals:
-    """What each signal means. A reload is slow (it reads files), and no signal waits for one."""
+def _claimant(config: Config, notifier: Notifier | None, stop: trio.Event) -> Claimant:
+    """How this process comes to its node id. A store in memory has no other processes."""
+    host = None
+    if not config.store.url.startswith("memory:"):
+        host = HostFile(socket_directory(os.environ), config.node.id)
+    return Claimant(host, (lambda line: notifier.extend(EXTEND_S, line)) if notifier else (lambda _: None), stop)
 
-    def __init__(self, node: "Node") -> None:
-        self._node = node
+
+class _Signals:
+    """What each signal means. A reload is slow (it reads files), and no signal waits for one.
+
+    Signals that come before there is a node are kept for it; one that asks to stop also ends waiting for the node's id.
+    """
+
+    def __init__(self) -> None:
+        self._node: Node | None = None
+        self._kept: list[int] = []
         self._hung_up = trio.Event()
+        self.stop = trio.Event()
+
+    def begin(self, node: "Node") -> None:
+        """There is a node now."""
+        self._node = node
+        for number in self._kept:
+            self._give(node, number)
 
     def take(self, number: int) -> None:
         """A signal has come."""
         log.info("signal", name=signal.Signals(number).name)
-        if number == signal.SIGHUP and self._node.operations.reloader is not None:
+        if self._node is not None:
+            self._give(self._node, number)
+            return
+        self._kept.append(number)
+        if number != signal.SIGHUP:
+            self.stop.set()
+
+    def _give(self, node: "Node", number: int) -> None:
+        if number == signal.SIGHUP and node.operations.reloader is not None:
             self._hung_up.set()
         else:
-            self._node.shutdown.signal()
+            node.shutdown.signal()
 
-    async def run_reloads(self) -> None:
+    async def run_reloads(self, node: "Node") -> None:
         """Reload for every SIGHUP, until cancelled; those that come during a reload are one."""
         while True:
             await self._hung_up.wait()
             self._hung_up = trio.Event()
-            reloader = self._node.operations.reloader
+            reloader = node.operations.reloader
             assert reloader is not None
             with suppress(ConfigError):  # it is logged, and nobody waits for an answer
                 await reloader.reload()
@@ -211,14 +252,15 @@ async def running(
     source: Source | None = None,
     inherited: Inherited = NO_SOCKETS,
     notifier: Notifier | None = None,
+    claimant: Claimant | None = None,
 ) -> AsyncIterator[Daemon]:
     """Run a node that listens, until the body ends. The body ends when the drain has: what follows is cancellation only.
 
     `source` can be read again while the node runs. Sockets that are `inherited` take the place of those that would be
-    bound; `notifier` is told how the node is.
+    bound; `notifier` is told how the node is; `claimant` takes the node's id.
 
     Raises ConfigError (the certificate, an inherited socket that the configuration does not protect), StoreMisused,
-    StoreUnavailable, OSError (an address is taken) before the body begins.
+    StoreUnavailable, NodeIdTaken, StartCalledOff, OSError (an address is taken) before the body begins.
     """
     prepared = prepare(config)
     check_inherited(inherited, config)
@@ -234,7 +276,7 @@ async def running(
     ):
         try:
             async with (
-                node_on(store, prepared.config, entropy, spans) as node,
+                node_on(store, prepared.config, entropy, spans, claimant) as node,
                 trio.open_nursery() as watching,
                 trio.open_nursery() as accepting,
             ):
@@ -397,7 +439,9 @@ async def _closing(listeners: list[socket.socket]) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def node_on(store: Store, config: Config, entropy: Entropy, spans: Spans | None = None) -> AsyncIterator[Node]:
+async def node_on(
+    store: Store, config: Config, entropy: Entropy, spans: Spans | None = None, claimant: Claimant | None = None
+) -> AsyncIterator[Node]:
     """Run what lives inside a node on an open `store`, until the body ends. Simulations bring their own connections."""
     async with trio.open_nursery() as storing:
         committer = Committer(store, batch_ops_max=config.store.batch_ops_max)
@@ -407,7 +451,7 @@ async def node_on(store: Store, config: Config, entropy: Entropy, spans: Spans |
             auth, gate = Authenticator.from_config(config.auth), SetupGate(settings, entropy=entropy)
             hub = Hub(config, store, committer, auth, gate, entropy, connections.start_soon, spans)
             committer.after_batch = hub.batch_done
-            lease, shutdown = await _keep(hub, config, keepers)
+            lease, shutdown = await _keep(hub, config, keepers, claimant)
             admission = Admission(settings, entropy=entropy)
             server = Server(hub.serve, settings=settings, admission=admission, nursery=connections)
             try:
@@ -419,16 +463,20 @@ async def node_on(store: Store, config: Config, entropy: Entropy, spans: Spans |
             try:
                 await committer.wait_idle()
                 await lease.end()
+                if claimant is not None:
+                    claimant.returned()
             except StoreUnavailable:
                 log.warning("lease_not_returned")
         storing.cancel_scope.cancel(reason="nobody uses the store any more")
 
 
-async def _keep(hub: Hub, config: Config, keepers: trio.Nursery) -> tuple[Lease, ShutdownScope]:
+async def _keep(
+    hub: Hub, config: Config, keepers: trio.Nursery, claimant: Claimant | None
+) -> tuple[Lease, ShutdownScope]:
     """Start what keeps a node in the cluster, and wire it to the hub."""
     matchmaker = Matchmaker(hub)
     mender = Mender(hub)
-    lease = Lease(hub, config.node.release, matchmaker.poke)
+    lease = Lease(hub, config.node.release, matchmaker.poke, claimant)
     hub.poke_matchmaker = matchmaker.poke
     hub.report_missing = mender.missing
     hub.report_behind = mender.behind
@@ -454,6 +502,7 @@ async def _keep(hub: Hub, config: Config, keepers: trio.Nursery) -> tuple[Lease,
         lease.run_looks,
     ]
     shutdown = ShutdownScope(hub, lease)
+    lease.on_taken = shutdown.usurp
     tasks.append(shutdown.run_progress)
     for task in tasks:
         keepers.start_soon(task)  # type: ignore[arg-type]

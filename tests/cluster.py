@@ -4,6 +4,7 @@ The nodes are the production ones (`daemon.node_on`); only sockets and disks are
 """
 
 import json
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -16,6 +17,7 @@ import trio_websocket
 from signald.config import Config
 from signald.daemon import Node, node_on
 from signald.ids import SeededEntropy
+from signald.service.identity import Claimant
 from signald.service.telemetry import Spans
 from signald.store.base import Store
 from signald.store.memory import MemoryWorld, open_memory
@@ -118,6 +120,23 @@ class Peer:
         self._stream.receive_stream.close()
 
 
+class SameHost:
+    """What a host knows of the processes that held an id: in a simulation one ends before the next begins."""
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+
+    def dead(self, incarnation: str, secret: bytes) -> frozenset[str]:
+        """See `signald.service.identity.Host`."""
+        del secret
+        dead = frozenset(self._names - {incarnation})
+        self._names.add(incarnation)
+        return dead
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
 class Cluster:
     """Nodes on one memory world."""
 
@@ -130,6 +149,8 @@ class Cluster:
         self._nursery = nursery
         self._entropy = SeededEntropy(seed)
         self._scopes: dict[str, trio.CancelScope] = {}
+        self.hosts: defaultdict[str, SameHost] = defaultdict(SameHost)
+        """By node id."""
         self.exits: list[str] = []
         self.spans: Callable[[str], Spans | None] = lambda _name: None
         """Where a node tells its spans."""
@@ -140,6 +161,9 @@ class Cluster:
         self.nodes[name] = node
         return node
 
+    def _claimant(self, name: str) -> Claimant:
+        return Claimant(self.hosts[name])
+
     async def _run(
         self, name: str, sections: dict[str, Any], task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED
     ) -> None:
@@ -147,7 +171,9 @@ class Cluster:
             self._scopes[name] = scope
             async with (
                 self.open_store(name) as store,
-                node_on(store, config_for(name, **sections), self._entropy, self.spans(name)) as node,
+                node_on(
+                    store, config_for(name, **sections), self._entropy, self.spans(name), self._claimant(name)
+                ) as node,
             ):
                 await node.lease.set_state("ready")
                 task_status.started(node)

@@ -5,6 +5,7 @@ renew     the life of the sessions whose client is here    every third of the re
 sweep     sessions nobody came back for, workers lost      every second or so
 """
 
+import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
@@ -12,6 +13,7 @@ import structlog
 import trio
 
 from signald.errors import StoreUnavailable
+from signald.service.identity import Claimant
 from signald.service.mender import ask_holders
 from signald.service.relay import LiveSession
 from signald.store.base import (
@@ -34,9 +36,11 @@ from signald.store.base import (
     Looked,
     NodeInfo,
     Nodes,
+    NodeTaken,
     Op,
     PutNode,
     Released,
+    Result,
     Secret,
     Signal,
     WorkerInfo,
@@ -75,10 +79,18 @@ NodeState = Literal["starting", "ready", "draining"]
 class Lease:
     """See the module."""
 
-    def __init__(self, hub: "Hub", release: str, on_nodes: Callable[[], None]) -> None:
-        """`on_nodes` is called whenever the view of the nodes was read again."""
+    def __init__(
+        self, hub: "Hub", release: str, on_nodes: Callable[[], None], claimant: Claimant | None = None
+    ) -> None:
+        """`on_nodes` is called whenever the view of the nodes was read again; `claimant` takes the id of this node."""
         self._hub = hub
         self._on_nodes = on_nodes
+        self._claimant = claimant or Claimant()
+        self.taken = False
+        """Another process has taken this node's id: this one has been dead for the others, and must end."""
+        self._held_ms = 0
+        """When this node last renewed its lease and the store confirmed it (time of the store)."""
+        self.on_taken: Callable[[], None] = lambda: None
         self._poked = trio.Event()
         self._lost: dict[str, float] = {}
         """Workers found on a node that is not live → since when (trio time)."""
@@ -116,16 +128,21 @@ class Lease:
         self.poke()
 
     async def begin(self) -> None:
-        """Take the lease, learn the cluster's secret. Raises StoreUnavailable."""
-        secret = await self._hub.committer.call(ClusterSecret(self._hub.entropy.token_bytes(32)))
+        """Learn the cluster's secret, take the id and its lease. Raises StoreUnavailable, NodeIdTaken, StartCalledOff."""
+        drawn = self._hub.entropy.token_bytes(32)
+        secret = await self._hub.committer.call(ClusterSecret(drawn))
         assert isinstance(secret, Secret)
         self._hub.cluster.secret = secret.value
+        # One draw serves for both: a hash of a secret that may be used gives nothing of it away.
+        incarnation = hashlib.sha256(b"incarnation" + drawn).hexdigest()[:32]
+        self.info = _with(self.info, incarnation=incarnation)
+        await self._claimant.take(self._hub.node, incarnation, secret.value, self._put)
         await self._keep()
         self._no_way_back = self._hub.cluster.alone
 
     async def end(self) -> None:
         """Give the lease back. Raises StoreUnavailable."""
-        await self._hub.committer.call(DropNode(self._hub.node))
+        await self._hub.committer.call(DropNode(self._hub.node, self.info.incarnation))
 
     async def run(self) -> None:
         """Keep the lease until cancelled."""
@@ -141,7 +158,8 @@ class Lease:
             # A node that gets its lease back late may have met an empty store.
             self._hub.check_store()
 
-    async def _keep(self) -> None:
+    def _renew(self) -> int:
+        """Let the lease begin now; returns the time of the store."""
         hub = self._hub
         now = hub.store.now_ms()
         self.info = _with(
@@ -151,8 +169,33 @@ class Lease:
             connections=len(hub.links),
             lag_ms=round(self.lag_ms, 3),
         )
-        _, nodes = await hub.committer.call_many([PutNode(self.info), ListNodes(now)])
+        return now
+
+    async def _put(self, over: str, over_ms: int) -> Result:
+        self._renew()
+        return await self._hub.committer.call(PutNode(self.info, over, over_ms))
+
+    async def _keep(self) -> None:
+        hub = self._hub
+        if self.taken:
+            await trio.lowlevel.checkpoint()
+            return
+        now = self._renew()
+        put, nodes = await hub.committer.call_many([PutNode(self.info), ListNodes(now)])
         assert isinstance(nodes, Nodes)
+        if isinstance(put, NodeTaken) and put.renewed_ms < self._held_ms:
+            # The entry is older than this node's own last one, so the store has lost its tail: it is a predecessor's.
+            put = await self._put(put.incarnation, put.renewed_ms)
+        if isinstance(put, NodeTaken):
+            self.taken = True
+            log.error(
+                "node_id_lost",
+                node=hub.node,
+                why="another process took this node's id while this one did not renew its lease; this node stops",
+            )
+            self.on_taken()
+            return
+        self._held_ms = now
         at = trio.current_time()
         self._note_clock()
         if at - self._kept_at > hub.config.node.lease_ttl_s * 2 / 3:

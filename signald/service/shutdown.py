@@ -181,6 +181,16 @@ class ShutdownScope:
         else:
             self._interrupt(DrainEvent.HURRY)
 
+    def usurp(self) -> None:
+        """Another process has taken this node's id: close all connections at once, so that parties resume where they are found.
+
+        Nothing is handed over and no receipt is stored: under this name both would be the other process's.
+        """
+        if self.status.phase in (Phase.CLOSE, Phase.DONE):
+            return
+        self.begin("another process has this node's id", by_signal=True)
+        self._interrupt(DrainEvent.STOP)
+
     def abort(self) -> bool:
         """Call off a drain that an operator began; False when it cannot be called off any more."""
         status = self._status

@@ -311,18 +311,29 @@ class NodeInfo(Struct, frozen=True, gc=False):
     target: str = ""
     renewed_ms: int = 0
     """When it last said so itself."""
+    incarnation: str = ""
+    """Random name of the process that holds the id; "" in an entry of release 0.1.0, whose holder lives while its lease runs."""
 
 
 class PutNode(RegistryOp, frozen=True):
-    """Write this node's entry, renewing its lease. → `Done`. A change of state wakes every other live node (`nodes`)."""
+    """Write this node's entry, renewing its lease. → `Done` | `NodeTaken`. A change of state wakes every other live node (`nodes`).
+
+    With an `incarnation` it is fenced: while the lease of another incarnation's entry runs (by `info.renewed_ms`), that entry
+    stays and the answer is `NodeTaken`. So taking an id and renewing it are one operation, and of two processes one wins.
+    `over` and `over_ms` (0: none) name the `incarnation` and the `renewed_ms` of an entry whose process is known to be dead: that
+    entry is replaced although its lease runs.
+    """
 
     info: NodeInfo
+    over: str = ""
+    over_ms: int = 0
 
 
 class DropNode(RegistryOp, frozen=True):
-    """Remove a node's entry. → `Done`. Wakes every other live node."""
+    """Remove a node's entry, if `incarnation` ("": any) holds it. → `Done`. Wakes every other live node."""
 
     node: str
+    incarnation: str = ""
 
 
 class ListNodes(RegistryOp, frozen=True):
@@ -776,6 +787,14 @@ class Paced(Result, frozen=True):
     """Act after `wait_ms`."""
 
     wait_ms: float
+
+
+class NodeTaken(Result, frozen=True):
+    """Another process holds the id of this node: which, when it last renewed its lease, and until when that runs."""
+
+    incarnation: str
+    renewed_ms: int
+    lease_until_ms: int
 
 
 class Text(Result, frozen=True):

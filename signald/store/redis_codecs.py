@@ -80,6 +80,7 @@ from signald.store.redis_replies import (
     read_look,
     read_name,
     read_nodes,
+    read_put_node,
     read_released,
     read_session,
     read_waiting,
@@ -156,8 +157,8 @@ _codec(
 _codec(Reseed, pack_reseed, read_session)
 _codec(Mark, pack_mark, read_done)
 _codec(ReadTrail, pack_read_trail, lambda _op, reply: Trail(tuple(reply)))
-_codec(PutNode, pack_put_node, read_done)
-_codec(DropNode, lambda op: pack_registry("drop_node", op.node, node=op.node), read_done)
+_codec(PutNode, pack_put_node, read_put_node)
+_codec(DropNode, lambda op: pack_registry("drop_node", op.node, op.incarnation, node=op.node), read_done)
 _codec(ListNodes, lambda op: pack_registry("list_nodes", op.now_ms), read_nodes)
 _codec(
     Incarnation,

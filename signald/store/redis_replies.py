@@ -29,6 +29,7 @@ from signald.store.base import (
     Looked,
     NodeInfo,
     Nodes,
+    NodeTaken,
     NoSession,
     NoWorker,
     Op,
@@ -241,6 +242,15 @@ def _names(reply: list[bytes]) -> tuple[str, ...]:
 def read_released(_op: Op, reply: Reply) -> Result:
     """The names of sessions."""
     return Released(_names(reply))
+
+
+def read_put_node(_op: Op, reply: Reply) -> Result:
+    """The entry was written, or another process holds the id."""
+    match reply:
+        case [b"taken", incarnation, renewed_ms, lease_until_ms]:
+            return NodeTaken(read_name(incarnation), renewed_ms, lease_until_ms)
+        case _:
+            return _DONE
 
 
 def read_nodes(_op: Op, reply: Reply) -> Result:

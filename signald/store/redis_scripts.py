@@ -254,8 +254,9 @@ def pack_put_node(op: PutNode) -> bytes:
     """Call `put_node` of `registry.lua`."""
     info = op.info
     return pack_registry(
-        "put_node", info.id, info.state, info.lease_until_ms, msgspec.msgpack.encode(info), node=info.id
-    )
+        "put_node", info.id, info.state, info.lease_until_ms, msgspec.msgpack.encode(info), info.incarnation,
+        info.renewed_ms, op.over, op.over_ms, node=info.id,
+    )  # fmt: skip
 
 
 def pack_register(op: RegisterWorker) -> bytes:

@@ -265,8 +265,30 @@ end
 
 local operation = {}
 
-function operation.put_node(node, state, lease_until_ms, info)
+-- The incarnation, renewed_ms and lease_until_ms of a node's entry; nil for none, and for one that cannot be read. Release
+-- 0.1.0 names no incarnation.
+local function holder(entry)
+  local packed = entry and string.match(entry, '^%a+ (.*)$')
+  local read, info = pcall(cmsgpack.unpack, packed or '')
+  if not packed or not read or type(info) ~= 'table' then
+    return nil
+  end
+  local incarnation, renewed_ms, lease_until_ms = info.incarnation or '', info.renewed_ms or 0, info.lease_until_ms
+  if type(incarnation) ~= 'string' or type(renewed_ms) ~= 'number' or type(lease_until_ms) ~= 'number' then
+    return nil
+  end
+  return incarnation, renewed_ms, lease_until_ms
+end
+
+function operation.put_node(node, state, lease_until_ms, info, incarnation, now_ms, over, over_ms)
   local old = redis.call('HGET', NODES, node)
+  local holds, renewed_ms, until_ms = holder(old)
+  if holds and incarnation ~= '' and holds ~= incarnation then
+    local is_dead = tonumber(over_ms) > 0 and holds == over and renewed_ms == tonumber(over_ms)
+    if not is_dead and until_ms > tonumber(now_ms) then
+      return {'taken', holds, renewed_ms, until_ms}
+    end
+  end
   redis.call('HSET', NODES, node, state .. ' ' .. info)
   redis.call('ZADD', LEASES, lease_until_ms, node)
   if not old or string.match(old, '^%a+') ~= state then
@@ -275,7 +297,10 @@ function operation.put_node(node, state, lease_until_ms, info)
   return {'done'}
 end
 
-function operation.drop_node(node)
+function operation.drop_node(node, incarnation)
+  if incarnation ~= '' and holder(redis.call('HGET', NODES, node)) ~= incarnation then
+    return {'done'}
+  end
   redis.call('ZREM', LEASES, node)
   if redis.call('HDEL', NODES, node) == 1 then
     wake_other_nodes(node)

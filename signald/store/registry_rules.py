@@ -31,14 +31,24 @@ from signald.store.records import (
 
 def put_node(op: base.PutNode, rows: Rows, wakes: Wakes) -> Result:
     before = next((node for node in rows.nodes() if node.id == op.info.id), None)
+    if before is not None and _is_held(before, op):
+        return base.NodeTaken(before.incarnation, before.renewed_ms, before.lease_until_ms)
     rows.save_node(op.info)
     if before is None or before.state != op.info.state:
         _wake_nodes(op.info.id, rows, wakes)
     return base.Done()
 
 
+def _is_held(entry: base.NodeInfo, op: base.PutNode) -> bool:
+    """Tell whether `entry` belongs to another process than the one that asks, as far as is known a live one."""
+    if not op.info.incarnation or entry.incarnation == op.info.incarnation:
+        return False  # release 0.1.0 names no incarnation, and is not fenced
+    is_dead = op.over_ms > 0 and (entry.incarnation, entry.renewed_ms) == (op.over, op.over_ms)
+    return not is_dead and entry.lease_until_ms > op.info.renewed_ms
+
+
 def drop_node(op: base.DropNode, rows: Rows, wakes: Wakes) -> Result:
-    if any(node.id == op.node for node in rows.nodes()):
+    if any(node.id == op.node and op.incarnation in ("", node.incarnation) for node in rows.nodes()):
         rows.drop_node(op.node)
         _wake_nodes(op.node, rows, wakes)
     return base.Done()

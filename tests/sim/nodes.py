@@ -13,8 +13,10 @@ from signald.core.transitions import Phase
 from signald.daemon import Node, node_on
 from signald.errors import StoreUnavailable
 from signald.ids import Entropy
+from signald.service.identity import Claimant
 from signald.service.shutdown import CUTTING_SIGNAL
 from signald.store.memory import open_memory
+from tests.cluster import SameHost
 from tests.sim.stores import FaultyStore
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ class SimNode:
     name: str
     config: Config
     node: Node | None = None
+    host: SameHost = attrs.field(factory=SameHost)
     store: FaultyStore | None = None
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     ready: trio.Event = attrs.field(factory=trio.Event)
@@ -107,7 +110,7 @@ async def _serve(scene: "Scene", node: SimNode, luck: random.Random, entropy: En
         gate = scene.network.gate(name)
         node.store = FaultyStore(store, name, scene.trouble, gate, luck, scene.applied, scene.late, scene.reached)
         node.store.dead = node.killed
-        async with node_on(node.store, node.config, entropy) as inner:
+        async with node_on(node.store, node.config, entropy, claimant=Claimant(node.host)) as inner:
             if not node.stuck:
                 await inner.lease.set_state("ready")
             node.node = inner

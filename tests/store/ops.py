@@ -1,6 +1,7 @@
 """Operations with everything said that a test does not care about."""
 
 import hashlib
+from typing import Literal
 
 from signald.store.base import (
     Ack,
@@ -174,6 +175,20 @@ def node_info(
 def put_node(node: str, state: str = "ready", *, lease_until_ms: int = NOW_MS + 10_000) -> PutNode:
     """A node writes its entry."""
     return PutNode(node_info(node, state, lease_until_ms=lease_until_ms))
+
+
+def hold_node(
+    node: str,
+    incarnation: str,
+    *,
+    now_ms: int = NOW_MS,
+    lease_ms: int = 10_000,
+    over: tuple[str, int] = ("", 0),
+    state: Literal["starting", "ready", "draining"] = "starting",
+) -> PutNode:
+    """A process takes the id of a node, or renews its lease."""
+    info = NodeInfo(node, "1.0", state, now_ms, now_ms + lease_ms, 0, renewed_ms=now_ms, incarnation=incarnation)
+    return PutNode(info, *over)
 
 
 def register(

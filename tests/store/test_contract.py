@@ -46,6 +46,7 @@ from signald.store.base import (
     Mark,
     Named,
     Nodes,
+    NodeTaken,
     NoSession,
     NoWorker,
     Op,
@@ -93,6 +94,7 @@ from tests.store.ops import (
     enqueue,
     entries,
     head,
+    hold_node,
     node_info,
     put_node,
     register,
@@ -1280,6 +1282,65 @@ class TestNodes:
         assert await world.woken(at="b") == {"a": [b"n"], "b": []}
         assert await world.ask(DropNode("b"), at="b") == Done()
         assert await world.woken(at="b") == NO_WAKES
+
+    async def test_one_process_holds_an_id(self, world: World) -> None:
+        """While the lease of one process runs, another is refused and changes nothing; asking again changes nothing."""
+        first, second = hold_node("a", "one"), hold_node("a", "two", now_ms=NOW_MS + 1)
+        assert await world.ask(first, at="a") == Done()
+        taken = NodeTaken("one", NOW_MS, NOW_MS + 10_000)
+        assert [await world.ask(second, at="a") for _ in range(2)] == [taken, taken]
+        assert await world.ask(first, at="a") == Done()
+        assert await world.ask(ListNodes(NOW_MS)) == Nodes((first.info,))
+
+    async def test_a_dead_process_s_id_is_free(self, world: World) -> None:
+        """An id is free when the lease has ended, and the first holder is refused then: it finds out that it has lost it."""
+        await world.do(hold_node("a", "one"), at="a")
+        late = NOW_MS + 10_000
+        assert await world.ask(hold_node("a", "two", now_ms=late - 1), at="a") == NodeTaken("one", NOW_MS, late)
+        assert await world.ask(hold_node("a", "two", now_ms=late), at="a") == Done()
+        assert await world.ask(hold_node("a", "one", now_ms=late + 1), at="a") == NodeTaken("two", late, late + 10_000)
+
+    async def test_a_process_known_to_be_dead_is_replaced_at_once(self, world: World) -> None:
+        """The entry that is named, and no later one of the same process, may be replaced though its lease runs."""
+        await world.do(hold_node("a", "one"), at="a")
+        at = NOW_MS + 5
+        wrong = [("one", 0), ("one", NOW_MS - 1), ("three", NOW_MS), ("", NOW_MS)]
+        for over in wrong:
+            answer = await world.ask(hold_node("a", "two", now_ms=at, over=over), at="a")
+            assert answer == NodeTaken("one", NOW_MS, NOW_MS + 10_000), over
+        over_first = hold_node("a", "two", now_ms=at, over=("one", NOW_MS))
+        assert [await world.ask(over_first, at="a") for _ in range(2)] == [Done(), Done()]
+        assert await world.ask(ListNodes(at)) == Nodes((over_first.info,))
+
+    async def test_an_entry_without_incarnation_is_alive_while_its_lease_runs(self, world: World) -> None:
+        """Release 0.1.0 names no incarnation: its lease counts, and it may be named as dead by the time of its renewal."""
+        await world.do(hold_node("a", ""), at="a")
+        at = NOW_MS + 1
+        assert await world.ask(hold_node("a", "two", now_ms=at), at="a") == NodeTaken("", NOW_MS, NOW_MS + 10_000)
+        assert await world.ask(hold_node("a", "two", now_ms=at, over=("", NOW_MS)), at="a") == Done()
+
+    async def test_release_0_1_0_is_not_fenced(self, world: World) -> None:
+        """A node of release 0.1.0 writes over any entry; the other process finds out when it renews its lease."""
+        await world.do(hold_node("a", "one"), at="a")
+        old = hold_node("a", "", now_ms=NOW_MS + 1)
+        assert await world.ask(old, at="a") == Done()
+        assert await world.ask(hold_node("a", "one", now_ms=NOW_MS + 2), at="a") == NodeTaken(
+            "", NOW_MS + 1, NOW_MS + 10_001
+        )
+
+    async def test_other_ids_are_not_concerned(self, world: World) -> None:
+        """An id is held for itself alone."""
+        await world.do(hold_node("a", "one"), at="a")
+        assert await world.ask(hold_node("b", "two"), at="b") == Done()
+
+    async def test_drop_of_an_id_that_was_lost(self, world: World) -> None:
+        """A process that has lost its id does not remove the entry of the process that holds it."""
+        held = hold_node("a", "two")
+        await world.do(held, at="a")
+        assert await world.ask(DropNode("a", "one"), at="a") == Done()
+        assert await world.ask(ListNodes(NOW_MS)) == Nodes((held.info,))
+        assert await world.ask(DropNode("a", "two"), at="a") == Done()
+        assert await world.ask(ListNodes(NOW_MS)) == Nodes(())
 
     async def test_incarnation(self, world: World) -> None:
         """The first name given to this life of the store stays."""

@@ -6,7 +6,7 @@ answers are; then the other store is asked. A batch may be sent twice, at once o
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import trio
@@ -273,11 +273,20 @@ class Kitchen:
         )
 
     def _put_node(self, draft: Draft) -> Op:
-        state = ("starting", "ready", "draining")[draft.small % 3]
-        return ops.put_node(draft.node, state, lease_until_ms=self.now_ms + 10_000)
+        state: Literal["starting", "ready", "draining"] = ("starting", "ready", "draining")[draft.small % 3]
+        entry = next((node for node in self.rows.nodes() if node.id == draft.node), None)
+        over = (entry.incarnation, entry.renewed_ms) if entry is not None and draft.other == 1 else ("", 0)
+        return ops.hold_node(
+            draft.node,
+            ("", "one", "two")[draft.other % 3],
+            now_ms=self.now_ms,
+            lease_ms=(10_000, 1)[draft.flag],
+            over=over,
+            state=state,
+        )
 
     def _drop_node(self, draft: Draft) -> Op:
-        return DropNode(draft.node)
+        return DropNode(draft.node, ("", "one", "two")[draft.small % 3])
 
     def _list_nodes(self, draft: Draft) -> Op:
         return ListNodes(self.now_ms + (0, 0, 5_000, 9_990, 70_000)[draft.small])
