@@ -31,7 +31,7 @@ import structlog
 import trio
 
 from signald.config import Config, ConfigError, Problem, has_key, is_loopback
-from signald.config.paths import socket_directory
+from signald.config.paths import admin_socket, socket_directory
 from signald.config.reloading import Source
 from signald.errors import ResourceRefused, StoreError, StoreMisused, StoreUnavailable
 from signald.http.admin import admin_routes
@@ -414,7 +414,8 @@ def _open_admin_socket(config: Config) -> trio.SocketListener | None:
     """Open the admin API's Unix socket; None where there is to be none. Raises OSError."""
     if config.admin.socket == "off":
         return None
-    path = Path(config.admin.socket or socket_directory(os.environ) / f"{config.node.id}.sock")
+    directory = socket_directory(os.environ)
+    path = Path(config.admin.socket) if config.admin.socket else admin_socket(directory, config.node.id)
     try:
         try:
             return open_unix(path)
@@ -422,7 +423,7 @@ def _open_admin_socket(config: Config) -> trio.SocketListener | None:
             if config.admin.socket or error.errno != errno.EADDRINUSE:
                 raise
             # A node of another cluster on this host has the same name: no reason not to serve.
-            return open_unix(path.with_stem(f"{config.node.id}-{os.getpid()}"))
+            return open_unix(admin_socket(directory, config.node.id, f"-{os.getpid()}"))
     except OSError as error:
         advice = 'set it to a path in a directory that this user may write, or to "off" for no admin socket'
         raise ResourceRefused("admin.socket", f"cannot open {path}", error, advice) from None

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from signald.config.origins import origin_problem
 from signald.config.problems import suggestion
-from signald.config.sections import AdminConfig, AuthConfig, Config, DrainConfig, ListenConfig
+from signald.config.sections import AdminConfig, AuthConfig, Config, DrainConfig, ListenConfig, NodeConfig
 
 Finding = tuple[tuple[str, ...], str]
 
@@ -21,6 +21,13 @@ PUBLIC_KEY_ALGORITHMS = (
 ADMIN_TOKEN_CHARS_MIN = 32
 # What sockaddr_un holds on Linux, less the final NUL.
 SOCKET_PATH_BYTES_MAX = 107
+
+NODE_ID_CHARS_MAX = 253
+"""What a name in Kubernetes may have; a host name has at most 64."""
+RELEASE_CHARS_MAX = 128
+"""A commit hash has 64, an image tag 128."""
+
+_node_id = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 STORE_SCHEMES = ("memory", "sqlite", "redis", "rediss", "redis+sentinel", "redis+cluster")
 # A replica means nothing without a second server, a disk nothing in memory.
@@ -65,12 +72,30 @@ def is_loopback(host: str) -> bool:
 
 def cross_checks(config: Config) -> Iterator[Finding]:
     """Yield every rule between keys that `config` breaks."""
+    yield from _node(config.node)
     yield from _listen(config.listen, config.auth)
     yield from _store(config)
     yield from _auth(config.auth)
     yield from _limits(config)
     yield from _drain(config.drain)
     yield from _admin(config.admin)
+
+
+def fit_node_id(name: str, chars_max: int) -> str:
+    """Return `name`, a host's, with each character that a node id may not have replaced, in at most `chars_max` characters."""
+    fitting = re.sub(r"[^A-Za-z0-9._-]", "-", name)[:chars_max].strip("._-")
+    return fitting or "node"
+
+
+def _node(node: NodeConfig) -> Iterator[Finding]:
+    # The id is part of a file name, of keys and channels in the store, and of lines for people.
+    if len(node.id) > NODE_ID_CHARS_MAX:
+        yield ("node.id",), f"has {len(node.id)} characters, and at most {NODE_ID_CHARS_MAX} are allowed"
+    elif not _node_id.fullmatch(node.id):
+        rule = 'letters and digits of ASCII, and ".", "_" and "-" between them'
+        yield ("node.id",), f"expected {rule}, such as signald-0, got {node.id!a}"
+    if len(node.release) > RELEASE_CHARS_MAX:
+        yield ("node.release",), f"has {len(node.release)} characters, and at most {RELEASE_CHARS_MAX} are allowed"
 
 
 def _admin(admin: AdminConfig) -> Iterator[Finding]:

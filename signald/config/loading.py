@@ -12,7 +12,7 @@ import attrs
 
 import signald
 from signald.config import values
-from signald.config.checks import cross_checks
+from signald.config.checks import NODE_ID_CHARS_MAX, cross_checks, fit_node_id
 from signald.config.document import Document, read_document
 from signald.config.problems import ConfigError, Problem, suggestion
 from signald.config.sections import SECTIONS, Config
@@ -216,7 +216,8 @@ def _named(config: Config) -> Config:
     node = config.node
     if not node.id:
         # Random, so that a restarted process is a new node and never mistaken for the one it replaces.
-        node = attrs.evolve(node, id=f"{socket.gethostname()}-{secrets.token_hex(4)}")
+        host = fit_node_id(socket.gethostname(), NODE_ID_CHARS_MAX - 9)  # room for the suffix
+        node = attrs.evolve(node, id=f"{host}-{secrets.token_hex(4)}")
     if not node.release:
         node = attrs.evolve(node, release=signald.__version__)
     return attrs.evolve(config, node=node)

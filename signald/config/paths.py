@@ -1,8 +1,11 @@
 """Where a node and `signald ctl` on the same host look for each other."""
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
+
+from signald.config.checks import SOCKET_PATH_BYTES_MAX
 
 SYSTEMD_DIRECTORY = Path("/run/signald")
 
@@ -12,6 +15,19 @@ def socket_directory(env: Mapping[str, str]) -> Path:
     if runtime := env.get("RUNTIME_DIRECTORY"):
         return Path(runtime.partition(":")[0])
     return _own_directory(env)
+
+
+def admin_socket(directory: Path, node: str, suffix: str = "") -> Path:
+    """Return where a node puts its admin socket: a node id may be longer than a socket's path, and is shortened then."""
+    path = directory / f"{node}{suffix}.sock"
+    if len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX:
+        return path
+    return directory / f"{short_name(node)}{suffix}.sock"
+
+
+def short_name(node: str) -> str:
+    """Return a name for `node` of 33 characters at most: its beginning, and a fingerprint of all of it."""
+    return f"{node[:20]}-{hashlib.sha256(node.encode()).hexdigest()[:12]}"
 
 
 def admin_sockets(env: Mapping[str, str]) -> list[Path]:

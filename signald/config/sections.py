@@ -93,7 +93,11 @@ class StoreConfig:
 class NodeConfig:
     """How this process is known to the others."""
 
-    id: str = key("", "Name of this node, unique in the cluster. Empty: host name and a random suffix.")
+    id: str = key(
+        "",
+        "Name of this node, unique in the cluster: at most 253 letters and digits, with dots, underscores and hyphens "
+        "between them. A process is refused while another live one has its id. Empty: host name and a random suffix.",
+    )
     release: str = key(
         "", "Release this node runs, shown by health and used to tell old from new. Empty: the package version."
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from signald.config.paths import admin_sockets
+from signald.config.paths import admin_sockets, short_name
 
 Json = dict[str, Any]
 
@@ -130,7 +130,7 @@ def find_node(node: str, url: str, token_file: Path | None, env: Mapping[str, st
     if "/" in node:
         return AdminClient(path=Path(node))
     answering = [path for path in admin_sockets(env) if _answers(path)]
-    meant = [path for path in answering if not node or path.stem == node] or [
+    meant = [path for path in answering if not node or path.stem in (node, short_name(node))] or [
         path for path in answering if path.stem.startswith(node)
     ]
     if len(meant) == 1:

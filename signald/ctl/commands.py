@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 import attrs
 from cyclopts import App, Parameter
@@ -275,7 +276,7 @@ def trace(session: str, /, *, target: Target = HERE) -> int:
     session
         The session's id.
     """
-    answer = target.client().get(f"sessions/{session}/trail")
+    answer = target.client().get(f"sessions/{quote(session, safe='')}/trail")
     target.print(answer, show.trail(answer))
     return os.EX_OK
 
@@ -297,7 +298,7 @@ def receipt(of: str = "", /, *, fail_if: list[str] | None = None, target: Target
         return _receipts(target, nodes, fail_if or [])
     client = target.client()
     of = of or show.latest(client.get("receipts"))
-    answer = client.get(f"receipts/{of}")
+    answer = client.get(f"receipts/{quote(of, safe='')}")
     target.print(answer, show.receipt(answer))
     failed = show.held(answer, fail_if or [])
     for condition in failed:

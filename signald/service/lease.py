@@ -137,7 +137,6 @@ class Lease:
         incarnation = hashlib.sha256(b"incarnation" + drawn).hexdigest()[:32]
         self.info = _with(self.info, incarnation=incarnation)
         await self._claimant.take(self._hub.node, incarnation, secret.value, self._put)
-        await self._keep()
         self._no_way_back = self._hub.cluster.alone
 
     async def end(self) -> None:
@@ -158,8 +157,25 @@ class Lease:
             # A node that gets its lease back late may have met an empty store.
             self._hub.check_store()
 
-    def _renew(self) -> int:
-        """Let the lease begin now; returns the time of the store."""
+    async def _keep(self) -> None:
+        if self.taken:
+            await trio.lowlevel.checkpoint()
+            return
+        put = await self._put("", 0)
+        if isinstance(put, NodeTaken) and put.renewed_ms < self._held_ms:
+            # The entry is older than this node's own last one, so the store has lost its tail: it is a predecessor's.
+            put = await self._put(put.incarnation, put.renewed_ms)
+        if isinstance(put, NodeTaken) and not self.taken:
+            self.taken = True
+            log.error(
+                "node_id_lost",
+                node=self._hub.node,
+                why="another process took this node's id while this one did not renew its lease; this node stops",
+            )
+            self.on_taken()
+
+    async def _put(self, over: str, over_ms: int) -> Result:
+        """Renew the lease, and read the nodes if this process holds the id of this one. Raises StoreUnavailable."""
         hub = self._hub
         now = hub.store.now_ms()
         self.info = _with(
@@ -169,33 +185,15 @@ class Lease:
             connections=len(hub.links),
             lag_ms=round(self.lag_ms, 3),
         )
-        return now
-
-    async def _put(self, over: str, over_ms: int) -> Result:
-        self._renew()
-        return await self._hub.committer.call(PutNode(self.info, over, over_ms))
-
-    async def _keep(self) -> None:
-        hub = self._hub
-        if self.taken:
-            await trio.lowlevel.checkpoint()
-            return
-        now = self._renew()
-        put, nodes = await hub.committer.call_many([PutNode(self.info), ListNodes(now)])
+        put, nodes = await hub.committer.call_many([PutNode(self.info, over, over_ms), ListNodes(now)])
         assert isinstance(nodes, Nodes)
-        if isinstance(put, NodeTaken) and put.renewed_ms < self._held_ms:
-            # The entry is older than this node's own last one, so the store has lost its tail: it is a predecessor's.
-            put = await self._put(put.incarnation, put.renewed_ms)
-        if isinstance(put, NodeTaken):
-            self.taken = True
-            log.error(
-                "node_id_lost",
-                node=hub.node,
-                why="another process took this node's id while this one did not renew its lease; this node stops",
-            )
-            self.on_taken()
-            return
-        self._held_ms = now
+        if not isinstance(put, NodeTaken):
+            self._held_ms = now
+            self._see(nodes, now)
+        return put
+
+    def _see(self, nodes: Nodes, now: int) -> None:
+        hub = self._hub
         at = trio.current_time()
         self._note_clock()
         if at - self._kept_at > hub.config.node.lease_ttl_s * 2 / 3:
