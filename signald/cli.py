@@ -36,6 +36,7 @@ from signald.config.reloading import Source
 from signald.ctl.client import CtlError
 from signald.ctl.commands import app as ctl
 from signald.demo.options import DemoOptions
+from signald.exits import Exit
 from signald.service.auth import mint
 from signald.service.reloading import prepare
 
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         sys.stdout.flush()
     except CycloptsError:
-        return os.EX_USAGE
+        return Exit.USAGE
     except ConfigError as error:
         return _report(error)
     except CtlError as error:
@@ -77,8 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Whoever reads our output has seen enough, as `| head` has.
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - so that the interpreter's last flush is silent
-        return os.EX_OK
-    return result if isinstance(result, int) else os.EX_OK
+        return Exit.OK
+    return result if isinstance(result, int) else Exit.OK
 
 
 @app.command
@@ -96,7 +97,7 @@ def serve(*, config: Path | None = None, dev: Annotated[bool, Parameter(negative
     """
     if dev:
         if config is not None:
-            return _fail("give --config or --dev, not both", os.EX_USAGE)
+            return _fail("give --config or --dev, not both", Exit.USAGE)
         return _serve_dev()
     loaded = _load_usable(config)
     # Imported here, so that the other commands neither wait for the daemon nor depend on it.
@@ -137,7 +138,7 @@ def _host(address: str) -> str:
 def config_schema() -> int:
     """Print a JSON Schema of the configuration file, for editors."""
     print(json.dumps(schema(), indent=2))
-    return os.EX_OK
+    return Exit.OK
 
 
 @config_app.command(name="show")
@@ -161,7 +162,7 @@ def config_show(
     """
     loaded, places = load_with_origins(file, os.environ)
     print(show.as_json(loaded, places, origin=origin) if json else show.as_toml(loaded, places, origin=origin), end="")
-    return os.EX_OK
+    return Exit.OK
 
 
 @app.command
@@ -174,7 +175,7 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> int:
         The shell.
     """
     print(app.generate_completion(prog_name="signald", shell=shell))
-    return os.EX_OK
+    return Exit.OK
 
 
 @app.command(name="check-config")
@@ -203,14 +204,14 @@ def check_config(
         raise ConfigError(problems)
     for checked in (file, *units, *manifests):
         print(f"{checked}: ok")
-    return os.EX_OK
+    return Exit.OK
 
 
 @app.command(name="default-config")
 def default_config() -> int:
     """Print a configuration file with every key, its default and the reason for it."""
     print(render_toml(), end="")
-    return os.EX_OK
+    return Exit.OK
 
 
 @app.command
@@ -226,7 +227,7 @@ def version(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
         _print_versions()
     else:
         print(f"signald {signald.__version__}")
-    return os.EX_OK
+    return Exit.OK
 
 
 @token.command(name="mint")
@@ -254,15 +255,15 @@ def token_mint(
         Take the secret from this file instead.
     """
     if config is not None and secret_file is not None:
-        return _fail("give --config or --secret-file, not both", os.EX_USAGE)
+        return _fail("give --config or --secret-file, not both", Exit.USAGE)
     auth = _auth_of_secret(secret_file) if secret_file is not None else load(config, os.environ).auth
     if not auth.jwt_secret:
-        return _fail(_no_secret(auth), os.EX_CONFIG)
+        return _fail(_no_secret(auth), Exit.CONFIGURATION)
     try:
         print(mint(auth, subject=subject, role=role, ttl_s=ttl_s, now=time.time()))
     except ValueError as error:
-        return _fail(str(error), os.EX_USAGE)
-    return os.EX_OK
+        return _fail(str(error), Exit.USAGE)
+    return Exit.OK
 
 
 @app.command
@@ -326,7 +327,7 @@ def _report(error: ConfigError) -> int:
     count = len(error.problems)
     for problem in error.problems:
         print(problem, file=sys.stderr)
-    return _fail(f"the configuration has {count} problem{'s' if count > 1 else ''}", os.EX_CONFIG)
+    return _fail(f"the configuration has {count} problem{'s' if count > 1 else ''}", Exit.CONFIGURATION)
 
 
 def _fail(message: str, code: int) -> int:

@@ -34,6 +34,7 @@ from signald.config import Config, ConfigError, Problem, has_key, is_loopback
 from signald.config.paths import admin_socket, socket_directory
 from signald.config.reloading import Source
 from signald.errors import ResourceRefused, StoreError, StoreMisused, StoreUnavailable
+from signald.exits import Exit
 from signald.http.admin import admin_routes
 from signald.http.health import HealthStatus, http_app
 from signald.http.listening import cannot_listen, open_tcp, open_unix
@@ -64,7 +65,6 @@ from signald.systemd import Inherited, Notifier, SocketRefused, inherited_socket
 log = structlog.get_logger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-EX_OK, EX_UNAVAILABLE, EX_SOFTWARE, EX_OSERR, EX_TEMPFAIL, EX_CONFIG = 0, 69, 70, 71, 75, 78
 SESSION_POSITION_BYTES = 128
 """What one session adds to an `app_ready`: its id, two seqs, and the JSON around them."""
 
@@ -94,25 +94,25 @@ def run(config: Config, source: Source | None = None, announce: Announce | None 
     for number in SIGNALS:
         # Before the loop takes over, a signal is kept for it; after it, one too many changes nothing any more.
         signal.signal(number, lambda received, _: early.append(received))
-    status = EX_SOFTWARE
+    status: int = Exit.SOFTWARE
     notifier = open_notifier(os.environ)
     try:
         inherited = inherited_sockets(os.environ)
         status = trio.run(partial(_main, config, source, early, inherited, notifier, announce))
     except* (StoreMisused, SocketRefused, ConfigError) as group:
-        status = _failed(EX_CONFIG, group)
+        status = _failed(Exit.CONFIGURATION, group)
     except* StoreError as group:
-        status = _failed(EX_UNAVAILABLE, group)
+        status = _failed(Exit.UNAVAILABLE, group)
     except* NodeIdTaken as group:
-        status = _failed(EX_TEMPFAIL, group)  # it is free again when the other process has ended
+        status = _failed(Exit.NOT_NOW, group)  # it is free again when the other process has ended
     except* StartCalledOff:
         log.info("stopped", node=config.node.id)
-        status = EX_OK
+        status = Exit.OK
     except* OSError as group:
-        status = _failed(EX_OSERR, group)
+        status = _failed(Exit.ADDRESS, group)
     except* Exception:
         log.exception("failed")  # an error of ours: the supervisor starts us again
-        status = EX_SOFTWARE
+        status = Exit.SOFTWARE
     if notifier is not None:
         notifier.close()
     for number in SIGNALS:
@@ -159,9 +159,9 @@ async def _main(
                 nursery.cancel_scope.cancel(reason="the drain is done")
             receiving.cancel_scope.cancel(reason="the node has ended")
     if daemon.node.lease.taken:
-        return EX_TEMPFAIL
+        return Exit.NOT_NOW
     log.info("stopped", node=config.node.id)
-    return EX_OK
+    return Exit.OK
 
 
 def _claimant(config: Config, notifier: Notifier | None, stop: trio.Event) -> Claimant:

@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,10 +9,23 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from signald.config.paths import admin_sockets, short_name
+from signald.exits import Exit
 
 Json = dict[str, Any]
 
 TIMEOUT_S = 10.0
+
+
+_STATUSES = {
+    401: Exit.NOT_ALLOWED,
+    403: Exit.NOT_ALLOWED,
+    404: Exit.NO_SUCH_THING,
+    409: Exit.STATE,
+    429: Exit.NOT_NOW,
+    503: Exit.NOT_NOW,
+}
+_KINDS = {"configuration": Exit.CONFIGURATION, "not-draining": Exit.NO_DRAIN}
+"""Problems that have an exit code of their own, whatever their HTTP status."""
 
 
 class CtlError(Exception):
@@ -67,9 +79,7 @@ class AdminClient:
             answer = connection.getresponse()
             status, text = answer.status, answer.read()
         except (OSError, http.client.HTTPException) as error:
-            raise CtlError(
-                f"{self.where} does not answer: {error or type(error).__name__}", os.EX_UNAVAILABLE
-            ) from None
+            raise CtlError(f"{self.where} does not answer: {error or type(error).__name__}", Exit.UNAVAILABLE) from None
         finally:
             connection.close()
         return self._answer(status, text)
@@ -79,7 +89,7 @@ class AdminClient:
             return _UnixConnection(self._path), ""
         parts = urlsplit(self._url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise CtlError(f"expected a URL such as http://127.0.0.1:8081, got {self._url!r}", os.EX_USAGE)
+            raise CtlError(f"expected a URL such as http://127.0.0.1:8081, got {self._url!r}", Exit.USAGE)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         return kind(parts.hostname, parts.port, timeout=TIMEOUT_S), parts.path.rstrip("/")
 
@@ -89,14 +99,13 @@ class AdminClient:
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            raise CtlError(f"{self.where} is no signald: it answers {status}", os.EX_PROTOCOL)
+            raise CtlError(f"{self.where} is no signald: it answers {status}", Exit.NO_SIGNALD)
         if status < 400:
             return answer
-        exits = {401: os.EX_NOPERM, 403: os.EX_NOPERM, 404: os.EX_DATAERR, 422: os.EX_USAGE, 503: os.EX_TEMPFAIL}
         kind = str(answer.get("type", "")).removeprefix("urn:signald:problem:")
         raise CtlError(
             "\n".join([str(answer.get("detail", status)), *_problems(answer)]),
-            os.EX_CONFIG if kind == "configuration" else exits.get(status, os.EX_UNAVAILABLE),
+            _KINDS.get(kind) or _STATUSES.get(status, Exit.SOFTWARE if status >= 500 else Exit.USAGE),
             kind,
         )
 
@@ -137,10 +146,10 @@ def find_node(node: str, url: str, token_file: Path | None, env: Mapping[str, st
         return AdminClient(path=meant[0])
     names = ", ".join(path.stem for path in meant or answering)
     if meant:
-        raise CtlError(f"several nodes run here ({names}): say which with --node", os.EX_USAGE)
+        raise CtlError(f"several nodes run here ({names}): say which with --node", Exit.USAGE)
     if node:
-        raise CtlError(f"no node {node!r} runs here" + (f"; there are {names}" if names else ""), os.EX_UNAVAILABLE)
-    raise CtlError("no node runs here, or you may not ask it: try --url, or sudo", os.EX_UNAVAILABLE)
+        raise CtlError(f"no node {node!r} runs here" + (f"; there are {names}" if names else ""), Exit.UNAVAILABLE)
+    raise CtlError("no node runs here, or you may not ask it: try --url, or sudo", Exit.UNAVAILABLE)
 
 
 def _answers(path: Path) -> bool:
@@ -159,4 +168,4 @@ def read_token(path: Path | None, env: Mapping[str, str]) -> str:
     try:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise CtlError(f"{path} cannot be read: {error}", os.EX_NOINPUT) from None
+        raise CtlError(f"{path} cannot be read: {error}", Exit.NO_INPUT) from None

@@ -1,7 +1,6 @@
 """The commands of `signald ctl`. Each asks one node; with `--json` it prints the answer as it came.
 
-Exit status: 0 done, 64 wrong usage, 65 no such thing, 69 nobody answers, 75 not done in time or not now, 77 not allowed,
-78 a configuration that cannot be used.
+What they exit with is in `signald.exits`.
 """
 
 import json as json_module
@@ -18,6 +17,7 @@ from signald.ctl import fleet, show
 from signald.ctl import top as top_screen
 from signald.ctl.client import AdminClient, CtlError, find_node, read_token
 from signald.ctl.wait import wait_for_drain
+from signald.exits import Exit
 
 Json = dict[str, Any]
 Flag = Annotated[bool, Parameter(negative="")]
@@ -80,10 +80,10 @@ class Many:
         """The nodes, None when one is meant. Raises CtlError."""
         if not self.all_of:
             if self.release:
-                raise CtlError("--release goes with --all-of", os.EX_USAGE)
+                raise CtlError("--release goes with --all-of", Exit.USAGE)
             return None
         if target.node or target.url:
-            raise CtlError("give --all-of, or say which node with --node or --url", os.EX_USAGE)
+            raise CtlError("give --all-of, or say which node with --node or --url", Exit.USAGE)
         return fleet.Fleet(self.all_of, read_token(target.token_file, os.environ), release=self.release)
 
     @staticmethod
@@ -101,10 +101,10 @@ def status(*, target: Target = HERE, many: Many = ONE) -> int:
     """Show what a node does, and how far its drain is."""
     if nodes := many.nodes(target):
         many.print(target, nodes.find(), nodes)
-        return os.EX_OK
+        return Exit.OK
     answer = target.client().get("status")
     target.print(answer, show.status(answer))
-    return os.EX_OK
+    return Exit.OK
 
 
 @app.command
@@ -136,10 +136,10 @@ def drain(
     kinds = [kind for kind, asked in (("workers", workers), ("clients", clients)) if asked] or ["workers", "clients"]
     if nodes := many.nodes(target):
         if not wait:
-            raise CtlError("several nodes are only drained with --wait", os.EX_USAGE)
+            raise CtlError("several nodes are only drained with --wait", Exit.USAGE)
         members, done = fleet.drain(nodes, kinds, reason, timeout_s=timeout_s, out=sys.stderr)
         many.print(target, members, nodes)
-        return os.EX_OK if done else os.EX_TEMPFAIL
+        return Exit.OK if done else Exit.NOT_NOW
     return _drain(target, kinds, reason, timeout_s if wait else None)
 
 
@@ -175,12 +175,12 @@ def handover(
     del workers
     if nodes := many.nodes(target):
         if not wait:
-            raise CtlError("several nodes are only handed over with --wait", os.EX_USAGE)
+            raise CtlError("several nodes are only handed over with --wait", Exit.USAGE)
         members, done = fleet.hand_over(nodes, to, reason, timeout_s=timeout_s, out=sys.stderr)
         many.print(target, members, nodes)
-        return os.EX_OK if done else os.EX_TEMPFAIL
+        return Exit.OK if done else Exit.NOT_NOW
     if to:
-        raise CtlError("--to goes with --all-of", os.EX_USAGE)
+        raise CtlError("--to goes with --all-of", Exit.USAGE)
     return _drain(target, ["workers"], reason, timeout_s if wait else None)
 
 
@@ -189,21 +189,22 @@ def _drain(target: Target, parties: list[str], reason: str, timeout_s: float | N
     answer = client.post("drain", {"parties": parties, "reason": reason})
     if timeout_s is None:
         target.print(answer, show.status(answer))
-        return os.EX_OK
+        return Exit.OK
     answer, done = wait_for_drain(client, parties, timeout_s, sys.stderr)
     target.print(answer, show.status(answer))
-    return os.EX_OK if done else os.EX_TEMPFAIL
+    return Exit.OK if done else Exit.NOT_NOW
 
 
 @app.command
 def abort(*, target: Target = HERE, many: Many = ONE) -> int:
-    """Call a drain off: the node admits again, and who has not been told to go stays."""
+    """Call a drain off: the node admits again, and parties that have not been told to go stay. Exit with 80 without a drain."""
     if nodes := many.nodes(target):
         many.print(target, fleet.recall(nodes), nodes)
-        return os.EX_OK
+        return Exit.OK
+    # A node that does not drain is told apart from one that cannot be asked: 80, and its own words.
     answer = target.client().post("abort")
     target.print(answer, show.status(answer))
-    return os.EX_OK
+    return Exit.OK
 
 
 @app.command
@@ -218,7 +219,7 @@ def reload(*, wait: Flag = False, target: Target = HERE) -> int:
     del wait
     answer = target.client().post("reload")
     target.print(answer, show.reload(answer))
-    return os.EX_OK
+    return Exit.OK
 
 
 @app.command
@@ -226,7 +227,7 @@ def nodes(*, target: Target = HERE) -> int:
     """List the live nodes of the cluster."""
     answer = target.client().get("nodes")
     target.print(answer, show.nodes(answer))
-    return os.EX_OK
+    return Exit.OK
 
 
 @app.command
@@ -234,7 +235,7 @@ def workers(*, target: Target = HERE) -> int:
     """List the workers of the cluster."""
     answer = target.client().get("workers")
     target.print(answer, show.workers(answer))
-    return os.EX_OK
+    return Exit.OK
 
 
 @app.command
@@ -250,7 +251,7 @@ def sessions(*, limit: int = 100, stuck: Flag = False, target: Target = HERE) ->
     """
     answer = target.client().get(f"sessions?limit={limit}&stuck={int(stuck)}")
     target.print(answer, show.sessions(answer))
-    return os.EX_OK
+    return Exit.OK
 
 
 @app.command
@@ -278,7 +279,7 @@ def trace(session: str, /, *, target: Target = HERE) -> int:
     """
     answer = target.client().get(f"sessions/{quote(session, safe='')}/trail")
     target.print(answer, show.trail(answer))
-    return os.EX_OK
+    return Exit.OK
 
 
 @app.command
@@ -290,11 +291,11 @@ def receipt(of: str = "", /, *, fail_if: list[str] | None = None, target: Target
     of
         The node that drained; by default the latest drain of the cluster.
     fail_if
-        Exit with 75 if this holds of the totals, for instance 'lost>0'; may be given several times.
+        Exit with 79 if this holds of the totals, for instance 'lost>0'; may be given several times.
     """
     if nodes := many.nodes(target):
         if of:
-            raise CtlError("give --all-of, or say which node drained", os.EX_USAGE)
+            raise CtlError("give --all-of, or say which node drained", Exit.USAGE)
         return _receipts(target, nodes, fail_if or [])
     client = target.client()
     of = of or show.latest(client.get("receipts"))
@@ -303,7 +304,7 @@ def receipt(of: str = "", /, *, fail_if: list[str] | None = None, target: Target
     failed = show.held(answer, fail_if or [])
     for condition in failed:
         print(f"signald: {condition} holds of the receipt", file=sys.stderr)
-    return os.EX_TEMPFAIL if failed else os.EX_OK
+    return Exit.CONDITION_HOLDS if failed else Exit.OK
 
 
 def _receipts(target: Target, nodes: fleet.Fleet, fail_if: list[str]) -> int:
@@ -313,7 +314,7 @@ def _receipts(target: Target, nodes: fleet.Fleet, fail_if: list[str]) -> int:
     failed = [(node, condition) for node, one in found.items() if one for condition in show.held(one, fail_if)]
     for node, condition in failed:
         print(f"signald: {condition} holds of the receipt of {node}", file=sys.stderr)
-    return os.EX_TEMPFAIL if failed else os.EX_OK
+    return Exit.CONDITION_HOLDS if failed else Exit.OK
 
 
 @app.command(name="log-level")
@@ -327,7 +328,7 @@ def log_level(level: Literal["debug", "info", "warning", "error"], /, *, target:
     """
     answer = target.client().put("log-level", {"level": level})
     target.print(answer, f"{answer['before']} -> {answer['level']}")
-    return os.EX_OK
+    return Exit.OK
 
 
 @app.command
@@ -342,4 +343,4 @@ def top(*, interval_s: float = 1.0, count: int = 0, target: Target = HERE) -> in
         How many looks; 0: until interrupted.
     """
     top_screen.run(target.client(), interval_s, count)
-    return os.EX_OK
+    return Exit.OK

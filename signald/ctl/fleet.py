@@ -5,7 +5,6 @@ against the cluster's own list, where each live node has a lease: one of the rel
 reason to wait, and never passed over.
 """
 
-import os
 import signal
 import socket
 import time
@@ -17,12 +16,13 @@ from urllib.parse import urlsplit
 import attrs
 
 from signald.ctl.client import AdminClient, CtlError
+from signald.exits import Exit
 
 Json = dict[str, Any]
 Resolve = Callable[[str, int], list[tuple[str, int]]]
 
 POLL_S = 0.5
-NOT_YET = (os.EX_UNAVAILABLE, os.EX_TEMPFAIL)
+NOT_YET = (Exit.UNAVAILABLE, Exit.NOT_NOW, Exit.SOFTWARE, Exit.STATE)
 """What may be otherwise a moment later."""
 
 
@@ -62,7 +62,7 @@ def resolve(host: str, port: int) -> list[tuple[str, int]]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise CtlError(f"{host} cannot be resolved: {error.strerror}", os.EX_UNAVAILABLE) from None
+        raise CtlError(f"{host} cannot be resolved: {error.strerror}", Exit.UNAVAILABLE) from None
     return sorted({(str(address[0]), int(address[1])) for *_, address in found})
 
 
@@ -77,7 +77,7 @@ class Fleet:
         parts = urlsplit(url)
         # The addresses are asked one by one, so no certificate could name them.
         if parts.scheme != "http" or not parts.hostname:
-            raise CtlError(f"expected a URL such as http://signald-admin:8081, got {url!r}", os.EX_USAGE)
+            raise CtlError(f"expected a URL such as http://signald-admin:8081, got {url!r}", Exit.USAGE)
         self._where, self._host, self._port = url, parts.hostname, parts.port or 80
         self._token = token
         self.release = release
@@ -106,13 +106,13 @@ class Fleet:
             else:
                 reached[status["node"]] = Member(status["node"], client, status)
         if not reached:
-            raise refused or CtlError(f"{self._host} has no address", os.EX_UNAVAILABLE)
+            raise refused or CtlError(f"{self._host} has no address", Exit.UNAVAILABLE)
         # Each of them knows the cluster; one that is about to end may have lost touch.
         live = _first(member.client for member in reached.values())
         missing = [node for node in live if self._means(live[node]) and node not in reached]
         if missing:
             raise CtlError(
-                f"{', '.join(sorted(missing))} is live and does not answer behind {self._host}", os.EX_TEMPFAIL
+                f"{', '.join(sorted(missing))} is live and does not answer behind {self._host}", Exit.NOT_NOW
             )
         return [reached[name] for name in sorted(reached) if self._means(reached[name].status["release"])]
 
@@ -178,11 +178,22 @@ def drain(
         time.sleep(POLL_S)
 
 
+@contextmanager
+def suppress_kind(kind: str) -> Iterator[None]:
+    """Pass over a problem of `kind`."""
+    try:
+        yield
+    except CtlError as error:
+        if error.kind != kind:
+            raise
+
+
 def recall(fleet: Fleet) -> list[Member]:
     """Call off the operator's drain of every node of the fleet that has one; returns the nodes. Raises CtlError."""
     for member in fleet.find():
         if member.parties and not member.is_final:
-            member.client.post("abort")
+            with suppress_kind("not-draining"):  # its drain has been called off since it was asked
+                member.client.post("abort")
     return fleet.find()
 
 
@@ -194,11 +205,11 @@ def hand_over(fleet: Fleet, to: str, reason: str, *, timeout_s: float, out: Text
     Raises CtlError.
     """
     if to and fleet.release in ("", to):
-        raise CtlError(f"say with --release from whom {to} takes over; from itself it cannot", os.EX_USAGE)
+        raise CtlError(f"say with --release from whom {to} takes over; from itself it cannot", Exit.USAGE)
     if to:
         heirs = recall(fleet.of(to))
         if not any(member.status["state"] == "ready" for member in heirs):
-            raise CtlError(f"no node of release {to} is ready to take over", os.EX_TEMPFAIL)
+            raise CtlError(f"no node of release {to} is ready to take over", Exit.NOT_NOW)
     done = False
     with _listen_for_sigterm() as unwanted:
         try:
@@ -237,5 +248,5 @@ def receipts(fleet: Fleet) -> dict[str, Json | None]:
                 raise
             found[member.name] = None
     if not any(found.values()):
-        raise CtlError(f"none of the {len(found)} {fleet.what} has drained", os.EX_DATAERR)
+        raise CtlError(f"none of the {len(found)} {fleet.what} has drained", Exit.NO_SUCH_THING)
     return found

@@ -1,6 +1,5 @@
 """The answers of the admin API in words and tables."""
 
-import os
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from signald.ctl.client import CtlError
+from signald.exits import Exit
 
 Json = dict[str, Any]
 
@@ -120,7 +120,7 @@ def trail(answer: Json) -> str:
 def latest(answer: Json) -> str:
     """The node of the latest receipt. Raises CtlError when there is none."""
     if not answer["receipts"]:
-        raise CtlError("no node of this cluster has drained yet", os.EX_DATAERR)
+        raise CtlError("no node of this cluster has drained yet", Exit.NO_SUCH_THING)
     return str(answer["receipts"][0]["node"])
 
 
@@ -139,14 +139,14 @@ def held(answer: Json, conditions: Sequence[str]) -> list[str]:
 def _holds(totals: Json, condition: str) -> bool:
     found = _condition.fullmatch(condition)
     if found is None:
-        raise CtlError(f"expected a condition such as 'lost>0', got {condition!r}", os.EX_USAGE)
+        raise CtlError(f"expected a condition such as 'lost>0', got {condition!r}", Exit.USAGE)
     name, sign, text = found.groups()
     value: Any = totals
     for part in name.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     if not isinstance(value, int | float):
         known = ", ".join(key for key, one in totals.items() if isinstance(one, int | float))
-        raise CtlError(f"the receipt has no number {name!r}; there are {known}", os.EX_USAGE)
+        raise CtlError(f"the receipt has no number {name!r}; there are {known}", Exit.USAGE)
     limit = float(text)
     return {
         ">": value > limit,

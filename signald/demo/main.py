@@ -12,7 +12,6 @@ only when its own node is replaced.
 
 import gc
 import json
-import os
 import resource
 import shutil
 import signal
@@ -33,6 +32,7 @@ from signald.demo.judge import Judge, Verdict, kill_plan
 from signald.demo.options import DemoOptions
 from signald.demo.parties import Parties
 from signald.demo.table import Board, line, show
+from signald.exits import Exit
 from signald.logs import configure_logging
 
 WARM_UP_S = 1.0
@@ -45,8 +45,8 @@ QUIET_TIMEOUT_S = 30.0
 POLL_S = 0.02
 DESCRIPTORS_SPARE = 256
 
-EXIT_NOTICED = 1
-EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_NOTICED = Exit.ERROR
+EXIT_INTERRUPTED = Exit.INTERRUPTED
 
 
 def run(options: DemoOptions) -> int:
@@ -54,7 +54,7 @@ def run(options: DemoOptions) -> int:
     problem = why_impossible(options)
     if problem is not None:
         print(f"signald demo: {problem}", file=sys.stderr)
-        return os.EX_USAGE
+        return Exit.USAGE
     # A party has one descriptor here and two in the switch, and twice as many while it moves.
     raise_descriptor_limit(4 * (options.sessions + options.workers) + DESCRIPTORS_SPARE)
     directory = Path(tempfile.mkdtemp(prefix="signald-demo-"))
@@ -163,7 +163,7 @@ class Demo:
             configure_logging(LogConfig(), stream=log)
             verdict = await self._play()
         self._report(verdict, trio.current_time() - started_at)
-        return os.EX_OK if verdict.ok else EXIT_NOTICED
+        return Exit.OK if verdict.ok else EXIT_NOTICED
 
     async def _play(self) -> Verdict:
         async with trio.open_nursery() as nursery:

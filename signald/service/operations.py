@@ -104,7 +104,7 @@ class NodeOperations:
     async def abort(self) -> Json:
         """Call an operator's drain off. Raises Problem when there is none, or none that can be called off."""
         if not self._shutdown.status.draining:
-            raise Problem(409, "not-draining", "this node does not drain")
+            raise Problem(409, "not-draining", "this node does not drain: there is nothing to call off")
         if not self._shutdown.abort():
             raise Problem(409, "final", "a signal has begun this drain: it cannot be called off")
         with trio.move_on_after(REOPEN_S):

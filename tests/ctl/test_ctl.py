@@ -11,8 +11,10 @@ import pytest
 import trio
 
 from signald.cli import main
+from signald.ctl.client import AdminClient, CtlError
 from signald.demo.cluster import Node
 from signald.sdk.trio import WorkerSession, open_client, open_worker
+from signald.exits import Exit
 from tests.real.harness import Settings, Talk, exit_of, kill, open_nodes, open_talk, term, until, url_of
 
 pytestmark = pytest.mark.real
@@ -99,7 +101,7 @@ async def test_a_gated_rollout_by_hand(tmp_path: Path, ctl: Ctl) -> None:
         term(blue)
         assert await exit_of(blue) == 0
         assert await ctl("receipt", "--fail-if", "lost>0", "--fail-if", "suspended>0") == os.EX_OK
-        assert await ctl("receipt", "--fail-if", "moved>=3") == os.EX_TEMPFAIL
+        assert await ctl("receipt", "--fail-if", "moved>=3") == Exit.CONDITION_HOLDS
         assert "moved>=3 holds" in ctl.complaint
         assert await ctl("receipt", "--fail-if", "lots>0") == os.EX_USAGE
         assert await ctl("receipt", "nobody") == os.EX_DATAERR
@@ -112,7 +114,8 @@ async def test_a_gated_rollout_by_hand(tmp_path: Path, ctl: Ctl) -> None:
 async def test_a_drain_is_called_off(tmp_path: Path, ctl: Ctl) -> None:
     """`abort` admits again; a drain that a signal has begun is final, and a node that does not drain says so."""
     async with blue_and_green(tmp_path) as (blue, _, talk):
-        assert await ctl("abort", "--node", "blue") == os.EX_UNAVAILABLE
+        assert await ctl("abort", "--node", "blue") == Exit.NO_DRAIN
+        assert "this node does not drain: there is nothing to call off" in ctl.complaint
         assert await ctl("drain", "--node", "blue") == os.EX_OK
         assert await ctl("abort", "--node", "blue") == os.EX_OK
         status = await ctl.json("status", "--node", "blue")
@@ -121,6 +124,39 @@ async def test_a_drain_is_called_off(tmp_path: Path, ctl: Ctl) -> None:
         talk.check()
         term(blue)
         assert await exit_of(blue) == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "code"),
+    [
+        (400, "too-large", Exit.USAGE),
+        (401, "unauthenticated", Exit.NOT_ALLOWED),
+        (403, "no-token", Exit.NOT_ALLOWED),
+        (404, "unknown-session", Exit.NO_SUCH_THING),
+        (409, "not-draining", Exit.NO_DRAIN),
+        (409, "final", Exit.STATE),
+        (409, "shutting-down", Exit.STATE),
+        (409, "not-reloadable", Exit.STATE),
+        (422, "invalid", Exit.USAGE),
+        (422, "configuration", Exit.CONFIGURATION),
+        (500, "failed", Exit.SOFTWARE),
+        (503, "starting", Exit.NOT_NOW),
+        (503, "store-unavailable", Exit.NOT_NOW),
+    ],
+)
+def test_each_problem_has_its_exit_code(status: int, kind: str, code: Exit) -> None:
+    """An answer of a node never passes for a node that does not answer (69), and each kind of refusal has one code."""
+    body = json.dumps({"type": f"urn:signald:problem:{kind}", "detail": "why"}).encode()
+    with pytest.raises(CtlError, match="why") as error:
+        AdminClient(url="http://127.0.0.1:1")._answer(status, body)
+    assert error.value.status == code
+
+
+def test_another_program_is_told_apart() -> None:
+    """76: what answers is no signald."""
+    with pytest.raises(CtlError, match="is no signald") as error:
+        AdminClient(url="http://127.0.0.1:1")._answer(200, b"<html>")
+    assert error.value.status == Exit.NO_SIGNALD
 
 
 async def test_the_way_of_a_session_whose_node_was_killed(tmp_path: Path, ctl: Ctl) -> None:

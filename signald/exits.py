@@ -1,0 +1,50 @@
+"""The exit codes of every command: one number, one meaning. docs/operations.md shows this table to the letter.
+
+Numbers up to 78 are those of sysexits.h, which systemd names in its log. Those above are signald's own.
+"""
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """What a command of signald ends with."""
+
+    OK = 0
+    ERROR = 1
+    USAGE = 64
+    NO_SUCH_THING = 65
+    NO_INPUT = 66
+    UNAVAILABLE = 69
+    SOFTWARE = 70
+    ADDRESS = 71
+    NOT_NOW = 75
+    NO_SIGNALD = 76
+    NOT_ALLOWED = 77
+    CONFIGURATION = 78
+    CONDITION_HOLDS = 79
+    NO_DRAIN = 80
+    STATE = 81
+    INTERRUPTED = 130
+
+
+MEANINGS = {
+    Exit.OK: "drained and stopped; or the command has done what it was asked",
+    Exit.ERROR: "`demo`: a party noticed a deploy. Others: an error of signald's own, with a traceback",
+    Exit.USAGE: "wrong usage of the command line",
+    Exit.NO_SUCH_THING: "`ctl`: no such session or receipt",
+    Exit.NO_INPUT: "`ctl`: a file that the command line names cannot be read",
+    Exit.UNAVAILABLE: "what the command needs does not answer: `serve` its store, `ctl` a node",
+    Exit.SOFTWARE: "an error of signald's own ended the node, or a node answered `ctl` with one",
+    Exit.ADDRESS: "`serve`: an address cannot be used (taken, not permitted)",
+    Exit.NOT_NOW: "not now: the same command may succeed later. `serve`: another live process holds `node.id`. "
+    "`ctl`: not all parties have moved in time, or the node is starting, or its store is away",
+    Exit.NO_SIGNALD: "`ctl`: what answers is no signald",
+    Exit.NOT_ALLOWED: "`ctl`: the admin token is missing or wrong",
+    Exit.CONFIGURATION: "the configuration, or the store as it is set up, can never work. Restarting does not help",
+    Exit.CONDITION_HOLDS: "`ctl receipt --fail-if`: a condition holds",
+    Exit.NO_DRAIN: "`ctl abort`: the node does not drain, so there is nothing to call off",
+    Exit.STATE: "`ctl`: the state of the node excludes the command: a signal has begun its drain, or it was started without a "
+    "configuration that can be read again",
+    Exit.INTERRUPTED: "`demo`: interrupted, as shells say it of SIGINT",
+}
+"""As in docs/operations.md."""
