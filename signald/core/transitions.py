@@ -101,7 +101,7 @@ class DrainEvent(Enum):
     BUDGET = "budget"
     """The phase's own time is over."""
     NO_SUCCESSOR = "no_successor"
-    """Nobody can take over: suspend; sessions resume when a node starts."""
+    """The successor is lost and no other is ready: suspend; sessions resume when a node starts."""
     HURRY = "hurry"
     """A second signal."""
     STOP = "stop"
@@ -124,8 +124,7 @@ DRAIN: Mapping[tuple[Phase, DrainEvent], Phase] = (
         (_D.RUNNING, _V.BEGIN): _D.UNREADY,
         (_D.WORKERS, _V.HELD): _D.HOLD,
         (_D.CLIENTS, _V.HELD): _D.HOLD,
-        (_D.SUCCESSOR, _V.NO_SUCCESSOR): _D.TERMINATE,
-        # It died before everybody was over, and nobody came in its place.
+        # A successor died before all parties had moved, and no other came in its place.
         (_D.WORKERS, _V.NO_SUCCESSOR): _D.TERMINATE,
         (_D.CLIENTS, _V.NO_SUCCESSOR): _D.TERMINATE,
         # A second signal ends all waiting for others: what is queued is still written.
@@ -139,6 +138,8 @@ DRAIN: Mapping[tuple[Phase, DrainEvent], Phase] = (
         for phase, after in pairwise(_ORDER)
         for pair, target in (((phase, _V.DONE), after), ((phase, _V.BUDGET), after))
     }
+    # The budget of this phase is the only wait for a successor. Without one there is nothing to move, nor to wait for again.
+    | {(_D.SUCCESSOR, _V.BUDGET): _D.TERMINATE}
     | {
         pair: target
         # HOLD too: the second of two signals may come before the first has been heeded.

@@ -13,6 +13,8 @@ from typing import Any
 import attrs
 from msgspec import json
 
+NOT_IN_TIME = "not moved in time"
+
 
 @attrs.define
 class Line:
@@ -36,6 +38,8 @@ class Line:
     or lost (the drain ended it)."""
     reason: str = ""
     """Why it is not simply `moved`."""
+    parties: list[str] = attrs.field(factory=list)
+    """Those that were still at this node when it closed all connections."""
 
     @property
     def gap_ms(self) -> float | None:
@@ -107,7 +111,12 @@ class Ledger:
 
     def stayed(self, session: str) -> None:
         """An operator's drain has left the session's client where it is."""
-        self._outcome(session, "stayed", "not moved in time")
+        self._outcome(session, "stayed", NOT_IN_TIME)
+
+    def closing(self, session: str, worker: str, parties: Iterable[str]) -> None:
+        """These parties of the session are still here, and the drain is about to close them. They may resume."""
+        line = self._lines.setdefault(session, Line(worker))
+        line.parties = sorted({*line.parties, *parties})
 
     def called_off(self) -> None:
         """An operator has thought better of it; whoever is here stays, unless already on the way."""
@@ -181,12 +190,12 @@ class Ledger:
             "seconds": round(self._seconds, 3),
         }
 
-    def finish(self, now: float, *, final: bool) -> bytes:
-        """Close the ledger; returns it as JSON. A `final` drain has closed whoever is still here: they may resume."""
+    def finish(self, now: float, *, final: bool, why: str = NOT_IN_TIME) -> bytes:
+        """Close the ledger; returns it as JSON. A `final` drain has closed the parties that are still here, for the reason `why`."""
         self._seconds = self._ms(now) / 1000
         for line in self._lines.values():
             if final and line.outcome in ("pending", "stayed"):
-                line.outcome, line.reason = "suspended", line.reason or "not moved in time"
+                line.outcome, line.reason = "suspended", line.reason or why
         return json.encode(
             {
                 "totals": self.totals(),

@@ -154,8 +154,10 @@ class Mover:
 
     def client_left(self, session: str) -> None:
         """The link of the client of `session` is over."""
+        self._ledger.moved(
+            session, trio.current_time()
+        )  # also of a drain that has moved no party, for want of a successor
         if self._plan is not None:
-            self._ledger.moved(session, trio.current_time())
             self._plan.client_moved(session)
             self._news.set()
 
@@ -175,29 +177,27 @@ class Mover:
 
     # --- successors -------------------------------------------------------------------------------------------------
 
-    async def find_successor(self) -> bool:
-        """Wait for a node that takes over; False when there is none in time.
+    async def find_successor(self) -> None:
+        """Wait for a node that takes over, for as long as the caller's scope allows.
 
         The other nodes have just been woken by ours, and renew their leases: one that was killed a moment ago does not.
         """
-        return await self._until_successor(
-            lambda: any(info.renewed_ms >= self._asked_ms for info in self._hub.cluster.successors())
+        await self._until_successor(
+            lambda: any(info.renewed_ms >= self._asked_ms for info in self._hub.cluster.successors()), float("inf")
         )
 
-    async def _until_successor(self, found: Callable[[], bool]) -> bool:
-        """Wait for a successor, a little shorter than the phase may last, so that "none" is an answer and not a cut."""
+    async def _until_successor(self, found: Callable[[], bool], deadline: float) -> bool:
+        """Wait for a successor until `deadline` (trio time); False when there is none then."""
         hub = self._hub
         began = trio.current_time()
-        deadline = min(
-            trio.current_effective_deadline() - SUCCESSOR_POLL_S,
-            began + self._config.successor_timeout_s if self._final else float("inf"),
-        )
         while not found():
-            if trio.current_time() >= deadline:
+            left_s = deadline - trio.current_time()
+            if left_s <= 0:
                 log.warning("no_successor")
                 return False
             self._lease.poke()
-            await trio.sleep(SUCCESSOR_POLL_S)
+            # Never beyond the deadline: the earlier of two budgets decides, and not the grain of the polling.
+            await trio.sleep(min(SUCCESSOR_POLL_S, left_s))
         if not self._final:
             waited_s = trio.current_time() - began
             self._deadline += waited_s
@@ -276,7 +276,8 @@ class Mover:
             if self._hub.links and not self.has_successor() and not await self._finds_successor():
                 # It has died. Those who were told to go to it are not late, and whom they leave has nobody else to go to.
                 log.warning("successor_lost", **plan.statistics())
-                if not await self._until_successor(self.has_successor):
+                patience = trio.current_time() + self._config.successor_timeout_s if self._final else float("inf")
+                if not await self._until_successor(self.has_successor, patience):
                     return DrainEvent.NO_SUCCESSOR
                 plan.begin_again(trio.current_time())
             while overdue := plan.overdue(now):

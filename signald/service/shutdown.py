@@ -23,10 +23,11 @@ import trio
 
 from signald.core.transitions import DRAIN, DrainEvent, Phase, step
 from signald.errors import StoreUnavailable
-from signald.service.ledger import Ledger
+from signald.service.ledger import NOT_IN_TIME, Ledger
 from signald.service.moving import EVERYBODY, Kind, Mover, plan_line
 from signald.service.trail import DELAY_S as TRAIL_DELAY_S
-from signald.store.base import PutReceipt, ReadTrail, Trail
+from signald.store.base import Party, PutReceipt, ReadTrail, Trail
+from signald.store.committer import ignore
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import TerminateApp
 
@@ -126,6 +127,10 @@ class ShutdownScope:
         self._mover: Mover | None = None
         self._alone = False
         """Nobody takes over: the parties left are told to come back here."""
+        self._why_left = NOT_IN_TIME
+        """Why parties are closed that have not moved."""
+        self._receipt_stored = False
+        """The receipt of a drain that ends the process is in the store."""
         self._status = DrainStatus()
         self.ledger = Ledger(hub.node)
         self.stop_accepting: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
@@ -253,6 +258,7 @@ class ShutdownScope:
             asked_ms=self._asked_ms,
         )
         self._mover = self._hub.watcher = mover
+        self._receipt_stored, self._why_left = False, NOT_IN_TIME
         last = Phase.CLIENTS if "clients" in status.parties else Phase.WORKERS
         phases: dict[Phase, tuple[Callable[[], Awaitable[DrainEvent]], Callable[[float], float]]] = {
             Phase.UNREADY: (self._unready, lambda now: now + config.unready_s + TALK_S),
@@ -278,7 +284,18 @@ class ShutdownScope:
             elif self.status.phase is last and not status.by_signal:
                 event = DrainEvent.HELD
                 await self._store_receipt(self.ledger)  # whoever waits for HOLD may read it then
+            self._note_why(event)
             self._enter(step(DRAIN, self.status.phase, event), event)
+
+    def _note_why(self, event: DrainEvent) -> None:
+        """Note why parties will be left, as far as the end of a phase by `event` tells."""
+        if self.status.phase is Phase.SUCCESSOR and event is DrainEvent.BUDGET:
+            log.warning("no_successor")
+            self._alone = True
+        if self._alone:
+            self._why_left = "no other node was ready"
+        elif event in (DrainEvent.HURRY, DrainEvent.STOP):
+            self._why_left = "a signal ended the drain early"
 
     def _interrupted(self) -> DrainEvent | None:
         """What a signal or an operator has asked for since the phase began."""
@@ -334,10 +351,9 @@ class ShutdownScope:
         return min(moves_by, now + self._config.successor_timeout_s) if self._status.by_signal else float("inf")
 
     async def _successor(self, mover: Mover) -> DrainEvent:
-        if not self._hub.links or await mover.find_successor():
-            return DrainEvent.DONE
-        self._alone = True
-        return DrainEvent.NO_SUCCESSOR
+        if self._hub.links:
+            await mover.find_successor()  # the phase's own budget ends it, and nothing else does
+        return DrainEvent.DONE
 
     async def _workers(self, mover: Mover) -> DrainEvent:
         await mover.begin()
@@ -368,6 +384,7 @@ class ShutdownScope:
 
     async def _terminate(self) -> DrainEvent:
         """Programs that know no GOAWAY are asked to clean up, and closed as soon as they have."""
+        self._note_parties()  # those that are asked to clean up here are gone before FLUSH
         links = self._hub.legacy_workers()
         if not links:
             return DrainEvent.DONE
@@ -389,7 +406,7 @@ class ShutdownScope:
         self._refuse()  # two signals at once skip what comes before
         hub.relay.store_acks()
         hub.outbox.flush_acks()
-        hub.trail.store()
+        self._note_cut()
         await self._store_receipt(self.ledger)
         with suppress(StoreUnavailable):
             await hub.committer.wait_idle()
@@ -398,6 +415,25 @@ class ShutdownScope:
             await trio.sleep(0.01)  # once in a drain; an event for each connection would be paid for by every write
         log.info("drain_receipt", **self.ledger.totals())
         return DrainEvent.DONE
+
+    def _note_parties(self) -> list[tuple[str, Party]]:
+        """Note in the receipt the parties that are here, which this drain is about to close; returns (session, party)."""
+        here: list[tuple[str, Party]] = []
+        for session in self._hub.sessions.values():
+            sides: tuple[tuple[Party, object], ...] = (("client", session.client.link), ("worker", session.worker.link))
+            parties = [party for party, link in sides if link is not None]
+            if parties:
+                self.ledger.closing(session.id, session.worker_id, parties)
+                here += [(session.id, party) for party in parties]
+        return here
+
+    def _note_cut(self) -> None:
+        """Note in the receipt and in the sessions' trails that this drain closes the parties that are here, and why."""
+        hub = self._hub
+        detail = f"by the drain of {hub.node} ({self.status.reason}): {self._why_left}"[:200]
+        for session, party in self._note_parties():
+            hub.trail.note(session, party, "suspended", detail)
+        hub.trail.store()
 
     async def _store_called_off(self, ledger: Ledger) -> None:
         """Keep what a drain did that was called off, unless it did nothing, or another one has begun since."""
@@ -429,13 +465,28 @@ class ShutdownScope:
             await self._follow(ledger)
             if not wanted():
                 return
-            receipt = ledger.finish(trio.current_time(), final=self._status.by_signal)
+            receipt = self._finish(ledger)
             await hub.committer.call(PutReceipt(hub.node, receipt, hub.store.now_ms()), self._config.flush_timeout_s)
+            self._receipt_stored = self._status.by_signal
         except StoreUnavailable:
             log.warning("receipt_not_stored")
 
+    def _finish(self, ledger: Ledger) -> bytes:
+        return ledger.finish(trio.current_time(), final=self._status.by_signal, why=self._why_left)
+
+    def _note_at_last(self) -> None:
+        """After a drain that was stopped before the end of FLUSH: its receipt and trails go to the store, and are not waited for."""
+        hub = self._hub
+        self._note_cut()
+        if not self._lease.taken:  # under a lost id it would replace the receipt of another process
+            receipt = self._finish(self.ledger)
+            log.info("drain_receipt", **self.ledger.totals())
+            hub.committer.submit(PutReceipt(hub.node, receipt, hub.store.now_ms()), ignore)
+
     async def _close(self, mover: Mover) -> DrainEvent:
         hub = self._hub
+        if not self._receipt_stored:
+            self._note_at_last()
         code, reason = CloseCode.GOING_AWAY, "going away"
         if self._alone or not mover.has_successor():
             code, reason = CloseCode.RESTARTING, "restarting"

@@ -70,7 +70,8 @@ def test_nothing_follows_the_end() -> None:
 def test_every_pair_of_a_drain_is_decided(phase: Phase, event: DrainEvent) -> None:
     """A phase goes on by DONE and BUDGET, and is hurried and stopped; all else is refused.
 
-    What needs a successor ends without one. Before TERMINATE an operator's drain is called off, or begun anew by a signal; what
+    What needs a successor ends without one: the budget of SUCCESSOR is the one wait for it.
+    Before TERMINATE an operator's drain is called off, or begun anew by a signal; what
     it moves is followed by HOLD, which ends by that, or by two signals at once.
     """
     wanted: Phase | None = None
@@ -78,10 +79,12 @@ def test_every_pair_of_a_drain_is_decided(phase: Phase, event: DrainEvent) -> No
     operators = phase in (*ORDER[: ORDER.index(Phase.TERMINATE)], Phase.HOLD)
     if event is V.BEGIN:
         wanted = Phase.UNREADY if phase is Phase.RUNNING else None
+    elif (phase, event) == (Phase.SUCCESSOR, V.BUDGET):
+        wanted = Phase.TERMINATE
     elif event in (V.DONE, V.BUDGET):
         wanted = ORDER[ORDER.index(phase) + 1] if phase in ORDER[:-1] else None
     elif event is V.NO_SUCCESSOR:
-        wanted = Phase.TERMINATE if phase in (Phase.SUCCESSOR, Phase.WORKERS, Phase.CLIENTS) else None
+        wanted = Phase.TERMINATE if phase in (Phase.WORKERS, Phase.CLIENTS) else None
     elif event in (V.ABORT, V.EXTEND, V.SIGNAL):
         wanted = Phase.RUNNING if operators else None
     elif event is V.HELD:
