@@ -32,6 +32,9 @@ log = structlog.get_logger(__name__)
 POLL_S = 0.2
 """How often a process that waits for an id asks again: a dead holder is replaced within a fifth of a second."""
 
+POKE_S = 1.0
+"""How often the holder is woken. A wake-up may be lost, and a holder that stands still shall not find hundreds."""
+
 SAY_S = 5.0
 """How often the supervisor is asked for more time while this process waits: a third of what is asked for at once."""
 
@@ -169,15 +172,21 @@ class Claimant:
         self.host.close()
 
     async def take(
-        self, node: str, incarnation: str, secret: bytes, put: Callable[[str, int], Awaitable[Result]]
+        self,
+        node: str,
+        incarnation: str,
+        secret: bytes,
+        put: Callable[[str, int], Awaitable[Result]],
+        poke: Callable[[], Awaitable[object]],
     ) -> None:
-        """Take the id `node`. `put` sends `PutNode` with its `over` and `over_ms`.
+        """Take the id `node`. `put` sends `PutNode` with its `over` and `over_ms`; `poke` wakes the holder, which renews its lease then.
 
         Raises NodeIdTaken, StartCalledOff, StoreUnavailable.
         """
         self.host.dead(incarnation, secret)  # names this process in the file before the store knows it
         first: NodeTaken | None = None
         began = told_at = trio.current_time()
+        poked_at = -POKE_S
         over, over_ms = "", 0
         while True:
             found = await put(over, over_ms)
@@ -197,6 +206,10 @@ class Claimant:
                 told_at = now
             if over_ms and first is found:
                 continue
+            if now - poked_at >= POKE_S:
+                # A live holder shows itself at once, and not with its next renewal a third of a lease later.
+                await poke()
+                poked_at = now
             with trio.move_on_after(POLL_S):
                 await self._stop.wait()
                 raise StartCalledOff("a signal came while this node waited for its id")

@@ -18,6 +18,7 @@ from signald.service.mender import ask_holders
 from signald.service.relay import LiveSession
 from signald.store.base import (
     CLOCK_SET_MS,
+    WAKE_NODES,
     WAKE_OVERDUE,
     WAKE_SESSION,
     Behind,
@@ -136,8 +137,12 @@ class Lease:
         # One draw serves for both: a hash of a secret that may be used gives nothing of it away.
         incarnation = hashlib.sha256(b"incarnation" + drawn).hexdigest()[:32]
         self.info = _with(self.info, incarnation=incarnation)
-        await self._claimant.take(self._hub.node, incarnation, secret.value, self._put)
+        await self._claimant.take(self._hub.node, incarnation, secret.value, self._put, self._poke_holder)
         self._no_way_back = self._hub.cluster.alone
+
+    async def _poke_holder(self) -> None:
+        """Wake the process that holds this node's id, if it is alive. Raises StoreUnavailable."""
+        await self._hub.committer.call(Signal(self._hub.node, WAKE_NODES))
 
     async def end(self) -> None:
         """Give the lease back. Raises StoreUnavailable."""

@@ -72,6 +72,8 @@ class _File:
     def __init__(self, connection: sqlite3.Connection, node: str) -> None:
         self.node = node
         self.alone = True
+        self.listens = False
+        """Until it does, another process may listen under the name of this node: wake-ups for it are that one's as well."""
         self._sql = connection
         self._rows = SqliteRows(connection)
         self._version_of_rows = -1
@@ -92,7 +94,7 @@ class _File:
             results = [self._apply(op, wakes) for op in ops]
             self._rows.flush()
             own = [wake for node, wake in wakes.sent if node == self.node]
-            if len(own) != len(wakes.sent):
+            if len(own) != len(wakes.sent) or (own and not self.listens):
                 self._refresh_listeners(version, now_ms)
                 self._send(wakes.sent, now_ms)
             self._sql.execute("COMMIT")
@@ -128,7 +130,8 @@ class _File:
     def _send(self, sent: list[tuple[str, Wake]], now_ms: int) -> None:
         by_node: dict[str, list[Wake]] = {}
         for node, wake in sent:
-            if node != self.node and self._listeners.get(node, 0) > now_ms:
+            is_own = node == self.node and self.listens
+            if not is_own and self._listeners.get(node, 0) > now_ms:
                 by_node.setdefault(node, []).append(wake)
         for node, wakes in by_node.items():
             bounds = "SELECT coalesce(min(number), 0), coalesce(max(number), -1) FROM wake WHERE node = ?"
@@ -141,6 +144,7 @@ class _File:
 
     def listen(self, now_ms: int) -> list[Wake]:
         """Say that this node listens, from now on and for a while; drop the listeners that were killed."""
+        self.listens = True
         with self._writing():
             self._sql.execute("REPLACE INTO listener VALUES (?, ?)", (self.node, now_ms + LISTEN_MS))
             dead = "SELECT node FROM listener WHERE until_ms <= ?"

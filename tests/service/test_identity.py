@@ -43,15 +43,16 @@ async def entry(cluster: Cluster, name: str) -> NodeInfo | None:
 
 
 def test_a_second_live_node_is_refused() -> None:
-    """While the first holder renews its lease the second is refused within one lease, and the first serves on."""
+    """While the first holder lives the second is refused at once, and the first serves on."""
 
     async def scene(cluster: Cluster) -> None:
         first = await cluster.start("n1")
         client, _, worker, _, session = await cluster.pair("n1")
+        await trio.sleep(1)
         cluster.hosts.clear()  # the lock of a live process cannot be had: on no host is anything known to be dead
         before = trio.current_time()
         assert await refused(cluster, "n1")
-        assert trio.current_time() - before < LEASE_S
+        assert trio.current_time() - before <= 2 * POLL_S
         await trio.sleep(3 * LEASE_S)
         assert not first.lease.taken
         await client.send({"type": "message", "seq": 1, "data": "still"})
@@ -215,6 +216,11 @@ def test_an_entry_of_release_0_1_0_is_waited_for() -> None:
 # The judgement of one claimant, against answers of a store that are given.
 
 
+async def no_poke() -> None:
+    """Wake a holder that is dead."""
+    await trio.lowlevel.checkpoint()
+
+
 async def test_a_lease_that_the_clock_prolonged_is_not_waited_for(autojump_clock: trio.testing.MockClock) -> None:
     """When the store's clock was set back, an entry's lease seems to run for hours: one lease by the own clock is enough."""
     del autojump_clock
@@ -225,7 +231,7 @@ async def test_a_lease_that_the_clock_prolonged_is_not_waited_for(autojump_clock
         return Done() if over_ms else NodeTaken("other", 5_000_000, 5_010_000)
 
     before = trio.current_time()
-    await Claimant().take("n1", "mine", b"secret", put)
+    await Claimant().take("n1", "mine", b"secret", put, no_poke)
     assert 10 <= trio.current_time() - before <= 10 + 2 * POLL_S
     assert asked[-1] == ("other", 5_000_000)
 
@@ -247,7 +253,7 @@ async def test_a_signal_ends_the_wait(autojump_clock: trio.testing.MockClock) ->
             stop.set()
 
         with pytest.raises(StartCalledOff):
-            await Claimant(None, told.append, stop).take("n1", "mine", b"secret", put)
+            await Claimant(None, told.append, stop).take("n1", "mine", b"secret", put, no_poke)
     assert trio.current_time() == pytest.approx(12)
     assert len(told) == 3
     assert told[0] == 'waiting up to 60 s: another process may still hold node.id "n1"'

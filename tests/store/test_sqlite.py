@@ -283,6 +283,15 @@ class TestWakes:
             assert await first(mine) == [b"*"]
             assert await first(mine) == [b"*"]
 
+    async def test_a_process_that_does_not_listen_wakes_its_namesake(self, path: Path) -> None:
+        """A process that asks for the id of a live node wakes that node, and takes none of its wake-ups."""
+        async with opened(path) as holder, opened(path) as asking:
+            wakes = holder.wakes()
+            await first(wakes)
+            await asking.execute([Signal("a", b"n")])
+            assert await first(wakes) == [b"n"]
+        assert rows(path, "SELECT * FROM wake") == []
+
     async def test_long_asleep(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A node that did not renew its listening is told nothing; when it wakes up it looks at everything."""
         listen_ms = sqlite.LISTEN_MS
