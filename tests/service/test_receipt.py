@@ -131,18 +131,21 @@ def test_a_session_with_its_worker_alone_here_is_counted() -> None:
 
 
 def test_a_worker_that_is_terminated_is_counted_with_its_session() -> None:
-    """A worker that knows no goaway is gone before FLUSH: the receipt names it all the same."""
+    """A worker that knows no goaway is gone before FLUSH, for which another is waited for: the receipt names it all the same."""
 
     async def scene(cluster: Cluster) -> None:
-        await cluster.start("n1", drain={"successor_timeout_s": 2.0})
+        await cluster.start("n1", drain={"successor_timeout_s": 2.0, "terminate_timeout_s": 3.0})
         worker = await cluster.dial("n1", "/v1/worker", subprotocol=None)
         await worker.ask({"type": "app_ready", "instance_id": "legacy", "capacity": 1}, "app_accepted")
         await cluster.client("n1")
         assigned = await worker.expect("session_assigned")
         await worker.send({"type": "session_accept", "session": assigned["session"]})
+        slow = await cluster.dial("n1", "/v1/worker", subprotocol=None)
+        await slow.ask({"type": "app_ready", "instance_id": "slow", "capacity": 1}, "app_accepted")
         cluster.nodes["n1"].shutdown.signal()
         asked = await worker.expect("terminate_app")
         await worker.send({"type": "app_terminated", "request_id": asked["request_id"], "status": "OK", "message": ""})
+        assert await worker.closed() == 1000
         await cluster.wait_exit("n1")
         (line,) = receipt(cluster, "n1")["sessions"].values()
         assert (line["outcome"], line["parties"]) == ("suspended", ["client", "worker"])
