@@ -158,6 +158,8 @@ async def _main(
                 await daemon.node.shutdown.run()
                 nursery.cancel_scope.cancel(reason="the drain is done")
             receiving.cancel_scope.cancel(reason="the node has ended")
+    if daemon.node.lease.outdated:
+        return EX_CONFIG
     if daemon.node.lease.taken:
         return Exit.NOT_NOW
     log.info("stopped", node=config.node.id)

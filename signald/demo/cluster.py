@@ -108,6 +108,8 @@ class Cluster:
         self.directory = directory
         self.run_name = secrets.token_hex(3)
         """Marks this run's nodes, workers and clients, should several demos share a store."""
+        self.code: Path | None = None
+        """Where the code of the nodes to be started lies; None: the code that runs here."""
         self._store_url = store_url
         self._settings = settings
         self._entrances: list[Entrance] = []
@@ -192,8 +194,8 @@ class Cluster:
         self, command: list[str], *, stdin: int, stdout: int | IO[bytes], stderr: IO[bytes] | None
     ) -> trio.Process:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SIGNALD_")}
-        # From a checkout as from an installation: the children run the very code that is running here.
-        paths = [str(Path(signald.__file__).parent.parent), environment.get("PYTHONPATH", "")]
+        # From a checkout as from an installation: the children run the very code that is running here, unless told otherwise.
+        paths = [str(self.code or Path(signald.__file__).parent.parent), environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         process: trio.Process = await trio.lowlevel.open_process(
             command, env=environment, start_new_session=True, stdin=stdin, stdout=stdout, stderr=stderr

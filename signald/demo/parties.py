@@ -31,10 +31,10 @@ class Parties:
         self._judge = judge
         self._workers_url = workers_url
         self._clients_url = clients_url
-        self._labels = {"demo": group}
+        self.labels = {"demo": group}
         """Keeps workers and clients of one demo together, should several share a store."""
         self._passes = Passes()
-        self._ledgers: dict[str, Ledger] = {}
+        self.ledgers: dict[str, Ledger] = {}
         """By the client's name, which its worker is shown as `meta`."""
         self._complete = trio.Event()
         self._hushed = trio.Event()
@@ -73,15 +73,15 @@ class Parties:
         await run_worker(
             self._workers_url,
             partial(self._answer, name),
-            instance_id=f"{self._labels['demo']} {name}",
+            instance_id=f"{self.labels['demo']} {name}",
             capacity=2 * share,
-            labels=self._labels,
+            labels=self.labels,
             dial=self._dialing(name, partial(self._note_worker, name)),
             task_status=task_status,
         )
 
     async def _answer(self, worker: str, session: WorkerSession) -> None:
-        ledger = self._ledgers[session.meta["name"]]
+        ledger = self.ledgers[session.meta["name"]]
         async for message in session:
             question = message.data["n"]
             ledger.questions.receive(question)
@@ -90,11 +90,11 @@ class Parties:
     # --- a client ------------------------------------------------------------------------------------------------
 
     async def _talk(self, name: str, task_status: trio.TaskStatus[None]) -> None:
-        ledger = self._ledgers[name] = self._judge.open_ledger(name)
+        ledger = self.ledgers[name] = self._judge.open_ledger(name)
         try:
             async with open_client(
                 self._clients_url,
-                want=self._labels,
+                want=self.labels,
                 meta={"name": name},
                 dial=self._dialing(name, partial(self._note_client, ledger)),
             ) as client:

@@ -29,6 +29,7 @@ from signald.store.base import (
     EndSession,
     ExpireSession,
     Forget,
+    Format,
     KeepAlive,
     ListNodes,
     ListOverdue,
@@ -40,6 +41,7 @@ from signald.store.base import (
     NodeTaken,
     Op,
     PutNode,
+    RaiseFormat,
     Released,
     Result,
     Secret,
@@ -49,6 +51,7 @@ from signald.store.base import (
     WorkerSessions,
 )
 from signald.store.committer import ignore
+from signald.store.formats import FORMAT, READS, check_formats, is_ahead
 
 if TYPE_CHECKING:
     from signald.service.hub import Hub
@@ -87,6 +90,8 @@ class Lease:
         self._hub = hub
         self._on_nodes = on_nodes
         self._claimant = claimant or Claimant()
+        self.outdated = False
+        """A release whose records this one cannot read writes to the store: this node must end."""
         self.taken = False
         """Another process has taken this node's id: this one has been dead for the others, and must end."""
         self._held_ms = 0
@@ -129,14 +134,19 @@ class Lease:
         self.poke()
 
     async def begin(self) -> None:
-        """Learn the cluster's secret, take the id and its lease. Raises StoreUnavailable, NodeIdTaken, StartCalledOff."""
+        """Learn the cluster's secret, take the id and its lease. Raises StoreUnavailable, StoreMisused, NodeIdTaken, StartCalledOff."""
         drawn = self._hub.entropy.token_bytes(32)
         secret = await self._hub.committer.call(ClusterSecret(drawn))
         assert isinstance(secret, Secret)
         self._hub.cluster.secret = secret.value
         # One draw serves for both: a hash of a secret that may be used gives nothing of it away.
         incarnation = hashlib.sha256(b"incarnation" + drawn).hexdigest()[:32]
-        self.info = _with(self.info, incarnation=incarnation)
+        self.info = _with(self.info, incarnation=incarnation, format=FORMAT)
+        now = self._hub.store.now_ms()
+        kept, nodes = await self._hub.committer.call_many([RaiseFormat(0), ListNodes(now)])
+        assert isinstance(kept, Format)
+        assert isinstance(nodes, Nodes)
+        check_formats(kept.number, nodes.nodes)
         await self._claimant.take(self._hub.node, incarnation, secret.value, self._put, self._poke_holder)
         self._no_way_back = self._hub.cluster.alone
 
@@ -190,12 +200,27 @@ class Lease:
             connections=len(hub.links),
             lag_ms=round(self.lag_ms, 3),
         )
-        put, nodes = await hub.committer.call_many([PutNode(self.info, over, over_ms), ListNodes(now)])
+        # With each renewal, because a store that was emptied has lost its number as well.
+        put, nodes, kept = await hub.committer.call_many(
+            [PutNode(self.info, over, over_ms), ListNodes(now), RaiseFormat(FORMAT)]
+        )
         assert isinstance(nodes, Nodes)
+        assert isinstance(kept, Format)
+        if is_ahead(kept.number):
+            self._outdated(kept.number)
         if not isinstance(put, NodeTaken):
             self._held_ms = now
             self._see(nodes, now)
         return put
+
+    def _outdated(self, kept: int) -> None:
+        """A release two formats ahead writes to the store: it started while this node stood still."""
+        if self.outdated:
+            return
+        self.outdated = self.taken = True
+        why = f"the store has format {kept} now, and this release reads formats up to {READS}; this node stops"
+        log.error("store_format_ahead", node=self._hub.node, why=why)
+        self.on_taken()
 
     def _see(self, nodes: Nodes, now: int) -> None:
         hub = self._hub

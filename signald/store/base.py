@@ -311,6 +311,8 @@ class NodeInfo(Struct, frozen=True, gc=False):
     target: str = ""
     renewed_ms: int = 0
     """When it last said so itself."""
+    format: int = 1
+    """The format it writes (`store/formats.py`); release 0.1.0 says none and writes 1."""
     incarnation: str = ""
     """Random name of the process that holds the id; "" in an entry of release 0.1.0, whose holder lives while its lease runs."""
 
@@ -349,6 +351,15 @@ class Incarnation(RegistryOp, frozen=True):
     """
 
     candidate: str
+
+
+class RaiseFormat(RegistryOp, frozen=True):
+    """Raise the store's format number to `format` if it is lower (0: only read it). → `Format`, with the number it has then.
+
+    A store without a number was written by release 0.1.0 alone: `FORMAT_UNSAID`. See `store/formats.py`.
+    """
+
+    format: int
 
 
 class RegisterWorker(RegistryOp, frozen=True):
@@ -787,6 +798,12 @@ class Paced(Result, frozen=True):
     """Act after `wait_ms`."""
 
     wait_ms: float
+
+
+class Format(Result, frozen=True):
+    """The highest format number that a node has written with."""
+
+    number: int
 
 
 class NodeTaken(Result, frozen=True):

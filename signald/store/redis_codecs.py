@@ -27,6 +27,7 @@ from signald.store.base import (
     Enqueued,
     ExpireSession,
     Forget,
+    Format,
     GetReceipt,
     Incarnation,
     KeepAlive,
@@ -46,6 +47,7 @@ from signald.store.base import (
     Paced,
     PutNode,
     PutReceipt,
+    RaiseFormat,
     ReadHistory,
     ReadTrail,
     Receipts,
@@ -166,6 +168,7 @@ _codec(
     lambda _op, reply: Named(read_name(reply)),
 )
 _codec(ClusterSecret, lambda op: pack_registry("once", "secret", op.candidate), lambda _op, reply: Secret(reply))
+_codec(RaiseFormat, lambda op: pack_registry("raise_format", op.format), lambda _op, reply: Format(int(reply)))
 _codec(RegisterWorker, pack_register, read_worker)
 _codec(ClaimWorker, pack_claim_worker, read_worker)
 _codec(UpdateWorker, lambda op: pack_registry("update", op.worker, op.epoch, op.capacity, int(op.leaving)), read_worker)

@@ -155,7 +155,9 @@ def _head(session: str, v: list[bytes]) -> Head:
     return Head(
         session, _number(v[0]), v[1].decode(), _LABELS.decode(v[2]), _meta(v[3]), v[4] == b"1", _number(v[5]),
         read_name(v[6]), read_name(v[7]), read_name(v[8]), _number(v[9]), read_name(v[10]), _number(v[11]), _number(v[12]),
-        _number(v[13]), _number(v[14]), _number(v[15]), _number(v[16]), _claimed_seqs(v[17]), _claimed_seqs(v[18]),
+        _number(v[13]), _number(v[14]), _number(v[15]),
+        _number(v[16] or v[14]),  # without the field the worker began where the log ends now
+        _claimed_seqs(v[17]), _claimed_seqs(v[18]),
         _failures(v[19]),
     )  # fmt: skip
 

@@ -326,6 +326,16 @@ function operation.once(field, candidate)
   return redis.call('HGET', MISC, field)
 end
 
+function operation.raise_format(format)
+  -- A store without a number was written by release 0.1.0, as one with a damaged number is taken to be.
+  local kept = math.max(1, tonumber(redis.call('HGET', MISC, 'format') or '') or 1)
+  if tonumber(format) > kept then
+    kept = tonumber(format)
+    redis.call('HSET', MISC, 'format', kept)
+  end
+  return kept
+end
+
 function operation.register(name, nonce, principal, instance, labels, capacity, token, now_ms)
   local record, damaged = worker(name)
   local claim

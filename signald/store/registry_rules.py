@@ -14,6 +14,7 @@ from signald.store.base import (
     WorkerInfo,
 )
 from signald.store.damage import Unreadable
+from signald.store.formats import FORMAT_UNSAID
 from signald.store.records import (
     FORGET_NODE_AFTER_MS,
     PACE_BURST_S,
@@ -79,6 +80,16 @@ def _first_fact(name: str, candidate: bytes, rows: Rows) -> bytes:
 
 def incarnation(op: base.Incarnation, rows: Rows, _wakes: Wakes) -> Result:
     return base.Named(_first_fact("incarnation", op.candidate.encode(), rows).decode(errors="replace"))
+
+
+def raise_format(op: base.RaiseFormat, rows: Rows, _wakes: Wakes) -> Result:
+    kept = FORMAT_UNSAID
+    with suppress(ValueError):  # a damaged number counts as none
+        kept = max(kept, int(rows.fact("format") or b""))
+    if op.format > kept:
+        kept = op.format
+        rows.save_fact("format", b"%d" % kept)
+    return base.Format(kept)
 
 
 def cluster_secret(op: base.ClusterSecret, rows: Rows, _wakes: Wakes) -> Result:

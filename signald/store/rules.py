@@ -61,6 +61,7 @@ RULES: dict[type[Op], Rule] = {
     base.GetReceipt: registry_rules.get_receipt,
     base.ListReceipts: registry_rules.list_receipts,
     base.ClusterSecret: registry_rules.cluster_secret,
+    base.RaiseFormat: registry_rules.raise_format,
     base.Signal: registry_rules.signal,
 }
 

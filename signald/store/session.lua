@@ -41,10 +41,16 @@ local function unpacked(field)
   return cmsgpack.unpack(get(field)[1])
 end
 
+-- A field that a release added later is absent in what its predecessor wrote, which means for
+--   said_before           that the worker began where the log ends now
+--   up_ahead, down_ahead  that no party has claimed to know more than was stored
+--   failed                that no hand-out has failed
 local function head()
-  return get('created_ms', 'principal', 'want', 'meta', 'receipts', 'client_epoch', 'client_node', 'worker', 'worker_state',
+  local v = get('created_ms', 'principal', 'want', 'meta', 'receipts', 'client_epoch', 'client_node', 'worker', 'worker_state',
     'worker_epoch', 'worker_node', 'workers', 'up_last', 'up_acked', 'down_last', 'down_acked', 'said_before', 'up_ahead',
     'down_ahead', 'failed')
+  v[17] = v[17] or v[15]
+  return v
 end
 
 -- A safety net only: sessions end by EndSession and ExpireSession. Where no node is left to say so, the keys go by themselves.
@@ -640,7 +646,7 @@ local function reseed(created_ms, principal, want, meta, receipts, client_epoch,
       merge_failures(failed)
     end
     if v[1] == worker_epoch and v[2] == worker and worker ~= '' then
-      set('said_before', math.max(tonumber(v[3]), tonumber(said_before)))
+      set('said_before', math.max(tonumber(v[3] or 0), tonumber(said_before)))
       if worker_state == 'paired' then
         set('worker_state', 'paired')
       end

@@ -88,6 +88,8 @@ class Nodes:
     def __init__(self, directory: Path, store: str, settings: Settings | None = None) -> None:
         self.directory = directory
         self.store = store
+        self.code: Path | None = None
+        """Where the code of the nodes to be started lies; None: the code that runs here."""
         self._settings: Settings = {"drain": DRAIN, **(settings or {})}
         """Of every node, unless it has its own."""
         self._processes: list[trio.Process] = []
@@ -120,7 +122,7 @@ class Nodes:
     async def spawn(self, arguments: Sequence[str], output: Path) -> trio.Process:
         """Run this Python as a child with `arguments`; what it says goes to the file `output`."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SIGNALD_")}
-        environment["PYTHONPATH"] = str(Path(signald.__file__).parent.parent)
+        environment["PYTHONPATH"] = str(self.code or Path(signald.__file__).parent.parent)
         with output.open("wb") as sink:
             process: trio.Process = await trio.lowlevel.open_process(
                 [sys.executable, *arguments], env=environment, start_new_session=True, stdout=sink, stderr=sink

@@ -29,6 +29,7 @@ from signald.store.base import (
     ExpireSession,
     Fenced,
     Forget,
+    Format,
     Full,
     Gap,
     GetReceipt,
@@ -53,6 +54,7 @@ from signald.store.base import (
     Paced,
     Party,
     PutReceipt,
+    RaiseFormat,
     ReadHistory,
     ReadTrail,
     Receipts,
@@ -80,6 +82,7 @@ from signald.store.base import (
     Workers,
     WorkerSessions,
 )
+from signald.store.formats import FORMAT_UNSAID
 from tests.store.ops import (
     NOW_MS,
     SESSION,
@@ -1351,6 +1354,15 @@ class TestNodes:
         """The first secret stays."""
         assert await world.ask(ClusterSecret(b"\x00one"), at="a") == Secret(b"\x00one")
         assert await world.ask(ClusterSecret(b"two"), at="b") == Secret(b"\x00one")
+
+    async def test_format(self, world: World) -> None:
+        """A store without a number has that of release 0.1.0; a number only grows."""
+        assert await world.ask(RaiseFormat(0)) == Format(FORMAT_UNSAID)
+        assert await world.ask(RaiseFormat(2), at="a") == Format(2)
+        assert await world.ask(RaiseFormat(1), at="b") == Format(2)
+        assert await world.ask(RaiseFormat(0)) == Format(2)
+        assert await world.ask(RaiseFormat(11)) == Format(11)
+        assert await world.ask(RaiseFormat(3)) == Format(11)
 
 
 async def workers(world: World) -> dict[str, WorkerInfo]:

@@ -47,6 +47,7 @@ from signald.store.base import (
     Paced,
     Party,
     PutReceipt,
+    RaiseFormat,
     ReadHistory,
     ReadTrail,
     Release,
@@ -293,6 +294,9 @@ class Kitchen:
 
     def _incarnation(self, draft: Draft) -> Op:
         return Incarnation(f"life{draft.small}")
+
+    def _format(self, draft: Draft) -> Op:
+        return RaiseFormat(draft.small)
 
     def _secret(self, draft: Draft) -> Op:
         return ClusterSecret(b"secret%d" % draft.small)

@@ -56,6 +56,7 @@ from signald.store.base import (
     NoSession,
     Op,
     PutReceipt,
+    RaiseFormat,
     ReadHistory,
     ReadTrail,
     Release,
@@ -114,6 +115,7 @@ def every_op() -> list[Op]:
     return [
         Incarnation("one"),
         ClusterSecret(b"secret"),
+        RaiseFormat(2),
         put_node("a", "starting"),
         put_node("b"),
         ListNodes(NOW_MS + 70_000),

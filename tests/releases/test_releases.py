@@ -1,0 +1,104 @@
+"""two-releases: nodes of this release and of the one before keep every promise on one store, forth and back."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from signald.config import StoreConfig
+from signald.demo.options import DemoOptions
+from signald.sdk.trio import Client, WorkerSession, open_client, open_worker
+from signald.store.base import Format, RaiseFormat
+from signald.store.formats import READS
+from signald.store.open import open_store
+from tests.real.harness import exit_of, logged, open_nodes, term, url_of
+from tests.releases.play import ANSWER_S, play
+from tests.releases.wheels import unpacked
+from tests.store.redis_servers import Server, servers
+
+pytestmark = pytest.mark.real
+
+
+@pytest.mark.parametrize("store", ["sqlite", "redis"])
+async def test_deploys_forth_and_back_lose_nothing(store: str, tmp_path: Path) -> None:
+    """Two deploys to this release and one back between them, under load, with clients away during each."""
+    options = DemoOptions(sessions=16, workers=4, rate=2.0, deploys=3)
+    outcome = await play(options, tmp_path, [unpacked("0.1.0", tmp_path), None], away=3, store=store)
+    assert outcome.ok, outcome.as_json()
+    assert outcome.stayed.messages > 0
+    assert len(outcome.away) == 3
+
+
+async def _echo(session: WorkerSession) -> None:
+    async for message in session:
+        await session.send(message.data)
+
+
+async def _hear(client: Client) -> object:
+    """The next message, acked."""
+    with trio.fail_after(ANSWER_S):
+        async for message in client:
+            client.ack(message)
+            return message.data
+    raise AssertionError("the session has ended")
+
+
+@asynccontextmanager
+async def store_url(kind: str, directory: Path) -> AsyncIterator[str]:
+    """An empty store for nodes of any release."""
+    if kind == "sqlite":
+        yield f"sqlite:{directory}/signald.db"
+        return
+    server = Server(directory)
+    async with servers(server):
+        yield server.url
+
+
+@pytest.mark.parametrize("store", ["sqlite", "redis"])
+async def test_a_record_without_a_field_of_today_is_read(store: str, tmp_path: Path) -> None:
+    """A session of a state before 0.1.0, whose head lacks `said_before`, goes on here with what was acked."""
+    async with store_url(store, tmp_path) as url, open_nodes(tmp_path, url) as nodes:
+        nodes.code = unpacked("before-0.1.0", tmp_path)
+        old = await nodes.start("old")
+        async with open_worker(url_of(old), _echo, instance_id="w", capacity=9), open_client(url_of(old)) as client:
+            await client.send("first")
+            assert await _hear(client) == "first"
+            talked = client.state()
+        async with open_client(url_of(old)) as client:
+            await client.send("precious")
+            await client.flush()
+            alone = client.state()
+        nodes.code = None
+        new = await nodes.start("new")
+        term(old)
+        assert await exit_of(old) == 0
+        async with open_worker(url_of(new), _echo, instance_id="w", capacity=9):
+            async with open_client(url_of(new), state=alone) as client:
+                assert await _hear(client) == "precious"
+            async with open_client(url_of(new), state=talked) as client:
+                await client.send("second")
+                assert await _hear(client) == "second"
+        assert not logged(new, "record_unreadable")
+        assert not logged(new, "log_lost")
+
+
+@pytest.mark.parametrize("store", ["sqlite", "redis"])
+async def test_a_store_of_two_formats_later_is_refused(store: str, tmp_path: Path) -> None:
+    """The number in the store ends the start of a release that is two formats behind it with 78, and says what to do."""
+    async with store_url(store, tmp_path) as url, open_nodes(tmp_path, url) as nodes:
+        await _raise_format(url, READS)
+        readable = await nodes.start("readable")
+        term(readable)
+        assert await exit_of(readable) == 0
+        await _raise_format(url, READS + 1)
+        refused = await nodes.start("refused", ready=False)
+        assert await exit_of(refused) == os.EX_CONFIG
+        assert f"this release reads formats up to {READS}" in refused.log_tail()
+
+
+async def _raise_format(url: str, number: int) -> None:
+    async with open_store(url, "later", StoreConfig(url=url)) as store:
+        assert await store.execute([RaiseFormat(number)]) == [Format(number)]
