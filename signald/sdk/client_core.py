@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 from attrs import field, frozen
-from msgspec import UNSET
+from msgspec import UNSET, Raw
 
 from signald.ids import Entropy
 from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff
@@ -28,7 +28,10 @@ from signald.sdk.events import (
     Waiting,
 )
 from signald.sdk.party_core import DEFAULT_TIMING, Link, Over, PartyCore, Timing
+from signald.sdk.values import check_labels, check_number, check_text, read, read_history, write
 from signald.wire.messages import (
+    HISTORY_MAX,
+    SECRET_MAX,
     Ack,
     ErrorMessage,
     GoAway,
@@ -87,9 +90,14 @@ class ClientCore(PartyCore):
         state: ClientState | None = None,
         recovery_token: str | None = None,
     ) -> None:
+        """Raises ValueError when an option is what signald would refuse."""
         super().__init__(urls, entropy=entropy, backoff=backoff, timing=timing, bounds=bounds, auth=auth)
         self._want = dict(want or {})
-        self._meta = meta
+        check_labels("want", self._want)
+        self._meta = None if meta is None else Raw(write(meta, bounds.json_depth_max - 1))
+        check_number("history", history, HISTORY_MAX)
+        check_text("recovery_token", recovery_token, SECRET_MAX, 1)
+        self._own_bounds = bounds
         self._receipts = receipts
         self._history = history
         self.session_id: str | None = None
@@ -113,6 +121,8 @@ class ClientCore(PartyCore):
             self.token = recovery_token
             self.session = SessionCore(None, entropy, received=None, bounds=bounds)
             self.attempts = None
+        else:
+            self._check_opening(self._said(None))
 
     @property
     def established(self) -> bool:
@@ -141,8 +151,15 @@ class ClientCore(PartyCore):
     # --- opening ---------------------------------------------------------------------------------------------------
 
     def _opening_message(self, link: Link) -> bytes:
+        said = self._said(link.token)
+        auth = self.auth()
+        if auth is not None:
+            said["auth"] = auth
+        return msgspec.json.encode(said)
+
+    def _said(self, token: str | None) -> dict[str, object]:
         said: dict[str, object]
-        if link.token is None:
+        if token is None:
             said = {"type": "connect"}
             if self._want:
                 said["want"] = self._want
@@ -153,7 +170,7 @@ class ClientCore(PartyCore):
         else:
             said = {
                 "type": "restore_session",
-                "recovery_token": link.token,
+                "recovery_token": token,
                 "received": self.session.finished,
                 "acked": self.session.accepted,
             }
@@ -163,32 +180,33 @@ class ClientCore(PartyCore):
                 said["history"] = self._history
             if self.ticket is not None:
                 said["ticket"] = self.ticket
-        auth = self.auth()
-        if auth is not None:
-            said["auth"] = auth
-        return msgspec.json.encode(said)
+        return said
 
     def _started(self, link: Link, message: SessionStarted, now: float) -> None:
         self.session_id = message.session
-        self.bounds = self.bounds._replace(
-            message_bytes_max=message.limits.message_bytes,
-            unacked_messages_max=min(self.bounds.unacked_messages_max, max(1, message.limits.backlog_messages)),
-        )
-        self.session.begin(message.next_seq, self.bounds)
         self._limit(message.limits)
+        self.session.begin(message.next_seq, self.bounds)
         self._promote(link, message.heartbeat_ms, message.recovery_token, now)
         self._peer_is(message.peer.state, message.peer.id)
 
     def _limit(self, limits: Limits) -> None:
         self._limits = limits
+        self.bounds = self.bounds._replace(
+            message_bytes_max=limits.message_bytes,
+            json_depth_max=limits.json_depth,
+            unacked_messages_max=min(self._own_bounds.unacked_messages_max, max(1, limits.backlog_messages)),
+        )
+        self.session.bound(self.bounds)
         self.session.pace = Pace(limits.messages_per_s, limits.messages_burst)
 
     def _restored(self, link: Link, message: SessionRestored, now: float) -> None:
         hint = self._move.target if self._move is not None and self._move.target is not UNSET else None
         self.session_id = message.session
         self.session.attach(message.accepted)
+        if message.limits is not UNSET:
+            self._limit(message.limits)
         if message.chat_history is not UNSET:
-            self.chat_history = [msgspec.json.decode(entry) for entry in message.chat_history]
+            self.chat_history = read_history(message.chat_history)
         handed_over = self._promote(link, message.heartbeat_ms, message.recovery_token, now)
         self.events.append(HandedOver(hint) if handed_over else Resumed())
         self._peer_is(message.peer.state, message.peer.id)
@@ -221,7 +239,7 @@ class ClientCore(PartyCore):
             case Receipt():
                 self.events.append(ReceiptUpTo(message.seq))
             case Realtime():
-                value = binary if binary is not None else msgspec.json.decode(message.data)
+                value = binary if binary is not None else read(message.data)
                 self.events.append(RealtimeReceived(value))
             case SessionEnded() if link.state != "retiring":  # if it has ended, the current connection says so too
                 self.finish(Over(None, message.reason, orderly=True))

@@ -26,8 +26,9 @@ from msgspec import UNSET, Raw
 from signald.ids import Entropy
 from signald.sdk.errors import LinkBroken
 from signald.sdk.events import LogLost, MessageReceived
+from signald.sdk.values import check_text, read, write
 from signald.wire.codec import ack_frame
-from signald.wire.messages import ErrorMessage, Message
+from signald.wire.messages import JSON_DEPTH, KIND_MAX, REASON_MAX, SEQ_MAX, TRACE_MAX, ErrorMessage, Message
 from signald.wire.records import frame, head, message_body
 
 Frame = tuple[bool, bytes]
@@ -40,6 +41,9 @@ PAUSES = frozenset({"rate", "backlog", "store_unavailable"})
 
 _LOST_RANGES_MAX = 16
 _GAP_QUIET_S = 1.0
+_PAUSE_MIN_S, _PAUSE_MAX_S = 0.005, 60.0
+"""What a refusal may ask for. Without a pause a service could have everything sent again as fast as it refuses; an honest one asks
+for at most the seconds that one message takes by its rate, and the next connection begins without a pause anyway."""
 _WINDOW_MAX = 1 << 20
 _WINDOW_AFTER_REFUSAL = 16
 
@@ -53,8 +57,12 @@ class Bounds(NamedTuple):
     """Above it the front stops reading the connection until the application catches up. signald's own bound on
     unacked messages (1,000) is far below, so only a service with another configuration ever meets it."""
     message_bytes_max: int = 65536
+    """As long as the service has not said its own; so is `json_depth_max`."""
     pause_s: float = 0.5
     """The pause after a refusal that names no `retry_after_ms`."""
+    json_depth_max: int = JSON_DEPTH
+    inbox_bytes_max: int = 16 * 1024 * 1024
+    """As `inbox_messages_max`: far above what signald lets wait (1 MiB), and what one hostile service can make a session hold."""
 
 
 DEFAULT_BOUNDS = Bounds()
@@ -132,6 +140,7 @@ class SessionCore:
         "_bye_sent",
         "_entropy",
         "_head",
+        "_inbox_bytes",
         "_lost",
         "_paused_until",
         "_rewound_at",
@@ -192,6 +201,7 @@ class SessionCore:
         self.finished = self.received
         self._ack_told = self.received
         self.inbox: deque[tuple[Message, bytes | None]] = deque()
+        self._inbox_bytes = 0
         self._lost: deque[tuple[int, int]] = deque(maxlen=_LOST_RANGES_MAX)
 
     def __repr__(self) -> str:
@@ -204,6 +214,10 @@ class SessionCore:
         """The session was just started: signald says where it begins and what it takes."""
         self.next_seq = next_seq
         self.accepted = self.sent = next_seq - 1
+        self._bounds = bounds
+
+    def bound(self, bounds: Bounds) -> None:
+        """Signald has said anew what it takes."""
         self._bounds = bounds
 
     # --- outgoing --------------------------------------------------------------------------------------------------
@@ -231,13 +245,20 @@ class SessionCore:
         """Take a message into the ledger; return its seq. `data`: a JSON value, or bytes for a binary frame.
 
         Raises:
-            ValueError: larger than the service takes; nothing was sent.
+            ValueError: larger or deeper than the service takes, or not JSON; nothing was sent.
         """
+        check_text("kind", kind, KIND_MAX)
+        check_text("trace", trace, TRACE_MAX)
+        if self.next_seq > SEQ_MAX:
+            raise ValueError("this direction of the session has used up its numbers")
         binary = bytes(data) if isinstance(data, bytes | bytearray | memoryview) else None
-        raw = Raw() if binary is not None else Raw(msgspec.json.encode(data))
+        # The object of the message itself is the first level.
+        raw = Raw() if binary is not None else Raw(write(data, self._bounds.json_depth_max - 1))
         body = message_body(Message(self.next_seq, raw, kind=kind, history=history, trace=trace), binary)
-        if len(body) + len(self._head) > self._bounds.message_bytes_max:
-            raise ValueError(f"a message may have at most {self._bounds.message_bytes_max} bytes on the wire")
+        size = len(body) - 1 + len(self._head)  # the first letter of a body stays with who keeps it
+        if size > self._bounds.message_bytes_max:
+            most = self._bounds.message_bytes_max
+            raise ValueError(f"a message may have at most {most} bytes on the wire, not {size}")
         self.restore_unacked(body)
         return self.next_seq - 1
 
@@ -272,6 +293,7 @@ class SessionCore:
         expected = min(max(expected, self.accepted + 1), self.next_seq)
         if error.code in PAUSES:
             hint_s = error.retry_after_ms / 1000 if error.retry_after_ms is not UNSET else self._bounds.pause_s
+            hint_s = min(max(hint_s, _PAUSE_MIN_S), _PAUSE_MAX_S)
             self._paused_until = now + hint_s + self._entropy.uniform(0.0, min(1.0, hint_s * 0.25))
             # The whole window was refused with the first of it; the next try is a small one, growing with the acks.
             self._window = _WINDOW_AFTER_REFUSAL
@@ -286,7 +308,8 @@ class SessionCore:
     @property
     def full(self) -> bool:
         """The inbox is at its bound."""
-        return len(self.inbox) >= self._bounds.inbox_messages_max
+        bounds = self._bounds
+        return len(self.inbox) >= bounds.inbox_messages_max or self._inbox_bytes >= bounds.inbox_bytes_max
 
     def receive(self, message: Message, binary: bytes | None) -> bool:
         """Take a message of the peer; False when it is a duplicate.
@@ -306,6 +329,7 @@ class SessionCore:
             raise LinkBroken(f"message {seq} came after {self.received}")
         self.received = self._behind_lost(seq)
         self.inbox.append((message, binary))
+        self._inbox_bytes += _size(message, binary)
         self.changed()
         return True
 
@@ -333,9 +357,10 @@ class SessionCore:
             return None
         was_full = self.full
         message, binary = self.inbox.popleft()
+        self._inbox_bytes -= _size(message, binary)
         if was_full:
             self.changed()
-        data: Any = binary if binary is not None else msgspec.json.decode(message.data)
+        data: Any = binary if binary is not None else read(message.data)
         return MessageReceived(message.seq, data, message.kind, binary is not None, message.trace)
 
     def finish(self, seq: int) -> bool:
@@ -402,8 +427,12 @@ class SessionCore:
             self.changed()
 
 
+def _size(message: Message, binary: bytes | None) -> int:
+    return len(binary) if binary is not None else len(memoryview(message.data))
+
+
 def _bye(reason: str, session: str | None) -> dict[str, str]:
-    bye = {"type": "bye", "reason": reason[:512]}
+    bye = {"type": "bye", "reason": reason[:REASON_MAX]}
     if session is not None:
         bye["session"] = session
     return bye

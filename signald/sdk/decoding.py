@@ -6,6 +6,7 @@ from typing import TypeVar
 import msgspec
 
 from signald.sdk.errors import LinkBroken
+from signald.wire import surrogates
 from signald.wire.messages import (
     Ack,
     AppAccepted,
@@ -60,9 +61,17 @@ def _decode(
     try:
         return decoder.decode(payload), binary
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        if isinstance(error, msgspec.ValidationError) and _type(payload) not in known:
-            return None, None  # a newer signald may say more than this SDK knows
-        raise LinkBroken(f"not a message of signald.v1: {error}") from None
+        failed: Exception = error
+    marked = surrogates.mark(payload.encode() if isinstance(payload, str) else payload)
+    if marked is not None:
+        payload = marked.text
+        try:
+            return marked.decode(decoder), binary
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            failed = error
+    if isinstance(failed, msgspec.ValidationError) and _type(payload) not in known:
+        return None, None  # a newer signald may say more than this SDK knows
+    raise LinkBroken(f"not a message of signald.v1: {failed}"[:300])
 
 
 def _type(payload: str | bytes) -> str:

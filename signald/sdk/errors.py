@@ -4,6 +4,7 @@ SignaldError
 └── PartyError
     ├── Refused         the service does not take us: mend the credential or the request
     ├── SessionGone     it took us, and that is over: start anew or stop
+    ├── Unreadable      a value that the peer sent cannot be read here: only its message is hurt (also a ValueError)
     └── LinkBroken      this connection cannot be trusted any more: internal, answered by opening another one
 """
 
@@ -30,6 +31,13 @@ class SessionGone(PartyError):
         super().__init__(f"the session is gone: {reason}")
         self.code = code
         self.reason = reason
+
+
+class Unreadable(PartyError, ValueError):
+    """The peer sent a JSON value that Python cannot hold (`1e999`, five thousand digits): raised when it is read.
+
+    The message can be acked all the same, by asking for the next one.
+    """
 
 
 class LinkBroken(PartyError):

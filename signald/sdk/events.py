@@ -4,25 +4,48 @@ from typing import Any
 
 from attrs import frozen
 
+from signald.sdk.values import readable
 
-@frozen
+
+@frozen(match_args=False)
 class MessageReceived:
     """One message of the peer, handed out exactly once and in order of `seq`."""
 
+    __match_args__ = ("seq", "data", "kind", "binary", "trace")
+
     seq: int
-    data: Any
-    """The decoded JSON value, or bytes when the peer sent bytes."""
+    _data: Any
     kind: str | None = None
     binary: bool = False
     trace: str | None = None
     """The W3C traceparent that its sender gave it."""
 
+    @property
+    def data(self) -> Any:
+        """The decoded JSON value, or bytes when the peer sent bytes.
 
-@frozen
+        Raises:
+            Unreadable: the peer sent what cannot be read here.
+        """
+        return readable(self._data)
+
+
+@frozen(match_args=False)
 class RealtimeReceived:
     """Carried at once or not at all; has no seq."""
 
-    data: Any
+    __match_args__ = ("data",)
+
+    _data: Any
+
+    @property
+    def data(self) -> Any:
+        """As that of a message.
+
+        Raises:
+            Unreadable: the peer sent what cannot be read here.
+        """
+        return readable(self._data)
 
 
 @frozen

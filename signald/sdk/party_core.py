@@ -26,9 +26,10 @@ from signald.ids import Entropy
 from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff, Schedule, hint_ms
 from signald.sdk.core import DEFAULT_BOUNDS, NEVER, Batch, Bounds, Frame, SessionCore
 from signald.sdk.errors import LinkBroken, PartyError, Refused, SessionGone
+from signald.sdk.values import check_text, write
 from signald.wire.close_codes import CloseCode, advice
 from signald.wire.codec import PING, PONG
-from signald.wire.messages import ErrorMessage, GoAway, Realtime
+from signald.wire.messages import SECRET_MAX, ErrorMessage, GoAway, Realtime
 from signald.wire.records import frame, head, realtime_body
 
 CONTROL_MAX = 256
@@ -138,6 +139,8 @@ class PartyCore(ABC):
         self.entropy = entropy
         self.timing = timing
         self.bounds = bounds
+        if not callable(auth):
+            check_text("auth", auth, SECRET_MAX, 1)
         self._auth = auth
         self.token: str | None = None
         """The newest recovery token held. An older one is forgotten only when the answer with a newer one is here."""
@@ -187,6 +190,13 @@ class PartyCore(ABC):
     def auth(self) -> str | None:
         """Return the credential for the next opening message, asking the application for a fresh one if it said how."""
         return self._auth() if callable(self._auth) else self._auth
+
+    def _check_opening(self, said: dict[str, object]) -> None:
+        size = len(msgspec.json.encode(said))
+        if size > self.bounds.message_bytes_max:
+            raise ValueError(
+                f"the opening message has {size} bytes with its options, at most {self.bounds.message_bytes_max} are taken"
+            )
 
     def plan(self, now: float) -> Attempt | None:
         """Return the next connection to open, or None: nothing to do, or one is being opened, or all is over."""
@@ -409,13 +419,20 @@ class PartyCore(ABC):
         return link is not self.current
 
     def realtime(self, data: object, session: str | None = None) -> bool:
-        """Send what is carried now or not at all; False when it was dropped: no connection, or too much is waiting."""
+        """Send what is carried now or not at all; False when it was dropped: no connection, or too much is waiting.
+
+        Raises:
+            ValueError: as for a message.
+        """
+        binary = bytes(data) if isinstance(data, bytes | bytearray | memoryview) else None
+        raw = Raw() if binary is not None else Raw(write(data, self.bounds.json_depth_max - 1))
+        one = frame(head(b"realtime", session), realtime_body(Realtime(raw), binary))
+        if len(one[1]) > self.bounds.message_bytes_max:
+            raise ValueError(f"realtime data may have at most {self.bounds.message_bytes_max} bytes on the wire")
         link = self.current
         if link is None or len(link.control) >= CONTROL_MAX:
             return False
-        binary = bytes(data) if isinstance(data, bytes | bytearray | memoryview) else None
-        raw = Raw() if binary is not None else Raw(msgspec.json.encode(data))
-        link.control.append(frame(head(b"realtime", session), realtime_body(Realtime(raw), binary)))
+        link.control.append(one)
         link.changed()
         return True
 

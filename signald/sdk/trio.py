@@ -13,7 +13,7 @@ from signald.sdk.backoff import Backoff
 from signald.sdk.carrier import Carrier, CarrierClosed, DialFailed, over_stream
 from signald.sdk.client_core import ClientState
 from signald.sdk.core import Bounds
-from signald.sdk.errors import Refused, SessionGone
+from signald.sdk.errors import Refused, SessionGone, Unreadable
 from signald.sdk.party_core import Timing
 from signald.sdk.trio_client import Client, open_client
 from signald.sdk.trio_party import Dial
@@ -32,6 +32,7 @@ __all__ = [
     "Refused",
     "SessionGone",
     "Timing",
+    "Unreadable",
     "Worker",
     "WorkerSession",
     "open_client",

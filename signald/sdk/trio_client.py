@@ -15,6 +15,8 @@ from signald.sdk.events import LifecycleEvent
 from signald.sdk.party_core import DEFAULT_TIMING, Timing
 from signald.sdk.trio_conversation import Conversation, Events
 from signald.sdk.trio_party import Auth, Dial, TrioParty, Urls, running, url_list
+from signald.sdk.values import check_text
+from signald.wire.messages import REASON_MAX
 
 
 class Client(TrioParty, Conversation):
@@ -75,11 +77,20 @@ class Client(TrioParty, Conversation):
         return self._core.state()
 
     def realtime(self, data: Any) -> bool:
-        """Send something that is carried now or not at all; False when it was dropped here."""
+        """Send something that is carried now or not at all; False when it was dropped here.
+
+        Raises:
+            ValueError: as `send`.
+        """
         return self._core.realtime(data)
 
     async def bye(self, reason: str = "") -> None:
-        """End the session, after everything sent was stored; return when it is over. The caller bounds the wait."""
+        """End the session, after everything sent was stored; return when it is over. The caller bounds the wait.
+
+        Raises:
+            ValueError: `reason` is longer than 512 characters, or half of a surrogate pair is in it.
+        """
+        check_text("reason", reason, REASON_MAX)
         self._core.session.bye = reason
         self._touched()
         await self._wait(lambda: self._core.over is not None)
@@ -122,6 +133,7 @@ async def open_client(
     Raises:
         Refused: signald does not take this client.
         SessionGone: there is nothing to resume.
+        ValueError: an option is what signald would refuse.
     """
     core = ClientCore(
         url_list(urls),

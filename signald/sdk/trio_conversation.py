@@ -64,7 +64,8 @@ class Conversation:
 
         Raises:
             SessionGone: the session has ended.
-            ValueError: larger than the service takes.
+            ValueError: signald would refuse it: larger than it takes with what is put around it, nested too deep, not JSON (NaN, a
+                set, a key that is no text), or a `kind` or `trace` that is too long. Nothing was sent.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         core = self._conversation

@@ -17,7 +17,9 @@ from signald.sdk.events import LifecycleEvent
 from signald.sdk.party_core import DEFAULT_TIMING, Over, Timing
 from signald.sdk.trio_conversation import Conversation, Events
 from signald.sdk.trio_party import Auth, Dial, TrioParty, Urls, log, running, url_list
+from signald.sdk.values import check_text, readable
 from signald.sdk.worker_core import Assigned, SessionEvent, Taken, Terminate, WorkerCore
+from signald.wire.messages import REASON_MAX
 
 
 class WorkerSession(Conversation):
@@ -30,15 +32,26 @@ class WorkerSession(Conversation):
         self._events: deque[LifecycleEvent] = deque(maxlen=EVENTS_MAX)
         self.session = assigned.core.name or ""
         """The session's id."""
-        self.meta = assigned.meta
-        """What the client said about itself."""
+        self._meta = assigned.meta
         self.subject = assigned.subject
         """What the client's credential says of it (`sub`), as the node has verified it; None when it showed none."""
         self.chat_history = assigned.chat_history
-        """What was said before this worker got the session: context, not messages to be answered."""
+        """What was said before this worker got the session: context, not messages to be answered.
+
+        Reading the `data` of an entry raises `Unreadable` where the peer sent what cannot be read here.
+        """
 
     def __repr__(self) -> str:
         return f"WorkerSession({self.session!r}, ended={self.ended!r})"
+
+    @property
+    def meta(self) -> Any:
+        """What the client said about itself.
+
+        Raises:
+            Unreadable: it said what cannot be read here.
+        """
+        return readable(self._meta)
 
     @property
     def ended(self) -> str | None:
@@ -52,11 +65,20 @@ class WorkerSession(Conversation):
         return events
 
     def realtime(self, data: Any) -> bool:
-        """Send something that is carried now or not at all; False when it was dropped here."""
+        """Send something that is carried now or not at all; False when it was dropped here.
+
+        Raises:
+            ValueError: as `send`.
+        """
         return self.ended is None and self._worker._core.realtime(data, self.session)
 
     async def bye(self, reason: str = "") -> None:
-        """End the session, after everything sent was stored; return when it is over."""
+        """End the session, after everything sent was stored; return when it is over.
+
+        Raises:
+            ValueError: `reason` is longer than 512 characters, or half of a surrogate pair is in it.
+        """
+        check_text("reason", reason, REASON_MAX)
         self._conversation.bye = reason
         self._touched()
         while self._conversation.ended is None:
@@ -125,7 +147,11 @@ class Worker(TrioParty):
         """Take no more sessions, wait until those there are have ended, and leave. The caller bounds the wait.
 
         When the wait is cancelled, and the block left, signald gives the remaining sessions to other workers.
+
+        Raises:
+            ValueError: as `WorkerSession.bye`.
         """
+        check_text("reason", reason, REASON_MAX)
         self._core.set_state(leaving=True)
         await self._wait(lambda: not self._sessions or self._core.over is not None)
         if self._core.over is None:
@@ -234,6 +260,7 @@ async def open_worker(
 
     Raises:
         Refused: signald does not take this worker.
+        ValueError: an option is what signald would refuse.
     """
     core = WorkerCore(
         url_list(urls),

@@ -6,11 +6,12 @@ Sessions come by `session_assigned` and go by `session_ended`, by being released
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from typing import Any
 
 import msgspec
 from attrs import frozen
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from signald.ids import Entropy
 from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff
@@ -28,7 +29,11 @@ from signald.sdk.events import (
     Resumed,
 )
 from signald.sdk.party_core import DEFAULT_TIMING, Link, Over, PartyCore, Timing
+from signald.sdk.values import check_labels, check_number, check_text, read, read_history, write
 from signald.wire.messages import (
+    CAPACITY_MAX,
+    NAME_MAX,
+    REASON_MAX,
     Ack,
     AppAccepted,
     ErrorMessage,
@@ -41,6 +46,7 @@ from signald.wire.messages import (
     SessionAssigned,
     SessionEnded,
     TerminateApp,
+    WorkerLimits,
 )
 
 _RELEASED_MAX = 1000
@@ -52,6 +58,7 @@ class Assigned:
 
     core: SessionCore
     meta: Any
+    """As `values.read` gives it: `readable` tells whether it is one."""
     chat_history: list[Any]
     subject: str | None = None
 
@@ -103,12 +110,16 @@ class WorkerCore(PartyCore):
         bounds: Bounds = DEFAULT_BOUNDS,
         auth: str | Callable[[], str] | None = None,
     ) -> None:
+        """Raises ValueError when an option is what signald would refuse."""
         super().__init__(urls, entropy=entropy, backoff=backoff, timing=timing, bounds=bounds, auth=auth)
+        check_text("instance_id", instance_id, NAME_MAX, 1)
+        check_number("capacity", capacity, CAPACITY_MAX)
+        check_labels("labels", labels or {})
         self.instance_id = instance_id
         self.capacity = capacity
         self.leaving = False
         self._labels = dict(labels or {})
-        self._config = config
+        self._config = None if config is None else Raw(write(config, bounds.json_depth_max - 1))
         self.worker_id: str | None = None
         self.sessions: dict[str, SessionCore] = {}
         self.notices: deque[Notice] = deque()
@@ -123,6 +134,7 @@ class WorkerCore(PartyCore):
         self._bye: str | None = None
         # Sessions whose acceptance signald has not shown to know of: it is said again after a resume.
         self._unproven: dict[str, None] = {}
+        self._check_opening(self._said(again=False))
 
     @property
     def established(self) -> bool:
@@ -131,17 +143,21 @@ class WorkerCore(PartyCore):
 
     # --- opening ---------------------------------------------------------------------------------------------------
 
-    def _opening_message(self, link: Link) -> bytes:
+    def _said(self, *, again: bool) -> dict[str, object]:
         said: dict[str, object] = {
             "type": "app_ready",
             "instance_id": self.instance_id,
             "capacity": self.capacity,
-            "reconnection": link.token is not None,
+            "reconnection": again,
         }
         if self._labels:
             said["labels"] = self._labels
         if self._config is not None:
             said["config"] = self._config
+        return said
+
+    def _opening_message(self, link: Link) -> bytes:
+        said = self._said(again=link.token is not None)
         if link.token is not None:
             link.listed = frozenset(self.sessions)
             said["recovery_token"] = link.token
@@ -159,29 +175,61 @@ class WorkerCore(PartyCore):
             said["auth"] = auth
         return msgspec.json.encode(said)
 
+    def _limit(self, limits: WorkerLimits | UnsetType) -> None:
+        """Keep to what signald says that it takes; a release that says nothing takes what the bounds begin with."""
+        if limits is UNSET:
+            return
+        self.bounds = self.bounds._replace(message_bytes_max=limits.message_bytes, json_depth_max=limits.json_depth)
+        for core in self.sessions.values():
+            core.bound(self.bounds)
+
     def _accepted(self, link: Link, message: AppAccepted, now: float) -> None:
         self.worker_id = message.worker
+        self._limit(message.limits)
         self._promote(link, message.heartbeat_ms, message.recovery_token, now)
         self._after_promotion(link)
 
     def _reconnected(self, link: Link, message: ReconnectionAck, now: float) -> None:
         hint = self._move.target if self._move is not None and self._move.target is not UNSET else None
         self.worker_id = message.worker
+        self._limit(message.limits)
         kept = {one.session: one.accepted for one in message.sessions}
         for name, accepted in kept.items():
             core = self.sessions.get(name)
-            if core is None:
+            if core is not None:
+                self._attach(core, accepted)
+            elif name in link.listed:
                 # Released while the answer was under way: signald has to hear it on this connection.
                 self._released.setdefault(name, "released")
-            else:
-                core.attach(accepted)
-                self._dirty[name] = core
+        lost = frozenset(message.lost)
         for name in link.listed:
             if name not in kept and name in self.sessions:
-                self._take_away(name, "lost" if name in message.lost else "not resumed")
+                self._take_away(name, "lost" if name in lost else "not resumed")
         handed_over = self._promote(link, message.heartbeat_ms, message.recovery_token, now)
         self.notices.append(HandedOver(hint) if handed_over else Resumed())
         self._after_promotion(link)
+
+    def _attach(self, core: SessionCore, accepted: int) -> None:
+        try:
+            core.attach(accepted)
+        except LinkBroken as broken:
+            self._out_of_step(None, core, broken)
+        else:
+            self._dirty[core.name or ""] = core
+
+    def _out_of_step(self, link: Link | None, core: SessionCore, broken: LinkBroken) -> None:
+        """What signald says of one session does not fit: that session is given back, and the others go on.
+
+        Without `link` it is said when the connection has been promoted. The next worker begins with what the store has.
+        """
+        name = core.name or ""
+        if link is not None and link is not self.current:
+            raise broken  # of a connection that is being left: the current one serves the session
+        if link is None:
+            self._released[name] = str(broken)[:REASON_MAX]
+        else:
+            self._refuse(link, name, str(broken))
+        self._take_away(name, str(broken))
 
     def _after_promotion(self, link: Link) -> None:
         for name, reason in self._released.items():
@@ -211,9 +259,9 @@ class WorkerCore(PartyCore):
             return
         match message:
             case Message():
-                self._receive_message(message, binary)
+                self._receive_message(link, message, binary)
             case Ack():
-                self._acked(message)
+                self._acked(link, message)
             case SessionAssigned():
                 self._assigned(link, message)
             case AppAccepted() | ReconnectionAck():
@@ -229,7 +277,7 @@ class WorkerCore(PartyCore):
             case Receipt():
                 self.notices.append(SessionEvent(message.session or "", ReceiptUpTo(message.seq)))
             case Realtime():
-                value = binary if binary is not None else msgspec.json.decode(message.data)
+                value = binary if binary is not None else read(message.data)
                 self.notices.append(SessionEvent(message.session or "", RealtimeReceived(value)))
             case TerminateApp():
                 self.notices.append(Terminate(message.request_id, message.reason, message.deadline_ms))
@@ -245,19 +293,29 @@ class WorkerCore(PartyCore):
         else:
             self._reconnected(link, message, now)
 
-    def _acked(self, message: Ack) -> None:
+    def _acked(self, link: Link, message: Ack) -> None:
         core = self.sessions.get(message.session or "")
         if core is not None:
             self._unproven.pop(core.name or "", None)
-            if core.acked(message.seq):
-                self.touched(core)
+            try:
+                more = core.acked(message.seq)
+            except LinkBroken as broken:
+                self._out_of_step(link, core, broken)
+            else:
+                if more:
+                    self.touched(core)
 
-    def _receive_message(self, message: Message, binary: bytes | None) -> None:
+    def _receive_message(self, link: Link, message: Message, binary: bytes | None) -> None:
         core = self.sessions.get(message.session or "")
         if core is None:
             return  # of a session that was just released
         self._unproven.pop(core.name or "", None)
-        if not core.receive(message, binary):
+        try:
+            new = core.receive(message, binary)
+        except LinkBroken as broken:
+            self._out_of_step(link, core, broken)
+            return
+        if not new:
             self.touched(core)  # an ack is due again
         elif core.full:
             self.full.append(core)
@@ -291,8 +349,8 @@ class WorkerCore(PartyCore):
         self.notices.append(
             Assigned(
                 core,
-                msgspec.json.decode(meta) if isinstance(meta, Raw) and bytes(meta) else None,
-                [msgspec.json.decode(entry) for entry in history],
+                read(meta) if isinstance(meta, Raw) and bytes(meta) else None,
+                read_history(history),
                 message.client.subject if message.client.subject is not UNSET else None,
             )
         )
@@ -352,7 +410,12 @@ class WorkerCore(PartyCore):
             self.changed()
 
     def release(self, core: SessionCore, reason: str) -> None:
-        """Give a session back: its unacked messages go to another worker."""
+        """Give a session back: its unacked messages go to another worker.
+
+        Raises:
+            ValueError: `reason` is no text that signald takes.
+        """
+        check_text("reason", reason, REASON_MAX)
         name = core.name or ""
         if self.sessions.get(name) is not core:
             return
@@ -363,7 +426,15 @@ class WorkerCore(PartyCore):
             self._released[name] = reason
 
     def set_state(self, *, capacity: int | None = None, load: float | None = None, leaving: bool | None = None) -> None:
-        """Tell signald how much room there is; `leaving` asks for no more sessions."""
+        """Tell signald how much room there is; `leaving` asks for no more sessions.
+
+        Raises:
+            ValueError: a capacity or a load that signald does not take.
+        """
+        if capacity is not None:
+            check_number("capacity", capacity, CAPACITY_MAX)
+        if load is not None and not (isinstance(load, int | float) and 0 <= load < inf):
+            raise ValueError("`load` is a number from 0 on")
         self.capacity = self.capacity if capacity is None else capacity
         self.leaving = self.leaving if leaving is None else leaving
         self._say(self.current, self._state_message(load))
@@ -377,9 +448,14 @@ class WorkerCore(PartyCore):
         )
 
     def bye(self, reason: str) -> None:
-        """Leave for good: signald gives what sessions are left to others."""
+        """Leave for good: signald gives what sessions are left to others.
+
+        Raises:
+            ValueError: `reason` is no text that signald takes.
+        """
+        check_text("reason", reason, REASON_MAX)
         self.leaving = True
-        self._bye = reason[:512]
+        self._bye = reason
         self._say(self.current, _encode({"type": "bye", "reason": self._bye}))
 
     def _state_message(self, load: float | None = None) -> bytes:
@@ -389,7 +465,7 @@ class WorkerCore(PartyCore):
         return _encode(said)
 
     def _refuse(self, link: Link, name: str, reason: str) -> None:
-        self._answer(link, {"type": "session_refuse", "session": name, "reason": reason[:512]})
+        self._answer(link, {"type": "session_refuse", "session": name, "reason": reason[:REASON_MAX]})
 
     def _take_away(self, name: str, reason: str, *, tell: bool = True) -> None:
         core = self._forget(name)

@@ -13,7 +13,7 @@ from signald.net.connection import Connection
 from signald.service.client_link import ClientLink
 from signald.service.line import enqueue, place
 from signald.service.link import Link
-from signald.service.opening_steps import SetUp, heartbeat_ms, make_claim, still_open, subject_of
+from signald.service.opening_steps import SetUp, client_limits, heartbeat_ms, make_claim, still_open, subject_of
 from signald.service.refusals import late, refused, refused_by_store
 from signald.store.base import (
     WAKE_SESSION,
@@ -30,7 +30,7 @@ from signald.store.base import (
     Refused,
 )
 from signald.store.committer import ignore
-from signald.wire.messages import Connect, Limits, Peer, RestoreSession, SessionRestored, SessionStarted
+from signald.wire.messages import Connect, Peer, RestoreSession, SessionRestored, SessionStarted
 from signald.wire.records import chat_history
 from signald.wire.traces import log_fields
 
@@ -78,7 +78,6 @@ async def start_session(hub: "Hub", conn: Connection, message: Connect) -> Link:
     # Nobody has read from the connection while the store was asked: that the client is gone shows when it is to be answered.
     conn.on_unsaid = partial(hub.endings.unheard, link)
     hub.counters.sessions_started += 1
-    limits = hub.config.limits
     link.send(
         SessionStarted(
             session_id,
@@ -86,7 +85,7 @@ async def start_session(hub: "Hub", conn: Connection, message: Connect) -> Link:
             hub.ttl_ms,
             Peer(session.peer_state, session.worker_id or None),
             1,
-            Limits(limits.message_bytes_max, limits.messages_per_s, limits.messages_burst, limits.backlog_messages_max),
+            client_limits(hub),
             heartbeat_ms(hub),
         )
     )
@@ -154,6 +153,7 @@ async def restore_session(hub: "Hub", conn: Connection, message: RestoreSession)
             Peer(session.peer_state, session.worker_id or None),
             heartbeat_ms(hub),
             chat_history(entries) if message.history else UNSET,
+            client_limits(hub),
         )
     )
     hub.losses.tell_claim(link, session_id, claimed)

@@ -15,6 +15,7 @@ from signald.service.refusals import Turned
 from signald.store.base import Op, Result, Wake
 from signald.store.committer import ignore
 from signald.wire.close_codes import CloseCode
+from signald.wire.messages import Limits, WorkerLimits
 
 if TYPE_CHECKING:
     from signald.service.hub import Hub
@@ -82,3 +83,20 @@ def still_open(hub: "Hub", conn: Connection, undo: Sequence[Op]) -> None:
 def heartbeat_ms(hub: "Hub") -> int:
     """How often a party is told to ping."""
     return round(hub.config.timeouts.ping_interval_s * 1000)
+
+
+def client_limits(hub: "Hub") -> Limits:
+    """What a client is told that it may send."""
+    limits = hub.config.limits
+    return Limits(
+        limits.message_bytes_max,
+        limits.messages_per_s,
+        limits.messages_burst,
+        limits.backlog_messages_max,
+        limits.json_depth_max,
+    )
+
+
+def worker_limits(hub: "Hub") -> WorkerLimits:
+    """What a worker is told that it may send."""
+    return WorkerLimits(hub.config.limits.message_bytes_max, hub.config.limits.json_depth_max)

@@ -8,7 +8,7 @@ from signald.core import tokens
 from signald.ids import new_nonce, new_worker_id
 from signald.net.connection import Connection
 from signald.service.link import Link
-from signald.service.opening_steps import SetUp, heartbeat_ms, make_claim, still_open, subject_of
+from signald.service.opening_steps import SetUp, heartbeat_ms, make_claim, still_open, subject_of, worker_limits
 from signald.service.refusals import late, refused, refused_by_store
 from signald.service.worker_link import WorkerLink
 from signald.store.base import (
@@ -59,14 +59,17 @@ async def register_worker(hub: "Hub", conn: Connection, message: AppReady) -> Li
     hub.worker_links[worker] = link
     hub.ready(link)
     hub.counters.workers_registered += 1
+    limits = worker_limits(hub)
     if message.reconnection:
         # It says it was here before, but has nothing to prove it with: it starts afresh.
         lost = [one.session for one in message.sessions]
         link.send(
-            ReconnectionAck("ok", worker, token, _worker_ttl_ms(hub), False, "running", [], lost, heartbeat_ms(hub)),
+            ReconnectionAck(
+                "ok", worker, token, _worker_ttl_ms(hub), False, "running", [], lost, heartbeat_ms(hub), limits
+            ),
         )
     else:
-        link.send(AppAccepted("ok", worker, token, _worker_ttl_ms(hub), heartbeat_ms(hub)))
+        link.send(AppAccepted("ok", worker, token, _worker_ttl_ms(hub), heartbeat_ms(hub), limits))
     hub.outbox.flush()
     if not hub.cluster.alone:
         hub.workers.check(link)  # another node may have given it sessions before it was attached here
@@ -135,8 +138,9 @@ async def _claim_worker(
     if before is not None:
         hub.workers.replaced_link(before)
     restored, lost = hub.workers.attach_claimed(link, sides, message.sessions)
+    ttl_ms, limits = _worker_ttl_ms(hub), worker_limits(hub)
     link.send(
-        ReconnectionAck("ok", worker, token, _worker_ttl_ms(hub), True, "running", restored, lost, heartbeat_ms(hub)),
+        ReconnectionAck("ok", worker, token, ttl_ms, True, "running", restored, lost, heartbeat_ms(hub), limits),
     )
     hub.workers.tell_claimed(link, sides)
     for session in list(link.sessions.values()):

@@ -7,10 +7,12 @@ from typing import TypeVar
 import msgspec
 
 from signald.errors import BadMessage, UnknownType
+from signald.wire import surrogates
 from signald.wire.messages import (
     NO_DATA,
     ClientMessage,
     Message,
+    Name,
     Outbound,
     Realtime,
     WorkerMessage,
@@ -29,7 +31,15 @@ class _Typed(msgspec.Struct):
     type: str
 
 
+class _Named(msgspec.Struct):
+    session: Name
+
+
 _typed_decoder = msgspec.json.Decoder(_Typed)
+_named_decoder = msgspec.json.Decoder(_Named)
+
+# How the frames of a worker begin that do not go on as JSON; a name that needs no escape cannot be misread.
+_NAMED = re.compile(rb'\s*\{\s*"type"\s*:\s*"[^"\\]{0,64}"\s*,\s*"session"\s*:\s*"([^"\\]{1,128})"')
 
 CLIENT_TYPES = frozenset(
     {"connect", "restore_session", "message", "ack", "receipt", "realtime", "ping", "pong", "bye", "error"}
@@ -57,7 +67,8 @@ WORKER_TYPES = frozenset(
 _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 
-def _too_deep(text: bytes, depth_max: int) -> bool:
+def too_deep(text: bytes, depth_max: int) -> bool:
+    """Tell whether the JSON `text` is nested deeper than `depth_max`; brackets inside strings do not count."""
     # A count of brackets bounds the depth from above and costs nothing; only a suspicious text is scanned.
     if text.count(b"{") + text.count(b"[") <= depth_max:
         return False
@@ -85,12 +96,12 @@ def _decode(
             raise BadMessage("the header is longer than the frame")
         binary = payload[end:]
         payload = payload[2:end]
-    if _too_deep(payload, depth_max):
+    if too_deep(payload, depth_max):
         raise BadMessage(f"nested deeper than {depth_max}")
     try:
         message = decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _why(error, known, payload) from None
+        message = _decode_halves(decoder, known, payload, error)
     kind = type(message)
     if kind is Message or kind is Realtime:
         if (message.data is NO_DATA) is (binary is None):  # type: ignore[attr-defined]
@@ -98,6 +109,17 @@ def _decode(
     elif binary is not None:
         raise BadMessage("only `message` and `realtime` may be binary")
     return message, binary
+
+
+def _decode_halves(decoder: msgspec.json.Decoder[M], known: frozenset[str], payload: bytes, error: Exception) -> M:
+    """Decode what msgspec has refused with `error`, if halves of surrogate pairs were all that was wrong."""
+    marked = surrogates.mark(payload)
+    if marked is None:
+        raise _why(error, known, payload) from None
+    try:
+        return marked.decode(decoder)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as again:
+        raise _why(again, known, marked.text) from None
 
 
 def _why(error: Exception, known: frozenset[str], payload: bytes) -> BadMessage | UnknownType:
@@ -110,6 +132,8 @@ def _why(error: Exception, known: frozenset[str], payload: bytes) -> BadMessage 
             return UnknownType(named[:64])
         # msgspec names the field and the expected type, never the value: safe to show to the sender.
         return BadMessage(f"{named}: {error}"[:400])
+    if isinstance(error, msgspec.DecodeError) and str(error) == surrogates.IN_TEXT:
+        return BadMessage(surrogates.IN_TEXT)
     return BadMessage("not valid JSON")
 
 
@@ -126,6 +150,19 @@ def decode_client(text: bool, payload: bytes, depth_max: int) -> tuple[ClientMes
 def decode_worker(text: bool, payload: bytes, depth_max: int) -> tuple[WorkerMessage, bytes | None]:
     """Decode one frame of a worker; as `decode_client`."""
     return _decode(_worker_decoder, WORKER_TYPES, text, payload, depth_max)
+
+
+def session_of(text: bool, payload: bytes) -> str | None:
+    """Return the session that a worker's frame names, although the frame is wrong; None when it cannot be read."""
+    if not text:
+        end = 2 + _U16.unpack_from(payload)[0] if len(payload) >= 2 else 0
+        payload = payload[2:end]
+    marked = surrogates.mark(payload)
+    try:
+        return _named_decoder.decode(payload if marked is None else marked.text).session
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        found = _NAMED.match(payload)
+        return found[1].decode(errors="replace") if found else None
 
 
 def encode(message: Outbound) -> bytes:

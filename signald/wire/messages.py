@@ -15,13 +15,26 @@ NO_DATA = Raw()
 
 SEQ_MAX = 2**53 - 1  # the largest integer every JSON reader keeps exact
 
+KIND_MAX, TRACE_MAX, REASON_MAX = 64, 256, 512
+"""Characters of a `kind`, a `trace` and a `reason`."""
+NAME_MAX, SECRET_MAX = 128, 8192
+LABELS_MAX, LABEL_NAME_MAX, LABEL_VALUE_MAX = 32, 64, 256
+CAPACITY_MAX, HISTORY_MAX = 100_000, 1000
+
 Seq = Annotated[int, Meta(ge=1, le=SEQ_MAX)]
 Position = Annotated[int, Meta(ge=0, le=SEQ_MAX)]
-Name = Annotated[str, Meta(min_length=1, max_length=128)]
-Secret = Annotated[str, Meta(min_length=1, max_length=8192)]
-Labels = Annotated[dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=256)]], Meta(max_length=32)]
-Capacity = Annotated[int, Meta(ge=0, le=100_000)]
-Reason = Annotated[str, Meta(max_length=512)]
+Millis = Annotated[int, Meta(ge=-SEQ_MAX, le=SEQ_MAX)]
+"""A duration that signald gives. A negative one counts as 0."""
+Epoch = Annotated[int, Meta(ge=-SEQ_MAX, le=SEQ_MAX)]
+Name = Annotated[str, Meta(min_length=1, max_length=NAME_MAX)]
+Secret = Annotated[str, Meta(min_length=1, max_length=SECRET_MAX)]
+Labels = Annotated[
+    dict[Annotated[str, Meta(max_length=LABEL_NAME_MAX)], Annotated[str, Meta(max_length=LABEL_VALUE_MAX)]],
+    Meta(max_length=LABELS_MAX),
+]
+Capacity = Annotated[int, Meta(ge=0, le=CAPACITY_MAX)]
+Reason = Annotated[str, Meta(max_length=REASON_MAX)]
+Trace = Annotated[str, Meta(max_length=TRACE_MAX)]
 
 PeerState = Literal["waiting", "paired", "away", "replaced", "gone"]
 
@@ -56,7 +69,7 @@ class RestoreSession(Inbound, tag="restore_session", frozen=True):
     acked: Position = 0
     attempt: Position = 0
     auth: Secret | None = None
-    history: Annotated[int, Meta(ge=0, le=1000)] = 0
+    history: Annotated[int, Meta(ge=0, le=HISTORY_MAX)] = 0
     ticket: str | None = None
     trace: str | None = None
 
@@ -81,7 +94,7 @@ class AppReady(Inbound, tag="app_ready", frozen=True):
     config: Raw = Raw()
     auth: Secret | None = None
     reconnection: bool = False
-    last_close_code: int | None = None
+    last_close_code: Annotated[int, Meta(ge=-SEQ_MAX, le=SEQ_MAX)] | None = None
     recovery_token: Secret | None = None
     sessions: Annotated[list[SessionPosition], Meta(max_length=100_000)] = []
     attempt: Position = 0
@@ -93,7 +106,7 @@ class SessionAccept(Inbound, tag="session_accept", frozen=True):
     """The worker takes the session it was assigned; `epoch` is that of the assignment it answers."""
 
     session: Name
-    epoch: int | UnsetType = UNSET
+    epoch: Epoch | UnsetType = UNSET
 
 
 class SessionRefuse(Inbound, tag="session_refuse", frozen=True):
@@ -101,7 +114,7 @@ class SessionRefuse(Inbound, tag="session_refuse", frozen=True):
 
     session: Name
     reason: Reason = ""
-    epoch: int | UnsetType = UNSET
+    epoch: Epoch | UnsetType = UNSET
 
 
 class AppState(Inbound, tag="app_state", frozen=True):
@@ -129,9 +142,9 @@ class Message(Inbound, tag="message", frozen=True):
     seq: Seq
     data: Raw = NO_DATA
     session: Name | None = None
-    kind: Annotated[str, Meta(max_length=64)] | None = None
+    kind: Annotated[str, Meta(max_length=KIND_MAX)] | None = None
     history: bool | None = None
-    trace: Annotated[str, Meta(max_length=256)] | None = None
+    trace: Trace | None = None
 
 
 class Ack(Inbound, tag="ack", frozen=True):
@@ -153,7 +166,7 @@ class Realtime(Inbound, tag="realtime", frozen=True):
 
     data: Raw = NO_DATA
     session: Name | None = None
-    trace: Annotated[str, Meta(max_length=256)] | None = None
+    trace: Trace | None = None
 
 
 class Ping(Inbound, tag="ping", frozen=True):
@@ -198,38 +211,51 @@ class Peer(Struct, frozen=True, gc=False):
     id: str | None = None
 
 
+JSON_DEPTH = 32
+"""Nesting that a node takes which names no other bound; the object of the message itself is the first level."""
+
+
 class Limits(Struct, frozen=True, gc=False):
     """What a client may send."""
 
-    message_bytes: int
+    message_bytes: Position
     messages_per_s: float
-    messages_burst: int
-    backlog_messages: int
+    messages_burst: Position
+    backlog_messages: Position
+    json_depth: Position = JSON_DEPTH
+
+
+class WorkerLimits(Struct, frozen=True, gc=False):
+    """What a worker may send."""
+
+    message_bytes: Position
+    json_depth: Position = JSON_DEPTH
 
 
 class SessionStarted(Outbound, tag="session_started", frozen=True):
     """The answer to `connect`."""
 
     session: str
-    recovery_token: str
-    token_ttl_ms: int
+    recovery_token: Secret
+    token_ttl_ms: Millis
     peer: Peer
-    next_seq: int
+    next_seq: Seq
     limits: Limits
-    heartbeat_ms: int
+    heartbeat_ms: Millis
 
 
 class SessionRestored(Outbound, tag="session_restored", frozen=True):
     """The answer to `restore_session`; `replaying` messages follow."""
 
     session: str
-    recovery_token: str
-    token_ttl_ms: int
-    accepted: int
-    replaying: int
+    recovery_token: Secret
+    token_ttl_ms: Millis
+    accepted: Position
+    replaying: Position
     peer: Peer
-    heartbeat_ms: int
+    heartbeat_ms: Millis
     chat_history: list[Raw] | UnsetType = UNSET
+    limits: Limits | UnsetType = UNSET
 
 
 class PeerChanged(Outbound, tag="peer", frozen=True):
@@ -251,17 +277,18 @@ class AppAccepted(Outbound, tag="app_accepted", frozen=True):
 
     status: str
     worker: str
-    recovery_token: str
-    token_ttl_ms: int
-    heartbeat_ms: int
+    recovery_token: Secret
+    token_ttl_ms: Millis
+    heartbeat_ms: Millis
+    limits: WorkerLimits | UnsetType = UNSET
 
 
 class ResumedSession(Struct, frozen=True, gc=False):
     """One session of a resumed worker: what signald has of its messages, and how many it will replay."""
 
     session: str
-    accepted: int
-    replaying: int
+    accepted: Position
+    replaying: Position
 
 
 class ReconnectionAck(Outbound, tag="reconnection_ack", frozen=True):
@@ -269,13 +296,14 @@ class ReconnectionAck(Outbound, tag="reconnection_ack", frozen=True):
 
     status: str
     worker: str
-    recovery_token: str
-    token_ttl_ms: int
+    recovery_token: Secret
+    token_ttl_ms: Millis
     session_restored: bool
     server_status: str
     sessions: list[ResumedSession]
     lost: list[str]
-    heartbeat_ms: int
+    heartbeat_ms: Millis
+    limits: WorkerLimits | UnsetType = UNSET
 
 
 class AssignedClient(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -293,9 +321,9 @@ class SessionAssigned(Outbound, tag="session_assigned", frozen=True):
 
     session: str
     client: AssignedClient
-    next_seq: int
+    next_seq: Seq
     chat_history: list[Raw] | UnsetType = UNSET
-    epoch: int | UnsetType = UNSET
+    epoch: Epoch | UnsetType = UNSET
 
 
 class TerminateApp(Outbound, tag="terminate_app", frozen=True):
@@ -303,7 +331,7 @@ class TerminateApp(Outbound, tag="terminate_app", frozen=True):
 
     request_id: str
     reason: str
-    deadline_ms: int
+    deadline_ms: Millis
 
 
 class ErrorMessage(Outbound, tag="error", frozen=True):
@@ -313,10 +341,10 @@ class ErrorMessage(Outbound, tag="error", frozen=True):
     message: str
     fatal: bool | UnsetType = UNSET
     session: str | UnsetType = UNSET
-    expected: int | UnsetType = UNSET
-    retry_after_ms: int | UnsetType = UNSET
-    lost_from: int | UnsetType = UNSET
-    lost_to: int | UnsetType = UNSET
+    expected: Position | UnsetType = UNSET
+    retry_after_ms: Millis | UnsetType = UNSET
+    lost_from: Position | UnsetType = UNSET
+    lost_to: Position | UnsetType = UNSET
     direction: Literal["sent", "received"] | UnsetType = UNSET
     """Of `log_lost`: whose messages are lost, as its receiver sees it."""
     seq: int | UnsetType = UNSET
@@ -327,7 +355,7 @@ class GoAway(Outbound, tag="goaway", frozen=True):
     """Open a new connection, resume there, and leave this one to the server to close."""
 
     reason: str
-    not_before_ms: int
-    deadline_ms: int
+    not_before_ms: Millis
+    deadline_ms: Millis
     target: str | UnsetType = UNSET
     ticket: str | UnsetType = UNSET
