@@ -458,6 +458,12 @@ class Hub:
         failed = session.id in link.accepted and not link.leaving and not link.told_to_go
         self.workers.refused(link, session, reason, failed=failed)
 
+    def session_spoiled(self, link: WorkerLink, session: LiveSession) -> None:
+        """A worker has sent a frame that is wrong in this session: it loses the session, another worker gets it."""
+        self.relay.settle(session, "worker")
+        link.end_session(session.id, "bad message")
+        self.workers.refused(link, session, "bad message")
+
     def worker_state(self, link: WorkerLink, state: AppState) -> None:
         """A worker's room has changed."""
         self.workers.update(link, state.capacity, state.leaving)

@@ -7,9 +7,10 @@ import structlog
 import trio
 
 from signald.core.session import Party
-from signald.errors import BadMessage, UnknownType
+from signald.errors import PeerError, UnknownType
 from signald.net.connection import Connection
 from signald.net.frames import Message as Frame
+from signald.service.client_link import RateLimit
 from signald.service.link import Link
 from signald.service.relay import LiveSession
 from signald.wire import codec, records
@@ -32,6 +33,16 @@ if TYPE_CHECKING:
     from signald.service.hub import Hub
 
 log = structlog.get_logger(__name__)
+
+WRONG_PER_S, WRONG_BURST = 10.0, 1000
+"""Wrong frames of a worker that cost only their session: one for each session at once, as when a new release of it errs in all of
+them, and then as many as a node can give to others without work that is felt. Beyond it the connection is closed."""
+
+LEFT_MAX = 1000
+"""Sessions remembered as over on this connection: as many as a worker may have, 100 KiB at most."""
+
+_BAD = (CloseCode.BAD_MESSAGE, "bad_message")
+_TOO_BIG = (CloseCode.TOO_BIG, "too_big")
 
 _OF_A_SESSION = frozenset({Message, Ack, Realtime, SessionAccept, SessionRefuse})
 """Messages that name their session."""
@@ -77,6 +88,9 @@ class WorkerLink(Link):
         self._bytes_max = hub.config.limits.message_bytes_max
         self._depth_max = hub.config.limits.json_depth_max
         self._confirmed = False
+        self._left: dict[str, None] = {}
+        """Sessions that are over here, the latest last: a wrong frame for them may have been on its way."""
+        self._wrong = RateLimit(WRONG_PER_S, WRONG_BURST, trio.current_time())
 
     def __repr__(self) -> str:
         return f"<WorkerLink {self.worker} sessions={len(self.sessions)}>"
@@ -116,6 +130,10 @@ class WorkerLink(Link):
         self.acks.pop(session, None)
         self.ending_sessions.discard(session)
         self._fronts.pop(session, None)
+        self._left.pop(session, None)
+        self._left[session] = None
+        if len(self._left) > LEFT_MAX:
+            del self._left[next(iter(self._left))]
 
     def end_session(self, session: str, reason: str) -> None:
         """Tell the worker that a session is over for it."""
@@ -134,16 +152,15 @@ class WorkerLink(Link):
         for text, payload in batch:
             try:
                 message, binary = codec.decode_worker(text, payload, self._depth_max)
-            except UnknownType as unknown:
-                self.error("unknown_type", f"unknown type: {unknown}")
-                continue
-            except BadMessage as bad:
-                self.fail(CloseCode.BAD_MESSAGE, "bad_message", str(bad))
+            except PeerError as error:
+                if self._mistaken(error, text, payload):
+                    continue
                 break
             kind = type(message)
             if len(payload) > self._bytes_max:
                 # Only an opening message may be longer, because it names every session.
-                self.fail(CloseCode.TOO_BIG, "too_big", "longer than the limit of a message")
+                if self._spoiled(getattr(message, "session", None), _TOO_BIG, "longer than the limit of a message"):
+                    continue
                 break
             if kind in _OF_A_SESSION:
                 name: str | None = message.session  # type: ignore[union-attr]
@@ -166,14 +183,43 @@ class WorkerLink(Link):
                     self._about(session, message, binary)
             elif not self._rare(message):
                 break
+        self._settle(offered)
+
+    def _settle(self, offered: dict[str, LiveSession]) -> None:
         for session in offered.values():
-            relay.settle(session, "worker")
+            self._hub.relay.settle(session, "worker")
         self._hub.batch_done()
 
     def _ack(self, session: LiveSession, seq: int) -> None:
         if not self._hub.relay.ack(session, "worker", seq):
             self._hub.losses.refuse(session.id, "worker", "ack")
             self.error("too_far_ahead", "no such messages were given out", session=session.id)
+
+    def _mistaken(self, error: PeerError, text: bool, payload: bytes) -> bool:
+        """Answer a frame that is no message; False when the connection is to end for it."""
+        if isinstance(error, UnknownType):
+            self.error("unknown_type", f"unknown type: {error}")
+            return True
+        return self._spoiled(codec.session_of(text, payload), _BAD, str(error))
+
+    def _spoiled(self, name: str | None, how: tuple[CloseCode, str], why: str) -> bool:
+        """A frame is wrong: it costs the session that it names, or else the connection; False when that is to end."""
+        session = self.sessions.get(name) if name is not None else None
+        if session is None and name not in self._left:
+            self.fail(*how, why)
+            return False
+        self._wrong.refill(trio.current_time())
+        if not self._wrong.take():
+            self.fail(CloseCode.RATE, "rate", "too many frames that are wrong", self._wrong.retry_after_ms)
+            return False
+        if session is None:
+            self._unknown(
+                name or ""
+            )  # sent before the worker could hear that its first wrong frame has cost the session
+            return True
+        self.error(how[1], why, session=session.id)
+        self._hub.session_spoiled(self, session)
+        return True
 
     def _about(self, session: LiveSession, message: object, binary: bytes | None) -> None:
         """Handle what concerns one session and is not a message or an ack."""

@@ -289,9 +289,8 @@ async def _a_message_that_is_too_long(stage: Stage) -> Party:
 
 @row(CloseCode.TOO_BIG, "too_big")
 async def _a_workers_message_that_is_too_long(stage: Stage) -> Party:
-    _, _, worker, session = await stage.pair()
-    message = {"type": "message", "session": session, "seq": 1, "data": "x" * 65536}
-    await worker.say(message)
+    _, _, worker, _ = await stage.pair()
+    await worker.say({"type": "app_terminated", "message": "x" * 65536})
     return worker
 
 

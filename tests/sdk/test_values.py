@@ -2,6 +2,7 @@
 
 import json
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -48,7 +49,7 @@ def test_what_cannot_be_read_raises_when_it_is_read(literal: bytes) -> None:
     for event in (MessageReceived(1, value), RealtimeReceived(value)):
         for _ in range(2):
             with pytest.raises(Unreadable) as raised:
-                _ = event.data  # type: ignore[attr-defined]
+                _ = event.data
             assert isinstance(raised.value, ValueError)
             assert len(str(raised.value)) < 400
 
@@ -78,9 +79,11 @@ def test_one_entry_of_a_history_spoils_no_other() -> None:
         ]
     )
     assert (first["from"], first["seq"], first["kind"]) == ("client", 1, "chat")
-    for take in (lambda: first["data"], lambda: first.get("data"), lambda: third["data"]):
+    for entry in (first, third):
         with pytest.raises(Unreadable):
-            take()
+            entry["data"]
+        with pytest.raises(Unreadable):
+            entry.get("data")
     with pytest.raises(KeyError):
         first["trace"]
     assert first.get("trace", 7) == 7
@@ -217,14 +220,15 @@ def test_options_of_a_worker_are_checked_at_the_caller(options: dict[str, Any]) 
 def test_reasons_and_states_of_a_worker_are_checked_at_the_caller() -> None:
     """Nothing of them is cut short behind the caller's back."""
     core = WorkerCore(["ws://h"], entropy=SeededEntropy(1), instance_id="i")
-    for refused in (
+    refusals: list[Callable[[], None]] = [
         lambda: core.bye("x" * 513),
         lambda: core.bye("\ud83d"),
         lambda: core.release(SessionCore("s", SeededEntropy(1)), "x" * 513),
         lambda: core.set_state(capacity=-1),
         lambda: core.set_state(load=float("nan")),
         lambda: core.set_state(load=-1.0),
-    ):
+    ]
+    for refused in refusals:
         with pytest.raises(ValueError, match=r"reason|capacity|load"):
             refused()
     assert not core.leaving

@@ -232,7 +232,7 @@ def test_a_worker_has_no_rate() -> None:
 
 
 def test_a_message_too_long_closes_and_may_resume() -> None:
-    """1009 for one byte over `limits.message_bytes_max`; the session lives."""
+    """1009 for one byte over `limits.message_bytes_max`; the session lives. A worker loses the session that it names, no more."""
 
     async def scene(cluster: Cluster) -> None:
         await cluster.start("n1", limits={"message_bytes_max": 2000})
@@ -243,6 +243,11 @@ def test_a_message_too_long_closes_and_may_resume() -> None:
         assert await client.closed() == 1009
         assert (await cluster.restore("n1", started["recovery_token"]))[1]["accepted"] == 1
         await worker.send({"type": "message", "session": started["session"], "seq": 1, "data": "x" * 2000})
+        error = await worker.expect("error")
+        assert (error["code"], error["session"], error["fatal"]) == ("too_big", started["session"], False)
+        assert (await worker.expect("session_ended"))["session"] == started["session"]
+        assert (await worker.ask({"type": "ping"}, "pong"))["type"] == "pong"
+        await worker.send({"type": "app_terminated", "message": "x" * 2000})
         assert await worker.closed() == 1009
 
     play(scene)

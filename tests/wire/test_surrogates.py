@@ -6,6 +6,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
 
 from signald.errors import BadMessage, UnknownType
 from signald.sdk.decoding import decode_for_client, decode_for_worker
@@ -54,7 +55,7 @@ def test_meta_config_and_history_are_carried_byte_for_byte() -> None:
     front = b'{"type":"session_assigned","session":"s","client":{"meta":%b},"next_seq":1,' % half
     assigned, _ = decode_for_worker((front + b'"chat_history":[1,%b]}' % half).decode())
     assert isinstance(assigned, m.SessionAssigned)
-    assert isinstance(assigned.client.meta, m.Raw)
+    assert isinstance(assigned.client.meta, Raw)
     assert isinstance(assigned.chat_history, list)
     assert bytes(assigned.client.meta) == half
     assert [bytes(one) for one in assigned.chat_history] == [b"1", half]
