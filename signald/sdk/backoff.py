@@ -7,6 +7,7 @@ for (`retry_after_ms`) replaces the schedule, with a little jitter on top.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from urllib.parse import urlsplit, urlunsplit
 
@@ -51,7 +52,16 @@ class Backoff:
         return hint_s + entropy.uniform(0.0, min(1.0, hint_s * self.hint_jitter))
 
 
+_VISIBLE = re.compile("[!-~]+")
+
 DEFAULT_BACKOFF = Backoff()
+
+HINT_MAX_S = 3600.0
+"""What a service may ask for. Above it a party would be as good as lost by one wrong number; it asks again after an hour."""
+
+STEADY_S, QUICK_MAX = 5.0, 3
+"""A connection that is of use for less than so many seconds is a quick one. Cut, told to go and cut again may happen to an honest party;
+further quick ones in a row wait like failures, or a service that answers and then breaks every connection would keep it busy."""
 
 
 def hint_ms(reason: str) -> int | None:
@@ -78,6 +88,8 @@ def endpoint(url: str, path: str) -> str:
         raise ValueError(f"not a ws:// or wss:// URL: {url!r}")
     if parts.query or parts.fragment:
         raise ValueError("a URL of signald has no query and no fragment")
+    if not _VISIBLE.fullmatch(parts.netloc + parts.path) or parts.port == 0:  # `port` raises ValueError by itself
+        raise ValueError("a URL of signald is visible ASCII, and its port is from 1 to 65535")
     return urlunsplit((parts.scheme, parts.netloc, parts.path if parts.path.strip("/") else path, "", ""))
 
 
@@ -98,6 +110,9 @@ class Schedule:
         """Failed tries since the last usable session."""
         self.at = float("-inf")
         """The next attempt is not made before this time."""
+        self._usable_at = float("-inf")
+        self._quick = 0
+        """Connections in a row that were of use for less than `STEADY_S`."""
 
     def url(self, now: float) -> str:
         """Return where the next attempt goes."""
@@ -112,7 +127,7 @@ class Schedule:
 
     def moving(self, now: float, not_before_s: float, deadline_s: float, target: str | None) -> None:
         """A goaway came: connect anew, at the target first, at the earliest after `not_before_s`."""
-        self.at = now + not_before_s
+        self.at = now + max(not_before_s, self._rest_s(now))
         self.tries = 0
         self._target = self._resolve(target) if target else None
         self._target_until = now + deadline_s
@@ -130,13 +145,33 @@ class Schedule:
         """A usable connection ended; `announced`: after a goaway, so nothing has to be waited for."""
         hint = hint_ms(reason)
         if hint is not None:
-            self.at = now + self._backoff.hinted_s(hint / 1000, self._entropy)
+            self.at = now + self._hinted_s(hint)
         elif announced:
             self.at = max(now, self.at) if self.tries else now
         else:
             self.at = now + self._wait_s(code)
+        self.at = max(self.at, now + self._rest_s(now))
         if not announced:
             self._index = 0
+
+    def anew(self, now: float) -> None:
+        """There is nothing to resume: begin anew, at once."""
+        before = self._quick
+        self.at = now + self._rest_s(now)
+        self._quick = max(self._quick, before)  # that a resume is refused shows no steady connection
+
+    def _rest_s(self, now: float) -> float:
+        """Return how long to wait because the connection that is to be replaced was a quick one, like those before it."""
+        self._quick = self._quick + 1 if now - self._usable_at < STEADY_S else 0
+        return self._backoff.delay_s(self._quick - QUICK_MAX, self._entropy) if self._quick >= QUICK_MAX else 0.0
+
+    def _hinted_s(self, hint: int) -> float:
+        hint_s = min(max(hint, 0) / 1000, HINT_MAX_S)
+        wait_s = self._backoff.hinted_s(hint_s, self._entropy)
+        # A hint to come at once is none: failures in a row keep their growing waits.
+        return (
+            wait_s if hint_s >= self._backoff.base_s else max(wait_s, self._backoff.delay_s(self.tries, self._entropy))
+        )
 
     def failed(self, now: float, code: int | None, hint: int | None) -> None:
         """An attempt brought no usable session; `hint` is in milliseconds."""
@@ -147,10 +182,7 @@ class Schedule:
             self.tries += 1
             self.at = now + self._entropy.uniform(0.0, min(0.05, self._backoff.base_s))
             return
-        if hint is not None:
-            self.at = now + self._backoff.hinted_s(hint / 1000, self._entropy)
-        else:
-            self.at = now + self._wait_s(code)
+        self.at = now + (self._hinted_s(hint) if hint is not None else self._wait_s(code))
         self.tries += 1
         self._index = (self._index + 1) % len(self._urls)
 
@@ -162,7 +194,8 @@ class Schedule:
         # The exponent grows once per round through the list: the second URL is not punished for the first.
         return self._backoff.delay_s(self.tries // len(self._urls), self._entropy)
 
-    def usable(self) -> None:
-        """An opening message was answered: start counting anew."""
+    def usable(self, now: float = float("-inf")) -> None:
+        """An opening message was answered: start counting anew. Without `now` it will be no quick one."""
+        self._usable_at = now
         self.tries = 0
         self._target = None

@@ -23,9 +23,15 @@ from signald.sdk.party_core import DEFAULT_TIMING, Timing
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import SUBPROTOCOL
 
-# What signald sends at most: a chat history of 256 KiB, or the answer to a worker with a hundred thousand sessions.
-_MESSAGE_MAX = 16 * 1024 * 1024
-_QUEUE_MESSAGES = 64
+# What signald sends at most: a message of 16 MiB (the most a node can be told to take) and what is put around it, a chat history, or
+# the answer to a worker with a hundred thousand sessions.
+_MESSAGE_MAX = 20 * 1024 * 1024
+_QUEUE_MESSAGES = 16
+# What waits for the writer: an opening message that names a hundred thousand sessions, a batch, and pongs. More of it means that the
+# other side asks and does not read.
+_PENDING_MAX = 32 * 1024 * 1024
+# The answer to a handshake; a refusal may have a page of HTML behind it.
+_ANSWER_MAX = 1024 * 1024
 _RECEIVE_BYTES = 65536
 
 _NOTHING_SAID = (1005, 1006)
@@ -79,6 +85,9 @@ class OneWriter(trio.abc.Stream):
         self._writing = False
         self._broken = False
         self.corked = False
+        self.stood = False
+        """The handshake is over."""
+        self._answered = 0
         self.on_end: Callable[[], None] = lambda: None
         """Called when the peer has finished sending."""
 
@@ -86,6 +95,9 @@ class OneWriter(trio.abc.Stream):
         """Collect `data`. Bounded by the one caller of `Carrier.send` at a time, and by the peer's pings."""
         if self._broken:
             raise trio.BrokenResourceError("the connection cannot be written any more")
+        if len(self._pending) > _PENDING_MAX:
+            self.on_end()
+            raise trio.BrokenResourceError("the other side reads nothing")
         self._pending += data
         if not self.corked:
             self._work.unpark_all()
@@ -140,6 +152,11 @@ class OneWriter(trio.abc.Stream):
             raise
         if not data:
             self.on_end()
+        elif not self.stood:
+            self._answered += len(data)
+            if self._answered > _ANSWER_MAX:
+                self.on_end()
+                raise trio.BrokenResourceError("the answer to the handshake has no end")
         return data
 
     async def aclose(self) -> None:
@@ -263,7 +280,7 @@ async def over_stream(
             )
             scope.deadline = math.inf
             if websocket.closed is None and websocket.subprotocol == SUBPROTOCOL:
-                stood = True
+                stood = writer.stood = True
                 yield WebSocketCarrier(websocket, writer, scope)
             else:
                 failure = DialFailed(None, f"the other side does not speak {SUBPROTOCOL}")
@@ -296,7 +313,7 @@ async def dial(url: str, ssl_context: SSLContext | None, timing: Timing) -> Asyn
     try:
         with trio.move_on_after(timing.connect_s):
             stream = await _open_stream(url, ssl_context)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a host that is no name, from a `target` perhaps
         raise DialFailed(None, f"not reachable: {error}") from None
     if stream is None:
         raise DialFailed(None, "not reachable in time")

@@ -10,7 +10,7 @@ from msgspec import UNSET, Raw
 
 from signald.ids import Entropy
 from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff
-from signald.sdk.core import DEFAULT_BOUNDS, PAUSES, Batch, Bounds, Pace, SessionCore
+from signald.sdk.core import DEFAULT_BOUNDS, PAUSES, Batch, Bounds, Pace, SessionCore, payload_size
 from signald.sdk.decoding import decode_for_client
 from signald.sdk.errors import LinkBroken
 from signald.sdk.events import (
@@ -211,7 +211,7 @@ class ClientCore(PartyCore):
         self.events.append(HandedOver(hint) if handed_over else Resumed())
         self._peer_is(message.peer.state, message.peer.id)
 
-    def _nothing_to_resume(self) -> None:
+    def _nothing_to_resume(self, _now: float) -> None:
         self.finish(Over(4404, "nothing_to_resume", orderly=False))
 
     # --- receiving -------------------------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ class ClientCore(PartyCore):
                 self.events.append(ReceiptUpTo(message.seq))
             case Realtime():
                 value = binary if binary is not None else read(message.data)
-                self.events.append(RealtimeReceived(value))
+                self.events.append(RealtimeReceived(value, payload_size(message, binary)))
             case SessionEnded() if link.state != "retiring":  # if it has ended, the current connection says so too
                 self.finish(Over(None, message.reason, orderly=True))
 

@@ -28,7 +28,7 @@ from signald.sdk.errors import LinkBroken
 from signald.sdk.events import LogLost, MessageReceived
 from signald.sdk.values import check_text, read, write
 from signald.wire.codec import ack_frame
-from signald.wire.messages import JSON_DEPTH, KIND_MAX, REASON_MAX, SEQ_MAX, TRACE_MAX, ErrorMessage, Message
+from signald.wire.messages import JSON_DEPTH, KIND_MAX, REASON_MAX, SEQ_MAX, TRACE_MAX, ErrorMessage, Message, Realtime
 from signald.wire.records import frame, head, message_body
 
 Frame = tuple[bool, bytes]
@@ -329,7 +329,7 @@ class SessionCore:
             raise LinkBroken(f"message {seq} came after {self.received}")
         self.received = self._behind_lost(seq)
         self.inbox.append((message, binary))
-        self._inbox_bytes += _size(message, binary)
+        self._inbox_bytes += payload_size(message, binary)
         self.changed()
         return True
 
@@ -357,7 +357,7 @@ class SessionCore:
             return None
         was_full = self.full
         message, binary = self.inbox.popleft()
-        self._inbox_bytes -= _size(message, binary)
+        self._inbox_bytes -= payload_size(message, binary)
         if was_full:
             self.changed()
         data: Any = binary if binary is not None else read(message.data)
@@ -427,7 +427,8 @@ class SessionCore:
             self.changed()
 
 
-def _size(message: Message, binary: bytes | None) -> int:
+def payload_size(message: Message | Realtime, binary: bytes | None) -> int:
+    """Return the bytes of what a message carries."""
     return len(binary) if binary is not None else len(memoryview(message.data))
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from signald.sdk.values import readable
 
@@ -37,6 +37,8 @@ class RealtimeReceived:
     __match_args__ = ("data",)
 
     _data: Any
+    size: int = field(default=0, eq=False, repr=False)
+    """Bytes of the data on the wire."""
 
     @property
     def data(self) -> Any:

@@ -35,6 +35,19 @@ from signald.wire.records import frame, head, realtime_body
 CONTROL_MAX = 256
 """Realtime messages are dropped while this many frames wait for a writer."""
 
+FLOOD_MAX = 100_000
+"""Answers that wait for a writer: one for each session of the largest worker. A service that asks for more and reads nothing of it
+is cut."""
+
+RETIRING_MAX = 2
+"""Left connections that wait for signald to close them. An honest node closes one at once; a third is one too many."""
+
+HEARTBEAT_MIN_S, HEARTBEAT_MAX_S = 0.05, 300.0
+"""What is made of the heartbeat that signald names: not so often that it is a flood, not so rarely that a dead connection stays."""
+
+DEADLINE_MAX_S = 86_400.0
+"""A day: longer than any node takes to go."""
+
 
 @frozen
 class Timing:
@@ -180,7 +193,7 @@ class PartyCore(ABC):
     def _disconnected(self, code: int | None, reason: str) -> None: ...
 
     @abstractmethod
-    def _nothing_to_resume(self) -> None: ...
+    def _nothing_to_resume(self, _now: float) -> None: ...
 
     @abstractmethod
     def _ended(self, over: Over) -> None: ...
@@ -235,7 +248,7 @@ class PartyCore(ABC):
         # everybody must not cost more than the move.
         final = self.current is None and code not in (None, CloseCode.MOVED, CloseCode.NORMAL)
         if final and code == CloseCode.NOTHING_TO_RESUME and link is not None and link.token is not None:
-            self._nothing_to_resume()
+            self._nothing_to_resume(now)
         elif final and not rule.may_reconnect:
             self.finish(Over(code, reason or rule.meaning, orderly=False))
         else:
@@ -257,6 +270,8 @@ class PartyCore(ABC):
         """
         link.last_received_at = now
         link.pinged_at = None
+        if len(link.control) > FLOOD_MAX:
+            raise LinkBroken("the other side asks, and reads no answer")
         if self.over is None:
             self._dispatch(link, data, now)
 
@@ -347,7 +362,7 @@ class PartyCore(ABC):
             self._moved_away = (code, reason)
             return
         if code == CloseCode.NOTHING_TO_RESUME:
-            self._nothing_to_resume()
+            self._nothing_to_resume(now)
             if self.over is None:
                 self._disconnected(code, reason)
             return
@@ -367,6 +382,9 @@ class PartyCore(ABC):
             old.retired_at = now
             self.retiring.append(old)
             old.turned()
+            for one in self.retiring[:-RETIRING_MAX]:
+                one.retired_at = -NEVER  # its clock cuts it
+                one.turned()
         self.current = link
         handed_over = old is not None or self._moved_away is not None
         self._move = None
@@ -376,8 +394,9 @@ class PartyCore(ABC):
         link.state = "current"
         link.moving = False
         # A spread of a tenth: parties that came together shall not ping together for ever.
-        link.heartbeat_s = heartbeat_ms / 1000 * self.entropy.uniform(0.9, 1.0)
-        self.schedule.usable()
+        heartbeat_s = min(max(heartbeat_ms / 1000, HEARTBEAT_MIN_S), HEARTBEAT_MAX_S)
+        link.heartbeat_s = heartbeat_s * self.entropy.uniform(0.9, 1.0)
+        self.schedule.usable(now)
         link.changed()
         link.turned()
         self.replan()
@@ -402,7 +421,9 @@ class PartyCore(ABC):
             return
         self._move = message
         target = message.target if message.target is not UNSET else None
-        self.schedule.moving(now, message.not_before_ms / 1000, message.deadline_ms / 1000, target)
+        deadline_s = min(max(message.deadline_ms / 1000, 0.0), DEADLINE_MAX_S)
+        not_before_s = min(max(message.not_before_ms / 1000, 0.0), deadline_s)
+        self.schedule.moving(now, not_before_s, deadline_s, target)
         self.replan()
 
     @property

@@ -1,5 +1,6 @@
 """What an application does within one session, on Trio; clients and workers alike."""
 
+from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -8,7 +9,32 @@ import trio
 from signald.sdk.client_core import EVENTS_MAX
 from signald.sdk.core import SessionCore
 from signald.sdk.errors import SessionGone
-from signald.sdk.events import LifecycleEvent, MessageReceived
+from signald.sdk.events import LifecycleEvent, MessageReceived, RealtimeReceived
+
+EVENTS_BYTES_MAX = 1024 * 1024
+"""Realtime data that waits for the application: what is not read in time is of no use, and a peer may send a lot of it."""
+
+
+class Kept:
+    """The newest events, by number and by bytes."""
+
+    def __init__(self) -> None:
+        self._sizes: deque[int] = deque()
+        self._bytes = 0
+
+    def surplus(self, waiting: int, event: LifecycleEvent) -> int:
+        """Return how many of the oldest of `waiting` events must go for `event`, which is counted from now on."""
+        sizes = self._sizes
+        while len(sizes) > waiting:  # the application has taken them
+            self._bytes -= sizes.popleft()
+        size = event.size if isinstance(event, RealtimeReceived) else 0
+        gone = 0
+        while sizes and (len(sizes) >= EVENTS_MAX or (size and self._bytes + size > EVENTS_BYTES_MAX)):
+            self._bytes -= sizes.popleft()
+            gone += 1
+        sizes.append(size)
+        self._bytes += size
+        return gone
 
 
 class Events:
@@ -17,13 +43,12 @@ class Events:
     def __init__(self) -> None:
         self._send, self.receive = trio.open_memory_channel[LifecycleEvent](EVENTS_MAX)
         self._drop = self.receive.clone()
+        self._kept = Kept()
 
     def put(self, event: LifecycleEvent) -> None:
-        try:
-            self._send.send_nowait(event)
-        except trio.WouldBlock:
+        for _ in range(self._kept.surplus(self._send.statistics().current_buffer_used, event)):
             self._drop.receive_nowait()
-            self._send.send_nowait(event)
+        self._send.send_nowait(event)
 
     def close(self) -> None:
         self._send.close()

@@ -10,12 +10,11 @@ import trio
 
 from signald.ids import Entropy, SystemEntropy
 from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff
-from signald.sdk.client_core import EVENTS_MAX
 from signald.sdk.core import DEFAULT_BOUNDS, Bounds
 from signald.sdk.errors import SessionGone
 from signald.sdk.events import LifecycleEvent
 from signald.sdk.party_core import DEFAULT_TIMING, Over, Timing
-from signald.sdk.trio_conversation import Conversation, Events
+from signald.sdk.trio_conversation import Conversation, Events, Kept
 from signald.sdk.trio_party import Auth, Dial, TrioParty, Urls, log, running, url_list
 from signald.sdk.values import check_text, readable
 from signald.sdk.worker_core import Assigned, SessionEvent, Taken, Terminate, WorkerCore
@@ -29,7 +28,8 @@ class WorkerSession(Conversation):
         super().__init__(assigned.core, worker._room)
         self._worker = worker
         self._scope = trio.CancelScope()
-        self._events: deque[LifecycleEvent] = deque(maxlen=EVENTS_MAX)
+        self._events: deque[LifecycleEvent] = deque()
+        self._kept = Kept()
         self.session = assigned.core.name or ""
         """The session's id."""
         self._meta = assigned.meta
@@ -63,6 +63,11 @@ class WorkerSession(Conversation):
         events = list(self._events)
         self._events.clear()
         return events
+
+    def _tell(self, event: LifecycleEvent) -> None:
+        for _ in range(self._kept.surplus(len(self._events), event)):
+            self._events.popleft()
+        self._events.append(event)
 
     def realtime(self, data: Any) -> bool:
         """Send something that is carried now or not at all; False when it was dropped here.
@@ -198,7 +203,7 @@ class Worker(TrioParty):
                         self._sessions[name]._scope.cancel(reason=f"the session was taken away: {reason}")
                 case SessionEvent(name, event):
                     if name in self._sessions:
-                        self._sessions[name]._events.append(event)
+                        self._sessions[name]._tell(event)
                 case event:
                     self._events.put(event)
 

@@ -15,7 +15,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from signald.ids import Entropy
 from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff
-from signald.sdk.core import DEFAULT_BOUNDS, NEVER, PAUSES, Batch, Bounds, SessionCore
+from signald.sdk.core import DEFAULT_BOUNDS, NEVER, PAUSES, Batch, Bounds, SessionCore, payload_size
 from signald.sdk.decoding import decode_for_worker
 from signald.sdk.errors import LinkBroken
 from signald.sdk.events import (
@@ -132,6 +132,7 @@ class WorkerCore(PartyCore):
         self._left_before: dict[str, tuple[Link, ...]] = {}
         """Sessions → connections that were being left when they were assigned: what comes there is of an earlier assignment."""
         self._bye: str | None = None
+        self._terminating = False
         # Sessions whose acceptance signald has not shown to know of: it is said again after a resume.
         self._unproven: dict[str, None] = {}
         self._check_opening(self._said(again=False))
@@ -242,12 +243,12 @@ class WorkerCore(PartyCore):
         elif self.leaving:
             self._say(link, self._state_message())
 
-    def _nothing_to_resume(self) -> None:
+    def _nothing_to_resume(self, _now: float) -> None:
         # The registration is gone, and its sessions with it: register anew at once.
         self.token = None
         for name in list(self.sessions):
             self._take_away(name, "lost")
-        self.schedule.at = float("-inf")
+        self.schedule.anew(_now)
 
     # --- receiving -------------------------------------------------------------------------------------------------
 
@@ -278,9 +279,16 @@ class WorkerCore(PartyCore):
                 self.notices.append(SessionEvent(message.session or "", ReceiptUpTo(message.seq)))
             case Realtime():
                 value = binary if binary is not None else read(message.data)
-                self.notices.append(SessionEvent(message.session or "", RealtimeReceived(value)))
+                self.notices.append(
+                    SessionEvent(message.session or "", RealtimeReceived(value, payload_size(message, binary)))
+                )
             case TerminateApp():
-                self.notices.append(Terminate(message.request_id, message.reason, message.deadline_ms))
+                self._terminate(message)
+
+    def _terminate(self, message: TerminateApp) -> None:
+        if not self._terminating:  # once is enough, however often it is said
+            self._terminating = True
+            self.notices.append(Terminate(message.request_id, message.reason, max(message.deadline_ms, 0)))
 
     def _is_of_earlier(self, link: Link, session: str | None) -> bool:
         return any(before is link for before in self._left_before.get(session or "", ()))
