@@ -44,6 +44,9 @@ _SDK_PARTY = "signald/sdk/party_core.py"
 _SDK_WORKER = "signald/sdk/worker_core.py"
 _SDK_CLIENT = "signald/sdk/client_core.py"
 _SDK_BACKOFF = "signald/sdk/backoff.py"
+_SDK_VALUES = "signald/sdk/values.py"
+_SDK_DECODING = "signald/sdk/decoding.py"
+_CODEC = "signald/wire/codec.py"
 
 STORE = (
     Bug(
@@ -716,6 +719,46 @@ SDK = (
         "            case PeerChanged():\n",
         "sticky",
         "What a node that was left says of the worker overrides what the new one said.",
+    ),
+    Bug(
+        "sdk-odd-value-ends-its-reader",
+        _SDK_VALUES,
+        "    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:\n        return _read_slowly(",
+        "    except UnicodeDecodeError as error:\n        return _read_slowly(",
+        "nobody-hurts",
+        "A value that Python cannot hold ends the worker that gets it.",
+    ),
+    Bug(
+        "sdk-depth-is-no-decoding-error",
+        _SDK_DECODING,
+        "    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:\n        failed: Exception = error\n",
+        "    except (msgspec.DecodeError, UnicodeDecodeError) as error:\n        failed: Exception = error\n",
+        "nobody-hurts",
+        "A frame that is nested too deep ends the program that gets it.",
+    ),
+    Bug(
+        "sdk-negative-deadline-believed",
+        _SDK_WORKER,
+        "message.reason, max(message.deadline_ms, 0)",
+        "message.reason, message.deadline_ms",
+        "nobody-hurts",
+        "A deadline that is over ends the worker with an error instead of in order.",
+    ),
+    Bug(
+        "sdk-never-rests",
+        _SDK_BACKOFF,
+        " if self._quick >= QUICK_MAX else 0.0\n",
+        " if self._quick < 0 else 0.0\n",
+        "nobody-hurts",
+        "A service that answers and then breaks every connection keeps a party dialling.",
+    ),
+    Bug(
+        "wrong-frame-of-a-worker-is-an-error-of-the-node",
+        _CODEC,
+        "    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):\n        found = _NAMED",
+        "    except (msgspec.DecodeError, UnicodeDecodeError):\n        found = _NAMED",
+        "nobody-hurts",
+        "The session of a frame that is nested too deep is looked for in a way that fails.",
     ),
 )
 

@@ -15,7 +15,7 @@ from tests.planted.bugs import Bug
 from tests.planted.plant import ROOT, Hunt
 
 NOTICED = Path(__file__).with_name("noticed.json")
-SEARCHED = ("signald", "tests/sim", "tests/planted")
+SEARCHED = ("signald", "tests/sim", "tests/hostile", "tests/planted")
 """What decides what comes of a hunt."""
 
 

@@ -44,7 +44,8 @@ ENDLESS = ("--kills", "20000", "--redis-restarts", "5000")
 """More than any campaign has time for."""
 PARTS = (
     Part("Crash at every step", "tests.crash", 0.1, ("--jobs", "2")),
-    Part("Fuzzing", "tests.fuzz", 0.15),
+    Part("Fuzzing", "tests.fuzz", 0.1),
+    Part("Liars", "tests.hostile", 0.05),
     Part("Real processes on SQLite", "tests.real.chaos", 0.1, ("--store", "sqlite", *ENDLESS)),
     Part("Real processes on Redis", "tests.real.chaos", 0.15, ("--store", "redis", *ENDLESS)),
 )
