@@ -41,9 +41,6 @@ them, and then as many as a node can give to others without work that is felt. B
 LEFT_MAX = 1000
 """Sessions remembered as over on this connection: as many as a worker may have, 100 KiB at most."""
 
-_BAD = (CloseCode.BAD_MESSAGE, "bad_message")
-_TOO_BIG = (CloseCode.TOO_BIG, "too_big")
-
 _OF_A_SESSION = frozenset({Message, Ack, Realtime, SessionAccept, SessionRefuse})
 """Messages that name their session."""
 
@@ -159,7 +156,7 @@ class WorkerLink(Link):
             kind = type(message)
             if len(payload) > self._bytes_max:
                 # Only an opening message may be longer, because it names every session.
-                if self._spoiled(getattr(message, "session", None), _TOO_BIG, "longer than the limit of a message"):
+                if self._spoiled(getattr(message, "session", None), "too_big", "longer than the limit of a message"):
                     continue
                 break
             if kind in _OF_A_SESSION:
@@ -200,13 +197,16 @@ class WorkerLink(Link):
         if isinstance(error, UnknownType):
             self.error("unknown_type", f"unknown type: {error}")
             return True
-        return self._spoiled(codec.session_of(text, payload), _BAD, str(error))
+        return self._spoiled(codec.session_of(text, payload), "bad_message", str(error))
 
-    def _spoiled(self, name: str | None, how: tuple[CloseCode, str], why: str) -> bool:
+    def _spoiled(self, name: str | None, error: str, why: str) -> bool:
         """A frame is wrong: it costs the session that it names, or else the connection; False when that is to end."""
         session = self.sessions.get(name) if name is not None else None
         if session is None and name not in self._left:
-            self.fail(*how, why)
+            if error == "too_big":
+                self.fail(CloseCode.TOO_BIG, "too_big", why)
+            else:
+                self.fail(CloseCode.BAD_MESSAGE, "bad_message", why)
             return False
         self._wrong.refill(trio.current_time())
         if not self._wrong.take():
@@ -217,7 +217,7 @@ class WorkerLink(Link):
                 name or ""
             )  # sent before the worker could hear that its first wrong frame has cost the session
             return True
-        self.error(how[1], why, session=session.id)
+        self.error(error, why, session=session.id)
         self._hub.session_spoiled(self, session)
         return True
 
