@@ -13,6 +13,7 @@ from ssl import SSLContext, create_default_context
 from typing import Protocol
 from urllib.parse import urlsplit
 
+import h11
 import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError, WebSocketConnection, wrap_client_stream
 from wsproto.utilities import ProtocolError
@@ -36,7 +37,15 @@ _RECEIVE_BYTES = 65536
 
 _NOTHING_SAID = (1005, 1006)
 
-_BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError, ProtocolError, ConnectionClosed)
+# h11's is let out by wsproto where it refuses an answer that it cannot read.
+_BROKEN = (
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+    OSError,
+    ProtocolError,
+    h11.ProtocolError,
+    ConnectionClosed,
+)
 
 
 class CarrierClosed(PartyError):
