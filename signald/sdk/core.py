@@ -247,8 +247,10 @@ class SessionCore:
         Raises:
             ValueError: larger or deeper than the service takes, or not JSON; nothing was sent.
         """
-        check_text("kind", kind, KIND_MAX)
-        check_text("trace", trace, TRACE_MAX)
+        if kind is not None:
+            check_text("kind", kind, KIND_MAX)
+        if trace is not None:
+            check_text("trace", trace, TRACE_MAX)
         if self.next_seq > SEQ_MAX:
             raise ValueError("this direction of the session has used up its numbers")
         binary = bytes(data) if isinstance(data, bytes | bytearray | memoryview) else None

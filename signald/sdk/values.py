@@ -5,7 +5,7 @@ It reaches the application as a message whose `data` raises `Unreadable` when it
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from signald.wire.messages import LABEL_NAME_MAX, LABEL_VALUE_MAX, LABELS_MAX
 from signald.wire.surrogates import mark
 
 _PLAIN = frozenset({str, int, bool, type(None)})
+_DEEP = "nested deeper than the service takes"
 _DIGITS_MAX = 4300
 """Digits of an integer. Reading takes time with their square; this is Python's own bound, which a program may have lifted."""
 
@@ -143,33 +144,44 @@ def _written(raw: Raw, depth_max: int) -> bytes:
 
 
 def _check(value: Any, left: int) -> None:
-    """Refuse what msgspec would write as something else, or the node would not take; `left` levels may follow."""
-    for one in _parts(value, left):
-        if type(one) not in _PLAIN:
-            _check(one, left - 1)
+    """Refuse what msgspec would write as something else, or the node would not take; `left` levels may follow.
 
-
-def _parts(value: Any, left: int) -> Iterator[Any]:
-    if isinstance(value, str | int):
-        return iter(())
-    if isinstance(value, float):
+    The usual types come first, by identity: this is the way of every message.
+    """
+    kind = type(value)
+    if kind is dict:
+        if left <= 0:
+            raise ValueError(_DEEP)
+        for key, one in value.items():
+            if type(key) is not str and not isinstance(key, str):
+                raise ValueError(f"not JSON: a key is a text, not {type(key).__name__}")
+            if type(one) not in _PLAIN:
+                _check(one, left - 1)
+    elif kind is list or kind is tuple:
+        if left <= 0:
+            raise ValueError(_DEEP)
+        for one in value:
+            if type(one) not in _PLAIN:
+                _check(one, left - 1)
+    elif isinstance(value, float):
         if not isfinite(value):
             raise ValueError(f"not JSON: {value} is no number")
-        return iter(())
-    if isinstance(value, dict | list | tuple):
-        if left <= 0:
-            raise ValueError("nested deeper than the service takes")
-        if not isinstance(value, dict):
-            return iter(value)
-        for key in value:
-            if not isinstance(key, str):
-                raise ValueError(f"not JSON: a key is a text, not {type(key).__name__}")  # noqa: TRY004 - one kind for all of these
-        return iter(value.values())
+    elif not isinstance(value, str | int):
+        _check(_plain(value), left)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of a rare type as the plain one that msgspec makes of it."""
     if isinstance(value, set | frozenset | bytes | bytearray | memoryview):
-        raise ValueError(f"not JSON: {type(value).__name__} within a value")  # noqa: TRY004
-    # A dataclass, a date and what else msgspec knows: judged by what becomes of it, which is plain.
-    plain = msgspec.to_builtins(value)
-    return _parts(plain, left) if isinstance(plain, dict | list | tuple) else iter((plain,))
+        raise ValueError(f"not JSON: {type(value).__name__} within a value")  # noqa: TRY004 - one kind for all of these
+    if isinstance(value, dict):
+        return dict(value)
+    if isinstance(value, list | tuple):
+        return list(value)
+    plain = msgspec.to_builtins(value)  # a dataclass, a date and what else msgspec knows
+    if type(plain) not in _PLAIN and type(plain) not in (dict, list, tuple, float):
+        raise ValueError(f"not JSON: {type(value).__name__}")
+    return plain
 
 
 def check_text(name: str, value: str | None, most: int, least: int = 0) -> None:
