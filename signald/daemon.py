@@ -159,7 +159,7 @@ async def _main(
                 nursery.cancel_scope.cancel(reason="the drain is done")
             receiving.cancel_scope.cancel(reason="the node has ended")
     if daemon.node.lease.outdated:
-        return EX_CONFIG
+        return Exit.CONFIGURATION
     if daemon.node.lease.taken:
         return Exit.NOT_NOW
     log.info("stopped", node=config.node.id)

@@ -35,7 +35,7 @@ MEANINGS = {
     Exit.NO_INPUT: "`ctl`: a file that the command line names cannot be read",
     Exit.UNAVAILABLE: "what the command needs does not answer: `serve` its store, `ctl` a node",
     Exit.SOFTWARE: "an error of signald's own ended the node, or a node answered `ctl` with one",
-    Exit.ADDRESS: "`serve`: an address cannot be used (taken, not permitted)",
+    Exit.ADDRESS: "`serve`: an address, or the path of the admin socket, cannot be used (taken, not permitted, read-only)",
     Exit.NOT_NOW: "not now: the same command may succeed later. `serve`: another live process holds `node.id`. "
     "`ctl`: not all parties have moved in time, or the node is starting, or its store is away",
     Exit.NO_SIGNALD: "`ctl`: what answers is no signald",

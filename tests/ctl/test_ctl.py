@@ -13,8 +13,8 @@ import trio
 from signald.cli import main
 from signald.ctl.client import AdminClient, CtlError
 from signald.demo.cluster import Node
-from signald.sdk.trio import WorkerSession, open_client, open_worker
 from signald.exits import Exit
+from signald.sdk.trio import WorkerSession, open_client, open_worker
 from tests.real.harness import Settings, Talk, exit_of, kill, open_nodes, open_talk, term, until, url_of
 
 pytestmark = pytest.mark.real
