@@ -455,7 +455,7 @@ async def node_on(
             hub = Hub(config, store, committer, auth, gate, entropy, connections.start_soon, spans)
             committer.after_batch = hub.batch_done
             lease, shutdown = await _keep(hub, config, keepers, claimant)
-            admission = Admission(settings, entropy=entropy)
+            admission = Admission(settings, entropy=entropy, budget=gate.budget)
             server = Server(hub.serve, settings=settings, admission=admission, nursery=connections)
             try:
                 yield Node(hub, server, lease, shutdown, admission, committer, NodeOperations(hub, lease, shutdown))
@@ -580,6 +580,8 @@ def net_settings(config: Config) -> NetSettings:
         close_s=timeouts.close_s,
         connections_max=admission.connections_max,
         handshakes_in_progress_max=admission.handshakes_in_progress_max,
+        strangers_bytes_max=admission.strangers_bytes_max,
+        address_share=admission.address_share,
         setups_in_progress_max=admission.setups_in_progress_max,
         resume_reserved_share=admission.resume_reserved_share,
         connects_per_s=admission.connects_per_s,

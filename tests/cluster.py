@@ -188,10 +188,11 @@ class Cluster:
         subprotocol: str | None = "signald.v1",
         *,
         streams: Callable[[], tuple[Any, Any]] = trio.testing.memory_stream_pair,
+        remote: str = "memory",
     ) -> Peer:
-        """Open a connection to a node. Lockstep `streams` take nothing that is not read."""
+        """Open a connection to a node from `remote`. Lockstep `streams` take nothing that is not read."""
         ours, theirs = streams()
-        self.nodes[name].hub.spawn(self.nodes[name].server.serve_stream, theirs)
+        self.nodes[name].hub.spawn(self.nodes[name].server.serve_stream, theirs, remote)
         socket = await trio_websocket.wrap_client_stream(
             self._nursery,
             ours,

@@ -305,7 +305,7 @@ class WorkerConfig:
 
 @attrs.frozen
 class AdmissionConfig:
-    """How much may arrive at once. Signald refuses at these bounds; it never evicts to make room."""
+    """How much may arrive at once. A party that is let in is never evicted to make room; a peer not known yet may be."""
 
     connections_max: int = key(
         20_000,
@@ -315,9 +315,25 @@ class AdmissionConfig:
     )
     handshakes_in_progress_max: int = key(
         4096,
-        "WebSocket handshakes under way at once. Each may be a peer that dawdles for handshake_s and keeps others out, "
-        "so it is as many as the kernel queues; each also needs a file descriptor.",
+        "WebSocket handshakes under way at once, and behind them as many connections without an opening message. When all are "
+        "taken, the oldest silent peer gives way to a newcomer. As many as the kernel queues; each needs a file descriptor.",
         unit="handshakes",
+        reload=True,
+    )
+    strangers_bytes_max: int = key(
+        33_554_432,
+        "Bytes received from all peers that are not let in yet: a thousand full requests and as many small opening messages. "
+        "Beyond it the largest peer of the address that holds the most gives way (1013).",
+        unit="bytes",
+        at_least=1_048_576,
+        reload=True,
+    )
+    address_share: float = key(
+        0.5,
+        "Part of the connections and of the set-ups that one remote address (an IPv6 /64) may hold, so that others find room. "
+        "A half lets a proxy that is not in listen.trusted_proxies carry a busy node; lower it where addresses are real.",
+        unit="share",
+        at_most=1,
         reload=True,
     )
     setups_in_progress_max: int = key(

@@ -1,18 +1,25 @@
-"""Who may come in now. It refuses and says when to ask again; it never throws anybody out.
+"""Who may come in now. A party that is known is never thrown out; a peer that is not known yet may give way.
 
 Three questions, asked in this order: is there room for one more handshake (before a byte is read), may this address
 connect so often (when the request is known, because a proxy may speak for the address), and is there room for one more
-connection. After the handshake `SetupGate` bounds how many parties are being set up against the store at once, and
-keeps a share of that for parties that resume: after a crash they come all together, and new ones can wait.
+connection, in all and of this address. After the handshake `SetupGate` bounds how many connections wait for their opening
+message, and how many parties are being set up against the store at once. It keeps a share of the set-ups for parties that
+resume: after a crash they come all together, and new ones can wait.
+
+Places before a party is known are `Places`: when they are full, the oldest silent peer gives way (see there). Places that
+nobody loses, connections and set-ups, have a share for each address instead: `admission.address_share`.
 
 Nothing here does I/O; `now` is the caller's clock.
 """
 
-import ipaddress
+from collections import Counter
+from collections.abc import Callable
 
 import attrs
 
 from signald.ids import Entropy
+from signald.net.addresses import parse_address, subscriber
+from signald.net.places import MemoryBudget, Place, Places
 from signald.net.settings import NetSettings
 
 BUCKETS_MAX = 65536
@@ -40,17 +47,22 @@ class _Bucket:
 class Admission:
     """Counts handshakes and connections of one node, and the rate of each remote address."""
 
-    def __init__(self, settings: NetSettings, *, entropy: Entropy) -> None:
-        """Start empty. `entropy` spreads the retry hints, so that the refused do not come back as one."""
+    def __init__(self, settings: NetSettings, *, entropy: Entropy, budget: MemoryBudget | None = None) -> None:
+        """Start empty. `entropy` spreads the retry hints, so that the refused do not come back as one.
+
+        What peers send in their handshakes counts in `budget`.
+        """
         self.settings = settings
         """Replaced when the configuration is reloaded."""
         self._entropy = entropy
         self._buckets: dict[str, _Bucket] = {}
         self._forgot_at = float("-inf")
-        self.handshakes = 0
+        self.budget = budget if budget is not None else MemoryBudget()
+        self.places = Places(self.budget)
         """Handshakes in progress."""
         self.connections = 0
         """Connections that are open."""
+        self._by_holder: Counter[str] = Counter()
         self.refused = 0
         """How many were refused since the start."""
 
@@ -58,38 +70,64 @@ class Admission:
         """Return a hint between one and two times the configured one."""
         return round(self.settings.retry_after_ms * self._entropy.uniform(1.0, 2.0))
 
-    def begin_handshake(self) -> bool:
-        """Take a place among the handshakes in progress; give it back with `end_handshake`. False: there is none."""
-        if self.handshakes >= self.settings.handshakes_in_progress_max:
-            self.refused += 1
-            return False
-        self.handshakes += 1
-        return True
+    @property
+    def handshakes(self) -> int:
+        """Handshakes in progress."""
+        return self.places.taken
 
-    def end_handshake(self) -> None:
+    def begin_handshake(self, peer: str, now: float, give_up: Callable[[], None]) -> Place | None:
+        """Take a place among the handshakes in progress; give it back with `end_handshake`. None: there is none.
+
+        When a later peer needs the place more, `give_up` is called, which must end this one.
+        """
+        place = self.places.take(subscriber(peer), now, self.settings.handshakes_in_progress_max, give_up)
+        if place is None:
+            self.refused += 1
+        return place
+
+    def heard(self, place: Place, held_bytes: int) -> None:
+        """The peer of `place` has sent something, and `held_bytes` of it are kept."""
+        self.places.heard(place, held_bytes)
+        self.budget.relieve(self.settings.strangers_bytes_max)
+
+    def end_handshake(self, place: Place) -> None:
         """Give the place back."""
-        self.handshakes -= 1
+        self.places.leave(place)
 
-    def begin_connection(self, remote: str, now: float) -> Refusal | None:
-        """Take a place among the connections; give it back with `end_connection`, unless a refusal is returned."""
+    def begin_connection(self, remote: str, now: float, *, shared: bool = False) -> Refusal | None:
+        """Take a place among the connections; give it back with `end_connection`, unless a refusal is returned.
+
+        A `shared` remote is a trusted proxy that named no address: it has no share and no rate of its own.
+        """
+        holder = "" if shared else bearer_of_share(remote)
+        refusal = None
         if self.connections >= self.settings.connections_max:
+            refusal = Refusal(503, "too many connections", self.retry_after_ms())
+        elif holder and self._by_holder.get(holder, 0) >= share(
+            self.settings.connections_max, self.settings.address_share
+        ):
+            refusal = Refusal(503, "too many connections from this address", self.retry_after_ms())
+        elif not shared and not self._allowed(holder or remote, now):
+            refusal = Refusal(429, "too many connects from this address", self.retry_after_ms())
+        if refusal is not None:
             self.refused += 1
-            return Refusal(503, "too many connections", self.retry_after_ms())
-        if not self._allowed(remote, now):
-            self.refused += 1
-            return Refusal(429, "too many connects from this address", self.retry_after_ms())
+            return refusal
         self.connections += 1
+        self._by_holder[holder] += 1
         return None
 
-    def end_connection(self) -> None:
-        """Give the place back."""
+    def end_connection(self, remote: str, *, shared: bool = False) -> None:
+        """Give the place back; with the same arguments as it was taken."""
+        holder = "" if shared else bearer_of_share(remote)
         self.connections -= 1
+        self._by_holder[holder] -= 1
+        if not self._by_holder[holder]:
+            del self._by_holder[holder]
 
-    def _allowed(self, remote: str, now: float) -> bool:
+    def _allowed(self, key: str, now: float) -> bool:
         rate, burst = self.settings.connects_per_s, self.settings.connects_burst
         if rate <= 0:
             return True
-        key = _network(remote)
         bucket = self._buckets.get(key)
         if bucket is None:
             if len(self._buckets) >= BUCKETS_MAX and now - self._forgot_at >= FORGET_INTERVAL_S:
@@ -114,20 +152,21 @@ class Admission:
         }
 
 
-def _network(remote: str) -> str:
-    """Return what one subscriber holds: an IPv4 address, or an IPv6 /64."""
-    if ":" not in remote:
-        return remote
-    try:
-        return str(ipaddress.IPv6Network((remote.partition("%")[0], 64), strict=False))
-    except ValueError:
-        return remote
+def bearer_of_share(remote: str) -> str:
+    """Return what a share is counted for: the subscriber, or "" for a remote without an address, such as a Unix socket."""
+    return subscriber(remote) if parse_address(remote) is not None else ""
+
+
+def share(total: int, part: float) -> int:
+    """Return how many of `total` one holder may have, at least one."""
+    return max(1, round(total * part))
 
 
 class SetupGate:
     """Bounds the parties being set up (authenticated, claimed, replayed to) at once on this node.
 
-    New parties may fill only what is not reserved for resumes; resumes may fill everything.
+    New parties may fill only what is not reserved for resumes; resumes may fill everything. Of both, one address may hold
+    only its share. Before that a connection has a place among those that have not said yet who they are.
     """
 
     def __init__(self, settings: NetSettings, *, entropy: Entropy) -> None:
@@ -135,6 +174,20 @@ class SetupGate:
         self.renew(settings)
         self._entropy = entropy
         self.in_progress = 0
+        self._by_holder: Counter[str] = Counter()
+        self.budget = MemoryBudget()
+        """What all peers that are not known yet make the node hold, in their handshakes and before they are let in."""
+        self.strangers = Places(self.budget)
+        """Connections that are open and not let in yet."""
+
+    def greet(self, holder: str, now: float, give_up: Callable[[], None]) -> Place | None:
+        """Take a place for a connection that has said nothing yet; give it back with `strangers.leave`. None: there is none."""
+        return self.strangers.take(subscriber(holder), now, self._strangers_max, give_up)
+
+    def heard(self, place: Place, held_bytes: int) -> None:
+        """The peer of `place` has sent something, and `held_bytes` of it are kept."""
+        self.strangers.heard(place, held_bytes)
+        self.budget.relieve(self._strangers_bytes_max)
 
     def renew(self, settings: NetSettings) -> None:
         """Judge by other settings from now on; who has a place keeps it."""
@@ -142,14 +195,24 @@ class SetupGate:
         # At least one, or a share of 1.0 would lock new parties out for ever.
         self._new_max = max(1, round(settings.setups_in_progress_max * (1.0 - settings.resume_reserved_share)))
         self._retry_after_ms = settings.retry_after_ms
+        self._holder_max = share(settings.setups_in_progress_max, settings.address_share)
+        self._strangers_max = settings.handshakes_in_progress_max
+        self._strangers_bytes_max = settings.strangers_bytes_max
 
-    def enter(self, *, resume: bool) -> int:
+    def enter(self, *, resume: bool, remote: str = "") -> int:
         """Take a place and return 0, to be given back with `leave`; or return in how many ms to try again."""
-        if self.in_progress >= (self._resume_max if resume else self._new_max):
+        holder = bearer_of_share(remote)
+        full = self.in_progress >= (self._resume_max if resume else self._new_max)
+        if full or (holder and self._by_holder.get(holder, 0) >= self._holder_max):
             return max(1, round(self._retry_after_ms * self._entropy.uniform(1.0, 2.0)))
         self.in_progress += 1
+        self._by_holder[holder] += 1
         return 0
 
-    def leave(self) -> None:
-        """Give the place back."""
+    def leave(self, remote: str = "") -> None:
+        """Give the place back; with the same `remote` as it was taken."""
+        holder = bearer_of_share(remote)
         self.in_progress -= 1
+        self._by_holder[holder] -= 1
+        if not self._by_holder[holder]:
+            del self._by_holder[holder]

@@ -103,6 +103,7 @@ class Connection:
         "closed",
         "id",
         "last_received_at",
+        "on_heard",
         "on_room",
         "on_unsaid",
         "opened_at",
@@ -110,6 +111,7 @@ class Connection:
         "queued_bytes",
         "queued_messages",
         "remote",
+        "shared",
         "subprotocol",
     )
 
@@ -123,8 +125,12 @@ class Connection:
         settings: NetSettings,
         spawn: Spawn,
         traffic: Traffic | None = None,
+        shared: bool = False,
     ) -> None:
-        """Take over `transport` behind `handshake`; `id` is unique on this node. Bytes are counted in `traffic`."""
+        """Take over `transport` behind `handshake`; `id` is unique on this node. Bytes are counted in `traffic`.
+
+        A `shared` remote address is that of a trusted proxy, behind which there are many parties.
+        """
         now = trio.current_time()
         self.id = id
         self.path = handshake.path
@@ -132,11 +138,14 @@ class Connection:
         self.bearer = handshake.bearer
         """The credential shown at the handshake; whoever has checked it should set it to None."""
         self.remote = remote
+        self.shared = shared
         self.opened_at = now
         self.last_received_at = now
         self.queued_bytes = 0
         self.queued_messages = 0
         """Messages of which something is still queued; those written as one chunk leave the count together."""
+        self.on_heard: Callable[[int], None] | None = None
+        """Called with each read while the peer is not known, with the bytes that it makes this connection hold."""
         self.on_room: Callable[[], None] | None = None
         """Called when a queue that was full has fallen to half. Only the writer task calls it, never a `send_...` or
         `flush`, so it may send; what it raises ends the connection with 1011."""
@@ -222,6 +231,8 @@ class Connection:
             self.last_received_at = trio.current_time()
             self._traffic.received_bytes += len(data)
             messages = self._take(data)
+            if self.on_heard is not None:
+                self.on_heard(self._decoder.held + sum([len(payload) for _, payload in messages]))
             if messages:
                 return messages
         assert self.closed is not None
@@ -475,6 +486,12 @@ class Connection:
             self.flush()
         else:
             self._pinged_at = None
+
+    def shed(self, code: CloseCode, reason: str) -> None:
+        """End a connection to have its memory back: what has been received of a message is dropped at once."""
+        self._decoder.forget()
+        self._early = b""
+        self.fail(code, reason)
 
     def _fail_slow_consumer(self, reason: str) -> None:
         # What is queued behind the chunk being written is dropped: it would not be read, and the log has what matters.

@@ -141,6 +141,15 @@ class FrameDecoder:
         """True when no fragmented message is open, so that `remainder` is the whole state."""
         return self._fragments is None
 
+    @property
+    def held(self) -> int:
+        """Bytes of a message that is not complete."""
+        return len(self._partial or b"") + (self._size if self._fragments is not None else 0)
+
+    def forget(self) -> None:
+        """Drop what is held. Nothing may be fed after it."""
+        self._partial = self._fragments = self._utf8 = None
+
     def feed(self, data: bytes) -> list[Event]:
         """Return the events `data` completes; what comes after a Close is ignored.
 

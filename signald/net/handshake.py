@@ -9,7 +9,6 @@ Neither the query nor a credential is ever part of a reason, an error or a repr:
 
 import base64
 import binascii
-import ipaddress
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -215,38 +214,3 @@ def _bearer(authorization: bytes | None, subprotocols: Iterable[str]) -> str | N
             except ValueError:  # binascii.Error and UnicodeDecodeError are both
                 raise Refused(response(400, "bearer subprotocol is not base64url"), 400) from None
     return None
-
-
-class ProxyTrust:
-    """Tells whose word about the remote address is believed."""
-
-    def __init__(self, networks: Iterable[str]) -> None:
-        """Trust `networks`, in CIDR notation; raises ValueError when one is not."""
-        self._networks = tuple(ipaddress.ip_network(network, strict=False) for network in networks)
-
-    def remote(self, peer: str, forwarded: str | None) -> str:
-        """Return the address of the client behind `peer`, given the X-Forwarded-For it sent.
-
-        Reads from the right, where the nearest proxy writes, up to the first address nobody trusted vouches for.
-        """
-        address = peer
-        if forwarded is not None and self._networks:
-            for hop in reversed(forwarded.split(",")):
-                if not self._trusts(address):
-                    break
-                candidate = hop.strip()
-                if _parse_address(candidate) is None:
-                    break
-                address = candidate
-        return address
-
-    def _trusts(self, address: str) -> bool:
-        parsed = _parse_address(address)
-        return parsed is not None and any(parsed in network for network in self._networks)
-
-
-def _parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(text)
-    except ValueError:
-        return None

@@ -22,9 +22,11 @@ import structlog
 import trio
 
 from signald.ids import Entropy, SystemEntropy
+from signald.net.addresses import ProxyTrust
 from signald.net.admission import Admission, Refusal
 from signald.net.connection import LOST, NO_CODE, Connection, ConnectionClosed
-from signald.net.handshake import Handshake, HandshakeReader, ProxyTrust, Refused, refuse, response
+from signald.net.handshake import Handshake, HandshakeReader, Refused, refuse, response
+from signald.net.places import Place
 from signald.net.settings import NetSettings
 from signald.net.transport import GONE, SocketTransport, Spawn, StreamTransport, TlsTransport, Transport
 from signald.tally import Traffic
@@ -78,11 +80,12 @@ class Server:
         self._handler = handler
         self._settings = settings
         self._tls = tls
-        self._admission = admission
+        self.admission = admission
         self._spawn: Spawn = nursery.start_soon
         self._gate = gate
         self._trust = ProxyTrust(settings.trusted_proxies)
         self._ids = itertools.count(1)
+        self._proxied = itertools.count(1)
         self._ticking = False
         self._empty = trio.Event()
 
@@ -123,28 +126,38 @@ class Server:
             client.setblocking(False)
             if client.family != socket.AF_UNIX:
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if not self._admission.begin_handshake():
-                self._turn_away(client, tls)
-                return
         except OSError:
             client.close()
+            return
+        scope = trio.CancelScope()
+        place = self._begin_handshake(host, scope)
+        if place is None:
+            self._turn_away(client, tls)
             return
         if tls is None:
             transport: Transport = SocketTransport(client)
         else:
             transport = TlsTransport(client, tls, self._spawn)
         try:
-            self._spawn(partial(self._serve, transport, host))
+            self._spawn(partial(self._serve, transport, host, place, scope))
         except BaseException:
-            self._admission.end_handshake()
+            self.admission.end_handshake(place)
             client.close()
             raise
+
+    def _begin_handshake(self, host: str, scope: trio.CancelScope) -> Place | None:
+        """Take a place; `scope` is cancelled when the peer has to give way to another."""
+        # What has said nothing gets no answer either: it is cut, so that making room costs next to nothing.
+        give_up = partial(scope.cancel, reason="gave way to another handshake")
+        # Behind a proxy there are many parties, and which one this is its request will tell: each holds a place of its own.
+        holder = f"{host} {next(self._proxied)}" if self._trust.trusts(host) else host
+        return self.admission.begin_handshake(holder, trio.current_time(), give_up)
 
     def _turn_away(self, client: socket.socket, tls: ssl.SSLContext | None) -> None:
         """Refuse without reading and without a task: nobody may cost more than this while all slots are taken."""
         with suppress(OSError):
             if tls is None:
-                busy = Refusal(503, "too many handshakes", self._admission.retry_after_ms())
+                busy = Refusal(503, "too many handshakes", self.admission.retry_after_ms())
                 client.send(refuse(busy).response)
                 client.shutdown(socket.SHUT_WR)
                 client.recv(4096)  # a request already here would turn the close into a reset
@@ -152,18 +165,25 @@ class Server:
 
     async def serve_stream(self, stream: trio.abc.Stream, remote: str = "memory") -> None:
         """Serve one stream that is already there, until its connection is over."""
-        if not self._admission.begin_handshake():
+        scope = trio.CancelScope()
+        place = self._begin_handshake(remote, scope)
+        if place is None:
             await trio.aclose_forcefully(stream)
             return
-        await self._serve(StreamTransport(stream, self._spawn), remote)
+        await self._serve(StreamTransport(stream, self._spawn), remote, place, scope)
 
-    async def _serve(self, transport: Transport, peer: str) -> None:
-        """Serve one connection from its first byte to its last; the handshake slot is already taken."""
+    async def _serve(self, transport: Transport, peer: str, place: Place, scope: trio.CancelScope) -> None:
+        """Serve one connection from its first byte to its last.
+
+        `place` is its place among the handshakes; `scope` is cancelled when it gives way.
+        """
         try:
+            connection = None
             try:
-                connection = await self._open(transport, peer)
+                with scope:
+                    connection = await self._open(transport, peer, place)
             finally:
-                self._admission.end_handshake()
+                self.admission.end_handshake(place)
             if connection is None:
                 return
             self._add(connection)
@@ -193,18 +213,18 @@ class Server:
             del self.connections[connection.id]
             if connection.closed is not None:
                 self.ended[_bounded(connection.closed.code), connection.closed.initiator] += 1
-            self._admission.end_connection()
+            self.admission.end_connection(connection.remote, shared=connection.shared)
             if not self.connections:
                 self._empty.set()
 
     # ---- the handshake
 
-    async def _open(self, transport: Transport, peer: str) -> Connection | None:
+    async def _open(self, transport: Transport, peer: str, place: Place) -> Connection | None:
         """Return the open connection, or None when there is none to serve."""
         try:
             with trio.move_on_after(self._settings.handshake_s):
                 try:
-                    return await self._shake_hands(transport, peer)
+                    return await self._shake_hands(transport, peer, place)
                 except Refused as refused:
                     await self._answer(transport, refused.response)
         except GONE:
@@ -215,29 +235,33 @@ class Server:
                 await self._answer(transport, response(500, "internal error"))
         return None
 
-    async def _shake_hands(self, transport: Transport, peer: str) -> Connection | None:
-        reader = HandshakeReader(self._settings)
+    async def _shake_hands(self, transport: Transport, peer: str, place: Place) -> Connection | None:
+        reader, received = HandshakeReader(self._settings), 0
         handshake = None
         while handshake is None:
             data = await transport.receive()
             if not data:
                 return None
+            received += len(data)
+            self.admission.heard(place, received)
             handshake = reader.feed(data)
         remote = self._trust.remote(peer, handshake.header(b"x-forwarded-for"))
-        refusal = self._admission.begin_connection(remote, trio.current_time())
+        shared = self._trust.trusts(remote)
+        refusal = self.admission.begin_connection(remote, trio.current_time(), shared=shared)
         if refusal is not None:
             raise refuse(refusal)
         try:
             self._ask_gate(handshake, remote)
             await _send_all(transport, reader.accept(handshake))
         except BaseException:
-            self._admission.end_connection()
+            self.admission.end_connection(remote, shared=shared)
             raise
         return Connection(
             transport,
             handshake,
             id=next(self._ids),
             remote=remote,
+            shared=shared,
             settings=self._settings,
             spawn=self._spawn,
             traffic=self.traffic,

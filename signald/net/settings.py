@@ -46,6 +46,10 @@ class NetSettings:
     # Admission.
     connections_max: int = 20000
     handshakes_in_progress_max: int = 4096
+    strangers_bytes_max: int = 33554432
+    """Received from all peers that are not let in yet."""
+    address_share: float = 0.5
+    """Part of the connections, and of the set-ups, that one remote address (an IPv6 /64) may hold."""
     setups_in_progress_max: int = 256
     resume_reserved_share: float = 0.5
     """Share of the set-ups that only resumes may use."""

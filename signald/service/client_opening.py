@@ -45,7 +45,7 @@ async def start_session(hub: "Hub", conn: Connection, message: Connect) -> Link:
     subject = subject_of(hub, conn, message.auth, "client")
     session_id = new_session_id(hub.entropy)
     token, token_hash = tokens.issue(session_id, hub.entropy)
-    with SetUp(hub, resume=False):
+    with SetUp(hub, conn, resume=False):
         now = hub.store.now_ms()
         alive_until = now + hub.life_ms
         create = CreateSession(
@@ -106,7 +106,7 @@ async def restore_session(hub: "Hub", conn: Connection, message: RestoreSession)
         raise refused(hub, "unknown")
     session_id, presented = parsed
     token, issued = tokens.issue(session_id, hub.entropy)
-    with SetUp(hub, resume=True, ticket=hub.cluster.has_ticket(session_id, message.ticket)):
+    with SetUp(hub, conn, resume=True, ticket=hub.cluster.has_ticket(session_id, message.ticket)):
         now = hub.store.now_ms()
         claim = ClaimClient(
             session_id,

@@ -173,7 +173,8 @@ class Hub:
             del self.connections[conn.id]
 
     async def _serve(self, conn: Connection) -> None:
-        opened = await open_link(self, conn)
+        with self._stranger(conn):
+            opened = await open_link(self, conn)
         if opened is None:
             return
         link, rest = opened
@@ -186,6 +187,28 @@ class Hub:
             log.debug("connection_closed", link=repr(link), code=closed.info.code, by=closed.info.initiator)
         finally:
             self.link_over(link)
+
+    @contextmanager
+    def _stranger(self, conn: Connection) -> Iterator[None]:
+        """Within the block the peer is not known: it holds a place that it may have to give up to another.
+
+        Raises ConnectionClosed when there is no place.
+        """
+        gate = self.gate
+        give_up = partial(conn.shed, CloseCode.REFUSED, retry_reason(self.retry_after_ms()))
+        # Each party behind a proxy that names no address holds a place of its own.
+        holder = f"{conn.remote} {conn.id}" if conn.shared else conn.remote
+        place = gate.greet(holder, trio.current_time(), give_up)
+        if place is None:
+            give_up()
+        else:
+            conn.on_heard = partial(gate.heard, place)
+        try:
+            yield
+        finally:
+            conn.on_heard = None
+            if place is not None:
+                gate.strangers.leave(place)
 
     def _take(self, link: Link, frames: list[Any]) -> None:
         if isinstance(link, ClientLink | WorkerLink):

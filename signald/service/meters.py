@@ -107,6 +107,17 @@ def _release(observed: Observed) -> Values:
     return [((__version__, observed.hub.config.node.release), 1.0)]
 
 
+def _strangers(observed: Observed) -> Iterator[tuple[str, int]]:
+    yield "handshake", observed.server.admission.handshakes
+    yield "opening", observed.hub.gate.strangers.taken
+
+
+def _evicted(observed: Observed) -> Iterator[tuple[str, int]]:
+    yield "handshake", observed.server.admission.places.evicted
+    yield "opening", observed.hub.gate.strangers.evicted
+    yield "memory", observed.hub.gate.budget.evicted
+
+
 def _disconnects(observed: Observed) -> Values:
     return [((str(code) if code else "other", by), n) for (code, by), n in observed.server.ended.items()]
 
@@ -133,6 +144,35 @@ METRICS: tuple[Metric, ...] = (
         ("role",),
         "WebSocket connections that came past their handshake.",
         _by(lambda o: _by_role(o.server.opened)),
+    ),
+    Metric(
+        "signald_strangers",
+        "gauge",
+        ("stage",),
+        "Peers that are not let in yet: in their handshake, or open without an answered opening message.",
+        _by(_strangers),
+    ),
+    Metric(
+        "signald_strangers_bytes",
+        "gauge",
+        (),
+        "Bytes received from these peers and held for them; at admission.strangers_bytes_max the largest give way.",
+        _one(lambda o: o.hub.gate.budget.bytes),
+    ),
+    Metric(
+        "signald_evicted_total",
+        "counter",
+        ("reason",),
+        "Peers that gave way before they were let in: silent in the handshake, silent before the opening message, or at the "
+        "memory budget. A steady rate is an attack or a bound that is too low.",
+        _by(_evicted),
+    ),
+    Metric(
+        "signald_connects_refused_total",
+        "counter",
+        (),
+        "Handshakes refused with 503 or 429: too many at once, in all or from one address, or too often from one address.",
+        _one(lambda o: o.server.admission.refused),
     ),
     Metric(
         "signald_disconnects_total",

@@ -29,20 +29,21 @@ def subject_of(hub: "Hub", conn: Connection, auth: str | None, role: Role) -> st
 class SetUp:
     """A place among the set-ups in progress."""
 
-    def __init__(self, hub: "Hub", *, resume: bool, ticket: bool = False) -> None:
+    def __init__(self, hub: "Hub", conn: Connection, *, resume: bool, ticket: bool = False) -> None:
         self._hub = hub
+        self._remote = "" if conn.shared else conn.remote
         self._resume = resume
         self._free = ticket
 
     def __enter__(self) -> None:
         if not self._free:
-            retry_after_ms = self._hub.gate.enter(resume=self._resume)
+            retry_after_ms = self._hub.gate.enter(resume=self._resume, remote=self._remote)
             if retry_after_ms:
                 raise Turned(CloseCode.REFUSED, "busy", "too many parties at once; come again", retry_after_ms)
 
     def __exit__(self, *_: object) -> None:
         if not self._free:
-            self._hub.gate.leave()
+            self._hub.gate.leave(self._remote)
 
 
 async def make_claim(hub: "Hub", conn: Connection, ops: Sequence[Op], asked_ms: int, wake: Wake) -> list[Result]:

@@ -38,7 +38,7 @@ async def register_worker(hub: "Hub", conn: Connection, message: AppReady) -> Li
     worker = new_worker_id(hub.entropy)
     token, token_hash = tokens.issue(worker, hub.entropy)
     message = _capped(hub, message)
-    with SetUp(hub, resume=False):
+    with SetUp(hub, conn, resume=False):
         registered = await hub.committer.call(
             RegisterWorker(
                 worker,
@@ -102,7 +102,7 @@ async def _claim_worker(
     token, issued = tokens.issue(worker, hub.entropy)
     message = _capped(hub, message)
     asked = hub.store.now_ms()
-    with SetUp(hub, resume=True, ticket=hub.cluster.has_ticket(worker, message.ticket)):
+    with SetUp(hub, conn, resume=True, ticket=hub.cluster.has_ticket(worker, message.ticket)):
         claim = ClaimWorker(
             worker,
             hub.node,

@@ -21,7 +21,7 @@ UNITS = ("_seconds", "_bytes", "_info", "_total", "_ratio")
 COUNTED_THINGS = {
     "signald_connections", "signald_sessions", "signald_workers", "signald_worker_capacity", "signald_worker_sessions",
     "signald_sessions_stuck", "signald_draining", "signald_drain_remaining", "signald_drain_rate", "signald_store_up",
-    "signald_store_batch_operations", "signald_config_last_reload_successful",
+    "signald_strangers", "signald_store_batch_operations", "signald_config_last_reload_successful",
 }  # fmt: skip
 """Metrics of things or of yes and no, which have no unit."""
 
@@ -31,8 +31,11 @@ LABELS = {
     "initiator": {"local", "remote", "abort"},
     "direction": {"accepted", "delivered"},
     "outcome": {*OUTCOMES, "believed", "refused"},
-    "reason": {"client", "worker", "expired", "worker_lost", "unheard", "spent", "lost", "refused"},
+    "reason": {
+        "client", "worker", "expired", "worker_lost", "unheard", "spent", "lost", "refused", "handshake", "opening", "memory",
+    },
     "state": {"ready", "leaving", "moving"},
+    "stage": {"handshake", "opening"},
 }
 """Every value a label may take; those of the build are the operator's, and one of each."""
 

@@ -13,16 +13,25 @@ def admission(**limits: float) -> Admission:
     return Admission(NetSettings(**limits), entropy=SeededEntropy(1))  # type: ignore[arg-type]
 
 
+def never() -> None:
+    raise AssertionError("this peer may keep its place")
+
+
 class TestAdmission:
     """Handshakes, connections, rates."""
 
     def test_handshakes_are_counted_and_come_back(self) -> None:
         """A slot is refused when all are taken, and free again when one is given back."""
         under_test = admission(handshakes_in_progress_max=2)
-        assert [under_test.begin_handshake() for _ in range(3)] == [True, True, False]
-        under_test.end_handshake()
-        assert under_test.begin_handshake()
+        places = [under_test.begin_handshake("192.0.2.1", 0.0, never) for _ in range(2)]
+        for place in places:
+            assert place is not None
+            under_test.heard(place, 10)
+        assert under_test.begin_handshake("192.0.2.1", 0.0, never) is None
         assert under_test.refused == 1
+        assert places[0] is not None
+        under_test.end_handshake(places[0])
+        assert under_test.begin_handshake("192.0.2.1", 0.0, never) is not None
 
     def test_connections_are_refused_at_the_limit_with_a_spread_hint(self) -> None:
         """503 with a hint between one and two times the configured one, not the same for everybody."""
@@ -37,8 +46,27 @@ class TestAdmission:
             hints.add(refusal.retry_after_ms)
         assert len(hints) > 10
         assert under_test.connections == 1
-        under_test.end_connection()
+        under_test.end_connection("192.0.2.1")
         assert under_test.begin_connection("192.0.2.1", 0.0) is None
+
+    def test_an_address_holds_its_share_of_the_connections(self) -> None:
+        """At its share an address is refused, others are not; a trusted proxy that names no address has no share."""
+        under_test = admission(connections_max=8, address_share=0.5)
+        assert [under_test.begin_connection("192.0.2.1", 0.0) is None for _ in range(5)] == [True] * 4 + [False]
+        assert under_test.begin_connection("192.0.2.2", 0.0) is None
+        under_test.end_connection("192.0.2.1")
+        assert under_test.begin_connection("192.0.2.1", 0.0) is None
+        proxy = admission(connections_max=8, address_share=0.5)
+        assert [proxy.begin_connection("10.0.0.1", 0.0, shared=True) is None for _ in range(9)] == [True] * 8 + [False]
+
+    def test_a_subscriber_holds_one_share_with_all_its_addresses(self) -> None:
+        """All addresses of an IPv6 /64, and both forms of an IPv4 address, share one share."""
+        under_test = admission(connections_max=4, address_share=0.5)
+        verdicts = [under_test.begin_connection(f"2001:db8::{number}", 0.0) for number in range(3)]
+        assert [verdict is None for verdict in verdicts] == [True, True, False]
+        under_test = admission(connections_max=4, address_share=0.5)
+        verdicts = [under_test.begin_connection(one, 0.0) for one in ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.1")]
+        assert [verdict is None for verdict in verdicts] == [True, True, False]
 
     def test_each_address_has_its_own_rate(self) -> None:
         """The burst is spent per address and refills with time; a refused connect takes no place."""
@@ -74,6 +102,14 @@ class TestAdmission:
 
 class TestSetupGate:
     """Set-ups in progress."""
+
+    def test_an_address_holds_its_share_of_the_set_ups(self) -> None:
+        """One address fills half of the set-ups, resumes included; another address still finds a place."""
+        gate = SetupGate(NetSettings(setups_in_progress_max=8, address_share=0.5), entropy=SeededEntropy(1))
+        assert [gate.enter(resume=True, remote="192.0.2.1") > 0 for _ in range(5)] == [False] * 4 + [True]
+        assert gate.enter(resume=True, remote="192.0.2.2") == 0
+        gate.leave("192.0.2.1")
+        assert gate.enter(resume=True, remote="192.0.2.1") == 0
 
     def test_a_share_is_kept_for_resumes(self) -> None:
         """New parties stop at what is not reserved; resumes go on to the limit; nobody is thrown out."""

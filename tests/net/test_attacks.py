@@ -364,11 +364,30 @@ async def test_a_slow_handshake_is_cut_off(pause_s: float) -> None:
 
 
 @simulated
-async def test_more_handshakes_than_slots_are_turned_away_and_slots_come_back() -> None:
-    """Slow handshakes cannot take more than their slots; once these time out, others get in again."""
+async def test_a_newcomer_takes_the_place_of_the_oldest_silent_peer() -> None:
+    """While silent peers hold every slot, a client with a request gets in at once and one silent peer is cut."""
+    settings = NetSettings(handshakes_in_progress_max=3)
+    async with served_with_a_bystander(settings=settings) as net:
+        slow = []
+        for _ in range(3):
+            slow.append(net.dial())
+            await trio.testing.wait_all_tasks_blocked()  # so that the first is the oldest
+        late = await net.connect()
+        await late.echo("in")
+        assert await slow[0].hung_up_after() == 0
+        assert await slow[1].hung_up_after() == pytest.approx(5.0, abs=0.01)
+        await late.send(close())
+        await late.hung_up_after()
+
+
+@simulated
+async def test_a_peer_that_has_begun_its_request_keeps_its_place() -> None:
+    """While other peers have begun to speak, a newcomer of their address is turned away, and gets in once slots are free."""
     settings = NetSettings(handshakes_in_progress_max=3)
     async with served_with_a_bystander(settings=settings) as net:
         slow = [net.dial() for _ in range(3)]
+        for attacker in slow:
+            await attacker.send(b"GET ")
         await trio.testing.wait_all_tasks_blocked()
         assert await net.dial().hung_up_after() == 0
         for attacker in slow:

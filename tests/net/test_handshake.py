@@ -9,8 +9,9 @@ from wsproto.connection import ConnectionType
 from wsproto.events import AcceptConnection, Request
 from wsproto.handshake import H11Handshake
 
+from signald.net.addresses import ProxyTrust
 from signald.net.admission import Refusal
-from signald.net.handshake import Handshake, HandshakeReader, ProxyTrust, Refused, refuse
+from signald.net.handshake import Handshake, HandshakeReader, Refused, refuse
 from signald.net.settings import NetSettings
 from tests.net.clients import ACCEPT, request, text
 
@@ -252,6 +253,16 @@ def test_nothing_but_a_handshake_or_an_answer_comes_out(data: bytes) -> None:
         ("10.0.0.1", "203.0.113.9, not an address", "10.0.0.1"),
         ("10.0.0.1", "10.0.0.3, 10.0.0.2", "10.0.0.3"),
         ("local", "203.0.113.9", "local"),
+        ("10.0.0.1", "203.0.113.9:51000", "203.0.113.9"),
+        ("10.0.0.1", "[2001:db8::1]:443", "2001:db8::1"),
+        ("10.0.0.1", "[2001:db8::1]", "2001:db8::1"),
+        ("10.0.0.1", "2001:db8::1", "2001:db8::1"),
+        ("10.0.0.1", "::ffff:203.0.113.9", "203.0.113.9"),
+        ("::ffff:10.0.0.1", "203.0.113.9", "203.0.113.9"),
+        ("10.0.0.1", "203.0.113.9, 10.0.0.2:8080", "203.0.113.9"),
+        ("10.0.0.1", "203.0.113.9:port", "10.0.0.1"),
+        ("10.0.0.1", "[2001:db8::1", "2001:db8::1"),
+        ("10.0.0.1", "", "10.0.0.1"),
     ],
 )
 def test_forwarded_addresses_are_believed_as_far_as_proxies_are_trusted(

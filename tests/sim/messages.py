@@ -21,6 +21,7 @@ from signald.net.connection import Connection
 from signald.net.frames import Close, Event, Message, Ping, Pong
 from signald.net.handshake import SUBPROTOCOL, Handshake, refuse
 from signald.net.listener import Server
+from signald.net.places import Place
 from signald.net.transport import Transport
 from signald.sdk.carrier import CarrierClosed, DialFailed
 from signald.sdk.core import Frame
@@ -179,6 +180,10 @@ class Undecoded:
     def __init__(self) -> None:
         self.controls = 0
         self.failed = None
+        self.held = 0
+
+    def forget(self) -> None:
+        """Nothing is held."""
 
     def feed(self, events: list[Event]) -> list[Event]:
         """Count the control frames."""
@@ -194,25 +199,27 @@ class MessageServer(Server):
 
     async def serve_end(self, end: End) -> None:
         """Serve one connection until it is over."""
-        if not self._admission.begin_handshake():
+        scope = trio.CancelScope()
+        place = self._begin_handshake("memory", scope)
+        if place is None:
             close_end(end)
             return
-        await self._serve(MessageTransport(end), "memory")
+        await self._serve(MessageTransport(end), "memory", place, scope)
 
-    async def _shake_hands(self, transport: Transport, peer: str) -> Connection | None:
+    async def _shake_hands(self, transport: Transport, peer: str, place: Place) -> Connection | None:
         asked: Any = await transport.receive()
         if not asked:
             return None
         path, _, subprotocol = asked[0].partition(" ")
         handshake = Handshake(path, (), subprotocol or None, None, None, b"")
-        refusal = self._admission.begin_connection(peer, trio.current_time())
+        refusal = self.admission.begin_connection(peer, trio.current_time())
         if refusal is not None:
             raise refuse(refusal)
         try:
             self._ask_gate(handshake, peer)
             transport.send_nowait(ACCEPTED)
         except BaseException:
-            self._admission.end_connection()
+            self.admission.end_connection(peer)
             raise
         connection = Connection(
             transport, handshake, id=next(self._ids), remote=peer, settings=self._settings, spawn=self._spawn
