@@ -9,11 +9,15 @@ by running it and each held by a test:
 - **Every wait ends.** Hypercorn shields its writes without a deadline, so one peer that stops reading holds a shutdown for
   ever; and a body the application does not read fills a queue nobody empties, which leaves the connection hanging for
   ever. Here writes have a deadline, unread bodies are read away for a while, and then the connection is cut.
+- **A place for every newcomer.** Peers that dawdle over a request or a body hold connections for long. When all are taken, they
+  give way, so that they cannot keep a probe out.
 
 There is no ASGI lifespan: the daemon's nursery tree owns what the application uses.
 """
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import h11
@@ -28,7 +32,11 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# Probes, scrapes and operators: far fewer than parties, and a flood here must not take the parties' descriptors.
+from signald.addresses import subscriber
+from signald.places import Places
+
+# Probes, scrapes and operators: far fewer than parties, and a flood here must not take the parties' descriptors. Beyond it the
+# oldest connection without a request gives way, or the one that makes least progress: a probe always finds a place.
 CONNECTIONS_MAX = 512
 # From accept, or from the end of the last answer, to the last byte of a request's head.
 HEAD_TIMEOUT_S = 5.0
@@ -56,18 +64,22 @@ async def serve_http(
     """
     context = WorkerContext(max_requests=None)
     config = _hypercorn_config()
-    open_connections = 0
+    places = Places(always=True)
 
     async def handle(stream: trio.SocketStream) -> None:
-        nonlocal open_connections
-        if open_connections >= CONNECTIONS_MAX:
-            await trio.aclose_forcefully(stream)
-            return
-        open_connections += 1
+        connection = _Connection(app, config, context, stream)
+        place = places.take(
+            connection.holder,
+            trio.current_time(),
+            CONNECTIONS_MAX,
+            partial(connection.cut, "http: gave way to another"),
+        )
+        assert place is not None, "a newcomer is never refused"
+        connection.on_request = partial(places.heard, place, 0)
         try:
-            await _Connection(app, config, context, stream).run()
+            await connection.run()
         finally:
-            open_connections -= 1
+            places.leave(place)
 
     async with trio.open_nursery() as connections:
         async with trio.open_nursery() as accepting:
@@ -108,6 +120,14 @@ class _Connection(TCPServer):
         super().__init__(self._run_app, config, context, {}, stream)  # type: ignore[arg-type]
         self._asgi = app
         self._scope = trio.CancelScope()
+        try:
+            address = stream.socket.getpeername()
+        except OSError:  # the peer has gone already
+            address = ""
+        self.holder = subscriber(str(address[0])) if isinstance(address, tuple) else "local"
+        """What the connection counts for: an address, or all of this host's Unix sockets."""
+        self.on_request: Callable[[], object] = bool
+        """Called when a request has come whole but for its body: the peer makes progress."""
 
     def cut(self, reason: str) -> None:
         """End the connection without further words."""
@@ -172,6 +192,7 @@ class _Connection(TCPServer):
     async def _run_app(self, scope: Scope, receive: Receive, send: Send, *_: object) -> None:
         """Run the application on one request, and see that its body is read to the end."""
         assert scope["type"] == "http", "no upgrade is followed"
+        self.on_request()
         body_read = False
 
         async def receive_counted() -> Message:

@@ -17,10 +17,10 @@ from collections.abc import Callable
 
 import attrs
 
+from signald.addresses import parse_address, subscriber
 from signald.ids import Entropy
-from signald.net.addresses import parse_address, subscriber
-from signald.net.places import MemoryBudget, Place, Places
 from signald.net.settings import NetSettings
+from signald.places import MemoryBudget, Place, Places
 
 BUCKETS_MAX = 65536
 """Addresses remembered at once. Beyond it, addresses not yet known share one bucket until full buckets are forgotten."""

@@ -21,14 +21,14 @@ from functools import partial
 import structlog
 import trio
 
+from signald.addresses import ProxyTrust
 from signald.ids import Entropy, SystemEntropy
-from signald.net.addresses import ProxyTrust
 from signald.net.admission import Admission, Refusal
 from signald.net.connection import LOST, NO_CODE, Connection, ConnectionClosed
 from signald.net.handshake import Handshake, HandshakeReader, Refused, refuse, response
-from signald.net.places import Place
 from signald.net.settings import NetSettings
 from signald.net.transport import GONE, SocketTransport, Spawn, StreamTransport, TlsTransport, Transport
+from signald.places import Place
 from signald.tally import Traffic
 from signald.wire.close_codes import CloseCode
 

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import jwt
 import msgspec
 
+from signald.addresses import ProxyTrust
 from signald.config import AuthConfig, ConfigError, load, parse_address
 from signald.core import tickets, tokens
 from signald.errors import BadMessage, StoreMisused, UnknownType
-from signald.net.addresses import ProxyTrust
 from signald.net.frames import Close, FrameDecoder, Message, Ping, Pong, ProtocolError
 from signald.net.handshake import HandshakeReader, Refused
 from signald.net.settings import NetSettings

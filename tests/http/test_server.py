@@ -207,17 +207,53 @@ async def test_a_head_that_does_not_come_is_not_waited_for(monkeypatch: pytest.M
         assert await talk(port, b"") == b""
 
 
-async def test_connections_beyond_the_bound_are_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bound refuses; those that are open are served on, and their end makes room."""
-    monkeypatch.setattr(server, "CONNECTIONS_MAX", 1)
+async def test_slow_requests_do_not_keep_a_probe_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While slow heads and slow bodies hold every place, a probe is answered; the peer that dawdles longest gives way."""
+    monkeypatch.setattr(server, "CONNECTIONS_MAX", 4)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await (echo if scope["method"] == "POST" else hello)(scope, receive, send)
+
+    async with serving(app=app) as (port, _), trio.open_nursery() as nursery:
+        gone: list[int] = []
+
+        async def dawdle(number: int, begin: bytes) -> None:
+            async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+                await stream.send_all(begin)
+                begun[number].set()
+                with suppress(trio.BrokenResourceError):
+                    await stream.receive_some()
+                gone.append(number)
+                await trio.sleep_forever()
+
+        body = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nx"
+        begun = [trio.Event() for _ in range(4)]
+        for number, begin in enumerate((body, b"GET / HTTP/1.1\r\nhost: ", body, b"")):
+            nursery.start_soon(dawdle, number, begin)
+            await begun[number].wait()
+        await trio.sleep(0.2)
+        for _ in range(4):
+            assert (await ask(port)).startswith(b"HTTP/1.1 200")
+        assert gone == [1]
+        async with await trio.open_tcp_stream("127.0.0.1", port) as probe:
+            await exchange(probe)
+            assert (await ask(port)).startswith(b"HTTP/1.1 200")
+            await exchange(probe)
+        nursery.cancel_scope.cancel(reason="seen")
+
+
+async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound each newcomer ends another connection, so that no flood takes the descriptors of the parties."""
+    monkeypatch.setattr(server, "CONNECTIONS_MAX", 2)
     async with serving() as (port, _):
-        async with await trio.open_tcp_stream("127.0.0.1", port) as first:
-            await exchange(first)
-            async with await trio.open_tcp_stream("127.0.0.1", port) as second:
-                assert await second.receive_some() == b""
-            await exchange(first)
-        while not (await ask(port)).startswith(b"HTTP/1.1 200"):
-            await trio.lowlevel.checkpoint()
+        streams = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(6)]
+        for stream in streams[:4]:
+            with suppress(trio.BrokenResourceError):
+                assert await stream.receive_some() == b""
+        for stream in streams[4:]:
+            await exchange(stream)
+        for stream in streams:
+            await trio.aclose_forcefully(stream)
 
 
 async def test_shutdown_lets_an_answer_under_way_finish() -> None:

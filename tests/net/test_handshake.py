@@ -9,7 +9,7 @@ from wsproto.connection import ConnectionType
 from wsproto.events import AcceptConnection, Request
 from wsproto.handshake import H11Handshake
 
-from signald.net.addresses import ProxyTrust
+from signald.addresses import ProxyTrust
 from signald.net.admission import Refusal
 from signald.net.handshake import Handshake, HandshakeReader, Refused, refuse
 from signald.net.settings import NetSettings

@@ -21,8 +21,8 @@ from signald.net.connection import Connection
 from signald.net.frames import Close, Event, Message, Ping, Pong
 from signald.net.handshake import SUBPROTOCOL, Handshake, refuse
 from signald.net.listener import Server
-from signald.net.places import Place
 from signald.net.transport import Transport
+from signald.places import Place
 from signald.sdk.carrier import CarrierClosed, DialFailed
 from signald.sdk.core import Frame
 from signald.sdk.party_core import DEFAULT_TIMING, Timing

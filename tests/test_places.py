@@ -2,7 +2,7 @@
 
 import random
 
-from signald.net.places import SILENT_AFTER_S, MemoryBudget, Place, Places
+from signald.places import SILENT_AFTER_S, MemoryBudget, Place, Places
 
 
 class Peers:

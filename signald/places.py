@@ -130,8 +130,13 @@ class MemoryBudget:
 class Places:
     """The places of one stage. A place that is taken is given back with `leave`, also after it gave way."""
 
-    def __init__(self, budget: MemoryBudget | None = None) -> None:
-        """Start empty; the bytes of these places count in `budget`."""
+    def __init__(self, budget: MemoryBudget | None = None, *, always: bool = False) -> None:
+        """Start empty; the bytes of these places count in `budget`.
+
+        With `always` a newcomer is never refused: when every peer may keep its place, the one longest without progress of
+        the largest holder gives way. That suits peers that come for one short answer.
+        """
+        self._always = always
         self._all = Ranking()
         self._silent = Ranking()
         self._budget = budget if budget is not None else MemoryBudget()
@@ -196,7 +201,7 @@ class Places:
         if largest is not None and self._all.count(largest) > self._all.count(holder) + 1:
             own = self._oldest(self._silent, largest)
             return own if own is not None else self._oldest(self._all, largest)
-        return silent
+        return self._oldest(self._all, largest) if silent is None and self._always else silent
 
     @staticmethod
     def _oldest(ranking: Ranking, holder: str | None) -> Place | None:

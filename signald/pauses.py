@@ -1,0 +1,1 @@
+"""Pauses of this process."""
