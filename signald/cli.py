@@ -25,6 +25,7 @@ from signald.config import (
     Config,
     ConfigError,
     Problem,
+    check_memory,
     check_stop_timeouts,
     load,
     load_with_origins,
@@ -193,14 +194,17 @@ def check_config(
     file
         The file to check. It is read and its keys are loaded, nothing is started.
     systemd
-        A unit that runs signald: does it leave the drain its time? Give its drop-ins as further ones, in their order.
+        A unit that runs signald: does it leave the drain its time, and the budgets their memory? Give its drop-ins as
+        further ones, in their order.
     k8s
         A manifest with pods of signald, asked the same; several may be given, and - is standard input.
     """
     config = _load_usable(file)
     units, manifests = systemd or [], k8s or []
     standard_input = sys.stdin.read() if Path("-") in manifests else ""
-    if problems := check_stop_timeouts(config.drain, units=units, manifests=manifests, standard_input=standard_input):
+    problems = check_stop_timeouts(config.drain, units=units, manifests=manifests, standard_input=standard_input)
+    problems += check_memory(config, units=units, manifests=manifests, standard_input=standard_input)
+    if problems:
         raise ConfigError(problems)
     for checked in (file, *units, *manifests):
         print(f"{checked}: ok")

@@ -30,7 +30,7 @@ import attrs
 import structlog
 import trio
 
-from signald.config import Config, ConfigError, Problem, has_key, is_loopback
+from signald.config import Config, ConfigError, Problem, cgroup_limit, has_key, is_loopback, memory_problem
 from signald.config.paths import admin_socket, socket_directory
 from signald.config.reloading import Source
 from signald.errors import ResourceRefused, StoreError, StoreMisused, StoreUnavailable
@@ -265,6 +265,7 @@ async def running(
     StoreUnavailable, NodeIdTaken, StartCalledOff, OSError (an address is taken) before the body begins.
     """
     prepared = prepare(config)
+    _warn_of_memory(config)
     check_inherited(inherited, config)
     listeners = list(inherited.websocket) or await _bind(config)
     websocket_port = _port(listeners[0])
@@ -292,6 +293,7 @@ async def running(
                 gc.collect()
                 gc.freeze()
                 gc.set_threshold(*GC_THRESHOLDS)
+                trio.lowlevel.add_instrument(node.hub.pauses)
                 await node.lease.set_state("ready")
                 health.begin(node)
                 log.info(
@@ -315,6 +317,7 @@ async def running(
                 try:
                     yield Daemon(node, websocket_port, http_port)
                 finally:
+                    trio.lowlevel.remove_instrument(node.hub.pauses)
                     if supervision is not None:
                         supervision.end()
                     watching.cancel_scope.cancel(reason="the node stops")
@@ -322,6 +325,13 @@ async def running(
         finally:
             for listening in listeners:
                 listening.close()  # before the HTTP half goes: nobody knocks in vain
+
+
+def _warn_of_memory(config: Config) -> None:
+    """Say it at start when the budgets do not fit what the container grants: it serves, until it is killed at its limit."""
+    granted = cgroup_limit()
+    if granted is not None and (found := memory_problem(config, granted[1], granted[0], "")) is not None:
+        log.warning("memory_limit_low", limit=granted[0], error=found.message)
 
 
 def apply_config(node: Node, prepared: Prepared) -> None:
@@ -456,7 +466,7 @@ async def node_on(
             committer.after_batch = hub.batch_done
             lease, shutdown = await _keep(hub, config, keepers, claimant)
             admission = Admission(settings, entropy=entropy, budget=gate.budget)
-            server = Server(hub.serve, settings=settings, admission=admission, nursery=connections)
+            server = Server(hub.serve, settings=settings, admission=admission, nursery=connections, pauses=hub.pauses)
             try:
                 yield Node(hub, server, lease, shutdown, admission, committer, NodeOperations(hub, lease, shutdown))
             finally:
@@ -574,6 +584,7 @@ def net_settings(config: Config) -> NetSettings:
         fragments_max=limits.fragments_max,
         send_queue_bytes_max=limits.send_queue_bytes_max,
         send_queue_messages_max=limits.send_queue_messages_max,
+        send_queues_bytes_max=limits.send_queues_bytes_max,
         ping_interval_s=timeouts.ping_interval_s,
         pong_timeout_s=timeouts.pong_timeout_s,
         write_s=timeouts.write_s,

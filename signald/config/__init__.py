@@ -2,6 +2,7 @@
 
 from signald.config.checks import has_key, is_loopback, parse_address
 from signald.config.loading import load, load_with_origins
+from signald.config.memory import cgroup_limit, check_memory, memory_problem
 from signald.config.problems import ConfigError, Problem
 from signald.config.reference import render_markdown, render_toml
 from signald.config.schema import schema
@@ -40,11 +41,14 @@ __all__ = [
     "StoreConfig",
     "TimeoutsConfig",
     "WorkerConfig",
+    "cgroup_limit",
+    "check_memory",
     "check_stop_timeouts",
     "has_key",
     "is_loopback",
     "load",
     "load_with_origins",
+    "memory_problem",
     "parse_address",
     "render_markdown",
     "render_toml",

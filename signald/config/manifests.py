@@ -19,6 +19,12 @@ _template_of = {
 }
 # A container without a name of its own is signald's if it runs it.
 _runs_signald = re.compile(r"(^|[/\s])signald($|[@:\s-])")
+_quantity = re.compile(r"([0-9]+(?:\.[0-9]+)?)([KMGT]i|[kMGT]|)")
+_multiples = {
+    "": 1.0,
+    **{unit: 1000.0**power for power, unit in enumerate("kMGT", 1)},
+    **{f"{unit}i": 1024.0**power for power, unit in enumerate("KMGT", 1)},
+}
 _plain_sleep = re.compile(r"(?:\S*/)?sleep\s+([0-9]+(?:\.[0-9]+)?)s?")
 
 
@@ -32,6 +38,8 @@ class Pod:
     pre_stop_s: float
     note: str
     """Why this grace holds where the manifest does not say it, for people; else ""."""
+    memory_bytes: float | None = None
+    """The memory limit of signald's container; None where there is none."""
 
 
 def read_pods(where: str, text: str, problems: list[Problem]) -> Iterator[Pod]:
@@ -81,7 +89,9 @@ def _pod(name: str, pod: dict[str, Any]) -> Pod:
     containers = [one for one in pod["containers"] if isinstance(one, dict)]
     # Hooks run beside each other. If none is known as signald's, it may be any.
     hooks = [_pre_stop_s(one) for one in containers if _is_signald(one)] or [_pre_stop_s(one) for one in containers]
-    return Pod(name, _seconds(grace, "terminationGracePeriodSeconds"), max(hooks, default=0.0), note)
+    memory = [limit for one in containers if _is_signald(one) and (limit := _memory_bytes(one)) is not None]
+    grace_s = _seconds(grace, "terminationGracePeriodSeconds")
+    return Pod(name, grace_s, max(hooks, default=0.0), note, min(memory, default=None))
 
 
 def _is_signald(container: dict[str, Any]) -> bool:
@@ -89,6 +99,16 @@ def _is_signald(container: dict[str, Any]) -> bool:
         return True
     words = [container.get("image"), *(container.get("command") or []), *(container.get("args") or [])]
     return any(_runs_signald.search(str(word)) for word in words)
+
+
+def _memory_bytes(container: dict[str, Any]) -> float | None:
+    limit = _dig(container, "resources", "limits", "memory")
+    if limit is None:
+        return None
+    found = _quantity.fullmatch(str(limit))
+    if found is None:
+        raise ValueError(f"resources.limits.memory: expected a quantity such as 1Gi, got {limit!r}")
+    return float(found.group(1)) * _multiples[found.group(2)]
 
 
 def _pre_stop_s(container: dict[str, Any]) -> float:

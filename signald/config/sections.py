@@ -178,6 +178,22 @@ class LimitsConfig:
         reload=True,
     )
     send_queue_messages_max: int = key(1000, "The same, counted in messages.", unit="messages", reload=True)
+    send_queues_bytes_max: int = key(
+        100_663_296,
+        "The bytes of all send queues of this node to which a write waits. Beyond it the largest queues are closed with 4508: a "
+        "hundred peers that take nothing, or four thousand that are 24 KiB late.",
+        unit="bytes",
+        at_least=8_388_608,
+        reload=True,
+    )
+    logs_bytes_max: int = key(
+        201_326_592,
+        "Bytes of messages that this node holds in memory for all sessions: not stored yet, or not acked. Beyond it senders whose "
+        "session holds more than 16 KiB are pushed back (backlog). Four thousand sessions have 48 KiB each.",
+        unit="bytes",
+        at_least=8_388_608,
+        reload=True,
+    )
     messages_per_s: float = key(
         20.0,
         "Messages per second a client may send in the long run; a person and an app stay far below.",
@@ -195,6 +211,21 @@ class LimitsConfig:
         reload=True,
     )
     backlog_bytes_max: int = key(1_048_576, "The same, counted in bytes.", unit="bytes", reload=True)
+    sessions_max: int = key(
+        50_000,
+        "Sessions alive in the store, of all nodes; a further new one is refused with busy, a resume never. A session takes 3 KiB "
+        "in Redis, and what it holds. One address or principal may have admission.address_share of them.",
+        unit="sessions",
+        reload=True,
+    )
+    address_bytes_max: int = key(
+        33_554_432,
+        "Bytes that the clients of one address (an IPv6 /64) make the store keep through this node: meta, messages not acked, "
+        "history. Beyond it a session with more than 16 KiB not acked is pushed back (backlog), so that those whose worker acks go on.",
+        unit="bytes",
+        at_least=1_048_576,
+        reload=True,
+    )
     sessions_per_worker_max: int = key(
         1000,
         "Most sessions of one worker, whatever capacity it announces.",
@@ -322,8 +353,8 @@ class AdmissionConfig:
     )
     strangers_bytes_max: int = key(
         33_554_432,
-        "Bytes received from all peers that are not let in yet: a thousand full requests and as many small opening messages. "
-        "Beyond it the largest peer of the address that holds the most gives way (1013).",
+        "Bytes received from all peers that are not let in yet: a thousand full requests and as many small opening messages; and as "
+        "many again of parties' messages that are not complete. Beyond it the largest of the address with the most is closed (1013).",
         unit="bytes",
         at_least=1_048_576,
         reload=True,

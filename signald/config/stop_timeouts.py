@@ -59,7 +59,7 @@ def check_stop_timeouts(
 def _of_units(paths: Sequence[Path], problems: list[Problem]) -> Iterator[Granted]:
     texts: list[tuple[str, str]] = []
     for path in paths:
-        text = _read(path, problems)
+        text = read_document(path, problems)
         if text is not None:
             texts.append((str(path), text))
     if not texts:
@@ -72,7 +72,7 @@ def _of_units(paths: Sequence[Path], problems: list[Problem]) -> Iterator[Grante
 
 def _of_manifests(paths: Sequence[Path], standard_input: str, problems: list[Problem]) -> Iterator[Granted]:
     for path in paths:
-        text = standard_input if str(path) == "-" else _read(path, problems)
+        text = standard_input if str(path) == "-" else read_document(path, problems)
         if text is None:
             continue
         where = "standard input" if str(path) == "-" else str(path)
@@ -82,7 +82,8 @@ def _of_manifests(paths: Sequence[Path], standard_input: str, problems: list[Pro
             yield Granted(where, f"{pod.name}: terminationGracePeriodSeconds", pod.grace_s - pod.pre_stop_s, said)
 
 
-def _read(path: Path, problems: list[Problem]) -> str | None:
+def read_document(path: Path, problems: list[Problem]) -> str | None:
+    """Return the text of a unit or a manifest; None, and one of `problems` more, when it cannot be read."""
     try:
         with path.open("rb") as opened:
             data = opened.read(DOCUMENT_BYTES_MAX + 1)

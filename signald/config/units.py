@@ -22,6 +22,8 @@ _units_s = {
     **dict.fromkeys(("months", "month", "M"), 2_629_800.0),
     **dict.fromkeys(("years", "year", "y"), 31_557_600.0),
 }
+_size = re.compile(r"([0-9]+)([KMGT]?)")
+_sizes = {"": 1.0, **{unit: 1024.0**power for power, unit in enumerate("KMGT", 1)}}
 _part = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*([A-Za-z\u00b5\u03bc]*)\s*")
 
 
@@ -35,6 +37,8 @@ class Unit:
     note: str
     """Why this value holds where the unit does not say it, for people; else ""."""
     problems: tuple[Problem, ...] = ()
+    memory: tuple[str, str, float] | None = None
+    """Where the unit limits memory, by which key, and to how many bytes; None where it does not."""
 
 
 def parse_span_s(text: str) -> float:
@@ -58,9 +62,13 @@ def read_unit(texts: Sequence[tuple[str, str]]) -> Unit:
     found = Unit(texts[0][0], "TimeoutStopSec", DEFAULT_STOP_S, ", the default of systemd, for it says nothing")
     problems: list[Problem] = []
     service = False
+    memory: tuple[str, str, float] | None = None
     for path, text in texts:
         for number, section, key, value in _settings(text):
             service = service or section == "Service"
+            if section == "Service" and key == "MemoryMax":
+                size = _size.fullmatch(value)  # a share of the host's memory, or infinity, is no limit known here
+                memory = (f"{path}:{number}", key, int(size.group(1)) * _sizes[size.group(2)]) if size else None
             if section != "Service" or key not in ("TimeoutStopSec", "TimeoutSec"):
                 continue
             where = f"{path}:{number}"
@@ -74,7 +82,7 @@ def read_unit(texts: Sequence[tuple[str, str]]) -> Unit:
                 problems.append(Problem(where, key, str(error)))
     if not service:
         problems.append(Problem(texts[0][0], "", "is no unit of a service: it has no setting in [Service]"))
-    return attrs.evolve(found, problems=tuple(problems))
+    return attrs.evolve(found, problems=tuple(problems), memory=memory)
 
 
 def _settings(text: str) -> Iterator[tuple[int, str, str, str]]:

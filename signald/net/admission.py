@@ -12,6 +12,7 @@ nobody loses, connections and set-ups, have a share for each address instead: `a
 Nothing here does I/O; `now` is the caller's clock.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Callable
 
@@ -94,10 +95,11 @@ class Admission:
         """Give the place back."""
         self.places.leave(place)
 
-    def begin_connection(self, remote: str, now: float, *, shared: bool = False) -> Refusal | None:
+    def begin_connection(self, remote: str, now: float, *, shared: bool = False, owed_s: float = 0.0) -> Refusal | None:
         """Take a place among the connections; give it back with `end_connection`, unless a refusal is returned.
 
-        A `shared` remote is a trusted proxy that named no address: it has no share and no rate of its own.
+        A `shared` remote is a trusted proxy that named no address: it has no share and no rate of its own. What came while the
+        node paused for `owed_s` is no burst.
         """
         holder = "" if shared else bearer_of_share(remote)
         refusal = None
@@ -107,7 +109,7 @@ class Admission:
             self.settings.connections_max, self.settings.address_share
         ):
             refusal = Refusal(503, "too many connections from this address", self.retry_after_ms())
-        elif not shared and not self._allowed(holder or remote, now):
+        elif not shared and not self._allowed(holder or remote, now, owed_s):
             refusal = Refusal(429, "too many connects from this address", self.retry_after_ms())
         if refusal is not None:
             self.refused += 1
@@ -124,7 +126,7 @@ class Admission:
         if not self._by_holder[holder]:
             del self._by_holder[holder]
 
-    def _allowed(self, key: str, now: float) -> bool:
+    def _allowed(self, key: str, now: float, owed_s: float) -> bool:
         rate, burst = self.settings.connects_per_s, self.settings.connects_burst
         if rate <= 0:
             return True
@@ -138,7 +140,7 @@ class Admission:
                 bucket = self._buckets.get(key)
         if bucket is None:
             bucket = self._buckets[key] = _Bucket(float(burst), now)
-        bucket.tokens = min(burst, bucket.tokens + (now - bucket.at) * rate)
+        bucket.tokens = min(burst + owed_s * rate, bucket.tokens + (now - bucket.at) * rate)
         bucket.at = now
         if bucket.tokens < 1.0:
             return False
@@ -179,6 +181,22 @@ class SetupGate:
         """What all peers that are not known yet make the node hold, in their handshakes and before they are let in."""
         self.strangers = Places(self.budget)
         """Connections that are open and not let in yet."""
+
+        self.party_budget = MemoryBudget()
+        """What parties make the node hold of messages that are not complete."""
+        self.parties = Places(self.party_budget)
+        """Connections that are let in."""
+
+    def admit(self, holder: str, now: float, give_up: Callable[[], None]) -> Place:
+        """Note a connection that is let in; give it back with `parties.leave`."""
+        place = self.parties.take(subscriber(holder), now, sys.maxsize, give_up)
+        assert place is not None, "connections are bounded before"
+        return place
+
+    def heard_party(self, place: Place, held_bytes: int) -> None:
+        """The party of `place` makes the node hold `held_bytes` of a message that is not complete."""
+        self.parties.heard(place, held_bytes)
+        self.party_budget.relieve(self._strangers_bytes_max)
 
     def greet(self, holder: str, now: float, give_up: Callable[[], None]) -> Place | None:
         """Take a place for a connection that has said nothing yet; give it back with `strangers.leave`. None: there is none."""

@@ -34,8 +34,10 @@ from signald.errors import SignaldError
 from signald.net import frames
 from signald.net.frames import Close, Event, FrameDecoder, Message, Ping, ProtocolError
 from signald.net.handshake import Handshake
+from signald.net.queues import SendQueues
 from signald.net.settings import NetSettings
 from signald.net.transport import GONE, Spawn, Transport
+from signald.pauses import Pauses
 from signald.tally import Traffic
 from signald.wire.close_codes import CloseCode
 
@@ -85,9 +87,12 @@ class Connection:
         "_ending",
         "_failing",
         "_last_word",
+        "_paused_s",
+        "_pauses",
         "_peer_closed",
         "_pinged_at",
         "_queue",
+        "_queues",
         "_quiet_since",
         "_reading",
         "_said",
@@ -126,10 +131,13 @@ class Connection:
         spawn: Spawn,
         traffic: Traffic | None = None,
         shared: bool = False,
+        pauses: Pauses | None = None,
+        queues: SendQueues | None = None,
     ) -> None:
         """Take over `transport` behind `handshake`; `id` is unique on this node. Bytes are counted in `traffic`.
 
-        A `shared` remote address is that of a trusted proxy, behind which there are many parties.
+        A `shared` remote address is that of a trusted proxy, behind which there are many parties. The peer is not charged for
+        `pauses` of this process. While a write waits, its queue counts in `queues`.
         """
         now = trio.current_time()
         self.id = id
@@ -144,8 +152,8 @@ class Connection:
         self.queued_bytes = 0
         self.queued_messages = 0
         """Messages of which something is still queued; those written as one chunk leave the count together."""
-        self.on_heard: Callable[[int], None] | None = None
-        """Called with each read while the peer is not known, with the bytes that it makes this connection hold."""
+        self.on_heard: Callable[[int, list[Message]], None] | None = None
+        """Called with each read: the bytes of a message that is not complete, and the messages that are."""
         self.on_room: Callable[[], None] | None = None
         """Called when a queue that was full has fallen to half. Only the writer task calls it, never a `send_...` or
         `flush`, so it may send; what it raises ends the connection with 1011."""
@@ -153,6 +161,8 @@ class Connection:
         """Called when the connection was lost before anything of what was queued has left: the peer has heard nothing of it.
         It may be called before or after a reader learns of the end."""
         self.closed: CloseInfo | None = None
+        self._pauses = pauses if pauses is not None else Pauses()
+        self._paused_s = self._pauses.total_s
         self._settings = settings
         self._spawn = spawn
         self._transport = transport
@@ -162,6 +172,7 @@ class Connection:
             fragments_max=settings.fragments_max,
         )
         self._early = handshake.remainder
+        self._queues = queues if queues is not None else SendQueues(2 * settings.send_queue_bytes_max)
         self._queue: list[bytes] = []
         self._chunk = memoryview(b"")  # what the writer task is writing; may begin inside a frame
         self._chunk_messages = 0
@@ -232,7 +243,7 @@ class Connection:
             self._traffic.received_bytes += len(data)
             messages = self._take(data)
             if self.on_heard is not None:
-                self.on_heard(self._decoder.held + sum([len(payload) for _, payload in messages]))
+                self.on_heard(self._decoder.held, messages)
             if messages:
                 return messages
         assert self.closed is not None
@@ -314,6 +325,8 @@ class Connection:
         self.queued_bytes = queued_bytes = self.queued_bytes + size
         self.queued_messages = queued_messages = self.queued_messages + 1
         settings = self._settings
+        if self._writing:
+            self._queues.grow(size)
         # Invariant: a full queue has a writer task, because flushing has been tried and did not empty it.
         if queued_bytes >= settings.send_queue_bytes_max or queued_messages >= settings.send_queue_messages_max:
             self.flush()  # a queue nobody has tried to write yet says nothing about the peer
@@ -323,13 +336,13 @@ class Connection:
                 self.queued_bytes > 2 * settings.send_queue_bytes_max
                 or self.queued_messages > 2 * settings.send_queue_messages_max
             ):
-                self._fail_slow_consumer("send queue overflow")
+                self.fail_slow_consumer("send queue overflow")
 
     def _queue_control(self, whole_frames: bytes) -> None:
         self._queue.append(whole_frames)
         self.queued_bytes += len(whole_frames)
         if self.queued_bytes > 2 * self._settings.send_queue_bytes_max:
-            self._fail_slow_consumer("send queue overflow")
+            self.fail_slow_consumer("send queue overflow")
 
     def flush(self) -> None:
         """Write everything queued with one system call; what the socket does not take, a writer task writes."""
@@ -356,6 +369,7 @@ class Connection:
         self._chunk_messages = self.queued_messages
         self._writing = True
         self._blocked_since = trio.current_time()
+        self._queues.block(self)
         self._spawn(self._write_rest)
 
     async def _write_rest(self) -> None:
@@ -369,6 +383,7 @@ class Connection:
             self._writing = False
             self.fail(CloseCode.INTERNAL, "internal error")
         finally:
+            self._queues.unblock(self)
             if self._writing and self.closed is None:
                 self.abort("write cut")
 
@@ -468,12 +483,16 @@ class Connection:
         if self._ending is not None:
             return
         settings = self._settings
-        elapsed, self._ticked_at = max(1.0, now - self._ticked_at), now
+        paused = self._pauses.total_s - self._paused_s
+        if paused:
+            self._forgive(paused)
+        # What came during a pause may be read after the tick that follows it.
+        elapsed, self._ticked_at = max(1.0, now - self._ticked_at) + self._pauses.owed_s(now), now
         controls, self._ticked_controls = self._controls - self._ticked_controls, self._controls
         if controls > settings.control_frames_per_s_max * elapsed:
             self.fail(CloseCode.POLICY, "too many pings")
         elif self._writing and now - self._blocked_since > settings.write_s:
-            self._fail_slow_consumer("write timeout")
+            self.fail_slow_consumer("write timeout")
         elif not self._reading:
             self._quiet_since = now
             self._pinged_at = None
@@ -487,13 +506,21 @@ class Connection:
         else:
             self._pinged_at = None
 
+    def _forgive(self, paused_s: float) -> None:
+        """Take a pause of this process out of what the peer is judged by."""
+        self._paused_s = self._pauses.total_s
+        self._blocked_since += paused_s
+        if self._pinged_at is not None and self.last_received_at < self._pinged_at:
+            self._pinged_at += paused_s
+
     def shed(self, code: CloseCode, reason: str) -> None:
         """End a connection to have its memory back: what has been received of a message is dropped at once."""
         self._decoder.forget()
         self._early = b""
         self.fail(code, reason)
 
-    def _fail_slow_consumer(self, reason: str) -> None:
+    def fail_slow_consumer(self, reason: str) -> None:
+        """Drop what is queued and close with 4508."""
         # What is queued behind the chunk being written is dropped: it would not be read, and the log has what matters.
         self._queue.clear()
         self.queued_bytes = len(self._chunk)
@@ -521,7 +548,7 @@ class Connection:
     async def _see_it_closed(self) -> None:
         """Keep the deadline of an end that has begun."""
         try:
-            with trio.CancelScope(deadline=self._deadline):
+            with self._pauses.within(max(0.0, self._deadline - trio.current_time())):
                 await self.wait_closed()
         finally:
             self.release()

@@ -26,8 +26,10 @@ from signald.ids import Entropy, SystemEntropy
 from signald.net.admission import Admission, Refusal
 from signald.net.connection import LOST, NO_CODE, Connection, ConnectionClosed
 from signald.net.handshake import Handshake, HandshakeReader, Refused, refuse, response
+from signald.net.queues import SendQueues
 from signald.net.settings import NetSettings
 from signald.net.transport import GONE, SocketTransport, Spawn, StreamTransport, TlsTransport, Transport
+from signald.pauses import Pauses
 from signald.places import Place
 from signald.tally import Traffic
 from signald.wire.close_codes import CloseCode
@@ -65,11 +67,13 @@ class Server:
         nursery: trio.Nursery,
         gate: Gate | None = None,
         tls: ssl.SSLContext | None = None,
+        pauses: Pauses | None = None,
     ) -> None:
         """Serve with `handler` in `nursery`, over TLS if there is `tls`.
 
-        `gate`, if any, may refuse a handshake with an HTTP status of its own.
+        `gate`, if any, may refuse a handshake with an HTTP status of its own. Peers are not charged for `pauses`.
         """
+        self.pauses = pauses if pauses is not None else Pauses()
         self.connections: dict[int, Connection] = {}
         """Every connection that is past its handshake and not over, by id."""
         self.opened: Counter[str] = Counter()
@@ -77,6 +81,7 @@ class Server:
         self.ended: Counter[tuple[int, str]] = Counter()
         """Connections that are over, by close code and who began it."""
         self.traffic = Traffic()
+        self.queues = SendQueues(settings.send_queues_bytes_max)
         self._handler = handler
         self._settings = settings
         self._tls = tls
@@ -92,6 +97,7 @@ class Server:
     def renew(self, settings: NetSettings, tls: ssl.SSLContext | None) -> None:
         """Serve whoever connects from now on by other settings and another certificate."""
         self._settings, self._tls = settings, tls
+        self.queues.bytes_max = settings.send_queues_bytes_max
         self._trust = ProxyTrust(settings.trusted_proxies)
 
     async def accept_from(self, listening: socket.socket) -> None:
@@ -222,7 +228,7 @@ class Server:
     async def _open(self, transport: Transport, peer: str, place: Place) -> Connection | None:
         """Return the open connection, or None when there is none to serve."""
         try:
-            with trio.move_on_after(self._settings.handshake_s):
+            with self.pauses.within(self._settings.handshake_s):
                 try:
                     return await self._shake_hands(transport, peer, place)
                 except Refused as refused:
@@ -247,7 +253,8 @@ class Server:
             handshake = reader.feed(data)
         remote = self._trust.remote(peer, handshake.header(b"x-forwarded-for"))
         shared = self._trust.trusts(remote)
-        refusal = self.admission.begin_connection(remote, trio.current_time(), shared=shared)
+        now = trio.current_time()
+        refusal = self.admission.begin_connection(remote, now, shared=shared, owed_s=self.pauses.owed_s(now))
         if refusal is not None:
             raise refuse(refusal)
         try:
@@ -265,6 +272,8 @@ class Server:
             settings=self._settings,
             spawn=self._spawn,
             traffic=self.traffic,
+            pauses=self.pauses,
+            queues=self.queues,
         )
 
     def _ask_gate(self, handshake: Handshake, remote: str) -> None:

@@ -30,6 +30,8 @@ class NetSettings:
     # What waits to be written to one peer. Full at these; at twice these the peer is a slow consumer: close 4508.
     send_queue_bytes_max: int = 1048576
     send_queue_messages_max: int = 1000
+    send_queues_bytes_max: int = 100663296
+    """Of all peers to which a write waits; beyond it the largest are closed with 4508."""
 
     # Times.
     ping_interval_s: float = 20.0

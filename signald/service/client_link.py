@@ -37,9 +37,9 @@ class RateLimit:
         self.refused = 0
         """Messages refused since one was last let through."""
 
-    def refill(self, now: float) -> None:
-        """Account for the time that has passed."""
-        self.tokens = min(float(self.burst), self.tokens + (now - self.at) * self.per_s)
+    def refill(self, now: float, owed_s: float = 0.0) -> None:
+        """Account for the time that has passed. What was sent while the node paused for `owed_s` is no burst."""
+        self.tokens = min(self.burst + owed_s * self.per_s, self.tokens + (now - self.at) * self.per_s)
         self.at = now
 
     def take(self) -> bool:
@@ -109,7 +109,8 @@ class ClientLink(Link):
             # Any frame shows that the holder has its new token: the one before is done with.
             self._confirmed = True
             self._hub.confirm_client_token(self.session)
-        self._rate.refill(trio.current_time())
+        now = trio.current_time()
+        self._rate.refill(now, self._hub.pauses.owed_s(now))
         relay = self._hub.relay
         offered = False
         for text, payload in batch:
@@ -126,6 +127,9 @@ class ClientLink(Link):
             kind = type(message)
             if kind is Message:
                 if self._rate.take():
+                    if not self._may_add(message.seq, len(payload)):  # type: ignore[union-attr]
+                        relay.push_back(self.session, "client", self)
+                        continue
                     relay.accept(self.session, "client", message, binary)  # type: ignore[arg-type]
                     offered = True
                 elif not self._refuse():
@@ -140,6 +144,10 @@ class ClientLink(Link):
         if offered:
             relay.settle(self.session, "client")
         self._hub.batch_done()
+
+    def _may_add(self, seq: int, size: int) -> bool:
+        """Tell whether the address of this client may store so much more; what is offered again costs nothing."""
+        return seq != self.session.up.expected or self._hub.holdings.may_add(self.session, size)
 
     def _refuse(self) -> bool:
         """Push back a message over the rate; False when the connection is to end."""
@@ -158,7 +166,8 @@ class ClientLink(Link):
 
     def _bears_another(self) -> bool:
         """Count a frame that is answered and costs its sender nothing; False when the connection is to end for it."""
-        self._others.refill(trio.current_time())
+        now = trio.current_time()
+        self._others.refill(now, self._hub.pauses.owed_s(now))
         if self._others.take():
             return True
         self.fail(CloseCode.RATE, "rate", "too many frames that are no messages", self._others.retry_after_ms)

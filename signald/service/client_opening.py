@@ -13,7 +13,16 @@ from signald.net.connection import Connection
 from signald.service.client_link import ClientLink
 from signald.service.line import enqueue, place
 from signald.service.link import Link
-from signald.service.opening_steps import SetUp, client_limits, heartbeat_ms, make_claim, still_open, subject_of
+from signald.service.opening_steps import (
+    SetUp,
+    address_of,
+    client_limits,
+    heartbeat_ms,
+    hold_session,
+    make_claim,
+    still_open,
+    subject_of,
+)
 from signald.service.refusals import late, refused, refused_by_store
 from signald.store.base import (
     WAKE_SESSION,
@@ -48,6 +57,7 @@ async def start_session(hub: "Hub", conn: Connection, message: Connect) -> Link:
     with SetUp(hub, conn, resume=False):
         now = hub.store.now_ms()
         alive_until = now + hub.life_ms
+        await hold_session(hub, conn, subject, session_id, len(message.meta), now, alive_until)
         create = CreateSession(
             session_id,
             hub.node,
@@ -74,6 +84,7 @@ async def start_session(hub: "Hub", conn: Connection, message: Connect) -> Link:
     session.client_tokens = (token_hash,)
     link = ClientLink(hub, conn, session)
     session.attach("client", link, head.client_epoch, hub.node, 0)
+    hub.holdings.attach(address_of(conn), session)
     hub.ready(link)
     # Nobody has read from the connection while the store was asked: that the client is gone shows when it is to be answered.
     conn.on_unsaid = partial(hub.endings.unheard, link)
@@ -139,6 +150,7 @@ async def restore_session(hub: "Hub", conn: Connection, message: RestoreSession)
     link = ClientLink(hub, conn, session)
     received = min(message.received, head.down_last)
     session.attach("client", link, claimed.epoch, hub.node, received)
+    hub.holdings.attach(address_of(conn), session)
     hub.ready(link)
     hub.counters.resumes += 1
     _count_gap(hub, claimed)

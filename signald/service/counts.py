@@ -66,6 +66,8 @@ class Counts:
     failed_handouts: Counter[FailureCause] = attrs.field(factory=lambda: Counter(dict.fromkeys(FAILURES, 0)))
     set_aside: int = 0
     """Sessions that this node has set aside."""
+    sessions_refused: int = 0
+    """New sessions refused for what is in the store already."""
     reload_ok: bool = True
     """Whether the configuration last read is in force."""
     reload_at_s: float = 0.0

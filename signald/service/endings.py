@@ -94,6 +94,7 @@ class Endings:
         if hub.sessions.get(session.id) is not session:
             return
         hub.counters.sessions_ended += 1
+        hub.holdings.forget(session.id)
         session.end()
         client, worker = session.client.link, session.worker.link
         session.detach("client")

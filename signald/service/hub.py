@@ -21,11 +21,15 @@ from signald.errors import StoreUnavailable
 from signald.ids import Entropy
 from signald.net.admission import SetupGate
 from signald.net.connection import Connection, ConnectionClosed
+from signald.net.frames import Message as Frame
+from signald.pauses import Pauses
+from signald.places import Place
 from signald.service.auth import Authenticator
 from signald.service.client_link import ClientLink
 from signald.service.cluster import Cluster
 from signald.service.counts import Counters, Counts
 from signald.service.endings import Endings
+from signald.service.holdings import Holdings
 from signald.service.left import Left
 from signald.service.line import leave_if_away
 from signald.service.link import Link, Outbox, retry_reason
@@ -55,6 +59,9 @@ from signald.wire.messages import AppState, PeerChanged
 log = structlog.get_logger(__name__)
 
 Spawn = Callable[..., None]
+
+HELD_BYTES_MIN = 4096
+"""Less of an unfinished message is part of what a connection costs anyway."""
 
 ACK_DELAY_S = 0.02
 """How long an ack waits for something to ride with: about a round trip between people who are near, so that the answer to
@@ -104,6 +111,8 @@ class Hub:
         self.entropy = entropy
         self._spawn = spawn
         self.outbox = Outbox()
+        self.pauses = Pauses()
+        """Of this process; parties are not charged for them."""
         self.cluster = Cluster(self.node, store.now_ms)
         self.sessions: dict[str, LiveSession] = {}
         self.worker_links: dict[str, WorkerLink] = {}
@@ -120,6 +129,7 @@ class Hub:
         self.config_changed = trio.Event()
         """Set, and replaced, by a reload: for those who sleep by the configuration."""
         self.relay = Relay(_relay_settings(config), committer, self.outbox, self, store.now_ms, spans)
+        self.holdings = Holdings(self)
         self.workers = Workers(self)
         self.retries = Retries(self)
         self.endings = Endings(self)
@@ -179,14 +189,19 @@ class Hub:
             return
         link, rest = opened
         try:
-            if rest:
-                self._take(link, rest)
-            while True:
-                self._take(link, await conn.receive())
+            with self._party(conn):
+                if rest:
+                    self._take(link, rest)
+                while True:
+                    self._take(link, await conn.receive())
         except ConnectionClosed as closed:
             log.debug("connection_closed", link=repr(link), code=closed.info.code, by=closed.info.initiator)
         finally:
             self.link_over(link)
+
+    def _shed(self, conn: Connection) -> None:
+        """Let the peer of `conn` give way to others."""
+        conn.shed(CloseCode.REFUSED, retry_reason(self.retry_after_ms()))
 
     @contextmanager
     def _stranger(self, conn: Connection) -> Iterator[None]:
@@ -195,20 +210,34 @@ class Hub:
         Raises ConnectionClosed when there is no place.
         """
         gate = self.gate
-        give_up = partial(conn.shed, CloseCode.REFUSED, retry_reason(self.retry_after_ms()))
+        give_up = partial(self._shed, conn)
         # Each party behind a proxy that names no address holds a place of its own.
         holder = f"{conn.remote} {conn.id}" if conn.shared else conn.remote
         place = gate.greet(holder, trio.current_time(), give_up)
         if place is None:
             give_up()
         else:
-            conn.on_heard = partial(gate.heard, place)
+            conn.on_heard = partial(_heard_stranger, gate, place)
         try:
             yield
         finally:
             conn.on_heard = None
             if place is not None:
                 gate.strangers.leave(place)
+
+    @contextmanager
+    def _party(self, conn: Connection) -> Iterator[None]:
+        """Within the block the peer is a party: what it has sent of a message that is not complete counts for its address."""
+        gate = self.gate
+        holder = f"{conn.remote} {conn.id}" if conn.shared else conn.remote
+        give_up = partial(self._shed, conn)
+        place = gate.admit(holder, trio.current_time(), give_up)
+        conn.on_heard = partial(_heard_party, gate, place)
+        try:
+            yield
+        finally:
+            conn.on_heard = None
+            gate.parties.leave(place)
 
     def _take(self, link: Link, frames: list[Any]) -> None:
         if isinstance(link, ClientLink | WorkerLink):
@@ -271,6 +300,7 @@ class Hub:
         if session.client.link is link:
             epoch = session.client.epoch
             self.relay.store_acks()
+            self.holdings.detach(session)
             session.detach("client")
             self.trail.note(session.id, "client", "connection over", link.how_over)
             if not link.ending:  # behind its end, this would be all that is left of the session
@@ -398,6 +428,7 @@ class Hub:
             session.id, party, "moved" if link.told_to_go else "superseded", f"epoch {session.side(party).epoch}"
         )
         if isinstance(link, ClientLink):
+            self.holdings.forget(session.id)
             moved = link.told_to_go
             self.count_handover(link)
             link.over = True
@@ -451,6 +482,14 @@ class Hub:
     def behind(self, session: LiveSession) -> None:
         """The store knows less of `session` than this node."""
         self.report_behind(session)
+
+    def logs_bytes(self) -> int:
+        """What the logs of all sessions hold here."""
+        return sum([session.up.bytes_held + session.down.bytes_held for session in self.sessions.values()])
+
+    def history_bytes_max(self, session: LiveSession) -> int:
+        """How much of its chat history is kept: less where its address holds too much."""
+        return self.holdings.history_bytes_max(session.id)
 
     def last_words(self, session: LiveSession) -> None:
         """What a party had said here before it went has been stored."""
@@ -542,14 +581,24 @@ class Hub:
         }
 
 
+def _heard_stranger(gate: SetupGate, place: Place, held: int, messages: list[Frame]) -> None:
+    gate.heard(place, held + sum([len(payload) for _, payload in messages]))
+
+
+def _heard_party(gate: SetupGate, place: Place, held: int, _messages: list[Frame]) -> None:
+    # Most reads end with a whole message, and cost nothing here.
+    if held >= HELD_BYTES_MIN or place.bytes:
+        gate.heard_party(place, held)
+
+
 def _relay_settings(config: Config) -> RelaySettings:
     return RelaySettings(
         node=config.node.id,
         backlog_messages_max=config.limits.backlog_messages_max,
         backlog_bytes_max=config.limits.backlog_bytes_max,
         history_messages_max=config.session.history_messages_max,
-        history_bytes_max=config.session.history_bytes_max,
         claim_ahead_max=config.limits.claim_ahead_max,
+        logs_bytes_max=config.limits.logs_bytes_max,
     )
 
 

@@ -108,6 +108,7 @@ class Lease:
         self.info = NodeInfo(hub.node, release, "starting", now, now)
         self.lag_ms = 0.0
         self._kept_at = trio.current_time()
+        self._paused_s = hub.pauses.total_s
         self._blind_until = self._kept_at
         self._began_at = self._kept_at
         self._clock_s = now / 1000 - self._kept_at
@@ -307,12 +308,23 @@ class Lease:
             for start in range(0, len(names), 500):
                 hub.committer.submit(KeepAlive(tuple(names[start : start + 500]), until), ignore)
 
+    def _forgive_pauses(self) -> None:
+        """Give workers that are asked to take a session the time in which this node could not have heard their answer."""
+        paused_s = self._hub.pauses.total_s - self._paused_s
+        if paused_s:
+            self._paused_s += paused_s
+            log.warning("paused", node=self._hub.node, seconds=round(paused_s, 3))
+            for link in self._hub.worker_links.values():
+                for session in link.assigning:
+                    link.assigning[session] += paused_s
+
     async def run_sweeps(self) -> None:
         """Sweep until cancelled."""
         await trio.sleep(YOUNG_S)
         while True:
             # Nodes that started together do not sweep together.
             await trio.sleep(SWEEP_S * self._hub.entropy.uniform(0.75, 1.25))
+            self._forgive_pauses()
             self._hub.workers.tick(trio.current_time())
             self._note_clock()
             if not self._seeing:

@@ -115,7 +115,7 @@ def _strangers(observed: Observed) -> Iterator[tuple[str, int]]:
 def _evicted(observed: Observed) -> Iterator[tuple[str, int]]:
     yield "handshake", observed.server.admission.places.evicted
     yield "opening", observed.hub.gate.strangers.evicted
-    yield "memory", observed.hub.gate.budget.evicted
+    yield "memory", observed.hub.gate.budget.evicted + observed.hub.gate.party_budget.evicted
 
 
 def _disconnects(observed: Observed) -> Values:
@@ -156,8 +156,8 @@ METRICS: tuple[Metric, ...] = (
         "signald_strangers_bytes",
         "gauge",
         (),
-        "Bytes received from these peers and held for them; at admission.strangers_bytes_max the largest give way.",
-        _one(lambda o: o.hub.gate.budget.bytes),
+        "Bytes received from these peers, and of unfinished messages of parties; at admission.strangers_bytes_max the largest give way.",
+        _one(lambda o: o.hub.gate.budget.bytes + o.hub.gate.party_budget.bytes),
     ),
     Metric(
         "signald_evicted_total",
@@ -230,6 +230,44 @@ METRICS: tuple[Metric, ...] = (
         (),
         "Sessions started here.",
         _one(lambda o: o.hub.counters.sessions_started),
+    ),
+    Metric(
+        "signald_paused_seconds_total",
+        "counter",
+        (),
+        "Seconds in which this process did not attend to its peers: stopped, suspended, or busy for a quarter of a second or "
+        "more. Their deadlines and rates do not count them.",
+        _one(lambda o: o.hub.pauses.total_s),
+    ),
+    Metric(
+        "signald_send_queues_bytes",
+        "gauge",
+        (),
+        "Bytes that wait for peers which take them slowly; at limits.send_queues_bytes_max the largest are closed with 4508.",
+        _one(lambda o: o.server.queues.bytes),
+    ),
+    Metric(
+        "signald_logs_bytes",
+        "gauge",
+        (),
+        "Bytes of messages that this node holds for its sessions, not stored or not acked; at limits.logs_bytes_max senders are "
+        "pushed back.",
+        _one(lambda o: o.hub.logs_bytes()),
+    ),
+    Metric(
+        "signald_sessions_refused_total",
+        "counter",
+        (),
+        "New sessions refused because too many are in the store, in all or of one address or principal, or too many bytes of "
+        "their address.",
+        _one(lambda o: o.hub.counts.sessions_refused),
+    ),
+    Metric(
+        "signald_address_pushed_back_total",
+        "counter",
+        (),
+        "Messages pushed back because their address has too much in the store that is not acked.",
+        _one(lambda o: o.hub.holdings.pushed_back),
     ),
     Metric(
         "signald_sessions_ended_total",

@@ -111,7 +111,7 @@ async def _read(hub: "Hub", conn: Connection) -> tuple[Opening, list[Frame]]:
     )
     depth_max = hub.config.limits.json_depth_max
     frames = 0
-    with trio.move_on_after(hub.config.timeouts.hello_s):
+    with hub.pauses.within(hub.config.timeouts.hello_s):
         while True:
             batch = await conn.receive()
             for index, (text, payload) in enumerate(batch):

@@ -4,15 +4,18 @@ Who is it (`subject_of`), is there a place for its set-up (`SetUp`), does the st
 there still somebody to tell (`still_open`). Whoever does not get through a step is `Turned` away.
 """
 
+import base64
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from signald.errors import StoreUnavailable
+from signald.net.admission import bearer_of_share, share
 from signald.net.connection import Connection, ConnectionClosed
 from signald.service.auth import Role
 from signald.service.mender import ask_holders, is_unreadable
 from signald.service.refusals import Turned
-from signald.store.base import Op, Result, Wake
+from signald.store.base import Hold, Op, Refused, Result, Wake
 from signald.store.committer import ignore
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import Limits, WorkerLimits
@@ -44,6 +47,40 @@ class SetUp:
     def __exit__(self, *_: object) -> None:
         if not self._free:
             self._hub.gate.leave(self._remote)
+
+
+def address_of(conn: Connection) -> str:
+    """Return the address that the peer's shares are counted for; "" when it has none."""
+    return "" if conn.shared else bearer_of_share(conn.remote)
+
+
+async def hold_session(
+    hub: "Hub", conn: Connection, subject: str, session: str, meta_bytes: int, now_ms: int, until_ms: int
+) -> None:
+    """Count a new session in the store, for its client's address and principal; raises Turned when there are too many.
+
+    Sessions that exist are never refused for it: a resume does not come here.
+    """
+    limits, admission = hub.config.limits, hub.config.admission
+    address = address_of(conn)
+    if address and not hub.holdings.may_begin(address, meta_bytes):
+        raise _too_many(hub, "too much of this address is stored for peers that are away; come again")
+    holders = [holder_name(kind, name) for kind, name in (("address", address), ("principal", subject)) if name]
+    holder_max = share(limits.sessions_max, admission.address_share)
+    held = await hub.committer.call(Hold(session, tuple(holders), limits.sessions_max, holder_max, until_ms, now_ms))
+    if isinstance(held, Refused):
+        whose = "in all" if held.reason == "sessions" else "of this address or principal"
+        raise _too_many(hub, f"too many sessions {whose}; come again")
+
+
+def _too_many(hub: "Hub", text: str) -> Turned:
+    hub.counts.sessions_refused += 1
+    return Turned(CloseCode.REFUSED, "busy", text, hub.retry_after_ms())
+
+
+def holder_name(kind: str, name: str) -> str:
+    """Return how the store knows an address or a principal: of one length, and telling nothing about it."""
+    return base64.urlsafe_b64encode(blake2b(f"{kind} {name}".encode(), digest_size=15).digest()).decode()
 
 
 async def make_claim(hub: "Hub", conn: Connection, ops: Sequence[Op], asked_ms: int, wake: Wake) -> list[Result]:

@@ -10,12 +10,14 @@ what the log has for it: the same path serves replay after a resume, a lost wake
 
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from typing import Literal, Protocol
 
 import attrs
 import structlog
+import trio
 
-from signald.core.log import Entry, Offer
+from signald.core.log import Entry, Log, Offer
 from signald.core.session import News, Party, Session
 from signald.service.link import Link, Outbox
 from signald.service.losses import is_claimed
@@ -55,6 +57,13 @@ RETRY_BACKLOG_MS = 250
 SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Bounds for the way of a message: from an idle node on memory to a store that was away for a while."""
 
+LOGS_RECOUNT_S = 0.25
+"""How often the logs of all sessions are added up while they are over their budget: milliseconds each time, and as often as
+senders that were pushed back try again."""
+
+SMALL_LOG_BYTES = 16384
+"""What the log of one direction may always hold: a few messages of usual size."""
+
 GAP_QUIET_MS = 125
 """How long a gap is told once only: a whole window may be under way behind the message that is missing."""
 
@@ -69,8 +78,8 @@ class RelaySettings:
     backlog_messages_max: int
     backlog_bytes_max: int
     history_messages_max: int
-    history_bytes_max: int
     claim_ahead_max: int
+    logs_bytes_max: int
 
 
 class RelayEvents(Protocol):
@@ -87,6 +96,12 @@ class RelayEvents(Protocol):
 
     def behind(self, session: LiveSession) -> None:
         """The store knows less of `session` than this node."""
+
+    def logs_bytes(self) -> int:
+        """Return the bytes that the logs of all sessions hold here."""
+
+    def history_bytes_max(self, session: LiveSession) -> int:
+        """Return how many bytes of its chat history are kept now."""
 
     def last_words(self, session: LiveSession) -> None:
         """What a party had said here before it went has been stored."""
@@ -127,6 +142,8 @@ class Relay:
         self._spans = spans
         self._acks_due: dict[tuple[str, Party], LiveSession] = {}
         self._signals = 0
+        self._logs_bytes = 0
+        self._logs_counted_at = -inf
         self.accepted = 0
         self.delivered = 0
         self.hops = 0
@@ -140,7 +157,7 @@ class Relay:
         """Take one message from `party`; `settle` must follow when the batch is through."""
         entry = Entry(message.seq, records.message_body(message, binary), records.in_history(message, binary))
         target = session.log_from(party)
-        offer = target.offer(entry)
+        offer = target.offer(entry) if self._has_room(target, entry) else Offer.FULL
         if offer is Offer.ACCEPTED:
             self.accepted += 1
             if message.trace is not None and self._spans is not None:
@@ -160,10 +177,25 @@ class Relay:
             link.error("numbers_spent", "there is no number left for a message", session=session.id)
             self._events.spent(session)
         else:
-            self._push_back(session, party, link)
+            self.push_back(session, party, link)
             self.look(session)  # the receiver may have acked at another node; find out before the sender tries again
 
-    def _push_back(self, session: LiveSession, party: Party, link: Link) -> None:
+    def _has_room(self, target: Log, entry: Entry) -> bool:
+        """Tell whether the logs of all sessions here may grow by `entry`; small logs and what is offered again always may."""
+        size = len(entry.body)
+        self._logs_bytes += size  # too high by what was acked since it was counted
+        if self._logs_bytes <= self.settings.logs_bytes_max:
+            return True
+        now = trio.current_time()
+        if now - self._logs_counted_at >= LOGS_RECOUNT_S:
+            self._logs_counted_at = now
+            self._logs_bytes = self._events.logs_bytes() + size
+        if self._logs_bytes <= self.settings.logs_bytes_max or target.bytes_held + size <= SMALL_LOG_BYTES:
+            return True
+        return entry.seq != target.expected
+
+    def push_back(self, session: LiveSession, party: Party, link: Link) -> None:
+        """Tell `party` to offer its next message again, once for each seq."""
         target = session.log_from(party)
         if not target.tell_refusal(self._now_ms(), RETRY_BACKLOG_MS):
             return
@@ -203,7 +235,7 @@ class Relay:
                 due,
                 settings.backlog_messages_max,
                 settings.history_messages_max,
-                settings.history_bytes_max,
+                self._events.history_bytes_max(session),
                 self._now_ms(),
             ),
             partial(self._appended, session, party, epoch, came_at),
@@ -243,7 +275,7 @@ class Relay:
             target.forget_pending()
             target.absorb(result.last, result.acked)
             if link is not None:
-                self._push_back(session, party, link)
+                self.push_back(session, party, link)
         elif type(result) is NoSession:
             target.retry()
             self._events.missing(session)

@@ -548,9 +548,26 @@ class Release(RegistryOp, frozen=True):
 
 
 class Forget(RegistryOp, frozen=True):
-    """Remove a session from the registry: pairing, waiting line, index of the living. → `Done`"""
+    """Remove a session from the registry: pairing, waiting line, index of the living, counts. → `Done`"""
 
     session: str
+
+
+class Hold(RegistryOp, frozen=True):
+    """Count a new session for its `holders`, and let it live until `until_ms`. → `Done` | `Refused`
+
+    A holder is an address or a principal; a session with none is counted in all only. Refusals: `sessions` (as many as
+    `sessions_max` live already, those of releases that do not count by holder included), `holder` (one of the holders has
+    `holder_max`). The same session again is `Done`. `Forget` gives the place back. A node that dies, or an older release
+    that forgets a session, leaves a count behind: each call looks at a few that are older than they were to live.
+    """
+
+    session: str
+    holders: tuple[str, ...]
+    sessions_max: int
+    holder_max: int
+    until_ms: int
+    now_ms: int
 
 
 class KeepAlive(RegistryOp, frozen=True):

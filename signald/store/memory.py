@@ -46,6 +46,9 @@ class MemoryRows:
         """Node → how many waiting sessions want what is reached over it."""
         self._places_of: dict[str, dict[str, Place]] = {}
         self._lives: dict[str, int] = {}
+        self._holds: dict[str, tuple[tuple[str, ...], int]] = {}
+        """Session → its holders, when the count is to be looked at."""
+        self._held_by: dict[str, int] = {}
         self._facts: dict[str, bytes] = {}
         self._receipts: dict[str, tuple[int, bytes]] = {}
         self._trails: dict[str, tuple[int, deque[bytes]]] = {}
@@ -164,6 +167,35 @@ class MemoryRows:
     def renew(self, session: str, until_ms: int) -> None:
         self._lives[session] = max(until_ms, self._lives.get(session, until_ms))
 
+    def life(self, session: str) -> int | None:
+        return self._lives.get(session)
+
+    def lives(self) -> int:
+        return len(self._lives)
+
+    def hold(self, session: str, holder: str, due_ms: int) -> None:
+        holders, _ = self._holds.get(session, ((), 0))
+        if holder not in holders:
+            holders = (*holders, holder)
+            self._held_by[holder] = self._held_by.get(holder, 0) + 1
+        self._holds[session] = holders, due_ms
+
+    def postpone_hold(self, session: str, due_ms: int) -> None:
+        self._holds[session] = self._holds[session][0], due_ms
+
+    def drop_hold(self, session: str) -> None:
+        for holder in self._holds.pop(session, ((), 0))[0]:
+            self._held_by[holder] -= 1
+            if not self._held_by[holder]:
+                del self._held_by[holder]
+
+    def held_by(self, holder: str) -> int:
+        return self._held_by.get(holder, 0)
+
+    def holds_due(self, now_ms: int, limit: int) -> list[str]:
+        due = ((due_ms, session) for session, (_, due_ms) in self._holds.items() if due_ms <= now_ms)
+        return [session for _, session in heapq.nsmallest(limit, due)]
+
     def drop_life(self, session: str) -> None:
         self._lives.pop(session, None)
 
@@ -208,6 +240,7 @@ class MemoryRows:
             or session in self._history
             or session in self._places
             or session in self._lives
+            or session in self._holds
         )
 
 

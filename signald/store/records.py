@@ -25,6 +25,12 @@ CLAIMS_REMEMBERED = 8
 WORKERS_REMEMBERED = 16
 """How many workers a session remembers having had, so that one that comes back is not counted again."""
 
+HOLDS_CHECKED = 16
+"""Counts looked at with each new session: many times as many as come, so that counts left behind go within minutes."""
+
+HOLD_CHECK_MS = 60_000
+"""How long a count is believed again when its session lives."""
+
 FORGET_NODE_AFTER_MS = 60_000
 RECEIPTS_MAX = 100
 PACE_BURST_S = 0.05
@@ -279,6 +285,23 @@ class Rows(Protocol):
 
     def renew(self, session: str, until_ms: int) -> None:
         """Let the life of `session` in the index end at `until_ms`, unless it ends later already."""
+
+    def life(self, session: str) -> int | None:
+        """Return until when `session` lives in the index, None when it is not there."""
+
+    def lives(self) -> int:
+        """Return how many sessions are in the index."""
+
+    def hold(self, session: str, holder: str, due_ms: int) -> None:
+        """Count `session` for `holder`; the count is to be looked at from `due_ms` on."""
+
+    def postpone_hold(self, session: str, due_ms: int) -> None: ...
+    def drop_hold(self, session: str) -> None:
+        """Count `session` no more for any holder."""
+
+    def held_by(self, holder: str) -> int: ...
+    def holds_due(self, now_ms: int, limit: int) -> list[str]:
+        """Return sessions whose count is to be looked at."""
 
     def drop_life(self, session: str) -> None: ...
     def overdue(self, now_ms: int, limit: int) -> list[str]:

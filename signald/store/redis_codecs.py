@@ -29,6 +29,7 @@ from signald.store.base import (
     Forget,
     Format,
     GetReceipt,
+    Hold,
     Incarnation,
     KeepAlive,
     Leave,
@@ -79,6 +80,7 @@ from signald.store.redis_replies import (
     read_append,
     read_done,
     read_history,
+    read_hold,
     read_look,
     read_name,
     read_nodes,
@@ -200,6 +202,11 @@ _codec(
 )
 _codec(Release, lambda op: pack_registry("release", op.session, op.worker, int(op.requeue)), read_done)
 _codec(Forget, lambda op: pack_registry("forget", op.session), read_done)
+_codec(
+    Hold,
+    lambda op: pack_registry("hold", op.session, op.sessions_max, op.holder_max, op.until_ms, op.now_ms, *op.holders),
+    read_hold,
+)
 _codec(KeepAlive, lambda op: pack_registry("keep_alive", op.until_ms, *op.sessions), read_done)
 _codec(ListOverdue, lambda op: pack_registry("list_overdue", op.now_ms, op.limit), read_released)
 _codec(

@@ -85,6 +85,11 @@ def _refusal(reply: Reply) -> Result:
             raise ValueError("a script answered with a kind that is not known here")
 
 
+def read_hold(_op: Op, reply: Reply) -> Result:
+    """What `hold` of `registry.lua` answers."""
+    return _DONE if reply == [b"done"] else _refusal(reply)
+
+
 # --- the hot path -------------------------------------------------------------------------------------------------
 
 

@@ -241,6 +241,7 @@ _REGISTRY_KEYS = tuple(
     for name in (
         "nodes", "leases", "workers", "pairs", "paired", "waiting", "line", "alive", "misc", "receipts", "receipt_times",
         "lines", "spots", "wanted",
+        "holds", "held", "holds_due",
     )
 )  # fmt: skip
 

@@ -7,12 +7,16 @@
 --        12 lines: node NUL order_ms (16 digits) NUL session, for ranges   13 spots: session → order_ms, path
 --        14 wanted: node → how many sessions want what is reached over it
 --        12 to 14 are the waiting line again, by want (core/wants.py). Earlier releases write 6 and 7 alone, and those hold.
+--        15 holds: session → holders, each behind a space   16 held: holder → sessions   17 holds due: session by when its
+--        count is to be looked at
 -- ARGV   1 operation  2 the caller's node  3... the arguments of the function below that has its name
 local NODES, LEASES, WORKERS, PAIRS, PAIRED, WAITING, LINE, ALIVE, MISC, RECEIPTS, RECEIPT_TIMES, LINES, SPOTS,
-  WANTED = unpack(KEYS)
+  WANTED, HOLDS, HELD, HOLDS_DUE = unpack(KEYS)
 local caller = ARGV[2]
 local FORGET_NODE_AFTER_MS = 60000
 local RECEIPTS_MAX = 100
+local HOLDS_CHECKED = 16 -- see records.py
+local HOLD_CHECK_MS = 60000
 local RETIRED_MAX = 8
 local CLAIMS_REMEMBERED = 8
 local PACE_BURST_S = 0.05
@@ -643,6 +647,51 @@ function operation.release(session, name, again)
   return {'done'}
 end
 
+-- Counts a session no more for any of its holders.
+local function drop_hold(session)
+  local holders = redis.call('HGET', HOLDS, session)
+  for holder in string.gmatch(holders or '', '%S+') do
+    if redis.call('HINCRBY', HELD, holder, -1) <= 0 then
+      redis.call('HDEL', HELD, holder)
+    end
+  end
+  redis.call('HDEL', HOLDS, session)
+  redis.call('ZREM', HOLDS_DUE, session)
+end
+
+-- ARGV 8...: holders
+function operation.hold(session, sessions_max, holder_max, until_ms, now_ms)
+  for _, each in ipairs(redis.call('ZRANGEBYSCORE', HOLDS_DUE, '-inf', now_ms, 'LIMIT', 0, HOLDS_CHECKED)) do
+    local lives_until = redis.call('ZSCORE', ALIVE, each)
+    if lives_until then
+      redis.call('ZADD', HOLDS_DUE, math.max(tonumber(lives_until), tonumber(now_ms) + HOLD_CHECK_MS), each)
+    else
+      drop_hold(each)
+    end
+  end
+  if not redis.call('ZSCORE', ALIVE, session) then
+    -- By rank, not by ZCARD: that is no command an operator's ACL for earlier releases allows.
+    if #redis.call('ZRANGE', ALIVE, sessions_max - 1, sessions_max - 1) > 0 then
+      return {'refused', 'sessions'}
+    end
+    for i = 8, #ARGV do
+      if (tonumber(redis.call('HGET', HELD, ARGV[i]) or 0) or 0) >= tonumber(holder_max) then
+        return {'refused', 'holder'}
+      end
+    end
+  end
+  if #ARGV >= 8 then
+    drop_hold(session)
+    for i = 8, #ARGV do
+      redis.call('HINCRBY', HELD, ARGV[i], 1)
+    end
+    redis.call('HSET', HOLDS, session, table.concat(ARGV, ' ', 8))
+    redis.call('ZADD', HOLDS_DUE, until_ms, session)
+  end
+  renew(session, until_ms)
+  return {'done'}
+end
+
 function operation.forget(session)
   local name = redis.call('HGET', PAIRS, session)
   if name then
@@ -652,6 +701,7 @@ function operation.forget(session)
   stand(session)
   redis.call('HDEL', LINE, session)
   redis.call('ZREM', ALIVE, session)
+  drop_hold(session)
   return {'done'}
 end
 

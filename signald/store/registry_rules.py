@@ -17,6 +17,8 @@ from signald.store.damage import Unreadable
 from signald.store.formats import FORMAT_UNSAID
 from signald.store.records import (
     FORGET_NODE_AFTER_MS,
+    HOLD_CHECK_MS,
+    HOLDS_CHECKED,
     PACE_BURST_S,
     PACE_DEBT_MAX_S,
     RECEIPTS_MAX,
@@ -312,6 +314,27 @@ def release(op: base.Release, rows: Rows, _wakes: Wakes) -> Result:
 def forget(op: base.Forget, rows: Rows, _wakes: Wakes) -> Result:
     rows.drop_place(op.session)
     rows.drop_life(op.session)
+    rows.drop_hold(op.session)
+    return base.Done()
+
+
+def hold(op: base.Hold, rows: Rows, _wakes: Wakes) -> Result:
+    for session in rows.holds_due(op.now_ms, HOLDS_CHECKED):
+        until_ms = rows.life(session)
+        if until_ms is None:
+            rows.drop_hold(session)
+        else:
+            rows.postpone_hold(session, max(until_ms, op.now_ms + HOLD_CHECK_MS))
+    if rows.life(op.session) is None:
+        if rows.lives() >= op.sessions_max:
+            return base.Refused("sessions")
+        if any(rows.held_by(holder) >= op.holder_max for holder in op.holders):
+            return base.Refused("holder")
+    if op.holders:
+        rows.drop_hold(op.session)
+    for holder in op.holders:
+        rows.hold(op.session, holder, op.until_ms)
+    rows.renew(op.session, op.until_ms)
     return base.Done()
 
 

@@ -54,6 +54,7 @@ RULES: dict[type[Op], Rule] = {
     base.Reserve: registry_rules.reserve,
     base.Release: registry_rules.release,
     base.Forget: registry_rules.forget,
+    base.Hold: registry_rules.hold,
     base.KeepAlive: registry_rules.keep_alive,
     base.ListOverdue: registry_rules.list_overdue,
     base.TakePace: registry_rules.take_pace,

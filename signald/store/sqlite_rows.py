@@ -47,7 +47,11 @@ CREATE INDEX IF NOT EXISTS step_by_end ON step (until_ms);
 CREATE TABLE IF NOT EXISTS line (node TEXT, order_ms INTEGER, session TEXT, PRIMARY KEY (node, order_ms, session))
     WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS spot (session TEXT PRIMARY KEY, order_ms INTEGER NOT NULL, nodes TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS wanted (node TEXT PRIMARY KEY, sessions INTEGER NOT NULL) WITHOUT ROWID
+CREATE TABLE IF NOT EXISTS wanted (node TEXT PRIMARY KEY, sessions INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS hold (session TEXT, holder TEXT, due_ms INTEGER NOT NULL, PRIMARY KEY (session, holder))
+    WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS hold_of_holder ON hold (holder);
+CREATE INDEX IF NOT EXISTS hold_by_due ON hold (due_ms, session)
 """
 """What earlier releases of the same schema do not know and do not touch: a file of theirs gets it when it is opened."""
 
@@ -305,6 +309,29 @@ class SqliteRows:
     def renew(self, session: str, until_ms: int) -> None:
         sql = "INSERT INTO life VALUES (?, ?) ON CONFLICT DO UPDATE SET until_ms = max(until_ms, excluded.until_ms)"
         self._sql.execute(sql, (session, until_ms))
+
+    def life(self, session: str) -> int | None:
+        until_ms = self._one("SELECT until_ms FROM life WHERE session = ?", session)
+        return until_ms if type(until_ms) is int else None
+
+    def lives(self) -> int:
+        return int(self._one("SELECT count(*) FROM life"))
+
+    def hold(self, session: str, holder: str, due_ms: int) -> None:
+        self._sql.execute("REPLACE INTO hold VALUES (?, ?, ?)", (session, holder, due_ms))
+
+    def postpone_hold(self, session: str, due_ms: int) -> None:
+        self._sql.execute("UPDATE hold SET due_ms = ? WHERE session = ?", (due_ms, session))
+
+    def drop_hold(self, session: str) -> None:
+        self._sql.execute("DELETE FROM hold WHERE session = ?", (session,))
+
+    def held_by(self, holder: str) -> int:
+        return int(self._one("SELECT count(*) FROM hold WHERE holder = ?", holder))
+
+    def holds_due(self, now_ms: int, limit: int) -> list[str]:
+        sql = "SELECT DISTINCT session FROM hold WHERE due_ms <= ? ORDER BY due_ms, session LIMIT ?"
+        return [session for (session,) in self._sql.execute(sql, (now_ms, limit))]
 
     def drop_life(self, session: str) -> None:
         self._sql.execute("DELETE FROM life WHERE session = ?", (session,))

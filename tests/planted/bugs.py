@@ -419,7 +419,7 @@ SERVICE = (
         _RELAY,
         "            target.absorb(result.last, result.acked)\n"
         "            if link is not None:\n"
-        "                self._push_back(session, party, link)\n",
+        "                self.push_back(session, party, link)\n",
         "            target.absorb(result.last, result.acked)\n",
         "liveness",
         "A sender the store has pushed back is not told to offer its messages again.",

@@ -35,6 +35,7 @@ from signald.store.base import (
     GetReceipt,
     Head,
     History,
+    Hold,
     Incarnation,
     KeepAlive,
     ListNodes,
@@ -1701,6 +1702,39 @@ class TestLife:
         )
         await world.do(enqueue("s_1", alive_until_ms=NOW_MS + 3))
         assert await world.ask(ListOverdue(NOW_MS + 5, 9)) == Released(("s_2",))
+
+
+def hold(
+    session: str, *holders: str, sessions_max: int = 9, holder_max: int = 2, until_ms: int = 0, at: int = 0
+) -> Hold:
+    return Hold(session, holders, sessions_max, holder_max, NOW_MS + (until_ms or 1000), NOW_MS + at)
+
+
+class TestHold:
+    """How many sessions live, in all and for each holder."""
+
+    async def test_a_holder_has_its_share(self, world: World) -> None:
+        """At its bound a holder gets no further session; another holder does, and the same session again is granted."""
+        ops = [hold("s_1", "x", "p"), hold("s_2", "x"), hold("s_3", "x"), hold("s_3", "y", "p"), hold("s_2", "x")]
+        assert await world.do(*ops) == [Done(), Done(), Refused("holder"), Done(), Done()]
+        assert await world.ask(hold("s_4", "z", "p")) == Refused("holder")
+
+    async def test_all_sessions_are_counted(self, world: World) -> None:
+        """Sessions that another release has let live count in all, and are counted for no holder."""
+        await world.do(KeepAlive(("s_1", "s_2"), NOW_MS + 1000))
+        assert await world.ask(hold("s_3", "x", sessions_max=3)) == Done()
+        assert await world.ask(hold("s_4", "x", sessions_max=3)) == Refused("sessions")
+        assert await world.ask(hold("s_1", "x", sessions_max=3)) == Done()
+
+    async def test_it_lets_the_session_live(self, world: World) -> None:
+        """A session that is held is among the living, so that what comes of it is swept like any other."""
+        await world.do(hold("s_1", until_ms=7))
+        assert await world.ask(ListOverdue(NOW_MS + 7, 9)) == Released(("s_1",))
+
+    async def test_a_forgotten_session_gives_its_place_back(self, world: World) -> None:
+        """After `Forget` the holder may have another session."""
+        await world.do(hold("s_1", "x", holder_max=1), Forget("s_1"))
+        assert await world.ask(hold("s_2", "x", holder_max=1)) == Done()
 
 
 async def pace(world: World, op: TakePace, at: str = "a") -> float:

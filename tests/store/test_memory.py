@@ -5,7 +5,7 @@ import trio
 from trio.testing import MockClock
 
 from signald.errors import StoreUnavailable
-from signald.store.base import Appended, Head, Look, NoSession, Op, Result, Signal
+from signald.store.base import Appended, Done, Head, Hold, KeepAlive, Look, NoSession, Op, Refused, Result, Signal
 from signald.store.memory import WAKES_MAX, MemoryWorld, open_memory
 from tests.store.ops import NOW_MS, SESSION, append, create, entries, head
 
@@ -134,3 +134,19 @@ async def test_lose_everything() -> None:
         world.lose_everything()
         assert await anext(wakes) == [b"*"]
         assert await store.execute([LOOK]) == [NoSession()]
+
+
+def test_a_count_left_behind_goes_when_its_time_is_over() -> None:
+    """A count whose session an older release has forgotten goes; that of a session that lives stays."""
+    world = MemoryWorld(started_ms=NOW_MS)
+
+    def hold(session: str, until_ms: int, at_ms: int) -> Result:
+        (result,) = world.execute([Hold(session, ("x",), 9, 2, NOW_MS + until_ms, NOW_MS + at_ms)])
+        return result
+
+    hold("s_1", 5, 0)
+    hold("s_2", 5, 0)
+    world.execute([KeepAlive(("s_2",), NOW_MS + 10**6)])
+    world.rows.drop_life("s_1")
+    assert [hold("s_3", 10**6, at_ms) for at_ms in (4, 5)] == [Refused("holder"), Done()]
+    assert hold("s_4", 10**6, 6) == Refused("holder")

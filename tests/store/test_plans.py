@@ -30,6 +30,7 @@ from signald.store.base import (
     ExpireSession,
     Forget,
     GetReceipt,
+    Hold,
     Incarnation,
     KeepAlive,
     Leave,
@@ -391,6 +392,11 @@ class Kitchen:
 
     def _forget(self, draft: Draft) -> Op:
         return Forget(SESSIONS[draft.session])
+
+    def _hold(self, draft: Draft) -> Op:
+        until_ms = self.now_ms + (draft.other - 2) * 10
+        holders = ("x", "y")[: draft.small % 3]
+        return Hold(SESSIONS[draft.session], holders, 1 + draft.other, 1 + draft.small % 2, until_ms, self.now_ms)
 
     def _keep_alive(self, draft: Draft) -> Op:
         return KeepAlive(SESSIONS[draft.session :], self.now_ms + draft.small * 10)

@@ -39,6 +39,7 @@ from signald.store.base import (
     Forget,
     GetReceipt,
     Head,
+    Hold,
     Incarnation,
     KeepAlive,
     Leave,
@@ -59,6 +60,7 @@ from signald.store.base import (
     RaiseFormat,
     ReadHistory,
     ReadTrail,
+    Refused,
     Release,
     RemoveWorker,
     Reserve,
@@ -160,6 +162,7 @@ def every_op() -> list[Op]:
         reseed_worker("w_2", sessions=("s_2",)),
         RemoveWorker("w_2", "a", 0, True),
         DetachWorker(WORKER, 2, NOW_MS),
+        Hold("s_3", ("x",), 9, 9, NOW_MS, NOW_MS),
         Forget(SESSION),
         ExpireSession("s_2", "a", (), NOW_MS + 10**9, 1),
         EndSession(SESSION, "a"),
@@ -531,6 +534,19 @@ class TestKeys:
                         else None
                     )
                     assert SESSION not in str(held)
+
+    async def test_counts_left_behind(self, server: Server) -> None:
+        """A count whose session an older release has forgotten goes when its time is over; no count is left of any session."""
+        async with open_redis(server.url, "a") as store:
+            await store.execute([Hold(name, ("x",), 9, 2, NOW_MS + 5, NOW_MS) for name in ("s_1", "s_2")])
+            await store.execute([KeepAlive(("s_2",), NOW_MS + 10**6)])
+            with server.client() as client:
+                client.zrem("signald:{signald}:alive", "s_1")
+                more = [Hold("s_3", ("x",), 9, 2, NOW_MS + 10**6, NOW_MS + at_ms) for at_ms in (4, 5)]
+                assert await store.execute(more) == [Refused("holder"), Done()]
+                assert client.hgetall("signald:{signald}:held") == {b"x": b"2"}
+                await store.execute([Forget("s_2"), Forget("s_3"), Forget("s_3")])
+                assert not list(client.scan_iter("signald:{signald}:h*"))
 
     async def test_safety_ttl(self, server: Server) -> None:
         """Every key of a session has a time to live from its birth; keeping the session alive renews it."""

@@ -1,0 +1,113 @@
+"""What a node may use of memory at all its bounds, added up, and whether a unit, a manifest or a cgroup grants it.
+
+A process that uses more than its limit is killed, and with it every connection. So the sum of all budgets is held to the limit
+before that: by `check-config --systemd` and `--k8s`, and at start, where the limit of the process's own cgroup is known.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import attrs
+
+from signald.config.manifests import read_pods
+from signald.config.problems import Problem
+from signald.config.sections import Config
+from signald.config.stop_timeouts import read_document
+from signald.config.units import read_unit
+
+MIB = 1 << 20
+
+BASE_BYTES = 80 * MIB
+"""A node at rest: the interpreter, the libraries and the store's client take 70 MiB."""
+
+CONNECTION_BYTES = 16 * 1024
+"""A connection with its session and empty queues: 11 KiB measured, and what the allocator cannot give back."""
+
+STRANGER_BYTES = 12 * 1024
+"""A peer in its handshake, or before its opening message: its task, buffers and parser, 9 KiB measured."""
+
+CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+@attrs.frozen
+class Share:
+    """One part of the sum."""
+
+    what: str
+    bytes: int
+
+
+def memory_shares(config: Config) -> tuple[Share, ...]:
+    """Return what may be used at all bounds together, part by part."""
+    limits, admission = config.limits, config.admission
+    strangers = 2 * admission.handshakes_in_progress_max * STRANGER_BYTES
+    return (
+        Share("the process", BASE_BYTES),
+        Share(
+            f"admission.connections_max {admission.connections_max} x 16 KiB",
+            admission.connections_max * CONNECTION_BYTES,
+        ),
+        Share(f"admission.handshakes_in_progress_max 2 x {admission.handshakes_in_progress_max} x 12 KiB", strangers),
+        Share("2 x admission.strangers_bytes_max", 2 * admission.strangers_bytes_max),
+        Share("limits.send_queues_bytes_max", limits.send_queues_bytes_max),
+        Share("limits.logs_bytes_max", limits.logs_bytes_max),
+    )
+
+
+def memory_problem(config: Config, limit_bytes: float, where: str, key: str) -> Problem | None:
+    """Return what is wrong with a limit of memory, with the whole sum; None when it is enough."""
+    shares = memory_shares(config)
+    total = sum(share.bytes for share in shares)
+    if total <= limit_bytes:
+        return None
+    terms = " + ".join(f"{_mib(share.bytes)} ({share.what})" for share in shares)
+    message = (
+        f"grants {_mib(limit_bytes)}, the budgets add up to {_mib(total)}: {terms}. Raise it, or lower one of them"
+    )
+    return Problem(where, key, message)
+
+
+def check_memory(
+    config: Config, *, units: Sequence[Path], manifests: Sequence[Path], standard_input: str = ""
+) -> list[Problem]:
+    """Return what is wrong with the memory that a unit (with its drop-ins) and manifests grant.
+
+    What cannot be read is the matter of `check_stop_timeouts`; what says nothing of memory grants all there is.
+    """
+    granted = [*_of_units(units), *_of_manifests(manifests, standard_input)]
+    found = [memory_problem(config, limit, where, key) for where, key, limit in granted]
+    return [problem for problem in found if problem is not None]
+
+
+def _of_units(paths: Sequence[Path]) -> Iterator[tuple[str, str, float]]:
+    texts = [(str(path), text) for path in paths if (text := read_document(path, [])) is not None]
+    if texts:
+        unit = read_unit(texts)
+        if unit.memory is not None:
+            yield unit.memory
+
+
+def _of_manifests(paths: Sequence[Path], standard_input: str) -> Iterator[tuple[str, str, float]]:
+    for path in paths:
+        text = standard_input if str(path) == "-" else read_document(path, [])
+        where = "standard input" if str(path) == "-" else str(path)
+        for pod in read_pods(where, text, []) if text is not None else ():
+            if pod.memory_bytes is not None:
+                yield where, f"{pod.name}: resources.limits.memory", pod.memory_bytes
+
+
+def cgroup_limit() -> tuple[str, float] | None:
+    """Return the file that limits the memory of this process's container, and the limit; None when there is none."""
+    for path in CGROUP_LIMITS:
+        try:
+            text = Path(path).read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            continue
+        # Version 1 says "no limit" with a number near 2^63.
+        if text.isdigit() and int(text) < 1 << 60:
+            return path, int(text)
+    return None
+
+
+def _mib(size: float) -> str:
+    return f"{size / MIB:.0f} MiB"
