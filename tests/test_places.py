@@ -45,6 +45,16 @@ def test_a_peer_that_makes_progress_stays_while_another_is_silent() -> None:
     assert peers.gone == ["silent"]
 
 
+def test_a_large_address_that_speaks_keeps_its_places_while_a_small_one_is_silent() -> None:
+    """A silent peer gives way before peers that make progress, even where these have an address with more places."""
+    peers = Peers(4)
+    peers.come("silent", "b", 0.0)
+    for number in range(3):
+        peers.come(f"slow {number}", "a", 0.5, says=10)
+    assert peers.come("late", "c", 5.0)
+    assert peers.gone == ["silent"]
+
+
 def test_an_address_that_trickles_loses_to_newcomers_from_elsewhere() -> None:
     """Bytes that lead nowhere keep no place: the address with the most places gives way, down to its fair part."""
     peers = Peers(8)
