@@ -265,7 +265,7 @@ def retry(session: str, /, *, target: Target = HERE) -> int:
     """
     answer = target.client().post(f"sessions/{session}/retry")
     target.print(answer, show.retried(answer))
-    return os.EX_OK
+    return Exit.OK
 
 
 @app.command
