@@ -256,8 +256,8 @@ async def test_a_session_that_is_set_aside_is_retried(tmp_path: Path, ctl: Ctl) 
             assert "waits for a worker again" in ctl.words
             with trio.fail_after(60):
                 assert (await anext(aiter(client))).data == "poison"
-            assert await ctl("retry", one["session"], "--node", "green") == os.EX_UNAVAILABLE
+            assert await ctl("retry", one["session"], "--node", "green") == Exit.STATE
             assert "is not set aside" in ctl.complaint
-            assert await ctl("retry", "s_0000000000000000000000", "--node", "green") == os.EX_DATAERR
+            assert await ctl("retry", "s_0000000000000000000000", "--node", "green") == Exit.NO_SUCH_THING
             assert "there is no session" in ctl.complaint
             assert (await ctl.json("sessions", "--stuck", "--node", "blue"))["sessions"] == []
