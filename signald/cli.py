@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version as distribution_version
 from pathlib import Path
 from typing import Annotated, Literal
@@ -62,25 +63,46 @@ DEV_TOKEN_TTL_S = 86_400.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line (None: of this process) and return the exit code."""
+    _open_standard_files()
+    status: int = Exit.OK
+    try:
+        status = _run(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+    # The reader of the output has seen enough, as `| head` has; a node's status stays what it is.
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - so that the interpreter's last flush is silent
+    except OSError as error:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+        return _fail(f"the output cannot be written: {error.strerror}", Exit.OUTPUT)
+    return status
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
         result = app(
-            sys.argv[1:] if arguments is None else arguments,
+            arguments,
             exit_on_error=False,
             error_console=Console(stderr=True, soft_wrap=True),
             error_formatter=lambda error: f"signald: {error}",
         )
-        sys.stdout.flush()
     except CycloptsError:
         return Exit.USAGE
     except ConfigError as error:
         return _report(error)
     except CtlError as error:
         return _fail(str(error), error.status)
-    # Whoever reads our output has seen enough, as `| head` has.
-    except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - so that the interpreter's last flush is silent
-        return Exit.OK
     return result if isinstance(result, int) else Exit.OK
+
+
+def _open_standard_files() -> None:
+    """Put /dev/null in the place of each standard file that is closed: a socket or the database must not get its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 @app.command
@@ -114,7 +136,6 @@ def _serve_dev() -> int:
         made = {
             "SIGNALD_STORE__URL": f"sqlite:{directory}/signald.db",
             "SIGNALD_AUTH__JWT_SECRET": secrets.token_urlsafe(32),
-            "SIGNALD_LOG__FORMAT": "console" if sys.stderr.isatty() else "json",
         }
         loaded = load(None, {**made, **os.environ})
 
@@ -335,7 +356,8 @@ def _report(error: ConfigError) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"signald: {message}", file=sys.stderr)
+    with suppress(OSError):  # the status says it as well
+        print(f"signald: {message}", file=sys.stderr, flush=True)
     return code
 
 

@@ -36,12 +36,13 @@ from signald.config.reloading import Source
 from signald.errors import ResourceRefused, StoreError, StoreMisused, StoreUnavailable
 from signald.exits import Exit
 from signald.http.admin import admin_routes
+from signald.http.admin_socket import AdminSocket
 from signald.http.health import HealthStatus, http_app
 from signald.http.listening import cannot_listen, open_tcp, open_unix
 from signald.http.metrics import CountAnswers, metrics_routes
 from signald.http.server import serve_http
 from signald.ids import Entropy, SystemEntropy
-from signald.logs import configure_logging
+from signald.logs import reconfigure_logging, writing_logs
 from signald.net.admission import Admission, SetupGate
 from signald.net.listener import Server, open_listeners
 from signald.net.settings import NetSettings
@@ -89,7 +90,11 @@ def run(config: Config, source: Source | None = None, announce: Announce | None 
     SIGHUP reads `source` again; without one it stops, as the end of a terminal does. `announce` is called with the ports of both listeners
     once the node serves.
     """
-    configure_logging(config.log)
+    with writing_logs(config.log):
+        return _run(config, source, announce)
+
+
+def _run(config: Config, source: Source | None, announce: Announce | None) -> int:
     early: list[int] = []
     for number in SIGNALS:
         # Before the loop takes over, a signal is kept for it; after it, one too many changes nothing any more.
@@ -345,7 +350,7 @@ def apply_config(node: Node, prepared: Prepared) -> None:
 
 def _apply_reloaded(node: Node, prepared: Prepared) -> None:
     apply_config(node, prepared)
-    configure_logging(prepared.config.log)
+    reconfigure_logging(prepared.config.log)
 
 
 async def _bind(config: Config) -> list[socket.socket]:
@@ -409,17 +414,13 @@ async def _serving_http(
     metrics, answers = metrics_routes(node_registry(health.observed)), health.answers
     app = http_app(health.read, routes=[*metrics, *admin_routes(health.operations, token=health.admin_token)])
     await nursery.start(partial(serve_http, CountAnswers(app, answers), tcp, shutdown=over))
-    unix = _open_admin_socket(config)
-    if unix is not None:
-        app = http_app(health.read, routes=[*metrics, *admin_routes(health.operations, token=None)])
-        await nursery.start(partial(serve_http, CountAnswers(app, answers), [unix], shutdown=over))
+    app = http_app(health.read, routes=[*metrics, *admin_routes(health.operations, token=None)])
+    unix = AdminSocket(partial(_open_admin_socket, config), partial(serve_http, CountAnswers(app, answers)), over)
+    await nursery.start(unix.run)
     try:
         yield port
     finally:
         over.set()
-        if unix is not None:
-            with suppress(OSError):
-                os.unlink(unix.socket.getsockname())  # noqa: PTH108 - one system call on a local file system
 
 
 def _open_admin_socket(config: Config) -> trio.SocketListener | None:

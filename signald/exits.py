@@ -17,6 +17,7 @@ class Exit(IntEnum):
     UNAVAILABLE = 69
     SOFTWARE = 70
     ADDRESS = 71
+    OUTPUT = 74
     NOT_NOW = 75
     NO_SIGNALD = 76
     NOT_ALLOWED = 77
@@ -36,6 +37,7 @@ MEANINGS = {
     Exit.UNAVAILABLE: "what the command needs does not answer: `serve` its store, `ctl` a node",
     Exit.SOFTWARE: "an error of signald's own ended the node, or a node answered `ctl` with one",
     Exit.ADDRESS: "`serve`: an address, or the path of the admin socket, cannot be used (taken, not permitted, read-only)",
+    Exit.OUTPUT: "what the command prints cannot be written: a full disk. A node never ends over its log",
     Exit.NOT_NOW: "not now: the same command may succeed later. `serve`: another live process holds `node.id`. "
     "`ctl`: not all parties have moved in time, or the node is starting, or its store is away",
     Exit.NO_SIGNALD: "`ctl`: what answers is no signald",

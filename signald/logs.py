@@ -1,16 +1,24 @@
-"""Logging: one JSON object per line on standard error, secrets dropped, the standard library's loggers included.
+"""Logging: one line per event on standard error, secrets dropped, the standard library's loggers included.
 
-Use the synchronous methods (`log.info("event_name", key=value)`); structlog's `a...` variants need asyncio.
+A line is a JSON object, or text for a person at a terminal. Use the synchronous methods (`log.info("event_name", key=value)`);
+structlog's `a...` variants need asyncio.
 """
 
+import json
 import logging
 import sys
-from collections.abc import Mapping, MutableMapping
-from typing import Any, TextIO
+import threading
+import time
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any, TextIO, cast
 
 import structlog
 
 from signald.config import LogConfig
+from signald.logsink import LogSink
+from signald.printable import printable
 
 # Compared after lower-casing and with "-" as "_"; so are endings such as `worker_recovery_token`.
 SECRET_NAMES = frozenset(
@@ -20,7 +28,73 @@ _endings = ("_token", "_secret", "_password", "_ticket")
 # Values nested deeper are dropped whole rather than searched.
 DEPTH_MAX = 8
 
+FLUSH_S = 1.0
+"""How long the end of a process waits for its last lines to be written: a part of `drain.margin_s`, whatever stderr does."""
+
 _levels = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_sink: LogSink | None = None
+
+Event = MutableMapping[str, Any]
+
+log = structlog.get_logger(__name__)
+
+
+class _Lines(structlog.WriteLoggerFactory):
+    """Makes loggers that write to `out`; remembered, so that a later configuration goes to the same place."""
+
+    def __init__(self, out: TextIO) -> None:
+        super().__init__(file=out)
+        self.out = out
+
+
+@contextmanager
+def writing_logs(config: LogConfig, *, error_fd: int = 2, output_fd: int = 1) -> Iterator[None]:
+    """Log as `config` says until the body ends: nothing that is written to the standard files blocks or fails meanwhile.
+
+    This holds for `print` and what the interpreter says as well; warnings, and what ends a thread, are lines of the log. The
+    last lines are waited for, at most `FLUSH_S`.
+    """
+    global _sink
+    before = sys.stdout, sys.stderr, threading.excepthook
+    with suppress(OSError):
+        sys.stdout.flush()
+    output, errors = LogSink(output_fd), LogSink(error_fd)
+    _sink = errors
+    sys.stdout, sys.stderr, threading.excepthook = cast("TextIO", output), cast("TextIO", errors), _thread_failed
+    logging.captureWarnings(True)
+    try:
+        with logging_to(sys.stderr, config):
+            yield
+    finally:
+        logging.captureWarnings(False)
+        sys.stdout, sys.stderr, threading.excepthook = before
+        deadline = time.monotonic() + FLUSH_S
+        for sink in (output, errors):
+            sink.close(max(0.0, deadline - time.monotonic()))
+
+
+@contextmanager
+def logging_to(stream: TextIO, config: LogConfig) -> Iterator[None]:
+    """Log to `stream` as `config` says until the body ends, and then as before: no line reaches `stream` once it is closed."""
+    was, root = structlog.get_config(), logging.getLogger()
+    handlers, level = root.handlers, root.level
+    try:
+        configure_logging(config, stream=stream)
+        yield
+    finally:
+        structlog.configure(**was)
+        root.handlers = handlers
+        root.setLevel(level)
+
+
+def _thread_failed(failure: threading.ExceptHookArgs) -> None:
+    name = failure.thread.name if failure.thread is not None else ""
+    log.error("thread_failed", thread=name, exc_info=failure.exc_value)
+
+
+def lines_dropped() -> int:
+    """How many lines of this process were not written, because standard error did not take them."""
+    return _sink.dropped if _sink is not None else 0
 
 
 def configure_logging(config: LogConfig, *, stream: TextIO | None = None) -> None:
@@ -36,17 +110,17 @@ def configure_logging(config: LogConfig, *, stream: TextIO | None = None) -> Non
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         drop_secrets,
     ]
-    rendering = _rendering(config, out)
+    render = _rendering(config, out)
     structlog.configure(
-        processors=[*shared, *rendering],
+        processors=[*shared, render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=out),
+        logger_factory=_Lines(out),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(out)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
         )
     )
@@ -54,6 +128,15 @@ def configure_logging(config: LogConfig, *, stream: TextIO | None = None) -> Non
     root.handlers = [handler]
     # Libraries are chatty below this, and none of it is about a party.
     root.setLevel(max(level, logging.WARNING))
+    if isinstance(out, LogSink):
+        out.notice = lambda count: f"{render(None, '', _missing(count))}\n"
+
+
+def reconfigure_logging(config: LogConfig) -> None:
+    """Log as `config` says from now on, to where the lines go already; without effect when nothing was configured."""
+    lines = structlog.get_config()["logger_factory"]
+    if isinstance(lines, _Lines):
+        configure_logging(config, stream=lines.out)
 
 
 def set_level(level: str) -> str:
@@ -71,7 +154,19 @@ def _level_of(wrapper: type) -> str:
     return next(name for name, number in _levels.items() if structlog.make_filtering_bound_logger(number) is wrapper)
 
 
-def drop_secrets(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def _missing(count: int) -> Event:
+    return {
+        "event": "log_lines_dropped",
+        "level": "warning",
+        "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        "count": count,
+    }
+
+
+# --- secrets ------------------------------------------------------------------------------------------------------
+
+
+def drop_secrets(_: object, __: str, event: Event) -> Event:
     """Remove every key that names a secret, at any depth, so that a careless log call shows nothing."""
     return {name: _clean(value, 1) for name, value in event.items() if not is_secret_name(name)}
 
@@ -92,12 +187,70 @@ def _clean(value: Any, depth: int) -> Any:
     return [_clean(inner, depth + 1) for inner in value]
 
 
-def _rendering(config: LogConfig, out: TextIO) -> list[structlog.typing.Processor]:
-    if config.format == "console":
+# --- the two forms ------------------------------------------------------------------------------------------------
+
+_FIRST = ("event", "level", "timestamp")
+_COLOURS = {"warning": "\x1b[33m", "error": "\x1b[31m", "critical": "\x1b[31m"}
+_BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
+
+
+class _Form:
+    """Renders an event, the name of what happened first. Whatever the event holds, a line comes out."""
+
+    def __call__(self, logger: Any, method: str, event: Event) -> str:
         # Plain tracebacks: the pretty ones print local variables, and those hold secrets.
-        return [
-            structlog.dev.ConsoleRenderer(
-                colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback, sort_keys=False
+        try:
+            return self.line(structlog.processors.format_exc_info(logger, method, event))
+        except Exception as error:  # noqa: BLE001
+            # A value whose text cannot be made must not cost the connection that logs it.
+            return self.line(
+                {**{name: str(event.get(name, "")) for name in _FIRST}, "unreadable": type(error).__name__}
             )
-        ]
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+
+    def line(self, event: Event) -> str:
+        """One line of text, without its end."""
+        raise NotImplementedError
+
+
+class JsonForm(_Form):
+    """One JSON object."""
+
+    def line(self, event: Event) -> str:
+        first = {name: event[name] for name in _FIRST if name in event}
+        return json.dumps({**first, **event}, default=str)
+
+
+class ConsoleForm(_Form):
+    """Text for a person: `event key=value ... [time level]`, and a traceback in indented lines of its own."""
+
+    def __init__(self, *, colours: bool) -> None:
+        self._colours = colours
+
+    def line(self, event: Event) -> str:
+        rest = {name: value for name, value in event.items() if name not in (*_FIRST, "exception", "stack")}
+        level = str(event.get("level", ""))
+        moment = str(event.get("timestamp", ""))[11:19]
+        what = self._painted(printable(str(event.get("event", ""))), _COLOURS.get(level, _BOLD))
+        words = [what, *[f"{printable(str(name))}={_value(value)}" for name, value in rest.items()]]
+        words.append(self._painted(f"[{moment} {level}]", _DIM))
+        more = [str(event[name]) for name in ("stack", "exception") if event.get(name)]
+        # Indented, so that a line of an error's text is never taken for a line of the log.
+        below = [f"    {printable(line)}" for text in more for line in text.split("\n")]
+        return "\n".join([" ".join(words), *below])
+
+    def _painted(self, text: str, colour: str) -> str:
+        return f"{colour}{text}{_PLAIN}" if self._colours else text
+
+
+def _value(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    if isinstance(value, str) and (not text or any(char in ' ="' for char in text)):
+        text = '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return printable(text)
+
+
+def _rendering(config: LogConfig, out: TextIO) -> _Form:
+    at_terminal = out.isatty()
+    if config.format == "console" or (config.format == "auto" and at_terminal):
+        return ConsoleForm(colours=at_terminal)
+    return JsonForm()

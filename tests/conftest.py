@@ -3,10 +3,12 @@
 `pytest --hypothesis-profile long` is for a night, nothing for every day.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from signald.demo import cluster
@@ -23,6 +25,24 @@ def ports_are_given_back() -> Iterator[None]:
     before = set(cluster.held)
     yield
     cluster.let_go(*(cluster.held.keys() - before))
+
+
+def _log_sinks() -> tuple[object, list[object]]:
+    """Where log lines go; what pytest itself adds is not counted."""
+    streams = [handler for handler in logging.getLogger().handlers if type(handler) is logging.StreamHandler]
+    return structlog.get_config()["logger_factory"], [handler.stream for handler in streams]
+
+
+@pytest.fixture(autouse=True)
+def logging_is_given_back() -> Iterator[None]:
+    """A test that leaves the log bound to a stream of its own fails itself: later tests would write to a closed stream."""
+    before, config = _log_sinks(), structlog.get_config()
+    yield
+    left = _log_sinks()
+    if left != before:
+        structlog.configure(**config)
+        logging.getLogger().handlers = []
+        pytest.fail(f"the test has left the log bound to {left}; it was {before}")
 
 
 LONGEST = "tests/sim/test_quick.py"

@@ -18,6 +18,7 @@ from signald.cli import main
 from signald.config import Config, ConfigError, Problem, load, render_toml
 from signald.config.reloading import Source
 from signald.demo.options import DemoOptions
+from signald.exits import Exit
 from signald.service.auth import Authenticator, Principal
 
 USAGE, CONFIG = 64, 78
@@ -304,3 +305,20 @@ def test_completion(shell: str, capsys: Output) -> None:
     """Each shell gets a script that knows the commands."""
     assert main(["completion", shell]) == 0
     assert "check-config" in capsys.readouterr().out
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("redirection", "status", "said"),
+    [
+        (">/dev/full", Exit.OUTPUT, "signald: the output cannot be written: No space left on device\n"),
+        (">&-", Exit.OK, ""),
+        (">/dev/full 2>/dev/full", Exit.OUTPUT, ""),
+        (">&- 2>&-", Exit.OK, ""),
+    ],
+)
+def test_standard_files_that_take_nothing(redirection: str, status: int, said: str) -> None:
+    """A full disk is said with its own code; a file that is closed is nobody's to write to. Neither makes a traceback."""
+    command = f'exec "$0" -m signald.cli version {redirection}'
+    done = subprocess.run(["/bin/sh", "-c", command, sys.executable], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", said)

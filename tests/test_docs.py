@@ -318,7 +318,9 @@ def test_events_are_those_of_the_code() -> None:
         for events, level, _ in rows(OPERATIONS, "| event | level |")
         for event in re.findall(r"`(\w+)`", events)
     }
-    assert documented == logged
+    assert documented == logged | {
+        ("log_lines_dropped", "warning")
+    }  # written by the sink itself, which all others go through
 
 
 def test_the_acl_line_is_the_one_of_the_store() -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -122,3 +123,90 @@ async def test_context_of_a_task_is_in_its_lines() -> None:
     lines = [json.loads(text) for text in out.getvalue().splitlines()]
     assert {line["session"] for line in lines} == {"alice", "bob"}
     assert all(line["session"] == line["by"] for line in lines)
+
+
+def line_of(event: dict[str, Any], form: Literal["auto", "json", "console"], *, terminal: bool = False) -> str:
+    """Log one event in a form, to a terminal or not; returns all that was written."""
+    out = Terminal() if terminal else io.StringIO()
+    configure_logging(LogConfig(format=form), stream=out)
+    structlog.get_logger().warning(event.pop("event"), **event)
+    return out.getvalue()
+
+
+class Terminal(io.StringIO):
+    """Says that it is one."""
+
+    def isatty(self) -> bool:
+        """As of a file."""
+        return True
+
+
+def test_a_terminal_gets_text_and_a_collector_json() -> None:
+    """`log.format` "auto", the default, looks where the lines go."""
+    assert LogConfig().format == "auto"
+    assert line_of({"event": "store_away"}, "auto", terminal=True).startswith("\x1b[33mstore_away\x1b[0m ")
+    assert json.loads(line_of({"event": "store_away"}, "auto"))["event"] == "store_away"
+    assert json.loads(line_of({"event": "store_away"}, "json", terminal=True))["event"] == "store_away"
+    assert line_of({"event": "store_away"}, "console").startswith("store_away ")
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_the_event_is_first(form: Literal["json", "console"]) -> None:
+    """What has happened stands where the eye begins, in both forms."""
+    line = line_of({"event": "store_away", "aaa": 1, "why": "no answer", "at": ["x", 2]}, form)
+    if form == "json":
+        assert list(json.loads(line)) == ["event", "level", "timestamp", "aaa", "why", "at"]
+    else:
+        assert re.fullmatch(r'store_away aaa=1 why="no answer" at=\["x", 2\] \[\d\d:\d\d:\d\d warning\]\n', line)
+
+
+HOSTILE = "a\x1b[2J\x07\nforged_event session=s_1\r\x9b31m\u202e\u2028\ud83d"
+"""What a party may say: it clears a screen, rings, forges lines, and turns the direction of what follows."""
+
+
+def fail() -> None:
+    """Raise an error with a text of a party."""
+    raise ValueError(HOSTILE)
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.parametrize("place", ["event", "value", "nested", "name", "exception"])
+def test_nothing_of_a_party_moves_a_terminal(form: Literal["json", "console"], place: str) -> None:
+    """ESC, BEL, newlines, C1 and what reorders text are escaped, wherever they stand; a traceback's lines are indented."""
+    out = io.StringIO()
+    configure_logging(LogConfig(format=form), stream=out)
+    log = structlog.get_logger()
+    if place == "exception":
+        try:
+            fail()
+        except ValueError:
+            log.exception("failed")
+    else:
+        values: dict[str, dict[str, Any]] = {
+            "event": {},
+            "value": {"reason": HOSTILE},
+            "nested": {"reasons": [{"a": HOSTILE}]},
+            "name": {HOSTILE: 1},
+        }
+        log.info(HOSTILE if place == "event" else "closed", **values[place])
+    written = out.getvalue()
+    _, *rest = written.removesuffix("\n").split("\n")
+    assert all(line.startswith("    ") for line in rest)
+    assert not rest or place == "exception"
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\u2028\ud83d]", written)
+    assert "forged_event" in written
+
+
+class Unprintable:
+    """A value whose text cannot be made."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_no_value_makes_a_log_call_fail(form: Literal["json", "console"]) -> None:
+    """A line comes out whatever it was given, so that no connection ends by what it logs."""
+    assert "RuntimeError" in line_of({"event": "closed", "by": Unprintable()}, form)

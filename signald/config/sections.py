@@ -511,9 +511,10 @@ class LogConfig:
     """What is written to standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = key("info", "Least severity that is written.", reload=True)
-    format: Literal["json", "console"] = key(
-        "json",
-        "json: one object per line, for collectors. console: for a person at a terminal.",
+    format: Literal["auto", "json", "console"] = key(
+        "auto",
+        "json: one object per line, for collectors. console: text for a person. auto: console where standard error is a "
+        "terminal, else json.",
         reload=True,
     )
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from signald.config.paths import admin_sockets, short_name
 from signald.exits import Exit
+from signald.printable import printable, printable_values
 
 Json = dict[str, Any]
 
@@ -42,6 +43,9 @@ class AdminClient:
     """One node's admin API. Each question is one connection: a node that is about to stop is not held up."""
 
     def __init__(self, *, path: Path | None = None, url: str = "", token: str = "") -> None:
+        self.verbatim = False
+        """Answers are returned as they came, to be printed as JSON. Else every text in them is made fit for a terminal: it may
+        be a party's."""
         self._path = path
         self._url = url
         self._token = token
@@ -79,7 +83,8 @@ class AdminClient:
             answer = connection.getresponse()
             status, text = answer.status, answer.read()
         except (OSError, http.client.HTTPException) as error:
-            raise CtlError(f"{self.where} does not answer: {error or type(error).__name__}", Exit.UNAVAILABLE) from None
+            why = printable(str(error)) or type(error).__name__
+            raise CtlError(f"{self.where} does not answer: {why}", Exit.UNAVAILABLE) from None
         finally:
             connection.close()
         return self._answer(status, text)
@@ -100,6 +105,9 @@ class AdminClient:
             answer = None
         if not isinstance(answer, dict):
             raise CtlError(f"{self.where} is no signald: it answers {status}", Exit.NO_SIGNALD)
+        if status < 400 and self.verbatim:
+            return answer
+        answer = dict(printable_values(answer))
         if status < 400:
             return answer
         kind = str(answer.get("type", "")).removeprefix("urn:signald:problem:")

@@ -49,7 +49,9 @@ class Target:
 
     def client(self) -> AdminClient:
         """The node. Raises CtlError."""
-        return find_node(self.node, self.url, self.token_file, os.environ)
+        client = find_node(self.node, self.url, self.token_file, os.environ)
+        client.verbatim = self.json
+        return client
 
     def print(self, answer: Json, words: str) -> None:
         """Print `answer`, or `words` for people."""

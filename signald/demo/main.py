@@ -33,7 +33,7 @@ from signald.demo.options import DemoOptions
 from signald.demo.parties import Parties
 from signald.demo.table import Board, line, show
 from signald.exits import Exit
-from signald.logs import configure_logging
+from signald.logs import logging_to
 
 WARM_UP_S = 1.0
 PAUSE_S = 1.0
@@ -159,8 +159,7 @@ class Demo:
         """Run the demo, report, and return the exit code; SIGTERM and SIGHUP end it as Ctrl-C does."""
         started_at = trio.current_time()
         # What the SDK logs goes beside the nodes' logs: on the screen it would tear the picture.
-        with (self.directory / "parties.log").open("w") as log:
-            configure_logging(LogConfig(), stream=log)
+        with (self.directory / "parties.log").open("w") as log, logging_to(log, LogConfig()):
             verdict = await self._play()
         self._report(verdict, trio.current_time() - started_at)
         return Exit.OK if verdict.ok else EXIT_NOTICED

@@ -46,6 +46,8 @@ _REASONS = {
     500: b"Internal Server Error",
     503: b"Service Unavailable",
 }
+_ORIGIN = re.compile(rb"[a-z][a-z0-9+.-]{0,19}://[A-Za-z0-9.:\[\]_-]{1,180}|null")
+"""What a browser sends and an operator may want to allow; anything else is not repeated anywhere, as it may be anything."""
 _CREDENTIALS = frozenset({"auth", "authorization", "bearer", "jwt"})
 _ONCE = frozenset({b"authorization", b"origin", b"sec-websocket-key", b"sec-websocket-version", b"upgrade"})
 
@@ -73,11 +75,18 @@ class Handshake:
 class Refused(Exception):
     """The request is answered with `response`, and the connection is closed."""
 
-    def __init__(self, response: bytes, status: int) -> None:
-        """Keep the whole HTTP `response` and its `status`."""
+    def __init__(self, response: bytes, status: int, said: str = "", remote: str = "") -> None:
+        """Keep the whole HTTP `response` and its `status`; for the log, the origin that the peer `said`, and its address."""
         super().__init__(f"refused with {status}")
         self.response = response
         self.status = status
+        self.said = said
+        self.remote = remote
+
+    @property
+    def reason(self) -> str:
+        """The constant text of the answer."""
+        return self.response.rpartition(b"\r\n")[2].decode().strip()
 
 
 def response(status: int, reason: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
@@ -93,14 +102,14 @@ def response(status: int, reason: str, headers: Iterable[tuple[bytes, bytes]] = 
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
 
-def refuse(refusal: Refusal) -> Refused:
-    """Return the exception that answers with `refusal`; retry hints are rounded up to whole seconds for HTTP."""
+def refuse(refusal: Refusal, remote: str = "") -> Refused:
+    """Return the exception that answers `remote` with `refusal`; retry hints are rounded up to whole seconds for HTTP."""
     headers = []
     if refusal.retry_after_ms:
         headers.append((b"Retry-After", b"%d" % -(-refusal.retry_after_ms // 1000)))
     if refusal.status == 401:
         headers.append((b"WWW-Authenticate", b'Bearer error="invalid_token"'))
-    return Refused(response(refusal.status, refusal.reason, headers), refusal.status)
+    return Refused(response(refusal.status, refusal.reason, headers), refusal.status, remote=remote)
 
 
 class HandshakeReader:
@@ -109,6 +118,8 @@ class HandshakeReader:
     def __init__(self, settings: NetSettings) -> None:
         """Judge by `settings.paths` and `settings.allowed_origins`."""
         self._settings = settings
+        self.forwarded: str | None = None
+        """X-Forwarded-For of the request, also of one that was refused, once its head could be read."""
         self._received = bytearray()
         self._wsproto = H11Handshake(ConnectionType.SERVER)
 
@@ -167,6 +178,8 @@ class HandshakeReader:
         headers = tuple(request.extra_headers)
         values = dict(headers)
         path, _, query = request.target.partition("?")
+        hops = [value.decode("latin-1") for name, value in headers if name == b"x-forwarded-for"]
+        self.forwarded = ", ".join(hops) or None
         if path not in self._settings.paths:
             raise Refused(response(404, "nothing here"), 404)
         if len(values) < len(headers) and any(
@@ -182,7 +195,8 @@ class HandshakeReader:
         origin = values.get(b"origin")
         allowed = self._settings.allowed_origins
         if origin is not None and "*" not in allowed and origin.decode("latin-1") not in allowed:
-            raise Refused(response(403, "origin not allowed"), 403)
+            said = origin.decode("latin-1") if _ORIGIN.fullmatch(origin) else ""
+            raise Refused(response(403, "origin not allowed"), 403, said=said)
         return Handshake(
             path=path,
             headers=headers,

@@ -27,6 +27,7 @@ from signald.net.admission import Admission, Refusal
 from signald.net.connection import LOST, NO_CODE, Connection, ConnectionClosed
 from signald.net.handshake import Handshake, HandshakeReader, Refused, refuse, response
 from signald.net.queues import SendQueues
+from signald.net.refusal_log import REASONS, TIMEOUT, TLS, RefusalLog
 from signald.net.settings import NetSettings
 from signald.net.transport import GONE, SocketTransport, Spawn, StreamTransport, TlsTransport, Transport
 from signald.pauses import Pauses
@@ -82,6 +83,7 @@ class Server:
         """Connections that are over, by close code and who began it."""
         self.traffic = Traffic()
         self.queues = SendQueues(settings.send_queues_bytes_max)
+        self.refusals = RefusalLog()
         self._handler = handler
         self._settings = settings
         self._tls = tls
@@ -139,6 +141,7 @@ class Server:
         place = self._begin_handshake(host, scope)
         if place is None:
             self._turn_away(client, tls)
+            self.refusals.note_answer(503, "too many handshakes", host)
             return
         if tls is None:
             transport: Transport = SocketTransport(client)
@@ -174,6 +177,7 @@ class Server:
         scope = trio.CancelScope()
         place = self._begin_handshake(remote, scope)
         if place is None:
+            self.refusals.note_answer(503, "too many handshakes", remote)
             await trio.aclose_forcefully(stream)
             return
         await self._serve(StreamTransport(stream, self._spawn), remote, place, scope)
@@ -228,15 +232,23 @@ class Server:
     async def _open(self, transport: Transport, peer: str, place: Place) -> Connection | None:
         """Return the open connection, or None when there is none to serve."""
         try:
-            with self.pauses.within(self._settings.handshake_s):
+            answering = False
+            with self.pauses.within(self._settings.handshake_s) as patience:
                 try:
                     return await self._shake_hands(transport, peer, place)
                 except Refused as refused:
+                    answering = True
+                    self.refusals.note_answer(refused.status, refused.reason, refused.remote or peer, refused.said)
                     await self._answer(transport, refused.response)
-        except GONE:
-            pass
+            if patience.cancelled_caught and not answering:
+                self.refusals.note(TIMEOUT, "no whole request in time", peer)
+        except GONE as error:
+            # One that only went away has tried nothing: a probe of a load balancer, for instance.
+            if isinstance(error.__cause__, ssl.SSLError) and not isinstance(error.__cause__, ssl.SSLEOFError):
+                self.refusals.note(TLS, error.__cause__.reason or "no TLS", peer)
         except Exception:
             log.exception("handshake_failed")
+            self.refusals.counts[REASONS[500]] += 1
             with suppress(*GONE), trio.move_on_after(self._settings.linger_s):
                 await self._answer(transport, response(500, "internal error"))
         return None
@@ -250,13 +262,17 @@ class Server:
                 return None
             received += len(data)
             self.admission.heard(place, received)
-            handshake = reader.feed(data)
+            try:
+                handshake = reader.feed(data)
+            except Refused as refused:
+                refused.remote = self._trust.remote(peer, reader.forwarded)
+                raise
         remote = self._trust.remote(peer, handshake.header(b"x-forwarded-for"))
         shared = self._trust.trusts(remote)
         now = trio.current_time()
         refusal = self.admission.begin_connection(remote, now, shared=shared, owed_s=self.pauses.owed_s(now))
         if refusal is not None:
-            raise refuse(refusal)
+            raise refuse(refusal, remote)
         try:
             self._ask_gate(handshake, remote)
             await _send_all(transport, reader.accept(handshake))
@@ -279,7 +295,7 @@ class Server:
     def _ask_gate(self, handshake: Handshake, remote: str) -> None:
         refusal = self._gate(handshake, remote) if self._gate is not None else None
         if refusal is not None:
-            raise refuse(refusal)
+            raise refuse(refusal, remote)
 
     async def _answer(self, transport: Transport, answer: bytes) -> None:
         """Write an HTTP answer and give the peer a moment to read it."""

@@ -19,7 +19,9 @@ from prometheus_client.utils import floatToGoString
 
 from signald import __version__
 from signald.core.session import Party
+from signald.logs import lines_dropped
 from signald.net.listener import Server
+from signald.net.refusal_log import LABELS as REFUSAL_REASONS
 from signald.service.counts import ROLES
 from signald.service.hub import Hub
 from signald.service.lease import Lease
@@ -181,6 +183,15 @@ METRICS: tuple[Metric, ...] = (
         "WebSocket connections that are over, by close code (1005, 1006: none was said; other: one "
         "that signald does not know) and who began: local, remote, or abort (no close was begun).",
         _disconnects,
+    ),
+    Metric(
+        "signald_handshakes_refused_total",
+        "counter",
+        ("reason",),
+        "WebSocket handshakes that were refused: origin, path, method, upgrade, bad_request, too_long, unauthorized, rate (of "
+        "one address), busy (no place), tls (its handshake failed), timeout (no whole request in time), internal, other. A line "
+        "of the log says more.",
+        _by(lambda o: [(reason, o.server.refusals.counts[reason]) for reason in sorted(REFUSAL_REASONS)]),
     ),
     Metric(
         "signald_bytes_received_total",
@@ -447,6 +458,13 @@ METRICS: tuple[Metric, ...] = (
         (),
         "How late the event loop lately ran what was due; it rises at once and falls by halves, ten times a second.",
         _one(lambda o: o.lease.lag_ms / 1000),
+    ),
+    Metric(
+        "signald_log_lines_dropped_total",
+        "counter",
+        (),
+        "Log lines that standard error did not take: it is closed, full, or not read.",
+        _one(lambda _: lines_dropped()),
     ),
     Metric(
         "signald_config_last_reload_successful",

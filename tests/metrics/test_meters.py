@@ -8,6 +8,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 from signald import service
 from signald.daemon import Node
+from signald.net import refusal_log
 from signald.service.counts import OUTCOMES
 from signald.service.meters import METRICS, render_table
 from signald.tally import Histogram
@@ -43,6 +44,7 @@ LABELS = {
         "handshake",
         "opening",
         "memory",
+        *refusal_log.LABELS,
     },
     "state": {"ready", "leaving", "moving"},
     "stage": {"handshake", "opening"},

@@ -33,7 +33,7 @@ from signald.demo.judge import Deploy, Judge, claims_peak, spread
 from signald.demo.main import collect_now_or_never, raise_descriptor_limit
 from signald.demo.options import DemoOptions
 from signald.demo.parties import Parties
-from signald.logs import configure_logging
+from signald.logs import logging_to
 from tests.proxies.proxy import KINDS, Colour, Colours, Kind, Proxy, open_proxy
 from tests.real.harness import Nodes, Settings, exit_of, open_nodes, term, until
 from tests.store.redis_servers import Server, servers
@@ -335,8 +335,7 @@ async def run(options: Options, directory: Path) -> dict[str, Any]:
         # Not the short budgets of the tests.
         "drain": {key: value for key, value in asdict(DrainConfig()).items() if isinstance(value, float)},
     }
-    with (directory / "parties.log").open("w") as log:
-        configure_logging(LogConfig(), stream=log)
+    with (directory / "parties.log").open("w") as log, logging_to(log, LogConfig()):
         colours = Colours()
         async with (
             _store(options.store, directory) as url,

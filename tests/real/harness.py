@@ -93,6 +93,8 @@ class Nodes:
         self._settings: Settings = {"drain": DRAIN, **(settings or {})}
         """Of every node, unless it has its own."""
         self._processes: list[trio.Process] = []
+        self.sink: int | None = None
+        """Where children write instead of a file, if anywhere."""
 
     async def start(self, name: str, address: Address | None = None, *, ready: bool = True, **settings: Any) -> Node:
         """Start a node, and wait until it is ready unless told not to; `settings` are sections of its configuration."""
@@ -123,7 +125,8 @@ class Nodes:
         """Run this Python as a child with `arguments`; what it says goes to the file `output`."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SIGNALD_")}
         environment["PYTHONPATH"] = str(self.code or Path(signald.__file__).parent.parent)
-        with output.open("wb") as sink:
+        with output.open("wb") as file:
+            sink = file if self.sink is None else self.sink
             process: trio.Process = await trio.lowlevel.open_process(
                 [sys.executable, *arguments], env=environment, start_new_session=True, stdout=sink, stderr=sink
             )

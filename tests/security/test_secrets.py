@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from signald.config import AuthConfig, LogConfig
-from signald.logs import configure_logging
+from signald.logs import logging_to
 from signald.service.auth import mint
 from tests.conformance.service import SUBPROTOCOL, Party, Stage, in_memory
 from tests.net.clients import close, request, text
@@ -101,7 +101,6 @@ def test_no_secret_is_logged_not_even_in_a_traceback() -> None:
     """At debug level, with a reader, a writer and an opening that fail in the middle of what they hold."""
     marked = Marked()
     out = io.StringIO()
-    configure_logging(LogConfig(level="debug"), stream=out)
 
     async def scene(stage: Stage) -> None:
         node = await stage.start()
@@ -125,7 +124,8 @@ def test_no_secret_is_logged_not_even_in_a_traceback() -> None:
         await party.say({"type": "connect", "auth": bearer})
         assert await party.closed_with() == (1011, "internal error")
 
-    in_memory(scene)
+    with logging_to(out, LogConfig(level="debug")):
+        in_memory(scene)
     written = out.getvalue()
     assert written.count("handler_failed") == 3
     assert "Traceback" in written
