@@ -60,7 +60,7 @@ from signald.service.supervision import EXTEND_S, Supervision
 from signald.service.telemetry import Spans, exporting
 from signald.store.base import Store
 from signald.store.committer import Committer
-from signald.store.open import open_store
+from signald.store.open import open_store, renew_store
 from signald.systemd import Inherited, Notifier, SocketRefused, inherited_sockets, open_notifier
 
 log = structlog.get_logger(__name__)
@@ -317,6 +317,8 @@ async def running(
                         partial(_apply_reloaded, node),
                         supervision,
                     )
+                    node.hub.store_refused = node.operations.reloader.store_refused
+                    watching.start_soon(node.operations.reloader.run_store_url)
                 if supervision is not None:
                     watching.start_soon(supervision.run)
                 try:
@@ -346,6 +348,7 @@ def apply_config(node: Node, prepared: Prepared) -> None:
     node.hub.gate.renew(settings)
     node.admission.settings = settings
     node.server.renew(settings, prepared.tls)
+    renew_store(node.hub.store, prepared.config.store.url)
 
 
 def _apply_reloaded(node: Node, prepared: Prepared) -> None:
@@ -465,6 +468,7 @@ async def node_on(
             auth, gate = Authenticator.from_config(config.auth), SetupGate(settings, entropy=entropy)
             hub = Hub(config, store, committer, auth, gate, entropy, connections.start_soon, spans)
             committer.after_batch = hub.batch_done
+            committer.refused = lambda: hub.store_refused()
             lease, shutdown = await _keep(hub, config, keepers, claimant)
             admission = Admission(settings, entropy=entropy, budget=gate.budget)
             server = Server(hub.serve, settings=settings, admission=admission, nursery=connections, pauses=hub.pauses)

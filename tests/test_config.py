@@ -238,6 +238,18 @@ def test_a_store_url_with_a_broken_bracket_is_a_problem_of_that_key() -> None:
     assert only_problem_of(None, {"SIGNALD_STORE__URL": "redis://]a"}).key == "store.url"
 
 
+@pytest.mark.parametrize("prefix", ["", "a b", "a{b", "*", ":a", "a:", "a@b", "x" * 65, "ä"])
+def test_a_key_prefix_that_redis_would_not_take_is_refused(prefix: str) -> None:
+    """Braces would move keys to other slots, and a pattern would widen what an ACL allows."""
+    assert only_problem_of(None, {"SIGNALD_STORE__KEY_PREFIX": prefix}).key == "store.key_prefix"
+
+
+@pytest.mark.parametrize("prefix", ["signald", "a", "app:signald", "a.b_c-d:9", "x" * 64])
+def test_key_prefixes(prefix: str) -> None:
+    """What several applications on one Redis agree on."""
+    assert load(None, {"SIGNALD_STORE__KEY_PREFIX": prefix}).store.key_prefix == prefix
+
+
 def test_an_integer_of_thousands_of_digits_is_refused_like_any_other_mistake(write: Write) -> None:
     """Python reads no such integer, and says so in its own way; the file and the environment both have a problem then."""
     assert "4300 digits" in only_problem_of(write(f"[listen]\nbacklog = {'1' * 5000}\n")).message
@@ -484,6 +496,8 @@ def test_a_public_key_excludes_shared_secrets_and_their_algorithms(write: Write,
         "rediss://user:p%40ss@host:6380/3",
         "redis+sentinel://a:26379,b:26379/signald",
         "redis+cluster://a:7000,b:7001",
+        "rediss+sentinel://a,b/signald",
+        "rediss+cluster://a,b",
     ],
 )
 def test_every_kind_of_store_is_accepted(write: Write, url: str) -> None:

@@ -7,11 +7,15 @@ import attrs
 import pytest
 
 from signald.config import Config, ConfigError
+from signald.config.checks import is_same_store
 from signald.config.keys import key_info
 from signald.config.reloading import Change, Source, compare, fingerprints
-from signald.config.sections import SECTIONS
+from signald.config.sections import SECTIONS, NodeConfig
 
 SECRET = "a shared secret of at least 32 bytes"
+
+NAMED = Config(node=NodeConfig(id="node", release="release"))
+"""A process has a name from its start."""
 
 Rewrite = Callable[[str], Change]
 
@@ -22,7 +26,7 @@ def rewrite(tmp_path: Path) -> Rewrite:
     file = tmp_path / "signald.toml"
     file.write_text('[drain]\ntimeout_s = 40\n[log]\nlevel = "warning"\n')
     source = Source(file, {})
-    running = source.read(Config())
+    running = source.read(NAMED)
     known = fingerprints(running)
 
     def again(text: str) -> Change:
@@ -41,6 +45,7 @@ def test_only_addresses_store_and_identity_need_a_restart() -> None:
         if not key_info(field).reload
     ]
     others = {f"{section}.{field.name}" for section in ("store", "node") for field in attrs.fields(SECTIONS[section])}
+    others -= {"store.url", "store.url_file"}  # as far as they lead to the same store
     listening = {"listen.websocket", "listen.http", "listen.backlog", "admin.socket"}
     assert set(fixed) == listening | {"telemetry.otlp_endpoint"} | others
 
@@ -81,7 +86,7 @@ def test_half_a_file_must_not_open_the_door(tmp_path: Path) -> None:
     file = tmp_path / "signald.toml"
     file.write_text(f'[listen]\nwebsocket = "0.0.0.0:8080"\n[auth]\njwt_secret = "{SECRET}"\n')
     source = Source(file, {})
-    running = source.read(Config())
+    running = source.read(NAMED)
     file.write_text('[listen]\nwebsocket = "127.0.0.1:8080"\n')
     with pytest.raises(ConfigError, match=r"listen[.]websocket would need a restart first"):
         compare(running, source.read(running), fingerprints(running))
@@ -93,7 +98,7 @@ def test_another_content_behind_the_same_name_is_a_change(tmp_path: Path, key: s
     section, _, name = key.partition(".")
     file = tmp_path / "key.pem"
     file.write_text("one")
-    running = attrs.evolve(Config(), **{section: attrs.evolve(getattr(Config(), section), **{name: str(file)})})
+    running = attrs.evolve(NAMED, **{section: attrs.evolve(getattr(NAMED, section), **{name: str(file)})})
     if section == "listen":
         listen = attrs.evolve(running.listen, tls_certificate_file=str(file), tls_key_file=str(file))
         running = attrs.evolve(running, listen=listen)
@@ -109,7 +114,41 @@ def test_a_secret_is_not_shown(tmp_path: Path) -> None:
     """What a reload says names keys and never values."""
     file = tmp_path / "signald.toml"
     file.write_text(f'[auth]\njwt_secret = "{SECRET}"\n')
-    read = Source(file, {}).read(Config())
-    change = compare(Config(), read, {})
+    read = Source(file, {}).read(NAMED)
+    change = compare(NAMED, read, {})
     assert "auth.jwt_secret" in change.applied
     assert SECRET not in repr(change)
+
+
+@pytest.mark.parametrize(
+    ("then", "restart"),
+    [
+        ("redis://:new@a:1/0", False),
+        ("rediss://u:new@b:2?ssl_check_hostname=no", False),
+        ("redis://a:1/1", True),
+        ("redis+cluster://a:1", True),
+        ("redis+sentinel://a:1/main", True),
+        ("memory:", True),
+    ],
+)
+def test_a_store_is_reached_in_another_way_or_is_another_one(tmp_path: Path, then: str, restart: bool) -> None:
+    """Login, addresses and TLS options are applied; another form, database or kind of store waits for a restart."""
+    file, secret = tmp_path / "signald.toml", tmp_path / "url"
+    file.write_text(f'[store]\nurl_file = "{secret}"\n')
+    source = Source(file, {})
+    secret.write_text("redis://:old@a:1")
+    running = source.read(NAMED)
+    secret.write_text(then)
+    change = compare(running, source.read(running), {})
+    expected = ((), ("store.url",)) if restart else (("store.url",), ())
+    assert (change.applied, change.needs_restart) == expected
+    assert change.config.store.url == ("redis://:old@a:1" if restart else then)
+
+
+def test_the_service_is_a_part_of_the_store() -> None:
+    """Behind one Sentinel there may be many."""
+    assert is_same_store("redis+sentinel://a/main", "rediss+sentinel://:p@b,c:5/main/0")
+    assert not is_same_store("redis+sentinel://a/main", "redis+sentinel://a/other")
+    assert not is_same_store("redis+sentinel://a/main", "redis+sentinel://a/main/1")
+    assert is_same_store("sqlite:a", "sqlite:a")
+    assert not is_same_store("sqlite:a", "sqlite:b")

@@ -4,7 +4,6 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 from signald.config.origins import origin_problem
 from signald.config.problems import suggestion
@@ -29,7 +28,9 @@ RELEASE_CHARS_MAX = 128
 
 _node_id = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
-STORE_SCHEMES = ("memory", "sqlite", "redis", "rediss", "redis+sentinel", "redis+cluster")
+STORE_SCHEMES = (
+    "memory", "sqlite", "redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster",
+)  # fmt: skip
 # A replica means nothing without a second server, a disk nothing in memory.
 _acks = {"memory": ("process",), "sqlite": ("process", "disk")}
 
@@ -44,6 +45,7 @@ _phase_budgets = (
     "margin_s",
 )
 
+_prefix = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._:-]{0,62}[A-Za-z0-9])?")
 _host = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 
 
@@ -136,6 +138,8 @@ def _listen(listen: ListenConfig, auth: AuthConfig) -> Iterator[Finding]:
 
 
 def _store(config: Config) -> Iterator[Finding]:
+    if not _prefix.fullmatch(config.store.key_prefix):
+        yield ("store.key_prefix",), "expected 1 to 64 letters, digits and . _ - : with a letter or digit at both ends"
     # No message shows the URL: it may hold a password.
     keys = ("store.url", "store.url_file")
     scheme, colon, rest = config.store.url.partition(":")
@@ -155,18 +159,34 @@ def _store(config: Config) -> Iterator[Finding]:
         yield ("store.ack", *keys), f'"{config.store.ack}" is more than a {scheme} store can promise: use {words}'
 
 
+def is_same_store(one: str, other: str) -> bool:
+    """Tell whether two store URLs lead to one store by what they say: they may differ in how a Redis is reached, no more."""
+    return one == other or (_redis_place(one) is not None and _redis_place(one) == _redis_place(other))
+
+
+def _redis_place(url: str) -> tuple[str, ...] | None:
+    """What of a Redis URL names the store: its form, service and database; None for another store."""
+    scheme, _, rest = url.partition("://")
+    base, _, form = scheme.partition("+")
+    if base not in ("redis", "rediss"):
+        return None
+    parts = [part for part in rest.partition("?")[0].partition("/")[2].split("/") if part]
+    if len(parts) < (2 if form == "sentinel" else 1):
+        parts.append("0")
+    return form, *parts
+
+
 def _redis_faults(scheme: str, url: str) -> Iterator[str]:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        yield f"{scheme}:// has a host with brackets that do not match"
-        return
-    # Several hosts stand before the path, so urlsplit's own port parser cannot be used.
-    hosts = parts.netloc.rpartition("@")[2]
+    # Several hosts stand before the path, and a password may hold a bracket, so urlsplit cannot be used. What more there is to
+    # say of the URL, `store.redis_url` says.
+    netloc, _, path = url.partition("://")[2].partition("?")[0].partition("/")
+    hosts = netloc.rpartition("@")[2]
     if not hosts or any(not host for host in hosts.split(",")):
         yield f"{scheme}:// needs a host"
-    if scheme == "redis+sentinel" and len(parts.path) < 2:
-        yield "redis+sentinel:// needs the name of the service: redis+sentinel://HOST,HOST/SERVICE"
+    if any(host.count("[") != host.count("]") for host in hosts.split(",")):
+        yield f"{scheme}:// has a host with brackets that do not match"
+    if scheme.endswith("+sentinel") and not path:
+        yield f"{scheme}:// needs the name of the service: redis+sentinel://HOST,HOST/SERVICE"
 
 
 def has_key(auth: AuthConfig) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from signald.config.checks import cross_checks
+from signald.config.checks import cross_checks, is_same_store
 from signald.config.keys import key_info
 from signald.config.loading import load_with_origins
 from signald.config.problems import ConfigError, Problem
@@ -19,6 +19,9 @@ from signald.config.sections import SECTIONS, Config
 
 _CONTENT_KEYS = ("listen.tls_certificate_file", "listen.tls_key_file", "auth.jwt_public_key_file")
 """Keys whose file is read by who uses it: the name may stay, and what it holds be another."""
+
+_STORE_KEYS = ("store.url", "store.url_file")
+"""Of these a running process can change how it reaches its store, and not which one it is."""
 
 Fingerprints = dict[str, str]
 
@@ -66,7 +69,8 @@ def compare(running: Config, read: Config, known: Fingerprints) -> Change:
     Raises ConfigError when what would hold afterwards contradicts itself: some of it needs a restart first.
     """
     changed = [key for key in _keys() if _value(running, key) != _value(read, key)]
-    needs_restart = tuple(key for key in changed if not _reloadable(key))
+    moved = is_same_store(running.store.url, read.store.url)
+    needs_restart = tuple(key for key in changed if not _reloadable(key) or (key in _STORE_KEYS and not moved))
     held: dict[str, dict[str, Any]] = {}
     for key in needs_restart:
         section, _, name = key.partition(".")
@@ -82,7 +86,7 @@ def compare(running: Config, read: Config, known: Fingerprints) -> Change:
         raise ConfigError(problems)
     now = fingerprints(config)
     renewed = {key for key in _CONTENT_KEYS if now[key] != known.get(key, "")}
-    applied = tuple(key for key in _keys() if _reloadable(key) and (key in changed or key in renewed))
+    applied = tuple(key for key in _keys() if key not in needs_restart and (key in changed or key in renewed))
     return Change(config, applied, needs_restart, now)
 
 

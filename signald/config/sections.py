@@ -62,10 +62,23 @@ class StoreConfig:
     url: str = key(
         "sqlite:signald.db",
         "memory: (lost with the process), sqlite:PATH (one host, relative to the working directory), "
-        "redis://, rediss:// (TLS), redis+sentinel://HOST,HOST/SERVICE or redis+cluster://HOST,HOST.",
+        "redis://, rediss:// (TLS), redis+sentinel://HOST,HOST/SERVICE or redis+cluster://HOST,HOST. A reload applies another "
+        "login, other addresses and TLS options of Redis; another kind of store, service or database needs a restart.",
         secret=True,
+        reload=True,
     )
-    url_file: str = key("", "File that holds the URL instead, for a URL with a password. Excludes url.", unit="path")
+    url_file: str = key(
+        "",
+        "File that holds the URL instead, for a URL with a password. Excludes url. It is read again by a reload, and when Redis "
+        "refuses the login.",
+        unit="path",
+        reload=True,
+    )
+    key_prefix: str = key(
+        "signald",
+        "Redis only: what the names of all keys and channels begin with, as in signald:{...}. Clusters that share a Redis "
+        "differ in it, or in the database of the URL. Letters, digits and . _ - : only, as ACL rules are written with it.",
+    )
     ack: Literal["process", "replica", "disk"] = key(
         "process",
         "What an ack promises the sender: the message survives the death of any signald process, of the "

@@ -142,6 +142,8 @@ class Hub:
         """To the mender: the store knows less of this session than we do."""
         self.report_worker_behind: Callable[[WorkerLink], None] = lambda _link: None
         """To the mender: the store knows an older claim of this worker than we do."""
+        self.store_refused: Callable[[], None] = lambda: None
+        """To the reloader: the store refuses the login."""
         self.check_store: Callable[[], None] = lambda: None
         self.nodes_changed: Callable[[], None] = lambda: None
         self.overdue: Callable[[str], None] = lambda _name: None

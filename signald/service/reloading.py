@@ -14,15 +14,21 @@ import structlog
 import trio
 
 from signald.config import Config, ConfigError, Problem
+from signald.config.checks import is_same_store
 from signald.config.reloading import Change, Source, compare, fingerprints
+from signald.errors import StoreMisused
 from signald.service.auth import Authenticator
 from signald.service.tls import tls_context
+from signald.store.open import check_url
 
 if TYPE_CHECKING:
     from signald.service.hub import Hub
     from signald.service.supervision import Supervision
 
 log = structlog.get_logger(__name__)
+
+REREAD_EVERY_S = 5.0
+"""Between two looks for another login while the store refuses this one: a password is changed by hand, or by a job."""
 
 
 @attrs.frozen
@@ -35,7 +41,7 @@ class Prepared:
 
 
 def prepare(config: Config, where: str = "") -> Prepared:
-    """Load the keys and certificates of `config`. Raises ConfigError with every problem, each at `where`."""
+    """Load the keys and certificates of `config`, and read its store URL. Raises ConfigError with every problem, each at `where`."""
     problems: list[Problem] = []
     auth: Authenticator | None = None
     tls: ssl.SSLContext | None = None
@@ -47,6 +53,10 @@ def prepare(config: Config, where: str = "") -> Prepared:
         tls = tls_context(config.listen)
     except ConfigError as error:
         problems += error.problems
+    try:
+        check_url(config.store.url)
+    except StoreMisused as error:
+        problems.append(Problem("", "store.url_file" if config.store.url_file else "store.url", str(error)))
     if auth is None or problems:
         raise ConfigError([attrs.evolve(problem, where=where) for problem in problems])
     return Prepared(config, auth, tls)
@@ -71,6 +81,7 @@ class Reloader:
         self._supervision = supervision
         self._known = fingerprints(hub.config)
         self._turn = trio.Lock()
+        self._refused = trio.Event()
 
     async def reload(self) -> Change:
         """Read and apply. Raises ConfigError with every problem, and then nothing has changed."""
@@ -90,6 +101,32 @@ class Reloader:
                 self._hub.counts.reloaded(ok=True, at_s=self._hub.store.now_ms() / 1000)
                 log.info("config_reloaded", applied=list(change.applied), needs_restart=list(change.needs_restart))
                 return change
+
+    def store_refused(self) -> None:
+        """The store refuses the login: the file of its URL may hold another one by now."""
+        self._refused.set()
+
+    async def run_store_url(self) -> None:
+        """Read the store's URL again after each refusal, until cancelled; what else has changed waits for a reload."""
+        while True:
+            await self._refused.wait()
+            async with self._turn:
+                try:
+                    prepared = await trio.to_thread.run_sync(self._store_renewed, self._hub.config)
+                except ConfigError:
+                    prepared = None  # half-way through an edit, perhaps; a reload says what is wrong
+                if prepared is not None:
+                    self._apply(prepared)
+                    log.warning("store_url_read_again")
+            await trio.sleep(REREAD_EVERY_S)
+            self._refused = trio.Event()
+
+    def _store_renewed(self, running: Config) -> Prepared | None:
+        store = self._source.read(running).store
+        if store.url == running.store.url or not is_same_store(store.url, running.store.url):
+            return None
+        renewed = attrs.evolve(running.store, url=store.url, url_file=store.url_file)
+        return prepare(attrs.evolve(running, store=renewed), str(self._source.path or ""))
 
     def _prepare(self, running: Config) -> tuple[Change, Prepared]:
         change = compare(running, self._source.read(running), self._known)

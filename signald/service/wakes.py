@@ -37,15 +37,20 @@ class Wakes:
 
     async def run(self) -> None:
         """Take in what the backplane brings. Runs until cancelled."""
+        said = ""
         while True:
             try:
                 async for wakes in self._hub.store.wakes():
+                    said = ""
                     for wake in wakes:
                         self.take(wake)
                     self._hub.outbox.flush()
             except StoreError as error:
                 # The store refuses us (a password was changed): sessions here live on until somebody mends it.
-                log.warning("backplane_away", why=str(error))
+                if str(error) != said:  # once a second would fill the log of a night
+                    log.warning("backplane_away", why=str(error))
+                said = str(error)
+                self._hub.store_refused()
             await trio.sleep(BACKPLANE_RETRY_S)
 
     def take(self, wake: Wake) -> None:

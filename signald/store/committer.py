@@ -49,6 +49,8 @@ class Committer:
         """Trio time since when the store has not answered; None while it does."""
         self.back_at = float("-inf")
         """Trio time at which the store answered again after it had not; minus infinity while that has not happened."""
+        self.refused: Callable[[], None] = lambda: None
+        """Called whenever the store has refused us."""
         self._refused = False
         """It was said that the store refuses us."""
         self._batch_ops_max = batch_ops_max
@@ -168,6 +170,8 @@ class Committer:
     def _note(self, error: StoreError) -> None:
         """Say once that the store is away; and once that it refuses us, however its being away began: somebody must mend that."""
         refused = isinstance(error, StoreMisused)
+        if refused:
+            self.refused()
         if self.down_since is None or (refused and not self._refused):
             log.warning("store_away", why=str(error))
         if self.down_since is None:

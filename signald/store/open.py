@@ -18,6 +18,8 @@ class StoreSettings(Protocol):
     """What opening a store takes from the configuration (section `store`)."""
 
     @property
+    def key_prefix(self) -> str: ...
+    @property
     def ack(self) -> Literal["process", "replica", "disk"]: ...
     @property
     def connect_timeout_s(self) -> float: ...
@@ -25,6 +27,28 @@ class StoreSettings(Protocol):
     def command_timeout_s(self) -> float: ...
     @property
     def poll_interval_s(self) -> float: ...
+
+
+def check_url(url: str) -> None:
+    """Read a store URL. Raises StoreMisused, with what to change and without repeating the URL."""
+    if _is_redis(url):
+        from signald.store.redis_url import parse_url
+
+        parse_url(url)
+
+
+def renew_store(store: Store, url: str) -> None:
+    """Have `store` use the login and the addresses of `url` from now on, where it has any.
+
+    Raises StoreMisused, and changes nothing, when `url` is not one of the same store.
+    """
+    renew = getattr(store, "renew", None)
+    if renew is not None:
+        renew(url)
+
+
+def _is_redis(url: str) -> bool:
+    return url.partition(":")[0].partition("+")[0] in ("redis", "rediss")
 
 
 @asynccontextmanager
@@ -46,12 +70,12 @@ async def open_store(url: str, node: str, settings: StoreSettings) -> AsyncItera
             url, node, ack=settings.ack, poll_interval_s=poll_interval_s, busy_timeout_s=busy_timeout_s
         ) as sqlite:
             yield sqlite
-    elif scheme in {"redis", "rediss"} or scheme.startswith(("redis+", "rediss+")):
+    elif _is_redis(url):
         # Imported here: a signald that embeds its store does not pay for a client it does not use.
         from signald.store.redis import open_redis
 
         timeouts = {"connect_timeout_s": settings.connect_timeout_s, "command_timeout_s": settings.command_timeout_s}
-        async with open_redis(url, node, ack=settings.ack, **timeouts) as redis:
+        async with open_redis(url, node, prefix=settings.key_prefix, ack=settings.ack, **timeouts) as redis:
             yield redis
     else:
         raise StoreMisused(f"the URL of the store has none of the known forms: {FORMS}")

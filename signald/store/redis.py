@@ -25,9 +25,10 @@ from signald.errors import StoreUnavailable
 from signald.store.base import WAKE_ALL, WAKE_REALTIME, Op, Result, Store, Wake
 from signald.store.redis_codecs import Check
 from signald.store.redis_connection import ErrorReply, Link, Reply, pack, refusal
-from signald.store.redis_lane import Lane
+from signald.store.redis_keys import DEFAULT_PREFIX, REGISTRY_TAG, Keyspace
+from signald.store.redis_lane import Lane, Repeater
+from signald.store.redis_members import Members
 from signald.store.redis_router import Router
-from signald.store.redis_scripts import REGISTRY_TAG, channel
 from signald.store.redis_servers import AckLevel, Servers
 from signald.store.redis_url import Target, parse_url
 
@@ -39,7 +40,8 @@ ACL = (
     "+xadd +xdel +xtrim +xrange +rpush +ltrim +lpop +lrange +zadd +zrem +zrange +zrangebyscore +zrangebylex +zlexcount +zscore "
     "+publish +subscribe +ping +info +time +select +wait +waitaof +cluster|slots"
 )
-"""What signald's user must be allowed: `ACL SETUSER signald on ><password> ` and this. `+config|get` only for `ack` disk before
+"""What signald's user must be allowed: `ACL SETUSER signald on ><password> ` and this, with another `store.key_prefix` in the
+place of both `signald:`. `+config|get` only for `ack` disk before
 Redis 7.2; leave out what an older server does not know."""
 
 EXCHANGES_MAX = 4
@@ -49,6 +51,10 @@ RETRY_FIRST_S = 0.05
 RETRY_MAX_S = 1.0
 CLOSE_GRACE_S = 1.0
 WAKE_LOT_MAX = 512
+
+REFRESH_S = 15.0
+"""How often Sentinel or the Cluster is asked who there is, though nothing has failed: less than a rollout takes from one server
+to the next."""
 
 
 # --- the backplane ------------------------------------------------------------------------------------------------
@@ -61,9 +67,9 @@ class _Listener:
     connection, which is answered for by `*` as every new subscription is.
     """
 
-    def __init__(self, target: Target, node: str, connect_timeout_s: float, command_timeout_s: float) -> None:
-        self._channel = channel(node)
-        self._router = Router(target, connect_timeout_s, command_timeout_s)
+    def __init__(self, members: Members, channel: str, connect_timeout_s: float, command_timeout_s: float) -> None:
+        self._channel = channel
+        self._router = Router(members, connect_timeout_s, command_timeout_s)
         self._command_timeout_s = command_timeout_s
         self._ended_within_s = connect_timeout_s + command_timeout_s + CLOSE_GRACE_S
         self._lane = Lane("signald-wakes")
@@ -90,6 +96,10 @@ class _Listener:
                     log.warning("backplane away: %s", error)
                 await trio.sleep(self._wait_s)
                 self._wait_s = min(self._wait_s * 2, RETRY_MAX_S)
+
+    def renew(self) -> None:
+        """Subscribe again, with what the URL says now."""
+        self._router.cut_links()
 
     async def close(self) -> None:
         """End the thread and the connection, also when the server hangs."""
@@ -154,12 +164,15 @@ class RedisStore:
     """See the module; made by `open_redis`."""
 
     def __init__(
-        self, target: Target, node: str, ack: AckLevel, connect_timeout_s: float, command_timeout_s: float
+        self, target: Target, node: str, prefix: str, ack: AckLevel, connect_timeout_s: float, command_timeout_s: float
     ) -> None:
         self.node = node
-        self._target = target
+        self._members = Members(target)
+        self._space = Keyspace(prefix, target.db)
         self._timeouts = (connect_timeout_s, command_timeout_s)
-        self._servers = Servers(target, ack, connect_timeout_s, command_timeout_s)
+        self._servers = Servers(self._members, self._space, ack, connect_timeout_s, command_timeout_s)
+        self._scout = Router(self._members, connect_timeout_s, command_timeout_s)
+        self._refreshing: Repeater | None = None
         self._lane = Lane("signald-store")
         self._turn = _Turn()
         """The loop and the thread use the same connections, one after the other."""
@@ -167,7 +180,8 @@ class RedisStore:
         self._told_ms = 0
 
     def __repr__(self) -> str:
-        return f"<RedisStore {self._target.kind} {', '.join(map(str, self._target.addresses))}>"
+        target = self._members.target
+        return f"<RedisStore {target.kind} {', '.join(map(str, target.addresses))}>"
 
     def now_ms(self) -> int:
         """As `Store.now_ms`: the server's clock, as measured within the last batches."""
@@ -196,7 +210,7 @@ class RedisStore:
 
     async def wakes(self) -> AsyncGenerator[list[Wake], None]:
         """As `Store.wakes`. Raises StoreMisused if Redis refuses the subscription."""
-        listener = _Listener(self._target, self.node, *self._timeouts)
+        listener = _Listener(self._members, self._space.channel(self.node), *self._timeouts)
         self._listeners.add(listener)
         try:
             while True:
@@ -215,10 +229,24 @@ class RedisStore:
         """Connect. Raises StoreMisused, StoreUnavailable."""
         await self.check()
         self._servers.started = True
+        if self._members.target.kind != "single":
+            self._refreshing = Repeater("signald-members", self._scout.refresh, REFRESH_S)
+
+    def renew(self, url: str) -> None:
+        """Use the login, addresses and TLS options of `url` from now on; what is under way is sent again.
+
+        Raises StoreMisused, and changes nothing, when it is no URL or that of another store.
+        """
+        self._members.renew(parse_url(url))
+        for listener in tuple(self._listeners):
+            listener.renew()
 
     async def close(self) -> None:
-        """End both threads and every connection, also when Redis hangs."""
+        """End the threads and every connection, also when Redis hangs."""
         self._servers.cut()
+        self._scout.cut()
+        if self._refreshing is not None:
+            await self._refreshing.close(sum(self._timeouts) + CLOSE_GRACE_S)
         for listener in tuple(self._listeners):
             await listener.close()
         await self._lane.close(sum(self._timeouts) + CLOSE_GRACE_S)
@@ -231,13 +259,20 @@ class RedisStore:
 
 @asynccontextmanager
 async def open_redis(
-    url: str, node: str, *, ack: AckLevel = "process", connect_timeout_s: float = 1.0, command_timeout_s: float = 2.0
+    url: str,
+    node: str,
+    *,
+    prefix: str = DEFAULT_PREFIX,
+    ack: AckLevel = "process",
+    connect_timeout_s: float = 1.0,
+    command_timeout_s: float = 2.0,
 ) -> AsyncIterator[Store]:
     """Open the store at `url` for `node`.
 
     Args:
         url: one of `redis_url.FORMS`; `?ssl_ca_certs=` and the other `redis_url.OPTIONS` may follow.
         node: the id under which this node is woken.
+        prefix: what the names of all keys and channels begin with.
         ack: what the answer to a batch promises: Redis has it (`process`), a replica too (`replica`), its disk too (`disk`).
         connect_timeout_s: for TCP and TLS, each.
         command_timeout_s: how long the server may do nothing about a batch, neither take nor answer any of it.
@@ -246,7 +281,7 @@ async def open_redis(
         StoreMisused: the URL, the credentials or the set-up of the server; the text says what to change.
         StoreUnavailable: no fit server can be reached.
     """
-    store = RedisStore(parse_url(url), node, ack, connect_timeout_s, command_timeout_s)
+    store = RedisStore(parse_url(url), node, prefix, ack, connect_timeout_s, command_timeout_s)
     try:
         await store.start()
         yield store

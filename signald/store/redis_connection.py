@@ -16,11 +16,11 @@ import hiredis
 import trio
 from redis.backoff import NoBackoff
 from redis.connection import Connection, SSLConnection
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
+from redis.exceptions import AuthenticationError, InvalidResponse, NoPermissionError, RedisError
 from redis.retry import Retry
 
 from signald.errors import StoreMisused, StoreUnavailable
-from signald.store.redis_url import Address, Target
+from signald.store.redis_url import ENCODING_HINT, Address, Target
 
 READ_BYTES = 65536
 
@@ -59,6 +59,10 @@ class ErrorReply(Exception):
         return self.code in _MISUSED and any(sign in text for sign in _DAMAGED) and not _words(text) & _OTHER_REASONS
 
 
+_NO_DATABASE = ("DB index is out of range", "is not an integer or out of range", "SELECT is not allowed")
+"""What SELECT answers; no other command of a login takes a number."""
+
+
 def _words(text: str) -> set[str]:
     return set(text.replace("-", " ").split())
 
@@ -79,7 +83,12 @@ def refusal(error: Exception, at: Address | None = None) -> StoreUnavailable | S
             return StoreMisused(f"{where} answered with an error that trying again cannot mend: {text}")
         return StoreUnavailable(f"{where}: {text}")
     if isinstance(error, AuthenticationError | NoPermissionError):
-        return StoreMisused(f"{where} refuses the credentials or permissions of store.url: {text}")
+        hint = f" ({ENCODING_HINT})" if isinstance(error, AuthenticationError) else ""
+        return StoreMisused(f"{where} refuses the credentials or permissions of store.url: {text}{hint}")
+    if any(sign in text for sign in _NO_DATABASE):
+        return StoreMisused(f"{where} has no database of the number in store.url: {text}")
+    if isinstance(error, InvalidResponse | hiredis.ProtocolError):
+        return StoreMisused(f"{where} is no Redis: {text}")
     if isinstance(error.__context__, ssl.SSLCertVerificationError):
         return StoreMisused(f"the certificate of {where} is not accepted: {text}")
     return StoreUnavailable(f"{where}: {text}")

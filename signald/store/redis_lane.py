@@ -54,6 +54,29 @@ class _Thread:
             log.warning("the thread %s did not end within %.1f s", self._name, within_s)
 
 
+class Repeater:
+    """One thread that makes a call again and again, with a pause before each, until it is closed."""
+
+    def __init__(self, name: str, call: Callable[[], None], every_s: float) -> None:
+        self._call = call
+        self._every_s = every_s
+        self._over = threading.Event()
+        self._thread = _Thread(name, self._work)
+        self._thread.start()
+
+    def _work(self) -> None:
+        while not self._over.wait(self._every_s):
+            try:
+                self._call()
+            except Exception:
+                log.exception("a call of the thread %s failed", threading.current_thread().name)
+
+    async def close(self, within_s: float) -> None:
+        """Make no more calls, and wait for the one under way."""
+        self._over.set()
+        await self._thread.join(within_s)
+
+
 class _Job:
     """One call in the thread of a `Lane`, and the task that waits for it."""
 

@@ -8,10 +8,7 @@ In every deploy two releases share these keys. So a field may be added, with a m
 own. The scripts themselves are each release's own: they are called by their hash.
 """
 
-import hashlib
 from functools import lru_cache
-from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
@@ -39,26 +36,7 @@ from signald.store.base import (
 )
 from signald.store.damage import seal
 from signald.store.redis_connection import Word, pack
-
-REGISTRY_TAG = "signald"
-"""The hash tag of the registry's keys."""
-
-
-class Script(NamedTuple):
-    """One Lua script, and the name Redis gives it."""
-
-    text: bytes
-    sha: bytes
-
-
-def _script(name: str) -> Script:
-    text = Path(__file__).with_name(name).read_bytes()
-    return Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
-
-
-APPEND, ACK, LOOK, SESSION, REGISTRY, TRAIL = SCRIPTS = tuple(
-    _script(name) for name in ("append.lua", "ack.lua", "look.lua", "session.lua", "registry.lua", "trail.lua")
-)
+from signald.store.redis_keys import PACKING, REGISTRY_TAG, Keyspace
 
 
 def tag_of(op: Op) -> str:
@@ -71,9 +49,7 @@ def tag_of(op: Op) -> str:
 # The hot commands are written by hand. What stays the same from one message of a session to the next is remembered, so
 # a third of the time of a general packer is left.
 _PARTY = {"client": b"$1\r\nc\r\n", "worker": b"$1\r\nw\r\n"}
-_APPEND = b"*%%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n4\r\n" % APPEND.sha
-_APPEND_ONE = _APPEND % 17
-_ACK = b"*10\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n3\r\n" % ACK.sha
+_EVAL = b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n%d\r\n"
 
 
 def _bulk(data: bytes) -> bytes:
@@ -90,20 +66,26 @@ def _limits(backlog_max: int, history_max: int, history_bytes_max: int) -> bytes
     return b"".join([_bulk(b"%d" % number) for number in (backlog_max, history_max, history_bytes_max)])
 
 
-def _keys(session: str) -> bytes:
-    key = b"signald:{%b}" % session.encode()
+def _keys(space: Keyspace, session: str) -> bytes:
+    key = space.key(session).encode()
     return _bulk(key) + _bulk(key + b":up") + _bulk(key + b":down")
 
 
 @lru_cache(8192)
-def _append_start(session: str, party: Party, node: str, epoch: int) -> bytes:
-    history = _bulk(b"signald:{%b}:history" % session.encode())
-    return _keys(session) + history + _PARTY[party] + _bulk(node.encode()) + _bulk(b"%d" % epoch)
+def _append_start(space: Keyspace, session: str, party: Party, node: str, epoch: int) -> bytes:
+    history = _bulk(space.key(session).encode() + b":history")
+    return _keys(space, session) + history + _PARTY[party] + _bulk(node.encode()) + _bulk(b"%d" % epoch)
+
+
+@lru_cache(16)
+def _append_one(space: Keyspace) -> bytes:
+    return _EVAL % (17, space.append.sha, 4)
 
 
 @lru_cache(8192)
-def _ack_start(session: str, party: Party, node: str, epoch: int) -> bytes:
-    return _ACK + _keys(session) + _PARTY[party] + _bulk(node.encode()) + _bulk(b"%d" % epoch)
+def _ack_start(space: Keyspace, session: str, party: Party, node: str, epoch: int) -> bytes:
+    eval_ack = _EVAL % (10, space.ack.sha, 3)
+    return eval_ack + _keys(space, session) + _PARTY[party] + _bulk(node.encode()) + _bulk(b"%d" % epoch)
 
 
 def _flags(entries: tuple[Entry, ...]) -> bytes:
@@ -112,14 +94,14 @@ def _flags(entries: tuple[Entry, ...]) -> bytes:
 
 def pack_append(op: Append) -> bytes:
     """Call `append.lua`. Each body has its seal."""
-    entries = op.entries
+    entries, space = op.entries, PACKING.get()
     if len(entries) == 1:
         (entry,) = entries
         seq = b"%d" % entry.seq
         body = seal(entry.body)
         return b"%b%b%b%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n" % (
-            _APPEND_ONE,
-            _append_start(op.session, op.party, op.node, op.epoch),
+            _append_one(space),
+            _append_start(space, op.session, op.party, op.node, op.epoch),
             _number(op.ack),
             _limits(op.backlog_max, op.history_max, op.history_bytes_max),
             len(seq),
@@ -131,8 +113,8 @@ def pack_append(op: Append) -> bytes:
     flags = _flags(entries)
     return b"".join(
         [
-            _APPEND % (16 + len(entries)),
-            _append_start(op.session, op.party, op.node, op.epoch),
+            _EVAL % (16 + len(entries), space.append.sha, 4),
+            _append_start(space, op.session, op.party, op.node, op.epoch),
             _number(op.ack),
             _limits(op.backlog_max, op.history_max, op.history_bytes_max),
             _number(entries[0].seq if entries else 1),
@@ -144,13 +126,14 @@ def pack_append(op: Append) -> bytes:
 
 def pack_ack(op: Ack) -> bytes:
     """Call `ack.lua`."""
-    return _ack_start(op.session, op.party, op.node, op.epoch) + _number(op.seq)
+    return _ack_start(PACKING.get(), op.session, op.party, op.node, op.epoch) + _number(op.seq)
 
 
 def pack_look(op: Look) -> bytes:
     """Call `look.lua`."""
-    key = f"signald:{{{op.session}}}"
-    return pack("EVALSHA", LOOK.sha, 3, key, key + ":up", key + ":down", op.party[0], op.after, op.limit)
+    space = PACKING.get()
+    key = space.key(op.session)
+    return pack("EVALSHA", space.look.sha, 3, key, key + ":up", key + ":down", op.party[0], op.after, op.limit)
 
 
 # --- on one session -----------------------------------------------------------------------------------------------
@@ -158,9 +141,10 @@ def pack_look(op: Look) -> bytes:
 
 def pack_session(op: SessionOp, operation: str, *words: Word, node: str = "") -> bytes:
     """Call the function of `session.lua` named `operation` with `words`. `node` is the caller, where it matters who calls."""
-    key = f"signald:{{{op.session}}}"
+    space = PACKING.get()
+    key = space.key(op.session)
     return pack(
-        "EVALSHA", SESSION.sha, 4, key, key + ":up", key + ":down", key + ":history", operation, node, *words
+        "EVALSHA", space.session.sha, 4, key, key + ":up", key + ":down", key + ":history", operation, node, *words
     )  # fmt: skip
 
 
@@ -208,12 +192,12 @@ def _failures(failed: Failures) -> str:
 
 
 def _trail(op: SessionOp) -> str:
-    return f"signald:{{{op.session}}}:trail"
+    return PACKING.get().key(op.session) + ":trail"
 
 
 def pack_mark(op: Mark) -> bytes:
     """Call `trail.lua`."""
-    return pack("EVALSHA", TRAIL.sha, 1, _trail(op), op.keep_max, op.keep_ms, *op.steps)
+    return pack("EVALSHA", PACKING.get().trail.sha, 1, _trail(op), op.keep_max, op.keep_ms, *op.steps)
 
 
 def pack_read_trail(op: ReadTrail) -> bytes:
@@ -227,7 +211,7 @@ TOUCH_REPLIES = 4
 
 def touch(session: str, left_ms: int) -> bytes:
     """Renew the safety TTL of a session's keys: what `KeepAlive` means outside the registry."""
-    key = b"signald:{%b}" % session.encode()
+    key = PACKING.get().key(session).encode()
     left = _bulk(b"%d" % left_ms)
     return b"".join(
         [b"*3\r\n$7\r\nPEXPIRE\r\n" + _bulk(key + end) + left for end in (b"", b":up", b":down", b":history")]
@@ -236,19 +220,23 @@ def touch(session: str, left_ms: int) -> bytes:
 
 # --- on the registry ----------------------------------------------------------------------------------------------
 
-_REGISTRY_KEYS = tuple(
-    f"signald:{{{REGISTRY_TAG}}}:{name}"
-    for name in (
-        "nodes", "leases", "workers", "pairs", "paired", "waiting", "line", "alive", "misc", "receipts", "receipt_times",
-        "lines", "spots", "wanted",
-        "holds", "held", "holds_due",
-    )
+_REGISTRY_KEYS = (
+    "nodes", "leases", "workers", "pairs", "paired", "waiting", "line", "alive", "misc", "receipts", "receipt_times",
+    "lines", "spots", "wanted",
+    "holds", "held", "holds_due",
 )  # fmt: skip
+
+
+@lru_cache(16)
+def _registry_keys(space: Keyspace) -> tuple[str, ...]:
+    return tuple(f"{space.key(REGISTRY_TAG)}:{name}" for name in _REGISTRY_KEYS)
 
 
 def pack_registry(operation: str, *words: Word, node: str = "") -> bytes:
     """Call the function of `registry.lua` named `operation` with `words`. `node` is the caller, where it matters who calls."""
-    return pack("EVALSHA", REGISTRY.sha, len(_REGISTRY_KEYS), *_REGISTRY_KEYS, operation, node, *words)
+    space = PACKING.get()
+    keys = _registry_keys(space)
+    return pack("EVALSHA", space.registry.sha, len(keys), *keys, operation, node, *words)
 
 
 def pack_put_node(op: PutNode) -> bytes:
@@ -298,11 +286,6 @@ def _json(labels: dict[str, str]) -> bytes:
 # --- to a node ----------------------------------------------------------------------------------------------------
 
 
-def channel(node: str) -> str:
-    """The pub/sub channel on which `node` is woken."""
-    return f"signald:node:{node}"
-
-
 def pack_signal(op: Signal) -> bytes:
     """Publish a wake-up. A realtime message needs no script: it is kept nowhere."""
-    return pack("PUBLISH", channel(op.node), op.wake)
+    return pack("PUBLISH", PACKING.get().channel(op.node), op.wake)

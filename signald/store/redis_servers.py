@@ -17,9 +17,12 @@ from signald.store.base import KeepAlive, Op, Result, SessionOp
 from signald.store.damage import Unreadable
 from signald.store.redis_codecs import CODECS, read, unreadable
 from signald.store.redis_connection import ErrorReply, Link, Reply, pack, refusal
+from signald.store.redis_keys import PACKING, REGISTRY_TAG, Keyspace
+from signald.store.redis_members import Members
 from signald.store.redis_router import Router
-from signald.store.redis_scripts import REGISTRY_TAG, SCRIPTS, TOUCH_REPLIES, tag_of, touch
-from signald.store.redis_url import Address, Target
+from signald.store.redis_scheme import scheme_fault
+from signald.store.redis_scripts import TOUCH_REPLIES, tag_of, touch
+from signald.store.redis_url import Address
 
 AckLevel = Literal["process", "replica", "disk"]
 
@@ -49,8 +52,13 @@ class Servers:
     `prepare` blocks and runs in the lane's thread; `exchange` runs in the event loop, and never while the lane is busy.
     """
 
-    def __init__(self, target: Target, ack: AckLevel, connect_timeout_s: float, command_timeout_s: float) -> None:
-        self._router = Router(target, connect_timeout_s, command_timeout_s)
+    def __init__(
+        self, members: Members, space: Keyspace, ack: AckLevel, connect_timeout_s: float, command_timeout_s: float
+    ) -> None:
+        self._members = members
+        self._space = space
+        self._router = Router(members, connect_timeout_s, command_timeout_s)
+        self._connect_timeout_s = connect_timeout_s
         self._ack = ack
         self._wait = b""
         self._wait_ms = max(1, int(command_timeout_s * 1000 / 2))
@@ -81,6 +89,12 @@ class Servers:
             for link in self._router.links():
                 if not link.prepared:
                     self._prepare(link)
+        except StoreUnavailable:
+            self._router.forget()
+            fault = None if self.started else scheme_fault(self._members.target, self._connect_timeout_s)
+            if fault is not None:
+                raise StoreMisused(fault) from None
+            raise
         except BaseException:
             self._router.forget()
             raise
@@ -112,6 +126,7 @@ class Servers:
         return results
 
     async def _exchange(self, ops: Sequence[Op], works: list[_Work], patience: trio.CancelScope) -> list[Result]:
+        PACKING.set(self._space)  # in the context of this task; another store's task has its own
         before = time.monotonic()
         ask_time = before >= self._clock_due
         for work in works:
@@ -203,6 +218,8 @@ class Servers:
         info = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
         if info.get("loading", "0") != "0":
             raise StoreUnavailable("Redis is loading its data")
+        if fault := self._other_form(link, info):
+            raise StoreMisused(fault)
         if info.get("role") != "master":
             raise StoreUnavailable(f"Redis at {link.address} is a replica")
         fault = self._fault(link, info)
@@ -213,11 +230,20 @@ class Servers:
             self._wait = pack("WAIT", 1, self._wait_ms)
         elif self._ack == "disk" and _version(info) >= WAITAOF_VERSION:
             self._wait = pack("WAITAOF", 1, 0, self._wait_ms)
-        for script in SCRIPTS:
+        for script in self._space.scripts:
             link.ask("SCRIPT", "LOAD", script.text)
         before = time.monotonic()
         self._set_clock(link.ask("TIME"), before)
         link.prepared = True
+
+    def _other_form(self, link: Link, info: dict[str, str]) -> str | None:
+        """Say which form of store.url a server needs, when it is not the one there is."""
+        mode, kind = info.get("redis_mode"), self._members.target.kind
+        if mode == "sentinel":
+            return f"the server at {link.address} is a Sentinel: write redis+sentinel://HOST,.../SERVICE in store.url"
+        if mode == "cluster" and kind == "single" and len({one[2][1] for one in link.ask("CLUSTER", "SLOTS")}) > 1:
+            return f"Redis at {link.address} is one of a Cluster: write redis+cluster://HOST,... in store.url"
+        return None
 
     def _fault(self, link: Link, info: dict[str, str]) -> str | None:
         """Say why a server is not fit, and what to change."""

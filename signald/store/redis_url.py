@@ -30,6 +30,12 @@ OPTIONS = (
 )
 
 
+ENCODING_HINT = (
+    "in a user name or password of store.url, characters such as / ? # @ : % are percent-encoded: / is %2F, % is %25; a password "
+    "without a user name stands behind a colon, as in redis://:PASSWORD@HOST"
+)
+
+
 class Address(NamedTuple):
     """One server."""
 
@@ -60,10 +66,16 @@ def parse_url(url: str) -> Target:
     base, _, form = scheme.partition("+")
     if not mark or base not in ("redis", "rediss") or form not in ("", "sentinel", "cluster"):
         raise StoreMisused(f"store.url must have one of the forms {FORMS}")
+    netloc = rest.partition("?")[0].partition("/")[0]
+    if "@" in rest[len(netloc) :] and "@" not in netloc:
+        # The hosts seem to end before the login does.
+        raise StoreMisused(f"store.url cannot be read: {ENCODING_HINT}")
     rest, _, query = rest.partition("?")
-    netloc, _, path = rest.partition("/")
+    path = rest.partition("/")[2]
     login, _, hosts = netloc.rpartition("@")
     username, colon, password = login.partition(":")
+    if "\ufffd" in unquote(login):
+        raise StoreMisused(f"the user name or password in store.url is not UTF-8: {ENCODING_HINT}")
     parts = [unquote(part) for part in path.split("/") if part]
     service = parts.pop(0) if form == "sentinel" and parts else ""
     kind: Kind = "sentinel" if form == "sentinel" else "cluster" if form == "cluster" else "single"
@@ -94,7 +106,7 @@ def _address(text: str, port: int) -> Address:
         host, number = text, str(port)
     host = host.removeprefix("[").removesuffix("]")
     if not host or not number.isdecimal() or not 0 < int(number) < 65536:
-        raise StoreMisused("store.url has a host that is not of the form host[:port]")
+        raise StoreMisused("store.url has a host that is not of the form host[:port], where a port is 1 to 65535")
     return Address(host, int(number))
 
 

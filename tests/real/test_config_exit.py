@@ -143,6 +143,25 @@ async def test_a_password_that_is_wrong_is_not_shown(tmp_path: Path) -> None:
     assert "Traceback" not in text
 
 
+@pytest.mark.parametrize(
+    ("form", "named"),
+    [
+        ("redis://{at}/99", "database"),
+        ("redis+cluster://{at}", "cluster support disabled"),
+        ("redis://u:right/horse@{at}/0", "percent-encoded"),
+    ],
+)
+async def test_a_store_url_that_can_never_work(tmp_path: Path, form: str, named: str) -> None:
+    """78, with what is wrong with it: no restart would mend that, and no password is shown."""
+    redis = Server(tmp_path / "redis")
+    async with servers(redis), open_nodes(tmp_path, form.format(at=f"{HOST}:{redis.port}")) as nodes:
+        code, text = await said(nodes)
+    assert code == EX_CONFIG, text
+    assert named in text
+    assert "horse" not in text
+    assert "Traceback" not in text
+
+
 async def test_a_store_file_that_cannot_be_written(tmp_path: Path) -> None:
     """A directory that is not there is said with its path, and not as a bug of ours."""
     async with open_nodes(tmp_path, f"sqlite:{tmp_path / 'nowhere' / 'store.db'}") as nodes:

@@ -17,6 +17,7 @@ from signald.store.sqlite import SqliteStore
 class Settings:
     """What the configuration says by default."""
 
+    key_prefix: str = "signald"
     ack: Literal["process", "replica", "disk"] = "process"
     connect_timeout_s: float = 1.0
     command_timeout_s: float = 2.0

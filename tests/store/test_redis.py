@@ -5,10 +5,11 @@ What the store means is the contract's matter (test_contract.py, test_plans.py).
 
 import datetime as dt
 import ipaddress
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import AsyncExitStack, aclosing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ from signald.store.base import (
     Wake,
     WorkerSessions,
 )
-from signald.store.redis import ACL, open_redis
+from signald.store.redis import ACL, RedisStore, open_redis
 from signald.store.redis_codecs import CODECS, Check
 from signald.store.redis_connection import ErrorReply, Link, refusal
 from signald.store.redis_url import Address, parse_url
@@ -234,6 +235,27 @@ class TestUrl:
             parse_url(url)
         assert SECRET not in str(caught.value)
 
+    @pytest.mark.parametrize(
+        ("login", "hint"),
+        [
+            (f"u:{SECRET}/x", "percent-encoded"),
+            (f"u:{SECRET}?x", "percent-encoded"),
+            (f"u:{SECRET}%ff", "percent-encoded"),
+            (f"u:{SECRET}/1#x?y=z", "percent-encoded"),
+        ],
+    )
+    def test_special_characters(self, login: str, hint: str) -> None:
+        """A password that ends the hosts too early is told how to be written, and not repeated."""
+        with pytest.raises(StoreMisused, match=hint) as caught:
+            parse_url(f"redis://{login}@h:6379/0")
+        assert SECRET not in str(caught.value)
+
+    @pytest.mark.parametrize("password", ["a@b", "a:b", "a#b", "a%zb", "a[b", "a]b"])
+    def test_characters_that_do_no_harm(self, password: str) -> None:
+        """What can be told apart is taken as it is."""
+        target = parse_url(f"redis://u:{password}@h:7/0")
+        assert (target.password, target.addresses) == (password, (Address("h", 7),))
+
     def test_secret_repr(self) -> None:
         """The parsed URL does not show its credentials either."""
         target = parse_url(f"redis+sentinel://u:{SECRET}@h/main?sentinel_password={SECRET}")
@@ -365,6 +387,57 @@ class TestStart:
             with pytest.raises(StoreUnavailable, match="is a replica"):
                 async with open_redis(replica.url, "a"):
                     pass
+
+    @pytest.mark.parametrize(
+        ("end", "said"),
+        [
+            ("redis://{at}/99", "has no database of the number in store.url"),
+            ("redis://{at}/99999999999999999999", "has no database of the number in store.url"),
+            ("rediss://{at}", "does not speak TLS: write redis instead of rediss"),
+            ("redis://:wrong@{at}", "percent-encoded"),
+            ("redis://nobody@{at}", "a password without a user name stands behind a colon"),
+            ("redis+cluster://{at}", "cluster support disabled"),
+            ("redis+sentinel://{at}/main", "unknown command"),
+        ],
+    )
+    async def test_never(self, server: Server, end: str, said: str) -> None:
+        """What no waiting mends is refused, with what to change; a password is not repeated."""
+        with pytest.raises(StoreMisused, match=said) as caught:
+            async with open_redis(end.format(at=f"{HOST}:{server.port}"), "a"):
+                pass
+        assert "wrong" not in str(caught.value)
+        await wait_for_no_threads()
+
+    async def test_a_sentinel_or_a_cluster_in_plain(self, tmp_path: Path, server: Server) -> None:
+        """A Sentinel keeps no sessions, and one of several primaries only a part of them: the form to use is said."""
+        sentinel = sentinel_of(server, tmp_path)
+        members = [Server(tmp_path, "--cluster-enabled", "yes") for _ in range(2)]
+        async with servers(sentinel, *members):
+            await form_cluster(members)
+            for url, said in (
+                (sentinel.url, r"is a Sentinel: write redis\+sentinel"),
+                (members[0].url, r"write redis\+cluster"),
+                (f"{members[0].url}/1", "has no database"),
+            ):
+                with pytest.raises(StoreMisused, match=said):
+                    async with open_redis(url, "a"):
+                        pass
+
+    async def test_no_redis(self) -> None:
+        """Another program's port is refused as what it is."""
+
+        async def serve(stream: trio.SocketStream) -> None:
+            async with stream:
+                await stream.receive_some()
+                await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        async with trio.open_nursery() as nursery:
+            (listener,) = await trio.open_tcp_listeners(0, host=HOST)
+            nursery.start_soon(trio.serve_listeners, serve, [listener])
+            with pytest.raises(StoreMisused, match="is no Redis"):
+                async with open_redis(f"redis://{HOST}:{listener.socket.getsockname()[1]}", "a"):
+                    pass
+            nursery.cancel_scope.cancel(reason="the test is over")
 
 
 class TestAway:
@@ -547,6 +620,53 @@ class TestKeys:
                 assert client.hgetall("signald:{signald}:held") == {b"x": b"2"}
                 await store.execute([Forget("s_2"), Forget("s_3"), Forget("s_3")])
                 assert not list(client.scan_iter("signald:{signald}:h*"))
+
+    @pytest.mark.parametrize(("prefix", "db"), [("signald", 0), ("signald", 3), ("app:a", 0), ("x", 15)])
+    async def test_names(self, server: Server, prefix: str, db: int) -> None:
+        """Every key begins with the prefix and keeps its hash tag; so do channels, which name the database as well, but for 0.
+
+        With the default prefix in database 0 all of them are the names of release 0.1.0.
+        """
+        channel = f"{prefix}:node:b" if db == 0 else f"{prefix}:node@{db}:b"
+        heard: list[bytes] = []
+        async with (
+            open_redis(f"{server.url}/{db}", "a", prefix=prefix) as store,
+            open_redis(f"{server.url}/{db}", "b", prefix=prefix) as other,
+            aclosing(other.wakes()) as wakes,  # type: ignore[type-var]
+        ):
+            assert await anext(wakes) == [b"*"]
+            assert server.ask("PUBSUB", "CHANNELS") == [channel.encode()]
+            await store.execute([create(), enqueue(), register(node="b"), Reserve("a", ((SESSION, WORKER),))])
+            await store.execute([claim_side(node="b")])
+            await store.execute([append(entries(1, 1, history=True)), Mark(SESSION, (b"{}",), 10, 60_000, NOW_MS)])
+            await other.execute([append(entries(1, 1), party="worker", node="b")])
+            await store.execute([ack(1), Signal("b", b"rx")])
+            with trio.fail_after(10):
+                while b"rx" not in heard:
+                    heard += await anext(wakes)
+            await store.execute([KeepAlive((SESSION,), store.now_ms() + 86_400_000), put_node("a")])
+            await store.execute([ListNodes(NOW_MS)])
+            with server.client() as client:
+                client.select(db)
+                keys = set(client.scan_iter())
+                tags = {key.decode().removeprefix(f"{prefix}:").partition("}")[0] for key in keys}
+                assert client.pttl(f"{prefix}:{{{SESSION}}}") > 3_600_000
+            assert tags == {f"{{{SESSION}", "{signald"}
+        # Every script that wakes names the session or the worker as it is.
+        assert set(heard) - {b"n"} == {b"w" + WORKER.encode(), b"s" + SESSION.encode(), b"rx"}
+
+    async def test_databases_do_not_hear_each_other(self, server: Server) -> None:
+        """Channels know no databases: nodes of one name in two of them, or under two prefixes, are woken each by its own."""
+        places = [(f"{server.url}/0", "signald"), (f"{server.url}/1", "signald"), (f"{server.url}/0", "other")]
+        async with AsyncExitStack() as stack:
+            stores = [await stack.enter_async_context(open_redis(url, "a", prefix=prefix)) for url, prefix in places]
+            heard = [await stack.enter_async_context(aclosing(store.wakes())) for store in stores]  # type: ignore[type-var]
+            for wakes in heard:
+                assert await anext(wakes) == [b"*"]
+            for number, store in enumerate(stores):
+                await store.execute([create(), Signal("a", b"r%d" % number)])
+            for number, wakes in enumerate(heard):
+                assert await anext(wakes) == [b"r%d" % number]
 
     async def test_safety_ttl(self, server: Server) -> None:
         """Every key of a session has a time to live from its birth; keeping the session alive renews it."""
@@ -755,6 +875,84 @@ class TestClose:
         server.thaw()
 
 
+class TestRenewal:
+    """Another login or address for the same store, while it is in use."""
+
+    async def test_password(self, server: Server) -> None:
+        """The new password is used at once, for the store and for the backplane, and what is asked meanwhile is answered."""
+        server.ask("ACL", "SETUSER", "u", "on", ">old", "~*", "&*", "+@all")
+        async with (
+            open_redis(f"redis://u:old@{HOST}:{server.port}", "a") as store,
+            aclosing(store.wakes()) as wakes,  # type: ignore[type-var]
+        ):
+            assert isinstance(store, RedisStore)
+            assert await anext(wakes) == [b"*"]
+            await store.execute([create()])
+            server.ask("ACL", "SETUSER", "u", "resetpass", ">new")
+            server.ask("CLIENT", "KILL", "USER", "u")
+            with pytest.raises(StoreMisused, match="credentials"):
+                await persist(store, [append(entries(1, 1))])
+            store.renew(f"redis://u:new@{HOST}:{server.port}")
+            assert await persist(store, [append(entries(1, 1))]) == [Appended(1, 0, "")]
+            with trio.fail_after(10):
+                assert await anext(wakes) == [b"*"]
+
+    async def test_address(self, tmp_path: Path, server: Server) -> None:
+        """With another address the store moves there as soon as it is told, and so does the backplane."""
+        other = Server(tmp_path / "other")
+        async with (
+            servers(other),
+            open_redis(server.url, "a") as store,
+            aclosing(store.wakes()) as wakes,  # type: ignore[type-var]
+        ):
+            assert isinstance(store, RedisStore)
+            assert await anext(wakes) == [b"*"]
+            store.renew(other.url)
+            assert await store.execute([create()]) == heads_of(SESSION)
+            assert other.ask("EXISTS", f"signald:{{{SESSION}}}") == 1
+            assert await anext(wakes) == [b"*"]
+            assert other.ask("PUBSUB", "CHANNELS") == [b"signald:node:a"]
+
+    async def test_a_name_is_resolved_anew(
+        self, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A name that leads elsewhere is followed as soon as a connection is opened, without a reload."""
+        other = Server(tmp_path / "other")
+        leads_to = server.port
+        resolve = socket.getaddrinfo
+
+        def moving(host: str, port: int, *more: int) -> object:
+            return resolve(*((HOST, leads_to) if host == "redis.example" else (host, port)), *more)
+
+        monkeypatch.setattr("socket.getaddrinfo", moving)
+        async with servers(other), open_redis("redis://redis.example:1", "a") as store:
+            assert await store.execute([create()]) == heads_of(SESSION)
+            leads_to = other.port
+            await server.kill()
+            with trio.fail_after(30):
+                assert await persist(store, [create()]) == heads_of(SESSION)
+            assert other.ask("EXISTS", f"signald:{{{SESSION}}}") == 1
+
+    async def test_unchanged(self, server: Server) -> None:
+        """The same URL costs no connection."""
+        async with open_redis(server.url, "a") as store:
+            assert isinstance(store, RedisStore)
+            made = server.ask("INFO", "stats").decode().split("total_connections_received:")[1].split()[0]
+            store.renew(server.url)
+            await store.execute([create()])
+            now = server.ask("INFO", "stats").decode().split("total_connections_received:")[1].split()[0]
+            assert int(now) == int(made) + 1, "the one that asks"
+
+    @pytest.mark.parametrize("url", ["redis://h/1", "redis+cluster://h", "redis://", "redis://u:p/w@h"])
+    async def test_another_store(self, server: Server, url: str) -> None:
+        """A URL that leads elsewhere, or is none, is refused, and the store goes on as it was."""
+        async with open_redis(server.url, "a") as store:
+            assert isinstance(store, RedisStore)
+            with pytest.raises(StoreMisused):
+                store.renew(url)
+            assert await store.execute([create()]) == heads_of(SESSION)
+
+
 class TestPermissions:
     """Credentials and what they allow."""
 
@@ -931,7 +1129,7 @@ async def test_tls(tmp_path: Path) -> None:
             with pytest.raises(StoreMisused, match="certificate"):
                 async with open_redis(url, "a"):
                     pass
-            with pytest.raises(StoreUnavailable):
+            with pytest.raises(StoreMisused, match="write rediss instead of redis"):
                 async with open_redis(f"redis://{HOST}:{secure.port}", "a"):
                     pass
     await wait_for_no_threads()
@@ -1006,6 +1204,24 @@ async def test_sentinel(tmp_path: Path, server: Server) -> None:
         with pytest.raises(StoreUnavailable, match="knows no other"):
             async with open_redis(f"redis+sentinel://{HOST}:{sentinel.port}/other", "a"):
                 pass
+    await wait_for_no_threads()
+
+
+async def test_sentinels_are_replaced(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sentinels that came later are known when none of the URL's is left, though the primary never failed."""
+    monkeypatch.setattr(redis_store, "REFRESH_S", 0.1)
+    homes = tmp_path / "first", tmp_path / "second"
+    for home in homes:
+        home.mkdir()
+    first, second = (sentinel_of(server, home) for home in homes)
+    async with servers(first), open_redis(f"redis+sentinel://{HOST}:{first.port}/main", "a") as store:
+        assert isinstance(store, RedisStore)
+        async with servers(second):
+            await until(lambda: Address(HOST, second.port) in store._members.learnt, 30)
+            await first.kill()
+            server.ask("CLIENT", "KILL", "TYPE", "normal")
+            with trio.fail_after(30):
+                assert await persist(store, [create()]) == heads_of(SESSION)
     await wait_for_no_threads()
 
 
