@@ -45,8 +45,8 @@ MEANINGS = {
     Exit.CONFIGURATION: "the configuration, or the store as it is set up, can never work. Restarting does not help",
     Exit.CONDITION_HOLDS: "`ctl receipt --fail-if`: a condition holds",
     Exit.NO_DRAIN: "`ctl abort`: the node does not drain, so there is nothing to call off",
-    Exit.STATE: "`ctl`: the state of the node or session excludes the command: a signal has begun the drain, the node was started without a "
-    "configuration that can be read again, or the session is not set aside",
+    Exit.STATE: "`ctl`: the state of the node or session excludes the command: a signal has begun the drain, the node was started without "
+    "a configuration that can be read again, or the session is not set aside",
     Exit.INTERRUPTED: "`demo`: interrupted, as shells say it of SIGINT",
 }
 """As in docs/operations.md."""
