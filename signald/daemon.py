@@ -19,7 +19,6 @@ import gc
 import os
 import signal
 import socket
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -131,7 +130,6 @@ def _failed(status: int, group: BaseExceptionGroup[BaseException]) -> int:
     while isinstance(leaf, BaseExceptionGroup):
         leaf = leaf.exceptions[0]
     log.error("cannot_serve", why=str(leaf))
-    print(f"signald: {leaf}", file=sys.stderr)  # the log may go elsewhere than to the person who starts us
     return status
 
 
