@@ -1,5 +1,6 @@
 """What `signald serve` says and how it exits when it cannot serve: the codes of sysexits, which supervisors know."""
 
+import json
 import socket
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,13 @@ async def said(nodes: Nodes, **settings: Any) -> tuple[int, str]:
 def plain(text: str) -> list[str]:
     """The lines for people: what is not a log entry."""
     return [line for line in text.splitlines() if not line.startswith("{")]
+
+
+def why(text: str) -> str:
+    """Why the node could not serve: said once, in the log."""
+    [entry] = [json.loads(line) for line in text.splitlines() if '"cannot_serve"' in line]
+    assert plain(text) == []
+    return str(entry["why"])
 
 
 async def test_a_configuration_says_all_its_problems_at_once(tmp_path: Path) -> None:
@@ -85,7 +93,7 @@ async def test_an_unreachable_store(tmp_path: Path, url: str) -> None:
     async with open_nodes(tmp_path, url.format(port=port)) as nodes:
         code, text = await said(nodes)
     assert code == EX_UNAVAILABLE, text
-    assert str(port) in plain(text)[-1]
+    assert str(port) in why(text)
     assert "Traceback" not in text
 
 
@@ -106,8 +114,8 @@ async def test_an_address_in_use(tmp_path: Path, half: str) -> None:
         async with open_nodes(tmp_path, f"sqlite:{tmp_path / 'store.db'}") as nodes:
             code, text = await said(nodes, listen={half: f"{HOST}:{port}"})
     assert code == EX_OSERR, text
-    assert str(port) in plain(text)[-1]
-    assert "in use" in plain(text)[-1]
+    assert why(text).startswith(f"listen.{half}: cannot listen on {HOST}:{port}: ")
+    assert "in use" in why(text)
     assert "Traceback" not in text
 
 
@@ -128,8 +136,8 @@ async def test_an_evicting_redis_is_refused(tmp_path: Path) -> None:
     async with servers(redis), open_nodes(tmp_path, redis.url) as nodes:
         code, text = await said(nodes)
     assert code == EX_CONFIG, text
-    assert "maxmemory-policy" in plain(text)[-1]
-    assert "noeviction" in plain(text)[-1]
+    assert "maxmemory-policy" in why(text)
+    assert "noeviction" in why(text)
     assert "Traceback" not in text
 
 
@@ -167,7 +175,7 @@ async def test_a_store_file_that_cannot_be_written(tmp_path: Path) -> None:
     async with open_nodes(tmp_path, f"sqlite:{tmp_path / 'nowhere' / 'store.db'}") as nodes:
         code, text = await said(nodes)
     assert code in (EX_UNAVAILABLE, EX_CONFIG), text
-    assert "nowhere" in plain(text)[-1]
+    assert "nowhere" in why(text)
     assert "Traceback" not in text
 
 
@@ -179,7 +187,7 @@ async def test_a_file_that_is_no_store(tmp_path: Path) -> None:
     async with open_nodes(tmp_path, f"sqlite:{file}") as nodes:
         code, text = await said(nodes)
     assert code in (EX_UNAVAILABLE, EX_CONFIG), text
-    assert "store.db" in plain(text)[-1]
+    assert "store.db" in why(text)
     assert file.read_bytes() == before
     assert "Traceback" not in text
 
@@ -202,3 +210,14 @@ async def test_a_certificate_that_cannot_be_used(tmp_path: Path, present: bool) 
     assert "auth.jwt_public_key_file: " in text
     assert all(line.startswith(f"{tmp_path / 'node.toml'}") for line in plain(text)[:-1])
     assert "Traceback" not in text
+
+
+async def test_a_directory_for_the_admin_socket_that_cannot_be_made(tmp_path: Path) -> None:
+    """71, with the key, the path and what to do: on a read-only root the default lies where nothing can be written."""
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "admin.sock"
+    async with open_nodes(tmp_path, "memory:") as nodes:
+        code, text = await said(nodes, admin={"socket": str(path)})
+    assert code == EX_OSERR, text
+    assert why(text).startswith(f"admin.socket: cannot open {path}: ")
+    assert '"off"' in why(text)
