@@ -20,7 +20,7 @@ import os
 import signal
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ import attrs
 import structlog
 import trio
 
+from signald import early
 from signald.config import Config, ConfigError, Problem, cgroup_limit, has_key, is_loopback, memory_problem
 from signald.config.paths import admin_socket, socket_directory
 from signald.config.reloading import Source
@@ -64,7 +65,6 @@ from signald.systemd import Inherited, Notifier, SocketRefused, inherited_socket
 
 log = structlog.get_logger(__name__)
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 SESSION_POSITION_BYTES = 128
 """What one session adds to an `app_ready`: its id, two seqs, and the JSON around them."""
 
@@ -94,15 +94,12 @@ def run(config: Config, source: Source | None = None, announce: Announce | None 
 
 
 def _run(config: Config, source: Source | None, announce: Announce | None) -> int:
-    early: list[int] = []
-    for number in SIGNALS:
-        # Before the loop takes over, a signal is kept for it; after it, one too many changes nothing any more.
-        signal.signal(number, lambda received, _: early.append(received))
+    kept = early.keep()  # the program has begun to long ago
     status: int = Exit.SOFTWARE
     notifier = open_notifier(os.environ)
     try:
         inherited = inherited_sockets(os.environ)
-        status = trio.run(partial(_main, config, source, early, inherited, notifier, announce))
+        status = trio.run(partial(_main, config, source, kept, inherited, notifier, announce))
     except* (StoreMisused, SocketRefused, ConfigError) as group:
         status = _failed(Exit.CONFIGURATION, group)
     except* StoreError as group:
@@ -119,9 +116,7 @@ def _run(config: Config, source: Source | None, announce: Announce | None) -> in
         status = Exit.SOFTWARE
     if notifier is not None:
         notifier.close()
-    for number in SIGNALS:
-        # Python gives handled signals their default back while it ends: one more SIGTERM would take our status away.
-        signal.signal(number, signal.SIG_IGN)
+    early.ignore()
     return status
 
 
@@ -136,16 +131,16 @@ def _failed(status: int, group: BaseExceptionGroup[BaseException]) -> int:
 async def _main(
     config: Config,
     source: Source | None,
-    early: list[int],
+    kept: Sequence[int],
     inherited: Inherited,
     notifier: Notifier | None,
     announce: Announce | None,
 ) -> int:
-    with trio.open_signal_receiver(*SIGNALS) as signals:
-        taken = _Signals()
-        for number in early:
-            taken.take(number)
+    with trio.open_signal_receiver(*early.SIGNALS) as signals:
         async with trio.open_nursery() as receiving:
+            taken = _Signals(receiving.cancel_scope, reloads=source is not None)
+            for number in kept:
+                taken.take(number)
             receiving.start_soon(_receive_signals, signals, taken)
             claimant = _claimant(config, notifier, taken.stop)
             async with (
@@ -156,14 +151,15 @@ async def _main(
             ):
                 if announce is not None:
                     announce(daemon.websocket_port, daemon.http_port)
+                taken.node = daemon.node
                 nursery.start_soon(taken.run_reloads, daemon.node)
-                taken.begin(daemon.node)
                 await daemon.node.shutdown.run()
+                taken.over = True
                 nursery.cancel_scope.cancel(reason="the drain is done")
             receiving.cancel_scope.cancel(reason="the node has ended")
-    if daemon.node.lease.outdated:
+    if taken.node is not None and taken.node.lease.outdated:
         return Exit.CONFIGURATION
-    if daemon.node.lease.taken:
+    if taken.node is not None and taken.node.lease.taken:
         return Exit.NOT_NOW
     log.info("stopped", node=config.node.id)
     return Exit.OK
@@ -180,36 +176,32 @@ def _claimant(config: Config, notifier: Notifier | None, stop: trio.Event) -> Cl
 class _Signals:
     """What each signal means. A reload is slow (it reads files), and no signal waits for one.
 
-    Signals that come before there is a node are kept for it; one that asks to stop also ends waiting for the node's id.
+    A stop that comes before there is a node ends the start: no party is served yet, so there is nothing to drain.
     """
 
-    def __init__(self) -> None:
-        self._node: Node | None = None
-        self._kept: list[int] = []
+    def __init__(self, start: trio.CancelScope, *, reloads: bool) -> None:
+        """A stop before there is a node cancels `start`. A hangup is a stop where nothing `reloads`."""
+        self.node: Node | None = None
+        self.over = False
+        """The drain is done: one signal too many changes nothing any more."""
+        self._start = start
+        self._reloads = reloads
         self._hung_up = trio.Event()
         self.stop = trio.Event()
 
-    def begin(self, node: "Node") -> None:
-        """There is a node now."""
-        self._node = node
-        for number in self._kept:
-            self._give(node, number)
-
     def take(self, number: int) -> None:
         """A signal has come."""
-        log.info("signal", name=signal.Signals(number).name)
-        if self._node is not None:
-            self._give(self._node, number)
+        if self.over:
             return
-        self._kept.append(number)
-        if number != signal.SIGHUP:
-            self.stop.set()
-
-    def _give(self, node: "Node", number: int) -> None:
-        if number == signal.SIGHUP and node.operations.reloader is not None:
+        log.info("signal", name=signal.Signals(number).name)
+        if number == signal.SIGHUP and self._reloads:
             self._hung_up.set()
+        elif self.node is not None:
+            self.node.shutdown.signal()
         else:
-            node.shutdown.signal()
+            # Its store may be away, or its id another's: it would be long in coming.
+            self.stop.set()
+            self._start.cancel(reason="told to stop before the node served")
 
     async def run_reloads(self, node: "Node") -> None:
         """Reload for every SIGHUP, until cancelled; those that come during a reload are one."""
@@ -287,6 +279,7 @@ async def running(
                 trio.open_nursery() as accepting,
             ):
                 if inherited.websocket:
+                    node.shutdown.socket_outlives = True
                     node.shutdown.stop_accepting = partial(_stop_accepting, accepting, node)
                 apply_config(node, prepared)
                 for listening in listeners:

@@ -129,6 +129,58 @@ def test_a_unit_is_refused_by_as_much_as_it_is_too_short(config: Path, capsys: p
     ]
 
 
+SECRETS = {
+    "file": "/run/secrets/of-another-machine",
+    "credential": "${CREDENTIALS_DIRECTORY}/jwt-secret",
+}
+
+
+@pytest.mark.parametrize("secret", list(SECRETS.values()), ids=list(SECRETS))
+@pytest.mark.parametrize("key", ["jwt_secret_file", "jwt_public_key_file"])
+@pytest.mark.parametrize("option", ["--systemd", "--k8s"])
+def test_a_secret_that_is_not_here_is_said_and_the_comparison_is_made(
+    config: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    secret: str,
+    key: str,
+    option: str,
+) -> None:
+    """The units and manifests are checked on another machine than the one with the secrets; without them the file alone fails."""
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    config.write_text(f'{config.read_text()}[auth]\n{key} = "{secret}"\n')
+
+    def granting(seconds: int) -> str:
+        if option == "--k8s":
+            return manifest(config.parent, f"terminationGracePeriodSeconds: {seconds}")
+        return unit(config.parent, "signald.service", f"[Service]\nTimeoutStopSec={seconds}\n")
+
+    assert main(["check-config", str(config), option, granting(80)]) == 0
+    said = capsys.readouterr()
+    assert f"signald: not checked here: {config}:6: auth.{key}: " in said.err
+    assert f"{config}: ok, but for what is not here" in said.out
+    assert main(["check-config", str(config), option, granting(30)]) == CONFIG
+    said = capsys.readouterr()
+    assert f"signald: not checked here: {config}:6: auth.{key}: " in said.err
+    assert "the drain needs 65 s (timeout_s 60 and margin_s 5): 35 s too short" in said.err
+    assert main(["check-config", str(config)]) == CONFIG
+
+
+def test_a_mistake_elsewhere_does_not_stop_the_comparison(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every mistake is said at once; only a drain that cannot be known is compared with nothing."""
+    short = unit(config.parent, "signald.service", "[Service]\nTimeoutStopSec=30\n")
+    good = config.read_text()
+    config.write_text(f'{good}[log]\nlevel = "loud"\n')
+    assert main(["check-config", str(config), "--systemd", short]) == CONFIG
+    err = capsys.readouterr().err
+    assert "log.level" in err
+    assert "35 s too short" in err
+    assert "2 problems" in err
+    config.write_text(good.replace("timeout_s = 60.0", "timeout_s = -1.0", 1))
+    assert main(["check-config", str(config), "--systemd", short]) == CONFIG
+    assert "too short" not in capsys.readouterr().err
+
+
 def test_a_drop_in_mends_or_spoils_a_unit(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What systemd would do in the end is judged, not each file for itself."""
     short = unit(config.parent, "signald.service", "[Service]\nTimeoutStopSec=30\n")

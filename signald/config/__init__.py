@@ -1,7 +1,7 @@
 """The configuration: typed sections, a strict loader that reports every problem at once, and the reference text."""
 
 from signald.config.checks import has_key, is_loopback, parse_address
-from signald.config.loading import load, load_with_origins
+from signald.config.loading import load, load_comparable, load_with_origins
 from signald.config.memory import cgroup_limit, check_memory, memory_problem
 from signald.config.problems import ConfigError, Problem
 from signald.config.reference import render_markdown, render_toml
@@ -47,6 +47,7 @@ __all__ = [
     "has_key",
     "is_loopback",
     "load",
+    "load_comparable",
     "load_with_origins",
     "memory_problem",
     "parse_address",

@@ -59,6 +59,23 @@ def load_with_origins(path: Path | None, env: Mapping[str, str]) -> tuple[Config
     return config, loader.places
 
 
+COMPARED = ("drain", "limits", "admission")
+"""The sections that units and manifests are compared with."""
+
+
+def load_comparable(path: Path, env: Mapping[str, str]) -> Config | None:
+    """Return the configuration that `load` refuses as far as units are compared with it; None when that cannot be known."""
+    loader = _Loader(env)
+    try:
+        loader.add_document(read_document(path))
+    except ConfigError:
+        return None
+    loader.add_environment()
+    # What stands in no known section may have been meant for one of them.
+    unclear = any(problem.key.partition(".")[0] in ("", *COMPARED) for problem in loader.problems)
+    return None if unclear else loader.build()
+
+
 class _Loader:
     """Gathers typed values and problems, and remembers where each value came from."""
 
@@ -76,8 +93,11 @@ class _Loader:
         place = self.places.get(key, "")
         return ("environment" if place.startswith(ENV_PREFIX) else "file") if place else ""
 
-    def fail(self, key: str, message: str) -> None:
-        self.problems.append(Problem(self.where(key), key, message))
+    def fail(self, key: str, message: str, *, absent: bool = False) -> None:
+        self.problems.append(Problem(self.where(key), key, message, absent))
+
+    def _fail_to_read(self, key: str, path: Path, error: OSError) -> None:
+        self.fail(key, f"{path} cannot be read: {error.strerror}", absent=isinstance(error, FileNotFoundError))
 
     def add_document(self, document: Document) -> None:
         for section, table in document.values.items():
@@ -160,7 +180,8 @@ class _Loader:
         if "${CREDENTIALS_DIRECTORY}" in text:
             directory = self._env.get("CREDENTIALS_DIRECTORY", "")
             if not directory:
-                self.fail(key, "CREDENTIALS_DIRECTORY is not set: systemd sets it for units with LoadCredential=")
+                message = "CREDENTIALS_DIRECTORY is not set: systemd sets it for units with LoadCredential="
+                self.fail(key, message, absent=True)
                 return None
             text = text.replace("${CREDENTIALS_DIRECTORY}", directory)
         return (folder / text).absolute()
@@ -173,7 +194,7 @@ class _Loader:
             with path.open("rb"):
                 pass
         except OSError as error:
-            self.fail(key, f"{path} cannot be read: {error.strerror}")
+            self._fail_to_read(key, path, error)
         return str(path)
 
     def _secret(self, key: str, value: str, file: str, folder: Path) -> str:
@@ -193,7 +214,7 @@ class _Loader:
             with path.open("rb") as opened:
                 content = opened.read(SECRET_BYTES_MAX + 1)
         except OSError as error:
-            self.fail(file_key, f"{path} cannot be read: {error.strerror}")
+            self._fail_to_read(file_key, path, error)
             return value
         return self._secret_text(file_key, path, content) or value
 

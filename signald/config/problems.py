@@ -15,6 +15,8 @@ class Problem:
     key: str
     """`section.key`, or "" when it is not about one key."""
     message: str
+    absent: bool = False
+    """It is about a file that is not on this machine, such as a secret of the machine that is to run signald."""
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.where, self.key, self.message) if part)

@@ -101,7 +101,7 @@ class DrainEvent(Enum):
     BUDGET = "budget"
     """The phase's own time is over."""
     NO_SUCCESSOR = "no_successor"
-    """The successor is lost and no other is ready: suspend; sessions resume when a node starts."""
+    """The successor is lost, or none can come, and no other is ready: suspend; sessions resume when a node starts."""
     HURRY = "hurry"
     """A second signal."""
     STOP = "stop"
@@ -138,8 +138,9 @@ DRAIN: Mapping[tuple[Phase, DrainEvent], Phase] = (
         for phase, after in pairwise(_ORDER)
         for pair, target in (((phase, _V.DONE), after), ((phase, _V.BUDGET), after))
     }
-    # The budget of this phase is the only wait for a successor. Without one there is nothing to move, nor to wait for again.
-    | {(_D.SUCCESSOR, _V.BUDGET): _D.TERMINATE}
+    # The budget of this phase is the only wait for a successor. Without one there is nothing to move, nor to wait for again;
+    # where none can come there is not even this wait.
+    | {(_D.SUCCESSOR, _V.BUDGET): _D.TERMINATE, (_D.SUCCESSOR, _V.NO_SUCCESSOR): _D.TERMINATE}
     | {
         pair: target
         # HOLD too: the second of two signals may come before the first has been heeded.

@@ -29,6 +29,10 @@ class Cluster:
         """Ready nodes other than this one."""
         return [info for name, info in self.nodes.items() if name != self._node and info.state == "ready"]
 
+    def prospects(self) -> list[NodeInfo]:
+        """Other nodes that are ready or may soon be: those that start."""
+        return [info for name, info in self.nodes.items() if name != self._node and info.state != "draining"]
+
     def is_successor(self, node: str) -> bool:
         """Tell whether `node` is another one, live and ready."""
         info = self.nodes.get(node)

@@ -133,6 +133,8 @@ class ShutdownScope:
         """The receipt of a drain that ends the process is in the store."""
         self._status = DrainStatus()
         self.ledger = Ledger(hub.node)
+        self.socket_outlives = False
+        """A supervisor holds the listening socket open for the next process."""
         self.stop_accepting: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
         """Where the listening sockets outlive this process: leave those who come from now on to the next one."""
 
@@ -289,8 +291,9 @@ class ShutdownScope:
 
     def _note_why(self, event: DrainEvent) -> None:
         """Note why parties will be left, as far as the end of a phase by `event` tells."""
-        if self.status.phase is Phase.SUCCESSOR and event is DrainEvent.BUDGET:
-            log.warning("no_successor")
+        if self.status.phase is Phase.SUCCESSOR and event in (DrainEvent.BUDGET, DrainEvent.NO_SUCCESSOR):
+            if event is DrainEvent.BUDGET:
+                log.warning("no_successor")
             self._alone = True
         if self._alone:
             self._why_left = "no other node was ready"
@@ -351,9 +354,21 @@ class ShutdownScope:
         return min(moves_by, now + self._config.successor_timeout_s) if self._status.by_signal else float("inf")
 
     async def _successor(self, mover: Mover) -> DrainEvent:
+        if self._hub.links and self._next_start_succeeds():
+            log.info(
+                "next_start_succeeds", reason="no other node is live, and the listening socket outlives this process"
+            )
+            return DrainEvent.NO_SUCCESSOR
         if self._hub.links:
             await mover.find_successor()  # the phase's own budget ends it, and nothing else does
         return DrainEvent.DONE
+
+    def _next_start_succeeds(self) -> bool:
+        """Tell whether waiting is in vain: the supervisor starts the next process only after this one, and no other node is live.
+
+        The nodes were read a moment ago, when this one was registered as draining.
+        """
+        return self.socket_outlives and self._status.by_signal and not self._hub.cluster.prospects()
 
     async def _workers(self, mover: Mover) -> DrainEvent:
         await mover.begin()

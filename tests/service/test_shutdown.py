@@ -117,6 +117,50 @@ def test_without_a_successor_sessions_are_suspended() -> None:
     play(scene)
 
 
+def test_where_the_next_start_takes_over_no_successor_is_waited_for() -> None:
+    """The socket outlives the process and no other node is live: parties are suspended at once, and find the next process."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("n1", drain={"successor_timeout_s": 30.0, "timeout_s": 60.0, "stop_timeout_s": 75.0})
+        node.shutdown.socket_outlives = True
+        async with traffic(cluster, workers=2, clients=6) as load:
+            await trio.sleep(2)
+            began = trio.current_time()
+            node.shutdown.signal()
+            await cluster.wait_exit("n1")
+            assert trio.current_time() - began < 3
+            load.clients_at = load.workers_at = "n2"
+            await cluster.start("n2")
+            await trio.sleep(5)
+            await load.settle()
+            load.check()
+            load.check_same_workers()
+            assert {tuple(party.codes) for party in [*load.clients, *load.workers]} == {(1012,)}
+
+    play(scene)
+
+
+def test_a_node_that_starts_is_waited_for_also_where_the_socket_outlives() -> None:
+    """Green is still starting when blue is told to stop: its parties are handed over, and no connection is closed by 1012."""
+
+    async def scene(cluster: Cluster) -> None:
+        old = await cluster.start("n1", drain={"successor_timeout_s": 8.0})
+        old.shutdown.socket_outlives = True
+        async with traffic(cluster, workers=2, clients=6) as load:
+            new = await cluster.start("n2")
+            await new.lease.set_state("starting")
+            load.clients_at = load.workers_at = "n2"
+            old.shutdown.signal()
+            await trio.sleep(4)
+            await new.lease.set_state("ready")
+            await cluster.wait_exit("n1")
+            await load.settle()
+            load.check()
+            assert {tuple(party.codes) for party in [*load.clients, *load.workers]} == {(4001,)}
+
+    play(scene)
+
+
 def test_a_successor_that_comes_late_is_waited_for() -> None:
     """The drain goes on as soon as there is a ready node."""
 

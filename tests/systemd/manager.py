@@ -76,6 +76,7 @@ class Manager:
         watchdog_s: float = 0.0,
         env: dict[str, str] | None = None,
         arguments: Sequence[str] | None = None,
+        module: str = "signald.cli",
         **sections: Any,
     ) -> Node:
         """Start the service and wait for nothing; `sections` are of its configuration."""
@@ -92,7 +93,7 @@ class Manager:
             config[section] = {**config.get(section, {}), **keys}
         file, log = self.directory / f"{name}.toml", self.directory / f"{name}.log"
         file.write_text(render_toml(config))
-        command = [sys.executable, "-m", "signald.cli", *(arguments or ["serve", "--config", str(file)])]
+        command = [sys.executable, "-m", module, *(arguments or ["serve", "--config", str(file)])]
         passed = [held.fileno() for held in self._sockets.values()]
         with log.open("wb") as sink:
             process: trio.Process = await trio.lowlevel.open_process(

@@ -105,9 +105,10 @@ async def test_a_mistake_changes_nothing_and_every_one_is_said(tmp_path: Path) -
         (entry,) = logged(node, "config_refused")
         assert (entry["level"], len(entry["problems"])) == ("error", 2)
         assert not logged(node, "config_reloaded")
-        await until(
-            lambda: len(manager.messages("READY")) == 2, 5, "systemd hears that the reload is over all the same"
+        assert len(manager.messages("READY")) == 1, (
+            "to systemd 257 a READY means success, whatever the command says later"
         )
+        assert not manager.messages("RELOADING")
 
 
 async def test_sighup_reloads_and_says_what_needs_a_restart(tmp_path: Path) -> None:
@@ -130,9 +131,10 @@ async def test_a_hangup_in_a_drain_is_a_reload_and_no_hurry(tmp_path: Path) -> N
     """SIGHUP while a signal's drain runs changes what can change, and neither hurries nor ends the drain."""
     budgets = {**DRAIN, "successor_timeout_s": 8.0, "timeout_s": 22.0, "stop_timeout_s": 30.0}
     async with open_manager(tmp_path) as manager:
-        url = f"ws://{HOST}:{manager.pass_socket('ws')}"
+        # A socket that systemd holds would mean that no successor is waited for.
         node = await manager.start(drain=budgets, pace={"sessions_per_s": 100.0})
         await manager.heard("READY")
+        url = f"ws://{HOST}:{logged(node, 'ready')[0]['websocket']}"
         async with dial(url, "/v1/client") as peer:
             await peer.ask({"type": "connect"}, "session_started")
             term(node)
@@ -206,7 +208,7 @@ async def test_the_admin_token_and_the_log_level_change_at_once(tmp_path: Path) 
             )
             assert said_by.returncode == (0 if status == 200 else 77)
         node.send_signal(signal.SIGHUP)
-        await manager.heard("READY", times=3)
+        await manager.heard("READY", times=2)
         assert len(logged(node, "signal")) == 0, "info is not written any more"
         assert (await probe(Node(node.name, node.process, node.websocket, (HOST, port), node.log)))[0] == 200
 

@@ -167,6 +167,18 @@ def test_colours_differ_where_they_must() -> None:
     assert all(address.startswith("127.0.0.1:") for address in used)
 
 
+def test_a_stopped_colour_has_no_socket_that_could_start_it() -> None:
+    """Stopping the service stops its socket; the socket of a lone node stays, so that it can be restarted."""
+    assert values("signald@.socket", "StopPropagatedFrom") == ["signald@%i.service"]
+    assert values("signald.socket", "StopPropagatedFrom") == []
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_no_core_file_holds_what_parties_said(name: str) -> None:
+    """Tokens and messages are in memory: a crash leaves no copy of it on a disk."""
+    assert values(name, "LimitCORE") == ["0"]
+
+
 def test_sockets_have_the_name_that_signald_knows() -> None:
     """FileDescriptorName is one that signald serves, and each service needs its socket."""
     for name, socket in (("signald.service", "signald.socket"), ("signald@.service", "signald@%i.socket")):
@@ -176,8 +188,13 @@ def test_sockets_have_the_name_that_signald_knows() -> None:
 
 
 def test_usage_and_configuration_are_not_tried_again() -> None:
-    """The exit statuses that a restart cannot help are those of sysexits for usage and configuration."""
+    """The exit statuses that a restart cannot help are those of sysexits for usage and configuration, and serve gives them.
+
+    systemd looks at them for ExecStart= only, so nothing is checked before it; and no limit of starts ends the socket.
+    """
     for name in SERVICES:
+        assert values(name, "ExecStartPre") == []
+        assert values(name, "StartLimitIntervalSec") == ["0"]
         prevented = {int(status) for status in values(name, "RestartPreventExitStatus")[0].split()}
         assert {os.EX_USAGE, os.EX_CONFIG} <= prevented
         assert not prevented & {os.EX_UNAVAILABLE, os.EX_SOFTWARE, os.EX_OSERR}
