@@ -264,6 +264,7 @@ async def running(
     check_inherited(inherited, config)
     listeners = list(inherited.websocket) or await _bind(config)
     websocket_port = _port(listeners[0])
+    accept_scopes = [trio.CancelScope() for _ in listeners]
     health = _Health(config)
     async with (
         _closing(listeners),
@@ -280,10 +281,10 @@ async def running(
             ):
                 if inherited.websocket:
                     node.shutdown.socket_outlives = True
-                    node.shutdown.stop_accepting = partial(_stop_accepting, accepting, node)
+                    node.shutdown.stop_accepting = partial(_stop_accepting, accept_scopes, node)
                 apply_config(node, prepared)
-                for listening in listeners:
-                    accepting.start_soon(node.server.accept_from, listening)
+                for listening, scope in zip(listeners, accept_scopes, strict=True):
+                    accepting.start_soon(_accept, node.server, listening, scope)
                 # What the imports have made lives as long as the process: a collection during a handover need not look at it,
                 # and what it looks at is then a tenth of the heap.
                 gc.collect()
@@ -382,12 +383,19 @@ def check_inherited(inherited: Inherited, config: Config) -> None:
                 raise ConfigError([Problem("", key, message)])
 
 
-async def _stop_accepting(accepting: trio.Nursery, node: Node) -> None:
+async def _accept(server: Server, listening: socket.socket, scope: trio.CancelScope) -> None:
+    with scope:
+        await server.accept_from(listening)
+
+
+async def _stop_accepting(scopes: Sequence[trio.CancelScope], node: Node) -> None:
     """Leave those who connect from now on to the next process: the supervisor keeps the socket, and they wait in it.
 
-    Who is in a handshake already is still answered.
+    Who is in a handshake already is still answered. Each listener has a scope of its own: the nursery's would cancel the body
+    too, and with it the drain that waits for the closing handshakes.
     """
-    accepting.cancel_scope.cancel(reason="the listening sockets outlive this process")
+    for scope in scopes:
+        scope.cancel(reason="the listening sockets outlive this process")
     while node.admission.handshakes:  # noqa: ASYNC110 - the last moments of a drain; its phase ends it
         await trio.sleep(HANDSHAKE_POLL_S)
     for conn in list(node.hub.connections.values()):

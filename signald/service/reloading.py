@@ -83,13 +83,9 @@ class Reloader:
         self._turn = trio.Lock()
         self._refused = trio.Event()
 
-    async def reload(self, *, announce: bool = False) -> Change:
-        """Read and apply. Raises ConfigError with every problem, and then nothing has changed.
-
-        `announce` tells the supervisor that a reload has begun and is over: for one that was asked for by a signal. Where a
-        command waits for the answer, its exit status is the answer, and systemd 257 takes a READY for a success before that.
-        """
-        supervision = self._supervision if announce else None
+    async def reload(self) -> Change:
+        """Read and apply. Raises ConfigError with every problem, and then nothing has changed."""
+        supervision = self._supervision
         async with self._turn:
             with supervision.reloading() if supervision is not None else nullcontext():
                 try:

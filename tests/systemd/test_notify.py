@@ -151,6 +151,8 @@ async def test_who_connects_between_two_processes_is_served_by_the_next(tmp_path
             term(first)
             assert await peer.closed() == 1012
         assert await exit_of(first) == 0
+        end = logged(first, "drain_phase")[-1]
+        assert (end["phase"], end["by"]) == ("done", "done"), "the closing handshakes were waited for"
         async with trio.open_nursery() as nursery:
             nursery.start_soon(resumes, url, started["recovery_token"])
             await trio.sleep(0.5)

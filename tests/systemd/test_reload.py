@@ -105,10 +105,9 @@ async def test_a_mistake_changes_nothing_and_every_one_is_said(tmp_path: Path) -
         (entry,) = logged(node, "config_refused")
         assert (entry["level"], len(entry["problems"])) == ("error", 2)
         assert not logged(node, "config_reloaded")
-        assert len(manager.messages("READY")) == 1, (
-            "to systemd 257 a READY means success, whatever the command says later"
+        await until(
+            lambda: len(manager.messages("READY")) == 2, 5, "systemd hears that the reload is over all the same"
         )
-        assert not manager.messages("RELOADING")
 
 
 async def test_sighup_reloads_and_says_what_needs_a_restart(tmp_path: Path) -> None:
@@ -208,7 +207,7 @@ async def test_the_admin_token_and_the_log_level_change_at_once(tmp_path: Path) 
             )
             assert said_by.returncode == (0 if status == 200 else 77)
         node.send_signal(signal.SIGHUP)
-        await manager.heard("READY", times=2)
+        await manager.heard("READY", times=3)
         assert len(logged(node, "signal")) == 0, "info is not written any more"
         assert (await probe(Node(node.name, node.process, node.websocket, (HOST, port), node.log)))[0] == 200
 

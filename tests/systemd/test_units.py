@@ -168,9 +168,11 @@ def test_colours_differ_where_they_must() -> None:
 
 
 def test_a_stopped_colour_has_no_socket_that_could_start_it() -> None:
-    """Stopping the service stops its socket; the socket of a lone node stays, so that it can be restarted."""
-    assert values("signald@.socket", "StopPropagatedFrom") == ["signald@%i.service"]
-    assert values("signald.socket", "StopPropagatedFrom") == []
+    """Only the service needs the socket of a colour, which ends without it; that of a lone node stays."""
+    assert values("signald@.socket", "StopWhenUnneeded") == ["yes"]
+    assert not [key for section, key, _ in settings((UNITS / "signald@.socket").read_text()) if section == "Install"]
+    assert values("signald@.service", "Also") == []
+    assert values("signald.socket", "StopWhenUnneeded") == []
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -7,6 +7,7 @@ answers. At the line `settle` it judges and prints one JSON object. It ends with
 """
 
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -73,10 +74,12 @@ async def obey(talk: Talk) -> None:
 async def main(secret: str, urls: Sequence[str]) -> None:
     """See the module."""
     answers: Counter[str] = Counter()
+    # The store outlives the program, and sessions of an earlier run wait in it for a worker.
+    ours = {"run": str(os.getpid())}
     async with open_talk(ALL_S / 3) as talk, trio.open_nursery() as nursery:
-        await talk.worker("worker", *urls, capacity=CLIENTS, auth=token(secret, "worker"))
+        await talk.worker("worker", *urls, capacity=CLIENTS, labels=ours, auth=token(secret, "worker"))
         for number in range(CLIENTS):
-            await talk.client(f"client {number}", *urls, auth=token(secret, "client"))
+            await talk.client(f"client {number}", *urls, want=ours, auth=token(secret, "client"))
         nursery.start_soon(knock, urls[0], token(secret, "client"), answers)
         gaps = [0.0]
         for chatter in talk.chatters:
