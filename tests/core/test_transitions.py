@@ -84,7 +84,7 @@ def test_every_pair_of_a_drain_is_decided(phase: Phase, event: DrainEvent) -> No
     elif event in (V.DONE, V.BUDGET):
         wanted = ORDER[ORDER.index(phase) + 1] if phase in ORDER[:-1] else None
     elif event is V.NO_SUCCESSOR:
-        wanted = Phase.TERMINATE if phase in (Phase.WORKERS, Phase.CLIENTS) else None
+        wanted = Phase.TERMINATE if phase in (Phase.SUCCESSOR, Phase.WORKERS, Phase.CLIENTS) else None
     elif event in (V.ABORT, V.EXTEND, V.SIGNAL):
         wanted = Phase.RUNNING if operators else None
     elif event is V.HELD:
