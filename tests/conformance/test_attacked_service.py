@@ -297,7 +297,7 @@ def test_each_bad_handshake_has_its_answer(said: bytes, status: int, also: bytes
 @pytest.mark.real
 @pytest.mark.parametrize(
     ("admission", "status"),
-    [({"connections_max": 2}, 503), ({"connects_per_s": 0.001, "connects_burst": 2}, 429)],
+    [({"connections_max": 2, "address_share": 1.0}, 503), ({"connects_per_s": 0.001, "connects_burst": 2}, 429)],
 )
 def test_who_is_one_too_many_is_told_when_to_come_again(admission: dict[str, object], status: int) -> None:
     """A full node answers 503, an address that connects too often gets 429, both with Retry-After."""

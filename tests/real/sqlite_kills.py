@@ -42,7 +42,7 @@ async def kill_again_and_again(directory: Path, kills: int, ack: Literal["proces
     wal_bytes_max = 0
     settings: dict[str, dict[str, object]] = {"store": {"ack": ack}, "limits": {"messages_per_s": 100.0}}
     async with open_nodes(directory, f"sqlite:{path}", settings) as nodes, open_talk(60 + 10 * kills) as talk:
-        node = await nodes.start("node 0", address)
+        node = await nodes.start("node-0", address)
         await talk.worker("worker", address.url)
         for n in range(CLIENTS):
             await talk.client(f"client {n}", address.url)
@@ -58,7 +58,7 @@ async def kill_again_and_again(directory: Path, kills: int, ack: Literal["proces
             assert wal_bytes, "a kill leaves a WAL to be recovered"
             wal_bytes_max = max(wal_bytes, wal_bytes_max)
             await check_copy(path, directory / "copy", promises(talk))
-            node = await nodes.start(f"node {number}", address)
+            node = await nodes.start(f"node-{number}", address)
         await talk.goes_on(5, 30)
         await talk.settle(30)
         term(node)

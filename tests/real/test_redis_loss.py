@@ -202,7 +202,7 @@ async def test_a_party_that_breaks_off_while_redis_is_away(tmp_path: Path) -> No
         await until(decided, 30, "it starts or refuses to")
         if again.process.poll() == 69:
             # It refused to start without its store, as it should; a supervisor starts it again. A slow one may find it back.
-            await nodes.start("once more", address)
+            await nodes.start("once-more", address)
         await talk.goes_on(8, 30)
         await talk.settle()
         for chatter in talk.chatters:

@@ -70,8 +70,8 @@ async def test_what_nobody_can_give_back_is_said(tmp_path: Path) -> None:
         assert redis.missing_at_replica(chatter.client.session) == 5
         await redis.primary.kill()
         await redis.failed_over()
-        await nodes.start("first again", first)
-        await nodes.start("second again", second)
+        await nodes.start("first-again", first)
+        await nodes.start("second-again", second)
         await until(lambda: chatter.saw(LogLost), GOES_ON_S, talk.account())
         assert chatter.saw(LogLost) == [LogLost(4, 8)]
         for _ in range(4):

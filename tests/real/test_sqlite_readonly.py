@@ -62,7 +62,7 @@ async def test_what_cannot_be_written_is_refused_at_the_start(tmp_path: Path) ->
         term(first := await nodes.start("first"))
         assert await exit_of(first) == 0
         place.chmod(0o555)
-        assert f"{path}: attempt to write a readonly database" in await refusal(nodes, "directory with a file")
+        assert f"{path}: attempt to write a readonly database" in await refusal(nodes, "directory-with-a-file")
         place.chmod(0o755)
         path.chmod(0o444)
         assert f"cannot open {path} for reading and writing: Permission denied" in await refusal(nodes, "file")
