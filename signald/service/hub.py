@@ -555,7 +555,7 @@ class Hub:
 
     @contextmanager
     def resuming(self, worker: str) -> Iterator[None]:
-        """Within the block, `worker` is about to be attached here: the registry may say so before it is."""
+        """Within the block, `worker` is about to be attached here: the store has granted its claim."""
         self._resuming[worker] += 1
         try:
             yield

@@ -38,6 +38,11 @@ WRONG_PER_S, WRONG_BURST = 10.0, 1000
 """Wrong frames of a worker that cost only their session: one for each session at once, as when a new release of it errs in all of
 them, and then as many as a node can give to others without work that is felt. Beyond it the connection is closed."""
 
+OTHERS_PER_S, OTHERS_BURST = 1000.0, 10_000
+"""What a worker may send that concerns no session or is of no known type, and is answered or noted: ten times what a client may.
+A worker of 1,000 sessions that says such a frame once a second for each, as after an update of its SDK, is within it, and so are
+ten for each at once. It is a hundredth of the frames that one core carries. Beyond it the connection is closed."""
+
 LEFT_MAX = 1000
 """Sessions remembered as over on this connection: as many as a worker may have, 100 KiB at most."""
 
@@ -88,6 +93,7 @@ class WorkerLink(Link):
         self._left: dict[str, None] = {}
         """Sessions that are over here, the latest last: a wrong frame for them may have been on its way."""
         self._wrong = RateLimit(WRONG_PER_S, WRONG_BURST, trio.current_time())
+        self._others = RateLimit(OTHERS_PER_S, OTHERS_BURST, trio.current_time())
 
     def __repr__(self) -> str:
         return f"<WorkerLink {self.worker} sessions={len(self.sessions)}>"
@@ -174,10 +180,8 @@ class WorkerLink(Link):
                 elif kind is Message:
                     relay.accept(session, "worker", message, binary)  # type: ignore[arg-type]
                     offered[name] = session
-                elif kind is Ack:
-                    self._ack(session, message.seq)  # type: ignore[union-attr]
-                else:
-                    self._about(session, message, binary)
+                elif not self._about(session, message, binary):
+                    break
             elif not self._rare(message):
                 break
         self._settle(offered)
@@ -187,14 +191,19 @@ class WorkerLink(Link):
             self._hub.relay.settle(session, "worker")
         self._hub.batch_done()
 
-    def _ack(self, session: LiveSession, seq: int) -> None:
-        if not self._hub.relay.ack(session, "worker", seq):
-            self._hub.losses.refuse(session.id, "worker", "ack")
-            self.error("too_far_ahead", "no such messages were given out", session=session.id)
+    def _refuse_ack(self, session: LiveSession) -> bool:
+        """Answer an ack of what was never handed out; False when the connection is to end for it."""
+        if not self._bears_wrong():
+            return False
+        self._hub.losses.refuse(session.id, "worker", "ack")
+        self.error("too_far_ahead", "no such messages were given out", session=session.id)
+        return True
 
     def _mistaken(self, error: PeerError, text: bool, payload: bytes) -> bool:
         """Answer a frame that is no message; False when the connection is to end for it."""
         if isinstance(error, UnknownType):
+            if not self._bears_another():
+                return False
             self.error("unknown_type", f"unknown type: {error}")
             return True
         return self._spoiled(codec.session_of(text, payload), "bad_message", str(error))
@@ -208,9 +217,7 @@ class WorkerLink(Link):
             else:
                 self.fail(CloseCode.BAD_MESSAGE, "bad_message", why)
             return False
-        self._wrong.refill(trio.current_time())
-        if not self._wrong.take():
-            self.fail(CloseCode.RATE, "rate", "too many frames that are wrong", self._wrong.retry_after_ms)
+        if not self._bears_wrong():
             return False
         if session is None:
             self._unknown(
@@ -221,12 +228,33 @@ class WorkerLink(Link):
         self._hub.session_spoiled(self, session)
         return True
 
-    def _about(self, session: LiveSession, message: object, binary: bytes | None) -> None:
-        """Handle what concerns one session and is not a message or an ack."""
+    def _bears_wrong(self) -> bool:
+        """Count a frame that is wrong; False when the connection is to end for it."""
+        now = trio.current_time()
+        self._wrong.refill(now, self._hub.pauses.owed_s(now))
+        if self._wrong.take():
+            return True
+        self.fail(CloseCode.RATE, "rate", "too many frames that are wrong", self._wrong.retry_after_ms)
+        return False
+
+    def _bears_another(self) -> bool:
+        """Count a frame that costs its sender nothing; False when the connection is to end for it."""
+        now = trio.current_time()
+        self._others.refill(now, self._hub.pauses.owed_s(now))
+        if self._others.take():
+            return True
+        self.fail(CloseCode.RATE, "rate", "too many frames that are no messages", self._others.retry_after_ms)
+        return False
+
+    def _about(self, session: LiveSession, message: object, binary: bytes | None) -> bool:
+        """Handle what concerns one session and is not a message; False when the connection is to end."""
+        if type(message) is Ack:
+            return self._hub.relay.ack(session, "worker", message.seq) or self._refuse_ack(session)
         if isinstance(message, Realtime):
             self._hub.relay.realtime(session, "worker", message, binary)
         elif isinstance(message, SessionAccept | SessionRefuse):
             self._answered(session, message)
+        return True
 
     def _answered(self, session: LiveSession, message: SessionAccept | SessionRefuse) -> None:
         asked = self.asked.get(session.id)
@@ -256,15 +284,19 @@ class WorkerLink(Link):
 
     def _rare(self, message: object) -> bool:
         """Handle what concerns the worker as a whole; False when the connection is to end."""
+        if isinstance(message, Bye):
+            self._bye(message)
+            return True
+        if not self._bears_another():
+            return False
         if isinstance(message, Ping):
             self.send_text(codec.PONG)
         elif isinstance(message, AppState):
             self._hub.worker_state(self, message)
         elif isinstance(message, AppTerminated):
-            log.info("app_terminated", worker=self.worker, instance=self.instance, status=message.status[:32])
+            if not self.terminated.is_set():
+                log.info("app_terminated", worker=self.worker, instance=self.instance, status=message.status)
             self.terminated.set()
-        elif isinstance(message, Bye):
-            self._bye(message)
         elif isinstance(message, AppReady):
             self.fail(CloseCode.BAD_MESSAGE, "out_of_place", "this worker is registered already")
             return False

@@ -1,5 +1,6 @@
 """A worker opens: a new one, or the claim of a worker and of all its sessions."""
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import structlog
@@ -92,12 +93,18 @@ async def resume_worker(hub: "Hub", conn: Connection, message: AppReady) -> Link
     if parsed is None or not parsed[0].startswith("w_"):
         raise refused(hub, "unknown")
     worker, presented = parsed
-    with hub.resuming(worker):
-        return await _claim_worker(hub, conn, message, subject, worker, presented)
+    with ExitStack() as until_attached:
+        return await _claim_worker(hub, conn, message, subject, worker, presented, until_attached)
 
 
 async def _claim_worker(
-    hub: "Hub", conn: Connection, message: AppReady, subject: str, worker: str, presented: bytes
+    hub: "Hub",
+    conn: Connection,
+    message: AppReady,
+    subject: str,
+    worker: str,
+    presented: bytes,
+    until_attached: ExitStack,
 ) -> Link:
     token, issued = tokens.issue(worker, hub.entropy)
     message = _capped(hub, message)
@@ -119,6 +126,9 @@ async def _claim_worker(
         if isinstance(claimed, Refused):
             raise await refused_by_store(hub, claimed.reason, worker)
         assert isinstance(claimed, WorkerClaimed)
+        # Only now: a claim that is not granted shows that its sender knows an id, and must hold up neither the loss of that worker
+        # nor a drain. It is in time, because the sessions are claimed by what follows.
+        until_attached.enter_context(hub.resuming(worker))
         sides = await hub.workers.claim_sessions(worker, claimed.sessions, message.sessions, asked)
     now = hub.store.now_ms()
     granted = [(name, side.epoch) for name, side in sides if isinstance(side, Claimed)]

@@ -7,6 +7,7 @@ newer party. `data` stays raw: signald carries it and never looks inside.
 from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec.structs import force_setattr
 
 SUBPROTOCOL = "signald.v1"
 
@@ -17,6 +18,8 @@ SEQ_MAX = 2**53 - 1  # the largest integer every JSON reader keeps exact
 
 KIND_MAX, TRACE_MAX, REASON_MAX = 64, 256, 512
 """Characters of a `kind`, a `trace` and a `reason`."""
+TICKET_MAX = 256
+"""Characters of a `ticket`: five times what a node makes."""
 NAME_MAX, SECRET_MAX = 128, 8192
 LABELS_MAX, LABEL_NAME_MAX, LABEL_VALUE_MAX = 32, 64, 256
 CAPACITY_MAX, HISTORY_MAX = 100_000, 1000
@@ -43,10 +46,32 @@ class Inbound(Struct, frozen=True, tag_field="type", gc=False):
     """Base of what a party sends."""
 
 
+class _Trimmed(Struct, frozen=True, gc=False):
+    """Base of messages with texts that had no bound in release 0.1.0: a longer one is dropped or cut, and refuses nothing."""
+
+    def __post_init__(self) -> None:
+        """Keep no text beyond its bound."""
+        for name, (most, cut) in _BOUNDS.items():
+            text = getattr(self, name, None)
+            if type(text) is str and len(text) > most:
+                force_setattr(self, name, text[:most] if cut else None)
+
+
+_BOUNDS = {
+    "trace": (TRACE_MAX, False),
+    "ticket": (TICKET_MAX, False),
+    "request_id": (NAME_MAX, True),
+    "status": (KIND_MAX, True),
+    "code": (KIND_MAX, True),
+    "message": (REASON_MAX, True),
+}
+"""Field of a `_Trimmed` message → how many characters are kept, and whether a longer text is cut (or else dropped)."""
+
+
 # --- from a client -----------------------------------------------------------------------------------------------
 
 
-class Connect(Inbound, tag="connect", frozen=True):
+class Connect(Inbound, _Trimmed, tag="connect", frozen=True):
     """A client's opening message: start a session with a worker whose labels include `want`."""
 
     auth: Secret | None = None
@@ -56,7 +81,7 @@ class Connect(Inbound, tag="connect", frozen=True):
     trace: str | None = None
 
 
-class RestoreSession(Inbound, tag="restore_session", frozen=True):
+class RestoreSession(Inbound, _Trimmed, tag="restore_session", frozen=True):
     """A client's opening message: resume.
 
     `received` is the highest contiguous seq it has of the worker's messages. `acked` (an extension) is the highest seq
@@ -85,7 +110,7 @@ class SessionPosition(Struct, frozen=True, gc=False):
     acked: Position = 0
 
 
-class AppReady(Inbound, tag="app_ready", frozen=True):
+class AppReady(Inbound, _Trimmed, tag="app_ready", frozen=True):
     """A worker's opening message, the first time (`reconnection` false) or to resume; `attempt` as in `RestoreSession`."""
 
     instance_id: Name
@@ -125,7 +150,7 @@ class AppState(Inbound, tag="app_state", frozen=True):
     leaving: bool = False
 
 
-class AppTerminated(Inbound, tag="app_terminated", frozen=True):
+class AppTerminated(Inbound, _Trimmed, tag="app_terminated", frozen=True):
     """The answer to `terminate_app`."""
 
     request_id: str = ""
@@ -184,7 +209,7 @@ class Bye(Inbound, tag="bye", frozen=True):
     session: Name | None = None
 
 
-class PartyError(Inbound, tag="error", frozen=True):
+class PartyError(Inbound, _Trimmed, tag="error", frozen=True):
     """Something the party wants noted; it changes nothing."""
 
     code: str = ""

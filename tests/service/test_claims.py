@@ -1,6 +1,6 @@
 """A party that claims positions which were never given out, and a stranger with a token: it costs that party alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jwt
@@ -9,9 +9,11 @@ import structlog
 import trio
 
 from signald.service.meters import METRICS
+from signald.store.base import ClaimWorker, ClaimWorkerSide, Op
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import SEQ_MAX
 from tests.cluster import Cluster, Json, Peer, play
+from tests.service.test_store_loss import faulty
 
 LIES = (101 + 3, 10**6, 2**53 - 2, SEQ_MAX)
 LIMITS: dict[str, object] = {"claim_ahead_max": 100}
@@ -400,3 +402,30 @@ def test_what_is_counted() -> None:
     """Both counters are exported: the alarm asks for one, and the other shows that parties claim too much."""
     names = {metric.name for metric in METRICS}
     assert {"signald_log_lost_total", "signald_claims_ahead_total"} <= names
+
+
+@pytest.mark.parametrize("honest", [False, True])
+def test_only_a_claim_that_is_granted_holds_a_worker(honest: bool, logged: list[Any]) -> None:
+    """A stranger that resumes with a worker's id holds up neither its loss nor a drain, however often it tries."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("n1")
+        _, _, worker, accepted, session = await cluster.pair("n1")
+        worker.cut()
+        await trio.sleep(0.2)
+        held: list[tuple[type[Op], bool]] = []
+        name = accepted["worker"]
+
+        def note(ops: Sequence[Op]) -> None:
+            kinds = [type(op) for op in ops if isinstance(op, ClaimWorker | ClaimWorkerSide)]
+            held.extend((kind, node.hub.holds(name)) for kind in kinds)
+
+        faulty(node).before = note
+        token = accepted["recovery_token"] if honest else f"{name}.{'A' * 43}"
+        _, answer = await cluster.resume("n1", token, {"session": session})
+        assert answer["type"] == ("reconnection_ack" if honest else "error")
+        assert held == [(ClaimWorker, False), *([(ClaimWorkerSide, True)] if honest else [])]
+        assert node.hub.holds(name) is honest
+        assert not node.hub.is_resuming(name)
+
+    play(scene)

@@ -1,11 +1,14 @@
 """A frame of a worker that is wrong costs the session it names, and nothing else."""
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
+import trio_websocket
 
-from signald.service.worker_link import WRONG_BURST
+from signald.service.worker_link import OTHERS_BURST, WRONG_BURST
+from signald.wire.messages import SEQ_MAX
 from tests.cluster import Cluster, Json, Peer, play
 
 WRONG: dict[str, Any] = {
@@ -124,6 +127,50 @@ def test_a_flood_of_wrong_frames_ends_the_connection() -> None:
         worker, _, session, _, _ = await two_sessions(cluster)
         for _ in range(WRONG_BURST + 50):
             await say(worker, WRONG["negative ack"], session)
+        assert await worker.closed() == 4429
+
+    play(scene)
+
+
+@pytest.mark.parametrize("flood", [{"type": "ping"}, {"type": "of_tomorrow"}, {"type": "app_terminated"}])
+def test_a_flood_of_frames_that_are_no_messages_ends_the_connection(flood: Json) -> None:
+    """fair: a worker's pings and frames of unknown type have a rate as a client's have; beyond it 4429."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1")
+        worker, *_ = await two_sessions(cluster)
+        with suppress(trio_websocket.ConnectionClosed):
+            for _ in range(OTHERS_BURST + 5000):
+                await worker.send(flood)
+        assert await worker.closed() == 4429
+
+    play(scene)
+
+
+def test_a_worker_of_many_sessions_is_within_the_rate() -> None:
+    """A thousand frames of unknown type at once, one for each of its sessions, and a ping: each is answered."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1")
+        worker, *_ = await two_sessions(cluster)
+        for _ in range(1000):
+            await worker.send({"type": "of_tomorrow"})
+        await worker.send({"type": "ping"})
+        told = await worker.quiet()
+        assert sum(frame.get("code") == "unknown_type" for frame in told) == 1000
+        assert "pong" in [frame["type"] for frame in told]
+
+    play(scene)
+
+
+def test_a_flood_of_acks_never_handed_out_ends_the_connection() -> None:
+    """Each is answered and noted in the log, so they have a bound: 4429."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1")
+        worker, _, session, _, _ = await two_sessions(cluster)
+        for _ in range(WRONG_BURST + 50):
+            await worker.send({"type": "ack", "session": session, "seq": SEQ_MAX})
         assert await worker.closed() == 4429
 
     play(scene)
