@@ -210,11 +210,3 @@ class Unprintable:
 def test_no_value_makes_a_log_call_fail(form: Literal["json", "console"]) -> None:
     """A line comes out whatever it was given, so that no connection ends by what it logs."""
     assert "RuntimeError" in line_of({"event": "closed", "by": Unprintable()}, form)
-
-
-def test_what_a_party_says_moves_no_cursor() -> None:
-    """A `reason` of a party may hold control characters: on a console they are written as escapes, as in JSON."""
-    text = line_of({"event": "session_ended", "reason": "\x1b[2J\x07\u202egone\r", "plain": "größer"}, "console")
-    assert text.rstrip("\n").isprintable()
-    assert "\\x1b[2J\\x07\\u202egone\\r" in text.replace("\\\\", "\\")
-    assert "größer" in text

@@ -453,6 +453,8 @@ class Hub:
             if isinstance(link, WorkerLink) and session.worker_id != link.worker:
                 link.end_session(session.id, "reassigned")
             self.superseded(session, "worker")
+        if news.lost:
+            self.losses.store_went_back("it knows fewer messages of a session than this node")
         if news.behind or news.lost:
             self.behind(session)
         if news.overtaken is not None:

@@ -180,6 +180,7 @@ class Lease:
         put = await self._put("", 0)
         if isinstance(put, NodeTaken) and put.renewed_ms < self._held_ms:
             # The entry is older than this node's own last one, so the store has lost its tail: it is a predecessor's.
+            self._hub.losses.store_went_back("the entry of this node is older than the one that was confirmed")
             put = await self._put(put.incarnation, put.renewed_ms)
         if isinstance(put, NodeTaken) and not self.taken:
             self.taken = True
@@ -212,6 +213,7 @@ class Lease:
         if not isinstance(put, NodeTaken):
             self._held_ms = now
             self._see(nodes, now)
+            hub.losses.check_store()
         return put
 
     def _outdated(self, kept: int) -> None:

@@ -2,9 +2,9 @@
 
 The parties of a session are told of each loss (`error` `log_lost`), whatever its cause. The operator's alarm (`log_lost` at level
 error, `signald_log_lost_total`) rings only where the store itself shows it: a log lacks what its numbers promise, a node knows
-more than the store, or the store was away or came back empty just now. A party that claims more than is stored shows nothing:
-it may lie. Its claim is a line of another name (`claim_ahead`, at info) with a count of its own, unless the other party, which
-could not have heard of it, claims the same.
+more than the store, or another server answered (`Store.lives`), numbers went back, or the store came back empty just now. That it
+was away shows nothing, and neither does a party that claims more than is stored: it may lie. Its claim is a line of another name
+(`claim_ahead`, at info) with a count of its own, unless the other party, which could not have heard of it, claims the same.
 """
 
 from typing import TYPE_CHECKING, Literal
@@ -29,7 +29,9 @@ class Losses:
 
     def __init__(self, hub: "Hub") -> None:
         self._hub = hub
-        self._emptied_at = float("-inf")
+        self._lives = hub.store.lives
+        self._seen_at = float("-inf")
+        """When the store last showed that it may have lost something (trio time)."""
         self.shown = 0
         """Losses that the store has shown."""
         self.believed = 0
@@ -37,19 +39,41 @@ class Losses:
         self.refused = 0
         """Claims and acks that were refused because they lay too far beyond it."""
 
-    def store_emptied(self) -> None:
-        """The store has come back without its data."""
-        self._emptied_at = trio.current_time()
+    def store_went_back(self, why: str) -> None:
+        """The store shows that it may have lost something: until parties that were there then can resume no more, they are believed."""
+        if not self._is_recent():
+            log.warning("store_went_back", why=why)
+        self._seen_at = trio.current_time()
+
+    def check_store(self) -> None:
+        """Find out whether another server answers than before."""
+        lives = self._hub.store.lives
+        if lives != self._lives:
+            self._lives = lives
+            self.store_went_back("another server answers, or the same one was restarted")
 
     def is_store_in_doubt(self) -> bool:
-        """Tell whether the store was away or came back empty lately: as long as parties may still resume that were there then."""
-        since = max(self._hub.committer.back_at, self._emptied_at)
-        return trio.current_time() - since <= self._hub.config.session.resume_ttl_s
+        """Tell whether the store has shown lately that it may have lost something."""
+        self.check_store()
+        return self._is_recent()
+
+    def _is_recent(self) -> bool:
+        return trio.current_time() - self._seen_at <= self._hub.config.session.resume_ttl_s
 
     def tell(
-        self, link: Link, session: str, direction: Literal["sent", "received"], lost: Lost | None, *, shown: bool
+        self,
+        link: Link,
+        session: str,
+        direction: Literal["sent", "received"],
+        lost: Lost | None,
+        *,
+        shown: bool,
+        say: bool = True,
     ) -> None:
-        """Tell a party of messages that it has sent or was to receive; `shown`: the store shows their loss. None: nothing."""
+        """Tell a party of messages that it has sent or was to receive; `shown`: the store shows their loss. None: nothing.
+
+        Not `say`: it is noted only.
+        """
         if lost is None:
             return
         about = {
@@ -64,7 +88,8 @@ class Losses:
             log.error("log_lost", **about)
         else:
             log.info("claim_ahead", **about)
-        link.log_lost(session, direction, lost)
+        if say:
+            link.log_lost(session, direction, lost)
 
     def tell_claim(self, link: Link, session: str, claimed: Claimed) -> None:
         """Tell a party which messages the store must have lost if its claim is true. Behind the answer to its opening, never before."""
@@ -74,7 +99,8 @@ class Losses:
             self.believed += 1
         sent, received = (up, down) if link.party == "client" else (down, up)
         self.tell(link, session, "sent", sent, shown=shown)
-        self.tell(link, session, "received", received, shown=shown)
+        # A worker's word of what its client has sent gives up no number: the worker has these, and the client may offer them again.
+        self.tell(link, session, "received", received, shown=shown, say=link.party == "client")
         if claimed.agreed and not (up or down):
             # The other party was told when it claimed this; only now is it known to be true.
             self.shown += 1

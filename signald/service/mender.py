@@ -144,7 +144,7 @@ class Mender:
         if name != self.incarnation:
             log.error("store_came_back_empty", sessions=len(hub.sessions), workers=len(hub.worker_links))
             self._emptied_at = trio.current_time()
-            hub.losses.store_emptied()
+            hub.losses.store_went_back("it has come back without its data")
             hub.doubt_nodes()
             await self._reseed_workers(list(hub.worker_links.values()))
             await self._reseed(list(hub.sessions.values()), everything=True)

@@ -113,7 +113,8 @@ class ClaimWorkerSide(SessionOp, frozen=True):
     becomes `assigned`, `said_before` becomes `down_last`, and `workers` grows when the id is new to the session; a session that
     is set aside is `Refused("set_aside")`. Without,
     `worker` must be the session's worker already (`Refused("not_yours")` otherwise; `late` as in `ClaimClient`) and the
-    state is kept. `received`, `acked`, `ahead_max` and `Refused("ahead")` as in `ClaimClient`, for the other direction. Wakes
+    state is kept. `received`, `acked`, `ahead_max` and `Refused("ahead")` as in `ClaimClient`, for the other direction; but a
+    `received` above what is stored raises nothing: it counts as acked once `up.last` is raised by the client or a node. Wakes
     the worker's previous node and the client's.
     """
 
@@ -870,6 +871,14 @@ WAKE_PROBE = b"p"
 
 class Store(Protocol):
     """One of the three twins, open."""
+
+    @property
+    def lives(self) -> int:
+        """Return how many servers, or lives of one, have been met behind the store's address.
+
+        It grows when another one answers, after a failover or a restart: what the one before had may be lost. A connection that
+        is made anew to the same life adds nothing. A store that cannot lose its tail without its process has one.
+        """
 
     def now_ms(self) -> int:
         """Milliseconds since 1970 by the store's clock."""

@@ -294,6 +294,8 @@ class MemoryWorld:
     def __init__(self, *, started_ms: int | None = None) -> None:
         self.rows = MemoryRows()
         self.outage: Outage = ""
+        self.lives = 1
+        """See `Store.lives`; a test that puts other rows in place of these adds one."""
         self._inboxes: dict[str, list[_Inbox]] = {}
         self._started_ms = started_ms
         self._started_at = -inf
@@ -347,6 +349,11 @@ class MemoryStore:
     def __init__(self, world: MemoryWorld, inbox: _Inbox) -> None:
         self.world = world
         self._inbox = inbox
+
+    @property
+    def lives(self) -> int:
+        """See `Store.lives`."""
+        return self.world.lives
 
     def now_ms(self) -> int:
         """See `Store.now_ms`."""

@@ -139,6 +139,9 @@ class Record(Struct, array_like=True):
     down_ahead: Ahead = field(default_factory=Ahead)
     failed: Failures = NO_FAILURES
     """The failed hand-outs; records of releases that do not count them have none."""
+    up_heard: int = 0
+    """What the worker says that it has of its client's messages, where that is more than is stored; 0: no more. When the client's
+    own word or a node raises `up.last`, this much of it is acked."""
 
     def side(self, party: Party) -> Side:
         """Return where `party` is."""
@@ -150,6 +153,9 @@ class Record(Struct, array_like=True):
 
     def hear_claim(self, way: Way, party: Party, known: int) -> tuple[tuple[int, int] | None, bool]:
         """Let `last` of one direction be at least `known`, by the word of `party`.
+
+        The word of a worker about what its client has sent is noted, and raises nothing: a lie would make the client's next
+        messages pass for duplicates. The client's own word does, and what it offers again the worker knows by its seq.
 
         Returns the seqs that the store must have lost if that is true, and whether the other party has said so independently.
         """
@@ -163,8 +169,9 @@ class Record(Struct, array_like=True):
                 lone, lone_first = party, lone_first or lost[0]
             else:
                 lone, lone_first = "", 0
-            first, last = lost[0] if log.acked >= last else first, known
-            log.last = known
+            if way == "down" or party == "client":
+                first, last = lost[0] if log.acked >= last else first, known
+                log.last = known
         ahead = Ahead(first, last, lone, lone_first)
         if way == "up":
             self.up_ahead = ahead

@@ -183,6 +183,11 @@ class RedisStore:
         target = self._members.target
         return f"<RedisStore {target.kind} {', '.join(map(str, target.addresses))}>"
 
+    @property
+    def lives(self) -> int:
+        """As `Store.lives`: by the `run_id` of each primary, which INFO tells."""
+        return self._servers.lives
+
     def now_ms(self) -> int:
         """As `Store.now_ms`: the server's clock, as measured within the last batches."""
         now_ms = math.floor(time.monotonic() * 1000 + self._servers.clock_offset_ms)

@@ -135,6 +135,8 @@ class Link:
         """True while the socket does not block, for the event loop."""
         self.prepared = False
         """True once the store has checked this server and loaded its scripts."""
+        self.life = ""
+        """What the server calls its life; empty: it has not told."""
 
     def __repr__(self) -> str:
         return f"<Link {self.address}>"

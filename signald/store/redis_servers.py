@@ -66,6 +66,10 @@ class Servers:
         self._clock_due = 0.0
         self._touches: dict[str, int] = {}
         """Sessions and their next safety TTL, first come first served: at most those this node keeps alive."""
+        self._lives_met: set[str] = set()
+        """The lives (`run_id`) of the primaries that answered last."""
+        self.lives = 1
+        """See `Store.lives`. A primary that joins a cluster counts as well: it may be a replica that was promoted."""
         self.started = False
         self.clock_offset_ms = 0.0
         """The server's time minus that of `time.monotonic`."""
@@ -86,9 +90,11 @@ class Servers:
             StoreMisused: the credentials are refused, or one is not fit from the start.
         """
         try:
-            for link in self._router.links():
+            links = self._router.links()
+            for link in links:
                 if not link.prepared:
                     self._prepare(link)
+            self._note_lives({link.life for link in links if link.life})
         except StoreUnavailable:
             self._router.forget()
             fault = None if self.started else scheme_fault(self._members.target, self._connect_timeout_s)
@@ -222,6 +228,7 @@ class Servers:
             raise StoreMisused(fault)
         if info.get("role") != "master":
             raise StoreUnavailable(f"Redis at {link.address} is a replica")
+        link.life = info.get("run_id", "")
         fault = self._fault(link, info)
         if fault:
             # Found at start, nothing is lost by refusing. Later, with sessions alive, waiting for the operator is kinder.
@@ -244,6 +251,12 @@ class Servers:
         if mode == "cluster" and kind == "single" and len({one[2][1] for one in link.ask("CLUSTER", "SLOTS")}) > 1:
             return f"Redis at {link.address} is one of a Cluster: write redis+cluster://HOST,... in store.url"
         return None
+
+    def _note_lives(self, met: set[str]) -> None:
+        """Count it when a life answers that did not before. Servers that do not tell (`run_id`) count as one."""
+        if not met <= self._lives_met:
+            self.lives += bool(self._lives_met)
+        self._lives_met = met
 
     def _fault(self, link: Link, info: dict[str, str]) -> str | None:
         """Say why a server is not fit, and what to change."""

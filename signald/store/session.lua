@@ -8,6 +8,7 @@
 -- {retired...}}, `client_claims` and `worker_claims` {{nonce, epoch, previous node, lost up from, to, lost down from, to, asked_ms,
 -- attempt, agreed}...}. `up_ahead` and `down_ahead` are `Ahead` of records.py: 'first last lone lone_first', with `-` for no party;
 -- they are there when a party has claimed to know more than was stored.
+-- `up_heard` is what the worker says that it has of its client's messages beyond `up_last`, or not there: no more than that.
 -- `failed` is "seq count at_ms set_aside" of the failed hand-outs (core/failures.py), or not there: none has failed.
 -- A log exists from its first entry on. Its highest id is `last`, be the entry there or not.
 --
@@ -45,6 +46,7 @@ end
 --   said_before           that the worker began where the log ends now
 --   up_ahead, down_ahead  that no party has claimed to know more than was stored
 --   failed                that no hand-out has failed
+--   up_heard              that the worker has said nothing of more than was stored
 local function head()
   local v = get('created_ms', 'principal', 'want', 'meta', 'receipts', 'client_epoch', 'client_node', 'worker', 'worker_state',
     'worker_epoch', 'worker_node', 'workers', 'up_last', 'up_acked', 'down_last', 'down_acked', 'said_before', 'up_ahead',
@@ -271,7 +273,8 @@ local function is_ahead(up, down, ahead_max)
   return false
 end
 
--- Let `last` of one direction be at least `known` by the word of `party`; see `hear_claim` in records.py.
+-- Let `last` of one direction be at least `known` by the word of `party`, but not what a client has sent by its worker's word;
+-- see `hear_claim` in records.py.
 -- Returns from, to of what the store must have lost if that is true, and whether the other party has said so by itself.
 local function hear_claim(way, party, known)
   local v = get(way .. '_ahead', way .. '_last', way .. '_acked', (party == 'client' and 'worker' or 'client') .. '_node')
@@ -281,14 +284,22 @@ local function hear_claim(way, party, known)
   if lone ~= party then
     lone, lone_first = '-', 0
   end
-  local from, to = raise_last(way, known)
+  local believed = way == 'down' or party == 'client'
+  local from, to = 0, 0
+  if believed then
+    from, to = raise_last(way, known)
+  elseif known > tonumber(v[2]) then
+    from, to = tonumber(v[2]) + 1, known
+  end
   if to > 0 then
     if v[4] ~= '' then
       lone, lone_first = '-', 0
     else
       lone, lone_first = party, lone_first > 0 and lone_first or from
     end
-    first, last = tonumber(v[3]) >= last and from or first, to
+    if believed then
+      first, last = tonumber(v[3]) >= last and from or first, to
+    end
   end
   if v[1] or to > 0 then
     set(way .. '_ahead', string.format('%.0f %.0f %s %.0f', first, last, lone, lone_first))
@@ -338,6 +349,11 @@ local function merge_failures(known)
   end
 end
 
+-- What the worker says that it has of its client's messages, where that is more than is stored; 0: no more.
+local function heard()
+  return tonumber(get('up_heard')[1] or 0) or 0
+end
+
 -- Attach a party here. By what it knows, at least `up` and `down` messages have been in the logs.
 local function claim(party, nonce, up, down, asked_ms, attempt)
   local v = get(party .. '_epoch', party .. '_node', 'client_node', 'worker_node')
@@ -348,8 +364,16 @@ local function claim(party, nonce, up, down, asked_ms, attempt)
   made[10] = (up_agreed or down_agreed) and 1 or 0
   if party == 'client' then
     acknowledge('down', down)
+    if made[5] > 0 then
+      acknowledge('up', heard())
+    end
   else
     acknowledge('up', up)
+    if made[5] > 0 then
+      set('up_heard', up)
+    else
+      redis.call('HDEL', key, 'up_heard')
+    end
   end
   local claims = claims_kept(party .. '_claims')
   claims[#claims + 1] = made
@@ -657,7 +681,7 @@ local function reseed(created_ms, principal, want, meta, receipts, client_epoch,
     count_worker(has)
   end
   set('workers', math.max(tonumber(workers), tonumber(get('workers')[1])))
-  reseed_log('up', 'c', up_last, up_acked, up_first, up_flags, #ARGV - #down_flags - #up_flags + 1)
+  reseed_log('up', 'c', up_last, math.max(tonumber(up_acked), heard()), up_first, up_flags, #ARGV - #down_flags - #up_flags + 1)
   reseed_log('down', 'w', down_last, down_acked, down_first, down_flags, #ARGV - #down_flags + 1)
   local now = head()
   wake(now[7], now[11])

@@ -114,8 +114,11 @@ def _claim(
     lost_down, down_agreed = record.hear_claim("down", party, down)
     if party == "client":
         _acknowledge(record, "down", down, rows)
+        if lost_up:
+            _acknowledge(record, "up", record.up_heard, rows)
     else:
         _acknowledge(record, "up", up, rows)
+        record.up_heard = up if lost_up else 0
     attempt = op.attempt if isinstance(op, base.ClaimClient) else 0
     agreed = up_agreed or down_agreed
     claim = Claim(op.nonce, side.epoch + 1, side.node, lost_up, lost_down, op.now_ms, attempt, agreed)
@@ -379,7 +382,8 @@ def reseed(op: base.Reseed, rows: Rows, wakes: Wakes) -> Result:
         )
     _reseed_client(record, op)
     _reseed_worker(record, op)
-    _reseed_log(record, "up", "client", known.up_last, known.up_acked, op.up_tail, rows)
+    up_acked = max(known.up_acked, record.up_heard)
+    _reseed_log(record, "up", "client", known.up_last, up_acked, op.up_tail, rows)
     _reseed_log(record, "down", "worker", known.down_last, known.down_acked, op.down_tail, rows)
     wakes.session(record, op.node, record.client.node, record.worker_side.node)
     rows.save_session(record)

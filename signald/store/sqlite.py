@@ -223,6 +223,9 @@ class SqliteStore:
         self._now_ms = 0
         self._listening = False
 
+    lives = 1
+    """See `Store.lives`: a file whose tail is lost has no process that goes on with it."""
+
     def now_ms(self) -> int:
         """See `Store.now_ms`. It never runs backwards within a process."""
         self._now_ms = max(self._now_ms, time.time_ns() // 1_000_000)

@@ -9,7 +9,8 @@ import structlog
 import trio
 
 from signald.service.meters import METRICS
-from signald.store.base import ClaimWorker, ClaimWorkerSide, Op
+from signald.store.base import WAKE_ALL, ClaimWorker, ClaimWorkerSide, Op
+from signald.store.memory import MemoryRows
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import SEQ_MAX
 from tests.cluster import Cluster, Json, Peer, play
@@ -145,6 +146,33 @@ def test_a_worker_that_claims_too_much_in_one_session_loses_that_one(lie: int, l
     play(scene)
 
 
+def test_a_worker_cannot_swallow_what_its_client_says(logged: list[Any]) -> None:
+    """nobody-hurts: a worker claims messages that are yet to be said. They are delivered all the same, and to the next one too."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("n1", limits=LIMITS)
+        client, _, worker, accepted, session = await cluster.pair("n1")
+        await said(client, 1)
+        assert (await worker.expect("message"))["seq"] == 1
+        worker.cut()
+        await trio.sleep(0.2)
+        position: Json = {"session": session, "received": 101, "acked": 0}
+        worker, answer = await cluster.resume("n1", accepted["recovery_token"], position)
+        assert [(one["session"], one["replaying"]) for one in answer["sessions"]] == [(session, 0)]
+        await said(client, 2, 3)
+        assert [(await worker.expect("message"))["seq"] for _ in range(2)] == [2, 3]
+        assert "error" not in [frame["type"] for frame in [*worker.aside, *await worker.quiet()]]
+        await worker.send({"type": "session_refuse", "session": session})
+        other, _ = await cluster.worker("n1", "worker-b")
+        await other.accept(within_s=10)
+        assert [(await other.expect("message"))["seq"] for _ in range(2)] == [2, 3]
+        assert "error" not in [frame["type"] for frame in await client.quiet()]
+        assert alarms(logged) == []
+        assert node.hub.losses.believed == 1
+
+    play(scene)
+
+
 @pytest.mark.parametrize("at_once", [False, True])
 def test_acks_never_handed_out(at_once: bool, logged: list[Any]) -> None:
     """nobody-hurts: an ack of far more than there is counts for nothing; a little too much is everything there is, as ever."""
@@ -195,26 +223,57 @@ def test_what_a_claim_has_swallowed_is_not_acked(at: str, logged: list[Any]) -> 
     play(scene)
 
 
-def test_claims_behind_an_outage_ring(logged: list[Any]) -> None:
-    """A store that was away a moment ago may well have lost what a party claims: the operator hears of it."""
+@pytest.mark.parametrize("sign", ["", "another server", "empty", "numbers"])
+def test_claims_ring_behind_a_sign_of_the_store_only(sign: str, logged: list[Any]) -> None:
+    """nobody-hurts: that the store was away shows nothing. Another server, a store without its data or fewer numbers do."""
 
     async def scene(cluster: Cluster) -> None:
         node = await cluster.start("n1")
         client, started, _, _, session = await cluster.pair("n1")
+        other, _, _, _, _ = await cluster.pair("n1")
         await said(client, 1, 2, 3)
+        await said(other, 1, 2, 3)
         client.cut()
         await trio.sleep(1)
         cluster.world.outage = "down"
         node.hub.check_store()
         await trio.sleep(2)
+        if sign == "another server":
+            cluster.world.lives += 1
+        if sign == "empty":
+            known = cluster.world.rows.session(session)
+            assert known is not None
+            cluster.world.rows = MemoryRows()
+            cluster.world.rows.save_session(known)
+        if sign == "numbers":
+            for one in cluster.world.rows._sessions.values():
+                one.up.last = one.up.acked = min(one.up.last, 1)
         cluster.world.outage = ""
+        node.hub.wakes.take(WAKE_ALL)
         await trio.sleep(2)
         record = cluster.world.rows.session(session)
         assert record is not None
         record.up.last = 1
         await cluster.restore("n1", started["recovery_token"], acked=3)
-        assert [line["log_level"] for line in logged if line["event"] == "log_lost"] == ["error"]
-        assert (node.hub.losses.shown, node.hub.losses.believed) == (1, 0)
+        told = [(line["event"], line["log_level"]) for line in logged if line.get("lost_from") == 2]
+        assert told == ([("log_lost", "error")] if sign else [("claim_ahead", "info")])
+        assert ("store_went_back" in [line["event"] for line in logged]) is bool(sign)
+
+    play(scene)
+
+
+def test_a_sign_of_the_store_counts_for_as_long_as_its_witnesses_may_resume(logged: list[Any]) -> None:
+    """A claim that comes later than `session.resume_ttl_s` after it is one party's word again."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("n1", session={"resume_ttl_s": 30.0})
+        cluster.world.lives += 1
+        assert node.hub.losses.is_store_in_doubt()
+        await trio.sleep(29)
+        assert node.hub.losses.is_store_in_doubt()
+        await trio.sleep(2)
+        assert not node.hub.losses.is_store_in_doubt()
+        assert [line["event"] for line in logged].count("store_went_back") == 1
 
     play(scene)
 

@@ -115,6 +115,8 @@ class SlowToAnswer:
     def __init__(self, store: Store) -> None:
         self._store = store
 
+    lives = 1
+
     def now_ms(self) -> int:
         """See `Store.now_ms`."""
         return self._store.now_ms()

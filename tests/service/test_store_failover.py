@@ -17,6 +17,7 @@ from tests.service.test_store_loss import faulty
 def fail_over(cluster: Cluster, replica: MemoryRows) -> None:
     """A replica takes over, and everybody connects to it."""
     cluster.world.rows = replica
+    cluster.world.lives += 1
     for inboxes in cluster.world._inboxes.values():
         for inbox in inboxes:
             inbox.put(WAKE_ALL)

@@ -197,6 +197,11 @@ class FaultyStore:
         self.persisted = 0
         """Batches with a message in them that the store has carried out and the node has not heard of."""
 
+    @property
+    def lives(self) -> int:
+        """See `Store.lives`."""
+        return self._trouble.servers
+
     def now_ms(self) -> int:
         """See `Store.now_ms`."""
         return self._store.now_ms() + self._trouble.clock_ms

@@ -3,8 +3,9 @@
 from typing import Any
 
 import pytest
+from msgspec import structs
 
-from signald.store.base import ConfirmToken, ConfirmWorkerToken, Detach, Gap, Refused, WorkerClaimed
+from signald.store.base import ConfirmToken, ConfirmWorkerToken, Detach, Gap, Head, Refused, Unpair, WorkerClaimed
 from signald.wire.messages import SEQ_MAX
 from tests.store.ops import (
     NOW_MS,
@@ -17,6 +18,7 @@ from tests.store.ops import (
     create,
     entries,
     register,
+    reseed,
 )
 from tests.store.test_contract import claimed, look, pair
 from tests.store.worlds import World
@@ -66,6 +68,8 @@ class TestTooFarAhead:
         result = claimed(await world.ask(claim_side(nonce="n2", assign=False, **said(word, 12), ahead_max=10)))
         lost = (result.lost_up, result.lost_down)
         assert lost == ((3, 12), None) if word == "received" else (None, (3, 12))
+        lasts = (result.head.up_last, result.head.down_last)
+        assert lasts == ((2, 2) if word == "received" else (2, 12))
 
     @pytest.mark.parametrize("claimed_seq", [13, 2**53 - 2, SEQ_MAX])
     @pytest.mark.parametrize("word", ["received", "acked"])
@@ -94,6 +98,64 @@ class TestTooFarAhead:
         await world.do(create(), claim_client("t1", "t2", nonce="n2"), ConfirmToken(SESSION, 2))
         assert await world.ask(claim_client("t9", nonce="n3", received=10**6)) == Refused("unknown")
         assert await world.ask(claim_client("t1", nonce="n4", received=10**6)) == Refused("token_reuse")
+
+
+class TestWordOfAWorker:
+    """What a worker says of its client's messages gives up no number of the client's."""
+
+    async def test_next_messages_are_none_of_the_past(self, world: World) -> None:
+        """nobody-hurts: the client's next messages are stored, and the next worker gets them."""
+        await pair(world)
+        await world.do(append(entries(1, 2)))
+        lied = claimed(await world.ask(claim_side(nonce="n2", assign=False, received=1000)))
+        assert (lied.head.up_last, lied.head.up_acked, lied.head.up_claimed) == (2, 2, (0, 0))
+        await world.do(append(entries(3, 4)))
+        looked = await look(world, party="worker")
+        assert (looked.head.up_last, [entry.seq for entry in looked.entries]) == (4, [3, 4])
+
+    async def test_borne_out_by_its_client(self, world: World) -> None:
+        """After a restore both parties know of messages that the store has lost, the worker first: that is an agreement."""
+        await pair(world)
+        await world.do(append(entries(1, 2)), Detach(SESSION, "client", "a", 1, NOW_MS))
+        assert not claimed(await world.ask(claim_side(nonce="n2", assign=False, received=5))).agreed
+        borne_out = claimed(await world.ask(claim_client(acked=5)))
+        assert (borne_out.agreed, borne_out.lost_up, borne_out.head.up_last) == (True, (3, 5), 5)
+        assert borne_out.head.up_acked == 5
+
+    @pytest.mark.parametrize(("heard", "acked"), [(4, 4), (9, 5)])
+    async def test_acked_as_far_as_it_is_borne_out(self, world: World, heard: int, acked: int) -> None:
+        """What the worker has said that it has is acked once the client's word or a node has raised the log, and no more."""
+        await pair(world)
+        await world.do(append(entries(1, 2)), claim_side(nonce="n2", assign=False, received=heard))
+        assert claimed(await world.ask(claim_client(acked=5))).head.up_acked == acked
+        await world.do(append(entries(6, 6), epoch=2))
+        assert (await look(world)).head.up_acked == acked
+
+    async def test_not_for_the_next_worker(self, world: World) -> None:
+        """What a worker has said that it has, the next one has not."""
+        await pair(world)
+        await world.do(append(entries(1, 2)), claim_side(nonce="n2", assign=False, received=9))
+        await world.do(Unpair(SESSION, "b", WORKER, 0), claim_side("w_2", nonce="n3"))
+        assert claimed(await world.ask(claim_client(acked=5))).head.up_acked == 2
+
+    async def test_given_back_by_a_node(self, world: World) -> None:
+        """A node that knows what the store has lost gives it back: as much as the worker has counts as acked."""
+        await pair(world)
+        await world.do(append(entries(1, 2)), claim_side(nonce="n2", assign=False, received=4))
+        known = structs.replace((await look(world)).head, up_last=5)
+        given = await world.ask(reseed(known, up_tail=entries(4, 5)))
+        assert isinstance(given, Head)
+        assert (given.up_last, given.up_acked) == (5, 4)
+
+    async def test_not_borne_out(self, world: World) -> None:
+        """A client that was acked no more than is stored offers the rest again under the same numbers."""
+        await pair(world)
+        await world.do(append(entries(1, 2)), Detach(SESSION, "client", "a", 1, NOW_MS))
+        await world.do(claim_side(nonce="n2", assign=False, received=5))
+        honest = claimed(await world.ask(claim_client(acked=2)))
+        assert (honest.agreed, honest.lost_up, honest.head.up_last) == (False, None, 2)
+        later = claimed(await world.ask(claim_client("t2", "t3", nonce="n4", acked=6)))
+        assert (later.agreed, later.lost_up) == (False, (3, 6))
 
 
 class TestClaimed:

@@ -19,6 +19,8 @@ class Scripted:
         self.failures: list[StoreError] = []
         self.batches: list[list[Op]] = []
 
+    lives = 1
+
     def now_ms(self) -> int:
         """Return a time; nobody asks for it here."""
         return 0

@@ -531,12 +531,12 @@ class TestClaimWorkerSide:
         assert claimed(await world.ask(claim_side(nonce="n4"))).head.workers == 2
 
     async def test_received(self, world: World) -> None:
-        """What the worker received of the client's is acknowledged; what it knows acked of its own is stored or lost."""
+        """What the worker received of the client's is acknowledged as far as it is stored; what was acked of its own is lost."""
         await pair(world)
         await world.do(append(entries(1, 4)), append(entries(1, 2), party="worker"))
         result = claimed(await world.ask(claim_side(nonce="n2", assign=False, received=6, acked=3)))
         assert (result.lost_up, result.lost_down) == ((5, 6), (3, 3))
-        assert (result.head.up_last, result.head.up_acked, result.head.down_last) == (6, 6, 3)
+        assert (result.head.up_last, result.head.up_acked, result.head.down_last) == (4, 4, 3)
 
     async def test_accept(self, world: World) -> None:
         """The worker's acceptance makes the pairing whole and wakes the client's node."""

@@ -487,6 +487,18 @@ class TestAway:
         async with open_redis(server.url, "a") as store:
             server.ask("CLIENT", "KILL", "TYPE", "normal")
             assert await store.execute([create()]) == heads_of(SESSION)
+            assert store.lives == 1
+
+    async def test_restarted(self, server: Server) -> None:
+        """A server that was restarted may have lost its tail: it is another life, once, however often it is connected to."""
+        async with open_redis(server.url, "a") as store:
+            await server.kill()
+            await server.start()
+            assert await persist(store, [create()]) == heads_of(SESSION)
+            assert store.lives == 2
+            server.ask("CLIENT", "KILL", "TYPE", "normal")
+            assert await persist(store, [create()]) == heads_of(SESSION)
+            assert store.lives == 2
 
     async def test_pause(self, server: Server) -> None:
         """Nobody is answered before the server answers."""
@@ -1200,6 +1212,7 @@ async def test_sentinel(tmp_path: Path, server: Server) -> None:
             with trio.fail_after(30):
                 assert await persist(store, [append(entries(1, 1))]) == [Appended(1, 0, "")]
                 assert await anext(wakes) == [b"*"]
+            assert store.lives == 2
             assert replica.ask("HGET", f"signald:{{{SESSION}}}", "up_last") == b"1"
         with pytest.raises(StoreUnavailable, match="knows no other"):
             async with open_redis(f"redis+sentinel://{HOST}:{sentinel.port}/other", "a"):
