@@ -130,6 +130,8 @@ def test_of_two_that_start_at_once_one_wins() -> None:
 class FrozenStore:
     """A store whose node stands still from time to time."""
 
+    lives = 1
+
     def __init__(self, store: Store) -> None:
         self._store = store
         self.thawed = trio.Event()

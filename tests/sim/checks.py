@@ -60,6 +60,7 @@ class Checkers:
             self.told_all.applied(op, result)
             self.single_owner.applied(op)
             self.positions.applied(op)
+            self.positions.claimed(op, result)
 
     def written(self, node: "SimNode", wire: "Wire", data: bytes) -> None:
         """A node writes to a party."""

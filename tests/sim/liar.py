@@ -9,7 +9,7 @@ import trio
 
 from signald.sdk.carrier import Carrier, CarrierClosed, DialFailed
 from signald.wire.messages import SEQ_MAX
-from tests.sim.parties import CANARY, dial_through
+from tests.sim.parties import dial_through
 
 if TYPE_CHECKING:
     from tests.sim.plan import Step
@@ -66,7 +66,7 @@ class Liar:
     async def _start(self) -> None:
         with self._faults():
             async with self._connected() as carrier:
-                await self._say(carrier, type="connect", auth=CANARY)
+                await self._say(carrier, type="connect", auth=self.scene.credential(self.name, "client"))
                 started = await self._hear(carrier)
                 if started["type"] != "session_started":
                     return
@@ -85,7 +85,13 @@ class Liar:
     async def _visit(self) -> None:
         scene = self.scene
         async with self._connected() as carrier:
-            await self._say(carrier, type="restore_session", recovery_token=self.token, auth=CANARY, **self.lies)
+            await self._say(
+                carrier,
+                type="restore_session",
+                recovery_token=self.token,
+                auth=self.scene.credential(self.name, "client"),
+                **self.lies,
+            )
             answer = await self._hear(carrier)
             if answer["type"] == "session_restored":
                 scene.reached("lie believed" if self.lies else "liar resumed")

@@ -9,12 +9,13 @@ import trio
 from signald.store.base import WAKE_ALL
 from signald.store.records import Place
 from tests.sim.liar import lie
+from tests.sim.lying_worker import lie_as_worker
 from tests.sim.nodes import SimNode
-from tests.sim.parties import ClientParty
+from tests.sim.parties import ClientParty, WorkerParty
 from tests.sim.pipes import Gate
 from tests.sim.plan import Step
 from tests.sim.stores import AtClaim, Countdown, copy_of, fail_over
-from tests.sim.thief import steal
+from tests.sim.thief import show, steal
 
 if TYPE_CHECKING:
     from tests.sim.scene import Scene
@@ -355,6 +356,15 @@ class Operator:
     async def steal_token(self, step: Step) -> None:
         """A copy of a client's token is used while the client lives."""
         await steal(self.scene, self.scene.clients[step.number % len(self.scene.clients)], step.seconds)
+
+    async def show_token(self, step: Step) -> None:
+        """A stranger with a credential of its own shows a token of another party."""
+        parties: list[ClientParty | WorkerParty] = [*self.scene.clients, *self.scene.workers]
+        await show(self.scene, parties[step.number % len(parties)], step.seconds)
+
+    async def lie_as_worker(self, step: Step) -> None:
+        """A worker beside the plan's claims positions that were never given out."""
+        await lie_as_worker(self.scene, step)
 
     async def lie(self, step: Step) -> None:
         """A client beside the plan's claims positions that were never given out."""

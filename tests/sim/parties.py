@@ -131,7 +131,7 @@ class ClientParty:
         entropy = self.scene.chance.entropy(f"{self.name}.{self.lives}")
         async with open_client(
             "ws://lb",
-            auth=CANARY,
+            auth=self.scene.credential(self.name, "client"),
             meta={"name": self.name},
             receipts=self.plan.receipts,
             history=5,
@@ -256,7 +256,7 @@ class WorkerParty:
                 async with open_worker(
                     "ws://lb",
                     self._handle,
-                    auth=CANARY,
+                    auth=self.scene.credential(self.name, "worker"),
                     instance_id=f"{self.name}-{self.lives}",
                     capacity=self.plan.capacity,
                     entropy=self.scene.chance.entropy(f"{self.name}.{self.lives}"),

@@ -155,7 +155,7 @@ def draw(seed: int) -> Plan:
         habits=() if planned_only else _habits(r),
         steps=_deploys(r) if planned_only else _steps(r, len(clients), len(workers)),
     )
-    return _poisoned(_lines(_lies(_rarely(plan))))
+    return _credentials(_lies_of_workers(_poisoned(_lines(_lies(_rarely(plan))))))
 
 
 def _lines(plan: Plan) -> Plan:
@@ -219,6 +219,36 @@ def _lies(plan: Plan) -> Plan:
     ]
     return attrs.evolve(plan, steps=tuple(sorted([*plan.steps, *lies], key=lambda step: step.at)))
 
+
+def _lies_of_workers(plan: Plan) -> Plan:
+    """Add workers that claim what is not so, from one more stream of its own."""
+    r = Chance(plan.seed).random("lies of workers")
+    if plan.planned_only or r.random() >= 0.2:
+        return plan
+    lies = [
+        Step(round(r.uniform(2.0, 15.0), 3), "lie_as_worker", number, r.choice(CLAIMS), r.choice(WORDS[:4]))
+        for number in range(r.randint(1, 2))
+    ]
+    return attrs.evolve(plan, steps=tuple(sorted([*plan.steps, *lies], key=lambda step: step.at)))
+
+
+def _credentials(plan: Plan) -> Plan:
+    """Let each party of some plans show who it is, and a stranger with a credential of its own show tokens of others."""
+    r = Chance(plan.seed).random("credentials")
+    if r.random() >= 0.2:
+        return plan
+    plan = attrs.evolve(plan, sections={**plan.sections, "auth": {"jwt_secret": JWT_SECRET}})
+    if plan.planned_only:
+        return plan
+    thefts = [
+        Step(round(r.uniform(2.0, 20.0), 3), "show_token", r.randrange(8), r.choice((0.0, 0.3, 4.0)))
+        for _ in range(r.randint(1, 4))
+    ]
+    return attrs.evolve(plan, steps=tuple(sorted([*plan.steps, *thefts], key=lambda step: step.at)))
+
+
+JWT_SECRET = "canary-credential-7f3d-" * 2
+"""Shared by the nodes and the authority; `no-secret` looks for it."""
 
 CLAIMS = (3.0, 1000.0, 1e9, float(2**53 - 2), float(2**53 - 1))
 """Positions that a liar claims: by default the first two are believed, and the others refused."""

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Literal
 
 import attrs
+import jwt
 import trio
 
 from signald.net.handshake import SUBPROTOCOL
@@ -38,9 +39,9 @@ from tests.sim.messages import COARSE, over_messages, serve_messages
 from tests.sim.net import Network, Wire
 from tests.sim.nodes import SimNode, only, run_node
 from tests.sim.operator import Operator
-from tests.sim.parties import ClientParty, HandlerFailed, Handling, WorkerParty, dial_through
+from tests.sim.parties import CANARY, ClientParty, HandlerFailed, Handling, WorkerParty, dial_through
 from tests.sim.pipes import OldProgram
-from tests.sim.plan import Plan, Step, draw
+from tests.sim.plan import JWT_SECRET, Plan, Step, draw
 from tests.sim.small import draw_small
 from tests.sim.stores import StoreTrouble
 from tests.sim.world import Chance, JumpClock, Trace, determined_by, logs_to
@@ -104,10 +105,9 @@ class Scene:
         self.dials_late: dict[str, float] = {}
         """Party → how long its next connection takes to be made."""
         self.stolen: set[str] = set()
-        self.store_was_away = False
-        self.liars: set[str] = set()
-        """Sessions whose clients claim what is not so; nothing is promised to those either."""
         """Sessions a thief has a token of."""
+        self.liars: set[str] = set()
+        """Sessions one of whose parties claims what is not so; nothing is promised to those either."""
         self.said_bye: set[str] = set()
         """Workers that left in good order."""
         self.brought_back: set[str] = set()
@@ -154,6 +154,13 @@ class Scene:
         """The nodes whose process runs."""
         return [node for node in self.nodes if node.node is not None and not node.gone.is_set() and not node.killed]
 
+    def credential(self, party: str, role: str) -> str:
+        """What a party shows to prove that it is the subject of its name."""
+        if "auth" not in self.plan.sections:
+            return CANARY
+        claims = {"sub": party, "role": role, "exp": 4_000_000_000}
+        return jwt.encode(claims, JWT_SECRET, algorithm="HS256")
+
     def dial(self, party: str) -> Dial:
         """The way of `party` to the load balancer."""
         return dial_through(self, party)
@@ -185,7 +192,7 @@ class Scene:
                 leaf = sys.exc_info()[1]
             if not only(HandlerFailed, leaf):
                 self.violate("no-crash", f"{event} {fields}\n{''.join(traceback.format_exception(leaf))}")
-        elif event in ("log_lost", "claim_ahead", "claim_refused", "store_back"):
+        elif event in ("log_lost", "claim_ahead", "claim_refused", "store_went_back"):
             self._said_lost(event, fields)
         elif event.startswith("sdk: ") and " cut: " in event and not self.plan.store_may_lose:
             why = event.partition(" cut: ")[2]
@@ -203,12 +210,15 @@ class Scene:
                 self.violate("token-once", f"an honest party's token was called reused: {fields}")
 
     def _said_lost(self, event: str, fields: dict[str, Any]) -> None:
-        self.store_was_away = self.store_was_away or event == "store_back"
-        if self.plan.store_may_lose or event == "store_back":
+        if self.plan.store_may_lose:
+            if event == "log_lost" and fields.get("session") not in self.liars:
+                self.reached("loss of the store rang")
             return
-        if fields.get("session", fields.get("owner")) not in self.liars:
+        if event == "store_went_back":
+            self.violate("nobody-hurts", f"a store that has lost nothing is said to have: {fields}")
+        elif fields.get("session", fields.get("owner")) not in self.liars:
             self.violate("exactly-once", f"{event} of honest parties: {fields}")
-        elif event == "log_lost" and not self.store_was_away:  # after it was, what a party claims may be so
+        elif event == "log_lost":
             self.violate("nobody-hurts", f"a lie rings the alarm: {fields}")
 
     # --- the network ------------------------------------------------------------------------------------------------

@@ -116,6 +116,14 @@ class Positions(Checker):
     def __init__(self, scene: "Scene") -> None:
         super().__init__(scene)
         self._before: dict[str, tuple[int, int, int, int]] = {}
+        self._claims: set[str] = set()
+
+    def claimed(self, op: Op, result: Result) -> None:
+        """A worker's word raises nothing of what its client has said."""
+        if isinstance(op, ClaimWorkerSide) and isinstance(result, Claimed) and result.lost_up is not None:
+            if op.nonce not in self._claims and result.head.up_last >= result.lost_up[0]:
+                self.scene.violate("nobody-hurts", f"{op.session}: a worker's word of {op.received} has swallowed seqs")
+            self._claims.add(op.nonce)
 
     def applied(self, op: Op) -> None:
         if not isinstance(op, SessionOp):
