@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from signald.sdk.events import LogLost
-from tests.real.harness import Address, Settings, kill, open_nodes, open_talk, until
+from tests.real.harness import Address, Settings, kill, logged, open_nodes, open_talk, until
 from tests.real.redis_scene import GOES_ON_S, talking
 from tests.real.watched import ACK_REPLICA, watched
 
@@ -46,6 +46,8 @@ async def test_a_failover_with_an_old_tail(tmp_path: Path) -> None:
         await redis.primary.kill()
         await redis.failed_over()
         await scene.ends_well()
+        for node in scene.pair:
+            assert logged(node, "store_went_back"), "from here on a party that claims more rings the alarm"
 
 
 async def test_what_nobody_can_give_back_is_said(tmp_path: Path) -> None:
