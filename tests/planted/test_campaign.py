@@ -21,7 +21,7 @@ class Hunts:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **at: int) -> None:
         self.asked: list[tuple[str, int, int]] = []
-        self.at = {name.replace("_", "-"): seed for name, seed in at.items()}
+        self.at = at
         monkeypatch.setattr(program, "hunt", self.hunt)
 
     def hunt(self, bug: Bug, seeds: int, *, first: int = 1) -> Hunt:
@@ -45,7 +45,7 @@ def test_no_seed_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_known_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """The seed that noticed a bug is tried first, which the table says; if it does not any more, all seeds are played."""
-    hunts = Hunts(monkeypatch, append_not_fenced=200, ack_not_fenced=30)
+    hunts = Hunts(monkeypatch, **{FIRST.name: 200, SECOND.name: 30})
     record = Record([FIRST, SECOND])
     for _ in campaign(record, {FIRST.name: 200, SECOND.name: 250}, SEEDS, 1):
         pass
@@ -59,7 +59,7 @@ def test_what_is_known_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What a record says of the same code is not done again, and nothing that it says of other code counts."""
     path = tmp_path / "record"
-    Hunts(monkeypatch, append_not_fenced=7)
+    Hunts(monkeypatch, **{FIRST.name: 7})
     before = Record([FIRST, SECOND], path)
     for _ in campaign(before, {}, 60, 1):
         pass
@@ -89,7 +89,7 @@ def test_a_search_that_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 def test_status(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The status is 1 when too few were noticed, and the table is written as the campaign goes."""
-    Hunts(monkeypatch, append_not_fenced=7)
+    Hunts(monkeypatch, **{FIRST.name: 7})
     path = tmp_path / "table"
     monkeypatch.setattr(sys, "argv", ["", "--only", FIRST.name, "--table", str(path), "--from-first"])
     assert program.main() == 0
