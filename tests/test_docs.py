@@ -335,3 +335,25 @@ def test_decisions_are_numbered_without_gaps() -> None:
     assert [page.name[:4] for page in pages] == [f"{number:04}" for number in range(1, len(pages) + 1)]
     for number, page in enumerate(pages, start=1):
         assert page.read_text().startswith(f"# {number}. ")
+
+
+def test_each_test_that_the_security_page_names_exists() -> None:
+    """A bound that nothing holds is a promise only: each `test_...`, `Test...` and file of tests named there is one."""
+    sources = {
+        path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py")
+    }
+    defined = {name for text in sources.values() for name in re.findall(r"\b(?:def|class) (\w+)", text)}
+    page = (ROOT / "docs/security.md").read_text(encoding="utf-8")
+    named = {quoted for quoted in re.findall(r"`([^`]+)`", page) if re.search(r"(^|[/:])(test_|Test)", quoted)}
+    assert len(named) > 50
+    missing = []
+    for quoted in named:
+        file, *names = quoted.split("::") if ".py" in quoted else ("", *quoted.split("::"))
+        files = [text for path, text in sources.items() if f"/{path}".endswith(f"/{file}")] if file else []
+        if (file and not files) or not all(
+            any(f" {name}" in text for text in files) if files else name in defined for name in names
+        ):
+            missing.append(quoted)
+    assert not missing
+    endings = [quoted.removeprefix("…_").removeprefix("…") for quoted in re.findall(r"`(…[^`]+)`", page)]
+    assert all(any(name.startswith("test_") and name.endswith(ending) for name in defined) for ending in endings)

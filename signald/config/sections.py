@@ -239,6 +239,15 @@ class LimitsConfig:
         at_least=1_048_576,
         reload=True,
     )
+    trails_bytes_max: int = key(
+        268_435_456,
+        "Bytes in the store that the trails of all sessions take, which outlive them (session.trail_keep_s). Beyond it the "
+        "trails whose last step is the oldest are removed. A session that comes, is paired and goes takes about 1 KiB: 250,000 "
+        "of them.",
+        unit="bytes",
+        at_least=1_048_576,
+        reload=True,
+    )
     sessions_per_worker_max: int = key(
         1000,
         "Most sessions of one worker, whatever capacity it announces.",
@@ -314,7 +323,7 @@ class SessionConfig:
     )
     trail_keep_s: float = key(
         86_400.0,
-        "How long they are kept after the last of them, beyond the session's end.",
+        "How long they are kept after the last of them, beyond the session's end, as far as limits.trails_bytes_max goes.",
         unit="seconds",
         reload=True,
     )

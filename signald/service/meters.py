@@ -437,6 +437,13 @@ METRICS: tuple[Metric, ...] = (
         _one(lambda o: o.hub.trail.left_out),
     ),
     Metric(
+        "signald_trails_given_way_total",
+        "counter",
+        (),
+        "Trails removed before their time, the oldest first, because all of them have limits.trails_bytes_max.",
+        _one(lambda o: o.hub.trail.given_way),
+    ),
+    Metric(
         "signald_backplane_lag_seconds",
         "gauge",
         (),

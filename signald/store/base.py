@@ -261,7 +261,7 @@ class Mark(SessionOp, frozen=True):
     """Add `steps` (JSON each) to the session's trail, of which the last `keep_max` are kept for `keep_ms`. → `Done`
 
     Not fenced, and kept beyond the session's end: it is what is known of a session's life, not a part of it. Repeating it
-    after an unknown outcome tells a step twice.
+    after an unknown outcome tells a step twice. With `keep_ms` 0 the trail is removed.
     """
 
     steps: tuple[bytes, ...]
@@ -567,6 +567,22 @@ class Hold(RegistryOp, frozen=True):
     holders: tuple[str, ...]
     sessions_max: int
     holder_max: int
+    until_ms: int
+    now_ms: int
+
+
+class CountTrails(RegistryOp, frozen=True):
+    """Count the bytes by which trails grow, and name those to be removed with `Mark`. → `Released` (nothing is released yet)
+
+    All trails together have `bytes_max`; beyond it those whose last step is the oldest give way, `TRAILS_DROPPED` in one call at
+    most. `grown` has each session once, with the bytes of its steps. A trail counts for what was added to it, at most for
+    `trail_bytes_max`, because it keeps its last steps only; it counts until `until_ms`, when the store forgets it by itself.
+    What is named here counts no more. A caller that dies before it has removed a trail leaves it until that time.
+    """
+
+    grown: tuple[tuple[str, int], ...]
+    bytes_max: int
+    trail_bytes_max: int
     until_ms: int
     now_ms: int
 

@@ -20,7 +20,7 @@ import trio
 from signald.core.wants import path
 from signald.errors import StoreMisused, StoreUnavailable
 from signald.store.base import WAKE_ALL, Entry, NodeInfo, Op, Party, Result, Wake
-from signald.store.records import Place, Record, Wakes, Way, Worker
+from signald.store.records import Place, Record, TrailCount, Wakes, Way, Worker
 from signald.store.rules import apply
 
 WAKES_MAX = 1024
@@ -53,6 +53,7 @@ class MemoryRows:
         self._receipts: dict[str, tuple[int, bytes]] = {}
         self._trails: dict[str, tuple[int, deque[bytes]]] = {}
         """Session → how long it is kept, its steps; in the order of the last step."""
+        self._trail_counts: dict[str, TrailCount] = {}
 
     def session(self, session: str) -> Record | None:
         return self._sessions.get(session)
@@ -228,8 +229,26 @@ class MemoryRows:
         _, kept = self._trails.pop(session, (0, deque[bytes]()))
         self._trails[session] = until_ms, deque([*kept, *steps], keep)
 
+    def drop_steps(self, session: str) -> None:
+        self._trails.pop(session, None)
+
     def steps(self, session: str) -> list[bytes]:
         return list(self._trails[session][1]) if session in self._trails else []
+
+    def trail(self, session: str) -> TrailCount | None:
+        return self._trail_counts.get(session)
+
+    def save_trail(self, trail: TrailCount) -> None:
+        self._trail_counts[trail.session] = trail
+
+    def drop_trail(self, session: str) -> None:
+        self._trail_counts.pop(session, None)
+
+    def oldest_trails(self, limit: int) -> list[TrailCount]:
+        return heapq.nsmallest(limit, self._trail_counts.values(), key=lambda one: (one.until_ms, one.session))
+
+    def trails_bytes(self) -> int:
+        return sum(one.bytes for one in self._trail_counts.values())
 
     def is_empty_of(self, session: str) -> bool:
         """Tell whether nothing at all of `session` is left, for tests of `no-ghost`."""

@@ -31,6 +31,15 @@ HOLDS_CHECKED = 16
 HOLD_CHECK_MS = 60_000
 """How long a count is believed again when its session lives."""
 
+TRAIL_BYTES = 256
+"""What a trail takes beside its steps: two keys and a count."""
+
+TRAILS_EXPIRED = 64
+"""Counts of trails whose time is over that are dropped in a call, beside two for each that is counted in it: more go than come."""
+
+TRAILS_DROPPED = 1000
+"""Trails that give way in one call: far more than come in a batch, and a batch's worth of operations to remove them."""
+
 FORGET_NODE_AFTER_MS = 60_000
 RECEIPTS_MAX = 100
 PACE_BURST_S = 0.05
@@ -229,6 +238,14 @@ class Place(Struct, array_like=True, frozen=True, gc=False):
     worker: str = ""
 
 
+class TrailCount(Struct, array_like=True, frozen=True, gc=False):
+    """What a trail counts for, and until when."""
+
+    session: str
+    until_ms: int
+    bytes: int
+
+
 class Rows(Protocol):
     """How a store keeps things. Records are changed in place and then saved; nothing here decides anything.
 
@@ -327,7 +344,19 @@ class Rows(Protocol):
     def add_steps(self, session: str, steps: Iterable[bytes], keep: int, now_ms: int, until_ms: int) -> None:
         """Add to a trail, keep its `keep` last steps until `until_ms`, and forget the trails whose time was over at `now_ms`."""
 
+    def drop_steps(self, session: str) -> None: ...
     def steps(self, session: str) -> list[bytes]: ...
+
+    def trail(self, session: str) -> TrailCount | None: ...
+    def save_trail(self, trail: TrailCount) -> None: ...
+    def drop_trail(self, session: str) -> None:
+        """Count a trail no more."""
+
+    def oldest_trails(self, limit: int) -> list[TrailCount]:
+        """Return the counts of trails whose time ends first, then in order of session id."""
+
+    def trails_bytes(self) -> int:
+        """Return the sum of all counts."""
 
 
 class Wakes:

@@ -18,6 +18,7 @@ from signald.store.base import (
     ClusterSecret,
     ConfirmToken,
     ConfirmWorkerToken,
+    CountTrails,
     CreateSession,
     Detach,
     DetachWorker,
@@ -206,6 +207,18 @@ _codec(
     Hold,
     lambda op: pack_registry("hold", op.session, op.sessions_max, op.holder_max, op.until_ms, op.now_ms, *op.holders),
     read_hold,
+)
+_codec(
+    CountTrails,
+    lambda op: pack_registry(
+        "count_trails",
+        op.bytes_max,
+        op.trail_bytes_max,
+        op.until_ms,
+        op.now_ms,
+        *[word for one in op.grown for word in one],
+    ),
+    read_released,
 )
 _codec(KeepAlive, lambda op: pack_registry("keep_alive", op.until_ms, *op.sessions), read_done)
 _codec(ListOverdue, lambda op: pack_registry("list_overdue", op.now_ms, op.limit), read_released)

@@ -223,7 +223,7 @@ def touch(session: str, left_ms: int) -> bytes:
 _REGISTRY_KEYS = (
     "nodes", "leases", "workers", "pairs", "paired", "waiting", "line", "alive", "misc", "receipts", "receipt_times",
     "lines", "spots", "wanted",
-    "holds", "held", "holds_due",
+    "holds", "held", "holds_due", "trails", "trail_bytes",
 )  # fmt: skip
 
 

@@ -8,15 +8,19 @@
 --        14 wanted: node → how many sessions want what is reached over it
 --        12 to 14 are the waiting line again, by want (core/wants.py). Earlier releases write 6 and 7 alone, and those hold.
 --        15 holds: session → holders, each behind a space   16 held: holder → sessions   17 holds due: session by when its
---        count is to be looked at
+--        count is to be looked at   18 trails: session by when its trail is forgotten   19 trail bytes: session → what its
+--        trail counts for, "" → the sum
 -- ARGV   1 operation  2 the caller's node  3... the arguments of the function below that has its name
 local NODES, LEASES, WORKERS, PAIRS, PAIRED, WAITING, LINE, ALIVE, MISC, RECEIPTS, RECEIPT_TIMES, LINES, SPOTS,
-  WANTED, HOLDS, HELD, HOLDS_DUE = unpack(KEYS)
+  WANTED, HOLDS, HELD, HOLDS_DUE, TRAILS, TRAIL_SIZES = unpack(KEYS)
 local caller = ARGV[2]
 local FORGET_NODE_AFTER_MS = 60000
 local RECEIPTS_MAX = 100
 local HOLDS_CHECKED = 16 -- see records.py
 local HOLD_CHECK_MS = 60000
+local TRAIL_BYTES = 256
+local TRAILS_EXPIRED = 64
+local TRAILS_DROPPED = 1000
 local RETIRED_MAX = 8
 local CLAIMS_REMEMBERED = 8
 local PACE_BURST_S = 0.05
@@ -703,6 +707,50 @@ function operation.forget(session)
   redis.call('ZREM', ALIVE, session)
   drop_hold(session)
   return {'done'}
+end
+
+-- ARGV 7...: session and bytes, for each trail that grows
+function operation.count_trails(bytes_max, trail_bytes_max, until_ms, now_ms)
+  local total = tonumber(redis.call('HGET', TRAIL_SIZES, '') or '0')
+  if not total or total < 0 then -- damaged: it is the sum of the others
+    total = 0
+    local all = redis.call('HGETALL', TRAIL_SIZES)
+    for i = 1, #all, 2 do
+      total = total + (all[i] ~= '' and tonumber(all[i + 1]) or 0)
+    end
+  end
+  local function count(session, bytes)
+    total = total - (tonumber(redis.call('HGET', TRAIL_SIZES, session) or '0') or 0) + bytes
+    if bytes > 0 then
+      redis.call('HSET', TRAIL_SIZES, session, string.format('%.0f', bytes))
+    else
+      redis.call('HDEL', TRAIL_SIZES, session)
+      redis.call('ZREM', TRAILS, session)
+    end
+  end
+  local over = TRAILS_EXPIRED + #ARGV - 6
+  for _, each in ipairs(redis.call('ZRANGEBYSCORE', TRAILS, '-inf', now_ms, 'LIMIT', 0, over)) do
+    count(each, 0)
+  end
+  for i = 7, #ARGV, 2 do
+    local session, kept = ARGV[i], redis.call('HGET', TRAIL_SIZES, ARGV[i])
+    local kept_until = tonumber(redis.call('ZSCORE', TRAILS, session) or nil)
+    local bytes = (tonumber(kept or nil) or TRAIL_BYTES) + tonumber(ARGV[i + 1])
+    count(session, math.min(tonumber(trail_bytes_max), bytes))
+    redis.call('ZADD', TRAILS, math.max(tonumber(until_ms), kept_until or 0), session)
+  end
+  local named = {}
+  if total > tonumber(bytes_max) then
+    for _, oldest in ipairs(redis.call('ZRANGE', TRAILS, 0, TRAILS_DROPPED - 1)) do
+      if total <= tonumber(bytes_max) then
+        break
+      end
+      count(oldest, 0)
+      named[#named + 1] = oldest
+    end
+  end
+  redis.call('HSET', TRAIL_SIZES, '', string.format('%.0f', total))
+  return named
 end
 
 -- ARGV 4...: sessions

@@ -22,10 +22,14 @@ from signald.store.records import (
     PACE_BURST_S,
     PACE_DEBT_MAX_S,
     RECEIPTS_MAX,
+    TRAIL_BYTES,
+    TRAILS_DROPPED,
+    TRAILS_EXPIRED,
     Claim,
     Place,
     Rows,
     Side,
+    TrailCount,
     Wakes,
     Worker,
     refusal,
@@ -336,6 +340,25 @@ def hold(op: base.Hold, rows: Rows, _wakes: Wakes) -> Result:
         rows.hold(op.session, holder, op.until_ms)
     rows.renew(op.session, op.until_ms)
     return base.Done()
+
+
+def count_trails(op: base.CountTrails, rows: Rows, _wakes: Wakes) -> Result:
+    for over in rows.oldest_trails(TRAILS_EXPIRED + 2 * len(op.grown)):
+        if over.until_ms <= op.now_ms:
+            rows.drop_trail(over.session)
+    for session, size in op.grown:
+        kept = rows.trail(session)
+        counted = min(op.trail_bytes_max, TRAIL_BYTES + size if kept is None else kept.bytes + size)
+        rows.save_trail(TrailCount(session, op.until_ms if kept is None else max(op.until_ms, kept.until_ms), counted))
+    named: list[str] = []
+    total = rows.trails_bytes()
+    for oldest in rows.oldest_trails(TRAILS_DROPPED) if total > op.bytes_max else ():
+        if total <= op.bytes_max:
+            break
+        total -= oldest.bytes
+        rows.drop_trail(oldest.session)
+        named.append(oldest.session)
+    return base.Released(tuple(named))
 
 
 def keep_alive(op: base.KeepAlive, rows: Rows, _wakes: Wakes) -> Result:

@@ -55,6 +55,7 @@ RULES: dict[type[Op], Rule] = {
     base.Release: registry_rules.release,
     base.Forget: registry_rules.forget,
     base.Hold: registry_rules.hold,
+    base.CountTrails: registry_rules.count_trails,
     base.KeepAlive: registry_rules.keep_alive,
     base.ListOverdue: registry_rules.list_overdue,
     base.TakePace: registry_rules.take_pace,

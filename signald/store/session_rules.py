@@ -450,7 +450,10 @@ def _reseed_log(
 
 
 def mark(op: base.Mark, rows: Rows, _wakes: Wakes) -> Result:
-    rows.add_steps(op.session, op.steps, op.keep_max, op.now_ms, op.now_ms + op.keep_ms)
+    if op.keep_ms:
+        rows.add_steps(op.session, op.steps, op.keep_max, op.now_ms, op.now_ms + op.keep_ms)
+    else:
+        rows.drop_steps(op.session)
     return base.Done()
 
 

@@ -14,7 +14,7 @@ from msgspec import DecodeError, msgpack
 from signald.core.wants import ROOT, path
 from signald.store.base import Entry, NodeInfo, Party
 from signald.store.damage import REPORTS, SEAL_BYTES, Unreadable, seal, unseal
-from signald.store.records import Place, Record, Way, Worker
+from signald.store.records import Place, Record, TrailCount, Way, Worker
 
 SCHEMA = 2
 RECORDS_MAX = 10_000
@@ -51,7 +51,9 @@ CREATE TABLE IF NOT EXISTS wanted (node TEXT PRIMARY KEY, sessions INTEGER NOT N
 CREATE TABLE IF NOT EXISTS hold (session TEXT, holder TEXT, due_ms INTEGER NOT NULL, PRIMARY KEY (session, holder))
     WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS hold_of_holder ON hold (holder);
-CREATE INDEX IF NOT EXISTS hold_by_due ON hold (due_ms, session)
+CREATE INDEX IF NOT EXISTS hold_by_due ON hold (due_ms, session);
+CREATE TABLE IF NOT EXISTS trail (session TEXT PRIMARY KEY, until_ms INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS trail_by_end ON trail (until_ms, session)
 """
 """What earlier releases of the same schema do not know and do not touch: a file of theirs gets it when it is opened."""
 
@@ -95,6 +97,8 @@ class SqliteRows:
         self._entries: list[tuple[str, Way, int, bool, bytes]] = []
         self._trims: list[tuple[str, Way, int]] = []
         self._history: dict[tuple[str, int], tuple[Party, bytes]] = {}
+        self._trails_bytes: int | None = None
+        """Sum over `trail`, which is long; None when it is not known."""
 
     def forget(self) -> None:
         """Believe nothing that was read or is half done: the file has changed, or the batch was rolled back."""
@@ -103,6 +107,7 @@ class SqliteRows:
         self._entries.clear()
         self._trims.clear()
         self._history.clear()
+        self._trails_bytes = None
 
     def flush(self) -> None:
         """Write everything that is gathered."""
@@ -370,6 +375,33 @@ class SqliteRows:
         surplus = "SELECT number FROM step WHERE session = ? ORDER BY number DESC LIMIT -1 OFFSET ?"
         self._sql.execute(f"DELETE FROM step WHERE number IN ({surplus})", (session, keep))  # noqa: S608
 
+    def drop_steps(self, session: str) -> None:
+        self._sql.execute("DELETE FROM step WHERE session = ?", (session,))
+
     def steps(self, session: str) -> list[bytes]:
         sql = "SELECT step FROM step WHERE session = ? ORDER BY number"
         return [step for (step,) in self._sql.execute(sql, (session,)) if type(step) is bytes]
+
+    def trail(self, session: str) -> TrailCount | None:
+        found = self._sql.execute("SELECT session, until_ms, bytes FROM trail WHERE session = ?", (session,))
+        return next((TrailCount(*row) for row in found), None)
+
+    def save_trail(self, trail: TrailCount) -> None:
+        self.drop_trail(trail.session)
+        self._sql.execute("INSERT INTO trail VALUES (?, ?, ?)", (trail.session, trail.until_ms, trail.bytes))
+        if self._trails_bytes is not None:
+            self._trails_bytes += trail.bytes
+
+    def drop_trail(self, session: str) -> None:
+        dropped = self._sql.execute("DELETE FROM trail WHERE session = ? RETURNING bytes", (session,)).fetchall()
+        if self._trails_bytes is not None:
+            self._trails_bytes -= sum(size for (size,) in dropped)
+
+    def oldest_trails(self, limit: int) -> list[TrailCount]:
+        sql = "SELECT session, until_ms, bytes FROM trail ORDER BY until_ms, session LIMIT ?"
+        return [TrailCount(*row) for row in self._sql.execute(sql, (limit,))]
+
+    def trails_bytes(self) -> int:
+        if self._trails_bytes is None:
+            self._trails_bytes = int(self._one("SELECT coalesce(sum(bytes), 0) FROM trail"))
+        return self._trails_bytes

@@ -193,3 +193,21 @@ def test_the_logs_of_all_sessions_have_one_budget() -> None:
         assert "error" not in [frame["type"] for frame in talking[-1].aside]
 
     play(scene)
+
+
+def test_all_trails_have_one_budget() -> None:
+    """Sessions that come and go leave trails up to the budget; the oldest give way, and the newest can be read."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("a", limits={"trails_bytes_max": 1_048_576})
+        for number in range(6000):
+            node.hub.trail.note(f"s_{number:04}", "client", "started", "x" * 9999)
+            if number % 1000 == 999:
+                await trio.sleep(1.0)
+        kept = [number for number in range(6000) if cluster.world.rows.steps(f"s_{number:04}")]
+        size = sum(len(step) for number in kept for step in cluster.world.rows.steps(f"s_{number:04}"))
+        assert 500_000 < size <= 1_048_576
+        assert kept == list(range(6000 - len(kept), 6000))
+        assert node.hub.trail.given_way == 6000 - len(kept)
+
+    play(scene)

@@ -18,6 +18,7 @@ from signald.store.base import (
     ClusterSecret,
     ConfirmToken,
     ConfirmWorkerToken,
+    CountTrails,
     Detach,
     DetachWorker,
     Done,
@@ -1832,3 +1833,43 @@ class TestTrail:
         await world.do(create(), self.mark(b"1"))
         await world.do(EndSession(SESSION, "a"), Forget(SESSION))
         assert await world.ask(ReadTrail(SESSION)) == Trail((b"1",))
+
+    async def test_it_is_removed(self, world: World) -> None:
+        """A mark that keeps nothing for no time removes the trail."""
+        await world.do(self.mark(b"1"), self.mark(b"2", session="s_2"), Mark(SESSION, (), 1, 0, NOW_MS))
+        assert await world.do(ReadTrail(SESSION), ReadTrail("s_2")) == [Trail(()), Trail((b"2",))]
+
+
+def count(*grown: tuple[str, int], bytes_max: int = 1000, until_ms: int = 60_000, at: int = 0) -> CountTrails:
+    """With the 256 bytes that each trail counts for beside its steps."""
+    return CountTrails(grown, bytes_max, 700, NOW_MS + until_ms, NOW_MS + at)
+
+
+class TestCountTrails:
+    """One budget for all trails."""
+
+    async def test_the_oldest_give_way(self, world: World) -> None:
+        """Beyond the budget the trails that end first are named, and count no more: what is named is named once."""
+        assert await world.ask(count(("s_1", 144), until_ms=1)) == Released(())
+        assert await world.ask(count(("s_2", 144), ("s_3", 144), until_ms=3)) == Released(("s_1",))
+        assert await world.ask(count(("s_4", 144), until_ms=2)) == Released(("s_4",))
+        assert await world.ask(count(("s_5", 144), until_ms=5)) == Released(("s_2",))
+
+    async def test_a_trail_grows(self, world: World) -> None:
+        """A further step makes a trail the newest, and it counts for no more than it can keep."""
+        await world.do(count(("s_1", 44), until_ms=1), count(("s_2", 44), until_ms=2))
+        assert await world.ask(count(("s_1", 10_000), until_ms=3, bytes_max=1000)) == Released(())
+        assert await world.ask(count(("s_3", 0), until_ms=4)) == Released(("s_2",))
+
+    async def test_what_is_over_counts_no_more(self, world: World) -> None:
+        """A trail whose time is over is forgotten by the store itself, and is not named."""
+        await world.do(count(("s_1", 444), until_ms=10))
+        assert await world.ask(count(("s_2", 444), until_ms=30, at=10)) == Released(())
+
+    async def test_a_budget_that_was_lowered(self, world: World) -> None:
+        """A thousand give way in one call, and the next call goes on."""
+        names = [f"s_{number:04}" for number in range(1500)]
+        await world.do(count(*[(name, 0) for name in names], bytes_max=10**6))
+        assert await world.do(count(bytes_max=0), count(bytes_max=0)) == [
+            Released(tuple(names[:1000])), Released(tuple(names[1000:])),
+        ]  # fmt: skip

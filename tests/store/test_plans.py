@@ -22,6 +22,7 @@ from signald.store.base import (
     ClusterSecret,
     ConfirmToken,
     ConfirmWorkerToken,
+    CountTrails,
     Detach,
     DetachWorker,
     DropNode,
@@ -398,6 +399,11 @@ class Kitchen:
         holders = ("x", "y")[: draft.small % 3]
         return Hold(SESSIONS[draft.session], holders, 1 + draft.other, 1 + draft.small % 2, until_ms, self.now_ms)
 
+    def _count_trails(self, draft: Draft) -> Op:
+        grown = tuple((session, 100 * (1 + draft.other)) for session in SESSIONS[draft.session :])
+        until_ms = self.now_ms + (draft.small - 1) * 10
+        return CountTrails(grown, 300 * draft.small, 1000, until_ms, self.now_ms)
+
     def _keep_alive(self, draft: Draft) -> Op:
         return KeepAlive(SESSIONS[draft.session :], self.now_ms + draft.small * 10)
 
@@ -418,7 +424,8 @@ class Kitchen:
 
     def _mark(self, draft: Draft) -> Op:
         steps = [b'{"n":%d}' % (self._number + index) for index in range(draft.small)]
-        return Mark(SESSIONS[draft.session], tuple(steps), 1 + draft.other, 3_600_000, self.now_ms)
+        keep_ms = 0 if draft.flag and not steps else 3_600_000
+        return Mark(SESSIONS[draft.session], tuple(steps), 1 + draft.other, keep_ms, self.now_ms)
 
     def _read_trail(self, draft: Draft) -> Op:
         return ReadTrail(SESSIONS[draft.session])
