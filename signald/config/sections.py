@@ -383,8 +383,9 @@ class AdmissionConfig:
     )
     address_share: float = key(
         0.5,
-        "Part of the connections and of the set-ups that one remote address (an IPv6 /64) may hold, so that others find room. "
-        "A half lets a proxy that is not in listen.trusted_proxies carry a busy node; lower it where addresses are real.",
+        "Part of the connections and of the set-ups that one remote address (an IPv6 /64) may hold, and the clients of one "
+        "principal, so that others find room. A half lets a proxy that is not in listen.trusted_proxies carry a busy node; lower it "
+        "where addresses and subjects are real, and set it to 1 where all clients have one subject.",
         unit="share",
         at_most=1,
         reload=True,

@@ -6,6 +6,10 @@ connection, in all and of this address. After the handshake `SetupGate` bounds h
 message, and how many parties are being set up against the store at once. It keeps a share of the set-ups for parties that
 resume: after a crash they come all together, and new ones can wait.
 
+Clients that show a credential have a share by its principal as well, of connections and of set-ups, so that many addresses do
+not make many parties of one. A worker's principal has none: a fleet has one subject, hundreds of connections, and a
+credential that the operator gave to a program of his own; it is bounded by its addresses like any other.
+
 Places before a party is known are `Places`: when they are full, the oldest silent peer gives way (see there). Places that
 nobody loses, connections and set-ups, have a share for each address instead: `admission.address_share`.
 
@@ -14,7 +18,8 @@ Nothing here does I/O; `now` is the caller's clock.
 
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import attrs
 
@@ -122,9 +127,7 @@ class Admission:
         """Give the place back; with the same arguments as it was taken."""
         holder = "" if shared else bearer_of_share(remote)
         self.connections -= 1
-        self._by_holder[holder] -= 1
-        if not self._by_holder[holder]:
-            del self._by_holder[holder]
+        _take_off(self._by_holder, holder)
 
     def _allowed(self, key: str, now: float, owed_s: float) -> bool:
         rate, burst = self.settings.connects_per_s, self.settings.connects_burst
@@ -186,6 +189,8 @@ class SetupGate:
         """What parties make the node hold of messages that are not complete."""
         self.parties = Places(self.party_budget)
         """Connections that are let in."""
+        self._clients: Counter[str] = Counter()
+        """Principal → its clients' connections that are let in."""
 
     def admit(self, holder: str, now: float, give_up: Callable[[], None]) -> Place:
         """Note a connection that is let in; give it back with `parties.leave`."""
@@ -214,23 +219,54 @@ class SetupGate:
         self._new_max = max(1, round(settings.setups_in_progress_max * (1.0 - settings.resume_reserved_share)))
         self._retry_after_ms = settings.retry_after_ms
         self._holder_max = share(settings.setups_in_progress_max, settings.address_share)
+        self._clients_max = share(settings.connections_max, settings.address_share)
         self._strangers_max = settings.handshakes_in_progress_max
         self._strangers_bytes_max = settings.strangers_bytes_max
 
-    def enter(self, *, resume: bool, remote: str = "") -> int:
-        """Take a place and return 0, to be given back with `leave`; or return in how many ms to try again."""
-        holder = bearer_of_share(remote)
+    def enter(self, *, resume: bool, remote: str = "", principal: str = "", replaces: bool = False) -> int:
+        """Take a place and return 0, to be given back with `leave`; or return in how many ms to try again.
+
+        `principal` is that of a client, "" for one without a credential and for a worker. A client that `replaces` its own
+        connection to this node adds none.
+        """
+        holders = _holders(remote, principal)
         full = self.in_progress >= (self._resume_max if resume else self._new_max)
-        if full or (holder and self._by_holder.get(holder, 0) >= self._holder_max):
+        full = full or any(self._by_holder[holder] >= self._holder_max for holder in holders)
+        # Those being set up count as well, or a crowd that comes at once would pass.
+        coming = self._clients[principal] + self._by_holder[_by_principal(principal)]
+        if full or (principal and not replaces and coming >= self._clients_max):
             return max(1, round(self._retry_after_ms * self._entropy.uniform(1.0, 2.0)))
         self.in_progress += 1
-        self._by_holder[holder] += 1
+        self._by_holder.update(holders)
         return 0
 
-    def leave(self, remote: str = "") -> None:
-        """Give the place back; with the same `remote` as it was taken."""
-        holder = bearer_of_share(remote)
+    def leave(self, remote: str = "", principal: str = "") -> None:
+        """Give the place back; with the same arguments as it was taken."""
         self.in_progress -= 1
-        self._by_holder[holder] -= 1
-        if not self._by_holder[holder]:
-            del self._by_holder[holder]
+        for holder in _holders(remote, principal):
+            _take_off(self._by_holder, holder)
+
+    @contextmanager
+    def client(self, principal: str) -> Iterator[None]:
+        """Within the block a client of `principal` ("": it has none) has a connection that is let in."""
+        self._clients[principal] += 1
+        try:
+            yield
+        finally:
+            _take_off(self._clients, principal)
+
+
+def _holders(remote: str, principal: str) -> list[str]:
+    found = [bearer_of_share(remote), _by_principal(principal)]
+    return [holder for holder in found if holder]
+
+
+def _by_principal(principal: str) -> str:
+    # No address has a space.
+    return f"principal {principal}" if principal else ""
+
+
+def _take_off(counts: Counter[str], holder: str) -> None:
+    counts[holder] -= 1
+    if not counts[holder]:
+        del counts[holder]

@@ -54,7 +54,7 @@ async def start_session(hub: "Hub", conn: Connection, message: Connect) -> Link:
     subject = subject_of(hub, conn, message.auth, "client")
     session_id = new_session_id(hub.entropy)
     token, token_hash = tokens.issue(session_id, hub.entropy)
-    with SetUp(hub, conn, resume=False):
+    with SetUp(hub, conn, resume=False, client=subject):
         now = hub.store.now_ms()
         alive_until = now + hub.life_ms
         await hold_session(hub, conn, subject, session_id, len(message.meta), now, alive_until)
@@ -117,7 +117,10 @@ async def restore_session(hub: "Hub", conn: Connection, message: RestoreSession)
         raise refused(hub, "unknown")
     session_id, presented = parsed
     token, issued = tokens.issue(session_id, hub.entropy)
-    with SetUp(hub, conn, resume=True, ticket=hub.cluster.has_ticket(session_id, message.ticket)):
+    here = hub.sessions.get(session_id)
+    replaces = here is not None and here.client.link is not None and here.principal == subject
+    ticket = hub.cluster.has_ticket(session_id, message.ticket)
+    with SetUp(hub, conn, resume=True, ticket=ticket, client=subject, replaces=replaces):
         now = hub.store.now_ms()
         claim = ClaimClient(
             session_id,

@@ -6,7 +6,7 @@ what the relay finds comes back as `RelayEvents`. A session is over by `endings`
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, Literal, Protocol
 
@@ -190,8 +190,9 @@ class Hub:
         if opened is None:
             return
         link, rest = opened
+        client = self.gate.client(link.session.principal) if isinstance(link, ClientLink) else nullcontext()
         try:
-            with self._party(conn):
+            with self._party(conn), client:
                 if rest:
                     self._take(link, rest)
                 while True:

@@ -32,21 +32,35 @@ def subject_of(hub: "Hub", conn: Connection, auth: str | None, role: Role) -> st
 class SetUp:
     """A place among the set-ups in progress."""
 
-    def __init__(self, hub: "Hub", conn: Connection, *, resume: bool, ticket: bool = False) -> None:
+    def __init__(
+        self,
+        hub: "Hub",
+        conn: Connection,
+        *,
+        resume: bool,
+        ticket: bool = False,
+        client: str = "",
+        replaces: bool = False,
+    ) -> None:
+        """For a party that may resume, with a `ticket` of a drain; `client` and `replaces` as in `SetupGate.enter`."""
         self._hub = hub
         self._remote = "" if conn.shared else conn.remote
         self._resume = resume
         self._free = ticket
+        self._client = client
+        self._replaces = replaces
 
     def __enter__(self) -> None:
         if not self._free:
-            retry_after_ms = self._hub.gate.enter(resume=self._resume, remote=self._remote)
+            retry_after_ms = self._hub.gate.enter(
+                resume=self._resume, remote=self._remote, principal=self._client, replaces=self._replaces
+            )
             if retry_after_ms:
                 raise Turned(CloseCode.REFUSED, "busy", "too many parties at once; come again", retry_after_ms)
 
     def __exit__(self, *_: object) -> None:
         if not self._free:
-            self._hub.gate.leave(self._remote)
+            self._hub.gate.leave(self._remote, self._client)
 
 
 def address_of(conn: Connection) -> str:

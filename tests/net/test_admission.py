@@ -1,5 +1,7 @@
 """Who may come in: slots, places, rates, and what is kept for those who resume."""
 
+from contextlib import ExitStack
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -110,6 +112,32 @@ class TestSetupGate:
         assert gate.enter(resume=True, remote="192.0.2.2") == 0
         gate.leave("192.0.2.1")
         assert gate.enter(resume=True, remote="192.0.2.1") == 0
+
+    def test_a_principal_holds_its_share_of_the_set_ups(self) -> None:
+        """One principal from many addresses fills half of the set-ups; another's resume finds a place, and so does a worker."""
+        gate = SetupGate(NetSettings(setups_in_progress_max=8, address_share=0.5), entropy=SeededEntropy(1))
+        remotes = [f"192.0.2.{number}" for number in range(5)]
+        entered = [gate.enter(resume=True, remote=remote, principal="eve") for remote in remotes]
+        assert [wait > 0 for wait in entered] == [False] * 4 + [True]
+        assert gate.enter(resume=True, remote="192.0.2.9", principal="ann") == 0
+        assert gate.enter(resume=True, remote="192.0.2.9") == 0
+        gate.leave(remotes[0], "eve")
+        assert gate.enter(resume=True, remote=remotes[4], principal="eve") == 0
+
+    def test_a_principal_holds_its_share_of_the_connections(self) -> None:
+        """Connections that are let in and those on their way count; a client that replaces its own adds none."""
+        gate = SetupGate(NetSettings(connections_max=8, address_share=0.5), entropy=SeededEntropy(1))
+        with ExitStack() as stack:
+            for _ in range(3):
+                stack.enter_context(gate.client("eve"))
+            assert gate.enter(resume=False, principal="eve") == 0
+            assert gate.enter(resume=True, principal="eve") > 0
+            assert gate.enter(resume=True, principal="eve", replaces=True) == 0
+            assert gate.enter(resume=True, principal="ann") == 0
+            assert gate.enter(resume=True) == 0
+        gate.leave(principal="eve")
+        gate.leave(principal="eve")
+        assert gate.enter(resume=True, principal="eve") == 0
 
     def test_a_share_is_kept_for_resumes(self) -> None:
         """New parties stop at what is not reserved; resumes go on to the limit; nobody is thrown out."""

@@ -4,7 +4,11 @@ import json
 
 import trio
 
+from signald.config import AuthConfig
+from signald.service.auth import Role, mint
 from tests.cluster import Cluster, Peer, play
+
+SECRET = "correct horse battery staple, " * 3
 
 
 async def hoard(cluster: Cluster, number: int, size: int, remote: str) -> list[Peer]:
@@ -209,5 +213,36 @@ def test_all_trails_have_one_budget() -> None:
         assert 500_000 < size <= 1_048_576
         assert kept == list(range(6000 - len(kept), 6000))
         assert node.hub.trail.given_way == 6000 - len(kept)
+
+    play(scene)
+
+
+def credential(subject: str, role: Role) -> str:
+    """Return a credential of `subject` for the time of the tests."""
+    return mint(AuthConfig(jwt_secret=SECRET), subject=subject, role=role, ttl_s=3600, now=1_700_000_000)
+
+
+def test_a_principal_has_its_share_of_the_connections() -> None:
+    """From many addresses a principal holds half of them; another resumes, its own resume in place passes, and so do workers."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("a", admission={"connections_max": 20}, auth={"jwt_secret": SECRET})
+        ann, eve = credential("ann", "client"), credential("eve", "client")
+        hers, answer = await begin(cluster, "192.0.2.200", auth=ann)
+        hers.cut()
+        began = [await begin(cluster, f"192.0.2.{number}", auth=eve) for number in range(11)]
+        assert [answer.get("code") for _, answer in began] == [None] * 10 + ["busy"]
+        assert await began[10][0].closed() == 1013
+        for name, remote, subject in ((answer, "192.0.2.200", ann), (began[0][1], "192.0.2.0", eve)):
+            client = await cluster.dial("a", "/v1/client", remote=remote)
+            token = {"type": "restore_session", "recovery_token": name["recovery_token"]}
+            await client.ask({**token, "received": 0, "acked": 0, "auth": subject}, "session_restored")
+        fleet = credential("fleet", "worker")
+        for number in range(5):
+            await cluster.worker("a", f"worker-{number}", auth=fleet)
+        for client, _ in began:
+            client.cut()
+        await trio.sleep(1.0)
+        assert (await begin(cluster, "192.0.2.1", auth=eve))[1]["type"] == "session_started"
 
     play(scene)
