@@ -69,8 +69,8 @@ class Admission:
         self.connections = 0
         """Connections that are open."""
         self._by_holder: Counter[str] = Counter()
-        self.refused = 0
-        """How many were refused since the start."""
+        self.refused = dict.fromkeys(("handshakes", "connections", "address"), 0)
+        """How many were refused since the start, by what was full: places for handshakes, connections in all, an address's share."""
 
     def retry_after_ms(self) -> int:
         """Return a hint between one and two times the configured one."""
@@ -88,7 +88,7 @@ class Admission:
         """
         place = self.places.take(subscriber(peer), now, self.settings.handshakes_in_progress_max, give_up)
         if place is None:
-            self.refused += 1
+            self.refused["handshakes"] += 1
         return place
 
     def heard(self, place: Place, held_bytes: int) -> None:
@@ -117,7 +117,8 @@ class Admission:
         elif not shared and not self._allowed(holder or remote, now, owed_s):
             refusal = Refusal(429, "too many connects from this address", self.retry_after_ms())
         if refusal is not None:
-            self.refused += 1
+            full = self.connections >= self.settings.connections_max
+            self.refused["connections" if full else "address"] += 1
             return refusal
         self.connections += 1
         self._by_holder[holder] += 1

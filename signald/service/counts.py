@@ -16,6 +16,9 @@ EndCause = Literal["client", "worker", "expired", "worker_lost", "unheard", "spe
 """The cause of a session's end: the `bye` of a party, its time, `worker.on_loss = "end"`, that its client was gone before it was
 told of it, or that its numbers had run out."""
 
+FULL = ("store", "share", "bytes")
+"""All of `limits.sessions_max`, the share of an address or principal in it, the bytes of an address."""
+
 RESUMED = "resumed"
 OUTCOMES = (
     RESUMED,
@@ -66,8 +69,8 @@ class Counts:
     failed_handouts: Counter[FailureCause] = attrs.field(factory=lambda: Counter(dict.fromkeys(FAILURES, 0)))
     set_aside: int = 0
     """Sessions that this node has set aside."""
-    sessions_refused: int = 0
-    """New sessions refused for what is in the store already."""
+    sessions_refused: Counter[str] = attrs.field(factory=lambda: Counter(dict.fromkeys(FULL, 0)))
+    """New sessions refused for what is in the store already, by what is full."""
     reload_ok: bool = True
     """Whether the configuration last read is in force."""
     reload_at_s: float = 0.0

@@ -172,9 +172,10 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "signald_connects_refused_total",
         "counter",
-        (),
-        "Handshakes refused with 503 or 429: too many at once, in all or from one address, or too often from one address.",
-        _one(lambda o: o.server.admission.refused),
+        ("reason",),
+        "Handshakes refused with 503 or 429: no place among handshakes, admission.connections_max reached, or an address beyond its share "
+        "or rate.",
+        _by(lambda o: o.server.admission.refused.items()),
     ),
     Metric(
         "signald_disconnects_total",
@@ -268,10 +269,10 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "signald_sessions_refused_total",
         "counter",
-        (),
-        "New sessions refused because too many are in the store, in all or of one address or principal, or too many bytes of "
-        "their address.",
-        _one(lambda o: o.hub.counts.sessions_refused),
+        ("reason",),
+        "New sessions refused because of what is in the store: limits.sessions_max is reached (store), or an address or principal has "
+        "its share of it (share), or an address too many bytes (bytes).",
+        _by(lambda o: o.hub.counts.sessions_refused.items()),
     ),
     Metric(
         "signald_address_pushed_back_total",

@@ -78,17 +78,17 @@ async def hold_session(
     limits, admission = hub.config.limits, hub.config.admission
     address = address_of(conn)
     if address and not hub.holdings.may_begin(address, meta_bytes):
-        raise _too_many(hub, "too much of this address is stored for peers that are away; come again")
+        raise _too_many(hub, "bytes", "too much of this address is stored for peers that are away; come again")
     holders = [holder_name(kind, name) for kind, name in (("address", address), ("principal", subject)) if name]
     holder_max = share(limits.sessions_max, admission.address_share)
     held = await hub.committer.call(Hold(session, tuple(holders), limits.sessions_max, holder_max, until_ms, now_ms))
     if isinstance(held, Refused):
-        whose = "in all" if held.reason == "sessions" else "of this address or principal"
-        raise _too_many(hub, f"too many sessions {whose}; come again")
+        full, whose = ("store", "in all") if held.reason == "sessions" else ("share", "of this address or principal")
+        raise _too_many(hub, full, f"too many sessions {whose}; come again")
 
 
-def _too_many(hub: "Hub", text: str) -> Turned:
-    hub.counts.sessions_refused += 1
+def _too_many(hub: "Hub", full: str, text: str) -> Turned:
+    hub.counts.sessions_refused[full] += 1
     return Turned(CloseCode.REFUSED, "busy", text, hub.retry_after_ms())
 
 

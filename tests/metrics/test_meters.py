@@ -9,7 +9,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from signald import service
 from signald.daemon import Node
 from signald.net import refusal_log
-from signald.service.counts import OUTCOMES
+from signald.service.counts import FULL, OUTCOMES
 from signald.service.meters import METRICS, render_table
 from signald.tally import Histogram
 from tests.cluster import Cluster, play
@@ -45,6 +45,10 @@ LABELS = {
         "opening",
         "memory",
         *refusal_log.LABELS,
+        "handshakes",
+        "connections",
+        "address",
+        *FULL,
     },
     "state": {"ready", "leaving", "moving"},
     "stage": {"handshake", "opening"},

@@ -2,20 +2,31 @@
 
     python -m tests.real.hostile_address [--seconds N]
 
-The attacker is 127.0.0.1, in a process of its own, so that it does not share a CPU's time with what is measured. The worker is
-127.0.0.3, and a newcomer from 127.0.0.2 comes again and again. All is bounded in number and time, and nothing leaves the loopback.
+With `unshare`, `ip` and the right to use them, all of it runs in a network namespace of its own: the attacker has `ATTACKERS`, eight
+addresses of one IPv6 /64, and a newcomer comes from another /64. Otherwise the attacker is 127.0.0.1 and the newcomer 127.0.0.2. The
+worker is 127.0.0.3. All is bounded in number and time, and nothing leaves the loopback.
 
-Right: the node stays below `LIMIT_BYTES`, each newcomer is paired within a second, `/livez` always answers, and the store holds fewer
-sessions than `limits.sessions_max`. Prints its figures; exit 1 when one is wrong.
+A real attacker takes no CPU time from the node's machine but what its packets cost. Here it shares the machine, so it is a process of
+its own, nice 10, on one CPU only when there are several. What remains of its own work counts against the node all the same.
+
+In the middle the node is stopped for `PAUSE_S` (SIGSTOP), and goes on. A client that was paired before everything sends a message
+each 0.1 s, through the pause as well.
+
+Right: the node stays below `LIMIT_BYTES` (RLIMIT_DATA holds it to that, so that a leap ends it), each newcomer is paired within a second
+but in the pause and as long behind it, `/livez` always answers, the steady client is neither cut nor told to slow down, and the store holds no more sessions
+than `limits.sessions_max`. Prints its figures; exit 1 when one is wrong.
 """
 
 import argparse
 import json
 import os
 import resource
+import secrets
 import shutil
+import signal
 import socket
 import struct
+import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -27,24 +38,33 @@ from typing import Any
 import attrs
 import trio
 
+from signald.config.sections import LimitsConfig
 from signald.demo.cluster import Node
 from tests.net.clients import request
-from tests.real.harness import open_nodes, probe
+from tests.real.harness import Address, open_nodes, probe
 from tests.store.redis_servers import Server, servers
 
-ATTACKER, NEWCOMER, WORKER = "127.0.0.1", "127.0.0.2", "127.0.0.3"
+IN_NAMESPACE = "SIGNALD_HOSTILE_NAMESPACE"
+"""Set where the addresses of the /64s exist."""
+
+SIXES = IN_NAMESPACE in os.environ
+ATTACKERS = tuple(f"2001:db8:1::{number}" for number in range(1, 9)) if SIXES else ("127.0.0.1",)
+NEWCOMER = "2001:db8:2::1" if SIXES else "127.0.0.2"
+WORKER = "127.0.0.3"
+HTTP_ATTACKER = "127.0.0.1"
+PAUSE_S = 2.0
 LIMIT_BYTES = 1 << 30
 """What the shipped pod and unit grant."""
 
-SESSIONS_MAX = 600
-"""Small enough for an attacker to reach it within seconds."""
+SESSIONS_MAX = LimitsConfig().sessions_max
+"""What the shipped pod has. A smaller one (`--sessions-max 600`) is reached within seconds."""
 
 PAIRED_WITHIN_S = 1.0
 SILENT_PER_S, DIALS_PER_S = 400.0, 40.0
 """New sockets per second: silent ones fill all places within seconds, and each other trick takes its own within ten. A flood that takes
 the CPU is another matter, and one for what stands in front."""
 
-SILENT, TRICKLES, MUTE, HOARDERS, LEAVERS, SLOW_REQUESTS, DEAF = 4200, 300, 400, 300, 24, 600, 20
+SILENT, TRICKLES, MUTE, HOARDERS, LEAVERS, FILLERS, SLOW_REQUESTS, DEAF = 4200, 300, 400, 300, 24, 40, 600, 20
 """Sockets of each trick."""
 
 GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, EOFError)
@@ -115,10 +135,11 @@ class Party:
 
 async def dial(port: int, source: str) -> trio.SocketStream:
     """Connect from `source` to a port of this host."""
-    sock = trio.socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    six = ":" in source
+    sock = trio.socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_STREAM)
     try:
         await sock.bind((source, 0))
-        await sock.connect(("127.0.0.1", port))
+        await sock.connect(("::1" if six else "127.0.0.1", port))
     except BaseException:
         sock.close()
         raise
@@ -150,7 +171,7 @@ class Attack:
         """Play all of it until cancelled."""
         tricks = [
             (SILENT, self.silent), (TRICKLES, self.trickle), (MUTE, self.mute), (HOARDERS, self.hoard), (LEAVERS, self.leave),
-            (SLOW_REQUESTS, self.slow_request), (DEAF, self.deaf),
+            (FILLERS, self.fill), (SLOW_REQUESTS, self.slow_request), (DEAF, self.deaf),
         ]  # fmt: skip
         async with trio.open_nursery() as nursery:
             for number, trick in tricks:
@@ -169,11 +190,11 @@ class Attack:
 
     async def silent(self) -> None:
         """Take a handshake and say nothing."""
-        await self._until_cut(await dial(self.websocket, ATTACKER))
+        await self._until_cut(await dial(self.websocket, secrets.choice(ATTACKERS)))
 
     async def trickle(self) -> None:
         """Say one byte of a request at a time."""
-        stream = await dial(self.websocket, ATTACKER)
+        stream = await dial(self.websocket, secrets.choice(ATTACKERS))
         try:
             for byte in request("/v1/client"):
                 await stream.send_all(bytes([byte]))
@@ -183,27 +204,33 @@ class Attack:
 
     async def mute(self) -> None:
         """Open a WebSocket and say nothing."""
-        async with party(self.websocket, ATTACKER, "/v1/client") as mute:
+        async with party(self.websocket, secrets.choice(ATTACKERS), "/v1/client") as mute:
             await mute.hear()
 
     async def hoard(self) -> None:
         """Begin an opening message as large as they may be, and do not end it."""
-        async with party(self.websocket, ATTACKER, "/v1/worker") as hoarder:
+        async with party(self.websocket, secrets.choice(ATTACKERS), "/v1/worker") as hoarder:
             await hoarder.stream.send_all(b"\x81\xff" + struct.pack("!Q", 160_000) + bytes(4) + bytes(150_000))
             await hoarder.hear()
 
     async def leave(self) -> None:
         """Begin a session that no worker takes, leave much for it, and go."""
-        async with party(self.websocket, ATTACKER, "/v1/client") as leaver:
+        async with party(self.websocket, secrets.choice(ATTACKERS), "/v1/client") as leaver:
             await leaver.say(type="connect", meta="m" * 60_000, want={"label": os.urandom(4).hex()})
             if (await leaver.hear())["type"] == "session_started":
                 for seq in range(1, 100):
                     await leaver.say(type="message", seq=seq, data="x" * 10_000)
                 await trio.sleep(0.5)
 
+    async def fill(self) -> None:
+        """Begin a session that no worker takes, and go."""
+        async with party(self.websocket, secrets.choice(ATTACKERS), "/v1/client") as filler:
+            await filler.say(type="connect", want={"label": os.urandom(4).hex()})
+            await filler.hear()
+
     async def slow_request(self) -> None:
         """Say one byte of an HTTP request at a time."""
-        stream = await dial(self.http, ATTACKER)
+        stream = await dial(self.http, HTTP_ATTACKER)
         try:
             for byte in b"POST /readyz HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n" + bytes(1000):
                 await stream.send_all(bytes([byte]))
@@ -214,10 +241,10 @@ class Attack:
     async def deaf(self) -> None:
         """Have a worker of one's own that sends much to a client which reads nothing."""
         label = os.urandom(4).hex()
-        async with party(self.websocket, ATTACKER, "/v1/worker") as worker:
+        async with party(self.websocket, secrets.choice(ATTACKERS), "/v1/worker") as worker:
             await worker.say(type="app_ready", instance_id=label, capacity=1, labels={"label": label})
             await worker.until("app_accepted")
-            async with party(self.websocket, ATTACKER, "/v1/client") as client:
+            async with party(self.websocket, secrets.choice(ATTACKERS), "/v1/client") as client:
                 client.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
                 await client.say(type="connect", want={"label": label})
                 session = (await worker.until("session_assigned"))["session"]
@@ -237,6 +264,9 @@ class Attack:
 
 async def attack(websocket: int, http: int, seconds: float) -> None:
     """Be the attacker for a while, or until the parent is gone."""
+    os.nice(10)
+    cpus = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cpus[-1:])
     with trio.move_on_after(seconds) as scope:
         async with trio.open_nursery() as nursery:
 
@@ -262,11 +292,24 @@ class Figures:
     """Newcomers that were not."""
     alive: int = 0
     dead: int = 0
-    """Answers of /livez, and probes without one."""
+    """Answers of /livez, and probes without one within a second, as kubelet waits."""
+    began: float = attrs.field(factory=trio.current_time)
+    failed_at: list[float] = attrs.field(factory=list)
+    """When these probes began, seconds after the start."""
+    livez: float = 0.0
+    """Seconds of the slowest."""
     rss: int = 0
     """Most resident bytes of the node."""
     sessions: int = 0
     """Most sessions in the store."""
+    sessions_max: int = SESSIONS_MAX
+    steady: int = 0
+    """Messages of the steady client that were acked."""
+    complaint: str = ""
+    """What befell the steady client."""
+    pauses: int = 0
+    paused: bool = False
+    """The node is stopped or has just gone on, and nothing can be asked of it."""
 
     def wrong(self) -> list[str]:
         """Return what is not as it should be."""
@@ -275,9 +318,13 @@ class Figures:
             "no newcomer came": not self.paired,
             f"{sum(self.failed.values())} newcomers failed: {dict(self.failed)}": bool(self.failed),
             f"{len(slow)} newcomers were paired late, the last after {max(slow, default=0):.2f} s": bool(slow),
-            f"{self.dead} probes of /livez had no answer": bool(self.dead),
+            f"{self.dead} probes of /livez had no answer, at {[round(at, 1) for at in self.failed_at]} s": bool(
+                self.dead
+            ),
             f"the node had {self.rss >> 20} MiB": self.rss >= LIMIT_BYTES,
-            f"the store had {self.sessions} sessions": self.sessions > SESSIONS_MAX,
+            f"the store had {self.sessions} sessions": self.sessions > self.sessions_max,
+            f"the steady client {self.complaint}": bool(self.complaint),
+            "the steady client was acked nothing": not self.steady,
         }
         return [text for text, holds in checks.items() if holds]
 
@@ -285,8 +332,10 @@ class Figures:
         """Return the figures for people."""
         return (
             f"newcomers paired {len(self.paired)}, slowest {max(self.paired, default=0):.3f} s, failed {sum(self.failed.values())}; "
-            f"/livez answered {self.alive}, not {self.dead}; node at most {self.rss >> 20} MiB of {LIMIT_BYTES >> 20}; "
-            f"sessions in the store at most {self.sessions} of {SESSIONS_MAX}"
+            f"/livez answered {self.alive}, not {self.dead}, slowest {self.livez:.3f} s; "
+            f"node at most {self.rss >> 20} MiB of {LIMIT_BYTES >> 20}; "
+            f"sessions in the store at most {self.sessions} of {self.sessions_max}; messages of the steady client acked {self.steady}; "
+            f"attacker {', '.join(ATTACKERS)}"
         )
 
 
@@ -302,9 +351,11 @@ async def serve_newcomers(port: int, task_status: trio.TaskStatus[None] = trio.T
 
 
 async def come(port: int, figures: Figures, every_s: float) -> None:
-    """Let a newcomer come again and again."""
+    """Let a newcomer come again and again. Those that the pause of the node meets are not judged."""
     while True:
-        began = trio.current_time()
+        while figures.paused:  # noqa: ASYNC110 - short, and nothing tells of it
+            await trio.sleep(0.01)
+        began, pauses = trio.current_time(), figures.pauses
         try:
             with trio.fail_after(10.0):
                 async with party(port, NEWCOMER, "/v1/client") as newcomer:
@@ -315,27 +366,70 @@ async def come(port: int, figures: Figures, every_s: float) -> None:
                     state = started["peer"]["state"]
                     while state != "paired":
                         state = (await newcomer.until("peer"))["state"]
-                    figures.paired.append(trio.current_time() - began)
+                    if figures.pauses == pauses:
+                        figures.paired.append(trio.current_time() - began)
                     await newcomer.say(type="bye")
                     with suppress(EOFError):
                         while True:
                             await newcomer.hear()
         except (*GONE, trio.TooSlowError) as error:
-            figures.failed[f"{type(error).__name__} {error}"[:60]] += 1
+            if figures.pauses == pauses:
+                figures.failed[f"{type(error).__name__} {error}"[:60]] += 1
         await trio.sleep(every_s)
 
 
 async def ask_livez(node: Node, figures: Figures) -> None:
     """Probe as a supervisor does, from the attacker's own address."""
     while True:
-        try:
+        pauses, alive, began = figures.pauses, False, trio.current_time()
+        with suppress(*GONE, trio.TooSlowError):
             with trio.fail_after(1.0):
-                status, _ = await probe(node, "/livez")
-            figures.alive += status == 200
-            figures.dead += status != 200
-        except (*GONE, trio.TooSlowError):
-            figures.dead += 1
+                alive = (await probe(node, "/livez"))[0] == 200
+        if not figures.paused and figures.pauses == pauses:
+            figures.alive += alive
+            figures.dead += not alive
+            if not alive:
+                figures.failed_at.append(began - figures.began)
+            figures.livez = max(figures.livez, trio.current_time() - began)
         await trio.sleep(0.2)
+
+
+async def talk(port: int, figures: Figures, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    """Be a client that was there before, sends ten messages a second, and is to notice nothing."""
+    try:
+        async with party(port, NEWCOMER, "/v1/client") as client, trio.open_nursery() as nursery:
+            await client.say(type="connect", want={"for": "newcomers"})
+            while (await client.until("peer"))["state"] != "paired":
+                pass
+            task_status.started()
+
+            async def say() -> None:
+                # The worker acks nothing, and below a thousand messages its backlog is not full.
+                for seq in range(1, 900):
+                    await client.say(type="message", seq=seq, data="steady")
+                    await trio.sleep(0.1)
+
+            nursery.start_soon(say)
+            while True:
+                message = await client.until("ack", "error")
+                if message["type"] == "error":
+                    figures.complaint = f"was told {message['code']}"
+                else:
+                    figures.steady = int(message["seq"])
+    except* GONE as group:
+        figures.complaint = f"was cut: {group.exceptions[0]!r}"
+
+
+async def pause(node: Node, figures: Figures) -> None:
+    """Stop the node for a while."""
+    figures.pauses += 1
+    figures.paused = True
+    node.send_signal(signal.SIGSTOP)
+    await trio.sleep(PAUSE_S)
+    node.send_signal(signal.SIGCONT)
+    # As long again: what the attacker sent meanwhile waits in the kernel before the next newcomer.
+    await trio.sleep(PAUSE_S)
+    figures.paused = False
 
 
 async def watch(node: Node, server: Server, figures: Figures) -> None:
@@ -348,18 +442,21 @@ async def watch(node: Node, server: Server, figures: Figures) -> None:
         await trio.sleep(0.25)
 
 
-async def measure(directory: Path, seconds: float) -> Figures:
+async def measure(directory: Path, seconds: float, sessions_max: int) -> Figures:
     """Run a node on a Redis of its own below the attack, and return what was seen."""
-    figures = Figures()
+    figures = Figures(sessions_max=sessions_max)
     server = Server(directory)
-    settings: dict[str, dict[str, object]] = {"limits": {"sessions_max": SESSIONS_MAX}}
+    settings: dict[str, dict[str, object]] = {"limits": {"sessions_max": sessions_max}}
     async with servers(server), open_nodes(directory, server.url, settings) as nodes:
-        node = await nodes.start("a")
+        at = Address()
+        hosts = ["127.0.0.1", "[::1]"] if SIXES else ["127.0.0.1"]
+        node = await nodes.start("a", at, listen={"websocket": [f"{host}:{at.websocket}" for host in hosts]})
         # What the kernel lets the process have beside what is sampled: a leap between two samples ends it.
         resource.prlimit(node.process.pid, resource.RLIMIT_DATA, (LIMIT_BYTES, LIMIT_BYTES))
         port, http = node.websocket[1], node.http[1]
         async with trio.open_nursery() as nursery:
             await nursery.start(serve_newcomers, port)
+            await nursery.start(talk, port, figures)
             nursery.start_soon(watch, node, server, figures)
             nursery.start_soon(ask_livez, node, figures)
             arguments = [sys.executable, "-m", "tests.real.hostile_address", "--attack", str(port), str(http)]
@@ -367,13 +464,31 @@ async def measure(directory: Path, seconds: float) -> Figures:
             try:
                 await trio.sleep(seconds / 4)  # until the places are taken
                 nursery.start_soon(come, port, figures, 0.3)
-                await trio.sleep(seconds * 3 / 4)
+                await trio.sleep(seconds / 4)
+                await pause(node, figures)
+                await trio.sleep(seconds / 2 - 2 * PAUSE_S)
             finally:
                 attacker.kill()
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
                     await attacker.wait()
             nursery.cancel_scope.cancel(reason="seen")
     return figures
+
+
+def enter_namespace() -> None:
+    """Run this program again where the addresses of the /64s exist; return when that cannot be."""
+    unshare, ip = shutil.which("unshare"), shutil.which("ip")
+    if (
+        unshare is None
+        or ip is None
+        or subprocess.run([unshare, "-n", "true"], check=False, capture_output=True).returncode
+    ):
+        return
+    addresses = [*(f"2001:db8:1::{number}" for number in range(1, 9)), "2001:db8:2::1"]
+    steps = [f"{ip} link set lo up", *(f"{ip} -6 addr add {address}/128 dev lo nodad" for address in addresses)]
+    shell = " && ".join([*steps, 'exec "$0" "$@"'])
+    arguments = [sys.executable, "-m", "tests.real.hostile_address", *sys.argv[1:]]
+    os.execve(unshare, [unshare, "-n", "/bin/sh", "-c", shell, *arguments], {**os.environ, IN_NAMESPACE: "1"})
 
 
 def main() -> int:
@@ -383,6 +498,7 @@ def main() -> int:
     )
     parser.add_argument("--seconds", type=float, default=60.0, help="how long (60; at most 600)")
     parser.add_argument("--attack", type=int, nargs=2, metavar=("PORT", "HTTP"), help=argparse.SUPPRESS)
+    parser.add_argument("--sessions-max", type=int, default=SESSIONS_MAX, help=f"limits.sessions_max ({SESSIONS_MAX})")
     options = parser.parse_args()
     seconds = min(options.seconds, 660.0)
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -393,8 +509,10 @@ def main() -> int:
     if shutil.which("redis-server") is None:
         print("needs redis-server on the path", file=sys.stderr)
         return 2
+    if not SIXES:
+        enter_namespace()
     with tempfile.TemporaryDirectory(prefix="signald-hostile-") as directory:
-        figures = trio.run(measure, Path(directory), min(seconds, 600.0))
+        figures = trio.run(measure, Path(directory), min(seconds, 600.0), options.sessions_max)
     print(figures.line())
     wrong = figures.wrong()
     for text in wrong:

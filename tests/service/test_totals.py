@@ -93,7 +93,7 @@ def test_an_address_has_its_share_of_the_sessions_in_the_store() -> None:
         await back.send({"type": "bye"})
         await back.closed()
         assert (await begin(cluster, "192.0.2.1"))[1]["type"] == "session_started"
-        assert cluster.nodes["a"].hub.counts.sessions_refused == 1
+        assert cluster.nodes["a"].hub.counts.sessions_refused == {"store": 0, "share": 1, "bytes": 0}
 
     play(scene)
 
