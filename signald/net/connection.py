@@ -242,6 +242,8 @@ class Connection:
             self.last_received_at = trio.current_time()
             self._traffic.received_bytes += len(data)
             messages = self._take(data)
+            # Not kept while the next read waits: of a message that is not complete it would be a second copy.
+            data = b""
             if self.on_heard is not None:
                 self.on_heard(self._decoder.held, messages)
             if messages:

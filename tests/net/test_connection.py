@@ -3,6 +3,7 @@
 The transport is scripted here, so that each test says exactly what the network takes and when. Time is virtual.
 """
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -174,6 +175,16 @@ class TestReceiving:
         async with bench(early=text("early")[:3]) as net:
             await net.settle(text("early")[3:] + text("late"))
             assert net.batches == [[Message(True, b"early"), Message(True, b"late")]]
+
+    @simulated
+    async def test_a_message_that_is_not_complete_is_kept_once(self) -> None:
+        """What came is counted for its peer, so no second copy of it is kept while the rest is waited for."""
+        async with bench() as net:
+            part = text("x" * 60_000)[:30_000]
+            before = sys.getrefcount(part)
+            await net.settle(part)
+            assert net.connection._decoder.held == len(part)
+            assert sys.getrefcount(part) == before
 
     @simulated
     async def test_pings_of_one_read_are_answered_with_one_write(self) -> None:

@@ -13,8 +13,8 @@ In the middle the node is stopped for `PAUSE_S` (SIGSTOP), and goes on. A client
 each 0.1 s, through the pause as well.
 
 Right: the node stays below `LIMIT_BYTES` (RLIMIT_DATA holds it to that, so that a leap ends it), each newcomer is paired within a second
-but in the pause and as long behind it, `/livez` always answers, the steady client is neither cut nor told to slow down, and the store holds no more sessions
-than `limits.sessions_max`. Prints its figures; exit 1 when one is wrong.
+but in the pause and as long behind it, `/livez` always answers, the steady client is neither cut nor told to slow down, and the
+store holds no more sessions than `limits.sessions_max`. Prints its figures; exit 1 when one is wrong.
 """
 
 import argparse

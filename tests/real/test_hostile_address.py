@@ -13,7 +13,7 @@ SESSIONS_MAX = 100
 
 
 async def test_one_address_keeps_nobody_out(tmp_path: Path) -> None:
-    """Newcomers from another address are paired, /livez answers, memory and store stay below their bounds, and a pause costs a party nothing."""
+    """Newcomers are paired, /livez answers, memory and store stay below their bounds, and a pause costs a party nothing."""
     figures = await measure(tmp_path, 16.0, SESSIONS_MAX)
     # How fast is judged by the script, on a machine that has nothing else to do.
     assert figures.paired
