@@ -13,6 +13,9 @@ from hypothesis import HealthCheck, settings
 
 from signald.demo import cluster
 
+# No test judges a speed: an example may take as long as a busy machine makes it.
+settings.register_profile("usual", deadline=None)
+settings.load_profile("usual")
 settings.register_profile("long", max_examples=3000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
