@@ -14,13 +14,13 @@ import trio
 from signald.errors import StoreUnavailable
 from signald.sdk.trio import ClientState, Refused, SessionGone
 from signald.store.base import Op, Result
-from signald.store.memory import MemoryWorld
 from tests.crash.steps import Crash, Kind, Steps
 from tests.sim.net import Network, Wire
 from tests.sim.nodes import SimNode
 from tests.sim.parties import NEW_LIFE_AFTER_S, ClientParty, WorkerParty
 from tests.sim.plan import ClientPlan, Plan, WorkerPlan
 from tests.sim.scene import Scene
+from tests.sim.stores import SimWorld
 from tests.sim.world import JumpClock, determined_by, logs_to
 
 FRESH_NODE_AFTER_S = 0.3
@@ -30,7 +30,7 @@ LAST_WORDS_S = 0.01
 Script = Callable[["CrashScene"], Awaitable[None]]
 
 
-class CrashingWorld(MemoryWorld):
+class CrashingWorld(SimWorld):
     """The store, which knows whose task asks it."""
 
     def __init__(self, scene: "CrashScene") -> None:

@@ -1,6 +1,6 @@
 """Run many seeds and tell what came of them, or look at one.
 
-python -m tests.sim --seeds 1-500 [--transport messages] [--jobs 2]
+python -m tests.sim --seeds 1-500 [--transport messages] [--store redis] [--jobs 2]
 python -m tests.sim --only 17 [--trace]          one seed
 python -m tests.sim --shrink 17 [--save FILE]    a smaller plan that breaks the same promise
 python -m tests.sim --plan FILE [--trace]        a plan from a file
@@ -16,7 +16,7 @@ import attrs
 from tests.sim.plan import Plan, draw
 from tests.sim.runner import Failure, Job, run
 from tests.sim.saved import Saved, load, save
-from tests.sim.scene import Transport
+from tests.sim.scene import Kept, Transport
 from tests.sim.shrink import shrink
 from tests.sim.small import draw_small
 
@@ -28,6 +28,12 @@ def main() -> int:
     )
     parser.add_argument(
         "--transport", choices=("frames", "messages"), default="frames", help="bytes, or whole messages"
+    )
+    parser.add_argument(
+        "--store",
+        choices=("memory", "redis"),
+        default="memory",
+        help="the rules in Python, or the scripts on a redis-server, whose digests must be the same",
     )
     parser.add_argument("--seeds", default="1-100", help="a range, for instance 1-500")
     parser.add_argument("--only", type=int, metavar="SEED", help="one seed")
@@ -42,12 +48,13 @@ def main() -> int:
         plan = shrink(plan_of(options.shrink, options.transport), options.transport)
         return one(Saved(plan, options.transport, ""), options.save, trace=True)
     if options.plan is not None:
-        return one(load(options.plan), options.save, trace=options.trace)
+        return one(load(options.plan), options.save, trace=options.trace, store=options.store)
     if options.only is not None:
         plan = plan_of(options.only, options.transport)
-        return one(Saved(plan, options.transport, ""), options.save, trace=options.trace)
+        return one(Saved(plan, options.transport, ""), options.save, trace=options.trace, store=options.store)
     low, _, high = options.seeds.partition("-")
-    return many(range(int(low), int(high or low) + 1), options.transport, options.jobs, stop=options.stop)
+    seeds = range(int(low), int(high or low) + 1)
+    return many([Job(seed, options.transport, store=options.store) for seed in seeds], options.jobs, stop=options.stop)
 
 
 def plan_of(seed: int, transport: Transport) -> Plan:
@@ -55,9 +62,9 @@ def plan_of(seed: int, transport: Transport) -> Plan:
     return draw(seed) if transport == "frames" else draw_small(seed)
 
 
-def one(saved: Saved, path: Path | None, *, trace: bool) -> int:
+def one(saved: Saved, path: Path | None, *, trace: bool, store: Kept = "memory") -> int:
     """Play one plan and tell everything."""
-    outcome = saved.play(keep=trace)
+    outcome = saved.play(keep=trace, store=store)
     print(saved.plan.story())
     if trace:
         print("\n".join(outcome.lines))
@@ -70,10 +77,10 @@ def one(saved: Saved, path: Path | None, *, trace: bool) -> int:
     return 1 if outcome.violations else 0
 
 
-def many(seeds: range, transport: Transport, jobs: int, *, stop: bool) -> int:
-    """Play `seeds` in so many processes."""
+def many(work: list[Job], jobs: int, *, stop: bool) -> int:
+    """Play so many seeds in so many processes."""
     began = time.perf_counter()
-    total = run([Job(seed, transport) for seed in seeds], processes=jobs, tell=tell, stop=stop)
+    total = run(work, processes=jobs, tell=tell, stop=stop)
     took_s = time.perf_counter() - began
     print(
         f"{total.seeds} seeds, {total.checked} of them twice, {total.deploys} deploys, {total.events} events, "

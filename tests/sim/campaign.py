@@ -2,8 +2,8 @@
 
 python -m tests.sim.campaign --minutes N [--report FILE] [--json] [--seed-from S] [--planted]
 
-The simulation runs here, on both transports; the other long parts are programs of their own, started one after the
-other, each for its share of the time. To add one, add a line to `PARTS`. The report says what was done, what failed and how
+The simulation runs here, on both transports, and on a redis-server as well; the other long parts are programs of their own, started one
+after the other, each for its share of the time. To add one, add a line to `PARTS`. The report says what was done, what failed and how
 to see it again; the status is 1 when anything failed, or when a rare situation was not met often enough to trust the rest.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 import attrs
 
 from tests.sim.runner import ROOT, Job, Total, run
-from tests.sim.scene import Transport
+from tests.sim.scene import Kept, Transport
 from tests.sim.sometimes import REQUIRED, blind
 
 FOUND = Path(__file__).parent / "found"
@@ -52,7 +52,23 @@ PARTS = (
 PLANTED = Part("Planted bugs", "tests.planted", 0.0)
 """Not for every campaign: minutes while the kept seeds hold, else hours, however long that is to last."""
 PLANTED_S = 12 * 3600.0
-SIMULATION: dict[Transport, float] = {"frames": 0.25, "messages": 0.25}
+
+
+@attrs.frozen
+class Simulated:
+    """A part of the campaign that is played here."""
+
+    title: str
+    transport: Transport
+    share: float
+    store: Kept = "memory"
+
+
+SIMULATION = (
+    Simulated("frames", "frames", 0.2),
+    Simulated("messages", "messages", 0.2),
+    Simulated("messages on Redis", "messages", 0.1, "redis"),
+)
 """The shares of the simulation."""
 
 
@@ -86,11 +102,14 @@ def main() -> int:
     until_s = began + options.minutes * 60
     totals = {"found": run([Job(plan=str(path)) for path in sorted(FOUND.glob("*.json"))])}
     done: list[Done] = []
-    ahead = sum(SIMULATION.values()) + (0.0 if options.only_simulation else sum(part.share for part in PARTS))
-    for transport, share in SIMULATION.items():
+    ahead = sum(part.share for part in SIMULATION) + (
+        0.0 if options.only_simulation else sum(part.share for part in PARTS)
+    )
+    for simulated in SIMULATION:
         now = time.monotonic()
-        totals[transport] = run(until(now + slice_s(until_s - now, share, ahead), transport, options.seed_from))
-        ahead -= share
+        deadline = now + slice_s(until_s - now, simulated.share, ahead)
+        totals[simulated.title] = run(until(deadline, simulated.transport, options.seed_from, simulated.store))
+        ahead -= simulated.share
     for part in () if options.only_simulation else PARTS:
         minutes = slice_s(until_s - time.monotonic(), part.share, ahead) / 60
         timed = ("--minutes", f"{minutes:.2f}", "--seed", str(options.seed_from))
@@ -111,11 +130,11 @@ def slice_s(left_s: float, share: float, ahead: float) -> float:
     return max(LEAST_S, left_s * share / ahead)
 
 
-def until(deadline: float, transport: Transport, first: int) -> Iterator[Job]:
+def until(deadline: float, transport: Transport, first: int, store: Kept = "memory") -> Iterator[Job]:
     """Seed after seed until it is time."""
     seed = first
     while time.monotonic() < deadline:
-        yield Job(seed, transport)
+        yield Job(seed, transport, store=store)
         seed += 1
 
 

@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from signald.store.base import WAKE_ALL
-from signald.store.records import Place
+from signald.store.base import WAKE_ALL, Enqueue
 from tests.sim.liar import lie
 from tests.sim.lying_worker import lie_as_worker
 from tests.sim.nodes import SimNode
 from tests.sim.parties import ClientParty, WorkerParty
 from tests.sim.pipes import Gate
 from tests.sim.plan import Step
-from tests.sim.stores import AtClaim, Countdown, copy_of, fail_over
+from tests.sim.stores import AtClaim, Countdown, fail_over
 from tests.sim.thief import show, steal
 
 if TYPE_CHECKING:
@@ -278,11 +277,11 @@ class Operator:
 
     async def fail_over(self, step: Step) -> None:
         """The store's replica takes over: it lacks what was written in the last `seconds`."""
-        replica = copy_of(self.scene.world.rows)
+        replica = self.scene.world.copied()
         await trio.sleep(step.seconds)
         self.scene.reached("store failed over")
         self.scene.trace("store", "fails over")
-        known, before = replica._sessions.keys(), self.scene.world.rows._sessions.keys()
+        known, before = replica.rows._sessions.keys(), self.scene.world.rows._sessions.keys()
         self.scene.brought_back |= known - before
         self.scene.never_copied |= before - known
         self.scene.check.token_once.store_lost()
@@ -429,10 +428,10 @@ class Operator:
         world = self.scene.world
         until = world.now_ms() + int(step.seconds * 1000)
         self.scene.reached("crowd in the waiting line")
-        for number in range(step.number):
-            want = {"lang": "none"} if number % 2 else {"lang": "none", "of": str(number)}
-            world.rows.save_place(Place(f"s_crowd{number}", want, number))
-            world.rows.renew(f"s_crowd{number}", until)
+        wants = [
+            {"lang": "none"} if number % 2 else {"lang": "none", "of": str(number)} for number in range(step.number)
+        ]
+        world.put([Enqueue(f"s_crowd{number}", want, number, until) for number, want in enumerate(wants)])
 
     async def restart_client(self, step: Step) -> None:
         """A client's process dies and another goes on."""

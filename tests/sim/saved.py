@@ -10,7 +10,7 @@ from tests.sim.habits import Habit
 from tests.sim.net import NetFault
 from tests.sim.plan import ClientPlan, Plan, Step, WorkerPlan
 from tests.sim.poison import Poison
-from tests.sim.scene import Outcome, Transport, play
+from tests.sim.scene import Kept, Outcome, Transport, play
 from tests.sim.stores import StoreFault
 
 PARTS = (Plan, Step, Poison, ClientPlan, WorkerPlan, *get_args(NetFault), *get_args(StoreFault), *get_args(Habit))
@@ -25,9 +25,9 @@ class Saved:
     transport: Transport
     shows: str
 
-    def play(self, *, keep: bool = False) -> Outcome:
+    def play(self, *, keep: bool = False, store: Kept = "memory") -> Outcome:
         """Play it."""
-        return play(self.plan, keep=keep, transport=self.transport)
+        return play(self.plan, keep=keep, transport=self.transport, store=store)
 
 
 def pack(value: Any) -> Any:

@@ -28,7 +28,6 @@ from signald.store.base import (
     PutNode,
     Result,
 )
-from signald.store.memory import MemoryWorld
 from signald.wire.close_codes import CloseCode
 from tests.cluster import config_for
 from tests.sim.checkers import bridged
@@ -42,13 +41,17 @@ from tests.sim.operator import Operator
 from tests.sim.parties import CANARY, ClientParty, HandlerFailed, Handling, WorkerParty, dial_through
 from tests.sim.pipes import OldProgram
 from tests.sim.plan import JWT_SECRET, Plan, Step, draw
+from tests.sim.redis_world import RedisWorld, server_of_this_process
 from tests.sim.small import draw_small
-from tests.sim.stores import StoreTrouble
+from tests.sim.stores import SimWorld, StoreTrouble
 from tests.sim.world import Chance, JumpClock, Trace, determined_by, logs_to
 
 Transport = Literal["frames", "messages"]
 """How parties and nodes are connected: over faulty byte streams, or by whole messages, which is faster."""
+Kept = Literal["memory", "redis"]
+"""Where the store keeps it: in memory, by the rules in Python, or on a redis-server, by the scripts."""
 
+STARTED_MS = 1_700_000_000_000
 SETTLE_S = 60.0
 POLL_S = 0.25
 BYE_S = 50.0
@@ -79,12 +82,12 @@ class Outcome:
 class Scene:
     """See the module."""
 
-    def __init__(self, plan: Plan, *, keep: bool, transport: Transport = "frames") -> None:
+    def __init__(self, plan: Plan, *, keep: bool, transport: Transport = "frames", store: Kept = "memory") -> None:
         self.plan = plan
         self.transport = transport
         self.chance = Chance(plan.seed)
         self.trace = Trace(keep=keep)
-        self.world = MemoryWorld(started_ms=1_700_000_000_000)
+        self.world = self._world(store)
         self.network = Network(plan.net, self.chance.random("network"))
         self.trouble = StoreTrouble(plan.store)
         self.nodes: list[SimNode] = []
@@ -128,6 +131,13 @@ class Scene:
         self._nursery: trio.Nursery | None = None
         self._tasks_before = 0
         self.drains = 0
+
+    def _world(self, store: Kept) -> SimWorld:
+        if store == "memory":
+            return SimWorld(started_ms=STARTED_MS)
+        return RedisWorld(
+            started_ms=STARTED_MS, server=server_of_this_process(), differs=lambda text: self.violate("twin", text)
+        )
 
     # --- what the others call ---------------------------------------------------------------------------------------
 
@@ -500,11 +510,11 @@ def _words(op: object) -> str:
     return text if len(text) < 400 else text[:400] + "..."
 
 
-def play(plan: Plan | int, *, keep: bool = False, transport: Transport = "frames") -> Outcome:
+def play(plan: Plan | int, *, keep: bool = False, transport: Transport = "frames", store: Kept = "memory") -> Outcome:
     """Run a plan, or that of a seed. Errors of the simulation itself come out as they are."""
     if isinstance(plan, int):
         plan = draw(plan) if transport == "frames" else draw_small(plan)
-    scene = Scene(plan, keep=keep, transport=transport)
+    scene = Scene(plan, keep=keep, transport=transport, store=store)
     virtual_s = 0.0
 
     async def main() -> None:

@@ -303,6 +303,7 @@ class NoGhost(Checker):
         left += [f"worker {name}" for name in rows._workers]
         left += [f"entries {name}" for name in rows._entries]
         left += [f"history {name}" for name in rows._history]
+        left += self.scene.world.left()
         for node in self.scene.alive():
             if node.node is not None:
                 left += [f"session {name} in {node.name}" for name in node.node.hub.sessions]

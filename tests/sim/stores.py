@@ -130,14 +130,41 @@ def _appends(ops: Sequence[Op]) -> bool:
     return any(isinstance(op, Append) for op in ops)
 
 
-def copy_of(rows: MemoryRows) -> MemoryRows:
-    """What a replica holds that has caught up now."""
-    return copy.deepcopy(rows)
+class Copy:
+    """What a store holds at one moment: the rows, and what else stands for them."""
+
+    def __init__(self, rows: MemoryRows, rest: object = None) -> None:
+        self.rows = rows
+        self.rest = rest
 
 
-def fail_over(world: MemoryWorld, trouble: "StoreTrouble", replica: MemoryRows) -> None:
+class SimWorld(MemoryWorld):
+    """The store of all nodes, in memory; `RedisWorld` is the same on a server."""
+
+    def copied(self) -> Copy:
+        """Return what a replica holds that has caught up now."""
+        return Copy(copy.deepcopy(self.rows))
+
+    def go_back(self, to: Copy) -> None:
+        """Hold what a copy held."""
+        self.rows = to.rows
+
+    def left(self) -> list[str]:
+        """Return what is kept beside the rows of sessions, workers and lines that have gone."""
+        return []
+
+    def put(self, ops: Sequence[Op]) -> None:
+        """Carry out `ops`, whatever ails the store: they are of no node."""
+        outage, self.outage = self.outage, ""
+        try:
+            self.execute(ops)
+        finally:
+            self.outage = outage
+
+
+def fail_over(world: SimWorld, trouble: "StoreTrouble", replica: Copy) -> None:
     """Another server takes over with what it holds: what came after it is gone. Everybody has to connect again."""
-    world.rows = replica
+    world.go_back(replica)
     trouble.servers += 1
     for inboxes in world._inboxes.values():
         for inbox in inboxes:
