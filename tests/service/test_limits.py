@@ -160,6 +160,27 @@ def test_realtime_that_was_dropped_is_not_held_against_a_message() -> None:
     play(scene)
 
 
+@pytest.mark.parametrize("size", [0, 1, 4000])
+@pytest.mark.parametrize("binary", [False, True])
+def test_realtime_counts_in_every_form(binary: bool, size: int) -> None:
+    """Text or binary, empty or large: of a burst the worker gets as many as the rate lets through, and messages wait behind them."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1", limits={"messages_per_s": 10.0, "messages_burst": 10})
+        client, _, worker, _, _ = await cluster.pair("n1")
+        for _ in range(60):
+            if binary:
+                await client.send_binary(b"x" * size, {"type": "realtime"})
+            else:
+                await client.send({"type": "realtime", "data": "x" * size})
+        await offer(client, 1, 1)
+        errors = of("error", await client.quiet())
+        assert [(error["code"], error["expected"]) for error in errors] == [("rate", 1)]
+        assert 10 <= len(of("realtime", await worker.quiet())) <= 12
+
+    play(scene)
+
+
 def test_a_client_that_floods_is_closed_and_may_resume() -> None:
     """A whole burst more after it was told to wait: 4429; its session lives."""
 

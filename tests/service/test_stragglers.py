@@ -41,6 +41,33 @@ def test_a_worker_that_does_not_move_is_given_up() -> None:
     play(scene)
 
 
+def test_a_session_that_is_held_for_a_worker_that_is_away_holds_up_no_drain() -> None:
+    """hold: the drain does not wait for a worker that is at no node; its client stays to the end and finds it again later."""
+
+    async def scene(cluster: Cluster) -> None:
+        drain: dict[str, object] = {"worker_timeout_s": 3.0, "timeout_s": 60.0, "stop_timeout_s": 70.0}
+        worker: dict[str, object] = {"on_loss": "hold", "resume_timeout_s": 600.0}
+        old = await cluster.start("old", drain=drain, worker=worker)
+        client, started, paired, accepted, session = await cluster.pair("old")
+        await cluster.start("new", drain=drain, worker=worker)
+        other, _ = await cluster.worker("new", "worker-b")
+        paired.cut()
+        await trio.sleep(1.0)
+        began = trio.current_time()
+        old.shutdown.signal()
+        assert await client.closed() == 1001
+        await cluster.wait_exit("old")
+        assert trio.current_time() - began < 30
+        assert receipt(cluster, "old")["sessions"][session]["reason"] == "held for its worker"
+        assert not [frame for frame in await other.quiet() if frame["type"] == "session_assigned"]
+        _, answer = await cluster.resume("new", accepted["recovery_token"], {"session": session, "received": 0})
+        assert answer["type"] == "reconnection_ack"
+        _, restored = await cluster.restore("new", started["recovery_token"])
+        assert restored["type"] == "session_restored"
+
+    play(scene)
+
+
 @pytest.mark.parametrize("policy", ["hold", "end"])
 def test_the_policy_decides_about_the_sessions_of_a_worker_that_does_not_move(policy: str) -> None:
     """hold: the client stays until the end (1001) and finds its worker later; end: it is told that the session ended."""
