@@ -18,7 +18,8 @@ from typing import Any
 
 import attrs
 
-from tests.planted.bugs import Bug
+from tests.planted import place
+from tests.planted.bug import Bug
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,7 +32,7 @@ MEMORY_BYTES_MAX = 3 << 30
 
 
 class DoesNotApply(Exception):
-    """The text a bug replaces is not there exactly once: the code has changed, and the bug has to follow."""
+    """What a bug replaces is not in its function exactly once: the code has changed, and the bug has to follow."""
 
 
 class SearchFailed(Exception):
@@ -44,11 +45,11 @@ class Hunt:
 
     bug: Bug
     seed: int
-    """The last seed that was played: the one that noticed, if one did."""
+    """The last seed that was played: the one that noticed, if one did; 0 where tests were run."""
     seconds: float
     transport: str = ""
     checker: str = ""
-    """Who noticed; empty when nobody did."""
+    """The checker, or the test, that noticed; empty when none did."""
     text: str = ""
     """What was noticed; if nothing was, why the search itself failed, if it did."""
     kept: bool = False
@@ -62,10 +63,15 @@ class Hunt:
 
 def planted(bug: Bug, source: str) -> str:
     """Return `source`, the text of the bug's file, with the bug in it."""
-    times = source.count(bug.old)
+    try:
+        text = place.text_of(bug.file, source, bug.function)
+    except place.NoSuchPlace as error:
+        raise DoesNotApply(f"{bug.name}: {bug.file}: {error}") from None
+    text += "\n"
+    times = text.count(bug.old)
     if times != 1:
-        raise DoesNotApply(f"{bug.name}: its text occurs {times} times in {bug.file}")
-    return source.replace(bug.old, bug.new)
+        raise DoesNotApply(f"{bug.name}: its text occurs {times} times in {bug.function or 'the whole'} of {bug.file}")
+    return place.replaced(bug.file, source, bug.function, text.replace(bug.old, bug.new))
 
 
 @contextmanager
@@ -75,6 +81,7 @@ def copy_with(bug: Bug | None) -> Iterator[Path]:
         copy = Path(name)
         for part in ("signald", "tests"):
             shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+        shutil.copy(ROOT / "pyproject.toml", copy)
         if bug is not None:
             file = copy / bug.file
             file.write_text(planted(bug, file.read_text()))
@@ -106,11 +113,42 @@ def fails_anyway(seed: int) -> bool:
         return bool(search(copy, seed, seed)["checker"])
 
 
+def hunt_by_tests(bug: Bug, first: str = "") -> Hunt:
+    """Plant `bug` and run the tests it names until one of them fails that passes without it; the test `first` before all."""
+    began = time.monotonic()
+    said = ""
+    try:
+        with copy_with(bug) as copy:
+            for arguments in ([first] if first else [], list(bug.noticed_by)):
+                failed = trial(copy, arguments)["test"] if arguments else ""
+                if failed and not fails_without(failed):
+                    return Hunt(bug, 0, time.monotonic() - began, "test", failed, bug.story)
+                said = f"{failed} fails anyway" if failed else ""
+    except SearchFailed as error:
+        said = str(error)
+    return Hunt(bug, 0, time.monotonic() - began, "test", text=said)
+
+
+def fails_without(test: str) -> bool:
+    """Tell whether a test fails without any bug planted."""
+    with copy_with(None) as copy:
+        return bool(trial(copy, [test])["test"])
+
+
+def trial(copy: Path, arguments: list[str]) -> dict[str, Any]:
+    """Run tests in a copy, until one fails; what `tests.planted.trial` prints."""
+    return _in_copy(copy, "tests.planted.trial", arguments)
+
+
 def search(copy: Path, first: int, last: int) -> dict[str, Any]:
     """Play the seeds from `first` to `last` in a copy, until one fails; what `tests.planted.search` prints."""
+    return _in_copy(copy, "tests.planted.search", [str(first), str(last)])
+
+
+def _in_copy(copy: Path, module: str, arguments: list[str]) -> dict[str, Any]:
     try:
         process = subprocess.run(
-            [sys.executable, "-m", "tests.planted.search", str(first), str(last)],
+            [sys.executable, "-m", module, *arguments],
             cwd=copy,
             env={**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,
@@ -119,8 +157,8 @@ def search(copy: Path, first: int, last: int) -> dict[str, Any]:
             timeout=SEARCH_WALL_S,
         )
     except subprocess.TimeoutExpired:
-        raise SearchFailed(f"no end of the seeds from {first} to {last} after {SEARCH_WALL_S} s") from None
+        raise SearchFailed(f"no end of {module} {' '.join(arguments)} after {SEARCH_WALL_S} s") from None
     if process.returncode != 0:
-        raise SearchFailed(f"the search itself failed, with {process.returncode}:\n{process.stderr}")
-    found: dict[str, Any] = json.loads(process.stdout)
+        raise SearchFailed(f"{module} itself failed, with {process.returncode}:\n{process.stderr}")
+    found: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
     return found

@@ -1,7 +1,7 @@
 """What has come of hunts: written down as they go, so that a campaign that was cut short goes on where it was.
 
-The seeds that have noticed something are kept as well, in `noticed.json`. They are tried first the next time: one seed, for
-most bugs, instead of all that come before it.
+The seeds and tests that have noticed something are kept as well, in `noticed.json`. They are tried first the next time: one seed,
+for most bugs, instead of all that come before it.
 """
 
 import hashlib
@@ -11,24 +11,24 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tests.planted.bugs import Bug
+from tests.planted.bug import Bug
 from tests.planted.plant import ROOT, Hunt
 
 NOTICED = Path(__file__).with_name("noticed.json")
-SEARCHED = ("signald", "tests/sim", "tests/hostile", "tests/planted")
+SEARCHED = ("signald", "tests")
 """What decides what comes of a hunt."""
 
 
-def noticed(path: Path = NOTICED) -> dict[str, int]:
-    """Bug → the seed that noticed it last."""
-    seeds: dict[str, int] = json.loads(path.read_text())
-    return seeds
+def noticed(path: Path = NOTICED) -> dict[str, int | str]:
+    """Bug → the seed, or the test, that noticed it last."""
+    kept: dict[str, int | str] = json.loads(path.read_text())
+    return kept
 
 
 def remember(hunts: Iterable[Hunt], path: Path = NOTICED) -> None:
-    """Keep the seeds that have noticed something for the next time."""
-    seeds = noticed(path) | {one.bug.name: one.seed for one in hunts if one.caught}
-    path.write_text(json.dumps(seeds, indent=1, sort_keys=True) + "\n")
+    """Keep what has noticed something for the next time."""
+    kept = noticed(path) | {one.bug.name: one.seed or one.checker for one in hunts if one.caught}
+    path.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
 
 
 @cache
@@ -36,7 +36,7 @@ def code() -> str:
     """Name the code that is searched, and that which searches: another one has another name."""
     digest = hashlib.sha256()
     for folder in SEARCHED:
-        for file in sorted((ROOT / folder).rglob("*.py")):
+        for file in sorted([*(ROOT / folder).rglob("*.py"), *(ROOT / folder).rglob("*.lua")]):
             digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 

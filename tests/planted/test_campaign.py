@@ -8,11 +8,14 @@ import pytest
 from tests.planted import __main__ as program
 from tests.planted import plant
 from tests.planted.__main__ import campaign, line, table
-from tests.planted.bugs import BUGS, Bug
+from tests.planted.bug import Bug
+from tests.planted.bugs import BUGS
 from tests.planted.plant import Hunt
 from tests.planted.record import Record, noticed, remember
 
-FIRST, SECOND = BUGS[:2]
+BY_NAME = {bug.name: bug for bug in BUGS}
+FIRST, SECOND = BY_NAME["append-not-fenced"], BY_NAME["ack-not-fenced"]
+THIRD = next(bug for bug in BUGS if bug.noticed_by)
 SEEDS = 300
 
 
@@ -73,18 +76,40 @@ def test_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert [one.seed for one in Record([FIRST, SECOND], path).left] == [0, 0]
 
 
+def test_what_names_its_tests_is_hunted_by_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No seed is played for such a bug; the test that is known is run first, and the table and the line say which noticed."""
+    asked = []
+
+    def by_tests(bug: Bug, first: str = "") -> Hunt:
+        asked.append((bug.name, first))
+        return Hunt(bug, 0, 1.0, "test", first, "seen")
+
+    hunts = Hunts(monkeypatch)
+    monkeypatch.setattr(program, "hunt_by_tests", by_tests)
+    for test in ("tests/test_x.py::test_y", ""):
+        record = Record([THIRD])
+        for _ in campaign(record, {THIRD.name: test} if test else {}, SEEDS, 1):
+            pass
+        one = record.hunts[THIRD.name]
+        assert one.caught == bool(test)
+        assert ("NOT CAUGHT by tests/" in line(one)) == (not test)
+        assert f"| `{THIRD.name}` | {test or '-'} | " in table([one])
+    assert asked == [(THIRD.name, "tests/test_x.py::test_y"), (THIRD.name, "")]
+    assert hunts.asked == []
+
+
 def test_a_search_that_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A search whose process dies, or does not end, is told with its bug, and the others are hunted all the same."""
     monkeypatch.setattr(sys, "executable", "/bin/false")
     one = plant.hunt(FIRST, 3)
     assert not one.caught
-    assert "the search itself failed" in line(one)
+    assert "tests.planted.search itself failed" in line(one)
     endless = tmp_path / "endless"
     endless.write_text("#!/bin/sh\nexec sleep 600\n")
     endless.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(endless))
     monkeypatch.setattr(plant, "SEARCH_WALL_S", 0.1)
-    assert "no end of the seeds from 1 to 3" in line(plant.hunt(FIRST, 3))
+    assert "no end of tests.planted.search 1 3" in line(plant.hunt(FIRST, 3))
 
 
 def test_status(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,7 +128,13 @@ def test_remembered(tmp_path: Path) -> None:
     """The seeds that noticed something are kept, those of other bugs stay, and what is kept is of bugs there are."""
     path = tmp_path / "noticed.json"
     path.write_text('{"another": 3}')
-    remember([Hunt(FIRST, 7, 1.0, "messages", "sticky", "seen"), Hunt(SECOND, 1000, 1.0)], path)
-    assert noticed(path) == {"another": 3, FIRST.name: 7}
+    by_test = Hunt(THIRD, 0, 1.0, "test", "tests/test_x.py::test_y", "seen")
+    remember([Hunt(FIRST, 7, 1.0, "messages", "sticky", "seen"), Hunt(SECOND, 1000, 1.0), by_test], path)
+    assert noticed(path) == {"another": 3, FIRST.name: 7, THIRD.name: "tests/test_x.py::test_y"}
     assert set(noticed()) <= {bug.name for bug in BUGS}
-    assert all(1 <= seed <= 1000 for seed in noticed().values())
+    by_tests = {bug.name for bug in BUGS if bug.noticed_by}
+    for name, kept in noticed().items():
+        if name in by_tests:
+            assert str(kept).startswith("tests/")
+        else:
+            assert 1 <= int(kept) <= 1000

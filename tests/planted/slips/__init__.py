@@ -1,0 +1,1 @@
+"""The slips, by the part of signald they are planted in."""

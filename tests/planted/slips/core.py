@@ -1,0 +1,128 @@
+"""Slips in what is decided: logs, sessions, tokens, drains."""
+
+from tests.planted.bug import Bug
+
+_LOG = "signald/core/log.py"
+_SESSION = "signald/core/session.py"
+_TOKENS = "signald/core/tokens.py"
+_DRAIN = "signald/core/drain.py"
+
+CORE = (
+    Bug(
+        "tail-begins-one-late",
+        _LOG,
+        "Log.after",
+        "start = seq + 1 - tail[0].seq",
+        "start = seq + 2 - tail[0].seq",
+        "exactly-once",
+        "A replay from memory leaves out its first message.",
+    ),
+    Bug(
+        "tail-begins-one-early",
+        _LOG,
+        "Log.after",
+        "start = seq + 1 - tail[0].seq",
+        "start = max(0, seq - tail[0].seq)",
+        "exactly-once",
+        "A replay from memory begins with a message the receiver has.",
+    ),
+    Bug(
+        "stale-tail-kept",
+        _LOG,
+        "Log._dense",
+        "if self.tail and self.tail[-1].seq != self.last:",
+        "if self.tail and self.tail[-1].seq > self.last:",
+        "liveness",
+        "What another node has written since is taken to be in memory.",
+    ),
+    Bug(
+        "offer-not-deduped",
+        _LOG,
+        "Log.offer",
+        ("    if entry.seq != expected:\n        return Offer.DUPLICATE if entry.seq < expected else Offer.GAP\n"),
+        ("    if entry.seq > expected:\n        return Offer.GAP\n"),
+        "exactly-once",
+        "A message that is offered again is appended again.",
+    ),
+    Bug(
+        "pending-unbounded",
+        _LOG,
+        "Log.offer",
+        "self.backlog_max or",
+        "self.backlog_max and",
+        "bounded-memory",
+        "What waits to be stored is bounded only when both bounds are passed.",
+    ),
+    Bug(
+        "append-under-way-for-ever",
+        _LOG,
+        "Log.forget_pending",
+        "    self.in_flight = 0\n",
+        "",
+        "liveness",
+        "An append whose party went stays under way, and nothing is appended after it.",
+    ),
+    Bug(
+        "resume-replays-nothing",
+        _SESSION,
+        "Session.attach",
+        "side.sent = side.ack_due = side.ack_stored = received",
+        "side.ack_due = side.ack_stored = received",
+        "exactly-once",
+        "What was sent over the old connection and never arrived is not sent again over the new one.",
+    ),
+    Bug(
+        "superseded-client-stays",
+        _SESSION,
+        "Session.observe",
+        "head.client_epoch > self.client.epoch and self.client.link is not None",
+        "False",
+        "single-owner",
+        "A node does not let go of a client that another has claimed.",
+    ),
+    Bug(
+        "token-dropped-at-issue",
+        _TOKENS,
+        "present",
+        "presented, _retire(slots.retired, slots.previous)),",
+        "b'', _retire(slots.retired, presented)),",
+        "token-once",
+        "The presented token is retired with the issue of the next, which may be lost on its way.",
+    ),
+    Bug(
+        "token-good-for-ever",
+        _TOKENS,
+        "confirm",
+        "Slots(slots.current, b'', _retire(slots.retired, slots.previous)) if slots.previous else slots",
+        "slots",
+        "token-once",
+        "A token goes on resuming after its holder has shown the next.",
+    ),
+    Bug(
+        "reuse-revokes-nothing",
+        _TOKENS,
+        "present",
+        "return (revoke(slots), Verdict.REUSED)",
+        "return (slots, Verdict.REUSED)",
+        "token-once",
+        "A reused token is refused, and the tokens that came after it stay good.",
+    ),
+    Bug(
+        "worker-given-up-at-once",
+        _DRAIN,
+        "DrainPlan.told_worker_at",
+        "self._workers_told[worker] = now + self._worker_timeout_s",
+        "self._workers_told[worker] = now",
+        "sticky",
+        "A worker that was told to go has no time to do it.",
+    ),
+    Bug(
+        "last-client-not-waited-for",
+        _DRAIN,
+        "DrainPlan.next",
+        "self._ready or self._clients_told:",
+        "self._ready:",
+        "one-hop",
+        "The drain is over as soon as the last client was told to go, and cuts it off.",
+    ),
+)
