@@ -506,7 +506,8 @@ class ShutdownScope:
         if self._alone or not mover.has_successor():
             code, reason = CloseCode.RESTARTING, "restarting"
         hub.refusing = {"/v1/client": code, "/v1/worker": code}
-        for link in list(hub.links):
+        # A set's own order is that of addresses in memory: a seed would not be the same run twice.
+        for link in sorted(hub.links, key=lambda link: link.owner):
             link.close(code, reason)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.stop_accepting)

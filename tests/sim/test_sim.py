@@ -19,7 +19,7 @@ from tests.sim.sometimes import blind
 
 def test_a_seed_is_a_run() -> None:
     """A seed gives the same events in processes with different hash seeds."""
-    program = "from tests.sim.scene import play; print([play(seed).digest for seed in (3, 20, 289)])"
+    program = "from tests.sim.scene import play; print([play(seed).digest for seed in (3, 20, 43, 289)])"
     digests = {
         subprocess.run(
             [sys.executable, "-c", program],
