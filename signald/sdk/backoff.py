@@ -90,6 +90,11 @@ def endpoint(url: str, path: str) -> str:
         raise ValueError("a URL of signald has no query and no fragment")
     if not _VISIBLE.fullmatch(parts.netloc + parts.path) or parts.port == 0:  # `port` raises ValueError by itself
         raise ValueError("a URL of signald is visible ASCII, and its port is from 1 to 65535")
+    try:
+        # wsproto writes the Host header like this; a name it cannot write would come out of the dial as another error.
+        parts.netloc.rpartition("@")[2].encode("idna")
+    except UnicodeError:
+        raise ValueError(f"the host in {url!r} is no name: a label is empty or longer than 63 characters") from None
     return urlunsplit((parts.scheme, parts.netloc, parts.path if parts.path.strip("/") else path, "", ""))
 
 

@@ -374,11 +374,14 @@ def test_realtime_data_is_bounded_by_bytes() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["ws://h:99999", "ws://h:x", "ws://h:0", "ws://h/a b", "ws://h/\u00e9", "ws://\u00e9", "ws://[", "ws://h\x00"],
-)
+    [
+        "ws://h:99999", "ws://h:x", "ws://h:0", "ws://h/a b", "ws://h/\u00e9", "ws://\u00e9", "ws://[", "ws://h\x00", "ws://a..b",
+        f"ws://{'h' * 64}",
+    ],
+)  # fmt: skip
 def test_a_url_that_cannot_be_dialled_is_refused(url: str) -> None:
     """As a ValueError: what a node names is then no hint, and what the application names is told to it."""
-    with pytest.raises(ValueError, match=r"URL|port|IPv6|netloc|Port"):
+    with pytest.raises(ValueError, match=r"URL|port|IPv6|netloc|Port|no name"):
         endpoint(url, "/v1/client")
 
 
@@ -388,7 +391,7 @@ def test_a_host_that_is_no_name_is_not_reachable(url: str) -> None:
 
     async def main() -> None:
         with pytest.raises(DialFailed):
-            async with dial(endpoint(url, "/v1/client"), None, DEFAULT_TIMING):
+            async with dial(f"{url}/v1/client", None, DEFAULT_TIMING):
                 pass
 
     trio.run(main)
