@@ -98,6 +98,12 @@ def endpoint(url: str, path: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc, parts.path if parts.path.strip("/") else path, "", ""))
 
 
+MOVE_REST_S, MOVES_MAX = 1.0, 120
+"""What a party waits before it follows a goaway, when the connections before were quick ones: a second, far below the time a node grants
+for a move, while the old connection serves. So a hundred deploys in quick succession cost nothing. After so many quick moves in a row
+the waits grow like those after failures: a service that says goaway without end is no deploy."""
+
+
 class Schedule:
     """The next attempt: its time and its URL."""
 
@@ -117,7 +123,11 @@ class Schedule:
         """The next attempt is not made before this time."""
         self._usable_at = float("-inf")
         self._quick = 0
-        """Connections in a row that were of use for less than `STEADY_S`."""
+        """Connections in a row that were of use for less than `STEADY_S` and ended unannounced."""
+        self._quick_moves = 0
+        """Connections in a row that were of use for less than `STEADY_S` until their goaway."""
+        self._rest_until = float("-inf")
+        """A move that a goaway asked for is not begun before this time."""
 
     def url(self, now: float) -> str:
         """Return where the next attempt goes."""
@@ -132,7 +142,9 @@ class Schedule:
 
     def moving(self, now: float, not_before_s: float, deadline_s: float, target: str | None) -> None:
         """A goaway came: connect anew, at the target first, at the earliest after `not_before_s`."""
-        self.at = now + max(not_before_s, self._rest_s(now))
+        self._quick_moves = self._quick_moves + 1 if now - self._usable_at < STEADY_S else 0
+        self._rest_until = now + self._move_rest_s()
+        self.at = max(now + not_before_s, self._rest_until)
         self.tries = 0
         self._target = self._resolve(target) if target else None
         self._target_until = now + deadline_s
@@ -155,7 +167,7 @@ class Schedule:
             self.at = max(now, self.at) if self.tries else now
         else:
             self.at = now + self._wait_s(code)
-        self.at = max(self.at, now + self._rest_s(now))
+        self.at = max(self.at, self._rest_until if announced else now + self._rest_s(now))
         if not announced:
             self._index = 0
 
@@ -169,6 +181,13 @@ class Schedule:
         """Return how long to wait because the connection that is to be replaced was a quick one, like those before it."""
         self._quick = self._quick + 1 if now - self._usable_at < STEADY_S else 0
         return self._backoff.delay_s(self._quick - QUICK_MAX, self._entropy) if self._quick >= QUICK_MAX else 0.0
+
+    def _move_rest_s(self) -> float:
+        if self._quick_moves < QUICK_MAX:
+            return 0.0
+        if self._quick_moves < MOVES_MAX:
+            return MOVE_REST_S
+        return self._backoff.delay_s(self._quick_moves - MOVES_MAX, self._entropy)
 
     def _hinted_s(self, hint: int) -> float:
         hint_s = min(max(hint, 0) / 1000, HINT_MAX_S)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from signald.ids import SeededEntropy
-from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff, Schedule, endpoint, hint_ms
+from signald.sdk.backoff import DEFAULT_BACKOFF, MOVE_REST_S, Backoff, Schedule, endpoint, hint_ms
 
 
 class High:
@@ -174,3 +174,15 @@ def test_a_url_with_a_path_keeps_it() -> None:
     """Behind a proxy signald may live under a path of its own."""
     assert endpoint("wss://a:8443/x/client", "/v1/client") == "wss://a:8443/x/client"
     assert endpoint("ws://a/", "/v1/client") == "ws://a/v1/client"
+
+
+def test_deploys_in_quick_succession_are_followed_in_time() -> None:
+    """A hundred goaways, each soon after the last: no move waits longer than a second, so no node gives the party up."""
+    plan = schedule()
+    now = 100.0
+    for _ in range(100):
+        plan.usable(now)
+        now += 3.0
+        plan.moving(now, 0.0, 60.0, None)
+        assert plan.at <= now + MOVE_REST_S
+        now = plan.at

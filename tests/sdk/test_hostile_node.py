@@ -169,7 +169,7 @@ def test_a_lie_ends_no_worker(lie: Any) -> None:
             await worker.wait()
 
     peer = live(party, lie)
-    assert len(peer.dials) < 90
+    assert len(peer.dials) < 150
 
 
 @pytest.mark.parametrize("lie", LIES, ids=lambda one: str(one)[:50])
@@ -186,7 +186,7 @@ def test_a_lie_ends_no_client(lie: Any) -> None:
                     continue
 
     peer = live(party, lie)
-    assert len(peer.dials) < 90
+    assert len(peer.dials) < 150
 
 
 @pytest.mark.parametrize("code", [1000, 1011, 1012, 1013, 4001, 4404, 4410, 4999])
@@ -228,7 +228,7 @@ def test_connections_that_are_answered_and_closed_are_replaced_ever_more_slowly(
 
 
 def test_a_node_that_always_goes_away_is_followed_ever_more_slowly() -> None:
-    """Each answer is a goaway: the moves have growing waits, and few left connections stay open."""
+    """Each answer is a goaway: moves come once a second, then ever more slowly, and few left connections stay open."""
     lie = goaway(0, 1000)
     most = 0
 
@@ -239,7 +239,7 @@ def test_a_node_that_always_goes_away_is_followed_ever_more_slowly() -> None:
                 await trio.sleep(0.05)
                 most = max(most, len(client._core.retiring))
 
-    assert len(live(party, lie).dials) < 90
+    assert len(live(party, lie).dials) < 150
     assert most <= RETIRING_MAX + 1
 
 
