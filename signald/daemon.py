@@ -474,6 +474,7 @@ async def node_on(
             try:
                 yield Node(hub, server, lease, shutdown, admission, committer, NodeOperations(hub, lease, shutdown))
             finally:
+                hub.stopping = True
                 connections.cancel_scope.cancel(reason="the node stops: what is left was told goodbye")
                 keepers.cancel_scope.cancel(reason="the node stops")
         with trio.move_on_after(STORE_GOODBYE_S):

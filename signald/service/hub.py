@@ -124,6 +124,8 @@ class Hub:
         self.counts = Counts(reload_at_s=store.now_ms() / 1000)
         self.links: set[Link] = set()
         """Links with a party attached."""
+        self.stopping = False
+        """The nursery of the connections is being cancelled: what a task would do now is another node's to do."""
         self.connections: dict[int, Connection] = {}
         """Every connection that is not over: also those being opened, and those only waiting for the peer's close."""
         self.config_changed = trio.Event()
@@ -170,8 +172,12 @@ class Hub:
     # --- connections ------------------------------------------------------------------------------------------------
 
     def spawn(self, task: Callable[..., Awaitable[object]], *args: object) -> None:
-        """Start a task among the connections. What it raises ends that task, and nobody's connection."""
-        self._spawn(_guarded, task, args)
+        """Start a task among the connections. What it raises ends that task, and no connection.
+
+        None is started any more once the node stops: the last answers of the store come when the nursery of the connections is closed.
+        """
+        if not self.stopping:
+            self._spawn(_guarded, task, args)
 
     async def serve(self, conn: Connection) -> None:
         """Serve one connection from its opening message to its end."""
