@@ -98,8 +98,9 @@ class Lease:
         """When this node last renewed its lease and the store confirmed it (time of the store)."""
         self.on_taken: Callable[[], None] = lambda: None
         self._poked = trio.Event()
-        self._lost: dict[str, float] = {}
-        """Workers found on a node that is not live → since when (trio time)."""
+        self._lost: dict[tuple[str, int], float] = {}
+        """Workers found on a node that is not live, with the epoch of their claim → since when (trio time). A worker that has
+        claimed since was there meanwhile, however far apart two sweeps are."""
         self._no_way_back = False
         """Since the last sweep there was a time without any node, or without the store: nobody could come back then."""
         self._counts_from_ms = 0
@@ -418,8 +419,12 @@ class Lease:
         if self._no_way_back:
             self._no_way_back, self._counts_from_ms, self._lost = False, now_ms, {}
         timeout_s = hub.config.worker.resume_timeout_s
-        lost = [info.id for info in listed.workers if not self._is_timed(info, now_ms) and not self._is_held(info)]
-        self._lost = {name: self._lost.get(name, now) for name in lost}
+        lost = [
+            (info.id, info.epoch)
+            for info in listed.workers
+            if not self._is_timed(info, now_ms) and not self._is_held(info)
+        ]
+        self._lost = {claim: self._lost.get(claim, now) for claim in lost}
         for info in listed.workers:
             if self._is_overdue(info, now_ms, now, timeout_s):
                 lost_ms = info.away_since_ms if self._is_timed(info, now_ms) and not info.leaving else 0
@@ -484,7 +489,8 @@ class Lease:
             return bool(info.away_since_ms) and now_ms - away_since_ms > timeout_s * 1000
         # Its node died with it, or granted its claim to a connection that was gone: nobody has said when it was lost, so
         # its time begins when it is noticed.
-        return info.id in self._lost and now - self._lost[info.id] > timeout_s
+        claim = info.id, info.epoch
+        return claim in self._lost and now - self._lost[claim] > timeout_s
 
 
 def _is_apart(session: LiveSession) -> bool:

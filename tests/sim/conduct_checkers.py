@@ -268,8 +268,6 @@ class Patience(Checker):
                     worker = self.scene.world.rows.worker(op.worker)
                     if worker is not None and not worker.side.node:
                         self._away.setdefault(op.worker, op.now_ms)
-                    if worker is not None and "liar" in worker.labels:
-                        self._leaving.add(op.worker)  # what becomes of a liar is no promise
                 case (ClaimWorker(), WorkerClaimed()):
                     self._away.pop(op.worker, None)
                 case (UpdateWorker(), Done()) if op.leaving:
