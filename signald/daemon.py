@@ -47,15 +47,15 @@ from signald.net.admission import Admission, SetupGate
 from signald.net.listener import Server, open_listeners
 from signald.net.settings import NetSettings
 from signald.service.auth import Authenticator
+from signald.service.cluster.identity import Claimant, HostFile, NodeIdTaken, StartCalledOff
+from signald.service.cluster.lease import Lease
+from signald.service.cluster.mender import Mender
+from signald.service.drain.shutdown import ShutdownScope
 from signald.service.hub import Hub
-from signald.service.identity import Claimant, HostFile, NodeIdTaken, StartCalledOff
-from signald.service.lease import Lease
 from signald.service.matchmaker import Matchmaker
-from signald.service.mender import Mender
 from signald.service.meters import Observed, node_registry
 from signald.service.operations import NodeOperations
 from signald.service.reloading import Prepared, Reloader, prepare
-from signald.service.shutdown import ShutdownScope
 from signald.service.supervision import EXTEND_S, Supervision
 from signald.service.telemetry import Spans, exporting
 from signald.store.base import Store

@@ -17,7 +17,7 @@ import trio_websocket
 from signald.config import Config
 from signald.daemon import Node, node_on
 from signald.ids import SeededEntropy
-from signald.service.identity import Claimant
+from signald.service.cluster.identity import Claimant
 from signald.service.telemetry import Spans
 from signald.store.base import Store
 from signald.store.memory import MemoryWorld, open_memory
@@ -127,7 +127,7 @@ class SameHost:
         self._names: set[str] = set()
 
     def dead(self, incarnation: str, secret: bytes) -> frozenset[str]:
-        """See `signald.service.identity.Host`."""
+        """See `signald.service.cluster.identity.Host`."""
         del secret
         dead = frozenset(self._names - {incarnation})
         self._names.add(incarnation)

@@ -1,14 +1,76 @@
-"""Pairs waiting sessions with workers: in their order, each to the least loaded worker whose labels match.
+"""The pairing of a session with a worker: its states, their transitions, and the match of waiting sessions with workers.
 
-Pure: given waiting sessions and the workers, `match` says which pairs to try. The store then grants or refuses each
-(`store.base.Reserve`), so two nodes that match at the same time cannot give one session to two workers.
+*States.* The states are what a client is told about its worker. Nodes do not send each other events: a node reads the
+session's head and works out which event must have happened (`core.session`). Several events may be seen as one, so the
+table has a row for each such short cut.
+
+*Match.* Each waiting session, in order, gets the least loaded worker whose labels match. Given waiting sessions and the
+workers, `match` says which pairs to try. The store then grants or refuses each (`store.base.Reserve`), so two nodes that
+match at the same time cannot give one session to two workers.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from enum import Enum
 
 from msgspec import Struct
 
 from signald.core.wants import TENANT
+from signald.wire.messages import PeerState
+
+
+class Pairing(Enum):
+    """How far a session is paired."""
+
+    WAITING = "waiting"
+    ASSIGNED = "assigned"
+    PAIRED = "paired"
+    AWAY = "away"
+    ENDED = "ended"
+
+
+class PairingEvent(Enum):
+    """What happened to a pairing."""
+
+    ASSIGN = "assign"
+    """A worker has been chosen and asked."""
+    ACCEPT = "accept"
+    """The first worker of this session accepted."""
+    REPLACE = "replace"
+    """A worker accepted that is not the one the client knew."""
+    DETACH = "detach"
+    """The worker's connection is gone; it may resume."""
+    ATTACH = "attach"
+    """The worker resumed."""
+    RELEASE = "release"
+    """The session has no worker any more."""
+    END = "end"
+
+
+_P, _E = Pairing, PairingEvent
+
+PAIRING: Mapping[tuple[Pairing, PairingEvent], tuple[Pairing, PeerState | None]] = {
+    (_P.WAITING, _E.ASSIGN): (_P.ASSIGNED, None),
+    (_P.WAITING, _E.ACCEPT): (_P.PAIRED, "paired"),
+    (_P.WAITING, _E.REPLACE): (_P.PAIRED, "replaced"),
+    (_P.WAITING, _E.DETACH): (_P.AWAY, "away"),
+    (_P.WAITING, _E.END): (_P.ENDED, "gone"),
+    (_P.ASSIGNED, _E.ACCEPT): (_P.PAIRED, "paired"),
+    (_P.ASSIGNED, _E.REPLACE): (_P.PAIRED, "replaced"),
+    (_P.ASSIGNED, _E.DETACH): (_P.AWAY, "away"),
+    (_P.ASSIGNED, _E.RELEASE): (_P.WAITING, None),
+    (_P.ASSIGNED, _E.END): (_P.ENDED, "gone"),
+    (_P.PAIRED, _E.REPLACE): (_P.PAIRED, "replaced"),
+    (_P.PAIRED, _E.DETACH): (_P.AWAY, "away"),
+    (_P.PAIRED, _E.ASSIGN): (_P.ASSIGNED, "waiting"),
+    (_P.PAIRED, _E.RELEASE): (_P.WAITING, "waiting"),
+    (_P.PAIRED, _E.END): (_P.ENDED, "gone"),
+    (_P.AWAY, _E.ATTACH): (_P.PAIRED, "paired"),
+    (_P.AWAY, _E.REPLACE): (_P.PAIRED, "replaced"),
+    (_P.AWAY, _E.ASSIGN): (_P.ASSIGNED, "waiting"),
+    (_P.AWAY, _E.RELEASE): (_P.WAITING, "waiting"),
+    (_P.AWAY, _E.END): (_P.ENDED, "gone"),
+}
+"""(state, event) → (next state, what the client is told)."""
 
 
 class Candidate(Struct):

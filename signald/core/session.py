@@ -10,7 +10,8 @@ from msgspec import Struct
 
 from signald.core.failures import NO_FAILURES, Failures
 from signald.core.log import Entry, Log
-from signald.core.transitions import PAIRING, Pairing, PairingEvent, step
+from signald.core.pairing import PAIRING, Pairing, PairingEvent
+from signald.core.transitions import step
 from signald.wire.messages import PeerState
 
 Party = Literal["client", "worker"]

@@ -26,21 +26,21 @@ from signald.pauses import Pauses
 from signald.places import Place
 from signald.service.auth import Authenticator
 from signald.service.client_link import ClientLink
-from signald.service.cluster import Cluster
+from signald.service.cluster.departed import Left
+from signald.service.cluster.probe import Probe
+from signald.service.cluster.view import Cluster
+from signald.service.cluster.wakes import Wakes
 from signald.service.counts import Counters, Counts
 from signald.service.endings import Endings
 from signald.service.holdings import Holdings
-from signald.service.left import Left
 from signald.service.line import leave_if_away
 from signald.service.link import Link, Outbox, retry_reason
 from signald.service.losses import Losses
 from signald.service.opening import open_link
-from signald.service.probe import Probe
 from signald.service.relay import LiveSession, Relay, RelaySettings
 from signald.service.retries import Retries
 from signald.service.telemetry import Spans
 from signald.service.trail import Trail
-from signald.service.wakes import Wakes
 from signald.service.worker_link import WorkerLink
 from signald.service.workers import Workers
 from signald.store.base import (

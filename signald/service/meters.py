@@ -22,10 +22,10 @@ from signald.core.session import Party
 from signald.logs import lines_dropped
 from signald.net.listener import Server
 from signald.net.refusal_log import LABELS as REFUSAL_REASONS
+from signald.service.cluster.lease import Lease
 from signald.service.counts import ROLES
+from signald.service.drain.shutdown import ShutdownScope
 from signald.service.hub import Hub
-from signald.service.lease import Lease
-from signald.service.shutdown import ShutdownScope
 from signald.tally import Histogram
 
 

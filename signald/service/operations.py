@@ -15,8 +15,8 @@ from signald.config import ConfigError
 from signald.core.session import Head
 from signald.http.problems import Problem
 from signald.logs import set_level
-from signald.service.moving import EVERYBODY, Kind
-from signald.service.shutdown import DrainStatus
+from signald.service.drain.moving import EVERYBODY, Kind
+from signald.service.drain.shutdown import DrainStatus
 from signald.store.base import (
     GetReceipt,
     ListNodes,
@@ -33,10 +33,10 @@ from signald.store.base import (
 )
 
 if TYPE_CHECKING:
+    from signald.service.cluster.lease import Lease
+    from signald.service.drain.shutdown import ShutdownScope
     from signald.service.hub import Hub
-    from signald.service.lease import Lease
     from signald.service.reloading import Reloader
-    from signald.service.shutdown import ShutdownScope
 
 Json = dict[str, Any]
 

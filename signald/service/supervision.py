@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from signald.core.transitions import Phase
+from signald.core.drain import Phase
 from signald.systemd import Notifier
 
 if TYPE_CHECKING:
+    from signald.service.drain.shutdown import ShutdownScope
     from signald.service.hub import Hub
-    from signald.service.shutdown import ShutdownScope
 
 TICK_S = 1.0
 """How often the state is looked at. The first EXTEND must be sent before the supervisor's own limit is over."""

@@ -13,12 +13,12 @@ import trio
 from msgspec import UNSET, Raw
 
 from signald.core.failures import PAUSE_REFUSED_S
-from signald.core.transitions import Pairing
+from signald.core.pairing import Pairing
 from signald.core.wants import subject_of, tenant_of
 from signald.errors import StoreUnavailable
 from signald.ids import new_nonce
+from signald.service.cluster.asking import ask_holders, is_unreadable
 from signald.service.line import enqueue, give_back, has_client, leave_if_away
-from signald.service.mender import ask_holders, is_unreadable
 from signald.service.relay import LiveSession
 from signald.service.worker_link import WorkerLink
 from signald.store.base import (

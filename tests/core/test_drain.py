@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from signald.core.drain import (
+from signald.core.handover import (
     DrainPlan,
     Finished,
     GiveUpClient,

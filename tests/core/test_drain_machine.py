@@ -4,7 +4,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from signald.core.drain import (
+from signald.core.drain import DRAIN, DrainEvent, Phase
+from signald.core.handover import (
     DrainPlan,
     Finished,
     GiveUpClient,
@@ -14,7 +15,7 @@ from signald.core.drain import (
     Wait,
     WorkersDone,
 )
-from signald.core.transitions import DRAIN, DrainEvent, ImpossibleTransition, Phase, step
+from signald.core.transitions import ImpossibleTransition, step
 from signald.ids import SeededEntropy
 from tests.examples import examples
 

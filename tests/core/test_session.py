@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from signald.core.log import Entry, Offer
+from signald.core.pairing import Pairing
 from signald.core.session import Head, News, Session
-from signald.core.transitions import Pairing
 
 NEW = Head("s_1", 5, "ann", {"lang": "en"}, b"{}", True, 1, "a", "", "", 0, "", 0, 0, 0, 0, 0)
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from signald.core.log import Entry, Offer
+from signald.core.pairing import Pairing
 from signald.core.session import Head, Party, Session
-from signald.core.transitions import Pairing
 from tests.examples import examples
 
 NODES = ("a", "b")

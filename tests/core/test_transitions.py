@@ -4,16 +4,9 @@ from itertools import product
 
 import pytest
 
-from signald.core.transitions import (
-    DRAIN,
-    PAIRING,
-    DrainEvent,
-    ImpossibleTransition,
-    Pairing,
-    PairingEvent,
-    Phase,
-    step,
-)
+from signald.core.drain import DRAIN, DrainEvent, Phase
+from signald.core.pairing import PAIRING, Pairing, PairingEvent
+from signald.core.transitions import ImpossibleTransition, step
 
 P, E, V = Pairing, PairingEvent, DrainEvent
 

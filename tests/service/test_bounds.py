@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from signald.core.transitions import Phase
+from signald.core.drain import Phase
 from tests.cluster import Cluster, play
 from tests.service.deploys import receipt, traffic
 

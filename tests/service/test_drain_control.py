@@ -4,7 +4,7 @@ import pytest
 import trio
 
 from signald.daemon import Node
-from signald.service.moving import Kind
+from signald.service.drain.moving import Kind
 from signald.wire.close_codes import CloseCode
 from tests.cluster import Cluster, play
 from tests.service.deploys import Load, receipt, traffic

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from signald.service.identity import (
+from signald.service.cluster.identity import (
     FORGET_FILE_S,
     NAMES_MAX,
     POLL_S,

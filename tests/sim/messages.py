@@ -26,7 +26,7 @@ from signald.places import Place
 from signald.sdk.carrier import CarrierClosed, DialFailed
 from signald.sdk.core import Frame
 from signald.sdk.party_core import DEFAULT_TIMING, Timing
-from signald.service import lease
+from signald.service.cluster import lease
 from signald.wire.close_codes import CloseCode
 from tests.sim.loop import Patch
 from tests.sim.pipes import End, Pipe

@@ -9,12 +9,12 @@ import attrs
 import trio
 
 from signald.config import Config
-from signald.core.transitions import Phase
+from signald.core.drain import Phase
 from signald.daemon import Node, node_on
 from signald.errors import StoreUnavailable
 from signald.ids import Entropy
-from signald.service.identity import Claimant
-from signald.service.shutdown import CUTTING_SIGNAL
+from signald.service.cluster.identity import Claimant
+from signald.service.drain.shutdown import CUTTING_SIGNAL
 from signald.store.memory import open_memory
 from tests.cluster import SameHost
 from tests.sim.stores import FaultyStore

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import attrs
 
-from signald.service.moving import PACE_MARGIN
+from signald.service.drain.moving import PACE_MARGIN
 from signald.service.relay import LOOK_LIMIT
 from tests.sim.habits import AnswersOnOldConnection, DuplicateFrame, Habit
 from tests.sim.net import CutAtByte, Delay, HalfOpenStall, NetFault, ResetConnection, SmallWindow, WriteSplit

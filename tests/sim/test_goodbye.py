@@ -9,9 +9,9 @@ import trio
 from trio.testing import MockClock
 
 from signald.config import Config
-from signald.core.transitions import Phase
+from signald.core.drain import Phase
 from signald.daemon import Node
-from signald.service.ledger import Ledger
+from signald.service.drain.ledger import Ledger
 from tests.sim.net import SmallWindow
 from tests.sim.nodes import SimNode
 from tests.sim.plan import draw

@@ -5,7 +5,7 @@ from tests.planted.bug import Bug
 _LOG = "signald/core/log.py"
 _SESSION = "signald/core/session.py"
 _TOKENS = "signald/core/tokens.py"
-_DRAIN = "signald/core/drain.py"
+_DRAIN = "signald/core/handover.py"
 
 CORE = (
     Bug(

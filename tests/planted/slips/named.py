@@ -2,8 +2,8 @@
 
 from tests.planted.bug import Bug
 
-_MOVING = "signald/service/moving.py"
-_MENDER = "signald/service/mender.py"
+_MOVING = "signald/service/drain/moving.py"
+_MENDER = "signald/service/cluster/mender.py"
 _LINE = "signald/service/line.py"
 _MATCHMAKER = "signald/service/matchmaker.py"
 _CLIENT_LINK = "signald/service/client_link.py"

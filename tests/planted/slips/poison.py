@@ -3,7 +3,7 @@
 from tests.planted.bug import Bug
 
 _HUB = "signald/service/hub.py"
-_LEASE = "signald/service/lease.py"
+_LEASE = "signald/service/cluster/lease.py"
 
 POISON = (
     Bug(

@@ -1,6 +1,6 @@
 """The cluster as this node knows it: which nodes are live, who of them can take parties over, and the secret they share.
 
-The lease reads both from the store (`service.lease`).
+The lease reads both from the store (`service.cluster.lease`).
 """
 
 from collections.abc import Callable

@@ -13,8 +13,8 @@ import structlog
 import trio
 
 from signald.errors import StoreUnavailable
-from signald.service.identity import Claimant
-from signald.service.mender import ask_holders
+from signald.service.cluster.asking import ask_holders
+from signald.service.cluster.identity import Claimant
 from signald.service.relay import LiveSession
 from signald.store.base import (
     CLOCK_SET_MS,

@@ -1,6 +1,6 @@
 """Moving everybody to the successors: the middle of a drain, between "nobody new" and "goodbye".
 
-`core.drain.DrainPlan` decides who goes next; here it is carried out: at the cluster's pace, with a GOAWAY for each
+`core.handover.DrainPlan` decides who goes next; here it is carried out: at the cluster's pace, with a GOAWAY for each
 party, and by looking again at those we wait for. The hub reports who came, moved and went (`Watcher`).
 """
 
@@ -13,7 +13,8 @@ import structlog
 import trio
 from msgspec import UNSET
 
-from signald.core.drain import (
+from signald.core.drain import DrainEvent
+from signald.core.handover import (
     DrainPlan,
     Finished,
     GiveUpClient,
@@ -24,18 +25,17 @@ from signald.core.drain import (
     WorkersDone,
     pace_now,
 )
-from signald.core.transitions import DrainEvent
 from signald.errors import StoreUnavailable
 from signald.service.client_link import ClientLink
-from signald.service.ledger import Ledger
+from signald.service.drain.ledger import Ledger
 from signald.service.relay import LiveSession
 from signald.service.worker_link import WorkerLink
 from signald.store.base import Paced, TakePace
 from signald.wire.messages import GoAway
 
 if TYPE_CHECKING:
+    from signald.service.cluster.lease import Lease
     from signald.service.hub import Hub
-    from signald.service.lease import Lease
 
 log = structlog.get_logger(__name__)
 

@@ -2,8 +2,8 @@
 
     UNREADY ▸ SUCCESSOR ▸ WORKERS ▸ CLIENTS ▸ TERMINATE ▸ FLUSH ▸ CLOSE
 
-`core.transitions.DRAIN` holds the order; here the phases are carried out and waited for. Telling workers and clients to go,
-and waiting until they have, is `service.moving`.
+`core.drain.DRAIN` holds the order; here the phases are carried out and waited for. Telling workers and clients to go,
+and waiting until they have, is `service.drain.moving`.
 An operator's drain (`begin` without a signal) may be for workers only or clients only, cuts off nobody, and ends in HOLD: the
 process stays until a signal ends it or the drain is called off.
 
@@ -21,10 +21,11 @@ import attrs
 import structlog
 import trio
 
-from signald.core.transitions import DRAIN, DrainEvent, Phase, step
+from signald.core.drain import DRAIN, DrainEvent, Phase
+from signald.core.transitions import step
 from signald.errors import StoreUnavailable
-from signald.service.ledger import NOT_IN_TIME, Ledger
-from signald.service.moving import EVERYBODY, Kind, Mover, plan_line
+from signald.service.drain.ledger import NOT_IN_TIME, Ledger
+from signald.service.drain.moving import EVERYBODY, Kind, Mover, plan_line
 from signald.service.trail import DELAY_S as TRAIL_DELAY_S
 from signald.store.base import Party, PutReceipt, ReadTrail, Trail
 from signald.store.committer import ignore
@@ -32,8 +33,8 @@ from signald.wire.close_codes import CloseCode
 from signald.wire.messages import TerminateApp
 
 if TYPE_CHECKING:
+    from signald.service.cluster.lease import Lease
     from signald.service.hub import Hub
-    from signald.service.lease import Lease
     from signald.service.worker_link import WorkerLink
 
 log = structlog.get_logger(__name__)

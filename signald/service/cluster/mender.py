@@ -5,7 +5,7 @@ The store's incarnation tells them apart. In the second case every node gives ba
 (ids, epochs, token hashes, seqs, and the messages it still has), and the higher value wins where two nodes know the same:
 no live session is lost. What nobody can give back is said to both parties (`error` `log_lost`), and no seq is used twice.
 
-A single record that is damaged is as one that was lost: whoever holds the party gives it back (`behind`, `ask_holders`).
+A single record that is damaged is as one that was lost: whoever holds the party gives it back (`behind`, `asking.ask_holders`).
 """
 
 from typing import TYPE_CHECKING
@@ -14,8 +14,8 @@ import structlog
 import trio
 from msgspec import structs
 
+from signald.core.pairing import Pairing
 from signald.core.session import Party
-from signald.core.transitions import Pairing
 from signald.core.wants import within_tenant
 from signald.errors import StoreUnavailable
 from signald.ids import new_nonce
@@ -31,14 +31,9 @@ from signald.store.base import (
     Named,
     NoSession,
     Op,
-    Refused,
     Reseed,
     ReseedWorker,
-    Result,
-    Signal,
-    Wake,
 )
-from signald.store.committer import ignore
 
 if TYPE_CHECKING:
     from signald.service.hub import Hub
@@ -48,25 +43,6 @@ log = structlog.get_logger(__name__)
 RETRY_S = 0.5
 BATCH = 256
 """Sessions given back in one call: each may carry a whole backlog."""
-
-
-ASK_S = 1.0
-"""How long those who may hold a party get to give back a record that is damaged. A party waits for it, once."""
-
-
-def is_unreadable(result: Result) -> bool:
-    """Tell whether a claim failed because the record is damaged."""
-    return isinstance(result, Refused) and result.reason == "unreadable"
-
-
-async def ask_holders(hub: "Hub", wakes: list[Wake]) -> None:
-    """Let whoever holds what `wakes` name look at it, and so find the damage and give it back; wait for that a moment."""
-    for wake in wakes:
-        hub.wakes.take(wake)
-        for node in hub.cluster.nodes:
-            if node != hub.node:
-                hub.committer.submit(Signal(node, wake), ignore)
-    await trio.sleep(ASK_S)
 
 
 class Mender:
