@@ -48,8 +48,15 @@ from signald.net.listener import Server, open_listeners
 from signald.net.settings import NetSettings
 from signald.service.auth import Authenticator
 from signald.service.cluster.identity import Claimant, HostFile, NodeIdTaken, StartCalledOff
+from signald.service.cluster.lag import LoopLag
 from signald.service.cluster.lease import Lease
+from signald.service.cluster.lives import Lives
+from signald.service.cluster.looks import SecondLooks
+from signald.service.cluster.lost_workers import LostWorkers
 from signald.service.cluster.mender import Mender
+from signald.service.cluster.sight import Sight
+from signald.service.cluster.sweeps import Sweeps
+from signald.service.cluster.wakes import Wakes
 from signald.service.drain.shutdown import ShutdownScope
 from signald.service.hub import Hub
 from signald.service.matchmaker import Matchmaker
@@ -226,6 +233,7 @@ class Node:
     hub: Hub
     server: Server
     lease: Lease
+    wakes: Wakes
     shutdown: ShutdownScope
     admission: Admission
     committer: Committer
@@ -309,7 +317,6 @@ async def running(
                         partial(_apply_reloaded, node),
                         supervision,
                     )
-                    node.hub.store_refused = node.operations.reloader.store_refused
                     watching.start_soon(node.operations.reloader.run_store_url)
                 if supervision is not None:
                     watching.start_soon(supervision.run)
@@ -467,12 +474,13 @@ async def node_on(
             auth, gate = Authenticator.from_config(config.auth), SetupGate(settings, entropy=entropy)
             hub = Hub(config, store, committer, auth, gate, entropy, connections.start_soon, spans)
             committer.after_batch = hub.batch_done
-            committer.refused = lambda: hub.store_refused()
-            lease, shutdown = await _keep(hub, config, keepers, claimant)
+            committer.refused = hub.inboxes.store_refused
+            lease, shutdown, wakes = await _keep(hub, keepers, claimant)
             admission = Admission(settings, entropy=entropy, budget=gate.budget)
             server = Server(hub.serve, settings=settings, admission=admission, nursery=connections, pauses=hub.pauses)
             try:
-                yield Node(hub, server, lease, shutdown, admission, committer, NodeOperations(hub, lease, shutdown))
+                operations = NodeOperations(hub, lease, shutdown)
+                yield Node(hub, server, lease, wakes, shutdown, admission, committer, operations)
             finally:
                 hub.stopping = True
                 connections.cancel_scope.cancel(reason="the node stops: what is left was told goodbye")
@@ -488,43 +496,33 @@ async def node_on(
         storing.cancel_scope.cancel(reason="nobody uses the store any more")
 
 
-async def _keep(
-    hub: Hub, config: Config, keepers: trio.Nursery, claimant: Claimant | None
-) -> tuple[Lease, ShutdownScope]:
-    """Start what keeps a node in the cluster, and wire it to the hub."""
-    matchmaker = Matchmaker(hub)
-    mender = Mender(hub)
-    lease = Lease(hub, config.node.release, matchmaker.poke, claimant)
-    hub.poke_matchmaker = matchmaker.poke
-    hub.report_missing = mender.missing
-    hub.report_behind = mender.behind
-    hub.report_worker_behind = mender.worker_behind
-    hub.check_store = mender.check
-    hub.nodes_changed = lease.poke
-    hub.doubt_nodes = lease.doubt_nodes
-    hub.overdue = lease.overdue
-    hub.may_come_back = mender.may_come_back
+async def _keep(hub: Hub, keepers: trio.Nursery, claimant: Claimant | None) -> tuple[Lease, ShutdownScope, Wakes]:
+    """Start what keeps a node in the cluster. Raises StoreUnavailable, StoreMisused, NodeIdTaken, StartCalledOff."""
+    sight = Sight(hub.store.now_ms, lambda: hub.config.node.lease_ttl_s)
+    lease = Lease(hub, sight, LoopLag(), lambda: shutdown.usurp(), claimant)
+    shutdown = ShutdownScope(hub, lease)
+    matchmaker, mender, lives = Matchmaker(hub), Mender(hub, sight), Lives(hub)
+    sweeps = Sweeps(hub, lease, lives, LostWorkers(hub, sight))
+    wakes = Wakes(hub, lives)
     await mender.begin()
     await lease.begin()
     tasks: list[Callable[[], object]] = [
-        hub.wakes.run,
+        wakes.run,
         hub.run_acks,
         hub.trail.run,
         hub.probe.run,
         matchmaker.run,
         mender.run,
         lease.run,
-        lease.run_lag,
-        lease.run_renewals,
-        lease.run_sweeps,
-        lease.run_looks,
+        lease.lag.run,
+        lives.run_renewals,
+        sweeps.run,
+        SecondLooks(hub).run,
+        shutdown.run_progress,
     ]
-    shutdown = ShutdownScope(hub, lease)
-    lease.on_taken = shutdown.usurp
-    tasks.append(shutdown.run_progress)
     for task in tasks:
         keepers.start_soon(task)  # type: ignore[arg-type]
-    return lease, shutdown
+    return lease, shutdown, wakes
 
 
 class _Health:

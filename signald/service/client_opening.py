@@ -101,7 +101,7 @@ async def start_session(hub: "Hub", conn: Connection, message: Connect) -> Link:
         )
     )
     hub.outbox.flush()
-    hub.poke_matchmaker()
+    hub.inboxes.line()
     if not hub.cluster.alone:
         hub.relay.look(session)  # another node may have paired it before it was attached here
     hub.trail.note(session_id, "client", "started")
@@ -178,7 +178,7 @@ async def restore_session(hub: "Hub", conn: Connection, message: RestoreSession)
         hub.spent(session)
     hub.outbox.flush()
     if not session.worker_id and session.failures.may_queue(now):
-        hub.committer.submit(enqueue(session, now + hub.life_ms), lambda _: hub.poke_matchmaker())
+        hub.committer.submit(enqueue(session, now + hub.life_ms), lambda _: hub.inboxes.line())
     if not hub.cluster.alone:
         hub.relay.look(session)  # something may have been appended since the claim and before the attachment
     hub.trail.note(session_id, "client", "resumed", _resumed(claimed, head.down_last - received))

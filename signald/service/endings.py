@@ -102,7 +102,7 @@ class Endings:
         hub.let_go(session)  # a store that fails over may bring it back as it was before
         if isinstance(worker, WorkerLink):
             worker.end_session(session.id, reason)
-            hub.poke_matchmaker()
+            hub.inboxes.line()
         if isinstance(client, ClientLink) and (say_to_client or not client.ending):
             client.send(PeerChanged("gone"))
             client.send(SessionEnded(reason))

@@ -1,6 +1,6 @@
 """Everything a node holds: the sessions with a party attached here, the worker links, and what the store reports of them.
 
-The hub connects the parts and decides little itself. A connection comes in through `serve`, a wake-up through `wakes`, and
+The hub connects the parts and decides little itself. A connection comes in through `serve`, and
 what the relay finds comes back as `RelayEvents`. A session is over by `endings`. What a drain must know goes to `watcher`.
 """
 
@@ -26,16 +26,17 @@ from signald.pauses import Pauses
 from signald.places import Place
 from signald.service.auth import Authenticator
 from signald.service.client_link import ClientLink
-from signald.service.cluster.departed import Left
 from signald.service.cluster.probe import Probe
-from signald.service.cluster.view import Cluster
-from signald.service.cluster.wakes import Wakes
 from signald.service.counts import Counters, Counts
+from signald.service.departed import Departed
 from signald.service.endings import Endings
 from signald.service.holdings import Holdings
+from signald.service.inboxes import Inboxes
+from signald.service.incarnation import StoreIncarnation
 from signald.service.line import leave_if_away
 from signald.service.link import Link, Outbox, retry_reason
 from signald.service.losses import Losses
+from signald.service.nodes import Cluster
 from signald.service.opening import open_link
 from signald.service.relay import LiveSession, Relay, RelaySettings
 from signald.service.retries import Retries
@@ -130,34 +131,20 @@ class Hub:
         """Every connection that is not over: also those being opened, and those only waiting for the peer's close."""
         self.config_changed = trio.Event()
         """Set, and replaced, by a reload: for those who sleep by the configuration."""
+        self.inboxes = Inboxes()
+        self.incarnation = StoreIncarnation(
+            committer, entropy, self.inboxes.doubts, lambda: self.config.node.lease_ttl_s
+        )
         self.relay = Relay(_relay_settings(config), committer, self.outbox, self, store.now_ms, spans)
         self.holdings = Holdings(self)
         self.workers = Workers(self)
         self.retries = Retries(self)
         self.endings = Endings(self)
         self.losses = Losses(self)
-        self.wakes = Wakes(self)
-        self.poke_matchmaker: Callable[[], None] = lambda: None
-        self.report_missing: Callable[[LiveSession], None] = lambda _session: None
-        """To the mender: the store does not know this session."""
-        self.report_behind: Callable[[LiveSession], None] = lambda _session: None
-        """To the mender: the store knows less of this session than we do."""
-        self.report_worker_behind: Callable[[WorkerLink], None] = lambda _link: None
-        """To the mender: the store knows an older claim of this worker than we do."""
-        self.store_refused: Callable[[], None] = lambda: None
-        """To the reloader: the store refuses the login."""
-        self.check_store: Callable[[], None] = lambda: None
-        self.nodes_changed: Callable[[], None] = lambda: None
-        self.overdue: Callable[[str], None] = lambda _name: None
-        """To the lease: another node has swept a session that the store says is held here."""
-        self.doubt_nodes: Callable[[], None] = lambda: None
-        """To the lease: the store has lost the nodes with all else."""
-        self.may_come_back: Callable[[], Awaitable[bool]] = _never
-        """Of the mender: may what the store does not know be given back yet?"""
         self.trail = Trail(self)
         self.probe = Probe(self)
         self._resuming: Counter[str] = Counter()
-        self._left = Left()
+        self._departed = Departed()
         self._acks = trio.Event()
 
     def renew(self, config: Config, auth: Authenticator) -> None:
@@ -371,7 +358,7 @@ class Hub:
             limits = self.config.limits
             session = Session(head, limits.backlog_messages_max, limits.backlog_bytes_max)
             self.sessions[head.session] = session
-            if session.recall(*self._left.recall(session.id)):
+            if session.recall(*self._departed.recall(session.id)):
                 self.behind(session)
         else:
             news = session.observe(head)
@@ -396,7 +383,7 @@ class Hub:
     def let_go(self, session: LiveSession) -> None:
         """Hold `session` no more, and remember how far it had come."""
         del self.sessions[session.id]
-        self._left.note(session)
+        self._departed.note(session)
 
     def batch_done(self) -> None:
         """End a batch: write what it produced; acks may wait a little for something to ride with."""
@@ -488,11 +475,11 @@ class Hub:
 
     def missing(self, session: LiveSession) -> None:
         """The store does not know `session`."""
-        self.report_missing(session)
+        self.inboxes.doubts.session_missing(session)
 
     def behind(self, session: LiveSession) -> None:
         """The store knows less of `session` than this node."""
-        self.report_behind(session)
+        self.inboxes.doubts.session_behind(session)
 
     def logs_bytes(self) -> int:
         """What the logs of all sessions hold here."""
@@ -504,7 +491,7 @@ class Hub:
 
     def last_words(self, session: LiveSession) -> None:
         """What a party had said here before it went has been stored."""
-        self._left.note_again(session)
+        self._departed.note_again(session)
 
     def lost(
         self, link: Link, session: str, direction: Literal["sent", "received"], lost: tuple[int, int], *, shown: bool
@@ -621,10 +608,6 @@ def _left_in_order(link: WorkerLink) -> bool:
 
 
 _SENT_AWAY = frozenset({CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.RESTARTING})
-
-
-async def _never() -> bool:
-    return False
 
 
 async def _guarded(task: Callable[..., Awaitable[object]], args: tuple[object, ...]) -> None:

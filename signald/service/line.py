@@ -59,7 +59,7 @@ async def give_back(hub: "Hub", session: str, worker: str, epoch: int) -> None:
         await _put_back(hub, [session])
     except StoreUnavailable:
         return
-    hub.poke_matchmaker()
+    hub.inboxes.line()
 
 
 async def _heads(hub: "Hub", sessions: Sequence[str]) -> list[Head]:

@@ -65,7 +65,7 @@ class Matchmaker:
 
     def __init__(self, hub: "Hub") -> None:
         self._hub = hub
-        self._poked = trio.Event()
+        self._poked = hub.inboxes.line
         self._back_at = float("-inf")
         """When the store had come back of which the sessions here were put in line again."""
         self._queued_at = float("-inf")
@@ -75,25 +75,21 @@ class Matchmaker:
         """With which offer the next pass begins."""
         self.pairs = 0
 
-    def poke(self) -> None:
-        """Something may have changed: a session waits, a worker has room."""
-        self._poked.set()
-
     async def run(self) -> None:
         """Make passes until cancelled."""
         while True:
             with trio.move_on_after(RETRY_S):
                 await self._poked.wait()
-            if not self._poked.is_set() and not self._concerned():
+            if not self._poked.is_set and not self._concerned():
                 continue
-            self._poked = trio.Event()
+            self._poked.clear()
             try:
                 await self._queue_again()
                 while await self.once():
                     await trio.lowlevel.checkpoint()
             except StoreUnavailable:
                 await trio.sleep(RETRY_S)
-                self.poke()
+                self._poked()
 
     def _concerned(self) -> bool:
         return any(_waits_here(session) for session in self._hub.sessions.values())

@@ -465,7 +465,7 @@ METRICS: tuple[Metric, ...] = (
         "gauge",
         (),
         "How late the event loop lately ran what was due; it rises at once and falls by halves, ten times a second.",
-        _one(lambda o: o.lease.lag_ms / 1000),
+        _one(lambda o: o.lease.lag.ms / 1000),
     ),
     Metric(
         "signald_log_lines_dropped_total",

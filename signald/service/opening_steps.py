@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from signald.errors import StoreUnavailable
 from signald.net.admission import bearer_of_share, share
 from signald.net.connection import Connection, ConnectionClosed
+from signald.service.asking import ask_holders, is_unreadable
 from signald.service.auth import Role
-from signald.service.cluster.asking import ask_holders, is_unreadable
 from signald.service.refusals import Turned
 from signald.store.base import Hold, Op, Refused, Result, Wake
 from signald.store.committer import ignore

@@ -72,7 +72,7 @@ class NodeOperations:
                 "answers": away_since is None,
                 "away_s": 0.0 if away_since is None else round(now - away_since, 1),
             },
-            "lag_ms": round(self._lease.lag_ms, 1),
+            "lag_ms": round(self._lease.lag.ms, 1),
             "drain": _drain_json(drain, now) if drain.draining else None,
             "statistics": hub.statistics(),
         }

@@ -61,7 +61,7 @@ def turn_away(conn: Connection, turned: Turned) -> None:
 
 async def refused_by_store(hub: "Hub", reason: str, owner: str) -> Turned:
     """How a claim of `owner` ends that the store has refused for `reason`."""
-    if reason == "unknown" and await hub.may_come_back():
+    if reason == "unknown" and await hub.incarnation.may_come_back():
         # The store has just lost everything, and the node that still knows this party may not have said so yet.
         return Turned(CloseCode.REFUSED, "store_unavailable", "the store is being filled again", hub.retry_after_ms())
     if reason == "late":

@@ -81,7 +81,7 @@ class Reloader:
         self._supervision = supervision
         self._known = fingerprints(hub.config)
         self._turn = trio.Lock()
-        self._refused = trio.Event()
+        self._refused = hub.inboxes.store_refused
 
     async def reload(self) -> Change:
         """Read and apply. Raises ConfigError with every problem, and then nothing has changed."""
@@ -102,10 +102,6 @@ class Reloader:
                 log.info("config_reloaded", applied=list(change.applied), needs_restart=list(change.needs_restart))
                 return change
 
-    def store_refused(self) -> None:
-        """The store refuses the login: the file of its URL may hold another one by now."""
-        self._refused.set()
-
     async def run_store_url(self) -> None:
         """Read the store's URL again after each refusal, until cancelled; what else has changed waits for a reload."""
         while True:
@@ -119,7 +115,7 @@ class Reloader:
                     self._apply(prepared)
                     log.warning("store_url_read_again")
             await trio.sleep(REREAD_EVERY_S)
-            self._refused = trio.Event()
+            self._refused.clear()
 
     def _store_renewed(self, running: Config) -> Prepared | None:
         store = self._source.read(running).store

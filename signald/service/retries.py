@@ -60,7 +60,7 @@ class Retries:
             return
         if has_client(hub, looked.head):
             await hub.committer.call(self._enqueue(head), inf)
-            hub.poke_matchmaker()
+            hub.inboxes.line()
 
     def _enqueue(self, head: Head) -> Enqueue:
         hub = self._hub
@@ -123,5 +123,5 @@ class Retries:
         held = hub.sessions.get(session)
         if held is not None:
             hub.relay.look(held)
-        hub.poke_matchmaker()
+        hub.inboxes.line()
         return failures

@@ -74,7 +74,7 @@ async def register_worker(hub: "Hub", conn: Connection, message: AppReady) -> Li
     hub.outbox.flush()
     if not hub.cluster.alone:
         hub.workers.check(link)  # another node may have given it sessions before it was attached here
-    hub.poke_matchmaker()
+    hub.inboxes.line()
     log.info(
         "worker_registered",
         node=hub.node,
@@ -161,7 +161,7 @@ async def _claim_worker(
             hub.relay.look(session)
     # Some may be paired with it that it does not know, since a moment ago perhaps: it is asked to take them.
     hub.workers.check(link)
-    hub.poke_matchmaker()
+    hub.inboxes.line()
     log.info(
         "worker_resumed",
         node=hub.node,

@@ -17,7 +17,7 @@ from signald.core.pairing import Pairing
 from signald.core.wants import subject_of, tenant_of
 from signald.errors import StoreUnavailable
 from signald.ids import new_nonce
-from signald.service.cluster.asking import ask_holders, is_unreadable
+from signald.service.asking import ask_holders, is_unreadable
 from signald.service.line import enqueue, give_back, has_client, leave_if_away
 from signald.service.relay import LiveSession
 from signald.service.worker_link import WorkerLink
@@ -208,9 +208,9 @@ class Workers:
             self.moved(link)
             return
         if isinstance(held, Fenced | Behind):
-            hub.report_worker_behind(link)
+            hub.inboxes.doubts.worker_behind(link)
         if isinstance(held, NoWorker):
-            hub.check_store()  # given up by somebody, or the store came back empty
+            hub.inboxes.doubts.check()  # given up by somebody, or the store came back empty
             return
         assert isinstance(paired, Released)
         new = [
@@ -434,7 +434,7 @@ class Workers:
 
     async def _may_come_back(self) -> bool:
         try:
-            return await self._hub.may_come_back()
+            return await self._hub.incarnation.may_come_back()
         except StoreUnavailable:
             return True
 
@@ -468,7 +468,7 @@ class Workers:
     def _released(self, pair: tuple[str, str], _: Result) -> None:
         self._withdrawn.discard(pair)
         self._hub.spawn(leave_if_away, self._hub, pair[:1])
-        self._hub.poke_matchmaker()
+        self._hub.inboxes.line()
 
     def tick(self, now: float) -> None:
         """Sessions whose worker did not answer in time go to another one."""
@@ -498,8 +498,8 @@ class Workers:
     def _updated(self, link: WorkerLink, result: Result) -> None:
         link.updating = False
         if isinstance(result, Behind) and not link.over:
-            self._hub.report_worker_behind(link)
-        self._hub.poke_matchmaker()
+            self._hub.inboxes.doubts.worker_behind(link)
+        self._hub.inboxes.line()
         if link.update_again and not link.over:
             self._update(link)
 
@@ -525,7 +525,7 @@ class Workers:
             ]
         )
         hub.relay.look(session)
-        hub.poke_matchmaker()
+        hub.inboxes.line()
 
     async def _unpair_all(self, worker: str, names: Sequence[str], lost_ms: int) -> None:
         hub = self._hub
@@ -583,5 +583,5 @@ class Workers:
             if link.sessions:
                 # Not released: it has resumed elsewhere, unheard of here, or an answer was lost. It is not for us to end them.
                 self.check(link)
-        hub.poke_matchmaker()
+        hub.inboxes.line()
         return names

@@ -236,7 +236,7 @@ def test_claims_ring_behind_a_sign_of_the_store_only(sign: str, logged: list[Any
         client.cut()
         await trio.sleep(1)
         cluster.world.outage = "down"
-        node.hub.check_store()
+        node.hub.inboxes.doubts.check()
         await trio.sleep(2)
         if sign == "another server":
             cluster.world.lives += 1
@@ -249,7 +249,7 @@ def test_claims_ring_behind_a_sign_of_the_store_only(sign: str, logged: list[Any
             for one in cluster.world.rows._sessions.values():
                 one.up.last = one.up.acked = min(one.up.last, 1)
         cluster.world.outage = ""
-        node.hub.wakes.take(WAKE_ALL)
+        node.wakes.take(WAKE_ALL)
         await trio.sleep(2)
         record = cluster.world.rows.session(session)
         assert record is not None

@@ -138,7 +138,7 @@ def test_a_successor_that_lags_is_gone_easy_on(lag_ms: float) -> None:
 
             async def lag() -> None:
                 while True:
-                    new.lease.lag_ms = lag_ms
+                    new.lease.lag.ms = lag_ms
                     new.lease.poke()
                     await trio.sleep(0.01)
 

@@ -350,7 +350,7 @@ def test_a_node_that_is_late_to_give_a_session_back_does_not_take_it_from_the_wo
         worker, accepted = await cluster.worker("n1")
         client, started = await cluster.client("n2")
         session = (await worker.expect("session_assigned"))["session"]
-        late.hub.wakes.take = lambda wake: None  # type: ignore[method-assign]
+        late.wakes.take = lambda wake: None  # type: ignore[method-assign]
         late.hub.relay.look = lambda session: None  # type: ignore[method-assign]
         moved, _ = await cluster.resume("n2", accepted["recovery_token"], {"session": started["session"]})
         await moved.send({"type": "session_accept", "session": session})
@@ -424,7 +424,7 @@ def test_a_worker_learns_from_its_first_write_that_its_session_is_anothers(first
         if first == "message":
             await worker.accept()
         await trio.sleep(0.5)
-        node.hub.wakes.take = lambda wake: None  # type: ignore[method-assign]
+        node.wakes.take = lambda wake: None  # type: ignore[method-assign]
         other = ClaimWorkerSide(session, "n2", "nonce", "w_another", True, 0, 0, node.hub.store.now_ms())
         await node.hub.committer.call(other)
         await worker.send({"type": first, "session": session, "seq": 1, "data": 1})

@@ -279,7 +279,7 @@ def test_an_ack_from_before_a_session_was_assigned_anew_does_not_count() -> None
             await worker.expect("message")
         name = accepted["worker"]
         await node.hub.committer.call_many([Unpair(session, "n2", name, 0), Release(session, name, True)])
-        node.hub.poke_matchmaker()
+        node.hub.inboxes.line()
         assert (await worker.expect("session_assigned"))["session"] == session
         await worker.send({"type": "ack", "session": session, "seq": 2})
         assert (await worker.expect("error"))["code"] == "not_accepted"
@@ -338,7 +338,7 @@ def test_a_wake_up_that_cannot_be_read_wakes_nobody() -> None:
 
     async def scene(cluster: Cluster) -> None:
         client, _, worker, _, session = await cluster.pair("n1")
-        hub = cluster.nodes["n1"].hub
+        wakes = cluster.nodes["n1"].wakes
         name = session.encode()
         for wake in (
             b"",
@@ -350,7 +350,7 @@ def test_a_wake_up_that_cannot_be_read_wakes_nobody() -> None:
             b"rw" + name + b"\0b\xff\xffx",
             b"?",
         ):
-            hub.wakes.take(wake)
+            wakes.take(wake)
         await client.send({"type": "message", "seq": 1, "data": "still here"})
         assert (await worker.expect("message"))["data"] == "still here"
 

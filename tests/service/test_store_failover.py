@@ -163,7 +163,9 @@ def test_of_two_workers_at_one_node_one_has_the_session() -> None:
         await second.send({"type": "message", "session": session, "seq": 1, "data": "of the second"})
         assert (await client.expect("message"))["data"] == "of the second"
         for name in ("a", "b"):
-            cluster.nodes[name].hub.report_behind = lambda _: None  # what is forgotten would be given back later
+            # What is forgotten would be given back later.
+            doubts = cluster.nodes[name].hub.inboxes.doubts
+            doubts.session_behind = lambda session: None  # type: ignore[method-assign]
         fail_over(cluster, replica)
         assert (await first.accept(within_s=60))["next_seq"] == 2
         assert (await second.expect("session_ended"))["session"] == session

@@ -307,7 +307,7 @@ def test_a_store_lost_between_two_questions_gives_nobody_up() -> None:
                 cluster.world.lose_everything()
 
         link.before = lose
-        node.hub.check_store()
+        node.hub.inboxes.doubts.check()
         await trio.sleep(3)
         assert lost
         await client.send({"type": "message", "seq": 1, "data": "still here"})

@@ -26,7 +26,7 @@ from signald.places import Place
 from signald.sdk.carrier import CarrierClosed, DialFailed
 from signald.sdk.core import Frame
 from signald.sdk.party_core import DEFAULT_TIMING, Timing
-from signald.service.cluster import lease
+from signald.service.cluster import lag, sweeps
 from signald.wire.close_codes import CloseCode
 from tests.sim.loop import Patch
 from tests.sim.pipes import End, Pipe
@@ -34,7 +34,7 @@ from tests.sim.pipes import End, Pipe
 TEXT, BINARY, CLOSE, PING, PONG = b"\x01", b"\x02", b"\x08", b"\x09", b"\x0a"
 ACCEPTED = b"HTTP/1.1 101 "
 BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
-COARSE: tuple[Patch, ...] = ((lease, "LAG_EVERY_S", 60.0), (lease, "SWEEP_S", 2.0))
+COARSE: tuple[Patch, ...] = ((lag, "LAG_EVERY_S", 60.0), (sweeps, "SWEEP_S", 2.0))
 """In virtual time no loop is late, and what measures that would be a third of a run. Sweeps may come a little later, too."""
 
 WHOLE = 1 << 40

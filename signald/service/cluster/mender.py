@@ -18,17 +18,15 @@ from signald.core.pairing import Pairing
 from signald.core.session import Party
 from signald.core.wants import within_tenant
 from signald.errors import StoreUnavailable
-from signald.ids import new_nonce
+from signald.service.cluster.sight import Sight
 from signald.service.line import enqueue
 from signald.service.relay import LiveSession
 from signald.service.worker_link import WorkerLink
 from signald.store.base import (
     Head,
-    Incarnation,
     KeepAlive,
     Look,
     Looked,
-    Named,
     NoSession,
     Op,
     Reseed,
@@ -48,101 +46,60 @@ BATCH = 256
 class Mender:
     """See the module."""
 
-    def __init__(self, hub: "Hub") -> None:
+    def __init__(self, hub: "Hub", sight: Sight) -> None:
         self._hub = hub
-        self._missing: dict[str, LiveSession] = {}
-        self._behind: dict[str, LiveSession] = {}
-        self._workers_behind: dict[str, WorkerLink] = {}
-        self._poked = trio.Event()
-        self._emptied_at = float("-inf")
-        self.incarnation = ""
+        self._sight = sight
+        self._incarnation = hub.incarnation
+        self._doubts = hub.inboxes.doubts
 
     async def begin(self) -> None:
         """Learn the store's incarnation. Raises StoreUnavailable."""
-        self.incarnation = await self._ask()
-
-    def missing(self, session: LiveSession) -> None:
-        """The store does not know `session`."""
-        self._missing[session.id] = session
-        self._poked.set()
-
-    def behind(self, session: LiveSession) -> None:
-        """The store knows less of `session` than this node."""
-        self._behind[session.id] = session
-        self._poked.set()
-
-    def worker_behind(self, link: WorkerLink) -> None:
-        """The store knows an older claim of a worker than the one that holds here."""
-        self._workers_behind[link.worker] = link
-        self._poked.set()
-
-    def check(self) -> None:
-        """Find out whether the store has come back empty."""
-        self._poked.set()
-
-    async def may_come_back(self) -> bool:
-        """Tell whether what the store does not know may be about to be given back by another node.
-
-        Raises StoreUnavailable.
-        """
-        if trio.current_time() - self._emptied_at < self._hub.config.node.lease_ttl_s:
-            return True
-        if await self._ask() == self.incarnation:
-            return False
-        self.check()
-        return True
+        self._incarnation.name = await self._incarnation.ask()
 
     async def run(self) -> None:
         """Mend until cancelled."""
         while True:
-            await self._poked.wait()
-            self._poked = trio.Event()
+            await self._doubts.check.wait()
+            self._doubts.check.clear()
             try:
                 await self._mend()
             except StoreUnavailable:
-                self._poked.set()
+                self._doubts.check()
                 await trio.sleep(RETRY_S)
 
-    async def _ask(self) -> str:
-        named = await self._hub.committer.call(Incarnation(new_nonce(self._hub.entropy)))
-        assert isinstance(named, Named)
-        return named.name
-
     async def _mend(self) -> None:
-        hub = self._hub
+        hub, doubts = self._hub, self._doubts
         # What is found missing while the store is asked may be so because it has been emptied since it answered.
-        missing, self._missing = self._missing, {}
+        missing, doubts.missing = doubts.missing, {}
         try:
-            name = await self._ask()
+            name = await self._incarnation.ask()
         except StoreUnavailable:
-            self._missing = missing | self._missing
+            doubts.missing = missing | doubts.missing
             raise
-        if name != self.incarnation:
+        if name != self._incarnation.name:
             log.error("store_came_back_empty", sessions=len(hub.sessions), workers=len(hub.worker_links))
-            self._emptied_at = trio.current_time()
+            self._incarnation.emptied()
             hub.losses.store_went_back("it has come back without its data")
-            hub.doubt_nodes()
+            self._sight.doubt()
             await self._reseed_workers(list(hub.worker_links.values()))
             await self._reseed(list(hub.sessions.values()), everything=True)
             # Only now: had this failed half-way, all of it is to be done again.
-            self.incarnation = name
-            self._missing.clear()
-            self._behind.clear()
-            self._workers_behind.clear()
+            self._incarnation.name = name
+            doubts.clear()
             hub.counters.reseeds += 1
-            hub.nodes_changed()
-            hub.poke_matchmaker()
+            hub.inboxes.nodes()
+            hub.inboxes.line()
             return
         for session in missing.values():
             hub.endings.gone(session, "ended")
-        workers = list(self._workers_behind.values())
-        await self._reseed_workers([link for link in workers if not link.over])
+        workers = list(doubts.workers_behind.values())
+        await self._reseed_workers([link for link in workers if isinstance(link, WorkerLink) and not link.over])
         for link in workers:
-            self._workers_behind.pop(link.worker, None)
-        behind = list(self._behind.values())
+            doubts.workers_behind.pop(link.owner, None)
+        behind = list(doubts.behind.values())
         await self._reseed(behind)
         for session in behind:
-            self._behind.pop(session.id, None)
+            doubts.behind.pop(session.id, None)
         await self._check_workers()
 
     async def _reseed(self, sessions: list[LiveSession], *, everything: bool = False) -> None:
@@ -178,7 +135,7 @@ class Mender:
                     self._given_back(session, head)
                 else:
                     assert isinstance(head, NoSession)
-                    self.missing(session)
+                    self._doubts.session_missing(session)
         hub.outbox.flush()
 
     async def _look_first(self, sessions: list[LiveSession]) -> None:
@@ -253,8 +210,8 @@ class Mender:
         unknown = [link for link in list(hub.worker_links.values()) if await hub.workers.is_unknown(link)]
         if not unknown:
             return
-        if await self._ask() != self.incarnation:
-            self.check()  # it has lost everything just now, between two questions
+        if await self._incarnation.ask() != self._incarnation.name:
+            self._doubts.check()  # it has lost everything just now, between two questions
             return
         for link in unknown:
             if not link.over:

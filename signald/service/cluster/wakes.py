@@ -10,6 +10,8 @@ import structlog
 import trio
 
 from signald.errors import StoreError
+from signald.service.asking import look_at
+from signald.service.cluster.lives import Lives
 from signald.store.base import (
     WAKE_ALL,
     WAKE_NODES,
@@ -32,8 +34,9 @@ BACKPLANE_RETRY_S = 1.0
 class Wakes:
     """See the module."""
 
-    def __init__(self, hub: "Hub") -> None:
+    def __init__(self, hub: "Hub", lives: Lives) -> None:
         self._hub = hub
+        self._lives = lives
 
     async def run(self) -> None:
         """Take in what the backplane brings. Runs until cancelled."""
@@ -50,27 +53,21 @@ class Wakes:
                 if str(error) != said:  # once a second would fill the log of a night
                     log.warning("backplane_away", why=str(error))
                 said = str(error)
-                self._hub.store_refused()
+                self._hub.inboxes.store_refused()
             await trio.sleep(BACKPLANE_RETRY_S)
 
     def take(self, wake: Wake) -> None:
         """Look at what `wake` names."""
         hub = self._hub
         kind = wake[:1]
-        if kind == WAKE_SESSION:
-            session = hub.sessions.get(wake[1:].decode(errors="replace"))
-            if session is not None:
-                hub.relay.look(session)
-        elif kind == WAKE_WORKER:
-            link = hub.worker_links.get(wake[1:].decode(errors="replace"))
-            if link is not None:
-                hub.workers.check(link)
+        if kind in (WAKE_SESSION, WAKE_WORKER):
+            look_at(hub, wake)
         elif kind == WAKE_REALTIME:
             hub.relay.realtime_from_afar(hub.sessions, wake)
         elif kind == WAKE_OVERDUE:
-            hub.overdue(wake[1:].decode(errors="replace"))
+            self._lives.overdue(wake[1:].decode(errors="replace"))
         elif kind == WAKE_NODES:
-            hub.nodes_changed()
+            hub.inboxes.nodes()
         elif kind == WAKE_PROBE:
             hub.probe.heard(wake)
         elif kind == WAKE_ALL:
@@ -79,10 +76,10 @@ class Wakes:
     def _look_at_everything(self) -> None:
         """Wake-ups may have been lost: read everything again."""
         hub = self._hub
-        hub.check_store()
-        hub.nodes_changed()
+        hub.inboxes.doubts.check()
+        hub.inboxes.nodes()
         for session in list(hub.sessions.values()):
             hub.relay.look(session)
         for link in list(hub.worker_links.values()):
             hub.workers.check(link)
-        hub.poke_matchmaker()
+        hub.inboxes.line()

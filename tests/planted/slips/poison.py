@@ -3,13 +3,13 @@
 from tests.planted.bug import Bug
 
 _HUB = "signald/service/hub.py"
-_LEASE = "signald/service/cluster/lease.py"
+_LOST_WORKERS = "signald/service/cluster/lost_workers.py"
 
 POISON = (
     Bug(
         "lost-hand-out-not-counted",
-        _LEASE,
-        "Lease._sweep_workers",
+        _LOST_WORKERS,
+        "LostWorkers.sweep",
         "back', lost_ms=lost_ms)",
         "back')",
         "nobody-hurts",

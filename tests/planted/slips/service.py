@@ -6,6 +6,7 @@ _RELAY = "signald/service/relay.py"
 _HUB = "signald/service/hub.py"
 _LOSSES = "signald/service/losses.py"
 _LEASE = "signald/service/cluster/lease.py"
+_LOST_WORKERS = "signald/service/cluster/lost_workers.py"
 _MENDER = "signald/service/cluster/mender.py"
 _CLIENT_OPENING = "signald/service/client_opening.py"
 _SHUTDOWN = "signald/service/drain/shutdown.py"
@@ -128,8 +129,8 @@ SERVICE = (
     ),
     Bug(
         "away-counted-in-the-wrong-unit",
-        _LEASE,
-        "Lease._is_overdue",
+        _LOST_WORKERS,
+        "LostWorkers._is_overdue",
         "timeout_s * 1000",
         "timeout_s",
         "sticky",

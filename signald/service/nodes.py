@@ -1,4 +1,4 @@
-"""The cluster as this node knows it: which nodes are live, who of them can take parties over, and the secret they share.
+"""The cluster as this node knows it: the live nodes, those that can take parties over, and the secret they share.
 
 The lease reads both from the store (`service.cluster.lease`).
 """

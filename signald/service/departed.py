@@ -1,19 +1,19 @@
-"""How far the sessions had come that this node has let go of.
+"""The positions of sessions that have departed: how far each had come when this node detached its last party.
 
-A store that fails over loses its last seconds. What parties that are still here know is given back; a party that has just
-gone knew things too, such as a worker that was refused a moment ago: which numbers its words had. Somebody to whom the store
-gives the session next, at this node, is not to give them again.
+A store that fails over loses its last seconds. What attached parties know is given back to it. A party that has just left
+knew things too: a worker that was refused a moment ago knew which seqs its messages had. The next worker of the session at
+this node must not use them again.
 """
 
 from signald.service.relay import LiveSession
 
-LEFT_MAX = 10_000
-"""Sessions that are remembered, the latest ones: some minutes at a node that is busy, and a few MiB. A store that loses its
+DEPARTED_MAX = 10_000
+"""Sessions that are remembered, the latest first to stay: some minutes at a busy node, and a few MiB. A store that loses its
 tail loses seconds."""
 
 
-class Left:
-    """Positions by session, the longest gone first."""
+class Departed:
+    """Positions by session, in the order in which the sessions departed."""
 
     def __init__(self) -> None:
         self._positions: dict[str, tuple[int, int]] = {}
@@ -22,7 +22,7 @@ class Left:
         """The last party of `session` has gone from here."""
         self._positions.pop(session.id, None)
         self._positions[session.id] = session.up.last, session.down.last
-        if len(self._positions) > LEFT_MAX:
+        if len(self._positions) > DEPARTED_MAX:
             del self._positions[next(iter(self._positions))]
 
     def note_again(self, session: LiveSession) -> None:

@@ -1,0 +1,128 @@
+"""The life of sessions: renewed while a client is attached here, and ended by any node when it is over.
+
+renew     the life of the sessions with a client here     every third of the resume time
+sweep     sessions whose life is over                     every second or so (`sweeps`)
+overdue   a session that the store says is here           when another node has found it overdue
+"""
+
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+
+from signald.errors import StoreUnavailable
+from signald.service.asking import ask_holders
+from signald.store.base import (
+    WAKE_OVERDUE,
+    WAKE_SESSION,
+    Behind,
+    Detach,
+    Ended,
+    EndSession,
+    ExpireSession,
+    Forget,
+    KeepAlive,
+    ListOverdue,
+    Look,
+    Looked,
+    Op,
+    Released,
+    Signal,
+)
+from signald.store.committer import ignore
+
+if TYPE_CHECKING:
+    from signald.service.hub import Hub
+
+log = structlog.get_logger(__name__)
+
+OVERDUE_LIMIT = 200
+"""Sessions swept at once: what one sweep may ask of the store."""
+
+
+class Lives:
+    """See the module."""
+
+    def __init__(self, hub: "Hub") -> None:
+        self._hub = hub
+
+    async def run_renewals(self) -> None:
+        """Renew the life of the sessions whose client is here, until cancelled."""
+        hub = self._hub
+        while True:
+            # A shorter life that is set by a reload holds for new sessions at once: they must not wait for the old turn.
+            with trio.move_on_after(hub.config.session.resume_ttl_s / 3):
+                await hub.config_changed.wait()
+            names = [session.id for session in hub.sessions.values() if session.client.link is not None]
+            until = hub.store.now_ms() + hub.life_ms
+            for start in range(0, len(names), 500):
+                hub.committer.submit(KeepAlive(tuple(names[start : start + 500]), until), ignore)
+
+    async def sweep(self) -> None:
+        hub = self._hub
+        now = hub.store.now_ms()
+        overdue = await hub.committer.call(ListOverdue(now, OVERDUE_LIMIT))
+        assert isinstance(overdue, Released)
+        if not overdue.sessions:
+            return
+        nodes = tuple(hub.cluster.nodes)
+        ops: list[Op] = [ExpireSession(name, hub.node, nodes, now, hub.ttl_ms) for name in overdue.sessions]
+        results = await hub.committer.call_many(ops)
+        if damaged := [place for place, result in enumerate(results) if isinstance(result, Behind)]:
+            await ask_holders(hub, [WAKE_SESSION + overdue.sessions[place].encode() for place in damaged])
+            again = await hub.committer.call_many([ops[place] for place in damaged])
+            for place, result in zip(damaged, again, strict=True):
+                results[place] = result
+        after: list[Op] = []
+        for name, result in zip(overdue.sessions, results, strict=True):
+            session = hub.sessions.get(name)
+            if isinstance(result, Ended):
+                log.info("session_expired", session=name)
+                hub.counts.ended["expired"] += 1
+                if session is None:
+                    hub.trail.note(name, "", "ended", "expired")
+                if session is not None:
+                    hub.endings.gone(session, "expired")
+                after.append(Forget(name))
+            elif session is not None and session.client.link is not None:
+                after.append(KeepAlive((name,), now + hub.life_ms))
+            elif isinstance(result, Behind):
+                # It cannot be read, its time is over, and nobody can give it back.
+                log.error("session_unreadable", session=name)
+                after += [EndSession(name, hub.node), Forget(name)]
+                if session is not None:
+                    hub.endings.gone(session, "expired")
+            else:
+                # It lives elsewhere, or there is none: ask again in a while, and forget it if nobody renews it.
+                after += await self._unclaimed(name, now)
+        await hub.committer.call_many(after)
+
+    async def _unclaimed(self, name: str, now: int) -> list[Op]:
+        looked = await self._hub.committer.call(Look(name, "client", 0, 0))
+        if not isinstance(looked, Looked):
+            return [Forget(name)]
+        head = looked.head
+        ops: list[Op] = [KeepAlive((name,), now + self._hub.ttl_ms)]
+        if head.client_node == self._hub.node:
+            # A claim was granted here and its connection was gone before the answer: nobody has detached it.
+            ops.append(Detach(name, "client", self._hub.node, head.client_epoch, now))
+        elif head.client_node:
+            # Only that node can tell, and whoever sweeps first has just put it off: it would be put off for ever.
+            ops.append(Signal(head.client_node, WAKE_OVERDUE + name.encode()))
+        return ops
+
+    def overdue(self, name: str) -> None:
+        """Another node has found that the life of a session has passed whose client is said to be here."""
+        self._hub.spawn(self._answer_for, name)
+
+    async def _answer_for(self, name: str) -> None:
+        hub = self._hub
+        now = hub.store.now_ms()
+        session = hub.sessions.get(name)
+        try:
+            if session is not None and session.client.link is not None:
+                await hub.committer.call(KeepAlive((name,), now + hub.life_ms))
+            elif (ops := await self._unclaimed(name, now))[1:]:
+                await hub.committer.call_many(ops)
+        except StoreUnavailable:
+            pass  # whoever sweeps next asks again

@@ -1,0 +1,67 @@
+"""What any node may find and end, once a second or so: answers that are late, workers and sessions that are lost."""
+
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+
+from signald.errors import StoreUnavailable
+from signald.service.cluster.lease import Lease
+from signald.service.cluster.lives import Lives
+from signald.service.cluster.lost_workers import LostWorkers
+
+if TYPE_CHECKING:
+    from signald.service.hub import Hub
+
+log = structlog.get_logger(__name__)
+
+SWEEP_S = 1.0
+
+YOUNG_S = 2 * SWEEP_S
+"""How long a node judges nobody that has just started: it cannot know whether the clock was set a moment ago. The others
+find that out with their next sweep, and renew their leases at once. One that stands still just then, for less than its
+lease, does not: so sessions, which nobody can give back, are not judged before a lease has gone by."""
+
+
+class Sweeps:
+    """See the module."""
+
+    def __init__(self, hub: "Hub", lease: Lease, lives: Lives, workers: LostWorkers) -> None:
+        self._hub = hub
+        self._lease = lease
+        self._lives = lives
+        self._workers = workers
+        self._paused_s = hub.pauses.total_s
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        if self._hub.cluster.alone:
+            self._workers.no_way_back()
+        await trio.sleep(YOUNG_S)
+        while True:
+            # Nodes that started together do not sweep together.
+            await trio.sleep(SWEEP_S * self._hub.entropy.uniform(0.75, 1.25))
+            self._forgive_pauses()
+            self._hub.workers.tick(trio.current_time())
+            sight = self._lease.sight
+            self._lease.note_clock()
+            if not sight.clear:
+                self._workers.no_way_back()
+                continue
+            try:
+                await self._workers.sweep()
+                self._lease.note_clock()
+                if sight.clear and sight.long_enough:
+                    await self._lives.sweep()
+            except StoreUnavailable:
+                self._workers.no_way_back()
+
+    def _forgive_pauses(self) -> None:
+        """Give workers that are asked to take a session the time in which this node could not have heard their answer."""
+        paused_s = self._hub.pauses.total_s - self._paused_s
+        if paused_s:
+            self._paused_s += paused_s
+            log.warning("paused", node=self._hub.node, seconds=round(paused_s, 3))
+            for link in self._hub.worker_links.values():
+                for session in link.assigning:
+                    link.assigning[session] += paused_s
