@@ -14,7 +14,7 @@ from signald.net.handshake import Handshake
 from signald.net.settings import NetSettings
 from signald.net.transport import StreamTransport
 from signald.pauses import CATCH_UP_S, PAUSE_S, Pauses
-from signald.service.client_link import RateLimit
+from signald.service.rate_limit import RateLimit
 from tests.cluster import Cluster, Peer, play
 
 PAUSE = 30.0

@@ -10,6 +10,7 @@ from signald.errors import BadMessage, UnknownType
 from signald.net.connection import Connection
 from signald.net.frames import Message as Frame
 from signald.service.link import Link
+from signald.service.rate_limit import RateLimit
 from signald.service.relay import LiveSession
 from signald.wire import codec, records
 from signald.wire.close_codes import CloseCode
@@ -22,50 +23,6 @@ OTHERS_PER_S, OTHERS_BURST = 100.0, 1000
 """What a client may send that is neither a message nor an ack: each is answered, so a flood of them is work for two."""
 
 _FRONT = records.head(b"message", None)
-
-
-class RateLimit:
-    """A token bucket for one client's messages. Refusing costs the client nothing but time: it offers them again."""
-
-    __slots__ = ("at", "burst", "per_s", "refused", "tokens")
-
-    def __init__(self, per_s: float, burst: int, now: float) -> None:
-        self.per_s = per_s
-        self.burst = burst
-        self.tokens = float(burst)
-        self.at = now
-        self.refused = 0
-        """Messages refused since one was last let through."""
-
-    def refill(self, now: float, owed_s: float = 0.0) -> None:
-        """Account for the time that has passed. What was sent while the node paused for `owed_s` is no burst."""
-        self.tokens = min(self.burst + owed_s * self.per_s, self.tokens + (now - self.at) * self.per_s)
-        self.at = now
-
-    def take(self) -> bool:
-        """Let one message through, or not."""
-        if self.take_quietly():
-            return True
-        self.refused += 1
-        return False
-
-    def take_quietly(self) -> bool:
-        """Let through, or not, what nobody is told about: it is no flood of what was asked to wait."""
-        if self.tokens < 1.0:
-            return False
-        self.tokens -= 1.0
-        self.refused = 0
-        return True
-
-    @property
-    def flooding(self) -> bool:
-        """True when the client goes on sending a whole burst after it was told to wait."""
-        return self.refused > self.burst
-
-    @property
-    def retry_after_ms(self) -> int:
-        """When a message will be let through."""
-        return max(1, int((1.0 - self.tokens) / self.per_s * 1000) + 1)
 
 
 class ClientLink(Link):

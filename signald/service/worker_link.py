@@ -10,8 +10,8 @@ from signald.core.session import Party
 from signald.errors import PeerError, UnknownType
 from signald.net.connection import Connection
 from signald.net.frames import Message as Frame
-from signald.service.client_link import RateLimit
 from signald.service.link import Link
+from signald.service.rate_limit import RateLimit
 from signald.service.relay import LiveSession
 from signald.wire import codec, records
 from signald.wire.close_codes import CloseCode
