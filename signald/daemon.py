@@ -57,6 +57,7 @@ from signald.service.cluster.mender import Mender
 from signald.service.cluster.sight import Sight
 from signald.service.cluster.sweeps import Sweeps
 from signald.service.cluster.wakes import Wakes
+from signald.service.context import Context
 from signald.service.drain.shutdown import ShutdownScope
 from signald.service.hub import Hub
 from signald.service.matchmaker import Matchmaker
@@ -472,7 +473,8 @@ async def node_on(
         async with trio.open_nursery() as keepers, trio.open_nursery() as connections:
             settings = net_settings(config)
             auth, gate = Authenticator.from_config(config.auth), SetupGate(settings, entropy=entropy)
-            hub = Hub(config, store, committer, auth, gate, entropy, connections.start_soon, spans)
+            context = Context(config, store, committer, entropy, connections.start_soon, spans)
+            hub = Hub(context, auth, gate)
             committer.after_batch = hub.batch_done
             committer.refused = hub.inboxes.store_refused
             lease, shutdown, wakes = await _keep(hub, keepers, claimant)
@@ -482,7 +484,7 @@ async def node_on(
                 operations = NodeOperations(hub, lease, shutdown)
                 yield Node(hub, server, lease, wakes, shutdown, admission, committer, operations)
             finally:
-                hub.stopping = True
+                context.stopping = True
                 connections.cancel_scope.cancel(reason="the node stops: what is left was told goodbye")
                 keepers.cancel_scope.cancel(reason="the node stops")
         with trio.move_on_after(STORE_GOODBYE_S):

@@ -5,7 +5,7 @@ what the relay finds comes back as `RelayEvents`. A session is over by `endings`
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, Literal, Protocol
@@ -18,29 +18,23 @@ from msgspec import structs
 from signald.config import Config
 from signald.core.session import Head, News, Party, Session
 from signald.errors import StoreUnavailable
-from signald.ids import Entropy
 from signald.net.admission import SetupGate
 from signald.net.connection import Connection, ConnectionClosed
 from signald.net.frames import Message as Frame
-from signald.pauses import Pauses
 from signald.places import Place
 from signald.service.auth import Authenticator
 from signald.service.client_link import ClientLink
 from signald.service.cluster.probe import Probe
-from signald.service.counts import Counters, Counts
+from signald.service.context import Context
 from signald.service.departed import Departed
 from signald.service.endings import Endings
 from signald.service.holdings import Holdings
-from signald.service.inboxes import Inboxes
-from signald.service.incarnation import StoreIncarnation
 from signald.service.line import leave_if_away
 from signald.service.link import Link, Outbox, retry_reason
 from signald.service.losses import Losses
-from signald.service.nodes import Cluster
 from signald.service.opening import open_link
 from signald.service.relay import LiveSession, Relay, RelaySettings
 from signald.service.retries import Retries
-from signald.service.telemetry import Spans
 from signald.service.trail import Trail
 from signald.service.worker_link import WorkerLink
 from signald.service.workers import Workers
@@ -50,16 +44,12 @@ from signald.store.base import (
     Detach,
     DetachWorker,
     KeepAlive,
-    Store,
     UpdateWorker,
 )
-from signald.store.committer import Committer, ignore
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import AppState, PeerChanged
 
 log = structlog.get_logger(__name__)
-
-Spawn = Callable[..., None]
 
 HELD_BYTES_MIN = 4096
 """Less of an unfinished message is part of what a connection costs anyway."""
@@ -91,51 +81,36 @@ class Watcher(Protocol):
 class Hub:
     """See the module."""
 
-    def __init__(
-        self,
-        config: Config,
-        store: Store,
-        committer: Committer,
-        auth: Authenticator,
-        gate: SetupGate,
-        entropy: Entropy,
-        spawn: Spawn,
-        spans: Spans | None = None,
-    ) -> None:
-        """`spawn` starts a task in the nursery of the connections; `spans`, if any, are told what takes time."""
-        self.config = config
-        self.node = config.node.id
-        self.store = store
-        self.committer = committer
+    def __init__(self, context: Context, auth: Authenticator, gate: SetupGate) -> None:
+        """`context` is the node's, `auth` tells who a party is, and `gate` who may come in now."""
+        self.context = context
+        self.node = context.node
+        self.store = context.store
+        self.committer = context.committer
         self.auth = auth
         self.gate = gate
-        self.entropy = entropy
-        self._spawn = spawn
+        self.entropy = context.entropy
         self.outbox = Outbox()
-        self.pauses = Pauses()
-        """Of this process; parties are not charged for them."""
-        self.cluster = Cluster(self.node, store.now_ms)
+        self.pauses = context.pauses
+        self.cluster = context.cluster
         self.sessions: dict[str, LiveSession] = {}
         self.worker_links: dict[str, WorkerLink] = {}
         self.refusing: dict[str, CloseCode] = {}
         """While draining: path → what a new connection to it is closed with."""
         self.watcher: Watcher | None = None
-        self.counters = Counters()
-        self.spans = spans
-        self.counts = Counts(reload_at_s=store.now_ms() / 1000)
+        self.counters = context.counters
+        self.spans = context.spans
+        self.counts = context.counts
+        self.spawn = context.spawn
         self.links: set[Link] = set()
         """Links with a party attached."""
-        self.stopping = False
-        """The nursery of the connections is being cancelled: what a task would do now is another node's to do."""
         self.connections: dict[int, Connection] = {}
         """Every connection that is not over: also those being opened, and those only waiting for the peer's close."""
-        self.config_changed = trio.Event()
-        """Set, and replaced, by a reload: for those who sleep by the configuration."""
-        self.inboxes = Inboxes()
-        self.incarnation = StoreIncarnation(
-            committer, entropy, self.inboxes.doubts, lambda: self.config.node.lease_ttl_s
+        self.inboxes = context.inboxes
+        self.incarnation = context.incarnation
+        self.relay = Relay(
+            _relay_settings(context.config), context.committer, self.outbox, self, context.now_ms, context.spans
         )
-        self.relay = Relay(_relay_settings(config), committer, self.outbox, self, store.now_ms, spans)
         self.holdings = Holdings(self)
         self.workers = Workers(self)
         self.retries = Retries(self)
@@ -149,22 +124,28 @@ class Hub:
 
     def renew(self, config: Config, auth: Authenticator) -> None:
         """Go on by another configuration, and let in by `auth`. Parties that are here stay as they are."""
-        self.config, self.auth = config, auth
+        self.auth = auth
         self.relay.settings = _relay_settings(config)
         for session in self.sessions.values():
             session.set_backlog(config.limits.backlog_messages_max, config.limits.backlog_bytes_max)
-        self.config_changed.set()
-        self.config_changed = trio.Event()
+        self.context.renew(config)
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self.context.config
+
+    @property
+    def config_changed(self) -> trio.Event:
+        """Set by the next reload."""
+        return self.context.config_changed
+
+    @property
+    def stopping(self) -> bool:
+        """True once the nursery of the connections is being cancelled."""
+        return self.context.stopping
 
     # --- connections ------------------------------------------------------------------------------------------------
-
-    def spawn(self, task: Callable[..., Awaitable[object]], *args: object) -> None:
-        """Start a task among the connections. What it raises ends that task, and no connection.
-
-        None is started any more once the node stops: the last answers of the store come when the nursery of the connections is closed.
-        """
-        if not self.stopping:
-            self._spawn(_guarded, task, args)
 
     async def serve(self, conn: Connection) -> None:
         """Serve one connection from its opening message to its end."""
@@ -244,8 +225,8 @@ class Hub:
         await conn.wait_finished()
 
     def retry_after_ms(self) -> int:
-        """When a refused party should come again: spread, so that they do not come as one."""
-        return round(self.config.admission.retry_after_ms * self.entropy.uniform(1.0, 2.0))
+        """When a refused party should come again, in milliseconds."""
+        return self.context.retry_after_ms()
 
     def ready(self, link: Link) -> None:
         """A link has been opened."""
@@ -301,8 +282,8 @@ class Hub:
             self.trail.note(session.id, "client", "connection over", link.how_over)
             if not link.ending:  # behind its end, this would be all that is left of the session
                 now = self.store.now_ms()
-                self._submit(Detach(session.id, "client", self.node, epoch, now))
-                self._submit(KeepAlive((session.id,), now + self.ttl_ms))
+                self.context.submit(Detach(session.id, "client", self.node, epoch, now))
+                self.context.submit(KeepAlive((session.id,), now + self.ttl_ms))
                 if not session.worker_id:
                     self.spawn(leave_if_away, self, [session.id])
         if self.watcher is not None:
@@ -320,7 +301,7 @@ class Hub:
                 epoch = session.worker.epoch
                 session.detach("worker")
                 self.trail.note(session.id, "worker", "connection over", link.how_over)
-                self._submit(Detach(session.id, "worker", self.node, epoch, now))
+                self.context.submit(Detach(session.id, "worker", self.node, epoch, now))
                 # A client here learns it now; one elsewhere is woken by the store.
                 self.relay.look(session)
             self.forget_if_idle(session)
@@ -328,26 +309,20 @@ class Hub:
         if current:
             if _left_in_order(link):
                 # What ends by a drain is no failure of a session, should the worker not come back.
-                self._submit(UpdateWorker(link.worker, link.epoch, link.capacity, True))
-            self._submit(DetachWorker(link.worker, link.epoch, now))
+                self.context.submit(UpdateWorker(link.worker, link.epoch, link.capacity, True))
+            self.context.submit(DetachWorker(link.worker, link.epoch, now))
         if self.watcher is not None:
             self.watcher.worker_left(link.worker)
-
-    def _submit(self, op: Any) -> None:
-        self.committer.submit(op, ignore)
 
     @property
     def ttl_ms(self) -> int:
         """How long a session outlives its client's connection."""
-        return round(self.config.session.resume_ttl_s * 1000)
+        return self.context.ttl_ms
 
     @property
     def life_ms(self) -> int:
-        """How long a session lives in the index of the living unless it is renewed.
-
-        It is renewed every third of `ttl_ms`: a session whose node dies with it has `ttl_ms` left at least.
-        """
-        return self.ttl_ms + self.ttl_ms // 3
+        """How long a session lives in the index of the living unless it is renewed."""
+        return self.context.life_ms
 
     # --- sessions ---------------------------------------------------------------------------------------------------
 
@@ -404,13 +379,13 @@ class Hub:
         """The client has shown that it holds its newest token."""
         if len(session.client_tokens) > 1:
             session.client_tokens = session.client_tokens[:1]
-            self._submit(ConfirmToken(session.id, session.client.epoch))
+            self.context.submit(ConfirmToken(session.id, session.client.epoch))
 
     def confirm_worker_token(self, link: WorkerLink) -> None:
         """The worker has shown that it holds its newest token."""
         if link.tokens.previous:
             link.tokens = type(link.tokens)(link.tokens.current)
-            self._submit(ConfirmWorkerToken(link.worker, link.epoch))
+            self.context.submit(ConfirmWorkerToken(link.worker, link.epoch))
 
     # --- what the relay reports -------------------------------------------------------------------------------------
 
@@ -608,10 +583,3 @@ def _left_in_order(link: WorkerLink) -> bool:
 
 
 _SENT_AWAY = frozenset({CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.RESTARTING})
-
-
-async def _guarded(task: Callable[..., Awaitable[object]], args: tuple[object, ...]) -> None:
-    try:
-        await task(*args)
-    except Exception:
-        log.exception("task_failed", task=getattr(task, "__qualname__", repr(task)))
