@@ -6,6 +6,7 @@ Run them from the root of the repository::
     python -m tests.bench idle                  # memory of an idle session
     python -m tests.bench accept                # new sessions/s and resumes/s
     python -m tests.bench drain                 # one deploy under 2,000 sessions
+    python -m tests.bench guard --against HEAD  # the main figures of this tree beside those of a commit
     python -m tests.bench relay --pairs 50 --bytes 128 --window 1 16 --servers tcp signald-redis --json
 
 How to read the figures:

@@ -1,4 +1,4 @@
-"""`python -m tests.bench relay|idle|accept|drain|pairing`."""
+"""`python -m tests.bench relay|idle|accept|drain|pairing|guard`."""
 
 import os
 import sys
@@ -8,6 +8,7 @@ from cyclopts import App, Parameter
 
 from tests.bench import accept as accept_bench
 from tests.bench import drain as drain_bench
+from tests.bench import guard as guard_bench
 from tests.bench import idle as idle_bench
 from tests.bench import pairing as pairing_bench
 from tests.bench import relay as relay_bench
@@ -151,6 +152,27 @@ def pairing(
     pinned()
     rows = [row for name in stores for row in pairing_bench.scenario(name, labels, waiting, workers, rounds)]
     report.show("pairing", {"passes": rows}, as_json=json)
+
+
+@app.command
+def guard(*, against: str, pairs: int | None = None, quick: bool = False, json: bool = False) -> None:
+    """Compare what this tree costs with what a commit costs; the status is 1 when it is more than it may be.
+
+    Parameters
+    ----------
+    against
+        The commit.
+    pairs
+        Pairs of runs: 15, or 3 with `--quick`.
+    quick
+        Small loads: whether it works at all, not what anything costs.
+    """
+    cores = pinned()
+    load, count = (guard_bench.QUICK, 3) if quick else (guard_bench.FULL, 15)
+    rows, exceeded = guard_bench.run(cores, against, pairs if pairs is not None else count, load)
+    report.show("guard", {f"this tree against {against}": rows}, as_json=json)
+    if exceeded:
+        sys.exit(1)
 
 
 def main() -> None:

@@ -6,12 +6,14 @@ trio-websocket shows what the connections alone cost; TCP's are accepted by the 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 
 from tests.bench.parties import ClientSession, WorkerApp, start_clients, start_workers
 from tests.bench.relay import PlainWebSocketLink, TcpLink
 from tests.bench.report import Row, median
-from tests.bench.servers import BASELINES, Cores, Server, running
+from tests.bench.servers import BASELINES, TREE, Cores, Server, running
 from tests.bench.sockets import Loop
 
 PER_WORKER = 100
@@ -74,8 +76,26 @@ def connect_all(kind: str, loop: Loop, server: Server, count: int, in_flight: in
     return elapsed_s
 
 
-def row(name: str, what: str, count: int, in_flight: int, times_s: list[float], cpu_s: float) -> Row:
+class Spent:
+    """The seconds and the CPU seconds that several rounds of set-ups took."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.times_s: list[float] = []
+        self.server_s = self.redis_s = 0.0
+
+    def round(self, set_up: Callable[[], float]) -> None:
+        """Play one round, which returns the seconds that count."""
+        server_s, redis_s = self._server.cpu_s()
+        self.times_s.append(set_up())
+        server_end_s, redis_end_s = self._server.cpu_s()
+        self.server_s += server_end_s - server_s
+        self.redis_s += redis_end_s - redis_s
+
+
+def row(name: str, what: str, count: int, in_flight: int, spent: Spent) -> Row:
     """Return the figures of one kind of set-up."""
+    times_s = spent.times_s
     rates = [count / seconds for seconds in times_s]
     return {
         "server": name,
@@ -84,46 +104,40 @@ def row(name: str, what: str, count: int, in_flight: int, times_s: list[float], 
         "per s": median(rates),
         "lowest": min(rates),
         "highest": max(rates),
-        "cpu ms each": cpu_s * 1000 / (count * len(times_s)),
-        "server core": cpu_s / sum(times_s),
+        "cpu ms each": spent.server_s * 1000 / (count * len(times_s)),
+        "redis ms each": spent.redis_s * 1000 / (count * len(times_s)),
+        "server core": spent.server_s / sum(times_s),
     }
 
 
-def scenario(name: str, cores: Cores, sessions: int, in_flight: int, rounds: int) -> list[Row]:
+def scenario(name: str, cores: Cores, sessions: int, in_flight: int, rounds: int, *, tree: Path = TREE) -> list[Row]:
     """Measure one server: `rounds` times `sessions` of each kind."""
     loop = Loop()
     rows: list[Row] = []
-    with running(name, cores) as server:
+    with running(name, cores, tree) as server:
+        spent = Spent(server)
         try:
             if name in BASELINES:
-                times_s, cpu_s = [], 0.0
                 for _ in range(rounds):
-                    cpu_s -= server.child.cpu_s()
-                    times_s.append(connect_all(name, loop, server, sessions, in_flight))
-                    cpu_s += server.child.cpu_s()
+                    spent.round(partial(connect_all, name, loop, server, sessions, in_flight))
                     loop.run_for(NOTICE_S)
-                rows.append(row(name, "connection", sessions, in_flight, times_s, cpu_s))
+                rows.append(row(name, "connection", sessions, in_flight, spent))
             else:
                 workers = [
                     WorkerApp(loop, f"bench-{n}", PER_WORKER) for n in range(-(-sessions * rounds // PER_WORKER))
                 ]
                 start_workers(loop, server.address, workers)
-                times_s, cpu_s = [], 0.0
                 for _ in range(rounds):
                     clients = [Resumer(loop) for _ in range(sessions)]
-                    cpu_s -= server.child.cpu_s()
-                    times_s.append(start_clients(loop, server.address, clients, in_flight))
-                    cpu_s += server.child.cpu_s()
-                rows.append(row(name, "new session", sessions, in_flight, times_s, cpu_s))
-                times_s, cpu_s = [], 0.0
+                    spent.round(partial(start_clients, loop, server.address, clients, in_flight))
+                rows.append(row(name, "new session", sessions, in_flight, spent))
+                spent = Spent(server)
                 for _ in range(rounds):
                     for client in clients:
                         client.cut()
                     loop.run_for(NOTICE_S)
-                    cpu_s -= server.child.cpu_s()
-                    times_s.append(resume_all(loop, server, clients, in_flight))
-                    cpu_s += server.child.cpu_s()
-                rows.append(row(name, "resume", sessions, in_flight, times_s, cpu_s))
+                    spent.round(partial(resume_all, loop, server, clients, in_flight))
+                rows.append(row(name, "resume", sessions, in_flight, spent))
         finally:
             loop.close()
     return rows

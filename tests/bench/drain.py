@@ -6,6 +6,7 @@ Time is cut into three stretches: *steady* (one node), *start* (the new node boo
 - A **gap** is how long a party could not exchange anything: from its `restore_session` (or `app_ready`) on the new connection, after
   which the old one is spent, to the answer; if the old connection ended before, from that end.
 - **Latency** is a message's way from the client to the echo, gap included: a message said during the gap waits for it.
+- **CPU** of both nodes and of the store, from SIGTERM to the exit of the old node, is divided by the sessions.
 - **Claims** are counted where they are answered: clients' resumes, and sessions that came along with a worker's.
 
 The generator stands in for the load balancer too: once the new node is ready it dials that one.
@@ -23,7 +24,7 @@ from tests.bench.errors import BenchError
 from tests.bench.parties import ClientLink, ClientSession, Json, WorkerApp, WorkerLink, start_clients, start_workers
 from tests.bench.relay import no_collector
 from tests.bench.report import Row, percentile
-from tests.bench.servers import Cores, Node, empty_store
+from tests.bench.servers import TREE, Child, Cores, Node, empty_store
 from tests.bench.sockets import Address, Loop
 
 DRAIN_TIMEOUT_S = 90.0
@@ -226,8 +227,16 @@ class Figures(NamedTuple):
     latencies: list[Row]
 
 
-def deploy(scene: Scene, talk: Talk, old: Node, start: Callable[[], Node]) -> float:
-    """Start the new node, turn to it, end the old one; return the seconds from SIGTERM to its exit."""
+class Deploy(NamedTuple):
+    """What a deploy took from SIGTERM to the exit of the old node: seconds, and CPU seconds of both nodes and of the store."""
+
+    drain_s: float
+    nodes_s: float
+    redis_s: float
+
+
+def deploy(scene: Scene, talk: Talk, old: Node, start: Callable[[], Node], redis: Child | None) -> Deploy:
+    """Start the new node, turn to it, end the old one."""
     scene.stretch = "start"
     # In a thread, since the question of readiness blocks and the parties go on talking.
     with ThreadPoolExecutor(1) as pool:
@@ -238,17 +247,24 @@ def deploy(scene: Scene, talk: Talk, old: Node, start: Callable[[], Node]) -> fl
         ready.result()
     scene.address = new.address
     scene.stretch = "drain"
+
+    def spent() -> tuple[float, float]:
+        return old.child.cpu_s() + new.child.cpu_s(), redis.cpu_s() if redis else 0.0
+
+    nodes_s, redis_s = spent()
     began = time.perf_counter()
     old.child.terminate()
     while old.child.exit_code() is None:
         talk.turn()
         if time.perf_counter() - began > DRAIN_TIMEOUT_S:
             raise old.child.failure("does not end")
+    drain_s = time.perf_counter() - began
+    nodes_end_s, redis_end_s = spent()
     scene.stretch = "after"
-    return time.perf_counter() - began
+    return Deploy(drain_s, nodes_end_s - nodes_s, redis_end_s - redis_s)
 
 
-def figures(name: str, scene: Scene, clients: list[DrainClient], drain_s: float, old: Node) -> Figures:
+def figures(name: str, scene: Scene, clients: list[DrainClient], seen: Deploy, old: Node) -> Figures:
     """Sum up."""
     client_claims = [(when, 1) for when in scene.client_claims_at]
     rows: list[Row] = []
@@ -266,9 +282,11 @@ def figures(name: str, scene: Scene, clients: list[DrainClient], drain_s: float,
                 "gap p50 ms": percentile(gaps_s, 50) * 1000,
                 "gap p99 ms": percentile(gaps_s, 99) * 1000,
                 "gap max ms": max(gaps_s, default=0.0) * 1000,
-                "claims/s": moved / drain_s,
+                "claims/s": moved / seen.drain_s,
                 "peak/s": peak_per_s(claims),
-                "drain s": drain_s,
+                "drain s": seen.drain_s,
+                "cpu ms each": seen.nodes_s * 1000 / len(clients),
+                "redis ms each": seen.redis_s * 1000 / len(clients),
                 "refused": scene.refused,
                 "exit code": old.child.exit_code(),
             }
@@ -292,9 +310,17 @@ def figures(name: str, scene: Scene, clients: list[DrainClient], drain_s: float,
 
 
 def scenario(
-    name: str, cores: Cores, sessions: int, workers: int, rate_per_s: float, size: int, steady_s: float
+    name: str,
+    cores: Cores,
+    sessions: int,
+    workers: int,
+    rate_per_s: float,
+    size: int,
+    steady_s: float,
+    *,
+    tree: Path = TREE,
 ) -> Figures:
-    """Deploy once over one store."""
+    """Deploy once over one store: the signald of `tree`, by itself."""
     if name not in ("signald-sqlite", "signald-redis"):
         raise BenchError(f"{name}: a deploy needs a store that outlives the process, sqlite or redis")
     scene = Scene(Loop())
@@ -302,10 +328,10 @@ def scenario(
     nodes: list[Node] = []
     with tempfile.TemporaryDirectory(prefix="signald-bench-") as temporary:
         folder = Path(temporary)
-        with empty_store(name, cores, folder) as (url, _):
+        with empty_store(name, cores, folder) as (url, redis):
 
             def start() -> Node:
-                nodes.append(Node.start(url, cores.server, folder))
+                nodes.append(Node.start(url, cores.server, folder, tree))
                 return nodes[-1]
 
             try:
@@ -322,12 +348,12 @@ def scenario(
                     talk.run_for(WARM_UP_S)
                     scene.latencies_s["steady"].clear()
                     talk.run_for(steady_s)
-                    drain_s = deploy(scene, talk, old, start)
+                    seen = deploy(scene, talk, old, start, redis)
                     talk.run_for(steady_s)
                 silent = [client for client in clients if client.sent - client.received > rate_per_s + 1]
                 if silent:
                     raise nodes[-1].child.failure(f"left {len(silent)} clients without echoes after the deploy")
-                return figures(name, scene, clients, drain_s, old)
+                return figures(name, scene, clients, seen, old)
             finally:
                 scene.loop.close()
                 for node in nodes:

@@ -8,13 +8,14 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 from tests.bench import sockets
 from tests.bench.errors import BenchError
 from tests.bench.parties import ClientLink, ClientSession, WorkerApp, WorkerLink, start_clients, start_workers
 from tests.bench.report import Row, median, percentile
-from tests.bench.servers import BASELINES, Cores, Server, busy_s, running
+from tests.bench.servers import BASELINES, TREE, Cores, Server, busy_s, running
 from tests.bench.sockets import TEXT, Address, Loop, Socket, WebSocket, frame_span, header
 
 SESSIONS_PER_WORKER = 10
@@ -348,6 +349,7 @@ class Slice(NamedTuple):
 
     round_trips_per_s: float
     cpu_ms_per_1k: float
+    redis_ms_per_1k: float
     server_share: float
     generator_share: float
     redis_share: float
@@ -359,8 +361,8 @@ def measure(loop: Loop, cores: Cores, server: Server, meter: Meter, seconds: flo
     """Let the traffic flow for one slice."""
 
     def spent() -> tuple[float, ...]:
-        redis_s = server.redis.cpu_s() if server.redis else 0.0
-        return meter.round_trips, server.child.cpu_s(), time.process_time(), redis_s, busy_s(cores.server)
+        server_s, redis_s = server.cpu_s()
+        return meter.round_trips, server_s, time.process_time(), redis_s, busy_s(cores.server)
 
     before = spent()
     elapsed_s = loop.run_for(seconds)
@@ -371,6 +373,7 @@ def measure(loop: Loop, cores: Cores, server: Server, meter: Meter, seconds: flo
     return Slice(
         round_trips_per_s=trips / elapsed_s,
         cpu_ms_per_1k=server_s * 1e6 / trips,
+        redis_ms_per_1k=redis_s * 1e6 / trips,
         server_share=server_s / elapsed_s,
         generator_share=generator_s / elapsed_s,
         redis_share=redis_s / elapsed_s,
@@ -401,11 +404,20 @@ def limit(cores: Cores, server: float, generator: float, redis: float, others: f
 
 
 def scenario(
-    name: str, cores: Cores, pairs: int, size: int, window: int, seconds: float, slices: int, *, history: bool
+    name: str,
+    cores: Cores,
+    pairs: int,
+    size: int,
+    window: int,
+    seconds: float,
+    slices: int,
+    *,
+    history: bool,
+    tree: Path = TREE,
 ) -> Row:
     """Measure one server under one load."""
     loop, meter = Loop(), Meter()
-    with running(name, cores) as server:
+    with running(name, cores, tree) as server:
         try:
             if name in BASELINES:
                 start_baseline(name, loop, server.address, meter, pairs, size, window)
@@ -428,6 +440,7 @@ def scenario(
         "lowest": min(rates),
         "highest": max(rates),
         "cpu ms/1k": median([one.cpu_ms_per_1k for one in seen]),
+        "redis ms/1k": median([one.redis_ms_per_1k for one in seen]) if server.redis else None,
         "p50 ms": percentile(meter.latencies_s, 50) * 1000 or None,
         "p99 ms": percentile(meter.latencies_s, 99) * 1000 or None,
         "server cpu": shares["server_share"],

@@ -24,6 +24,8 @@ from tests.bench.errors import BenchError
 from tests.bench.sockets import Address
 
 HOST = "127.0.0.1"
+TREE = Path(__file__).resolve().parents[2]
+"""The checkout this benchmark belongs to."""
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
 
@@ -67,6 +69,11 @@ class Cores(NamedTuple):
         return cls(load=allowed[0], server=allowed[1], redis=allowed[2] if len(allowed) > 2 else allowed[0])
 
 
+def environment(tree: Path) -> dict[str, str]:
+    """Return the environment in which this interpreter imports the signald of `tree`."""
+    return {**os.environ, "PYTHONPATH": str(tree)}
+
+
 def busy_s(core: int) -> float:
     """Return the seconds a core was busy since boot, whoever used it; counted in ticks, so for slices not far below a second."""
     times = psutil.cpu_times(percpu=True)[core]
@@ -76,14 +83,15 @@ def busy_s(core: int) -> float:
 class Child:
     """One process of ours, on one core, its output kept for when it fails."""
 
-    def __init__(self, name: str, command: list[str], core: int, log: Path) -> None:
+    def __init__(self, name: str, command: list[str], core: int, log: Path, tree: Path = TREE) -> None:
         self.name = name
         self._log = log
+        self._cpu_at_end_s: float | None = None
         home = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {core})
         try:
             with log.open("ab") as output:
-                self._process = subprocess.Popen(command, stdout=output, stderr=output)
+                self._process = subprocess.Popen(command, stdout=output, stderr=output, cwd=tree, env=environment(tree))
         finally:
             os.sched_setaffinity(0, home)
         self._stats = psutil.Process(self._process.pid)
@@ -91,11 +99,11 @@ class Child:
     def failure(self, what: str) -> BenchError:
         """Return an error that shows the end of what the process wrote."""
         tail = self._log.read_text(errors="replace")[-4000:]
-        return BenchError(f"{self.name} {what} (exit code {self._process.poll()})\n{tail}")
+        return BenchError(f"{self.name} {what} (exit code {self.exit_code()})\n{tail}")
 
     def check(self) -> None:
         """Raise BenchError if the process has ended."""
-        if self._process.poll() is not None:
+        if self.exit_code() is not None:
             raise self.failure("ended")
 
     def wait_until(self, ready: Callable[[], bool]) -> None:
@@ -108,11 +116,13 @@ class Child:
             time.sleep(0.02)
 
     def cpu_s(self) -> float:
-        """Return the CPU seconds of all its threads, ended ones included, to the nanosecond.
+        """Return the CPU seconds of all its threads, ended ones included, to the nanosecond; of an ended process all it used.
 
         /proc/PID/stat counts in ticks of 10 ms, too coarse for slices of a second. Python has no name for the CPU clock of
         another process, but Linux derives its id from the pid (MAKE_PROCESS_CPUCLOCK, kind CPUCLOCK_SCHED).
         """
+        if self._cpu_at_end_s is not None:
+            return self._cpu_at_end_s
         return time.clock_gettime((~self._process.pid << 3) | 2)
 
     def rss_bytes(self) -> int:
@@ -129,12 +139,18 @@ class Child:
 
     def exit_code(self) -> int | None:
         """Return the exit code, or None while it runs."""
+        if self._cpu_at_end_s is None:
+            # The clock of a process goes when its exit code is collected, so it is read first.
+            if os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                return None
+            self._cpu_at_end_s = self.cpu_s()
         return self._process.poll()
 
     def stop(self) -> None:
         """End it the hard way: nothing is measured any more."""
-        self._process.kill()
-        self._process.wait(STOP_TIMEOUT_S)
+        if self.exit_code() is None:
+            self._process.kill()
+            self._process.wait(STOP_TIMEOUT_S)
 
 
 class Node(NamedTuple):
@@ -145,13 +161,14 @@ class Node(NamedTuple):
     http: Address
 
     @classmethod
-    def start(cls, store_url: str, core: int, folder: Path) -> "Node":
-        """Start `signald serve` on free ports; it is not ready yet."""
+    def start(cls, store_url: str, core: int, folder: Path, tree: Path = TREE) -> "Node":
+        """Start `signald serve` of a checkout on free ports; it is not ready yet."""
         port, http_port = free_port(), free_port()
         config = folder / f"signald-{port}.toml"
         config.write_text(CONFIG.format(host=HOST, port=port, http_port=http_port, store=store_url))
         command = [sys.executable, "-c", ENTRY_POINT, "serve", "--config", str(config)]
-        return cls(Child("signald", command, core, config.with_suffix(".log")), (HOST, port), (HOST, http_port))
+        child = Child("signald", command, core, config.with_suffix(".log"), tree)
+        return cls(child, (HOST, port), (HOST, http_port))
 
     def ready(self) -> bool:
         """Return whether /readyz says yes."""
@@ -168,6 +185,10 @@ class Server(NamedTuple):
     child: Child
     address: Address
     redis: Child | None
+
+    def cpu_s(self) -> tuple[float, float]:
+        """Return the CPU seconds of the server and of its store."""
+        return self.child.cpu_s(), self.redis.cpu_s() if self.redis else 0.0
 
 
 @contextmanager
@@ -212,8 +233,8 @@ def empty_store(name: str, cores: Cores, folder: Path) -> Iterator[tuple[str, Ch
 
 
 @contextmanager
-def running(name: str, cores: Cores) -> Iterator[Server]:
-    """Run one of SERVERS, ready to serve, with an empty store."""
+def running(name: str, cores: Cores, tree: Path = TREE) -> Iterator[Server]:
+    """Run one of SERVERS, ready to serve, with an empty store; signald is that of `tree`."""
     with tempfile.TemporaryDirectory(prefix="signald-bench-") as temporary:
         folder = Path(temporary)
         if name in BASELINES:
@@ -227,7 +248,7 @@ def running(name: str, cores: Cores) -> Iterator[Server]:
                 child.stop()
         else:
             with empty_store(name, cores, folder) as (url, redis_child):
-                node = Node.start(url, cores.server, folder)
+                node = Node.start(url, cores.server, folder, tree)
                 try:
                     node.child.wait_until(node.ready)
                     yield Server(node.child, node.address, redis_child)
