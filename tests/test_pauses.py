@@ -15,7 +15,8 @@ from signald.net.settings import NetSettings
 from signald.net.transport import StreamTransport
 from signald.pauses import CATCH_UP_S, PAUSE_S, Pauses
 from signald.service.rate_limit import RateLimit
-from tests.cluster import Cluster, Peer, play
+from signald.testing.cluster import Cluster, play
+from signald.testing.wire import Peer
 
 PAUSE = 30.0
 

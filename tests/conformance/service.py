@@ -14,7 +14,8 @@ import trio.testing
 
 from signald.daemon import Node
 from signald.net.listener import open_listeners
-from tests.cluster import Cluster, Json, open_cluster
+from signald.testing.cluster import Cluster, open_cluster
+from signald.testing.wire import Json
 from tests.net.clients import Client, HungUp, close, frame, open_files, text, until
 from tests.service.test_opening import AUTH, token_for
 

@@ -19,7 +19,7 @@ from signald.http.admin import admin_routes
 from signald.http.health import HealthStatus, http_app
 from signald.http.listening import open_tcp
 from signald.http.server import serve_http
-from tests.cluster import open_cluster
+from signald.testing.cluster import open_cluster
 from tests.fuzz import corpus
 from tests.fuzz.decoders import decode
 from tests.fuzz.inputs import (

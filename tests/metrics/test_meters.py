@@ -12,7 +12,7 @@ from signald.net import refusal_log
 from signald.service.counts import FULL, OUTCOMES
 from signald.service.meters import METRICS, render_table
 from signald.tally import Histogram
-from tests.cluster import Cluster, play
+from signald.testing.cluster import Cluster, play
 from tests.metrics.scraping import Scraper
 from tests.service.deploys import traffic
 

@@ -14,8 +14,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from signald.config import Config
 from signald.config.problems import ConfigError
 from signald.service.telemetry import Spans, exporting
+from signald.testing.cluster import Cluster, play
 from signald.wire.traces import log_fields, parse
-from tests.cluster import Cluster, play
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 UNSAMPLED = TRACE[:-1] + "0"

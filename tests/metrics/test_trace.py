@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import trio
 
-from tests.cluster import Cluster, Json, Peer, play
+from signald.testing.cluster import Cluster, play
+from signald.testing.wire import Json, Peer
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 BACK = "00-4bf92f3577b34da6a3ce929d0e0e4736-b9c7c989f97918e1-00"

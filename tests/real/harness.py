@@ -24,7 +24,7 @@ from signald.demo.cluster import Node, free_port, kill_group, render_toml
 from signald.demo.judge import Ledger
 from signald.sdk.events import LifecycleEvent
 from signald.sdk.trio import Backoff, Client, Worker, WorkerSession, open_client, open_worker
-from tests.cluster import Peer
+from signald.testing.wire import Peer
 
 HOST = "127.0.0.1"
 START_S = 30.0

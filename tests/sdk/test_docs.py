@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from signald.sdk import trio as sdk
-from tests.cluster import Cluster, play
+from signald.testing.cluster import Cluster, play
 from tests.sdk.test_trio_cluster import Balancer
 
 DOCS = Path(__file__).parents[2] / "docs" / "sdk.md"

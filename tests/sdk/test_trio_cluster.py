@@ -13,7 +13,7 @@ from signald.ids import SeededEntropy
 from signald.sdk.carrier import Carrier, DialFailed, over_stream
 from signald.sdk.events import HandedOver, LifecycleEvent, Paired, Replaced, Waiting
 from signald.sdk.trio import Client, SessionGone, WorkerSession, open_client, open_worker
-from tests.cluster import Cluster, play
+from signald.testing.cluster import Cluster, play
 
 
 class Balancer:

@@ -6,7 +6,7 @@ import jwt
 import pytest
 import trio
 
-from tests.cluster import Cluster, play
+from signald.testing.cluster import Cluster, play
 from tests.conformance.service import SUBPROTOCOL, Stage, in_memory
 from tests.net.clients import request
 from tests.service.test_opening import AUTH, SECRET, token_for

@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from tests.cluster import Cluster, Json
-from tests.service.parties import Client, Worker
+from signald.testing.cluster import Cluster
+from signald.testing.wire import Json
+from signald.testing.wire_parties import Client, Worker
 
 
 class Load:

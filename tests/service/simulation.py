@@ -7,7 +7,7 @@ from typing import Literal
 import trio
 import trio.testing
 
-from tests.cluster import Cluster, open_cluster
+from signald.testing.cluster import Cluster, open_cluster
 from tests.service.deploys import Load, traffic
 from tests.service.transcript import order_tasks_by
 

@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from signald.core.drain import Phase
-from tests.cluster import Cluster, play
+from signald.testing.cluster import Cluster, play
 from tests.service.deploys import receipt, traffic
 
 DRAIN: dict[str, object] = {

@@ -11,9 +11,10 @@ import trio
 from signald.service.meters import METRICS
 from signald.store.base import WAKE_ALL, ClaimWorker, ClaimWorkerSide, Op
 from signald.store.memory import MemoryRows
+from signald.testing.cluster import Cluster, play
+from signald.testing.wire import Json, Peer
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import SEQ_MAX
-from tests.cluster import Cluster, Json, Peer, play
 from tests.service.test_store_loss import faulty
 
 LIES = (101 + 3, 10**6, 2**53 - 2, SEQ_MAX)

@@ -3,7 +3,7 @@
 import trio
 
 from signald.store.memory import MemoryWorld
-from tests.cluster import Cluster, play
+from signald.testing.cluster import Cluster, play
 
 
 def set_clock(world: MemoryWorld, by_s: float) -> None:

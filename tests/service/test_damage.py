@@ -11,7 +11,8 @@ import trio
 
 from signald.store.damage import Reports
 from signald.store.sqlite import open_sqlite
-from tests.cluster import Cluster, Json, Peer, open_cluster
+from signald.testing.cluster import Cluster, open_cluster
+from signald.testing.wire import Json, Peer
 
 pytestmark = pytest.mark.real
 

@@ -5,8 +5,8 @@ import trio
 
 from signald.daemon import Node
 from signald.service.drain.moving import Kind
+from signald.testing.cluster import Cluster, play
 from signald.wire.close_codes import CloseCode
-from tests.cluster import Cluster, play
 from tests.service.deploys import Load, receipt, traffic
 
 

@@ -7,7 +7,8 @@ import trio
 
 from signald.ids import new_session_id
 from signald.store.base import CreateSession, KeepAlive, Op, Result, Store
-from tests.cluster import Cluster, Json, play
+from signald.testing.cluster import Cluster, play
+from signald.testing.wire import Json
 
 
 def nothing_is_left(cluster: Cluster, session: str) -> None:

@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from tests.cluster import Cluster, play
+from signald.testing.cluster import Cluster, play
 from tests.service.deploys import traffic
 
 

@@ -19,7 +19,7 @@ from signald.service.cluster.identity import (
 )
 from signald.store.base import Done, DropNode, ListNodes, NodeInfo, Nodes, NodeTaken, Op, PutNode, Result, Store
 from signald.store.memory import open_memory
-from tests.cluster import Cluster, SameHost, play
+from signald.testing.cluster import Cluster, SameHost, play
 
 LEASE_S = 10.0
 

@@ -4,7 +4,8 @@ import pytest
 import trio
 import trio.testing
 
-from tests.cluster import Cluster, Json, Peer, play
+from signald.testing.cluster import Cluster, play
+from signald.testing.wire import Json, Peer
 
 
 async def offer(peer: Peer, first: int, last: int, size: int = 1) -> None:

@@ -7,7 +7,7 @@ import trio
 
 from signald.core import tokens
 from signald.store.base import ClaimWorker, ClaimWorkerSide, ListWorkers, Op, Result, Store, WorkerClaimed, Workers
-from tests.cluster import Cluster, play
+from signald.testing.cluster import Cluster, play
 
 
 class LateToAssign:

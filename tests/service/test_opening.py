@@ -9,7 +9,8 @@ import trio.testing
 from signald.config import AuthConfig
 from signald.core import tickets
 from signald.service.auth import Role, mint
-from tests.cluster import Cluster, Json, play
+from signald.testing.cluster import Cluster, play
+from signald.testing.wire import Json
 from tests.net.clients import Client, frame
 
 SECRET = "correct horse battery staple, " * 3

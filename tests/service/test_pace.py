@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from signald.store.base import TakePace
-from tests.cluster import Cluster, play
+from signald.testing.cluster import Cluster, play
 from tests.service.deploys import Load, traffic
 
 

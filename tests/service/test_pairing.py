@@ -7,8 +7,8 @@ import pytest
 import trio
 
 from signald.store.base import ClaimWorkerSide, Op, RegisterWorker, Result, Store, Wake
-from tests.cluster import Cluster, play
-from tests.service.parties import Client, Worker
+from signald.testing.cluster import Cluster, play
+from signald.testing.wire_parties import Client, Worker
 
 
 def test_without_a_worker_a_client_waits_and_is_told_so() -> None:

@@ -10,8 +10,9 @@ import trio_websocket
 
 from signald.core.failures import PAUSES_S, Failures
 from signald.http.problems import Problem
-from tests.cluster import Cluster, Json, Peer, play
-from tests.service.parties import Client, Worker
+from signald.testing.cluster import Cluster, play
+from signald.testing.wire import Json, Peer
+from signald.testing.wire_parties import Client, Worker
 
 RESUME_S = 1.0
 """How long a lost worker is waited for."""

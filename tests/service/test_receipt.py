@@ -5,7 +5,8 @@ import json
 import pytest
 import trio
 
-from tests.cluster import Cluster, Json, play
+from signald.testing.cluster import Cluster, play
+from signald.testing.wire import Json
 from tests.service.deploys import receipt, traffic
 
 

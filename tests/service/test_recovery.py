@@ -2,8 +2,9 @@
 
 import trio
 
-from tests.cluster import Cluster, Json, play
-from tests.service.parties import Client, Worker
+from signald.testing.cluster import Cluster, play
+from signald.testing.wire import Json
+from signald.testing.wire_parties import Client, Worker
 
 
 async def lose_the_answer(cluster: Cluster, opening: Json, path: str = "/v1/client", name: str = "n1") -> None:

@@ -4,8 +4,8 @@ import pytest
 import trio
 
 from signald.store.base import Release, Unpair
-from tests.cluster import Cluster, play
-from tests.service.parties import Client, Worker
+from signald.testing.cluster import Cluster, play
+from signald.testing.wire_parties import Client, Worker
 
 
 def test_a_message_is_acked_and_delivered_both_ways() -> None:

@@ -7,7 +7,7 @@ from signald.config import Config
 from signald.daemon import Node, apply_config
 from signald.service.auth import mint
 from signald.service.reloading import prepare
-from tests.cluster import Cluster, play
+from signald.testing.cluster import Cluster, play
 from tests.service.deploys import traffic
 
 OLD, NEW = "the old secret, more than 32 bytes", "the new secret, more than 32 bytes"

@@ -4,7 +4,7 @@ import pytest
 import trio
 
 from signald.daemon import Node
-from tests.cluster import Cluster, play
+from signald.testing.cluster import Cluster, play
 from tests.service.deploys import receipt, traffic
 
 

@@ -1,6 +1,6 @@
 """The end of a node: what the store answers then starts nothing any more."""
 
-from tests.cluster import Cluster, play
+from signald.testing.cluster import Cluster, play
 
 
 def test_an_answer_that_comes_while_the_node_stops_starts_no_task() -> None:

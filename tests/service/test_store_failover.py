@@ -10,7 +10,8 @@ from msgspec import structs
 from signald.errors import StoreUnavailable
 from signald.store.base import WAKE_ALL, Append, ClaimClient, Op, Reseed, Result
 from signald.store.memory import MemoryRows
-from tests.cluster import Cluster, Peer, play
+from signald.testing.cluster import Cluster, play
+from signald.testing.wire import Peer
 from tests.service.test_store_loss import faulty
 
 

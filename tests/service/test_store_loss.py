@@ -8,8 +8,8 @@ import trio
 
 from signald.daemon import Node
 from signald.store.base import ClaimWorkerSide, Forget, Op, Result, Store, UpdateWorker
-from tests.cluster import Cluster, play
-from tests.service.parties import Client, Worker
+from signald.testing.cluster import Cluster, play
+from signald.testing.wire_parties import Client, Worker
 
 
 class Faulty:

@@ -6,7 +6,8 @@ import trio
 
 from signald.config import AuthConfig
 from signald.service.auth import Role, mint
-from tests.cluster import Cluster, Peer, play
+from signald.testing.cluster import Cluster, play
+from signald.testing.wire import Peer
 
 SECRET = "correct horse battery staple, " * 3
 

@@ -7,7 +7,8 @@ import trio
 
 from signald.core.wants import TENANT
 from signald.store.base import Enqueue, KeepAlive, ListSuited, ListWaiting, RegisterWorker
-from tests.cluster import Cluster, Peer, play
+from signald.testing.cluster import Cluster, play
+from signald.testing.wire import Peer
 from tests.service.test_opening import AUTH, SECRET
 
 NOW = 1_700_000_000

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import trio
 
 from signald.store.base import Op, Reserve
-from tests.cluster import Cluster, Peer, play
+from signald.testing.cluster import Cluster, play
+from signald.testing.wire import Peer
 from tests.service.test_store_loss import faulty
 
 EN, FR = {"lang": "en"}, {"lang": "fr"}

@@ -8,8 +8,9 @@ import pytest
 import trio_websocket
 
 from signald.service.worker_link import OTHERS_BURST, WRONG_BURST
+from signald.testing.cluster import Cluster, play
+from signald.testing.wire import Json, Peer
 from signald.wire.messages import SEQ_MAX
-from tests.cluster import Cluster, Json, Peer, play
 
 WRONG: dict[str, Any] = {
     "ill-typed seq": {"type": "message", "seq": "1", "data": 1},

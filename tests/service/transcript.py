@@ -8,7 +8,7 @@ import structlog
 import trio
 import trio.testing
 
-from tests.cluster import open_cluster
+from signald.testing.cluster import open_cluster
 from tests.service.deploys import receipt, traffic
 
 

@@ -16,7 +16,7 @@ from signald.ids import Entropy
 from signald.service.cluster.identity import Claimant
 from signald.service.drain.shutdown import CUTTING_SIGNAL
 from signald.store.memory import open_memory
-from tests.cluster import SameHost
+from signald.testing.cluster import SameHost
 from tests.sim.stores import FaultyStore
 
 if TYPE_CHECKING:

@@ -28,8 +28,8 @@ from signald.store.base import (
     PutNode,
     Result,
 )
+from signald.testing.cluster import config_for
 from signald.wire.close_codes import CloseCode
-from tests.cluster import config_for
 from tests.sim.checkers import bridged
 from tests.sim.checks import Checkers
 from tests.sim.conduct_checkers import Conduct

@@ -10,7 +10,7 @@ import trio
 import trio_websocket
 
 from signald.demo.cluster import Node
-from tests.cluster import Peer
+from signald.testing.wire import Peer
 from tests.real.harness import DRAIN, HOST, dial, exit_of, logged, term, until
 from tests.systemd.manager import open_manager
 

@@ -14,7 +14,7 @@ import trio
 from signald.config import AuthConfig
 from signald.demo.cluster import Node
 from signald.service.auth import mint
-from tests.cluster import Peer
+from signald.testing.wire import Peer
 from tests.real.authority import Authority
 from tests.real.harness import DRAIN, HOST, dial, exit_of, logged, probe, term, until
 from tests.systemd.manager import Manager, open_manager
