@@ -14,14 +14,16 @@ import trio
 from signald.errors import StoreUnavailable
 from signald.sdk.trio import ClientState, Refused, SessionGone
 from signald.store.base import Op, Result
+from signald.testing.network import Wire
+from signald.testing.seeded import JumpClock, determined_by
+from signald.testing.trace import logs_to
 from tests.crash.steps import Crash, Kind, Steps
-from tests.sim.net import Network, Wire
+from tests.sim.net import FaultyNetwork
 from tests.sim.nodes import SimNode
 from tests.sim.parties import NEW_LIFE_AFTER_S, ClientParty, WorkerParty
 from tests.sim.plan import ClientPlan, Plan, WorkerPlan
 from tests.sim.scene import Scene
 from tests.sim.stores import SimWorld
-from tests.sim.world import JumpClock, determined_by, logs_to
 
 FRESH_NODE_AFTER_S = 0.3
 LAST_WORDS_S = 0.01
@@ -96,7 +98,7 @@ class Counted(trio.abc.Stream):
             await trio.lowlevel.checkpoint()
 
 
-class CountedNetwork(Network):
+class CountedNetwork(FaultyNetwork):
     """Its connections count at both ends."""
 
     def __init__(self, scene: "CrashScene") -> None:

@@ -10,7 +10,7 @@ from tests.sim.poison import Poisoned
 from tests.sim.store_checkers import EpochsOnce, Expiry, NoGhost, Positions, Rare, SingleOwner, TokenOnce
 
 if TYPE_CHECKING:
-    from tests.sim.net import Wire
+    from signald.testing.network import Wire
     from tests.sim.nodes import SimNode
     from tests.sim.scene import Scene
 

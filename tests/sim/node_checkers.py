@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from signald.testing.network import Wire
 from tests.sim.checkers import Checker
-from tests.sim.net import SmallWindow, Wire
+from tests.sim.net import SmallWindow
 from tests.sim.parties import CANARY
 
 if TYPE_CHECKING:

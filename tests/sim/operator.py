@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import trio
 
 from signald.store.base import WAKE_ALL, Enqueue
+from signald.testing.pipes import Gate
 from tests.sim.liar import lie
 from tests.sim.lying_worker import lie_as_worker
 from tests.sim.nodes import SimNode
 from tests.sim.parties import ClientParty, WorkerParty
-from tests.sim.pipes import Gate
 from tests.sim.plan import Step
 from tests.sim.stores import AtClaim, Countdown, fail_over
 from tests.sim.thief import show, steal

@@ -11,6 +11,7 @@ import attrs
 
 from signald.service.drain.moving import PACE_MARGIN
 from signald.service.relay import LOOK_LIMIT
+from signald.testing.seeded import Chance
 from tests.sim.habits import AnswersOnOldConnection, DuplicateFrame, Habit
 from tests.sim.net import CutAtByte, Delay, HalfOpenStall, NetFault, ResetConnection, SmallWindow, WriteSplit
 from tests.sim.poison import FAILURES_MAX, RESUME_TIMEOUT_S, UNCOUNTED, Poison, draw_poison
@@ -24,7 +25,6 @@ from tests.sim.stores import (
     SlowStore,
     StoreFault,
 )
-from tests.sim.world import Chance
 
 CHAOS_S = 30.0
 """How long the operator works and the faults last."""

@@ -17,6 +17,7 @@ from signald.sdk.carrier import Carrier, DialFailed, over_stream
 from signald.sdk.core import SessionCore
 from signald.sdk.trio import Dial
 from signald.service import relay
+from signald.service.cluster import lag, sweeps
 from signald.store.base import (
     Incarnation,
     ListNodes,
@@ -29,27 +30,33 @@ from signald.store.base import (
     Result,
 )
 from signald.testing.cluster import config_for
+from signald.testing.loop import Patch
+from signald.testing.messages import over_messages, serve_messages
+from signald.testing.network import Wire
+from signald.testing.pipes import OldProgram
+from signald.testing.seeded import Chance, JumpClock, determined_by
+from signald.testing.trace import Trace, logs_to
 from signald.wire.close_codes import CloseCode
 from tests.sim.checkers import bridged
 from tests.sim.checks import Checkers
 from tests.sim.conduct_checkers import Conduct
 from tests.sim.habits import Tapped
-from tests.sim.messages import COARSE, over_messages, serve_messages
-from tests.sim.net import Network, Wire
+from tests.sim.net import FaultyNetwork
 from tests.sim.nodes import SimNode, only, run_node
 from tests.sim.operator import Operator
 from tests.sim.parties import CANARY, ClientParty, HandlerFailed, Handling, WorkerParty, dial_through
-from tests.sim.pipes import OldProgram
 from tests.sim.plan import JWT_SECRET, Plan, Step, draw
 from tests.sim.redis_world import RedisWorld, server_of_this_process
 from tests.sim.small import draw_small
 from tests.sim.stores import SimWorld, StoreTrouble
-from tests.sim.world import Chance, JumpClock, Trace, determined_by, logs_to
 
 Transport = Literal["frames", "messages"]
 """How parties and nodes are connected: over faulty byte streams, or by whole messages, which is faster."""
 Kept = Literal["memory", "redis"]
 """Where the store keeps it: in memory, by the rules in Python, or on a redis-server, by the scripts."""
+
+COARSE: tuple[Patch, ...] = ((lag, "LAG_EVERY_S", 60.0), (sweeps, "SWEEP_S", 2.0))
+"""For whole messages. In virtual time no loop is late, and its measurement would be a third of a run; sweeps may come later, too."""
 
 STARTED_MS = 1_700_000_000_000
 SETTLE_S = 60.0
@@ -88,7 +95,7 @@ class Scene:
         self.chance = Chance(plan.seed)
         self.trace = Trace(keep=keep)
         self.world = self._world(store)
-        self.network = Network(plan.net, self.chance.random("network"))
+        self.network = FaultyNetwork(plan.net, self.chance.random("network"))
         self.trouble = StoreTrouble(plan.store)
         self.nodes: list[SimNode] = []
         self.sessions: dict[str, ClientParty] = {}

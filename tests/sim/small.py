@@ -4,8 +4,8 @@ import random
 
 import attrs
 
+from signald.testing.seeded import Chance
 from tests.sim.plan import Plan, Step, draw
-from tests.sim.world import Chance
 
 LASTS_S = 8.0
 MESSAGES_MAX = 10

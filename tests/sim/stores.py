@@ -28,7 +28,7 @@ from signald.store.base import (
     WorkerSessions,
 )
 from signald.store.memory import MemoryRows, MemoryStore, MemoryWorld
-from tests.sim.pipes import Gate
+from signald.testing.pipes import Gate
 
 
 @attrs.frozen

@@ -1,4 +1,4 @@
-"""What a simulated connection is made of: two pipes, their ends, and what stands at an end."""
+"""Parts of a connection in memory: two pipes, their ends, and the gate of the node's process."""
 
 import random
 from collections import deque
@@ -7,24 +7,27 @@ from collections.abc import Callable
 import trio
 
 WINDOW_BYTES = 65536
-"""What a sender may have under way; then its send waits, as a full socket buffer makes it wait."""
+"""Bytes a sender may have in flight; above that its send waits, as it does for a full socket buffer."""
+
+_WHOLE = 1 << 40
+"""More bytes than any piece has: a pipe then returns each piece as it was put in."""
 
 SUBPROTOCOL_LINE = b"Sec-WebSocket-Protocol: "
 
 
 class Gate:
-    """What stands still while its node's process does (a collection, a stopped machine): the way in and out of it.
+    """Holds back all input and output of a node's process while that process stands still (a collection, a stopped machine).
 
-    One `trio.run` has one clock and one scheduler, so the node's own tasks and deadlines go on meanwhile: a deadline that
-    passes during the pause fires at its time instead of at the end of it. What the node does then reaches nobody before
-    the pause is over, which is all that others could see of it.
+    One `trio.run` has one clock and one scheduler, so the node's own tasks and deadlines go on during the pause: a deadline
+    in it fires at its time, not at the end of the pause. No other process sees that, because nothing leaves the node before
+    the pause is over.
     """
 
     def __init__(self) -> None:
         self.since = self.until = -float("inf")
-        """When it last began to stand still, and went on or will."""
+        """When the last pause began, and when it ended or will end."""
         self.stood_s = 0.0
-        """How long it has stood, and will."""
+        """Seconds of all pauses, the rest of the present one included."""
         self._goes_on = trio.Event()
 
     def pause(self, seconds: float) -> None:
@@ -54,6 +57,7 @@ class Pipe:
     """One direction of a connection."""
 
     def __init__(self, chance: random.Random, reset: Callable[[str], None]) -> None:
+        """`reset` is called with the reason when the pipe is cut at `cut_at`; it breaks the whole connection."""
         self._chance = chance
         self._reset = reset
         self._chunks: deque[tuple[float, bytes]] = deque()
@@ -64,7 +68,7 @@ class Pipe:
         """The sender has finished."""
         self.broken = False
         self.refuses = False
-        """Something is to be sent that does not go out before somebody reads."""
+        """A send waits for the receiver to read."""
         self.stalled_from = float("inf")
         self.stalled_until = float("inf")
         self.delay_s = 0.0
@@ -82,11 +86,20 @@ class Pipe:
         """Let both ends look again."""
         self._changed.unpark_all()
 
+    async def changed(self) -> None:
+        """Wait for the next `change`."""
+        await self._changed.park()
+
+    @property
+    def is_full(self) -> bool:
+        """A sender would have to wait."""
+        return self._under_way >= self.window_bytes and not self.broken
+
     async def send(self, data: bytes) -> None:
-        """Take `data` on its way. Raises BrokenResourceError."""
-        while self._under_way >= self.window_bytes and not self.broken:
+        """Carry `data`, possibly in pieces. Raises BrokenResourceError."""
+        while self.is_full:
             self.refuses = True
-            await self._changed.park()  # whoever is cut off here leaves it so: that was never sent
+            await self._changed.park()  # a cancelled sender leaves it set: its data was never sent
         self.refuses = False
         if self.broken:
             raise trio.BrokenResourceError
@@ -101,6 +114,16 @@ class Pipe:
                     at = self._chance.randint(1, len(data) - 1)
                     self._put(data[:at])
                     data = data[at:]
+        self._put(data)
+
+    def send_whole(self, data: bytes) -> None:
+        """Carry `data` in one piece, whatever the window; a cut loses all of it. Raises BrokenResourceError."""
+        if self.broken:
+            raise trio.BrokenResourceError
+        if 0 <= self.cut_at < self._sent + len(data):
+            self._reset("cut")
+            raise trio.BrokenResourceError
+        self._sent += len(data)
         self._put(data)
 
     def _put(self, data: bytes) -> None:
@@ -133,6 +156,19 @@ class Pipe:
             with trio.move_on_at(until):
                 await self._changed.park()
 
+    async def receive_whole(self) -> list[bytes]:
+        """Return all pieces that have arrived, at least one; none at the end. Raises BrokenResourceError."""
+        first = await self.receive(_WHOLE)
+        if not first:
+            return []
+        pieces = [first]
+        now = trio.current_time()
+        stalled = self.stalled_from <= now < self.stalled_until
+        while not stalled and self._chunks and self._chunks[0][0] <= now:
+            at, piece = self._chunks[0]
+            pieces.append(self._take(at, piece, _WHOLE))
+        return pieces
+
     def _take(self, at: float, data: bytes, most: int) -> bytes:
         self._chunks.popleft()
         if len(data) > most:
@@ -143,7 +179,7 @@ class Pipe:
         return data
 
     def break_(self) -> None:
-        """The connection was reset: what is under way is lost."""
+        """Reset: what is in flight is lost."""
         if not self.broken:
             self.broken = True
             self._chunks.clear()
@@ -156,37 +192,37 @@ class End(trio.abc.Stream):
     def __init__(
         self, outgoing: Pipe, incoming: Pipe, gate: Gate | None = None, tap: Callable[[bytes], None] | None = None
     ) -> None:
-        self._out = outgoing
-        self._in = incoming
+        self.out = outgoing
+        self.incoming = incoming
         self._gate = gate
-        self._tap = tap
-        self._closed = False
+        self.tap = tap
+        self.closed = False
         self.dead = False
-        """Its process is gone without a word: what it still says is not heard."""
+        """Its process is gone without a close: what it still writes is lost."""
         self.cut_at = float("inf")
-        """When it was closed with something yet to be sent, behind more than the other end had read."""
+        """When it was closed while a send waited for the other end to read."""
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await trio.lowlevel.checkpoint()
-        if self._closed:
+        if self.closed:
             raise trio.ClosedResourceError
         await self.goes_on()
         await self._still_there()
         data = bytes(data)
-        if self._tap is not None:
-            self._tap(data)
+        if self.tap is not None:
+            self.tap(data)
         await self._still_there()
-        await self._out.send(data)
-        if self._closed:
+        await self.out.send(data)
+        if self.closed:
             raise trio.ClosedResourceError
 
     @property
     def stands_still(self) -> bool:
-        """Its process does nothing now."""
+        """Its process is paused."""
         return self._gate is not None and trio.current_time() < self._gate.until
 
     async def goes_on(self) -> None:
-        """Wait until its process does something."""
+        """Wait until its process is not paused."""
         if self._gate is not None:
             await self._gate.wait()
 
@@ -199,31 +235,41 @@ class End(trio.abc.Stream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         await trio.lowlevel.checkpoint()
-        if self._closed:
+        if self.closed:
             raise trio.ClosedResourceError
-        data = await self._in.receive(max_bytes or WINDOW_BYTES)
+        data = await self.incoming.receive(max_bytes or WINDOW_BYTES)
         await self.goes_on()
-        if self._closed:
+        if self.closed:
             raise trio.ClosedResourceError
         return data
 
     async def aclose(self) -> None:
-        if not self._closed:
-            self._closed = True
-            if self._out.refuses:
+        if not self.closed:
+            self.closed = True
+            if self.out.refuses:
                 self.cut_at = trio.current_time()
             if not self.dead:
-                self._out.ended = True
-                self._in.break_()  # who writes to a closed socket is told so
-            self._out.change()
-            self._in.change()
+                self.out.ended = True
+                self.incoming.break_()  # a writer to a closed socket gets a reset
+            self.out.change()
+            self.incoming.change()
         await trio.lowlevel.checkpoint()
+
+    def close_now(self) -> None:
+        """Close without a checkpoint; a send that waits is not noted in `cut_at`."""
+        if not self.closed:
+            self.closed = True
+            if not self.dead:
+                self.out.ended = True
+                self.incoming.break_()
+            self.out.change()
+            self.incoming.change()
 
 
 class OldProgram(trio.abc.Stream):
-    """The stream of a program that offers no subprotocol: the line that offers it does not leave, and none comes back.
+    """The stream of a program that offers no subprotocol: the line that offers it is removed from the request.
 
-    The SDK, which does offer one and insists on it, is shown what it expects.
+    The SDK offers one and insists on it, so the line it expects is added to the answer.
     """
 
     def __init__(self, stream: End) -> None:

@@ -1,9 +1,9 @@
 """The fast transport of the simulation: whole messages instead of frames, between the real SDK and the real service.
 
-It passes by what is slow and has tests of its own: the opening handshake in bytes, masks, the frame decoder, and the
-WebSocket library of the SDK. Everything above stays the production code, `Connection` with its queue, its clock and its
-ways to end included; so do the faults of the wire, which befall whole messages here: one is late, or the last one
-before a reset. Nothing is split.
+It leaves out the slow parts, which have tests of their own: the opening handshake in bytes, masks, the frame decoder, and
+the WebSocket library of the SDK. Everything above stays the production code, `Connection` with its queue, its clock and
+its ends included. Faults of the wire apply to whole messages: a message is late, or the last one before a reset. No
+message is split.
 
     WebSocketCarrier ▸ trio-websocket ▸ End ▸ Pipe ▸ End ▸ StreamTransport ▸ Connection      the wire in bytes
     MessageCarrier   ───────────────────────▸ Pipe ──────▸ MessageTransport ▸ Connection     here
@@ -26,67 +26,19 @@ from signald.places import Place
 from signald.sdk.carrier import CarrierClosed, DialFailed
 from signald.sdk.core import Frame
 from signald.sdk.party_core import DEFAULT_TIMING, Timing
-from signald.service.cluster import lag, sweeps
+from signald.testing.pipes import End
 from signald.wire.close_codes import CloseCode
-from tests.sim.loop import Patch
-from tests.sim.pipes import End, Pipe
 
 TEXT, BINARY, CLOSE, PING, PONG = b"\x01", b"\x02", b"\x08", b"\x09", b"\x0a"
 ACCEPTED = b"HTTP/1.1 101 "
 BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
-COARSE: tuple[Patch, ...] = ((lag, "LAG_EVERY_S", 60.0), (sweeps, "SWEEP_S", 2.0))
-"""In virtual time no loop is late, and what measures that would be a third of a run. Sweeps may come a little later, too."""
-
-WHOLE = 1 << 40
-"""More bytes than any message has: a pipe then gives back what was put into it, piece by piece."""
-
-
-def put(pipe: Pipe, piece: bytes) -> None:
-    """Take a whole message on its way. Raises BrokenResourceError."""
-    if pipe.broken:
-        raise trio.BrokenResourceError
-    if 0 <= pipe.cut_at < pipe._sent + len(piece):
-        pipe._reset("cut")
-        raise trio.BrokenResourceError
-    pipe._sent += len(piece)
-    pipe._put(piece)
-
-
-def is_full(pipe: Pipe) -> bool:
-    """Tell whether a sender would have to wait."""
-    return pipe._under_way >= pipe.window_bytes and not pipe.broken
-
-
-async def arrived(pipe: Pipe) -> list[bytes]:
-    """Wait for messages, and take all there are; none at the end. Raises BrokenResourceError."""
-    first = await pipe.receive(WHOLE)
-    if not first:
-        return []
-    pieces = [first]
-    now = trio.current_time()
-    stalled = pipe.stalled_from <= now < pipe.stalled_until
-    while not stalled and pipe._chunks and pipe._chunks[0][0] <= now:
-        at, piece = pipe._chunks[0]
-        pieces.append(pipe._take(at, piece, WHOLE))
-    return pieces
-
-
-def close_end(end: End) -> None:
-    """What `End.aclose` does, without a checkpoint."""
-    if not end._closed:
-        end._closed = True
-        if not end.dead:
-            end._out.ended = True
-            end._in.break_()
-        end._out.change()
-        end._in.change()
 
 
 # --- the node's side ------------------------------------------------------------------------------------------------
 
 
 class MessageTransport:
-    """A `Transport` that takes the frames of a `Connection` apart, which writes nothing but whole ones."""
+    """A `Transport` that takes the frames of a `Connection` apart, which writes whole frames only."""
 
     def __init__(self, end: End) -> None:
         self.end = end
@@ -94,33 +46,33 @@ class MessageTransport:
     def send_nowait(self, data: bytes, /) -> int:
         """See `Transport`."""
         end = self.end
-        if end._closed:
+        if end.closed:
             raise trio.ClosedResourceError
-        if is_full(end._out) or end.stands_still:
+        if end.out.is_full or end.stands_still:
             return 0
-        if not end.dead and end._tap is not None:
-            end._tap(data)
+        if not end.dead and end.tap is not None:
+            end.tap(data)
         for piece in () if end.dead else _pieces(data):
-            put(end._out, piece)
+            end.out.send_whole(piece)
         return len(data)
 
     async def send(self, data: memoryview, /) -> int:
         """See `Transport`."""
         await trio.lowlevel.checkpoint()
         await self.end.goes_on()
-        while is_full(self.end._out) and not self.end._closed:
-            await self.end._out._changed.park()
+        while self.end.out.is_full and not self.end.closed:
+            await self.end.out.changed()
             await self.end.goes_on()
         return self.send_nowait(bytes(data))
 
     async def receive(self) -> Any:
         """Return the messages that have come, as the decoder would."""
         await trio.lowlevel.checkpoint()
-        if self.end._closed:
+        if self.end.closed:
             raise trio.ClosedResourceError
-        pieces = await arrived(self.end._in)
+        pieces = await self.end.incoming.receive_whole()
         await self.end.goes_on()
-        if self.end._closed:
+        if self.end.closed:
             raise trio.ClosedResourceError
         return [_event(piece) for piece in pieces]
 
@@ -129,11 +81,11 @@ class MessageTransport:
 
     def close(self) -> None:
         """See `Transport`."""
-        close_end(self.end)
+        self.end.close_now()
 
     def abort(self) -> None:
         """See `Transport`."""
-        close_end(self.end)
+        self.end.close_now()
 
 
 def _pieces(data: bytes) -> list[bytes]:
@@ -175,7 +127,7 @@ def _said(payload: bytes) -> tuple[int | None, str]:
 
 
 class Undecoded:
-    """Stands where a `Connection` has its `FrameDecoder`: what comes is decoded already."""
+    """Replaces the `FrameDecoder` of a `Connection`: what arrives is decoded already."""
 
     def __init__(self) -> None:
         self.controls = 0
@@ -192,7 +144,7 @@ class Undecoded:
 
 
 class MessageServer(Server):
-    """The server of a node, as the parties of this transport come to it: with the same admission, and no bytes."""
+    """The server of a node for this transport: with the same admission, without bytes."""
 
     def __init__(self, server: Server) -> None:
         self.__dict__ = server.__dict__  # one server with two doors
@@ -202,11 +154,12 @@ class MessageServer(Server):
         scope = trio.CancelScope()
         place = self._begin_handshake("memory", scope)
         if place is None:
-            close_end(end)
+            end.close_now()
             return
         await self._serve(MessageTransport(end), "memory", place, scope)
 
     async def _shake_hands(self, transport: Transport, peer: str, place: Place) -> Connection | None:
+        del place  # the answer comes at once
         asked: Any = await transport.receive()
         if not asked:
             return None
@@ -269,7 +222,7 @@ class MessageCarrier:
         if self._closed is not None:
             raise self._closed
         try:
-            self._come = await arrived(self._end._in)
+            self._come = await self._end.incoming.receive_whole()
         except BROKEN:
             raise broke() from None
         self._come.reverse()
@@ -278,7 +231,7 @@ class MessageCarrier:
 
     def _put(self, piece: bytes) -> None:
         try:
-            put(self._end._out, piece)
+            self._end.out.send_whole(piece)
         except BROKEN:
             raise broke() from None
 
@@ -287,11 +240,11 @@ class MessageCarrier:
         await trio.lowlevel.checkpoint()
         if self._closed is not None:
             raise self._closed
-        out = self._end._out
-        if is_full(out):
+        out = self._end.out
+        if out.is_full:
             with trio.move_on_after(self._write_s) as scope:
-                while is_full(out):
-                    await out._changed.park()
+                while out.is_full:
+                    await out.changed()
             if scope.cancelled_caught:
                 raise CarrierClosed(None, "not written in time")
         for text, payload in frames:
@@ -303,18 +256,18 @@ class MessageCarrier:
             if self._closed is None:
                 self._put(CLOSE + struct.pack("!H", code) + reason[:100].encode())
                 self._closed = CarrierClosed(code, reason)
-                while not any(piece[:1] == CLOSE for piece in await arrived(self._end._in) or (CLOSE,)):
+                while not any(piece[:1] == CLOSE for piece in await self._end.incoming.receive_whole() or (CLOSE,)):
                     pass
         except (*BROKEN, CarrierClosed):
             self.abort()
 
     def abort(self) -> None:
         """See `Carrier`."""
-        close_end(self._end)
+        self._end.close_now()
 
 
 def broke() -> CarrierClosed:
-    """What a party sees of a connection that ends without a word."""
+    """The error that a party gets when its connection ends without a Close."""
     return CarrierClosed(None, "the connection broke")
 
 
@@ -327,19 +280,19 @@ async def over_messages(
         answer = b""
         with trio.move_on_after(timing.connect_s):
             try:
-                put(end._out, f"{urlsplit(url).path} {subprotocol}".encode())
-                answer = b"".join(await arrived(end._in))
+                end.out.send_whole(f"{urlsplit(url).path} {subprotocol}".encode())
+                answer = b"".join(await end.incoming.receive_whole())
             except BROKEN:
                 pass
         if not answer.startswith(ACCEPTED):
             raise _refused(answer)
         yield MessageCarrier(end, timing.write_s)
     finally:
-        close_end(end)
+        end.close_now()
 
 
 def _refused(answer: bytes) -> DialFailed:
-    """What the SDK's own carrier makes of an answer that is not 101."""
+    """The error that the SDK's own carrier raises for an answer that is not 101."""
     if not answer:
         return DialFailed(None, "the handshake broke, or took too long")
     status = int(answer.split()[1])

@@ -5,9 +5,9 @@ import random
 import pytest
 import trio
 
+from signald.testing.loop import FAST, Patch
+from signald.testing.seeded import JumpClock, determined_by
 from tests.examples import examples
-from tests.sim.loop import FAST, Patch
-from tests.sim.world import JumpClock, determined_by
 
 OWN: tuple[Patch, ...] = tuple((owner, name, getattr(owner, name)) for owner, name, _ in FAST)
 """Trio as it is."""
