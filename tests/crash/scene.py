@@ -15,12 +15,13 @@ from signald.errors import StoreUnavailable
 from signald.sdk.trio import ClientState, Refused, SessionGone
 from signald.store.base import Op, Result
 from signald.testing.network import Wire
+from signald.testing.sdk_parties import NEW_LIFE_AFTER_S
 from signald.testing.seeded import JumpClock, determined_by
 from signald.testing.trace import logs_to
 from tests.crash.steps import Crash, Kind, Steps
 from tests.sim.net import FaultyNetwork
 from tests.sim.nodes import SimNode
-from tests.sim.parties import NEW_LIFE_AFTER_S, ClientParty, WorkerParty
+from tests.sim.parties import ClientParty, WorkerParty
 from tests.sim.plan import ClientPlan, Plan, WorkerPlan
 from tests.sim.scene import Scene
 from tests.sim.stores import SimWorld

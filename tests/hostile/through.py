@@ -18,9 +18,9 @@ import trio_websocket
 from signald.ids import SeededEntropy
 from signald.sdk.errors import Unreadable
 from signald.sdk.trio import Client, Worker, WorkerSession, open_client, open_worker
+from signald.testing.balancer import Balancer
 from signald.testing.cluster import Cluster, open_cluster
 from tests.hostile import lies
-from tests.sdk.test_trio_cluster import Balancer
 
 Who = Literal["client", "worker"]
 

@@ -9,8 +9,8 @@ import pytest
 import trio
 
 from signald.sdk import trio as sdk
+from signald.testing.balancer import Balancer
 from signald.testing.cluster import Cluster, play
-from tests.sdk.test_trio_cluster import Balancer
 
 DOCS = Path(__file__).parents[2] / "docs" / "sdk.md"
 

@@ -1,43 +1,14 @@
 """The SDK against whole nodes in one virtual time: deploys, kills and lost nodes, judged at the applications."""
 
-from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
-
 import pytest
 import trio
 import trio.testing
 
 from signald.ids import SeededEntropy
-from signald.sdk.carrier import Carrier, DialFailed, over_stream
 from signald.sdk.events import HandedOver, LifecycleEvent, Paired, Replaced, Waiting
 from signald.sdk.trio import Client, SessionGone, WorkerSession, open_client, open_worker
+from signald.testing.balancer import Balancer
 from signald.testing.cluster import Cluster, play
-
-
-class Balancer:
-    """Stands before a cluster: new connections go where it points, established ones stay."""
-
-    def __init__(self, cluster: Cluster, target: str) -> None:
-        self._cluster = cluster
-        self.target = target
-        self.dials: Counter[str] = Counter()
-        self.scopes: dict[str, list[trio.CancelScope]] = {}
-
-    @asynccontextmanager
-    async def dial(self, url: str) -> AsyncIterator[Carrier]:
-        """Connect to the node in the URL, or to the one pointed to."""
-        host = urlsplit(url).hostname or ""
-        name = self.target if host == "lb" else host
-        self.dials[name] += 1
-        if name not in self._cluster.nodes:
-            raise DialFailed(None, "connection refused")
-        node = self._cluster.nodes[name]
-        ours, theirs = trio.testing.memory_stream_pair()
-        node.hub.spawn(node.server.serve_stream, theirs)
-        async with over_stream(ours, url) as carrier:
-            yield carrier
 
 
 class Talk:

@@ -14,9 +14,9 @@ from signald.ids import SeededEntropy
 from signald.sdk.errors import Unreadable
 from signald.sdk.events import MessageReceived
 from signald.sdk.trio import WorkerSession, open_client, open_worker
+from signald.testing.balancer import Balancer
 from signald.testing.cluster import Cluster, play
 from signald.testing.wire import Peer
-from tests.sdk.test_trio_cluster import Balancer
 
 HALF = "\ud83d"
 LITERALS: dict[str, str] = {

@@ -3,14 +3,12 @@
 What it says may cost its own place. Its client's messages are stored, and reach this worker or the next one.
 """
 
-import json
-from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import trio
 
-from signald.sdk.carrier import Carrier, CarrierClosed, DialFailed
-from tests.sim.parties import dial_through
+from signald.sdk.carrier import Carrier
+from tests.sim.false_party import PATIENCE_S, FalseParty, Json
 
 if TYPE_CHECKING:
     from tests.sim.plan import Step
@@ -22,12 +20,10 @@ VISITS = 5
 REFUSED_ABOVE = 10**8
 """Positions that lie above every bound of a plan."""
 
-Json = dict[str, Any]
-
 
 async def lie_as_worker(scene: "Scene", step: "Step") -> None:
     """Let a client start a session that only its own worker suits, and let that worker lie in it."""
-    liar = LyingWorker(scene, f"v{len(scene.liars)}x{step.number}", round(step.seconds) + 3, step.how)
+    liar = LyingWorker(scene, f"v{len(scene.liars)}x{step.number}", step)
     with trio.move_on_after(LIFE_S):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(liar.stand_by)
@@ -35,81 +31,70 @@ async def lie_as_worker(scene: "Scene", step: "Step") -> None:
             nursery.cancel_scope.cancel(reason="the liar has said enough")
 
 
-class LyingWorker:
+class LyingWorker(FalseParty):
     """See the module."""
 
-    def __init__(self, scene: "Scene", name: str, ahead: int, word: str) -> None:
-        self.scene = scene
-        self.name = name
-        self.ahead = ahead
-        self.word = word
-        self.token = ""
+    def __init__(self, scene: "Scene", name: str, step: "Step") -> None:
+        super().__init__(scene, name, step)
         self.session = ""
         self.started = trio.Event()
 
     async def stand_by(self) -> None:
         """Be the client: say something every second, and end the session in the end."""
-        try:
-            async with self._connected("client") as carrier:
-                await self._say(carrier, type="connect", auth=self._credential("client"), want={"liar": self.name})
-                started = json.loads(await carrier.receive())
+        with self.faults("its client "):  # a node that stands still reads nothing
+            async with self.connected("client", f"{self.name}c") as carrier:
+                await self.say(carrier, type="connect", auth=self.credential("client"), want={"liar": self.name})
+                started = await self.receive(carrier)
                 if started["type"] != "session_started":
                     return
                 self.session = started["session"]
-                self.scene.liars.add(self.session)
-                self.scene.stolen.add(self.session)
+                self.expect_nothing_of(self.session)
                 self.started.set()
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._hear_all, carrier)
                     for seq in range(1, 20):
-                        await self._say(carrier, type="message", seq=seq, data={"n": seq})
+                        await self.say(carrier, type="message", seq=seq, data={"n": seq})
                         await trio.sleep(1.0)
-                    await self._say(carrier, type="bye")
-        except* (CarrierClosed, DialFailed, trio.TooSlowError) as why:  # a node that stands still takes nothing
-            self.scene.trace(self.name, f"its client is cut off: {why!r}")
+                    await self.say(carrier, type="bye")
 
     async def _hear_all(self, carrier: Carrier) -> None:
         while True:
-            frame = json.loads(await carrier.receive())
+            frame = await self.receive(carrier)
             if frame["type"] == "error" and frame["code"] not in ("rate", "backlog", "gap", "log_lost"):
                 self.scene.violate("nobody-hurts", f"the client of {self.name} hears {frame}")
 
     async def run(self) -> None:
         """Be the worker: register, take the session, and lie in each visit but the first."""
-        with trio.move_on_after(5.0):
+        with trio.move_on_after(PATIENCE_S):
             await self.started.wait()
         for _ in range(VISITS if self.started.is_set() else 0):
-            try:
-                async with self._connected("worker") as carrier:
+            with self.faults():
+                async with self.connected("worker", f"{self.name}w") as carrier:
                     await self._visit(carrier)
-            except* (CarrierClosed, DialFailed, trio.TooSlowError) as why:
-                self.scene.trace(self.name, f"is cut off: {why!r}")
             await trio.sleep(0.3)
 
     async def _visit(self, carrier: Carrier) -> None:
         again = (
             {"reconnection": True, "recovery_token": self.token, "sessions": [self._position()]} if self.token else {}
         )
-        await self._say(
+        await self.say(
             carrier,
             type="app_ready",
-            auth=self._credential("worker"),
+            auth=self.credential("worker"),
             instance_id=self.name,
             labels={"liar": self.name},
             capacity=1,
             **again,
         )
-        with trio.fail_after(5.0):
-            answer = json.loads(await carrier.receive())
-        self.scene.trace(self.name, f"hears {answer}")
+        answer = await self.hear(carrier)
         if answer["type"] == "reconnection_ack":
             self._judge(answer)
         self.token = answer.get("recovery_token", "")
         with trio.move_on_after(3.0):
             while True:
-                await self._answer(carrier, json.loads(await carrier.receive()))
+                await self._answer(carrier, await self.receive(carrier))
         if self.word == "ack":
-            await self._say(carrier, type="ack", session=self.session, seq=self.ahead)
+            await self.say(carrier, type="ack", session=self.session, seq=self.ahead)
             await trio.sleep(0.5)
 
     def _position(self) -> Json:
@@ -129,20 +114,10 @@ class LyingWorker:
     async def _answer(self, carrier: Carrier, frame: Json) -> None:
         session = frame.get("session")
         if frame["type"] == "session_assigned" and session == self.session:
-            await self._say(carrier, type="session_accept", session=session, epoch=frame["epoch"])
+            await self.say(carrier, type="session_accept", session=session, epoch=frame["epoch"])
         elif frame["type"] == "session_assigned":
-            await self._say(carrier, type="session_refuse", session=session, reason="full", epoch=frame["epoch"])
+            await self.say(carrier, type="session_refuse", session=session, reason="full", epoch=frame["epoch"])
         elif frame["type"] == "message":
             self.scene.reached("message to a worker that lies")
             if frame["seq"] % 2:
-                await self._say(carrier, type="ack", session=session, seq=frame["seq"])
-
-    def _credential(self, role: str) -> str:
-        return self.scene.credential(self.name, role)
-
-    def _connected(self, role: str) -> AbstractAsyncContextManager[Carrier]:
-        return dial_through(self.scene, f"{self.name}{role[0]}")(f"ws://lb/v1/{role}")
-
-    async def _say(self, carrier: Carrier, **message: object) -> None:
-        with trio.fail_after(5.0):
-            await carrier.send([(True, json.dumps(message).encode())])
+                await self.say(carrier, type="ack", session=session, seq=frame["seq"])
