@@ -2,7 +2,8 @@
 
 cluster        nodes of the real service on one store in memory; a test owns the clock
 wire           the wire party: one connection that speaks signald.v1 frame by frame
-wire_parties   a client and a worker on top of it that resume by token, and count what reached the application
+websocket      a hand-written WebSocket client that can break the rules, and speaks signald.v1 where it keeps them
+wire_parties   a client and a worker on top of `wire` that resume by token, and count what reached the application
 sdk_parties    a client and a worker on the real SDK whose processes die and start again; `balancer` is their way to a cluster
 network        connections that a test may stall, reset, slow down or cut off, made of `pipes`
 messages       whole messages over such a connection, for the SDK on one side and a node on the other: no bytes, much faster

@@ -4,7 +4,6 @@ The nodes are the production ones. `over_tcp` gives each a listening socket and 
 authenticated. On a node with bystanders a client and its worker are in conversation, whatever happens to others.
 """
 
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,8 +14,9 @@ import trio.testing
 from signald.daemon import Node
 from signald.net.listener import open_listeners
 from signald.testing.cluster import Cluster, open_cluster
+from signald.testing.websocket import Client, Speaker, close
 from signald.testing.wire import Json
-from tests.net.clients import Client, HungUp, close, frame, open_files, text, until
+from tests.net.clients import open_files, until
 from tests.service.test_opening import AUTH, token_for
 
 DRAIN: dict[str, object] = {
@@ -34,31 +34,10 @@ DRAIN: dict[str, object] = {
 SUBPROTOCOL = (b"Sec-WebSocket-Protocol", b"signald.v1")
 
 
-class Party(Client):
-    """A client or a worker, after its handshake."""
-
-    async def say(self, message: Json) -> None:
-        """Send one message."""
-        await self.send(text(json.dumps(message)))
-
-    async def hear(self, kind: str) -> Json:
-        """Read until a message of type `kind` comes."""
-        while True:
-            opcode, payload = await self.frame()
-            if opcode == 9:
-                await self.send(frame(10, payload))
-            elif opcode == 8:
-                raise HungUp(payload)
-            elif opcode == 1:
-                message: Json = json.loads(payload)
-                if message["type"] == kind:
-                    return message
-
-
 class Bystanders:
     """A client and its worker that talk to each other all the time, and expect not to notice anybody else."""
 
-    def __init__(self, client: Party, worker: Party, session: str) -> None:
+    def __init__(self, client: Speaker, worker: Speaker, session: str) -> None:
         """They are paired in `session`, and have said nothing yet."""
         self._client = client
         self._worker = worker
@@ -124,38 +103,38 @@ class Stage:
 
     async def dial(
         self, name: str = "n1", streams: Callable[[], tuple[Any, Any]] = trio.testing.memory_stream_pair
-    ) -> Party:
+    ) -> Speaker:
         """Return a party that has said nothing yet. `streams` are for those in memory."""
         if self._tcp:
-            party = Party(await trio.open_tcp_stream("127.0.0.1", self._ports[name]))
+            party = Speaker(await trio.open_tcp_stream("127.0.0.1", self._ports[name]))
         else:
             near, far = streams()
             node = self.cluster.nodes[name]
             node.hub.spawn(node.server.serve_stream, near)
-            party = Party(far)
+            party = Speaker(far)
         self.parties.append(party)
         return party
 
-    async def connect(self, path: str = "/v1/client", name: str = "n1", **dialling: Any) -> Party:
+    async def connect(self, path: str = "/v1/client", name: str = "n1", **dialling: Any) -> Speaker:
         """Return a party that has opened a WebSocket and owes its opening message."""
         party = await self.dial(name, **dialling)
         await party.open(SUBPROTOCOL, path=path)
         return party
 
-    async def client(self, name: str = "n1", subject: str = "ann", **dialling: Any) -> tuple[Party, Json]:
+    async def client(self, name: str = "n1", subject: str = "ann", **dialling: Any) -> tuple[Speaker, Json]:
         """Return a client with a session, and the answer it got. Sessions of one subject go to workers of that subject."""
         party = await self.connect("/v1/client", name, **dialling)
         await party.say({"type": "connect", "auth": token_for(subject, "client"), "want": {"of": subject}})
         return party, await party.hear("session_started")
 
-    async def worker(self, name: str = "n1", subject: str = "ann") -> tuple[Party, Json]:
+    async def worker(self, name: str = "n1", subject: str = "ann") -> tuple[Speaker, Json]:
         """Return a worker for the sessions of `subject`, and the answer it got."""
         party = await self.connect("/v1/worker", name)
         ready = {"type": "app_ready", "instance_id": subject, "capacity": 5, "labels": {"of": subject}}
         await party.say({**ready, "auth": token_for(subject, "worker")})
         return party, await party.hear("app_accepted")
 
-    async def pair(self, name: str = "n1", subject: str = "ann", **dialling: Any) -> tuple[Party, Json, Party, str]:
+    async def pair(self, name: str = "n1", subject: str = "ann", **dialling: Any) -> tuple[Speaker, Json, Speaker, str]:
         """Return a client, the answer it got, its worker, and the name of their session."""
         worker, _ = await self.worker(name, subject)
         client, started = await self.client(name, subject, **dialling)
@@ -165,7 +144,7 @@ class Stage:
             pass
         return client, started, worker, session
 
-    async def restore(self, token: str, name: str = "n1", subject: str = "ann") -> Party:
+    async def restore(self, token: str, name: str = "n1", subject: str = "ann") -> Speaker:
         """Return a client that has shown a recovery token and was not answered yet."""
         party = await self.connect("/v1/client", name)
         await party.say({"type": "restore_session", "recovery_token": token, "auth": token_for(subject, "client")})

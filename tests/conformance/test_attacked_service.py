@@ -14,8 +14,9 @@ import structlog.testing
 import trio
 import trio.testing
 
-from tests.conformance.service import SUBPROTOCOL, Party, Stage, in_memory, over_tcp
-from tests.net.clients import KEY, close, frame, request, text, until
+from signald.testing.websocket import KEY, Speaker, close, frame, request, text
+from tests.conformance.service import SUBPROTOCOL, Stage, in_memory, over_tcp
+from tests.net.clients import until
 from tests.service.test_opening import token_for
 
 Attack = Callable[[Stage], Awaitable[None]]
@@ -148,7 +149,7 @@ ATTACKS: list[Attack] = [
 ]
 
 
-def tcp_of(party: Party) -> trio.SocketStream:
+def tcp_of(party: Speaker) -> trio.SocketStream:
     """Return the TCP of a party."""
     assert isinstance(party.stream, trio.SocketStream)
     return party.stream

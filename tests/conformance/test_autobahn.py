@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from signald.testing.websocket import close, frame, text
 from tests.conformance import verdict
 from tests.conformance.autobahn import SETTINGS
-from tests.net.clients import close, frame, served, simulated, text
+from tests.net.clients import served, simulated
 
 SECTIONS = {1: 16, 2: 11, 3: 7, 4: 10, 5: 20, 6: 145, 7: 37, 9: 54, 10: 1, 12: 90, 13: 126}
 """Section of the suite → how many cases it has. 12 and 13 are compression."""

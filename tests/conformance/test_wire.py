@@ -15,9 +15,10 @@ import structlog.testing
 import trio
 import trio.testing
 
+from signald.testing.websocket import Speaker, close, frame, text
 from signald.wire.close_codes import CloseCode
-from tests.conformance.service import Party, Scene, Stage, in_memory, over_tcp
-from tests.net.clients import close, frame, text, until
+from tests.conformance.service import Scene, Stage, in_memory, over_tcp
+from tests.net.clients import until
 from tests.service.test_opening import token_for
 
 RETRY = r'\{"retry_after_ms":\d+\}'
@@ -30,7 +31,7 @@ class Row:
     code: CloseCode
     reason: str
     """A regular expression."""
-    provoke: Callable[[Stage], Awaitable[Party]]
+    provoke: Callable[[Stage], Awaitable[Speaker]]
     """Starts what it needs and returns who is about to be closed."""
     sections: dict[str, dict[str, object]]
     calm: bool
@@ -55,10 +56,10 @@ def row(
     tcp: bool = True,
     polite: bool = True,
     **sections: dict[str, object],
-) -> Callable[[Callable[[Stage], Awaitable[Party]]], Callable[[Stage], Awaitable[Party]]]:
+) -> Callable[[Callable[[Stage], Awaitable[Speaker]]], Callable[[Stage], Awaitable[Speaker]]]:
     """Make a row of what is decorated; `sections` are for the configuration of the node `n1`."""
 
-    def add(provoke: Callable[[Stage], Awaitable[Party]]) -> Callable[[Stage], Awaitable[Party]]:
+    def add(provoke: Callable[[Stage], Awaitable[Speaker]]) -> Callable[[Stage], Awaitable[Speaker]]:
         ROWS.append(Row(code, reason, provoke, sections, calm, tcp, polite))
         return provoke
 
@@ -69,7 +70,7 @@ def row(
 
 
 @row(CloseCode.NORMAL, "")
-async def _a_client_says_bye(stage: Stage) -> Party:
+async def _a_client_says_bye(stage: Stage) -> Speaker:
     client, _ = await stage.client()
     await client.say({"type": "bye"})
     assert (await client.hear("session_ended"))["reason"] == "bye"
@@ -77,7 +78,7 @@ async def _a_client_says_bye(stage: Stage) -> Party:
 
 
 @row(CloseCode.NORMAL, "terminated", calm=False)
-async def _a_worker_was_terminated(stage: Stage) -> Party:
+async def _a_worker_was_terminated(stage: Stage) -> Speaker:
     worker = await stage.dial()
     await worker.open(path="/v1/worker")
     auth = token_for("ann", "worker")
@@ -92,7 +93,7 @@ async def _a_worker_was_terminated(stage: Stage) -> Party:
 
 
 @row(CloseCode.SESSION_ENDED, "done")
-async def _a_worker_ends_the_session(stage: Stage) -> Party:
+async def _a_worker_ends_the_session(stage: Stage) -> Speaker:
     client, _, worker, session = await stage.pair()
     await worker.say({"type": "bye", "session": session, "reason": "done"})
     assert (await client.hear("session_ended"))["reason"] == "done"
@@ -103,7 +104,7 @@ async def _a_worker_ends_the_session(stage: Stage) -> Party:
 
 
 @row(CloseCode.GOING_AWAY, "going away", calm=False)
-async def _a_client_that_was_told_to_go_and_stays(stage: Stage) -> Party:
+async def _a_client_that_was_told_to_go_and_stays(stage: Stage) -> Speaker:
     client, _ = await stage.client()
     await stage.start("n2")
     stage.cluster.nodes["n1"].shutdown.signal()
@@ -112,14 +113,14 @@ async def _a_client_that_was_told_to_go_and_stays(stage: Stage) -> Party:
 
 
 @row(CloseCode.RESTARTING, "restarting", calm=False)
-async def _a_node_goes_and_there_is_no_other(stage: Stage) -> Party:
+async def _a_node_goes_and_there_is_no_other(stage: Stage) -> Speaker:
     client, _ = await stage.client()
     stage.cluster.nodes["n1"].shutdown.signal()
     return client
 
 
 @row(CloseCode.MOVED, "moved")
-async def _a_client_has_moved(stage: Stage) -> Party:
+async def _a_client_has_moved(stage: Stage) -> Speaker:
     client, started = await stage.client()
     await stage.start("n2")
     node = stage.cluster.nodes["n1"]
@@ -133,7 +134,7 @@ async def _a_client_has_moved(stage: Stage) -> Party:
 
 
 @row(CloseCode.REFUSED, RETRY, calm=False, drain={"unready_s": 1.0})
-async def _a_draining_node_is_asked(stage: Stage) -> Party:
+async def _a_draining_node_is_asked(stage: Stage) -> Speaker:
     await stage.client()
     stage.cluster.nodes["n1"].shutdown.signal()
     await trio.sleep(0.1)
@@ -141,7 +142,7 @@ async def _a_draining_node_is_asked(stage: Stage) -> Party:
 
 
 @row(CloseCode.REFUSED, RETRY, admission={"setups_in_progress_max": 0})
-async def _too_many_are_being_set_up(stage: Stage) -> Party:
+async def _too_many_are_being_set_up(stage: Stage) -> Speaker:
     stage.cluster.nodes["n1"].hub.gate.in_progress = 1000
     party = await stage.connect()
     await party.say({"type": "connect", "auth": token_for("ann", "client")})
@@ -151,7 +152,7 @@ async def _too_many_are_being_set_up(stage: Stage) -> Party:
 
 
 @row(CloseCode.REFUSED, RETRY, store={"command_timeout_s": 0.5})
-async def _the_store_is_away(stage: Stage) -> Party:
+async def _the_store_is_away(stage: Stage) -> Speaker:
     party = await stage.connect()
     stage.cluster.world.outage = "down"
     await party.say({"type": "connect", "auth": token_for("ann", "client")})
@@ -161,26 +162,26 @@ async def _the_store_is_away(stage: Stage) -> Party:
 
 
 @row(CloseCode.UNAUTHENTICATED, "unauthenticated")
-async def _nobody_we_know(stage: Stage) -> Party:
+async def _nobody_we_know(stage: Stage) -> Speaker:
     party = await stage.connect()
     await party.say({"type": "connect", "auth": "nonsense"})
     return party
 
 
 @row(CloseCode.FORBIDDEN, "forbidden")
-async def _a_worker_where_clients_are(stage: Stage) -> Party:
+async def _a_worker_where_clients_are(stage: Stage) -> Speaker:
     party = await stage.connect()
     await party.say({"type": "connect", "auth": token_for("ann", "worker")})
     return party
 
 
 @row(CloseCode.FORBIDDEN, "forbidden")
-async def _somebody_elses_session(stage: Stage) -> Party:
+async def _somebody_elses_session(stage: Stage) -> Speaker:
     _, started = await stage.client()
     return await stage.restore(started["recovery_token"], subject="eve")
 
 
-async def _reuse(stage: Stage) -> tuple[Party, str]:
+async def _reuse(stage: Stage) -> tuple[Speaker, str]:
     """Return who has shown a retired token, and the token that was good before."""
     _, started = await stage.client()
     again = await stage.restore(started["recovery_token"])
@@ -192,24 +193,24 @@ async def _reuse(stage: Stage) -> tuple[Party, str]:
 
 
 @row(CloseCode.FORBIDDEN, "token_reuse")
-async def _a_token_was_used_before(stage: Stage) -> Party:
+async def _a_token_was_used_before(stage: Stage) -> Speaker:
     return (await _reuse(stage))[0]
 
 
 @row(CloseCode.FORBIDDEN, "token_reuse")
-async def _all_tokens_of_a_stolen_session(stage: Stage) -> Party:
+async def _all_tokens_of_a_stolen_session(stage: Stage) -> Speaker:
     thief, good = await _reuse(stage)
     await thief.hear("error")
     return await stage.restore(good)
 
 
 @row(CloseCode.NOTHING_TO_RESUME, "nothing_to_resume")
-async def _a_session_there_is_not(stage: Stage) -> Party:
+async def _a_session_there_is_not(stage: Stage) -> Speaker:
     return await stage.restore("s_none." + "A" * 43)
 
 
 @row(CloseCode.TIMEOUT, "hello_timeout", timeouts={"hello_s": 0.5})
-async def _a_party_that_never_says_who_it_is(stage: Stage) -> Party:
+async def _a_party_that_never_says_who_it_is(stage: Stage) -> Speaker:
     return await stage.connect()
 
 
@@ -217,7 +218,7 @@ async def _a_party_that_never_says_who_it_is(stage: Stage) -> Party:
 
 
 @row(CloseCode.SUPERSEDED, "superseded")
-async def _a_client_that_came_back(stage: Stage) -> Party:
+async def _a_client_that_came_back(stage: Stage) -> Speaker:
     client, started = await stage.client()
     again = await stage.restore(started["recovery_token"])
     await again.hear("session_restored")
@@ -225,26 +226,26 @@ async def _a_client_that_came_back(stage: Stage) -> Party:
 
 
 @row(CloseCode.TIMEOUT, "no pong", timeouts={"ping_interval_s": 1.0, "pong_timeout_s": 1.0}, tcp=False, polite=False)
-async def _a_client_that_gives_no_sign_of_life(stage: Stage) -> Party:
+async def _a_client_that_gives_no_sign_of_life(stage: Stage) -> Speaker:
     return (await stage.client())[0]
 
 
 @row(CloseCode.BAD_MESSAGE, "bad_message")
-async def _a_message_that_is_none(stage: Stage) -> Party:
+async def _a_message_that_is_none(stage: Stage) -> Speaker:
     client, _ = await stage.client()
     await client.send(text("{"))
     return client
 
 
 @row(CloseCode.BAD_MESSAGE, "out_of_place")
-async def _a_message_before_the_opening(stage: Stage) -> Party:
+async def _a_message_before_the_opening(stage: Stage) -> Speaker:
     party = await stage.connect()
     await party.say({"type": "ack", "seq": 1})
     return party
 
 
 @row(CloseCode.RATE, RETRY, limits={"messages_per_s": 10.0, "messages_burst": 10})
-async def _a_client_that_floods(stage: Stage) -> Party:
+async def _a_client_that_floods(stage: Stage) -> Speaker:
     client, _ = await stage.client()
     flood = [text(json.dumps({"type": "message", "seq": seq, "data": 0})) for seq in range(1, 30)]
     await client.send(b"".join(flood))
@@ -252,7 +253,7 @@ async def _a_client_that_floods(stage: Stage) -> Party:
 
 
 @row(CloseCode.SLOW_CONSUMER, "send queue overflow|write timeout", tcp=False, polite=False)
-async def _a_client_that_does_not_read(stage: Stage) -> Party:
+async def _a_client_that_does_not_read(stage: Stage) -> Speaker:
     # In memory, where a stream holds nothing: a TCP takes megabytes before it tells.
     client, _, worker, session = await stage.pair(streams=trio.testing.lockstep_stream_pair)
     for seq in range(1, 101):
@@ -267,49 +268,49 @@ async def _a_client_that_does_not_read(stage: Stage) -> Party:
 
 
 @row(CloseCode.PROTOCOL_ERROR, "reserved bit set", polite=False)
-async def _a_reserved_bit(stage: Stage) -> Party:
+async def _a_reserved_bit(stage: Stage) -> Speaker:
     client, _ = await stage.client()
     await client.send(frame(1, b"{}", rsv=4))
     return client
 
 
 @row(CloseCode.INVALID_DATA, "text is not UTF-8", polite=False)
-async def _text_that_is_not_utf8(stage: Stage) -> Party:
+async def _text_that_is_not_utf8(stage: Stage) -> Speaker:
     client, _ = await stage.client()
     await client.send(text(b"\xff"))
     return client
 
 
 @row(CloseCode.TOO_BIG, "message over 65536 bytes", polite=False)
-async def _a_message_that_is_too_long(stage: Stage) -> Party:
+async def _a_message_that_is_too_long(stage: Stage) -> Speaker:
     client, _ = await stage.client()
     await client.send(frame(1, length=65537))
     return client
 
 
 @row(CloseCode.TOO_BIG, "too_big")
-async def _a_workers_message_that_is_too_long(stage: Stage) -> Party:
+async def _a_workers_message_that_is_too_long(stage: Stage) -> Speaker:
     _, _, worker, _ = await stage.pair()
     await worker.say({"type": "app_terminated", "message": "x" * 65536})
     return worker
 
 
 @row(CloseCode.POLICY, "too many pings", polite=False)
-async def _a_flood_of_pings(stage: Stage) -> Party:
+async def _a_flood_of_pings(stage: Stage) -> Speaker:
     client, _ = await stage.client()
     await client.send(frame(9, b"?") * 500)
     return client
 
 
 @row(CloseCode.POLICY, "too many pings", polite=False)
-async def _a_flood_of_pongs(stage: Stage) -> Party:
+async def _a_flood_of_pongs(stage: Stage) -> Speaker:
     client, _ = await stage.client()
     await client.send(frame(10, b"!") * 500)
     return client
 
 
 @row(CloseCode.INTERNAL, "internal error")
-async def _an_error_of_ours(stage: Stage) -> Party:
+async def _an_error_of_ours(stage: Stage) -> Speaker:
     node = stage.cluster.nodes["n1"]
     party = await stage.connect()
     working, node.hub.auth = node.hub.auth, None  # type: ignore[assignment]
@@ -322,7 +323,7 @@ async def _an_error_of_ours(stage: Stage) -> Party:
 def scene_of(row: Row, *, answers: bool, timed: bool) -> Scene:
     """Play `row` to its end: what stands on the wire, and what is left."""
 
-    async def end(stage: Stage, party: Party) -> None:
+    async def end(stage: Stage, party: Speaker) -> None:
         code, reason = await party.closed_with()
         assert code == row.code
         assert re.fullmatch(row.reason, reason), reason

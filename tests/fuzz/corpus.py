@@ -7,8 +7,8 @@ and how; all others are the bytes themselves. To keep a failure for ever, move i
 import hashlib
 from pathlib import Path
 
+from signald.testing.websocket import frame, request
 from tests.fuzz.inputs import LIVE
-from tests.net.clients import frame, request
 
 ROOT = Path(__file__).parent / "corpus"
 MANY = 100_000

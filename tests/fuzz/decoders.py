@@ -25,11 +25,11 @@ from signald.sdk.decoding import decode_for_client, decode_for_worker
 from signald.sdk.errors import LinkBroken
 from signald.service.auth import Authenticator, Forbidden, Principal, Unauthenticated
 from signald.store.redis_url import parse_url
+from signald.testing.websocket import request
 from signald.wire import codec
 from signald.wire.messages import Message as WireMessage
 from signald.wire.messages import Realtime
 from tests.fuzz import mutate
-from tests.net.clients import request
 
 TAKEN, REFUSED = "taken", "refused"
 DEPTH_MAX = 32

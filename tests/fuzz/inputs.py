@@ -6,9 +6,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from signald.testing.websocket import KEY
 from tests.fuzz import mutate
 from tests.fuzz.decoders import DECODERS
-from tests.net.clients import KEY
 
 SESSION = "@SESSION@"
 MESSAGES: dict[str, list[dict[str, Any]]] = {

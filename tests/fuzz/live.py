@@ -15,8 +15,8 @@ from typing import Any
 import trio
 
 from signald.demo.cluster import Node
+from signald.testing.websocket import Client
 from tests.fuzz.party import Harm, Judge, complain, try_http
-from tests.net.clients import Client
 from tests.real.harness import Settings, descriptors, exit_of, open_nodes, probe, term, until
 
 GROWTH_MAX_BYTES = 50 << 20

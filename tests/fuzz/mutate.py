@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, TypeVar
 
-from tests.net.clients import frame
+from signald.testing.websocket import frame
 
 T = TypeVar("T")
 

@@ -14,7 +14,6 @@ The first line of an input says on which connection it is sent and how:
     binary      of one binary frame; its first two bytes are the length of the header
 """
 
-import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -24,8 +23,8 @@ from typing import Any, Literal
 import structlog
 import trio
 
+from signald.testing.websocket import Client, HungUp, Speaker, frame
 from signald.wire.close_codes import ADVICE, CloseCode
-from tests.net.clients import Client, HungUp, frame
 
 Stage = Literal["raw", "client", "worker", "connected", "registered", "paired"]
 STAGES: tuple[Stage, ...] = ("raw", "client", "worker", "connected", "registered", "paired")
@@ -43,45 +42,34 @@ class Harm(AssertionError):
     """What an input must not be able to do."""
 
 
-class Speaker:
-    """A connection that keeps to the protocol."""
+class Guest(Speaker):
+    """A party that keeps to the protocol: it must be told of no error, and keep its connection."""
 
-    def __init__(self, client: Client) -> None:
-        self.client = client
+    async def hear(self, *kinds: str) -> dict[str, Any]:
+        """See `Speaker.hear`."""
+        try:
+            return await super().hear(*kinds)
+        except HungUp as closed:
+            raise Harm(f"another party lost its connection: {closed}") from None
 
-    async def send(self, message: dict[str, Any]) -> None:
-        """Send one text frame."""
-        await self.client.send(frame(1, json.dumps(message).encode()))
-
-    async def expect(self, *kinds: str) -> dict[str, Any]:
-        """Read up to a message of one of these types. An error, or a close, is not expected."""
-        while True:
-            opcode, payload = await self.client.frame()
-            if opcode == 9:
-                await self.client.send(frame(10, payload))
-            elif opcode == 8:
-                raise Harm(f"somebody else was closed with {int.from_bytes(payload[:2], 'big')} {payload[2:]!r}")
-            elif opcode == 1:
-                message: dict[str, Any] = json.loads(payload)
-                if message["type"] in kinds:
-                    return message
-                if message["type"] not in ("ack", "peer", "pong", "session_ended"):
-                    raise Harm(f"somebody else was told {message}")
+    def passes_over(self, message: dict[str, Any]) -> None:
+        """See `Speaker.passes_over`."""
+        if message["type"] not in ("ack", "peer", "pong", "session_ended"):
+            raise Harm(f"another party was told {message}")
 
 
-async def open_speaker(dial: Dial, path: str, opening: dict[str, Any], answer: str) -> tuple[Speaker, dict[str, Any]]:
+async def open_guest(dial: Dial, path: str, opening: dict[str, Any], answer: str) -> tuple[Guest, dict[str, Any]]:
     """Connect a party and say its opening message; return it and the answer."""
-    client = await dial()
-    await client.open((b"sec-websocket-protocol", b"signald.v1"), path=path)
-    speaker = Speaker(client)
-    await speaker.send(opening)
-    return speaker, await speaker.expect(answer)
+    guest = Guest((await dial()).stream)
+    await guest.open((b"sec-websocket-protocol", b"signald.v1"), path=path)
+    await guest.say(opening)
+    return guest, await guest.hear(answer)
 
 
 class Bystanders:
     """A client and its worker that talk to each other, each message once and in order."""
 
-    def __init__(self, client: Speaker, worker: Speaker, session: str) -> None:
+    def __init__(self, client: Guest, worker: Guest, session: str) -> None:
         self.client = client
         self.worker = worker
         self.session = session
@@ -90,29 +78,29 @@ class Bystanders:
     async def talk(self) -> None:
         """Ask once and be answered once. Fails if anything else is heard."""
         self.said = said = self.said + 1
-        await self.client.send({"type": "message", "seq": said, "data": said})
-        heard = await self.worker.expect("message")
+        await self.client.say({"type": "message", "seq": said, "data": said})
+        heard = await self.worker.hear("message")
         if (heard["seq"], heard["data"]) != (said, said):
             raise Harm(f"the worker heard {heard} as number {said}")
-        await self.worker.send({"type": "ack", "session": self.session, "seq": said})
-        await self.worker.send({"type": "message", "session": self.session, "seq": said, "data": -said})
-        heard = await self.client.expect("message")
+        await self.worker.say({"type": "ack", "session": self.session, "seq": said})
+        await self.worker.say({"type": "message", "session": self.session, "seq": said, "data": -said})
+        heard = await self.client.hear("message")
         if (heard["seq"], heard["data"]) != (said, -said):
             raise Harm(f"the client heard {heard} as answer {said}")
-        await self.client.send({"type": "ack", "seq": said})
+        await self.client.say({"type": "ack", "seq": said})
 
 
-async def open_pair(dial: Dial, label: str) -> tuple[Speaker, Speaker, str]:
+async def open_pair(dial: Dial, label: str) -> tuple[Guest, Guest, str]:
     """A client and a worker that serves only it, paired: both and the session's id."""
     ready = {"type": "app_ready", "instance_id": label, "capacity": 1, "labels": {"fuzz": label}}
-    worker, _ = await open_speaker(dial, "/v1/worker", ready, "app_accepted")
+    worker, _ = await open_guest(dial, "/v1/worker", ready, "app_accepted")
     connect = {"type": "connect", "want": {"fuzz": label}}
-    client, started = await open_speaker(dial, "/v1/client", connect, "session_started")
-    while (name := (await worker.expect("session_assigned"))["session"]) != started["session"]:
+    client, started = await open_guest(dial, "/v1/client", connect, "session_started")
+    while (name := (await worker.hear("session_assigned"))["session"]) != started["session"]:
         # An input has left a session behind that wants no worker in particular.
-        await worker.send({"type": "session_refuse", "session": name})
-    await worker.send({"type": "session_accept", "session": name})
-    while (await client.expect("peer"))["state"] != "paired":
+        await worker.say({"type": "session_refuse", "session": name})
+    await worker.say({"type": "session_accept", "session": name})
+    while (await client.hear("peer"))["state"] != "paired":
         pass
     return client, worker, started["session"]
 
@@ -140,8 +128,8 @@ class Judge:
     async def end(self) -> None:
         """Let it end."""
         assert self.bystanders is not None
-        for speaker in (self.bystanders.client, self.bystanders.worker):
-            await trio.aclose_forcefully(speaker.client.stream)
+        for guest in (self.bystanders.client, self.bystanders.worker):
+            await trio.aclose_forcefully(guest.stream)
 
     async def try_input(self, data: bytes) -> str:
         """Send one input, and return how it ended: `101`, a status, a close code, `open`, or `hung up`. Raises Harm."""
@@ -160,8 +148,8 @@ class Judge:
             ended = await self._send_and_see(client, body, raw=stage == "raw")
         if late.cancelled_caught:
             raise Harm(f"still there {self.patience_s} s later")
-        for speaker in others:
-            await trio.aclose_forcefully(speaker.client.stream)
+        for guest in others:
+            await trio.aclose_forcefully(guest.stream)
         await trio.aclose_forcefully(client.stream)
         await self.talk()
         self.outcomes[ended] = self.outcomes.get(ended, 0) + 1
@@ -171,14 +159,11 @@ class Judge:
         """Let the conversation go on. Raises Harm if it does not."""
         assert self.bystanders is not None
         with trio.move_on_after(self.patience_s) as late:
-            try:
-                await self.bystanders.talk()
-            except HungUp:
-                raise Harm("somebody else lost the connection") from None
+            await self.bystanders.talk()
         if late.cancelled_caught:
-            raise Harm("somebody else was not answered any more")
+            raise Harm("another party was not answered any more")
 
-    async def _reach(self, stage: Stage) -> tuple[Client, list[Speaker], str]:
+    async def _reach(self, stage: Stage) -> tuple[Client, list[Guest], str]:
         """Bring a connection to `stage`: it, those that belong to it, and the session."""
         if stage == "raw":
             return await self.dial(), [], ""
@@ -189,15 +174,15 @@ class Judge:
         if stage == "connected":
             # Nobody serves this label: the session waits, and what it sends waits with it.
             opening: dict[str, Any] = {"type": "connect", "want": {"fuzz": "nobody"}, "receipts": True}
-            speaker, started = await open_speaker(self.dial, "/v1/client", opening, "session_started")
-            return speaker.client, [], started["session"]
+            guest, started = await open_guest(self.dial, "/v1/client", opening, "session_started")
+            return guest, [], started["session"]
         if stage == "registered":
             opening = {"type": "app_ready", "instance_id": "fuzz", "capacity": 0}
-            speaker, _ = await open_speaker(self.dial, "/v1/worker", opening, "app_accepted")
-            return speaker.client, [], "s_unknown"
+            guest, _ = await open_guest(self.dial, "/v1/worker", opening, "app_accepted")
+            return guest, [], "s_unknown"
         self._pairs += 1
-        peer, speaker, session = await open_pair(self.dial, f"pair-{self._pairs}")
-        return speaker.client, [peer], session
+        peer, guest, session = await open_pair(self.dial, f"pair-{self._pairs}")
+        return guest, [peer], session
 
     async def _send_and_see(self, client: Client, data: bytes, *, raw: bool) -> str:
         async with trio.open_nursery() as nursery:

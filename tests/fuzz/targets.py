@@ -20,6 +20,7 @@ from signald.http.health import HealthStatus, http_app
 from signald.http.listening import open_tcp
 from signald.http.server import serve_http
 from signald.testing.cluster import open_cluster
+from signald.testing.websocket import Client
 from tests.fuzz import corpus
 from tests.fuzz.decoders import decode
 from tests.fuzz.inputs import (
@@ -35,7 +36,7 @@ from tests.fuzz.inputs import (
 from tests.fuzz.live import judging_live
 from tests.fuzz.party import Harm, Judge, complain, listening_for_complaints, try_http
 from tests.fuzz.records import judging_records, make_record
-from tests.net.clients import Client, open_files
+from tests.net.clients import open_files
 
 Try = Callable[[bytes], Awaitable[str]]
 Judging = AbstractAsyncContextManager[Try]
@@ -128,10 +129,10 @@ async def judging_http(seed: int) -> Any:
                 while len(bystander.received) < 3:
                     bystander.received += await bystander.stream.receive_some()
                 if not head.startswith(b"HTTP/1.1 200") or bytes(bystander.received) != b"ok\n":
-                    raise Harm(f"somebody else was answered {head!r} {bytes(bystander.received)!r}")
+                    raise Harm(f"another party was answered {head!r} {bytes(bystander.received)!r}")
                 bystander.received.clear()
             if late.cancelled_caught:
-                raise Harm("somebody else was not answered")
+                raise Harm("another party was not answered")
             complain(logged)
             return ended
 

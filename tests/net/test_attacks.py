@@ -20,19 +20,9 @@ from signald.net.connection import Connection
 from signald.net.handshake import Handshake
 from signald.net.listener import Server
 from signald.net.settings import NetSettings
+from signald.testing.websocket import Client, HungUp, close, frame, request, text
 from signald.wire.close_codes import CloseCode
-from tests.net.clients import (
-    Client,
-    HungUp,
-    close,
-    echo,
-    frame,
-    request,
-    served,
-    served_with_a_bystander,
-    simulated,
-    text,
-)
+from tests.net.clients import echo, served, served_with_a_bystander, simulated
 from tests.net.test_frames import ANY_FRAMES, split
 
 

@@ -16,7 +16,8 @@ from signald.net.connection import CloseInfo, Connection, ConnectionClosed
 from signald.net.frames import Message, encode_binary, encode_close, encode_ping, encode_pong, encode_text
 from signald.net.handshake import Handshake
 from signald.net.settings import NetSettings
-from tests.net.clients import close, frame, simulated, text
+from signald.testing.websocket import close, frame, text
+from tests.net.clients import simulated
 
 HANDSHAKE = Handshake(
     path="/v1/client", headers=(), subprotocol="signald.v1", bearer="the-secret", origin=None, remainder=b""

@@ -16,8 +16,8 @@ from wsproto.frame_protocol import FrameProtocol
 
 from signald.net import frames
 from signald.net.frames import Close, Event, FrameDecoder, Message, Ping, Pong, ProtocolError
+from signald.testing.websocket import close, frame, text
 from signald.wire.close_codes import CloseCode
-from tests.net.clients import close, frame, text
 
 
 def decoder(message_bytes_max: int = 65536, fragments_max: int = 128) -> FrameDecoder:

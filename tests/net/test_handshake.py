@@ -13,7 +13,7 @@ from signald.addresses import ProxyTrust
 from signald.net.admission import Refusal
 from signald.net.handshake import Handshake, HandshakeReader, Refused, refuse
 from signald.net.settings import NetSettings
-from tests.net.clients import ACCEPT, request, text
+from signald.testing.websocket import ACCEPT, request, text
 
 SETTINGS = NetSettings()
 

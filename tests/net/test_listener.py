@@ -11,7 +11,8 @@ import trio.testing
 from signald.net.connection import Connection
 from signald.net.listener import open_listeners, serve_stream
 from signald.net.settings import NetSettings
-from tests.net.clients import Client, close, echo, listening, request, simulated, text, until
+from signald.testing.websocket import Client, close, request, text
+from tests.net.clients import echo, listening, simulated, until
 
 
 @pytest.mark.real

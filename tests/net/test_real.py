@@ -17,7 +17,8 @@ from cryptography.x509.oid import NameOID
 
 from signald.net.connection import CloseInfo, Connection
 from signald.net.settings import NetSettings
-from tests.net.clients import Client, Port, close, frame, listening, text, until
+from signald.testing.websocket import Client, close, frame, text
+from tests.net.clients import Port, listening, until
 
 pytestmark = pytest.mark.real
 

@@ -11,7 +11,8 @@ import trio
 from signald.net.admission import Refusal
 from signald.net.refusal_log import LABELS, LINE_EVERY_S
 from signald.net.settings import NetSettings
-from tests.net.clients import KEY, Net, listening, request, served, simulated, until
+from signald.testing.websocket import KEY, request
+from tests.net.clients import Net, listening, served, simulated, until
 from tests.net.test_real import connect_over_tls, contexts
 
 Lines = list[Any]

@@ -40,7 +40,7 @@ import trio
 
 from signald.config.sections import LimitsConfig
 from signald.demo.cluster import Node
-from tests.net.clients import request
+from signald.testing.websocket import request
 from tests.real.harness import Address, open_nodes, probe
 from tests.store.redis_servers import Server, servers
 

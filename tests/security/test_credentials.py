@@ -7,8 +7,8 @@ import pytest
 import trio
 
 from signald.testing.cluster import Cluster, play
+from signald.testing.websocket import request
 from tests.conformance.service import SUBPROTOCOL, Stage, in_memory
-from tests.net.clients import request
 from tests.service.test_opening import AUTH, SECRET, token_for
 
 NOW = 1_700_000_000

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tests.conformance.service import Party, Stage, in_memory
-from tests.net.clients import frame, text
+from signald.testing.websocket import Speaker, frame, text
+from tests.conformance.service import Stage, in_memory
 
 
 def padded(size: int) -> bytes:
@@ -65,7 +65,7 @@ def test_one_more_is_too_big(allowed: bytes, refused: bytes, reason: str) -> Non
     in_memory(scene)
 
 
-async def _errors(client: Party, count: int) -> list[dict[str, object]]:
+async def _errors(client: Speaker, count: int) -> list[dict[str, object]]:
     """Send `count` messages at once and return the errors that come before the answer to a ping behind them."""
     said = [text(json.dumps({"type": "message", "seq": seq, "data": 0})) for seq in range(1, count + 1)]
     await client.send(b"".join(said) + text('{"type":"ping"}'))

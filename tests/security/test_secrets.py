@@ -16,8 +16,8 @@ import trio
 from signald.config import AuthConfig, LogConfig
 from signald.logs import logging_to
 from signald.service.auth import mint
-from tests.conformance.service import SUBPROTOCOL, Party, Stage, in_memory
-from tests.net.clients import close, request, text
+from signald.testing.websocket import Speaker, close, request, text
+from tests.conformance.service import SUBPROTOCOL, Stage, in_memory
 from tests.real.harness import exit_of, open_nodes, term
 from tests.service.test_opening import AUTH, token_for
 from tests.store.redis_servers import Server, servers
@@ -50,7 +50,7 @@ class Marked:
         return found
 
 
-async def talk_nonsense(dial: Callable[[], Awaitable[Party]], bearer: str, marked: Marked) -> None:
+async def talk_nonsense(dial: Callable[[], Awaitable[Speaker]], bearer: str, marked: Marked) -> None:
     """Put marks wherever a party can put anything, rightly and wrongly."""
     coded = base64.urlsafe_b64encode(bearer.encode()).rstrip(b"=")
     session = f"s_{MARK}." + "A" * 43
@@ -143,12 +143,12 @@ async def test_no_secret_is_written_by_a_process(tmp_path: Path) -> None:
         async with open_nodes(tmp_path, url, {"auth": {"jwt_secret": SECRET}, "log": {"level": "debug"}}) as nodes:
             node = await nodes.start("node")
 
-            async def dial() -> Party:
-                party = Party(await trio.open_tcp_stream(*node.websocket))
+            async def dial() -> Speaker:
+                party = Speaker(await trio.open_tcp_stream(*node.websocket))
                 parties.append(party)
                 return party
 
-            parties: list[Party] = []
+            parties: list[Speaker] = []
             auth = AuthConfig(jwt_secret=SECRET)
             bearer = marked.add(mint(auth, subject="ann", role="client", ttl_s=600, now=time.time()))
             with trio.fail_after(60):

@@ -10,8 +10,8 @@ from signald.config import AuthConfig
 from signald.core import tickets
 from signald.service.auth import Role, mint
 from signald.testing.cluster import Cluster, play
+from signald.testing.websocket import Client, frame
 from signald.testing.wire import Json
-from tests.net.clients import Client, frame
 
 SECRET = "correct horse battery staple, " * 3
 AUTH: dict[str, object] = {"jwt_secret": SECRET}
