@@ -1,8 +1,13 @@
-"""What the carrier must know; the daemon fills it from the configuration."""
+"""The settings of the listener, and how the configuration fills them."""
 
 from collections.abc import Mapping
 
 import attrs
+
+from signald.config import Config
+
+SESSION_POSITION_BYTES = 128
+"""What one session adds to an `app_ready`: its id, two seqs, and the JSON around them."""
 
 
 @attrs.frozen(kw_only=True)
@@ -59,3 +64,35 @@ class NetSettings:
     """Per remote address (an IPv6 /64 counts as one); 0: no limit."""
     connects_burst: int = 100
     retry_after_ms: int = 1000
+
+
+def net_settings(config: Config) -> NetSettings:
+    """Return the listener's share of the configuration."""
+    limits, timeouts, admission = config.limits, config.timeouts, config.admission
+    return NetSettings(
+        allowed_origins=tuple(config.listen.allowed_origins),
+        trusted_proxies=tuple(config.listen.trusted_proxies),
+        handshake_s=timeouts.handshake_s,
+        message_bytes_max=limits.message_bytes_max,
+        # A worker that resumes names each of its sessions in one message. The link holds all other messages to the general limit.
+        path_bytes_max={
+            "/v1/worker": limits.message_bytes_max + SESSION_POSITION_BYTES * limits.sessions_per_worker_max
+        },
+        fragments_max=limits.fragments_max,
+        send_queue_bytes_max=limits.send_queue_bytes_max,
+        send_queue_messages_max=limits.send_queue_messages_max,
+        send_queues_bytes_max=limits.send_queues_bytes_max,
+        ping_interval_s=timeouts.ping_interval_s,
+        pong_timeout_s=timeouts.pong_timeout_s,
+        write_s=timeouts.write_s,
+        close_s=timeouts.close_s,
+        connections_max=admission.connections_max,
+        handshakes_in_progress_max=admission.handshakes_in_progress_max,
+        strangers_bytes_max=admission.strangers_bytes_max,
+        address_share=admission.address_share,
+        setups_in_progress_max=admission.setups_in_progress_max,
+        resume_reserved_share=admission.resume_reserved_share,
+        connects_per_s=admission.connects_per_s,
+        connects_burst=admission.connects_burst,
+        retry_after_ms=admission.retry_after_ms,
+    )
