@@ -33,13 +33,13 @@ from signald.config import (
     load_with_origins,
     render_toml,
     schema,
-    show,
 )
-from signald.config.reloading import Source
+from signald.config import effective as effective_config
+from signald.config.changes import Source
 from signald.ctl.client import CtlError
 from signald.ctl.commands import app as ctl
 from signald.demo.options import DemoOptions
-from signald.exits import Exit
+from signald.exit_codes import ExitCode
 from signald.service.auth import mint
 from signald.service.reloading import prepare
 
@@ -65,7 +65,7 @@ DEV_TOKEN_TTL_S = 86_400.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line (None: of this process) and return the exit code."""
     _open_standard_files()
-    status: int = Exit.OK
+    status: int = ExitCode.OK
     try:
         status = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - so that the interpreter's last flush is silent
     except OSError as error:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
-        return _fail(f"the output cannot be written: {error.strerror}", Exit.OUTPUT)
+        return _fail(f"the output cannot be written: {error.strerror}", ExitCode.OUTPUT)
     return status
 
 
@@ -87,12 +87,12 @@ def _run(arguments: Sequence[str]) -> int:
             error_formatter=lambda error: f"signald: {error}",
         )
     except CycloptsError:
-        return Exit.USAGE
+        return ExitCode.USAGE
     except ConfigError as error:
         return _report(error)
     except CtlError as error:
         return _fail(str(error), error.status)
-    return result if isinstance(result, int) else Exit.OK
+    return result if isinstance(result, int) else ExitCode.OK
 
 
 def _open_standard_files() -> None:
@@ -121,7 +121,7 @@ def serve(*, config: Path | None = None, dev: Annotated[bool, Parameter(negative
     """
     if dev:
         if config is not None:
-            return _fail("give --config or --dev, not both", Exit.USAGE)
+            return _fail("give --config or --dev, not both", ExitCode.USAGE)
         return _serve_dev()
     loaded = _load_usable(config)
     # Imported here, so that the other commands neither wait for the daemon nor depend on it.
@@ -161,7 +161,7 @@ def _host(address: str) -> str:
 def config_schema() -> int:
     """Print a JSON Schema of the configuration file, for editors."""
     print(json.dumps(schema(), indent=2))
-    return Exit.OK
+    return ExitCode.OK
 
 
 @config_app.command(name="show")
@@ -184,8 +184,9 @@ def config_show(
         One JSON object, of section, key and value; with --origin of section, key, value and origin.
     """
     loaded, places = load_with_origins(file, os.environ)
-    print(show.as_json(loaded, places, origin=origin) if json else show.as_toml(loaded, places, origin=origin), end="")
-    return Exit.OK
+    render = effective_config.as_json if json else effective_config.as_toml
+    print(render(loaded, places, origin=origin), end="")
+    return ExitCode.OK
 
 
 @app.command
@@ -198,7 +199,7 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> int:
         The shell.
     """
     print(app.generate_completion(prog_name="signald", shell=shell))
-    return Exit.OK
+    return ExitCode.OK
 
 
 @app.command(name="check-config")
@@ -243,14 +244,14 @@ def check_config(
         raise ConfigError(mistakes)
     for checked in (file, *units, *manifests):
         print(f"{checked}: ok{', but for what is not here' if problems and checked == file else ''}")
-    return Exit.OK
+    return ExitCode.OK
 
 
 @app.command(name="default-config")
 def default_config() -> int:
     """Print a configuration file with every key, its default and the reason for it."""
     print(render_toml(), end="")
-    return Exit.OK
+    return ExitCode.OK
 
 
 @app.command
@@ -266,7 +267,7 @@ def version(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
         _print_versions()
     else:
         print(f"signald {signald.__version__}")
-    return Exit.OK
+    return ExitCode.OK
 
 
 @token.command(name="mint")
@@ -294,15 +295,15 @@ def token_mint(
         Take the secret from this file instead.
     """
     if config is not None and secret_file is not None:
-        return _fail("give --config or --secret-file, not both", Exit.USAGE)
+        return _fail("give --config or --secret-file, not both", ExitCode.USAGE)
     auth = _auth_of_secret(secret_file) if secret_file is not None else load(config, os.environ).auth
     if not auth.jwt_secret:
-        return _fail(_no_secret(auth), Exit.CONFIGURATION)
+        return _fail(_no_secret(auth), ExitCode.CONFIGURATION)
     try:
         print(mint(auth, subject=subject, role=role, ttl_s=ttl_s, now=time.time()))
     except ValueError as error:
-        return _fail(str(error), Exit.USAGE)
-    return Exit.OK
+        return _fail(str(error), ExitCode.USAGE)
+    return ExitCode.OK
 
 
 @app.command
@@ -366,7 +367,7 @@ def _report(error: ConfigError) -> int:
     count = len(error.problems)
     for problem in error.problems:
         print(problem, file=sys.stderr)
-    return _fail(f"the configuration has {count} problem{'s' if count > 1 else ''}", Exit.CONFIGURATION)
+    return _fail(f"the configuration has {count} problem{'s' if count > 1 else ''}", ExitCode.CONFIGURATION)
 
 
 def _fail(message: str, code: int) -> int:

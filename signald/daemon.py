@@ -30,10 +30,10 @@ import trio
 
 from signald import early
 from signald.config import Config, ConfigError, cgroup_limit, memory_problem
+from signald.config.changes import Source
 from signald.config.paths import socket_directory
-from signald.config.reloading import Source
 from signald.errors import StoreError, StoreMisused, StoreUnavailable
-from signald.exits import Exit
+from signald.exit_codes import ExitCode
 from signald.health import Health
 from signald.http.admin import admin_routes
 from signald.http.admin_socket import AdminSocket
@@ -100,25 +100,25 @@ def run(config: Config, source: Source | None = None, announce: Announce | None 
 
 def _run(config: Config, source: Source | None, announce: Announce | None) -> int:
     kept = early.keep()  # the same list as at the start of the program
-    status: int = Exit.SOFTWARE
+    status: int = ExitCode.SOFTWARE
     notifier = open_notifier(os.environ)
     try:
         inherited = inherited_sockets(os.environ)
         status = trio.run(partial(_main, config, source, kept, inherited, notifier, announce))
     except* (StoreMisused, SocketRefused, ConfigError) as group:
-        status = _failed(Exit.CONFIGURATION, group)
+        status = _failed(ExitCode.CONFIGURATION, group)
     except* StoreError as group:
-        status = _failed(Exit.UNAVAILABLE, group)
+        status = _failed(ExitCode.UNAVAILABLE, group)
     except* NodeIdTaken as group:
-        status = _failed(Exit.NOT_NOW, group)  # the id is free when the other process has ended
+        status = _failed(ExitCode.NOT_NOW, group)  # the id is free when the other process has ended
     except* StartCalledOff:
         log.info("stopped", node=config.node.id)
-        status = Exit.OK
+        status = ExitCode.OK
     except* OSError as group:
-        status = _failed(Exit.ADDRESS, group)
+        status = _failed(ExitCode.ADDRESS, group)
     except* Exception:
         log.exception("failed")  # an error of signald: the supervisor starts it again
-        status = Exit.SOFTWARE
+        status = ExitCode.SOFTWARE
     if notifier is not None:
         notifier.close()
     early.ignore()
@@ -163,11 +163,11 @@ async def _main(
                 nursery.cancel_scope.cancel(reason="the drain is done")
             receiving.cancel_scope.cancel(reason="the node has ended")
     if taken.node is not None and taken.node.lease.outdated:
-        return Exit.CONFIGURATION
+        return ExitCode.CONFIGURATION
     if taken.node is not None and taken.node.lease.taken:
-        return Exit.NOT_NOW
+        return ExitCode.NOT_NOW
     log.info("stopped", node=config.node.id)
-    return Exit.OK
+    return ExitCode.OK
 
 
 def _claimant(config: Config, notifier: Notifier | None, stop: trio.Event) -> Claimant:

@@ -4,6 +4,7 @@
     ├── PeerError            the other side sent what signald.v1 does not allow; answered, never a crash
     │   ├── BadMessage       → `error` and close 4400
     │   └── UnknownType      → `error` `unknown_type`, and nothing else happens
+    ├── OperationRefused     an operator asks for an operation that the node cannot do now
     └── StoreError           the store; nothing was answered on the strength of it
         ├── StoreUnavailable it certainly did not happen, or cannot be known to have: ask again later
         └── StoreMisused     the store refuses to serve us at all (eviction policy, schema, credentials)
@@ -11,6 +12,8 @@
 `ResourceRefused` is an OSError: the system refuses an address or a path that the configuration names.
 `ConfigError` lives with the configuration and `ProtocolError` with the frames: both are local to their layer.
 """
+
+from typing import Literal
 
 
 class SignaldError(Exception):
@@ -40,6 +43,21 @@ class BadMessage(PeerError):
 
 class UnknownType(PeerError):
     """A well-formed message whose `type` is not known here."""
+
+
+RefusedBecause = Literal["invalid", "state", "unknown"]
+"""Why an operation is refused: its arguments, the state of the node or session, or a name that the cluster does not know."""
+
+
+class OperationRefused(SignaldError):
+    """An operator's request that the node refuses; the text is a sentence for the operator, without a secret."""
+
+    def __init__(self, because: RefusedBecause, kind: str, detail: str, **members: object) -> None:
+        """`kind` is a stable word that programs may compare; `members` are further fields of the answer."""
+        super().__init__(detail)
+        self.because = because
+        self.kind = kind
+        self.members = members
 
 
 class StoreError(SignaldError):

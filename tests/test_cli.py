@@ -16,9 +16,9 @@ from jsonschema import Draft202012Validator
 import signald
 from signald.cli import main
 from signald.config import Config, ConfigError, Problem, load, render_toml
-from signald.config.reloading import Source
+from signald.config.changes import Source
 from signald.demo.options import DemoOptions
-from signald.exits import Exit
+from signald.exit_codes import ExitCode
 from signald.service.auth import Authenticator, Principal
 
 USAGE, CONFIG = 64, 78
@@ -110,7 +110,7 @@ def test_serve_without_a_file_runs_on_the_defaults(served: list[Config]) -> None
 
 
 def test_serve_with_a_broken_configuration_starts_nothing(tmp_path: Path, served: list[Config], capsys: Output) -> None:
-    """Exit 78, on which a supervisor does not restart."""
+    """Exit code 78, on which a supervisor does not restart."""
     file = tmp_path / "signald.toml"
     file.write_text("[limit]\n")
     assert main(["serve", "--config", str(file)]) == CONFIG
@@ -311,10 +311,10 @@ def test_completion(shell: str, capsys: Output) -> None:
 @pytest.mark.parametrize(
     ("redirection", "status", "said"),
     [
-        (">/dev/full", Exit.OUTPUT, "signald: the output cannot be written: No space left on device\n"),
-        (">&-", Exit.OK, ""),
-        (">/dev/full 2>/dev/full", Exit.OUTPUT, ""),
-        (">&- 2>&-", Exit.OK, ""),
+        (">/dev/full", ExitCode.OUTPUT, "signald: the output cannot be written: No space left on device\n"),
+        (">&-", ExitCode.OK, ""),
+        (">/dev/full 2>/dev/full", ExitCode.OUTPUT, ""),
+        (">&- 2>&-", ExitCode.OK, ""),
     ],
 )
 def test_standard_files_that_take_nothing(redirection: str, status: int, said: str) -> None:

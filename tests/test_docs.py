@@ -17,7 +17,7 @@ from msgspec import Struct
 import signald.sdk.trio as sdk
 from signald import cli
 from signald.config import Config
-from signald.exits import MEANINGS, Exit
+from signald.exit_codes import MEANINGS, ExitCode
 from signald.service import refusals
 from signald.service.counts import Counters
 from signald.store.redis import ACL
@@ -283,8 +283,8 @@ def test_keys_named_in_the_pages_exist() -> None:
 def test_exit_codes_are_those_of_the_code() -> None:
     """The table of docs/operations.md is that of the code to the letter, each code is used, and no command ends with another."""
     assert rows(OPERATIONS, "| code | meaning |") == [[str(int(code)), meaning] for code, meaning in MEANINGS.items()]
-    assert list(MEANINGS) == list(Exit)
-    assert len(set(MEANINGS.values())) == len(Exit)
+    assert list(MEANINGS) == list(ExitCode)
+    assert len(set(MEANINGS.values())) == len(ExitCode)
     commands = {
         path: tree
         for path, tree in SOURCES.items()
@@ -294,9 +294,9 @@ def test_exit_codes_are_those_of_the_code() -> None:
         node.attr
         for tree in commands.values()
         for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "Exit"
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "ExitCode"
     }
-    assert used == set(Exit.__members__)
+    assert used == set(ExitCode.__members__)
     for path, tree in commands.items():
         others = [
             node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr.startswith("EX_")

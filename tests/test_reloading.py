@@ -7,10 +7,10 @@ import attrs
 import pytest
 
 from signald.config import Config, ConfigError
-from signald.config.checks import is_same_store
+from signald.config.changes import Change, Source, compare, fingerprints
 from signald.config.keys import key_info
-from signald.config.reloading import Change, Source, compare, fingerprints
 from signald.config.sections import SECTIONS, NodeConfig
+from signald.config.store_urls import is_same_store
 
 SECRET = "a shared secret of at least 32 bytes"
 

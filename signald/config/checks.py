@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from signald.config.origins import origin_problem
 from signald.config.problems import suggestion
 from signald.config.sections import AdminConfig, AuthConfig, Config, DrainConfig, ListenConfig, NodeConfig
+from signald.config.store_urls import FORMS
 
 Finding = tuple[tuple[str, ...], str]
 
@@ -28,9 +29,6 @@ RELEASE_CHARS_MAX = 128
 
 _node_id = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
-STORE_SCHEMES = (
-    "memory", "sqlite", "redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster",
-)  # fmt: skip
 # A replica means nothing without a second server, a disk nothing in memory.
 _acks = {"memory": ("process",), "sqlite": ("process", "disk")}
 
@@ -143,10 +141,10 @@ def _store(config: Config) -> Iterator[Finding]:
     # No message shows the URL: it may hold a password.
     keys = ("store.url", "store.url_file")
     scheme, colon, rest = config.store.url.partition(":")
-    if not colon or scheme not in STORE_SCHEMES:
+    if not colon or scheme not in FORMS:
         # Only a word that is surely a scheme is compared; anything else might be a part of a password.
-        hint = suggestion(scheme, STORE_SCHEMES) if rest.startswith("//") else ""
-        yield keys, f"expected a URL with one of {', '.join(STORE_SCHEMES)} before the colon{hint}"
+        hint = suggestion(scheme, FORMS) if rest.startswith("//") else ""
+        yield keys, f"expected a URL with one of {', '.join(FORMS)} before the colon{hint}"
         return
     if scheme == "memory" and rest:
         yield keys, "memory: takes nothing after the colon"
@@ -157,23 +155,6 @@ def _store(config: Config) -> Iterator[Finding]:
     if config.store.ack not in _acks.get(scheme, (config.store.ack,)):
         words = " or ".join(f'"{word}"' for word in _acks[scheme])
         yield ("store.ack", *keys), f'"{config.store.ack}" is more than a {scheme} store can promise: use {words}'
-
-
-def is_same_store(one: str, other: str) -> bool:
-    """Tell whether two store URLs lead to one store by what they say: they may differ in how a Redis is reached, no more."""
-    return one == other or (_redis_place(one) is not None and _redis_place(one) == _redis_place(other))
-
-
-def _redis_place(url: str) -> tuple[str, ...] | None:
-    """What of a Redis URL names the store: its form, service and database; None for another store."""
-    scheme, _, rest = url.partition("://")
-    base, _, form = scheme.partition("+")
-    if base not in ("redis", "rediss"):
-        return None
-    parts = [part for part in rest.partition("?")[0].partition("/")[2].split("/") if part]
-    if len(parts) < (2 if form == "sentinel" else 1):
-        parts.append("0")
-    return form, *parts
 
 
 def _redis_faults(scheme: str, url: str) -> Iterator[str]:

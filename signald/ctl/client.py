@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from signald.config.paths import admin_sockets, short_name
-from signald.exits import Exit
+from signald.exit_codes import ExitCode
 from signald.printable import printable, printable_values
 
 Json = dict[str, Any]
@@ -18,14 +18,14 @@ TIMEOUT_S = 10.0
 
 
 _STATUSES = {
-    401: Exit.NOT_ALLOWED,
-    403: Exit.NOT_ALLOWED,
-    404: Exit.NO_SUCH_THING,
-    409: Exit.STATE,
-    429: Exit.NOT_NOW,
-    503: Exit.NOT_NOW,
+    401: ExitCode.NOT_ALLOWED,
+    403: ExitCode.NOT_ALLOWED,
+    404: ExitCode.NO_SUCH_THING,
+    409: ExitCode.STATE,
+    429: ExitCode.NOT_NOW,
+    503: ExitCode.NOT_NOW,
 }
-_KINDS = {"configuration": Exit.CONFIGURATION, "not-draining": Exit.NO_DRAIN}
+_KINDS = {"configuration": ExitCode.CONFIGURATION, "not-draining": ExitCode.NO_DRAIN}
 """Problems that have an exit code of their own, whatever their HTTP status."""
 
 
@@ -84,7 +84,7 @@ class AdminClient:
             status, text = answer.status, answer.read()
         except (OSError, http.client.HTTPException) as error:
             why = printable(str(error)) or type(error).__name__
-            raise CtlError(f"{self.where} does not answer: {why}", Exit.UNAVAILABLE) from None
+            raise CtlError(f"{self.where} does not answer: {why}", ExitCode.UNAVAILABLE) from None
         finally:
             connection.close()
         return self._answer(status, text)
@@ -94,7 +94,7 @@ class AdminClient:
             return _UnixConnection(self._path), ""
         parts = urlsplit(self._url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise CtlError(f"expected a URL such as http://127.0.0.1:8081, got {self._url!r}", Exit.USAGE)
+            raise CtlError(f"expected a URL such as http://127.0.0.1:8081, got {self._url!r}", ExitCode.USAGE)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         return kind(parts.hostname, parts.port, timeout=TIMEOUT_S), parts.path.rstrip("/")
 
@@ -104,7 +104,7 @@ class AdminClient:
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            raise CtlError(f"{self.where} is no signald: it answers {status}", Exit.NO_SIGNALD)
+            raise CtlError(f"{self.where} is no signald: it answers {status}", ExitCode.NO_SIGNALD)
         if status < 400 and self.verbatim:
             return answer
         answer = dict(printable_values(answer))
@@ -113,7 +113,7 @@ class AdminClient:
         kind = str(answer.get("type", "")).removeprefix("urn:signald:problem:")
         raise CtlError(
             "\n".join([str(answer.get("detail", status)), *_problems(answer)]),
-            _KINDS.get(kind) or _STATUSES.get(status, Exit.SOFTWARE if status >= 500 else Exit.USAGE),
+            _KINDS.get(kind) or _STATUSES.get(status, ExitCode.SOFTWARE if status >= 500 else ExitCode.USAGE),
             kind,
         )
 
@@ -154,10 +154,10 @@ def find_node(node: str, url: str, token_file: Path | None, env: Mapping[str, st
         return AdminClient(path=meant[0])
     names = ", ".join(path.stem for path in meant or answering)
     if meant:
-        raise CtlError(f"several nodes run here ({names}): say which with --node", Exit.USAGE)
+        raise CtlError(f"several nodes run here ({names}): say which with --node", ExitCode.USAGE)
     if node:
-        raise CtlError(f"no node {node!r} runs here" + (f"; there are {names}" if names else ""), Exit.UNAVAILABLE)
-    raise CtlError("no node runs here, or you may not ask it: try --url, or sudo", Exit.UNAVAILABLE)
+        raise CtlError(f"no node {node!r} runs here" + (f"; there are {names}" if names else ""), ExitCode.UNAVAILABLE)
+    raise CtlError("no node runs here, or you may not ask it: try --url, or sudo", ExitCode.UNAVAILABLE)
 
 
 def _answers(path: Path) -> bool:
@@ -176,4 +176,4 @@ def read_token(path: Path | None, env: Mapping[str, str]) -> str:
     try:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise CtlError(f"{path} cannot be read: {error}", Exit.NO_INPUT) from None
+        raise CtlError(f"{path} cannot be read: {error}", ExitCode.NO_INPUT) from None

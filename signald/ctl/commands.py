@@ -1,6 +1,6 @@
 """The commands of `signald ctl`. Each asks one node; with `--json` it prints the answer as it came.
 
-What they exit with is in `signald.exits`.
+What they exit with is in `signald.exit_codes`.
 """
 
 import json as json_module
@@ -17,7 +17,7 @@ from signald.ctl import fleet, show
 from signald.ctl import top as top_screen
 from signald.ctl.client import AdminClient, CtlError, find_node, read_token
 from signald.ctl.wait import wait_for_drain
-from signald.exits import Exit
+from signald.exit_codes import ExitCode
 
 Json = dict[str, Any]
 Flag = Annotated[bool, Parameter(negative="")]
@@ -82,10 +82,10 @@ class Many:
         """The nodes, None when one is meant. Raises CtlError."""
         if not self.all_of:
             if self.release:
-                raise CtlError("--release goes with --all-of", Exit.USAGE)
+                raise CtlError("--release goes with --all-of", ExitCode.USAGE)
             return None
         if target.node or target.url:
-            raise CtlError("give --all-of, or say which node with --node or --url", Exit.USAGE)
+            raise CtlError("give --all-of, or say which node with --node or --url", ExitCode.USAGE)
         return fleet.Fleet(self.all_of, read_token(target.token_file, os.environ), release=self.release)
 
     @staticmethod
@@ -103,10 +103,10 @@ def status(*, target: Target = HERE, many: Many = ONE) -> int:
     """Show what a node does, and how far its drain is."""
     if nodes := many.nodes(target):
         many.print(target, nodes.find(), nodes)
-        return Exit.OK
+        return ExitCode.OK
     answer = target.client().get("status")
     target.print(answer, show.status(answer))
-    return Exit.OK
+    return ExitCode.OK
 
 
 @app.command
@@ -138,10 +138,10 @@ def drain(
     kinds = [kind for kind, asked in (("workers", workers), ("clients", clients)) if asked] or ["workers", "clients"]
     if nodes := many.nodes(target):
         if not wait:
-            raise CtlError("several nodes are only drained with --wait", Exit.USAGE)
+            raise CtlError("several nodes are only drained with --wait", ExitCode.USAGE)
         members, done = fleet.drain(nodes, kinds, reason, timeout_s=timeout_s, out=sys.stderr)
         many.print(target, members, nodes)
-        return Exit.OK if done else Exit.NOT_NOW
+        return ExitCode.OK if done else ExitCode.NOT_NOW
     return _drain(target, kinds, reason, timeout_s if wait else None)
 
 
@@ -177,12 +177,12 @@ def handover(
     del workers
     if nodes := many.nodes(target):
         if not wait:
-            raise CtlError("several nodes are only handed over with --wait", Exit.USAGE)
+            raise CtlError("several nodes are only handed over with --wait", ExitCode.USAGE)
         members, done = fleet.hand_over(nodes, to, reason, timeout_s=timeout_s, out=sys.stderr)
         many.print(target, members, nodes)
-        return Exit.OK if done else Exit.NOT_NOW
+        return ExitCode.OK if done else ExitCode.NOT_NOW
     if to:
-        raise CtlError("--to goes with --all-of", Exit.USAGE)
+        raise CtlError("--to goes with --all-of", ExitCode.USAGE)
     return _drain(target, ["workers"], reason, timeout_s if wait else None)
 
 
@@ -191,10 +191,10 @@ def _drain(target: Target, parties: list[str], reason: str, timeout_s: float | N
     answer = client.post("drain", {"parties": parties, "reason": reason})
     if timeout_s is None:
         target.print(answer, show.status(answer))
-        return Exit.OK
+        return ExitCode.OK
     answer, done = wait_for_drain(client, parties, timeout_s, sys.stderr)
     target.print(answer, show.status(answer))
-    return Exit.OK if done else Exit.NOT_NOW
+    return ExitCode.OK if done else ExitCode.NOT_NOW
 
 
 @app.command
@@ -202,11 +202,11 @@ def abort(*, target: Target = HERE, many: Many = ONE) -> int:
     """Call a drain off: the node admits again, and parties that have not been told to go stay. Exit with 80 without a drain."""
     if nodes := many.nodes(target):
         many.print(target, fleet.recall(nodes), nodes)
-        return Exit.OK
+        return ExitCode.OK
     # A node that does not drain is told apart from one that cannot be asked: 80, and its own words.
     answer = target.client().post("abort")
     target.print(answer, show.status(answer))
-    return Exit.OK
+    return ExitCode.OK
 
 
 @app.command
@@ -221,7 +221,7 @@ def reload(*, wait: Flag = False, target: Target = HERE) -> int:
     del wait
     answer = target.client().post("reload")
     target.print(answer, show.reload(answer))
-    return Exit.OK
+    return ExitCode.OK
 
 
 @app.command
@@ -229,7 +229,7 @@ def nodes(*, target: Target = HERE) -> int:
     """List the live nodes of the cluster."""
     answer = target.client().get("nodes")
     target.print(answer, show.nodes(answer))
-    return Exit.OK
+    return ExitCode.OK
 
 
 @app.command
@@ -237,7 +237,7 @@ def workers(*, target: Target = HERE) -> int:
     """List the workers of the cluster."""
     answer = target.client().get("workers")
     target.print(answer, show.workers(answer))
-    return Exit.OK
+    return ExitCode.OK
 
 
 @app.command
@@ -253,7 +253,7 @@ def sessions(*, limit: int = 100, stuck: Flag = False, target: Target = HERE) ->
     """
     answer = target.client().get(f"sessions?limit={limit}&stuck={int(stuck)}")
     target.print(answer, show.sessions(answer))
-    return Exit.OK
+    return ExitCode.OK
 
 
 @app.command
@@ -267,7 +267,7 @@ def retry(session: str, /, *, target: Target = HERE) -> int:
     """
     answer = target.client().post(f"sessions/{session}/retry")
     target.print(answer, show.retried(answer))
-    return Exit.OK
+    return ExitCode.OK
 
 
 @app.command
@@ -281,7 +281,7 @@ def trace(session: str, /, *, target: Target = HERE) -> int:
     """
     answer = target.client().get(f"sessions/{quote(session, safe='')}/trail")
     target.print(answer, show.trail(answer))
-    return Exit.OK
+    return ExitCode.OK
 
 
 @app.command
@@ -297,7 +297,7 @@ def receipt(of: str = "", /, *, fail_if: list[str] | None = None, target: Target
     """
     if nodes := many.nodes(target):
         if of:
-            raise CtlError("give --all-of, or say which node drained", Exit.USAGE)
+            raise CtlError("give --all-of, or say which node drained", ExitCode.USAGE)
         return _receipts(target, nodes, fail_if or [])
     client = target.client()
     of = of or show.latest(client.get("receipts"))
@@ -306,7 +306,7 @@ def receipt(of: str = "", /, *, fail_if: list[str] | None = None, target: Target
     failed = show.held(answer, fail_if or [])
     for condition in failed:
         print(f"signald: {condition} holds of the receipt", file=sys.stderr)
-    return Exit.CONDITION_HOLDS if failed else Exit.OK
+    return ExitCode.CONDITION_HOLDS if failed else ExitCode.OK
 
 
 def _receipts(target: Target, nodes: fleet.Fleet, fail_if: list[str]) -> int:
@@ -316,7 +316,7 @@ def _receipts(target: Target, nodes: fleet.Fleet, fail_if: list[str]) -> int:
     failed = [(node, condition) for node, one in found.items() if one for condition in show.held(one, fail_if)]
     for node, condition in failed:
         print(f"signald: {condition} holds of the receipt of {node}", file=sys.stderr)
-    return Exit.CONDITION_HOLDS if failed else Exit.OK
+    return ExitCode.CONDITION_HOLDS if failed else ExitCode.OK
 
 
 @app.command(name="log-level")
@@ -330,7 +330,7 @@ def log_level(level: Literal["debug", "info", "warning", "error"], /, *, target:
     """
     answer = target.client().put("log-level", {"level": level})
     target.print(answer, f"{answer['before']} -> {answer['level']}")
-    return Exit.OK
+    return ExitCode.OK
 
 
 @app.command
@@ -345,4 +345,4 @@ def top(*, interval_s: float = 1.0, count: int = 0, target: Target = HERE) -> in
         How many looks; 0: until interrupted.
     """
     top_screen.run(target.client(), interval_s, count)
-    return Exit.OK
+    return ExitCode.OK

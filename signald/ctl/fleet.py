@@ -16,13 +16,13 @@ from urllib.parse import urlsplit
 import attrs
 
 from signald.ctl.client import AdminClient, CtlError
-from signald.exits import Exit
+from signald.exit_codes import ExitCode
 
 Json = dict[str, Any]
 Resolve = Callable[[str, int], list[tuple[str, int]]]
 
 POLL_S = 0.5
-NOT_YET = (Exit.UNAVAILABLE, Exit.NOT_NOW, Exit.SOFTWARE, Exit.STATE)
+NOT_YET = (ExitCode.UNAVAILABLE, ExitCode.NOT_NOW, ExitCode.SOFTWARE, ExitCode.STATE)
 """What may be otherwise a moment later."""
 
 
@@ -62,7 +62,7 @@ def resolve(host: str, port: int) -> list[tuple[str, int]]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise CtlError(f"{host} cannot be resolved: {error.strerror}", Exit.UNAVAILABLE) from None
+        raise CtlError(f"{host} cannot be resolved: {error.strerror}", ExitCode.UNAVAILABLE) from None
     return sorted({(str(address[0]), int(address[1])) for *_, address in found})
 
 
@@ -77,7 +77,7 @@ class Fleet:
         parts = urlsplit(url)
         # The addresses are asked one by one, so no certificate could name them.
         if parts.scheme != "http" or not parts.hostname:
-            raise CtlError(f"expected a URL such as http://signald-admin:8081, got {url!r}", Exit.USAGE)
+            raise CtlError(f"expected a URL such as http://signald-admin:8081, got {url!r}", ExitCode.USAGE)
         self._where, self._host, self._port = url, parts.hostname, parts.port or 80
         self._token = token
         self.release = release
@@ -106,13 +106,13 @@ class Fleet:
             else:
                 reached[status["node"]] = Member(status["node"], client, status)
         if not reached:
-            raise refused or CtlError(f"{self._host} has no address", Exit.UNAVAILABLE)
+            raise refused or CtlError(f"{self._host} has no address", ExitCode.UNAVAILABLE)
         # Each of them knows the cluster; one that is about to end may have lost touch.
         live = _first(member.client for member in reached.values())
         missing = [node for node in live if self._means(live[node]) and node not in reached]
         if missing:
             raise CtlError(
-                f"{', '.join(sorted(missing))} is live and does not answer behind {self._host}", Exit.NOT_NOW
+                f"{', '.join(sorted(missing))} is live and does not answer behind {self._host}", ExitCode.NOT_NOW
             )
         return [reached[name] for name in sorted(reached) if self._means(reached[name].status["release"])]
 
@@ -205,11 +205,11 @@ def hand_over(fleet: Fleet, to: str, reason: str, *, timeout_s: float, out: Text
     Raises CtlError.
     """
     if to and fleet.release in ("", to):
-        raise CtlError(f"say with --release from whom {to} takes over; from itself it cannot", Exit.USAGE)
+        raise CtlError(f"say with --release from whom {to} takes over; from itself it cannot", ExitCode.USAGE)
     if to:
         heirs = recall(fleet.of(to))
         if not any(member.status["state"] == "ready" for member in heirs):
-            raise CtlError(f"no node of release {to} is ready to take over", Exit.NOT_NOW)
+            raise CtlError(f"no node of release {to} is ready to take over", ExitCode.NOT_NOW)
     done = False
     with _listen_for_sigterm() as unwanted:
         try:
@@ -248,5 +248,5 @@ def receipts(fleet: Fleet) -> dict[str, Json | None]:
                 raise
             found[member.name] = None
     if not any(found.values()):
-        raise CtlError(f"none of the {len(found)} {fleet.what} has drained", Exit.NO_SUCH_THING)
+        raise CtlError(f"none of the {len(found)} {fleet.what} has drained", ExitCode.NO_SUCH_THING)
     return found

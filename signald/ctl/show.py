@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from signald.ctl.client import CtlError
-from signald.exits import Exit
+from signald.exit_codes import ExitCode
 
 Json = dict[str, Any]
 
@@ -120,7 +120,7 @@ def trail(answer: Json) -> str:
 def latest(answer: Json) -> str:
     """The node of the latest receipt. Raises CtlError when there is none."""
     if not answer["receipts"]:
-        raise CtlError("no node of this cluster has drained yet", Exit.NO_SUCH_THING)
+        raise CtlError("no node of this cluster has drained yet", ExitCode.NO_SUCH_THING)
     return str(answer["receipts"][0]["node"])
 
 
@@ -139,14 +139,14 @@ def held(answer: Json, conditions: Sequence[str]) -> list[str]:
 def _holds(totals: Json, condition: str) -> bool:
     found = _condition.fullmatch(condition)
     if found is None:
-        raise CtlError(f"expected a condition such as 'lost>0', got {condition!r}", Exit.USAGE)
+        raise CtlError(f"expected a condition such as 'lost>0', got {condition!r}", ExitCode.USAGE)
     name, sign, text = found.groups()
     value: Any = totals
     for part in name.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     if not isinstance(value, int | float):
         known = ", ".join(key for key, one in totals.items() if isinstance(one, int | float))
-        raise CtlError(f"the receipt has no number {name!r}; there are {known}", Exit.USAGE)
+        raise CtlError(f"the receipt has no number {name!r}; there are {known}", ExitCode.USAGE)
     limit = float(text)
     return {
         ">": value > limit,

@@ -32,7 +32,7 @@ from signald.demo.judge import Judge, Verdict, kill_plan
 from signald.demo.options import DemoOptions
 from signald.demo.parties import Parties
 from signald.demo.table import Board, line, show
-from signald.exits import Exit
+from signald.exit_codes import ExitCode
 from signald.logs import logging_to
 
 WARM_UP_S = 1.0
@@ -45,8 +45,8 @@ QUIET_TIMEOUT_S = 30.0
 POLL_S = 0.02
 DESCRIPTORS_SPARE = 256
 
-EXIT_NOTICED = Exit.ERROR
-EXIT_INTERRUPTED = Exit.INTERRUPTED
+EXIT_NOTICED = ExitCode.ERROR
+EXIT_INTERRUPTED = ExitCode.INTERRUPTED
 
 
 def run(options: DemoOptions) -> int:
@@ -54,7 +54,7 @@ def run(options: DemoOptions) -> int:
     problem = why_impossible(options)
     if problem is not None:
         print(f"signald demo: {problem}", file=sys.stderr)
-        return Exit.USAGE
+        return ExitCode.USAGE
     # A party has one descriptor here and two in the switch, and twice as many while it moves.
     raise_descriptor_limit(4 * (options.sessions + options.workers) + DESCRIPTORS_SPARE)
     directory = Path(tempfile.mkdtemp(prefix="signald-demo-"))
@@ -162,7 +162,7 @@ class Demo:
         with (self.directory / "parties.log").open("w") as log, logging_to(log, LogConfig()):
             verdict = await self._play()
         self._report(verdict, trio.current_time() - started_at)
-        return Exit.OK if verdict.ok else EXIT_NOTICED
+        return ExitCode.OK if verdict.ok else EXIT_NOTICED
 
     async def _play(self) -> Verdict:
         async with trio.open_nursery() as nursery:

@@ -26,8 +26,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from signald.errors import StoreUnavailable
-from signald.http.problems import Problem
+from signald.errors import OperationRefused, RefusedBecause, StoreUnavailable
+from signald.http.problem_details import HttpProblem
+
+STATUSES: dict[RefusedBecause, int] = {"invalid": 422, "state": 409, "unknown": 404}
+"""The status of an `OperationRefused`. No operation knows HTTP."""
 
 BODY_BYTES_MAX = 65_536
 SESSIONS_LIMIT = 1000
@@ -51,7 +54,7 @@ class LogLevelRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Operations(Protocol):
-    """What a node lets its operators do. Methods that need the store raise StoreUnavailable; all may raise `Problem`."""
+    """The operations of a node. Methods that need the store raise StoreUnavailable; all may raise OperationRefused."""
 
     def status(self) -> Json:
         """This node and its drain."""
@@ -105,11 +108,13 @@ def admin_routes(operations: Callable[[], Operations | None], *, token: Callable
                 _authenticate(request, token())
             node = operations()
             if node is None:
-                raise Problem(503, "starting", "this node has not come up yet")
+                raise HttpProblem(503, "starting", "this node has not come up yet")
             try:
                 return JSONResponse(await answer(request, node), headers={"cache-control": "no-store"})
+            except OperationRefused as error:
+                raise HttpProblem(STATUSES[error.because], error.kind, str(error), **error.members) from None
             except StoreUnavailable as error:
-                raise Problem(503, "store-unavailable", str(error)) from None
+                raise HttpProblem(503, "store-unavailable", str(error)) from None
 
         return Route(f"/v1/admin/{path}", handle, methods=[method])
 
@@ -131,10 +136,10 @@ def admin_routes(operations: Callable[[], Operations | None], *, token: Callable
 
 def _authenticate(request: Request, token: str) -> None:
     if not token:
-        raise Problem(403, "no-token", "set admin.token_file to use the admin API here, or use the Unix socket")
+        raise HttpProblem(403, "no-token", "set admin.token_file to use the admin API here, or use the Unix socket")
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
-        raise Problem(401, "unauthenticated", "this needs the bearer token of [admin]")
+        raise HttpProblem(401, "unauthenticated", "this needs the bearer token of [admin]")
 
 
 async def _body(request: Request, kind: type[Any]) -> Any:
@@ -142,11 +147,11 @@ async def _body(request: Request, kind: type[Any]) -> Any:
     async for chunk in request.stream():
         body += chunk
         if len(body) > BODY_BYTES_MAX:
-            raise Problem(400, "too-large", f"a request may have {BODY_BYTES_MAX} bytes")
+            raise HttpProblem(400, "too-large", f"a request may have {BODY_BYTES_MAX} bytes")
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Problem(422, "invalid", str(error)) from None
+        raise HttpProblem(422, "invalid", str(error)) from None
 
 
 async def _status(_: Request, node: Operations) -> Json:
@@ -182,10 +187,10 @@ async def _workers(_: Request, node: Operations) -> Json:
 async def _sessions(request: Request, node: Operations) -> Json:
     text = request.query_params.get("limit", "100")
     if not text.isdecimal() or not 1 <= int(text) <= SESSIONS_LIMIT:
-        raise Problem(422, "invalid", f"limit is a number from 1 to {SESSIONS_LIMIT}")
+        raise HttpProblem(422, "invalid", f"limit is a number from 1 to {SESSIONS_LIMIT}")
     stuck = request.query_params.get("stuck", "0")
     if stuck not in ("0", "1"):
-        raise Problem(422, "invalid", "stuck is 0 or 1")
+        raise HttpProblem(422, "invalid", "stuck is 0 or 1")
     return node.sessions(int(text), stuck=stuck == "1")
 
 

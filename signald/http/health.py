@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from signald.http.problems import Problem, answer_http_error, answer_problem
+from signald.http.problem_details import HttpProblem, answer_http_error, answer_problem
 
 Word = Literal["ready", "degraded", "starting", "draining", "shutting_down"]
 
@@ -88,7 +88,7 @@ def http_app(status: Callable[[], HealthStatus], *, routes: Sequence[BaseRoute] 
 
     return Starlette(
         routes=[Route("/livez", livez), Route("/readyz", readyz), *routes],
-        exception_handlers={Problem: answer_problem, HTTPException: answer_http_error},
+        exception_handlers={HttpProblem: answer_problem, HTTPException: answer_http_error},
     )
 
 

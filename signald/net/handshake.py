@@ -72,7 +72,7 @@ class Handshake:
         return ", ".join(values) if values else None
 
 
-class Refused(Exception):
+class HandshakeRefused(Exception):
     """The request is answered with `response`, and the connection is closed."""
 
     def __init__(self, response: bytes, status: int, said: str = "", remote: str = "") -> None:
@@ -102,14 +102,14 @@ def response(status: int, reason: str, headers: Iterable[tuple[bytes, bytes]] = 
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
 
-def refuse(refusal: Refusal, remote: str = "") -> Refused:
+def refuse(refusal: Refusal, remote: str = "") -> HandshakeRefused:
     """Return the exception that answers `remote` with `refusal`; retry hints are rounded up to whole seconds for HTTP."""
     headers = []
     if refusal.retry_after_ms:
         headers.append((b"Retry-After", b"%d" % -(-refusal.retry_after_ms // 1000)))
     if refusal.status == 401:
         headers.append((b"WWW-Authenticate", b'Bearer error="invalid_token"'))
-    return Refused(response(refusal.status, refusal.reason, headers), refusal.status, remote=remote)
+    return HandshakeRefused(response(refusal.status, refusal.reason, headers), refusal.status, remote=remote)
 
 
 class HandshakeReader:
@@ -124,7 +124,7 @@ class HandshakeReader:
         self._wsproto = H11Handshake(ConnectionType.SERVER)
 
     def feed(self, data: bytes) -> Handshake | None:
-        """Return the handshake once the request is complete, None before; raises Refused with the answer."""
+        """Return the handshake once the request is complete, None before; raises HandshakeRefused with the answer."""
         seen = max(0, len(self._received) - 3)
         self._received += data
         end = _END_OF_HEAD.search(self._received, seen)
@@ -142,9 +142,9 @@ class HandshakeReader:
     def _check_sizes(self, head: bytes) -> None:
         line_end = head.find(b"\n")
         if (line_end if line_end >= 0 else len(head)) > TARGET_BYTES_MAX:
-            raise Refused(response(414, "request line too long"), 414)
+            raise HandshakeRefused(response(414, "request line too long"), 414)
         if len(head) > HEAD_BYTES_MAX or head.count(b"\n") > HEADERS_MAX + 2:
-            raise Refused(response(431, "too many or too long headers"), 431)
+            raise HandshakeRefused(response(431, "too many or too long headers"), 431)
 
     def _parse(self, head: bytes) -> Request:
         try:
@@ -156,7 +156,7 @@ class HandshakeReader:
         return request
 
     @staticmethod
-    def _diagnosis(head: bytes) -> Refused:
+    def _diagnosis(head: bytes) -> HandshakeRefused:
         """Return the answer to a request that wsproto would only call bad."""
         parser = h11.Connection(h11.SERVER)
         parser.receive_data(head)
@@ -167,12 +167,12 @@ class HandshakeReader:
         if isinstance(event, h11.Request):
             headers = dict(event.headers)
             if event.method != b"GET":
-                return Refused(response(405, "only GET opens a WebSocket", [(b"Allow", b"GET")]), 405)
+                return HandshakeRefused(response(405, "only GET opens a WebSocket", [(b"Allow", b"GET")]), 405)
             if headers.get(b"upgrade", b"").lower() != b"websocket":
-                return Refused(response(426, "this is a WebSocket", [(b"Upgrade", b"websocket")]), 426)
+                return HandshakeRefused(response(426, "this is a WebSocket", [(b"Upgrade", b"websocket")]), 426)
             if headers.get(b"sec-websocket-version", b"13") != b"13":
-                return Refused(response(426, "version not spoken", [(b"Sec-WebSocket-Version", b"13")]), 426)
-        return Refused(response(400, "not a WebSocket handshake"), 400)
+                return HandshakeRefused(response(426, "version not spoken", [(b"Sec-WebSocket-Version", b"13")]), 426)
+        return HandshakeRefused(response(400, "not a WebSocket handshake"), 400)
 
     def _judge(self, request: Request, remainder: bytes) -> Handshake:
         headers = tuple(request.extra_headers)
@@ -181,22 +181,22 @@ class HandshakeReader:
         hops = [value.decode("latin-1") for name, value in headers if name == b"x-forwarded-for"]
         self.forwarded = ", ".join(hops) or None
         if path not in self._settings.paths:
-            raise Refused(response(404, "nothing here"), 404)
+            raise HandshakeRefused(response(404, "nothing here"), 404)
         if len(values) < len(headers) and any(
             name in _ONCE for name, count in Counter(name for name, _ in headers).items() if count > 1
         ):
-            raise Refused(response(400, "a header stands twice"), 400)
+            raise HandshakeRefused(response(400, "a header stands twice"), 400)
         if query and any("token" in key.lower() or key.lower() in _CREDENTIALS for key, _ in parse_qsl(query, True)):
-            raise Refused(response(400, "credentials do not belong in a URL"), 400)
+            raise HandshakeRefused(response(400, "credentials do not belong in a URL"), 400)
         if values.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in values:
-            raise Refused(response(400, "a handshake has no body"), 400)
+            raise HandshakeRefused(response(400, "a handshake has no body"), 400)
         if not _is_key(values[b"sec-websocket-key"]):
-            raise Refused(response(400, "not a WebSocket key"), 400)
+            raise HandshakeRefused(response(400, "not a WebSocket key"), 400)
         origin = values.get(b"origin")
         allowed = self._settings.allowed_origins
         if origin is not None and "*" not in allowed and origin.decode("latin-1") not in allowed:
             said = origin.decode("latin-1") if _ORIGIN.fullmatch(origin) else ""
-            raise Refused(response(403, "origin not allowed"), 403, said=said)
+            raise HandshakeRefused(response(403, "origin not allowed"), 403, said=said)
         return Handshake(
             path=path,
             headers=headers,
@@ -215,7 +215,7 @@ def _is_key(value: bytes) -> bool:
 
 
 def _bearer(authorization: bytes | None, subprotocols: Iterable[str]) -> str | None:
-    """Return the credential, if there is one; raises Refused 400 when it is there and cannot be read."""
+    """Return the credential, if there is one; raises HandshakeRefused 400 when it is there and cannot be read."""
     if authorization is not None:
         scheme, _, credential = authorization.decode("latin-1").partition(" ")
         if scheme.lower() == "bearer":  # another scheme is for somebody else, such as a proxy
@@ -226,5 +226,5 @@ def _bearer(authorization: bytes | None, subprotocols: Iterable[str]) -> str | N
             try:
                 return base64.b64decode(coded + "=" * (-len(coded) % 4), altchars=b"-_", validate=True).decode()
             except ValueError:  # binascii.Error and UnicodeDecodeError are both
-                raise Refused(response(400, "bearer subprotocol is not base64url"), 400) from None
+                raise HandshakeRefused(response(400, "bearer subprotocol is not base64url"), 400) from None
     return None

@@ -25,7 +25,7 @@ from signald.addresses import ProxyTrust
 from signald.ids import Entropy, SystemEntropy
 from signald.net.admission import Admission, Refusal
 from signald.net.connection import LOST, NO_CODE, Connection, ConnectionClosed
-from signald.net.handshake import Handshake, HandshakeReader, Refused, refuse, response
+from signald.net.handshake import Handshake, HandshakeReader, HandshakeRefused, refuse, response
 from signald.net.queues import SendQueues
 from signald.net.refusal_log import REASONS, TIMEOUT, TLS, RefusalLog
 from signald.net.settings import NetSettings
@@ -236,7 +236,7 @@ class Server:
             with self.pauses.within(self._settings.handshake_s) as patience:
                 try:
                     return await self._shake_hands(transport, peer, place)
-                except Refused as refused:
+                except HandshakeRefused as refused:
                     answering = True
                     self.refusals.note_answer(refused.status, refused.reason, refused.remote or peer, refused.said)
                     await self._answer(transport, refused.response)
@@ -264,7 +264,7 @@ class Server:
             self.admission.heard(place, received)
             try:
                 handshake = reader.feed(data)
-            except Refused as refused:
+            except HandshakeRefused as refused:
                 refused.remote = self._trust.remote(peer, reader.forwarded)
                 raise
         remote = self._trust.remote(peer, handshake.header(b"x-forwarded-for"))

@@ -13,7 +13,7 @@ import trio
 
 from signald.config import ConfigError
 from signald.core.session import Head
-from signald.http.problems import Problem
+from signald.errors import OperationRefused
 from signald.logs import set_level
 from signald.service.drain.moving import EVERYBODY, Kind
 from signald.service.drain.shutdown import DrainStatus
@@ -87,51 +87,53 @@ class NodeOperations:
     def drain(self, parties: list[str], reason: str) -> Json:
         """Begin a drain of `parties`, or widen the one under way; the same again changes nothing.
 
-        Raises Problem: unknown parties, no party, a reason too long for a `goaway`, a drain that a signal has begun.
+        Raises OperationRefused: unknown parties, no party, a reason too long for a `goaway`, a drain that a signal has begun.
         """
         asked: frozenset[Kind] = frozenset(kind for kind in EVERYBODY if kind in parties)
         if not parties or len(asked) != len(set(parties)):
-            raise Problem(422, "invalid", f'parties are "workers" and "clients", got {parties}')
+            raise OperationRefused("invalid", "invalid", f'parties are "workers" and "clients", got {parties}')
         if not 1 <= len(reason) <= 100:
-            raise Problem(422, "invalid", "a reason has 1 to 100 characters")
+            raise OperationRefused("invalid", "invalid", "a reason has 1 to 100 characters")
         shutdown = self._shutdown
         if shutdown.status.by_signal:
-            raise Problem(409, "shutting-down", "a signal has begun a drain of everybody already")
+            raise OperationRefused("state", "shutting-down", "a signal has begun a drain of everybody already")
         if not shutdown.begin(reason, by_signal=False, parties=asked):
             shutdown.extend(asked)
         return self.status()
 
     async def abort(self) -> Json:
-        """Call an operator's drain off. Raises Problem when there is none, or none that can be called off."""
+        """Call an operator's drain off. Raises OperationRefused when there is none, or none that can be called off."""
         if not self._shutdown.status.draining:
-            raise Problem(409, "not-draining", "this node does not drain: there is nothing to call off")
+            raise OperationRefused("state", "not-draining", "this node does not drain: there is nothing to call off")
         if not self._shutdown.abort():
-            raise Problem(409, "final", "a signal has begun this drain: it cannot be called off")
+            raise OperationRefused("state", "final", "a signal has begun this drain: it cannot be called off")
         with trio.move_on_after(REOPEN_S):
             while self._shutdown.status.draining:  # noqa: ASYNC110 - an operator's question, a few turns of the loop
                 await trio.sleep(0.01)
         return self.status()
 
     async def reload(self) -> Json:
-        """Read the configuration again. Raises Problem with everything that is wrong with it; then nothing has changed."""
+        """Read the configuration again. Raises OperationRefused with everything that is wrong with it; then nothing has changed."""
         if self.reloader is None:
-            raise Problem(409, "not-reloadable", "this node was started without a configuration that can be read again")
+            raise OperationRefused(
+                "state", "not-reloadable", "this node was started without a configuration that can be read again"
+            )
         try:
             change = await self.reloader.reload()
         except ConfigError as error:
             count = len(error.problems)
             detail = f"the configuration has {count} problem{'s' if count > 1 else ''}: nothing has changed"
-            raise Problem(
-                422, "configuration", detail, problems=[attrs.asdict(problem) for problem in error.problems]
+            raise OperationRefused(
+                "invalid", "configuration", detail, problems=[attrs.asdict(problem) for problem in error.problems]
             ) from None
         return {"applied": list(change.applied), "needs_restart": list(change.needs_restart)}
 
     def set_log_level(self, level: str) -> Json:
-        """Log from `level` on, until the next start or reload. Raises Problem."""
+        """Log from `level` on, until the next start or reload. Raises OperationRefused."""
         try:
             before = set_level(level)
         except ValueError as error:
-            raise Problem(422, "invalid", str(error)) from None
+            raise OperationRefused("invalid", "invalid", str(error)) from None
         return {"level": level, "before": before}
 
     def sessions(self, limit: int, *, stuck: bool = False) -> Json:
@@ -159,13 +161,17 @@ class NodeOperations:
     async def retry(self, session: str) -> Json:
         """Hand a session out again that is set aside, whichever node its client is at.
 
-        Raises Problem when there is no such session, or it is not set aside.
+        Raises OperationRefused when there is no such session, or it is not set aside.
         """
         failures = await self._hub.retries.retry(session)
         if failures is None:
-            raise Problem(404, "unknown-session", f"there is no session {session}: it has ended, or never was")
+            raise OperationRefused(
+                "unknown", "unknown-session", f"there is no session {session}: it has ended, or never was"
+            )
         if not failures.set_aside:
-            raise Problem(409, "not-stuck", f"{session} is not set aside: {failures.count} hand-outs have failed")
+            raise OperationRefused(
+                "state", "not-stuck", f"{session} is not set aside: {failures.count} hand-outs have failed"
+            )
         return {"session": session, "seq": failures.seq, "failures": failures.count}
 
     # --- the cluster ------------------------------------------------------------------------------------------------
@@ -213,7 +219,7 @@ class NodeOperations:
         }
 
     async def trail(self, session: str) -> Json:
-        """The way of a session, across nodes, also of one that has ended. Raises Problem when nothing is known of it."""
+        """The way of a session, across nodes, also of one that has ended. Raises OperationRefused when nothing is known of it."""
         hub = self._hub
         hub.trail.store()
         looked, trail, listed = await hub.committer.call_many(
@@ -222,7 +228,7 @@ class NodeOperations:
         assert isinstance(trail, Trail)
         assert isinstance(listed, Nodes)
         if not trail.steps and not isinstance(looked, Looked):
-            raise Problem(404, "unknown-session", f"nothing is known of {session}")
+            raise OperationRefused("unknown", "unknown-session", f"nothing is known of {session}")
         live = {info.id for info in listed.nodes}
         state = _whereabouts(looked.head, live) if isinstance(looked, Looked) else "ended"
         steps = [step for step in _readable(trail.steps) if type(step.get("at_ms")) is int]
@@ -237,12 +243,12 @@ class NodeOperations:
         return {"receipts": [{"node": node, "at_ms": at_ms} for node, at_ms in listed.receipts]}
 
     async def receipt(self, node: str) -> Json:
-        """The drain of `node`. Raises Problem."""
+        """The drain of `node`. Raises OperationRefused."""
         found = await self._hub.committer.call(GetReceipt(node))
         assert isinstance(found, Text)
         for ledger in _readable([found.body]):
             return ledger
-        raise Problem(404, "unknown-receipt", f"{node} has left no receipt")
+        raise OperationRefused("unknown", "unknown-receipt", f"{node} has left no receipt")
 
 
 def _readable(kept: Iterable[bytes]) -> Iterator[Json]:

@@ -14,8 +14,8 @@ import structlog
 import trio
 
 from signald.config import Config, ConfigError, Problem
-from signald.config.checks import is_same_store
-from signald.config.reloading import Change, Source, compare, fingerprints
+from signald.config.changes import Change, Source, compare, fingerprints
+from signald.config.store_urls import is_same_store
 from signald.errors import StoreMisused
 from signald.service.auth import Authenticator
 from signald.service.tls import tls_context

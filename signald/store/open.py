@@ -4,14 +4,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Literal, Protocol
 
+from signald.config.store_urls import FORMS, is_redis, scheme_of
 from signald.errors import StoreMisused
 from signald.store.base import Store
 from signald.store.memory import open_memory
 from signald.store.sqlite import open_sqlite
-
-FORMS = (
-    "memory:, sqlite:PATH, redis://HOST, rediss://HOST, redis+sentinel://HOST,HOST/SERVICE or redis+cluster://HOST,HOST"
-)
 
 
 class StoreSettings(Protocol):
@@ -31,7 +28,7 @@ class StoreSettings(Protocol):
 
 def check_url(url: str) -> None:
     """Read a store URL. Raises StoreMisused, with what to change and without repeating the URL."""
-    if _is_redis(url):
+    if is_redis(url):
         from signald.store.redis_url import parse_url
 
         parse_url(url)
@@ -47,10 +44,6 @@ def renew_store(store: Store, url: str) -> None:
         renew(url)
 
 
-def _is_redis(url: str) -> bool:
-    return url.partition(":")[0].partition("+")[0] in ("redis", "rediss")
-
-
 @asynccontextmanager
 async def open_store(url: str, node: str, settings: StoreSettings) -> AsyncIterator[Store]:
     """Open the store at `url` for `node`.
@@ -60,7 +53,7 @@ async def open_store(url: str, node: str, settings: StoreSettings) -> AsyncItera
             URL, which may hold a password.
         StoreUnavailable: the store cannot be reached.
     """
-    scheme = url.partition(":")[0]
+    scheme = scheme_of(url)
     if scheme == "memory":
         async with open_memory(url, node) as memory:
             yield memory
@@ -70,7 +63,7 @@ async def open_store(url: str, node: str, settings: StoreSettings) -> AsyncItera
             url, node, ack=settings.ack, poll_interval_s=poll_interval_s, busy_timeout_s=busy_timeout_s
         ) as sqlite:
             yield sqlite
-    elif _is_redis(url):
+    elif is_redis(url):
         # Imported here: a signald that embeds its store does not pay for a client it does not use.
         from signald.store.redis import open_redis
 
@@ -78,4 +71,4 @@ async def open_store(url: str, node: str, settings: StoreSettings) -> AsyncItera
         async with open_redis(url, node, prefix=settings.key_prefix, ack=settings.ack, **timeouts) as redis:
             yield redis
     else:
-        raise StoreMisused(f"the URL of the store has none of the known forms: {FORMS}")
+        raise StoreMisused(f"the URL of the store has none of the known forms: {', '.join(FORMS.values())}")

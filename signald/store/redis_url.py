@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, unquote
 
 from attrs import field, frozen
 
+from signald.config.store_urls import REDIS_FORMS
 from signald.errors import StoreMisused
 
 REDIS_PORT = 6379
@@ -16,10 +17,6 @@ SENTINEL_PORT = 26379
 
 Kind = Literal["single", "sentinel", "cluster"]
 
-FORMS = (
-    "redis[s]://[user:password@]host[:port][/db], redis[s]+sentinel://[user:password@]host[:port],.../service[/db], "
-    "redis[s]+cluster://[user:password@]host[:port],..."
-)
 OPTIONS = (
     "ssl_ca_certs",
     "ssl_certfile",
@@ -65,7 +62,7 @@ def parse_url(url: str) -> Target:
     scheme, mark, rest = url.partition("://")
     base, _, form = scheme.partition("+")
     if not mark or base not in ("redis", "rediss") or form not in ("", "sentinel", "cluster"):
-        raise StoreMisused(f"store.url must have one of the forms {FORMS}")
+        raise StoreMisused(f"store.url must have one of the forms {REDIS_FORMS}")
     netloc = rest.partition("?")[0].partition("/")[0]
     if "@" in rest[len(netloc) :] and "@" not in netloc:
         # The hosts seem to end before the login does.
@@ -86,7 +83,7 @@ def parse_url(url: str) -> Target:
         raise StoreMisused("store.url names several hosts: say redis+sentinel:// or redis+cluster://")
     if len(parts) > 1 or (parts and (not parts[0].isdecimal() or kind == "cluster")):
         raise StoreMisused(
-            f"the path of store.url is not a database number; store.url must have one of the forms {FORMS}"
+            f"the path of store.url is not a database number; store.url must have one of the forms {REDIS_FORMS}"
         )
     return Target(
         kind=kind,

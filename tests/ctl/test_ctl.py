@@ -13,7 +13,7 @@ import trio
 from signald.cli import main
 from signald.ctl.client import AdminClient, CtlError
 from signald.demo.cluster import Node
-from signald.exits import Exit
+from signald.exit_codes import ExitCode
 from signald.sdk.trio import WorkerSession, open_client, open_worker
 from tests.real.harness import Settings, Talk, exit_of, kill, open_nodes, open_talk, term, until, url_of
 
@@ -101,7 +101,7 @@ async def test_a_gated_rollout_by_hand(tmp_path: Path, ctl: Ctl) -> None:
         term(blue)
         assert await exit_of(blue) == 0
         assert await ctl("receipt", "--fail-if", "lost>0", "--fail-if", "suspended>0") == os.EX_OK
-        assert await ctl("receipt", "--fail-if", "moved>=3") == Exit.CONDITION_HOLDS
+        assert await ctl("receipt", "--fail-if", "moved>=3") == ExitCode.CONDITION_HOLDS
         assert "moved>=3 holds" in ctl.complaint
         assert await ctl("receipt", "--fail-if", "lots>0") == os.EX_USAGE
         assert await ctl("receipt", "nobody") == os.EX_DATAERR
@@ -114,7 +114,7 @@ async def test_a_gated_rollout_by_hand(tmp_path: Path, ctl: Ctl) -> None:
 async def test_a_drain_is_called_off(tmp_path: Path, ctl: Ctl) -> None:
     """`abort` admits again; a drain that a signal has begun is final, and a node that does not drain says so."""
     async with blue_and_green(tmp_path) as (blue, _, talk):
-        assert await ctl("abort", "--node", "blue") == Exit.NO_DRAIN
+        assert await ctl("abort", "--node", "blue") == ExitCode.NO_DRAIN
         assert "this node does not drain: there is nothing to call off" in ctl.complaint
         assert await ctl("drain", "--node", "blue") == os.EX_OK
         assert await ctl("abort", "--node", "blue") == os.EX_OK
@@ -129,22 +129,22 @@ async def test_a_drain_is_called_off(tmp_path: Path, ctl: Ctl) -> None:
 @pytest.mark.parametrize(
     ("status", "kind", "code"),
     [
-        (400, "too-large", Exit.USAGE),
-        (401, "unauthenticated", Exit.NOT_ALLOWED),
-        (403, "no-token", Exit.NOT_ALLOWED),
-        (404, "unknown-session", Exit.NO_SUCH_THING),
-        (409, "not-draining", Exit.NO_DRAIN),
-        (409, "final", Exit.STATE),
-        (409, "shutting-down", Exit.STATE),
-        (409, "not-reloadable", Exit.STATE),
-        (422, "invalid", Exit.USAGE),
-        (422, "configuration", Exit.CONFIGURATION),
-        (500, "failed", Exit.SOFTWARE),
-        (503, "starting", Exit.NOT_NOW),
-        (503, "store-unavailable", Exit.NOT_NOW),
+        (400, "too-large", ExitCode.USAGE),
+        (401, "unauthenticated", ExitCode.NOT_ALLOWED),
+        (403, "no-token", ExitCode.NOT_ALLOWED),
+        (404, "unknown-session", ExitCode.NO_SUCH_THING),
+        (409, "not-draining", ExitCode.NO_DRAIN),
+        (409, "final", ExitCode.STATE),
+        (409, "shutting-down", ExitCode.STATE),
+        (409, "not-reloadable", ExitCode.STATE),
+        (422, "invalid", ExitCode.USAGE),
+        (422, "configuration", ExitCode.CONFIGURATION),
+        (500, "failed", ExitCode.SOFTWARE),
+        (503, "starting", ExitCode.NOT_NOW),
+        (503, "store-unavailable", ExitCode.NOT_NOW),
     ],
 )
-def test_each_problem_has_its_exit_code(status: int, kind: str, code: Exit) -> None:
+def test_each_problem_has_its_exit_code(status: int, kind: str, code: ExitCode) -> None:
     """An answer of a node never passes for a node that does not answer (69), and each kind of refusal has one code."""
     body = json.dumps({"type": f"urn:signald:problem:{kind}", "detail": "why"}).encode()
     with pytest.raises(CtlError, match="why") as error:
@@ -156,7 +156,7 @@ def test_another_program_is_told_apart() -> None:
     """76: what answers is no signald."""
     with pytest.raises(CtlError, match="is no signald") as error:
         AdminClient(url="http://127.0.0.1:1")._answer(200, b"<html>")
-    assert error.value.status == Exit.NO_SIGNALD
+    assert error.value.status == ExitCode.NO_SIGNALD
 
 
 async def test_the_way_of_a_session_whose_node_was_killed(tmp_path: Path, ctl: Ctl) -> None:
@@ -256,8 +256,8 @@ async def test_a_session_that_is_set_aside_is_retried(tmp_path: Path, ctl: Ctl) 
             assert "waits for a worker again" in ctl.words
             with trio.fail_after(60):
                 assert (await anext(aiter(client))).data == "poison"
-            assert await ctl("retry", one["session"], "--node", "green") == Exit.STATE
+            assert await ctl("retry", one["session"], "--node", "green") == ExitCode.STATE
             assert "is not set aside" in ctl.complaint
-            assert await ctl("retry", "s_0000000000000000000000", "--node", "green") == Exit.NO_SUCH_THING
+            assert await ctl("retry", "s_0000000000000000000000", "--node", "green") == ExitCode.NO_SUCH_THING
             assert "there is no session" in ctl.complaint
             assert (await ctl.json("sessions", "--stuck", "--node", "blue"))["sessions"] == []

@@ -12,7 +12,7 @@ import pytest
 from signald.cli import main
 from signald.ctl import fleet
 from signald.ctl.client import CtlError
-from signald.exits import Exit
+from signald.exit_codes import ExitCode
 from tests.ctl.pods import TOKEN, Pod, open_pods
 
 pytestmark = pytest.mark.real
@@ -194,7 +194,7 @@ def test_receipts_of_all_are_held_against_the_conditions(
         assert main(gate) == 0
         assert "b3\nhas not drained" in capsys.readouterr().out
         second.receipt = {"lost": 2}
-        assert main([*gate, "--json"]) == Exit.CONDITION_HOLDS
+        assert main([*gate, "--json"]) == ExitCode.CONDITION_HOLDS
         captured = capsys.readouterr()
         assert captured.err == "signald: lost>0 holds of the receipt of b2\n"
         assert json.loads(captured.out)["receipts"]["b2"] == {"totals": {"lost": 2}}

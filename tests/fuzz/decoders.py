@@ -18,7 +18,7 @@ from signald.config import AuthConfig, ConfigError, load, parse_address
 from signald.core import tickets, tokens
 from signald.errors import BadMessage, StoreMisused, UnknownType
 from signald.net.frames import Close, FrameDecoder, Message, Ping, Pong, ProtocolError
-from signald.net.handshake import HandshakeReader, Refused
+from signald.net.handshake import HandshakeReader, HandshakeRefused
 from signald.net.settings import NetSettings
 from signald.sdk.backoff import hint_ms
 from signald.sdk.decoding import decode_for_client, decode_for_worker
@@ -222,7 +222,7 @@ def _frames(data: bytes) -> str:
 def _request(data: bytes) -> str:
     try:
         found = HandshakeReader(NetSettings(allowed_origins=("https://a",))).feed(data)
-    except Refused as refused:
+    except HandshakeRefused as refused:
         answer = refused.response
         in_form = answer.startswith(b"HTTP/1.1 %d " % refused.status) and answer.count(b"\r\n\r\n") == 1
         return _promised(in_form and 400 <= refused.status < 500)

@@ -11,7 +11,7 @@ from wsproto.handshake import H11Handshake
 
 from signald.addresses import ProxyTrust
 from signald.net.admission import Refusal
-from signald.net.handshake import Handshake, HandshakeReader, Refused, refuse
+from signald.net.handshake import Handshake, HandshakeReader, HandshakeRefused, refuse
 from signald.net.settings import NetSettings
 from signald.testing.websocket import ACCEPT, request, text
 
@@ -27,7 +27,7 @@ def shake(data: bytes, net: NetSettings = SETTINGS) -> Handshake:
 
 def answer(data: bytes, net: NetSettings = SETTINGS) -> bytes:
     """Feed a request that is refused; return the response."""
-    with pytest.raises(Refused) as raised:
+    with pytest.raises(HandshakeRefused) as raised:
         HandshakeReader(net).feed(data)
     assert raised.value.response.startswith(b"HTTP/1.1 %d " % raised.value.status)
     assert b"\r\nConnection: close\r\n" in raised.value.response
@@ -238,7 +238,7 @@ def test_nothing_but_a_handshake_or_an_answer_comes_out(data: bytes) -> None:
         handshake = reader.feed(data)
         if handshake is not None:
             assert reader.accept(handshake).startswith(b"HTTP/1.1 101 ")
-    except Refused as refused:
+    except HandshakeRefused as refused:
         status = refused.status
     assert status == 101 or 400 <= status < 500
 

@@ -9,7 +9,7 @@ import trio
 import trio_websocket
 
 from signald.core.failures import PAUSES_S, Failures
-from signald.http.problems import Problem
+from signald.errors import OperationRefused
 from signald.testing.cluster import Cluster, play
 from signald.testing.wire import Json, Peer
 from signald.testing.wire_parties import Client, Worker
@@ -373,11 +373,11 @@ def test_an_operator_lets_it_go_on() -> None:
         mended, _ = await cluster.worker("n1", "mended")
         await mended.accept()
         assert [(await mended.expect("message"))["data"] for _ in range(2)] == ["poison", "behind it"]
-        with pytest.raises(Problem, match="is not set aside") as not_stuck:
+        with pytest.raises(OperationRefused, match="is not set aside") as not_stuck:
             await node.operations.retry(started["session"])
-        with pytest.raises(Problem, match="there is no session") as unknown:
+        with pytest.raises(OperationRefused, match="there is no session") as unknown:
             await node.operations.retry("s_0000000000000000000000")
-        assert (not_stuck.value.status, unknown.value.status) == (409, 404)
+        assert (not_stuck.value.because, unknown.value.because) == ("state", "unknown")
 
     play(scene)
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import attrs
 import trio
 
-from signald.errors import StoreUnavailable
-from signald.http.problems import Problem
+from signald.errors import OperationRefused, StoreUnavailable
 from signald.store.base import Claimed, ClaimWorkerSide, Op, Result, RetrySession, Unpaired, UnpairFailed
 from tests.sim.checkers import Checker
 
@@ -113,5 +112,5 @@ class Poisoned(Checker):
                 if up and record is not None and record.failed.current(record.up.acked).set_aside:
                     try:
                         await up[0].operations.retry(session)
-                    except (Problem, StoreUnavailable):
+                    except (OperationRefused, StoreUnavailable):
                         continue  # it has ended, or has been retried already

@@ -6,10 +6,11 @@ from typing import Literal
 import attrs
 import pytest
 
+from signald.config.store_urls import FORMS, is_redis
 from signald.errors import StoreMisused
 from signald.store.base import Done, Signal
 from signald.store.memory import MemoryStore
-from signald.store.open import open_store
+from signald.store.open import check_url, open_store
 from signald.store.sqlite import SqliteStore
 
 
@@ -67,3 +68,10 @@ async def test_misused(url: str) -> None:
             pass
     assert "hush" not in str(refused.value)
     assert ":" in str(refused.value)
+
+
+def test_each_form_that_the_configuration_knows_can_be_opened() -> None:
+    """The list of forms is one: the reader of each form takes it as an operator would write it."""
+    for scheme, form in FORMS.items():
+        check_url(form)
+        assert is_redis(form) == scheme.startswith("redis")

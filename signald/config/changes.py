@@ -11,11 +11,12 @@ from typing import Any
 
 import attrs
 
-from signald.config.checks import cross_checks, is_same_store
+from signald.config.checks import cross_checks
 from signald.config.keys import key_info
 from signald.config.loading import load_with_origins
 from signald.config.problems import ConfigError, Problem
 from signald.config.sections import SECTIONS, Config
+from signald.config.store_urls import is_same_store
 
 _CONTENT_KEYS = ("listen.tls_certificate_file", "listen.tls_key_file", "auth.jwt_public_key_file")
 """Keys whose file is read by who uses it: the name may stay, and what it holds be another."""

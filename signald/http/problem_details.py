@@ -17,10 +17,10 @@ STATUS_TITLES = {
 }
 
 
-class Problem(Exception):
-    """A request that is answered with a problem document.
+class HttpProblem(Exception):
+    """A request whose answer is a problem document.
 
-    `kind` is a stable word that programs may compare; `detail` is for people. Neither holds a secret.
+    `kind` is a stable word that programs may compare; `detail` is a sentence for a reader. Neither holds a secret.
     """
 
     def __init__(self, status: int, kind: str, detail: str, **members: object) -> None:
@@ -46,12 +46,12 @@ class Problem(Exception):
 
 
 async def answer_problem(_: Request, error: Exception) -> Response:
-    """Starlette's handler for `Problem`."""
-    assert isinstance(error, Problem)
+    """Starlette's handler for `HttpProblem`."""
+    assert isinstance(error, HttpProblem)
     return error.response()
 
 
 async def answer_http_error(_: Request, error: Exception) -> Response:
-    """Starlette's handler for what it refuses itself: unknown paths and methods."""
+    """Starlette's handler for its own refusals: unknown paths and methods."""
     assert isinstance(error, HTTPException)
-    return Problem(error.status_code, "http", str(error.detail)).response()
+    return HttpProblem(error.status_code, "http", str(error.detail)).response()
