@@ -1,19 +1,27 @@
-"""One budget for all send queues of a node: when slow peers together hold too much, the slowest give way.
+"""One budget for all send queues of a node: when slow peers together hold too much, the slowest are closed.
 
-A connection is counted while a write to it waits; the queue of one that takes what it is sent is empty after each batch. Counting all
-of them for each message would cost more than the message, so what has grown is added up, and only now and then all are looked at.
+A connection is counted while a write to it waits; the queue of a connection that takes its bytes is empty after each batch.
+Counting all of them for each message would cost more than the message. So growth is added up, and only then all are counted.
 """
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from signald.net.connection import Connection
+
+class Queue(Protocol):
+    """The send queue of one connection, as the budget sees it."""
+
+    @property
+    def queued_bytes(self) -> int: ...
+    @property
+    def closing(self) -> bool: ...
+    def fail_slow_consumer(self, reason: str) -> None: ...
+
 
 RECOUNT_BYTES = 4_194_304
-"""How much all queues may grow until they are counted again: little beside the budget, and some hundred messages at least."""
+"""How much all queues may grow before they are counted: little beside the budget, and at least some hundred messages."""
 
 RELIEF = 0.125
-"""Part of the budget that is freed at once, so that the largest are not looked for with each message."""
+"""Share of the budget that is freed at once, so that not every message searches for the largest queues."""
 
 
 class SendQueues:
@@ -24,7 +32,7 @@ class SendQueues:
         """Replaced when the configuration is reloaded."""
         self.shed = 0
         """Connections closed to keep the budget, since the start."""
-        self._blocked: dict[Connection, None] = {}
+        self._blocked: dict[Queue, None] = {}
         self._grown = 0
 
     @property
@@ -32,13 +40,13 @@ class SendQueues:
         """Bytes that wait for slow peers."""
         return sum([connection.queued_bytes for connection in self._blocked if not connection.closing])
 
-    def block(self, connection: "Connection") -> None:
+    def block(self, connection: Queue) -> None:
         """A write to `connection` waits."""
         self._blocked[connection] = None
         self.grow(connection.queued_bytes)
 
-    def unblock(self, connection: "Connection") -> None:
-        """All was written, or the connection is over."""
+    def unblock(self, connection: Queue) -> None:
+        """Every byte is written, or the connection is over."""
         self._blocked.pop(connection, None)
 
     def grow(self, size: int) -> None:
