@@ -86,7 +86,7 @@ def test_tests_that_are_named_exist() -> None:
 def test_the_documented_slips_are_noticed_as_is_said() -> None:
     """The table of those that went unnoticed once names slips there are, and the test of each."""
     rows = re.findall(
-        r"^\| [^|]+ \| `([\w-]+)` \| `(tests/[^`]+)` \|$", (ROOT / "docs/testing.md").read_text(), re.MULTILINE
+        r"^\| [^|]+ \| `([\w-]+)` \| `(tests/[^`]+)` \|$", (ROOT / "docs/search-log.md").read_text(), re.MULTILINE
     )
     assert len(rows) == 8
     for name, test in rows:
