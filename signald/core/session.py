@@ -1,63 +1,24 @@
-"""A session as one node knows it: two sides, two logs, and what the client knows of its worker.
+"""A session as one node knows it: two sides, two logs, and the pairing that its client has been told.
 
-A node holds a `Session` while at least one of its parties is attached here. The truth is the `Head` in the store; `observe`
-compares a head with what was known and says what is news, so a lost wake-up costs time and never an event.
+A node holds a `Session` while at least one of its parties is attached here. The truth is the `Head` in the store. `observe`
+compares a head with the session and returns the difference, so a lost wake-up costs time and never an event. A head from a store that
+has lost something is the matter of `core.failover`.
 """
 
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
 from msgspec import Struct
 
-from signald.core.failures import NO_FAILURES, Failures
+from signald.core import failover
+from signald.core.failover import NO_LOSS, Loss, Overtaken, Seqs
+from signald.core.failures import Failures
+from signald.core.head import Head, Party
 from signald.core.log import Entry, Log
 from signald.core.pairing import PAIRING, Pairing, PairingEvent
 from signald.core.transitions import step
 from signald.wire.messages import PeerState
 
-Party = Literal["client", "worker"]
 L = TypeVar("L")
-
-
-class Head(Struct, frozen=True, gc=False):
-    """Everything about a session but its messages and its token hashes.
-
-    `up` is client → worker, `down` worker → client; `last` is the highest stored seq, `acked` the highest one its
-    receiver has acknowledged. A node of `""` means detached. `worker` is the id of the paired worker (`""`: none), and
-    `worker_state` tells how far the pairing is: `""`, `assigned` (claimed, not yet accepted) or `paired`. `workers` counts
-    the workers the session has had. `said_before` is `down_last` when it was last assigned: who is given a session begins
-    behind all that was said before.
-
-    `up_claimed` and `down_claimed` are the seqs (first, last) that no message has because one party claimed to know of them; 0, 0:
-    none. They are a party's word, so a hole there says nothing of the store.
-    """
-
-    session: str
-    created_ms: int
-    principal: str
-    want: dict[str, str]
-    meta: bytes
-    receipts: bool
-    client_epoch: int
-    client_node: str
-    worker: str
-    worker_state: str
-    worker_epoch: int
-    worker_node: str
-    workers: int
-    up_last: int
-    up_acked: int
-    down_last: int
-    down_acked: int
-    said_before: int = 0
-    up_claimed: tuple[int, int] = (0, 0)
-    down_claimed: tuple[int, int] = (0, 0)
-    failed: Failures = NO_FAILURES
-    """The failed hand-outs as they were noted; `failures` are those that still count."""
-
-    @property
-    def failures(self) -> Failures:
-        """The failed hand-outs at the first message that no worker has acked."""
-        return self.failed.current(self.up_acked)
 
 
 class Side(Generic[L]):
@@ -82,38 +43,44 @@ class Side(Generic[L]):
         self.waiting_since = -1.0
         """When the oldest message this party has offered while an append is under way came (trio time); negative: none waits."""
 
-    def take(self, epoch: int, node: str) -> bool:
-        """Take over what the store knows; True when it knows less: nobody but this node can detach what is attached here."""
-        if epoch < self.epoch or (epoch == self.epoch and self.link is not None and node != self.node):
-            return self.link is not None
-        self.epoch = epoch
-        self.node = node
-        return False
+    @property
+    def is_here(self) -> bool:
+        """True while the party is attached to this node."""
+        return self.link is not None
+
+    def forgets(self, epoch: int, node: str) -> bool:
+        """True when a head with this epoch and node does not know the claim that this node knows.
+
+        Only this node can detach a party that is attached here, so another node under the same epoch is a loss as well.
+        """
+        return epoch < self.epoch or (epoch == self.epoch and self.is_here and node != self.node)
+
+    def take(self, epoch: int, node: str) -> None:
+        """Take over the claim that a head holds, unless that forgets a later one."""
+        if not self.forgets(epoch, node):
+            self.epoch = epoch
+            self.node = node
 
 
 class News(Struct, frozen=True):
-    """What `observe` found."""
+    """What a head changed of a session, for those attached here."""
 
     tell: PeerState | None = None
-    """What the client is to be told."""
+    """What the client is to be told of its worker."""
     client_superseded: bool = False
+    """Another connection holds a newer claim of the client."""
     worker_superseded: bool = False
+    """Another connection, or another worker, holds a newer claim of the worker's side."""
     up_acked: bool = False
-    down_acked: bool = False
-    behind: bool = False
-    """The store does not know that a party is attached here: it has lost that, and is to be given it back."""
-    lost: bool = False
-    """The store knows fewer messages than it has had: the numbers of the others must not be given once more."""
-    overtaken: tuple[int, int] | None = None
-    """Numbers the worker here is about to give were used already, before the store lost them: what it has said (from, to; from
-    above to when nothing) is taken for what was said then."""
-    overtaken_by_claim: bool = False
-    """That they were used is the client's word alone."""
-    usurped: tuple[int, int] | None = None
-    """The store has forgotten who had the session, and another has it who has said things since: whoever had it is to go. What
-    it has said that its client did not get (from, to; from above to when nothing) has lost its numbers."""
+    """The worker has acked more of what the client sent."""
     set_aside: int = 0
     """The session has just been set aside at this seq; 0: it has not."""
+    overtaken: Overtaken | None = None
+    """The worker here is an overtaken worker: see `core.failover`."""
+    usurped: Seqs | None = None
+    """A usurper has the session. These messages of the worker before are void: see `core.failover`."""
+    loss: Loss = NO_LOSS
+    """What the store has lost, and is to be given back."""
 
 
 class Session(Generic[L]):
@@ -232,70 +199,52 @@ class Session(Generic[L]):
         return lost
 
     def observe(self, head: Head, entries: tuple[Entry, ...] = (), reader: Party | None = None) -> News:
-        """Take over what the store knows, and say what is news. `entries` are those `reader` has yet to get."""
-        set_aside_before = self.set_aside_at
-        usurped = self._give_way(head) if self._is_usurped(head) else None
-        client_superseded = head.client_epoch > self.client.epoch and self.client.link is not None
-        worker_superseded = head.worker_epoch > self.worker.epoch and self.worker.link is not None
-        if head.client_epoch > self.client.epoch:
+        """Take over what the store knows and return what that changed.
+
+        `entries` are the messages read with the head that `reader` has not been sent.
+        """
+        up_acked_before, set_aside_before = self.up.acked, self.set_aside_at
+        usurped = failover.give_way(self, head) if failover.is_usurped(self, head) else None
+        client_superseded, worker_superseded = self._supersede(head)
+        self._learn_failures(head)
+        self.client.take(head.client_epoch, head.client_node)
+        self.worker.take(head.worker_epoch, head.worker_node)
+        loss, overtaken = failover.find_loss(self, head), failover.find_overtaken(self, head)
+        outdated = failover.is_outdated(self, head)
+        self._absorb(self.up, head.up_last, head.up_acked, entries if reader == "worker" else ())
+        self._absorb(self.down, head.down_last, head.down_acked, entries if reader == "client" else ())
+        self.workers = head.workers
+        tell = None if outdated else self._settle(head)
+        set_aside = 0 if outdated or self.set_aside_at == set_aside_before else self.set_aside_at
+        return News(
+            tell=tell,
+            client_superseded=client_superseded,
+            worker_superseded=worker_superseded,
+            up_acked=self.up.acked > up_acked_before,
+            set_aside=set_aside,
+            overtaken=overtaken,
+            usurped=usurped,
+            loss=loss,
+        )
+
+    def _supersede(self, head: Head) -> tuple[bool, bool]:
+        """Drop what newer claims make void. Returns whether the client and the worker here are superseded.
+
+        An append or an ack in flight under an older epoch gets no answer that counts, and must not hide what is stored now.
+        """
+        client_is_newer, worker_is_newer = (
+            head.client_epoch > self.client.epoch,
+            head.worker_epoch > self.worker.epoch,
+        )
+        if client_is_newer:
             self.client_tokens = ()
-            # What is in flight under an older epoch gets no answer that counts, and must not keep us from what is stored now.
             self.up.forget_pending()
             self.down.disown_acks(head.down_acked)
-        if head.worker_epoch > self.worker.epoch:
+        if worker_is_newer:
             self.down.forget_pending()
             self.up.disown_acks(head.up_acked)
             self.said_before = head.said_before
-        self._learn_failures(head)
-        behind = self.client.take(head.client_epoch, head.client_node)
-        behind = self.worker.take(head.worker_epoch, head.worker_node) or behind
-        lost = head.up_last < self.up.last or head.down_last < self.down.last
-        # Nobody but a worker adds to what it has said. But it is told to begin where the store ends, and a store that has
-        # lost its tail ends too early, until a node that knows better has said so.
-        overtaken = None
-        if (
-            self.worker.link is not None
-            and head.worker_epoch == self.worker.epoch
-            and head.worker == self.worker_id
-            and head.down_last > max(self.down.last, self.down.asked)
-        ):
-            overtaken = self.down.acked + 1, self.down.last
-        up_before, down_before = self.up.acked, self.down.acked
-        self._absorb(self.up, head.up_last, head.up_acked, entries if reader == "worker" else ())
-        self._absorb(
-            self.down, head.down_last, head.down_acked, entries if reader == "client" and usurped is None else ()
-        )
-        if usurped is not None:
-            # One number is given up. The node of the worker that has the session now finds it taken (`overtaken`), and so
-            # hears that what its worker has said was not heard.
-            self.down.pass_over(head.down_last + 1)
-            lost = True
-        self.workers = head.workers
-        # Who has the session is known together with the epoch: a store that knows an older one is told, and not believed. Half
-        # believed, an epoch would go with the worker of another. What has no epoch of its own the node of the worker knows best.
-        accept_lost = (
-            head.worker_epoch == self.worker.epoch
-            and head.worker == self.worker_id
-            and head.worker_state == "assigned"
-            and self.pairing in (Pairing.PAIRED, Pairing.AWAY)
-        )
-        outdated = head.worker_epoch < self.worker.epoch or (self.worker.link is not None and accept_lost)
-        behind = behind or outdated
-        tell = None if outdated else self._settle(head)
-        set_aside = 0 if outdated else self.set_aside_at
-        return News(
-            tell,
-            client_superseded,
-            worker_superseded,
-            self.up.acked > up_before,
-            self.down.acked > down_before,
-            behind,
-            lost,
-            overtaken,
-            overtaken is not None and head.down_claimed[1] >= head.down_last,
-            usurped,
-            set_aside if set_aside != set_aside_before else 0,
-        )
+        return client_is_newer and self.client.is_here, worker_is_newer and self.worker.is_here
 
     def _learn_failures(self, head: Head) -> None:
         # Every failure and every retry raises the worker's epoch, so of two records under one epoch the lesser has lost something.
@@ -303,38 +252,6 @@ class Session(Generic[L]):
             self.failed = head.failed
         elif head.worker_epoch == self.worker.epoch:
             self.failed = max(self.failed, head.failed)
-
-    def _is_usurped(self, head: Head) -> bool:
-        """Tell whether somebody got the session by a store that had lost the tail of it, and gives numbers again that were used.
-
-        A store that has lost nothing has another worker under a newer epoch only, which begins behind all that is known here;
-        and what a store holds that has merely lost something is known here.
-        """
-        if head.worker in ("", self.worker_id):
-            return False
-        if head.worker_epoch > self.worker.epoch:
-            return head.said_before < self.down.last
-        if head.worker == self.known_worker:
-            return False  # it was let go, and goes on as if it had not been
-        if self.client.link is not None:
-            return head.down_last > self.down.last
-        # Where the client is elsewhere, it may have heard the other one.
-        return self.worker.link is not None and head.down_last > max(self.said_before, self.down.acked)
-
-    def _give_way(self, head: Head) -> tuple[int, int]:
-        """Let the worker that the store knows have the session; returns what of the other one's words lost its numbers.
-
-        The numbers of that other one have been given again, some of them perhaps to what the client here did not get.
-        """
-        heard = self.down.acked if self.client.link is None else self.client.sent
-        said = max(heard, min(head.said_before, self.down.last)) + 1, self.down.last
-        self.down.forget_pending()
-        if head.down_last > self.down.last:
-            self.void_to = head.down_last
-        self.worker.epoch = head.worker_epoch
-        self.worker.node = head.worker_node
-        self.said_before = head.said_before
-        return said
 
     def _absorb(self, log: Log, last: int, acked: int, entries: tuple[Entry, ...]) -> None:
         # While this node appends, what it has in flight may already be counted in `last`: the append's own answer,

@@ -9,7 +9,7 @@ from typing import Literal
 
 import attrs
 
-from signald.core.session import Party
+from signald.core.head import Party
 from signald.tally import Histogram
 
 EndCause = Literal["client", "worker", "expired", "worker_lost", "unheard", "spent"]

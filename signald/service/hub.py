@@ -13,10 +13,10 @@ from typing import Any, Literal, Protocol
 import attrs
 import structlog
 import trio
-from msgspec import structs
 
 from signald.config import Config
-from signald.core.session import Head, News, Party, Session
+from signald.core.head import Head, Party
+from signald.core.session import News, Session
 from signald.errors import StoreUnavailable
 from signald.net.admission import SetupGate
 from signald.net.connection import Connection, ConnectionClosed
@@ -337,12 +337,11 @@ class Hub:
                 self.behind(session)
         else:
             news = session.observe(head)
-            if news.behind or news.lost:
-                # What was awaited is taken in a moment after the store has said it, and what it has said since of this session
-                # may have been taken in before. A look, whose answer is taken in its turn, tells whether it has lost anything.
-                news = structs.replace(news, behind=False, lost=False)
+            if news.loss:
+                # This head may be older than one that was observed while its task waited to run, so it proves no loss.
+                # A look, whose answers are taken in the order of the store's, tells whether the store has lost anything.
                 self.relay.look(session)
-            self.news(session, news)
+            self.changed(session, news)
             # That may have ended an attachment here, and let go of a session that is about to get a new one.
             self.sessions[head.session] = session
             # With both parties here nobody looks at the store any more: what is heard of only now is to be sent from here.
@@ -414,7 +413,15 @@ class Hub:
         self.forget_if_idle(session)
 
     def news(self, session: LiveSession, news: News) -> None:
-        """The store's head of `session` differed from what was known."""
+        """A look has found `news`: act on it, and let the mender give back what the store has lost."""
+        self.changed(session, news)
+        if news.loss.messages:
+            self.losses.store_went_back("it knows fewer messages of a session than this node")
+        if news.loss:
+            self.behind(session)
+
+    def changed(self, session: LiveSession, news: News) -> None:
+        """Act on `news` for those attached here and for the drain; what the store has lost is left to the caller."""
         if news.client_superseded:
             self.superseded(session, "client")
         if news.worker_superseded:
@@ -422,12 +429,8 @@ class Hub:
             if isinstance(link, WorkerLink) and session.worker_id != link.worker:
                 link.end_session(session.id, "reassigned")
             self.superseded(session, "worker")
-        if news.lost:
-            self.losses.store_went_back("it knows fewer messages of a session than this node")
-        if news.behind or news.lost:
-            self.behind(session)
         if news.overtaken is not None:
-            self.workers.overtaken(session, news.overtaken, by_claim=news.overtaken_by_claim)
+            self.workers.overtaken(session, news.overtaken.said, by_claim=news.overtaken.by_claim)
         if news.usurped is not None:
             self.workers.usurped(session, news.usurped)
         client = session.client.link

@@ -9,7 +9,8 @@ from typing import ClassVar, Literal
 
 from msgspec import UNSET, UnsetType
 
-from signald.core.session import Party, Session
+from signald.core.head import Party
+from signald.core.session import Session
 from signald.core.tokens import Slots
 from signald.net.connection import Connection
 from signald.wire import codec, records

@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from signald.config import ConfigError
-from signald.core.session import Head
+from signald.core.head import Head
 from signald.errors import OperationRefused
 from signald.logs import set_level
 from signald.service.drain.moving import EVERYBODY, Kind

@@ -17,8 +17,9 @@ import attrs
 import structlog
 import trio
 
+from signald.core.head import Party
 from signald.core.log import Entry, Log, Offer
-from signald.core.session import News, Party, Session
+from signald.core.session import News, Session
 from signald.service.link import Link, Outbox
 from signald.service.losses import is_claimed
 from signald.service.telemetry import Spans

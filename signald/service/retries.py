@@ -12,7 +12,7 @@ import structlog
 import trio
 
 from signald.core.failures import SPREAD, Failures
-from signald.core.session import Head
+from signald.core.head import Head
 from signald.service.counts import FailureCause
 from signald.service.line import has_client, place
 from signald.store.base import Enqueue, Forget, Look, Looked, RetrySession, Unpaired, UnpairFailed

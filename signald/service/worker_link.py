@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 import structlog
 import trio
 
-from signald.core.session import Party
+from signald.core.head import Party
 from signald.errors import PeerError, UnknownType
 from signald.net.connection import Connection
 from signald.net.frames import Message as Frame

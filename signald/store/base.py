@@ -27,9 +27,9 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
+from signald.core.head import Head as Head
+from signald.core.head import Party as Party
 from signald.core.log import Entry as Entry
-from signald.core.session import Head as Head
-from signald.core.session import Party as Party
 from signald.wire.messages import SEQ_MAX
 
 Secret32 = bytes

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from signald.core.failover import Loss, Overtaken
+from signald.core.head import Head
 from signald.core.log import Entry, Offer
 from signald.core.pairing import Pairing
-from signald.core.session import Head, News, Session
+from signald.core.session import News, Session
 
 NEW = Head("s_1", 5, "ann", {"lang": "en"}, b"{}", True, 1, "a", "", "", 0, "", 0, 0, 0, 0, 0)
 
@@ -90,7 +92,7 @@ def test_a_store_that_has_lost_who_has_the_session_is_told_and_not_believed(olde
     """Worker and epoch are known together: of an older head neither is taken, or a mix of both would be given back."""
     seen = session(PAIRED_2)
     news = seen.observe(older)
-    assert news.behind
+    assert news.loss == Loss(claim=True)
     assert news.tell is None
     assert (seen.worker_id, seen.worker.epoch, seen.pairing) == ("w2", 3, Pairing.PAIRED)
     told = seen.head()
@@ -106,7 +108,7 @@ def test_what_was_refused_and_done_after_all_is_the_workers_own() -> None:
     one.down.take()
     one.down.forget_pending()  # `Full`
     assert one.observe(msgspec.structs.replace(PAIRED, down_last=2)).overtaken is None
-    assert one.observe(msgspec.structs.replace(PAIRED, down_last=3)).overtaken == (1, 2)
+    assert one.observe(msgspec.structs.replace(PAIRED, down_last=3)).overtaken == Overtaken((1, 2), by_claim=False)
 
 
 GIVEN_AGAIN = msgspec.structs.replace(PAIRED, worker="w3", worker_epoch=2, worker_node="b", down_last=5)
@@ -123,7 +125,7 @@ def test_who_was_given_the_session_by_a_store_that_had_forgotten_it_keeps_it(epo
     one.down.take()
     given = msgspec.structs.replace(GIVEN_AGAIN, worker_epoch=epoch)
     news = one.observe(given, tuple(Entry(seq, b"again") for seq in (3, 4, 5)), "client")
-    assert (news.usurped, news.lost, news.overtaken, news.tell) == ((3, 2), True, None, "replaced")
+    assert (news.usurped, news.loss, news.overtaken, news.tell) == ((3, 2), Loss(messages=True), None, "replaced")
     assert (one.worker_id, one.worker.epoch, one.void_to) == ("w3", epoch, 5)
     assert (one.down.last, one.down.expected, list(one.down.tail), one.down.bytes_held) == (6, 7, [], 0)
     assert one.observe(given).usurped is None
@@ -161,7 +163,7 @@ def test_a_store_that_has_forgotten_a_worker_and_holds_nothing_new_is_given_back
     """What the worker before had said is no sign that it speaks again; nor is that of a worker that was not let go."""
     one = session(msgspec.structs.replace(known, down_last=5))
     older = msgspec.structs.replace(PAIRED, down_last=5)
-    assert (one.observe(older).usurped, one.observe(older).behind) == (None, True)
+    assert (one.observe(older).usurped, one.observe(older).loss.claim) == (None, True)
     before = session(msgspec.structs.replace(PAIRED, down_last=5))
     before.observe(msgspec.structs.replace(UNPAIRED, down_last=5))
     assert before.observe(msgspec.structs.replace(PAIRED, down_last=6)).usurped is None
@@ -172,7 +174,7 @@ def test_acks_are_news_once() -> None:
     one = session(PAIRED)
     grown = msgspec.structs.replace(PAIRED, up_last=4, up_acked=2, down_last=3, down_acked=3)
     news = one.observe(grown)
-    assert (news.up_acked, news.down_acked, one.up.acked, one.down.acked) == (True, True, 2, 3)
+    assert (news.up_acked, one.up.acked, one.down.acked) == (True, 2, 3)
     assert one.observe(grown) == News()
 
 

@@ -10,9 +10,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from signald.core.head import Head, Party
 from signald.core.log import Entry, Offer
 from signald.core.pairing import Pairing
-from signald.core.session import Head, Party, Session
+from signald.core.session import Session
 from tests.examples import examples
 
 NODES = ("a", "b")
@@ -231,7 +232,7 @@ class SessionAgainstAModel(RuleBasedStateMachine):
         if news.tell is not None and session.client.link is not None:
             assert news.tell != self.told[node] or news.tell == "replaced", "nothing is said twice"
             self.told[node] = news.tell
-        if news.behind:
+        if news.loss:
             assert head != self.store.head(), "the store never lost anything: only a stale head may know less"
         if not session.local:
             del self.held[node]

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 import trio
-from msgspec import structs
 
+from signald.core.head import Party
 from signald.core.pairing import Pairing
-from signald.core.session import Party
 from signald.core.wants import within_tenant
 from signald.errors import StoreUnavailable
 from signald.service.cluster.sight import Sight
@@ -144,15 +143,15 @@ class Mender:
         looked = await hub.committer.call_many([Look(session.id, "client", 0, 0) for session in sessions])
         for session, result in zip(sessions, looked, strict=True):
             if isinstance(result, Looked) and hub.sessions.get(session.id) is session:
-                hub.news(session, structs.replace(session.observe(result.head), behind=False, lost=False))
+                hub.changed(session, session.observe(result.head))
 
     def _given_back(self, session: LiveSession, head: Head) -> None:
         hub = self._hub
         news = session.observe(head)
-        hub.news(session, structs.replace(news, behind=False, lost=False))
+        hub.changed(session, news)
         holders: tuple[tuple[Party, str], ...] = (("client", head.client_node), ("worker", head.worker_node))
         for party, node in holders:
-            if news.behind and session.side(party).link is not None and node != hub.node:
+            if news.loss.claim and session.side(party).link is not None and node != hub.node:
                 # Under the same epoch the store has the party elsewhere: it lost one claim and has granted another since.
                 hub.superseded(session, party)
         for party, _ in holders:

@@ -74,8 +74,8 @@ CORE = (
     Bug(
         "superseded-client-stays",
         _SESSION,
-        "Session.observe",
-        "head.client_epoch > self.client.epoch and self.client.link is not None",
+        "Session._supersede",
+        "client_is_newer and self.client.is_here",
         "False",
         "single-owner",
         "A node does not let go of a client that another has claimed.",

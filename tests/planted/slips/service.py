@@ -103,7 +103,7 @@ SERVICE = (
     Bug(
         "moved-worker-told-its-sessions-are-over",
         _HUB,
-        "Hub.news",
+        "Hub.changed",
         "WorkerLink) and session.worker_id != link.worker:",
         "WorkerLink):",
         "sticky",
