@@ -27,7 +27,8 @@ from signald.sdk.events import (
     Resumed,
     Waiting,
 )
-from signald.sdk.party_core import DEFAULT_TIMING, Link, Over, PartyCore, Timing
+from signald.sdk.link import Link
+from signald.sdk.party_core import DEFAULT_TIMING, Over, PartyCore, Timing
 from signald.sdk.values import check_labels, check_number, check_text, read, read_history, write
 from signald.wire.messages import (
     HISTORY_MAX,

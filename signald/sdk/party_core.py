@@ -1,22 +1,46 @@
-"""What a client and a worker have in common: connections over which one party lives. No I/O.
+"""A party (a client or a worker) over its connections. No I/O: the core decides, and a driver carries.
 
-A front carries it like this:
+A *driver* owns the sockets, the tasks and the clock; `trio_party.TrioParty` is one. At most one link is *current*: new messages and
+acks go there. While a goaway is followed, another link is *opening* beside it. When its opening message is answered, it becomes
+current and the old link is *retiring*: still read (late deliveries are recognised by their seq), not written any more, closed by
+signald with 4001.
 
-    plan(now)            when and where to connect next, or None while nothing is to be opened
-    opened(url, now)     a connection stands: a `Link`, whose opening message `write` returns first
-    receive(link, ...)   one frame came; raises `LinkBroken` when the connection must be cut
-    write(link, now)     what to write in one go
-    due(link, now)       the heartbeat: raises `LinkBroken` when the other side is dead
-    lost(link, ...)      the connection is gone, by whomever; `unreachable` when it never stood
+What a driver must do
+---------------------
 
-At most one link is *current*: new messages and acks go there. While a goaway is followed, another one is *opening*
-beside it. When its opening message is answered it becomes current, and the old one is *retiring*: still read (late
-deliveries are recognised by their seq), not written any more, closed by signald with 4001.
+Time. `now` is in seconds, of one monotonic clock, the same for every method.
+
+Calls. One call at a time, from one thread. No method blocks. A method raises only what it names; then the state is still good.
+
+Callbacks. The core calls `PartyCore.replan`, `Link.changed`, `Link.turned` and `SessionCore.changed` from within its methods. A
+callback only wakes the task that waits for it. It must not call the core.
+
+Notices. `receive`, `lost`, `unreachable` and `finish` may leave something for the application: `ClientCore.events` or
+`WorkerCore.notices`. After each of them the driver must empty that queue, before it waits for anything.
+
+Tasks. The driver runs these four loops; the first lives as long as the party, the others as long as a link:
+
+    supervise    until `over`: attempt = plan(now); None: wait for `replan`; `attempt.at` not reached: wait for `replan` or that
+                 time; else dial `attempt.url` (TCP, TLS, WebSocket, within `timing.connect_s`): `opened`, or `unreachable`
+    read         receive(link, frame, now) for each frame; while `blocked()`: do not read, wait for `SessionCore.changed`; when
+                 reading begins again, set `link.last_received_at` to the time
+    write        write(link, now) and send it in order; when it is empty: wait for `link.changed`, or until wake_at(link, now)
+    clock        deadline = due(link, now); wait for `link.turned`, or until the deadline
+
+Sessions. The application speaks through a `SessionCore`: `room`, `send`, `take`, `finish`, `bye`. After `send`, after `finish` when it
+returns True, and after `bye` was set, the driver must call `ClientCore.changed` or `WorkerCore.touched`.
+
+The end of a connection. When it is closed or broken, or `receive` or `due` raises `LinkBroken`, the driver must call `lost` once,
+before any closing handshake: another connection may be due at once. Then it closes the transport: with 1000 and at most
+`timing.close_s` if the party is over or the link was retiring, by force in all other cases.
+
+The end of the party. When `over` is set, the driver must end all its tasks, after what is left in the queues was handed on. `failure()`
+is what the application sees.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from attrs import frozen
@@ -26,6 +50,7 @@ from signald.ids import Entropy
 from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff, Schedule, hint_ms
 from signald.sdk.core import DEFAULT_BOUNDS, NEVER, Batch, Bounds, Frame, SessionCore
 from signald.sdk.errors import LinkBroken, PartyError, Refused, SessionGone
+from signald.sdk.link import Link
 from signald.sdk.values import check_text, write
 from signald.wire.close_codes import CloseCode, advice
 from signald.wire.codec import PING, PONG
@@ -84,57 +109,12 @@ class Over(NamedTuple):
     """It ended as sessions are meant to: by `bye`, or by a terminated or leaving worker."""
 
 
-class Link:
-    """One connection as the core sees it."""
-
-    __slots__ = (
-        "changed",
-        "control",
-        "goaway",
-        "heartbeat_s",
-        "last_received_at",
-        "listed",
-        "moving",
-        "opened_at",
-        "pinged_at",
-        "refusal",
-        "retired_at",
-        "state",
-        "token",
-        "turned",
-        "url",
-    )
-
-    def __init__(self, url: str, now: float, *, moving: bool, token: str | None) -> None:
-        self.url = url
-        self.state: Literal["opening", "current", "retiring", "closed"] = "opening"
-        self.moving = moving
-        """It was opened beside a living connection."""
-        self.token = token
-        """The recovery token shown on it."""
-        self.control: list[Frame] = []
-        """What is written before anything else; bounded by `CONTROL_MAX` (see `PartyCore.realtime`)."""
-        self.changed: Callable[[], None] = lambda: None
-        """Called when there may be something to write."""
-        self.turned: Callable[[], None] = lambda: None
-        """Called when `due` is to be asked again because `state` changed."""
-        self.opened_at = now
-        self.last_received_at = now
-        self.heartbeat_s = NEVER
-        self.pinged_at: float | None = None
-        self.retired_at = NEVER
-        self.goaway: GoAway | None = None
-        self.refusal: ErrorMessage | None = None
-        """The last fatal error: it explains the close that follows."""
-        self.listed: frozenset[str] = frozenset()
-        """The sessions a worker's opening message named."""
-
-    def __repr__(self) -> str:
-        return f"Link({self.url}, {self.state})"
-
-
 class PartyCore(ABC):
-    """The connections of one party; see the module's text."""
+    """The connections of one party. The module's text is the contract of its driver.
+
+    Public attributes that a driver reads: `over`, `timing`, `schedule`; of a link `state`, `retired_at`. It writes the callbacks and
+    `Link.last_received_at`, and nothing else.
+    """
 
     path: str
 
@@ -173,30 +153,37 @@ class PartyCore(ABC):
         self.full: list[SessionCore] = []
         """Sessions whose inbox reached its bound; see `blocked`."""
         self.replan: Callable[[], None] = lambda: None
-        """Called when `plan` may have changed."""
+        """A callback of the driver: `plan` must be called again, or `over` is set."""
 
-    # --- to be said by the party -----------------------------------------------------------------------------------
-
-    @abstractmethod
-    def _opening_message(self, link: Link) -> bytes: ...
+    # --- what differs between a client and a worker ----------------------------------------------------------------
 
     @abstractmethod
-    def _dispatch(self, link: Link, data: str | bytes, now: float) -> None: ...
+    def _opening_message(self, link: Link) -> bytes:
+        """Return the opening message of a new connection."""
 
     @abstractmethod
-    def _sessions(self) -> Sequence[SessionCore]: ...
+    def _dispatch(self, link: Link, data: str | bytes, now: float) -> None:
+        """Act on one frame. Raises LinkBroken as `receive`."""
 
     @abstractmethod
-    def _write_sessions(self, now: float, batch: Batch) -> None: ...
+    def _sessions(self) -> Sequence[SessionCore]:
+        """Return the sessions with something to write, now or after a pause."""
 
     @abstractmethod
-    def _disconnected(self, code: int | None, reason: str) -> None: ...
+    def _write_sessions(self, now: float, batch: Batch) -> None:
+        """Add to `batch` what the sessions have to write."""
 
     @abstractmethod
-    def _nothing_to_resume(self, _now: float) -> None: ...
+    def _disconnected(self, code: int | None, reason: str) -> None:
+        """Leave a notice that the current connection is lost and another one will be opened."""
 
     @abstractmethod
-    def _ended(self, over: Over) -> None: ...
+    def _nothing_to_resume(self, _now: float) -> None:
+        """Give up what signald does not know any more, and begin again or finish."""
+
+    @abstractmethod
+    def _ended(self, over: Over) -> None:
+        """Leave a notice of the end."""
 
     # --- connecting ------------------------------------------------------------------------------------------------
 
@@ -212,7 +199,11 @@ class PartyCore(ABC):
             )
 
     def plan(self, now: float) -> Attempt | None:
-        """Return the next connection to open, or None: nothing to do, or one is being opened, or all is over."""
+        """Return the next connection to open, and when. None: none is to be opened now.
+
+        After calling this method, you must dial the URL when its time has come, unless `replan` is called before; then call it
+        again. It changes nothing, so it may be called at any time.
+        """
         if self.over is not None or self.opening is not None:
             return None
         if self.current is not None and self._move is None:
@@ -220,7 +211,14 @@ class PartyCore(ABC):
         return Attempt(max(now, self.schedule.at), self.schedule.url(now))
 
     def opened(self, url: str, now: float) -> Link:
-        """A connection to `url` stands: its opening message is the first thing to write on it."""
+        """Note that a connection to `url` is open; return its link, on which the opening message is the first thing to write.
+
+        After calling this method, you must set the link's callbacks, begin to read, to write and to watch its clock, and later
+        call `lost` exactly once. Do not call it when `over` is set: close the connection instead.
+
+        Raises:
+            Exception: whatever the application's `auth` raises; no link was made.
+        """
         link = Link(url, now, moving=self.current is not None, token=self.token)
         if self.attempts is not None:
             self.attempts += 1
@@ -232,7 +230,13 @@ class PartyCore(ABC):
         return link
 
     def unreachable(self, now: float, code: int | None, reason: str, retry_after_ms: int | None = None) -> None:
-        """The connection never stood: refused TCP, a failed handshake (with its status mapped to a close code)."""
+        """Note that no connection came about: TCP was refused, a handshake failed, or `timing.connect_s` is over.
+
+        `code` is the close code that says the same as the status of the handshake's answer (401: UNAUTHENTICATED, 403:
+        FORBIDDEN), or None. `retry_after_ms` is the answer's `Retry-After`.
+
+        After calling this method, you must empty the notices, and call `plan` again.
+        """
         self._attempt_failed(now, code, reason, retry_after_ms, link=None)
 
     def _attempt_failed(
@@ -263,10 +267,12 @@ class PartyCore(ABC):
     # --- a connection's life ---------------------------------------------------------------------------------------
 
     def receive(self, link: Link, data: str | bytes, now: float) -> None:
-        """Take one frame.
+        """Take one frame: `str` for text, `bytes` for binary, complete and unmasked.
+
+        After calling this method, you must empty the notices. While `blocked` is true, you must not read.
 
         Raises:
-            LinkBroken: the connection must be cut and, while the session lives, replaced.
+            LinkBroken: you must cut the connection, and call `lost` with code None and this reason.
         """
         link.last_received_at = now
         link.pinged_at = None
@@ -276,13 +282,17 @@ class PartyCore(ABC):
             self._dispatch(link, data, now)
 
     def blocked(self) -> bool:
-        """The application is so far behind that the front is to stop reading until some inbox has room again."""
+        """Tell whether the application is so far behind that no connection may be read, until an inbox has room again."""
         if self.full:
             self.full = [session for session in self.full if session.full and session.ended is None]
         return bool(self.full)
 
     def write(self, link: Link, now: float) -> list[Frame]:
-        """Return what to write on `link` now, in order; nothing of it is returned twice for the same link."""
+        """Return the frames to write on `link` now: (text?, payload), in order. Each is returned once for the same link.
+
+        After calling this method, you must send all of it before you call it again. When it is empty, wait for `link.changed` or
+        until `wake_at`. When it cannot be sent within `timing.write_s`, the connection is broken.
+        """
         batch = Batch()
         for one in link.control:
             batch.add(one)
@@ -292,16 +302,19 @@ class PartyCore(ABC):
         return batch.frames
 
     def wake_at(self, link: Link, now: float) -> float:
-        """Return when `write` may have more for `link` although nothing changed (a pause ends), or NEVER."""
+        """Return when `write` may have more for `link` without a call of `link.changed`, because a pause ends; or NEVER."""
         if link is not self.current:
             return NEVER
         return min((session.wake_at(now) for session in self._sessions()), default=NEVER)
 
     def due(self, link: Link, now: float) -> float:
-        """Do what the clock asks for on `link`; return when to ask again.
+        """Do what the clock asks for on `link` (a ping); return when to call this method again.
+
+        After calling this method, you must call it again at that time, and at once when `link.turned` is called.
 
         Raises:
-            LinkBroken: no answer to the opening message or to a ping, or signald never closed a left connection.
+            LinkBroken: no answer to the opening message or to a ping, or signald never closed a left connection. You must cut the
+                connection, and call `lost` with code None and this reason.
         """
         if link.state == "opening":
             deadline = link.opened_at + self.timing.answer_s
@@ -328,7 +341,11 @@ class PartyCore(ABC):
         return deadline
 
     def lost(self, link: Link, code: int | None, reason: str, now: float) -> None:
-        """`link` is gone: closed with `code`, or broken (None)."""
+        """Note that `link` has ended: closed with `code` and `reason`, or broken (None). A second call does nothing.
+
+        After calling this method, you must empty the notices, close the transport, and end the tasks of the link. `replan` was
+        called.
+        """
         was, link.state = link.state, "closed"
         if was == "closed":
             return
@@ -465,7 +482,10 @@ class PartyCore(ABC):
     # --- the end ---------------------------------------------------------------------------------------------------
 
     def finish(self, over: Over) -> None:
-        """The party's life is over; every front task ends."""
+        """End the party; a second call does nothing.
+
+        After calling this method, you must empty the notices and end all tasks. `replan` was called.
+        """
         if self.over is None:
             self.over = over
             self._ended(over)

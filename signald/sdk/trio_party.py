@@ -20,7 +20,8 @@ import trio
 from signald.sdk.carrier import Carrier, CarrierClosed, DialFailed, dial
 from signald.sdk.core import NEVER
 from signald.sdk.errors import LinkBroken
-from signald.sdk.party_core import Link, PartyCore
+from signald.sdk.link import Link
+from signald.sdk.party_core import PartyCore
 from signald.wire.close_codes import CloseCode
 
 # Plain logging: a library does not choose where its application's log goes.

@@ -13,11 +13,12 @@ from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff
 from signald.sdk.core import DEFAULT_BOUNDS, Bounds
 from signald.sdk.errors import SessionGone
 from signald.sdk.events import LifecycleEvent
+from signald.sdk.notices import Assigned, SessionEvent, Taken, Terminate
 from signald.sdk.party_core import DEFAULT_TIMING, Over, Timing
 from signald.sdk.trio_conversation import Conversation, Events, Kept
 from signald.sdk.trio_party import Auth, Dial, TrioParty, Urls, log, running, url_list
 from signald.sdk.values import check_text, readable
-from signald.sdk.worker_core import Assigned, SessionEvent, Taken, Terminate, WorkerCore
+from signald.sdk.worker_core import WorkerCore
 from signald.wire.messages import REASON_MAX
 
 

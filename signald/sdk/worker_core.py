@@ -1,16 +1,14 @@
 """A worker: many sessions over one party's connections. No I/O.
 
-Sessions come by `session_assigned` and go by `session_ended`, by being released, or by being missing from a
-`reconnection_ack`. What the front has to do about it is said in `notices`.
+A session comes by `session_assigned`. It goes by `session_ended`, by a release, or when a `reconnection_ack` does not name it.
+`WorkerCore.notices` tells the driver what to do about that; the driver's contract is in `party_core`.
 """
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
-from typing import Any
 
 import msgspec
-from attrs import frozen
 from msgspec import UNSET, Raw, UnsetType
 
 from signald.ids import Entropy
@@ -22,13 +20,14 @@ from signald.sdk.events import (
     Disconnected,
     Gone,
     HandedOver,
-    LifecycleEvent,
-    LogLost,
     RealtimeReceived,
     ReceiptUpTo,
     Resumed,
 )
-from signald.sdk.party_core import DEFAULT_TIMING, Link, Over, PartyCore, Timing
+from signald.sdk.link import Link
+from signald.sdk.notices import Assigned, Notice, SessionEvent, Taken, Terminate
+from signald.sdk.party_core import DEFAULT_TIMING, Over, PartyCore, Timing
+from signald.sdk.seats import Seat, SeatState
 from signald.sdk.values import check_labels, check_number, check_text, read, read_history, write
 from signald.wire.messages import (
     CAPACITY_MAX,
@@ -49,46 +48,8 @@ from signald.wire.messages import (
     WorkerLimits,
 )
 
-_RELEASED_MAX = 1000
-
-
-@frozen
-class Assigned:
-    """A session was given to this worker and accepted."""
-
-    core: SessionCore
-    meta: Any
-    """As `values.read` gives it: `readable` tells whether it is one."""
-    chat_history: list[Any]
-    subject: str | None = None
-
-
-@frozen
-class Taken:
-    """A session is not this worker's any more, though it may live on: stop working on it."""
-
-    session: str
-    reason: str
-
-
-@frozen
-class SessionEvent:
-    """Something about one session for its application."""
-
-    session: str
-    event: LogLost | ReceiptUpTo | RealtimeReceived | Gone
-
-
-@frozen
-class Terminate:
-    """Clean up within `deadline_ms`, then answer with `WorkerCore.terminated`."""
-
-    request_id: str
-    reason: str
-    deadline_ms: int
-
-
-Notice = Assigned | Taken | SessionEvent | Terminate | LifecycleEvent
+_REFUSALS_MAX = 1000
+"""Refusals that wait for a connection. A refusal that is not said costs a moment: the node finds the session missing at the resume."""
 
 
 class WorkerCore(PartyCore):
@@ -121,20 +82,16 @@ class WorkerCore(PartyCore):
         self._labels = dict(labels or {})
         self._config = None if config is None else Raw(write(config, bounds.json_depth_max - 1))
         self.worker_id: str | None = None
-        self.sessions: dict[str, SessionCore] = {}
+        self.sessions: dict[str, Seat] = {}
+        """The sessions this worker has, by id; at most `capacity`."""
         self.notices: deque[Notice] = deque()
-        """Drained by the front after every call: bounded by what one frame can say."""
-        # Sessions with something to write, in the order in which they got it, so that none is starved.
-        self._dirty: dict[str, SessionCore] = {}
-        self._released: dict[str, str] = {}
-        self._epochs: dict[str, int] = {}
-        """Sessions → the epoch they were assigned with, which goes back with the answer."""
-        self._left_before: dict[str, tuple[Link, ...]] = {}
-        """Sessions → connections that were being left when they were assigned: what comes there is of an earlier assignment."""
+        """Drained by the driver after every call: bounded by what one frame can say."""
+        self._to_write: dict[str, Seat] = {}
+        """A queue: the sessions with something to write, longest first, so that none is starved."""
+        self._refusals: dict[str, str] = {}
+        """Sessions → reasons, to be said after the next promotion, because no connection could say them. At most _REFUSALS_MAX."""
         self._bye: str | None = None
         self._terminating = False
-        # Sessions whose acceptance signald has not shown to know of: it is said again after a resume.
-        self._unproven: dict[str, None] = {}
         self._check_opening(self._said(again=False))
 
     @property
@@ -164,8 +121,8 @@ class WorkerCore(PartyCore):
             said["recovery_token"] = link.token
             said["attempt"] = self.attempts
             said["sessions"] = [
-                {"session": name, "received": core.finished, "acked": core.accepted}
-                for name, core in self.sessions.items()
+                {"session": name, "received": seat.core.finished, "acked": seat.core.accepted}
+                for name, seat in self.sessions.items()
             ]
             if self.last_close_code is not None:
                 said["last_close_code"] = self.last_close_code
@@ -181,8 +138,8 @@ class WorkerCore(PartyCore):
         if limits is UNSET:
             return
         self.bounds = self.bounds._replace(message_bytes_max=limits.message_bytes, json_depth_max=limits.json_depth)
-        for core in self.sessions.values():
-            core.bound(self.bounds)
+        for seat in self.sessions.values():
+            seat.core.bound(self.bounds)
 
     def _accepted(self, link: Link, message: AppAccepted, now: float) -> None:
         self.worker_id = message.worker
@@ -196,12 +153,12 @@ class WorkerCore(PartyCore):
         self._limit(message.limits)
         kept = {one.session: one.accepted for one in message.sessions}
         for name, accepted in kept.items():
-            core = self.sessions.get(name)
-            if core is not None:
-                self._attach(core, accepted)
+            seat = self.sessions.get(name)
+            if seat is not None:
+                self._attach(seat, accepted)
             elif name in link.listed:
-                # Released while the answer was under way: signald has to hear it on this connection.
-                self._released.setdefault(name, "released")
+                # Released while the answer was under way: signald has to be told on this connection.
+                self._refusals.setdefault(name, "released")
         lost = frozenset(message.lost)
         for name in link.listed:
             if name not in kept and name in self.sessions:
@@ -210,41 +167,41 @@ class WorkerCore(PartyCore):
         self.notices.append(HandedOver(hint) if handed_over else Resumed())
         self._after_promotion(link)
 
-    def _attach(self, core: SessionCore, accepted: int) -> None:
+    def _attach(self, seat: Seat, accepted: int) -> None:
         try:
-            core.attach(accepted)
+            seat.core.attach(accepted)
         except LinkBroken as broken:
-            self._out_of_step(None, core, broken)
+            self._out_of_step(None, seat, broken)
         else:
-            self._dirty[core.name or ""] = core
+            self._to_write[seat.name] = seat
 
-    def _out_of_step(self, link: Link | None, core: SessionCore, broken: LinkBroken) -> None:
-        """What signald says of one session does not fit: that session is given back, and the others go on.
+    def _out_of_step(self, link: Link | None, seat: Seat, broken: LinkBroken) -> None:
+        """Give one session back, because signald's view of it contradicts this worker's. The other sessions continue.
 
         Without `link` it is said when the connection has been promoted. The next worker begins with what the store has.
         """
-        name = core.name or ""
         if link is not None and link is not self.current:
-            raise broken  # of a connection that is being left: the current one serves the session
+            raise broken  # a connection that is being left: the current one serves the session
         if link is None:
-            self._released[name] = str(broken)[:REASON_MAX]
+            self._refusals[seat.name] = str(broken)[:REASON_MAX]
         else:
-            self._refuse(link, name, str(broken))
-        self._take_away(name, str(broken))
+            self._refuse(link, seat.name, str(broken), seat.epoch)
+        self._take_away(seat.name, str(broken))
 
     def _after_promotion(self, link: Link) -> None:
-        for name, reason in self._released.items():
+        for name, reason in self._refusals.items():
             self._refuse(link, name, reason)
-        self._released.clear()
-        for name in list(self._unproven):
-            self._accept(link, name)
+        self._refusals.clear()
+        for seat in self.sessions.values():
+            if seat.state is SeatState.ACCEPTED:
+                self._accept(link, seat)
         if self._bye is not None:
             self._say(link, _encode({"type": "bye", "reason": self._bye}))
         elif self.leaving:
             self._say(link, self._state_message())
 
     def _nothing_to_resume(self, _now: float) -> None:
-        # The registration is gone, and its sessions with it: register anew at once.
+        # The registration is gone, and its sessions with it: register again at once.
         self.token = None
         for name in list(self.sessions):
             self._take_away(name, "lost")
@@ -291,7 +248,8 @@ class WorkerCore(PartyCore):
             self.notices.append(Terminate(message.request_id, message.reason, max(message.deadline_ms, 0)))
 
     def _is_of_earlier(self, link: Link, session: str | None) -> bool:
-        return any(before is link for before in self._left_before.get(session or "", ()))
+        seat = self.sessions.get(session or "")
+        return seat is not None and any(before is link for before in seat.left)
 
     def _answered(self, link: Link, message: AppAccepted | ReconnectionAck, now: float) -> None:
         if link.state != "opening" or (link.token is None) is not isinstance(message, AppAccepted):
@@ -302,26 +260,27 @@ class WorkerCore(PartyCore):
             self._reconnected(link, message, now)
 
     def _acked(self, link: Link, message: Ack) -> None:
-        core = self.sessions.get(message.session or "")
-        if core is not None:
-            self._unproven.pop(core.name or "", None)
+        seat = self.sessions.get(message.session or "")
+        if seat is not None:
+            seat.state = SeatState.CONFIRMED
             try:
-                more = core.acked(message.seq)
+                more = seat.core.acked(message.seq)
             except LinkBroken as broken:
-                self._out_of_step(link, core, broken)
+                self._out_of_step(link, seat, broken)
             else:
                 if more:
-                    self.touched(core)
+                    self.touched(seat.core)
 
     def _receive_message(self, link: Link, message: Message, binary: bytes | None) -> None:
-        core = self.sessions.get(message.session or "")
-        if core is None:
-            return  # of a session that was just released
-        self._unproven.pop(core.name or "", None)
+        seat = self.sessions.get(message.session or "")
+        if seat is None:
+            return  # the session was just released
+        seat.state = SeatState.CONFIRMED
+        core = seat.core
         try:
             new = core.receive(message, binary)
         except LinkBroken as broken:
-            self._out_of_step(link, core, broken)
+            self._out_of_step(link, seat, broken)
             return
         if not new:
             self.touched(core)  # an ack is due again
@@ -331,27 +290,24 @@ class WorkerCore(PartyCore):
     def _assigned(self, link: Link, message: SessionAssigned) -> None:
         name = message.session
         if link is not self.current:
-            return  # the node that is being left may not give new work; the session is in nobody's hands there
-        known = self.sessions.get(name)
-        if known is not None and known.accepted < message.next_seq <= known.next_seq and known.bye is None:
-            known.attach(message.next_seq - 1)
-            self._take_epoch(message)
-            self._accept(link, name)
-            self.touched(known)
+            return  # a node that is being left assigns nothing; the session stays in the queue of the store
+        epoch = message.epoch if message.epoch is not UNSET else None
+        seat = self.sessions.get(name)
+        if seat is not None and seat.continues_at(message.next_seq):
+            seat.core.attach(message.next_seq - 1)
+            seat.epoch = seat.epoch if epoch is None else epoch
+            self._accept(link, seat)
+            self.touched(seat.core)
             return
-        if known is not None:
+        if seat is not None:
             self._take_away(name, "assigned anew")
-        self._take_epoch(message)
         if self.leaving or self.opening is not None or len(self.sessions) >= self.capacity:
             # While a move is under way the new connection's opening message does not name this session.
-            self._refuse(link, name, "leaving" if self.leaving else "no room")
-            self._forget(name)
+            self._refuse(link, name, "leaving" if self.leaving else "no room", epoch)
             return
         core = SessionCore(name, self.entropy, next_seq=message.next_seq, received=None, bounds=self.bounds)
-        self.sessions[name] = core
-        if self.retiring:
-            self._left_before[name] = tuple(self.retiring)
-        self._accept(link, name)
+        seat = self.sessions[name] = Seat(core, epoch, tuple(self.retiring))
+        self._accept(link, seat)
         history = message.chat_history if message.chat_history is not UNSET else []
         meta = message.client.meta
         self.notices.append(
@@ -363,17 +319,15 @@ class WorkerCore(PartyCore):
             )
         )
 
-    def _take_epoch(self, message: SessionAssigned) -> None:
-        if message.epoch is not UNSET:
-            self._epochs[message.session] = message.epoch
+    def _accept(self, link: Link, seat: Seat) -> None:
+        seat.state = SeatState.ACCEPTED
+        self._answer(link, {"type": "session_accept", "session": seat.name}, seat.epoch)
 
-    def _accept(self, link: Link, name: str) -> None:
-        self._unproven[name] = None
-        self._answer(link, {"type": "session_accept", "session": name})
+    def _refuse(self, link: Link, name: str, reason: str, epoch: int | None = None) -> None:
+        self._answer(link, {"type": "session_refuse", "session": name, "reason": reason[:REASON_MAX]}, epoch)
 
-    def _answer(self, link: Link, said: dict[str, object]) -> None:
-        """Say it with the epoch of the assignment that it answers, so that it is not taken for the answer to a later one."""
-        epoch = self._epochs.get(str(said["session"]))
+    def _answer(self, link: Link, said: dict[str, object], epoch: int | None) -> None:
+        """Answer an assignment with its epoch, so that the answer does not count for a later assignment."""
         self._say(link, _encode(said if epoch is None else {**said, "epoch": epoch}))
 
     def _session_ended(self, message: SessionEnded) -> None:
@@ -387,7 +341,8 @@ class WorkerCore(PartyCore):
 
     def _error(self, link: Link, error: ErrorMessage, now: float) -> None:
         name = error.session if error.session is not UNSET else None
-        core = self.sessions.get(name or "")
+        seat = self.sessions.get(name or "")
+        core = seat.core if seat is not None else None
         if error.code == "log_lost" and error.lost_from is not UNSET and error.lost_to is not UNSET:
             if core is not None:
                 lost = core.log_lost(error.lost_from, error.lost_to, incoming=error.direction == "received")
@@ -397,25 +352,31 @@ class WorkerCore(PartyCore):
         if self.refusal(link, error):
             return
         if error.code == "gap" or error.code in PAUSES or error.retry_after_ms is not UNSET:
-            for one in (core,) if core is not None else tuple(self.sessions.values()) if name is None else ():
-                one.refused(error, now)
-                self.touched(one)
-        elif error.code == "not_accepted" and core is not None:
-            self._accept(link, core.name or "")
-            core.refused(error, now)
-            core.ack_again()
-            self.touched(core)
-        elif error.code == "unknown_session" and core is not None and not link.moving:
-            # Of a connection that is being left this would be no news: its sessions go with the move.
-            self._take_away(core.name or "", error.code)
+            for one in (seat,) if seat is not None else tuple(self.sessions.values()) if name is None else ():
+                one.core.refused(error, now)
+                self.touched(one.core)
+        elif error.code == "not_accepted" and seat is not None:
+            self._accept(link, seat)
+            seat.core.refused(error, now)
+            seat.core.ack_again()
+            self.touched(seat.core)
+        elif error.code == "unknown_session" and seat is not None and not link.moving:
+            # On a connection that is being left the session is unknown because it has moved.
+            self._take_away(seat.name, error.code)
 
     # --- what the application does ---------------------------------------------------------------------------------
 
     def touched(self, core: SessionCore) -> None:
         """There may be something to write for this session."""
-        if core.name is not None and self.sessions.get(core.name) is core:
-            self._dirty[core.name] = core
+        seat = self._seat_of(core)
+        if seat is not None:
+            self._to_write[seat.name] = seat
             self.changed()
+
+    def _seat_of(self, core: SessionCore) -> Seat | None:
+        """Return the seat of a session that is still this worker's."""
+        seat = self.sessions.get(core.name or "")
+        return seat if seat is not None and seat.core is core else None
 
     def release(self, core: SessionCore, reason: str) -> None:
         """Give a session back: its unacked messages go to another worker.
@@ -424,14 +385,14 @@ class WorkerCore(PartyCore):
             ValueError: `reason` is no text that signald takes.
         """
         check_text("reason", reason, REASON_MAX)
-        name = core.name or ""
-        if self.sessions.get(name) is not core:
+        seat = self._seat_of(core)
+        if seat is None:
             return
         if self.current is not None:
-            self._refuse(self.current, name, reason)
-        self._take_away(name, reason, tell=False)
-        if (self.current is None or self.opening is not None) and len(self._released) < _RELEASED_MAX:
-            self._released[name] = reason
+            self._refuse(self.current, seat.name, reason, seat.epoch)
+        self._take_away(seat.name, reason, tell=False)
+        if (self.current is None or self.opening is not None) and len(self._refusals) < _REFUSALS_MAX:
+            self._refusals[seat.name] = reason
 
     def set_state(self, *, capacity: int | None = None, load: float | None = None, leaving: bool | None = None) -> None:
         """Tell signald how much room there is; `leaving` asks for no more sessions.
@@ -472,9 +433,6 @@ class WorkerCore(PartyCore):
             said["load"] = load
         return _encode(said)
 
-    def _refuse(self, link: Link, name: str, reason: str) -> None:
-        self._answer(link, {"type": "session_refuse", "session": name, "reason": reason[:REASON_MAX]})
-
     def _take_away(self, name: str, reason: str, *, tell: bool = True) -> None:
         core = self._forget(name)
         if tell:
@@ -483,25 +441,23 @@ class WorkerCore(PartyCore):
             core.end(reason)
 
     def _forget(self, name: str) -> SessionCore | None:
-        self._dirty.pop(name, None)
-        self._unproven.pop(name, None)
-        self._epochs.pop(name, None)
-        self._left_before.pop(name, None)
-        return self.sessions.pop(name, None)
+        self._to_write.pop(name, None)
+        seat = self.sessions.pop(name, None)
+        return seat.core if seat is not None else None
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
     def _sessions(self) -> Sequence[SessionCore]:
-        return tuple(self._dirty.values())
+        return tuple(seat.core for seat in self._to_write.values())
 
     def _write_sessions(self, now: float, batch: Batch) -> None:
-        for name, core in list(self._dirty.items()):
+        for name, seat in list(self._to_write.items()):
             if batch.left <= 0:
                 return
-            more = core.write(now, batch)
-            del self._dirty[name]
-            if more or core.wake_at(now) != NEVER:  # over the budget, or paused: it stays, behind the others
-                self._dirty[name] = core
+            more = seat.core.write(now, batch)
+            del self._to_write[name]
+            if more or seat.core.wake_at(now) != NEVER:  # over the budget, or paused: it stays, after the others
+                self._to_write[name] = seat
 
     # --- ends ------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from signald.sdk.client_core import ClientCore
-from signald.sdk.party_core import Link
+from signald.sdk.link import Link
 from signald.sdk.worker_core import WorkerCore
 
 SESSION = "s_1"

@@ -10,7 +10,7 @@ from typing import Any
 
 from signald.sdk.client_core import ClientCore
 from signald.sdk.errors import LinkBroken
-from signald.sdk.party_core import Link
+from signald.sdk.link import Link
 
 
 class Wire:

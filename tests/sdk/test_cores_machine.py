@@ -15,7 +15,8 @@ from signald.ids import SeededEntropy
 from signald.sdk.backoff import Backoff
 from signald.sdk.client_core import ClientCore
 from signald.sdk.core import SessionCore
-from signald.sdk.worker_core import Assigned, WorkerCore
+from signald.sdk.notices import Assigned
+from signald.sdk.worker_core import WorkerCore
 from tests.examples import examples
 from tests.sdk.exchange import SESSION, Exchange
 
@@ -108,7 +109,8 @@ class CoresMachine(RuleBasedStateMachine):
     def handling(self) -> Handling | None:
         """The handler that has the session now."""
         last = self.handlings[-1] if self.handlings else None
-        return last if last is not None and self.worker.sessions.get(SESSION) is last.core else None
+        seat = self.worker.sessions.get(SESSION)
+        return last if last is not None and seat is not None and seat.core is last.core else None
 
     @rule(party=parties, count=few)
     def say(self, party: str, count: int) -> None:

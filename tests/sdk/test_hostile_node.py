@@ -18,10 +18,12 @@ from signald.sdk.client_core import ClientCore
 from signald.sdk.core import Bounds, SessionCore
 from signald.sdk.errors import LinkBroken, Unreadable
 from signald.sdk.events import RealtimeReceived
-from signald.sdk.party_core import DEFAULT_TIMING, FLOOD_MAX, RETIRING_MAX, Link
+from signald.sdk.link import Link
+from signald.sdk.notices import SessionEvent, Taken, Terminate
+from signald.sdk.party_core import DEFAULT_TIMING, FLOOD_MAX, RETIRING_MAX
 from signald.sdk.trio import Backoff, Refused, SessionGone, WorkerSession, open_client, open_worker
 from signald.sdk.trio_conversation import EVENTS_BYTES_MAX, Events
-from signald.sdk.worker_core import SessionEvent, Taken, Terminate, WorkerCore
+from signald.sdk.worker_core import WorkerCore
 from signald.wire.messages import SEQ_MAX, ErrorMessage, Message
 from tests.sdk.peer import Accepted, ScriptedPeer
 
@@ -274,7 +276,7 @@ def test_a_number_that_does_not_fit_costs_its_session(lie: dict[str, Any]) -> No
 def test_a_resume_with_one_wrong_number_goes_on_with_the_others() -> None:
     """What signald says it has of one session is beyond what was sent: that one is given back."""
     core, link = worker_with("s_1", "s_2")
-    core.sessions["s_1"].send("unacked")
+    core.sessions["s_1"].core.send("unacked")
     core.lost(link, None, "", 1.0)
     again = core.opened("ws://h/v1/worker", 2.0)
     kept = [{"session": "s_1", "accepted": 99, "replaying": 0}, {"session": "s_2", "accepted": 0, "replaying": 0}]

@@ -371,7 +371,7 @@ def test_an_answer_carries_the_epoch_of_its_assignment() -> None:
         assert await peer.first.assign("s_1") == accept
         await peer.first.send(type="session_ended", session="s_1", reason="not accepted in time")
         assert await peer.first.assign("s_1", epoch=3) == {**accept, "epoch": 3}
-        worker._core.release(worker._core.sessions["s_1"], "tired")
+        worker._core.release(worker._core.sessions["s_1"].core, "tired")
         assert await peer.first.until("session_refuse") == {
             "type": "session_refuse", "session": "s_1", "reason": "tired", "epoch": 3,
         }  # fmt: skip

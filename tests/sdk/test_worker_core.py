@@ -3,7 +3,7 @@
 import json
 
 from signald.ids import SeededEntropy
-from signald.sdk.party_core import Link
+from signald.sdk.link import Link
 from signald.sdk.worker_core import WorkerCore
 
 
@@ -30,7 +30,7 @@ class Worker:
 
     def has(self, session: str) -> list[int]:
         """The seqs that wait for the handler of a session."""
-        return [message.seq for message, _ in self.core.sessions[session].inbox]
+        return [message.seq for message, _ in self.core.sessions[session].core.inbox]
 
 
 LIFE: dict[str, object] = {"token_ttl_ms": 10_000, "heartbeat_ms": 20_000}
@@ -43,7 +43,7 @@ def test_a_connection_that_is_left_does_not_speak_for_a_session_assigned_anew() 
     worker.hears(worker.left, "message", session="s", seq=1, data="one")
     now = worker.moves([], ["s"])
     worker.hears(now, "session_assigned", session="s", client={}, next_seq=3, epoch=2)
-    core = worker.core.sessions["s"]
+    core = worker.core.sessions["s"].core
     core.send("mine")
     worker.core.write(now, 0.0)
     worker.hears(worker.left, "message", session="s", seq=2, data="two")

@@ -1,0 +1,47 @@
+"""A seat: one session of a worker, as the worker's core keeps it. No I/O.
+
+::
+
+    session_assigned ──▶ ACCEPTED ── a message or an ack of the session ──▶ CONFIRMED
+                            ▲                                                   │
+                            └── `not_accepted`, or the assignment said again ───┘
+
+A seat ends with a release, with `session_ended`, when the session is out of step, and when a resume does not name the session.
+"""
+
+from enum import Enum
+
+from attrs import define
+
+from signald.sdk.core import SessionCore
+from signald.sdk.link import Link
+
+
+class SeatState(Enum):
+    """How far the acceptance of a session is."""
+
+    ACCEPTED = "accepted"
+    """Said, and nothing has shown that signald knows it: said again after a resume."""
+    CONFIRMED = "confirmed"
+    """signald has acted on it."""
+
+
+@define
+class Seat:
+    """One session of this worker."""
+
+    core: SessionCore
+    epoch: int | None
+    """The epoch of the assignment, which goes back with every answer; None: the node named none."""
+    left: tuple[Link, ...] = ()
+    """Connections that were being left at the assignment: a frame of the session that comes there is of an earlier assignment."""
+    state: SeatState = SeatState.ACCEPTED
+
+    @property
+    def name(self) -> str:
+        """The session's id."""
+        return self.core.name or ""
+
+    def continues_at(self, next_seq: int) -> bool:
+        """Tell whether an assignment at `next_seq` is this one, said again: nothing of it has been stored by another worker."""
+        return self.core.accepted < next_seq <= self.core.next_seq and self.core.bye is None
