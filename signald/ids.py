@@ -7,7 +7,10 @@ simulation can seed all of it.
 import base64
 import random
 import secrets
-from typing import Protocol
+from typing import Any, NewType, Protocol
+
+SessionId = NewType("SessionId", str)
+WorkerId = NewType("WorkerId", str)
 
 
 class Entropy(Protocol):
@@ -19,7 +22,7 @@ class Entropy(Protocol):
     def uniform(self, low: float, high: float, /) -> float:
         """Return a float between `low` and `high`."""
 
-    def shuffle(self, items: list[str], /) -> None:
+    def shuffle(self, items: list[Any], /) -> None:
         """Shuffle `items` in place."""
 
 
@@ -37,7 +40,7 @@ class SystemEntropy:
         """Return a float between `low` and `high`."""
         return self._random.uniform(low, high)
 
-    def shuffle(self, items: list[str], /) -> None:
+    def shuffle(self, items: list[Any], /) -> None:
         """Shuffle `items` in place."""
         self._random.shuffle(items)
 
@@ -56,7 +59,7 @@ class SeededEntropy:
         """Return a float between `low` and `high`."""
         return self._random.uniform(low, high)
 
-    def shuffle(self, items: list[str], /) -> None:
+    def shuffle(self, items: list[Any], /) -> None:
         """Shuffle `items` in place."""
         self._random.shuffle(items)
 
@@ -66,14 +69,14 @@ def _name(prefix: str, entropy: Entropy) -> str:
     return prefix + base64.b32encode(entropy.token_bytes(15)).decode().lower()
 
 
-def new_session_id(entropy: Entropy) -> str:
+def new_session_id(entropy: Entropy) -> SessionId:
     """Return an id for a session: `s_` and 24 letters."""
-    return _name("s_", entropy)
+    return SessionId(_name("s_", entropy))
 
 
-def new_worker_id(entropy: Entropy) -> str:
+def new_worker_id(entropy: Entropy) -> WorkerId:
     """Return an id for a worker: `w_` and 24 letters."""
-    return _name("w_", entropy)
+    return WorkerId(_name("w_", entropy))
 
 
 def new_nonce(entropy: Entropy) -> str:

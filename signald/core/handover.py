@@ -1,4 +1,4 @@
-"""The plan of a handover: who is told to go, in which order, and who is given up.
+"""The plan of a handover: which party is told to go when, and which is given up.
 
 Workers first. A session's client becomes a candidate only when the session is *pair-ready*: its worker has claimed it on a
 successor, or has been given up, or it had none. There is no barrier between sessions: the first client may go while the
@@ -10,38 +10,41 @@ The plan decides and never waits: `next` returns what to do now, and the caller 
 a kind is random, drawn once from the entropy given, so that no group of users is always the first to move.
 """
 
-from collections import deque
-from collections.abc import Iterable, Mapping
-from itertools import islice
+from collections.abc import Collection, Iterable, Mapping
+from enum import Enum
+from typing import Generic, TypeVar
 
+import attrs
 from msgspec import Struct
 
-from signald.ids import Entropy
+from signald.ids import Entropy, SessionId, WorkerId
+
+Id = TypeVar("Id", SessionId, WorkerId)
 
 
 class TellWorker(Struct, frozen=True):
     """Send GOAWAY to `worker`; moving it costs `cost` claims of the pace."""
 
-    worker: str
+    worker: WorkerId
     cost: int
 
 
 class TellClient(Struct, frozen=True):
     """Send GOAWAY to the client of `session`."""
 
-    session: str
+    session: SessionId
 
 
 class GiveUpWorker(Struct, frozen=True):
     """`worker` has missed its budget."""
 
-    worker: str
+    worker: WorkerId
 
 
 class GiveUpClient(Struct, frozen=True):
     """The client of `session` has missed its budget: it gets 1001 at the end and resumes by its token."""
 
-    session: str
+    session: SessionId
 
 
 class Wait(Struct, frozen=True):
@@ -55,10 +58,94 @@ class WorkersDone(Struct, frozen=True):
 
 
 class Finished(Struct, frozen=True):
-    """Nobody is left to move."""
+    """No party is left to move."""
 
 
 Step = TellWorker | TellClient | GiveUpWorker | GiveUpClient | Wait | WorkersDone | Finished
+
+
+class AwaitedWorker(Struct, frozen=True):
+    """`worker` has been told to go."""
+
+    worker: WorkerId
+
+
+class AwaitedClient(Struct, frozen=True):
+    """The client of `session` has been told to go, or its session is not pair-ready."""
+
+    session: SessionId
+
+
+Awaited = AwaitedWorker | AwaitedClient
+
+
+class Stage(Enum):
+    """How far the move of one party is."""
+
+    WAITING = "waiting"
+    """A worker that has not been told to go."""
+    UNREADY = "unready"
+    """A client whose session is not pair-ready."""
+    READY = "ready"
+    """A client that may be told to go from its time on."""
+    TOLD = "told"
+    """A party that has been told to go and has not claimed yet; it is given up at its time."""
+
+
+@attrs.define(eq=False)
+class Move(Generic[Id]):
+    """The move of one party."""
+
+    name: Id
+    stage: Stage
+    at: float = 0.0
+    """The time of its stage, see `Stage`; for UNREADY how long at least the worker of the session is waited for."""
+    cost: int = 0
+    """Claims of the pace that it takes."""
+
+
+class Moves(Generic[Id]):
+    """The moves of all workers, or of all clients: by name, and in each stage in the order in which they came to it."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[Id, Move[Id]] = {}
+        self._at: dict[Stage, dict[Move[Id], None]] = {stage: {} for stage in Stage}
+
+    def get(self, name: Id) -> Move[Id] | None:
+        """Return the move of a party; None when it has none to make, or it is over."""
+        return self._by_name.get(name)
+
+    def add(self, move: Move[Id]) -> None:
+        """Take in the move of a party that has none."""
+        self._by_name[move.name] = move
+        self._at[move.stage][move] = None
+
+    def put(self, move: Move[Id], stage: Stage, at: float) -> None:
+        """Put a move into `stage` with its time, behind the others there."""
+        del self._at[move.stage][move]
+        move.stage, move.at = stage, at
+        self._at[stage][move] = None
+
+    def remove(self, move: Move[Id]) -> None:
+        """The move is over."""
+        del self._at[move.stage][move]
+        del self._by_name[move.name]
+
+    def at(self, stage: Stage) -> Collection[Move[Id]]:
+        """Return the moves in a stage."""
+        return self._at[stage].keys()
+
+    def first(self, stage: Stage) -> Move[Id] | None:
+        """Return the move that has been in a stage for longest."""
+        return next(iter(self._at[stage]), None)
+
+    def due(self, stage: Stage, now: float) -> Move[Id] | None:
+        """Return the first move of a stage if its time has come.
+
+        Times are set in the order of arrival with one timeout for each stage, so the first one is the soonest.
+        """
+        move = self.first(stage)
+        return move if move is not None and move.at <= now else None
 
 
 class DrainPlan:
@@ -66,8 +153,8 @@ class DrainPlan:
 
     def __init__(
         self,
-        workers: Mapping[str, int],
-        clients: Mapping[str, bool],
+        workers: Mapping[WorkerId, int],
+        clients: Mapping[SessionId, bool],
         *,
         worker_timeout_s: float,
         client_timeout_s: float,
@@ -75,22 +162,16 @@ class DrainPlan:
         now: float,
     ) -> None:
         """`workers`: id → number of sessions; `clients`: session → is it pair-ready already."""
-        self._costs = dict(workers)
-        order = sorted(workers)
-        entropy.shuffle(order)
-        self._workers_waiting = deque(order)
-        self._workers_told: dict[str, float] = {}
-        sessions = sorted(clients)
-        entropy.shuffle(sessions)
-        self._unready: dict[str, float] = {session: now for session in sessions if not clients[session]}
-        """Session → how long at least its worker is waited for."""
+        self._workers: Moves[WorkerId] = Moves()
+        self._clients: Moves[SessionId] = Moves()
+        for worker in _shuffled(workers, entropy):
+            self._workers.add(Move(worker, Stage.WAITING, cost=workers[worker]))
+        for session in _shuffled(clients, entropy):
+            self._clients.add(Move(session, Stage.READY if clients[session] else Stage.UNREADY, now))
         self._all_told_since: float | None = None
         """Since when no worker of ours is left to tell or to wait for."""
         self._owed = 0
         """How many clients may go before the next worker."""
-        self._ready: dict[str, float] = {session: now for session in sessions if clients[session]}
-        """Session → when its client may be told, in that order."""
-        self._clients_told: dict[str, float] = {}
         self._worker_timeout_s = worker_timeout_s
         self._client_timeout_s = client_timeout_s
         self._workers_done_said = False
@@ -102,99 +183,98 @@ class DrainPlan:
 
     def statistics(self) -> dict[str, int]:
         """How many parties are in each stage."""
+        workers, clients = self._workers, self._clients
         return {
-            "workers_waiting": len(self._workers_waiting),
-            "workers_told": len(self._workers_told),
+            "workers_waiting": len(workers.at(Stage.WAITING)),
+            "workers_told": len(workers.at(Stage.TOLD)),
             "workers_moved": self.moved_workers,
-            "clients_unready": len(self._unready),
-            "clients_ready": len(self._ready),
-            "clients_told": len(self._clients_told),
+            "clients_unready": len(clients.at(Stage.UNREADY)),
+            "clients_ready": len(clients.at(Stage.READY)),
+            "clients_told": len(clients.at(Stage.TOLD)),
             "clients_moved": self.moved_clients,
         }
 
     @property
     def remaining(self) -> int:
         """Claims still to come: what the pace has to be spread over."""
-        waiting = sum(self._costs.get(worker, 0) for worker in self._workers_waiting)
-        return waiting + len(self._unready) + len(self._ready)
+        waiting = sum(move.cost for move in self._workers.at(Stage.WAITING))
+        return waiting + len(self._clients.at(Stage.UNREADY)) + len(self._clients.at(Stage.READY))
 
-    def told_workers(self) -> list[str]:
-        """Workers that have been told and have not claimed yet."""
-        return list(self._workers_told)
-
-    def told_clients(self) -> list[str]:
-        """Sessions whose client has been told and has not claimed yet."""
-        return list(self._clients_told)
-
-    def unready(self) -> list[str]:
-        """Sessions that are not pair-ready."""
-        return list(self._unready)
-
-    def is_told(self, session: str) -> bool:
-        """Tell whether the client of `session` has been told to go."""
-        return session in self._clients_told
+    def awaited(self) -> list[Awaited]:
+        """Return the parties that something is waited for: a claim, or for a client that its session is pair-ready."""
+        return [
+            *[AwaitedWorker(move.name) for move in self._workers.at(Stage.TOLD)],
+            *[AwaitedClient(move.name) for stage in (Stage.TOLD, Stage.UNREADY) for move in self._clients.at(stage)],
+        ]
 
     # --- reports ----------------------------------------------------------------------------------------------------
 
-    def worker_moved(self, worker: str) -> None:
+    def worker_moved(self, worker: WorkerId) -> None:
         """`worker` has resumed elsewhere, or left."""
-        if self._workers_told.pop(worker, None) is not None:
-            self.moved_workers += 1
-        if worker in self._costs:
-            del self._costs[worker]
-            self._workers_waiting = deque(one for one in self._workers_waiting if one != worker)
+        move = self._workers.get(worker)
+        if move is not None:
+            self.moved_workers += move.stage is Stage.TOLD
+            self._workers.remove(move)
 
-    def worker_came(self, worker: str, cost: int) -> None:
+    def worker_came(self, worker: WorkerId, cost: int) -> None:
         """`worker` came after the plan was made, because its claim was under way: it has to go like the others."""
-        self._costs[worker] = cost
-        self._workers_told.pop(worker, None)
-        if worker not in self._workers_waiting:
-            self._workers_waiting.append(worker)
+        move = self._workers.get(worker)
+        if move is None:
+            self._workers.add(Move(worker, Stage.WAITING, cost=cost))
+            return
+        move.cost = cost
+        if move.stage is Stage.TOLD:
+            self._workers.put(move, Stage.WAITING, 0.0)
 
-    def client_came(self, session: str, *, ready: bool, now: float) -> None:
+    def client_came(self, session: SessionId, *, ready: bool, now: float) -> None:
         """The client of `session` came after the plan was made, as `worker_came`."""
-        self._clients_told.pop(session, None)
-        if session not in self._unready and session not in self._ready:
-            (self._ready if ready else self._unready)[session] = now
+        stage = Stage.READY if ready else Stage.UNREADY
+        move = self._clients.get(session)
+        if move is None:
+            self._clients.add(Move(session, stage, now))
+        elif move.stage is Stage.TOLD:
+            self._clients.put(move, stage, now)
 
-    def session_ready(self, session: str, not_before: float = 0.0) -> None:
+    def session_ready(self, session: SessionId, not_before: float = 0.0) -> None:
         """The session's worker has claimed it on a successor, or been given up, or there is none.
 
         Its client is told at `not_before` at the earliest.
         """
-        if self._unready.pop(session, None) is not None:
-            self._ready[session] = not_before
+        move = self._clients.get(session)
+        if move is not None and move.stage is Stage.UNREADY:
+            self._clients.put(move, Stage.READY, not_before)
 
-    def session_unready(self, session: str, until: float) -> None:
+    def session_unready(self, session: SessionId, until: float) -> None:
         """The session has got a worker that is not on a successor, before its client was told: `until` it is waited for."""
-        if self._ready.pop(session, None) is not None or self._clients_told.pop(session, None) is not None:
-            self._unready[session] = until
+        move = self._clients.get(session)
+        if move is not None and move.stage is not Stage.UNREADY:
+            self._clients.put(move, Stage.UNREADY, until)
 
-    def client_moved(self, session: str) -> None:
+    def client_moved(self, session: SessionId) -> None:
         """The session's client has resumed elsewhere, or left."""
-        if self._clients_told.pop(session, None) is not None:
-            self.moved_clients += 1
-        elif self._unready.pop(session, None) is None:
-            self._ready.pop(session, None)
+        move = self._clients.get(session)
+        if move is not None:
+            self.moved_clients += move.stage is Stage.TOLD
+            self._clients.remove(move)
 
-    def told_worker_at(self, worker: str, now: float) -> None:
+    def told_worker_at(self, worker: WorkerId, now: float) -> None:
         """GOAWAY has just gone to `worker`: its time begins."""
-        if worker in self._workers_told:
-            del self._workers_told[worker]
-            self._workers_told[worker] = now + self._worker_timeout_s
+        move = self._workers.get(worker)
+        if move is not None and move.stage is Stage.TOLD:
+            self._workers.put(move, Stage.TOLD, now + self._worker_timeout_s)
 
-    def told_client_at(self, session: str, now: float) -> None:
+    def told_client_at(self, session: SessionId, now: float) -> None:
         """GOAWAY has just gone to the client of `session`: its time begins."""
-        if session in self._clients_told:
-            del self._clients_told[session]
-            self._clients_told[session] = now + self._client_timeout_s
+        move = self._clients.get(session)
+        if move is not None and move.stage is Stage.TOLD:
+            self._clients.put(move, Stage.TOLD, now + self._client_timeout_s)
 
     def begin_again(self, now: float) -> None:
-        """There was nobody to go to for a while, which makes nobody late: everyone's time begins now."""
-        for worker in self._workers_told:
-            self._workers_told[worker] = now + self._worker_timeout_s
-        for session in self._clients_told:
-            self._clients_told[session] = now + self._client_timeout_s
+        """There was no successor for a while, which makes no party late: the time of each begins now."""
+        for worker in self._workers.at(Stage.TOLD):
+            worker.at = now + self._worker_timeout_s
+        for client in self._clients.at(Stage.TOLD):
+            client.at = now + self._client_timeout_s
         if self._all_told_since is not None:
             self._all_told_since = now
 
@@ -202,67 +282,69 @@ class DrainPlan:
 
     def next(self, now: float) -> Step:
         """Decide what to do at `now`."""
-        if self._workers_waiting or self._workers_told:
+        workers, clients = self._workers, self._clients
+        if self._has_workers():
             self._all_told_since = None
         elif self._all_told_since is None:
             self._all_told_since = now
-        late = _first_due(self._workers_told, now)
-        if late is not None:
-            del self._workers_told[late]
-            self._costs.pop(late, None)
-            return GiveUpWorker(late)
-        late = _first_due(self._clients_told, now)
-        if late is not None:
-            del self._clients_told[late]
-            return GiveUpClient(late)
-        if not self._workers_waiting and not self._workers_told and not self._unready and not self._workers_done_said:
+        if (late_worker := workers.due(Stage.TOLD, now)) is not None:
+            workers.remove(late_worker)
+            return GiveUpWorker(late_worker.name)
+        if (late_client := clients.due(Stage.TOLD, now)) is not None:
+            clients.remove(late_client)
+            return GiveUpClient(late_client.name)
+        if not self._has_workers() and not clients.at(Stage.UNREADY) and not self._workers_done_said:
             self._workers_done_said = True
             return WorkersDone()
-        session = _first_due(self._ready, now)
-        if session is not None and (self._owed or not self._workers_waiting):
+        worker, client = workers.first(Stage.WAITING), clients.due(Stage.READY, now)
+        if client is not None and (self._owed or worker is None):
             self._owed = max(0, self._owed - 1)
-            del self._ready[session]
-            self._clients_told[session] = now + self._client_timeout_s
-            return TellClient(session)
-        if self._workers_waiting:
-            worker = self._workers_waiting.popleft()
-            self._workers_told[worker] = now + self._worker_timeout_s
-            cost = max(1, self._costs.get(worker, 0))
+            clients.put(client, Stage.TOLD, now + self._client_timeout_s)
+            return TellClient(client.name)
+        if worker is not None:
+            workers.put(worker, Stage.TOLD, now + self._worker_timeout_s)
+            cost = max(1, worker.cost)
             self._owed += cost
-            return TellWorker(worker, cost)
-        if self._workers_told or self._unready or self._ready or self._clients_told:
+            return TellWorker(worker.name, cost)
+        if self._has_workers() or any(clients.at(stage) for stage in Stage):
             return Wait(self._next_deadline(now))
         return Finished()
 
-    def overdue(self, now: float) -> list[str]:
-        """Sessions that are not pair-ready though their time is over: nobody told us why. Their workers are to be given up.
+    def _has_workers(self) -> bool:
+        """Tell whether a worker of ours is left to tell or to wait for."""
+        return bool(self._workers.at(Stage.WAITING) or self._workers.at(Stage.TOLD))
+
+    def overdue(self, now: float) -> list[SessionId]:
+        """Sessions that are not pair-ready though their time is over, for no reason known here: their workers are given up.
 
         Their time begins when the last worker of ours has moved or been given up: telling them all may take long.
         """
-        if self._all_told_since is None or self._workers_waiting or self._workers_told:
+        if self._all_told_since is None or self._has_workers():
             return []
         patience = self._all_told_since + self._worker_timeout_s
-        return [session for session, until in self._unready.items() if max(until, patience) <= now]
+        return [move.name for move in self._clients.at(Stage.UNREADY) if max(move.at, patience) <= now]
 
-    def extend(self, sessions: Iterable[str], until: float) -> None:
+    def extend(self, sessions: Iterable[SessionId], until: float) -> None:
         """Give `sessions` until `until` to become pair-ready."""
         for session in sessions:
-            if session in self._unready:
-                self._unready[session] = until
+            move = self._clients.get(session)
+            if move is not None and move.stage is Stage.UNREADY:
+                move.at = until
 
     def _next_deadline(self, now: float) -> float:
-        dues = [*self._workers_told.values(), *self._clients_told.values(), *islice(self._ready.values(), 1)]
+        ready = self._clients.first(Stage.READY)
+        dues = [move.at for moves in (self._workers.at(Stage.TOLD), self._clients.at(Stage.TOLD)) for move in moves]
+        dues += [ready.at] if ready is not None else []
         if self._all_told_since is not None:
             patience = self._all_told_since + self._worker_timeout_s
-            dues += [max(until, patience) for until in self._unready.values()]
+            dues += [max(move.at, patience) for move in self._clients.at(Stage.UNREADY)]
         return max(now, min(dues, default=now + 1.0))
 
 
-def _first_due(deadlines: dict[str, float], now: float) -> str | None:
-    # Times are set in the order of insertion with one timeout each, so the first one is the soonest.
-    for name, due in deadlines.items():
-        return name if due <= now else None
-    return None
+def _shuffled(names: Collection[Id], entropy: Entropy) -> list[Id]:
+    order = sorted(names)
+    entropy.shuffle(order)
+    return order
 
 
 def pace_now(rate_per_s: float, lag_ms: float, lag_target_ms: float = 50.0) -> float:

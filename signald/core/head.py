@@ -7,6 +7,7 @@ from msgspec import Struct
 from signald.core.failures import NO_FAILURES, Failures
 
 Party = Literal["client", "worker"]
+PARTIES: frozenset[Party] = frozenset({"client", "worker"})
 
 
 class Head(Struct, frozen=True, gc=False):

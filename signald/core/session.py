@@ -16,6 +16,7 @@ from signald.core.head import Head, Party
 from signald.core.log import Entry, Log
 from signald.core.pairing import PAIRING, Pairing, PairingEvent
 from signald.core.transitions import step
+from signald.ids import SessionId, WorkerId
 from signald.wire.messages import PeerState
 
 L = TypeVar("L")
@@ -92,7 +93,7 @@ class Session(Generic[L]):
     )  # fmt: skip
 
     def __init__(self, head: Head, backlog_max: int, bytes_max: int) -> None:
-        self.id = head.session
+        self.id = SessionId(head.session)
         self.created_ms = head.created_ms
         self.principal = head.principal
         self.want = head.want
@@ -102,7 +103,7 @@ class Session(Generic[L]):
         self.down = Log(head.down_last, head.down_acked, backlog_max, bytes_max)
         self.client: Side[L] = Side(head.client_epoch, head.client_node, head.down_acked)
         self.worker: Side[L] = Side(head.worker_epoch, head.worker_node, head.up_acked)
-        self.worker_id = head.worker
+        self.worker_id = WorkerId(head.worker)
         self.workers = head.workers
         self.known_worker = ""
         """The last worker the client was paired with."""
@@ -263,7 +264,7 @@ class Session(Generic[L]):
 
     def _settle(self, head: Head) -> PeerState | None:
         event = self._event(head)
-        self.worker_id = head.worker
+        self.worker_id = WorkerId(head.worker)
         if event is None:
             return None
         self.pairing, tell = step(PAIRING, self.pairing, event)

@@ -18,6 +18,7 @@ from signald.config import Config
 from signald.core.head import Head, Party
 from signald.core.session import News, Session
 from signald.errors import StoreUnavailable
+from signald.ids import SessionId, WorkerId
 from signald.net.admission import SetupGate
 from signald.net.connection import Connection, ConnectionClosed
 from signald.net.frames import Message as Frame
@@ -33,6 +34,7 @@ from signald.service.line import leave_if_away
 from signald.service.link import Link, Outbox, retry_reason
 from signald.service.losses import Losses
 from signald.service.opening import open_link
+from signald.service.paths import PARTY_AT
 from signald.service.relay import LiveSession, Relay, RelaySettings
 from signald.service.retries import Retries
 from signald.service.trail import Trail
@@ -62,16 +64,16 @@ a message mostly takes its ack along. Nobody waits for an ack; it only frees wha
 class Watcher(Protocol):
     """Who must know when parties come and go: the drain."""
 
-    def worker_came(self, worker: str) -> None:
+    def worker_came(self, worker: WorkerId) -> None:
         """`worker` is attached here."""
 
     def client_came(self, session: LiveSession) -> None:
         """The client of `session` is attached here."""
 
-    def worker_left(self, worker: str) -> None:
+    def worker_left(self, worker: WorkerId) -> None:
         """The link of `worker` here is over: it resumed elsewhere, or is gone."""
 
-    def client_left(self, session: str) -> None:
+    def client_left(self, session: SessionId) -> None:
         """The link of the client of `session` here is over."""
 
     def session_changed(self, session: LiveSession) -> None:
@@ -95,8 +97,8 @@ class Hub:
         self.cluster = context.cluster
         self.sessions: dict[str, LiveSession] = {}
         self.worker_links: dict[str, WorkerLink] = {}
-        self.refusing: dict[str, CloseCode] = {}
-        """While draining: path → what a new connection to it is closed with."""
+        self.refusing: dict[Party, CloseCode] = {}
+        """While draining: party → what its new connections are closed with."""
         self.watcher: Watcher | None = None
         self.counters = context.counters
         self.spans = context.spans
@@ -151,7 +153,7 @@ class Hub:
         """Serve one connection from its opening message to its end."""
         self.connections[conn.id] = conn
         try:
-            if (code := self.refusing.get(conn.path)) is not None:
+            if (code := self.refusing.get(PARTY_AT[conn.path])) is not None:
                 await self._refuse(conn, code)
             else:
                 await self._serve(conn)

@@ -26,6 +26,7 @@ from signald.service.cluster.lease import Lease
 from signald.service.counts import ROLES
 from signald.service.drain.shutdown import ShutdownScope
 from signald.service.hub import Hub
+from signald.service.paths import PATHS
 from signald.tally import Histogram
 
 
@@ -88,7 +89,7 @@ def _by(read: Callable[[Observed], Iterable[tuple[object, float | Histogram]]]) 
 
 def _by_role(counts: Counter[str]) -> Iterator[tuple[Party, int]]:
     """From paths to roles."""
-    return ((role, counts[f"/v1/{role}"]) for role in ROLES)
+    return ((role, counts[PATHS[role]]) for role in ROLES)
 
 
 def _workers(observed: Observed) -> Iterator[tuple[str, int]]:

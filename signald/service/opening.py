@@ -23,6 +23,7 @@ from signald.service.auth import Forbidden, Unauthenticated
 from signald.service.client_opening import restore_session, start_session
 from signald.service.counts import RESUMED
 from signald.service.link import Link
+from signald.service.paths import PATHS
 from signald.service.refusals import Turned, turn_away
 from signald.service.worker_opening import register_worker, resume_worker
 from signald.wire import codec
@@ -107,7 +108,7 @@ def _tell_opening(hub: "Hub", link: Link, message: Opening, *, resuming: bool) -
 
 async def _read(hub: "Hub", conn: Connection) -> tuple[Opening, list[Frame]]:
     decode: Callable[[bool, bytes, int], tuple[object, bytes | None]] = (
-        codec.decode_worker if conn.path == "/v1/worker" else codec.decode_client
+        codec.decode_worker if conn.path == PATHS["worker"] else codec.decode_client
     )
     depth_max = hub.config.limits.json_depth_max
     frames = 0

@@ -12,11 +12,10 @@ import msgspec
 import trio
 
 from signald.config import ConfigError
-from signald.core.head import Head
+from signald.core.head import PARTIES, Head
 from signald.errors import OperationRefused
 from signald.logs import set_level
-from signald.service.drain.moving import EVERYBODY, Kind
-from signald.service.drain.shutdown import DrainStatus
+from signald.service.drain.status import DrainStatus, names_of
 from signald.store.base import (
     GetReceipt,
     ListNodes,
@@ -89,7 +88,7 @@ class NodeOperations:
 
         Raises OperationRefused: unknown parties, no party, a reason too long for a `goaway`, a drain that a signal has begun.
         """
-        asked: frozenset[Kind] = frozenset(kind for kind in EVERYBODY if kind in parties)
+        asked = frozenset(party for party in PARTIES if f"{party}s" in parties)
         if not parties or len(asked) != len(set(parties)):
             raise OperationRefused("invalid", "invalid", f'parties are "workers" and "clients", got {parties}')
         if not 1 <= len(reason) <= 100:
@@ -97,7 +96,7 @@ class NodeOperations:
         shutdown = self._shutdown
         if shutdown.status.by_signal:
             raise OperationRefused("state", "shutting-down", "a signal has begun a drain of everybody already")
-        if not shutdown.begin(reason, by_signal=False, parties=asked):
+        if not shutdown.begin(reason, parties=asked):
             shutdown.extend(asked)
         return self.status()
 
@@ -278,7 +277,7 @@ def _drain_json(drain: DrainStatus, now: float) -> Json:
         "phase": drain.phase.value,
         "reason": drain.reason,
         "by_signal": drain.by_signal,
-        "parties": sorted(drain.parties),
+        "parties": names_of(drain.parties),
         "seconds": round(now - drain.began_at, 1),
         "seconds_left": round(max(0.0, drain.deadline - now), 1),
         "clients_left": drain.clients_left,

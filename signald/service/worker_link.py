@@ -8,6 +8,7 @@ import trio
 
 from signald.core.head import Party
 from signald.errors import PeerError, UnknownType
+from signald.ids import WorkerId
 from signald.net.connection import Connection
 from signald.net.frames import Message as Frame
 from signald.service.link import Link
@@ -61,7 +62,7 @@ class WorkerLink(Link):
     def __init__(self, hub: "Hub", conn: Connection, worker: str, epoch: int, ready: AppReady, principal: str) -> None:
         super().__init__(conn, hub.outbox)
         self._hub = hub
-        self.worker = worker
+        self.worker = WorkerId(worker)
         self.epoch = epoch
         self.principal = principal
         self.instance = ready.instance_id

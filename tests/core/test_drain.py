@@ -20,11 +20,20 @@ from signald.core.handover import (
     pace_now,
 )
 from signald.ids import SeededEntropy
+from signald.ids import SessionId as S
+from signald.ids import WorkerId as W
 
 
 def plan(workers: Mapping[str, int], clients: Mapping[str, bool], seed: int = 1) -> DrainPlan:
     """A plan that begins at time 0, with 10 s for a worker and 5 s for a client."""
-    return DrainPlan(workers, clients, worker_timeout_s=10, client_timeout_s=5, entropy=SeededEntropy(seed), now=0.0)
+    return DrainPlan(
+        {W(name): cost for name, cost in workers.items()},
+        {S(name): ready for name, ready in clients.items()},
+        worker_timeout_s=10,
+        client_timeout_s=5,
+        entropy=SeededEntropy(seed),
+        now=0.0,
+    )
 
 
 def until_wait(made: DrainPlan, now: float) -> list[Step]:
@@ -44,13 +53,13 @@ def test_nobody_to_move_is_finished_at_once() -> None:
 def test_a_client_goes_when_its_worker_has_claimed() -> None:
     """Worker-first: nothing is said to the client before its session is pair-ready."""
     made = plan({"w": 1}, {"s": False})
-    assert until_wait(made, 0) == [TellWorker("w", 1)]
+    assert until_wait(made, 0) == [TellWorker(W("w"), 1)]
     assert until_wait(made, 1) == []
-    made.session_ready("s")
-    assert until_wait(made, 1) == [TellClient("s")]
-    made.worker_moved("w")
+    made.session_ready(S("s"))
+    assert until_wait(made, 1) == [TellClient(S("s"))]
+    made.worker_moved(W("w"))
     assert made.next(1) == WorkersDone()
-    made.client_moved("s")
+    made.client_moved(S("s"))
     assert made.next(1) == Finished()
     assert (made.moved_workers, made.moved_clients, made.remaining) == (1, 1, 0)
 
@@ -58,7 +67,7 @@ def test_a_client_goes_when_its_worker_has_claimed() -> None:
 def test_a_worker_costs_what_it_takes_along() -> None:
     """The pace is of sessions: a worker's claim is that of all its sessions, and at least one."""
     made = plan({"big": 7, "idle": 0}, {})
-    assert sorted(until_wait(made, 0), key=repr) == [TellWorker("big", 7), TellWorker("idle", 1)]
+    assert sorted(until_wait(made, 0), key=repr) == [TellWorker(W("big"), 7), TellWorker(W("idle"), 1)]
 
 
 def test_there_is_no_barrier_between_sessions() -> None:
@@ -67,7 +76,7 @@ def test_there_is_no_barrier_between_sessions() -> None:
     first = made.next(0)
     assert isinstance(first, TellWorker)
     for session in ("a", "b"):
-        made.session_ready(session)
+        made.session_ready(S(session))
     told = [made.next(0), made.next(0), made.next(0)]
     assert [type(step) for step in told] == [TellClient, TellClient, TellWorker]
 
@@ -93,22 +102,22 @@ def test_a_worker_that_does_not_come_is_given_up() -> None:
     """Its time begins when GOAWAY went out, not when it was decided; a late claim does no harm."""
     made = plan({"w": 1}, {"s": False})
     made.next(0)
-    made.told_worker_at("w", 3.0)
+    made.told_worker_at(W("w"), 3.0)
     assert made.next(3.0) == Wait(13.0)
-    assert made.next(13.0) == GiveUpWorker("w")
-    made.worker_moved("w")
+    assert made.next(13.0) == GiveUpWorker(W("w"))
+    made.worker_moved(W("w"))
     assert made.moved_workers == 0
 
 
 def test_a_client_that_does_not_come_is_given_up() -> None:
     """It stays connected; the plan is through with it, and its late move is no error."""
     made = plan({}, {"s": True})
-    assert until_wait(made, 0) == [WorkersDone(), TellClient("s")]
-    made.told_client_at("s", 1.0)
+    assert until_wait(made, 0) == [WorkersDone(), TellClient(S("s"))]
+    made.told_client_at(S("s"), 1.0)
     assert made.next(5.9) == Wait(6.0)
-    assert made.next(6.0) == GiveUpClient("s")
+    assert made.next(6.0) == GiveUpClient(S("s"))
     assert made.next(6.0) == Finished()
-    made.client_moved("s")
+    made.client_moved(S("s"))
     assert made.moved_clients == 0
 
 
@@ -116,10 +125,10 @@ def test_the_patience_for_other_workers_begins_when_ours_are_through() -> None:
     """However long it takes to tell and move our workers: only then is a session without a ready worker late."""
     made = plan({"w1": 1, "w2": 1}, {"a": False, "b": False})
     until_wait(made, 0)
-    made.worker_moved("w1")
-    made.told_worker_at("w2", 50.0)
+    made.worker_moved(W("w1"))
+    made.told_worker_at(W("w2"), 50.0)
     assert made.next(55.0) == Wait(60.0)
-    made.worker_moved("w2")
+    made.worker_moved(W("w2"))
     assert made.next(58.0) == Wait(68.0), "a moment ago there was still a worker to wait for"
     assert made.overdue(67.9) == []
     assert sorted(made.overdue(68.0)) == ["a", "b"]
@@ -129,21 +138,21 @@ def test_a_client_may_be_told_a_little_later() -> None:
     """`not_before` lets the answer to the claim reach the worker; meanwhile the next worker may be told."""
     made = plan({"w1": 1, "w2": 1}, {"a": False})
     assert isinstance(made.next(0), TellWorker)
-    made.session_ready("a", 0.5)
+    made.session_ready(S("a"), 0.5)
     assert isinstance(made.next(0), TellWorker)
     assert made.next(0) == Wait(0.5)
-    assert made.next(0.5) == TellClient("a")
+    assert made.next(0.5) == TellClient(S("a"))
 
 
 def test_more_patience_can_be_had_for_some() -> None:
     """`extend` is for the sessions named."""
     made = plan({}, {"a": False, "b": False})
     assert made.next(0) == Wait(10.0)
-    made.extend(["a", "unknown"], 15.0)
+    made.extend([S("a"), S("unknown")], 15.0)
     assert made.overdue(10.0) == ["b"]
-    made.session_ready("b")
-    assert made.next(10.0) == TellClient("b")
-    made.client_moved("b")
+    made.session_ready(S("b"))
+    assert made.next(10.0) == TellClient(S("b"))
+    made.client_moved(S("b"))
     assert made.next(10.0) == Wait(15.0)
 
 
@@ -151,30 +160,30 @@ def test_who_comes_after_the_plan_was_made_goes_like_the_others() -> None:
     """Its claim was under way when the drain began; also one that was told and came back to the same node."""
     made = plan({"w1": 1}, {"a": True})
     until_wait(made, 0)
-    made.worker_came("w2", 2)
-    made.worker_came("w2", 2)
-    made.client_came("b", ready=True, now=0)
-    made.client_came("c", ready=False, now=0)
-    assert sorted(until_wait(made, 0), key=repr) == [TellClient("b"), TellWorker("w2", 2)]
-    made.worker_came("w1", 1)
-    made.client_came("b", ready=True, now=0)
-    assert sorted(until_wait(made, 0), key=repr) == [TellClient("b"), TellWorker("w1", 1)]
+    made.worker_came(W("w2"), 2)
+    made.worker_came(W("w2"), 2)
+    made.client_came(S("b"), ready=True, now=0)
+    made.client_came(S("c"), ready=False, now=0)
+    assert sorted(until_wait(made, 0), key=repr) == [TellClient(S("b")), TellWorker(W("w2"), 2)]
+    made.worker_came(W("w1"), 1)
+    made.client_came(S("b"), ready=True, now=0)
+    assert sorted(until_wait(made, 0), key=repr) == [TellClient(S("b")), TellWorker(W("w1"), 1)]
     for worker in ("w1", "w2"):
-        made.worker_moved(worker)
+        made.worker_moved(W(worker))
     assert until_wait(made, 0) == []
-    made.session_ready("c")
-    assert until_wait(made, 0) == [WorkersDone(), TellClient("c")]
+    made.session_ready(S("c"))
+    assert until_wait(made, 0) == [WorkersDone(), TellClient(S("c"))]
 
 
 def test_who_leaves_is_not_waited_for() -> None:
     """Workers and clients may go at any stage: untold, told, ready or not."""
     made = plan({"w1": 3, "w2": 1}, {"a": False, "b": True, "c": True})
-    made.worker_moved("w1")
-    made.client_moved("a")
-    made.client_moved("b")
-    assert until_wait(made, 0) == [TellWorker("w2", 1), TellClient("c")]
-    made.client_moved("c")
-    made.worker_moved("w2")
+    made.worker_moved(W("w1"))
+    made.client_moved(S("a"))
+    made.client_moved(S("b"))
+    assert until_wait(made, 0) == [TellWorker(W("w2"), 1), TellClient(S("c"))]
+    made.client_moved(S("c"))
+    made.worker_moved(W("w2"))
     assert [made.next(0), made.next(0)] == [WorkersDone(), Finished()]
 
 
@@ -214,7 +223,7 @@ class WorkerFirst(RuleBasedStateMachine):
         for session, one in self.worker_of.items():
             if one == worker and session not in self.ready:
                 self.ready.add(session)
-                self.plan.session_ready(session)
+                self.plan.session_ready(S(session))
 
     @rule()
     def go_on(self) -> None:
@@ -247,7 +256,7 @@ class WorkerFirst(RuleBasedStateMachine):
             if resumed:
                 self.make_ready(worker)
             if worker != "elsewhere":
-                self.plan.worker_moved(worker)
+                self.plan.worker_moved(W(worker))
 
     @rule(data=st.data())
     def client_goes(self, data: st.DataObject) -> None:
@@ -255,7 +264,7 @@ class WorkerFirst(RuleBasedStateMachine):
         if self.here:
             session = data.draw(st.sampled_from(sorted(self.here)))
             self.here.discard(session)
-            self.plan.client_moved(session)
+            self.plan.client_moved(S(session))
 
     @precondition(lambda self: self.waiting)
     @rule(seconds=st.floats(0.1, 12))

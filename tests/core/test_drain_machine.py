@@ -1,10 +1,11 @@
 """A drain in every order of events: its phases by the table, and its plan under everything that can be reported to it."""
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from signald.core.drain import DRAIN, DrainEvent, Phase
+from signald.core.drain import DRAIN, REFUSED, DrainEvent, DrainState, Phase
 from signald.core.handover import (
     DrainPlan,
     Finished,
@@ -16,65 +17,65 @@ from signald.core.handover import (
     WorkersDone,
 )
 from signald.core.transitions import ImpossibleTransition, step
-from signald.ids import SeededEntropy
+from signald.ids import SeededEntropy, SessionId, WorkerId
 from tests.examples import examples
 
-V = DrainEvent
+S, V = DrainState, DrainEvent
 ORDER: list[Phase] = [phase for phase in Phase if phase is not Phase.HOLD]
-AGAIN = (V.ABORT, V.EXTEND, V.SIGNAL)
-WAITS_FOR_NOBODY = (Phase.RUNNING, Phase.HOLD, Phase.DONE)
-BUDGET_S = dict.fromkeys(ORDER, 5.0)
-DEADLINE_S = BUDGET_S[Phase.RUNNING] * 7
+OUTSIDE = (V.ASK, V.EXTEND, V.ABORT, V.SIGNAL, V.CUT, V.USURP)
+"""What may come at any moment."""
+WAITS = (S.SERVING, S.OPERATOR_ASKED, S.ASKED, S.RECEIPT, S.HOLD, S.DONE)
+"""States without a budget: the task has not begun, is at rest, or stores a receipt, which has a deadline of its own."""
+BUDGET_S, DRAIN_S = 5.0, 5.0 * 7
 
 
-class Phases(RuleBasedStateMachine):
-    """The phases of one process, over several drains that may be called off, with every event at every moment."""
+class Drains(RuleBasedStateMachine):
+    """The drains of one process, of which some may be called off, with every event at every moment."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.phase = Phase.RUNNING
+        self.state = S.SERVING
         self.passed: list[Phase] = []
-        """Of this drain, in order."""
-        self.why: list[DrainEvent] = []
+        """Phases of this drain, in order."""
+        self.hurried = False
+        """A phase was left early, or there was no successor."""
         self.now = self.began = self.entered = 0.0
 
     def go(self, event: DrainEvent) -> None:
         """Take one event, or see it refused with nothing changed."""
-        before = self.phase
-        try:
-            after = step(DRAIN, before, event)
-        except ImpossibleTransition:
-            assert (before, event) not in DRAIN
+        before = self.state
+        if (before, event) in REFUSED:
+            with pytest.raises(ImpossibleTransition):
+                step(DRAIN, before, event)
             return
-        self.why.append(event)
+        after = self.state = step(DRAIN, before, event)
+        self.hurried |= after in (S.HURRIED, S.STOPPED, S.CUT) or event is V.NO_SUCCESSOR
         if event is V.BEGIN:
-            self.passed, self.why, self.began = [], [event], self.now
-        if event in AGAIN:
-            assert after is Phase.RUNNING
-            assert before not in (Phase.FLUSH, Phase.CLOSE, Phase.DONE), "what is being flushed is not called off"
-        elif event is V.HELD:
-            assert after is Phase.HOLD
-            assert before in (Phase.WORKERS, Phase.CLIENTS), "there is nobody who could have been moved"
-        elif before is Phase.HOLD:
-            assert event in (V.HURRY, V.STOP), "two signals at once"
-        else:
-            assert ORDER.index(after) > ORDER.index(before) or after is before is Phase.CLOSE
-        if after is not before:
+            self.passed, self.began = [], self.now
+        if after is S.SERVING:
+            assert not before.final, "a signal is final"
+            self.hurried = False
+        assert after.final or not before.final, "a drain that ends the process stays one"
+        if after.phase is not None and after.phase is not before.phase:
+            self.passed.append(after.phase)
             self.entered = self.now
-            self.passed.append(after)
-        self.phase = after
+
+    @rule(event=st.sampled_from(OUTSIDE))
+    def comes(self, event: DrainEvent) -> None:
+        """Anything from outside, also what cannot come now."""
+        self.go(event)
 
     @rule(event=st.sampled_from(DrainEvent))
     def happens(self, event: DrainEvent) -> None:
-        """Anything, also what cannot happen now."""
+        """Anything at all."""
         self.go(event)
 
-    @precondition(lambda self: self.phase not in WAITS_FOR_NOBODY)
+    @precondition(lambda self: self.state not in WAITS)
     @rule(seconds=st.floats(0.1, 6.0))
     def time_passes(self, seconds: float) -> None:
-        """A phase that is over its budget ends by it, whatever else happens."""
-        self.now = min(self.now + seconds, self.entered + BUDGET_S[self.phase])
-        if self.now >= self.entered + BUDGET_S[self.phase]:
+        """A phase that is over its budget ends by it, whatever else happens; SUCCESSOR of an operator's drain has none."""
+        self.now = min(self.now + seconds, self.entered + BUDGET_S)
+        if self.now >= self.entered + BUDGET_S:
             self.go(V.BUDGET)
 
     @invariant()
@@ -83,33 +84,38 @@ class Phases(RuleBasedStateMachine):
         assert Phase.WORKERS not in self.passed or Phase.SUCCESSOR in self.passed
 
     @invariant()
+    def phases_are_in_order(self) -> None:
+        passed = [phase for phase in self.passed if phase not in (Phase.HOLD, Phase.RUNNING)]
+        assert passed == sorted(passed, key=ORDER.index)
+
+    @invariant()
     def nothing_is_skipped_but_for_a_reason(self) -> None:
         alone = Phase.SUCCESSOR in self.passed and Phase.WORKERS not in self.passed
-        if self.phase is Phase.DONE and not alone and not {V.HURRY, V.STOP, V.NO_SUCCESSOR} & set(self.why):
+        if self.state is S.DONE and not alone and not self.hurried:
             assert self.passed == ORDER[1:]
         assert Phase.DONE not in self.passed or Phase.CLOSE in self.passed
 
     @invariant()
     def never_past_the_deadline(self) -> None:
-        if self.phase not in WAITS_FOR_NOBODY:
-            assert self.now - self.began <= DEADLINE_S
+        if self.state.final and self.state not in WAITS:
+            assert self.now - self.began <= DRAIN_S
 
     def teardown(self) -> None:
-        """Whatever came before, budgets alone end it; what an operator holds ends by a signal only."""
-        for _ in ORDER:
-            if self.phase in WAITS_FOR_NOBODY:
-                return
-            self.now = self.entered + BUDGET_S[self.phase]
+        """Whatever came before, budgets alone end a final drain; what an operator holds ends by a signal only."""
+        if not self.state.final:
+            self.go(V.SIGNAL)
+        for _ in range(2 * len(ORDER)):
+            self.go(V.BEGIN)
+            self.now = self.entered + BUDGET_S
             self.go(V.BUDGET)
-        assert self.phase in WAITS_FOR_NOBODY
-        self.never_past_the_deadline()
+        assert self.state is S.DONE
 
 
-TestPhases = Phases.TestCase
-TestPhases.settings = settings(max_examples=examples(200), stateful_step_count=30, deadline=None)
+TestDrains = Drains.TestCase
+TestDrains.settings = settings(max_examples=examples(200), stateful_step_count=30, deadline=None)
 
-WORKER_TIMEOUT_S, CLIENT_TIMEOUT_S, SESSIONS = 10.0, 5.0, [f"s{number}" for number in range(6)]
-sessions, workers = st.sampled_from(SESSIONS), st.sampled_from(["w0", "w1", "w2"])
+WORKER_TIMEOUT_S, CLIENT_TIMEOUT_S, SESSIONS = 10.0, 5.0, [SessionId(f"s{number}") for number in range(6)]
+sessions, workers = st.sampled_from(SESSIONS), st.sampled_from([WorkerId(name) for name in ("w0", "w1", "w2")])
 
 
 class EveryReport(RuleBasedStateMachine):
@@ -118,13 +124,13 @@ class EveryReport(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.workers: set[str] = set()
+        self.workers: set[WorkerId] = set()
         """Workers that are here and have not been given up."""
-        self.clients: dict[str, bool] = {}
+        self.clients: dict[SessionId, bool] = {}
         """Clients that are here, and whether their session is pair-ready."""
-        self.told: set[str] = set()
+        self.told: set[SessionId] = set()
         """Clients that were told to go and have not come back since."""
-        self.given_up: set[str] = set()
+        self.given_up: set[SessionId | WorkerId] = set()
         self.idle = False
         self.plan: DrainPlan = self.make(0)
 
@@ -168,14 +174,14 @@ class EveryReport(RuleBasedStateMachine):
             assert set(self.clients) <= self.told
 
     @rule(session=sessions, after=st.sampled_from([0.0, 0.5]))
-    def ready(self, session: str, after: float) -> None:
+    def ready(self, session: SessionId, after: float) -> None:
         """A worker has claimed the session on a successor, or was given up; it may be said again."""
         if self.clients.get(session) is False:
             self.clients[session] = True
         self.plan.session_ready(session, self.now + after)
 
     @rule(session=sessions, patience=st.sampled_from([1.0, 5.0]))
-    def unready(self, session: str, patience: float) -> None:
+    def unready(self, session: SessionId, patience: float) -> None:
         """The session got another worker that is still here, before its client was told or after."""
         in_plan = session in self.clients and session not in self.given_up
         if in_plan:
@@ -184,19 +190,19 @@ class EveryReport(RuleBasedStateMachine):
         self.plan.session_unready(session, self.now + patience)
 
     @rule(worker=workers)
-    def worker_comes(self, worker: str) -> None:
+    def worker_comes(self, worker: WorkerId) -> None:
         """Its claim was under way when the plan was made; or it was told and came back."""
         self.workers.add(worker)
         self.plan.worker_came(worker, 2)
 
     @rule(worker=workers)
-    def worker_goes(self, worker: str) -> None:
+    def worker_goes(self, worker: WorkerId) -> None:
         """It resumed elsewhere, or is just gone; perhaps it was never here."""
         self.workers.discard(worker)
         self.plan.worker_moved(worker)
 
     @rule(session=sessions, ready=st.booleans())
-    def client_comes(self, session: str, ready: bool) -> None:
+    def client_comes(self, session: SessionId, ready: bool) -> None:
         """As a worker."""
         waits = session in self.clients and session not in self.told and session not in self.given_up
         if not waits:
@@ -206,7 +212,7 @@ class EveryReport(RuleBasedStateMachine):
         self.plan.client_came(session, ready=ready, now=self.now)
 
     @rule(session=sessions)
-    def client_goes(self, session: str) -> None:
+    def client_goes(self, session: SessionId) -> None:
         """As a worker."""
         self.clients.pop(session, None)
         self.told.discard(session)
@@ -214,7 +220,7 @@ class EveryReport(RuleBasedStateMachine):
         self.plan.client_moved(session)
 
     @rule(session=sessions, worker=workers)
-    def said(self, session: str, worker: str) -> None:
+    def said(self, session: SessionId, worker: WorkerId) -> None:
         """GOAWAY has gone out: the time of whoever was told begins."""
         self.plan.told_worker_at(worker, self.now)
         self.plan.told_client_at(session, self.now)

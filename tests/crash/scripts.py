@@ -28,7 +28,7 @@ async def rollback(scene: CrashScene) -> None:
     await there(scene.start_node())
     if old.node is None or old.killed:
         return
-    old.node.shutdown.begin("rollout", by_signal=False)
+    old.node.shutdown.begin("rollout")
     scene.learn(old, up=False)
     await trio.sleep(0.01)
     await scene.moving()

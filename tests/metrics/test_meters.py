@@ -268,7 +268,7 @@ def test_the_gap_of_a_resume_is_the_time_its_client_was_away() -> None:
         assert 6.9 < await scraper.value("signald_reconnect_gap_seconds_sum") < 7.1
         _, answer = await cluster.restore("n1", answer["recovery_token"])
         assert await Scraper(old).value("signald_reconnect_gap_seconds_count") == 0
-        old.shutdown.begin("test", by_signal=False)
+        old.shutdown.begin("test")
         await trio.sleep(1)
         await cluster.restore("n2", answer["recovery_token"])
         assert await scraper.value("signald_reconnect_gap_seconds_bucket", le="0.0") == 1

@@ -3,8 +3,8 @@
 import pytest
 import trio
 
+from signald.core.session import Party
 from signald.daemon import Node
-from signald.service.drain.moving import Kind
 from signald.testing.cluster import Cluster, play
 from signald.wire.close_codes import CloseCode
 from tests.service.deploys import Load, receipt, traffic
@@ -17,9 +17,9 @@ async def held(node: Node) -> None:
             await trio.sleep(0.01)
 
 
-def drain(node: Node, *parties: Kind) -> bool:
+def drain(node: Node, *parties: Party) -> bool:
     """Begin an operator's drain of `parties`."""
-    return node.shutdown.begin("rollout", by_signal=False, parties=frozenset(parties))
+    return node.shutdown.begin("rollout", parties=frozenset(parties))
 
 
 def check_all_here(load: Load) -> None:
@@ -36,7 +36,7 @@ def test_workers_are_handed_over_before_any_client() -> None:
         async with traffic(cluster, workers=3, clients=9) as load:
             await cluster.start("n2")
             load.workers_at = "n2"
-            assert drain(old, "workers")
+            assert drain(old, "worker")
             assert not old.shutdown.status.refuses_clients
             await held(old)
             assert not old.hub.worker_links
@@ -62,11 +62,11 @@ def test_a_gated_rollout_moves_each_party_once() -> None:
         async with traffic(cluster, workers=3, clients=9) as load:
             await cluster.start("n2")
             load.workers_at = "n2"
-            assert drain(old, "workers")
+            assert drain(old, "worker")
             await held(old)
             load.clients_at = "n2"
-            assert not drain(old, "clients"), "a drain is under way"
-            assert old.shutdown.extend(frozenset({"clients"}))
+            assert not drain(old, "client"), "a drain is under way"
+            assert old.shutdown.extend(frozenset({"client"}))
             await trio.sleep(0.1)
             await held(old)
             assert old.shutdown.status.refuses_clients
@@ -93,7 +93,7 @@ def test_clients_only_leaves_those_whose_worker_is_here() -> None:
         await cluster.start("n2")
         client, _, worker, _, _ = await cluster.pair("n1")
         lonely, started = await cluster.client("n1", want={"gpu": "none like it"})
-        assert drain(old, "clients")
+        assert drain(old, "client")
         assert (await lonely.expect("goaway"))["reason"] == "rollout"
         await cluster.restore("n2", started["recovery_token"], received=0)
         await held(old)
@@ -110,7 +110,7 @@ def test_a_drain_is_called_off_before_it_has_done_anything() -> None:
 
     async def scene(cluster: Cluster) -> None:
         node = await cluster.start("n1")
-        assert drain(node, "workers", "clients")
+        assert drain(node, "worker", "client")
         assert node.shutdown.abort()
         await trio.sleep(1)
         assert not node.shutdown.status.draining
@@ -129,7 +129,7 @@ def test_a_rollback_in_the_middle_loses_nothing(after_s: float) -> None:
         async with traffic(cluster, workers=4, clients=20) as load:
             new = await cluster.start("n2", pace={"sessions_per_s": 40.0})
             load.clients_at = load.workers_at = "n2"
-            assert drain(old, "workers", "clients")
+            assert drain(old, "worker", "client")
             await trio.sleep(after_s)
             assert old.shutdown.abort()
             load.clients_at = load.workers_at = "n1"
@@ -152,7 +152,7 @@ def test_an_operators_drain_waits_for_a_successor() -> None:
     async def scene(cluster: Cluster) -> None:
         old = await cluster.start("n1")
         async with traffic(cluster, workers=2, clients=4) as load:
-            assert drain(old, "workers", "clients")
+            assert drain(old, "worker", "client")
             await trio.sleep(200)
             assert old.shutdown.status.phase.value == "successor"
             await cluster.start("n2")
@@ -174,7 +174,7 @@ def test_who_does_not_move_is_served_on() -> None:
         old = await cluster.start("n1", drain={"worker_timeout_s": 2.0})
         await cluster.start("n2")
         client, _, worker, accepted, session = await cluster.pair("n1")
-        assert drain(old, "workers", "clients")
+        assert drain(old, "worker", "client")
         await held(old)
         assert old.shutdown.status.plan["stayed"] >= 1
         await client.send({"type": "message", "seq": 1, "data": "one"})
@@ -196,7 +196,7 @@ def test_signals_at_once_end_a_node_that_holds(signals: int) -> None:
     async def scene(cluster: Cluster) -> None:
         node = await cluster.start("n1")
         await cluster.start("n2")
-        drain(node, "workers", "clients")
+        drain(node, "worker", "client")
         await held(node)
         for _ in range(signals):
             node.shutdown.signal()
@@ -214,7 +214,7 @@ def test_a_node_that_holds_serves_again_when_no_other_is_ready() -> None:
         async with traffic(cluster, workers=3, clients=9) as load:
             new = await cluster.start("n2")
             load.workers_at = "n2"
-            assert drain(old, "workers")
+            assert drain(old, "worker")
             await held(old)
             await trio.sleep(60)
             assert old.shutdown.status.phase.value == "hold", "there is another node: it waits for its operator"
@@ -237,7 +237,7 @@ def test_a_node_that_holds_outlives_one_that_is_killed() -> None:
     async def scene(cluster: Cluster) -> None:
         old = await cluster.start("n1")
         await cluster.start("n2")
-        assert drain(old, "workers", "clients")
+        assert drain(old, "worker", "client")
         await held(old)
         cluster.kill("n2")
         with trio.fail_after(30):
@@ -254,7 +254,7 @@ def test_a_lone_node_that_is_told_to_admit_nobody_does_not() -> None:
 
     async def scene(cluster: Cluster) -> None:
         node = await cluster.start("n1")
-        assert drain(node, "clients", "workers")
+        assert drain(node, "client", "worker")
         await held(node)
         await trio.sleep(60)
         assert node.shutdown.status.phase.value == "hold"
@@ -268,7 +268,7 @@ def test_a_drain_that_is_called_off_leaves_its_receipt() -> None:
         async with traffic(cluster, workers=4, clients=20) as load:
             await cluster.start("n2")
             load.clients_at = load.workers_at = "n2"
-            assert drain(old, "workers", "clients")
+            assert drain(old, "worker", "client")
             await trio.sleep(1.5)
             assert old.shutdown.abort()
             await trio.sleep(0.1)
@@ -296,7 +296,7 @@ def test_a_signal_is_heeded_beside_an_abort() -> None:
     async def scene(cluster: Cluster) -> None:
         node = await cluster.start("n1")
         await cluster.start("n2")
-        drain(node, "workers")
+        drain(node, "worker")
         await held(node)
         assert node.shutdown.abort()
         node.shutdown.signal()
@@ -312,7 +312,7 @@ def test_a_drain_that_was_called_off_does_not_tell_of_the_next_one() -> None:
         async with traffic(cluster, workers=1, clients=4) as load:
             await cluster.start("n2")
             load.clients_at = load.workers_at = "n2"
-            assert drain(old, "workers", "clients")
+            assert drain(old, "worker", "client")
             await held(old)
             assert old.shutdown.abort()
             old.shutdown.signal()

@@ -91,7 +91,7 @@ def test_three_drains_share_one_pace_by_an_operator_and_by_signals() -> None:
             began = trio.current_time()
             cluster.nodes["n1"].shutdown.signal()
             cluster.nodes["n2"].shutdown.signal()
-            cluster.nodes["n3"].shutdown.begin("rollout", by_signal=False)
+            cluster.nodes["n3"].shutdown.begin("rollout")
             await cluster.wait_exit("n1")
             await cluster.wait_exit("n2")
             while cluster.nodes["n3"].hub.links:  # noqa: ASYNC110 - in virtual time a poll costs nothing

@@ -112,7 +112,7 @@ def test_a_drain_under_way_follows_the_new_pace() -> None:
         async with traffic(cluster, workers=10, clients=40) as load:
             await cluster.start("n2", pace={"sessions_per_s": 2.0})
             load.clients_at = load.workers_at = "n2"
-            assert old.shutdown.begin("rollout", by_signal=False)
+            assert old.shutdown.begin("rollout")
             await trio.sleep(3)
             assert old.hub.links
             budget = old.shutdown.status.deadline

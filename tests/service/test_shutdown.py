@@ -214,7 +214,7 @@ def test_a_drain_can_be_called_off() -> None:
         old = await cluster.start("old")
         new = await cluster.start("new")
         client, _, worker, _, _ = await cluster.pair("old")
-        old.shutdown.begin("operator", by_signal=False)
+        old.shutdown.begin("operator")
         assert (await worker.expect("goaway"))["reason"] == "operator"
         assert state(new, "old") == "draining"
         assert old.shutdown.abort()
@@ -242,7 +242,7 @@ def test_a_signal_makes_an_operators_drain_final() -> None:
         old = await cluster.start("old", drain={"worker_timeout_s": 5.0})
         await cluster.start("new")
         _, _, worker, _, _ = await cluster.pair("old")
-        old.shutdown.begin("operator", by_signal=False)
+        old.shutdown.begin("operator")
         await trio.sleep(2)
         old.shutdown.signal()
         began = trio.current_time()

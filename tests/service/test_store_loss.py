@@ -402,7 +402,7 @@ def test_a_signal_right_after_an_aborted_drain_does_not_wait_for_the_store() -> 
         node = await cluster.start("a")
         await cluster.start("b")
         await cluster.client("a")
-        node.shutdown.begin("rollout", by_signal=False)
+        node.shutdown.begin("rollout")
         await trio.sleep(0.2)
         cluster.world.outage = "down"
         assert node.shutdown.abort()

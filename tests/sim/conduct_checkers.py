@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from signald.core.drain import WhyLeft
 from signald.core.pairing import wants
 from signald.sdk.trio import Client
 from signald.service.client_link import ClientLink
@@ -328,7 +329,7 @@ class Everybody(Checker):
         shutdown, drain = node.node.shutdown, node.config.drain
         through_ms = dict(shutdown.ledger._phases).get("terminate")
         lasts_s = drain.timeout_s - drain.flush_timeout_s - drain.close_timeout_s - drain.terminate_timeout_s
-        if through_ms is None or through_ms / 1000 > lasts_s - 0.2 or shutdown._alone:
+        if through_ms is None or through_ms / 1000 > lasts_s - 0.2 or shutdown.why_left is WhyLeft.ALONE:
             return
         through_at = shutdown.status.began_at + through_ms / 1000
         for link in node.node.hub.links:

@@ -137,7 +137,7 @@ class Operator:
             return
         if len(self.scene.up()) == 1 and self._random.random() < 0.7:
             await self.scene.start_node().ready.wait()
-        node.node.shutdown.begin("rollout", by_signal=False)
+        node.node.shutdown.begin("rollout")
         self.scene.learn(node, up=False)
         await trio.sleep(step.seconds)
         if not node.gone.is_set() and not node.killed:
@@ -176,7 +176,7 @@ class Operator:
         await new.ready.wait()
         if old is None or old.node is None or old.gone.is_set() or old.killed:
             return
-        old.node.shutdown.begin("rollout", by_signal=False)
+        old.node.shutdown.begin("rollout")
         self.scene.learn(old, up=False)
         await trio.sleep(step.seconds)
         if old.gone.is_set() or old.killed or not old.node.shutdown.abort():

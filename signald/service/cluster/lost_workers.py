@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from signald.ids import SessionId
 from signald.service.cluster.sight import Sight
 from signald.store.base import CLOCK_SET_MS, ListWorkers, Released, WorkerInfo, Workers, WorkerSessions
 
@@ -25,7 +26,7 @@ class LostWorkers:
         """Since the last sweep there was a time without any node, or without the store: no worker could come back then."""
         self._counts_from_ms = 0
         """When a way back was found again. What a worker may be away does not count from before."""
-        self._orphans: dict[tuple[str, bool], float] = {}
+        self._orphans: dict[tuple[SessionId, bool], float] = {}
         """Sessions here whose worker is not attached, and whether the registry knows it → since when (trio time)."""
 
     def no_way_back(self) -> None:

@@ -7,13 +7,14 @@ successors have noted in the sessions' trails, and kept in the store, so that it
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
 from msgspec import json
 
-NOT_IN_TIME = "not moved in time"
+from signald.core.drain import WhyLeft
+from signald.ids import SessionId, WorkerId
 
 
 @attrs.define
@@ -72,7 +73,9 @@ class Ledger:
             self._began_at, self._began_ms = now, store_ms
         self._phases.append((name, self._ms(now)))
 
-    def begin(self, clients: dict[str, bool], workers: dict[str, str], pace_per_s: float) -> None:
+    def begin(
+        self, clients: Mapping[SessionId, bool], workers: Mapping[SessionId, WorkerId], pace_per_s: float
+    ) -> None:
         """These sessions have their client here (session → pair-ready already), and these workers."""
         self._pace_per_s = pace_per_s
         for name, ready in clients.items():
@@ -111,7 +114,7 @@ class Ledger:
 
     def stayed(self, session: str) -> None:
         """An operator's drain has left the session's client where it is."""
-        self._outcome(session, "stayed", NOT_IN_TIME)
+        self._outcome(session, "stayed", WhyLeft.NOT_IN_TIME.value)
 
     def closing(self, session: str, worker: str, parties: Iterable[str]) -> None:
         """These parties of the session are still here, and the drain is about to close them. They may resume."""
@@ -190,7 +193,7 @@ class Ledger:
             "seconds": round(self._seconds, 3),
         }
 
-    def finish(self, now: float, *, final: bool, why: str = NOT_IN_TIME) -> bytes:
+    def finish(self, now: float, *, final: bool, why: str) -> bytes:
         """Close the ledger; returns it as JSON. A `final` drain has closed the parties that are still here, for the reason `why`."""
         self._seconds = self._ms(now) / 1000
         for line in self._lines.values():

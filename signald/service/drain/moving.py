@@ -7,14 +7,17 @@ party, and by looking again at those we wait for. The hub reports who came, move
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import structlog
 import trio
 from msgspec import UNSET
 
-from signald.core.drain import DrainEvent
+from signald.core.drain import DrainEvent, WhyLeft
 from signald.core.handover import (
+    Awaited,
+    AwaitedClient,
+    AwaitedWorker,
     DrainPlan,
     Finished,
     GiveUpClient,
@@ -25,9 +28,13 @@ from signald.core.handover import (
     WorkersDone,
     pace_now,
 )
+from signald.core.session import Party
 from signald.errors import StoreUnavailable
+from signald.ids import SessionId, WorkerId
 from signald.service.client_link import ClientLink
 from signald.service.drain.ledger import Ledger
+from signald.service.drain.status import plan_line
+from signald.service.link import Link
 from signald.service.relay import LiveSession
 from signald.service.worker_link import WorkerLink
 from signald.store.base import Paced, TakePace
@@ -69,15 +76,6 @@ PAIR_SETTLE_S = 0.05
 time for its answer to reach the worker, so that a client that moves meets a worker that knows."""
 
 
-Kind = Literal["workers", "clients"]
-EVERYBODY: frozenset[Kind] = frozenset({"workers", "clients"})
-
-
-def plan_line(clients: int, workers: int, seconds_left: float, per_s: float) -> str:
-    """What is still to do, in one line for people."""
-    return f"{clients} clients, {workers} workers to move, {seconds_left:.0f} s left, {per_s:.3g}/s"
-
-
 class Mover:
     """See the module. One for each drain."""
 
@@ -88,7 +86,7 @@ class Mover:
         ledger: Ledger,
         *,
         reason: str,
-        parties: frozenset[Kind],
+        parties: frozenset[Party],
         final: bool,
         deadline: float,
         moves_by: float,
@@ -112,13 +110,13 @@ class Mover:
         self.moves_by = moves_by
         self.rate_per_s = 0.0
         """The pace asked for last."""
-        self._stayed: set[str] = set()
-        """Workers, and sessions whose client, missed the budget of a drain that is not final."""
+        self._stayed: set[AwaitedWorker | AwaitedClient] = set()
+        """Parties that missed the budget of a drain that is not final."""
         self._plan: DrainPlan | None = None
         self._news = trio.Event()
         self._asked_ms = asked_ms - CLOCKS_DIFFER_MS
         self._looked_at = self._poked_at = self._round_at = -float("inf")
-        self._round: Iterator[str] = iter(())
+        self._round: Iterator[Awaited] = iter(())
         """Whom to look at again, as far as this round has come."""
 
     def statistics(self) -> dict[str, int]:
@@ -129,30 +127,30 @@ class Mover:
 
     # --- what the hub reports (Watcher) -----------------------------------------------------------------------------
 
-    def worker_came(self, worker: str) -> None:
+    def worker_came(self, worker: WorkerId) -> None:
         """`worker` was let in before the drain and is attached only now."""
         link = self._hub.worker_links.get(worker)
-        if self._plan is not None and link is not None and link.speaks_handover and "workers" in self._parties:
+        if self._plan is not None and link is not None and link.speaks_handover and "worker" in self._parties:
             self._plan.worker_came(worker, len(link.sessions))
             self._news.set()
 
     def client_came(self, session: LiveSession) -> None:
         """The client of `session` was let in before the drain and is attached only now."""
         ready = self._is_pair_ready(session)
-        if self._plan is not None and "clients" in self._parties and (ready or "workers" in self._parties):
+        if self._plan is not None and "client" in self._parties and (ready or "worker" in self._parties):
             self._ledger.begin(
                 {session.id: ready}, {session.id: session.worker_id}, self._hub.config.pace.sessions_per_s
             )
             self._plan.client_came(session.id, ready=ready, now=trio.current_time())
             self._news.set()
 
-    def worker_left(self, worker: str) -> None:
+    def worker_left(self, worker: WorkerId) -> None:
         """The link of `worker` is over."""
         if self._plan is not None:
             self._plan.worker_moved(worker)
             self._news.set()
 
-    def client_left(self, session: str) -> None:
+    def client_left(self, session: SessionId) -> None:
         """The link of the client of `session` is over."""
         self._ledger.moved(
             session, trio.current_time()
@@ -224,19 +222,19 @@ class Mover:
     async def begin(self) -> None:
         """Make the plan: everybody who is here now. Who comes later is reported by the hub."""
         hub = self._hub
-        clients: dict[str, bool] = {}
-        workers: dict[str, int] = {}
-        if "workers" in self._parties:
-            workers = {name: len(link.sessions) for name, link in hub.worker_links.items() if link.speaks_handover}
-        if "clients" in self._parties:
+        clients: dict[SessionId, bool] = {}
+        workers: dict[WorkerId, int] = {}
+        if "worker" in self._parties:
+            workers = {link.worker: len(link.sessions) for link in hub.worker_links.values() if link.speaks_handover}
+        if "client" in self._parties:
             clients = {
                 session.id: self._is_pair_ready(session)
                 for session in hub.sessions.values()
                 if session.client.link is not None
             }
-        if not workers and "workers" not in self._parties:
+        if not workers and "worker" not in self._parties:
             # Nobody asks the workers here to move, so the clients that would have to wait for them stay as well.
-            self._stayed |= {name for name, ready in clients.items() if not ready}
+            self._stayed |= {AwaitedClient(name) for name, ready in clients.items() if not ready}
             clients = {name: ready for name, ready in clients.items() if ready}
         self._plan = DrainPlan(
             workers,
@@ -284,7 +282,7 @@ class Mover:
                 if self._final:
                     await self._give_up_silent(overdue[0])  # and with it all sessions of the same worker
                 else:
-                    self._stays(overdue[0])
+                    self._client_stays(plan, overdue[0])
             decided = plan.next(now)
             if isinstance(decided, WorkersDone):
                 if until_workers_done:
@@ -303,12 +301,15 @@ class Mover:
             await self._tell_worker(plan, decided)
         elif isinstance(decided, TellClient):
             await self._tell_client(plan, decided.session)
-        elif not self._final:
-            self._stays(decided.worker if isinstance(decided, GiveUpWorker) else decided.session)
         elif isinstance(decided, GiveUpWorker):
-            await self._give_up(decided.worker)
+            if self._final:
+                await self._give_up(decided.worker)
+            else:
+                self._worker_stays(decided.worker)
+        elif not self._final:
+            self._client_stays(plan, decided.session)
         else:
-            self._ledger.because(decided.session, "not moved in time")
+            self._ledger.because(decided.session, WhyLeft.NOT_IN_TIME.value)
             log.warning("client_given_up", session=decided.session)
 
     async def _pace(self, plan: DrainPlan, cost: int) -> None:
@@ -347,7 +348,7 @@ class Mover:
             hub.trail.note(session, "worker", "told to go", self._reason)
         self._go_away(link, decided.worker)
 
-    async def _tell_client(self, plan: DrainPlan, name: str) -> None:
+    async def _tell_client(self, plan: DrainPlan, name: SessionId) -> None:
         hub = self._hub
         plan.told_client_at(name, NOT_YET)
         await self._pace(plan, 1)
@@ -387,36 +388,43 @@ class Mover:
         if now - self._poked_at > RECHECK_S:
             self._poked_at = now
             self._lease.poke()  # the successor may have gone
-        names = list(islice(self._round, RECHECK_LOT))
-        if len(names) < RECHECK_LOT and now - self._round_at > RECHECK_S:
+        lot = list(islice(self._round, RECHECK_LOT))
+        if len(lot) < RECHECK_LOT and now - self._round_at > RECHECK_S:
             self._round_at = now
-            self._round = iter([*plan.told_workers(), *plan.told_clients(), *plan.unready()])
-        for name in names:
-            link = hub.worker_links.get(name)
-            session = hub.sessions.get(name)
-            if link is not None:
-                hub.workers.check(link)
-            elif name.startswith("w_"):
-                plan.worker_moved(name)
-            elif session is None or session.client.link is None:
-                plan.client_moved(name)
+            self._round = iter(plan.awaited())
+        for awaited in lot:
+            if isinstance(awaited, AwaitedWorker):
+                link = hub.worker_links.get(awaited.worker)
+                if link is not None:
+                    hub.workers.check(link)
+                else:
+                    plan.worker_moved(awaited.worker)
+                continue
+            session = hub.sessions.get(awaited.session)
+            if session is None or session.client.link is None:
+                plan.client_moved(awaited.session)
             else:
                 self.session_changed(session)
                 hub.relay.look(session)
 
-    def _stays(self, name: str) -> None:
-        """A worker, or the client of a session, has missed its budget; this node goes on serving it."""
-        assert self._plan is not None
-        log.warning("party_stays", party=name)
-        self._stayed.add(name)
-        session = self._hub.sessions.get(name)
-        link = session.client.link if session is not None else self._hub.worker_links.get(name)
-        if isinstance(link, ClientLink | WorkerLink):
-            link.told_to_go = False  # a later drain tells it again
-        self._plan.client_moved(name)
-        self._ledger.stayed(name)
+    def _client_stays(self, plan: DrainPlan, session: SessionId) -> None:
+        """A client has missed its budget; this node goes on serving it."""
+        plan.client_moved(session)
+        self._ledger.stayed(session)
+        held = self._hub.sessions.get(session)
+        self._note_stays(AwaitedClient(session), session, held.client.link if held is not None else None)
 
-    async def _give_up(self, worker: str) -> None:
+    def _worker_stays(self, worker: WorkerId) -> None:
+        """A worker has missed its budget; this node goes on serving it."""
+        self._note_stays(AwaitedWorker(worker), worker, self._hub.worker_links.get(worker))
+
+    def _note_stays(self, party: AwaitedWorker | AwaitedClient, name: str, link: Link | None) -> None:
+        log.warning("party_stays", party=name)
+        self._stayed.add(party)
+        if link is not None:
+            link.told_to_go = False  # a later drain tells it again
+
+    async def _give_up(self, worker: WorkerId) -> None:
         """A worker was told and did not come: its sessions go by the policy, and their clients with them."""
         hub = self._hub
         link = hub.worker_links.get(worker)
@@ -425,14 +433,14 @@ class Mover:
         except StoreUnavailable:
             return
         if self._plan is not None:
-            for name in released:
+            for name in map(SessionId, released):
                 if hub.config.worker.on_loss == "end":
                     self._ledger.lost(name, "worker given up")
                 else:
                     self._ledger.because(name, "worker given up")
                 self._plan.session_ready(name)
 
-    async def _give_up_silent(self, name: str) -> None:
+    async def _give_up_silent(self, name: SessionId) -> None:
         """The worker of a session is at no successor, and it was not ours to tell: the same policy."""
         hub = self._hub
         plan, session = self._plan, hub.sessions.get(name)

@@ -5,7 +5,7 @@ from tests.planted.bug import Bug
 _LOG = "signald/core/log.py"
 _SESSION = "signald/core/session.py"
 _TOKENS = "signald/core/tokens.py"
-_DRAIN = "signald/core/handover.py"
+_HANDOVER = "signald/core/handover.py"
 
 CORE = (
     Bug(
@@ -109,19 +109,19 @@ CORE = (
     ),
     Bug(
         "worker-given-up-at-once",
-        _DRAIN,
+        _HANDOVER,
         "DrainPlan.told_worker_at",
-        "self._workers_told[worker] = now + self._worker_timeout_s",
-        "self._workers_told[worker] = now",
+        "now + self._worker_timeout_s",
+        "now",
         "sticky",
         "A worker that was told to go has no time to do it.",
     ),
     Bug(
         "last-client-not-waited-for",
-        _DRAIN,
+        _HANDOVER,
         "DrainPlan.next",
-        "self._ready or self._clients_told:",
-        "self._ready:",
+        "for stage in Stage",
+        "for stage in (Stage.UNREADY, Stage.READY)",
         "one-hop",
         "The drain is over as soon as the last client was told to go, and cuts it off.",
     ),
