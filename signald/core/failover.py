@@ -37,6 +37,7 @@ from msgspec import Struct
 from signald.core.head import Head
 from signald.core.log import Log
 from signald.core.pairing import Pairing
+from signald.ids import WorkerId
 
 Seqs = tuple[int, int]
 """A range of seqs (first, last), both included; first > last: none."""
@@ -65,7 +66,7 @@ class Known(Protocol):
     down: Log
     up: Log
     pairing: Pairing
-    worker_id: str
+    worker_id: WorkerId
     known_worker: str
     said_before: int
     void_to: int

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from signald.core.session import Party
+from signald.core.head import Party
 
 PATHS: Mapping[Party, str] = {"client": "/v1/client", "worker": "/v1/worker"}
 

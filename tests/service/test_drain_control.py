@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from signald.core.session import Party
+from signald.core.head import Party
 from signald.daemon import Node
 from signald.testing.cluster import Cluster, play
 from signald.wire.close_codes import CloseCode

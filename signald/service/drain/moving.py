@@ -28,7 +28,7 @@ from signald.core.handover import (
     WorkersDone,
     pace_now,
 )
-from signald.core.session import Party
+from signald.core.head import Party
 from signald.errors import StoreUnavailable
 from signald.ids import SessionId, WorkerId
 from signald.service.client_link import ClientLink

@@ -7,7 +7,7 @@ import structlog
 import trio
 
 from signald.core.drain import WhyLeft
-from signald.core.session import Party
+from signald.core.head import Party
 from signald.errors import StoreUnavailable
 from signald.service.drain.ledger import Ledger
 from signald.service.trail import DELAY_S as TRAIL_DELAY_S
