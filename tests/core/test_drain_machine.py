@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from signald.core.drain import DRAIN, REFUSED, DrainEvent, DrainState, Phase
+from signald.core.drain import DRAIN, LEAVING, REFUSED, DrainEvent, DrainState, Phase
 from signald.core.handover import (
     DrainPlan,
     Finished,
@@ -50,7 +50,7 @@ class Drains(RuleBasedStateMachine):
             return
         after = self.state = step(DRAIN, before, event)
         self.hurried |= after in (S.HURRIED, S.STOPPED, S.CUT) or event is V.NO_SUCCESSOR
-        if event is V.BEGIN:
+        if event is V.BEGIN and before not in LEAVING:
             self.passed, self.began = [], self.now
         if after is S.SERVING:
             assert not before.final, "a signal is final"
