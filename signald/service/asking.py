@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from signald.store.base import WAKE_SESSION, Refused, Result, Signal, Wake
+from signald.store.base import WAKE_SESSION, Refused, Result, Wake
 from signald.store.committer import ignore
+from signald.store.registry.ops import Signal
 
 if TYPE_CHECKING:
     from signald.service.hub import Hub

@@ -7,6 +7,7 @@ import structlog
 from msgspec import UNSET
 
 from signald.core import tokens
+from signald.core.head import Head
 from signald.errors import StoreUnavailable
 from signald.ids import new_nonce, new_session_id
 from signald.net.connection import Connection
@@ -24,21 +25,10 @@ from signald.service.opening_steps import (
     subject_of,
 )
 from signald.service.refusals import late, refused, refused_by_store
-from signald.store.base import (
-    WAKE_SESSION,
-    ClaimClient,
-    Claimed,
-    CreateSession,
-    Detach,
-    EndSession,
-    Forget,
-    Head,
-    History,
-    KeepAlive,
-    ReadHistory,
-    Refused,
-)
+from signald.store.base import WAKE_SESSION, Refused
 from signald.store.committer import ignore
+from signald.store.registry.ops import Forget, KeepAlive
+from signald.store.session.ops import ClaimClient, Claimed, CreateSession, Detach, EndSession, History, ReadHistory
 from signald.wire.messages import Connect, Peer, RestoreSession, SessionRestored, SessionStarted
 from signald.wire.records import chat_history
 from signald.wire.traces import log_fields

@@ -13,8 +13,10 @@ from signald.service.client_link import ClientLink
 from signald.service.counts import EndCause
 from signald.service.relay import LiveSession
 from signald.service.worker_link import WorkerLink
-from signald.store.base import Ended, EndSession, Forget, Op
+from signald.store.base import Op
 from signald.store.committer import ignore
+from signald.store.registry.ops import Forget
+from signald.store.session.ops import Ended, EndSession
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import PeerChanged, SessionEnded
 

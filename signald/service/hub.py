@@ -40,14 +40,8 @@ from signald.service.retries import Retries
 from signald.service.trail import Trail
 from signald.service.worker_link import WorkerLink
 from signald.service.workers import Workers
-from signald.store.base import (
-    ConfirmToken,
-    ConfirmWorkerToken,
-    Detach,
-    DetachWorker,
-    KeepAlive,
-    UpdateWorker,
-)
+from signald.store.registry.ops import ConfirmWorkerToken, DetachWorker, KeepAlive, UpdateWorker
+from signald.store.session.ops import ConfirmToken, Detach
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import AppState, PeerChanged
 

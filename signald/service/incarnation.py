@@ -9,8 +9,8 @@ import trio
 
 from signald.ids import Entropy, new_nonce
 from signald.service.inboxes import Doubts
-from signald.store.base import Incarnation, Named
 from signald.store.committer import Committer
+from signald.store.registry.ops import Incarnation, Named
 
 
 class StoreIncarnation:

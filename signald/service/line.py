@@ -9,10 +9,12 @@ looks at the session before and after: a client that comes back between the two 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from signald.core.head import Head
 from signald.core.wants import within_tenant
 from signald.errors import StoreUnavailable
 from signald.service.relay import LiveSession
-from signald.store.base import Enqueue, Head, Leave, Look, Looked, Release, Unpair
+from signald.store.registry.ops import Enqueue, Leave, Release
+from signald.store.session.ops import Look, Looked, Unpair
 
 if TYPE_CHECKING:
     from signald.service.hub import Hub

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Literal
 import structlog
 import trio
 
+from signald.core.head import Party
 from signald.service.link import Link
-from signald.store.base import Claimed, Party
+from signald.store.session.ops import Claimed
 
 if TYPE_CHECKING:
     from signald.service.hub import Hub

@@ -16,7 +16,8 @@ from signald.core.wants import offer, within_tenant
 from signald.errors import StoreUnavailable
 from signald.service.line import enqueue
 from signald.service.relay import LiveSession
-from signald.store.base import (
+from signald.store.committer import RETRY_MAX_S
+from signald.store.registry.ops import (
     ListSuited,
     ListWorkers,
     Mended,
@@ -27,7 +28,6 @@ from signald.store.base import (
     WorkerInfo,
     Workers,
 )
-from signald.store.committer import RETRY_MAX_S
 
 if TYPE_CHECKING:
     from signald.service.hub import Hub

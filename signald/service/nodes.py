@@ -6,7 +6,7 @@ The lease reads both from the store (`service.cluster.lease`).
 from collections.abc import Callable
 
 from signald.core import tickets
-from signald.store.base import NodeInfo
+from signald.store.registry.ops import NodeInfo
 
 
 class Cluster:

@@ -15,8 +15,9 @@ from signald.net.connection import Connection, ConnectionClosed
 from signald.service.asking import ask_holders, is_unreadable
 from signald.service.auth import Role
 from signald.service.refusals import Turned
-from signald.store.base import Hold, Op, Refused, Result, Wake
+from signald.store.base import Op, Refused, Result, Wake
 from signald.store.committer import ignore
+from signald.store.registry.ops import Hold
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import Limits, WorkerLimits
 

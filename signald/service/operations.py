@@ -16,20 +16,8 @@ from signald.core.head import PARTIES, Head
 from signald.errors import OperationRefused
 from signald.logs import set_level
 from signald.service.drain.status import DrainStatus, names_of
-from signald.store.base import (
-    GetReceipt,
-    ListNodes,
-    ListReceipts,
-    ListWorkers,
-    Look,
-    Looked,
-    Nodes,
-    ReadTrail,
-    Receipts,
-    Text,
-    Trail,
-    Workers,
-)
+from signald.store.registry.ops import GetReceipt, ListNodes, ListReceipts, ListWorkers, Nodes, Receipts, Text, Workers
+from signald.store.session.ops import Look, Looked, ReadTrail, Trail
 
 if TYPE_CHECKING:
     from signald.service.cluster.lease import Lease

@@ -17,29 +17,16 @@ import attrs
 import structlog
 import trio
 
-from signald.core.head import Party
+from signald.core.head import Head, Party
 from signald.core.log import Entry, Log, Offer
 from signald.core.session import News, Session
 from signald.service.link import Link, Outbox
 from signald.service.losses import is_claimed
 from signald.service.telemetry import Spans
-from signald.store.base import (
-    WAKE_REALTIME,
-    Ack,
-    Append,
-    Appended,
-    Behind,
-    Fenced,
-    Full,
-    Gap,
-    Head,
-    Look,
-    Looked,
-    NoSession,
-    Result,
-    Signal,
-)
+from signald.store.base import WAKE_REALTIME, Behind, Fenced, Result
 from signald.store.committer import Committer
+from signald.store.registry.ops import Signal
+from signald.store.session.ops import Ack, Append, Appended, Full, Gap, Look, Looked, NoSession
 from signald.tally import Histogram
 from signald.wire import codec, records, traces
 from signald.wire.messages import Message, Realtime

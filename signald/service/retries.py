@@ -15,8 +15,9 @@ from signald.core.failures import SPREAD, Failures
 from signald.core.head import Head
 from signald.service.counts import FailureCause
 from signald.service.line import has_client, place
-from signald.store.base import Enqueue, Forget, Look, Looked, RetrySession, Unpaired, UnpairFailed
 from signald.store.committer import ignore
+from signald.store.registry.ops import Enqueue, Forget
+from signald.store.session.ops import Look, Looked, RetrySession, Unpaired, UnpairFailed
 
 if TYPE_CHECKING:
     from signald.service.hub import Hub

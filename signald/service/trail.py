@@ -13,9 +13,11 @@ import structlog
 import trio
 from msgspec import json
 
-from signald.store.base import CountTrails, Mark, Released, Result
+from signald.store.base import Result
 from signald.store.committer import ignore
 from signald.store.records import TRAIL_BYTES
+from signald.store.registry.ops import CountTrails, Sessions
+from signald.store.session.ops import Mark
 
 if TYPE_CHECKING:
     from signald.service.hub import Hub
@@ -94,7 +96,7 @@ class Trail:
 
     def _give_way(self, counted: Result) -> None:
         """Remove the trails that are counted no more. Those that a node does not come to remove end with their time."""
-        if not isinstance(counted, Released):
+        if not isinstance(counted, Sessions):
             return
         self.given_way += len(counted.sessions)
         for session in counted.sessions:

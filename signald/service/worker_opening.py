@@ -12,18 +12,10 @@ from signald.service.link import Link
 from signald.service.opening_steps import SetUp, heartbeat_ms, make_claim, still_open, subject_of, worker_limits
 from signald.service.refusals import late, refused, refused_by_store
 from signald.service.worker_link import WorkerLink
-from signald.store.base import (
-    WAKE_WORKER,
-    Claimed,
-    ClaimWorker,
-    Detach,
-    DetachWorker,
-    Op,
-    Refused,
-    RegisterWorker,
-    WorkerClaimed,
-)
+from signald.store.base import WAKE_WORKER, Op, Refused
 from signald.store.committer import ignore
+from signald.store.registry.ops import ClaimWorker, DetachWorker, RegisterWorker, WorkerClaimed
+from signald.store.session.ops import Claimed, Detach
 from signald.wire.messages import AppAccepted, AppReady, ReconnectionAck
 from signald.wire.traces import log_fields
 

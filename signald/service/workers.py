@@ -21,32 +21,22 @@ from signald.service.asking import ask_holders, is_unreadable
 from signald.service.line import enqueue, give_back, has_client, leave_if_away
 from signald.service.relay import LiveSession
 from signald.service.worker_link import WorkerLink
-from signald.store.base import (
-    WAKE_SESSION,
+from signald.store.base import WAKE_SESSION, Behind, Fenced, Refused, Result
+from signald.store.committer import ignore
+from signald.store.registry.ops import Forget, NoWorker, Release, RemoveWorker, Sessions, UpdateWorker, WorkerSessions
+from signald.store.session.ops import (
     AcceptSession,
-    Behind,
     Claimed,
     ClaimWorkerSide,
     Detach,
     Ended,
     EndSession,
-    Fenced,
-    Forget,
     History,
     NoSession,
-    NoWorker,
     ReadHistory,
-    Refused,
-    Release,
-    Released,
-    RemoveWorker,
-    Result,
     Unpair,
     Unpaired,
-    UpdateWorker,
-    WorkerSessions,
 )
-from signald.store.committer import ignore
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import SEQ_MAX, AssignedClient, ResumedSession, SessionAssigned, SessionPosition
 from signald.wire.records import chat_history
@@ -212,7 +202,7 @@ class Workers:
         if isinstance(held, NoWorker):
             hub.inboxes.doubts.check()  # given up by somebody, or the store came back empty
             return
-        assert isinstance(paired, Released)
+        assert isinstance(paired, Sessions)
         new = [
             name for name in paired.sessions if name not in link.sessions and (name, link.worker) not in self._withdrawn
         ]
@@ -551,12 +541,12 @@ class Workers:
         policy = hub.config.worker.on_loss
         if policy == "hold" and not leaving:
             held = await hub.committer.call(WorkerSessions(worker))
-            if not isinstance(held, Released) or held.sessions:
+            if not isinstance(held, Sessions) or held.sessions:
                 return ()  # it is forgotten when the last of them has expired
         # What counts a failure decides whether its session waits again, and when: until then it has no place in line.
         requeue = policy != "end" and not lost_ms
         released = await hub.committer.call(RemoveWorker(worker, hub.node, epoch, requeue))
-        assert isinstance(released, Released)
+        assert isinstance(released, Sessions)
         names = released.sessions
         log.warning("worker_given_up", worker=worker, sessions=len(names), reason=reason)
         for name in names:

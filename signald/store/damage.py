@@ -9,9 +9,6 @@ from zlib import crc32
 
 import structlog
 
-from signald.store import base
-from signald.store.base import Op, Result
-
 log = structlog.get_logger(__name__)
 
 SEAL_BYTES = 4
@@ -58,36 +55,3 @@ class Reports:
 
 
 REPORTS = Reports()
-
-
-_BEHIND = base.Behind(0)
-_REFUSED = base.Refused("unreadable")
-_ANSWERS: dict[type[Op], Result] = {
-    base.CreateSession: base.Exists(),
-    base.ClaimClient: _REFUSED,
-    base.ClaimWorkerSide: _REFUSED,
-    base.AcceptSession: _BEHIND,
-    base.Unpair: base.NoSession(),
-    base.UnpairFailed: base.NoSession(),
-    base.RetrySession: base.NoSession(),
-    base.Append: _BEHIND,
-    base.Ack: _BEHIND,
-    base.Look: _BEHIND,
-    base.ReadHistory: base.History(()),
-    base.Detach: base.Done(),
-    base.ConfirmToken: base.Done(),
-    base.EndSession: base.NoSession(),
-    base.ExpireSession: _BEHIND,
-    base.Mark: base.Done(),
-    base.ReadTrail: base.Trail(()),
-    base.RegisterWorker: base.Refused("exists"),
-    base.ClaimWorker: _REFUSED,
-    base.UpdateWorker: _BEHIND,
-    base.ConfirmWorkerToken: base.Done(),
-    base.DetachWorker: base.Done(),
-}
-
-
-def answer(op: Op) -> Result | None:
-    """Return what is answered to `op` when the record it is about cannot be read; None: such an operation needs none."""
-    return _ANSWERS.get(type(op))

@@ -10,7 +10,7 @@ So the nodes of two consecutive releases run on one store, forth and back. A rel
 from collections.abc import Iterable
 
 from signald.errors import StoreMisused
-from signald.store.base import NodeInfo
+from signald.store.registry.ops import NodeInfo
 
 FORMAT = 2
 """What this release writes."""

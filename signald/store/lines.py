@@ -1,6 +1,6 @@
 """What waits for the store, in two lines: parties that open, resume or leave go before messages.
 
-The way of a message (`LATER`) has as many operations under way as there are sessions, and its senders are held back by the acks
+The way of a message (`Op.later`) has as many operations under way as there are sessions, and its senders are held back by the acks
 that do not come. Everything else is rare, and somebody waits for it with a timeout: behind ten thousand messages it would
 be given up, asked again, and so make the line longer that it waits in.
 
@@ -8,7 +8,7 @@ The rule that makes this safe: **the operations of one session all stand in the 
 along what the session has in the second, ahead of itself; what comes for the second joins the first while the session has
 something there. So each session's operations reach the store in the order in which they were handed over: an append
 before the claim that fences it, an ack before the detach behind it. An operation goes ahead only of messages of *other* sessions,
-which it has nothing in common with (see `store.base`: what concerns one session is atomic in itself, and nothing of `LATER`
+which it has nothing in common with (see `store.base`: what concerns one session is atomic in itself, and no such operation
 touches the registry). The first line as a whole keeps its order too, whatever it concerns: the life of a session is renewed
 before it is made, and a worker is detached behind its sessions.
 
@@ -20,13 +20,10 @@ from collections.abc import Callable
 
 import trio
 
-from signald.store.base import Ack, Append, Look, Mark, Op, Result, SessionOp
-
-LATER = frozenset({Append, Ack, Look, Mark})
-"""What goes behind unless it is awaited: operations on one session that any number of sessions have at once."""
+from signald.store.base import Op, Result, SessionOp
 
 LATER_SHARE = 4
-"""One part in this many of a batch is for `LATER`."""
+"""One part in this many of a batch is for operations that go later."""
 
 
 class Call:
@@ -83,7 +80,7 @@ class Lines:
             self._first.append(item)
             return
         session = op.session
-        if type(op) in LATER and item[2] is None and session not in self._sessions:
+        if op.later and item[2] is None and session not in self._sessions:
             self._later.setdefault(session, []).append(item)
             self._later_count += 1
             return

@@ -17,10 +17,13 @@ from weakref import WeakValueDictionary
 
 import trio
 
+from signald.core.head import Party
+from signald.core.log import Entry
 from signald.core.wants import path
 from signald.errors import StoreMisused, StoreUnavailable
-from signald.store.base import WAKE_ALL, Entry, NodeInfo, Op, Party, Result, Wake
+from signald.store.base import WAKE_ALL, Op, Result, Wake
 from signald.store.records import Place, Record, TrailCount, Wakes, Way, Worker
+from signald.store.registry.ops import NodeInfo
 from signald.store.rules import apply
 
 WAKES_MAX = 1024

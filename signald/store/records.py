@@ -6,18 +6,11 @@ from typing import Literal, Protocol
 from msgspec import Struct, field
 
 from signald.core.failures import NO_FAILURES, Failures
+from signald.core.head import Head, Party
+from signald.core.log import Entry
 from signald.core.tokens import Slots, Verdict
-from signald.store.base import (
-    CLOCK_SET_MS,
-    WAKE_REALTIME,
-    WAKE_SESSION,
-    WAKE_WORKER,
-    Entry,
-    Head,
-    NodeInfo,
-    Party,
-    Wake,
-)
+from signald.store.base import CLOCK_SET_MS, WAKE_REALTIME, WAKE_SESSION, WAKE_WORKER, Wake
+from signald.store.registry.ops import NodeInfo
 
 CLAIMS_REMEMBERED = 8
 """How many claims of one party are remembered by their nonces. A claim is repeated within seconds, or never."""

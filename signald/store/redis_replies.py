@@ -10,44 +10,39 @@ from functools import lru_cache
 import msgspec
 
 from signald.core.failures import NO_FAILURES, Failures
-from signald.store.base import (
-    Ack,
-    Append,
-    Appended,
-    Behind,
-    Claimed,
-    Done,
-    Ended,
-    Entry,
-    Exists,
-    Fenced,
-    Full,
-    Gap,
-    Head,
-    History,
-    Look,
-    Looked,
+from signald.core.head import Head, Party
+from signald.core.log import Entry
+from signald.store.base import Behind, Done, Fenced, Op, Refused, Result, SessionOp
+from signald.store.damage import REPORTS, unseal
+from signald.store.redis_connection import Reply
+from signald.store.registry.ops import (
     NodeInfo,
     Nodes,
     NodeTaken,
-    NoSession,
     NoWorker,
-    Op,
-    Party,
-    ReadHistory,
-    Refused,
-    Released,
-    Result,
-    SessionOp,
-    Unpaired,
+    Sessions,
     Waiting,
     WaitingSession,
     WorkerClaimed,
     WorkerInfo,
     Workers,
 )
-from signald.store.damage import REPORTS, unseal
-from signald.store.redis_connection import Reply
+from signald.store.session.ops import (
+    Ack,
+    Append,
+    Appended,
+    Claimed,
+    Ended,
+    Exists,
+    Full,
+    Gap,
+    History,
+    Look,
+    Looked,
+    NoSession,
+    ReadHistory,
+    Unpaired,
+)
 from signald.wire.messages import SEQ_MAX
 
 _LABELS = msgspec.json.Decoder(dict[str, str])
@@ -248,7 +243,7 @@ def _names(reply: list[bytes]) -> tuple[str, ...]:
 
 def read_released(_op: Op, reply: Reply) -> Result:
     """The names of sessions."""
-    return Released(_names(reply))
+    return Sessions(_names(reply))
 
 
 def read_put_node(_op: Op, reply: Reply) -> Result:

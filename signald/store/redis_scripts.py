@@ -13,30 +13,24 @@ from functools import lru_cache
 import msgspec
 
 from signald.core.failures import Failures
-from signald.store.base import (
-    Ack,
-    Append,
-    ClaimClient,
-    ClaimWorker,
-    ClaimWorkerSide,
-    CreateSession,
-    Enqueue,
-    Entry,
-    Look,
-    Mark,
-    Op,
-    Party,
-    PutNode,
-    ReadTrail,
-    RegisterWorker,
-    Reseed,
-    ReseedWorker,
-    SessionOp,
-    Signal,
-)
+from signald.core.head import Party
+from signald.core.log import Entry
+from signald.store.base import Op, SessionOp
 from signald.store.damage import seal
 from signald.store.redis_connection import Word, pack
 from signald.store.redis_keys import PACKING, REGISTRY_TAG, Keyspace
+from signald.store.registry.ops import ClaimWorker, Enqueue, PutNode, RegisterWorker, ReseedWorker, Signal
+from signald.store.session.ops import (
+    Ack,
+    Append,
+    ClaimClient,
+    ClaimWorkerSide,
+    CreateSession,
+    Look,
+    Mark,
+    ReadTrail,
+    Reseed,
+)
 
 
 def tag_of(op: Op) -> str:

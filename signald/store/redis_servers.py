@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import trio
 
 from signald.errors import StoreMisused, StoreUnavailable
-from signald.store.base import KeepAlive, Op, Result, SessionOp
+from signald.store.base import Op, Result, SessionOp
 from signald.store.damage import Unreadable
 from signald.store.redis_codecs import CODECS, read, unreadable
 from signald.store.redis_connection import ErrorReply, Link, Reply, pack, refusal
@@ -23,6 +23,7 @@ from signald.store.redis_router import Router
 from signald.store.redis_scheme import scheme_fault
 from signald.store.redis_scripts import TOUCH_REPLIES, tag_of, touch
 from signald.store.redis_url import Address
+from signald.store.registry.ops import KeepAlive
 
 AckLevel = Literal["process", "replica", "disk"]
 

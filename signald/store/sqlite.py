@@ -24,22 +24,8 @@ import structlog
 import trio
 
 from signald.errors import StoreError, StoreMisused, StoreUnavailable
-from signald.store.base import (
-    WAKE_ALL,
-    ListOverdue,
-    ListReceipts,
-    ListSuited,
-    ListWaiting,
-    ListWorkers,
-    Look,
-    Op,
-    ReadHistory,
-    ReadTrail,
-    Result,
-    Wake,
-    WorkerSessions,
-)
-from signald.store.damage import REPORTS, Unreadable, answer
+from signald.store.base import WAKE_ALL, Op, Result, Wake
+from signald.store.damage import REPORTS, Unreadable
 from signald.store.records import Wakes
 from signald.store.rules import apply
 from signald.store.sqlite_rows import LATER_TABLES, SCHEMA, STRAYS, TABLES, SqliteRows
@@ -62,9 +48,6 @@ log = structlog.get_logger(__name__)
 
 _T = TypeVar("_T")
 
-_READS = (Look, ReadHistory, ReadTrail, ListReceipts, ListWorkers, WorkerSessions, ListWaiting, ListSuited, ListOverdue)
-"""Operations that never change anything: a batch of them alone does not ask for the one write lock."""
-
 
 class _File:
     """The file as the worker thread sees it. Every method is one transaction, and none may be called twice at a time."""
@@ -83,7 +66,7 @@ class _File:
 
     def execute(self, ops: Sequence[Op], now_ms: int) -> tuple[list[Result], list[Wake]]:
         """Carry out `ops`; return their results and the wake-ups for this very node."""
-        writes = not all(isinstance(op, _READS) for op in ops)
+        writes = not all(op.reads for op in ops)
         wakes = Wakes()
         self._sql.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
         try:
@@ -109,10 +92,9 @@ class _File:
             return apply(op, self._rows, wakes)
         except Unreadable as error:
             REPORTS.tell(error.what, error.of)
-            result = answer(op)
-            if result is None:
+            if op.damaged is None:
                 raise
-            return result
+            return op.damaged
 
     def _roll_back(self) -> None:
         if self._sql.in_transaction:

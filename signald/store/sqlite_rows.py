@@ -11,10 +11,12 @@ from typing import Any, TypeVar
 
 from msgspec import DecodeError, msgpack
 
+from signald.core.head import Party
+from signald.core.log import Entry
 from signald.core.wants import ROOT, path
-from signald.store.base import Entry, NodeInfo, Party
 from signald.store.damage import REPORTS, SEAL_BYTES, Unreadable, seal, unseal
 from signald.store.records import Place, Record, TrailCount, Way, Worker
+from signald.store.registry.ops import NodeInfo
 
 SCHEMA = 2
 RECORDS_MAX = 10_000

@@ -23,9 +23,10 @@ import trio
 from signald.demo.cluster import free_port
 from signald.service.hub import Hub
 from signald.service.matchmaker import Matchmaker
-from signald.store.base import Enqueue, Forget, Op, RegisterWorker, Reserve, Result, Store
+from signald.store.base import Op, Result, Store
 from signald.store.memory import open_memory
 from signald.store.redis import open_redis
+from signald.store.registry.ops import Enqueue, Forget, RegisterWorker, Reserve
 from signald.store.sqlite import open_sqlite
 from tests.bench.errors import BenchError
 from tests.bench.report import Row, median, percentile

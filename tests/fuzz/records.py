@@ -15,21 +15,14 @@ from typing import Any
 
 import structlog
 
-from signald.store.base import (
-    Appended,
-    EndSession,
-    Head,
+from signald.core.head import Head
+from signald.store.base import Op
+from signald.store.registry.ops import (
     ListNodes,
     ListOverdue,
     ListWaiting,
     ListWorkers,
-    Look,
-    Looked,
-    Mark,
-    Op,
     PutReceipt,
-    ReadHistory,
-    ReadTrail,
     Release,
     RemoveWorker,
     Reserve,
@@ -37,6 +30,7 @@ from signald.store.base import (
     UpdateWorker,
     WorkerSessions,
 )
+from signald.store.session.ops import Appended, EndSession, Look, Looked, Mark, ReadHistory, ReadTrail
 from signald.store.sqlite import _File, _open
 from tests.fuzz import mutate
 from tests.fuzz.party import Harm

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import trio
 
 from signald.demo.cluster import Node
-from signald.store.base import Look, Looked
+from signald.store.session.ops import Look, Looked
 from signald.store.sqlite import open_sqlite
 from tests.real.harness import DRAIN, Talk, descriptors, probe, threads, until
 

@@ -11,9 +11,9 @@ import trio
 from signald.config import StoreConfig
 from signald.demo.options import DemoOptions
 from signald.sdk.trio import Client, WorkerSession, open_client, open_worker
-from signald.store.base import Format, RaiseFormat
 from signald.store.formats import READS
 from signald.store.open import open_store
+from signald.store.registry.ops import Format, RaiseFormat
 from tests.real.harness import exit_of, logged, open_nodes, term, url_of
 from tests.releases.play import ANSWER_S, play
 from tests.releases.wheels import unpacked

@@ -9,8 +9,10 @@ import structlog
 import trio
 
 from signald.service.meters import METRICS
-from signald.store.base import WAKE_ALL, ClaimWorker, ClaimWorkerSide, Op
+from signald.store.base import WAKE_ALL, Op
 from signald.store.memory import MemoryRows
+from signald.store.registry.ops import ClaimWorker
+from signald.store.session.ops import ClaimWorkerSide
 from signald.testing.cluster import Cluster, play
 from signald.testing.wire import Json, Peer
 from signald.wire.close_codes import CloseCode

@@ -6,7 +6,9 @@ import pytest
 import trio
 
 from signald.ids import new_session_id
-from signald.store.base import CreateSession, KeepAlive, Op, Result, Store
+from signald.store.base import Op, Result, Store
+from signald.store.registry.ops import KeepAlive
+from signald.store.session.ops import CreateSession
 from signald.testing.cluster import Cluster, play
 from signald.testing.wire import Json
 

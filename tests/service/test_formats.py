@@ -4,9 +4,9 @@ import pytest
 import trio
 
 from signald.errors import StoreMisused
-from signald.store.base import Format, NodeInfo, PutNode, RaiseFormat
 from signald.store.formats import FORMAT, FORMAT_UNSAID, READS, check_formats
 from signald.store.memory import open_memory
+from signald.store.registry.ops import Format, NodeInfo, PutNode, RaiseFormat
 from signald.testing.cluster import Cluster, play
 
 LEASE_S = 10.0

@@ -17,8 +17,9 @@ from signald.service.cluster.identity import (
     NodeIdTaken,
     StartCalledOff,
 )
-from signald.store.base import Done, DropNode, ListNodes, NodeInfo, Nodes, NodeTaken, Op, PutNode, Result, Store
+from signald.store.base import Done, Op, Result, Store
 from signald.store.memory import open_memory
+from signald.store.registry.ops import DropNode, ListNodes, NodeInfo, Nodes, NodeTaken, PutNode
 from signald.testing.cluster import Cluster, SameHost, play
 
 LEASE_S = 10.0

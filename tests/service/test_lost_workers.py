@@ -6,7 +6,9 @@ import pytest
 import trio
 
 from signald.core import tokens
-from signald.store.base import ClaimWorker, ClaimWorkerSide, ListWorkers, Op, Result, Store, WorkerClaimed, Workers
+from signald.store.base import Op, Result, Store
+from signald.store.registry.ops import ClaimWorker, ListWorkers, WorkerClaimed, Workers
+from signald.store.session.ops import ClaimWorkerSide
 from signald.testing.cluster import Cluster, play
 
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import trio
 
-from signald.store.base import TakePace
+from signald.store.registry.ops import TakePace
 from signald.testing.cluster import Cluster, play
 from tests.service.deploys import Load, traffic
 

@@ -6,7 +6,9 @@ from itertools import pairwise
 import pytest
 import trio
 
-from signald.store.base import ClaimWorkerSide, Op, RegisterWorker, Result, Store, Wake
+from signald.store.base import Op, Result, Store, Wake
+from signald.store.registry.ops import RegisterWorker
+from signald.store.session.ops import ClaimWorkerSide
 from signald.testing.cluster import Cluster, play
 from signald.testing.wire_parties import Client, Worker
 

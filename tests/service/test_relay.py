@@ -3,7 +3,8 @@
 import pytest
 import trio
 
-from signald.store.base import Release, Unpair
+from signald.store.registry.ops import Release
+from signald.store.session.ops import Unpair
 from signald.testing.cluster import Cluster, play
 from signald.testing.wire_parties import Client, Worker
 

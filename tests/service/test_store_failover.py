@@ -8,8 +8,9 @@ import trio
 from msgspec import structs
 
 from signald.errors import StoreUnavailable
-from signald.store.base import WAKE_ALL, Append, ClaimClient, Op, Reseed, Result
+from signald.store.base import WAKE_ALL, Op, Result
 from signald.store.memory import MemoryRows
+from signald.store.session.ops import Append, ClaimClient, Reseed
 from signald.testing.cluster import Cluster, play
 from signald.testing.wire import Peer
 from tests.service.test_store_loss import faulty

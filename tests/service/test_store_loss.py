@@ -7,7 +7,9 @@ import pytest
 import trio
 
 from signald.daemon import Node
-from signald.store.base import ClaimWorkerSide, Forget, Op, Result, Store, UpdateWorker
+from signald.store.base import Op, Result, Store
+from signald.store.registry.ops import Forget, UpdateWorker
+from signald.store.session.ops import ClaimWorkerSide
 from signald.testing.cluster import Cluster, play
 from signald.testing.wire_parties import Client, Worker
 

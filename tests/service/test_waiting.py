@@ -6,7 +6,7 @@ import jwt
 import trio
 
 from signald.core.wants import TENANT
-from signald.store.base import Enqueue, KeepAlive, ListSuited, ListWaiting, RegisterWorker
+from signald.store.registry.ops import Enqueue, KeepAlive, ListSuited, ListWaiting, RegisterWorker
 from signald.testing.cluster import Cluster, play
 from signald.testing.wire import Peer
 from tests.service.test_opening import AUTH, SECRET

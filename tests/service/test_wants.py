@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import trio
 
-from signald.store.base import Op, Reserve
+from signald.store.base import Op
+from signald.store.registry.ops import Reserve
 from signald.testing.cluster import Cluster, play
 from signald.testing.wire import Peer
 from tests.service.test_store_loss import faulty

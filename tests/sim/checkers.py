@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from signald.service.client_link import ClientLink
-from signald.store.base import (
+from signald.store.base import Op, Result
+from signald.store.session.ops import (
     Append,
     Appended,
     Claimed,
@@ -16,8 +17,6 @@ from signald.store.base import (
     Ended,
     EndSession,
     ExpireSession,
-    Op,
-    Result,
     Unpair,
 )
 

@@ -14,34 +14,34 @@ from signald.core.pairing import wants
 from signald.sdk.trio import Client
 from signald.service.client_link import ClientLink
 from signald.service.worker_link import WorkerLink
-from signald.store.base import (
+from signald.store.base import Done, Op, Result
+from signald.store.registry.ops import (
+    ClaimWorker,
+    DetachWorker,
+    Enqueue,
+    Enqueued,
+    Forget,
+    PutReceipt,
+    RegisterWorker,
+    Release,
+    RemoveWorker,
+    Reserve,
+    Reserved,
+    Sessions,
+    UpdateWorker,
+    WorkerClaimed,
+)
+from signald.store.session.ops import (
     Ack,
     Append,
     Appended,
     ClaimClient,
     Claimed,
-    ClaimWorker,
     ClaimWorkerSide,
     CreateSession,
     Detach,
-    DetachWorker,
-    Done,
-    Enqueue,
-    Enqueued,
-    Forget,
     Look,
-    Op,
-    PutReceipt,
-    RegisterWorker,
-    Release,
-    Released,
-    RemoveWorker,
-    Reserve,
-    Reserved,
-    Result,
     Unpair,
-    UpdateWorker,
-    WorkerClaimed,
 )
 from tests.sim.checkers import Checker
 from tests.sim.habits import parsed
@@ -241,7 +241,7 @@ class OnePair(Checker):
                     self._worker_of.pop(op.session, None)
                 case (Enqueue(), Enqueued()) if not result.worker:
                     self._worker_of.pop(op.session, None)
-                case (RemoveWorker(), Released()):
+                case (RemoveWorker(), Sessions()):
                     for session in result.sessions:
                         self._worker_of.pop(session, None)
 
@@ -273,7 +273,7 @@ class Patience(Checker):
                     self._away.pop(op.worker, None)
                 case (UpdateWorker(), Done()) if op.leaving:
                     self._leaving.add(op.worker)
-                case (RemoveWorker(), Released()) if result.sessions and op.worker not in (
+                case (RemoveWorker(), Sessions()) if result.sessions and op.worker not in (
                     self._leaving | self.scene.said_bye  # whose last words may come with its resume
                 ):
                     self._removed(op)

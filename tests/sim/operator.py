@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from signald.store.base import WAKE_ALL, Enqueue
+from signald.store.base import WAKE_ALL
+from signald.store.registry.ops import Enqueue
 from signald.testing.pipes import Gate
 from tests.sim.liar import lie
 from tests.sim.lying_worker import lie_as_worker

@@ -9,7 +9,8 @@ import attrs
 import trio
 
 from signald.errors import OperationRefused, StoreUnavailable
-from signald.store.base import Claimed, ClaimWorkerSide, Op, Result, RetrySession, Unpaired, UnpairFailed
+from signald.store.base import Op, Result
+from signald.store.session.ops import Claimed, ClaimWorkerSide, RetrySession, Unpaired, UnpairFailed
 from tests.sim.checkers import Checker
 
 if TYPE_CHECKING:

@@ -16,11 +16,12 @@ from functools import cache
 from typing import Any
 
 from signald.errors import StoreUnavailable
-from signald.store.base import MendLine, Nodes, Op, Result, Wake, Workers
+from signald.store.base import Op, Result, Wake
 from signald.store.records import Wakes
 from signald.store.redis_codecs import CODECS, read
 from signald.store.redis_connection import ErrorReply, pack
 from signald.store.redis_keys import DEFAULT
+from signald.store.registry.ops import MendLine, Nodes, Workers
 from signald.store.rules import apply
 from tests.sim.redis_server import Blocking, RedisServer
 from tests.sim.stores import Copy, SimWorld

@@ -18,16 +18,15 @@ from signald.sdk.core import SessionCore
 from signald.sdk.trio import Dial
 from signald.service import relay
 from signald.service.cluster import lag, sweeps
-from signald.store.base import (
+from signald.store.base import Op, Result
+from signald.store.registry.ops import (
     Incarnation,
     ListNodes,
     ListOverdue,
     ListSuited,
     ListWaiting,
     ListWorkers,
-    Op,
     PutNode,
-    Result,
 )
 from signald.testing.cluster import config_for
 from signald.testing.loop import Patch

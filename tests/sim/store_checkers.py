@@ -5,32 +5,23 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from signald.store.base import (
+from signald.core.head import Head
+from signald.store.base import Fenced, Op, Refused, Result, SessionOp
+from signald.store.registry.ops import ClaimWorker, ConfirmWorkerToken, NodeInfo, PutNode, RegisterWorker, WorkerClaimed
+from signald.store.session.ops import (
     Append,
     ClaimClient,
     Claimed,
-    ClaimWorker,
     ClaimWorkerSide,
     ConfirmToken,
-    ConfirmWorkerToken,
     CreateSession,
     Ended,
     EndSession,
     ExpireSession,
-    Fenced,
     Full,
-    Head,
     Look,
     Looked,
-    NodeInfo,
-    Op,
-    PutNode,
-    Refused,
-    RegisterWorker,
     Reseed,
-    Result,
-    SessionOp,
-    WorkerClaimed,
 )
 from tests.sim.checkers import Checker
 from tests.sim.stores import SlowStore

@@ -8,10 +8,9 @@ import attrs
 import trio
 
 from signald.errors import StoreUnavailable
-from signald.store.base import (
-    WAKE_ALL,
-    Append,
-    ClaimClient,
+from signald.store.base import WAKE_ALL, Op, Result, Wake
+from signald.store.memory import MemoryRows, MemoryStore, MemoryWorld
+from signald.store.registry.ops import (
     ClaimWorker,
     ListNodes,
     ListOverdue,
@@ -19,15 +18,9 @@ from signald.store.base import (
     ListSuited,
     ListWaiting,
     ListWorkers,
-    Look,
-    Op,
-    ReadHistory,
-    ReadTrail,
-    Result,
-    Wake,
     WorkerSessions,
 )
-from signald.store.memory import MemoryRows, MemoryStore, MemoryWorld
+from signald.store.session.ops import Append, ClaimClient, Look, ReadHistory, ReadTrail
 from signald.testing.pipes import Gate
 
 

@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from signald.config import Config
 from signald.daemon import Node
-from signald.store.base import NodeInfo
+from signald.store.registry.ops import NodeInfo
 from tests.sim.nodes import SimNode
 from tests.sim.plan import Step, draw
 from tests.sim.scene import Scene

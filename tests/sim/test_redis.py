@@ -11,7 +11,7 @@ from contextlib import closing
 import pytest
 
 from signald.core.wants import offer
-from signald.store.base import Incarnation, ListSuited, Waiting
+from signald.store.registry.ops import Incarnation, ListSuited, Waiting
 from tests.sim.redis_world import RedisWorld, Server
 from tests.sim.runner import Job, run
 from tests.sim.scene import STARTED_MS

@@ -5,7 +5,8 @@ import pytest
 from trio.testing import MockClock
 
 from signald.core.log import Entry
-from signald.store.base import AcceptSession, Ack, Append, ClaimWorkerSide, CreateSession, Op, Unpair
+from signald.store.base import Op
+from signald.store.session.ops import AcceptSession, Ack, Append, ClaimWorkerSide, CreateSession, Unpair
 from tests.sim.scene import Scene
 from tests.sim.small import draw_small
 from tests.sim.worker_checkers import Finished, Kept

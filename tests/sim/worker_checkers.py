@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from signald.store.base import Claimed, ClaimWorkerSide, Done, Op, Released, RemoveWorker, Result, Unpair
+from signald.store.base import Done, Op, Result
+from signald.store.registry.ops import RemoveWorker, Sessions
+from signald.store.session.ops import Claimed, ClaimWorkerSide, Unpair
 from tests.sim.checkers import Checker
 from tests.sim.habits import parsed
 
@@ -44,7 +46,7 @@ class Kept(Checker):
                         self._had[op.session] = op.worker
                 case (Unpair(), Done()):
                     self._taken.add((op.session, op.worker))
-                case (RemoveWorker(), Released()):
+                case (RemoveWorker(), Sessions()):
                     self._removed.add(op.worker)
                     if result.sessions and self._is_elsewhere(op):
                         self.scene.reached("worker given up that another node has")

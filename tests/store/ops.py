@@ -3,23 +3,10 @@
 import hashlib
 from typing import Literal
 
-from signald.store.base import (
-    Ack,
-    Append,
-    ClaimClient,
-    ClaimWorker,
-    ClaimWorkerSide,
-    CreateSession,
-    Enqueue,
-    Entry,
-    Head,
-    NodeInfo,
-    Party,
-    PutNode,
-    RegisterWorker,
-    Reseed,
-    ReseedWorker,
-)
+from signald.core.head import Head, Party
+from signald.core.log import Entry
+from signald.store.registry.ops import ClaimWorker, Enqueue, NodeInfo, PutNode, RegisterWorker, ReseedWorker
+from signald.store.session.ops import Ack, Append, ClaimClient, ClaimWorkerSide, CreateSession, Reseed
 
 NOW_MS = 1_700_000_000_000
 TTL_MS = 300_000

@@ -5,7 +5,10 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from signald.store.base import ConfirmToken, ConfirmWorkerToken, Detach, Gap, Head, Refused, Unpair, WorkerClaimed
+from signald.core.head import Head
+from signald.store.base import Refused
+from signald.store.registry.ops import ConfirmWorkerToken, WorkerClaimed
+from signald.store.session.ops import ConfirmToken, Detach, Gap, Unpair
 from signald.wire.messages import SEQ_MAX
 from tests.store.ops import (
     NOW_MS,

@@ -8,8 +8,9 @@ import trio
 import trio.testing
 
 from signald.errors import StoreError, StoreMisused, StoreUnavailable
-from signald.store.base import Done, Forget, Op, Result, Wake
+from signald.store.base import Done, Op, Result, Wake
 from signald.store.committer import Committer
+from signald.store.registry.ops import Forget
 
 
 class Scripted:

@@ -7,35 +7,20 @@ import pytest
 from msgspec import structs
 
 from signald.core.failures import Failures
-from signald.store.base import (
-    IDLE_FAILURE_MS,
-    AcceptSession,
-    Appended,
-    Behind,
-    ClaimClient,
-    Claimed,
+from signald.core.head import Head, Party
+from signald.store.base import Behind, Done, Fenced, Op, Refused, Result
+from signald.store.formats import FORMAT_UNSAID
+from signald.store.registry.ops import (
     ClaimWorker,
     ClusterSecret,
-    ConfirmToken,
     ConfirmWorkerToken,
     CountTrails,
-    Detach,
     DetachWorker,
-    Done,
     DropNode,
-    Ended,
-    EndSession,
     Enqueued,
-    Exists,
-    ExpireSession,
-    Fenced,
     Forget,
     Format,
-    Full,
-    Gap,
     GetReceipt,
-    Head,
-    History,
     Hold,
     Incarnation,
     KeepAlive,
@@ -44,38 +29,23 @@ from signald.store.base import (
     ListReceipts,
     ListWaiting,
     ListWorkers,
-    Look,
-    Looked,
-    Mark,
     Named,
     Nodes,
     NodeTaken,
-    NoSession,
     NoWorker,
-    Op,
     Paced,
-    Party,
     PutReceipt,
     RaiseFormat,
-    ReadHistory,
-    ReadTrail,
     Receipts,
-    Refused,
     Release,
-    Released,
     RemoveWorker,
     Reserve,
     Reserved,
-    Result,
-    RetrySession,
     Secret,
+    Sessions,
     Signal,
     TakePace,
     Text,
-    Trail,
-    Unpair,
-    Unpaired,
-    UnpairFailed,
     UpdateWorker,
     Waiting,
     WaitingSession,
@@ -84,7 +54,33 @@ from signald.store.base import (
     Workers,
     WorkerSessions,
 )
-from signald.store.formats import FORMAT_UNSAID
+from signald.store.session.ops import (
+    IDLE_FAILURE_MS,
+    AcceptSession,
+    Appended,
+    ClaimClient,
+    Claimed,
+    ConfirmToken,
+    Detach,
+    Ended,
+    EndSession,
+    Exists,
+    ExpireSession,
+    Full,
+    Gap,
+    History,
+    Look,
+    Looked,
+    Mark,
+    NoSession,
+    ReadHistory,
+    ReadTrail,
+    RetrySession,
+    Trail,
+    Unpair,
+    Unpaired,
+    UnpairFailed,
+)
 from tests.store.ops import (
     NOW_MS,
     SESSION,
@@ -1384,7 +1380,7 @@ async def waiting(world: World, limit: int = 100) -> list[str]:
 async def paired(world: World, worker: str = WORKER) -> list[str]:
     """Read the sessions of a worker."""
     found = await world.ask(WorkerSessions(worker))
-    assert isinstance(found, Released)
+    assert isinstance(found, Sessions)
     return sorted(found.sessions)
 
 
@@ -1521,12 +1517,12 @@ class TestWorkers:
         await world.do(register(), enqueue("s_1"), enqueue("s_2"), Reserve("b", (("s_1", WORKER), ("s_2", WORKER))))
         await world.woken()
         released = await world.ask(RemoveWorker(WORKER, "a", 0, requeue=False))
-        assert isinstance(released, Released)
+        assert isinstance(released, Sessions)
         assert sorted(released.sessions) == ["s_1", "s_2"]
         assert (await workers(world), await waiting(world), await paired(world)) == ({}, [], [])
         assert await world.woken() == {"a": [], "b": [b"ww_1"]}
         assert await world.ask(claim_worker()) == Refused("unknown")
-        assert await world.ask(RemoveWorker(WORKER, "a", 0, requeue=False)) == Released(())
+        assert await world.ask(RemoveWorker(WORKER, "a", 0, requeue=False)) == Sessions(())
 
     async def test_requeue(self, world: World) -> None:
         """The sessions of a worker given up wait again at their old places, before those that came later."""
@@ -1545,7 +1541,7 @@ class TestWorkers:
     async def test_remove_under_epoch(self, world: World) -> None:
         """A worker that somebody has claimed since is not given up."""
         await world.do(register(), enqueue(), Reserve("b", ((SESSION, WORKER),)), claim_worker())
-        assert await world.ask(RemoveWorker(WORKER, "a", 1, requeue=True)) == Released(())
+        assert await world.ask(RemoveWorker(WORKER, "a", 1, requeue=True)) == Sessions(())
         assert await paired(world) == [SESSION]
 
     async def test_reseed(self, world: World) -> None:
@@ -1581,7 +1577,7 @@ class TestWorkers:
     async def test_reseeded_sessions_are_in_the_index(self, world: World) -> None:
         """A reseeded pairing is in the index of the living, due at once, so that no session can be forgotten for ever."""
         await world.do(KeepAlive(("s_1",), NOW_MS + 50), reseed_worker(sessions=("s_1", "s_2")))
-        assert await world.ask(ListOverdue(NOW_MS, 9)) == Released(("s_2",))
+        assert await world.ask(ListOverdue(NOW_MS, 9)) == Sessions(("s_2",))
 
 
 class TestWaiting:
@@ -1681,7 +1677,7 @@ class TestWaiting:
         assert await world.do(Forget("s_1"), Forget("s_2"), Forget("s_9")) == [Done(), Done(), Done()]
         assert (await waiting(world), await paired(world)) == ([], [])
         assert (await workers(world))[WORKER].assigned == 0
-        assert await world.ask(ListOverdue(NOW_MS + 10**9, 9)) == Released(())
+        assert await world.ask(ListOverdue(NOW_MS + 10**9, 9)) == Sessions(())
 
 
 class TestLife:
@@ -1690,11 +1686,11 @@ class TestLife:
     async def test_overdue(self, world: World) -> None:
         """Sessions are overdue from the moment their life ends, the longest overdue first; to read them changes nothing."""
         await world.do(enqueue("s_2", alive_until_ms=NOW_MS + 2), KeepAlive(("s_3", "s_1"), NOW_MS + 3))
-        assert await world.ask(ListOverdue(NOW_MS + 1, 9)) == Released(())
-        assert await world.ask(ListOverdue(NOW_MS + 2, 9)) == Released(("s_2",))
+        assert await world.ask(ListOverdue(NOW_MS + 1, 9)) == Sessions(())
+        assert await world.ask(ListOverdue(NOW_MS + 2, 9)) == Sessions(("s_2",))
         for _ in range(2):
-            assert await world.ask(ListOverdue(NOW_MS + 3, 9)) == Released(("s_2", "s_1", "s_3"))
-        assert await world.ask(ListOverdue(NOW_MS + 3, 2)) == Released(("s_2", "s_1"))
+            assert await world.ask(ListOverdue(NOW_MS + 3, 9)) == Sessions(("s_2", "s_1", "s_3"))
+        assert await world.ask(ListOverdue(NOW_MS + 3, 2)) == Sessions(("s_2", "s_1"))
 
     async def test_renew(self, world: World) -> None:
         """A life is renewed and never shortened."""
@@ -1702,7 +1698,7 @@ class TestLife:
             KeepAlive(("s_1", "s_2"), NOW_MS + 5), KeepAlive(("s_1",), NOW_MS + 9), KeepAlive(("s_1",), NOW_MS)
         )
         await world.do(enqueue("s_1", alive_until_ms=NOW_MS + 3))
-        assert await world.ask(ListOverdue(NOW_MS + 5, 9)) == Released(("s_2",))
+        assert await world.ask(ListOverdue(NOW_MS + 5, 9)) == Sessions(("s_2",))
 
 
 def hold(
@@ -1730,7 +1726,7 @@ class TestHold:
     async def test_it_lets_the_session_live(self, world: World) -> None:
         """A session that is held is among the living, so that what comes of it is swept like any other."""
         await world.do(hold("s_1", until_ms=7))
-        assert await world.ask(ListOverdue(NOW_MS + 7, 9)) == Released(("s_1",))
+        assert await world.ask(ListOverdue(NOW_MS + 7, 9)) == Sessions(("s_1",))
 
     async def test_a_forgotten_session_gives_its_place_back(self, world: World) -> None:
         """After `Forget` the holder may have another session."""
@@ -1850,26 +1846,26 @@ class TestCountTrails:
 
     async def test_the_oldest_give_way(self, world: World) -> None:
         """Beyond the budget the trails that end first are named, and count no more: what is named is named once."""
-        assert await world.ask(count(("s_1", 144), until_ms=1)) == Released(())
-        assert await world.ask(count(("s_2", 144), ("s_3", 144), until_ms=3)) == Released(("s_1",))
-        assert await world.ask(count(("s_4", 144), until_ms=2)) == Released(("s_4",))
-        assert await world.ask(count(("s_5", 144), until_ms=5)) == Released(("s_2",))
+        assert await world.ask(count(("s_1", 144), until_ms=1)) == Sessions(())
+        assert await world.ask(count(("s_2", 144), ("s_3", 144), until_ms=3)) == Sessions(("s_1",))
+        assert await world.ask(count(("s_4", 144), until_ms=2)) == Sessions(("s_4",))
+        assert await world.ask(count(("s_5", 144), until_ms=5)) == Sessions(("s_2",))
 
     async def test_a_trail_grows(self, world: World) -> None:
         """A further step makes a trail the newest, and it counts for no more than it can keep."""
         await world.do(count(("s_1", 44), until_ms=1), count(("s_2", 44), until_ms=2))
-        assert await world.ask(count(("s_1", 10_000), until_ms=3, bytes_max=1000)) == Released(())
-        assert await world.ask(count(("s_3", 0), until_ms=4)) == Released(("s_2",))
+        assert await world.ask(count(("s_1", 10_000), until_ms=3, bytes_max=1000)) == Sessions(())
+        assert await world.ask(count(("s_3", 0), until_ms=4)) == Sessions(("s_2",))
 
     async def test_what_is_over_counts_no_more(self, world: World) -> None:
         """A trail whose time is over is forgotten by the store itself, and is not named."""
         await world.do(count(("s_1", 444), until_ms=10))
-        assert await world.ask(count(("s_2", 444), until_ms=30, at=10)) == Released(())
+        assert await world.ask(count(("s_2", 444), until_ms=30, at=10)) == Sessions(())
 
     async def test_a_budget_that_was_lowered(self, world: World) -> None:
         """A thousand give way in one call, and the next call goes on."""
         names = [f"s_{number:04}" for number in range(1500)]
         await world.do(count(*[(name, 0) for name in names], bytes_max=10**6))
         assert await world.do(count(bytes_max=0), count(bytes_max=0)) == [
-            Released(tuple(names[:1000])), Released(tuple(names[1000:])),
+            Sessions(tuple(names[:1000])), Sessions(tuple(names[1000:])),
         ]  # fmt: skip

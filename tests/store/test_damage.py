@@ -11,44 +11,42 @@ import pytest
 import structlog
 from redis import Redis
 
+from signald.core.head import Head
 from signald.store import damage
-from signald.store.base import (
-    Appended,
-    Behind,
-    Done,
-    EndSession,
+from signald.store.base import Behind, Done, Op, Refused, Store
+from signald.store.damage import Reports, seal, unseal
+from signald.store.redis import open_redis
+from signald.store.registry.ops import (
     Enqueued,
-    ExpireSession,
     GetReceipt,
-    Head,
-    History,
     KeepAlive,
     ListNodes,
     ListOverdue,
     ListReceipts,
     ListWaiting,
     ListWorkers,
-    Look,
-    Looked,
-    Mark,
-    NoSession,
-    Op,
     PutReceipt,
-    ReadHistory,
-    ReadTrail,
-    Refused,
     Release,
-    Released,
     RemoveWorker,
     Reserve,
-    Store,
+    Sessions,
     TakePace,
     UpdateWorker,
     WorkerClaimed,
     WorkerSessions,
 )
-from signald.store.damage import Reports, seal, unseal
-from signald.store.redis import open_redis
+from signald.store.session.ops import (
+    Appended,
+    EndSession,
+    ExpireSession,
+    History,
+    Look,
+    Looked,
+    Mark,
+    NoSession,
+    ReadHistory,
+    ReadTrail,
+)
 from signald.store.sqlite import open_sqlite
 from tests.store.ops import (
     NOW_MS,
@@ -329,7 +327,7 @@ async def test_a_damaged_worker_can_be_removed(damaged: Damaged, wound: str) -> 
         queued, removed, of_it, waiting = await ask(
             store, enqueue(OTHER), RemoveWorker(WORKER, "a", 1, True), WorkerSessions(WORKER), ListWaiting(9)
         )
-        assert (queued, removed, of_it) == (Enqueued(""), Released((SESSION,)), Released(()))
+        assert (queued, removed, of_it) == (Enqueued(""), Sessions((SESSION,)), Sessions(()))
         assert [one.session for one in waiting.sessions] == [SESSION, OTHER]
 
 

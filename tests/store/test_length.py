@@ -11,37 +11,36 @@ import pytest
 from msgspec import structs
 from redis import Redis
 
+from signald.core.head import Head, Party
+from signald.core.log import Entry
 from signald.core.wants import offer
-from signald.store.base import (
-    AcceptSession,
-    Ack,
-    Append,
-    Appended,
-    Behind,
-    Claimed,
-    ClaimWorkerSide,
-    Detach,
+from signald.store.base import Behind, Fenced, Result
+from signald.store.registry.ops import (
     DetachWorker,
-    Entry,
-    Fenced,
-    Head,
-    History,
     Leave,
     ListSuited,
     ListWaiting,
-    Look,
-    Looked,
-    Party,
-    ReadHistory,
     Release,
     RemoveWorker,
     Reserve,
     Reserved,
-    Result,
-    Unpair,
     UpdateWorker,
     Waiting,
     WorkerClaimed,
+)
+from signald.store.session.ops import (
+    AcceptSession,
+    Ack,
+    Append,
+    Appended,
+    Claimed,
+    ClaimWorkerSide,
+    Detach,
+    History,
+    Look,
+    Looked,
+    ReadHistory,
+    Unpair,
 )
 from tests.store.ops import (
     NOW_MS,

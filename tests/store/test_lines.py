@@ -3,21 +3,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from signald.store.base import (
-    Ack,
-    Append,
-    Detach,
-    DropNode,
-    EndSession,
-    Forget,
-    ListWorkers,
-    Look,
-    Mark,
-    Op,
-    SessionOp,
-)
+from signald.store.base import Op, SessionOp
 from signald.store.committer import ignore
 from signald.store.lines import LATER_SHARE, Call, Item, Lines
+from signald.store.registry.ops import DropNode, Forget, ListWorkers
+from signald.store.session.ops import Ack, Append, Detach, EndSession, Look, Mark
 
 
 def _append(session: str) -> Append:

@@ -4,9 +4,12 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from signald.core.head import Head
 from signald.errors import StoreUnavailable
-from signald.store.base import Appended, Done, Head, Hold, KeepAlive, Look, NoSession, Op, Refused, Result, Signal
+from signald.store.base import Done, Op, Refused, Result
 from signald.store.memory import WAKES_MAX, MemoryWorld, open_memory
+from signald.store.registry.ops import Hold, KeepAlive, Signal
+from signald.store.session.ops import Appended, Look, NoSession
 from tests.store.ops import NOW_MS, SESSION, append, create, entries, head
 
 LOOK = Look(SESSION, "client", 0, 9)

@@ -8,9 +8,10 @@ import pytest
 
 from signald.config.store_urls import FORMS, is_redis
 from signald.errors import StoreMisused
-from signald.store.base import Done, Signal
+from signald.store.base import Done
 from signald.store.memory import MemoryStore
 from signald.store.open import check_url, open_store
+from signald.store.registry.ops import Signal
 from signald.store.sqlite import SqliteStore
 
 

@@ -14,21 +14,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from signald.core.failures import Failures
+from signald.core.head import Party
+from signald.core.log import Entry
 from signald.core.wants import TENANT, offer
-from signald.store.base import (
-    AcceptSession,
-    Ack,
-    Append,
+from signald.store.base import Op, Result
+from signald.store.memory import MemoryRows, MemoryWorld, open_memory
+from signald.store.records import Record, Side, Wakes
+from signald.store.registry.ops import (
     ClusterSecret,
-    ConfirmToken,
     ConfirmWorkerToken,
     CountTrails,
-    Detach,
     DetachWorker,
     DropNode,
-    EndSession,
-    Entry,
-    ExpireSession,
     Forget,
     GetReceipt,
     Hold,
@@ -41,35 +38,39 @@ from signald.store.base import (
     ListSuited,
     ListWaiting,
     ListWorkers,
-    Look,
-    Mark,
     MendLine,
     Nodes,
-    Op,
     Paced,
-    Party,
     PutReceipt,
     RaiseFormat,
-    ReadHistory,
-    ReadTrail,
     Release,
-    Released,
     RemoveWorker,
     Reserve,
-    Result,
-    RetrySession,
+    Sessions,
     Signal,
     TakePace,
-    Unpair,
-    UnpairFailed,
     UpdateWorker,
     WorkerClaimed,
     Workers,
     WorkerSessions,
 )
-from signald.store.memory import MemoryRows, MemoryWorld, open_memory
-from signald.store.records import Record, Side, Wakes
 from signald.store.rules import RULES, apply
+from signald.store.session.ops import (
+    AcceptSession,
+    Ack,
+    Append,
+    ConfirmToken,
+    Detach,
+    EndSession,
+    ExpireSession,
+    Look,
+    Mark,
+    ReadHistory,
+    ReadTrail,
+    RetrySession,
+    Unpair,
+    UnpairFailed,
+)
 from tests.examples import examples
 from tests.store import ops
 from tests.store.ops import NOW_MS, TTL_MS
@@ -516,7 +517,7 @@ def batches(first: list[Draft], plan: list[Step]) -> list[tuple[str, list[Op]]]:
 def plain(result: Result) -> Any:
     """Return a result without the order of what has none, and without the last digits of a float."""
     match result:
-        case Released(sessions=sessions):
+        case Sessions(sessions=sessions):
             return "released", sorted(sessions)
         case WorkerClaimed(epoch=epoch, sessions=sessions, previous_node=previous):
             return "claimed", epoch, sorted(sessions), previous

@@ -21,26 +21,24 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from redis.backoff import NoBackoff
 
+from signald.core.head import Head
 from signald.core.wants import offer
 from signald.demo.cluster import free_port
 from signald.errors import StoreMisused, StoreUnavailable
 from signald.store import redis as redis_store
-from signald.store.base import (
-    AcceptSession,
-    Appended,
+from signald.store.base import Done, Op, Refused, Result, Store, Wake
+from signald.store.redis import ACL, RedisStore, open_redis
+from signald.store.redis_codecs import CODECS, Check
+from signald.store.redis_connection import ErrorReply, Link, refusal
+from signald.store.redis_url import Address, parse_url
+from signald.store.registry.ops import (
     ClusterSecret,
-    ConfirmToken,
     ConfirmWorkerToken,
     CountTrails,
-    Detach,
     DetachWorker,
-    Done,
     DropNode,
-    EndSession,
-    ExpireSession,
     Forget,
     GetReceipt,
-    Head,
     Hold,
     Incarnation,
     KeepAlive,
@@ -51,36 +49,35 @@ from signald.store.base import (
     ListSuited,
     ListWaiting,
     ListWorkers,
-    Look,
-    Looked,
-    Mark,
     MendLine,
     Named,
-    NoSession,
-    Op,
     PutReceipt,
     RaiseFormat,
-    ReadHistory,
-    ReadTrail,
-    Refused,
     Release,
     RemoveWorker,
     Reserve,
-    Result,
-    RetrySession,
     Signal,
-    Store,
     TakePace,
-    Unpair,
-    UnpairFailed,
     UpdateWorker,
-    Wake,
     WorkerSessions,
 )
-from signald.store.redis import ACL, RedisStore, open_redis
-from signald.store.redis_codecs import CODECS, Check
-from signald.store.redis_connection import ErrorReply, Link, refusal
-from signald.store.redis_url import Address, parse_url
+from signald.store.session.ops import (
+    AcceptSession,
+    Appended,
+    ConfirmToken,
+    Detach,
+    EndSession,
+    ExpireSession,
+    Look,
+    Looked,
+    Mark,
+    NoSession,
+    ReadHistory,
+    ReadTrail,
+    RetrySession,
+    Unpair,
+    UnpairFailed,
+)
 from tests.store.ops import (
     NOW_MS,
     SESSION,

@@ -14,7 +14,9 @@ from structlog.testing import capture_logs
 
 from signald.errors import StoreMisused, StoreUnavailable
 from signald.store import sqlite, sqlite_rows
-from signald.store.base import Appended, Done, GetReceipt, Look, Looked, NoSession, Op, PutReceipt, Signal, Wake
+from signald.store.base import Done, Op, Wake
+from signald.store.registry.ops import GetReceipt, PutReceipt, Signal
+from signald.store.session.ops import Appended, Look, Looked, NoSession
 from signald.store.sqlite import SqliteStore, open_sqlite
 from tests.store.ops import NOW_MS, SESSION, append, create, entries, head
 

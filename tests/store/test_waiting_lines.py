@@ -14,10 +14,20 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from signald.core.wants import ROOT, TENANT, offer, path, suited
-from signald.store.base import Forget, Leave, ListSuited, ListWaiting, Mended, MendLine, Release, Reserve, Waiting
 from signald.store.damage import seal
 from signald.store.memory import MemoryRows
 from signald.store.records import Place
+from signald.store.registry.ops import (
+    Forget,
+    Leave,
+    ListSuited,
+    ListWaiting,
+    Mended,
+    MendLine,
+    Release,
+    Reserve,
+    Waiting,
+)
 from signald.store.sqlite_rows import LATER_TABLES, STRAYS, TABLES, SqliteRows
 from tests.examples import examples
 from tests.store.conftest import redis_fresh, sqlite_fresh

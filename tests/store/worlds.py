@@ -10,7 +10,8 @@ from typing import Any
 
 import trio
 
-from signald.store.base import WAKE_REALTIME, Op, Signal, Store, Wake
+from signald.store.base import WAKE_REALTIME, Op, Store, Wake
+from signald.store.registry.ops import Signal
 
 NODES = ("a", "b")
 PATIENCE_S = 10.0

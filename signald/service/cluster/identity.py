@@ -25,7 +25,8 @@ import structlog
 import trio
 
 from signald.errors import SignaldError
-from signald.store.base import NodeTaken, Result
+from signald.store.base import Result
+from signald.store.registry.ops import NodeTaken
 
 log = structlog.get_logger(__name__)
 

@@ -11,9 +11,9 @@ from signald.errors import StoreUnavailable
 from signald.service.cluster.identity import Claimant
 from signald.service.cluster.lag import LoopLag
 from signald.service.cluster.sight import Sight
-from signald.store.base import (
-    CLOCK_SET_MS,
-    WAKE_NODES,
+from signald.store.base import CLOCK_SET_MS, WAKE_NODES, Result
+from signald.store.formats import FORMAT, READS, check_formats, is_ahead
+from signald.store.registry.ops import (
     ClusterSecret,
     DropNode,
     Format,
@@ -23,11 +23,9 @@ from signald.store.base import (
     NodeTaken,
     PutNode,
     RaiseFormat,
-    Result,
     Secret,
     Signal,
 )
-from signald.store.formats import FORMAT, READS, check_formats, is_ahead
 
 if TYPE_CHECKING:
     from signald.service.hub import Hub

@@ -12,24 +12,10 @@ import trio
 
 from signald.errors import StoreUnavailable
 from signald.service.asking import ask_holders
-from signald.store.base import (
-    WAKE_OVERDUE,
-    WAKE_SESSION,
-    Behind,
-    Detach,
-    Ended,
-    EndSession,
-    ExpireSession,
-    Forget,
-    KeepAlive,
-    ListOverdue,
-    Look,
-    Looked,
-    Op,
-    Released,
-    Signal,
-)
+from signald.store.base import WAKE_OVERDUE, WAKE_SESSION, Behind, Op
 from signald.store.committer import ignore
+from signald.store.registry.ops import Forget, KeepAlive, ListOverdue, Sessions, Signal
+from signald.store.session.ops import Detach, Ended, EndSession, ExpireSession, Look, Looked
 
 if TYPE_CHECKING:
     from signald.service.hub import Hub
@@ -62,7 +48,7 @@ class Lives:
         hub = self._hub
         now = hub.store.now_ms()
         overdue = await hub.committer.call(ListOverdue(now, OVERDUE_LIMIT))
-        assert isinstance(overdue, Released)
+        assert isinstance(overdue, Sessions)
         if not overdue.sessions:
             return
         nodes = tuple(hub.cluster.nodes)

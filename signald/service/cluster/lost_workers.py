@@ -6,7 +6,8 @@ import trio
 
 from signald.ids import SessionId
 from signald.service.cluster.sight import Sight
-from signald.store.base import CLOCK_SET_MS, ListWorkers, Released, WorkerInfo, Workers, WorkerSessions
+from signald.store.base import CLOCK_SET_MS
+from signald.store.registry.ops import ListWorkers, Sessions, WorkerInfo, Workers, WorkerSessions
 
 if TYPE_CHECKING:
     from signald.service.hub import Hub
@@ -92,7 +93,7 @@ class LostWorkers:
 
     async def _sessions_of(self, worker: str) -> tuple[str, ...]:
         paired = await self._hub.committer.call(WorkerSessions(worker))
-        assert isinstance(paired, Released)
+        assert isinstance(paired, Sessions)
         return paired.sessions
 
     @staticmethod

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
-from signald.core.head import Party
+from signald.core.head import Head, Party
 from signald.core.pairing import Pairing
 from signald.core.wants import within_tenant
 from signald.errors import StoreUnavailable
@@ -21,16 +21,9 @@ from signald.service.cluster.sight import Sight
 from signald.service.line import enqueue
 from signald.service.relay import LiveSession
 from signald.service.worker_link import WorkerLink
-from signald.store.base import (
-    Head,
-    KeepAlive,
-    Look,
-    Looked,
-    NoSession,
-    Op,
-    Reseed,
-    ReseedWorker,
-)
+from signald.store.base import Op
+from signald.store.registry.ops import KeepAlive, ReseedWorker
+from signald.store.session.ops import Look, Looked, NoSession, Reseed
 
 if TYPE_CHECKING:
     from signald.service.hub import Hub

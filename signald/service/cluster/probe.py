@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from signald.store.base import WAKE_PROBE, Signal, Wake
+from signald.store.base import WAKE_PROBE, Wake
 from signald.store.committer import ignore
+from signald.store.registry.ops import Signal
 
 if TYPE_CHECKING:
     from signald.service.hub import Hub

@@ -37,7 +37,7 @@ from signald.service.drain.status import plan_line
 from signald.service.link import Link
 from signald.service.relay import LiveSession
 from signald.service.worker_link import WorkerLink
-from signald.store.base import Paced, TakePace
+from signald.store.registry.ops import Paced, TakePace
 from signald.wire.messages import GoAway
 
 if TYPE_CHECKING:

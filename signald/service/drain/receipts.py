@@ -11,8 +11,9 @@ from signald.core.head import Party
 from signald.errors import StoreUnavailable
 from signald.service.drain.ledger import Ledger
 from signald.service.trail import DELAY_S as TRAIL_DELAY_S
-from signald.store.base import PutReceipt, ReadTrail, Trail
 from signald.store.committer import ignore
+from signald.store.registry.ops import PutReceipt
+from signald.store.session.ops import ReadTrail, Trail
 
 if TYPE_CHECKING:
     from signald.service.hub import Hub

@@ -8,7 +8,7 @@ _LINE = "signald/service/line.py"
 _MATCHMAKER = "signald/service/matchmaker.py"
 _CLIENT_LINK = "signald/service/client_link.py"
 _LISTENER = "signald/net/listener.py"
-_REGISTRY_RULES = "signald/store/registry_rules.py"
+_REGISTRY_RULES = "signald/store/registry/rules.py"
 
 _WANTS = "tests/service/test_wants.py::"
 

@@ -2,8 +2,8 @@
 
 from tests.planted.bug import Bug
 
-_SESSION_RULES = "signald/store/session_rules.py"
-_REGISTRY_RULES = "signald/store/registry_rules.py"
+_SESSION_RULES = "signald/store/session/rules.py"
+_REGISTRY_RULES = "signald/store/registry/rules.py"
 _RECORDS = "signald/store/records.py"
 _MEMORY = "signald/store/memory.py"
 _COMMITTER = "signald/store/committer.py"
@@ -124,10 +124,10 @@ STORE = (
         (
             "    if new and new[0].seq <= log.last:\n"
             "        new = tuple((entry for entry in new if entry.seq > log.last))\n"
-            "    result: Result\n"
+            "    result: ops.Appended | ops.Gap | ops.Full\n"
             "    if new and new[0].seq != log.last + 1:\n"
         ),
-        ("    result: Result\n    if new and new[0].seq > log.last + 1:\n"),
+        ("    result: ops.Appended | ops.Gap | ops.Full\n    if new and new[0].seq > log.last + 1:\n"),
         "exactly-once",
         "An append that is sent again after a lost reply is stored again.",
     ),
@@ -264,8 +264,8 @@ STORE = (
         "dead-node-counts-as-live",
         _REGISTRY_RULES,
         "list_nodes",
-        "base.Nodes(tuple((node for node in nodes if node.lease_until_ms > op.now_ms)))",
-        "base.Nodes(tuple(nodes))",
+        "ops.Nodes(tuple((node for node in nodes if node.lease_until_ms > op.now_ms)))",
+        "ops.Nodes(tuple(nodes))",
         "liveness",
         "A node whose lease has ended goes on counting as live.",
     ),

@@ -6,13 +6,7 @@ from math import isfinite
 from signald.core.tokens import Slots, Verdict, confirm, is_previous, present
 from signald.core.wants import suited
 from signald.store import base
-from signald.store.base import (
-    CLOCK_SET_MS,
-    WAKE_NODES,
-    Result,
-    WaitingSession,
-    WorkerInfo,
-)
+from signald.store.base import CLOCK_SET_MS, WAKE_NODES
 from signald.store.damage import Unreadable
 from signald.store.formats import FORMAT_UNSAID
 from signald.store.records import (
@@ -34,19 +28,23 @@ from signald.store.records import (
     Worker,
     refusal,
 )
+from signald.store.registry import ops
+from signald.store.registry.ops import WaitingSession, WorkerInfo
+from signald.store.rule import rule
 
 
-def put_node(op: base.PutNode, rows: Rows, wakes: Wakes) -> Result:
+@rule(ops.PutNode)
+def put_node(op: ops.PutNode, rows: Rows, wakes: Wakes) -> base.Done | ops.NodeTaken:
     before = next((node for node in rows.nodes() if node.id == op.info.id), None)
     if before is not None and _is_held(before, op):
-        return base.NodeTaken(before.incarnation, before.renewed_ms, before.lease_until_ms)
+        return ops.NodeTaken(before.incarnation, before.renewed_ms, before.lease_until_ms)
     rows.save_node(op.info)
     if before is None or before.state != op.info.state:
         _wake_nodes(op.info.id, rows, wakes)
     return base.Done()
 
 
-def _is_held(entry: base.NodeInfo, op: base.PutNode) -> bool:
+def _is_held(entry: ops.NodeInfo, op: ops.PutNode) -> bool:
     """Tell whether `entry` belongs to another process than the one that asks, as far as is known a live one."""
     if not op.info.incarnation or entry.incarnation == op.info.incarnation:
         return False  # release 0.1.0 names no incarnation, and is not fenced
@@ -54,7 +52,8 @@ def _is_held(entry: base.NodeInfo, op: base.PutNode) -> bool:
     return not is_dead and entry.lease_until_ms > op.info.renewed_ms
 
 
-def drop_node(op: base.DropNode, rows: Rows, wakes: Wakes) -> Result:
+@rule(ops.DropNode)
+def drop_node(op: ops.DropNode, rows: Rows, wakes: Wakes) -> base.Done:
     if any(node.id == op.node and op.incarnation in ("", node.incarnation) for node in rows.nodes()):
         rows.drop_node(op.node)
         _wake_nodes(op.node, rows, wakes)
@@ -68,12 +67,13 @@ def _wake_nodes(but: str, rows: Rows, wakes: Wakes) -> None:
             wakes.tell(node.id, WAKE_NODES)
 
 
-def list_nodes(op: base.ListNodes, rows: Rows, _wakes: Wakes) -> Result:
+@rule(ops.ListNodes)
+def list_nodes(op: ops.ListNodes, rows: Rows, _wakes: Wakes) -> ops.Nodes:
     nodes = rows.nodes()
     for node in nodes:
         if node.lease_until_ms < op.now_ms - FORGET_NODE_AFTER_MS:
             rows.drop_node(node.id)
-    return base.Nodes(tuple(node for node in nodes if node.lease_until_ms > op.now_ms))
+    return ops.Nodes(tuple(node for node in nodes if node.lease_until_ms > op.now_ms))
 
 
 def _first_fact(name: str, candidate: bytes, rows: Rows) -> bytes:
@@ -84,22 +84,25 @@ def _first_fact(name: str, candidate: bytes, rows: Rows) -> bytes:
     return value
 
 
-def incarnation(op: base.Incarnation, rows: Rows, _wakes: Wakes) -> Result:
-    return base.Named(_first_fact("incarnation", op.candidate.encode(), rows).decode(errors="replace"))
+@rule(ops.Incarnation)
+def incarnation(op: ops.Incarnation, rows: Rows, _wakes: Wakes) -> ops.Named:
+    return ops.Named(_first_fact("incarnation", op.candidate.encode(), rows).decode(errors="replace"))
 
 
-def raise_format(op: base.RaiseFormat, rows: Rows, _wakes: Wakes) -> Result:
+@rule(ops.RaiseFormat)
+def raise_format(op: ops.RaiseFormat, rows: Rows, _wakes: Wakes) -> ops.Format:
     kept = FORMAT_UNSAID
     with suppress(ValueError):  # a damaged number counts as none
         kept = max(kept, int(rows.fact("format") or b""))
     if op.format > kept:
         kept = op.format
         rows.save_fact("format", b"%d" % kept)
-    return base.Format(kept)
+    return ops.Format(kept)
 
 
-def cluster_secret(op: base.ClusterSecret, rows: Rows, _wakes: Wakes) -> Result:
-    return base.Secret(_first_fact("secret", op.candidate, rows))
+@rule(ops.ClusterSecret)
+def cluster_secret(op: ops.ClusterSecret, rows: Rows, _wakes: Wakes) -> ops.Secret:
+    return ops.Secret(_first_fact("secret", op.candidate, rows))
 
 
 def _readable(worker: str, rows: Rows) -> Worker | None:
@@ -108,7 +111,8 @@ def _readable(worker: str, rows: Rows) -> Worker | None:
     return None
 
 
-def register_worker(op: base.RegisterWorker, rows: Rows, _wakes: Wakes) -> Result:
+@rule(ops.RegisterWorker)
+def register_worker(op: ops.RegisterWorker, rows: Rows, _wakes: Wakes) -> ops.WorkerClaimed | base.Refused:
     worker = rows.worker(op.worker)
     if worker is not None:
         claim = worker.side.claimed(op.nonce)
@@ -121,7 +125,8 @@ def register_worker(op: base.RegisterWorker, rows: Rows, _wakes: Wakes) -> Resul
     return _worker_claimed(claim, worker, rows)
 
 
-def claim_worker(op: base.ClaimWorker, rows: Rows, wakes: Wakes) -> Result:
+@rule(ops.ClaimWorker)
+def claim_worker(op: ops.ClaimWorker, rows: Rows, wakes: Wakes) -> ops.WorkerClaimed | base.Refused:
     worker = rows.worker(op.worker)
     if worker is None:
         return base.Refused("unknown")
@@ -150,18 +155,21 @@ def claim_worker(op: base.ClaimWorker, rows: Rows, wakes: Wakes) -> Result:
     return _worker_claimed(claim, worker, rows)
 
 
-def _worker_claimed(claim: Claim, worker: Worker, rows: Rows) -> Result:
-    return base.WorkerClaimed(claim.epoch, _sessions_of(worker.id, rows), claim.previous_node)
+def _worker_claimed(claim: Claim, worker: Worker, rows: Rows) -> ops.WorkerClaimed:
+    return ops.WorkerClaimed(claim.epoch, _sessions_of(worker.id, rows), claim.previous_node)
 
 
 def _sessions_of(worker: str, rows: Rows) -> tuple[str, ...]:
     return rows.sessions_of(worker)
 
 
-def update_worker(op: base.UpdateWorker, rows: Rows, _wakes: Wakes) -> Result:
+@rule(ops.UpdateWorker)
+def update_worker(
+    op: ops.UpdateWorker, rows: Rows, _wakes: Wakes
+) -> base.Done | base.Fenced | base.Behind | ops.NoWorker:
     worker = rows.worker(op.worker)
     if worker is None:
-        return base.NoWorker()
+        return ops.NoWorker()
     if worker.side.epoch != op.epoch:
         return base.Fenced(worker.side.epoch)
     worker.capacity, worker.leaving = op.capacity, op.leaving
@@ -169,7 +177,8 @@ def update_worker(op: base.UpdateWorker, rows: Rows, _wakes: Wakes) -> Result:
     return base.Done()
 
 
-def confirm_worker_token(op: base.ConfirmWorkerToken, rows: Rows, _wakes: Wakes) -> Result:
+@rule(ops.ConfirmWorkerToken)
+def confirm_worker_token(op: ops.ConfirmWorkerToken, rows: Rows, _wakes: Wakes) -> base.Done:
     worker = rows.worker(op.worker)
     if worker is not None and worker.side.epoch == op.epoch and worker.slots.previous:
         worker.slots = confirm(worker.slots)
@@ -177,7 +186,8 @@ def confirm_worker_token(op: base.ConfirmWorkerToken, rows: Rows, _wakes: Wakes)
     return base.Done()
 
 
-def detach_worker(op: base.DetachWorker, rows: Rows, _wakes: Wakes) -> Result:
+@rule(ops.DetachWorker)
+def detach_worker(op: ops.DetachWorker, rows: Rows, _wakes: Wakes) -> base.Done:
     worker = rows.worker(op.worker)
     if worker is not None and worker.side.epoch == op.epoch and worker.side.node:
         worker.side.node = ""
@@ -186,19 +196,20 @@ def detach_worker(op: base.DetachWorker, rows: Rows, _wakes: Wakes) -> Result:
     return base.Done()
 
 
-def remove_worker(op: base.RemoveWorker, rows: Rows, wakes: Wakes) -> Result:
+@rule(ops.RemoveWorker)
+def remove_worker(op: ops.RemoveWorker, rows: Rows, wakes: Wakes) -> ops.Sessions:
     node = ""
     with suppress(Unreadable):  # then nobody can tell who has it, or under which epoch: it can only go
         worker = rows.worker(op.worker)
         if worker is None or op.epoch not in (0, worker.side.epoch):
-            return base.Released(())
+            return ops.Sessions(())
         node = worker.side.node
     sessions = _sessions_of(op.worker, rows)
     for session in sessions:
         _unplace(session, op.worker, rows, requeue=op.requeue)
     rows.drop_worker(op.worker)
     wakes.worker(op.worker, op.node, node)
-    return base.Released(sessions)
+    return ops.Sessions(sessions)
 
 
 def _unplace(session: str, worker: str, rows: Rows, *, requeue: bool) -> None:
@@ -211,7 +222,8 @@ def _unplace(session: str, worker: str, rows: Rows, *, requeue: bool) -> None:
         rows.drop_place(session)
 
 
-def reseed_worker(op: base.ReseedWorker, rows: Rows, _wakes: Wakes) -> Result:
+@rule(ops.ReseedWorker)
+def reseed_worker(op: ops.ReseedWorker, rows: Rows, _wakes: Wakes) -> base.Done:
     worker = _readable(op.worker, rows)
     if worker is None or op.epoch > worker.side.epoch:
         current, previous = (*op.tokens, b"", b"")[:2]
@@ -228,8 +240,9 @@ def reseed_worker(op: base.ReseedWorker, rows: Rows, _wakes: Wakes) -> Result:
     return base.Done()
 
 
-def list_workers(_op: base.ListWorkers, rows: Rows, _wakes: Wakes) -> Result:
-    return base.Workers(
+@rule(ops.ListWorkers)
+def list_workers(_op: ops.ListWorkers, rows: Rows, _wakes: Wakes) -> ops.Workers:
+    return ops.Workers(
         tuple(
             WorkerInfo(
                 id=worker.id,
@@ -248,25 +261,29 @@ def list_workers(_op: base.ListWorkers, rows: Rows, _wakes: Wakes) -> Result:
     )
 
 
-def worker_sessions(op: base.WorkerSessions, rows: Rows, _wakes: Wakes) -> Result:
-    return base.Released(_sessions_of(op.worker, rows))
+@rule(ops.WorkerSessions)
+def worker_sessions(op: ops.WorkerSessions, rows: Rows, _wakes: Wakes) -> ops.Sessions:
+    return ops.Sessions(_sessions_of(op.worker, rows))
 
 
-def enqueue(op: base.Enqueue, rows: Rows, _wakes: Wakes) -> Result:
+@rule(ops.Enqueue)
+def enqueue(op: ops.Enqueue, rows: Rows, _wakes: Wakes) -> ops.Enqueued:
     rows.renew(op.session, op.alive_until_ms)
     place = rows.place(op.session)
     if place is not None and place.worker and _readable(place.worker, rows) is not None:
-        return base.Enqueued(place.worker)
+        return ops.Enqueued(place.worker)
     rows.save_place(Place(op.session, op.want, op.order_ms))
-    return base.Enqueued("")
+    return ops.Enqueued("")
 
 
-def list_waiting(op: base.ListWaiting, rows: Rows, _wakes: Wakes) -> Result:
+@rule(ops.ListWaiting)
+def list_waiting(op: ops.ListWaiting, rows: Rows, _wakes: Wakes) -> ops.Waiting:
     places = rows.waiting(op.limit) if op.limit > 0 else []
-    return base.Waiting(tuple(WaitingSession(place.session, place.want, place.order_ms) for place in places))
+    return ops.Waiting(tuple(WaitingSession(place.session, place.want, place.order_ms) for place in places))
 
 
-def list_suited(op: base.ListSuited, rows: Rows, _wakes: Wakes) -> Result:
+@rule(ops.ListSuited)
+def list_suited(op: ops.ListSuited, rows: Rows, _wakes: Wakes) -> ops.Waiting:
     heads: dict[str, tuple[int, str]] = {}
     for offered in op.offers:
         for node in suited(offered, rows.is_wanted, op.edges_max):
@@ -277,24 +294,27 @@ def list_suited(op: base.ListSuited, rows: Rows, _wakes: Wakes) -> Result:
     places = [place for _, node in oldest for place in rows.line(node, share)]
     places.sort(key=lambda place: (place.order_ms, place.session))
     waiting = tuple([WaitingSession(place.session, place.want, place.order_ms) for place in places])
-    return base.Waiting(waiting, bool(rows.strays(1)))
+    return ops.Waiting(waiting, bool(rows.strays(1)))
 
 
-def mend_line(op: base.MendLine, rows: Rows, _wakes: Wakes) -> Result:
+@rule(ops.MendLine)
+def mend_line(op: ops.MendLine, rows: Rows, _wakes: Wakes) -> ops.Mended:
     for session in rows.strays(op.limit):
         rows.enter(session)
-    return base.Mended(len(rows.strays(1)))
+    return ops.Mended(len(rows.strays(1)))
 
 
-def leave(op: base.Leave, rows: Rows, _wakes: Wakes) -> Result:
+@rule(ops.Leave)
+def leave(op: ops.Leave, rows: Rows, _wakes: Wakes) -> base.Done:
     place = rows.place(op.session)
     if place is not None and not place.worker:
         rows.drop_place(op.session)
     return base.Done()
 
 
-def reserve(op: base.Reserve, rows: Rows, wakes: Wakes) -> Result:
-    return base.Reserved(tuple([_reserve(session, worker, op.node, rows, wakes) for session, worker in op.pairs]))
+@rule(ops.Reserve)
+def reserve(op: ops.Reserve, rows: Rows, wakes: Wakes) -> ops.Reserved:
+    return ops.Reserved(tuple([_reserve(session, worker, op.node, rows, wakes) for session, worker in op.pairs]))
 
 
 def _reserve(session: str, worker: str, by: str, rows: Rows, wakes: Wakes) -> bool:
@@ -310,19 +330,22 @@ def _reserve(session: str, worker: str, by: str, rows: Rows, wakes: Wakes) -> bo
     return True
 
 
-def release(op: base.Release, rows: Rows, _wakes: Wakes) -> Result:
+@rule(ops.Release)
+def release(op: ops.Release, rows: Rows, _wakes: Wakes) -> base.Done:
     _unplace(op.session, op.worker, rows, requeue=op.requeue)
     return base.Done()
 
 
-def forget(op: base.Forget, rows: Rows, _wakes: Wakes) -> Result:
+@rule(ops.Forget)
+def forget(op: ops.Forget, rows: Rows, _wakes: Wakes) -> base.Done:
     rows.drop_place(op.session)
     rows.drop_life(op.session)
     rows.drop_hold(op.session)
     return base.Done()
 
 
-def hold(op: base.Hold, rows: Rows, _wakes: Wakes) -> Result:
+@rule(ops.Hold)
+def hold(op: ops.Hold, rows: Rows, _wakes: Wakes) -> base.Done | base.Refused:
     for session in rows.holds_due(op.now_ms, HOLDS_CHECKED):
         until_ms = rows.life(session)
         if until_ms is None:
@@ -342,7 +365,8 @@ def hold(op: base.Hold, rows: Rows, _wakes: Wakes) -> Result:
     return base.Done()
 
 
-def count_trails(op: base.CountTrails, rows: Rows, _wakes: Wakes) -> Result:
+@rule(ops.CountTrails)
+def count_trails(op: ops.CountTrails, rows: Rows, _wakes: Wakes) -> ops.Sessions:
     for over in rows.oldest_trails(TRAILS_EXPIRED + 2 * len(op.grown)):
         if over.until_ms <= op.now_ms:
             rows.drop_trail(over.session)
@@ -358,22 +382,25 @@ def count_trails(op: base.CountTrails, rows: Rows, _wakes: Wakes) -> Result:
         total -= oldest.bytes
         rows.drop_trail(oldest.session)
         named.append(oldest.session)
-    return base.Released(tuple(named))
+    return ops.Sessions(tuple(named))
 
 
-def keep_alive(op: base.KeepAlive, rows: Rows, _wakes: Wakes) -> Result:
+@rule(ops.KeepAlive)
+def keep_alive(op: ops.KeepAlive, rows: Rows, _wakes: Wakes) -> base.Done:
     for session in op.sessions:
         rows.renew(session, op.until_ms)
     return base.Done()
 
 
-def list_overdue(op: base.ListOverdue, rows: Rows, _wakes: Wakes) -> Result:
-    return base.Released(tuple(rows.overdue(op.now_ms, op.limit)) if op.limit > 0 else ())
+@rule(ops.ListOverdue)
+def list_overdue(op: ops.ListOverdue, rows: Rows, _wakes: Wakes) -> ops.Sessions:
+    return ops.Sessions(tuple(rows.overdue(op.now_ms, op.limit)) if op.limit > 0 else ())
 
 
-def take_pace(op: base.TakePace, rows: Rows, _wakes: Wakes) -> Result:
+@rule(ops.TakePace)
+def take_pace(op: ops.TakePace, rows: Rows, _wakes: Wakes) -> ops.Paced:
     if op.rate_per_s <= 0:
-        return base.Paced(0.0)
+        return ops.Paced(0.0)
     level, at_ms = op.rate_per_s * PACE_BURST_S, op.now_ms
     with suppress(ValueError):  # a damaged one counts as none
         kept, kept_ms = _pace(rows.fact("pace") or b"")
@@ -382,7 +409,7 @@ def take_pace(op: base.TakePace, rows: Rows, _wakes: Wakes) -> Result:
         level = min(level, kept + op.rate_per_s * max(0, at_ms - kept_ms) / 1000)
     level = max(level - op.tokens, -PACE_DEBT_MAX_S * op.rate_per_s)
     rows.save_fact("pace", b"%b %d" % (repr(level).encode(), at_ms))
-    return base.Paced(max(0.0, -level / op.rate_per_s * 1000))
+    return ops.Paced(max(0.0, -level / op.rate_per_s * 1000))
 
 
 def _pace(fact: bytes) -> tuple[float, int]:
@@ -392,19 +419,23 @@ def _pace(fact: bytes) -> tuple[float, int]:
     return float(level), int(at_ms)
 
 
-def put_receipt(op: base.PutReceipt, rows: Rows, _wakes: Wakes) -> Result:
+@rule(ops.PutReceipt)
+def put_receipt(op: ops.PutReceipt, rows: Rows, _wakes: Wakes) -> base.Done:
     rows.save_receipt(op.node, op.body, op.now_ms, RECEIPTS_MAX)
     return base.Done()
 
 
-def get_receipt(op: base.GetReceipt, rows: Rows, _wakes: Wakes) -> Result:
-    return base.Text(rows.receipt(op.node) or b"")
+@rule(ops.GetReceipt)
+def get_receipt(op: ops.GetReceipt, rows: Rows, _wakes: Wakes) -> ops.Text:
+    return ops.Text(rows.receipt(op.node) or b"")
 
 
-def list_receipts(_op: base.ListReceipts, rows: Rows, _wakes: Wakes) -> Result:
-    return base.Receipts(tuple(rows.receipts()))
+@rule(ops.ListReceipts)
+def list_receipts(_op: ops.ListReceipts, rows: Rows, _wakes: Wakes) -> ops.Receipts:
+    return ops.Receipts(tuple(rows.receipts()))
 
 
-def signal(op: base.Signal, _rows: Rows, wakes: Wakes) -> Result:
+@rule(ops.Signal)
+def signal(op: ops.Signal, _rows: Rows, wakes: Wakes) -> base.Done:
     wakes.tell(op.node, op.wake)
     return base.Done()

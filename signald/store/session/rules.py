@@ -1,25 +1,24 @@
 """What the operations on one session do (see rules)."""
 
 from collections.abc import Iterable
-from typing import cast
 
 from signald.core.failures import NO_FAILURES
+from signald.core.head import Head, Party
+from signald.core.log import Entry
 from signald.core.tokens import Slots, Verdict, confirm, is_previous, present
 from signald.store import base
-from signald.store.base import (
-    Entry,
-    Party,
-    Result,
-)
 from signald.store.damage import Unreadable
 from signald.store.records import WORKERS_REMEMBERED, Claim, Record, Rows, Side, Wakes, Way, refusal
+from signald.store.rule import rule
+from signald.store.session import ops
 from signald.wire.messages import SEQ_MAX
 
 
-def create_session(op: base.CreateSession, rows: Rows, _wakes: Wakes) -> Result:
+@rule(ops.CreateSession)
+def create_session(op: ops.CreateSession, rows: Rows, _wakes: Wakes) -> Head | ops.Exists:
     record = rows.session(op.session)
     if record is not None:
-        return _shown(record) if record.client.claimed(op.nonce) else base.Exists()
+        return record.head() if record.client.claimed(op.nonce) else ops.Exists()
     record = Record(
         session=op.session,
         created_ms=op.now_ms,
@@ -32,14 +31,11 @@ def create_session(op: base.CreateSession, rows: Rows, _wakes: Wakes) -> Result:
     )
     record.client.claim(Claim(op.nonce, 1, asked_ms=op.now_ms), op.node)
     rows.save_session(record)
-    return _shown(record)
+    return record.head()
 
 
-def _shown(record: Record) -> Result:
-    return cast("Result", record.head())  # `Head` answers two operations without being declared a `Result`
-
-
-def claim_client(op: base.ClaimClient, rows: Rows, wakes: Wakes) -> Result:
+@rule(ops.ClaimClient)
+def claim_client(op: ops.ClaimClient, rows: Rows, wakes: Wakes) -> ops.Claimed | base.Refused:
     record = rows.session(op.session)
     if record is None:
         return base.Refused("unknown")
@@ -69,7 +65,8 @@ def claim_client(op: base.ClaimClient, rows: Rows, wakes: Wakes) -> Result:
     return _claim(record, "client", op, op.acked, op.received, rows, wakes)
 
 
-def claim_worker_side(op: base.ClaimWorkerSide, rows: Rows, wakes: Wakes) -> Result:
+@rule(ops.ClaimWorkerSide)
+def claim_worker_side(op: ops.ClaimWorkerSide, rows: Rows, wakes: Wakes) -> ops.Claimed | base.Refused:
     record = rows.session(op.session)
     if record is None:
         return base.Refused("unknown")
@@ -102,12 +99,12 @@ def _is_ahead(record: Record, up: int, down: int, ahead_max: int) -> bool:
 def _claim(
     record: Record,
     party: Party,
-    op: base.ClaimClient | base.ClaimWorkerSide,
+    op: ops.ClaimClient | ops.ClaimWorkerSide,
     up: int,
     down: int,
     rows: Rows,
     wakes: Wakes,
-) -> Result:
+) -> ops.Claimed:
     """Attach `party` at `op.node`; by what it knows, at least `up` and `down` messages have been in the logs."""
     side = record.side(party)
     lost_up, up_agreed = record.hear_claim("up", party, up)
@@ -119,7 +116,7 @@ def _claim(
     else:
         _acknowledge(record, "up", up, rows)
         record.up_heard = up if lost_up else 0
-    attempt = op.attempt if isinstance(op, base.ClaimClient) else 0
+    attempt = op.attempt if isinstance(op, ops.ClaimClient) else 0
     agreed = up_agreed or down_agreed
     claim = Claim(op.nonce, side.epoch + 1, side.node, lost_up, lost_down, op.now_ms, attempt, agreed)
     wakes.session(record, op.node, record.client.node, record.worker_side.node)
@@ -128,8 +125,8 @@ def _claim(
     return _claimed(claim, record, _away_ms(claim, record, op.now_ms) if party == "client" else 0)
 
 
-def _claimed(claim: Claim, record: Record, away_ms: int) -> base.Claimed:
-    return base.Claimed(
+def _claimed(claim: Claim, record: Record, away_ms: int) -> ops.Claimed:
+    return ops.Claimed(
         claim.epoch, record.head(), claim.previous_node, claim.lost_up, claim.lost_down, away_ms, claim.agreed
     )
 
@@ -156,10 +153,13 @@ def _count_worker(record: Record) -> None:
         record.workers += 1
 
 
-def accept_session(op: base.AcceptSession, rows: Rows, wakes: Wakes) -> Result:
+@rule(ops.AcceptSession)
+def accept_session(
+    op: ops.AcceptSession, rows: Rows, wakes: Wakes
+) -> base.Done | base.Fenced | base.Behind | ops.NoSession:
     record = rows.session(op.session)
     if record is None:
-        return base.NoSession()
+        return ops.NoSession()
     if record.worker_side.epoch != op.epoch or record.worker_side.node != op.node:
         return base.Fenced(record.worker_side.epoch)
     if record.worker_state != "paired":
@@ -169,14 +169,15 @@ def accept_session(op: base.AcceptSession, rows: Rows, wakes: Wakes) -> Result:
     return base.Done()
 
 
-def unpair(op: base.Unpair, rows: Rows, wakes: Wakes) -> Result:
+@rule(ops.Unpair)
+def unpair(op: ops.Unpair, rows: Rows, wakes: Wakes) -> base.Done | base.Fenced | ops.NoSession:
     record = rows.session(op.session)
     if record is None:
-        return base.NoSession()
+        return ops.NoSession()
     if record.worker and record.worker == op.worker:
         if 0 < op.epoch < record.worker_side.epoch:
             return base.Fenced(record.worker_side.epoch)
-        if isinstance(op, base.UnpairFailed):
+        if isinstance(op, ops.UnpairFailed):
             _count_failure(record, op)
         wakes.session(record, op.node, record.client.node, record.worker_side.node)
         record.worker = record.worker_state = ""
@@ -186,35 +187,37 @@ def unpair(op: base.Unpair, rows: Rows, wakes: Wakes) -> Result:
     return base.Done()
 
 
-def unpair_failed(op: base.UnpairFailed, rows: Rows, wakes: Wakes) -> Result:
+@rule(ops.UnpairFailed)
+def unpair_failed(op: ops.UnpairFailed, rows: Rows, wakes: Wakes) -> base.Done | base.Fenced | ops.NoSession:
     result = unpair(op, rows, wakes)
     record = rows.session(op.session)
-    return base.Unpaired(record.head()) if isinstance(result, base.Done) and record is not None else result
+    return ops.Unpaired(record.head()) if isinstance(result, base.Done) and record is not None else result
 
 
-def _count_failure(record: Record, op: base.UnpairFailed) -> None:
+def _count_failure(record: Record, op: ops.UnpairFailed) -> None:
     claims = record.worker_side.claims
     waits = record.up.last > record.up.acked
-    if waits or (claims and 0 <= op.ended_ms - claims[-1].asked_ms <= base.IDLE_FAILURE_MS):
+    if waits or (claims and 0 <= op.ended_ms - claims[-1].asked_ms <= ops.IDLE_FAILURE_MS):
         record.failed = record.failed.add(record.up.acked + 1, op.now_ms, op.failures_max)
     else:
         record.failed = NO_FAILURES
 
 
-def retry_session(op: base.RetrySession, rows: Rows, wakes: Wakes) -> Result:
+@rule(ops.RetrySession)
+def retry_session(op: ops.RetrySession, rows: Rows, wakes: Wakes) -> ops.Unpaired | ops.NoSession:
     record = rows.session(op.session)
     if record is None:
-        return base.NoSession()
+        return ops.NoSession()
     if record.failed.current(record.up.acked).set_aside:
         wakes.session(record, op.node, record.client.node, record.worker_side.node)
         record.failed = NO_FAILURES
         record.worker_side.epoch += 1
         rows.save_session(record)
-    return base.Unpaired(record.head())
+    return ops.Unpaired(record.head())
 
 
-def _not_holder(side: Side, epoch: int, node: str) -> Result | None:
-    """Answer one who writes for a party without holding it."""
+def _not_holder(side: Side, epoch: int, node: str) -> base.Fenced | base.Behind | None:
+    """Return the answer for a node that writes for a party without holding it."""
     if epoch > side.epoch:
         return base.Behind(side.epoch)
     if epoch < side.epoch or node != side.node:
@@ -222,10 +225,13 @@ def _not_holder(side: Side, epoch: int, node: str) -> Result | None:
     return None
 
 
-def append(op: base.Append, rows: Rows, wakes: Wakes) -> Result:
+@rule(ops.Append)
+def append(
+    op: ops.Append, rows: Rows, wakes: Wakes
+) -> ops.Appended | ops.Gap | ops.Full | base.Fenced | base.Behind | ops.NoSession:
     record = rows.session(op.session)
     if record is None:
-        return base.NoSession()
+        return ops.NoSession()
     if op.party == "client":
         side, peer, log = record.client, record.worker_side, record.up
         way: Way = "up"
@@ -241,18 +247,18 @@ def append(op: base.Append, rows: Rows, wakes: Wakes) -> Result:
     new = op.entries
     if new and new[0].seq <= log.last:
         new = tuple(entry for entry in new if entry.seq > log.last)
-    result: Result
+    result: ops.Appended | ops.Gap | ops.Full
     if new and new[0].seq != log.last + 1:
-        result, new = base.Gap(log.last), ()
+        result, new = ops.Gap(log.last), ()
     elif new and new[-1].seq - log.acked > op.backlog_max:
-        result, new = base.Full(log.last, log.acked), ()
+        result, new = ops.Full(log.last, log.acked), ()
     else:
         if new:
             log.last = new[-1].seq
             rows.put_entries(record.session, way, new)
             _put_history(record, op.party, new, rows)
             _bound_history(record, op.history_max, op.history_bytes_max, rows)
-        result = base.Appended(log.last, log.acked, peer.node)
+        result = ops.Appended(log.last, log.acked, peer.node)
     if new or (acked and record.receipts):
         wakes.session(record, op.node, peer.node)
     if new or acked:
@@ -276,10 +282,11 @@ def _bound_history(record: Record, count_max: int, bytes_max: int, rows: Rows) -
         record.history_first += 1
 
 
-def acknowledge(op: base.Ack, rows: Rows, wakes: Wakes) -> Result:
+@rule(ops.Ack)
+def acknowledge(op: ops.Ack, rows: Rows, wakes: Wakes) -> base.Done | base.Fenced | base.Behind | ops.NoSession:
     record = rows.session(op.session)
     if record is None:
-        return base.NoSession()
+        return ops.NoSession()
     if refused := _not_holder(record.side(op.party), op.epoch, op.node):
         return refused
     if _acknowledge(record, "down" if op.party == "client" else "up", op.seq, rows):
@@ -289,10 +296,11 @@ def acknowledge(op: base.Ack, rows: Rows, wakes: Wakes) -> Result:
     return base.Done()
 
 
-def look(op: base.Look, rows: Rows, _wakes: Wakes) -> Result:
+@rule(ops.Look)
+def look(op: ops.Look, rows: Rows, _wakes: Wakes) -> ops.Looked | base.Behind | ops.NoSession:
     record = rows.session(op.session)
     if record is None:
-        return base.NoSession()
+        return ops.NoSession()
     way: Way = "down" if op.party == "client" else "up"
     log = record.log(way)
     after = max(op.after, log.acked)
@@ -303,14 +311,16 @@ def look(op: base.Look, rows: Rows, _wakes: Wakes) -> Result:
             if entry.seq != entries[0].seq + place:
                 del entries[place:]
                 break
-    return base.Looked(record.head(), tuple(entries))
+    return ops.Looked(record.head(), tuple(entries))
 
 
-def read_history(op: base.ReadHistory, rows: Rows, _wakes: Wakes) -> Result:
-    return base.History(tuple(rows.read_history(op.session, op.limit)) if op.limit > 0 else ())
+@rule(ops.ReadHistory)
+def read_history(op: ops.ReadHistory, rows: Rows, _wakes: Wakes) -> ops.History:
+    return ops.History(tuple(rows.read_history(op.session, op.limit)) if op.limit > 0 else ())
 
 
-def detach(op: base.Detach, rows: Rows, wakes: Wakes) -> Result:
+@rule(ops.Detach)
+def detach(op: ops.Detach, rows: Rows, wakes: Wakes) -> base.Done:
     record = rows.session(op.session)
     if record is None:
         return base.Done()
@@ -325,7 +335,8 @@ def detach(op: base.Detach, rows: Rows, wakes: Wakes) -> Result:
     return base.Done()
 
 
-def confirm_token(op: base.ConfirmToken, rows: Rows, _wakes: Wakes) -> Result:
+@rule(ops.ConfirmToken)
+def confirm_token(op: ops.ConfirmToken, rows: Rows, _wakes: Wakes) -> base.Done:
     record = rows.session(op.session)
     if record is not None and record.client.epoch == op.epoch and record.slots.previous:
         record.slots = confirm(record.slots)
@@ -333,16 +344,18 @@ def confirm_token(op: base.ConfirmToken, rows: Rows, _wakes: Wakes) -> Result:
     return base.Done()
 
 
-def end_session(op: base.EndSession, rows: Rows, wakes: Wakes) -> Result:
+@rule(ops.EndSession)
+def end_session(op: ops.EndSession, rows: Rows, wakes: Wakes) -> ops.Ended | ops.NoSession:
     try:
         record = rows.session(op.session)
     except Unreadable:
         rows.drop_session(op.session)
         raise
-    return base.NoSession() if record is None else _end(record, op.node, rows, wakes)
+    return ops.NoSession() if record is None else _end(record, op.node, rows, wakes)
 
 
-def expire_session(op: base.ExpireSession, rows: Rows, wakes: Wakes) -> Result:
+@rule(ops.ExpireSession)
+def expire_session(op: ops.ExpireSession, rows: Rows, wakes: Wakes) -> ops.Ended | base.Done | base.Behind:
     record = rows.session(op.session)
     if record is None:
         return base.Done()
@@ -351,13 +364,14 @@ def expire_session(op: base.ExpireSession, rows: Rows, wakes: Wakes) -> Result:
     return _end(record, op.node, rows, wakes) if dead else base.Done()
 
 
-def _end(record: Record, by: str, rows: Rows, wakes: Wakes) -> Result:
+def _end(record: Record, by: str, rows: Rows, wakes: Wakes) -> ops.Ended:
     wakes.session(record, by, record.client.node, record.worker_side.node)
     rows.drop_session(record.session)
-    return base.Ended(record.head())
+    return ops.Ended(record.head())
 
 
-def reseed(op: base.Reseed, rows: Rows, wakes: Wakes) -> Result:
+@rule(ops.Reseed)
+def reseed(op: ops.Reseed, rows: Rows, wakes: Wakes) -> Head | ops.NoSession:
     known = op.head
     record, damaged = None, False
     try:
@@ -366,7 +380,7 @@ def reseed(op: base.Reseed, rows: Rows, wakes: Wakes) -> Result:
         damaged = True
         rows.drop_session(op.session)  # what its logs held above what is given back now is said to be lost
     if record is None and not (op.create or damaged):
-        return base.NoSession()
+        return ops.NoSession()
     if record is None:
         record = Record(
             session=op.session,
@@ -387,7 +401,7 @@ def reseed(op: base.Reseed, rows: Rows, wakes: Wakes) -> Result:
     _reseed_log(record, "down", "worker", known.down_last, known.down_acked, op.down_tail, rows)
     wakes.session(record, op.node, record.client.node, record.worker_side.node)
     rows.save_session(record)
-    return _shown(record)
+    return record.head()
 
 
 _NO_TTL_MS = 1 << 52
@@ -406,7 +420,7 @@ def _reseed_side(side: Side, epoch: int, node: str, by: str) -> bool:
     return newer
 
 
-def _reseed_client(record: Record, op: base.Reseed) -> None:
+def _reseed_client(record: Record, op: ops.Reseed) -> None:
     side, slots = record.client, record.slots
     was_attached = bool(side.node)
     newer = _reseed_side(side, op.head.client_epoch, op.head.client_node, op.node)
@@ -420,7 +434,7 @@ def _reseed_client(record: Record, op: base.Reseed) -> None:
         record.slots = Slots(current, previous, slots.retired)
 
 
-def _reseed_worker(record: Record, op: base.Reseed) -> None:
+def _reseed_worker(record: Record, op: ops.Reseed) -> None:
     known = op.head
     newer = _reseed_side(record.worker_side, known.worker_epoch, known.worker_node, op.node)
     if newer:
@@ -449,7 +463,8 @@ def _reseed_log(
     _put_history(record, sender, new, rows)
 
 
-def mark(op: base.Mark, rows: Rows, _wakes: Wakes) -> Result:
+@rule(ops.Mark)
+def mark(op: ops.Mark, rows: Rows, _wakes: Wakes) -> base.Done:
     if op.keep_ms:
         rows.add_steps(op.session, op.steps, op.keep_max, op.now_ms, op.now_ms + op.keep_ms)
     else:
@@ -457,5 +472,6 @@ def mark(op: base.Mark, rows: Rows, _wakes: Wakes) -> Result:
     return base.Done()
 
 
-def read_trail(op: base.ReadTrail, rows: Rows, _wakes: Wakes) -> Result:
-    return base.Trail(tuple(rows.steps(op.session)))
+@rule(ops.ReadTrail)
+def read_trail(op: ops.ReadTrail, rows: Rows, _wakes: Wakes) -> ops.Trail:
+    return ops.Trail(tuple(rows.steps(op.session)))

@@ -1,0 +1,482 @@
+"""The operations on the registry and their results: nodes, workers, pairings, the waiting line, the index of living sessions.
+
+The registry is one group of keys, atomic in itself. The rules are in rules.py, and once more in the scripts.
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from signald.store.base import Behind, Done, Fenced, Refused, RegistryOp, Result, Secret32, traits
+
+# --- results ------------------------------------------------------------------------------------------------------
+
+
+class NodeInfo(Struct, frozen=True, gc=False):
+    """One node as the others see it. A node is live until `lease_until_ms`."""
+
+    id: str
+    release: str
+    state: Literal["starting", "ready", "draining"]
+    started_ms: int
+    lease_until_ms: int
+    connections: int = 0
+    lag_ms: float = 0.0
+    target: str = ""
+    renewed_ms: int = 0
+    """When it last said so itself."""
+    format: int = 1
+    """The format it writes (`store/formats.py`); release 0.1.0 says none and writes 1."""
+    incarnation: str = ""
+    """Random name of the process that holds the id; "" in an entry of release 0.1.0, whose holder lives while its lease runs."""
+
+
+class WorkerInfo(Struct, frozen=True, gc=False):
+    """One worker as the matchmaker sees it. `node` is `""` and `away_since_ms` set while it is detached."""
+
+    id: str
+    node: str
+    epoch: int
+    labels: dict[str, str]
+    capacity: int
+    assigned: int
+    leaving: bool
+    away_since_ms: int
+    instance: str = ""
+    principal: str = ""
+
+
+class WaitingSession(Struct, frozen=True, gc=False):
+    """One place in the waiting line."""
+
+    session: str
+    want: dict[str, str]
+    order_ms: int
+
+
+class NoWorker(Result, frozen=True):
+    """There is no such worker."""
+
+
+class Receipts(Result, frozen=True):
+    """(node, when its drain ended in ms), the latest first."""
+
+    receipts: tuple[tuple[str, int], ...]
+
+
+class Nodes(Result, frozen=True):
+    """The live nodes."""
+
+    nodes: tuple[NodeInfo, ...]
+
+
+class Named(Result, frozen=True):
+    """The name of this life of the store."""
+
+    name: str
+
+
+class WorkerClaimed(Result, frozen=True):
+    """The worker is this node's under `epoch`; the registry has it paired with `sessions`."""
+
+    epoch: int
+    sessions: tuple[str, ...]
+    previous_node: str = ""
+
+
+class Sessions(Result, frozen=True):
+    """Sessions."""
+
+    sessions: tuple[str, ...]
+
+
+class Workers(Result, frozen=True):
+    """Every worker."""
+
+    workers: tuple[WorkerInfo, ...]
+
+
+class Enqueued(Result, frozen=True):
+    """`worker` is the one the session is paired with already, or `""`: it waits."""
+
+    worker: str
+
+
+class Waiting(Result, frozen=True):
+    """The head of the waiting line."""
+
+    sessions: tuple[WaitingSession, ...]
+    behind: bool = False
+    """The lines by want are not known to hold the whole waiting line."""
+
+
+class Mended(Result, frozen=True):
+    """Where to go on; 0: all of the line has been looked at."""
+
+    cursor: int
+
+
+class Reserved(Result, frozen=True):
+    """Which pairs hold."""
+
+    held: tuple[bool, ...]
+
+
+class Paced(Result, frozen=True):
+    """Act after `wait_ms`."""
+
+    wait_ms: float
+
+
+class Format(Result, frozen=True):
+    """The highest format number that a node has written with."""
+
+    number: int
+
+
+class NodeTaken(Result, frozen=True):
+    """Another process holds the id of this node: which, when it last renewed its lease, and until when that runs."""
+
+    incarnation: str
+    renewed_ms: int
+    lease_until_ms: int
+
+
+class Text(Result, frozen=True):
+    """Stored JSON, or nothing."""
+
+    body: bytes
+
+
+class Secret(Result, frozen=True):
+    """The cluster's secret."""
+
+    value: bytes
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
+
+# --- operations ---------------------------------------------------------------------------------------------------
+
+
+class PutNode(RegistryOp[Done | NodeTaken], frozen=True):
+    """Write this node's entry, renewing its lease. → `Done` | `NodeTaken`. A change of state wakes every other live node (`nodes`).
+
+    With an `incarnation` it is fenced: while the lease of another incarnation's entry runs (by `info.renewed_ms`), that entry
+    stays and the answer is `NodeTaken`. So taking an id and renewing it are one operation, and of two processes one wins.
+    `over` and `over_ms` (0: none) name the `incarnation` and the `renewed_ms` of an entry whose process is known to be dead: that
+    entry is replaced although its lease runs.
+    """
+
+    info: NodeInfo
+    over: str = ""
+    over_ms: int = 0
+
+
+class DropNode(RegistryOp[Done], frozen=True):
+    """Remove a node's entry, if `incarnation` ("": any) holds it. → `Done`. Wakes every other live node."""
+
+    node: str
+    incarnation: str = ""
+
+
+class ListNodes(RegistryOp[Nodes], frozen=True):
+    """Read the live nodes; forgets those whose lease ended over a minute ago. → `Nodes`"""
+
+    now_ms: int
+
+
+class Incarnation(RegistryOp[Named], frozen=True):
+    """Name this life of the store: returns the existing name, or sets `candidate`. → `Named`
+
+    A name other than the one remembered means that the store came back without its data.
+    """
+
+    candidate: str
+
+
+class RaiseFormat(RegistryOp[Format], frozen=True):
+    """Raise the store's format number to `format` if it is lower (0: only read it). → `Format`, with the number it has then.
+
+    A store without a number was written by release 0.1.0 alone: `FORMAT_UNSAID`. See `store/formats.py`.
+    """
+
+    format: int
+
+
+@traits(damaged=Refused("exists"))
+class RegisterWorker(RegistryOp[WorkerClaimed | Refused], frozen=True):
+    """A worker announces itself. → `WorkerClaimed` (epoch 1, no sessions). The same `nonce` again gives the same."""
+
+    worker: str
+    node: str
+    nonce: str
+    principal: str
+    instance: str
+    labels: dict[str, str]
+    capacity: int
+    token: Secret32
+    now_ms: int
+
+
+@traits(damaged=Refused("unreadable"))
+class ClaimWorker(RegistryOp[WorkerClaimed | Refused], frozen=True):
+    """A worker resumes at `node`. → `WorkerClaimed` | `Refused`; slots, nonce, `attempt`, refusals and their order as in
+    `ClaimClient`.
+
+    Returns the sessions the registry has paired with it. Wakes its previous node (`worker`). It is ready again even if it
+    was leaving.
+    """
+
+    worker: str
+    node: str
+    nonce: str
+    principal: str
+    presented: Secret32
+    issued: Secret32
+    labels: dict[str, str]
+    capacity: int
+    now_ms: int
+    attempt: int = 0
+
+
+@traits(damaged=Behind(0))
+class UpdateWorker(RegistryOp[Done | Fenced | Behind | NoWorker], frozen=True):
+    """New capacity, load or `leaving`. → `Done` | `Fenced` | `Behind` | `NoWorker`"""
+
+    worker: str
+    epoch: int
+    capacity: int
+    leaving: bool
+
+
+@traits(damaged=Done())
+class ConfirmWorkerToken(RegistryOp[Done], frozen=True):
+    """As `ConfirmToken`, for a worker. → `Done`"""
+
+    worker: str
+    epoch: int
+
+
+@traits(damaged=Done())
+class DetachWorker(RegistryOp[Done], frozen=True):
+    """The worker's connection is gone. → `Done` (also when fenced)."""
+
+    worker: str
+    epoch: int
+    now_ms: int
+
+
+class RemoveWorker(RegistryOp[Sessions], frozen=True):
+    """Give a worker up and forget it. → `Sessions` with the sessions it had.
+
+    With `epoch` (0: any) only if nobody has claimed it since. With `requeue` its sessions go back into the waiting line at
+    their old places, in the same step; otherwise they are just unpaired. Wakes the worker's node (`worker`), if other
+    than `node`.
+    """
+
+    worker: str
+    node: str
+    epoch: int
+    requeue: bool
+
+
+class ReseedWorker(RegistryOp[Done], frozen=True):
+    """Give a live worker and its pairings back after the store came back empty. → `Done`
+
+    Creates the worker if it is missing (with `epoch` and tokens as given) and pairs it with those of `sessions` that are
+    not paired with another.
+    """
+
+    worker: str
+    node: str
+    epoch: int
+    principal: str
+    instance: str
+    labels: dict[str, str]
+    capacity: int
+    tokens: tuple[bytes, ...]
+    sessions: tuple[tuple[str, dict[str, str], int], ...]
+    """(session, want, order_ms)"""
+    now_ms: int
+
+
+@traits(reads=True)
+class ListWorkers(RegistryOp[Workers], frozen=True):
+    """Read every worker. → `Workers`"""
+
+
+@traits(reads=True)
+class WorkerSessions(RegistryOp[Sessions], frozen=True):
+    """Read which sessions the registry has paired with `worker`. → `Sessions`"""
+
+    worker: str
+
+
+class Enqueue(RegistryOp[Enqueued], frozen=True):
+    """Put a session in the waiting line (FIFO by `order_ms`, then by session id). → `Enqueued`
+
+    A session that is already paired stays so (`Enqueued.worker`), unless the worker is gone. Renews its life until
+    `alive_until_ms`.
+    """
+
+    session: str
+    want: dict[str, str]
+    order_ms: int
+    alive_until_ms: int
+
+
+@traits(reads=True)
+class ListWaiting(RegistryOp[Waiting], frozen=True):
+    """Read the first `limit` waiting sessions in order. → `Waiting`"""
+
+    limit: int
+
+
+@traits(reads=True)
+class ListSuited(RegistryOp[Waiting], frozen=True):
+    """Read the first waiting sessions that one of `offers` suits, `limit` at most. → `Waiting`, in order
+
+    Each want has a line of its own. Of the lines that an offer suits (`core.wants.suited`, `edges_max` questions for each) those
+    with the oldest heads are read, and of each an equal share. What it costs depends on the offers and on `limit`, not on how
+    many sessions wait. `Waiting.behind`: an earlier release has changed the waiting line since, see `MendLine`.
+    """
+
+    offers: tuple[tuple[str, ...], ...]
+    """As `core.wants.offer` gives them."""
+    limit: int
+    edges_max: int
+
+
+class MendLine(RegistryOp[Mended], frozen=True):
+    """Enter in the lines by want what earlier releases have put in the waiting line, `limit` sessions from `cursor`. → `Mended`
+
+    Earlier releases write the waiting line and not the lines by want. The waiting line is what holds.
+    """
+
+    cursor: int
+    limit: int
+
+
+class Leave(RegistryOp[Done], frozen=True):
+    """Take a session out of the waiting line; one that is paired stays so. → `Done`. `Enqueue` puts it back in its old place."""
+
+    session: str
+
+
+class Reserve(RegistryOp[Reserved], frozen=True):
+    """Pair waiting sessions with workers. → `Reserved`, one bool for each pair
+
+    A pair holds if the session still waits, and the worker is attached, not leaving and has room. Wakes the worker's node
+    (`worker`), unless it is `node`.
+    """
+
+    node: str
+    pairs: tuple[tuple[str, str], ...]
+
+
+class Release(RegistryOp[Done], frozen=True):
+    """Undo the pairing of `session` with `worker`, if it is that. With `requeue` the session waits again. → `Done`"""
+
+    session: str
+    worker: str
+    requeue: bool
+
+
+class Forget(RegistryOp[Done], frozen=True):
+    """Remove a session from the registry: pairing, waiting line, index of the living, counts. → `Done`"""
+
+    session: str
+
+
+class Hold(RegistryOp[Done | Refused], frozen=True):
+    """Count a new session for its `holders`, and let it live until `until_ms`. → `Done` | `Refused`
+
+    A holder is an address or a principal; a session with none is counted in all only. Refusals: `sessions` (as many as
+    `sessions_max` live already, those of releases that do not count by holder included), `holder` (one of the holders has
+    `holder_max`). The same session again is `Done`. `Forget` gives the place back. A node that dies, or an older release
+    that forgets a session, leaves a count behind: each call looks at a few that are older than they were to live.
+    """
+
+    session: str
+    holders: tuple[str, ...]
+    sessions_max: int
+    holder_max: int
+    until_ms: int
+    now_ms: int
+
+
+class CountTrails(RegistryOp[Sessions], frozen=True):
+    """Count the bytes by which trails grow, and name those to be removed with `Mark`. → `Sessions`
+
+    All trails together have `bytes_max`; beyond it those whose last step is the oldest give way, `TRAILS_DROPPED` in one call at
+    most. `grown` has each session once, with the bytes of its steps. A trail counts for what was added to it, at most for
+    `trail_bytes_max`, because it keeps its last steps only; it counts until `until_ms`, when the store forgets it by itself.
+    What is named here counts no more. A caller that dies before it has removed a trail leaves it until that time.
+    """
+
+    grown: tuple[tuple[str, int], ...]
+    bytes_max: int
+    trail_bytes_max: int
+    until_ms: int
+    now_ms: int
+
+
+class KeepAlive(RegistryOp[Done], frozen=True):
+    """Renew the life of `sessions` in the index until `until_ms`. → `Done`"""
+
+    sessions: tuple[str, ...]
+    until_ms: int
+
+
+@traits(reads=True)
+class ListOverdue(RegistryOp[Sessions], frozen=True):
+    """Read up to `limit` sessions whose life in the index has passed. → `Sessions`"""
+
+    now_ms: int
+    limit: int
+
+
+class TakePace(RegistryOp[Paced], frozen=True):
+    """Ask the cluster's budget for `tokens` moves at `rate_per_s`. → `Paced`
+
+    A token bucket that saves up next to nothing; a request above what is there is granted by going into debt, and `wait_ms` says
+    how long to wait before acting on it. Repeating it after an unknown outcome costs pace, never correctness.
+    """
+
+    tokens: int
+    rate_per_s: float
+    now_ms: int
+
+
+class PutReceipt(RegistryOp[Done], frozen=True):
+    """Keep the ledger of a drain (JSON). The last 100 are kept. → `Done`"""
+
+    node: str
+    body: bytes
+    now_ms: int
+
+
+class GetReceipt(RegistryOp[Text], frozen=True):
+    """Read the ledger of a node's last drain. → `Text` (empty: none)"""
+
+    node: str
+
+
+@traits(reads=True)
+class ListReceipts(RegistryOp[Receipts], frozen=True):
+    """List the nodes that have left a receipt, the latest first. → `Receipts`"""
+
+
+class ClusterSecret(RegistryOp[Secret], frozen=True):
+    """Return the cluster's shared secret for tickets, or set `candidate`. → `Secret`"""
+
+    candidate: bytes
+
+
+class Signal(RegistryOp[Done], frozen=True):
+    """Send `wake` to `node` over the backplane: at most once, kept nowhere. → `Done`"""
+
+    node: str
+    wake: bytes
