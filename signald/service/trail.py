@@ -15,8 +15,8 @@ from msgspec import json
 
 from signald.store.base import Result
 from signald.store.committer import ignore
-from signald.store.records import TRAIL_BYTES
 from signald.store.registry.ops import CountTrails, Sessions
+from signald.store.registry.records import TRAIL_BYTES
 from signald.store.session.ops import Mark
 
 if TYPE_CHECKING:

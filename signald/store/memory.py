@@ -22,9 +22,11 @@ from signald.core.log import Entry
 from signald.core.wants import path
 from signald.errors import StoreMisused, StoreUnavailable
 from signald.store.base import WAKE_ALL, Op, Result, Wake
-from signald.store.records import Place, Record, TrailCount, Wakes, Way, Worker
 from signald.store.registry.ops import NodeInfo
+from signald.store.registry.records import Place, TrailCount, Worker
+from signald.store.rows import Wakes
 from signald.store.rules import apply
+from signald.store.session.records import Record, Way
 
 WAKES_MAX = 1024
 """How many wake-ups a node may leave unread. Beyond it they are dropped, and `*` stands for all of them."""

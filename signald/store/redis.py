@@ -1,6 +1,6 @@
 """The production store: Redis (or Valkey), alone, behind Sentinel, or as a Cluster.
 
-Every operation is one Lua script over one hash slot (redis_scripts.py). `execute` sends its whole batch as one pipeline. What
+Every operation is one Lua script over one hash slot (`packing.py` of each aggregate). `execute` sends its whole batch as one pipeline. What
 blocks (name resolution, TCP, TLS, login, loading scripts) is redis-py's, in one thread that lives as long as the store; the
 exchange of a batch then runs in the event loop on the same socket, parsed by hiredis: two thread wake-ups for each batch
 cost more than the batch, when batches are small. An exchange that is cut short drops its connections, so no reply is ever
@@ -23,7 +23,6 @@ import trio
 
 from signald.errors import StoreUnavailable
 from signald.store.base import WAKE_ALL, WAKE_REALTIME, Op, Result, Store, Wake
-from signald.store.redis_codecs import Check
 from signald.store.redis_connection import ErrorReply, Link, Reply, pack, refusal
 from signald.store.redis_keys import DEFAULT_PREFIX, REGISTRY_TAG, Keyspace
 from signald.store.redis_lane import Lane, Repeater
@@ -31,6 +30,7 @@ from signald.store.redis_members import Members
 from signald.store.redis_router import Router
 from signald.store.redis_servers import AckLevel, Servers
 from signald.store.redis_url import Target, parse_url
+from signald.store.registry.packing import Check
 
 log = logging.getLogger(__name__)
 

@@ -38,7 +38,7 @@ _PASSING = (
 )  # fmt: skip
 
 
-_DAMAGED = ("attempt to", "bad argument", "WRONGTYPE", "XADD", " in input", "not an integer")
+DAMAGE_SIGNS = ("attempt to", "bad argument", "WRONGTYPE", "XADD", " in input", "not an integer")
 """Of what kept values make a script complain: Lua of a value of another kind, cmsgpack, or a command of what it meets."""
 
 _OTHER_REASONS = {*_LOGIN, *_PASSING}
@@ -56,7 +56,9 @@ class ErrorReply(Exception):
     def tells_damage(self) -> bool:
         """True when it was what is kept that made a script fail, and not the state of the server or a right that it denies."""
         text = str(self)
-        return self.code in _MISUSED and any(sign in text for sign in _DAMAGED) and not _words(text) & _OTHER_REASONS
+        return (
+            self.code in _MISUSED and any(sign in text for sign in DAMAGE_SIGNS) and not _words(text) & _OTHER_REASONS
+        )
 
 
 _NO_DATABASE = ("DB index is out of range", "is not an integer or out of range", "SELECT is not allowed")

@@ -2,26 +2,20 @@
 
 Several clusters may share one Redis by databases or by prefixes. A database parts keys but not channels, so the database is
 a part of a channel's name as well. With the default prefix in database 0 all names are those of release 0.1.0.
-
-The scripts stand in files for the default names. For others two constants in them are replaced when they are read.
 """
 
 import hashlib
 from contextvars import ContextVar
-from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple
 
-from attrs import frozen
+from attrs import Factory, field, frozen
+
+from signald.store.lua import Lua
 
 DEFAULT_PREFIX = "signald"
 
 REGISTRY_TAG = "signald"
 """The hash tag of the registry's keys, whatever the prefix is."""
-
-_CHANNEL = b"'signald:node:'"
-_SESSION = b"string.sub(key, 10, -2)"
-"""The session's id in the name of its head, `signald:{ID}`."""
 
 
 class Script(NamedTuple):
@@ -37,6 +31,7 @@ class Keyspace:
 
     prefix: str = DEFAULT_PREFIX
     db: int = 0
+    _scripts: dict[Lua, Script] = field(default=Factory(dict), init=False)
 
     def key(self, tag: str) -> str:
         """The key of the hash tag `tag`; further keys of its slot begin with it."""
@@ -51,46 +46,14 @@ class Keyspace:
         """The pub/sub channel on which `node` is woken."""
         return self.channels + node
 
-    @cached_property
-    def append(self) -> Script:
-        """The hot path: append."""
-        return self._script("append.lua")
-
-    @cached_property
-    def ack(self) -> Script:
-        """The hot path: ack."""
-        return self._script("ack.lua")
-
-    @cached_property
-    def look(self) -> Script:
-        """The hot path: look."""
-        return self._script("look.lua")
-
-    @cached_property
-    def session(self) -> Script:
-        """All else on one session."""
-        return self._script("session.lua")
-
-    @cached_property
-    def registry(self) -> Script:
-        """The registry."""
-        return self._script("registry.lua")
-
-    @cached_property
-    def trail(self) -> Script:
-        """The trail of a session."""
-        return self._script("trail.lua")
-
-    @property
-    def scripts(self) -> tuple[Script, ...]:
-        """All of them, to be loaded."""
-        return self.append, self.ack, self.look, self.session, self.registry, self.trail
-
-    def _script(self, name: str) -> Script:
-        text = Path(__file__).with_name(name).read_bytes()
-        text = text.replace(_CHANNEL, b"'%b'" % self.channels.encode())
-        text = text.replace(_SESSION, b"string.sub(key, %d, -2)" % (len(self.prefix) + 3))
-        return Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
+    def script(self, lua: Lua) -> Script:
+        """Return a script with the names of this store in it: `CHANNEL`, and where in a head's key `ID_FROM` the id stands."""
+        found = self._scripts.get(lua)
+        if found is None:
+            text = lua.text({"CHANNEL": self.channels, "ID_FROM": len(self.prefix) + 3})
+            sha = hashlib.sha1(text, usedforsecurity=False).hexdigest().encode()
+            found = self._scripts[lua] = Script(text, sha)
+        return found
 
 
 DEFAULT = Keyspace()

@@ -15,15 +15,15 @@ import trio
 from signald.errors import StoreMisused, StoreUnavailable
 from signald.store.base import Op, Result, SessionOp
 from signald.store.damage import Unreadable
-from signald.store.redis_codecs import CODECS, read, unreadable
+from signald.store.redis_codecs import CODECS, read, scripts, tag_of, unreadable
 from signald.store.redis_connection import ErrorReply, Link, Reply, pack, refusal
 from signald.store.redis_keys import PACKING, REGISTRY_TAG, Keyspace
 from signald.store.redis_members import Members
 from signald.store.redis_router import Router
 from signald.store.redis_scheme import scheme_fault
-from signald.store.redis_scripts import TOUCH_REPLIES, tag_of, touch
 from signald.store.redis_url import Address
 from signald.store.registry.ops import KeepAlive
+from signald.store.session.packing import SAFETY_MIN_MS, TOUCH_REPLIES, touch
 
 AckLevel = Literal["process", "replica", "disk"]
 
@@ -33,7 +33,6 @@ SEND_OPS = 64
 """Commands are sent in lots of this many, so that Redis works on the first while the next is packed."""
 
 CLOCK_EVERY_S = 10.0
-SAFETY_MIN_MS = 3_600_000
 TOUCH_LOT = 32
 _TIME = pack("TIME")
 
@@ -238,7 +237,7 @@ class Servers:
             self._wait = pack("WAIT", 1, self._wait_ms)
         elif self._ack == "disk" and _version(info) >= WAITAOF_VERSION:
             self._wait = pack("WAITAOF", 1, 0, self._wait_ms)
-        for script in self._space.scripts:
+        for script in scripts(self._space):
             link.ask("SCRIPT", "LOAD", script.text)
         before = time.monotonic()
         self._set_clock(link.ask("TIME"), before)

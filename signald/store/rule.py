@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from signald.store.base import Op
-from signald.store.records import Rows, Wakes
+from signald.store.rows import Rows, Wakes
 
 OpT = TypeVar("OpT", bound=Op)
 R = TypeVar("R")

@@ -1,8 +1,8 @@
 """Every rule of every aggregate, and how one is applied."""
 
 from signald.store.base import Op, Result
-from signald.store.records import Rows, Wakes
 from signald.store.registry import rules as registry_rules
+from signald.store.rows import Rows, Wakes
 from signald.store.rule import RULES
 from signald.store.session import rules as session_rules
 

@@ -26,7 +26,7 @@ import trio
 from signald.errors import StoreError, StoreMisused, StoreUnavailable
 from signald.store.base import WAKE_ALL, Op, Result, Wake
 from signald.store.damage import REPORTS, Unreadable
-from signald.store.records import Wakes
+from signald.store.rows import Wakes
 from signald.store.rules import apply
 from signald.store.sqlite_rows import LATER_TABLES, SCHEMA, STRAYS, TABLES, SqliteRows
 

@@ -15,8 +15,9 @@ from signald.core.head import Party
 from signald.core.log import Entry
 from signald.core.wants import ROOT, path
 from signald.store.damage import REPORTS, SEAL_BYTES, Unreadable, seal, unseal
-from signald.store.records import Place, Record, TrailCount, Way, Worker
 from signald.store.registry.ops import NodeInfo
+from signald.store.registry.records import Place, TrailCount, Worker
+from signald.store.session.records import Record, Way
 
 SCHEMA = 2
 RECORDS_MAX = 10_000

@@ -27,7 +27,8 @@ def replaced(file: str, source: str, function: str, text: str) -> str:
     """Return `source` with `text` for the body of `function`. What surrounds a Lua function stays as it was."""
     if _is_lua(file):
         before, _, after = _lua_function(source, function)
-        return f"{before}{text}\n{after}"
+        # The last `end` goes to the margin again, by which the function is found.
+        return f"{before}{text.rstrip().removesuffix('end')}\nend\n{after}" if function else text
     module = ast.parse(source)
     if not function:
         return text

@@ -106,7 +106,7 @@ def test_outdated_bug() -> None:
 
 def test_functions_of_a_file() -> None:
     """The names of functions are those by which their texts are found, in Python and in Lua."""
-    for file in ("signald/store/session/rules.py", "signald/core/log.py", "signald/store/session.lua"):
+    for file in ("signald/store/session/rules.py", "signald/core/log.py", "signald/store/session/session.lua"):
         source = Path(ROOT / file).read_text()
         for function in place.functions_of(file, source):
             assert place.replaced(file, source, function, place.text_of(file, source, function))

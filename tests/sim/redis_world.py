@@ -17,11 +17,11 @@ from typing import Any
 
 from signald.errors import StoreUnavailable
 from signald.store.base import Op, Result, Wake
-from signald.store.records import Wakes
-from signald.store.redis_codecs import CODECS, read
+from signald.store.redis_codecs import CODECS, read, scripts
 from signald.store.redis_connection import ErrorReply, pack
 from signald.store.redis_keys import DEFAULT
 from signald.store.registry.ops import MendLine, Nodes, Workers
+from signald.store.rows import Wakes
 from signald.store.rules import apply
 from tests.sim.redis_server import Blocking, RedisServer
 from tests.sim.stores import Copy, SimWorld
@@ -105,7 +105,7 @@ class Server:
             self._commands = stack.enter_context(closing(server.connect()))
             self._heard = stack.enter_context(closing(server.connect()))
             self._heard.ask("PSUBSCRIBE", _CHANNEL + b"*")
-            for script in DEFAULT.scripts:
+            for script in scripts(DEFAULT):
                 self._commands.ask("SCRIPT", "LOAD", script.text)
             self._stack = stack.pop_all()
 

@@ -146,7 +146,7 @@ class Damaged:
 def damaged(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Damaged:
     """An empty store of each kind that can be damaged."""
     reports = Reports()
-    for module in ("sqlite", "sqlite_rows", "redis_codecs", "redis_replies"):
+    for module in ("sqlite", "sqlite_rows", "redis_codecs", "session.replies", "registry.replies"):
         monkeypatch.setattr(f"signald.store.{module}.REPORTS", reports)
     if request.param == "sqlite":
         return Damaged("sqlite", f"sqlite:{tmp_path / 'damaged.db'}")

@@ -18,8 +18,8 @@ from signald.core.head import Party
 from signald.core.log import Entry
 from signald.core.wants import TENANT, offer
 from signald.store.base import Op, Result
+from signald.store.claims import Side
 from signald.store.memory import MemoryRows, MemoryWorld, open_memory
-from signald.store.records import Record, Side, Wakes
 from signald.store.registry.ops import (
     ClusterSecret,
     ConfirmWorkerToken,
@@ -54,6 +54,7 @@ from signald.store.registry.ops import (
     Workers,
     WorkerSessions,
 )
+from signald.store.rows import Wakes
 from signald.store.rules import RULES, apply
 from signald.store.session.ops import (
     AcceptSession,
@@ -71,6 +72,7 @@ from signald.store.session.ops import (
     Unpair,
     UnpairFailed,
 )
+from signald.store.session.records import Record
 from tests.examples import examples
 from tests.store import ops
 from tests.store.ops import NOW_MS, TTL_MS

@@ -28,8 +28,9 @@ from signald.errors import StoreMisused, StoreUnavailable
 from signald.store import redis as redis_store
 from signald.store.base import Done, Op, Refused, Result, Store, Wake
 from signald.store.redis import ACL, RedisStore, open_redis
-from signald.store.redis_codecs import CODECS, Check
+from signald.store.redis_codecs import CODECS
 from signald.store.redis_connection import ErrorReply, Link, refusal
+from signald.store.redis_keys import DEFAULT
 from signald.store.redis_url import Address, parse_url
 from signald.store.registry.ops import (
     ClusterSecret,
@@ -61,6 +62,7 @@ from signald.store.registry.ops import (
     UpdateWorker,
     WorkerSessions,
 )
+from signald.store.registry.packing import Check
 from signald.store.session.ops import (
     AcceptSession,
     Appended,
@@ -78,6 +80,7 @@ from signald.store.session.ops import (
     Unpair,
     UnpairFailed,
 )
+from signald.store.session.packing import APPEND
 from tests.store.ops import (
     NOW_MS,
     SESSION,
@@ -473,7 +476,7 @@ class TestAway:
         async with open_redis(server.url, "a") as store:
             await store.execute([create()])
             server.ask("SCRIPT", "FLUSH")
-            server.ask("SCRIPT", "LOAD", Path(redis_store.__file__).with_name("append.lua").read_bytes())
+            server.ask("SCRIPT", "LOAD", DEFAULT.script(APPEND).text)
             first, ended, second = await store.execute(
                 [append(entries(1, 1)), EndSession(SESSION, "a"), append(entries(2, 2))]
             )

@@ -8,12 +8,15 @@ from msgspec import defstruct, msgpack, structs
 from signald.core.head import Head
 from signald.core.log import Entry
 from signald.store.base import Op, Refused, Result
+from signald.store.claims import CLAIMS_REMEMBERED, Claim
 from signald.store.memory import MemoryRows
-from signald.store.records import CLAIMS_REMEMBERED, PACE_BURST_S, PACE_DEBT_MAX_S, Claim, Record, Wakes
 from signald.store.registry.ops import Enqueue, Forget, Paced, TakePace, WorkerClaimed
+from signald.store.registry.records import PACE_BURST_S, PACE_DEBT_MAX_S
+from signald.store.rows import Wakes
 from signald.store.rules import RULES, apply
 from signald.store.session import ops
 from signald.store.session.ops import Claimed, Look, Looked, ReadHistory
+from signald.store.session.records import Record
 from tests.store.ops import NOW_MS, SESSION, append, claim_client, claim_side, create, entries, head, register, reseed
 
 

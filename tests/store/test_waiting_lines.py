@@ -16,7 +16,6 @@ from redis import Redis
 from signald.core.wants import ROOT, TENANT, offer, path, suited
 from signald.store.damage import seal
 from signald.store.memory import MemoryRows
-from signald.store.records import Place
 from signald.store.registry.ops import (
     Forget,
     Leave,
@@ -28,6 +27,7 @@ from signald.store.registry.ops import (
     Reserve,
     Waiting,
 )
+from signald.store.registry.records import Place
 from signald.store.sqlite_rows import LATER_TABLES, STRAYS, TABLES, SqliteRows
 from tests.examples import examples
 from tests.store.conftest import redis_fresh, sqlite_fresh

@@ -7,9 +7,12 @@ from signald.core.tokens import Slots, Verdict, confirm, is_previous, present
 from signald.core.wants import suited
 from signald.store import base
 from signald.store.base import CLOCK_SET_MS, WAKE_NODES
+from signald.store.claims import Claim, Side, refusal
 from signald.store.damage import Unreadable
 from signald.store.formats import FORMAT_UNSAID
-from signald.store.records import (
+from signald.store.registry import ops
+from signald.store.registry.ops import WaitingSession, WorkerInfo
+from signald.store.registry.records import (
     FORGET_NODE_AFTER_MS,
     HOLD_CHECK_MS,
     HOLDS_CHECKED,
@@ -19,17 +22,11 @@ from signald.store.records import (
     TRAIL_BYTES,
     TRAILS_DROPPED,
     TRAILS_EXPIRED,
-    Claim,
     Place,
-    Rows,
-    Side,
     TrailCount,
-    Wakes,
     Worker,
-    refusal,
 )
-from signald.store.registry import ops
-from signald.store.registry.ops import WaitingSession, WorkerInfo
+from signald.store.rows import Rows, Wakes
 from signald.store.rule import rule
 
 

@@ -7,10 +7,12 @@ from signald.core.head import Head, Party
 from signald.core.log import Entry
 from signald.core.tokens import Slots, Verdict, confirm, is_previous, present
 from signald.store import base
+from signald.store.claims import Claim, Side, refusal
 from signald.store.damage import Unreadable
-from signald.store.records import WORKERS_REMEMBERED, Claim, Record, Rows, Side, Wakes, Way, refusal
+from signald.store.rows import Rows, Wakes
 from signald.store.rule import rule
 from signald.store.session import ops
+from signald.store.session.records import WORKERS_REMEMBERED, Record, Way
 from signald.wire.messages import SEQ_MAX
 
 
@@ -445,7 +447,8 @@ def _reseed_worker(record: Record, op: ops.Reseed) -> None:
         record.worker, record.worker_state = known.worker, known.worker_state
         record.said_before = known.said_before
     elif known.worker_epoch == record.worker_side.epoch and known.worker == record.worker and record.worker_state:
-        record.worker_state = max(record.worker_state, known.worker_state)  # in the alphabet too, `paired` is the last
+        if known.worker_state == "paired":  # from `assigned` on a pairing only goes forward
+            record.worker_state = "paired"
         record.said_before = max(record.said_before, known.said_before)
     if record.worker:
         _count_worker(record)

@@ -5,11 +5,17 @@ The contract and the plans notice them, on Redis alone: what is planted in Lua c
 
 from tests.planted.bug import Bug
 
-_APPEND = "signald/store/append.lua"
-_ACK = "signald/store/ack.lua"
-_LOOK = "signald/store/look.lua"
-_SESSION = "signald/store/session.lua"
-_REGISTRY = "signald/store/registry.lua"
+_APPEND = "signald/store/session/append.lua"
+_ACK = "signald/store/session/ack.lua"
+_LOOK = "signald/store/session/look.lua"
+_HEAD = "signald/store/session/head.lua"
+_CLAIMS = "signald/store/session/claims.lua"
+_RESEED = "signald/store/session/reseed.lua"
+_SESSION = "signald/store/session/session.lua"
+_NODES = "signald/store/registry/nodes.lua"
+_LINE = "signald/store/registry/line.lua"
+_WORKERS = "signald/store/registry/workers.lua"
+_REGISTRY = "signald/store/registry/registry.lua"
 
 CONTRACT = (
     "tests/store/test_contract.py",
@@ -48,7 +54,7 @@ AGAIN = (
     ),
     _slip(
         "claimed-seqs-not-noted",
-        _SESSION,
+        _CLAIMS,
         "hear_claim",
         "first, last = tonumber(v[3]) >= last and from or first, to",
         "",
@@ -56,7 +62,7 @@ AGAIN = (
     ),
     _slip(
         "word-of-a-worker-raises-the-log",
-        _SESSION,
+        _CLAIMS,
         "hear_claim",
         "local believed = way == 'down' or party == 'client'",
         "local believed = true",
@@ -96,7 +102,7 @@ AGAIN = (
     ),
     _slip(
         "worker-not-fenced",
-        _REGISTRY,
+        _WORKERS,
         "operation.update",
         "record[EPOCH] ~= tonumber(epoch)",
         "false",
@@ -104,7 +110,7 @@ AGAIN = (
     ),
     _slip(
         "claim-keeps-the-epoch",
-        _SESSION,
+        _CLAIMS,
         "claim",
         "tonumber(v[1]) + 1",
         "math.max(1, tonumber(v[1]))",
@@ -112,7 +118,7 @@ AGAIN = (
     ),
     _slip(
         "worker-claim-keeps-the-epoch",
-        _REGISTRY,
+        _WORKERS,
         "operation.claim",
         "record[EPOCH] + 1",
         "record[EPOCH]",
@@ -146,7 +152,7 @@ AGAIN = (
         "late-claim-granted",
         _SESSION,
         "operation.claim_client",
-        "if is_late('client_claims', now_ms) then",
+        "if is_late(last_ms, now_ms) then",
         "if false then",
         "A claim asked for long ago comes after its token has been rotated, and is called theft.",
     ),
@@ -208,7 +214,7 @@ AGAIN = (
     ),
     _slip(
         "reseed-with-acked-for-last",
-        _SESSION,
+        _RESEED,
         "reseed_log",
         "math.max(stored, tonumber(last))",
         "math.max(stored, tonumber(acked))",
@@ -216,7 +222,7 @@ AGAIN = (
     ),
     _slip(
         "capacity-ignored",
-        _REGISTRY,
+        _WORKERS,
         "count_of",
         "return redis.call('ZLEXCOUNT', PAIRED, '[' .. name .. '\\0', '(' .. name .. '\\1')",
         "return math.min(1, redis.call('ZLEXCOUNT', PAIRED, '[' .. name .. '\\0', '(' .. name .. '\\1'))",
@@ -224,7 +230,7 @@ AGAIN = (
     ),
     _slip(
         "paired-session-reserved-again",
-        _REGISTRY,
+        _WORKERS,
         "operation.reserve",
         "redis.call('ZSCORE', WAITING, session) and record",
         "redis.call('HGET', LINE, session) and record",
@@ -232,7 +238,7 @@ AGAIN = (
     ),
     _slip(
         "released-session-not-in-line",
-        _REGISTRY,
+        _WORKERS,
         "operation.remove",
         "release(session, name, again)",
         "release(session, name, '0')",
@@ -240,7 +246,7 @@ AGAIN = (
     ),
     _slip(
         "want-outlives-its-line",
-        _REGISTRY,
+        _LINE,
         "stand",
         "redis.call('HINCRBY', WANTED, node, -1) <= 0",
         "redis.call('HINCRBY', WANTED, node, -1) < 0",
@@ -249,7 +255,7 @@ AGAIN = (
     ),
     _slip(
         "dead-node-counts-as-live",
-        _REGISTRY,
+        _NODES,
         "operation.list_nodes",
         "'(' .. now_ms, '+inf'",
         "'-inf', '+inf'",
@@ -257,7 +263,7 @@ AGAIN = (
     ),
     _slip(
         "pace-forgets-what-was-taken",
-        _REGISTRY,
+        _NODES,
         "operation.take_pace",
         "level - tonumber(tokens)",
         "level",
@@ -267,8 +273,8 @@ AGAIN = (
         "replay-begins-one-late",
         _LOOK,
         "",
-        "tonumber(head[reads_down and 16 or 14])) + 1",
-        "tonumber(head[reads_down and 16 or 14])) + 2",
+        "tonumber(head[reads_down and HEAD.down_acked or HEAD.up_acked])) + 1",
+        "tonumber(head[reads_down and HEAD.down_acked or HEAD.up_acked])) + 2",
         "A replay from the store leaves out its first message.",
     ),
 )
@@ -296,7 +302,7 @@ AT_LENGTH = (
     ),
     _slip(
         "unacked-trimmed-by-a-claim",
-        _SESSION,
+        _HEAD,
         "acknowledge",
         "'MINID', '~', id(seq + 1)",
         "'MINID', '~', id(seq + 2)",
@@ -307,8 +313,8 @@ AT_LENGTH = (
         "history-bytes-drift",
         _APPEND,
         "",
-        "bytes + 5 - #redis.call('LPOP', KEYS[4])",
-        "bytes + 4 - #redis.call('LPOP', KEYS[4])",
+        "bytes + (SEAL_BYTES + 1) - #redis.call('LPOP', KEYS[4])",
+        "bytes + SEAL_BYTES - #redis.call('LPOP', KEYS[4])",
         "The bytes of a history are counted one too few for each message that has left it.",
         (_LENGTH + "test_a_full_history_stays_exact", "-k", "redis"),
     ),
@@ -316,7 +322,7 @@ AT_LENGTH = (
         "history-bytes-drift-upwards",
         _APPEND,
         "",
-        "bytes = bytes + #ARGV[j] - 4",
+        "bytes = bytes + #ARGV[j] - SEAL_BYTES",
         "bytes = bytes + #ARGV[j]",
         "The bytes of a history are counted with their seals, and taken away without.",
         (_LENGTH + "test_a_full_history_stays_exact", "-k", "redis"),
@@ -341,7 +347,7 @@ AT_LENGTH = (
     ),
     _slip(
         "epochs-of-a-reseed-as-text",
-        _SESSION,
+        _RESEED,
         "reseed_side",
         "local newer = tonumber(epoch) > known",
         "local newer = epoch > v[1]",
@@ -350,7 +356,7 @@ AT_LENGTH = (
     ),
     _slip(
         "line-read-to-five",
-        _REGISTRY,
+        _LINE,
         "operation.list_suited",
         "read_line(heads[i][2], math.floor(limit / lines), found)",
         "read_line(heads[i][2], math.min(5, math.floor(limit / lines)), found)",
@@ -359,7 +365,7 @@ AT_LENGTH = (
     ),
     _slip(
         "requeued-without-want",
-        _REGISTRY,
+        _LINE,
         "requeue",
         "stand(session, order, want)",
         "want = '{}' redis.call('HSET', LINE, session, order .. ' ' .. want) stand(session, order, want)",
@@ -368,7 +374,7 @@ AT_LENGTH = (
     ),
     _slip(
         "given-back-without-want",
-        _REGISTRY,
+        _WORKERS,
         "operation.reseed",
         "ARGV[i + 1] .. ' ' .. ARGV[i + 2]",
         "ARGV[i + 1] .. ' {}'",

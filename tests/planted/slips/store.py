@@ -4,7 +4,7 @@ from tests.planted.bug import Bug
 
 _SESSION_RULES = "signald/store/session/rules.py"
 _REGISTRY_RULES = "signald/store/registry/rules.py"
-_RECORDS = "signald/store/records.py"
+_RECORDS = "signald/store/session/records.py"
 _MEMORY = "signald/store/memory.py"
 _COMMITTER = "signald/store/committer.py"
 

@@ -3,7 +3,7 @@
 -- KEYS  1 head  2 log of client → worker  3 log of worker → client  4 chat history
 -- ARGV  1 c or w: the party  2 its node  3 its epoch  4 ack (0: none)  5 backlog_max  6 history_max  7 history_bytes_max
 --       8 seq of the first body  9 one 0 or 1 for each body: is it of the history? ('': none is)
---       10... bodies, each with its seal of 4 bytes (damage.py)
+--       10... bodies, each with its seal (damage.py)
 -- → {last, acked, receiver's node} | {-1, last} gap | {-2, last, acked} full | {-3, epoch} fenced | {-4, epoch} behind
 --   | {-5} no session
 local key = KEYS[1]
@@ -84,7 +84,7 @@ else
   end
   redis.call('HSET', key, client and 'up_last' or 'down_last', seq)
 
-  -- A key is born with what is left of the head's safety TTL; see `touch_all` in session.lua.
+  -- A key is born with what is left of the head's safety TTL; see `touch_all` in head.lua.
   if last == 0 then
     local left = redis.call('PTTL', key)
     if left > 0 then
@@ -98,7 +98,7 @@ else
     for j = 11 + (last - first), #ARGV do
       if string.byte(ARGV[9], j - 9) == 49 then
         count = redis.call('RPUSH', KEYS[4], ARGV[1] .. ARGV[j])
-        bytes = bytes + #ARGV[j] - 4
+        bytes = bytes + #ARGV[j] - SEAL_BYTES
         if count == 1 then
           local left = redis.call('PTTL', key)
           if left > 0 then
@@ -108,7 +108,7 @@ else
       end
     end
     while count > 0 and (count > tonumber(ARGV[6]) or bytes > tonumber(ARGV[7])) do
-      bytes = bytes + 5 - #redis.call('LPOP', KEYS[4])
+      bytes = bytes + (SEAL_BYTES + 1) - #redis.call('LPOP', KEYS[4])
       count = count - 1
     end
     redis.call('HSET', key, 'history_bytes', bytes)
@@ -117,6 +117,6 @@ else
   wake = true
 end
 if wake and peer ~= '' and peer ~= ARGV[2] then
-  redis.call('PUBLISH', 'signald:node:' .. peer, 's' .. string.sub(key, 10, -2))
+  redis.call('PUBLISH', CHANNEL .. peer, 's' .. string.sub(key, ID_FROM, -2))
 end
 return answer

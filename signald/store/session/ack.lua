@@ -24,7 +24,7 @@ if tonumber(ack) > tonumber(v[4]) then
   -- ~: whole blocks of the stream only, which is much cheaper. What stays behind is never read: readers start above acked.
   redis.call('XTRIM', client and KEYS[3] or KEYS[2], 'MINID', '~', ack .. '-1')
   if v[6] == '1' and v[5] ~= '' and v[5] ~= ARGV[2] then
-    redis.call('PUBLISH', 'signald:node:' .. v[5], 's' .. string.sub(key, 10, -2))
+    redis.call('PUBLISH', CHANNEL .. v[5], 's' .. string.sub(key, ID_FROM, -2))
   end
 end
 return {0}

@@ -1,0 +1,152 @@
+-- The registry: its keys, its nodes, and what the cluster shares. The operations are called at the end of registry.lua.
+--
+-- KEYS   nodes: id → state, info   leases: id by lease_until_ms   workers: id → cmsgpack (see `worker`)
+--        pairs: session → worker   paired: worker NUL session, for ranges   waiting: session by order_ms
+--        line: session → order_ms, want; kept while it waits or is paired   alive: session by alive_until_ms
+--        misc   receipts: node → body   receipt_times: node by now_ms
+--        lines: node NUL order_ms (16 digits) NUL session, for ranges   spots: session → order_ms, path
+--        wanted: node → how many sessions want what is reached over it
+--        lines, spots and wanted are the waiting line again, by want (core/wants.py). Earlier releases write waiting and line alone,
+--        and those hold.
+--        holds: session → holders, each behind a space   held: holder → sessions   holds_due: session by when its count is to be
+--        looked at   trails: session by when its trail is forgotten   trail_bytes: session → what its trail counts for, "" → the sum
+-- Their order is that of registry/packing.py.
+local NODES, LEASES, WORKERS, PAIRS, PAIRED = KEY.nodes, KEY.leases, KEY.workers, KEY.pairs, KEY.paired
+local WAITING, LINE, LINES, SPOTS, WANTED = KEY.waiting, KEY.line, KEY.lines, KEY.spots, KEY.wanted
+local ALIVE, HOLDS, HELD, HOLDS_DUE, TRAILS, TRAIL_SIZES = KEY.alive, KEY.holds, KEY.held, KEY.holds_due, KEY.trails, KEY.trail_bytes
+local MISC, RECEIPTS, RECEIPT_TIMES = KEY.misc, KEY.receipts, KEY.receipt_times
+
+-- The time is not known here, so a node whose lease has ended is told as well; it is not there to hear it.
+local function wake_other_nodes(node)
+  for _, each in ipairs(redis.call('HKEYS', NODES)) do
+    if each ~= node then
+      wake_node(each, 'n')
+    end
+  end
+end
+
+-- The incarnation, renewed_ms and lease_until_ms of a node's entry; nil for none, and for one that cannot be read. Release
+-- 0.1.0 names no incarnation.
+local function holder(entry)
+  local packed = entry and string.match(entry, '^%a+ (.*)$')
+  local read, info = pcall(cmsgpack.unpack, packed or '')
+  if not packed or not read or type(info) ~= 'table' then
+    return nil
+  end
+  local incarnation, renewed_ms, lease_until_ms = info.incarnation or '', info.renewed_ms or 0, info.lease_until_ms
+  if type(incarnation) ~= 'string' or type(renewed_ms) ~= 'number' or type(lease_until_ms) ~= 'number' then
+    return nil
+  end
+  return incarnation, renewed_ms, lease_until_ms
+end
+
+function operation.put_node(node, state, lease_until_ms, info, incarnation, now_ms, over, over_ms)
+  local old = redis.call('HGET', NODES, node)
+  local holds, renewed_ms, until_ms = holder(old)
+  if holds and incarnation ~= '' and holds ~= incarnation then
+    local is_dead = tonumber(over_ms) > 0 and holds == over and renewed_ms == tonumber(over_ms)
+    if not is_dead and until_ms > tonumber(now_ms) then
+      return {'taken', holds, renewed_ms, until_ms}
+    end
+  end
+  redis.call('HSET', NODES, node, state .. ' ' .. info)
+  redis.call('ZADD', LEASES, lease_until_ms, node)
+  if not old or string.match(old, '^%a+') ~= state then
+    wake_other_nodes(node)
+  end
+  return {'done'}
+end
+
+function operation.drop_node(node, incarnation)
+  if incarnation ~= '' and holder(redis.call('HGET', NODES, node)) ~= incarnation then
+    return {'done'}
+  end
+  redis.call('ZREM', LEASES, node)
+  if redis.call('HDEL', NODES, node) == 1 then
+    wake_other_nodes(node)
+  end
+  return {'done'}
+end
+
+function operation.list_nodes(now_ms)
+  local gone_ms = string.format('(%.0f', tonumber(now_ms) - FORGET_NODE_AFTER_MS)
+  for _, node in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', gone_ms)) do
+    redis.call('HDEL', NODES, node)
+    redis.call('ZREM', LEASES, node)
+  end
+  local found = {}
+  for i, node in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '(' .. now_ms, '+inf')) do
+    found[i] = redis.call('HGET', NODES, node)
+  end
+  return found
+end
+
+function operation.once(field, candidate)
+  redis.call('HSETNX', MISC, field, candidate)
+  return redis.call('HGET', MISC, field)
+end
+
+function operation.raise_format(format)
+  -- A store without a number was written by release 0.1.0, as one with a damaged number is taken to be.
+  local kept = math.max(FORMAT_UNSAID, tonumber(redis.call('HGET', MISC, 'format') or '') or FORMAT_UNSAID)
+  if tonumber(format) > kept then
+    kept = tonumber(format)
+    redis.call('HSET', MISC, 'format', kept)
+  end
+  return kept
+end
+
+function operation.take_pace(tokens, rate_per_s, now_ms)
+  local rate, now = tonumber(rate_per_s), tonumber(now_ms)
+  if rate <= 0 then
+    return '0'
+  end
+  local level = rate * PACE_BURST_S
+  local v = redis.call('HMGET', MISC, 'pace_level', 'pace_at_ms')
+  local kept, at = tonumber(v[1] or nil), tonumber(v[2] or nil)
+  if kept and at and kept == kept and kept > -math.huge then
+    if at - now <= CLOCK_SET_MS then
+      now = math.max(now, at)
+    end
+    level = math.min(level, kept + rate * math.max(0, now - at) / 1000)
+  end
+  level = math.max(level - tonumber(tokens), -PACE_DEBT_MAX_S * rate)
+  redis.call('HSET', MISC, 'pace_level', string.format('%.17g', level), 'pace_at_ms', now)
+  return string.format('%.17g', math.max(0, -level / rate * 1000))
+end
+
+function operation.put_receipt(node, body, now_ms)
+  redis.call('HSET', RECEIPTS, node, body)
+  redis.call('ZADD', RECEIPT_TIMES, now_ms, node)
+  for _, old in ipairs(redis.call('ZRANGE', RECEIPT_TIMES, 0, -RECEIPTS_MAX - 1)) do
+    redis.call('HDEL', RECEIPTS, old)
+    redis.call('ZREM', RECEIPT_TIMES, old)
+  end
+  return {'done'}
+end
+
+function operation.get_receipt(node)
+  return redis.call('HGET', RECEIPTS, node) or ''
+end
+
+-- The latest first, then by name: node, ms, ...
+function operation.list_receipts()
+  local found = redis.call('ZRANGE', RECEIPT_TIMES, 0, -1, 'WITHSCORES')
+  local listed = {}
+  for i = 1, #found, 2 do
+    listed[#listed + 1] = {found[i], tonumber(found[i + 1])}
+  end
+  table.sort(listed, function(a, b) return a[2] > b[2] or (a[2] == b[2] and a[1] < b[1]) end)
+  local reply = {}
+  for _, each in ipairs(listed) do
+    reply[#reply + 1] = each[1]
+    reply[#reply + 1] = string.format('%.0f', each[2])
+  end
+  return reply
+end
+
+-- Proves that writing is possible.
+function operation.check(now_ms)
+  redis.call('HSET', MISC, 'checked_ms', now_ms)
+  return {'done'}
+end

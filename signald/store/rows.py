@@ -1,0 +1,152 @@
+"""The few ways in which the stores that think in Python keep records, and the wake-ups of one batch."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from signald.core.head import Party
+from signald.core.log import Entry
+from signald.store.base import WAKE_REALTIME, WAKE_SESSION, WAKE_WORKER, Wake
+from signald.store.registry.ops import NodeInfo
+from signald.store.registry.records import Place, TrailCount, Worker
+from signald.store.session.records import Record, Way
+
+
+class Rows(Protocol):
+    """How a store keeps things. Records are changed in place and then saved; nothing here decides anything.
+
+    What cannot be read is left out of what returns many; where one record is asked for, `Unreadable` is raised for that of a
+    session or a worker, and anything else counts as not there.
+    """
+
+    def session(self, session: str) -> Record | None: ...
+    def save_session(self, record: Record) -> None: ...
+    def drop_session(self, session: str) -> None:
+        """Remove the record, both logs and the history."""
+
+    def put_entries(self, session: str, way: Way, entries: Iterable[Entry]) -> None: ...
+    def trim_entries(self, session: str, way: Way, last: int) -> None:
+        """Remove the entries up to and including `last`."""
+
+    def read_entries(self, session: str, way: Way, after: int, limit: int) -> list[Entry]: ...
+
+    def put_history(self, session: str, number: int, party: Party, body: bytes) -> None: ...
+    def drop_history(self, session: str, number: int) -> int:
+        """Remove one entry and return the length of its body."""
+
+    def read_history(self, session: str, limit: int) -> list[tuple[str, bytes]]:
+        """Return the last `limit` entries, oldest first."""
+
+    def nodes(self) -> list[NodeInfo]:
+        """Return all nodes in order of id."""
+
+    def save_node(self, node: NodeInfo) -> None: ...
+    def drop_node(self, node: str) -> None: ...
+
+    def worker(self, worker: str) -> Worker | None: ...
+    def workers(self) -> list[Worker]:
+        """Return all workers in order of id."""
+
+    def save_worker(self, worker: Worker) -> None: ...
+    def drop_worker(self, worker: str) -> None: ...
+
+    def place(self, session: str) -> Place | None: ...
+    def save_place(self, place: Place) -> None: ...
+    def drop_place(self, session: str) -> None: ...
+    def waiting(self, limit: int) -> list[Place]:
+        """Return the first places without a worker, in order of `order_ms`, then session id."""
+
+    def is_wanted(self, node: str) -> bool:
+        """Tell whether `node` (see `core.wants`) is on the way to the want of a waiting session."""
+
+    def line(self, node: str, limit: int) -> list[Place]:
+        """Return the first places of the line at `node`, in order of `order_ms`, then session id."""
+
+    def strays(self, limit: int) -> list[str]:
+        """Return sessions whose place an earlier release has written: the lines by want do not know them as they are."""
+
+    def enter(self, session: str) -> None:
+        """Enter the place of a stray in the lines by want as it is now, or remove it from them."""
+
+    def sessions_of(self, worker: str) -> tuple[str, ...]:
+        """Return the worker's sessions, in order of their ids."""
+
+    def assigned(self, worker: str) -> int: ...
+
+    def renew(self, session: str, until_ms: int) -> None:
+        """Let the life of `session` in the index end at `until_ms`, unless it ends later already."""
+
+    def life(self, session: str) -> int | None:
+        """Return until when `session` lives in the index, None when it is not there."""
+
+    def lives(self) -> int:
+        """Return how many sessions are in the index."""
+
+    def hold(self, session: str, holder: str, due_ms: int) -> None:
+        """Count `session` for `holder`; the count is to be looked at from `due_ms` on."""
+
+    def postpone_hold(self, session: str, due_ms: int) -> None: ...
+    def drop_hold(self, session: str) -> None:
+        """Count `session` no more for any holder."""
+
+    def held_by(self, holder: str) -> int: ...
+    def holds_due(self, now_ms: int, limit: int) -> list[str]:
+        """Return sessions whose count is to be looked at."""
+
+    def drop_life(self, session: str) -> None: ...
+    def overdue(self, now_ms: int, limit: int) -> list[str]:
+        """Return the sessions whose life has ended, in order of its end, then of id."""
+
+    def fact(self, name: str) -> bytes | None: ...
+    def save_fact(self, name: str, value: bytes) -> None: ...
+
+    def receipt(self, node: str) -> bytes | None: ...
+    def save_receipt(self, node: str, body: bytes, now_ms: int, keep: int) -> None:
+        """Keep `body` for `node`, and of all receipts the `keep` latest."""
+
+    def receipts(self) -> list[tuple[str, int]]:
+        """Return (node, at_ms) of all receipts, the latest first, then by node."""
+
+    def add_steps(self, session: str, steps: Iterable[bytes], keep: int, now_ms: int, until_ms: int) -> None:
+        """Add to a trail, keep its `keep` last steps until `until_ms`, and forget the trails whose time was over at `now_ms`."""
+
+    def drop_steps(self, session: str) -> None: ...
+    def steps(self, session: str) -> list[bytes]: ...
+
+    def trail(self, session: str) -> TrailCount | None: ...
+    def save_trail(self, trail: TrailCount) -> None: ...
+    def drop_trail(self, session: str) -> None:
+        """Count a trail no more."""
+
+    def oldest_trails(self, limit: int) -> list[TrailCount]:
+        """Return the counts of trails whose time ends first, then in order of session id."""
+
+    def trails_bytes(self) -> int:
+        """Return the sum of all counts."""
+
+
+class Wakes:
+    """The wake-ups of one batch, in order. Each that says `look` is said once; realtime messages are all different."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, Wake]] = []
+        self._said: set[tuple[str, Wake]] = set()
+
+    def tell(self, node: str, wake: Wake) -> None:
+        """Wake `node`, whichever it is."""
+        told = (node, wake)
+        if wake[:1] != WAKE_REALTIME:
+            if told in self._said:
+                return
+            self._said.add(told)
+        self.sent.append(told)
+
+    def session(self, record: Record, by: str, *nodes: str) -> None:
+        """Let each of `nodes`, other than `by` itself, look at the session."""
+        for node in nodes:
+            if node and node != by:
+                self.tell(node, WAKE_SESSION + record.session.encode())
+
+    def worker(self, worker: str, by: str, node: str) -> None:
+        """Let `node`, if it is not `by` itself, look at the worker."""
+        if node and node != by:
+            self.tell(node, WAKE_WORKER + worker.encode())

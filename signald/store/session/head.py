@@ -1,0 +1,154 @@
+"""The head of a session as Redis keeps it: one list of its fields, by which Python and Lua call them.
+
+To add a field, give it a line in `FIELDS` with what its absence means: records of the release before do not have it. What
+else a field needs is in docs/contributing.md.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import msgspec
+
+from signald.core.failures import NO_FAILURES, Failures
+from signald.core.head import Head
+from signald.store.lua import Raw, Value
+from signald.store.redis_codec import labels
+from signald.store.redis_connection import Word
+from signald.store.redis_replies import LABELS, read_name
+from signald.wire.messages import SEQ_MAX
+
+
+class Kind(NamedTuple):
+    """How the values of some fields are kept."""
+
+    digits: bool
+    """Whether a value is a number, of digits alone and at most `SEQ_MAX`."""
+    read: Callable[[Any], Any]
+    """Takes what is kept. Raises when that is damaged, and when it is None."""
+    write: Callable[[Any], Word]
+
+
+class Field(NamedTuple):
+    """One field of `Head`."""
+
+    name: str
+    kind: Kind
+    absent: bytes | None = None
+    """What a record without the field means, as if it were kept so; None: it is damaged without the field."""
+    kept_as: str = ""
+    """The field's name in Redis, where it differs."""
+    absent_as: str = ""
+    """The other field whose value stands for this one where it is absent."""
+
+    @property
+    def key(self) -> str:
+        """The field's name in Redis."""
+        return self.kept_as or self.name
+
+
+def _read_number(kept: bytes) -> int:
+    number = int(kept)
+    if not 0 <= number <= SEQ_MAX:
+        raise ValueError("no number of ours")  # damaged, or it would leave in a frame that no party can read
+    return number
+
+
+@lru_cache(1024)
+def _read_meta(kept: bytes) -> bytes:
+    # It is put into frames as it is.
+    if kept != b"":
+        msgspec.json.decode(kept)
+    return kept
+
+
+def _read_flag(kept: bytes) -> bool:
+    return bytes.__eq__(kept, b"1")
+
+
+def _read_claimed(kept: bytes) -> tuple[int, int]:
+    # Merely keeps an alarm from ringing: what cannot be read counts as none.
+    try:
+        first, last, *_ = kept.split()
+        return int(first), int(last)
+    except ValueError:
+        return 0, 0
+
+
+def _read_failures(kept: bytes) -> Failures:
+    # What cannot be read counts as none.
+    try:
+        seq, count, at_ms, aside = map(int, kept.split())
+    except ValueError:
+        return NO_FAILURES
+    return Failures(seq, count, at_ms, aside == 1)
+
+
+def _write_failures(failed: Failures) -> str:
+    return f"{failed.seq} {failed.count} {failed.at_ms} {int(failed.set_aside)}"
+
+
+_NUMBER = Kind(True, _read_number, int)
+_TEXT = Kind(False, bytes.decode, str)
+_NAME = Kind(False, read_name, str)
+_LABELS = Kind(False, LABELS.decode, labels)
+_META = Kind(False, _read_meta, bytes)
+_FLAG = Kind(False, _read_flag, int)
+_CLAIMED = Kind(False, _read_claimed, lambda seqs: f"{seqs[0]} {seqs[1]}")
+_FAILURES = Kind(False, _read_failures, _write_failures)
+
+FIELDS = (
+    Field("created_ms", _NUMBER),
+    Field("principal", _TEXT),
+    Field("want", _LABELS),
+    Field("meta", _META),
+    Field("receipts", _FLAG),
+    Field("client_epoch", _NUMBER),
+    Field("client_node", _NAME),
+    Field("worker", _NAME),
+    Field("worker_state", _NAME),
+    Field("worker_epoch", _NUMBER),
+    Field("worker_node", _NAME),
+    Field("workers", _NUMBER),
+    Field("up_last", _NUMBER),
+    Field("up_acked", _NUMBER),
+    Field("down_last", _NUMBER),
+    Field("down_acked", _NUMBER),
+    Field("said_before", _NUMBER, absent_as="down_last"),  # the worker began where the log ends now
+    Field("up_claimed", _CLAIMED, absent=b"0 0", kept_as="up_ahead"),  # no party has claimed more than was stored
+    Field("down_claimed", _CLAIMED, absent=b"0 0", kept_as="down_ahead"),
+    Field("failed", _FAILURES, absent=b""),  # no hand-out has failed
+)
+"""All of `Head` after the session's id, in its order."""
+
+assert ("session", *[field.name for field in FIELDS]) == Head.__struct_fields__
+
+_PLACES = {field.name: place for place, field in enumerate(FIELDS)}
+_READERS = [(field.kind.read, field.absent) for field in FIELDS]
+_STAND_INS = [(place, _PLACES[field.absent_as]) for place, field in enumerate(FIELDS) if field.absent_as]
+
+
+def read_head(session: str, kept: Sequence[bytes | None]) -> Head:
+    """Read what HMGET answers to all fields. Raises ValueError, TypeError, AttributeError or MsgspecError where it is damaged."""
+    values = list(kept)
+    for place, other in _STAND_INS:
+        values[place] = values[place] or values[other]
+    return Head(
+        session,
+        *[read(absent if value is None else value) for (read, absent), value in zip(_READERS, values, strict=True)],
+    )
+
+
+def write_head(head: Head) -> list[Word]:
+    """Return the values of all fields, as they are kept."""
+    return [field.kind.write(getattr(head, field.name)) for field in FIELDS]
+
+
+CONSTANTS: dict[str, Value] = {
+    "HEAD_FIELDS": Raw(", ".join(f"'{field.key}'" for field in FIELDS)),
+    "HEAD_COUNT": len(FIELDS),
+    "HEAD_KINDS": "".join("o" if field.absent is not None else "n" if field.kind.digits else "t" for field in FIELDS),
+    **{f"HEAD.{field.name}": place for place, field in enumerate(FIELDS, 1)},
+}
+"""The head in Lua: the names for HMGET, and where each field stands in its answer. A letter of `HEAD_KINDS` tells what a field
+that is whole has: `n` digits, `t` any text, `o` nothing or anything."""

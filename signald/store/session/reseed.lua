@@ -1,0 +1,131 @@
+-- What a node gives back of a session, after the store has lost something.
+
+-- Merge what the caller knows of a party; tell whether it is newer. A node speaks for the parties it holds itself only.
+local function reseed_side(party, epoch, node)
+  local v = get(party .. '_epoch', party .. '_node')
+  local known, at = tonumber(v[1]), v[2]
+  local newer = tonumber(epoch) > known
+  if newer then
+    at = ''
+  end
+  if tonumber(epoch) >= known and at == '' and node == caller then
+    at = caller
+  end
+  set(party .. '_epoch', newer and epoch or v[1], party .. '_node', at)
+  return newer, v[2] ~= '' and at == '', v[2] == '' and at ~= ''
+end
+
+-- The bodies of the tail begin at ARGV[at]; `flags` has a 0 or 1 for each: is it of the history?
+local function reseed_log(way, letter, last, acked, first, flags, at)
+  local v = get(way .. '_last', way .. '_acked')
+  local stored = tonumber(v[1])
+  local top = math.max(stored, tonumber(last))
+  acked = math.max(tonumber(v[2]), math.min(tonumber(acked), top))
+  local added = stored
+  for i = 1, #flags do
+    local seq, body = tonumber(first) + (i - 1), ARGV[at + i - 1]
+    local kept = string.byte(flags, i) == 49
+    if seq > stored then
+      if seq > acked then
+        add(way, seq, kept and 'h' or 'b', body)
+        added = seq
+      end
+      if kept then
+        redis.call('RPUSH', KEYS[4], letter .. body)
+        redis.call('HINCRBY', key, 'history_bytes', #body - SEAL_BYTES)
+      end
+    end
+  end
+  if top > stored then
+    if added < top then
+      raise_last(way, top)
+    end
+    set(way .. '_last', top)
+  end
+  acknowledge(way, acked)
+  expire_with_head(LOGS[way])
+  expire_with_head(KEYS[4])
+end
+
+local function reseed(known, tokens, current, previous, now_ms, up_first, up_flags, down_first, down_flags)
+  if not exists() then
+    begin(known[HEAD.created_ms], known[HEAD.principal], known[HEAD.want], known[HEAD.meta], known[HEAD.receipts],
+      NO_TTL_MS, 0, '', {}, {'', '', {}}, now_ms)
+    touch_all(0)
+  end
+  -- A key of another type makes this fail, and so does an entry that `last` does not know of: both would refuse what comes next.
+  redis.call('LRANGE', KEYS[4], 0, 0)
+  for way, log in pairs(LOGS) do
+    if #redis.call('XRANGE', log, id(tonumber(get(way .. '_last')[1]) + 1), '+', 'COUNT', 1) > 0 then
+      error('XADD would fail')
+    end
+  end
+  -- What never changes is known to whoever knows the session at all.
+  set('created_ms', known[HEAD.created_ms], 'principal', known[HEAD.principal], 'want', known[HEAD.want],
+    'meta', known[HEAD.meta], 'receipts', known[HEAD.receipts])
+  local newer, left, back = reseed_side('client', known[HEAD.client_epoch], known[HEAD.client_node])
+  if left then
+    set('client_away_ms', now_ms)
+  end
+  local slots = tokens_kept() or {'', '', {}}
+  local unknown = slots[1] == '' and #slots[3] == 0
+  -- The worker's node may have been first: it knows the epoch, and not the tokens that came with it.
+  back = back and slots[1] ~= ''
+  if tokens == '1' and (newer or back or (unknown and get('client_epoch')[1] == known[HEAD.client_epoch])) then
+    set('tokens', cmsgpack.pack({current, previous, slots[3]}))
+  end
+  if reseed_side('worker', known[HEAD.worker_epoch], known[HEAD.worker_node]) then
+    set('worker', known[HEAD.worker], 'worker_state', known[HEAD.worker_state],
+      'said_before', known[HEAD.said_before], 'failed', known[HEAD.failed])
+  else
+    local v = get('worker_epoch', 'worker', 'said_before')
+    if v[1] == known[HEAD.worker_epoch] then
+      merge_failures(known[HEAD.failed])
+    end
+    if v[1] == known[HEAD.worker_epoch] and v[2] == known[HEAD.worker] and known[HEAD.worker] ~= '' then
+      set('said_before', math.max(tonumber(v[3] or 0), tonumber(known[HEAD.said_before])))
+      if known[HEAD.worker_state] == 'paired' then
+        set('worker_state', 'paired')
+      end
+    end
+  end
+  local has = get('worker')[1]
+  if has ~= '' then
+    count_worker(has)
+  end
+  set('workers', math.max(tonumber(known[HEAD.workers]), tonumber(get('workers')[1])))
+  reseed_log('up', 'c', known[HEAD.up_last], math.max(tonumber(known[HEAD.up_acked]), heard()), up_first, up_flags,
+    #ARGV - #down_flags - #up_flags + 1)
+  reseed_log('down', 'w', known[HEAD.down_last], known[HEAD.down_acked], down_first, down_flags, #ARGV - #down_flags + 1)
+  local now = head()
+  wake(now[HEAD.client_node], now[HEAD.worker_node])
+  return {'head', now}
+end
+
+local function is_damage(failure)
+  local text = type(failure) == 'table' and failure.err or tostring(failure)
+  for _, each in ipairs(DAMAGE_SIGNS) do
+    if string.find(text, each, 1, true) then
+      return true
+    end
+  end
+  return string.find(text, 'Invalid stream ID', 1, true) ~= nil
+end
+
+-- ARGV 12...: the values of the head (`HEAD_FIELDS`), then the bodies of both tails
+-- Only what can be read in full is added to. Anything else begins anew, from what the caller knows.
+function operation.reseed(create, ...)
+  if create == '0' and not exists() then
+    return {'no_session'}
+  end
+  local known = {unpack(ARGV, 12, 11 + HEAD_COUNT)}
+  local done, answer = pcall(reseed, known, ...)
+  if done and is_whole(answer[2]) then
+    return answer
+  end
+  if not done and not is_damage(answer) then
+    error(answer)
+  end
+  redis.call('DEL', unpack(KEYS))
+  return reseed(known, ...)
+end

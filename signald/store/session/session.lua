@@ -1,0 +1,205 @@
+-- Every operation on one session but the hot ones (append.lua, ack.lua, look.lua) and the trail. It follows common.lua, head.lua,
+-- claims.lua and reseed.lua.
+--
+-- KEYS  1 head  2 log of client → worker  3 log of worker → client  4 chat history (each entry: c or w, body)
+-- ARGV  1 operation  2 the caller's node  3... the arguments of the function of `operation` that has its name
+-- An answer begins with its kind, which replies.py makes a result of.
+
+function operation.create(nonce, principal, want, meta, receipts, token, now_ms, ttl_ms)
+  if exists() then
+    return find_claim('client_claims', nonce) and {'head', head()} or {'exists'}
+  end
+  begin(now_ms, principal, want, meta, receipts, ttl_ms, 1, caller, {{nonce, 1, '', 0, 0, 0, 0, tonumber(now_ms)}}, {token, '', {}}, now_ms)
+  touch_all(tonumber(ttl_ms))
+  return {'head', head()}
+end
+
+function operation.claim_client(nonce, principal, presented, issued, received, acked, now_ms, ttl_ms, attempt, ahead_max)
+  if not exists() then
+    return {'refused', 'unknown'}
+  end
+  local before = find_claim('client_claims', nonce)
+  if before then
+    return claimed(before, away_ms(before, now_ms))
+  end
+  -- Before the token is looked at: another subject with a found token, retired or not, learns and changes nothing.
+  local owner = get('principal')[1]
+  if owner and owner ~= principal then
+    return {'refused', 'principal'}
+  end
+  local last_ms, last_attempt = last_claim('client_claims')
+  if is_late(last_ms, now_ms) then
+    return {'refused', 'late'}
+  end
+  local kept = owner and tokens_kept()
+  if not kept then
+    set('created_ms', '') -- so that whoever holds a party sees that there is damage, and gives back what it knows
+    return {'refused', 'unreadable'}
+  end
+  local refused, slots = present(kept, presented, issued, is_tied(last_ms, last_attempt, now_ms, attempt))
+  if refused then
+    if slots then
+      set('tokens', cmsgpack.pack(slots))
+    end
+    return {'refused', refused}
+  end
+  local v = get('client_node', 'client_away_ms', 'ttl_ms')
+  if v[1] == '' and tonumber(now_ms) - tonumber(v[2]) >= tonumber(v[3]) then
+    return {'refused', 'expired'}
+  end
+  if kept[2] == presented and is_outdone(last_ms, last_attempt, now_ms, attempt) then
+    return {'refused', 'late'}
+  end
+  if is_ahead(tonumber(acked), tonumber(received), ahead_max) then
+    return {'refused', 'ahead'}
+  end
+  set('tokens', cmsgpack.pack(slots), 'ttl_ms', ttl_ms)
+  touch_all(tonumber(ttl_ms))
+  return claim('client', nonce, tonumber(acked), tonumber(received), now_ms, attempt)
+end
+
+function operation.claim_worker_side(nonce, worker, assign, received, acked, now_ms, ahead_max)
+  if not exists() then
+    return {'refused', 'unknown'}
+  end
+  local before = find_claim('worker_claims', nonce)
+  if before then
+    return claimed(before, 0)
+  end
+  if assign ~= '1' then
+    if get('worker')[1] ~= worker then
+      return {'refused', 'not_yours'}
+    elseif is_late(last_claim('worker_claims'), now_ms) then
+      return {'refused', 'late'}
+    end
+  end
+  if is_ahead(tonumber(received), tonumber(acked), ahead_max) then
+    return {'refused', 'ahead'}
+  end
+  if assign == '1' and is_set_aside() then
+    return {'refused', 'set_aside'}
+  end
+  if assign == '1' then
+    local last = tonumber(get('down_last')[1])
+    set('worker', worker, 'worker_state', 'assigned', 'said_before', math.max(last, tonumber(acked)))
+    count_worker(worker)
+  end
+  return claim('worker', nonce, tonumber(received), tonumber(acked), now_ms, 0)
+end
+
+function operation.accept(epoch)
+  local v = get('worker_epoch', 'worker_node', 'worker_state', 'client_node')
+  if not v[1] then
+    return exists() and {'behind', 0} or {'no_session'}
+  end
+  if v[1] ~= epoch or v[2] ~= caller then
+    return {'fenced', tonumber(v[1])}
+  end
+  if v[3] ~= 'paired' then
+    set('worker_state', 'paired')
+    wake(v[4])
+  end
+  return {'done'}
+end
+
+-- `failures_max`, `now_ms` and `ended_ms` come with a hand-out that has failed only.
+local function unpair(worker, epoch, failures_max, now_ms, ended_ms)
+  local v = get('worker_epoch', 'worker', 'worker_node', 'client_node')
+  if not v[1] then
+    return {'no_session'}
+  end
+  if v[2] ~= '' and v[2] == worker then
+    local asked, held = tonumber(epoch), tonumber(v[1])
+    if asked > 0 and asked < held then
+      return {'fenced', held}
+    end
+    if failures_max then
+      count_failure(failures_max, now_ms, ended_ms)
+    end
+    set('worker', '', 'worker_state', '', 'worker_node', '', 'worker_epoch', math.max(asked, held) + 1)
+    wake(v[3], v[4])
+  end
+  return {'done'}
+end
+
+function operation.unpair(worker, epoch)
+  return unpair(worker, epoch)
+end
+
+function operation.unpair_failed(worker, epoch, failures_max, now_ms, ended_ms)
+  local answer = unpair(worker, epoch, failures_max, now_ms, ended_ms)
+  return answer[1] == 'done' and {'unpaired', head()} or answer
+end
+
+function operation.retry()
+  if not exists() then
+    return {'no_session'}
+  end
+  if is_set_aside() then
+    local v = get('worker_epoch', 'worker_node', 'client_node')
+    redis.call('HDEL', key, 'failed')
+    set('worker_epoch', tonumber(v[1]) + 1)
+    wake(v[2], v[3])
+  end
+  return {'unpaired', head()}
+end
+
+function operation.detach(party, epoch, now_ms)
+  local v = get(party .. '_epoch', party .. '_node', 'client_node', 'worker_node')
+  if caller ~= '' and v[1] == epoch and v[2] == caller then
+    set(party .. '_node', '')
+    if party == 'client' then
+      set('client_away_ms', now_ms)
+    end
+    wake(v[3], v[4])
+  end
+  return {'done'}
+end
+
+function operation.confirm(epoch)
+  if get('client_epoch')[1] == epoch then
+    local slots = unpacked('tokens')
+    if slots[2] ~= '' then
+      retire(slots[3], slots[2])
+      set('tokens', cmsgpack.pack({slots[1], '', slots[3]}))
+    end
+  end
+  return {'done'}
+end
+
+local function finish()
+  local read, was = pcall(head)
+  redis.call('DEL', unpack(KEYS))
+  if not read then
+    return {'no_session'}
+  end
+  wake(was[HEAD.client_node], was[HEAD.worker_node])
+  return {'ended', was}
+end
+
+function operation.finish()
+  return exists() and finish() or {'no_session'}
+end
+
+-- ARGV 5...: the live nodes
+function operation.expire(now_ms, ttl_ms)
+  local v = get('client_node', 'client_away_ms')
+  if not v[1] then
+    return exists() and {'behind', 0} or {'done'}
+  end
+  if v[1] == '' then
+    return tonumber(now_ms) - tonumber(v[2]) >= tonumber(ttl_ms) and finish() or {'done'}
+  end
+  for i = 5, #ARGV do
+    if ARGV[i] == v[1] then
+      return {'done'}
+    end
+  end
+  return finish()
+end
+
+function operation.history(limit)
+  return tonumber(limit) > 0 and redis.call('LRANGE', KEYS[4], '-' .. limit, -1) or {}
+end
+
+return operation[ARGV[1]](unpack(ARGV, 3, math.min(#ARGV, 30)))
