@@ -38,7 +38,7 @@ def _is_port(text: str) -> bool:
 
 
 def subscriber(remote: str) -> str:
-    """Return what one subscriber of a network holds: an IPv4 address, or an IPv6 /64; `remote` where it is neither."""
+    """Return the address range of one subscriber: an IPv4 address, or an IPv6 /64; `remote` itself when it is neither."""
     address = parse_address(remote)
     if address is None:
         return remote
@@ -48,10 +48,10 @@ def subscriber(remote: str) -> str:
 
 
 class ProxyTrust:
-    """Tells which peers are proxies whose word about the remote address is believed."""
+    """Tells which peers are proxies: their X-Forwarded-For is believed."""
 
     def __init__(self, networks: Iterable[str]) -> None:
-        """Trust `networks`, in CIDR notation; raises ValueError when one is not."""
+        """Trust `networks`, in CIDR notation; raises ValueError for any other text."""
         self._networks = tuple(ipaddress.ip_network(network, strict=False) for network in networks)
 
     def trusts(self, address: str) -> bool:

@@ -1,7 +1,7 @@
 """The command line: serve, check and print the configuration, mint tokens, operate nodes, run the demo.
 
 Exit codes are those of sysexits.h, which systemd names in its log: 0 done, 64 wrong usage, 78 a configuration that
-cannot be used. `serve` and `demo` return what the daemon and the demo say.
+cannot be used. `serve` and `demo` end with the code of the daemon and of the demo.
 """
 
 import json
@@ -43,7 +43,7 @@ from signald.exit_codes import ExitCode
 from signald.service.auth import mint
 from signald.service.reloading import prepare
 
-# Listed by `version`, because their behaviour is what a report about signald is often about.
+# Listed by `version`: a report about signald is often about their behaviour.
 _libraries = ("trio", "wsproto", "hypercorn", "redis")
 
 app = App(
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
-    # The reader of the output has seen enough, as `| head` has; a node's status stays what it is.
+    # The reader has closed the pipe, as `| head` does; the exit code of a node stays.
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - so that the interpreter's last flush is silent
     except OSError as error:
@@ -101,7 +101,7 @@ def _open_standard_files() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
@@ -124,7 +124,7 @@ def serve(*, config: Path | None = None, dev: Annotated[bool, Parameter(negative
             return _fail("give --config or --dev, not both", ExitCode.USAGE)
         return _serve_dev()
     loaded = _load_usable(config)
-    # Imported here, so that the other commands neither wait for the daemon nor depend on it.
+    # Imported here, so that the other commands neither load the daemon nor depend on it.
     from signald.daemon import run
 
     return run(loaded, Source(config, os.environ))
@@ -141,7 +141,7 @@ def _serve_dev() -> int:
         loaded = load(None, {**made, **os.environ})
 
         def announce(websocket_port: int, http_port: int) -> None:
-            # Only what serves is announced: an address that is taken must not look like one that answers.
+            # Announced once the node serves: an address that another process uses must not look like one that answers.
             for role in ("client", "worker"):
                 token = mint(loaded.auth, subject=f"dev-{role}", role=role, ttl_s=DEV_TOKEN_TTL_S, now=time.time())
                 print(f"{role}: ws://{_host(loaded.listen.websocket[0])}:{websocket_port}/v1/{role}\n  auth {token}")
@@ -172,14 +172,14 @@ def config_show(
     origin: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
-    """Print the configuration that holds: defaults, the file and the environment together. Secrets are not shown.
+    """Print the effective configuration: defaults, the file and the environment together. Secrets are not shown.
 
     Parameters
     ----------
     file
         The configuration file.
     origin
-        Say beside each key where its value comes from.
+        Print the origin of each value beside it.
     json
         One JSON object, of section, key and value; with --origin of section, key, value and origin.
     """
@@ -210,20 +210,20 @@ def check_config(
     systemd: list[Path] | None = None,
     k8s: Annotated[list[Path] | None, Parameter(allow_leading_hyphen=True)] = None,
 ) -> int:
-    """Say everything that is wrong with a configuration file, environment included; exit with 78 if anything is.
+    """Print every problem of a configuration file, environment included; exit with 78 if there is one.
 
-    With --systemd or --k8s it may run on another machine than signald: a secret or certificate that is not there is said
-    beside, and is no mistake.
+    With --systemd or --k8s it may run on another machine than signald: a missing secret or certificate is mentioned, and
+    is no problem.
 
     Parameters
     ----------
     file
         The file to check. It is read and its keys are loaded, nothing is started.
     systemd
-        A unit that runs signald: does it leave the drain its time, and the budgets their memory? Give its drop-ins as
-        further ones, in their order.
+        A unit that runs signald: does it grant the drain its time, and the budgets their memory? Its drop-ins follow as
+        further units, in their order.
     k8s
-        A manifest with pods of signald, asked the same; several may be given, and - is standard input.
+        A manifest with pods of signald, with the same questions; may be given several times, and - is standard input.
     """
     units, manifests = systemd or [], k8s or []
     problems: list[Problem] = []
@@ -284,9 +284,9 @@ def token_mint(
     Parameters
     ----------
     role
-        What the token's holder may be.
+        The kind of party that may show the token.
     subject
-        Whom the holder acts for; a session belongs to the subject that started it.
+        The principal of the party; a session belongs to the principal that started it.
     ttl_s
         Seconds until the token expires.
     config
@@ -318,7 +318,7 @@ def demo(
     cross: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
-    """Deploy real nodes again and again under load, and show what anybody noticed.
+    """Deploy real nodes again and again under load, and show what the parties noticed.
 
     Parameters
     ----------
@@ -371,7 +371,7 @@ def _report(error: ConfigError) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    with suppress(OSError):  # the status says it as well
+    with suppress(OSError):  # the exit code says it as well
         print(f"signald: {message}", file=sys.stderr, flush=True)
     return code
 

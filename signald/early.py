@@ -1,7 +1,7 @@
-"""Signals that come before the loop takes them over: kept, not lost.
+"""Signals that arrive before the event loop handles them: kept, not lost.
 
-A process without a handler dies of SIGTERM; as PID 1 of a container it does not even notice, and is killed when the grace is
-over. So the handlers are installed before anything slow, such as the imports, is begun. Imports nothing slow itself.
+A process without a handler dies of SIGTERM; as PID 1 of a container it ignores the signal, and is killed when its grace is
+over. So the handlers are installed before anything slow, such as the imports. This module imports nothing slow itself.
 """
 
 import signal
@@ -13,7 +13,7 @@ _kept: list[int] = []
 
 
 def keep() -> list[int]:
-    """Keep every signal from now on; returns the list of those that have come, which grows. Later calls return the same list."""
+    """Keep every signal from now on; returns the growing list of them. Later calls return the same list."""
     if signal.getsignal(SIGNALS[0]) is not _keep:
         _kept.clear()
         for number in SIGNALS:
@@ -22,7 +22,7 @@ def keep() -> list[int]:
 
 
 def ignore() -> None:
-    """Heed no signal any more: Python gives handled ones their default back while it ends, and that would take the status away."""
+    """Ignore all signals: at its end Python restores their defaults, and a late signal would replace the exit code."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 

@@ -1,4 +1,4 @@
-"""The first code of the program `signald`: what it does must be done before the imports, which take most of a second."""
+"""The first code of the program `signald`. It keeps signals during the imports, which take most of a second."""
 
 import sys
 

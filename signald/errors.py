@@ -1,13 +1,13 @@
-"""What can go wrong, named by whose doing it was.
+"""The errors of signald, named by their cause.
 
     SignaldError
     ├── PeerError            the other side sent what signald.v1 does not allow; answered, never a crash
     │   ├── BadMessage       → `error` and close 4400
     │   └── UnknownType      → `error` `unknown_type`, and nothing else happens
     ├── OperationRefused     an operator asks for an operation that the node cannot do now
-    └── StoreError           the store; nothing was answered on the strength of it
-        ├── StoreUnavailable it certainly did not happen, or cannot be known to have: ask again later
-        └── StoreMisused     the store refuses to serve us at all (eviction policy, schema, credentials)
+    └── StoreError           the store; no answer was given that depends on it
+        ├── StoreUnavailable the outcome is failed or unknown: ask again later
+        └── StoreMisused     the store refuses to serve signald at all (eviction policy, schema, credentials)
 
 `ResourceRefused` is an OSError: the system refuses an address or a path that the configuration names.
 `ConfigError` lives with the configuration and `ProtocolError` with the frames: both are local to their layer.
@@ -21,10 +21,10 @@ class SignaldError(Exception):
 
 
 class ResourceRefused(OSError):
-    """The system refuses something that a key of the configuration names: an address, a path. The text says what to do."""
+    """The system refuses a resource that a key of the configuration names: an address, a path. The text names a remedy."""
 
     def __init__(self, key: str, what: str, error: OSError, advice: str) -> None:
-        """`what` could not be done for `key`; `advice` is what an operator may do about it."""
+        """`what` failed for `key`; `advice` is the remedy for an operator."""
         number = error.errno or 0
         reason = error.strerror or str(error)
         super().__init__(number, f"{key}: {what}: {reason}; {advice}")
@@ -34,7 +34,7 @@ class ResourceRefused(OSError):
 
 
 class PeerError(SignaldError):
-    """The other side sent something signald.v1 does not allow."""
+    """The peer sent a frame that signald.v1 does not allow."""
 
 
 class BadMessage(PeerError):
@@ -69,4 +69,4 @@ class StoreUnavailable(StoreError):
 
 
 class StoreMisused(StoreError):
-    """The store can never serve signald as it is set up; the text says what to change."""
+    """The store can never serve signald with its present set-up; the text names the change."""

@@ -1,7 +1,7 @@
 """Names of sessions, workers and nodes, and the one source of randomness they are drawn from.
 
-Nothing in signald calls `random` or `secrets` on its own: whoever needs randomness is handed an `Entropy`, so that a
-simulation can seed all of it.
+Nothing in signald calls `random` or `secrets` on its own: a part that needs randomness takes an `Entropy` as an argument,
+so that a simulation can seed all of it.
 """
 
 import base64

@@ -29,7 +29,7 @@ _endings = ("_token", "_secret", "_password", "_ticket")
 DEPTH_MAX = 8
 
 FLUSH_S = 1.0
-"""How long the end of a process waits for its last lines to be written: a part of `drain.margin_s`, whatever stderr does."""
+"""How long the end of a process waits until its last lines are written: a part of `drain.margin_s`."""
 
 _levels = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _sink: LogSink | None = None
@@ -40,7 +40,7 @@ log = structlog.get_logger(__name__)
 
 
 class _Lines(structlog.WriteLoggerFactory):
-    """Makes loggers that write to `out`; remembered, so that a later configuration goes to the same place."""
+    """Makes loggers that write to `out`, and remembers it for a later configuration."""
 
     def __init__(self, out: TextIO) -> None:
         super().__init__(file=out)
@@ -49,7 +49,7 @@ class _Lines(structlog.WriteLoggerFactory):
 
 @contextmanager
 def writing_logs(config: LogConfig, *, error_fd: int = 2, output_fd: int = 1) -> Iterator[None]:
-    """Log as `config` says until the body ends: nothing that is written to the standard files blocks or fails meanwhile.
+    """Log as `config` says until the body ends. Meanwhile no write to a standard file blocks or fails.
 
     This holds for `print` and what the interpreter says as well; warnings, and what ends a thread, are lines of the log. The
     last lines are waited for, at most `FLUSH_S`.
@@ -93,7 +93,7 @@ def _thread_failed(failure: threading.ExceptHookArgs) -> None:
 
 
 def lines_dropped() -> int:
-    """How many lines of this process were not written, because standard error did not take them."""
+    """Return how many lines of this process were dropped, because standard error did not take them."""
     return _sink.dropped if _sink is not None else 0
 
 
@@ -144,7 +144,7 @@ def set_level(level: str) -> str:
     if level not in _levels:
         raise ValueError(f"a level is one of {', '.join(_levels)}, got {level!r}")
     before = _level_of(structlog.get_config()["wrapper_class"])
-    # Loggers are made anew for each line (`cache_logger_on_first_use`), so this reaches all of them.
+    # A logger is made for each line (`cache_logger_on_first_use`), so this reaches all of them.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(_levels[level]))
     logging.getLogger().setLevel(max(_levels[level], logging.WARNING))
     return before
@@ -195,14 +195,14 @@ _BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
 
 
 class _Form:
-    """Renders an event, the name of what happened first. Whatever the event holds, a line comes out."""
+    """Renders an event, its name first. Every event becomes a line, whatever its values are."""
 
     def __call__(self, logger: Any, method: str, event: Event) -> str:
         # Plain tracebacks: the pretty ones print local variables, and those hold secrets.
         try:
             return self.line(structlog.processors.format_exc_info(logger, method, event))
         except Exception as error:  # noqa: BLE001
-            # A value whose text cannot be made must not cost the connection that logs it.
+            # A value without a text must not end the connection that logs it.
             return self.line(
                 {**{name: str(event.get(name, "")) for name in _FIRST}, "unreadable": type(error).__name__}
             )

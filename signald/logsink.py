@@ -1,9 +1,8 @@
-"""Where log lines go: a bounded queue, and a thread that writes them to a file descriptor, whatever that does.
+"""The sink of log lines: a bounded queue, and a thread that writes them to a file descriptor.
 
-Standard error may be closed, on a full disk, a pipe that is not read or whose reader has gone, or a terminal stopped with
-Ctrl-S. A write there may block for ever or fail, and neither may reach the event loop. So a line is queued, and when the queue
-is full it is dropped and counted. The descriptor itself stays as it is: it is often shared with other processes, and its
-non-blocking mode would be theirs as well.
+Standard error may be closed, on a full disk, a pipe without a reader, or a terminal stopped with Ctrl-S. A write there may
+block for ever or fail, and neither may reach the event loop. So a line is queued; when the queue is full, the line is dropped
+and counted. The descriptor itself stays as it is, because other processes often share it and its non-blocking mode.
 
 When lines can be written again, the first of them says how many are missing.
 """
@@ -16,18 +15,17 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
 QUEUE_BYTES_MAX = 1_048_576
-"""What waits to be written: some thousand lines, which is some seconds of a storm and no burden for the smallest pod."""
+"""Bytes that wait to be written: some thousand lines, a few seconds of a storm, and little for the smallest pod."""
 
 WRITE_BYTES = 4096
-"""Whole lines that are written at once. A pipe takes as many bytes in one piece (PIPE_BUF), so lines of several processes on one
-pipe do not mix."""
+"""Bytes of whole lines in one write. A pipe takes so many in one piece (PIPE_BUF), so lines of several processes do not mix."""
 
 GATHER_S = 0.01
-"""Lines gather for this long once all are written: a hundred wake-ups of the thread each second at most, unless there is more
-to write than that."""
+"""How long lines gather once all are written: the thread wakes a hundred times a second at most, unless it has more to
+write."""
 
 RETRY_S = 5.0
-"""How long after a failed write the descriptor is tried again while there are no new lines."""
+"""The pause before the next attempt after a failed write, while there are no new lines."""
 
 _END = -1
 
@@ -52,16 +50,16 @@ class LogSink(io.TextIOBase):
         """Whole lines; a number stands for so many lines that were dropped at this place."""
         self._begun = ""
         self._missing = 0
-        """Lines dropped because the queue was full, since the last that was queued."""
+        """Lines dropped at a full queue since the last queued line."""
         self._lost = 0
-        """Lines whose write has failed, since the last that succeeded. The writer's own."""
+        """Lines with a failed write since the last successful one. The writer thread's own."""
         self._cut = False
-        """The last write ended inside a line. The writer's own."""
+        """The last write ended inside a line. The writer thread's own."""
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="signald-log", daemon=True)
         self._thread.start()
 
-    # ---- what those who write see
+    # ---- for the loggers
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -73,7 +71,7 @@ class LogSink(io.TextIOBase):
         return True
 
     def fileno(self) -> int:
-        """The descriptor, for those who ask what it is."""
+        """Return the descriptor, as of a file."""
         return self._fd
 
     def isatty(self) -> bool:
@@ -84,7 +82,7 @@ class LogSink(io.TextIOBase):
             return False
 
     def write(self, text: str, /) -> int:
-        """Queue `text`, as soon as its line is whole."""
+        """Queue `text` once its line is complete."""
         with self._lock:
             self._begun += text
             end = self._begun.rfind("\n") + 1
@@ -97,10 +95,10 @@ class LogSink(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Return at once: what is queued is written by the thread."""
+        """Return at once: the thread writes the queued lines."""
 
     def close(self, within_s: float = 0.0) -> None:
-        """Write what is queued, but wait no longer than `within_s` for that; what comes later is dropped."""
+        """Write the queued lines, waiting at most `within_s`; later lines are dropped."""
         with self._lock:
             if self._ending.is_set():
                 return
@@ -142,7 +140,7 @@ class LogSink(io.TextIOBase):
                 self._ending.wait(GATHER_S)
 
     def _gather(self, item: bytes | int) -> tuple[bytes, int, bool]:
-        """Take lines along, from `item` on; return them, how many are missing behind them, and whether that was all."""
+        """Take lines from `item` on; return them, how many were dropped after them, and whether the queue has ended."""
         lines: list[bytes] = []
         size = 0
         while not isinstance(item, int):
@@ -172,7 +170,7 @@ class LogSink(io.TextIOBase):
             self._lose(rest)
 
     def _tell_lost(self) -> bool:
-        """Say how many lines are missing; False when that cannot be said either."""
+        """Write how many lines are missing; False when this write fails too."""
         notice = self.notice(self._lost).encode("utf-8", "backslashreplace")
         if self._written((b"\n" if self._cut else b"") + notice):
             return False
@@ -186,7 +184,7 @@ class LogSink(io.TextIOBase):
         self._lost += count
 
     def _written(self, data: bytes) -> bytes:
-        """Write `data`; return what could not be written of it."""
+        """Write `data`; return the part that could not be written."""
         begun = 0
         while begun < len(data):
             try:
@@ -201,7 +199,7 @@ class LogSink(io.TextIOBase):
         return data[begun:]
 
     def _wait_writable(self) -> None:
-        """Wait for a descriptor that another process made non-blocking: as if it were not, which `close` allows for."""
+        """Wait for a descriptor that another process made non-blocking, as a blocking one would; `close` bounds its wait."""
         poll = select.poll()
         poll.register(self._fd, select.POLLOUT)
         poll.poll()

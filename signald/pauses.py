@@ -1,11 +1,11 @@
-"""Pauses of this process: times in which it could not attend to its peers, and which it must not charge them for.
+"""Pauses of this process: times in which it could not serve its peers, and must not hold them to deadlines.
 
-A process is stopped (SIGSTOP, a debugger), a host is suspended, the event loop is busy with something long. Meanwhile what peers
-send waits in the kernel, and clocks go on. Afterwards it all comes at once, and every deadline seems to have passed.
+A process is stopped (SIGSTOP, a debugger), a host is suspended, or a long computation blocks the event loop. Meanwhile the
+bytes of peers wait in the kernel, and clocks go on. Afterwards they arrive together, and every deadline seems to have passed.
 
-`Pauses` notices it before any task runs and before any deadline is judged: it is an instrument of the event loop, which
-compares how long a wait was to take with how long it took. Each pause moves the deadlines of the scopes made by `within`, and is
-added to `total_s`, by which other clocks take it out of account.
+`Pauses` notices a pause before any task runs and before any deadline is judged. It is an instrument of the event loop, and
+compares the planned length of a wait with its real length. Each pause moves the deadlines of the scopes made by `within`, and is
+added to `total_s`, so that other clocks can subtract it.
 """
 
 import time
@@ -15,15 +15,15 @@ from contextlib import contextmanager
 import trio
 
 PAUSE_S = 0.25
-"""Shorter ones are the usual jitter of a busy host, and no deadline and no rate is that tight."""
+"""A shorter pause is the usual jitter of a busy host; no deadline and no rate is so tight."""
 
 
 CATCH_UP_S = 10.0
-"""How long after a pause what has waited in the kernel may still be read: a full node reads it in a second or two."""
+"""How long after a pause bytes from before it may still arrive: a full node reads them in a second or two."""
 
 
 class Pauses(trio.abc.Instrument):
-    """Notices pauses once it is added to the event loop (`trio.lowlevel.add_instrument`); or is told of them (`note`)."""
+    """Notices pauses as an instrument of the event loop (`trio.lowlevel.add_instrument`), or by calls of `note`."""
 
     def __init__(self) -> None:
         self.total_s = 0.0
@@ -52,7 +52,7 @@ class Pauses(trio.abc.Instrument):
             self.note(late_s)
 
     def note(self, seconds: float) -> None:
-        """This process has not attended to its peers for `seconds`."""
+        """Note a pause of `seconds`."""
         now = trio.current_time()
         self._noted_s = seconds + self.owed_s(now)
         self._noted_at = now
@@ -62,7 +62,7 @@ class Pauses(trio.abc.Instrument):
             scope.deadline += seconds
 
     def owed_s(self, now: float) -> float:
-        """Return for how many seconds what peers sent may just be coming in all at once: rates allow for so much more."""
+        """Return the seconds whose bytes may be arriving together now: rates allow for so much more."""
         return self._noted_s if now - self._noted_at < CATCH_UP_S else 0.0
 
     @contextmanager

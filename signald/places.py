@@ -7,7 +7,7 @@ keep places free for others, in this order:
 2. Otherwise the holder with the most places gives way, if it has more than the newcomer's holder will have.
 3. Otherwise a silent peer gives way, however new it is. When none is silent, the newcomer is refused.
 
-A holder is an address or an IPv6 /64. Those behind a trusted proxy share one holder until the request names the address.
+A holder is an address or an IPv6 /64. Peers behind a trusted proxy share one holder until the request names the address.
 
 The memory of all holders together has a budget as well. Beyond it the largest place of the largest holder gives way.
 
@@ -37,9 +37,9 @@ class Place:
     give_up: Callable[[], None] = attrs.field(repr=False)
     """Ends the peer's connection. Called at most once, and never by the peer's own task."""
     talking: bool = False
-    """The peer has sent something."""
+    """True once the peer has sent a byte."""
     bytes: int = 0
-    """Memory that the peer makes the node hold: what it has sent and what cannot be used yet."""
+    """Memory that the peer makes the node hold: bytes that it has sent and that cannot be used yet."""
     held: bool = True
 
 
@@ -89,7 +89,7 @@ class Ranking:
 
 
 class MemoryBudget:
-    """Bytes that peers make the node hold before they are known, over all stages."""
+    """The bytes that unknown peers make the node hold, over all stages."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -128,13 +128,13 @@ class MemoryBudget:
 
 
 class Places:
-    """The places of one stage. A place that is taken is given back with `leave`, also after it gave way."""
+    """The places of one stage. Each taken place is given back with `leave`, also after it gave way."""
 
     def __init__(self, budget: MemoryBudget | None = None, *, always: bool = False) -> None:
         """Start empty; the bytes of these places count in `budget`.
 
-        With `always` a newcomer is never refused: when every peer may keep its place, the one longest without progress of
-        the largest holder gives way. That suits peers that come for one short answer.
+        With `always` a newcomer is never refused: when every peer may keep its place, the largest holder's peer that is
+        longest without progress gives way. This suits peers that need one short answer.
         """
         self._always = always
         self._all = Ranking()
@@ -166,7 +166,7 @@ class Places:
         return place
 
     def heard(self, place: Place, held_bytes: int) -> None:
-        """The peer has sent something, and makes the node hold `held_bytes` now."""
+        """Note that the peer has sent bytes, and makes the node hold `held_bytes` now."""
         if not place.held:
             return
         if not place.talking:

@@ -4,8 +4,8 @@ import unicodedata
 from typing import Any
 
 _UNSEEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
-"""Categories that are shown as escapes: control characters (ESC, BEL, newline, C1), formats that reorder or hide what stands
-beside them, halves of a pair, private use, and separators that begin a line."""
+"""Categories that are shown as escapes: control characters (ESC, BEL, newline, C1), formats that reorder or hide their
+neighbours, halves of a pair, private use, and separators that begin a line."""
 
 
 def printable(text: str) -> str:

@@ -1,7 +1,7 @@
-"""What a service and systemd say to each other: sd_notify(3) and sd_listen_fds(3), without libsystemd.
+"""The protocols between a service and systemd: sd_notify(3) and sd_listen_fds(3), without libsystemd.
 
-systemd promises that both protocols stay as they are and names them as meant for re-implementing. Everything is read from the
-environment once, and removed from it: no child may take itself for the service.
+systemd promises that both protocols are stable and may be implemented by others. The variables are read once and removed from
+the environment, so that no child process acts as the service.
 
     NOTIFY_SOCKET ─▸ Notifier      datagrams of KEY=VALUE lines
     LISTEN_FDS    ─▸ Inherited     listening sockets, by FileDescriptorName=
@@ -19,17 +19,17 @@ FIRST_DESCRIPTOR = 3
 """SD_LISTEN_FDS_START."""
 
 SOCKET_NAMES = ("ws", "http")
-"""What the sockets of a socket unit may be called: the listener of the parties, and that of probes and operators."""
+"""The names of the sockets of a socket unit: the listener of the parties, and that of probes and operators."""
 
 STATUS_CHARS_MAX = 200
 
 
 class SocketRefused(Exception):
-    """A socket was passed that signald cannot use; the message says how to mend the socket unit."""
+    """An inherited socket cannot be used; the message says how to correct the socket unit."""
 
 
 class Notifier:
-    """Tells systemd how the service is. Sending never blocks: what systemd has no room for now is said again later."""
+    """Reports the state of the service to systemd. Sending never blocks: a report without room is repeated later."""
 
     def __init__(self, address: str, watchdog_s: float | None = None) -> None:
         """`address` is a path, or an abstract name behind `@`."""
@@ -37,34 +37,34 @@ class Notifier:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._socket.setblocking(False)
         self.watchdog_s = watchdog_s
-        """How long systemd waits between two signs of life; None: it does not."""
+        """The longest time between two signs of life that systemd accepts; None: it wants none."""
 
     def close(self) -> None:
-        """Say nothing more."""
+        """Send no further report."""
         self._socket.close()
 
     def ready(self, status: str) -> bool:
-        """Serving: at the start, and again when a reload is over."""
+        """Report that the node serves: at the start, and after each reload."""
         return self._send("READY=1", _status(status))
 
     def reloading(self) -> bool:
-        """Reading the configuration; `ready` must follow. Both lines are one datagram, or systemd does not count it."""
+        """Report a reload; `ready` must follow. Both lines are one datagram, because systemd requires it."""
         return self._send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def status(self, status: str) -> bool:
-        """One line for `systemctl status`."""
+        """Send one line for `systemctl status`."""
         return self._send(_status(status))
 
     def alive(self) -> bool:
-        """A sign of life, for WatchdogSec=."""
+        """Send a sign of life, for WatchdogSec=."""
         return self._send("WATCHDOG=1")
 
     def extend(self, seconds: float, status: str) -> bool:
-        """Ask for more time to stop: counted from now, and to be asked for again before it is over."""
+        """Ask for more time to stop, counted from now; ask again before it is over."""
         return self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}", _status(status))
 
     def stopping(self, status: str) -> bool:
-        """Ending, with nothing left that could call it off: systemd takes it as final since version 259."""
+        """Report an end that cannot be called off; systemd takes it as final since version 259."""
         return self._send("STOPPING=1", _status(status))
 
     def _send(self, *lines: str) -> bool:
@@ -77,12 +77,12 @@ class Notifier:
 
 
 def _status(text: str) -> str:
-    """A status is one line: a second one would be another word of the protocol."""
+    """Return the status as one line, because a second line would be another field of the protocol."""
     return "STATUS=" + " ".join(text.split())[:STATUS_CHARS_MAX]
 
 
 def open_notifier(env: MutableMapping[str, str]) -> Notifier | None:
-    """Return how to tell systemd, None where nobody asks. The variables are taken out of `env`."""
+    """Return the notifier; None without a supervisor that listens. The variables are removed from `env`."""
     address = env.pop("NOTIFY_SOCKET", "")
     usec, pid = env.pop("WATCHDOG_USEC", ""), env.pop("WATCHDOG_PID", "")
     if len(address) < 2 or address[0] not in "/@":
@@ -93,19 +93,19 @@ def open_notifier(env: MutableMapping[str, str]) -> Notifier | None:
 
 @attrs.frozen
 class Inherited:
-    """Listening sockets that systemd holds open beyond this process: who connects between two processes waits in them."""
+    """Listening sockets that systemd keeps open beyond this process: connections between two processes wait in them."""
 
     websocket: tuple[socket.socket, ...] = ()
     http: tuple[socket.socket, ...] = ()
 
     def close(self) -> None:
-        """Let go of them; they stay open at systemd."""
+        """Close them here; systemd keeps them open."""
         for listening in (*self.websocket, *self.http):
             listening.close()
 
 
 def inherited_sockets(env: MutableMapping[str, str]) -> Inherited:
-    """Take over the sockets that were passed to this process. The variables are taken out of `env`.
+    """Take over the sockets that were passed to this process. The variables are removed from `env`.
 
     Raises SocketRefused when one has no name that signald knows, or does not listen for streams.
     """

@@ -1,4 +1,4 @@
-"""Counting without locks: what is counted where it happens, and read when somebody asks.
+"""Counting without locks: a part counts an event at its place, and a reader takes the numbers when it needs them.
 
 A node runs in one thread, so a counter is an integer and a histogram a list of integers. Nothing here knows how it is
 shown; `service.meters` turns it into metrics.

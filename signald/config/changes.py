@@ -1,7 +1,7 @@
-"""Reading the configuration again: what may change in a process that runs, and what would hold then.
+"""The changes of a reload: which keys a running process may change, and the configuration after it.
 
-All or nothing: the file and the environment are read and checked whole, as at a start, and so is what would hold afterwards,
-which is the new values of the keys that may change over the running values of those that need a restart.
+All or nothing. The file and the environment are read and checked whole, as at a start. The result is checked too: the new
+values of the keys that a reload may change, and the running values of the keys that need a restart.
 """
 
 import hashlib
@@ -19,23 +19,23 @@ from signald.config.sections import SECTIONS, Config
 from signald.config.store_urls import is_same_store
 
 _CONTENT_KEYS = ("listen.tls_certificate_file", "listen.tls_key_file", "auth.jwt_public_key_file")
-"""Keys whose file is read by who uses it: the name may stay, and what it holds be another."""
+"""Keys whose file is read at its use: the content of the file may change while its name stays."""
 
 _STORE_KEYS = ("store.url", "store.url_file")
-"""Of these a running process can change how it reaches its store, and not which one it is."""
+"""A running process can change how it reaches its store, and not which store it uses."""
 
 Fingerprints = dict[str, str]
 
 
 @attrs.frozen
 class Source:
-    """Where the configuration of this process comes from."""
+    """The file and the environment that this process read its configuration from."""
 
     path: Path | None
     env: Mapping[str, str]
 
     def read(self, running: Config) -> Config:
-        """Read it again. A name that was made up at the start stays. Raises ConfigError with every problem."""
+        """Read the configuration again. A node name generated at the start stays. Raises ConfigError with every problem."""
         config, places = load_with_origins(self.path, self.env)
         made_up = {name: getattr(running.node, name) for name in ("id", "release") if f"node.{name}" not in places}
         return attrs.evolve(config, node=attrs.evolve(config.node, **made_up))
@@ -43,17 +43,17 @@ class Source:
 
 @attrs.frozen
 class Change:
-    """What a reload does."""
+    """The effect of a reload."""
 
     config: Config
-    """What holds after it."""
+    """The configuration in force after it."""
     applied: tuple[str, ...]
     needs_restart: tuple[str, ...]
     fingerprints: Fingerprints = attrs.field(factory=dict, repr=False)
 
 
 def fingerprints(config: Config) -> Fingerprints:
-    """What the files behind keys hold now; a file that cannot be read has none."""
+    """Return a digest of each file behind a key; a file that cannot be read has an empty one."""
     found: Fingerprints = {}
     for key in _CONTENT_KEYS:
         name = _value(config, key)
@@ -65,9 +65,9 @@ def fingerprints(config: Config) -> Fingerprints:
 
 
 def compare(running: Config, read: Config, known: Fingerprints) -> Change:
-    """Return the change from `running`, whose files held what `known` says, to what was read.
+    """Return the change from `running`, whose files had the digests `known`, to the configuration `read`.
 
-    Raises ConfigError when what would hold afterwards contradicts itself: some of it needs a restart first.
+    Raises ConfigError when the result contradicts itself, because some of its keys need a restart first.
     """
     changed = [key for key in _keys() if _value(running, key) != _value(read, key)]
     moved = is_same_store(running.store.url, read.store.url)

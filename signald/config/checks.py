@@ -1,4 +1,4 @@
-"""What must hold between keys. Each check yields the keys it is about and what to do."""
+"""The rules between keys. Each check yields the keys that break its rule, and the remedy."""
 
 import ipaddress
 import os
@@ -19,11 +19,11 @@ PUBLIC_KEY_ALGORITHMS = (
 )  # fmt: skip
 
 ADMIN_TOKEN_CHARS_MIN = 32
-# What sockaddr_un holds on Linux, less the final NUL.
+# The capacity of sockaddr_un on Linux, less the final NUL.
 SOCKET_PATH_BYTES_MAX = 107
 
 NODE_ID_CHARS_MAX = 253
-"""What a name in Kubernetes may have; a host name has at most 64."""
+"""The bound of a name in Kubernetes; a host name has at most 64."""
 RELEASE_CHARS_MAX = 128
 """A commit hash has 64, an image tag 128."""
 
@@ -114,7 +114,7 @@ def _listen(listen: ListenConfig, auth: AuthConfig) -> Iterator[Finding]:
             yield (key,), str(error)
     for key, host in ((key, host) for key, pairs in addresses.items() for host, _ in pairs):
         if not is_loopback(host) and not has_key(auth) and not auth.insecure:
-            remedy = "set auth.jwt_secret_file or auth.jwt_public_key_file, or auth.insecure = true to admit everybody"
+            remedy = "set auth.jwt_secret_file or auth.jwt_public_key_file, or auth.insecure = true to admit anonymous parties"
             yield (key, "auth.insecure"), f"reachable from other machines while no auth key is set: {remedy}"
     fixed = {key: [pair for pair in pairs if pair[1] != 0] for key, pairs in addresses.items()}
     if set(fixed.get("listen.websocket", ())) & set(fixed.get("listen.http", ())):
@@ -142,7 +142,7 @@ def _store(config: Config) -> Iterator[Finding]:
     keys = ("store.url", "store.url_file")
     scheme, colon, rest = config.store.url.partition(":")
     if not colon or scheme not in FORMS:
-        # Only a word that is surely a scheme is compared; anything else might be a part of a password.
+        # Only a word before "//" is surely a scheme; any other text might be a part of a password.
         hint = suggestion(scheme, FORMS) if rest.startswith("//") else ""
         yield keys, f"expected a URL with one of {', '.join(FORMS)} before the colon{hint}"
         return
@@ -158,8 +158,8 @@ def _store(config: Config) -> Iterator[Finding]:
 
 
 def _redis_faults(scheme: str, url: str) -> Iterator[str]:
-    # Several hosts stand before the path, and a password may hold a bracket, so urlsplit cannot be used. What more there is to
-    # say of the URL, `store.redis_url` says.
+    # Several hosts stand before the path, and a password may hold a bracket, so urlsplit cannot be used. `store.redis_url`
+    # checks the rest of the URL.
     netloc, _, path = url.partition("://")[2].partition("?")[0].partition("/")
     hosts = netloc.rpartition("@")[2]
     if not hosts or any(not host for host in hosts.split(",")):

@@ -1,4 +1,4 @@
-"""The configuration that holds, to be read: as TOML or JSON, with where each value comes from, and without secrets."""
+"""The effective configuration as text: TOML or JSON, with the origin of each value, and without secrets."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ HIDDEN = "(set, not shown)"
 
 
 def as_toml(config: Config, places: Mapping[str, str], *, origin: bool) -> str:
-    """Return every section and key as TOML; with `origin` each line ends in a comment that tells where it was set."""
+    """Return every section and key as TOML; with `origin` each line ends in a comment that names the origin of the value."""
     lines: list[str] = []
     section = ""
     for name, field, value in _keys(config):

@@ -1,4 +1,4 @@
-"""What one configuration key is: a typed attrs field that carries its own documentation and range."""
+"""One configuration key: a typed attrs field that carries its own documentation and range."""
 
 import math
 from typing import Any, Literal, get_args, get_origin
@@ -8,10 +8,10 @@ import attrs
 
 @attrs.frozen
 class KeyInfo:
-    """What is known of one key beside its type and default."""
+    """The facts of one key beside its type and default."""
 
     doc: str
-    """What it does and why the default is what it is."""
+    """The effect of the key, and the argument for its default."""
     unit: str
     secret: bool
     """The value is never shown: not in `repr`, not in an error, not in a log line."""

@@ -71,7 +71,7 @@ def load_comparable(path: Path, env: Mapping[str, str]) -> Config | None:
     except ConfigError:
         return None
     loader.add_environment()
-    # What stands in no known section may have been meant for one of them.
+    # A key in an unknown section may have been meant for one of these.
     unclear = any(problem.key.partition(".")[0] in ("", *COMPARED) for problem in loader.problems)
     return None if unclear else loader.build()
 
@@ -139,7 +139,7 @@ class _Loader:
                 continue
             section, name = variables[variable]
             self.places[f"{section}.{name}"] = variable
-            # What the environment says replaces what the file says, a mistake in the file included.
+            # A variable replaces the value of the file, also a wrong one.
             self.problems = [problem for problem in self.problems if problem.key != f"{section}.{name}"]
             try:
                 self._values[section][name] = values.from_text(_FIELDS[section][name], self._env[variable])

@@ -1,7 +1,7 @@
-"""What a node may use of memory at all its bounds, added up, and whether a unit, a manifest or a cgroup grants it.
+"""The memory that a node may use with all its bounds reached, and whether a unit, a manifest or a cgroup grants it.
 
-A process that uses more than its limit is killed, and with it every connection. So the sum of all budgets is held to the limit
-before that: by `check-config --systemd` and `--k8s`, and at start, where the limit of the process's own cgroup is known.
+The kernel kills a process that exceeds its limit, and with it every connection. So the sum of all budgets is compared with the
+limit before: by `check-config --systemd` and `--k8s`, and at the start, where the limit of the process's own cgroup is known.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,8 +24,8 @@ CONNECTION_BYTES = 16 * 1024
 """A connection with its session and empty queues: 11 KiB measured, and what the allocator cannot give back."""
 
 STRANGER_BYTES = 12 * 1024
-"""A peer in its handshake, or before its opening message: its task, buffers and parser, 9 and 10 KiB measured. What it has sent
-comes once to that (30 KiB for 30 KiB), and has budgets of its own."""
+"""A peer in its handshake, or before its opening message: its task, buffers and parser, 9 and 10 KiB measured. The bytes
+that it has sent are stored once beside that (30 KiB for 30 KiB), and have budgets of their own."""
 
 HTTP_BYTES = 24 * MIB
 """All connections of `listen.http` and of the Unix socket, 1,024, each with a request that never ends: 23 KiB measured."""
@@ -42,7 +42,7 @@ class Share:
 
 
 def memory_shares(config: Config) -> tuple[Share, ...]:
-    """Return what may be used at all bounds together, part by part."""
+    """Return the memory used with all bounds reached together, part by part."""
     limits, admission = config.limits, config.admission
     strangers = 2 * admission.handshakes_in_progress_max * STRANGER_BYTES
     return (
@@ -75,9 +75,9 @@ def memory_problem(config: Config, limit_bytes: float, where: str, key: str) -> 
 def check_memory(
     config: Config, *, units: Sequence[Path], manifests: Sequence[Path], standard_input: str = ""
 ) -> list[Problem]:
-    """Return what is wrong with the memory that a unit (with its drop-ins) and manifests grant.
+    """Return the problems of the memory that a unit (with its drop-ins) and manifests grant.
 
-    What cannot be read is the matter of `check_stop_timeouts`; what says nothing of memory grants all there is.
+    `check_stop_timeouts` reports files that cannot be read. A file without a memory limit grants all memory there is.
     """
     granted = [*_of_units(units), *_of_manifests(manifests, standard_input)]
     found = [memory_problem(config, limit, where, key) for where, key, limit in granted]

@@ -1,4 +1,4 @@
-"""Where a node and `signald ctl` on the same host look for each other."""
+"""The directory and names by which `signald ctl` finds the nodes of its host."""
 
 import hashlib
 import os
@@ -31,7 +31,7 @@ def short_name(node: str) -> str:
 
 
 def admin_sockets(env: Mapping[str, str]) -> list[Path]:
-    """Return the admin sockets that may belong to nodes of this host, whether anybody answers there or not."""
+    """Return the admin sockets that may belong to nodes of this host; a node may have left its socket behind."""
     places = [SYSTEMD_DIRECTORY, *SYSTEMD_DIRECTORY.parent.glob("signald-*"), _own_directory(env)]
     return sorted({path for place in places for path in place.glob("*.sock")})
 
@@ -39,4 +39,4 @@ def admin_sockets(env: Mapping[str, str]) -> list[Path]:
 def _own_directory(env: Mapping[str, str]) -> Path:
     if runtime := env.get("XDG_RUNTIME_DIR"):
         return Path(runtime) / "signald"
-    return Path("/tmp") / f"signald-{os.getuid()}"  # noqa: S108 - made with 0700 and refused if it is somebody else's
+    return Path("/tmp") / f"signald-{os.getuid()}"  # noqa: S108 - made with 0700, and refused if another user owns it

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, said so that it can be mended: all of it at once, each with its place."""
+"""The problems of a configuration: all at once, each with its place and a remedy."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -8,22 +8,22 @@ import attrs
 
 @attrs.frozen
 class Problem:
-    """One thing to mend. Never contains the value of a secret key."""
+    """One problem of the configuration. Never contains the value of a secret key."""
 
     where: str
     """`file:line` or the name of an environment variable; "" when it belongs to no place."""
     key: str
-    """`section.key`, or "" when it is not about one key."""
+    """`section.key`, or "" when the problem is not about one key."""
     message: str
     absent: bool = False
-    """It is about a file that is not on this machine, such as a secret of the machine that is to run signald."""
+    """The problem is a file that is missing here, and may exist on the machine that runs signald, such as a secret."""
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.where, self.key, self.message) if part)
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; `problems` says all that is wrong with it."""
+    """The configuration cannot be used; `problems` has every reason."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))

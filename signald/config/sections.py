@@ -14,7 +14,7 @@ from signald.config.keys import key
 
 @attrs.frozen
 class ListenConfig:
-    """Where signald listens, and who may open a WebSocket there."""
+    """The addresses that signald listens on, and the origins that may open a WebSocket there."""
 
     websocket: tuple[str, ...] = key(
         ("127.0.0.1:8080",),
@@ -57,7 +57,7 @@ class ListenConfig:
 
 @attrs.frozen
 class StoreConfig:
-    """Where sessions, logs and tokens are kept; nodes that share a store form one cluster."""
+    """The store of sessions, logs and tokens; nodes that share a store form one cluster."""
 
     url: str = key(
         "sqlite:signald.db",
@@ -104,7 +104,7 @@ class StoreConfig:
 
 @attrs.frozen
 class NodeConfig:
-    """How this process is known to the others."""
+    """The identity of this process in the cluster."""
 
     id: str = key(
         "",
@@ -125,7 +125,7 @@ class NodeConfig:
 
 @attrs.frozen
 class AuthConfig:
-    """Who may connect. Without a key every party is anonymous, which is refused beyond loopback."""
+    """The credentials of parties. Without a key every party is anonymous, which is refused beyond loopback."""
 
     insecure: bool = key(
         False,
@@ -166,7 +166,7 @@ class AuthConfig:
 
 @attrs.frozen
 class LimitsConfig:
-    """What one connection may ask for. Every queue of signald is bounded by one of these."""
+    """The bounds of one connection, and of all together. Every queue of signald is bounded by one of these."""
 
     message_bytes_max: int = key(
         65_536,
@@ -297,7 +297,7 @@ class TimeoutsConfig:
 
 @attrs.frozen
 class SessionConfig:
-    """What outlives a connection, and for how long."""
+    """The state that outlives a connection, and for how long."""
 
     resume_ttl_s: float = key(
         300.0,
@@ -331,7 +331,7 @@ class SessionConfig:
 
 @attrs.frozen
 class WorkerConfig:
-    """What happens to the sessions of a worker that goes away."""
+    """The sessions of a worker that is away: how long they wait for it, and what follows."""
 
     resume_timeout_s: float = key(
         10.0,
@@ -358,7 +358,7 @@ class WorkerConfig:
 
 @attrs.frozen
 class AdmissionConfig:
-    """How much may arrive at once. A party that is let in is never evicted to make room; a peer not known yet may be."""
+    """The load that a node admits at once. An admitted party is never evicted to make room; an unknown peer may be."""
 
     connections_max: int = key(
         20_000,
@@ -487,7 +487,7 @@ class DrainConfig:
 
 @attrs.frozen
 class PaceConfig:
-    """How fast parties are moved during a drain: one budget for the whole cluster."""
+    """The rate at which drains move parties: one budget for the whole cluster."""
 
     sessions_per_s: float = key(
         200.0,
@@ -507,7 +507,7 @@ class PaceConfig:
 
 @attrs.frozen
 class AdminConfig:
-    """Who may operate this node, and where. `signald ctl` uses the Unix socket unless it is given a URL."""
+    """The access of operators to this node. `signald ctl` uses the Unix socket unless it is given a URL."""
 
     socket: str = key(
         "",
@@ -531,7 +531,7 @@ class AdminConfig:
 
 @attrs.frozen
 class LogConfig:
-    """What is written to standard error."""
+    """The lines that signald writes to standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = key("info", "Least severity that is written.", reload=True)
     format: Literal["auto", "json", "console"] = key(

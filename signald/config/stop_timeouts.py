@@ -1,7 +1,7 @@
-"""Do a unit or a manifest grant the time that a drain needs? What `check-config --systemd` and `--k8s` compare.
+"""The comparison of `check-config --systemd` and `--k8s`: does a unit or a manifest grant the time that a drain needs?
 
-systemd counts from its SIGTERM; Kubernetes counts from before the preStop hook, so what the hook takes is not granted. A
-time that cannot be known, such as that of a hook that runs a program, is a problem as well: nobody has checked it.
+systemd counts from its SIGTERM. Kubernetes counts from before the preStop hook, so the time of the hook is not granted. A
+time that cannot be known, such as that of a hook that runs a program, is a problem as well, because it may be too short.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,10 +27,10 @@ class Granted:
     key: str
     seconds: float
     said: str
-    """How it comes about, for people."""
+    """The derivation of the time, for a reader."""
 
     def problem(self, drain: DrainConfig) -> Problem | None:
-        """What is wrong with it, if anything."""
+        """Return the problem of this time; None when the drain fits."""
         needed, why = drain_needs_s(drain)
         if self.seconds < needed:
             message = f"{self.said}, the drain needs {needed:g} s ({why}): {needed - self.seconds:g} s too short"

@@ -8,7 +8,7 @@ import attrs
 from signald.config.problems import Problem
 
 DEFAULT_STOP_S = 90.0
-"""DefaultTimeoutStopSec of a system manager that nobody has changed."""
+"""DefaultTimeoutStopSec of a system manager with its defaults."""
 
 # systemd.time(7). A month and a year are means, as there.
 _units_s = {
@@ -29,7 +29,7 @@ _part = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*([A-Za-z\u00b5\u03bc]*)
 
 @attrs.frozen
 class Unit:
-    """What a unit says of its stopping."""
+    """The directives of a unit about its stop."""
 
     where: str
     key: str

@@ -13,7 +13,7 @@ from signald.config.keys import choices, key_info, type_text
 from signald.config.problems import suggestion
 
 INTEGER_BITS = 63
-"""What an integer may have besides its sign (TOML 1.0)."""
+"""The bits of an integer besides its sign (TOML 1.0)."""
 
 
 def _strictly(wanted: type) -> Callable[[object, type], object]:

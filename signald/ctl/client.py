@@ -1,4 +1,4 @@
-"""Asking a node's admin API, over its Unix socket or a URL with a bearer token."""
+"""The client of a node's admin API, over its Unix socket or a URL with a bearer token."""
 
 import http.client
 import json
@@ -30,22 +30,22 @@ _KINDS = {"configuration": ExitCode.CONFIGURATION, "not-draining": ExitCode.NO_D
 
 
 class CtlError(Exception):
-    """A question that got no good answer; `status` is the exit status (sysexits) it is worth."""
+    """A request without a useful answer; `status` is the exit code of the command."""
 
     def __init__(self, message: str, status: int, kind: str = "") -> None:
         super().__init__(message)
         self.status = status
         self.kind = kind
-        """The problem's stable word, when the node has answered with one."""
+        """The stable word of the node's problem document; "" without one."""
 
 
 class AdminClient:
-    """One node's admin API. Each question is one connection: a node that is about to stop is not held up."""
+    """One node's admin API. Each request is one connection, so that it never delays a node that stops."""
 
     def __init__(self, *, path: Path | None = None, url: str = "", token: str = "") -> None:
         self.verbatim = False
-        """Answers are returned as they came, to be printed as JSON. Else every text in them is made fit for a terminal: it may
-        be a party's."""
+        """True: answers stay as they are, to be printed as JSON. False: every text in them is made fit for a terminal, because
+        a party may have written it."""
         self._path = path
         self._url = url
         self._token = token
@@ -55,7 +55,7 @@ class AdminClient:
 
     @property
     def where(self) -> str:
-        """Where the node is asked, for messages."""
+        """The path or URL of the node, for messages."""
         return str(self._path) if self._path is not None else self._url
 
     def get(self, path: str) -> Json:
@@ -119,7 +119,7 @@ class AdminClient:
 
 
 def _problems(answer: Json) -> list[str]:
-    """What is wrong with a configuration, one line for each."""
+    """Return the problems of a configuration, one line each."""
     problems = answer.get("problems")
     lines = [one for one in problems if isinstance(one, dict)] if isinstance(problems, list) else []
     return [": ".join(str(one[name]) for name in ("where", "key", "message") if one.get(name)) for one in lines]

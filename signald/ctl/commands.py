@@ -1,6 +1,6 @@
-"""The commands of `signald ctl`. Each asks one node; with `--json` it prints the answer as it came.
+"""The commands of `signald ctl`. Each asks one node; with `--json` it prints the answer unchanged.
 
-What they exit with is in `signald.exit_codes`.
+Their exit codes are in `signald.exit_codes`.
 """
 
 import json as json_module
@@ -54,7 +54,7 @@ class Target:
         return client
 
     def print(self, answer: Json, words: str) -> None:
-        """Print `answer`, or `words` for people."""
+        """Print `answer` as JSON, or `words` for a reader."""
         print(json_module.dumps(answer) if self.json else words)
 
 
@@ -120,18 +120,18 @@ def drain(
     target: Target = HERE,
     many: Many = ONE,
 ) -> int:
-    """Move parties to the other nodes. Nobody is cut off, and the node stays until it is stopped; `abort` calls it off.
+    """Move parties to the other nodes. No connection is cut, and the node stays until it is stopped; `abort` calls it off.
 
     Parameters
     ----------
     workers
         Workers only; their clients stay until clients are drained too.
     clients
-        Clients only; those whose worker is on this node stay. Neither flag: everybody.
+        Clients only; a client with its worker on this node stays. Neither flag: both.
     reason
         Told to every party that moves.
     wait
-        Wait until everybody has moved; exit with 75 if somebody has not.
+        Wait until every party has moved; exit with 75 if one has not.
     timeout_s
         How long to wait.
     """
@@ -164,7 +164,7 @@ def handover(
     Parameters
     ----------
     workers
-        Said for the reader: workers are what a handover moves.
+        Without effect: a handover always moves workers. The flag says so to the reader of a script.
     wait
         Wait until every worker has moved; exit with 75 if one has not.
     reason
@@ -203,7 +203,7 @@ def abort(*, target: Target = HERE, many: Many = ONE) -> int:
     if nodes := many.nodes(target):
         many.print(target, fleet.recall(nodes), nodes)
         return ExitCode.OK
-    # A node that does not drain is told apart from one that cannot be asked: 80, and its own words.
+    # A node that does not drain has an exit code of its own, 80, unlike one that cannot be asked.
     answer = target.client().post("abort")
     target.print(answer, show.status(answer))
     return ExitCode.OK
@@ -272,7 +272,7 @@ def retry(session: str, /, *, target: Target = HERE) -> int:
 
 @app.command
 def trace(session: str, /, *, target: Target = HERE) -> int:
-    """Tell where a session has been, what it waited for and where it was lost, across all nodes.
+    """Show the steps of a session across all nodes: where it was, what it waited for, where it was lost.
 
     Parameters
     ----------
@@ -286,7 +286,7 @@ def trace(session: str, /, *, target: Target = HERE) -> int:
 
 @app.command
 def receipt(of: str = "", /, *, fail_if: list[str] | None = None, target: Target = HERE, many: Many = ONE) -> int:
-    """Show what a drain did to each session.
+    """Show the fate of each session in a drain.
 
     Parameters
     ----------

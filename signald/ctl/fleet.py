@@ -1,8 +1,7 @@
-"""Several nodes behind one name: the pods of a release behind a headless service, which a rollout's gate has to ask all.
+"""Several nodes behind one name: the pods of a release behind a headless service, all of which the gate of a rollout asks.
 
-A name may resolve to pods of both releases, to dead ones, or not yet to a new one. So the nodes that answer there are held
-against the cluster's own list, where each live node has a lease: one of the release that is live and was not reached is a
-reason to wait, and never passed over.
+A name may resolve to pods of both releases, to dead pods, or not yet to a new one. So the nodes that answer are compared with
+the cluster's own list, where each live node has a lease. A live node of the release that does not answer is a reason to wait.
 """
 
 import signal
@@ -23,12 +22,12 @@ Resolve = Callable[[str, int], list[tuple[str, int]]]
 
 POLL_S = 0.5
 NOT_YET = (ExitCode.UNAVAILABLE, ExitCode.NOT_NOW, ExitCode.SOFTWARE, ExitCode.STATE)
-"""What may be otherwise a moment later."""
+"""Exit codes of problems that may be over a moment later."""
 
 
 @attrs.frozen
 class Member:
-    """One node of the fleet, and its status when it was asked last."""
+    """One node of the fleet, with its latest status."""
 
     name: str
     client: AdminClient
@@ -36,19 +35,19 @@ class Member:
 
     @property
     def parties(self) -> set[str]:
-        """Whom an operator's drain moves away from it."""
+        """The kinds of parties that an operator's drain moves away from the node."""
         drain = self.status["drain"]
         return set(drain["parties"]) if drain is not None else set()
 
     @property
     def is_final(self) -> bool:
-        """A signal has begun its drain: it goes by itself, and takes no orders."""
+        """A signal has begun the drain: the node ends by itself, and its drain cannot be called off."""
         drain = self.status["drain"]
         return drain is not None and drain["by_signal"]
 
     @property
     def is_held(self) -> bool:
-        """Its drain has done what it could."""
+        """The drain is over, and the node stays."""
         return self.status["drain"] is not None and self.status["drain"]["phase"] == "hold"
 
     @property
@@ -89,7 +88,7 @@ class Fleet:
 
     @property
     def what(self) -> str:
-        """Which nodes are meant, for messages."""
+        """A name for these nodes, for messages."""
         return f"nodes of release {self.release}" if self.release else "nodes"
 
     def find(self) -> list[Member]:
@@ -107,7 +106,7 @@ class Fleet:
                 reached[status["node"]] = Member(status["node"], client, status)
         if not reached:
             raise refused or CtlError(f"{self._host} has no address", ExitCode.UNAVAILABLE)
-        # Each of them knows the cluster; one that is about to end may have lost touch.
+        # Any node knows the cluster, but one that is about to end may have lost its store.
         live = _first(member.client for member in reached.values())
         missing = [node for node in live if self._means(live[node]) and node not in reached]
         if missing:
@@ -139,10 +138,10 @@ def drain(
     out: TextIO,
     unwanted: Callable[[], bool] = lambda: False,
 ) -> tuple[list[Member], bool]:
-    """Drain all nodes of the fleet together, and wait; returns them, and whether everybody has moved.
+    """Drain all nodes of the fleet together, and wait; returns the nodes, and whether every party has moved.
 
-    A node that comes while we wait is drained as well, one that ends has moved whom it could. False as well when somebody
-    else has called one of the drains off, or when it is `unwanted`. Raises CtlError when a node cannot be asked in all that time.
+    A node that joins during the wait is drained as well; a node that ends counts as moved. False as well when another
+    operator calls one of the drains off, or when `unwanted`. Raises CtlError when a node answers not once in `timeout_s`.
     """
     deadline = time.monotonic() + timeout_s
     begun: set[str] = set()
@@ -156,9 +155,9 @@ def drain(
                 if member.is_final or set(parties) <= member.parties:
                     begun.add(member.name)
                 elif member.name in begun:
-                    return members, False  # called off by somebody else
+                    return members, False  # another operator has called it off
                 else:
-                    # All are told before any is waited for, so that none is taken for another's successor for long.
+                    # All nodes begin before the wait for any, so that none is the successor of another for long.
                     member.client.post("drain", {"parties": list(parties), "reason": reason})
                     begun.add(member.name)
         except CtlError as error:
@@ -180,7 +179,7 @@ def drain(
 
 @contextmanager
 def suppress_kind(kind: str) -> Iterator[None]:
-    """Pass over a problem of `kind`."""
+    """Ignore a problem of `kind`."""
     try:
         yield
     except CtlError as error:
@@ -192,7 +191,7 @@ def recall(fleet: Fleet) -> list[Member]:
     """Call off the operator's drain of every node of the fleet that has one; returns the nodes. Raises CtlError."""
     for member in fleet.find():
         if member.parties and not member.is_final:
-            with suppress_kind("not-draining"):  # its drain has been called off since it was asked
+            with suppress_kind("not-draining"):  # the drain was called off since the latest status
                 member.client.post("abort")
     return fleet.find()
 
@@ -200,12 +199,12 @@ def recall(fleet: Fleet) -> list[Member]:
 def hand_over(fleet: Fleet, to: str, reason: str, *, timeout_s: float, out: TextIO) -> tuple[list[Member], bool]:
     """Hand the workers of the fleet to the nodes of release `to` ("" any): the gate of a rollout.
 
-    Those nodes are recalled first: after a rollback they may hold, drained by the rollout that is taken back. If it does
-    not succeed, or is interrupted, the fleet itself is recalled, so that a gate that stays shut leaves all as it was.
+    The nodes of `to` are recalled first: after a rollback they may still be drained by the first rollout. When the handover
+    fails or is interrupted, the fleet itself is recalled, so that a closed gate changes nothing.
     Raises CtlError.
     """
     if to and fleet.release in ("", to):
-        raise CtlError(f"say with --release from whom {to} takes over; from itself it cannot", ExitCode.USAGE)
+        raise CtlError(f"name with --release the release that {to} replaces; it cannot replace itself", ExitCode.USAGE)
     if to:
         heirs = recall(fleet.of(to))
         if not any(member.status["state"] == "ready" for member in heirs):
@@ -217,18 +216,18 @@ def hand_over(fleet: Fleet, to: str, reason: str, *, timeout_s: float, out: Text
         finally:
             if not done:
                 print("not handed over: the drains are called off", file=out, flush=True)
-                _recall_whoever_answers(fleet)
+                _recall_reachable(fleet)
     return members, done
 
 
-def _recall_whoever_answers(fleet: Fleet) -> None:
+def _recall_reachable(fleet: Fleet) -> None:
     with suppress(CtlError):
         recall(fleet)
 
 
 @contextmanager
 def _listen_for_sigterm() -> Iterator[Callable[[], bool]]:
-    """Yield whether SIGTERM has come: whoever waits for us does not want us any more. What is under way is finished."""
+    """Yield whether SIGTERM has come: the caller gave up waiting. A step under way is finished."""
     came: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, _frame: came.append(number))
     try:

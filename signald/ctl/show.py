@@ -18,7 +18,7 @@ _condition = re.compile(r"\s*([a-z_0-9.]+)\s*(>=|<=|==|!=|>|<)\s*(-?[0-9.]+)\s*"
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], nothing: str) -> str:
-    """Columns of text; `nothing` when there is no row. Never cut: an id that is cut is none."""
+    """Return columns of text; `nothing` without a row. No cell is cut, because a part of an id is useless."""
     drawn = Table(box=None, pad_edge=False, show_edge=False)
     for column in columns:
         drawn.add_column(column, no_wrap=True, overflow="ignore")
@@ -34,7 +34,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], nothing: str
 
 
 def status(answer: Json) -> str:
-    """What a node does."""
+    """Return the state of a node in words."""
     counts, store = answer["statistics"], answer["store"]
     lines = [
         f"{answer['node']} ({answer['release']}): {answer['state']}, up {duration(answer['uptime_s'])}",
@@ -42,12 +42,12 @@ def status(answer: Json) -> str:
         f"  {answer['line']}",
     ]
     if not store["answers"]:
-        lines.append(f"  the store has not answered for {duration(store['away_s'])}: new parties are turned away")
+        lines.append(f"  the store has not answered for {duration(store['away_s'])}: new parties are refused")
     return "\n".join(lines)
 
 
 def nodes(answer: Json) -> str:
-    """The nodes of the cluster."""
+    """Return the table of the nodes of the cluster."""
     rows = [
         (
             one["node"] + (" *" if one["this"] else ""),
@@ -63,7 +63,7 @@ def nodes(answer: Json) -> str:
 
 
 def workers(answer: Json) -> str:
-    """The workers of the cluster."""
+    """Return the table of the workers of the cluster."""
     rows = [
         (
             one["worker"],
@@ -79,7 +79,7 @@ def workers(answer: Json) -> str:
 
 
 def sessions(answer: Json) -> str:
-    """The sessions of a node."""
+    """Return the table of the sessions of a node."""
     rows = [
         (
             one["session"],
@@ -100,12 +100,12 @@ def sessions(answer: Json) -> str:
 
 
 def retried(answer: Json) -> str:
-    """A session that waits for a worker again."""
+    """Return the line of a session that waits for a worker again."""
     return f"{answer['session']} waits for a worker again; {answer['failures']} hand-outs of message {answer['seq']} had failed"
 
 
 def trail(answer: Json) -> str:
-    """The way of a session, one line for each step."""
+    """Return the steps of a session, one line each."""
     rows = []
     before: int | None = None
     for step in answer["steps"]:
@@ -118,14 +118,14 @@ def trail(answer: Json) -> str:
 
 
 def latest(answer: Json) -> str:
-    """The node of the latest receipt. Raises CtlError when there is none."""
+    """Return the node of the latest receipt. Raises CtlError when there is none."""
     if not answer["receipts"]:
         raise CtlError("no node of this cluster has drained yet", ExitCode.NO_SUCH_THING)
     return str(answer["receipts"][0]["node"])
 
 
 def receipt(answer: Json) -> str:
-    """What a drain did."""
+    """Return the totals of a drain."""
     totals = answer["totals"]
     rows = [(key, _words(value)) for key, value in totals.items()]
     return table(("", ""), rows, "")
@@ -159,7 +159,7 @@ def _holds(totals: Json, condition: str) -> bool:
 
 
 def reload(answer: Json) -> str:
-    """What a reload did."""
+    """Return the effect of a reload in words."""
     lines = [f"applied: {', '.join(answer['applied']) or 'nothing has changed'}"]
     if answer["needs_restart"]:
         lines.append(f"needs a restart: {', '.join(answer['needs_restart'])}")
@@ -167,7 +167,7 @@ def reload(answer: Json) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the two largest units."""
+    """Return seconds in the two largest units."""
     whole = int(seconds)
     if whole < 60:
         return f"{seconds:.0f} s"

@@ -15,21 +15,21 @@ from signald.ctl.client import AdminClient, CtlError
 Json = dict[str, Any]
 
 RATES = ("accepted", "delivered", "resumes", "sessions_started", "store_ops")
-"""Totals of the status that are shown as what was added in a second."""
+"""Totals of the status that the screen shows as a rate per second."""
 
 
 class Screen:
-    """Asks a node and makes a page of its answers; what is counted is shown as a rate since the page before."""
+    """Asks a node and makes a page of its answers; a total is shown as its rate since the previous page."""
 
     def __init__(self, client: AdminClient) -> None:
         self._client = client
         self._before: tuple[float, Json] | None = None
 
     def page(self, now: float) -> str:
-        """Ask, and return the page. Raises CtlError."""
+        """Ask the node, and return the page. Raises CtlError."""
         status = self._client.get("status")
         lines = [show.status(status), "  " + self._rates(status["statistics"], now), ""]
-        with suppress(CtlError):  # without its store a node still tells of itself
+        with suppress(CtlError):  # a node without its store still answers about itself
             lines += [show.nodes(self._client.get("nodes")), ""]
             lines.append(show.workers(self._client.get("workers")))
         return "\n".join(lines)
@@ -39,7 +39,7 @@ class Screen:
         if before is None or now <= before[0]:
             return "rates from the next page on"
         elapsed_s = now - before[0]
-        # A total below the one before is a new process under the same name.
+        # A total below the previous one belongs to a new process of the same name.
         return ", ".join(f"{name} {max(0, counts[name] - before[1].get(name, 0)) / elapsed_s:.0f}/s" for name in RATES)
 
 
@@ -57,7 +57,7 @@ def run(client: AdminClient, interval_s: float, count: int) -> None:
             try:
                 text = screen.page(time.monotonic())
             except CtlError as error:
-                text = str(error)  # it restarts, perhaps: go on asking
+                text = str(error)  # the node may be restarting
             live.update(_drawn(text), refresh=True)
             shown += 1
 

@@ -1,4 +1,4 @@
-"""Waiting for a drain: a bar on a terminal, a line a second elsewhere, an exit status in the end."""
+"""The wait for a drain: a bar on a terminal, a line each second elsewhere, an exit code at the end."""
 
 import time
 from collections.abc import Callable
@@ -16,10 +16,10 @@ LINE_EVERY_S = 1.0
 
 
 def wait_for_drain(client: AdminClient, parties: list[str], timeout_s: float, out: TextIO) -> tuple[Json, bool]:
-    """Wait until the drain of `parties` has done what it can; returns the last status, and whether everybody has moved.
+    """Wait until the drain of `parties` is over; returns the last status, and whether every party has moved.
 
-    A node that ends while we wait has moved everybody it could: that is what its exit says, and counts as done.
-    Raises CtlError when the node cannot be asked from the start.
+    A node that ends during the wait has finished its drain, and counts as moved. Raises CtlError when the node does not
+    answer at the start.
     """
     deadline = time.monotonic() + timeout_s
     answer = client.get("status")
@@ -27,7 +27,7 @@ def wait_for_drain(client: AdminClient, parties: list[str], timeout_s: float, ou
         while True:
             drain = answer["drain"]
             if drain is None:
-                return answer, False  # called off by somebody else
+                return answer, False  # another operator has called it off
             tell(answer["line"], drain)
             if drain["phase"] == "hold" and set(parties) <= set(drain["parties"]):
                 return answer, not drain["plan"].get("stayed")

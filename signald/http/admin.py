@@ -9,12 +9,12 @@
     GET  /v1/admin/workers           the cluster's workers
     GET  /v1/admin/sessions          sessions with a party here: ?limit=, ?stuck=1 those set aside only
     POST /v1/admin/sessions/ID/retry hand a session out again that is set aside
-    GET  /v1/admin/sessions/ID/trail where a session has been, step by step
+    GET  /v1/admin/sessions/ID/trail the steps of a session
     GET  /v1/admin/receipts          the latest drains of the cluster
-    GET  /v1/admin/receipts/NODE     what a drain did to each session
+    GET  /v1/admin/receipts/NODE     the fate of each session in a drain
 
-Who reaches the Unix socket may do all of it; over TCP the bearer token of `[admin]` opens it. Errors are problem
-documents (RFC 9457).
+The Unix socket is not authenticated: file permissions decide. Over TCP the bearer token of `[admin]` opens the API. Errors
+are problem documents (RFC 9457).
 """
 
 import hmac
@@ -39,7 +39,7 @@ Json = dict[str, Any]
 
 
 class DrainRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """What `POST /v1/admin/drain` takes."""
+    """The body of `POST /v1/admin/drain`."""
 
     parties: list[str] = msgspec.field(default_factory=lambda: ["workers", "clients"])
     """Any of "workers", "clients"."""
@@ -48,7 +48,7 @@ class DrainRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class LogLevelRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """What `PUT /v1/admin/log-level` takes."""
+    """The body of `PUT /v1/admin/log-level`."""
 
     level: str
 
@@ -97,7 +97,7 @@ Answer = Callable[[Request, Operations], Awaitable[Json]]
 
 
 def admin_routes(operations: Callable[[], Operations | None], *, token: Callable[[], str] | None) -> list[BaseRoute]:
-    """The routes; `token` None lets everybody in who reaches them, one that returns "" nobody.
+    """Return the routes. Without a `token` every request is allowed; a token that returns "" allows none.
 
     `operations` returns None while the node starts.
     """

@@ -1,7 +1,7 @@
-"""The admin API's Unix socket, which stays where `signald ctl` looks for it.
+"""The admin API's Unix socket, which stays where `signald ctl` searches for it.
 
-What cleans /tmp up takes the directory of a node that has run for days. The node goes on, but nobody on its host can operate it
-any more, so the socket is made again.
+A cleaner of /tmp removes the directory of a node that has run for days. The node goes on, but no operator on its host can
+reach it. So the socket is made again.
 """
 
 import os
@@ -13,13 +13,13 @@ import structlog
 import trio
 
 CHECK_S = 2.0
-"""Between two looks at whether the socket is there: less than an operator takes to wonder, and two system calls."""
+"""Between two checks that the socket is there: two system calls, and less than an operator's patience."""
 
 log = structlog.get_logger(__name__)
 
 
 class AdminSocket:
-    """See the module. One for each node; without effect for a node that is to have none."""
+    """See the module. A node has exactly one; it does nothing with `admin.socket = "off"`."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class AdminSocket:
         serve: Callable[..., Any],
         over: trio.Event,
     ) -> None:
-        """`open_socket` makes it (None: there is to be none), `serve` is `serve_http` for it; the node sets `over` at its end."""
+        """`open_socket` makes the socket (None: no socket), `serve` is `serve_http`; the node sets `over` at its end."""
         self._open = open_socket
         self._serve = serve
         self._over = over
@@ -45,7 +45,7 @@ class AdminSocket:
                 ended = await self._begin(unix, nursery)
                 task_status.started()
                 while not await self._over_within(CHECK_S):
-                    # Whose socket it is, is seen by who made it: a node takes no place of a living one.
+                    # A node never replaces the socket of a living node: `open_unix` asks the socket that it finds.
                     again = None if _is_there(path) else self._open_again()
                     if again is not None:
                         ended.set()

@@ -24,7 +24,7 @@ _headers = {"cache-control": "no-store"}
 
 @attrs.frozen
 class HealthStatus:
-    """What a node knows about itself at this moment."""
+    """The state of a node at this moment."""
 
     node: str
     release: str
@@ -36,8 +36,6 @@ class HealthStatus:
     """An operator's drain, which can be aborted."""
     shutting_down: bool = False
     """A drain that ends with the process."""
-    degraded: tuple[str, ...] = ()
-    """Further reasons why the node serves, but not as it should; each a few words."""
 
     @property
     def word(self) -> Word:
@@ -48,23 +46,23 @@ class HealthStatus:
             return "draining"
         if not self.listening:
             return "starting"
-        return "ready" if self.store and not self.degraded else "degraded"
+        return "ready" if self.store else "degraded"
 
     @property
     def ready(self) -> bool:
-        """Whether new parties should be sent here; a reason in `degraded` alone does not turn them away."""
+        """True when new parties should be sent here."""
         return self.listening and self.store and not self.draining and not self.shutting_down
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why the state is not plain `ready`, for people."""
+        """The reasons for a state other than `ready`, for a reader."""
         found = {
             "shutting down": self.shutting_down,
             "draining": self.draining,
             "not listening yet": not self.listening,
             "the store does not answer": not self.store,
         }
-        return (*(reason for reason, holds in found.items() if holds), *self.degraded)
+        return tuple(reason for reason, holds in found.items() if holds)
 
 
 def http_app(status: Callable[[], HealthStatus], *, routes: Sequence[BaseRoute] = ()) -> Starlette:

@@ -39,12 +39,12 @@ def cannot_listen(key: str, address: str, error: OSError) -> ResourceRefused:
 def open_unix(path: Path) -> trio.SocketListener:
     """Listen on a Unix socket that only this user can open; one that a dead process left there is replaced.
 
-    Its directory is made if it is not there. Raises OSError when that directory belongs to somebody else, or when another
-    process listens there.
+    A missing directory is made. Raises OSError when the directory belongs to another user, or when another process listens
+    there.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if path.parent.stat().st_uid not in (0, os.getuid()):
-        raise OSError(errno.EPERM, "the directory belongs to somebody else", str(path.parent))
+        raise OSError(errno.EPERM, "the directory belongs to another user", str(path.parent))
     if path.exists():
         if not stat.S_ISSOCK(path.stat().st_mode) or _answers(path):
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), str(path))

@@ -1,4 +1,4 @@
-"""`GET /metrics`: what a registry holds, as Prometheus or OpenMetrics text, and the count of the answers given over HTTP.
+"""`GET /metrics`: the registry as Prometheus or OpenMetrics text, and the count of answers over HTTP.
 
 The registry is the node's own: nothing is shared between nodes of one process, and nothing is registered on import.
 """
@@ -24,7 +24,7 @@ def metrics_routes(registry: CollectorRegistry) -> list[BaseRoute]:
 
 
 class CountAnswers:
-    """An ASGI application in front of `app` that counts its answers by status code. What raises is a 500."""
+    """An ASGI application in front of `app` that counts its answers by status code. A request that raises counts as 500."""
 
     def __init__(self, app: ASGIApp, answers: Counter[int]) -> None:
         """Count in `answers`, which several applications may share."""

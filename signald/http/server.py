@@ -1,14 +1,14 @@
-"""Plain HTTP/1.1 on Hypercorn's Trio connection code, mended where it would let one peer hurt the others.
+"""Plain HTTP/1.1 on Hypercorn's Trio connection code, corrected where one peer could hurt the others.
 
-Hypercorn 0.18 gives each connection its parser, its ASGI streams and keep-alive. What this file changes, each found
-by running it and each held by a test:
+Hypercorn 0.18 gives each connection its parser, its ASGI streams and keep-alive. This file changes the
+following; each point was found by running it, and a test holds it:
 
 - **No WebSocket and no HTTP/2.** One malformed `Sec-WebSocket-Extensions` header ends Hypercorn's whole server, so
   `Upgrade` is dropped before Hypercorn can see it, and neither h2c nor prior-knowledge HTTP/2 is followed.
 - **A barrier per connection.** Whatever escapes one connection is logged and ends that one.
 - **Every wait ends.** Hypercorn shields its writes without a deadline, so one peer that stops reading holds a shutdown for
-  ever; and a body the application does not read fills a queue nobody empties, which leaves the connection hanging for
-  ever. Here writes have a deadline, unread bodies are read away for a while, and then the connection is cut.
+  ever. A body that the application does not read fills a queue for ever, and the connection hangs. Here writes have a
+  deadline; unread bodies are discarded for a while, and then the connection is cut.
 - **A place for every newcomer.** Peers that dawdle over a request or a body hold connections for long. When all are taken, they
   give way, so that they cannot keep a probe out.
 
@@ -43,7 +43,7 @@ HEAD_TIMEOUT_S = 5.0
 # Silence of the peer while its request is under way, which bounds the time an answer may take.
 READ_TIMEOUT_S = 60
 WRITE_TIMEOUT_S = 10.0
-# How long what the application did not read of a body is read away, so that the peer gets to see the answer.
+# How long the unread rest of a body is discarded, so that the peer can read the answer before the connection ends.
 UNREAD_BODY_TIMEOUT_S = 5.0
 
 log = structlog.get_logger(__name__)
@@ -125,12 +125,12 @@ class _Connection(TCPServer):
         except OSError:  # the peer has gone already
             address = ""
         self.holder = subscriber(str(address[0])) if isinstance(address, tuple) else "local"
-        """What the connection counts for: an address, or all of this host's Unix sockets."""
+        """The holder that the connection counts for: an address, or all of this host's Unix sockets."""
         self.on_request: Callable[[], object] = bool
-        """Called when a request has come whole but for its body: the peer makes progress."""
+        """Called when the head of a request is complete: the peer makes progress."""
 
     def cut(self, reason: str) -> None:
-        """End the connection without further words."""
+        """End the connection without a further answer."""
         self._scope.cancel(reason=reason)
 
     async def run(self) -> None:
