@@ -60,7 +60,7 @@ async def sleep(seconds: float) -> None:
 
 
 class Change:
-    """What `CancelScope._might_change_registered_deadline` makes of a generator, for runs that are nobody's guests."""
+    """What `CancelScope._might_change_registered_deadline` makes of a generator, for runs that are not guests."""
 
     __slots__ = ("_scope",)
 

@@ -107,7 +107,7 @@ class Party:
     async def _connect(self) -> None:
         node = self.entry()
         try:
-            with trio.fail_after(DIAL_S):  # a node that is gone leaves nobody to hang up
+            with trio.fail_after(DIAL_S):  # a node that is gone leaves no process to hang up
                 peer = await self.cluster.dial(node, self.path)
             await peer.send(self.hello())
             with trio.fail_after(ANSWER_S):

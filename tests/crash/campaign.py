@@ -1,4 +1,4 @@
-"""All the points at which somebody may die, and what comes of each."""
+"""All the points at which a process may die, and what comes of each."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -39,7 +39,7 @@ def _play(point: Point, *, keep: bool) -> Ending:
 
 @cache
 def steps_of(scenario: str, victim: str) -> dict[Kind, int]:
-    """How many steps of each kind a victim takes when nobody dies."""
+    """How many steps of each kind a victim takes when no process dies."""
     return _play(Point(scenario, victim, "await", 0), keep=False).steps
 
 

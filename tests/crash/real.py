@@ -1,7 +1,7 @@
 """The same with real processes: one deploy after the other, each with a SIGKILL in it, and parties that live through all.
 
-On Redis the victim dies at an operation of its own, counted by a proxy that forwards it or not; on SQLite, which nobody
-can stand in front of, at a moment.
+On Redis the victim dies at an operation of its own, counted by a proxy that forwards it or not. SQLite has no place for
+a proxy, so there the victim dies at a moment.
 """
 
 import random
@@ -30,7 +30,7 @@ SETTINGS: Settings = {
 
 @attrs.frozen
 class Death:
-    """Who dies in a deploy, and when."""
+    """The process that dies in a deploy, and the moment."""
 
     victims: str
     """old, new or both."""
@@ -100,7 +100,7 @@ class Deploys:
         await self.start(self._places[0])
 
     async def deploy(self, death: Death) -> bool:
-        """Put a new node in the place of the old one, while somebody dies; whether the death came in time."""
+        """Put a new node in the place of the old one, while a process dies; whether the death came in time."""
         old, new = self._places
         await self.start(new)
         assert old.node is not None

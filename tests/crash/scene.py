@@ -1,7 +1,7 @@
 """The cluster of the simulation with one thing added: at a step of its own, a process is gone.
 
 What the process still does after that, when its scope is cancelled and its clean-up runs, reaches neither the store nor
-a connection. A while later somebody starts a fresh node, and everything must go on.
+a connection. A while later a supervisor starts a fresh node, and everything must go on.
 """
 
 import traceback
@@ -257,11 +257,11 @@ class CrashScene(Scene):
     # --- what scripts wait for --------------------------------------------------------------------------------------
 
     async def all_hear(self, count: int) -> None:
-        """Wait until each client has heard so much, or somebody is dead."""
+        """Wait until each client has heard so much, or the victim is dead."""
         await self._until(lambda: self.steps.struck or all(len(one.heard) >= count for one in self.clients), 20.0)
 
     async def all_said(self) -> None:
-        """Wait until each client has said everything and been answered, or somebody is dead."""
+        """Wait until each client has said everything and been answered, or the victim is dead."""
         await self._until(
             lambda: (
                 all(one.said >= one.plan.messages for one in self.clients) and (self.steps.struck or not self.waiting())
@@ -270,7 +270,7 @@ class CrashScene(Scene):
         )
 
     async def moving(self) -> None:
-        """Wait until the first worker has moved, or somebody is dead."""
+        """Wait until the first worker has moved, or the victim is dead."""
         await self._until(lambda: self.steps.struck or any(one.connections_now > 1 for one in self.workers), 5.0)
 
     async def _until(self, holds: Callable[[], bool], within_s: float) -> None:

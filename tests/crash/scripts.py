@@ -1,4 +1,4 @@
-"""The scripts in which processes die, and who may be the victim of each."""
+"""The scripts in which processes die, and the possible victims of each."""
 
 import attrs
 import trio

@@ -51,7 +51,7 @@ def _frame_bytes(data: bytes) -> int:
 class Steps(trio.abc.Instrument):
     """Counts the steps of the victims and strikes once.
 
-    A task belongs to whoever has started the nurseries it lives in, down to a root that was adopted: a connection's task
+    A task belongs to the process that started the nurseries it lives in, down to a root that was adopted: a connection's task
     to its node, though a party's task has asked for it.
     """
 
@@ -96,7 +96,7 @@ class Steps(trio.abc.Instrument):
         self._strike()
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        """Count a turn. Whatever the task does with it reaches nobody when this was the last."""
+        """Count a turn. When this was the last one, its effects leave the process no more."""
         if self.concerns(self.owner(task)):
             self.counts["await"] += 1
             if self._crash.kind == "await" and self.counts["await"] == self._crash.step:

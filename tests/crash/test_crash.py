@@ -31,7 +31,7 @@ def test_what_was_found(point: Point) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("scenario", "victim"), CASES)
 def test_killed_at_any_step(scenario: str, victim: str, kind: Kind) -> None:
-    """Whoever dies, and wherever: everything acked is heard once, no session is lost, and all is settled in a minute."""
+    """Any process may die at any step: all acked messages are heard once, no session is lost, all is settled in a minute."""
     every = THOROUGH if scenario == "handover" and victim in ("old", "new") else SPARSE
     for point in points(scenario, victim, every, (kind,)):
         verdict = run_point(point)

@@ -19,7 +19,7 @@ ON_SQLITE = (Death("old", after_s=0.03), Death("both", after_s=0.06))
 
 @pytest.mark.parametrize(("store", "deaths"), [("redis", ON_REDIS), ("sqlite", ON_SQLITE)])
 async def test_killed_in_a_deploy(tmp_path: Path, store: str, deaths: tuple[Death, ...]) -> None:
-    """A node killed at an operation of its own costs nobody a session, a message, or its order."""
+    """A node killed at an operation of its own costs no session, no message, and no order of messages."""
     assert await play(store, deaths, tmp_path) == len(deaths)
 
 

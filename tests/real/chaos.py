@@ -44,7 +44,7 @@ SETTLE_EVERY = 25
 """Moves between two looks at whether everything has arrived."""
 SETTLE_S = 60.0
 NOTABLE_S = 5.0
-"""A wait that is worth a line, of the first who has it."""
+"""A wait that is worth a line, of the first party that has it."""
 STALL_S = 45.0
 """A question unanswered for so long is a session that has stopped, whatever was done to the nodes."""
 # With budgets that outlast an outage of everything: no worker is to be given up here, as all of them live.
@@ -240,7 +240,7 @@ class Campaign:
         self.chronicle.note("all has arrived")
 
     async def watch(self) -> None:
-        """See that nobody waits for ever, and that nothing comes twice: at once, not at the end."""
+        """See that no party waits for ever, and that nothing comes twice: at once, not at the end."""
         while True:
             await trio.sleep(0.5)
             now = trio.current_time()

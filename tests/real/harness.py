@@ -71,7 +71,7 @@ async def until(holds: Any, within_s: float, why: str = "") -> None:
 
 @define(eq=False)
 class Address:
-    """Where a node listens; kept by whoever starts another one in its place."""
+    """Where a node listens; kept for the next node in its place."""
 
     websocket: int = field(factory=free_port)
     http: int = field(factory=free_port)
@@ -182,7 +182,7 @@ async def exit_of(node: Node, within_s: float = DEADLINE_S) -> int:
 
 
 async def probe(node: Node, path: str = "/readyz") -> tuple[int, str]:
-    """Ask the HTTP half: status and body; (0, "") when nobody answers."""
+    """Ask the HTTP half: status and body; (0, "") without an answer."""
     said = b""
     try:
         async with await trio.open_tcp_stream(*node.http) as stream:
@@ -428,7 +428,7 @@ class Cutting:
         self.lost = 0
         """How many have."""
         self.shut = False
-        """While true, whoever comes is cut at once."""
+        """While true, each new connection is cut at once."""
         self._to = to
         self._scopes: set[trio.CancelScope] = set()
 

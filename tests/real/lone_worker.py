@@ -1,7 +1,7 @@
 """A worker in a process of its own, for tests that kill it: `python -m tests.real.lone_worker URL NAME`.
 
-It answers every question but those marked `hold`, which it keeps without ever being done with them, and prints a line for
-each question, so that whoever kills it knows what it had.
+It answers every question but those marked `hold`, which it never finishes. It prints a line for each question, so that
+the test that kills it knows what it had.
 """
 
 import sys

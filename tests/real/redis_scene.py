@@ -46,7 +46,7 @@ class Scene:
         await until(lambda: newcomer.answered == 1, GOES_ON_S, self.talk.account())
 
     async def ends_well(self) -> None:
-        """All goes on, everything arrives once and in order, and nobody noticed more than a pause."""
+        """All goes on, everything arrives once and in order, and no party noticed more than a pause."""
         await self.talk.goes_on(5, GOES_ON_S)
         await self.ready()
         await self.newcomer_is_served("newcomer")
@@ -62,7 +62,7 @@ async def _is(node: Node, said: tuple[int, str]) -> bool:
 async def talking(
     directory: Path, url: str, settings: Settings | None = None, *, clients: int = 6, within_s: float = 120.0
 ) -> AsyncIterator[Scene]:
-    """Two nodes on the store at `url`; everybody talks by the time the block begins."""
+    """Two nodes on the store at `url`; all parties talk by the time the block begins."""
     made: dict[str, Node] = {}
 
     async def start(name: str) -> None:
@@ -83,7 +83,7 @@ async def talking(
 
 
 def check_undisturbed(talk: Talk) -> None:
-    """Nobody was disconnected, reassigned or told of a loss."""
+    """No party was disconnected, reassigned or told of a loss."""
     for chatter in talk.chatters:
         assert not chatter.saw(Disconnected), talk.account()
         assert not chatter.saw(LogLost), talk.account()

@@ -1,10 +1,10 @@
-"""Thousands of hostile, slow or returning sockets against a real node, and what everybody else notices of them.
+"""Thousands of hostile, slow or returning sockets against a real node, and their effect on all other parties.
 
     python -m tests.real.sockets [--slowloris 5000] [--slow 1000 --of 10000] [--storm 2000] [--json]
 
 slowloris   sockets that send a byte every second, half of them in the handshake and half after it, while visitors come
 slow        clients that stop reading while much is sent to them, among others that go on
-storm       the node is killed and started again: everybody comes back at once
+storm       the node is killed and started again: all parties come back at once
 
 Without arguments all three run, each against a node of its own. A broken promise ends it with what was broken.
 """
@@ -44,7 +44,7 @@ from tests.real.crowd import (
 Figures = dict[str, Any]
 
 HASTE: dict[str, object] = {"successor_timeout_s": 0.2}
-"""Nobody takes over where one node is all there is."""
+"""There is no successor where one node is all there is."""
 SPARE = 500
 """Descriptors beyond those of the sockets."""
 GONE_SLACK_S = 6.0
@@ -213,14 +213,14 @@ def slowloris(directory: Path, count: int, *, timeout_s: float = 5.0, visits_per
 
 QUEUE_BYTES = 65_536
 BACKLOG_BYTES = 4 * QUEUE_BYTES
-"""What a node keeps of a log for the case that the store loses it; above what is sent here, so that nobody is pushed back."""
+"""What a node keeps of a log for the case that the store loses it; above what is sent here, so that no sender is pushed back."""
 CACHES_BYTES = 48 * MIB
-"""What traffic may add that nobody is slow at: above all the store's records, ten thousand of 2 KiB."""
+"""Memory that traffic without slow readers may add: above all the store's records, ten thousand of 2 KiB."""
 ANSWER = "x" * 2000
 SLOW_QUESTIONS = 75
 UNDER_WAY_MAX = 500
-"""Questions on their way to the workers beyond which nobody asks another: who stops reading is met here, not a node that is
-given more than its machine can do, on which nobody could tell what slow readers do to the others."""
+"""Questions in flight to the workers beyond which no client asks another. A slow reader is what is measured here. A node given
+more than its machine can do would hide the effect of slow readers on others."""
 PATIENCE_S = 600.0
 """What a machine that does other things at the same time may need for a step."""
 
@@ -355,7 +355,7 @@ def slow(directory: Path, count: int, of: int, *, write_s: float = 3.0) -> Figur
         clock.until(lambda: all(not one.asked_at for one in others), PATIENCE_S, lambda: "others wait for answers")
         rss_after = node.rss_bytes()
         codes = Counter(entry["code"] for entry in node.logged("connection_closed"))
-        # A send queue holds frames made for it; the log it is filled from is kept besides, as long as nobody has acked.
+        # A send queue holds frames made for it; the log it is filled from is kept besides, until the receiver acks.
         each_bytes = QUEUE_BYTES + min(BACKLOG_BYTES, SLOW_QUESTIONS * len(ANSWER))
         bound_bytes = count * each_bytes + CACHES_BYTES
         figures: Figures = {

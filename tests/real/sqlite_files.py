@@ -1,6 +1,6 @@
 """The file beneath a talk: what must be in it after a death, disks that fill up, and locks that others hold.
 
-Promises      what was acked to whom, as its senders know it
+Promises      the messages acked to each sender, as the senders know them
 copy, check   the file and its WAL as a kill left them, recovered apart from the node that will recover them itself
 Disk          room for the file, which a test takes away and gives back
 """
@@ -41,7 +41,7 @@ class Promise(NamedTuple):
 
 
 def promises(talk: Talk) -> dict[str, Promise]:
-    """What is promised now, by session; complete only while nobody is connected."""
+    """The present promises, by session; complete only while no party is connected."""
     known = {}
     sides = {session: side for worker in talk.workers for session, side in worker.sessions.items()}
     for chatter in talk.chatters:
@@ -97,7 +97,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def is_locked(path: Path, within_s: float) -> bool:
-    """Whether somebody keeps the write lock for longer than `within_s`."""
+    """Whether another process keeps the write lock for longer than `within_s`."""
     with closing(sqlite3.connect(path, isolation_level=None, timeout=within_s)) as other:
         try:
             other.execute("BEGIN IMMEDIATE")

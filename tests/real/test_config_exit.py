@@ -79,7 +79,7 @@ async def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 async def test_an_open_port_without_a_key_is_refused(tmp_path: Path) -> None:
-    """Reachable from elsewhere and admitting everybody is nobody's intention unless said."""
+    """A node that other hosts reach and that admits every party is refused unless the config says so."""
     async with open_nodes(tmp_path, "memory:") as nodes:
         code, text = await said(nodes, listen={"websocket": f"0.0.0.0:{free_port()}"})
     assert code == EX_CONFIG
@@ -180,7 +180,7 @@ async def test_a_store_file_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 async def test_a_file_that_is_no_store(tmp_path: Path) -> None:
-    """Somebody else's file is neither used nor harmed."""
+    """A file of another program is neither used nor harmed."""
     file = tmp_path / "store.db"
     file.write_bytes(b"this is a letter, not a database\n" * 200)
     before = file.read_bytes()

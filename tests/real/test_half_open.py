@@ -32,7 +32,7 @@ class Vanishing:
     def __init__(self, to: tuple[str, int]) -> None:
         self.url = ""
         self.dead = False
-        """While true, whoever comes is accepted by the kernel and hears nothing."""
+        """While true, the kernel accepts each new connection, which then hears nothing."""
         self._to = to
         self._silent: dict[int, Way] = {}
         self._count = 0
@@ -65,7 +65,7 @@ class Vanishing:
                 if self._silent.get(number) not in ("both", way):
                     await sink.send_all(data)
         if number in self._silent:
-            # An end that nobody hears of: the other one stays as it is.
+            # An end that the other side does not notice: it stays as it is.
             await trio.sleep_forever()
         scope.cancel(reason="one side has gone")
 

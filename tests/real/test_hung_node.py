@@ -47,7 +47,7 @@ async def test_a_node_hangs_for_longer_than_its_worker_may_be_away(tmp_path: Pat
 
 
 async def test_a_node_hangs_for_longer_than_its_lease(tmp_path: Path) -> None:
-    """Shorter than its worker may be away: nobody was moved, and all goes on as it was."""
+    """Shorter than its worker may be away: no party was moved, and all goes on as before."""
     first, second = Address(), Address()
     settings: dict[str, dict[str, object]] = {**SETTINGS, "worker": {"resume_timeout_s": 10.0}}
     async with open_nodes(tmp_path, f"sqlite:{tmp_path / 'store.db'}", settings) as nodes, open_talk() as talk:

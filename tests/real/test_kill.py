@@ -40,7 +40,7 @@ async def test_a_node_is_killed_under_load(tmp_path: Path, kind: str) -> None:
         talk.begin(0.06)
         await talk.goes_on(10)
         await kill(doomed)
-        # The survivor is the only one left; a second death would leave nobody, so what follows is a plain restart.
+        # The survivor is the only node left; after a second death none would be, so what follows is a plain restart.
         await talk.goes_on(10)
         again = await nodes.start("again")
         assert url_of(again) not in here
@@ -54,7 +54,7 @@ async def test_a_node_is_killed_under_load(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["sqlite", "redis"])
 async def test_the_only_node_is_killed_and_started_again(tmp_path: Path, kind: str) -> None:
-    """Nobody told the store goodbye, and nobody took over: the node that comes next serves all of them on."""
+    """The store got no goodbye, and no node took over: the node that starts next serves all of them on."""
     address = Address()
     async with store_of(kind, tmp_path) as store, open_nodes(tmp_path, store) as nodes, open_talk() as talk:
         first = await nodes.start("first", address)

@@ -74,7 +74,7 @@ async def test_another_worker_takes_over(tmp_path: Path, cross: bool) -> None:
                 await until(lambda: output.read_text().split() == ["1", "2", "3", "4"], 5)
                 await kill_process(first)
                 await until(lambda: PeerAway in heard.kinds(), 10)
-                # Sent while nobody is there.
+                # Sent while no worker is there.
                 await client.send({"n": 6})
                 await client.flush()
                 async with open_worker(url_of(back), heard.second, instance_id="second", capacity=10) as worker:

@@ -104,7 +104,7 @@ async def test_slots_move_while_their_sessions_talk(tmp_path: Path) -> None:
             move = Move(members[0].ask("CLUSTER", "KEYSLOT", key), members)
             move.begin()
             move.carry(3)  # of a session's five: not only what is seldom asked for
-            # Whoever asks meanwhile finds the rest elsewhere: the parties of a session soon do, the registry may be left alone.
+            # The next request finds the rest elsewhere: the parties of a session soon make one, the registry may be left alone.
             await until(torn_apart, GOES_ON_S, "a node is told ASK or TRYAGAIN")
             await trio.sleep(0.4)
             move.end()
@@ -115,7 +115,7 @@ async def test_slots_move_while_their_sessions_talk(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["asked", "killed"])
 async def test_a_primary_fails_over(tmp_path: Path, how: str) -> None:
-    """Its replica serves its slots from then on, and nobody has to be told anything but to wait."""
+    """Its replica serves its slots from then on, and parties are told at most to wait."""
     async with cluster(tmp_path, 1) as (members, (replica,)), talking(tmp_path, url_of_cluster(members)) as scene:
         if how == "asked":
             replica.ask("CLUSTER", "FAILOVER")

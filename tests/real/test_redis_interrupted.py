@@ -18,7 +18,7 @@ pytestmark = pytest.mark.real
 async def scene(
     directory: Path, *options: str, settings: Settings | None = None
 ) -> AsyncIterator[tuple[Server, Scene]]:
-    """Two nodes on one Redis; everybody talks."""
+    """Two nodes on one Redis; all parties talk."""
     redis = Server(directory / "redis", *options)
     async with servers(redis), talking(directory, redis.url, settings) as talk:
         yield redis, talk
@@ -71,7 +71,7 @@ async def test_connections_are_killed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seconds", [0.7, 6.0])
 async def test_the_server_sleeps(tmp_path: Path, seconds: float) -> None:
-    """`DEBUG SLEEP`: shorter than signald's patience it is a pause; longer, what comes late is nobody's answer."""
+    """`DEBUG SLEEP`: shorter than signald's patience it is a pause; longer, the late answer is discarded."""
     settings: Settings = {"store": {"command_timeout_s": 4.0}}
     async with scene(tmp_path, "--enable-debug-command", "yes", settings=settings) as (redis, talk):
         for _ in range(2):

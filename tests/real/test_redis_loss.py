@@ -36,7 +36,7 @@ PLACES = pytest.mark.parametrize("cross", [False, True], ids=["same node", "cros
 
 @asynccontextmanager
 async def scene(directory: Path, *options: str, cross: bool) -> AsyncIterator[tuple[Server, list[Node], Talk, Nodes]]:
-    """Two nodes on a Redis; clients on the first, workers there too or on the second; everybody talks."""
+    """Two nodes on a Redis; clients on the first, workers there too or on the second; all parties talk."""
     redis = Server(directory / "redis", *options)
     async with servers(redis), open_nodes(directory, redis.url) as nodes, open_talk(120) as talk:
         pair = [await nodes.start("first"), await nodes.start("second")]
@@ -70,7 +70,7 @@ async def test_redis_is_killed_and_started_empty(tmp_path: Path, cross: bool) ->
 
 @PLACES
 async def test_redis_is_restarted_with_its_log(tmp_path: Path, cross: bool) -> None:
-    """The same where it keeps everything: nobody has anything to give back."""
+    """The same with a Redis that keeps everything: no node has anything to give back."""
     async with scene(tmp_path, *APPEND_ONLY, cross=cross) as (redis, pair, talk, _):
         for pause_s in (0.0, 1.5):
             await redis.kill()
@@ -145,7 +145,7 @@ async def test_nobody_is_answered_before_redis_is(tmp_path: Path, cross: bool) -
 
 @pytest.mark.parametrize("how", ["killed", "frozen"])
 async def test_a_deploy_meets_an_outage(tmp_path: Path, how: str) -> None:
-    """The handover waits for Redis and goes on: everybody moves once, keeps the worker, and nothing is lost."""
+    """The handover waits for Redis and goes on: each party moves once, workers stay the same, and nothing is lost."""
     first, second = Address(), Address()
     redis = Server(tmp_path / "redis", *APPEND_ONLY)
     settings: dict[str, dict[str, object]] = {
@@ -189,7 +189,7 @@ async def test_a_party_that_breaks_off_while_redis_is_away(tmp_path: Path) -> No
     async with scene(tmp_path, *APPEND_ONLY, cross=True) as (redis, pair, talk, nodes):
         await redis.kill()
         await until(lambda: logged(pair[0], "store_away"), 5)
-        # All clients lose their node at once, and the only one left can let nobody in.
+        # All clients lose their node at once, and the only one left can let no party in.
         address = Address(*(node[1] for node in (pair[0].websocket, pair[0].http)))
         await kill(pair[0])
         again = await nodes.start("again", address, ready=False)

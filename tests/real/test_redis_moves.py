@@ -25,7 +25,7 @@ def moved(home: Path, server: Server) -> Server:
 
 
 async def test_every_primary_of_a_cluster_moves(tmp_path: Path) -> None:
-    """One after another gets another address, until none of those in the URL is left: nobody notices more than a pause."""
+    """Addresses change one after another, until none of those in the URL is left: no party notices more than a pause."""
     members = [Server(tmp_path / "redis", *OPTIONS) for _ in range(3)]
     async with servers(*members):
         await form_cluster(members)

@@ -31,19 +31,19 @@ def allow(redis: Server, rules: str = ACL) -> str:
 
 @asynccontextmanager
 async def scene(directory: Path) -> AsyncIterator[tuple[Server, Scene]]:
-    """Two nodes on one Redis, as the recommended user; everybody talks."""
+    """Two nodes on one Redis, as the recommended user; all parties talk."""
     redis = Server(directory / "redis")
     async with servers(redis), talking(directory, allow(redis)) as talk:
         yield redis, talk
 
 
 async def nothing_is_acked(talk: Scene) -> None:
-    """Senders keep what they say, receivers get nothing, and who comes now is told to come again; for a while."""
+    """Senders keep what they say, receivers get nothing, and newcomers are told to come again; for a while."""
     await talk.degraded()
     await trio.sleep(1)  # what was stored before is handed on still
     answered = talk.talk.answered
     with trio.move_on_after(1.5) as scope:
-        # No worker is to get its session, should that be made later, when the one who asked for it has gone.
+        # No worker is to get its session, should that be made later, when the client that asked for it has gone.
         async with open_client(url_of(talk.first), backoff=QUICK, want={"for": "nobody"}):
             pass
     assert scope.cancelled_caught, "let in without a store"
@@ -68,11 +68,11 @@ async def test_memory_is_full(tmp_path: Path) -> None:
 
 
 async def test_rights_are_taken_away_and_given_back(tmp_path: Path) -> None:
-    """`ACL SETUSER` in the middle: a node with sessions does not end over it, it waits until somebody has mended it."""
+    """`ACL SETUSER` in the middle: a node with sessions does not end over it, it waits until an operator has mended it."""
     async with scene(tmp_path) as (redis, talk):
         for taken in ("-evalsha", "-hset", "resetkeys", "off", "resetpass"):
             redis.ask("ACL", "SETUSER", "signald", taken)
-            # Who is logged in already stays so, whatever becomes of the user's password.
+            # A connection that is logged in stays so, whatever becomes of the user's password.
             redis.ask("CLIENT", "KILL", "USER", "signald")
             await nothing_is_acked(talk)
             for node in talk.pair:

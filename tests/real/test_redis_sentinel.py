@@ -37,7 +37,7 @@ async def test_a_failover_loses_nothing_that_a_replica_has(tmp_path: Path, how: 
 
 
 async def test_a_failover_with_an_old_tail(tmp_path: Path) -> None:
-    """With a plain ack the replica may have less than was acked: the nodes that live give it back, and nobody notices."""
+    """With a plain ack the replica may have less than was acked: the nodes that live give it back, and no party notices."""
     async with watched(tmp_path) as redis, talking(tmp_path, redis.url) as scene:
         redis.cut_replication()
         await scene.talk.goes_on(10)

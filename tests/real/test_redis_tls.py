@@ -1,4 +1,4 @@
-"""TLS to Redis and TLS of signald's own: with the right authority all works, and nothing is said to anybody else."""
+"""TLS to Redis and TLS of signald's own: with the right authority all works, and no other server is told anything."""
 
 import ssl
 import warnings
@@ -29,7 +29,7 @@ class Secure:
             *("--tls-cert-file", str(self._certificate), "--tls-key-file", str(self._key)),
             *("--tls-ca-cert-file", str(self.authority.file), "--tls-auth-clients", "no"),
             *("--appendonly", "yes", "--appendfsync", "always"),
-            # Whether it is up is asked by a client that does not mind who vouches for it.
+            # A client that accepts any authority asks whether it is up.
             tls={"ssl_cert_reqs": "none"},
         )
         self.url = f"rediss://{HOST}:{self.server.port}"
@@ -77,7 +77,7 @@ async def test_a_node_without_the_right_authority(tmp_path: Path, form: str, cod
 
 
 def old_tls(purpose: ssl.Purpose) -> ssl.SSLContext:
-    """A side that speaks nothing newer than TLS 1.1, and trusts everybody."""
+    """A side that speaks nothing newer than TLS 1.1, and trusts every certificate."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         context = ssl.create_default_context(purpose)
@@ -89,7 +89,7 @@ def old_tls(purpose: ssl.Purpose) -> ssl.SSLContext:
 
 
 async def test_redis_with_an_old_tls(tmp_path: Path) -> None:
-    """Nothing older than TLS 1.2 is spoken to a server, whoever vouches for it."""
+    """A server that speaks nothing newer than TLS 1.1 is refused, whatever authority vouches for it."""
     authority = Authority(tmp_path, "authority")
     authority.issue(tmp_path / "old.pem", tmp_path / "old.key")
     context = old_tls(ssl.Purpose.CLIENT_AUTH)
@@ -115,7 +115,7 @@ async def test_redis_with_an_old_tls(tmp_path: Path) -> None:
 
 
 async def test_parties_over_tls(tmp_path: Path) -> None:
-    """signald's own listener speaks TLS 1.2 and 1.3 to those who trust its certificate, and nothing older to anybody."""
+    """signald's own listener speaks TLS 1.2 and 1.3 to peers that trust its certificate, and nothing older to any."""
     authority = Authority(tmp_path, "authority")
     files = {"tls_certificate_file": tmp_path / "node.pem", "tls_key_file": tmp_path / "node.key"}
     authority.issue(*files.values())

@@ -32,7 +32,7 @@ from tests.store.redis_servers import Server, servers
 pytestmark = pytest.mark.real
 
 ENDLESS = {**DRAIN, "successor_timeout_s": 40.0, "timeout_s": 60.0, "stop_timeout_s": 75.0}
-"""Budgets that no test could wait for: whoever ends earlier was hurried."""
+"""Budgets that no test could wait for: a node that ends earlier was hurried."""
 
 
 APPEND_ONLY = ("--appendonly", "yes", "--appendfsync", "always")
@@ -117,7 +117,7 @@ async def test_a_suspension_longer_than_a_worker_may_be_away(tmp_path: Path) -> 
         term(old)
         assert await exit_of(old) == 0
         await trio.sleep(4.2)
-        # Somebody else is there at once, and would take the sessions.
+        # Another node is there at once, and would take the sessions.
         new = await nodes.start("new", address)
         await talk.worker("near by", address.url)
         await trio.sleep(1)

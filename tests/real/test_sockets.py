@@ -22,7 +22,7 @@ def test_clients_that_stop_reading(tmp_path: Path) -> None:
 
 
 def test_everybody_comes_back_at_once(tmp_path: Path) -> None:
-    """After a SIGKILL: whoever finds no place is told when to come again, and all sessions go on."""
+    """After a SIGKILL: a party that finds no place is told when to come again, and all sessions go on."""
     figures = storm(tmp_path, 100, setups_max=4)
     assert figures["told"]["busy"], figures
     assert figures["resumes_max"] == 1, figures

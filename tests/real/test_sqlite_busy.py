@@ -16,7 +16,7 @@ SETTINGS: dict[str, dict[str, object]] = {"store": {"command_timeout_s": 3.0}}
 
 
 async def test_a_lock_is_held_for_a_moment_and_then_for_long(tmp_path: Path) -> None:
-    """Below `command_timeout_s` nobody notices; above it nothing is acked, realtime flows, nobody is disconnected."""
+    """Below `command_timeout_s` no party notices; above it nothing is acked, realtime flows, no party is disconnected."""
     address, path = Address(), tmp_path / "store.db"
     async with open_nodes(tmp_path, f"sqlite:{path}", SETTINGS) as nodes, open_talk() as talk:
         node = await nodes.start("node", address)

@@ -16,7 +16,7 @@ AWAY_S = 0.5
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_the_disk_is_full_for_a_while(tmp_path: Path, kind: str) -> None:
-    """Nothing is acked meanwhile and nobody is disconnected; with room everything arrives once, newcomers too."""
+    """Nothing is acked meanwhile and no party is disconnected; with room everything arrives once, newcomers too."""
     address = Address()
     with disk(kind, tmp_path / "disk") as room:
         path = room.directory / "store.db"

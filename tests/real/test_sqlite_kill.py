@@ -1,4 +1,4 @@
-"""A node that dies while it writes: the file is sound, everything acked is in it, and who else uses it goes on."""
+"""A node that dies while it writes: the file is sound, everything acked is in it, and other users of the file go on."""
 
 from pathlib import Path
 from typing import Literal

@@ -40,7 +40,7 @@ def frame(text: str) -> bytes:
 async def test_peers_that_do_nothing_hold_up_nobody(tmp_path: Path) -> None:
     """Half a handshake, no hello, never reading, no answer to a close or to `terminate_app`: exit 0 within the deadline.
 
-    And the sessions of those who do their part move meanwhile, unnoticed.
+    And the sessions of parties that do their part move meanwhile, unnoticed.
     """
     first, second = Address(), Address()
     async with (

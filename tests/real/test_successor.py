@@ -19,7 +19,7 @@ def check_kept(talk: Talk) -> None:
 
 
 async def test_a_successor_killed_a_moment_ago_is_none(tmp_path: Path) -> None:
-    """Its lease still stands; nobody is sent to it, no worker is given up for not arriving there."""
+    """Its lease still stands; no party is sent to it, no worker is given up for not arriving there."""
     first, second = Address(), Address()
     async with open_nodes(tmp_path, f"sqlite:{tmp_path / 'store.db'}") as nodes, open_talk() as talk:
         old, ghost = await nodes.start("old", first), await nodes.start("ghost", second)
@@ -43,7 +43,7 @@ async def test_a_successor_killed_a_moment_ago_is_none(tmp_path: Path) -> None:
 
 
 async def test_a_successor_that_dies_during_the_handover(tmp_path: Path) -> None:
-    """Who has moved goes on by its token, who has not is not late: another successor is waited for, and takes the rest."""
+    """A party that has moved goes on by its token, one that has not is not late: another successor is waited for, and takes the rest."""
     first, second = Address(), Address()
     drain: dict[str, object] = {
         "timeout_s": 40.0,

@@ -1,4 +1,4 @@
-"""Recovery tokens when the answer is lost, and when somebody uses one that is over."""
+"""Recovery tokens when the answer is lost, and when a token that is over is used."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -32,7 +32,7 @@ async def restore(url: str, token: str) -> tuple[dict[str, Any], int | None]:
 
 
 async def lose_answers(proxy: Cutting, count: int) -> None:
-    """Cut everybody at the proxy, and then the next `count` who come back, when they have been granted what they ask."""
+    """Cut all connections at the proxy, and then the next `count` that come back, when they have been granted what they ask."""
     proxy.lost = 0
     proxy.cut()
     proxy.lose_answers = count

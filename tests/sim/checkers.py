@@ -103,7 +103,7 @@ class ExactlyOnce(Checker):
         elif what["k"] != 1 and seq == before + 1:
             if client.session not in self.scene.brought_back:
                 self.broken(f"{client.name} hears {what} first of another handler, after {what_before}")
-            # Those who knew how far it had come were told that it was over, and may have let go of it.
+            # Parties that knew how far it had come were told that it was over, and may have discarded it.
             self.scene.reached("session that was over brought back by a failover")
         elif any(earlier["h"] == what["h"] for _, earlier in client.heard[:-1]):
             self.broken(f"{client.name} hears {what} of a handler that another has followed")
@@ -194,7 +194,7 @@ class WorkerFirst(Checker):
 
 
 class OneHop(Checker):
-    """In one planned rollout a party reconnects at most once, and nobody is cut off."""
+    """In one planned rollout a party reconnects at most once, and no connection is cut."""
 
     name = "one-hop"
 
@@ -228,7 +228,7 @@ class Sticky(Checker):
 
 
 class Told(Checker):
-    """Nobody's session is over but by a bye, and nobody is refused."""
+    """No session is over without a bye, and no party is refused."""
 
     name = "nobody-lost"
 
@@ -242,7 +242,7 @@ class Told(Checker):
             self._ended.add(op.session)
 
     def found_over(self, session: str) -> None:
-        """A node that holds a party of `session` takes it for one that somebody has ended.
+        """A node that holds a party of `session` takes it for a session that was ended.
 
         What a store has lost with everything is given back instead. But what a replica has never heard of looks as if it had
         been ended there.
@@ -268,7 +268,7 @@ class Told(Checker):
 
 
 class Liveness(Checker):
-    """When the faults are over, everybody catches up within a bound, and without running in circles."""
+    """When the faults are over, all parties catch up within a bound, and without reconnecting for ever."""
 
     name = "liveness"
 

@@ -1,4 +1,4 @@
-"""All checkers of a run, and who is fed with what."""
+"""All checkers of a run, and the events that each of them gets."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -92,7 +92,7 @@ class Checkers:
         self.no_orphan_task.exited(node)
 
     def settled(self) -> None:
-        """Everybody has caught up."""
+        """All parties have caught up."""
         self.exactly_once.at_end()
         self.sticky.at_end()
         self.one_hop.at_end()

@@ -111,7 +111,7 @@ class Fenced(Checker):
     def _unpaired(self, op: Unpair) -> None:
         worker, epoch = self._paired.get(op.session, ("", 0))
         if worker and worker == op.worker:  # one that says it of a session that has no worker changes nothing
-            # Who had it writes no more, though nobody has it yet.
+            # The worker that had the session writes no more, and no other has it yet.
             if 0 < op.epoch < epoch:
                 self.broken(
                     f"{op.session}: its worker was taken off it under epoch {op.epoch}, and {epoch} was granted"
@@ -303,7 +303,7 @@ class Patience(Checker):
 
 
 class Everybody(Checker):
-    """A drain that is through before its time has told everybody to go who was there."""
+    """A drain that ends before its time has told all parties to go that were there."""
 
     name = "one-hop"
 
@@ -344,7 +344,7 @@ class Everybody(Checker):
 
 
 class Doors(Checker):
-    """Nobody is let in who knocks at a node that has been draining for a while, and nothing is said twice on one line."""
+    """A node that has been draining for a while lets no party in, and says nothing twice on one line."""
 
     name = "one-hop"
 
@@ -380,7 +380,7 @@ class Doors(Checker):
 
 
 class Context(Checker):
-    """Who takes a session over is told what was said before."""
+    """A worker that takes a session over is told what was said before."""
 
     name = "sticky"
 
@@ -391,9 +391,9 @@ class Context(Checker):
 
 
 class CutOff(Checker):
-    """In planned rollouts nobody is without a connection for a moment.
+    """In planned rollouts no party is without a connection for a moment.
 
-    Their plans leave the pace, which is a ceiling, time for everybody (`plan._enough`).
+    Their plans leave the pace, which is a ceiling, time for all parties (`plan._enough`).
     """
 
     name = "one-hop"
@@ -406,7 +406,7 @@ class CutOff(Checker):
 class InStep(Checker):
     """Parties whose node has died do not come back at one moment.
 
-    Who was told to go comes when it hears of it: at what pace it is told is the node's to see to, and what a network has
+    A party that was told to go comes when it reads that: the node decides at what pace it is told. What a network has
     held back it hands over in one moment, the end of the connection behind it.
 
     The spread is the SDK's, which goes on in a process that lives. One that ends takes it along: when another is begun in
@@ -419,7 +419,7 @@ class InStep(Checker):
         super().__init__(scene)
         self._broken_off: set[str] = set()
         self._on_the_move: set[str] = set()
-        """Who was told to go, and has not been let in elsewhere since."""
+        """The parties that were told to go, and have not been let in elsewhere since."""
         self._now = -1.0
         self._together: set[str] = set()
 
@@ -458,7 +458,7 @@ class Believed(Checker):
         self._serves: dict[str, str] = {}
         """Party → its connection that was answered last."""
         self._before: dict[str, tuple[Client, object]] = {}
-        """A connection that was left and has spoken of the worker → who heard it, and what that one knew of its worker."""
+        """A connection that was left and has spoken of the worker → the node that got it, and what that node knew of its worker."""
 
     def told(self, wire: str, kind: str) -> None:
         party = wire.partition("#")[0]
@@ -501,7 +501,7 @@ class Hurried(Checker):
 
 
 class Conduct:
-    """All of them, and who is fed with what."""
+    """All of them, and the events that each of them gets."""
 
     def __init__(self, scene: "Scene") -> None:
         self._scene = scene
@@ -557,7 +557,7 @@ class Conduct:
         self._in_step.disconnected(party, code)
 
     def lingering(self) -> list[str]:
-        """What is still as it must not stay: sessions in the hands of those who lost them, closed doors of nodes that serve."""
+        """What must not last: sessions held by a worker that lost them, and doors that stay closed at nodes that serve."""
         scene = self._scene
         texts = [
             f"{node.name} serves and refuses" for node in scene.up() if node.node is not None and node.node.hub.refusing

@@ -22,7 +22,7 @@ PACE_WINDOW_S = 3.0
 
 
 class Bounded(Checker):
-    """From SIGTERM to the exit within the configured time, whatever anybody else does."""
+    """From SIGTERM to the exit within the configured time, whatever any party does."""
 
     name = "bounded"
 
@@ -102,9 +102,9 @@ class Paced(Checker):
 
 
 class Goodbye(Checker):
-    """A node that was told to stop leaves nobody without a word.
+    """A node that was told to stop closes every connection with a code.
 
-    But for one who had yet to read what was said before the goodbye when the time for the closing handshakes was over, or
+    Except for a party that had yet to read earlier frames when the time for the closing handshakes was over, or
     a fourth signal came, which cuts them short (docs/operations.md): what stands behind a full socket cannot be said.
     """
 
@@ -112,7 +112,7 @@ class Goodbye(Checker):
 
     def closed(self, wire: Wire, code: int | None) -> None:
         if code is not None or wire.hurt or self.scene.transport == "messages":
-            return  # without bytes, who writes to a connection that has just been closed hears of that first
+            return  # without bytes, a writer to a connection that has just been closed gets its error first
         node = next(one for one in self.scene.nodes if one.name == wire.node)
         if node.signalled_at is None or node.killed or self.scene.network.gate(node.name).stood_s:
             return

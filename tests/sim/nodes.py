@@ -53,7 +53,7 @@ class SimNode:
     """After how many more writes `at_write` is called; below 0: never."""
     at_write: Callable[[], None] = attrs.field(default=lambda: None)
     stopping: bool = False
-    """Its drain is done: it accepts nobody any more."""
+    """Its drain is done: it accepts no connection any more."""
 
     @property
     def up(self) -> bool:

@@ -80,7 +80,7 @@ class Operator:
         scene.learn(node, up=False)
 
     async def _replace(self, seconds: float) -> None:
-        """What a supervisor does when nobody serves any more."""
+        """What a supervisor does when no node serves any more."""
         await trio.sleep(seconds)
         if not self.scene.up():
             self.scene.start_node()
@@ -211,7 +211,7 @@ class Operator:
     async def kill_at_store(self, step: Step) -> None:
         """SIGKILL right before or after a batch of operations is carried out: the how-manieth, the plan says.
 
-        `persisted`: after the how-manieth that appends a message, which nobody has been told of yet.
+        `persisted`: after the how-manieth that appends a message, before any party is told of it.
         """
         await self._at_store(step, lambda node: self.lose(node, "killed"))
 
@@ -289,7 +289,7 @@ class Operator:
         fail_over(self.scene.world, self.scene.trouble, replica)
 
     async def clock_step(self, step: Step) -> None:
-        """Somebody sets the clock of the store's machine."""
+        """An operator sets the clock of the store's machine."""
         self.scene.reached("clock set back" if step.seconds < 0 else "clock set forward")
         self.scene.trouble.clock_ms += round(step.seconds * 1000)
         self.scene.trouble.clock_set_at = trio.current_time()
@@ -371,7 +371,7 @@ class Operator:
         await lie(self.scene, step)
 
     async def signal_again(self, _: Step) -> None:
-        """One more SIGTERM to somebody who drains."""
+        """One more SIGTERM to a node that drains."""
         for node in self.scene.alive():
             if node.signalled_at is not None and node.node is not None:
                 self.scene.reached("double SIGTERM")
@@ -395,7 +395,7 @@ class Operator:
         self.scene.trouble.full = False
 
     async def answers_lost(self, step: Step) -> None:
-        """The store does its work and nobody hears of it."""
+        """The store carries out operations, and its answers are lost."""
         self.scene.world.outage = "answers lost"
         await trio.sleep(step.seconds)
         self.scene.world.outage = ""

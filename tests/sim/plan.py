@@ -108,7 +108,7 @@ class Plan:
 
     @cached_property
     def clock_steps(self) -> bool:
-        """The store's wall clock jumps: what it measures while nobody is there to see to it comes too early or too late."""
+        """The store's wall clock jumps: a time measured by it while no node looks ends too early or too late."""
         return any(step.what == "clock_step" for step in self.steps)
 
     @cached_property
@@ -233,7 +233,7 @@ def _lies_of_workers(plan: Plan) -> Plan:
 
 
 def _credentials(plan: Plan) -> Plan:
-    """Let each party of some plans show who it is, and a stranger with a credential of its own show tokens of others."""
+    """Let the parties of some plans show credentials, and let a stranger with its own credential show their tokens."""
     r = Chance(plan.seed).random("credentials")
     if r.random() >= 0.2:
         return plan
@@ -261,10 +261,10 @@ def _sometime(r: random.Random) -> float:
 
 
 def _enough(clients: int) -> float:
-    """The least pace at which planned rollouts cut nobody off.
+    """The least pace at which planned rollouts cut no party off.
 
-    The pace is a ceiling for all draining nodes together, near a deadline as well: whom it does not reach in time gets 1001,
-    and that is right. So rollouts after which nobody may have been cut off must fit the pace, even if they all overlap:
+    The pace is a ceiling for all draining nodes together, near a deadline as well: a party that it does not reach in time gets
+    1001, rightly. So rollouts that may cut no party off must fit the pace, even if they all overlap:
     each moves every client, and every session with its worker.
     """
     return ROLLOUTS_MAX * 2 * clients / (PACE_MARGIN * MOVES_S)

@@ -1,7 +1,7 @@
 """The store of a simulation on a real redis-server: the scripts that production runs, under the mock clock.
 
 A batch is sent over a connection that blocks, so no other task runs and no virtual time passes until it is answered. The rules in
-Python are asked the same beside it: what the two answer, and whom they wake, must be equal at each batch. So the rows that the
+Python get the same batch beside it: the results and the nodes woken must be equal for each batch. So the rows that the
 checkers look at are right, and a run on Redis has the digest of the run in memory. Every fault of the store lies in front of this, and is
 carried over: an outage and lost answers in `execute`, an empty store as FLUSHALL, a failover as DUMP and RESTORE.
 
@@ -114,7 +114,7 @@ class Server:
         self._stack.close()
 
     def execute(self, ops: Sequence[Op]) -> tuple[list[Result], list[tuple[str, Wake]]]:
-        """Carry out a batch as one pipeline; return the results, and whom it has woken, each `look` once."""
+        """Carry out a batch as one pipeline; return the results and the nodes it has woken, each `look` once."""
         packed = [CODECS[type(op)].pack(op) for op in ops]
         self._commands.send(b"".join([*packed, pack("PUBLISH", _THROUGH, b"")]))
         replies = _replies(self._commands, len(ops) + 1)[: len(ops)]

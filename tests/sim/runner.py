@@ -27,7 +27,7 @@ HANGS_S = 600.0
 """A seed takes half a second, or a minute where others keep the cores busy: one that takes this long does not end."""
 
 NICE = 10
-"""Virtual time does not mind being late: whoever waits for a real clock on the same cores goes first."""
+"""Virtual time does not mind being late: tests that wait for a real clock on the same cores go first."""
 
 GC_EVERY = 20_000
 """Objects between two looks for garbage: runs make much of it, and are short."""
@@ -105,7 +105,7 @@ def run(
 ) -> Total:
     """Do all `jobs`; an iterator that ends at some time ends the run at that time, and so does a failure if `stop`.
 
-    Of each failure `tell` hears at once. There are two processes at the least, or nobody could check another's digest.
+    `tell` gets each failure at once. There are at least two processes, because a digest is checked by another process.
     """
     count = max(2, processes or os.cpu_count() or 2)
     work = _Work(iter(jobs), count, tell, stop=stop)
@@ -135,7 +135,7 @@ class _Work:
         self.errors: list[BaseException] = []
 
     def take(self) -> tuple[Job | None, bool]:
-        """The next job, and whether somebody else is to do it as well."""
+        """The next job, and whether another process is to do it as well."""
         with self._lock:
             over = self.errors or (self._stop and self.total.failures)
             job = None if over else next(self._jobs, None)

@@ -103,7 +103,7 @@ class Scene:
         self.violations: list[tuple[str, str]] = []
         self.chaos = True
         self.settled = False
-        """Everybody has caught up, and takes leave."""
+        """All parties have caught up, and take leave."""
         self.luck = self.chance.random("luck")
         self.carriers: dict[str, list[Tapped]] = {}
         """Party → its connections, as long as another one may still look at them."""
@@ -335,14 +335,14 @@ class Scene:
         while True:
             await trio.sleep(POLL_S)
             self.check.bounded_memory.poll()
-            # The one who is dropped for not reading does not read why, either.
+            # A client that is dropped for not reading does not read the reason, either.
             if any(node.node and node.node.server.ended[CloseCode.SLOW_CONSUMER, "local"] for node in self.nodes):
                 self.reached("slow consumer dropped")
             if len({node.config.node.release for node in self.up()}) > 1:
                 self.reached("two releases at once")
 
     def up(self) -> list[SimNode]:
-        """The nodes that serve, and nobody has told to stop."""
+        """The nodes that serve and were not told to stop."""
         return [node for node in self.nodes if node.up]
 
     # --- the run ----------------------------------------------------------------------------------------------------
@@ -419,7 +419,7 @@ class Scene:
         self.trace("OP", f"settled {SETTLE_S - (deadline - trio.current_time()):.1f} s after the faults")
 
     def waiting(self) -> list[str]:
-        """Who waits for what."""
+        """Each client that waits, and what for; else the workers that linger."""
         return [text for client in self.clients if (text := self._waits(client))] or self.conduct.lingering()
 
     def _waits(self, client: ClientParty) -> str:
@@ -479,7 +479,7 @@ class Scene:
                 self.violate("liveness", f"{client.name} said bye, and nothing came of it")
 
     async def _no_ghosts(self) -> None:
-        # Set back, the clock keeps what nobody came back for as much longer; it is set right before that is asked.
+        # A clock set back keeps abandoned records for as much longer; it is set right before they are looked for.
         if self.trouble.clock_ms < 0:
             self.trouble.clock_ms, self.trouble.clock_set_at = 0, trio.current_time()
         deadline = trio.current_time() + GHOST_S

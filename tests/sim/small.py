@@ -10,7 +10,7 @@ from tests.sim.plan import Plan, Step, draw
 LASTS_S = 8.0
 MESSAGES_MAX = 10
 RESUME_TTL_S = 40.0
-"""A session nobody comes back for is waited for in the end, and time in which nothing else happens is dear as well."""
+"""An abandoned session is waited for at the end of a run, and time in which nothing else happens costs, too."""
 SLOW_SHARE = 0.1
 """How often the pace is so slow that a handful of parties meets it."""
 

@@ -222,7 +222,7 @@ class Renewal:
 
 
 class Expiry(Checker):
-    """Nobody's session expires while its client is attached to a node that lives.
+    """No session expires while its client is attached to a node that lives.
 
     A node that has stood still, or was cut off from the store, for so long that its lease has ended counts as dead until it
     has renewed it, and its sessions as left alone: they have their time to live from then on. That time ends at once when
@@ -259,7 +259,7 @@ class Expiry(Checker):
         for node in self.scene.alive():
             if node.name == info.id and node.node is not None:
                 at = now - (node.node.hub.store.now_ms() - info.renewed_ms) / 1000
-                # When the clock was set meanwhile, nobody can tell by it when that was.
+                # When the clock was set meanwhile, it does not tell when that was.
                 asked_at = at if self.scene.trouble.clock_set_at <= at <= now else now
                 new = Renewal(info.renewed_ms, asked_at, now)
                 last, _ = self._renewals.get(info.id, (new, new))

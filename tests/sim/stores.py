@@ -1,4 +1,4 @@
-"""The store of a simulation: the memory twin, slow, unreachable, forgetful, or answering what nobody hears."""
+"""The store of a simulation: the memory twin, slow, unreachable, forgetful, or with answers that are lost."""
 
 import copy
 import random
@@ -48,7 +48,7 @@ class LostRequest:
 
 @attrs.frozen
 class HalfBatch:
-    """Of a `share` of the batches only the first operations are applied, and nobody hears of it."""
+    """Of a `share` of the batches only the first operations are applied, and no node is told."""
 
     share: float
 
@@ -156,7 +156,7 @@ class SimWorld(MemoryWorld):
 
 
 def fail_over(world: SimWorld, trouble: "StoreTrouble", replica: Copy) -> None:
-    """Another server takes over with what it holds: what came after it is gone. Everybody has to connect again."""
+    """Another server takes over with what it holds: what came after it is gone. All nodes have to connect again."""
     world.go_back(replica)
     trouble.servers += 1
     for inboxes in world._inboxes.values():

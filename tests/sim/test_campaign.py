@@ -27,7 +27,7 @@ def test_parts_know_what_they_are_told(part: Part) -> None:
 
 
 def test_time_is_shared_out() -> None:
-    """What is left is divided by the shares of those that are still to come, and nobody gets nothing."""
+    """The time that is left is divided by the shares of the parts still to come, and each part gets some."""
     assert slice_s(100.0, 0.25, 1.0) == 25.0
     assert slice_s(50.0, 0.25, 0.25) == 50.0
     assert slice_s(-20.0, 0.1, 0.5) > 0.0

@@ -37,7 +37,7 @@ CLOCK_SET_AT, CLOCK_SET_MS = 1.0, 3_600_000
 async def test_who_counts_as_dead(
     renewals: list[tuple[float, float]], judged_at: float, *, slow: bool, dead: bool, autojump_clock: MockClock
 ) -> None:
-    """nobody-lost: a slow store ends a lease by when its renewal was asked for, and only while others may not know better."""
+    """nobody-lost: a slow store ends a lease by the time its renewal was asked for, and only while no other node may know better."""
     step = Step(at=CLOCK_SET_AT, what="clock_step", number=0, seconds=CLOCK_SET_MS / 1000, how="")
     scene = Scene(attrs.evolve(draw(1), store=(SLOW,) * slow, steps=(step,)), keep=False)
     began = trio.current_time()

@@ -27,7 +27,7 @@ CLOSED_BY = CLOSE_AT + Config().drain.close_timeout_s
     ("reads_at", "closed_at", "wrong"),
     [
         (NEVER, FOURTH_SIGNAL_AT, False),
-        (NEVER, FOURTH_SIGNAL_AT - 0.1, True),  # three signals cut nobody short
+        (NEVER, FOURTH_SIGNAL_AT - 0.1, True),  # three signals cut no handshake short
         (0.0, FOURTH_SIGNAL_AT, True),  # a goodbye would have gone out
         (FOURTH_SIGNAL_AT - 0.1, FOURTH_SIGNAL_AT, True),  # and as soon as there is room again
     ],

@@ -51,7 +51,7 @@ def test_saved_plan(seed: int, tmp_path: Path) -> None:
 
 
 def broken_plan(path: Path) -> Path:
-    """Write a small plan with a step nobody knows, which the operator fails over."""
+    """Write a small plan with an unknown step, at which the operator fails."""
     plan = attrs.evolve(draw_small(3), steps=(Step(1.0, "deploy"), Step(2.0, "unheard_of")))
     save(Saved(plan, "messages", ""), path)
     return path

@@ -92,7 +92,7 @@ async def test_told_of_a_bye(autojump_clock: MockClock) -> None:
     ],
 )
 async def test_given_back(known: int, reason: str, node: str, *, wrong: bool, autojump_clock: MockClock) -> None:
-    """exactly-once: what a worker had acked when it gave a session back is acked before the session is anybody else's."""
+    """exactly-once: what a worker had acked when it gave a session back is acked before another worker has the session."""
     story = Story()
     story.says("ack", seq=3)
     story.says("session_accept")  # assigned anew: that ack was for an assignment before

@@ -1,4 +1,4 @@
-"""Somebody who has got hold of a client's recovery token, and shows it."""
+"""A thief that holds a copy of a client's recovery token, and shows it."""
 
 import json
 from typing import TYPE_CHECKING
@@ -18,8 +18,8 @@ STAYS_S = 8.0
 async def steal(scene: "Scene", victim: ClientParty, wait_s: float) -> None:
     """Take the token that `victim` holds now, and resume with it `wait_s` later.
 
-    Nothing is promised to the two from then on but this: once a token is shown that its lineage has left behind, nobody
-    resumes with any of them (`token-once`). Whoever is attached stays until it has to resume.
+    One promise is left to the two from then on: once a retired token of a lineage is shown, no token of that lineage
+    resumes (`token-once`). A party that is attached stays until it has to resume.
     """
     if victim.client is None or victim.is_over():
         return

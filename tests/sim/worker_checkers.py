@@ -1,7 +1,7 @@
 """What a worker is owed, and the one after it, when a session leaves its hands.
 
 Our SDK makes good what these find: it heeds nothing that a node says which it has left, and tells apart what it is given twice.
-A program that somebody wrote by hand does neither.
+A program written by hand does neither.
 """
 
 from collections.abc import Sequence

@@ -64,7 +64,7 @@ def test_what_it_saves_is_put_back() -> None:
 
 
 def test_what_is_put_into_the_queue_is_done() -> None:
-    """A call put into Trio's entry queue, as the collection of a generator puts one there, is made though nobody asks for I/O."""
+    """A call put into Trio's entry queue, as by the collection of a generator, is made although no task waits for I/O."""
     called: list[float] = []
 
     async def main() -> None:
