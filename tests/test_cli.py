@@ -318,7 +318,7 @@ def test_completion(shell: str, capsys: Output) -> None:
     ],
 )
 def test_standard_files_that_take_nothing(redirection: str, status: int, said: str) -> None:
-    """A full disk is said with its own code; a file that is closed is nobody's to write to. Neither makes a traceback."""
+    """A full disk is said with its own code; a closed file cannot be written to. Neither makes a traceback."""
     command = f'exec "$0" -m signald.cli version {redirection}'
     done = subprocess.run(["/bin/sh", "-c", command, sys.executable], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (status, "", said)

@@ -329,7 +329,7 @@ def test_a_secret_file_fills_its_key_stripped_and_relative_to_the_configuration(
 
 
 def test_credentials_directory_is_expanded(write: Write, tmp_path: Path) -> None:
-    """systemd's LoadCredential works by ${CREDENTIALS_DIRECTORY}; without it the problem says who sets it."""
+    """systemd's LoadCredential works by ${CREDENTIALS_DIRECTORY}; without it the problem says that systemd sets it."""
     (tmp_path / "credentials").mkdir()
     (tmp_path / "credentials" / "jwt").write_text(SECRET)
     path = write('[auth]\njwt_secret_file = "${CREDENTIALS_DIRECTORY}/jwt"\n')
@@ -479,7 +479,7 @@ def test_tls_needs_certificate_and_key(write: Write, tmp_path: Path) -> None:
 
 
 def test_a_public_key_excludes_shared_secrets_and_their_algorithms(write: Write, tmp_path: Path) -> None:
-    """HS* with a public key would let anybody who knows the public key sign tokens."""
+    """HS* with a public key would let any holder of the public key sign tokens."""
     (tmp_path / "p.pem").write_text("x")
     file = '[auth]\njwt_public_key_file = "p.pem"\n'
     assert only_problem_of(write(file + 'jwt_algorithms = ["HS256"]\n')).key == "auth.jwt_algorithms"

@@ -215,7 +215,7 @@ def test_more_lines_than_writes_in_a_second(pipe: list[int]) -> None:
 
 
 def test_the_end_waits_no_longer_than_told(pipe: list[int]) -> None:
-    """A pipe that nobody reads does not hold up the end of the process."""
+    """A pipe without a reader does not hold up the end of the process."""
     sink = LogSink(pipe[1])
     taken = fill(pipe[1])
     print("line", file=sink)

@@ -1,6 +1,7 @@
 """The whole service with parties that speak frame by frame, so that every byte of an end can be seen.
 
-The nodes are the production ones. `over_tcp` gives each a listening socket and takes real time; `in_memory` owns the clock. Everybody is
+The nodes are the production ones. `over_tcp` gives each a listening socket and takes real time; `in_memory` owns the clock. All parties
+are authenticated. On a node with bystanders a client and its worker are in conversation, whatever happens to others.
 authenticated. On a node with bystanders a client and its worker are in conversation, whatever happens to others.
 """
 
@@ -35,7 +36,7 @@ SUBPROTOCOL = (b"Sec-WebSocket-Protocol", b"signald.v1")
 
 
 class Bystanders:
-    """A client and its worker that talk to each other all the time, and expect not to notice anybody else."""
+    """A client and its worker that talk to each other all the time, and expect not to notice any other party."""
 
     def __init__(self, client: Speaker, worker: Speaker, session: str) -> None:
         """They are paired in `session`, and have said nothing yet."""
@@ -152,7 +153,7 @@ class Stage:
 
     @asynccontextmanager
     async def bystanders(self, name: str = "n1") -> AsyncIterator[Bystanders]:
-        """Two who talk before and after what the body does, on the node called `name`."""
+        """A client and a worker that talk before and after what the body does, on the node called `name`."""
         client, _, worker, session = await self.pair(name, "bystander")
         bystanders = Bystanders(client, worker, session)
         async with trio.open_nursery() as nursery:

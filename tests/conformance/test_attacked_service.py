@@ -232,7 +232,7 @@ def test_a_peer_that_stops_reading_while_it_is_closed_is_cut_off() -> None:
         async with stage.bystanders() as bystanders:
             client, _ = await stage.client(streams=trio.testing.lockstep_stream_pair)
             await client.say({"type": "ping"})
-            await client.say({"type": "nonsense"})  # its answer fills the stream, and nobody takes it
+            await client.say({"type": "nonsense"})  # its answer fills the stream, and the client does not read it
             await client.send(text("{"))
             closing = trio.current_time()
             await until(lambda: len(node.hub.connections) == 2)
@@ -319,7 +319,7 @@ def test_who_is_one_too_many_is_told_when_to_come_again(admission: dict[str, obj
 
 @pytest.mark.real
 def test_a_handshake_that_is_not_complete_in_time_is_cut_off() -> None:
-    """Who sends nothing, or never ends, is hung up on without an answer after `timeouts.handshake_s`."""
+    """A peer that sends nothing, or never ends, is hung up on without an answer after `timeouts.handshake_s`."""
 
     async def scene(stage: Stage) -> None:
         await stage.start(timeouts={"handshake_s": 2.0})

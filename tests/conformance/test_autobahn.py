@@ -75,7 +75,7 @@ def test_any_difference_is_a_fault(got: dict[str, str], said: list[str]) -> None
 
 @pytest.mark.parametrize("outcome", ["FAILED / OK / 1000", "OK / UNCLEAN / None", "OK / WRONG CODE / 1002"])
 def test_a_failure_is_one_also_when_it_is_frozen(outcome: str) -> None:
-    """Nobody can make a failure good by freezing it."""
+    """A failure cannot be made good by freezing it."""
     assert verdict.faults({"1.1.1": outcome}, {"1.1.1": outcome}, {}) == [f"1.1.1: {outcome} is a failure"]
 
 

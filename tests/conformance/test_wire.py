@@ -32,7 +32,7 @@ class Row:
     reason: str
     """A regular expression."""
     provoke: Callable[[Stage], Awaitable[Speaker]]
-    """Starts what it needs and returns who is about to be closed."""
+    """Starts what it needs and returns the party whose connection is about to be closed."""
     sections: dict[str, dict[str, object]]
     calm: bool
     """The node goes on afterwards, and has bystanders."""
@@ -182,7 +182,7 @@ async def _somebody_elses_session(stage: Stage) -> Speaker:
 
 
 async def _reuse(stage: Stage) -> tuple[Speaker, str]:
-    """Return who has shown a retired token, and the token that was good before."""
+    """Return a client that has shown a retired token, and the token that was good before."""
     _, started = await stage.client()
     again = await stage.restore(started["recovery_token"])
     restored = await again.hear("session_restored")

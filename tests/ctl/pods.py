@@ -22,7 +22,7 @@ class Pod:
     name: str
     release: str
     moves_after: int = 1
-    """How often it is asked for its status until its drain has moved everybody; -1: never."""
+    """How often it is asked for its status until its drain has moved all parties; -1: never."""
     stayed: int = 0
     by_signal: bool = False
     parties: list[str] | None = None
@@ -71,7 +71,7 @@ class Pods:
     def __init__(self, pods: list[Pod]) -> None:
         self.pods = pods
         self.behind: list[Pod] = list(pods)
-        """Whom the name resolves to."""
+        """The addresses that the name resolves to."""
         self.lock = Lock()
 
     def resolve(self, _host: str, _port: int) -> list[tuple[str, int]]:

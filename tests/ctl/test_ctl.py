@@ -72,7 +72,7 @@ async def blue_and_green(directory: Path) -> AsyncIterator[tuple[Node, Node, Tal
 
 
 async def test_a_node_is_found_by_its_socket(tmp_path: Path, ctl: Ctl) -> None:
-    """One node needs no name, two do; a name that is not there, or nobody at all, is said with 69."""
+    """One node needs no name, two do; a name that is not there, or no node at all, is said with 69."""
     assert await ctl("status") == os.EX_UNAVAILABLE
     assert "no node runs here" in ctl.complaint
     async with open_nodes(tmp_path, f"sqlite:{tmp_path}/signald.db", SOCKETS) as nodes:
@@ -84,13 +84,13 @@ async def test_a_node_is_found_by_its_socket(tmp_path: Path, ctl: Ctl) -> None:
         assert (await ctl.json("status", "--node", "green"))["node"] == "green"
         assert await ctl("status", "--node", "red") == os.EX_UNAVAILABLE
         assert {one["node"] for one in (await ctl.json("nodes", "--node", "blue"))["nodes"]} == {"blue", "green"}
-        # What a killed node leaves behind is nobody.
+        # The registry entry of a killed node is no node.
         await kill(green)
         assert (await ctl.json("status"))["node"] == "blue"
 
 
 async def test_a_gated_rollout_by_hand(tmp_path: Path, ctl: Ctl) -> None:
-    """Workers over, clients over, the old node stopped, the receipt read: nobody lost, and the gate says so by its status."""
+    """Workers over, clients over, the old node stopped, the receipt read: no session lost, and the gate says so by its status."""
     async with blue_and_green(tmp_path) as (blue, _, talk):
         assert await ctl("handover", "--workers", "--wait", "--node", "blue") == os.EX_OK
         assert "drained (workers)" in ctl.words

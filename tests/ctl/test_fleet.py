@@ -40,7 +40,7 @@ def test_every_node_of_the_release_is_found_and_no_other() -> None:
 
 
 def test_a_live_node_that_the_name_does_not_know_is_not_passed_over() -> None:
-    """Name services lag: the cluster's own list says who is missing."""
+    """Name services lag: the cluster's own list shows which pod is missing."""
     with open_pods(Pod("b1", "blue"), Pod("b2", "blue"), Pod("g1", "green")) as pods:
         pods.behind = [pod for pod in pods.pods if pod.name != "b2"]
         with pytest.raises(CtlError, match="b2 is live and does not answer behind pods") as error:
@@ -50,7 +50,7 @@ def test_a_live_node_that_the_name_does_not_know_is_not_passed_over() -> None:
 
 
 def test_a_dead_address_does_no_harm() -> None:
-    """A pod that has ended keeps its address for a moment; it is in nobody's list."""
+    """A pod that has ended keeps its address for a moment; the cluster's list does not have it."""
     gone = Pod("b2", "blue", live=False)
     with open_pods(gone):
         pass
@@ -104,7 +104,7 @@ def test_a_release_without_a_live_node_has_nothing_to_hand_over() -> None:
 
 
 def test_a_gate_that_fails_recalls_everybody() -> None:
-    """In no time, or with somebody who stayed: the old release takes workers again."""
+    """In no time, or with a party that stayed: the old release takes workers again."""
     slow, done_soon, heir = Pod("b1", "blue", moves_after=-1), Pod("b2", "blue", moves_after=0), Pod("g1", "green")
     with open_pods(slow, done_soon, heir) as pods:
         out = io.StringIO()
@@ -119,7 +119,7 @@ def test_a_gate_that_fails_recalls_everybody() -> None:
 
 
 def test_sigterm_recalls_everybody() -> None:
-    """A rollout that is aborted ends its gate's job: nobody else would call the drains off."""
+    """A rollout that is aborted ends its gate's job: no other program would call the drains off."""
     slow = Pod("b1", "blue", moves_after=-1)
     with open_pods(slow, Pod("g1", "green")) as pods:
         timer = Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM))
@@ -165,7 +165,7 @@ def test_the_heirs_are_recalled_and_one_must_be_ready() -> None:
 
 
 def test_a_node_that_ends_meanwhile_is_waited_for_until_it_is_gone() -> None:
-    """It takes no orders, and moves everybody itself."""
+    """It takes no orders, and moves all parties itself."""
     going, other = Pod("b1", "blue", by_signal=True, parties=["clients", "workers"]), Pod("b2", "blue", moves_after=0)
     with open_pods(going, other) as pods:
 
@@ -237,7 +237,7 @@ def test_the_commands_take_a_fleet(capsys: pytest.CaptureFixture[str], monkeypat
     ],
 )
 def test_what_cannot_be_meant_is_refused(arguments: list[str], tmp_path: Path) -> None:
-    """Before anybody is asked."""
+    """Before any pod is asked."""
     assert main(["ctl", *arguments]) == os.EX_USAGE
 
 

@@ -20,7 +20,7 @@ DEADLINE_S = 20
 
 
 def silent(_: str) -> None:
-    """Nobody listens."""
+    """There is no listener."""
 
 
 @asynccontextmanager
@@ -137,7 +137,7 @@ async def test_its_own_close_is_a_handshake() -> None:
 
 
 async def test_a_cut_wakes_the_reader() -> None:
-    """`abort` while somebody reads ends the reading, as a connection that broke."""
+    """`abort` while a task reads ends the reading, as a connection that broke."""
     async with server(echo) as url, lean_dial(url, DEFAULT_TIMING, silent) as carrier, trio.open_nursery() as nursery:
         nursery.start_soon(closing_of, carrier)
         await trio.testing.wait_all_tasks_blocked()

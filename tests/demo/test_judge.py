@@ -196,7 +196,7 @@ def test_a_clean_exit_is_part_of_the_verdict() -> None:
 
 
 def test_no_session_is_no_success() -> None:
-    """A run in which nobody talked proves nothing."""
+    """A run without a message proves nothing."""
     assert not Judge().verdict(1.0).ok
 
 

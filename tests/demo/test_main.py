@@ -62,7 +62,7 @@ def test_ports_are_not_those_of_outgoing_connections() -> None:
 
 
 def test_a_free_port_is_kept_for_its_server() -> None:
-    """Nobody else is given it before its server listens, nor while that is being started again; then it is let go."""
+    """No other process is given it before its server listens, nor while that is being started again; then it is let go."""
     port = free_port()
 
     def claim() -> None:

@@ -13,7 +13,7 @@ from signald.demo.parties import Parties
 from tests.real.harness import open_nodes, until, url_of
 
 TRIES = 8
-"""Who of two tasks that are due runs first is a toss."""
+"""The order of two tasks that are due is a toss."""
 
 
 @pytest.mark.real

@@ -33,7 +33,7 @@ async def read_to_end(stream: trio.SocketStream) -> bytes:
 
 
 class World:
-    """A running switch, what stands behind it, and who connects to it."""
+    """A running switch, what stands behind it, and the connections to it."""
 
     def __init__(self, entrance: Entrance, nursery: trio.Nursery, exits: AsyncExitStack) -> None:
         self.entrance = entrance
@@ -66,7 +66,7 @@ async def switched(directory: Path) -> AsyncIterator[World]:
 
 
 async def test_new_connections_follow_the_target_and_old_ones_stay(tmp_path: Path) -> None:
-    """A flip moves nobody: what is connected keeps its node, what connects afterwards gets the new one."""
+    """A flip moves no connection: those that exist keep their node, those that come afterwards get the new one."""
     async with switched(tmp_path) as world:
         await world.entrance.point_to(await world.echo(b"old"))
         early = await world.connect()
@@ -79,7 +79,7 @@ async def test_new_connections_follow_the_target_and_old_ones_stay(tmp_path: Pat
 
 
 async def test_nothing_is_lost_when_the_reader_is_slow(tmp_path: Path) -> None:
-    """Megabytes that nobody reads yet push the sender back, and arrive whole once they are read; so does the goodbye."""
+    """Megabytes of unread data push the sender back, and arrive whole once they are read; so does the goodbye."""
     async with switched(tmp_path) as world:
         await world.entrance.point_to(await world.echo(b""))
         stream = await world.connect()
@@ -107,7 +107,7 @@ async def test_a_refusing_node_closes_the_connection(tmp_path: Path) -> None:
     async with switched(tmp_path) as world:
         listening = await world.echo(b"back")
         unused = trio.socket.socket()
-        await unused.bind(("127.0.0.1", 0))  # bound, so nobody else gets it; not listening, so it refuses
+        await unused.bind(("127.0.0.1", 0))  # bound, so no other process gets it; not listening, so it refuses
         await world.entrance.point_to(unused.getsockname())
         assert await (await world.connect()).receive_some() == b""
         await world.entrance.point_to(listening)

@@ -1,4 +1,4 @@
-"""Inputs that nobody sends by mistake, and the one question asked after each: did anybody else notice?
+"""Inputs that no party sends by mistake, and the one question asked after each: did any other party notice?
 
     mutate     damage: bits, splices, lengths, frames, the grammar of JSON
     corpus     inputs kept from before, one file each, and the few that are too large for a file

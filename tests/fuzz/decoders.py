@@ -125,7 +125,7 @@ def _message(party: str, *, text: bool) -> Callable[[bytes], str]:
             return REFUSED
         assert (binary is not None) is not text
         if isinstance(message, WireMessage | Realtime) and text and _is_utf8(data):
-            json.loads(bytes(message.data), parse_int=len)  # whoever receives it must be able to parse it
+            json.loads(bytes(message.data), parse_int=len)  # its receiver must be able to parse it
         return TAKEN
 
     return call

@@ -20,7 +20,7 @@ from tests.fuzz.party import Harm, Judge, complain, try_http
 from tests.real.harness import Settings, descriptors, exit_of, open_nodes, probe, term, until
 
 GROWTH_MAX_BYTES = 50 << 20
-"""By how much the process may have grown when all who sent inputs have gone."""
+"""By how much the process may have grown when all senders of inputs have gone."""
 GONE_WITHIN_S = 60.0
 PATIENCE_S = 30.0
 """A process that shares its cores with others' is not late before that."""
@@ -42,7 +42,7 @@ class Log:
         self._read = 0
 
     def complain(self) -> None:
-        """Raise Harm if there is an error among what is new, or anything that is no entry: nobody else writes there."""
+        """Raise Harm if there is an error among what is new, or anything that is no entry: the node alone writes there."""
         with self._file.open("rb") as file:
             file.seek(self._read)
             new = file.read()
@@ -81,7 +81,7 @@ async def judging_live(seed: int) -> AsyncIterator[Callable[[bytes], Awaitable[s
                     else:
                         ended = await judge.try_input(body)
                 except (OSError, trio.BrokenResourceError):
-                    # Whoever sent the input may be hung up on at any moment, but everybody else is served.
+                    # The sender of the input may be hung up on at any moment, but all other parties are served.
                     raise Harm(f"the node takes no connections any more: {node.log_tail()}") from None
                 if (status := await probe(node, "/livez"))[0] != 200:
                     raise Harm(f"answered that it lives with {status}")

@@ -172,7 +172,7 @@ class Judge:
             await client.open((b"sec-websocket-protocol", b"signald.v1"), path=f"/v1/{stage}")
             return client, [], ""
         if stage == "connected":
-            # Nobody serves this label: the session waits, and what it sends waits with it.
+            # No worker serves this label: the session waits, and what it sends waits with it.
             opening: dict[str, Any] = {"type": "connect", "want": {"fuzz": "nobody"}, "receipts": True}
             guest, started = await open_guest(self.dial, "/v1/client", opening, "session_started")
             return guest, [], started["session"]

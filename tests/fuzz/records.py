@@ -85,7 +85,7 @@ VALUES: dict[tuple[str, str], str] = {
     ("receipt", "at_ms"): "true",
     ("step", "step"): "true",
 }
-"""Which values are damaged, and of whom."""
+"""The values that are damaged, and the record each belongs to."""
 
 ASK: tuple[Op, ...] = (
     append(entries(5, 5, history=True)), ack(2), Look(SESSION, "worker", 0, 9), Look(SESSION, "worker", 1, 1),
@@ -188,7 +188,7 @@ def _judge(file: _File) -> str:
         for entry in result.entries if isinstance(result, Looked) else ():
             if right.get(entry.seq) != entry.body:
                 raise Harm(f"delivered as {entry.seq}: {entry.body!r}")
-    # Whatever it is: who holds the parties can give everything back, and it goes on from there.
+    # Whatever it is: the node that holds the parties can give everything back, and it goes on from there.
     known = head(
         worker=WORKER, worker_state="paired", worker_epoch=2, worker_node="a", client_epoch=2, workers=1, up_last=5
     )

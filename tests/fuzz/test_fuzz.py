@@ -25,7 +25,7 @@ MARKS = {"http": [pytest.mark.real], "records": [pytest.mark.real], "live": [pyt
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=MARKS.get(name, [])) for name in TARGETS])
 def test_the_corpus_harms_nobody(name: str) -> None:
-    """Inputs that once did harm, or that are known to do it elsewhere, are taken or refused, and nobody else notices."""
+    """Inputs that once did harm, or that are known to do it elsewhere, are taken or refused, and no other party notices."""
     kept = corpus.kept(name)
     assert kept
     run(name, 0, list(kept.values()))
@@ -40,7 +40,7 @@ def test_a_short_search_finds_nothing(name: str) -> None:
 
 
 def test_inputs_are_repeatable() -> None:
-    """A seed draws the same inputs every time: a failure can be tried again by anybody."""
+    """A seed draws the same inputs every time: a failure can be tried again anywhere."""
     for target in TARGETS.values():
         drawn = [[target.make(rng) for _ in range(20)] for rng in (random.Random(7), random.Random(7))]
         assert drawn[0] == drawn[1]
@@ -48,7 +48,7 @@ def test_inputs_are_repeatable() -> None:
 
 
 def test_the_corpus_holds_what_parsers_are_known_to_stumble_over() -> None:
-    """Nobody takes the classics out by mistake."""
+    """The classics are part of the corpus."""
     names = {name for target in TARGETS for name in corpus.kept(target)}
     assert names >= {
         "deep-nesting", "integer-of-5000-digits", "float-1e400", "nan", "lone-surrogate", "invalid-utf8", "duplicate-keys",

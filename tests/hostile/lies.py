@@ -1,4 +1,4 @@
-"""What liars say: JSON that is odd, frames that are wrong, numbers that nobody gave out, bytes that are nothing."""
+"""What liars say: JSON that is odd, frames that are wrong, numbers that no node gave out, bytes that are nothing."""
 
 import json
 from random import Random
@@ -75,7 +75,7 @@ def framed(rng: Random, text: str) -> Frame:
     return damaged(rng, text) if drawn < 0.88 else binary(rng, text)
 
 
-# A `bye` is no lie: it ends the session of whoever says it.
+# A `bye` is no lie: it ends the session of its sender.
 OF_A_CLIENT = {
     "message": ("data", "kind", "trace", "history", "session"),
     "realtime": ("data", "trace"),

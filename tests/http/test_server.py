@@ -192,7 +192,7 @@ async def test_a_body_nobody_reads_does_not_hang_the_connection() -> None:
 
 
 async def test_a_body_without_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A peer that keeps a body open that nobody reads loses its connection."""
+    """A peer that keeps an unread body open loses its connection."""
     monkeypatch.setattr(server, "UNREAD_BODY_TIMEOUT_S", 0.1)
     async with serving(slow_hello) as (port, _):
         answer = await talk(port, b"POST /e HTTP/1.1\r\nhost: a\r\ncontent-length: 3000000\r\n\r\n" + bytes(1_000_000))

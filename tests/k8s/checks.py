@@ -170,7 +170,7 @@ def _fits(selector: dict[str, str], labels: dict[str, str]) -> bool:
 
 
 def _selectors(objects: list[Json]) -> Iterator[str]:
-    """Whoever selects our pods finds them, and not the gates' pods as well."""
+    """A selector of our pods finds them, and not the gates' pods as well."""
     node = _node_labels(objects)
     for name, service in of_kind(objects, "Service").items():
         if not _fits(service["spec"]["selector"], node):

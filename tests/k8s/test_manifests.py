@@ -20,7 +20,7 @@ def test_the_manifests_hold() -> None:
 
 
 def test_every_file_is_used() -> None:
-    """A manifest that no kustomization names is applied by nobody, and checked by nobody."""
+    """A manifest that no kustomization names is neither applied nor checked."""
     named = {SAMPLES}
     for file, documents in TREE.files.items():
         if not file.endswith("kustomization.yaml"):

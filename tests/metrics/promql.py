@@ -28,7 +28,7 @@ FUNCTIONS = {
 GROUPING = {"by", "without", "on", "ignoring", "group_left", "group_right"}
 WORDS = {"and", "or", "unless", "bool", "offset"}
 TARGET_LABELS = {"job", "instance", "namespace", "pod", "service", "cluster", "node"}
-"""Labels that the one who scrapes adds."""
+"""Labels that the scraper adds."""
 CLOSING = {"(": ")", "{": "}"}
 
 

@@ -207,7 +207,7 @@ def test_messages_that_cross_nodes_are_hops() -> None:
 
 
 def test_a_drain_is_counted_for_each_party() -> None:
-    """Who was told to go, who is still to go, and how long each took; the successor counts the resumes."""
+    """Parties told to go, parties still to go, and how long each took; the successor counts the resumes."""
 
     async def scene(cluster: Cluster) -> None:
         old = await cluster.start("n1")
@@ -297,7 +297,7 @@ def test_the_lag_of_the_backplane_grows_while_nothing_is_heard() -> None:
 
 
 def test_sessions_that_expire_are_counted_as_such() -> None:
-    """A session nobody came back for ends as `expired`, once."""
+    """An abandoned session ends as `expired`, once."""
 
     async def scene(cluster: Cluster) -> None:
         scraper = Scraper(await cluster.start("n1", session={"resume_ttl_s": 5.0}))

@@ -1,4 +1,4 @@
-"""Spans: who gets one, whose child it is, and that nobody pays for what nobody wants."""
+"""Spans: which steps get one, under which parent, and that unwanted spans cost nothing."""
 
 import subprocess
 import sys

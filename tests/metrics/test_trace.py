@@ -124,7 +124,7 @@ def test_a_store_that_lost_everything_gets_it_back() -> None:
         worker, answer = await cluster.resume(
             "n1", accepted["recovery_token"], {"session": session, "received": 0, "acked": 0}
         )
-        if answer["type"] == "error":  # nobody could give back a worker that was away: it starts afresh
+        if answer["type"] == "error":  # no node could give back a worker that was away: it starts afresh
             worker, _ = await cluster.worker("n1", "worker-b")
             await worker.accept(within_s=120)
         assert (await worker.expect("message"))["trace"] == TRACE

@@ -1,4 +1,4 @@
-"""Who may come in: slots, places, rates, and what is kept for those who resume."""
+"""Admission: slots, places, rates, and what is kept for parties that resume."""
 
 from contextlib import ExitStack
 
@@ -36,7 +36,7 @@ class TestAdmission:
         assert under_test.begin_handshake("192.0.2.1", 0.0, never) is not None
 
     def test_connections_are_refused_at_the_limit_with_a_spread_hint(self) -> None:
-        """503 with a hint between one and two times the configured one, not the same for everybody."""
+        """503 with a hint between one and two times the configured one, not the same for all peers."""
         under_test = admission(connections_max=1, retry_after_ms=1000)
         assert under_test.begin_connection("192.0.2.1", 0.0) is None
         hints = set()
@@ -83,7 +83,7 @@ class TestAdmission:
         assert [verdict and verdict.status for verdict in later] == [None, None, None, 429]
 
     def test_an_ipv6_subscriber_is_a_64(self) -> None:
-        """Who has 2^64 addresses does not have 2^64 rates."""
+        """An address range of 2^64 addresses does not have 2^64 rates."""
         under_test = admission(connects_per_s=1.0, connects_burst=1)
         assert under_test.begin_connection("2001:db8::1", 0.0) is None
         assert under_test.begin_connection("2001:db8::ffff:2", 0.0) is not None
@@ -140,7 +140,7 @@ class TestSetupGate:
         assert gate.enter(resume=True, principal="eve") == 0
 
     def test_a_share_is_kept_for_resumes(self) -> None:
-        """New parties stop at what is not reserved; resumes go on to the limit; nobody is thrown out."""
+        """New parties stop at what is not reserved; resumes go on to the limit; no connection is closed for them."""
         gate = SetupGate(NetSettings(setups_in_progress_max=4, resume_reserved_share=0.75), entropy=SeededEntropy(1))
         assert [gate.enter(resume=False) > 0 for _ in range(2)] == [False, True]
         assert [gate.enter(resume=True) > 0 for _ in range(4)] == [False, False, False, True]

@@ -1,6 +1,6 @@
-"""Every attack known to have broken a WebSocket server: the attacker is told why and cut off, nobody else notices.
+"""Every attack known to have broken a WebSocket server: the attacker is told why and cut off, no other peer notices.
 
-Each test runs beside a bystander who is served before and after, and ends with no task, connection or admission slot
+Each test runs beside a bystander that is served before and after, and ends with no task, connection or admission slot
 left (`served`). Time is virtual.
 """
 
@@ -390,7 +390,7 @@ async def test_a_peer_that_has_begun_its_request_keeps_its_place() -> None:
 
 @simulated
 async def test_connections_beyond_the_limit_are_refused_with_a_hint() -> None:
-    """A full node answers 503 with Retry-After; who is in stays in."""
+    """A full node answers 503 with Retry-After; connections that are open stay open."""
     async with served_with_a_bystander(settings=NetSettings(connections_max=1)) as net:
         late = net.dial()
         await late.send(request())

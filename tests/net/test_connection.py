@@ -196,7 +196,7 @@ class TestReceiving:
 
     @simulated
     async def test_what_a_handler_queued_goes_out_when_it_reads_again(self) -> None:
-        """Nobody who forgets to flush waits for an answer that still lies in the queue."""
+        """A handler that forgets to flush does not wait for an answer that still lies in the queue."""
         async with bench(reading=False) as net:
             net.connection.send_text(b"x")
             assert net.transport.writes == []
@@ -313,7 +313,7 @@ class TestSending:
 
     @simulated
     async def test_sending_after_an_end_has_begun_is_nothing(self) -> None:
-        """Nothing follows a Close, and nobody has to ask first."""
+        """Nothing follows a Close, and no handler has to ask first."""
         async with bench() as net:
             net.connection.close(1001, "away")
             net.connection.send_text(b"late")
@@ -342,7 +342,7 @@ class TestSending:
 
     @simulated
     async def test_a_cancelled_writer_resets_the_tcp(self) -> None:
-        """A frame that is half out cannot be continued by anybody: the TCP is reset."""
+        """A frame that is half written can be continued by no later write: the TCP is reset."""
         async with bench() as net:
             writer = trio.CancelScope()
 
@@ -411,7 +411,7 @@ class TestSending:
 
     @simulated
     async def test_a_write_that_was_cancelled_is_not_told_as_unsaid(self) -> None:
-        """Nobody knows whether it has gone out."""
+        """It is unknown whether it has gone out."""
         told: list[int] = []
         async with bench() as net:
             writer = trio.CancelScope()
@@ -599,7 +599,7 @@ class TestTick:
 
     @simulated
     async def test_a_reader_that_holds_back_is_not_the_peers_fault(self) -> None:
-        """While nobody reads, nobody is asked or given up; the silence counts from when reading goes on."""
+        """While the handler does not read, the peer is neither asked nor given up; the silence counts from the next read on."""
         async with bench(reading=False) as net:
             await self.pass_seconds(net, 100)
             net.start_reading()

@@ -85,7 +85,7 @@ class TestCredentials:
     """Where a credential may stand, and where it may not."""
 
     def test_in_the_authorization_header(self) -> None:
-        """`Authorization: Bearer` is for SDKs and workers; another scheme is somebody else's."""
+        """`Authorization: Bearer` is for SDKs and workers; another scheme belongs to a proxy."""
         assert shake(request("/v1/client", (b"Authorization", b"bearer a.b.c "))).bearer == "a.b.c"
         assert shake(request("/v1/client", (b"Authorization", b"Basic dTpw"))).bearer is None
         assert shake(request("/v1/client", (b"Authorization", b"Bearer"))).bearer is None
@@ -184,7 +184,7 @@ class TestRefusing:
         ],
     )
     def test_origins_are_matched_exactly(self, allowed: tuple[str, ...], origin: bytes | None, ok: bool) -> None:
-        """A browser's page must be on the list, letter for letter; whoever sends no Origin is no browser."""
+        """A browser's page must be on the list, letter for letter; a request without an Origin comes from no browser."""
         net = NetSettings(allowed_origins=allowed)
         data = request("/v1/client", *([(b"Origin", origin)] if origin is not None else []))
         if ok:

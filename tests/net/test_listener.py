@@ -17,10 +17,10 @@ from tests.net.clients import echo, listening, simulated, until
 
 @pytest.mark.real
 class TestLifetimes:
-    """Over real sockets: who lives how long."""
+    """Over real sockets: how long listeners and connections live."""
 
     async def test_accepting_ends_and_connections_go_on(self) -> None:
-        """Cancelling `serve` closes the port; whoever is connected is served on, and nothing is left after that."""
+        """Cancelling `serve` closes the port; connections that are open are served on, and nothing is left after that."""
         async with listening() as net:
             client = await net.connect()
             await client.echo("before")

@@ -213,7 +213,7 @@ async def test_what_is_no_tls_in_the_middle_of_tls_ends_that_connection_only(tmp
 
 
 async def test_an_abort_over_tls_resets_the_tcp(tmp_path: Path) -> None:
-    """What nobody reads does not stay in the kernel: the peer sees a reset, not an end."""
+    """Unread data does not stay in the kernel: the peer sees a reset, not an end."""
     tls, trusted = contexts(tmp_path)
     async with listening(tls=tls) as port:
         client = await connect_over_tls(port, trusted)

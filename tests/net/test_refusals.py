@@ -1,4 +1,4 @@
-"""Refused handshakes: each is counted by its reason, and a line for each reason says now and then who was refused, and why."""
+"""Refused handshakes: each is counted by its reason, and a line for each reason says now and then which peer, and why."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,7 +88,7 @@ async def test_no_place(settings: NetSettings, gate: Refusal | None, reason: str
 
 @simulated
 async def test_a_flood_is_one_line() -> None:
-    """One line for each reason in ten seconds, whoever is refused; the next one says how many were left out."""
+    """One line for each reason in ten seconds, whichever peer is refused; the next one says how many were left out."""
     with structlog.testing.capture_logs() as lines:
         async with served() as net:
             for _ in range(1000):
@@ -121,7 +121,7 @@ async def test_what_is_no_origin_is_not_repeated() -> None:
 
 @simulated
 async def test_the_address_is_that_of_the_client() -> None:
-    """Behind a trusted proxy a refusal names who was refused, also where the request itself is at fault."""
+    """Behind a trusted proxy a refusal names the client's address, also where the request itself is at fault."""
     settings = NetSettings(trusted_proxies=("10.0.0.0/8",))
     forwarded = (b"X-Forwarded-For", b"192.0.2.7")
     with structlog.testing.capture_logs() as lines:

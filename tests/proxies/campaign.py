@@ -7,7 +7,7 @@ other colour, flips the proxy with the shipped script, and stops the old colour 
 begins with an operator's drain, which is called off when half of the clients have moved; the proxy is flipped back, and
 the new node is stopped instead. The receipts are read from the nodes' admin API after the node they tell of has gone.
 
-Exits 0 when nothing was lost, doubled or reordered, nobody came more often than the deploy asked for, every receipt says what the
+Exits 0 when nothing was lost, doubled or reordered, no party came more often than the deploy asked for, every receipt says what the
 applications saw, and the pace was the configured one.
 """
 
@@ -174,7 +174,7 @@ class Campaign:
         await until(lambda: self._clients_in(leg) >= half, EXIT_S, "half of the clients have moved")
         await trio.to_thread.run_sync(partial(self._admin(old).post, "abort"))
         await self.proxy.flip_to(self.live)
-        # Who was told before the drain was called off still comes, to either colour.
+        # A party that was told to go before the drain was called off still comes, to either colour.
         await trio.sleep(2)
         status = await trio.to_thread.run_sync(partial(self._admin(new).get, "sessions"))
         leg.ended_at, leg.exit_code = trio.current_time(), 0

@@ -36,7 +36,7 @@ class Scene:
         return "green" if self.live == "blue" else "blue"
 
     async def start(self, colour: Colour, **settings: Any) -> Node:
-        """Start a node of `colour`; nobody is sent there by that."""
+        """Start a node of `colour`; the proxy sends no party there by that."""
         self.started += 1
         name = f"{colour}-{self.started}"
         settings["admin"] = {"socket": str(self.nodes.directory / f"{name}.sock")}

@@ -33,7 +33,7 @@ OURS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_misspelt_word_is_refused(kind: Kind, tmp_path: Path) -> None:
-    """Whichever word of the proxy's it is: nothing in the file is text that nobody reads."""
+    """Whichever word of the proxy's it is: no text in the file is left unread."""
     proxy = MADE[kind](tmp_path, Colours())
     right = proxy.config.read_text()
     taken = []

@@ -1,4 +1,4 @@
-"""Deploys behind real proxies: nobody notices, and nobody comes twice."""
+"""Deploys behind real proxies: no party notices, and none comes twice."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ async def test_flips(kind: Kind, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_weights(kind: Kind, tmp_path: Path) -> None:
-    """At 10, 50 and 100 of 100 so many newcomers come to the new node, and nobody who was there moves until the old one drains."""
+    """At 10, 50 and 100 of 100 so many newcomers come to the new node, and no connected party moves until the old one drains."""
     async with behind(kind, tmp_path, clients=4) as scene:
         await scene.start("green")
         for weight, least, most in ((10, 1, 3), (50, 9, 11), (100, 20, 20)):
@@ -45,7 +45,7 @@ async def test_weights(kind: Kind, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_the_proxy_is_reloaded_in_mid_traffic(kind: Kind, tmp_path: Path) -> None:
-    """Nobody is cut, and the weights are those of before; nor does a reload in mid-drain cost anybody anything."""
+    """No connection is cut, and the weights are those of before; nor does a reload in mid-drain cost any party anything."""
     async with behind(kind, tmp_path, {"pace": {"sessions_per_s": 8.0}}) as scene:
         await scene.start("green")
         await scene.proxy.flip_to("green")
@@ -67,7 +67,7 @@ async def test_the_proxy_is_reloaded_in_mid_traffic(kind: Kind, tmp_path: Path) 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_the_proxy_is_killed_and_started_again(kind: Kind, tmp_path: Path) -> None:
-    """Everybody comes back by token, to the colour that was in service; once in mid-traffic, once in mid-drain."""
+    """Each party comes back by token, to the colour that was in service; once in mid-traffic, once in mid-drain."""
     settings: Settings = {"pace": {"sessions_per_s": 3.0}}
     async with behind(kind, tmp_path, settings) as scene:
         blue, green = scene.running["blue"], await scene.start("green")
@@ -97,7 +97,7 @@ async def test_the_proxy_is_killed_and_started_again(kind: Kind, tmp_path: Path)
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_rollback_in_mid_drain(kind: Kind, tmp_path: Path) -> None:
-    """The drain is called off, the proxy points back, and the new node hands back what it got: nobody comes more than twice."""
+    """The drain is called off, the proxy points back, and the new node hands back what it got: no party comes more than twice."""
     # Slow enough for some to be left where they are, whatever else the machine has to do.
     drain: dict[str, object] = {"timeout_s": 40.0, "worker_timeout_s": 15.0, "client_timeout_s": 15.0}
     settings: Settings = {"pace": {"sessions_per_s": 2.0}, "drain": {**DRAIN, **drain}}
@@ -167,7 +167,7 @@ async def test_only_parties_get_through(kind: Kind, tmp_path: Path) -> None:
 
 
 async def test_the_health_check_flips_by_itself(tmp_path: Path) -> None:
-    """HAProxy with both colours at 50: a node that drains gets nobody once `drain.unready_s` has given the check its time."""
+    """HAProxy with both colours at 50: a node that drains gets no party once `drain.unready_s` has given the check its time."""
     settings: Settings = {"drain": {**DRAIN, "unready_s": 1.5}}
     async with behind("haproxy", tmp_path, settings) as scene:
         await scene.start("green")

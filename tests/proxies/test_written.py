@@ -93,7 +93,7 @@ def name_of(path: Path) -> str:
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_a_recipe_has_no_field_that_its_proxy_does_not_know(path: Path) -> None:
-    """And says that nobody has run it."""
+    """And says that it was not run."""
     text = path.read_text()
     assert unknown(path.parent.name, text) == set()
     assert "not run" in text

@@ -1,4 +1,4 @@
-"""Who comes in, and as whom: bearer tokens, tenants, and the pages a browser may come from, as the whole service judges them."""
+"""Admission and identity: bearer tokens, tenants, and the pages a browser may come from, as the whole service judges them."""
 
 from typing import Any
 
@@ -120,7 +120,7 @@ def test_a_recovery_token_is_no_bearer_token_and_the_other_way_round() -> None:
     ids=["cut", "longer", "padded", "last letter", "two dots", "nul", "upper case", "blank", "no secret", "no name"],
 )
 def test_a_recovery_token_that_is_not_exactly_it_resumes_nothing(changed: Any) -> None:
-    """Cut, extended or spelt otherwise, a token is nobody's: it neither resumes nor costs the owner anything."""
+    """Cut, extended or spelt otherwise, a token belongs to no session: it neither resumes nor costs the owner anything."""
 
     async def scene(cluster: Cluster) -> None:
         node = await cluster.start("n1", auth=AUTH)
@@ -156,7 +156,7 @@ ORIGIN = "https://app.example.com"
     ],
 )
 def test_only_pages_on_the_list_may_connect(origin: str | None, status: bytes) -> None:
-    """`listen.allowed_origins` is matched letter for letter; who sends no Origin is no browser, and has to show a credential."""
+    """`listen.allowed_origins` is matched letter for letter; without an Origin a client is no browser, and has to show a credential."""
 
     async def scene(stage: Stage) -> None:
         await stage.start(listen={"allowed_origins": (ORIGIN,)})
@@ -176,7 +176,7 @@ def test_only_pages_on_the_list_may_connect(origin: str | None, status: bytes) -
 
 
 def test_a_token_shown_in_a_url_is_refused_before_anything_else() -> None:
-    """400, whoever it belongs to; neither the answer nor the log repeats it, and the session does not hear of it."""
+    """400, whichever session it belongs to; neither the answer nor the log repeats it, and the session does not hear of it."""
 
     async def scene(stage: Stage) -> None:
         await stage.start()

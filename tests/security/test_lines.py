@@ -78,7 +78,7 @@ LINES: dict[str, tuple[str, ...]] = {
     ),
     "TLS below 1.2": ("security/test_platform.py::test_tls_below_1_2_is_not_spoken",),
 }
-"""What is tried → who tries it, as `file::function` below tests/."""
+"""What is tried → the test that tries it, as `file::function` below tests/."""
 
 
 def functions_of(file: Path) -> set[str]:

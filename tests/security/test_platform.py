@@ -22,7 +22,7 @@ pytestmark = pytest.mark.real
 
 @pytest.fixture
 async def redis(tmp_path: Path) -> AsyncIterator[Server]:
-    """A server with a key and a channel of somebody else."""
+    """A server with a key and a channel of another program."""
     server = Server(tmp_path)
     async with servers(server):
         server.ask("SET", "other:key", "theirs")

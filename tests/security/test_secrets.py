@@ -164,7 +164,7 @@ async def test_no_secret_is_written_by_a_process(tmp_path: Path) -> None:
 
 @pytest.mark.real
 async def test_a_store_that_turns_us_away_is_not_named_with_its_password(tmp_path: Path) -> None:
-    """What a process that cannot start says to the one who starts it shows no password, on any stream."""
+    """What a process that cannot start says to its supervisor shows no password, on any stream."""
     redis = Server(tmp_path, "--requirepass", "another")
     async with servers(redis), open_nodes(tmp_path, f"redis://:{PASSWORD}@127.0.0.1:{redis.port}") as nodes:
         node = await nodes.start("node", ready=False, log={"level": "debug"})

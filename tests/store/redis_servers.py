@@ -147,7 +147,7 @@ def meet(member: Server, other: Server) -> None:
 
 
 def serves_all(member: Server) -> bool:
-    """Tell whether a member of a cluster knows who serves each slot, and that all do."""
+    """Tell whether a member of a cluster knows the owner of each slot, and that all slots are served."""
     info = member.ask("CLUSTER", "INFO")
     return b"cluster_slots_ok:16384" in info and b"cluster_state:ok" in info
 

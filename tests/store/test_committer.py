@@ -1,4 +1,4 @@
-"""Group commit: what gathers goes together, nobody is answered before the store is, and an away store ends nothing."""
+"""Group commit: what gathers goes together, no caller is answered before the store is, and an away store ends nothing."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 
@@ -23,7 +23,7 @@ class Scripted:
     lives = 1
 
     def now_ms(self) -> int:
-        """Return a time; nobody asks for it here."""
+        """Return a time; no test asks for it here."""
         return 0
 
     async def execute(self, ops: Sequence[Op]) -> list[Result]:
@@ -154,7 +154,7 @@ def test_what_is_not_worth_it_any_more_when_its_turn_comes_is_not_sent() -> None
 
 
 def test_what_was_sent_once_is_not_withdrawn() -> None:
-    """Nobody knows what has become of it: it is sent again, and its caller gets the answer."""
+    """The outcome of a batch is unknown: it is sent again, and its caller gets the answer."""
 
     async def scene(store: Scripted, committer: Committer) -> None:
         store.failures = [StoreUnavailable("the answer was lost")]

@@ -376,7 +376,7 @@ class TestClaimClient:
         assert claimed(await world.ask(claim_client("t2", "t4", nonce="n4", now_ms=NOW_MS + 11))).epoch == 3
 
     async def test_outdone(self, world: World) -> None:
-        """A claim that its party gave up for a later one with the same token takes nothing and wakes nobody."""
+        """A claim that its party gave up for a later one with the same token takes nothing and wakes no node."""
         await world.do(create(), claim_client("t1", "t2", nonce="n2", attempt=2))
         await world.woken()
         late = claim_client("t1", "t3", nonce="n1", node="a", attempt=1, now_ms=NOW_MS + 20)
@@ -403,7 +403,7 @@ class TestClaimClient:
         ids=["the same attempt", "does not count", "has the new token", "much later"],
     )
     async def test_not_outdone(self, world: World, again: ClaimClient) -> None:
-        """Who has seen the last answer, does not count, or counts anew after a while is not refused for an attempt."""
+        """An attempt is not refused when the party has seen the last answer, does not count, or restarts its count after a while."""
         await world.do(create(), claim_client("t1", "t2", nonce="n2", attempt=7))
         assert claimed(await world.ask(again, at="b")).epoch == 3
 
@@ -423,13 +423,13 @@ class TestClaimClient:
         assert await world.ask(late, at="b") == Refused("token_reuse")
 
     async def test_outdone_is_forgotten(self, world: World) -> None:
-        """A store that was given a session back does not know the attempts, and refuses nobody for them."""
+        """A store that was given a session back does not know the attempts, and refuses no claim for them."""
         known = head(client_epoch=2, client_node="b")
         await world.do(reseed(known, node="b", tokens=(token("t2"), token("t1"))))
         assert claimed(await world.ask(claim_client("t1", "t3", nonce="n3", attempt=1))).epoch == 3
 
     async def test_clock_set_back(self, world: World) -> None:
-        """A claim is not late because somebody has set the store's clock back since the last one."""
+        """A claim is not late because the store's clock was set back since the last one."""
         await world.do(create(), claim_client("t1", "t2", nonce="n2", now_ms=NOW_MS + 3_600_000))
         assert claimed(await world.ask(claim_client("t2", "t3", nonce="n3", now_ms=NOW_MS))).epoch == 3
 
@@ -493,7 +493,7 @@ class TestClaimWorkerSide:
         assert await world.woken() == {"a": [b"ss_1"], "b": [b"ss_1"]}
 
     async def test_not_yours(self, world: World) -> None:
-        """A worker that resumes a session of another is refused, and so is one that resumes a session of nobody."""
+        """A worker that resumes a session of another is refused, and so is one that resumes a session without a worker."""
         await world.do(create())
         assert await world.ask(claim_side(assign=False)) == Refused("not_yours")
         await world.do(claim_side())
@@ -560,7 +560,7 @@ class TestClaimWorkerSide:
         assert await world.ask(append(entries(1, 1), party="worker")) == Fenced(2)
 
     async def test_unpair_again(self, world: World) -> None:
-        """Who is not the session's worker (any more) is not taken off it."""
+        """A worker that is not, or no longer, the session's is not taken off it."""
         await pair(world)
         await world.do(Unpair(SESSION, "a", "w_2", 0))
         assert (await look(world)).head.worker == WORKER
@@ -568,7 +568,7 @@ class TestClaimWorkerSide:
         assert (await look(world)).head.worker_epoch == 2
 
     async def test_unpair_fenced(self, world: World) -> None:
-        """Who says it too late, after the same worker has claimed its side anew, changes nothing and wakes nobody."""
+        """An `Unpair` that comes after the same worker has claimed its side again changes nothing and wakes no node."""
         await pair(world)
         await world.do(claim_side(node="c", nonce="n2", assign=False))
         await world.woken()
@@ -616,7 +616,7 @@ class TestFailures:
         assert (await look(world)).head.failed == Failures()
 
     async def test_set_aside(self, world: World) -> None:
-        """At `failures_max` no worker is given the session, whoever asks for it; the client goes on."""
+        """At `failures_max` no worker is given the session, whichever node asks; the client goes on."""
         await world.do(create(), append(entries(1, 2)))
         assert await fail(world, 2) == Failures(1, 2, NOW_MS + 5, False)
         assert await fail(world, 1, first=3) == Failures(1, 3, NOW_MS + 5, True)
@@ -790,7 +790,7 @@ class TestAppend:
         assert await world.woken() == {"a": [], "b": [b"ss_1"]}
 
     async def test_ack_riding_along_is_silent(self, world: World) -> None:
-        """Without receipts it wakes nobody, and with them only if it says something new."""
+        """Without receipts it wakes no node, and with them only if it says something new."""
         await pair(world)
         await world.do(append(entries(1, 2), party="worker"), at="b")
         await world.woken(at="b")
@@ -798,7 +798,7 @@ class TestAppend:
         assert await world.woken() == NO_WAKES
 
     async def test_nothing_riding_along_is_silent(self, world: World) -> None:
-        """With receipts, too, an append of nothing new that acks nothing new wakes nobody."""
+        """With receipts, too, an append of nothing new that acks nothing new wakes no node."""
         await pair(world, receipts=True)
         await world.do(append(entries(1, 2)))
         await world.woken()
@@ -821,7 +821,7 @@ class TestAppend:
         assert await world.ask(append(entries(1, 1), node="b")) == Fenced(1)
 
     async def test_fenced_after_detach(self, world: World) -> None:
-        """Who has detached writes no more."""
+        """A party that has detached writes no more."""
         await world.do(create(), Detach(SESSION, "client", "a", 1, NOW_MS))
         assert await world.ask(append(entries(1, 1))) == Fenced(1)
 
@@ -874,7 +874,7 @@ class TestAck:
         assert (await look(world)).head.up_acked == 0
 
     async def test_silent(self, world: World) -> None:
-        """Without receipts an ack wakes nobody."""
+        """Without receipts an ack wakes no node."""
         await pair(world)
         await world.do(append(entries(1, 2)))
         await world.woken()
@@ -982,7 +982,7 @@ class TestDetach:
 
     @pytest.mark.parametrize(("node", "epoch"), [("a", 1), ("b", 3), ("c", 2)])
     async def test_fenced(self, world: World, node: str, epoch: int) -> None:
-        """Who does not hold the party cannot detach it."""
+        """A node that does not hold the party cannot detach it."""
         await world.do(create(), claim_client(node="b"))
         await world.woken()
         assert await world.ask(Detach(SESSION, "client", node, epoch, NOW_MS)) == Done()
@@ -1264,7 +1264,7 @@ class TestNodes:
         assert await world.ask(ListNodes(NOW_MS + 61_000)) == Nodes((node_info("a", lease_until_ms=NOW_MS + 99_000),))
 
     async def test_wakes(self, world: World) -> None:
-        """A node that appears or changes its state wakes the others; a renewed lease wakes nobody."""
+        """A node that appears or changes its state wakes the others; a renewed lease wakes none."""
         await world.do(put_node("a"), at="a")
         assert await world.woken() == NO_WAKES
         await world.do(put_node("b", "starting"), at="b")
@@ -1418,7 +1418,7 @@ class TestWorkers:
         )
 
     async def test_outdone(self, world: World) -> None:
-        """As for clients: a claim that was given up for a later one with the same token takes nothing and wakes nobody."""
+        """As for clients: a claim that was given up for a later one with the same token takes nothing and wakes no node."""
         await world.do(register(), claim_worker(attempt=7))
         await world.woken()
         late = claim_worker(issued="w3", nonce="late", node="b", attempt=6, now_ms=NOW_MS + 20)
@@ -1441,7 +1441,7 @@ class TestWorkers:
         ids=["the same attempt", "does not count", "has the new token", "much later"],
     )
     async def test_not_outdone(self, world: World, again: ClaimWorker) -> None:
-        """As for clients: who has seen the last answer, does not count, or counts anew after a while is not refused."""
+        """As for clients: a worker that has seen the last answer, does not count, or restarts its count after a while is not refused."""
         await world.do(register(), claim_worker(attempt=7))
         assert await world.ask(again, at="b") == WorkerClaimed(3, (), "a")
 
@@ -1458,7 +1458,7 @@ class TestWorkers:
         assert await world.ask(late) == Refused("token_reuse")
 
     async def test_clock_set_back(self, world: World) -> None:
-        """As for clients: nobody is late because the store's clock was set back."""
+        """As for clients: no claim is late because the store's clock was set back."""
         await world.do(register(), claim_worker(now_ms=NOW_MS + 3_600_000))
         assert isinstance(
             await world.ask(claim_worker("w2", "w4", nonce="after", now_ms=NOW_MS), at="b"), WorkerClaimed
@@ -1492,7 +1492,7 @@ class TestWorkers:
         assert await world.ask(claim_worker("w9", "w5", nonce="n5")) == Refused("revoked")
 
     async def test_update(self, world: World) -> None:
-        """The holder of the epoch changes capacity and says that it leaves; nobody else does."""
+        """The holder of the epoch changes capacity and says that it leaves; an older epoch does not."""
         await world.do(register())
         assert await world.ask(UpdateWorker(WORKER, 1, 7, True)) == Done()
         found = (await workers(world))[WORKER]
@@ -1539,13 +1539,13 @@ class TestWorkers:
         assert await world.woken() == NO_WAKES
 
     async def test_remove_under_epoch(self, world: World) -> None:
-        """A worker that somebody has claimed since is not given up."""
+        """A worker that was claimed since is not given up."""
         await world.do(register(), enqueue(), Reserve("b", ((SESSION, WORKER),)), claim_worker())
         assert await world.ask(RemoveWorker(WORKER, "a", 1, requeue=True)) == Sessions(())
         assert await paired(world) == [SESSION]
 
     async def test_reseed(self, world: World) -> None:
-        """A worker is given back with its epoch, its tokens and those of its sessions that nobody else has."""
+        """A worker is given back with its epoch, its tokens and those of its sessions that no other worker has."""
         await world.do(register("w_2"), enqueue("s_1"), enqueue("s_2"), Reserve("b", (("s_2", "w_2"),)))
         op = reseed_worker(epoch=4, tokens=(token("w5"), token("w4")), sessions=("s_1", "s_2", "s_3"))
         assert await world.do(op, op) == [Done(), Done()]
@@ -1769,7 +1769,7 @@ class TestPace:
         assert await pace(world, TakePace(10, 100.0, NOW_MS + 100)) == pytest.approx(100.0)
 
     async def test_debt_is_bounded(self, world: World) -> None:
-        """Nobody is told to wait longer than ten minutes, however much was asked before."""
+        """No node is told to wait longer than ten minutes, however much was asked before."""
         assert await pace(world, TakePace(10**6, 10.0, NOW_MS)) == pytest.approx(600_000.0)
         assert await pace(world, TakePace(1, 10.0, NOW_MS)) == pytest.approx(600_000.0)
 

@@ -1,4 +1,4 @@
-"""Kept values that are damaged: one session or worker is hurt, said once, and nobody else notices."""
+"""Kept values that are damaged: one session or worker is hurt, said once, and no other notices."""
 
 import random
 import sqlite3
@@ -240,7 +240,7 @@ async def test_a_damaged_record_can_be_given_back(damaged: Damaged, wound: str) 
 
 @pytest.mark.parametrize("wound", WOUNDS)
 async def test_a_damaged_record_can_be_ended(damaged: Damaged, wound: str) -> None:
-    """It does not expire by what nobody can read; ended, nothing is left of it, and its id could be used again."""
+    """It does not expire by unreadable values; ended, nothing is left of it, and its id could be used again."""
     async with damaged.open() as store:
         await ask(store, *FILL)
         damaged.hit("record", WOUNDS[wound])
@@ -357,7 +357,7 @@ async def test_a_damaged_place_in_the_line_is_left_out(damaged: Damaged, wound: 
 
 @pytest.mark.parametrize("wound", WOUNDS)
 async def test_a_damaged_pace_begins_anew(damaged: Damaged, wound: str) -> None:
-    """A drain does not wait for what nobody can read."""
+    """A drain does not wait for a session whose values are unreadable."""
     async with damaged.open() as store:
         await ask(store, *FILL)
         damaged.hit("pace", WOUNDS[wound])
@@ -384,7 +384,7 @@ FIELDS = (
 @pytest.mark.parametrize("field", FIELDS)
 @pytest.mark.parametrize("wound", [*WOUNDS, "gone"])
 async def test_a_single_field_of_a_redis_head(redis_url: str, field: str, wound: str) -> None:
-    """However little of it is damaged: nobody else is hurt, and once given back the session serves as before."""
+    """However little of it is damaged: no other session is hurt, and once given back this one serves as before."""
     key = f"signald:{{{SESSION}}}"
     async with open_redis(redis_url, "a") as store:
         with Redis.from_url(redis_url) as redis:

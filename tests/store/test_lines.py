@@ -30,7 +30,7 @@ def _ops(items: list[Item]) -> list[Op]:
 
 
 def test_what_is_awaited_goes_ahead_of_messages_of_other_sessions() -> None:
-    """An opening does not wait behind the messages of everybody else."""
+    """An opening does not wait behind the messages of all other parties."""
     ahead = [_item(Look("s_9", "client", 0, 0), Call(1)), _item(ListWorkers(), Call(1)), _item(Forget("s_8"))]
     messages = [_item(_append(f"s_{number}")) for number in range(4)]
     lines = _lines(*messages, *ahead)

@@ -30,7 +30,7 @@ async def test_private_world() -> None:
 
 
 async def test_named_world() -> None:
-    """`memory:NAME` is one world for all who have it open, and is gone with the last of them."""
+    """`memory:NAME` is one world for all nodes that have it open, and is gone with the last of them."""
     async with open_memory("memory:lab", "a") as store:
         await store.execute([create()])
         assert await said("memory:lab") != NoSession()

@@ -1,4 +1,4 @@
-"""What is Redis's own: its failures, its ways to be set up, and who may do what there.
+"""What is Redis's own: its failures, its ways to be set up, and the commands that each user may use.
 
 What the store means is the contract's matter (test_contract.py, test_plans.py).
 """
@@ -485,7 +485,7 @@ class TestAway:
             assert second == NoSession()
 
     async def test_idle_connection_closed(self, server: Server) -> None:
-        """A connection that was closed while nobody used it costs nothing: the batch goes over a new one."""
+        """A connection that was closed while idle costs nothing: the batch goes over a new one."""
         async with open_redis(server.url, "a") as store:
             server.ask("CLIENT", "KILL", "TYPE", "normal")
             assert await store.execute([create()]) == heads_of(SESSION)
@@ -503,7 +503,7 @@ class TestAway:
             assert store.lives == 2
 
     async def test_pause(self, server: Server) -> None:
-        """Nobody is answered before the server answers."""
+        """No caller is answered before the server answers."""
         async with open_redis(server.url, "a") as store, trio.open_nursery() as nursery:
             answered: list[Any] = []
 
@@ -529,7 +529,7 @@ class TestAway:
             assert await store.execute([append(entries(1, 2))]) == [Appended(2, 0, "")]
 
     async def test_cancelled(self, server: Server) -> None:
-        """Who is cancelled while the server hangs does not wait for it; the next one gets its own answer."""
+        """A caller that is cancelled while the server hangs does not wait for it; the next one gets its own answer."""
         async with open_redis(server.url, "a", command_timeout_s=30.0) as store:
             await store.execute([create()])
             server.freeze()
@@ -804,7 +804,7 @@ class TestWakes:
                     assert await anext(wakes) == [b"*"]
 
     async def test_bound(self, server: Server) -> None:
-        """Wake-ups nobody takes are kept by the server, up to its bound; then the connection ends, and `*` answers for it."""
+        """Unread wake-ups are kept by the server, up to its bound; then the connection ends, and `*` answers for it."""
         server.ask("CONFIG", "SET", "client-output-buffer-limit", "pubsub 262144 0 0")
         async with open_redis(server.url, "a") as store, aclosing(store.wakes()) as wakes:  # type: ignore[type-var]
             with trio.fail_after(20):
@@ -849,7 +849,7 @@ class TestClose:
             await store.execute([create()])
 
     async def test_hanging_server(self, server: Server) -> None:
-        """A server that hangs holds up nothing: neither who listens nor who waits for an answer."""
+        """A server that hangs holds up nothing: neither the listener for wake-ups nor a caller that waits for an answer."""
         with trio.fail_after(30):
             async with open_redis(server.url, "a", command_timeout_s=60.0) as store, trio.open_nursery() as nursery:
                 listening = trio.Event()
@@ -870,7 +870,7 @@ class TestClose:
         server.thaw()
 
     async def test_waiting_while_closing(self, server: Server) -> None:
-        """Who still waits for an answer when the store closes is told that it is away."""
+        """A caller that still waits for an answer when the store closes is told that it is away."""
         results: list[str] = []
 
         async def ask(store: Store) -> None:

@@ -21,7 +21,7 @@ from tests.store.ops import NOW_MS, SESSION, append, claim_client, claim_side, c
 
 
 class Table:
-    """Rows, and whom they woke."""
+    """Rows, and the nodes they woke."""
 
     def __init__(self) -> None:
         self.rows = MemoryRows()
@@ -115,7 +115,7 @@ def test_wakes_are_said_once() -> None:
 
 @pytest.mark.parametrize("rate_per_s", [0.0, -1.0])
 def test_no_pace(table: Table, rate_per_s: float) -> None:
-    """Without a rate nobody waits."""
+    """Without a rate no node waits."""
     assert table.do(TakePace(5, rate_per_s, NOW_MS)) == Paced(0.0)
 
 
@@ -133,7 +133,7 @@ def test_paced(asked: list[tuple[int, int]], rate_per_s: float) -> None:
         result = table.do(TakePace(tokens, rate_per_s, now_ms))
         assert isinstance(result, Paced)
         if result.wait_ms >= PACE_DEBT_MAX_S * 1000:
-            return  # who asks for ten minutes' worth ahead is no longer held to the rate
+            return  # a node that asks for ten minutes' worth ahead is no longer held to the rate
         moves.append((now_ms + result.wait_ms, tokens))
     for first in range(len(moves)):
         for last in range(first, len(moves)):

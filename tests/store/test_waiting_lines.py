@@ -282,7 +282,7 @@ class TestBesideAnEarlierRelease:
 
 
 def test_the_file_of_an_earlier_release_is_taken_over() -> None:
-    """Places that are there when the lines are made are strays; a place of which nothing can be read stops nobody."""
+    """Places that are there when the lines are made are strays; an unreadable place stops no session."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as sql:
         for statement in TABLES.split(";"):
             sql.execute(statement)

@@ -24,7 +24,7 @@ def port_of(node: Node) -> int:
 
 @pytest.mark.parametrize("abstract", [False, True])
 async def test_ready_is_said_once_when_it_serves(tmp_path: Path, abstract: bool) -> None:
-    """READY=1 is the first word, comes once, and whoever hears it can connect; a path or an abstract socket."""
+    """READY=1 is the first word, comes once, and from then on clients can connect; a path or an abstract socket."""
     async with open_manager(tmp_path, abstract=abstract) as manager:
         node = await manager.start()
         await manager.heard("READY", "1")
@@ -65,7 +65,7 @@ async def test_the_watchdog_is_fed_by_the_loop_that_serves(tmp_path: Path) -> No
 
 
 async def test_another_process_is_no_watchdog(tmp_path: Path) -> None:
-    """WATCHDOG_PID names who is watched; nobody else says anything."""
+    """WATCHDOG_PID names the process that is watched; no other says anything."""
     async with open_manager(tmp_path) as manager:
         await manager.start(watchdog_s=0.4, env={"WATCHDOG_PID": "1"})
         await manager.heard("READY")
@@ -98,7 +98,7 @@ async def test_a_drain_asks_for_time_and_says_how_far_it_is(tmp_path: Path) -> N
 
 
 async def test_a_drain_that_can_be_called_off_is_not_stopping(tmp_path: Path) -> None:
-    """An operator's drain is only a status: STOPPING would be final, and more time is nobody's to ask for."""
+    """An operator's drain is only a status: STOPPING would be final, and an operator's drain needs no more time."""
     async with open_manager(tmp_path) as manager:
         node = await manager.start()
         await manager.heard("READY")
@@ -141,7 +141,7 @@ async def test_passed_sockets_are_served_instead_of_bound_ones(tmp_path: Path) -
 
 
 async def test_who_connects_between_two_processes_is_served_by_the_next(tmp_path: Path) -> None:
-    """A restart with passed sockets refuses nobody: a connection made while no process runs waits for the next one."""
+    """A restart with passed sockets refuses no client: a connection made while no process runs waits for the next one."""
     async with open_manager(tmp_path) as manager:
         url = f"ws://{HOST}:{manager.pass_socket('ws')}"
         first = await manager.start()
@@ -169,7 +169,7 @@ async def resumes(url: str, token: str) -> None:
 
 
 async def test_the_queue_is_left_to_the_next_process_before_the_last_goodbyes(tmp_path: Path) -> None:
-    """Who connects while the old process only waits for closing handshakes is not told to come again: the next one answers."""
+    """A client that connects while the old process only waits for closing handshakes is not told to come again: the next one answers."""
     async with open_manager(tmp_path) as manager:
         port = manager.pass_socket("ws")
         node = await manager.start(drain={**DRAIN, "close_timeout_s": 2.0, "stop_timeout_s": 30.0})

@@ -62,7 +62,7 @@ def test_a_status_cannot_say_another_word(heard: socket.socket, notifier: Notifi
 
 
 def test_what_is_not_taken_is_reported_and_never_waited_for(heard: socket.socket, notifier: Notifier) -> None:
-    """A manager that does not read, or is gone, blocks nobody: sending says False."""
+    """A manager that does not read, or is gone, blocks no task: sending says False."""
     sent = 0
     while notifier.alive():
         sent += 1
@@ -73,7 +73,7 @@ def test_what_is_not_taken_is_reported_and_never_waited_for(heard: socket.socket
 
 @pytest.mark.parametrize("address", ["", "/", "relative", "vsock:2:1"])
 def test_nobody_is_told_where_no_socket_is_named(address: str) -> None:
-    """Without a usable NOTIFY_SOCKET there is nobody to tell, and no variable is left for children."""
+    """Without a usable NOTIFY_SOCKET there is no manager to tell, and no variable is left for children."""
     env = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "1", "WATCHDOG_PID": "1", "HOME": "/"}
     assert open_notifier(env) is None
     assert env == {"HOME": "/"}
@@ -83,7 +83,7 @@ def test_nobody_is_told_where_no_socket_is_named(address: str) -> None:
     ("usec", "pid", "asked"), [("5", "1", False), ("x", "", False), ("0", "", False), ("5", "", True)]
 )
 def test_only_the_named_process_is_watched(heard: socket.socket, usec: str, pid: str, asked: bool) -> None:
-    """The watchdog is for the process that WATCHDOG_PID names, and for nobody when its time is no number."""
+    """The watchdog is for the process that WATCHDOG_PID names, and for none when its time is no number."""
     opened = open_notifier({"NOTIFY_SOCKET": heard.getsockname(), "WATCHDOG_USEC": usec, "WATCHDOG_PID": pid})
     assert opened is not None
     assert (opened.watchdog_s is not None) == asked
@@ -103,7 +103,7 @@ def passed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[socket.socket]]:
             try:
                 os.close(first + index)
             except OSError:
-                continue  # whoever adopted it has closed it
+                continue  # its adopter has closed it
 
 
 def variables(count: int, names: str, pid: int) -> dict[str, str]:
@@ -128,7 +128,7 @@ def test_a_named_socket_is_adopted(passed: list[socket.socket]) -> None:
 
 
 def test_sockets_for_another_process_are_left_alone(passed: list[socket.socket]) -> None:
-    """LISTEN_PID is somebody else's: the variables came by inheritance, and mean nothing here."""
+    """LISTEN_PID names another process: the variables came by inheritance, and mean nothing here."""
     env = variables(1, "ws", 1)
     assert inherited_sockets(env) == Inherited()
     assert env == {}

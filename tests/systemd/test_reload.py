@@ -68,7 +68,7 @@ async def asks(peer: Peer, secret: str) -> str:
 
 
 async def test_a_secret_is_rotated_under_a_live_connection(tmp_path: Path) -> None:
-    """A new secret in the file, `ctl reload --wait`: the old token is refused, the new one let in, and nobody is cut off."""
+    """A new secret in the file, `ctl reload --wait`: the old token is refused, the new one let in, and no connection is cut."""
     secret = tmp_path / "secret"
     secret.write_text(OLD)
     async with open_manager(tmp_path) as manager:

@@ -148,7 +148,7 @@ def test_a_refusal_repeats_nothing_of_what_was_sent() -> None:
 
 @pytest.mark.parametrize("kind", ["hologram", "session_started", "goaway", "x" * 1000, ""])
 def test_other_types_are_unknown(kind: str) -> None:
-    """A well-formed object of a type nobody sends, also one only the server sends, is `UnknownType`, cut to 64 letters."""
+    """A well-formed object of an unknown type, also one only the server sends, is `UnknownType`, cut to 64 letters."""
     with pytest.raises(UnknownType) as caught:
         decode("client", text(type=kind, seq=1))
     assert str(caught.value) == kind[:64]
@@ -250,7 +250,7 @@ def test_decoding_ends_in_a_message_or_one_of_two_errors(party: str, is_text: bo
     except (BadMessage, UnknownType):
         return
     if isinstance(message, m.Message | m.Realtime) and data is None and _is_utf8(payload):
-        # Whoever receives it parses it: what other readers choke on must not get this far. A text frame that is not
+        # Its receiver parses it: what other readers choke on must not get this far. A text frame that is not
         # UTF-8 never reaches the codec, and Python alone minds numbers of thousands of digits.
         raw = bytes(message.data)
         json.loads(raw, parse_int=len)
