@@ -47,13 +47,11 @@ from signald.net.listener import Server
 from signald.net.settings import net_settings
 from signald.service.auth import Authenticator
 from signald.service.cluster.identity import Claimant, HostFile, NodeIdTaken, StartCalledOff
-from signald.service.cluster.lag import LoopLag
 from signald.service.cluster.lease import Lease
 from signald.service.cluster.lives import Lives
 from signald.service.cluster.looks import SecondLooks
 from signald.service.cluster.lost_workers import LostWorkers
 from signald.service.cluster.mender import Mender
-from signald.service.cluster.sight import Sight
 from signald.service.cluster.sweeps import Sweeps
 from signald.service.cluster.wakes import Wakes
 from signald.service.context import Context
@@ -324,7 +322,7 @@ def _freeze_imports() -> None:
 def _reloader(source: Source, node: Node, inherited: Inherited, supervision: Supervision | None) -> Reloader:
     """Make the node reloadable: by SIGHUP, by an operator, and when the store refuses the login."""
     check, apply = partial(check_inherited, inherited), partial(_apply_reloaded, node)
-    reloader = Reloader(source, node.hub, check, apply, supervision)
+    reloader = Reloader(source, node.hub.context, check, apply, supervision)
     node.operations.reloader = reloader
     return reloader
 
@@ -428,11 +426,10 @@ async def node_on(
 
 async def _keep(hub: Hub, keepers: trio.Nursery, claimant: Claimant | None) -> tuple[Lease, ShutdownScope, Wakes]:
     """Start the tasks that keep a node in the cluster. Raises StoreUnavailable, StoreMisused, NodeIdTaken, StartCalledOff."""
-    sight = Sight(hub.store.now_ms, lambda: hub.config.node.lease_ttl_s)
-    lease = Lease(hub, sight, LoopLag(), lambda: shutdown.usurp(), claimant)
+    lease = Lease(hub.context, hub.losses, lambda: len(hub.links), lambda: shutdown.usurp(), claimant)
     shutdown = ShutdownScope(hub, lease)
-    matchmaker, mender, lives = Matchmaker(hub), Mender(hub, sight), Lives(hub)
-    sweeps = Sweeps(hub, lease, lives, LostWorkers(hub, sight))
+    matchmaker, mender, lives = Matchmaker(hub), Mender(hub, lease.sight), Lives(hub)
+    sweeps = Sweeps(hub, lease, lives, LostWorkers(hub, lease.sight))
     wakes = Wakes(hub, lives)
     await mender.begin()
     await lease.begin()

@@ -113,7 +113,7 @@ class Hub:
         self.endings = Endings(self)
         self.losses = Losses(self)
         self.trail = Trail(self)
-        self.probe = Probe(self)
+        self.probe = Probe(context)
         self._resuming: Counter[str] = Counter()
         self._departed = Departed()
         self._acks = trio.Event()

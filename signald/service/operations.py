@@ -15,15 +15,15 @@ from signald.config import ConfigError
 from signald.core.head import PARTIES, Head
 from signald.errors import OperationRefused
 from signald.logs import set_level
+from signald.service.cluster.lease import Lease
+from signald.service.drain.shutdown import ShutdownScope
 from signald.service.drain.status import DrainStatus, names_of
+from signald.service.reloading import Reloader
 from signald.store.registry.ops import GetReceipt, ListNodes, ListReceipts, ListWorkers, Nodes, Receipts, Text, Workers
 from signald.store.session.ops import Look, Looked, ReadTrail, Trail
 
 if TYPE_CHECKING:
-    from signald.service.cluster.lease import Lease
-    from signald.service.drain.shutdown import ShutdownScope
     from signald.service.hub import Hub
-    from signald.service.reloading import Reloader
 
 Json = dict[str, Any]
 
@@ -34,7 +34,7 @@ REOPEN_S = 3.0
 class NodeOperations:
     """See the module; implements `signald.http.admin.Operations`."""
 
-    def __init__(self, hub: "Hub", lease: "Lease", shutdown: "ShutdownScope") -> None:
+    def __init__(self, hub: "Hub", lease: Lease, shutdown: ShutdownScope) -> None:
         self._hub = hub
         self._lease = lease
         self._shutdown = shutdown

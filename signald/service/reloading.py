@@ -7,7 +7,6 @@ with. Everything else of the keys marked in `config.sections` holds from the mom
 import ssl
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
 
 import attrs
 import structlog
@@ -18,12 +17,10 @@ from signald.config.changes import Change, Source, compare, fingerprints
 from signald.config.store_urls import is_same_store
 from signald.errors import StoreMisused
 from signald.service.auth import Authenticator
+from signald.service.context import Context
+from signald.service.supervision import Supervision
 from signald.service.tls import tls_context
 from signald.store.open import check_url
-
-if TYPE_CHECKING:
-    from signald.service.hub import Hub
-    from signald.service.supervision import Supervision
 
 log = structlog.get_logger(__name__)
 
@@ -68,20 +65,20 @@ class Reloader:
     def __init__(
         self,
         source: Source,
-        hub: "Hub",
+        context: Context,
         check: Callable[[Config], None],
         apply: Callable[[Prepared], None],
-        supervision: "Supervision | None" = None,
+        supervision: Supervision | None = None,
     ) -> None:
         """`check` raises ConfigError for what this process cannot do; `apply` tells all who hold settings, and cannot fail."""
         self._source = source
-        self._hub = hub
+        self._context = context
         self._check = check
         self._apply = apply
         self._supervision = supervision
-        self._known = fingerprints(hub.config)
+        self._known = fingerprints(context.config)
         self._turn = trio.Lock()
-        self._refused = hub.inboxes.store_refused
+        self._refused = context.inboxes.store_refused
 
     async def reload(self) -> Change:
         """Read and apply. Raises ConfigError with every problem, and then nothing has changed."""
@@ -90,15 +87,15 @@ class Reloader:
             with supervision.reloading() if supervision is not None else nullcontext():
                 try:
                     # Files may be on a disk that is slow today.
-                    change, prepared = await trio.to_thread.run_sync(self._prepare, self._hub.config)
+                    change, prepared = await trio.to_thread.run_sync(self._prepare, self._context.config)
                     self._check(change.config)
                 except ConfigError as error:
-                    self._hub.counts.reloaded(ok=False, at_s=self._hub.store.now_ms() / 1000)
+                    self._context.counts.reloaded(ok=False, at_s=self._context.now_ms() / 1000)
                     log.error("config_refused", problems=[str(one) for one in error.problems])  # noqa: TRY400
                     raise
                 self._apply(prepared)
                 self._known = change.fingerprints
-                self._hub.counts.reloaded(ok=True, at_s=self._hub.store.now_ms() / 1000)
+                self._context.counts.reloaded(ok=True, at_s=self._context.now_ms() / 1000)
                 log.info("config_reloaded", applied=list(change.applied), needs_restart=list(change.needs_restart))
                 return change
 
@@ -108,7 +105,7 @@ class Reloader:
             await self._refused.wait()
             async with self._turn:
                 try:
-                    prepared = await trio.to_thread.run_sync(self._store_renewed, self._hub.config)
+                    prepared = await trio.to_thread.run_sync(self._store_renewed, self._context.config)
                 except ConfigError:
                     prepared = None  # half-way through an edit, perhaps; a reload says what is wrong
                 if prepared is not None:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import trio
 
 from signald.core.drain import Phase
+from signald.service.drain.shutdown import ShutdownScope
 from signald.systemd import Notifier
 
 if TYPE_CHECKING:
-    from signald.service.drain.shutdown import ShutdownScope
     from signald.service.hub import Hub
 
 TICK_S = 1.0
@@ -36,7 +36,7 @@ FINAL = frozenset({Phase.FLUSH, Phase.CLOSE, Phase.DONE})
 class Supervision:
     """See the module."""
 
-    def __init__(self, notifier: Notifier, hub: "Hub", shutdown: "ShutdownScope") -> None:
+    def __init__(self, notifier: Notifier, hub: "Hub", shutdown: ShutdownScope) -> None:
         self._notifier = notifier
         self._hub = hub
         self._shutdown = shutdown

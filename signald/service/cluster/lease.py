@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import structlog
 import trio
@@ -11,6 +11,8 @@ from signald.errors import StoreUnavailable
 from signald.service.cluster.identity import Claimant
 from signald.service.cluster.lag import LoopLag
 from signald.service.cluster.sight import Sight
+from signald.service.context import Context
+from signald.service.losses import Losses
 from signald.store.base import CLOCK_SET_MS, WAKE_NODES, Result
 from signald.store.formats import FORMAT, READS, check_formats, is_ahead
 from signald.store.registry.ops import (
@@ -27,9 +29,6 @@ from signald.store.registry.ops import (
     Signal,
 )
 
-if TYPE_CHECKING:
-    from signald.service.hub import Hub
-
 log = structlog.get_logger(__name__)
 
 NodeState = Literal["starting", "ready", "draining"]
@@ -39,12 +38,22 @@ class Lease:
     """See the module."""
 
     def __init__(
-        self, hub: "Hub", sight: Sight, lag: LoopLag, on_taken: Callable[[], None], claimant: Claimant | None = None
+        self,
+        context: Context,
+        losses: Losses,
+        connections: Callable[[], int],
+        on_taken: Callable[[], None],
+        claimant: Claimant | None = None,
     ) -> None:
-        """`on_taken` is called once this process must not act under its id any more; `claimant` takes the id."""
-        self._hub = hub
-        self.sight = sight
-        self.lag = lag
+        """`connections` counts those of this node, which it publishes; `claimant` takes the id.
+
+        `on_taken` is called once this process must not act under its id any more.
+        """
+        self._context = context
+        self._losses = losses
+        self._connections = connections
+        self.sight = Sight(context.now_ms, lambda: context.config.node.lease_ttl_s)
+        self.lag = LoopLag()
         self._on_taken = on_taken
         self._claimant = claimant or Claimant()
         self.outdated = False
@@ -53,10 +62,10 @@ class Lease:
         """Another process has taken this node's id: this one has been dead for the others, and must end."""
         self._held_ms = 0
         """When this node last renewed its lease and the store confirmed it (time of the store)."""
-        self.poke = hub.inboxes.nodes
+        self.poke = context.inboxes.nodes
         """Read the nodes again now."""
-        now = hub.store.now_ms()
-        self.info = NodeInfo(hub.node, hub.config.node.release, "starting", now, now)
+        now = context.now_ms()
+        self.info = NodeInfo(context.node, context.config.node.release, "starting", now, now)
 
     async def look(self) -> None:
         """Read the nodes, and renew the lease on the way. Raises StoreUnavailable."""
@@ -74,31 +83,31 @@ class Lease:
 
     async def begin(self) -> None:
         """Learn the cluster's secret, take the id and its lease. Raises StoreUnavailable, StoreMisused, NodeIdTaken, StartCalledOff."""
-        drawn = self._hub.entropy.token_bytes(32)
-        secret = await self._hub.committer.call(ClusterSecret(drawn))
+        drawn = self._context.entropy.token_bytes(32)
+        secret = await self._context.committer.call(ClusterSecret(drawn))
         assert isinstance(secret, Secret)
-        self._hub.cluster.secret = secret.value
+        self._context.cluster.secret = secret.value
         # One draw serves for both: a hash of a secret that may be used gives nothing of it away.
         incarnation = hashlib.sha256(b"incarnation" + drawn).hexdigest()[:32]
         self.info = _with(self.info, incarnation=incarnation, format=FORMAT)
-        now = self._hub.store.now_ms()
-        kept, nodes = await self._hub.committer.call_many([RaiseFormat(0), ListNodes(now)])
+        now = self._context.now_ms()
+        kept, nodes = await self._context.committer.call_many([RaiseFormat(0), ListNodes(now)])
         assert isinstance(kept, Format)
         assert isinstance(nodes, Nodes)
         check_formats(kept.number, nodes.nodes)
-        await self._claimant.take(self._hub.node, incarnation, secret.value, self._put, self._poke_holder)
+        await self._claimant.take(self._context.node, incarnation, secret.value, self._put, self._poke_holder)
 
     async def _poke_holder(self) -> None:
         """Wake the process that holds this node's id, if it is alive. Raises StoreUnavailable."""
-        await self._hub.committer.call(Signal(self._hub.node, WAKE_NODES))
+        await self._context.committer.call(Signal(self._context.node, WAKE_NODES))
 
     async def end(self) -> None:
         """Give the lease back. Raises StoreUnavailable."""
-        await self._hub.committer.call(DropNode(self._hub.node, self.info.incarnation))
+        await self._context.committer.call(DropNode(self._context.node, self.info.incarnation))
 
     async def run(self) -> None:
         """Keep the lease until cancelled."""
-        every_s = self._hub.config.node.lease_ttl_s / 3
+        every_s = self._context.config.node.lease_ttl_s / 3
         while True:
             with trio.move_on_after(every_s):
                 await self.poke.wait()
@@ -108,7 +117,7 @@ class Lease:
             except StoreUnavailable:
                 continue
             # A node that gets its lease back late may have met an empty store.
-            self._hub.inboxes.doubts.check()
+            self._context.inboxes.doubts.check()
 
     async def _keep(self) -> None:
         if self.taken:
@@ -117,30 +126,30 @@ class Lease:
         put = await self._put("", 0)
         if isinstance(put, NodeTaken) and put.renewed_ms < self._held_ms:
             # The entry is older than this node's own last one, so the store has lost its tail: it is a predecessor's.
-            self._hub.losses.store_went_back("the entry of this node is older than the one that was confirmed")
+            self._losses.store_went_back("the entry of this node is older than the one that was confirmed")
             put = await self._put(put.incarnation, put.renewed_ms)
         if isinstance(put, NodeTaken) and not self.taken:
             self.taken = True
             log.error(
                 "node_id_lost",
-                node=self._hub.node,
+                node=self._context.node,
                 why="another process took this node's id while this one did not renew its lease; this node stops",
             )
             self._on_taken()
 
     async def _put(self, over: str, over_ms: int) -> Result:
         """Renew the lease, and read the nodes if this process holds the id of this one. Raises StoreUnavailable."""
-        hub = self._hub
-        now = hub.store.now_ms()
+        context = self._context
+        now = context.now_ms()
         self.info = _with(
             self.info,
-            lease_until_ms=now + round(hub.config.node.lease_ttl_s * 1000),
+            lease_until_ms=now + round(context.config.node.lease_ttl_s * 1000),
             renewed_ms=now,
-            connections=len(hub.links),
+            connections=self._connections(),
             lag_ms=round(self.lag.ms, 3),
         )
         # With each renewal, because a store that was emptied has lost its number as well.
-        put, nodes, kept = await hub.committer.call_many(
+        put, nodes, kept = await context.committer.call_many(
             [PutNode(self.info, over, over_ms), ListNodes(now), RaiseFormat(FORMAT)]
         )
         assert isinstance(nodes, Nodes)
@@ -150,7 +159,7 @@ class Lease:
         if not isinstance(put, NodeTaken):
             self._held_ms = now
             self._see(nodes, now)
-            hub.losses.check_store()
+            self._losses.check_store()
         return put
 
     def _outdated(self, kept: int) -> None:
@@ -159,17 +168,17 @@ class Lease:
             return
         self.outdated = self.taken = True
         why = f"the store has format {kept} now, and this release reads formats up to {READS}; this node stops"
-        log.error("store_format_ahead", node=self._hub.node, why=why)
+        log.error("store_format_ahead", node=self._context.node, why=why)
         self._on_taken()
 
     def _see(self, nodes: Nodes, now: int) -> None:
-        hub = self._hub
+        context = self._context
         self.note_clock()
-        known = hub.cluster.nodes if self.sight.read() else {}
+        known = context.cluster.nodes if self.sight.read() else {}
         # A lease from before the clock was set back would seem to go on for as long as it was set.
         live = [info for info in nodes.nodes if info.renewed_ms - now <= CLOCK_SET_MS]
-        hub.cluster.nodes = {**known, **{info.id: info for info in live}}
-        hub.inboxes.line()
+        context.cluster.nodes = {**known, **{info.id: info for info in live}}
+        context.inboxes.line()
 
     def note_clock(self) -> None:
         """Find out whether the store's clock was set. If so, the other nodes renew their leases at once, as this one does."""

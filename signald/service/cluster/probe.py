@@ -4,16 +4,11 @@ It goes through the committer and the store like any other, so it measures what 
 alone sends none: it needs no backplane, and a store that is polled is polled rarely then.
 """
 
-from typing import TYPE_CHECKING
-
 import trio
 
+from signald.service.context import Context
 from signald.store.base import WAKE_PROBE, Wake
-from signald.store.committer import ignore
 from signald.store.registry.ops import Signal
-
-if TYPE_CHECKING:
-    from signald.service.hub import Hub
 
 EVERY_S = 5.0
 
@@ -21,8 +16,8 @@ EVERY_S = 5.0
 class Probe:
     """See the module."""
 
-    def __init__(self, hub: "Hub") -> None:
-        self._hub = hub
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self.number = 0
         """How many were sent."""
         self._sent_at = 0.0
@@ -38,17 +33,17 @@ class Probe:
 
     async def run(self) -> None:
         """Send one after the other until cancelled."""
-        hub = self._hub
+        context = self._context
         while True:
             await trio.sleep(EVERY_S)
-            if hub.cluster.alone:
+            if context.cluster.alone:
                 self._unheard_since, self._lag_s = None, 0.0
-            elif hub.committer.down_since is None:
+            elif context.committer.down_since is None:
                 self.number += 1
                 self._sent_at = trio.current_time()
                 if self._unheard_since is None:
                     self._unheard_since = self._sent_at
-                hub.committer.submit(Signal(hub.node, WAKE_PROBE + b"%d" % self.number), ignore)
+                context.submit(Signal(context.node, WAKE_PROBE + b"%d" % self.number))
 
     def heard(self, wake: Wake) -> None:
         """A probe has come; one that was overtaken tells nothing."""
