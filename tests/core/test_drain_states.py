@@ -1,7 +1,6 @@
-"""The table of a drain: every pair of state and event, and the drawing of it."""
+"""The table of a drain: every pair of state and event."""
 
 from itertools import pairwise, product
-from pathlib import Path
 
 import pytest
 
@@ -15,7 +14,6 @@ from signald.core.drain import (
     DrainState,
     Phase,
     WhyLeft,
-    drawing,
     why_left,
 )
 from signald.core.transitions import ImpossibleTransition, step
@@ -115,9 +113,3 @@ def test_why_parties_are_left() -> None:
     alone = why_left(left, S.SUCCESSOR, V.BUDGET)
     assert alone is why_left(left, S.WORKERS, V.NO_SUCCESSOR) is WhyLeft.ALONE
     assert why_left(alone, S.STOPPED, V.BUDGET) is WhyLeft.ALONE
-
-
-def test_the_architecture_draws_the_table() -> None:
-    """The drawing in docs/architecture.md is that of the table, to the letter."""
-    page = (Path(__file__).parents[2] / "docs/architecture.md").read_text(encoding="utf-8")
-    assert f"```\n{drawing()}\n```" in page, f"put this into docs/architecture.md:\n{drawing()}"

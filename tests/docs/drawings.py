@@ -1,8 +1,9 @@
-"""The drawings of docs/architecture.md that are rendered from the code: the layers and the graph of packages."""
+"""The drawings of docs/architecture.md that are rendered from the code: layers, packages, the states of a drain."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from signald.core.drain import drawing
 from tests.docs.code import ROOT, imports, layers
 
 PAGE = ROOT / "docs/architecture.md"
@@ -99,7 +100,12 @@ def draw_layers() -> str:
     return "\n".join(["```", *layers(), "```"])
 
 
-DRAWINGS = {"layers": draw_layers, "packages": draw_packages}
+def draw_drain() -> str:
+    """Render the machine of a drain: its states, and where each event leads."""
+    return f"```\n{drawing()}\n```"
+
+
+DRAWINGS = {"layers": draw_layers, "packages": draw_packages, "drain": draw_drain}
 
 
 def _marks(name: str) -> tuple[str, str]:
