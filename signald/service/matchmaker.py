@@ -51,12 +51,12 @@ RETRY_S = 1.0
 """A pass is made at least this often while sessions wait here, should a wake-up have been lost."""
 
 GIVE_BACK_S = 2 * RETRY_MAX_S
-"""How long the sessions in a store that was away are left to those who may give it back what it has lost (`mender`): one that
-has a worker looks like one that waits, when a replica took over that never heard of its pairing. By then every node that
+"""How long the sessions in a store that was away are left to the nodes that may give back what it has lost (`mender`): a session
+that has a worker looks like one that waits, when a replica took over that never heard of its pairing. By then every node that
 tries at all has reached the store, and has looked."""
 
 QUEUE_AGAIN_S = 15.0
-"""How often who waits here is put in line again, places or not: an operation that was asked for when the store knew nothing
+"""How often sessions that wait here are put in line again, places or not: an operation that was asked for when the store knew nothing
 of a session, such as to forget it, may be carried out when the session has been given back."""
 
 
@@ -95,7 +95,7 @@ class Matchmaker:
         return any(_waits_here(session) for session in self._hub.sessions.values())
 
     async def _queue_again(self) -> None:
-        """Put who waits here in line again after the store was away, and now and then: a session may have lost its place."""
+        """Put the sessions that wait here in line again after the store was away, and now and then: a session may have lost its place."""
         hub = self._hub
         back_at, now = hub.committer.back_at, trio.current_time()
         if back_at == self._back_at and now - self._queued_at < QUEUE_AGAIN_S:

@@ -22,7 +22,7 @@ class Cluster:
 
     @property
     def alone(self) -> bool:
-        """True while no other node is live, as far as known: nobody else can have changed anything."""
+        """True while no other node is live, as far as known: only this node can have changed anything."""
         return all(name == self._node for name in self.nodes)
 
     def successors(self) -> list[NodeInfo]:

@@ -1,4 +1,4 @@
-"""Reload: the configuration is read again while everybody stays connected. It is applied at once, or not at all.
+"""Reload: the configuration is read again while all parties stay connected. It is applied at once, or not at all.
 
 What a connection was told when it opened (limits, timeouts) holds for it until it closes; a drain keeps the budgets it began
 with. Everything else of the keys marked in `config.sections` holds from the moment of the reload.
@@ -70,7 +70,7 @@ class Reloader:
         apply: Callable[[Prepared], None],
         supervision: Supervision | None = None,
     ) -> None:
-        """`check` raises ConfigError for what this process cannot do; `apply` tells all who hold settings, and cannot fail."""
+        """`check` raises ConfigError for what this process cannot do; `apply` tells every part that holds settings, and cannot fail."""
         self._source = source
         self._context = context
         self._check = check

@@ -5,7 +5,7 @@
     EXTEND       while a signal's drain runs, every few seconds, with how far it is
     STOPPING     only behind the handover: a drain that can be called off must not say it
 
-Runs only where somebody listens (`NOTIFY_SOCKET`).
+Runs only where a supervisor listens (`NOTIFY_SOCKET`).
 """
 
 from collections.abc import Iterator

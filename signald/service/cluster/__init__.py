@@ -5,7 +5,7 @@
       └────▸ sight         whether the nodes are seen clearly enough to judge by
     sweeps ─▸ lost_workers, lives      once a second or so: what any node may find and end
     looks                  second looks at what other nodes may have changed
-    wakes ─▸ lives         what the backplane brings, and what it names; `probe` measures how late it comes
+    wakes ─▸ lives         what the backplane brings, and the look at what it names; `probe` measures how late it is
     mender ─▸ sight        gives back what the store has lost, from the doubts in `service.inboxes`
 
 `daemon` starts a task for each of them. They call the parties and the relay; none of those calls them.

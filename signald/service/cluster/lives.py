@@ -73,13 +73,13 @@ class Lives:
             elif session is not None and session.client.link is not None:
                 after.append(KeepAlive((name,), now + hub.life_ms))
             elif isinstance(result, Behind):
-                # It cannot be read, its time is over, and nobody can give it back.
+                # It cannot be read, its time is over, and no node has given it back.
                 log.error("session_unreadable", session=name)
                 after += [EndSession(name, hub.node), Forget(name)]
                 if session is not None:
                     hub.endings.gone(session, "expired")
             else:
-                # It lives elsewhere, or there is none: ask again in a while, and forget it if nobody renews it.
+                # It lives elsewhere, or there is none: ask again in a while, and forget it if no node renews it.
                 after += await self._unclaimed(name, now)
         await hub.committer.call_many(after)
 
@@ -90,10 +90,10 @@ class Lives:
         head = looked.head
         ops: list[Op] = [KeepAlive((name,), now + self._hub.ttl_ms)]
         if head.client_node == self._hub.node:
-            # A claim was granted here and its connection was gone before the answer: nobody has detached it.
+            # A claim was granted here and its connection was gone before the answer: no detach was sent.
             ops.append(Detach(name, "client", self._hub.node, head.client_epoch, now))
         elif head.client_node:
-            # Only that node can tell, and whoever sweeps first has just put it off: it would be put off for ever.
+            # Only that node can tell, and the first node to sweep has just put it off: it would be put off for ever.
             ops.append(Signal(head.client_node, WAKE_OVERDUE + name.encode()))
         return ops
 
@@ -111,4 +111,4 @@ class Lives:
             elif (ops := await self._unclaimed(name, now))[1:]:
                 await hub.committer.call_many(ops)
         except StoreUnavailable:
-            pass  # whoever sweeps next asks again
+            pass  # the next node that sweeps asks again

@@ -111,7 +111,7 @@ class LostWorkers:
         if self._is_timed(info, now_ms):
             away_since_ms = max(info.away_since_ms, self._counts_from_ms)
             return bool(info.away_since_ms) and now_ms - away_since_ms > timeout_s * 1000
-        # Its node died with it, or granted its claim to a connection that was gone: nobody has said when it was lost, so
+        # Its node died with it, or granted its claim to a connection that was gone. No node has said when it was lost, so
         # its time begins when it is noticed.
         claim = info.id, info.epoch
         return claim in self._lost and now - self._lost[claim] > timeout_s

@@ -3,9 +3,9 @@
 Two cases look alike at first, "the store does not know this session": it has ended, or the store came back without its data.
 The store's incarnation tells them apart. In the second case every node gives back what its live sessions and workers know
 (ids, epochs, token hashes, seqs, and the messages it still has), and the higher value wins where two nodes know the same:
-no live session is lost. What nobody can give back is said to both parties (`error` `log_lost`), and no seq is used twice.
+no live session is lost. What no node can give back is reported to both parties (`error` `log_lost`), and no seq is used twice.
 
-A single record that is damaged is as one that was lost: whoever holds the party gives it back (`behind`, `asking.ask_holders`).
+A damaged record counts as lost: the node that holds the party gives it back (`behind`, `asking.ask_holders`).
 """
 
 from typing import TYPE_CHECKING
@@ -131,7 +131,7 @@ class Mender:
         hub.outbox.flush()
 
     async def _look_first(self, sessions: list[LiveSession]) -> None:
-        """Find out who has got a session since the store forgot who has it: what is given back hides it."""
+        """Find out which worker has got a session since the store forgot its pairing: what is given back hides it."""
         hub = self._hub
         looked = await hub.committer.call_many([Look(session.id, "client", 0, 0) for session in sessions])
         for session, result in zip(sessions, looked, strict=True):

@@ -18,9 +18,9 @@ log = structlog.get_logger(__name__)
 SWEEP_S = 1.0
 
 YOUNG_S = 2 * SWEEP_S
-"""How long a node judges nobody that has just started: it cannot know whether the clock was set a moment ago. The others
-find that out with their next sweep, and renew their leases at once. One that stands still just then, for less than its
-lease, does not: so sessions, which nobody can give back, are not judged before a lease has gone by."""
+"""How long a node that has just started judges no other: it cannot know whether the clock was set a moment ago. The others
+find that out with their next sweep, and renew their leases at once. A node that stands still just then, for less than its
+lease, does not. An expired session cannot be given back, so sessions are not judged before a lease has gone by."""
 
 
 class Sweeps:

@@ -1,4 +1,4 @@
-"""Wake-ups: what the backplane brings, and who looks at what it names.
+"""Wake-ups: what the backplane brings, and the look at what it names.
 
 Most carry nothing but a name, and any of them may be lost: what is named is looked at in the store, and every subscription
 begins with a look at everything.
@@ -49,7 +49,7 @@ class Wakes:
                         self.take(wake)
                     self._hub.outbox.flush()
             except StoreError as error:
-                # The store refuses us (a password was changed): sessions here live on until somebody mends it.
+                # The store refuses us (a password was changed): sessions here live on until an operator mends it.
                 if str(error) != said:  # once a second would fill the log of a night
                     log.warning("backplane_away", why=str(error))
                 said = str(error)

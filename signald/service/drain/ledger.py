@@ -44,7 +44,7 @@ class Line:
 
     @property
     def gap_ms(self) -> float | None:
-        """How long nobody served the client: from the claim to the first frame of the successor."""
+        """Milliseconds in which no node served the client: from the claim to the first frame of the successor."""
         if self.moved_ms is None or self.live_ms is None:
             return None
         return round(max(0.0, self.live_ms - self.moved_ms), 1)
@@ -122,7 +122,7 @@ class Ledger:
         line.parties = sorted({*line.parties, *parties})
 
     def called_off(self) -> None:
-        """An operator has thought better of it; whoever is here stays, unless already on the way."""
+        """The operator has called the drain off; parties that were not told to go stay."""
         for line in self._lines.values():
             if line.outcome == "pending":
                 told = line.goaway_ms is not None
