@@ -13,14 +13,20 @@ under way for each party.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, overload
 
 import structlog
 import trio
 
 from signald.errors import StoreError, StoreMisused, StoreUnavailable
-from signald.store.base import Op, Result, Store
+from signald.store.base import Op, Store
 from signald.store.lines import Call, Item, Lines
 from signald.tally import Histogram
+
+R = TypeVar("R")
+R1 = TypeVar("R1")
+R2 = TypeVar("R2")
+R3 = TypeVar("R3")
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +38,7 @@ SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 OPERATIONS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
 
 
-def ignore(_: Result) -> None:
+def ignore(_: object) -> None:
     """Take a result that nobody waits for: the `then` of what is only to be done."""
 
 
@@ -68,12 +74,12 @@ class Committer:
         self.answered_at = 0.0
         """When the batch whose results are being handed out was answered (trio time)."""
 
-    def submit(self, op: Op, then: Callable[[Result], None]) -> None:
+    def submit(self, op: Op[R], then: Callable[[R], None]) -> None:
         """Have `op` done and `then` called with its result; of one session, in the order of submission (see `lines`)."""
         self._lines.put((op, then, None))
         self._gathered.set()
 
-    async def call(self, op: Op, timeout_s: float = 5.0) -> Result:
+    async def call(self, op: Op[R], timeout_s: float = 5.0) -> R:
         """Have `op` done.
 
         Raises:
@@ -81,14 +87,24 @@ class Committer:
         """
         return (await self.call_many([op], timeout_s))[0]
 
+    @overload
+    async def call_each(self, first: Op[R1], second: Op[R2], /) -> tuple[R1, R2]: ...
+
+    @overload
+    async def call_each(self, first: Op[R1], second: Op[R2], third: Op[R3], /) -> tuple[R1, R2, R3]: ...
+
+    async def call_each(self, *ops: Op) -> Any:
+        """Have two or three operations done, in order; as `call`."""
+        return tuple(await self.call_many(ops))
+
     async def call_many(
         self,
-        ops: Sequence[Op],
+        ops: Sequence[Op[R]],
         timeout_s: float = 5.0,
         *,
         worth: Callable[[], bool] = lambda: True,
         undo: Sequence[Op] = (),
-    ) -> list[Result]:
+    ) -> list[R]:
         """Have all of `ops` done, in order; as `call`.
 
         `undo` is done when the store comes to it, should it not answer in time after some of `ops` were sent: they may have

@@ -17,10 +17,11 @@ While both lines wait, a quarter of each batch is for messages: no crowd at the 
 
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import trio
 
-from signald.store.base import Op, Result, SessionOp
+from signald.store.base import Op, SessionOp
 
 LATER_SHARE = 4
 """One part in this many of a batch is for operations that go later."""
@@ -35,7 +36,7 @@ class Call:
         self.done = trio.Event()
         self.wanted = wanted
         self.worth = worth
-        self.results: dict[int, Result] = {}
+        self.results: dict[int, Any] = {}
         self.given_up = False
         self.begun = False
         """Some of it was sent."""
@@ -48,14 +49,14 @@ class Call:
         self.begun = not self.given_up
         return self.begun
 
-    def put(self, index: int, result: Result) -> None:
+    def put(self, index: int, result: Any) -> None:
         """Take one of the results."""
         self.results[index] = result
         if len(self.results) == self.wanted:
             self.done.set()
 
 
-Item = tuple[Op, Callable[[Result], None], Call | None]
+Item = tuple[Op, Callable[[Any], None], Call | None]
 """An operation, who takes its result, and the call it belongs to."""
 
 

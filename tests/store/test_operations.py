@@ -1,0 +1,131 @@
+"""Each operation declares itself once, and is known wherever a store needs it; and what the scripts have from Python."""
+
+import re
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from signald import store
+from signald.core.failures import Failures
+from signald.core.head import Head
+from signald.store.base import Op, SessionOp
+from signald.store.lua import SCRIPTS, Lua, Raw, literal
+from signald.store.memory import MemoryRows
+from signald.store.redis_codecs import CODECS, scripts
+from signald.store.redis_keys import DEFAULT, Keyspace
+from signald.store.registry.packing import Check
+from signald.store.rows import Wakes
+from signald.store.rules import RULES, apply
+from signald.store.session.head import FIELDS, Field, read_head, write_head
+from signald.store.session.ops import Reseed, Unpair, UnpairFailed
+from tests.store.ops import SESSION, head
+from tests.store.test_plans import BEGINNING, Draft, Kitchen
+
+CAPITALS = re.compile(r"\b[A-Z][A-Z0-9_]+\b(?:\.[a-z_]+)?")
+
+
+def operations(kind: type[Op] = Op) -> set[type[Op]]:
+    """Return every operation that an aggregate declares."""
+    found = {kind} if re.fullmatch(r"signald\.store\.\w+\.ops", kind.__module__) else set()
+    return found.union(*[operations(each) for each in kind.__subclasses__()])
+
+
+def code(script: bytes) -> str:
+    """Return a script without its comments and the texts in it."""
+    return re.sub(r"'(?:\\.|[^'\\\n])*'", "''", re.sub(r"--[^\n]*", "", script.decode()))
+
+
+def test_every_operation_is_known_everywhere() -> None:
+    """There is a rule and a codec for each operation that an aggregate declares, and for nothing else but Redis's own check."""
+    assert len(operations()) >= 50
+    assert operations() == set(RULES) == set(CODECS) - {Check}
+
+
+def test_damage_has_an_answer() -> None:
+    """An operation on a session says what it answers when the record cannot be read; `Reseed` alone begins the record anew."""
+    assert {kind for kind in operations() if issubclass(kind, SessionOp) and kind.damaged is None} == {Reseed}
+
+
+def test_traits_are_inherited() -> None:
+    """An operation that is another one and more has its traits."""
+    assert UnpairFailed.damaged == Unpair.damaged is not None
+
+
+def test_later_is_for_sessions() -> None:
+    """Only an operation on one session may go behind others: the order of all others is kept."""
+    assert all(issubclass(kind, SessionOp) for kind in operations() if kind.later)
+
+
+def test_what_only_reads_changes_nothing() -> None:
+    """An operation that declares that it only reads leaves every row as it was, and wakes no node."""
+    kitchen = Kitchen(MemoryRows())
+    for draft in (*BEGINNING, Draft("append", 0, 0, "a", 2, 0, True), Draft("mark", 0, 0, "a", 2, 0, False)):
+        apply(kitchen.cook(draft), kitchen.rows, Wakes())
+    read = set()
+    for recipe in Kitchen.recipes():
+        op = kitchen.cook(Draft(recipe, 0, 0, "a", 2, 2, True))
+        if op.reads:
+            read.add(type(op))
+            before, wakes = deepcopy(vars(kitchen.rows)), Wakes()
+            apply(op, kitchen.rows, wakes)
+            assert (vars(kitchen.rows), wakes.sent) == (before, []), op
+    assert read == {kind for kind in operations() if kind.reads}
+
+
+@pytest.mark.parametrize("lua", SCRIPTS, ids=lambda lua: lua.files[-1])
+def test_scripts_are_whole(lua: Lua) -> None:
+    """Each word in capitals of a script is its own or was put in from Python, and nothing is put in that it does not use."""
+    left = set(CAPITALS.findall(code(DEFAULT.script(lua).text)))
+    declared = re.findall(r"local ([A-Z][A-Z0-9_, \n]*)", code(DEFAULT.script(lua).text))
+    assert left == {"KEYS", "ARGV"} & left | {name for names in declared for name in re.findall(r"\w+", names)}
+    source = b"".join([(Path(store.__file__).parent / name).read_bytes() for name in lua.files])
+    unused = set(lua.constants) - set(CAPITALS.findall(code(source)))
+    assert all(name.startswith("HEAD") for name in unused), unused
+
+
+def test_scripts_know_their_store() -> None:
+    """The names of another store are in its scripts, and those of the default store are not."""
+    other = scripts(Keyspace("px", 3))
+    assert any(b"'px:node@3:'" in script.text for script in other)
+    assert not any(b"'signald:node" in script.text for script in other)
+
+
+def test_literals() -> None:
+    """A constant of Python is the same value in Lua; a text that Lua would read otherwise is refused."""
+    assert [literal(value) for value in (8, 0.05, "a b", ("a", "b"), Raw("KEYS[1]"))] == [
+        "8", "0.05", "'a b'", "{'a', 'b'}", "KEYS[1]",
+    ]  # fmt: skip
+    with pytest.raises(AssertionError):
+        literal("it's")
+
+
+def _kept(of: Head) -> list[bytes | None]:
+    return [word if isinstance(word, bytes) else str(word).encode() for word in write_head(of)]
+
+
+def test_a_head_comes_back_as_it_was() -> None:
+    """What is written of a head is read as the same head."""
+    known = structs.replace(
+        head(
+            worker="w_1", worker_state="paired", worker_epoch=3, worker_node="b", up_last=9, down_last=7, receipts=True
+        ),
+        up_claimed=(3, 4),
+        failed=Failures(2, 1, 5, True),
+    )
+    assert read_head(SESSION, _kept(known)) == known
+
+
+@pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
+def test_absent_field(field: Field) -> None:
+    """A field that a later release has added means something where it is absent; without any other one the head is damaged."""
+    place = FIELDS.index(field)
+    kept = _kept(head(down_last=7))
+    kept[place] = None
+    meanings = {"said_before": 7, "up_claimed": (0, 0), "down_claimed": (0, 0), "failed": Failures()}
+    if FIELDS[place].name in meanings:
+        assert getattr(read_head(SESSION, kept), FIELDS[place].name) == meanings[FIELDS[place].name]
+    else:
+        with pytest.raises((ValueError, TypeError, AttributeError)):
+            read_head(SESSION, kept)
