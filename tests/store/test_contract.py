@@ -1042,6 +1042,12 @@ class TestEnd:
 class TestReseed:
     """Nodes give back what a store has lost."""
 
+    async def test_what_never_changes(self, world: World) -> None:
+        """The time of creation, the want and the like are taken from the node that gives the session back."""
+        known = structs.replace(head(receipts=True), created_ms=NOW_MS - 5, want={"lang": "fr"}, meta=b"{}")
+        _, given = await world.do(create(), reseed(known))
+        assert given == known
+
     async def test_empty_store(self, world: World) -> None:
         """Two nodes that each know their party restore the whole session: heads, tails and tokens."""
         known = head(

@@ -41,15 +41,12 @@ from signald.store.session.ops import (
     Unpair,
     UnpairFailed,
 )
-from signald.store.session.records import WORKERS_REMEMBERED
+from signald.store.session.records import NO_TTL_MS, WORKERS_REMEMBERED
 from signald.store.session.replies import read_ack, read_append, read_history, read_look, read_session
 from signald.wire.messages import SEQ_MAX
 
 SAFETY_MIN_MS = 3_600_000
 """For how long at least the keys of a session outlive a cluster of which no node is left: longer than any outage that is mended."""
-
-NO_TTL_MS = 1 << 52
-"""The time to live of a session that was given back: it comes with the next claim."""
 
 APPEND = lua.hot("session/append.lua", {"SEAL_BYTES": SEAL_BYTES})
 ACK = lua.hot("session/ack.lua")

@@ -12,6 +12,9 @@ from signald.store.claims import Side
 WORKERS_REMEMBERED = 16
 """How many workers a session remembers having had, so that one that comes back is not counted again."""
 
+NO_TTL_MS = 1 << 52
+"""The time to live of a session that a node gave back: it comes with the next claim."""
+
 Way = Literal["up", "down"]
 
 

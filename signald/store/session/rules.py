@@ -12,7 +12,7 @@ from signald.store.damage import Unreadable
 from signald.store.rows import Rows, Wakes
 from signald.store.rule import rule
 from signald.store.session import ops
-from signald.store.session.records import WORKERS_REMEMBERED, Record, Way
+from signald.store.session.records import NO_TTL_MS, WORKERS_REMEMBERED, Record, Way
 from signald.wire.messages import SEQ_MAX
 
 
@@ -391,11 +391,13 @@ def reseed(op: ops.Reseed, rows: Rows, wakes: Wakes) -> Head | ops.NoSession:
             want=known.want,
             meta=known.meta,
             receipts=known.receipts,
-            # The time to live comes with the next claim; until then no token of this session expires by it, and the
-            # session itself does, by ExpireSession.
-            ttl_ms=_NO_TTL_MS,
+            # Until the next claim no token of this session expires by it; the session itself does, by ExpireSession.
+            ttl_ms=NO_TTL_MS,
             client_away_ms=op.now_ms,
         )
+    # These never change, so each node that knows the session knows them; what is kept of them may be damaged.
+    record.created_ms, record.principal, record.want = known.created_ms, known.principal, known.want
+    record.meta, record.receipts = known.meta, known.receipts
     _reseed_client(record, op)
     _reseed_worker(record, op)
     up_acked = max(known.up_acked, record.up_heard)
@@ -404,9 +406,6 @@ def reseed(op: ops.Reseed, rows: Rows, wakes: Wakes) -> Head | ops.NoSession:
     wakes.session(record, op.node, record.client.node, record.worker_side.node)
     rows.save_session(record)
     return record.head()
-
-
-_NO_TTL_MS = 1 << 52
 
 
 def _reseed_side(side: Side, epoch: int, node: str, by: str) -> bool:
