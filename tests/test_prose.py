@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-UNNAMED = re.compile(r"\b(who|whom|whoever|nobody|somebody|anybody|everybody)\b", re.IGNORECASE)
+UNNAMED = re.compile(r"\b(who|whom|whoever|nobody|somebody|anybody|everybody)\b(?!-)", re.IGNORECASE)
 
-SHARE_MAX = {"signald": 0.036, "tests": 0.057}
+SHARE_MAX = {"signald": 0.028, "tests": 0.007}
 """The part of all sentences that may hold such a word. Libraries that read well have 0.002 at most; a few sentences need one."""
 
 
@@ -27,13 +27,13 @@ def docstrings(source: str) -> Iterator[tuple[int, str]]:
 
 
 def comments(source: str) -> Iterator[tuple[int, str]]:
-    """Every comment with its line; lines that follow each other are one text."""
+    """Every comment with its line; lines of nothing but comment continue the one above."""
     first, last, words = 0, -1, ""
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type != tokenize.COMMENT:
             continue
         line, text = token.start[0], token.string.lstrip("#: ")
-        if line == last + 1:
+        if line == last + 1 and token.line.lstrip().startswith("#"):
             words = f"{words} {text}"
         else:
             yield first, words

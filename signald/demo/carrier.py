@@ -37,7 +37,7 @@ _NO_MASK = b"\0\0\0\0"
 class LeanCarrier:
     """One connection, open until `abort`.
 
-    Whoever reads parses everything one read brought; whoever writes hands it to the kernel in one call. Pongs and the
+    A reading task parses everything one read brought; a writing task hands it to the kernel in one call. Pongs and the
     answer to a close go through the same buffer as messages, so nothing can come between the halves of a frame.
     """
 

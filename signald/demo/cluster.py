@@ -253,11 +253,11 @@ async def is_ready(address: tuple[str, int]) -> bool:
 
 
 held: dict[int, int] = {}
-"""Ports that were given and are nobody else's yet, and the descriptor that keeps each."""
+"""Ports that were given and that no process has bound yet, and the descriptor that keeps each."""
 
 
 def free_port() -> int:
-    """Return a port nobody uses, and nobody else is given until `let_go`; not one of those for outgoing connections.
+    """Return a port that is free and is given to no other caller until `let_go`; not one of those for outgoing connections.
 
     One of those could be taken, before the node starts, by any connection of the parties. Others look for ports at the same time:
     a socket stays bound to this one and does not listen. It was bound alone, so that of two who look only one is given the port;

@@ -63,7 +63,7 @@ class Numbers:
 
 
 class Ledger:
-    """One session: its two directions, who answered, and which questions still wait for their answer."""
+    """One session: its two directions, the workers that answered, and the questions that still wait for their answer."""
 
     __slots__ = ("asked_at", "name", "questions", "replies", "session", "why_lost", "workers")
 

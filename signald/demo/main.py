@@ -1,4 +1,4 @@
-"""`signald demo`: deploy again and again under load, and say what anybody noticed.
+"""`signald demo`: deploy again and again under load, and say what the parties noticed.
 
 What happens: nodes are started as in production; workers and clients of the SDK connect through a TCP switch and talk.
 Each deploy starts a new node, waits until it is ready, points the switch at it, and only then signals the old one:
@@ -253,7 +253,7 @@ class Demo:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Look at `condition` now and then until it is true: the judge only counts, it wakes nobody."""
+    """Look at `condition` now and then until it is true: the judge only counts, it wakes no task."""
     while True:
         if condition():
             return

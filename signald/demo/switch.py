@@ -6,7 +6,7 @@ without Trio because copying is all it does: one event loop, two system calls pe
 
 It is spoken to in lines. On stdin: `target HOST PORT` (where new connections go), `watch PGID` and `forget PGID`. Each is
 answered with `ok` on stdout, after a first line `listening HOST PORT`. When stdin ends, so does the switch, and it kills the process
-groups it was asked to watch: whoever started them has died without cleaning up, even by SIGKILL.
+groups it was asked to watch: the process that started them has died without cleaning up, even by SIGKILL.
 """
 
 import contextlib
@@ -75,7 +75,7 @@ class Switch:
         for _ in range(ACCEPTS_AT_ONCE):
             try:
                 sock, _address = self._listener.accept()
-            except OSError:  # nobody is waiting any more, or no descriptors are left: the next event tries again
+            except OSError:  # no client is waiting any more, or no descriptors are left: the next event tries again
                 return
             if self.target is None:
                 sock.close()

@@ -68,7 +68,7 @@ async def test_peers_that_do_nothing_hold_up_nobody(tmp_path: Path) -> None:
             await silent.ask({"type": "app_ready", "instance_id": "silent", "capacity": 0}, "app_accepted")
         await talk.goes_on(3)
         with suppress(trio.BrokenResourceError):  # the node may have had enough of it before all is said
-            for _ in range(50):  # answers that nobody reads
+            for _ in range(50):  # their answers stay unread
                 await mute.send_all(frame('{"type":"ping"}') * 500)
         term(old)
         await until(lambda: logged(old, "signal"), 5)

@@ -29,7 +29,7 @@ class Load:
         self.quiet = False
 
     async def run(self, every_s: float, task_status: trio.TaskStatus[None]) -> None:
-        """Connect everybody, then talk until cancelled."""
+        """Connect all parties, then talk until cancelled."""
         async with trio.open_nursery() as self._nursery:
             nursery = self._nursery
             for worker in self.workers:
@@ -64,7 +64,7 @@ class Load:
         await trio.sleep(seconds)
 
     def check(self) -> None:
-        """exactly-once: all arrived once and in order, both ways; no session was lost and nobody waits for an ack."""
+        """exactly-once: all arrived once and in order, both ways; no session was lost and no party waits for an ack."""
         wanted = list(range(self.said))
         heard = {name: way for worker in self.workers for name, way in worker.talks.items()}
         for client in self.clients:

@@ -66,7 +66,7 @@ def test_a_minted_token_is_accepted_until_it_expires() -> None:
     [(AuthConfig(), "alice", 1), (AUTH, "", 1), (AUTH, "alice", 0), (AUTH, "a", float("inf"))],
 )
 def test_a_token_that_could_not_be_used_is_not_minted(auth: AuthConfig, subject: str, ttl_s: float) -> None:
-    """No secret, no subject and no time to live are errors of the one who asks."""
+    """No secret, no subject and no time to live are errors of the caller."""
     with pytest.raises(ValueError, match=r"secret|subject|time"):
         mint(auth, subject=subject, role="client", ttl_s=ttl_s, now=NOW)
 
@@ -167,7 +167,7 @@ def test_no_input_raises_anything_else(bearer: str) -> None:
 
 @pytest.mark.parametrize("depth", [1000, 3000])
 def test_deeply_nested_claims_are_refused(depth: int) -> None:
-    """A token signed by nobody cannot overflow the parser, in header or claims."""
+    """An unsigned token cannot overflow the parser, in header or claims."""
     nested = base64.urlsafe_b64encode(b"[" * depth + b"]" * depth).rstrip(b"=").decode()
     head = base64.urlsafe_b64encode(b'{"alg":"HS256"}').rstrip(b"=").decode()
     assert outcome(AUTH, f"{nested}.{nested}.x") is Unauthenticated
@@ -203,7 +203,7 @@ def test_a_public_key_verifies_tokens_of_its_algorithm(tmp_path: Path, private: 
 
 
 def test_a_public_key_is_never_a_shared_secret(tmp_path: Path) -> None:
-    """A token signed by HMAC with the bytes of the public key is refused: everybody has those."""
+    """A token signed by HMAC with the bytes of the public key is refused: these bytes are public."""
     file = public_key_file(tmp_path, PRIVATE_KEYS[0][0])
     head, claims = (
         base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in ({"alg": "HS256"}, CLAIMS)

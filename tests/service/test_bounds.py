@@ -140,7 +140,7 @@ def test_a_third_signal_ends_at_once() -> None:
 
 
 def test_a_signal_that_asks_for_what_has_begun_cuts_no_goodbye_short() -> None:
-    """bounded: a third signal finds the node in CLOSE already, and those who are slow keep their time; a fourth takes it."""
+    """bounded: a third signal finds the node in CLOSE already, and slow peers keep their time; a fourth takes it."""
 
     async def scene(cluster: Cluster) -> None:
         node = await cluster.start("old", drain=DRAIN)
@@ -196,7 +196,7 @@ def test_a_node_that_was_hurried_before_it_had_begun_admits_nobody() -> None:
 
 
 def test_an_idle_node_stops_at_once() -> None:
-    """Nobody to move, no successor needed."""
+    """No party has to move, so no successor is needed."""
 
     async def scene(cluster: Cluster) -> None:
         node = await cluster.start("old")
@@ -232,7 +232,7 @@ def test_what_is_queued_is_still_written() -> None:
 
 @pytest.mark.parametrize("after_s", [0.0, 0.05, 0.3, 1.0])
 def test_a_drain_hurried_at_any_moment_loses_nothing(after_s: float) -> None:
-    """exactly-once: hurried while parties are under way, everybody finds its session at the other node."""
+    """exactly-once: hurried while parties are under way, each party finds its session at the other node."""
 
     async def scene(cluster: Cluster) -> None:
         await cluster.start("n1", pace={"sessions_per_s": 20.0})

@@ -1,4 +1,4 @@
-"""Somebody sets the clock of the store's machine: nothing that lives ends by it, and nothing that is dead stays for ever."""
+"""The clock of the store's machine is set: nothing that lives ends by it, and nothing that is dead stays for ever."""
 
 import trio
 
@@ -33,7 +33,7 @@ class TestSetForward:
         play(scene)
 
     def test_a_worker_that_is_away_keeps_its_time(self) -> None:
-        """What a worker may be away begins anew: nobody else gets its sessions at once."""
+        """The time a worker may be away begins again: no other worker gets its sessions at once."""
 
         async def scene(cluster: Cluster) -> None:
             await cluster.start("a")

@@ -232,7 +232,7 @@ def test_a_live_worker_is_given_back(tmp_path: Path) -> None:
 
 
 def test_a_node_starts_on_a_damaged_file(tmp_path: Path) -> None:
-    """Everything that can be damaged is; who comes is served, and sweeps go on."""
+    """Everything that can be damaged is; new parties are served, and sweeps go on."""
 
     async def before(cluster: Cluster, damager: Damager) -> None:
         await cluster.start("n1")

@@ -23,7 +23,7 @@ def drain(node: Node, *parties: Party) -> bool:
 
 
 def check_all_here(load: Load) -> None:
-    """Nothing was lost, and nobody has another worker."""
+    """Nothing was lost, and every session has the worker it had."""
     load.check()
     load.check_same_workers()
 
@@ -55,7 +55,7 @@ def test_workers_are_handed_over_before_any_client() -> None:
 
 
 def test_a_gated_rollout_moves_each_party_once() -> None:
-    """one-hop: workers by the gate, clients after the switch, then SIGTERM finds nobody; the receipt tells all of it."""
+    """one-hop: workers by the gate, clients after the switch, then SIGTERM finds no party; the receipt tells all of it."""
 
     async def scene(cluster: Cluster) -> None:
         old = await cluster.start("n1")
@@ -86,7 +86,7 @@ def test_a_gated_rollout_moves_each_party_once() -> None:
 
 
 def test_clients_only_leaves_those_whose_worker_is_here() -> None:
-    """worker-first: nobody asked the workers to move, so their clients are not sent ahead of them."""
+    """worker-first: the workers were not asked to move, so their clients are not sent ahead of them."""
 
     async def scene(cluster: Cluster) -> None:
         old = await cluster.start("n1")
@@ -106,7 +106,7 @@ def test_clients_only_leaves_those_whose_worker_is_here() -> None:
 
 
 def test_a_drain_is_called_off_before_it_has_done_anything() -> None:
-    """An operator who is sorry at once is heard."""
+    """An operator may abort a drain at once."""
 
     async def scene(cluster: Cluster) -> None:
         node = await cluster.start("n1")
@@ -147,7 +147,7 @@ def test_a_rollback_in_the_middle_loses_nothing(after_s: float) -> None:
 
 
 def test_an_operators_drain_waits_for_a_successor() -> None:
-    """Nobody is suspended for an operator: the drain goes on when a node comes, and the parties notice nothing of the wait."""
+    """No session is suspended for an operator: the drain goes on when a node comes, and the parties notice nothing of the wait."""
 
     async def scene(cluster: Cluster) -> None:
         old = await cluster.start("n1")
@@ -168,7 +168,7 @@ def test_an_operators_drain_waits_for_a_successor() -> None:
 
 
 def test_who_does_not_move_is_served_on() -> None:
-    """Nobody is given up for an operator's drain: it ends, says who stayed, and a signal gives them their last chance."""
+    """No party is given up for an operator's drain: it ends, names those that stayed, and a signal gives them their last chance."""
 
     async def scene(cluster: Cluster) -> None:
         old = await cluster.start("n1", drain={"worker_timeout_s": 2.0})
@@ -207,7 +207,7 @@ def test_signals_at_once_end_a_node_that_holds(signals: int) -> None:
 
 
 def test_a_node_that_holds_serves_again_when_no_other_is_ready() -> None:
-    """A rollout is aborted after its gate: nobody recalls the old node, and the new one goes. All come back, nothing is lost."""
+    """A rollout is aborted after its gate: the old node gets no recall, and the new one goes. All come back, nothing is lost."""
 
     async def scene(cluster: Cluster) -> None:
         old = await cluster.start("n1")
@@ -261,7 +261,7 @@ def test_a_lone_node_that_is_told_to_admit_nobody_does_not() -> None:
 
 
 def test_a_drain_that_is_called_off_leaves_its_receipt() -> None:
-    """Who has moved, who was on the way, who stayed: as an operator wants to know before the new node is drained instead."""
+    """Parties moved, on the way and stayed: an operator wants to know before the new node is drained instead."""
 
     async def scene(cluster: Cluster) -> None:
         old = await cluster.start("n1", pace={"sessions_per_s": 20.0})

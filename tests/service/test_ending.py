@@ -115,7 +115,7 @@ def test_a_bye_does_not_wait_for_ever() -> None:
 
 
 def test_a_client_that_says_bye_and_hangs_up_has_said_bye() -> None:
-    """Who does not wait for the answer leaves no ghost either."""
+    """A client that does not wait for the answer leaves no ghost either."""
 
     async def scene(cluster: Cluster) -> None:
         await cluster.start("n1")
@@ -253,7 +253,7 @@ def test_no_close_ends_a_session() -> None:
 
 
 def test_a_session_that_a_node_has_lost_sight_of_expires_whoever_sweeps_first() -> None:
-    """no-ghost: only the node that the store names can say that nobody is there, and the others let it be asked."""
+    """no-ghost: only the node that the store names can say that the party is gone, and the others let it be asked."""
 
     async def scene(cluster: Cluster) -> None:
         node = await cluster.start("n1", session={"resume_ttl_s": 5.0})
@@ -261,7 +261,7 @@ def test_a_session_that_a_node_has_lost_sight_of_expires_whoever_sweeps_first() 
         now = node.hub.store.now_ms()
         names = [new_session_id(node.hub.entropy) for _ in range(40)]
         for place, name in enumerate(names):
-            # Granted, and answered to nobody: the reply was lost, and with it the connection.
+            # Granted, and the answer was lost with the connection.
             created = CreateSession(name, "n1", f"nonce {place}", "", {}, b"{}", False, b"hash", now, 5000)
             await node.hub.committer.call_many([KeepAlive((name,), now + 1000 * place), created])
         await trio.sleep(50)

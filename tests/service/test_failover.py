@@ -101,7 +101,7 @@ def test_workers_that_died_with_their_node_are_given_up() -> None:
 
 
 def test_sessions_of_clients_that_died_with_their_node_expire() -> None:
-    """no-ghost: nobody detached them, and yet they end after their time, and their worker has room again."""
+    """no-ghost: they were never detached, and yet they end after their time, and their worker has room again."""
 
     async def scene(cluster: Cluster) -> None:
         life: dict[str, object] = {"resume_ttl_s": 15.0}
@@ -121,7 +121,7 @@ def test_sessions_of_clients_that_died_with_their_node_expire() -> None:
 
 
 def test_a_client_finds_its_session_at_once_though_its_node_is_not_known_to_be_dead() -> None:
-    """The claim takes the session from the dead node: nobody waits for a lease."""
+    """The claim takes the session from the dead node: no party waits for a lease."""
 
     async def scene(cluster: Cluster) -> None:
         await cluster.start("n1")

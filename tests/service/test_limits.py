@@ -1,4 +1,4 @@
-"""What happens at the bounds: nothing is dropped, nobody is stuck, and no queue grows for ever."""
+"""What happens at the bounds: nothing is dropped, no party is stuck, and no queue grows for ever."""
 
 import pytest
 import trio
@@ -144,7 +144,7 @@ def test_a_client_whose_tries_are_used_up_by_realtime_is_told_again() -> None:
 
 
 def test_realtime_that_was_dropped_is_not_held_against_a_message() -> None:
-    """Nobody was told to wait, so the message behind it is pushed back like any other, and the connection stays."""
+    """The sender was not told to wait, so the message behind it is pushed back like any other, and the connection stays."""
 
     async def scene(cluster: Cluster) -> None:
         await cluster.start("n1", limits={"messages_per_s": 10.0, "messages_burst": 10})
@@ -376,7 +376,7 @@ def test_a_silent_peer_is_pinged_and_given_up() -> None:
         node = await cluster.start("n1", timeouts={"ping_interval_s": 5.0, "pong_timeout_s": 5.0})
         dead = await cluster.dial("n1", "/v1/client", streams=trio.testing.lockstep_stream_pair)
         started = await dead.ask({"type": "connect"}, "session_started")
-        for _ in range(3):  # its reader stops when nobody takes what it has read
+        for _ in range(3):  # its reader stops when the test does not take what it has read
             await dead.send({"type": "ping"})
         alive, _ = await cluster.client("n1")
         await trio.sleep(8)

@@ -1,4 +1,4 @@
-"""Workers that go away: who gets their sessions, what the next one is given, and what the client is told."""
+"""Workers that go away: which workers get their sessions, with what history, and what the client is told."""
 
 from collections.abc import Sequence
 
@@ -79,7 +79,7 @@ def test_a_worker_that_comes_back_too_late_begins_afresh() -> None:
 
 
 def test_a_held_session_waits_for_its_own_worker() -> None:
-    """`worker.on_loss` = hold: nobody else gets it, and the same worker finds it again."""
+    """`worker.on_loss` = hold: no other worker gets it, and the same worker finds it again."""
 
     async def scene(cluster: Cluster) -> None:
         await cluster.start("n1", worker={"resume_timeout_s": 2.0, "on_loss": "hold"})
@@ -98,7 +98,7 @@ def test_a_held_session_waits_for_its_own_worker() -> None:
 
 
 def test_a_held_worker_without_sessions_is_forgotten() -> None:
-    """bounded-memory: who never comes back leaves nothing behind once its last session is gone."""
+    """bounded-memory: a worker that never comes back leaves nothing behind once its last session is gone."""
 
     async def scene(cluster: Cluster) -> None:
         await cluster.start("n1", worker={"resume_timeout_s": 2.0, "on_loss": "hold"})
@@ -136,7 +136,7 @@ def test_with_the_policy_end_a_lost_worker_ends_its_sessions(apart: bool) -> Non
 @pytest.mark.parametrize("policy", ["reassign", "hold", "end"])
 @pytest.mark.parametrize("reason", ["bye", "restarting"])
 def test_a_worker_that_says_bye_gives_its_sessions_to_others(policy: str, reason: str) -> None:
-    """It leaves for good: under `hold` there is nobody left to hold for. Its connection is closed with 1000."""
+    """It leaves for good: under `hold` there is no worker left to hold for. Its connection is closed with 1000."""
 
     async def scene(cluster: Cluster) -> None:
         await cluster.start("n1", worker={"on_loss": policy})
@@ -204,7 +204,7 @@ def test_a_worker_that_is_being_resumed_is_not_lost() -> None:
 
 
 def test_a_worker_that_goes_while_it_is_given_a_session_is_not_left_attached() -> None:
-    """single-owner: the session does not count as served by a node that has nobody to serve it."""
+    """single-owner: the session does not count as served by a node that has no worker to serve it."""
 
     async def scene(cluster: Cluster) -> None:
         node = await cluster.start("n1", worker={"resume_timeout_s": 20.0})

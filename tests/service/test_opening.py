@@ -1,4 +1,4 @@
-"""The opening message: what answers it, and who is turned away, how, and with what word."""
+"""The opening message: its answer, the reasons to refuse it, and the error and close code of each."""
 
 import json
 
@@ -267,7 +267,7 @@ def test_set_ups_are_bounded_and_resumes_have_their_share() -> None:
 
 
 def test_while_the_store_is_away_nobody_is_let_in() -> None:
-    """1013, to come again: a session that nobody keeps would be a promise that cannot be held."""
+    """1013, to come again: a session that no store keeps would be a promise that cannot be held."""
 
     async def scene(cluster: Cluster) -> None:
         await cluster.start("n1")
@@ -303,7 +303,7 @@ def test_an_opening_the_store_carried_out_too_late_leaves_nothing_behind() -> No
 
 
 def test_a_session_whose_client_was_gone_before_it_was_told_leaves_nothing_behind() -> None:
-    """no-ghost: the client goes while the store is asked; nobody has the token, so nobody takes a worker's place for it."""
+    """no-ghost: the client goes while the store is asked; no party has the token, so none takes a worker's place for it."""
 
     async def scene(cluster: Cluster) -> None:
         node = await cluster.start("n1")

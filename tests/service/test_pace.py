@@ -75,7 +75,7 @@ def test_two_drains_share_one_pace() -> None:
 
 
 def test_three_drains_share_one_pace_by_an_operator_and_by_signals() -> None:
-    """However many nodes drain, and whoever began it: one budget for all of them, which is used."""
+    """However many nodes drain, by signal or operator: one budget for all of them, which is used."""
 
     async def scene(cluster: Cluster) -> None:
         pace: dict[str, object] = {"sessions_per_s": 40.0}

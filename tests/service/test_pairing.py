@@ -94,7 +94,7 @@ def test_the_least_loaded_worker_is_asked() -> None:
 
 
 def test_labels_decide_who_may_serve() -> None:
-    """A worker must have every label that is wanted; who wants what nobody has holds nobody up."""
+    """A worker must have every label that is wanted; a client that wants an absent label holds no other up."""
 
     async def scene(cluster: Cluster) -> None:
         await cluster.start("n1")

@@ -1,4 +1,4 @@
-"""Recovery tokens from the parties' side: an answer that is lost locks nobody out, and a stolen token opens nothing."""
+"""Recovery tokens from the parties' side: a lost answer locks no party out, and a stolen token opens nothing."""
 
 import trio
 

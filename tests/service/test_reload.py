@@ -1,4 +1,4 @@
-"""A reload in a node that serves: what holds at once, what waits, and that nobody notices."""
+"""A reload in a node that serves: what holds at once, what waits, and that no party notices."""
 
 import attrs
 import trio
@@ -105,7 +105,7 @@ def test_a_shorter_life_is_the_whole_life_of_a_session() -> None:
 
 
 def test_a_drain_under_way_follows_the_new_pace() -> None:
-    """paced: an operator who finds a drain too slow, or too fast, changes the pace without beginning again."""
+    """paced: an operator may find a drain too slow, or too fast, and change the pace without beginning again."""
 
     async def scene(cluster: Cluster) -> None:
         old = await cluster.start("n1", pace={"sessions_per_s": 2.0})
@@ -143,7 +143,7 @@ def test_the_next_drain_has_the_new_budgets() -> None:
 
 
 def test_admission_judges_by_the_new_bounds() -> None:
-    """Who connects from now on is measured by the new limits; who is in stays in."""
+    """New connections are measured by the new limits; those that are open stay open."""
 
     async def scene(cluster: Cluster) -> None:
         node = await cluster.start("n1")

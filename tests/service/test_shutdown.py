@@ -1,4 +1,4 @@
-"""Handovers: who moves when, what nobody notices, and what becomes of those who do not move."""
+"""Handovers: the order in which parties move, what they do not notice, and what becomes of those that do not move."""
 
 import pytest
 import trio
@@ -73,7 +73,7 @@ def test_nobody_notices_five_deploys(cross: bool) -> None:
 
 
 def test_each_party_moves_once_in_a_rolling_restart() -> None:
-    """one-hop: three nodes are replaced one after the other; nobody is ever sent to one that is about to go."""
+    """one-hop: three nodes are replaced one after the other; no party is ever sent to one that is about to go."""
 
     async def scene(cluster: Cluster) -> None:
         for name in ("n1", "n2", "n3"):
@@ -94,7 +94,7 @@ def test_each_party_moves_once_in_a_rolling_restart() -> None:
 
 
 def test_without_a_successor_sessions_are_suspended() -> None:
-    """1012 for everybody within the budget; a node that starts later finds every session, and nothing is lost."""
+    """1012 for all parties within the budget; a node that starts later finds every session, and nothing is lost."""
 
     async def scene(cluster: Cluster) -> None:
         await cluster.start("n1", drain={"successor_timeout_s": 5.0})
@@ -181,7 +181,7 @@ def test_a_successor_that_comes_late_is_waited_for() -> None:
 
 
 def test_a_session_that_waits_moves_as_it_is() -> None:
-    """A client without a worker needs nobody to go first."""
+    """A client without a worker waits for no worker to go first."""
 
     async def scene(cluster: Cluster) -> None:
         old = await cluster.start("old")
@@ -208,7 +208,7 @@ def state(node: Node, other: str) -> str:
 
 
 def test_a_drain_can_be_called_off() -> None:
-    """Who has been told may stay or go; the node is ready again, admits, and can be drained later."""
+    """A party that has been told may stay or go; the node is ready again, admits, and can be drained later."""
 
     async def scene(cluster: Cluster) -> None:
         old = await cluster.start("old")
@@ -236,7 +236,7 @@ def test_a_drain_can_be_called_off() -> None:
 
 
 def test_a_signal_makes_an_operators_drain_final() -> None:
-    """SIGTERM during an operator's drain begins it anew with the time it grants; it cannot be called off, nobody is told twice."""
+    """SIGTERM during an operator's drain restarts it with the time it grants; it cannot be called off, no party is told twice."""
 
     async def scene(cluster: Cluster) -> None:
         old = await cluster.start("old", drain={"worker_timeout_s": 5.0})
@@ -259,7 +259,7 @@ def test_a_signal_makes_an_operators_drain_final() -> None:
 
 
 def test_a_drain_of_many_sessions_keeps_every_worker() -> None:
-    """sticky: telling them all takes longer than one worker may take; nobody is given up for that."""
+    """sticky: telling them all takes longer than one worker may take; no worker is given up for that."""
 
     async def scene(cluster: Cluster) -> None:
         await cluster.start("n1", pace={"sessions_per_s": 10.0}, drain={"worker_timeout_s": 2.0})

@@ -17,7 +17,7 @@ from tests.service.test_store_loss import faulty
 
 
 def fail_over(cluster: Cluster, replica: MemoryRows) -> None:
-    """A replica takes over, and everybody connects to it."""
+    """A replica takes over, and all nodes connect to it."""
     cluster.world.rows = replica
     cluster.world.lives += 1
     for inboxes in cluster.world._inboxes.values():
@@ -87,7 +87,7 @@ def test_a_session_that_was_over_and_comes_back_goes_on_from_where_it_was() -> N
 
 
 def test_a_new_worker_that_begins_too_early_is_told_so() -> None:
-    """Numbers that were given before a failover are not given again unnoticed, however late the one comes who knows them."""
+    """Numbers given before a failover are not reused unnoticed, however late the party comes that knows them."""
 
     async def scene(cluster: Cluster) -> None:
         await cluster.start("a")
@@ -274,7 +274,7 @@ def test_a_new_worker_that_has_gone_on_past_what_was_lost_is_told_so() -> None:
 
 @pytest.mark.parametrize("resumes", [False, True])
 def test_a_worker_gives_way_to_one_that_its_client_has_heard_since(resumes: bool) -> None:
-    """What it has said and nobody got is not given back behind what another has said: it is told, and has the session no more."""
+    """Its undelivered messages are not given back behind those of another worker: it is told, and has the session no more."""
 
     async def scene(cluster: Cluster) -> None:
         await cluster.start("a")
@@ -359,7 +359,7 @@ def test_acks_that_a_failover_has_lost_are_given_again() -> None:
 
 @pytest.mark.parametrize("resumes", [False, True])
 def test_a_worker_that_has_taken_a_session_keeps_it(resumes: bool) -> None:
-    """sticky: the store has lost that the session was accepted, and perhaps a claim since; nobody is asked once more."""
+    """sticky: the store has lost that the session was accepted, and perhaps a claim since; no worker is asked once more."""
 
     async def scene(cluster: Cluster) -> None:
         await cluster.start("a")

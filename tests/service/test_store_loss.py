@@ -1,4 +1,4 @@
-"""The store away, unsure, or empty: nobody is answered before it is, and nothing that lives is lost."""
+"""The store away, unsure, or empty: no party is answered before the store is, and nothing that lives is lost."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -68,7 +68,7 @@ class Traffic:
         await trio.sleep(seconds)
 
     def check(self) -> None:
-        """exactly-once: everything arrived once and in order, both ways, and nobody still waits for an ack."""
+        """exactly-once: everything arrived once and in order, both ways, and no party still waits for an ack."""
         wanted = list(range(self.said))
         for client in self.clients:
             assert self.worker.talks[client.talk.session].heard == wanted
@@ -190,7 +190,7 @@ def test_an_empty_store_learns_who_waits() -> None:
 
 
 def test_a_place_in_the_line_that_is_lost_is_found_missing() -> None:
-    """Who waits is put in line again now and then: a session that was given back may be forgotten by what was asked before."""
+    """A waiting session is put in line again now and then: the answer to an earlier question may have removed its place."""
 
     async def scene(cluster: Cluster) -> None:
         node = await cluster.start("a")
@@ -241,7 +241,7 @@ def test_a_party_that_was_away_when_the_store_was_lost_finds_its_session(worker_
 
 @pytest.mark.parametrize("policy", ["reassign", "hold"])
 def test_a_worker_that_came_back_while_the_store_was_lost_is_given_its_session_again(policy: str) -> None:
-    """sticky: it was told that its session is lost, the client's node gives the session back, and nobody holds the pair."""
+    """sticky: it was told that its session is lost, the client's node gives the session back, and no node holds the pair."""
 
     async def scene(cluster: Cluster) -> None:
         node = await cluster.start("n1", worker={"on_loss": policy, "resume_timeout_s": 5.0})
@@ -345,7 +345,7 @@ def test_a_store_with_an_older_tail_is_noticed_and_said() -> None:
 
 
 def test_a_loss_is_told_again_until_it_is_acked() -> None:
-    """exactly-once, or said: who was cut off before it heard what is lost hears it when it resumes."""
+    """exactly-once, or said: a party that was cut off before it heard of a loss hears it when it resumes."""
 
     async def scene(cluster: Cluster) -> None:
         node = await cluster.start("n1")

@@ -122,7 +122,7 @@ def test_a_client_that_does_not_move_is_closed_at_the_end() -> None:
 
 @pytest.mark.parametrize("after_s", [0.2, 0.5])
 def test_a_client_that_does_not_move_has_its_budget_once(after_s: float) -> None:
-    """bounded: a successor that lives is not taken for lost, whenever nodes renew, so nobody's time begins again."""
+    """bounded: a successor that lives is not taken for lost, whenever nodes renew, so no party's time begins again."""
 
     async def scene(cluster: Cluster) -> None:
         node: dict[str, object] = {"lease_ttl_s": 3.0}
@@ -181,7 +181,7 @@ def test_a_worker_of_an_older_time_is_terminated(answers: bool) -> None:
 
 
 def test_a_lone_legacy_worker_does_not_hold_up_the_clients_of_others() -> None:
-    """There is no global barrier: sessions that are pair-ready go, while others have nobody to go to."""
+    """There is no global barrier: sessions that are pair-ready go, while others have no worker to go to."""
 
     async def scene(cluster: Cluster) -> None:
         old = await cluster.start("old")
@@ -217,7 +217,7 @@ def test_parties_whose_claims_were_under_way_are_moved_like_the_others() -> None
             await cluster.start(name)
         client, started, worker, accepted, session = await cluster.pair("n1")
         old = cluster.nodes["n2"].shutdown
-        await cluster.client("n2")  # somebody to move, so that there is a plan
+        await cluster.client("n2")  # a party to move, so that there is a plan
         cluster.world.outage = "down"
         late_worker = await cluster.dial("n2", "/v1/worker")
         ready = {"type": "app_ready", "instance_id": "worker-a", "capacity": 10, "reconnection": True}

@@ -223,7 +223,7 @@ def test_a_worker_without_memory_is_not_asked_for_a_client_that_is_away() -> Non
 
 
 def test_tenants_meet_their_own_workers() -> None:
-    """A client is paired with a worker of its tenant alone, one without a tenant with a worker without one; each worker is told who."""
+    """A client gets a worker of its tenant alone, one without a tenant a worker without one; each worker is told the subject."""
 
     async def scene(cluster: Cluster) -> None:
         await cluster.start("n1", auth=AUTH)

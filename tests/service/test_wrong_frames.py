@@ -109,7 +109,7 @@ def test_wrong_frames_under_way_behind_the_first_cost_nothing_more() -> None:
     ],
 )
 def test_a_wrong_frame_that_names_no_session_of_this_worker_ends_its_connection(wrong: Json) -> None:
-    """4400: nobody can tell what it was about."""
+    """4400: the frame does not tell what it was about."""
 
     async def scene(cluster: Cluster) -> None:
         await cluster.start("n1")

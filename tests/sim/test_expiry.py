@@ -26,7 +26,7 @@ CLOCK_SET_AT, CLOCK_SET_MS = 1.0, 3_600_000
     ("renewals", "judged_at", "slow", "dead"),
     [
         ([(5.0, 5.0), (6.0, 8.7)], 8.8, True, True),  # over when the store took it
-        ([(5.0, 7.1), (7.1, 8.2)], 8.3, True, True),  # it was over, and not everybody has seen that it is back
+        ([(5.0, 7.1), (7.1, 8.2)], 8.3, True, True),  # it was over, and some node has not seen that it is back
         ([(5.0, 7.1), (7.1, 8.2)], 9.0, True, False),  # by now they have
         ([(5.0, 5.0), (6.0, 6.9)], 7.5, True, False),  # it was renewed in time
         ([(5.0, 7.1), (7.1, 8.2), (7.1, 8.25)], 8.3, True, True),  # asked again, the same renews nothing

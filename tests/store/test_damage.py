@@ -344,7 +344,7 @@ async def test_a_damaged_node_is_left_out(damaged: Damaged, wound: str) -> None:
 
 @pytest.mark.parametrize("wound", WOUNDS)
 async def test_a_damaged_place_in_the_line_is_left_out(damaged: Damaged, wound: str) -> None:
-    """Others are matched, and who queues again is there again."""
+    """Others are matched, and a session that queues again is there again."""
     async with damaged.open() as store:
         await ask(store, *FILL)
         damaged.hit("place", WOUNDS[wound])
