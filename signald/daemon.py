@@ -401,7 +401,7 @@ async def node_on(
             auth, gate = Authenticator.from_config(config.auth), SetupGate(settings, entropy=entropy)
             context = Context(config, store, committer, entropy, connections.start_soon, spans)
             hub = Hub(context, auth, gate)
-            committer.after_batch = hub.batch_done
+            committer.after_batch = hub.batches.done
             committer.refused = hub.inboxes.store_refused
             lease, shutdown, wakes = await _keep(hub, keepers, claimant)
             admission = Admission(settings, entropy=entropy, budget=gate.budget)
@@ -435,7 +435,7 @@ async def _keep(hub: Hub, keepers: trio.Nursery, claimant: Claimant | None) -> t
     await lease.begin()
     tasks: list[Callable[[], object]] = [
         wakes.run,
-        hub.run_acks,
+        hub.batches.run_acks,
         hub.trail.run,
         hub.probe.run,
         matchmaker.run,

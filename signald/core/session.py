@@ -14,6 +14,7 @@ from signald.core.failover import NO_LOSS, Loss, Overtaken, Seqs
 from signald.core.failures import Failures
 from signald.core.head import Head, Party
 from signald.core.log import Entry, Log
+from signald.core.once_more import OnceMore
 from signald.core.pairing import PAIRING, Pairing, PairingEvent
 from signald.core.transitions import step
 from signald.ids import SessionId, WorkerId
@@ -88,7 +89,7 @@ class Session(Generic[L]):
     """See the module."""
 
     __slots__ = (
-        "busy_looking", "client", "client_tokens", "created_ms", "down", "ending", "failed", "id", "known_worker", "look_again",
+        "client", "client_tokens", "created_ms", "down", "ending", "failed", "id", "known_worker", "looks",
         "meta", "pairing", "principal", "receipts", "said_before", "up", "void_to", "want", "worker", "worker_id", "workers",
     )  # fmt: skip
 
@@ -112,8 +113,8 @@ class Session(Generic[L]):
         """Hashes of the tokens issued with `client.epoch`, newest first; empty when another node issued them."""
         self.ending = False
         """Its end is on the way to the store: nothing is to make it anew there."""
-        self.busy_looking = False
-        self.look_again = False
+        self.looks = OnceMore()
+        """Reads of what the store has of it."""
         self.said_before = head.said_before
         self.failed = head.failed
         self.void_to = 0

@@ -1,7 +1,7 @@
 """A client's connection: its frames in, its session's messages out."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import trio
 
@@ -9,15 +9,25 @@ from signald.core.head import Party
 from signald.errors import BadMessage, UnknownType
 from signald.net.connection import Connection
 from signald.net.frames import Message as Frame
+from signald.service.attached import LiveSession
 from signald.service.link import Link
+from signald.service.parts import Parts
 from signald.service.rate_limit import RateLimit
-from signald.service.relay import LiveSession
+from signald.service.seats import Seat, SeatState
 from signald.wire import codec, records
 from signald.wire.close_codes import CloseCode
-from signald.wire.messages import Ack, Bye, Connect, Message, Ping, Realtime, RestoreSession
-
-if TYPE_CHECKING:
-    from signald.service.hub import Hub
+from signald.wire.messages import (
+    Ack,
+    Bye,
+    Connect,
+    Message,
+    PeerChanged,
+    PeerState,
+    Ping,
+    Realtime,
+    RestoreSession,
+    SessionEnded,
+)
 
 OTHERS_PER_S, OTHERS_BURST = 100.0, 1000
 """What a client may send that is neither a message nor an ack: each is answered, so a flood of them is work for two."""
@@ -30,16 +40,18 @@ class ClientLink(Link):
 
     party: ClassVar[Party] = "client"
 
-    def __init__(self, hub: "Hub", conn: Connection, session: LiveSession) -> None:
-        super().__init__(conn, hub.outbox)
-        self._hub = hub
+    def __init__(self, parts: Parts, conn: Connection, session: LiveSession) -> None:
+        context = parts.context
+        super().__init__(conn, context.outbox, context.pauses)
+        self._parts = parts
+        self._relay = parts.relay
         self.session = session
-        limits = hub.config.limits
+        self.take(session)
+        limits = context.config.limits
         self._rate = RateLimit(limits.messages_per_s, limits.messages_burst, trio.current_time())
         self._others = RateLimit(OTHERS_PER_S, OTHERS_BURST, trio.current_time())
         self._depth_max = limits.json_depth_max
         self._confirmed = False
-        self.ending = False
 
     def __repr__(self) -> str:
         return f"<ClientLink {self.session.id}>"
@@ -48,6 +60,36 @@ class ClientLink(Link):
     def owner(self) -> str:
         """See the base."""
         return self.session.id
+
+    def take(self, session: LiveSession) -> None:
+        """Give `session` the one seat of this link."""
+        seat = self.seats[session.id] = Seat(session, _FRONT)
+        seat.state = SeatState.ACCEPTED
+
+    def drop(self, session: str) -> None:
+        """The link ends with its session, or the session goes on without the link."""
+
+    def clear(self) -> None:
+        """There is nothing to forget but the link itself."""
+
+    def check(self) -> None:
+        """The registry knows nothing of clients."""
+
+    def has_room(self) -> None:
+        """Nothing but messages waits for room."""
+
+    def end_session(self, _session: str, reason: str) -> None:
+        """Tell the client that its session is over."""
+        self.send(PeerChanged("gone"))
+        self.send(SessionEnded(reason))
+
+    def goodbye(self, reason: str) -> None:
+        """Tell the client that its session has ended by its own `bye`."""
+        self.send(SessionEnded(reason))
+
+    def peer_changed(self, state: PeerState, worker: str) -> None:
+        """Tell the client of its worker."""
+        self.send(PeerChanged(state, worker) if worker else PeerChanged(state))
 
     def session_name(self, session: str) -> None:
         """A client has one session: it is not named."""
@@ -65,10 +107,10 @@ class ClientLink(Link):
         if not self._confirmed:
             # Any frame shows that the holder has its new token: the one before is done with.
             self._confirmed = True
-            self._hub.confirm_client_token(self.session)
+            self._parts.attachments.confirm_client_token(self.session)
         now = trio.current_time()
-        self._rate.refill(now, self._hub.pauses.owed_s(now))
-        relay = self._hub.relay
+        self._rate.refill(now, self._pauses.owed_s(now))
+        relay = self._relay
         offered = False
         for text, payload in batch:
             try:
@@ -93,18 +135,18 @@ class ClientLink(Link):
                     break
             elif kind is Ack:
                 if not relay.ack(self.session, "client", message.seq):  # type: ignore[union-attr]
-                    self._hub.losses.refuse(self.session.id, "client", "ack")
+                    self._parts.losses.refuse(self.session.id, "client", "ack")
                     self.fail(CloseCode.FORBIDDEN, "too_far_ahead", "no such messages were given out")
                     break
             elif not self._rare(message, binary):
                 break
         if offered:
             relay.settle(self.session, "client")
-        self._hub.batch_done()
+        self._parts.batches.done()
 
     def _may_add(self, seq: int, size: int) -> bool:
         """Tell whether the address of this client may store so much more; what is offered again costs nothing."""
-        return seq != self.session.up.expected or self._hub.holdings.may_add(self.session, size)
+        return seq != self.session.up.expected or self._parts.holdings.may_add(self.session, size)
 
     def _refuse(self) -> bool:
         """Push back a message over the rate; False when the connection is to end."""
@@ -112,7 +154,7 @@ class ClientLink(Link):
             self.fail(CloseCode.RATE, "rate", "far over the message rate", self._rate.retry_after_ms)
             return False
         log = self.session.up
-        if log.tell_refusal(self._hub.store.now_ms(), self._rate.retry_after_ms):
+        if log.tell_refusal(self._parts.context.now_ms(), self._rate.retry_after_ms):
             self.error(
                 "rate",
                 "over the message rate; offer this message again",
@@ -123,18 +165,13 @@ class ClientLink(Link):
 
     def _bears_another(self) -> bool:
         """Count a frame that is answered and costs its sender nothing; False when the connection is to end for it."""
-        now = trio.current_time()
-        self._others.refill(now, self._hub.pauses.owed_s(now))
-        if self._others.take():
-            return True
-        self.fail(CloseCode.RATE, "rate", "too many frames that are no messages", self._others.retry_after_ms)
-        return False
+        return self.bears(self._others, "too many frames that are no messages")
 
     def _rare(self, message: object, binary: bytes | None) -> bool:
         """Handle what is not a message or an ack; False when the connection is to end."""
         if isinstance(message, Realtime):
             if self._rate.take_quietly():
-                self._hub.relay.realtime(self.session, "client", message, binary)
+                self._relay.realtime(self.session, "client", message, binary)
         elif isinstance(message, Ping):
             if not self._bears_another():
                 return False
@@ -143,7 +180,7 @@ class ClientLink(Link):
             if self.ending:
                 return True
             self.ending = True
-            self._hub.spawn(self._hub.endings.by_client, self.session, self, message.reason or "bye")
+            self._parts.context.spawn(self._parts.endings.by_client, self.session, self, message.reason or "bye")
         elif isinstance(message, Connect | RestoreSession):
             self.fail(CloseCode.BAD_MESSAGE, "out_of_place", "this connection has its session already")
             return False

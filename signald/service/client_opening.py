@@ -1,9 +1,7 @@
 """A client opens: a new session, or the claim of the one it had."""
 
 from functools import partial
-from typing import TYPE_CHECKING
 
-import structlog
 from msgspec import UNSET
 
 from signald.core import tokens
@@ -12,8 +10,9 @@ from signald.errors import StoreUnavailable
 from signald.ids import new_nonce, new_session_id
 from signald.net.connection import Connection
 from signald.service.client_link import ClientLink
+from signald.service.context import Context
+from signald.service.events import ClientResumed, ClientStarted
 from signald.service.line import enqueue, place
-from signald.service.link import Link
 from signald.service.opening_steps import (
     SetUp,
     address_of,
@@ -24,6 +23,7 @@ from signald.service.opening_steps import (
     still_open,
     subject_of,
 )
+from signald.service.parts import Parts
 from signald.service.refusals import late, refused, refused_by_store
 from signald.store.base import WAKE_SESSION, Refused
 from signald.store.committer import ignore
@@ -31,168 +31,148 @@ from signald.store.registry.ops import Forget, KeepAlive
 from signald.store.session.ops import ClaimClient, Claimed, CreateSession, Detach, EndSession, History, ReadHistory
 from signald.wire.messages import Connect, Peer, RestoreSession, SessionRestored, SessionStarted
 from signald.wire.records import chat_history
-from signald.wire.traces import log_fields
-
-if TYPE_CHECKING:
-    from signald.service.hub import Hub
-
-log = structlog.get_logger(__name__)
 
 
-async def start_session(hub: "Hub", conn: Connection, message: Connect) -> Link:
+async def start_session(parts: Parts, conn: Connection, message: Connect) -> ClientLink:
     """Make a session for a new client, put it in the waiting line and tell the client its token."""
-    subject = subject_of(hub, conn, message.auth, "client")
-    session_id = new_session_id(hub.entropy)
-    token, token_hash = tokens.issue(session_id, hub.entropy)
-    with SetUp(hub, conn, resume=False, client=subject):
-        now = hub.store.now_ms()
-        alive_until = now + hub.life_ms
-        await hold_session(hub, conn, subject, session_id, len(message.meta), now, alive_until)
+    context = parts.context
+    subject = subject_of(parts, conn, message.auth, "client")
+    session_id = new_session_id(context.entropy)
+    token, token_hash = tokens.issue(session_id, context.entropy)
+    with SetUp(parts, conn, resume=False, client=subject):
+        now = context.now_ms()
+        alive_until = now + context.life_ms
+        await hold_session(parts, conn, subject, session_id, len(message.meta), now, alive_until)
         create = CreateSession(
             session_id,
-            hub.node,
-            new_nonce(hub.entropy),
+            context.node,
+            new_nonce(context.entropy),
             subject,
             message.want,
             bytes(message.meta),
             message.receipts,
             token_hash,
             now,
-            hub.ttl_ms,
+            context.ttl_ms,
         )
         # Nobody has its token before this is answered: a session that was made for nothing would take a worker's place for as
         # long as one that is waited for.
-        undo = [EndSession(session_id, hub.node), Forget(session_id)]
-        _, head, _ = await hub.committer.call_many(
+        undo = [EndSession(session_id, context.node), Forget(session_id)]
+        _, head, _ = await context.committer.call_many(
             [KeepAlive((session_id,), alive_until), create, place(session_id, message.want, subject, now, alive_until)],
             undo=undo,
         )
     if not isinstance(head, Head):
         raise StoreUnavailable("a session with this id exists")
-    still_open(hub, conn, undo)
-    session = hub.adopt(head)
+    still_open(context, conn, undo)
+    session = parts.attachments.adopt(head)
     session.client_tokens = (token_hash,)
-    link = ClientLink(hub, conn, session)
-    session.attach("client", link, head.client_epoch, hub.node, 0)
-    hub.holdings.attach(address_of(conn), session)
-    hub.ready(link)
+    link = ClientLink(parts, conn, session)
+    parts.attachments.attach(link, session, head.client_epoch, 0, address_of(conn))
+    parts.attachments.open(link)
     # Nobody has read from the connection while the store was asked: that the client is gone shows when it is to be answered.
-    conn.on_unsaid = partial(hub.endings.unheard, link)
-    hub.counters.sessions_started += 1
+    conn.on_unsaid = partial(parts.endings.unheard, session, link)
     link.send(
         SessionStarted(
             session_id,
             token,
-            hub.ttl_ms,
+            context.ttl_ms,
             Peer(session.peer_state, session.worker_id or None),
             1,
-            client_limits(hub),
-            heartbeat_ms(hub),
+            client_limits(context),
+            heartbeat_ms(context),
         )
     )
-    hub.outbox.flush()
-    hub.inboxes.line()
-    if not hub.cluster.alone:
-        hub.relay.look(session)  # another node may have paired it before it was attached here
-    hub.trail.note(session_id, "client", "started")
-    log.info("session_started", node=hub.node, session=session_id, **log_fields(message.trace))
+    context.outbox.flush()
+    context.inboxes.line()
+    if not context.cluster.alone:
+        parts.relay.look(session)  # another node may have paired it before it was attached here
+    context.events.emit(ClientStarted(session_id, conn.opened_at, message.trace))
     return link
 
 
-async def restore_session(hub: "Hub", conn: Connection, message: RestoreSession) -> Link:
+async def restore_session(parts: Parts, conn: Connection, message: RestoreSession) -> ClientLink:
     """Claim the client of the session its token names, and replay what it has not got."""
-    subject = subject_of(hub, conn, message.auth, "client")
+    context = parts.context
+    subject = subject_of(parts, conn, message.auth, "client")
     parsed = tokens.parse(message.recovery_token)
     if parsed is None or not parsed[0].startswith("s_"):
-        raise refused(hub, "unknown")
+        raise refused(context, "unknown")
     session_id, presented = parsed
-    token, issued = tokens.issue(session_id, hub.entropy)
-    here = hub.sessions.get(session_id)
+    token, issued = tokens.issue(session_id, context.entropy)
+    here = parts.attachments.sessions.get(session_id)
     replaces = here is not None and here.client.link is not None and here.principal == subject
-    ticket = hub.cluster.has_ticket(session_id, message.ticket)
-    with SetUp(hub, conn, resume=True, ticket=ticket, client=subject, replaces=replaces):
-        now = hub.store.now_ms()
+    ticket = context.cluster.has_ticket(session_id, message.ticket)
+    with SetUp(parts, conn, resume=True, ticket=ticket, client=subject, replaces=replaces):
+        now = context.now_ms()
         claim = ClaimClient(
             session_id,
-            hub.node,
-            new_nonce(hub.entropy),
+            context.node,
+            new_nonce(context.entropy),
             subject,
             presented,
             issued,
             message.received,
             message.acked,
             now,
-            hub.ttl_ms,
+            context.ttl_ms,
             message.attempt,
-            hub.config.limits.claim_ahead_max,
+            context.config.limits.claim_ahead_max,
         )
         ops = [claim, ReadHistory(session_id, message.history)]
-        claimed, history = await make_claim(hub, conn, ops, now, WAKE_SESSION + session_id.encode())
+        claimed, history = await make_claim(parts, conn, ops, now, WAKE_SESSION + session_id.encode())
         if isinstance(claimed, Refused):
-            raise await refused_by_store(hub, claimed.reason, session_id)
+            raise await refused_by_store(parts, claimed.reason, session_id)
     assert isinstance(claimed, Claimed)
     # Not in one step with the claim: a token that resumes nothing must leave nothing behind.
-    hub.committer.submit(KeepAlive((session_id,), now + hub.life_ms), ignore)
-    still_open(hub, conn, [Detach(session_id, "client", hub.node, claimed.epoch, now)])
+    context.committer.submit(KeepAlive((session_id,), now + context.life_ms), ignore)
+    still_open(context, conn, [Detach(session_id, "client", context.node, claimed.epoch, now)])
     head = claimed.head
-    known = hub.sessions.get(session_id)
+    known = parts.attachments.sessions.get(session_id)
     if max(head.client_epoch, known.client.epoch if known is not None else 0) > claimed.epoch:
-        raise late(hub)
-    session = hub.adopt(head)
+        raise late(context)
+    session = parts.attachments.adopt(head)
     session.client_tokens = (issued, presented)
-    link = ClientLink(hub, conn, session)
+    link = ClientLink(parts, conn, session)
     received = min(message.received, head.down_last)
-    session.attach("client", link, claimed.epoch, hub.node, received)
-    hub.holdings.attach(address_of(conn), session)
-    hub.ready(link)
-    hub.counters.resumes += 1
-    _count_gap(hub, claimed)
+    parts.attachments.attach(link, session, claimed.epoch, received, address_of(conn))
+    parts.attachments.open(link)
     entries = history.entries if isinstance(history, History) else ()
     link.send(
         SessionRestored(
             session_id,
             token,
-            hub.ttl_ms,
+            context.ttl_ms,
             head.up_last,
             head.down_last - received,
             Peer(session.peer_state, session.worker_id or None),
-            heartbeat_ms(hub),
+            heartbeat_ms(context),
             chat_history(entries) if message.history else UNSET,
-            client_limits(hub),
+            client_limits(context),
         )
     )
-    hub.losses.tell_claim(link, session_id, claimed)
-    hub.tell_set_aside(session)
-    hub.relay.deliver(session, "client")
+    parts.losses.tell_claim(link, session_id, claimed)
+    parts.attachments.tell_set_aside(session)
+    parts.relay.deliver(session, "client")
     if session.spent:
-        hub.spent(session)
-    hub.outbox.flush()
+        parts.attachments.spent(session)
+    context.outbox.flush()
     if not session.worker_id and session.failures.may_queue(now):
-        hub.committer.submit(enqueue(session, now + hub.life_ms), lambda _: hub.inboxes.line())
-    if not hub.cluster.alone:
-        hub.relay.look(session)  # something may have been appended since the claim and before the attachment
-    hub.trail.note(session_id, "client", "resumed", _resumed(claimed, head.down_last - received))
-    log.info(
-        "session_restored",
-        node=hub.node,
-        session=session_id,
-        epoch=claimed.epoch,
-        replaying=head.down_last - received,
-        **log_fields(message.trace),
-    )
+        context.committer.submit(enqueue(session, now + context.life_ms), lambda _: context.inboxes.line())
+    if not context.cluster.alone:
+        parts.relay.look(session)  # something may have been appended since the claim and before the attachment
+    previous, replaying = claimed.previous_node, head.down_last - received
+    gap_s, opened_at = _gap_s(context, claimed), conn.opened_at
+    context.events.emit(ClientResumed(session_id, claimed.epoch, previous, replaying, gap_s, opened_at, message.trace))
     return link
 
 
-def _count_gap(hub: "Hub", claimed: Claimed) -> None:
-    before = hub.cluster.nodes.get(claimed.previous_node)
+def _gap_s(context: Context, claimed: Claimed) -> float | None:
+    """Return how long the client was away; None when it is not known."""
     if not claimed.previous_node:
-        hub.counts.gaps.observe(claimed.away_ms / 1000)
-    elif before is not None and before.state == "draining":
+        return claimed.away_ms / 1000
+    before = context.cluster.nodes.get(claimed.previous_node)
+    if before is not None and before.state == "draining":
         # It was told to go and is still attached there: a new connection before the old one ends.
-        hub.counts.gaps.observe(0.0)
-    # Otherwise its node has not noticed that it was gone, or is dead: nobody knows since when.
-
-
-def _resumed(claimed: Claimed, replaying: int) -> str:
-    came = f" from {claimed.previous_node}" if claimed.previous_node else ""
-    return f"epoch {claimed.epoch}{came}, replaying {replaying}"
+        return 0.0
+    return None  # its node has not noticed that it was gone, or is dead

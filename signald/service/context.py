@@ -1,4 +1,4 @@
-"""What all parts of a node share: its name, the configuration in force, the clock, the store's committer, chance and counts.
+"""What all parts of a node share: its name, configuration, clock, committer, chance, counts, inboxes and events.
 
 Everything here is passive: it is made first, needs no other part of the service, and decides nothing. A part that takes
 the context instead of the hub can be built, read and tested without the others.
@@ -13,9 +13,11 @@ from signald.config import Config
 from signald.ids import Entropy
 from signald.pauses import Pauses
 from signald.service.counts import Counters, Counts
+from signald.service.events import Events
 from signald.service.inboxes import Inboxes
 from signald.service.incarnation import StoreIncarnation
 from signald.service.nodes import Cluster
+from signald.service.outgoing import Outbox
 from signald.service.telemetry import Spans
 from signald.store.base import Op, Store
 from signald.store.committer import Committer, ignore
@@ -60,6 +62,11 @@ class Context:
         self.incarnation = StoreIncarnation(
             committer, entropy, self.inboxes.doubts, lambda: self.config.node.lease_ttl_s
         )
+        self.outbox = Outbox()
+        self.events = Events()
+        """What happens to sessions and workers here; see there for its subscribers."""
+        self.draining = False
+        """True from the first move of a drain on, until the drain is called off."""
         self.pauses = Pauses()
         """Of this process; parties are not charged for them."""
 

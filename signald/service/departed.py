@@ -5,7 +5,7 @@ knew things too: a worker that was refused a moment ago knew which seqs its mess
 this node must not use them again.
 """
 
-from signald.service.relay import LiveSession
+from signald.service.attached import LiveSession
 
 DEPARTED_MAX = 10_000
 """Sessions that are remembered, the latest first to stay: some minutes at a busy node, and a few MiB. A store that loses its

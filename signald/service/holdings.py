@@ -14,14 +14,12 @@ it would have expired: the store would have to be asked for every session to kno
 """
 
 from collections import deque
-from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
-if TYPE_CHECKING:
-    from signald.service.hub import Hub
-    from signald.service.relay import LiveSession
+from signald.service.attached import LiveSession
+from signald.service.context import Context
 
 SMALL_BYTES = 16384
 """What a session may always hold: some seconds of chat that its worker has not acked, and as much of its history. A thousand
@@ -35,7 +33,7 @@ RECOUNT_S = 0.25
 class Holding:
     """What one address holds."""
 
-    here: "dict[str, LiveSession]" = attrs.field(factory=dict)
+    here: dict[str, LiveSession] = attrs.field(factory=dict)
     """Sessions whose client is attached here."""
     away: dict[str, tuple[int, float]] = attrs.field(factory=dict)
     """Sessions whose client has gone: the bytes they left, and when they expire."""
@@ -49,8 +47,8 @@ class Holding:
 class Holdings:
     """See the module."""
 
-    def __init__(self, hub: "Hub") -> None:
-        self._hub = hub
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self._by_address: dict[str, Holding] = {}
         self._address_of: dict[str, str] = {}
         self._expiring: deque[tuple[float, str]] = deque()
@@ -71,7 +69,7 @@ class Holdings:
         self._count_when_full(holding, meta_bytes)
         return holding.bytes + meta_bytes <= self._bytes_max or meta_bytes <= SMALL_BYTES
 
-    def attach(self, address: str, session: "LiveSession") -> None:
+    def attach(self, address: str, session: LiveSession) -> None:
         """The client of `session` is attached here, from `address` ("": it has no share)."""
         self.forget(session.id)
         self._expire()
@@ -81,11 +79,11 @@ class Holdings:
             holding.here[session.id] = session
             holding.bytes += self._weight(holding, session)
 
-    def detach(self, session: "LiveSession") -> None:
+    def detach(self, session: LiveSession) -> None:
         """The client of `session` has gone from here and may come back."""
         holding = self._holding(session.id)
         if holding is not None and holding.here.pop(session.id, None) is not None:
-            until = trio.current_time() + self._hub.config.session.resume_ttl_s
+            until = trio.current_time() + self._context.config.session.resume_ttl_s
             holding.away[session.id] = self._weight(holding, session), until
             self._expiring.append((until, session.id))
         self._expire()
@@ -102,7 +100,7 @@ class Holdings:
             if not holding.here and not holding.away:
                 del self._by_address[address]
 
-    def may_add(self, session: "LiveSession", size: int) -> bool:
+    def may_add(self, session: LiveSession, size: int) -> bool:
         """Tell whether the client of `session` may store `size` bytes more, and count them."""
         holding = self._holding(session.id)
         if holding is None:
@@ -119,21 +117,21 @@ class Holdings:
     def history_bytes_max(self, session: str) -> int:
         """Return how much of the session's chat history is kept."""
         holding = self._holding(session)
-        return self._hub.config.session.history_bytes_max if holding is None else self._history_max(holding)
+        return self._context.config.session.history_bytes_max if holding is None else self._history_max(holding)
 
     def _history_max(self, holding: Holding) -> int:
-        most = self._hub.config.session.history_bytes_max
+        most = self._context.config.session.history_bytes_max
         return min(most, SMALL_BYTES) if holding.bytes > self._bytes_max else most
 
     @property
     def _bytes_max(self) -> int:
-        return self._hub.config.limits.address_bytes_max
+        return self._context.config.limits.address_bytes_max
 
     def _holding(self, session: str) -> Holding | None:
         address = self._address_of.get(session)
         return None if address is None else self._by_address[address]
 
-    def _weight(self, holding: Holding, session: "LiveSession") -> int:
+    def _weight(self, holding: Holding, session: LiveSession) -> int:
         return len(session.meta) + _unacked(session) + holding.history.get(session.id, 0)
 
     def _count_when_full(self, holding: Holding, size: int) -> None:
@@ -155,5 +153,5 @@ class Holdings:
                 self.forget(session)
 
 
-def _unacked(session: "LiveSession") -> int:
+def _unacked(session: LiveSession) -> int:
     return session.up.bytes_held + session.down.bytes_held

@@ -12,8 +12,8 @@ An inbox is made before its producers and its keeper, so neither needs to know t
 import attrs
 import trio
 
-from signald.core.session import Session
-from signald.service.link import Link
+from signald.service.attached import LiveSession
+from signald.service.worker_like import WorkerLike
 
 
 class Poke:
@@ -46,26 +46,26 @@ class Doubts:
     def __init__(self) -> None:
         self.check = Poke()
         """Look at everything here, and find out whether the store has come back empty."""
-        self.missing: dict[str, Session[Link]] = {}
+        self.missing: dict[str, LiveSession] = {}
         """Sessions that the store does not know."""
-        self.behind: dict[str, Session[Link]] = {}
+        self.behind: dict[str, LiveSession] = {}
         """Sessions of which the store knows less."""
-        self.workers_behind: dict[str, Link] = {}
+        self.workers_behind: dict[str, WorkerLike] = {}
         """Links of workers of which the store knows an older claim."""
 
-    def session_missing(self, session: Session[Link]) -> None:
+    def session_missing(self, session: LiveSession) -> None:
         """The store does not know `session`."""
         self.missing[session.id] = session
         self.check()
 
-    def session_behind(self, session: Session[Link]) -> None:
+    def session_behind(self, session: LiveSession) -> None:
         """The store knows less of `session` than this node."""
         self.behind[session.id] = session
         self.check()
 
-    def worker_behind(self, link: Link) -> None:
+    def worker_behind(self, link: WorkerLike) -> None:
         """The store knows an older claim of the worker of `link` than the claim that holds here."""
-        self.workers_behind[link.owner] = link
+        self.workers_behind[link.worker] = link
         self.check()
 
     def clear(self) -> None:

@@ -7,17 +7,14 @@ looks at the session before and after: a client that comes back between the two 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from signald.core.head import Head
 from signald.core.wants import within_tenant
 from signald.errors import StoreUnavailable
-from signald.service.relay import LiveSession
+from signald.service.attached import LiveSession
+from signald.service.context import Context
 from signald.store.registry.ops import Enqueue, Leave, Release
 from signald.store.session.ops import Look, Looked, Unpair
-
-if TYPE_CHECKING:
-    from signald.service.hub import Hub
 
 LOT = 200
 """Sessions looked at in one call."""
@@ -33,45 +30,45 @@ def enqueue(session: LiveSession, alive_until_ms: int) -> Enqueue:
     return place(session.id, session.want, session.principal, session.created_ms, alive_until_ms)
 
 
-def has_client(hub: "Hub", head: Head) -> bool:
+def has_client(context: Context, head: Head) -> bool:
     """Tell whether the client of `head` is attached to a node that lives. A mistake costs a wait of `QUEUE_AGAIN_S`."""
-    return head.client_node == hub.node or head.client_node in hub.cluster.nodes
+    return head.client_node == context.node or head.client_node in context.cluster.nodes
 
 
-async def leave_if_away(hub: "Hub", sessions: Sequence[str]) -> None:
+async def leave_if_away(context: Context, sessions: Sequence[str]) -> None:
     """Take those of `sessions` out of the line whose client is away. An outage ends this: they keep their places."""
     try:
         for start in range(0, len(sessions), LOT):
-            heads = await _heads(hub, sessions[start : start + LOT])
-            away = [head.session for head in heads if not head.worker and not has_client(hub, head)]
-            await hub.committer.call_many([Leave(session) for session in away])
-            await _put_back(hub, away)
+            heads = await _heads(context, sessions[start : start + LOT])
+            away = [head.session for head in heads if not head.worker and not has_client(context, head)]
+            await context.committer.call_many([Leave(session) for session in away])
+            await _put_back(context, away)
     except StoreUnavailable:
         return
 
 
-async def give_back(hub: "Hub", session: str, worker: str, epoch: int) -> None:
+async def give_back(context: Context, session: str, worker: str, epoch: int) -> None:
     """Take `session` from `worker`, which has not been asked for it: it waits, or leaves the line if its client is away.
 
     `epoch` is that of the claim made for the worker. An outage ends this: the node that finds the pair again repeats it.
     """
     try:
-        await hub.committer.call(Unpair(session, hub.node, worker, epoch))
-        await hub.committer.call(Release(session, worker, requeue=False))
-        await _put_back(hub, [session])
+        await context.committer.call(Unpair(session, context.node, worker, epoch))
+        await context.committer.call(Release(session, worker, requeue=False))
+        await _put_back(context, [session])
     except StoreUnavailable:
         return
-    hub.inboxes.line()
+    context.inboxes.line()
 
 
-async def _heads(hub: "Hub", sessions: Sequence[str]) -> list[Head]:
-    looked = await hub.committer.call_many([Look(session, "client", 0, 0) for session in sessions])
+async def _heads(context: Context, sessions: Sequence[str]) -> list[Head]:
+    looked = await context.committer.call_many([Look(session, "client", 0, 0) for session in sessions])
     return [result.head for result in looked if isinstance(result, Looked)]
 
 
-async def _put_back(hub: "Hub", sessions: Sequence[str]) -> None:
-    alive_until = hub.store.now_ms() + hub.life_ms
-    heads = [head for head in await _heads(hub, sessions) if not head.worker and has_client(hub, head)]
-    await hub.committer.call_many(
+async def _put_back(context: Context, sessions: Sequence[str]) -> None:
+    alive_until = context.now_ms() + context.life_ms
+    heads = [head for head in await _heads(context, sessions) if not head.worker and has_client(context, head)]
+    await context.committer.call_many(
         [place(head.session, head.want, head.principal, head.created_ms, alive_until) for head in heads]
     )

@@ -1,4 +1,4 @@
-"""A party's connection as the service sees it: a place to put frames, flushed by the batch.
+"""A party's connection that speaks `signald.v1`: a place to put frames, flushed by the batch.
 
 Nothing here writes. `send` queues on the connection and marks the link; whoever ends a batch calls `Outbox.flush`, so
 that everything a batch produced for one connection leaves in one write. Acks wait a few milliseconds for something to
@@ -7,56 +7,20 @@ ride with (`ack_later`).
 
 from typing import ClassVar, Literal
 
+import trio
 from msgspec import UNSET, UnsetType
 
 from signald.core.head import Party
-from signald.core.session import Session
 from signald.core.tokens import Slots
 from signald.net.connection import Connection
+from signald.pauses import Pauses
+from signald.service.attached import LiveSession
+from signald.service.outgoing import Outbox
+from signald.service.rate_limit import RateLimit
+from signald.service.seats import Seat
 from signald.wire import codec, records
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import ErrorMessage, Outbound
-
-
-class Outbox:
-    """Which links have something to write."""
-
-    def __init__(self) -> None:
-        self._marked: list[Link] = []
-        self._acking: list[Link] = []
-
-    def mark(self, link: "Link") -> None:
-        """Have `link` flushed at the end of this batch."""
-        if not link.marked:
-            link.marked = True
-            self._marked.append(link)
-
-    def mark_acking(self, link: "Link") -> None:
-        """Have the acks of `link` written with its next write, or by `flush_acks`."""
-        if not link.acking:
-            link.acking = True
-            self._acking.append(link)
-
-    def flush(self) -> None:
-        """One write for each marked connection."""
-        marked, self._marked = self._marked, []
-        for link in marked:
-            link.marked = False
-            link.write()
-
-    def flush_acks(self) -> None:
-        """Write the acks that found nothing to ride with."""
-        acking, self._acking = self._acking, []
-        for link in acking:
-            link.acking = False
-            if link.acks:
-                self.mark(link)
-        self.flush()
-
-    @property
-    def has_acks(self) -> bool:
-        """True when `flush_acks` has something to do."""
-        return bool(self._acking)
 
 
 class Link:
@@ -64,21 +28,27 @@ class Link:
 
     party: ClassVar[Party]
 
-    def __init__(self, conn: Connection, outbox: Outbox) -> None:
+    def __init__(self, conn: Connection, outbox: Outbox, pauses: Pauses) -> None:
+        """`pauses` are those of this process, for which no party is charged."""
         self.conn = conn
         self.outbox = outbox
+        self._pauses = pauses
         self.marked = False
         self.acking = False
-        self.acks: dict[str, int] = {}
-        """session → seq to ack with the next write."""
-        self.blocked: dict[str, Session[Link]] = {}
-        """Sessions with more to deliver than the send queue had room for."""
+        self.seats: dict[str, Seat] = {}
+        """The sessions attached here, in the order of attachment."""
+        self._acks: list[Seat] = []
+        """Seats with an ack to go with the next write, in the order in which they came to have one."""
+        self.blocked: list[Seat] = []
+        """Seats with more to deliver than the send queue had room for, in the order in which they came to be."""
         self.told_to_go = False
         """GOAWAY was sent: the close to come is `moved`."""
         self.told_at = 0.0
         """When it was (trio time)."""
         self.over = False
-        """The link has been detached; nothing may be attached to it any more."""
+        """The link has been released; nothing may be attached to it any more."""
+        self.ending = False
+        """The party has said `bye`, or its end is under way for another reason."""
         self.tokens = Slots()
 
     @property
@@ -90,13 +60,49 @@ class Link:
         """What `session` is called in frames on this connection: its id, or nothing on a client's."""
         raise NotImplementedError
 
-    def delivering(self, session: Session["Link"]) -> bool:
+    def delivering(self, session: LiveSession) -> bool:
         """Tell whether messages of `session` may be sent here now."""
         raise NotImplementedError
 
-    def message_front(self, _session: str) -> bytes:
-        """The beginning of a `message` frame of `session`."""
+    def message_front(self, session: str) -> bytes:
+        """The beginning of a `message` frame of `session`, which is attached here."""
         raise NotImplementedError
+
+    # --- seats ------------------------------------------------------------------------------------------------------
+
+    @property
+    def attached(self) -> list[LiveSession]:
+        """The sessions attached here, in the order of attachment."""
+        return [seat.session for seat in self.seats.values()]
+
+    def serves(self, session: str) -> bool:
+        """Tell whether `session` is attached here."""
+        return session in self.seats
+
+    def drop(self, session: str) -> None:
+        """Forget a session that is over here, has moved or was refused."""
+        seat = self.seats.pop(session, None)
+        if seat is not None:
+            if seat.ack:
+                self._acks.remove(seat)
+            if seat.blocked:
+                self.blocked.remove(seat)
+
+    def block(self, session: str) -> None:
+        """`session` has more to deliver than the send queue has room for."""
+        seat = self.seats.get(session)
+        if seat is not None and not seat.blocked:
+            seat.blocked = True
+            self.blocked.append(seat)
+
+    def unblock(self) -> list[LiveSession]:
+        """Return the sessions that are blocked, in the order in which they came to be; none is blocked any more."""
+        blocked, self.blocked = self.blocked, []
+        for seat in blocked:
+            seat.blocked = False
+        return [seat.session for seat in blocked]
+
+    # --- out --------------------------------------------------------------------------------------------------------
 
     def send(self, message: Outbound) -> None:
         """Queue a message."""
@@ -118,16 +124,27 @@ class Link:
         self.outbox.mark(self)
 
     def ack_later(self, session: str, seq: int) -> None:
-        """Ack up to `seq` with whatever is written next, or soon."""
-        self.acks[session] = seq
+        """Ack up to `seq` with the next write, or soon."""
+        seat = self.seats.get(session)
+        if seat is None:
+            return
+        if not seat.ack:
+            self._acks.append(seat)
+        seat.ack = seq
         self.outbox.mark_acking(self)
+
+    @property
+    def has_acks(self) -> bool:
+        """True when an ack waits for a write."""
+        return bool(self._acks)
 
     def write(self) -> None:
         """Write everything queued. Acks ride along."""
-        if self.acks:
-            for session, seq in self.acks.items():
-                self.conn.send_text(codec.ack_frame(seq, self.session_name(session)))
-            self.acks.clear()
+        if self._acks:
+            for seat in self._acks:
+                self.conn.send_text(codec.ack_frame(seat.ack, self.session_name(seat.session.id)))
+                seat.ack = 0
+            self._acks.clear()
         self.conn.flush()
 
     def error(
@@ -184,6 +201,15 @@ class Link:
         """Say what was wrong, then close."""
         self.send(ErrorMessage(error, message, fatal=True, retry_after_ms=retry_after_ms))
         self.close(code, retry_reason(retry_after_ms) if isinstance(retry_after_ms, int) else error)
+
+    def bears(self, limit: RateLimit, text: str) -> bool:
+        """Count one frame in `limit`; False when that is one too many: the connection is closed, with `text` as the reason."""
+        now = trio.current_time()
+        limit.refill(now, self._pauses.owed_s(now))
+        if limit.take():
+            return True
+        self.fail(CloseCode.RATE, "rate", text, limit.retry_after_ms)
+        return False
 
 
 def retry_reason(retry_after_ms: int) -> str:

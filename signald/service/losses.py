@@ -7,17 +7,15 @@ was away shows nothing, and neither does a party that claims more than is stored
 (`claim_ahead`, at info) with a count of its own, unless the other party, which could not have heard of it, claims the same.
 """
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import structlog
 import trio
 
 from signald.core.head import Party
-from signald.service.link import Link
+from signald.service.attached import PartyLink
+from signald.service.context import Context
 from signald.store.session.ops import Claimed
-
-if TYPE_CHECKING:
-    from signald.service.hub import Hub
 
 log = structlog.get_logger(__name__)
 
@@ -28,9 +26,9 @@ Lost = tuple[int, int]
 class Losses:
     """See the module."""
 
-    def __init__(self, hub: "Hub") -> None:
-        self._hub = hub
-        self._lives = hub.store.lives
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._lives = context.store.lives
         self._seen_at = float("-inf")
         """When the store last showed that it may have lost something (trio time)."""
         self.shown = 0
@@ -48,7 +46,7 @@ class Losses:
 
     def check_store(self) -> None:
         """Find out whether another server answers than before."""
-        lives = self._hub.store.lives
+        lives = self._context.store.lives
         if lives != self._lives:
             self._lives = lives
             self.store_went_back("another server answers, or the same one was restarted")
@@ -59,11 +57,11 @@ class Losses:
         return self._is_recent()
 
     def _is_recent(self) -> bool:
-        return trio.current_time() - self._seen_at <= self._hub.config.session.resume_ttl_s
+        return trio.current_time() - self._seen_at <= self._context.config.session.resume_ttl_s
 
     def tell(
         self,
-        link: Link,
+        link: PartyLink,
         session: str,
         direction: Literal["sent", "received"],
         lost: Lost | None,
@@ -92,7 +90,7 @@ class Losses:
         if say:
             link.log_lost(session, direction, lost)
 
-    def tell_claim(self, link: Link, session: str, claimed: Claimed) -> None:
+    def tell_claim(self, link: PartyLink, session: str, claimed: Claimed) -> None:
         """Tell a party which messages the store must have lost if its claim is true. Behind the answer to its opening, never before."""
         shown = claimed.agreed or self.is_store_in_doubt()
         up, down = claimed.lost_up, claimed.lost_down

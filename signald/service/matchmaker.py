@@ -14,8 +14,8 @@ import trio
 from signald.core.pairing import Candidate, match, with_room
 from signald.core.wants import offer, within_tenant
 from signald.errors import StoreUnavailable
+from signald.service.attached import LiveSession
 from signald.service.line import enqueue
-from signald.service.relay import LiveSession
 from signald.store.committer import RETRY_MAX_S
 from signald.store.registry.ops import (
     ListSuited,
@@ -121,7 +121,7 @@ class Matchmaker:
         # A session that waits here and is left out is matched again in RETRY_S.
         newer_ms = hub.store.now_ms() - back_s * 1000 if back_s < GIVE_BACK_S else 0
         line = [(one.session, one.want) for one in waiting.sessions if one.order_ms >= newer_ms]
-        pairs = match(line, free, hub.workers.refused_pairs)
+        pairs = match(line, free, hub.attachments.withdrawals.refused)
         held = await self._reserve(pairs) if pairs else []
         behind = (waiting.behind or self._has_company()) and await self._mend_line()
         # Each line gives an equal share of what is read: there may be more in one of them.
@@ -136,7 +136,7 @@ class Matchmaker:
         for worker in dict.fromkeys(worker for _, worker in held):
             link = hub.worker_links.get(worker)
             if link is not None:
-                hub.workers.check(link)
+                link.check()
         return held
 
     async def _suited(self, free: list[Candidate]) -> Waiting:

@@ -265,7 +265,7 @@ METRICS: tuple[Metric, ...] = (
         (),
         "Bytes of messages that this node holds for its sessions, not stored or not acked; at limits.logs_bytes_max senders are "
         "pushed back.",
-        _one(lambda o: o.hub.logs_bytes()),
+        _one(lambda o: o.hub.attachments.logs_bytes()),
     ),
     Metric(
         "signald_sessions_refused_total",
@@ -340,7 +340,7 @@ METRICS: tuple[Metric, ...] = (
         "gauge",
         (),
         "Sessions that the workers attached here have.",
-        _one(lambda o: sum(len(link.sessions) for link in o.hub.worker_links.values())),
+        _one(lambda o: sum(len(link.seats) for link in o.hub.worker_links.values())),
     ),
     # deploys
     Metric(

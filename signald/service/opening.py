@@ -12,43 +12,31 @@ This is the way in; the four manners of opening are in `client_opening` and `wor
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-import trio
 
 from signald.errors import BadMessage, StoreUnavailable, UnknownType
 from signald.net.connection import Connection, ConnectionClosed
 from signald.net.frames import Message as Frame
 from signald.service.auth import Forbidden, Unauthenticated
+from signald.service.client_link import ClientLink
 from signald.service.client_opening import restore_session, start_session
 from signald.service.counts import RESUMED
-from signald.service.link import Link
+from signald.service.parts import Parts
 from signald.service.paths import PATHS
 from signald.service.refusals import Turned, turn_away
+from signald.service.worker_link import WorkerLink
 from signald.service.worker_opening import register_worker, resume_worker
 from signald.wire import codec
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import AppReady, Connect, ErrorMessage, Ping, RestoreSession
 
-if TYPE_CHECKING:
-    from signald.service.hub import Hub
-
-Opened = tuple[Link, list[Frame]]
+Opened = tuple[ClientLink | WorkerLink, list[Frame]]
 Opening = Connect | RestoreSession | AppReady
 
 FRAMES_MAX = 100
 """Frames until a party has begun, its opening message included: whoever is there to begin does not ping for long."""
 
-_OPENED = {
-    ("client", False): "session_started",
-    ("client", True): "session_restored",
-    ("worker", False): "worker_registered",
-    ("worker", True): "worker_resumed",
-}
-"""Party, and whether it resumed → what that is called in logs and spans."""
 
-
-async def open_link(hub: "Hub", conn: Connection) -> Opened | None:
+async def open_link(parts: Parts, conn: Connection) -> Opened | None:
     """Read the opening message and answer it; None when the party was turned away or went.
 
     The second part is what came behind the opening message in the same read.
@@ -56,39 +44,39 @@ async def open_link(hub: "Hub", conn: Connection) -> Opened | None:
     resuming = False
     try:
         try:
-            message, rest = await _read(hub, conn)
+            message, rest = await _read(parts, conn)
             resuming = _resumes(message)
             if isinstance(message, Connect):
-                link: Link = await start_session(hub, conn, message)
+                link: ClientLink | WorkerLink = await start_session(parts, conn, message)
             elif isinstance(message, RestoreSession):
-                link = await restore_session(hub, conn, message)
+                link = await restore_session(parts, conn, message)
             elif resuming:
-                link = await resume_worker(hub, conn, message)
+                link = await resume_worker(parts, conn, message)
             else:
-                link = await register_worker(hub, conn, message)
+                link = await register_worker(parts, conn, message)
         except Unauthenticated as error:
             raise Turned(CloseCode.UNAUTHENTICATED, "unauthenticated", str(error)) from None
         except Forbidden as error:
             raise Turned(CloseCode.FORBIDDEN, "forbidden", str(error)) from None
         except StoreUnavailable:
             raise Turned(
-                CloseCode.REFUSED, "store_unavailable", "the store does not answer; come again", hub.retry_after_ms()
+                CloseCode.REFUSED,
+                "store_unavailable",
+                "the store does not answer; come again",
+                parts.context.retry_after_ms(),
             ) from None
     except Turned as turned:
         if resuming:
-            hub.counts.resumes[turned.error] += 1
+            parts.context.counts.resumes[turned.error] += 1
         turn_away(conn, turned)
         await conn.wait_finished()
         return None
     except ConnectionClosed:
         if resuming:
-            hub.counts.resumes["left"] += 1
+            parts.context.counts.resumes["left"] += 1
         return None
     if resuming:
-        hub.counts.resumes[RESUMED] += 1
-    if hub.spans is not None:
-        _tell_opening(hub, link, message, resuming=resuming)
-    hub.arrived(link)
+        parts.context.counts.resumes[RESUMED] += 1
     return link, rest
 
 
@@ -99,20 +87,13 @@ def _resumes(message: Opening) -> bool:
     return isinstance(message, RestoreSession)
 
 
-def _tell_opening(hub: "Hub", link: Link, message: Opening, *, resuming: bool) -> None:
-    assert hub.spans is not None
-    what = _OPENED[link.party, resuming]
-    owner = {f"signald.{'session' if link.party == 'client' else 'worker'}": link.owner}
-    hub.spans.tell(f"signald.{what}", link.conn.opened_at, trio.current_time(), message.trace, owner)
-
-
-async def _read(hub: "Hub", conn: Connection) -> tuple[Opening, list[Frame]]:
+async def _read(parts: Parts, conn: Connection) -> tuple[Opening, list[Frame]]:
     decode: Callable[[bool, bytes, int], tuple[object, bytes | None]] = (
         codec.decode_worker if conn.path == PATHS["worker"] else codec.decode_client
     )
-    depth_max = hub.config.limits.json_depth_max
+    depth_max = parts.context.config.limits.json_depth_max
     frames = 0
-    with hub.pauses.within(hub.config.timeouts.hello_s):
+    with parts.context.pauses.within(parts.context.config.timeouts.hello_s):
         while True:
             batch = await conn.receive()
             for index, (text, payload) in enumerate(batch):

@@ -7,27 +7,24 @@ there still somebody to tell (`still_open`). Whoever does not get through a step
 import base64
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING
 
 from signald.errors import StoreUnavailable
 from signald.net.admission import bearer_of_share, share
 from signald.net.connection import Connection, ConnectionClosed
 from signald.service.asking import ask_holders, is_unreadable
 from signald.service.auth import Role
+from signald.service.context import Context
+from signald.service.parts import Parts
 from signald.service.refusals import Turned
 from signald.store.base import Op, Refused, Result, Wake
-from signald.store.committer import ignore
 from signald.store.registry.ops import Hold
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import Limits, WorkerLimits
 
-if TYPE_CHECKING:
-    from signald.service.hub import Hub
 
-
-def subject_of(hub: "Hub", conn: Connection, auth: str | None, role: Role) -> str:
+def subject_of(parts: Parts, conn: Connection, auth: str | None, role: Role) -> str:
     """Authenticate a party by what its opening message or its handshake brought, and return its name."""
-    return hub.auth.authenticate(auth or conn.bearer, role, hub.store.now_ms() / 1000).name
+    return parts.auth.authenticate(auth or conn.bearer, role, parts.context.now_ms() / 1000).name
 
 
 class SetUp:
@@ -35,7 +32,7 @@ class SetUp:
 
     def __init__(
         self,
-        hub: "Hub",
+        parts: Parts,
         conn: Connection,
         *,
         resume: bool,
@@ -44,7 +41,7 @@ class SetUp:
         replaces: bool = False,
     ) -> None:
         """For a party that may resume, with a `ticket` of a drain; `client` and `replaces` as in `SetupGate.enter`."""
-        self._hub = hub
+        self._gate = parts.gate
         self._remote = "" if conn.shared else conn.remote
         self._resume = resume
         self._free = ticket
@@ -53,7 +50,7 @@ class SetUp:
 
     def __enter__(self) -> None:
         if not self._free:
-            retry_after_ms = self._hub.gate.enter(
+            retry_after_ms = self._gate.enter(
                 resume=self._resume, remote=self._remote, principal=self._client, replaces=self._replaces
             )
             if retry_after_ms:
@@ -61,7 +58,7 @@ class SetUp:
 
     def __exit__(self, *_: object) -> None:
         if not self._free:
-            self._hub.gate.leave(self._remote, self._client)
+            self._gate.leave(self._remote, self._client)
 
 
 def address_of(conn: Connection) -> str:
@@ -70,27 +67,29 @@ def address_of(conn: Connection) -> str:
 
 
 async def hold_session(
-    hub: "Hub", conn: Connection, subject: str, session: str, meta_bytes: int, now_ms: int, until_ms: int
+    parts: Parts, conn: Connection, subject: str, session: str, meta_bytes: int, now_ms: int, until_ms: int
 ) -> None:
     """Count a new session in the store, for its client's address and principal; raises Turned when there are too many.
 
     Sessions that exist are never refused for it: a resume does not come here.
     """
-    limits, admission = hub.config.limits, hub.config.admission
+    limits, admission = parts.context.config.limits, parts.context.config.admission
     address = address_of(conn)
-    if address and not hub.holdings.may_begin(address, meta_bytes):
-        raise _too_many(hub, "bytes", "too much of this address is stored for peers that are away; come again")
+    if address and not parts.holdings.may_begin(address, meta_bytes):
+        raise _too_many(parts, "bytes", "too much of this address is stored for peers that are away; come again")
     holders = [holder_name(kind, name) for kind, name in (("address", address), ("principal", subject)) if name]
     holder_max = share(limits.sessions_max, admission.address_share)
-    held = await hub.committer.call(Hold(session, tuple(holders), limits.sessions_max, holder_max, until_ms, now_ms))
+    held = await parts.context.committer.call(
+        Hold(session, tuple(holders), limits.sessions_max, holder_max, until_ms, now_ms)
+    )
     if isinstance(held, Refused):
         full, whose = ("store", "in all") if held.reason == "sessions" else ("share", "of this address or principal")
-        raise _too_many(hub, full, f"too many sessions {whose}; come again")
+        raise _too_many(parts, full, f"too many sessions {whose}; come again")
 
 
-def _too_many(hub: "Hub", full: str, text: str) -> Turned:
-    hub.counts.sessions_refused[full] += 1
-    return Turned(CloseCode.REFUSED, "busy", text, hub.retry_after_ms())
+def _too_many(parts: Parts, full: str, text: str) -> Turned:
+    parts.context.counts.sessions_refused[full] += 1
+    return Turned(CloseCode.REFUSED, "busy", text, parts.context.retry_after_ms())
 
 
 def holder_name(kind: str, name: str) -> str:
@@ -98,7 +97,7 @@ def holder_name(kind: str, name: str) -> str:
     return base64.urlsafe_b64encode(blake2b(f"{kind} {name}".encode(), digest_size=15).digest()).decode()
 
 
-async def make_claim(hub: "Hub", conn: Connection, ops: Sequence[Op], asked_ms: int, wake: Wake) -> list[Result]:
+async def make_claim(parts: Parts, conn: Connection, ops: Sequence[Op], asked_ms: int, wake: Wake) -> list[Result]:
     """Claim by the first of `ops`; a record that is damaged may be given back by who holds the party, who is asked by `wake`.
 
     A claim that has waited for the store is not made any more when its connection is over, or when the clock was set back
@@ -107,13 +106,13 @@ async def make_claim(hub: "Hub", conn: Connection, ops: Sequence[Op], asked_ms: 
     """
 
     def worth() -> bool:
-        return not conn.closing and hub.store.now_ms() >= asked_ms
+        return not conn.closing and parts.context.now_ms() >= asked_ms
 
     try:
-        results = await hub.committer.call_many(ops, worth=worth)
+        results = await parts.context.committer.call_many(ops, worth=worth)
         if is_unreadable(results[0]):
-            await ask_holders(hub, [wake])
-            results = await hub.committer.call_many(ops, worth=worth)
+            await ask_holders(parts.context, parts.attachments, [wake])
+            results = await parts.context.committer.call_many(ops, worth=worth)
     except StoreUnavailable:
         if conn.closed is not None:
             raise ConnectionClosed(conn.closed) from None
@@ -121,7 +120,7 @@ async def make_claim(hub: "Hub", conn: Connection, ops: Sequence[Op], asked_ms: 
     return results
 
 
-def still_open(hub: "Hub", conn: Connection, undo: Sequence[Op]) -> None:
+def still_open(context: Context, conn: Connection, undo: Sequence[Op]) -> None:
     """The store has granted; is there still somebody to tell? If not, it is undone.
 
     A drain that has begun meanwhile is no reason to refuse: the claim has taken the session from where it was, so the
@@ -129,18 +128,18 @@ def still_open(hub: "Hub", conn: Connection, undo: Sequence[Op]) -> None:
     """
     if conn.closing:
         for op in undo:
-            hub.committer.submit(op, ignore)
+            context.submit(op)
         raise ConnectionClosed(conn.closed) if conn.closed else Turned(CloseCode.REFUSED, "closing", "closing")
 
 
-def heartbeat_ms(hub: "Hub") -> int:
+def heartbeat_ms(context: Context) -> int:
     """How often a party is told to ping."""
-    return round(hub.config.timeouts.ping_interval_s * 1000)
+    return round(context.config.timeouts.ping_interval_s * 1000)
 
 
-def client_limits(hub: "Hub") -> Limits:
+def client_limits(context: Context) -> Limits:
     """What a client is told that it may send."""
-    limits = hub.config.limits
+    limits = context.config.limits
     return Limits(
         limits.message_bytes_max,
         limits.messages_per_s,
@@ -150,6 +149,6 @@ def client_limits(hub: "Hub") -> Limits:
     )
 
 
-def worker_limits(hub: "Hub") -> WorkerLimits:
+def worker_limits(context: Context) -> WorkerLimits:
     """What a worker is told that it may send."""
-    return WorkerLimits(hub.config.limits.message_bytes_max, hub.config.limits.json_depth_max)
+    return WorkerLimits(context.config.limits.message_bytes_max, context.config.limits.json_depth_max)

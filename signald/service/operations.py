@@ -150,7 +150,10 @@ class NodeOperations:
 
         Raises OperationRefused when there is no such session, or it is not set aside.
         """
-        failures = await self._hub.retries.retry(session)
+        hub = self._hub
+        failures = await hub.retries.retry(session)
+        if (held := hub.sessions.get(session)) is not None and failures is not None and failures.set_aside:
+            hub.relay.look(held)
         if failures is None:
             raise OperationRefused(
                 "unknown", "unknown-session", f"there is no session {session}: it has ended, or never was"

@@ -1,20 +1,15 @@
 """Who is turned away at the opening: with which word and close code, and what is counted and noted of it."""
 
-from typing import TYPE_CHECKING
-
-import structlog
 from msgspec import UNSET, UnsetType
 
 from signald.net.connection import Connection
+from signald.service.context import Context
+from signald.service.events import ResumeRefused
 from signald.service.link import retry_reason
+from signald.service.parts import Parts
 from signald.wire import codec
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import ErrorMessage
-
-if TYPE_CHECKING:
-    from signald.service.hub import Hub
-
-log = structlog.get_logger(__name__)
 
 REFUSALS: dict[str, tuple[CloseCode, str]] = {
     "unknown": (CloseCode.NOTHING_TO_RESUME, "nothing to resume for this token"),
@@ -59,30 +54,27 @@ def turn_away(conn: Connection, turned: Turned) -> None:
     conn.close(turned.code, retry_reason(retry) if isinstance(retry, int) else turned.error)
 
 
-async def refused_by_store(hub: "Hub", reason: str, owner: str) -> Turned:
+async def refused_by_store(parts: Parts, reason: str, owner: str) -> Turned:
     """How a claim of `owner` ends that the store has refused for `reason`."""
-    if reason == "unknown" and await hub.incarnation.may_come_back():
+    context = parts.context
+    if reason == "unknown" and await context.incarnation.may_come_back():
         # The store has just lost everything, and the node that still knows this party may not have said so yet.
-        return Turned(CloseCode.REFUSED, "store_unavailable", "the store is being filled again", hub.retry_after_ms())
+        retry_after_ms = context.retry_after_ms()
+        return Turned(CloseCode.REFUSED, "store_unavailable", "the store is being filled again", retry_after_ms)
     if reason == "late":
-        return late(hub)
+        return late(context)
     if reason == "ahead":
-        hub.losses.refuse(owner, "client", "resume")
-    if reason == "token_reuse":
-        hub.trail.note(owner, "", "token reused", "all its tokens are revoked")
-    return refused(hub, reason, owner)
+        parts.losses.refuse(owner, "client", "resume")
+    return refused(context, reason, owner)
 
 
-def refused(hub: "Hub", reason: str, owner: str = "") -> Turned:
+def refused(context: Context, reason: str, owner: str = "") -> Turned:
     """How a resume ends that is refused for `reason`, one of `REFUSALS`."""
-    hub.counters.resumes_refused += 1
-    if reason == "token_reuse":
-        hub.counters.token_reuse += 1
-        log.warning("token_reuse", owner=owner)
+    context.events.emit(ResumeRefused(owner, reason))
     code, text = REFUSALS[reason]
     return Turned(code, _ERRORS.get(reason, "nothing_to_resume"), text)
 
 
-def late(hub: "Hub") -> Turned:
-    """A newer claim of the party holds. Hardly anybody reads this: the party asked again because it gave this one up."""
-    return Turned(CloseCode.REFUSED, "late", "a newer claim was granted meanwhile", hub.retry_after_ms())
+def late(context: Context) -> Turned:
+    """A newer claim of the party holds. Hardly any party reads this: it asked again because it gave this claim up."""
+    return Turned(CloseCode.REFUSED, "late", "a newer claim was granted meanwhile", context.retry_after_ms())

@@ -19,9 +19,10 @@ import trio
 
 from signald.core.head import Head, Party
 from signald.core.log import Entry, Log, Offer
-from signald.core.session import News, Session
-from signald.service.link import Link, Outbox
+from signald.core.session import News
+from signald.service.attached import LiveSession, PartyLink
 from signald.service.losses import is_claimed
+from signald.service.outgoing import Outbox
 from signald.service.telemetry import Spans
 from signald.store.base import WAKE_REALTIME, Behind, Fenced, Result
 from signald.store.committer import Committer
@@ -54,8 +55,6 @@ SMALL_LOG_BYTES = 16384
 
 GAP_QUIET_MS = 125
 """How long a gap is told once only: a whole window may be under way behind the message that is missing."""
-
-LiveSession = Session[Link]
 
 
 @attrs.frozen
@@ -95,7 +94,13 @@ class RelayEvents(Protocol):
         """What a party had said here before it went has been stored."""
 
     def lost(
-        self, link: Link, session: str, direction: Literal["sent", "received"], lost: tuple[int, int], *, shown: bool
+        self,
+        link: PartyLink,
+        session: str,
+        direction: Literal["sent", "received"],
+        lost: tuple[int, int],
+        *,
+        shown: bool,
     ) -> None:
         """The party of `link` is to be told that messages are lost; `shown`: the store shows that they are."""
 
@@ -182,7 +187,7 @@ class Relay:
             return True
         return entry.seq != target.expected
 
-    def push_back(self, session: LiveSession, party: Party, link: Link) -> None:
+    def push_back(self, session: LiveSession, party: Party, link: PartyLink) -> None:
         """Tell `party` to offer its next message again, once for each seq."""
         target = session.log_from(party)
         if not target.tell_refusal(self._now_ms(), RETRY_BACKLOG_MS):
@@ -325,7 +330,7 @@ class Relay:
             if not self._send(session, party, link, entries):
                 return
 
-    def _send(self, session: LiveSession, party: Party, link: Link, entries: list[Entry]) -> bool:
+    def _send(self, session: LiveSession, party: Party, link: PartyLink, entries: list[Entry]) -> bool:
         side = session.side(party)
         if not link.delivering(session):
             return False
@@ -334,7 +339,7 @@ class Relay:
         sent = 0
         for entry in entries:
             if not conn.room:
-                link.blocked[session.id] = session
+                link.block(session.id)
                 break
             link.send_body(front, entry.body)
             side.sent = entry.seq
@@ -345,10 +350,9 @@ class Relay:
             self.hops += sent
         return sent == len(entries)
 
-    def unblock(self, link: Link) -> None:
+    def unblock(self, link: PartyLink) -> None:
         """The connection has room again: go on with the sessions that waited for it."""
-        blocked, link.blocked = link.blocked, {}
-        for session in blocked.values():
+        for session in link.unblock():
             if session.side(link.party).link is link:
                 self.deliver(session, link.party)
 
@@ -417,14 +421,13 @@ class Relay:
 
     def look(self, session: LiveSession) -> None:
         """Read again what the store has of `session`, for each party that is attached here."""
-        if session.busy_looking:
-            session.look_again = True
+        if session.looks.running:
+            session.looks.again = True
             return
         parties: list[Party] = [party for party in ("client", "worker") if session.side(party).link is not None]
         if not parties:
             return
-        session.busy_looking = True
-        session.look_again = False
+        session.looks.begin()
         for party in parties:
             side = session.side(party)
             after, told = side.sent, (side.epoch, side.ack_stored)
@@ -437,7 +440,7 @@ class Relay:
         self, session: LiveSession, party: Party, after: int, told: tuple[int, int], final: bool, result: Result
     ) -> None:
         if final:
-            session.busy_looking = False
+            session.looks.end()
         if isinstance(result, NoSession | Behind):
             if final and isinstance(result, Behind):
                 self._events.behind(session)
@@ -463,10 +466,10 @@ class Relay:
                     fresh[0].seq == side.sent + 1 and self._send(session, party, side.link, fresh) if fresh else lost_to
                 )
                 if went:
-                    session.look_again = session.look_again or side.sent < source.last
+                    session.looks.again = session.looks.again or side.sent < source.last
             else:
                 self.deliver(session, party)
-        if final and session.look_again:
+        if final and session.looks.again:
             self.look(session)
 
     def _pass_over(self, session: LiveSession, party: Party) -> None:

@@ -2,7 +2,7 @@
 
 What is told: the opening of a session or a worker (a resume too), a party's handover, and the way of each message that carries a sampled
 traceparent, from its read until it was stored. A span is made when it is over, with both of its times, so nothing is kept in
-between but the times. Without an endpoint nothing here is imported, and `Hub.spans` is None.
+between but the times. Without an endpoint nothing here is imported, and `Context.spans` is None.
 
 The environment of OpenTelemetry (`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_TRACES_SAMPLER` and so on) holds as well.
 """
@@ -17,6 +17,8 @@ import trio
 
 from signald.config import Config
 from signald.config.problems import ConfigError, Problem
+from signald.core.head import Party
+from signald.service import events
 from signald.wire.traces import parse
 
 if TYPE_CHECKING:
@@ -73,6 +75,31 @@ class Spans:
     def _around(self, span: "Span") -> "Context":
         context: Context = self._trace.set_span_in_context(span)
         return context
+
+
+def tell_life(spans: Spans, of: events.Events) -> None:
+    """Make a span of each opening and of each handover that `of` tells."""
+
+    def opened(name: str, party: Party, owner: str, event: _Opening) -> None:
+        spans.tell(f"signald.{name}", event.opened_at, trio.current_time(), event.trace, _about(party, owner))
+
+    def over(event: events.LinkOver) -> None:
+        if event.goaway_at is not None:
+            about = {"signald.party": event.party, **_about(event.party, event.owner)}
+            spans.tell("signald.handover", event.goaway_at, event.at, None, about)
+
+    of.subscribe(events.ClientStarted, lambda one: opened("session_started", "client", one.session, one))
+    of.subscribe(events.ClientResumed, lambda one: opened("session_restored", "client", one.session, one))
+    of.subscribe(events.WorkerRegistered, lambda one: opened("worker_registered", "worker", one.worker, one))
+    of.subscribe(events.WorkerResumed, lambda one: opened("worker_resumed", "worker", one.worker, one))
+    of.subscribe(events.LinkOver, over)
+
+
+_Opening = events.ClientStarted | events.ClientResumed | events.WorkerRegistered | events.WorkerResumed
+
+
+def _about(party: Party, owner: str) -> dict[str, str]:
+    return {f"signald.{'session' if party == 'client' else 'worker'}": owner}
 
 
 @asynccontextmanager

@@ -2,25 +2,25 @@
 
 All trails together have `limits.trails_bytes_max` in the store: where the oldest give way, the node that is told so removes them.
 
-A step is noted where it happens and stored a moment later, many sessions in one batch: nobody waits for it, and a node
-that is killed leaves out at most that moment, which the node that takes over tells from its side (`resumed ... from`).
+A step follows from a life event (`service.events`) and is stored a moment later, many sessions in one batch: no party waits
+for it, and a node that is killed leaves out at most that moment, which the node that takes over tells from its side
+(`resumed ... from`).
 """
 
 from collections import deque
-from typing import TYPE_CHECKING
 
 import structlog
 import trio
 from msgspec import json
 
+from signald.core.exits import EXITS, Detail
+from signald.service import events
+from signald.service.context import Context
 from signald.store.base import Result
 from signald.store.committer import ignore
 from signald.store.registry.ops import CountTrails, Sessions
 from signald.store.registry.records import TRAIL_BYTES
 from signald.store.session.ops import Mark
-
-if TYPE_CHECKING:
-    from signald.service.hub import Hub
 
 log = structlog.get_logger(__name__)
 
@@ -43,26 +43,81 @@ COUNTED_TOGETHER = 500
 class Trail:
     """See the module."""
 
-    def __init__(self, hub: "Hub") -> None:
-        self._hub = hub
+    def __init__(self, context: Context) -> None:
+        """Subscribe to the events of `context` that are steps of a session."""
+        self._context = context
         self._pending: deque[tuple[str, bytes]] = deque()
         self._noted = trio.Event()
         self.left_out = 0
         self.given_way = 0
         """Trails removed to keep the budget."""
+        subscribe = context.events.subscribe
+        subscribe(events.ClientStarted, lambda event: self.note(event.session, "client", "started"))
+        subscribe(events.ClientResumed, self._client_resumed)
+        subscribe(events.SessionResumed, self._session_resumed)
+        subscribe(events.Assigned, lambda event: self.note(event.session, "worker", "assigned", event.worker))
+        subscribe(events.Accepted, lambda event: self.note(event.session, "worker", "accepted", event.worker))
+        subscribe(events.PartyReleased, self._party_released)
+        subscribe(events.ToldToGo, self._told_to_go)
+        subscribe(events.Suspended, lambda event: self.note(event.session, event.party, "suspended", event.reason))
+        subscribe(events.WorkerGivenUp, self._worker_given_up)
+        subscribe(events.SetAside, self._set_aside)
+        subscribe(events.Retried, self._retried)
+        subscribe(events.SessionGone, lambda event: self.note(event.session, "", "ended", event.reason))
+        subscribe(events.ResumeRefused, self._resume_refused)
 
     def note(self, session: str, party: str, what: str, detail: str = "") -> None:
         """`what` has happened to `party` ("client", "worker" or "") of `session` here. `detail` holds no secret."""
-        hub = self._hub
-        if hub.config.session.trail_steps_max == 0:
+        context = self._context
+        if context.config.session.trail_steps_max == 0:
             return
         if len(self._pending) >= PENDING_MAX:
             self._pending.popleft()
             self.left_out += 1
-        step = {"at_ms": hub.store.now_ms(), "node": hub.node, "party": party, "what": what}
+        step = {"at_ms": context.now_ms(), "node": context.node, "party": party, "what": what}
         step["detail"] = detail[:DETAIL_CHARS_MAX]
         self._pending.append((session, json.encode(step)))
         self._noted.set()
+
+    def _client_resumed(self, event: events.ClientResumed) -> None:
+        came = _from(event.previous_node)
+        self.note(event.session, "client", "resumed", f"epoch {event.epoch}{came}, replaying {event.replaying}")
+
+    def _session_resumed(self, event: events.SessionResumed) -> None:
+        came = _from(event.previous_node)
+        detail = f"{event.worker} epoch {event.epoch}{came}, replaying {event.replaying}"
+        self.note(event.session, "worker", "resumed", detail)
+
+    def _party_released(self, event: events.PartyReleased) -> None:
+        row = EXITS[event.cause]
+        if not row.trail:
+            return
+        details = {
+            Detail.NONE: "",
+            Detail.HOW_OVER: event.how_over,
+            Detail.EPOCH: f"epoch {event.epoch}",
+            Detail.WORKER: event.owner,
+            Detail.REASON: f"{event.owner}: {event.reason}",
+        }
+        self.note(event.session, event.party, row.words(told_to_go=event.told_to_go), details[row.detail])
+
+    def _told_to_go(self, event: events.ToldToGo) -> None:
+        for session in event.sessions:
+            self.note(session, event.party, "told to go", event.reason)
+
+    def _worker_given_up(self, event: events.WorkerGivenUp) -> None:
+        for session in event.sessions:
+            self.note(session, "worker", "given up", f"{event.worker}: {event.reason}")
+
+    def _set_aside(self, event: events.SetAside) -> None:
+        self.note(event.session, "worker", "set aside", f"message {event.seq}, {event.failures} failures")
+
+    def _retried(self, event: events.Retried) -> None:
+        self.note(event.session, "", "retried", f"by an operator at {self._context.node}")
+
+    def _resume_refused(self, event: events.ResumeRefused) -> None:
+        if event.reason == "token_reuse":
+            self.note(event.owner, "", "token reused", "all its tokens are revoked")
 
     async def run(self) -> None:
         """Store what is noted, until cancelled."""
@@ -74,25 +129,25 @@ class Trail:
 
     def store(self) -> None:
         """Hand what is noted to the committer, unless the store is away: then it waits here, where it is bounded."""
-        hub = self._hub
-        if hub.committer.down_since is not None:
+        context = self._context
+        if context.committer.down_since is not None:
             self._noted.set()
             return
         steps: dict[str, list[bytes]] = {}
         while self._pending:
             session, step = self._pending.popleft()
             steps.setdefault(session, []).append(step)
-        config, now_ms = hub.config.session, hub.store.now_ms()
+        config, now_ms = context.config.session, context.now_ms()
         for session, some in steps.items():
             mark = Mark(session, tuple(some), config.trail_steps_max, round(config.trail_keep_s * 1000), now_ms)
-            hub.committer.submit(mark, ignore)
+            context.committer.submit(mark, ignore)
         grown = [(session, sum(map(len, some))) for session, some in steps.items()]
         until_ms = now_ms + round(config.trail_keep_s * 1000)
         of_one = TRAIL_BYTES + config.trail_steps_max * STEP_BYTES
         for start in range(0, len(grown), COUNTED_TOGETHER):
             some_grown = tuple(grown[start : start + COUNTED_TOGETHER])
-            count = CountTrails(some_grown, hub.config.limits.trails_bytes_max, of_one, until_ms, now_ms)
-            hub.committer.submit(count, self._give_way)
+            count = CountTrails(some_grown, context.config.limits.trails_bytes_max, of_one, until_ms, now_ms)
+            context.committer.submit(count, self._give_way)
 
     def _give_way(self, counted: Result) -> None:
         """Remove the trails that are counted no more. Those that a node does not come to remove end with their time."""
@@ -100,4 +155,8 @@ class Trail:
             return
         self.given_way += len(counted.sessions)
         for session in counted.sessions:
-            self._hub.committer.submit(Mark(session, (), 1, 0, self._hub.store.now_ms()), ignore)
+            self._context.committer.submit(Mark(session, (), 1, 0, self._context.now_ms()), ignore)
+
+
+def _from(node: str) -> str:
+    return f" from {node}" if node else ""

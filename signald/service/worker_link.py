@@ -1,19 +1,23 @@
 """A worker's connection: many sessions over one socket."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import structlog
 import trio
 
+from signald.core.exits import Cause
 from signald.core.head import Party
+from signald.core.once_more import OnceMore
 from signald.errors import PeerError, UnknownType
 from signald.ids import WorkerId
 from signald.net.connection import Connection
 from signald.net.frames import Message as Frame
+from signald.service.attached import LiveSession
 from signald.service.link import Link
+from signald.service.parts import Parts
 from signald.service.rate_limit import RateLimit
-from signald.service.relay import LiveSession
+from signald.service.seats import Seat, SeatState
 from signald.wire import codec, records
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import (
@@ -23,15 +27,13 @@ from signald.wire.messages import (
     AppTerminated,
     Bye,
     Message,
+    PeerState,
     Ping,
     Realtime,
     SessionAccept,
     SessionEnded,
     SessionRefuse,
 )
-
-if TYPE_CHECKING:
-    from signald.service.hub import Hub
 
 log = structlog.get_logger(__name__)
 
@@ -54,14 +56,22 @@ _AFTER_ACCEPTANCE = frozenset({Message, Ack})
 """Those that count only in a session the worker has accepted."""
 
 
+_SENT_AWAY = frozenset({CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.RESTARTING})
+"""Codes by which a node sends a worker away."""
+
+
 class WorkerLink(Link):
     """See the module."""
 
     party: ClassVar[Party] = "worker"
 
-    def __init__(self, hub: "Hub", conn: Connection, worker: str, epoch: int, ready: AppReady, principal: str) -> None:
-        super().__init__(conn, hub.outbox)
-        self._hub = hub
+    def __init__(
+        self, parts: Parts, conn: Connection, worker: str, epoch: int, ready: AppReady, principal: str
+    ) -> None:
+        context = parts.context
+        super().__init__(conn, context.outbox, context.pauses)
+        self._parts = parts
+        self._relay = parts.relay
         self.worker = WorkerId(worker)
         self.epoch = epoch
         self.principal = principal
@@ -69,27 +79,16 @@ class WorkerLink(Link):
         self.labels = ready.labels
         self.capacity = ready.capacity
         self.leaving = False
-        self.sessions: dict[str, LiveSession] = {}
-        """Every session attached here, accepted or not."""
-        self.accepted: set[str] = set()
-        self.assigning: dict[str, float] = {}
-        """Sessions the worker was asked to take → until when it may answer (trio time)."""
-        self.asked: dict[str, int] = {}
-        """Sessions it was asked to take on this connection → the epoch it was asked with."""
         self.unasked = False
         """It has sessions that it was not asked to take, because its send queue was full."""
-        self.refreshing = False
-        self.refresh_again = False
+        self.checks = OnceMore()
+        """Looks at the registry for it."""
+        self.updates = OnceMore()
+        """Updates of its record in the registry."""
         self.terminated = trio.Event()
         """`app_terminated` has come."""
-        self.ending = False
-        self.ending_sessions: set[str] = set()
-        """Sessions the worker has said `bye` to."""
-        self.updating = False
-        self.update_again = False
-        self._fronts: dict[str, bytes] = {}
-        self._bytes_max = hub.config.limits.message_bytes_max
-        self._depth_max = hub.config.limits.json_depth_max
+        self._bytes_max = context.config.limits.message_bytes_max
+        self._depth_max = context.config.limits.json_depth_max
         self._confirmed = False
         self._left: dict[str, None] = {}
         """Sessions that are over here, the latest last: a wrong frame for them may have been on its way."""
@@ -97,7 +96,7 @@ class WorkerLink(Link):
         self._others = RateLimit(OTHERS_PER_S, OTHERS_BURST, trio.current_time())
 
     def __repr__(self) -> str:
-        return f"<WorkerLink {self.worker} sessions={len(self.sessions)}>"
+        return f"<WorkerLink {self.worker} sessions={len(self.seats)}>"
 
     @property
     def speaks_handover(self) -> bool:
@@ -109,31 +108,52 @@ class WorkerLink(Link):
         """See the base."""
         return self.worker
 
+    @property
+    def left_in_order(self) -> bool:
+        """True when the connection ended because the worker leaves, or because this node sent it away."""
+        closed = self.conn.closed
+        sent_away = closed is not None and closed.initiator == "local" and closed.code in _SENT_AWAY
+        return self.leaving or self.told_to_go or self.terminated.is_set() or sent_away
+
+    def take(self, session: LiveSession) -> None:
+        """Give `session` a seat."""
+        self.seats[session.id] = Seat(session, records.head(b"message", session.id))
+
+    def clear(self) -> None:
+        """Forget all sessions: the worker is elsewhere, or gone. Acks that wait are still written."""
+        self.seats.clear()
+
+    def check(self) -> None:
+        """Have the registry read again for this worker."""
+        self._parts.assignments.check(self)
+
+    def has_room(self) -> None:
+        """The send queue has room again: go on with the sessions the worker could not be asked to take."""
+        if self.unasked:
+            self.check()
+
+    def goodbye(self, reason: str) -> None:
+        """A worker is told of each session by `end_session`."""
+
+    def peer_changed(self, _state: PeerState, _worker: str) -> None:
+        """A worker is told nothing of its clients' connections."""
+
     def session_name(self, session: str) -> str:
         """A worker has many sessions: each frame names its own."""
         return session
 
     def delivering(self, session: LiveSession) -> bool:
         """Messages follow the acceptance, never the assignment."""
-        return session.id in self.accepted
+        seat = self.seats.get(session.id)
+        return seat is not None and seat.state is SeatState.ACCEPTED
 
-    def message_front(self, _session: str) -> bytes:
+    def message_front(self, session: str) -> bytes:
         """Kept for each session, because it is needed for each message."""
-        front = self._fronts.get(_session)
-        if front is None:
-            front = self._fronts[_session] = records.head(b"message", _session)
-        return front
+        return self.seats[session].front
 
     def drop(self, session: str) -> None:
         """Forget a session that is over, has moved or was refused."""
-        self.sessions.pop(session, None)
-        self.accepted.discard(session)
-        self.assigning.pop(session, None)
-        self.asked.pop(session, None)
-        self.blocked.pop(session, None)
-        self.acks.pop(session, None)
-        self.ending_sessions.discard(session)
-        self._fronts.pop(session, None)
+        super().drop(session)
         self._left.pop(session, None)
         self._left[session] = None
         if len(self._left) > LEFT_MAX:
@@ -141,7 +161,7 @@ class WorkerLink(Link):
 
     def end_session(self, session: str, reason: str) -> None:
         """Tell the worker that a session is over for it."""
-        if session in self.sessions:
+        if session in self.seats:
             self.drop(session)
             self.send(SessionEnded(reason, session))
 
@@ -149,9 +169,9 @@ class WorkerLink(Link):
         """Take in everything one read yielded."""
         if not self._confirmed:
             self._confirmed = True
-            self._hub.confirm_worker_token(self)
-        relay = self._hub.relay
-        sessions = self.sessions
+            self._parts.attachments.confirm_worker_token(self)
+        relay = self._relay
+        seats = self.seats
         offered: dict[str, LiveSession] = {}
         for text, payload in batch:
             try:
@@ -171,17 +191,17 @@ class WorkerLink(Link):
                 if name is None:
                     self.fail(CloseCode.BAD_MESSAGE, "bad_message", "a worker names the session in each message")
                     break
-                session = sessions.get(name)
-                if session is None:
+                seat = seats.get(name)
+                if seat is None:
                     self._unknown(name)
-                elif kind in _AFTER_ACCEPTANCE and name not in self.accepted:
+                elif kind in _AFTER_ACCEPTANCE and seat.state is not SeatState.ACCEPTED:
                     # It was under way when the session was taken from this worker and given to it anew: it belongs to a claim
                     # that is over. Counted for the new one, an ack would keep from the new handler what it has yet to get.
                     self.error("not_accepted", "accept the session first", session=name)
                 elif kind is Message:
-                    relay.accept(session, "worker", message, binary)  # type: ignore[arg-type]
-                    offered[name] = session
-                elif not self._about(session, message, binary):
+                    relay.accept(seat.session, "worker", message, binary)  # type: ignore[arg-type]
+                    offered[name] = seat.session
+                elif not self._about(seat, message, binary):
                     break
             elif not self._rare(message):
                 break
@@ -189,14 +209,14 @@ class WorkerLink(Link):
 
     def _settle(self, offered: dict[str, LiveSession]) -> None:
         for session in offered.values():
-            self._hub.relay.settle(session, "worker")
-        self._hub.batch_done()
+            self._relay.settle(session, "worker")
+        self._parts.batches.done()
 
     def _refuse_ack(self, session: LiveSession) -> bool:
         """Answer an ack of what was never handed out; False when the connection is to end for it."""
         if not self._bears_wrong():
             return False
-        self._hub.losses.refuse(session.id, "worker", "ack")
+        self._parts.losses.refuse(session.id, "worker", "ack")
         self.error("too_far_ahead", "no such messages were given out", session=session.id)
         return True
 
@@ -211,8 +231,8 @@ class WorkerLink(Link):
 
     def _spoiled(self, name: str | None, error: str, why: str) -> bool:
         """A frame is wrong: it costs the session that it names, or else the connection; False when that is to end."""
-        session = self.sessions.get(name) if name is not None else None
-        if session is None and name not in self._left:
+        seat = self.seats.get(name) if name is not None else None
+        if seat is None and name not in self._left:
             if error == "too_big":
                 self.fail(CloseCode.TOO_BIG, "too_big", why)
             else:
@@ -220,64 +240,58 @@ class WorkerLink(Link):
             return False
         if not self._bears_wrong():
             return False
-        if session is None:
-            self._unknown(
-                name or ""
-            )  # sent before the worker could hear that its first wrong frame has cost the session
+        if seat is None:
+            # Sent before the worker could hear that its first wrong frame has cost the session.
+            self._unknown(name or "")
             return True
-        self.error(error, why, session=session.id)
-        self._hub.session_spoiled(self, session)
+        self.error(error, why, session=seat.session.id)
+        self._parts.attachments.release(self, Cause.SPOILED, seat.session, "bad message")
         return True
 
     def _bears_wrong(self) -> bool:
         """Count a frame that is wrong; False when the connection is to end for it."""
-        now = trio.current_time()
-        self._wrong.refill(now, self._hub.pauses.owed_s(now))
-        if self._wrong.take():
-            return True
-        self.fail(CloseCode.RATE, "rate", "too many frames that are wrong", self._wrong.retry_after_ms)
-        return False
+        return self.bears(self._wrong, "too many frames that are wrong")
 
     def _bears_another(self) -> bool:
         """Count a frame that costs its sender nothing; False when the connection is to end for it."""
-        now = trio.current_time()
-        self._others.refill(now, self._hub.pauses.owed_s(now))
-        if self._others.take():
-            return True
-        self.fail(CloseCode.RATE, "rate", "too many frames that are no messages", self._others.retry_after_ms)
-        return False
+        return self.bears(self._others, "too many frames that are no messages")
 
-    def _about(self, session: LiveSession, message: object, binary: bytes | None) -> bool:
+    def _about(self, seat: Seat, message: object, binary: bytes | None) -> bool:
         """Handle what concerns one session and is not a message; False when the connection is to end."""
         if type(message) is Ack:
-            return self._hub.relay.ack(session, "worker", message.seq) or self._refuse_ack(session)
+            return self._relay.ack(seat.session, "worker", message.seq) or self._refuse_ack(seat.session)
         if isinstance(message, Realtime):
-            self._hub.relay.realtime(session, "worker", message, binary)
+            self._relay.realtime(seat.session, "worker", message, binary)
         elif isinstance(message, SessionAccept | SessionRefuse):
-            self._answered(session, message)
+            self._answered(seat, message)
         return True
 
-    def _answered(self, session: LiveSession, message: SessionAccept | SessionRefuse) -> None:
-        asked = self.asked.get(session.id)
+    def _answered(self, seat: Seat, message: SessionAccept | SessionRefuse) -> None:
+        asked = seat.asked_epoch
         if asked is not None and isinstance(message.epoch, int) and message.epoch != asked:
             # It answers an earlier assignment, late. Taken for the answer to this one, it would let in what the handler
             # that is over has said behind it, under numbers that the next one gives again.
             return
         if isinstance(message, SessionAccept):
-            self._hub.session_accepted(self, session)
-        else:
-            self._hub.session_refused(self, session, message.reason)
+            self._parts.assignments.accepted(self, seat)
+            return
+        # Before it accepts, a worker has seen no message: it has no room, or leaves. One that goes gives back in good order.
+        failed = seat.state is SeatState.ACCEPTED and not self.leaving and not self.told_to_go
+        cause = Cause.HANDED_BACK if failed else Cause.REFUSED
+        self._parts.attachments.release(self, cause, seat.session, message.reason)
 
     def _bye(self, message: Bye) -> None:
         if message.session is None:
             if not self.ending:
                 self.ending = True
-                self._hub.spawn(self._hub.worker_leaves, self, message.reason or "bye")
-        elif message.session not in self.sessions:
+                self._parts.context.spawn(self._parts.giving_up.worker_leaves, self, message.reason or "bye")
+            return
+        seat = self.seats.get(message.session)
+        if seat is None:
             self._unknown(message.session)
-        elif message.session not in self.ending_sessions:
-            self.ending_sessions.add(message.session)
-            self._hub.spawn(self._hub.endings.by_worker, self.sessions[message.session], message.reason or "bye")
+        elif not seat.ending:
+            seat.ending = True
+            self._parts.context.spawn(self._parts.endings.by_worker, seat.session, message.reason or "bye")
 
     def _unknown(self, session: str) -> None:
         # Not fatal: a session may have ended while this frame was on its way.
@@ -293,7 +307,7 @@ class WorkerLink(Link):
         if isinstance(message, Ping):
             self.send_text(codec.PONG)
         elif isinstance(message, AppState):
-            self._hub.worker_state(self, message)
+            self._parts.assignments.update(self, message.capacity, message.leaving)
         elif isinstance(message, AppTerminated):
             if not self.terminated.is_set():
                 log.info("app_terminated", worker=self.worker, instance=self.instance, status=message.status)

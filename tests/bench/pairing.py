@@ -59,7 +59,7 @@ def _matchmaker(store: Store) -> Matchmaker:
         node="bench",
         store=store,
         committer=_Committer(store),
-        workers=SimpleNamespace(refused_pairs={}),
+        attachments=SimpleNamespace(withdrawals=SimpleNamespace(refused={})),
         worker_links={},
         sessions={},
         cluster=SimpleNamespace(nodes={}),

@@ -16,6 +16,7 @@ import trio
 from signald.config import AuthConfig, LogConfig
 from signald.logs import logging_to
 from signald.service.auth import mint
+from signald.service.client_link import ClientLink
 from signald.testing.websocket import Speaker, close, request, text
 from tests.conformance.service import SUBPROTOCOL, Stage, in_memory
 from tests.real.harness import exit_of, open_nodes, term
@@ -185,7 +186,7 @@ def test_messages_and_tokens_are_not_in_reprs() -> None:
         await client.hear("ack")
         session = node.hub.sessions[started["session"]]
         link = session.client.link
-        assert link is not None
+        assert isinstance(link, ClientLink)
         for held in (node, node.hub, node.hub.auth, session, link, link.conn, link.tokens, node.committer):
             assert marked.seen_in(repr(held)) == [], type(held)
         assert str(AUTH["jwt_secret"]) not in repr(node.hub.auth) + repr(node.hub.config)

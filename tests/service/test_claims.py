@@ -480,14 +480,14 @@ def test_only_a_claim_that_is_granted_holds_a_worker(honest: bool, logged: list[
 
         def note(ops: Sequence[Op]) -> None:
             kinds = [type(op) for op in ops if isinstance(op, ClaimWorker | ClaimWorkerSide)]
-            held.extend((kind, node.hub.holds(name)) for kind in kinds)
+            held.extend((kind, node.hub.attachments.holds(name)) for kind in kinds)
 
         faulty(node).before = note
         token = accepted["recovery_token"] if honest else f"{name}.{'A' * 43}"
         _, answer = await cluster.resume("n1", token, {"session": session})
         assert answer["type"] == ("reconnection_ack" if honest else "error")
         assert held == [(ClaimWorker, False), *([(ClaimWorkerSide, True)] if honest else [])]
-        assert node.hub.holds(name) is honest
-        assert not node.hub.is_resuming(name)
+        assert node.hub.attachments.holds(name) is honest
+        assert not node.hub.attachments.is_resuming(name)
 
     play(scene)

@@ -18,7 +18,7 @@ def nothing_is_left(cluster: Cluster, session: str) -> None:
     assert cluster.world.rows.is_empty_of(session)
     for node in cluster.nodes.values():
         assert session not in node.hub.sessions
-        assert all(session not in link.sessions for link in node.hub.worker_links.values())
+        assert all(session not in link.seats for link in node.hub.worker_links.values())
 
 
 def types(frames: list[Json]) -> list[str]:
@@ -290,7 +290,7 @@ def test_what_ends_is_not_given_back_to_the_store() -> None:
         client, _, worker, _, session = await cluster.pair("n1")
         committer = node.hub.committer
         committer.store = OneSecond(committer.store)  # type: ignore[assignment]
-        node.hub.behind(node.hub.sessions[session])
+        node.hub.attachments.behind(node.hub.sessions[session])
         await trio.sleep(0.5)
         await client.send({"type": "bye"})
         await client.expect("session_ended")

@@ -362,7 +362,7 @@ def test_a_worker_that_does_not_read_is_asked_no_more() -> None:
         waiting = [(await cluster.client("n1"))[1]["session"] for _ in range(30)]
         await trio.sleep(1.0)
         (link,) = node.hub.worker_links.values()
-        assert len(link.assigning) <= 2 * 4 + 4, "the rest has not been asked"
+        assert len(link.seats) <= 2 * 4 + 4, "the rest has not been asked"
         asked = [(await worker.accept())["session"] for _ in waiting]
         assert sorted(asked) == sorted(waiting)
 

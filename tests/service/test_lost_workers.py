@@ -191,7 +191,7 @@ def test_a_worker_that_is_being_resumed_is_not_lost() -> None:
             assert isinstance(listed, Workers)
             return [info.id for info in listed.workers]
 
-        with node.hub.resuming(worker):
+        with node.hub.attachments.resuming(worker):
             now = node.hub.store.now_ms()
             claim = ClaimWorker(worker, "n1", "nonce", "", presented, bytes(32), {}, 10, now)
             assert isinstance(await node.committer.call(claim), WorkerClaimed)

@@ -447,7 +447,7 @@ def test_what_is_set_aside_waits_in_no_line_that_an_older_release_makes() -> Non
             _, started = await poisoned(cluster, "n1", doomed, nursery)
             session = node.hub.sessions[started["session"]]
             await trio.sleep(2)
-            await node.hub.workers.take_from(session)
+            await node.hub.giving_up.take_from(session)
             await trio.sleep(10)
             assert len(doomed.seqs) == 5
             assert cluster.world.rows.place(started["session"]) is None

@@ -249,7 +249,7 @@ def test_a_client_waits_for_a_worker_that_is_being_let_in() -> None:
             await cluster.start(name)
         client, _, _, accepted, _ = await cluster.pair("n2", "n1")
         old = cluster.nodes["n2"]
-        with old.hub.resuming(accepted["worker"]):
+        with old.hub.attachments.resuming(accepted["worker"]):
             old.shutdown.signal()
             assert await client.quiet(3) == []
         assert (await client.expect("goaway"))["reason"] == "draining"

@@ -188,7 +188,7 @@ def test_the_logs_of_all_sessions_have_one_budget() -> None:
             for seq in range(1, 21):
                 await client.send({"type": "message", "seq": seq, "data": "x" * 50_000})
         await trio.sleep(1.0)
-        assert node.hub.logs_bytes() <= 8_388_608
+        assert node.hub.attachments.logs_bytes() <= 8_388_608
         heard = [[frame["type"] for frame in await client.quiet(0.1)] for client in talking[:-1]]
         assert any("error" in types for types in heard)
         await talking[-1].send({"type": "message", "seq": 1, "data": "small"})

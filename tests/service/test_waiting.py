@@ -276,7 +276,7 @@ def test_a_pair_that_an_earlier_release_made_across_tenants_is_undone() -> None:
         place = rows.place(started["session"])
         assert place is not None
         rows.save_place(type(place)(place.session, {}, place.order_ms, accepted["worker"]))
-        node.hub.workers.check(node.hub.worker_links[accepted["worker"]])
+        node.hub.worker_links[accepted["worker"]].check()
         assert await worker.quiet(2) == []
         own, _ = await cluster.worker("n1", "own", auth=token("worker", tenant="acme"))
         assert (await own.accept())["session"] == started["session"]

@@ -12,6 +12,7 @@ import trio
 
 from signald.errors import StoreUnavailable
 from signald.service.asking import ask_holders
+from signald.service.events import SessionEnded, SessionGone
 from signald.store.base import WAKE_OVERDUE, WAKE_SESSION, Behind, Op
 from signald.store.committer import ignore
 from signald.store.registry.ops import Forget, KeepAlive, ListOverdue, Sessions, Signal
@@ -55,7 +56,9 @@ class Lives:
         ops: list[Op] = [ExpireSession(name, hub.node, nodes, now, hub.ttl_ms) for name in overdue.sessions]
         results = await hub.committer.call_many(ops)
         if damaged := [place for place, result in enumerate(results) if isinstance(result, Behind)]:
-            await ask_holders(hub, [WAKE_SESSION + overdue.sessions[place].encode() for place in damaged])
+            await ask_holders(
+                hub.context, hub.attachments, [WAKE_SESSION + overdue.sessions[place].encode() for place in damaged]
+            )
             again = await hub.committer.call_many([ops[place] for place in damaged])
             for place, result in zip(damaged, again, strict=True):
                 results[place] = result
@@ -64,11 +67,11 @@ class Lives:
             session = hub.sessions.get(name)
             if isinstance(result, Ended):
                 log.info("session_expired", session=name)
-                hub.counts.ended["expired"] += 1
+                hub.context.events.emit(SessionEnded(name, "expired"))
                 if session is None:
-                    hub.trail.note(name, "", "ended", "expired")
+                    hub.context.events.emit(SessionGone(name, "expired", held=False))
                 if session is not None:
-                    hub.endings.gone(session, "expired")
+                    hub.attachments.gone(session, "expired")
                 after.append(Forget(name))
             elif session is not None and session.client.link is not None:
                 after.append(KeepAlive((name,), now + hub.life_ms))
@@ -77,7 +80,7 @@ class Lives:
                 log.error("session_unreadable", session=name)
                 after += [EndSession(name, hub.node), Forget(name)]
                 if session is not None:
-                    hub.endings.gone(session, "expired")
+                    hub.attachments.gone(session, "expired")
             else:
                 # It lives elsewhere, or there is none: ask again in a while, and forget it if no node renews it.
                 after += await self._unclaimed(name, now)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from signald.service.relay import LiveSession
+from signald.service.attached import LiveSession
 
 if TYPE_CHECKING:
     from signald.service.hub import Hub
@@ -50,7 +50,7 @@ class SecondLooks:
         for start in range(0, len(names), LOOK_LOT):
             for name in names[start : start + LOOK_LOT]:
                 if name in hub.worker_links:
-                    hub.workers.check(hub.worker_links[name])
+                    hub.worker_links[name].check()
             await trio.sleep(LOOK_LOT_S)
 
 

@@ -52,10 +52,10 @@ class LostWorkers:
         for info in listed.workers:
             if self._is_overdue(info, now_ms, now, timeout_s):
                 lost_ms = info.away_since_ms if self._is_timed(info, now_ms) and not info.leaving else 0
-                await hub.workers.give_up(info.id, info.epoch, "did not come back", lost_ms=lost_ms)
+                await hub.giving_up.give_up(info.id, info.epoch, "did not come back", lost_ms=lost_ms)
         known = {info.id for info in listed.workers}
         for link in [link for name, link in hub.worker_links.items() if name not in known]:
-            hub.workers.check(link)  # its record is damaged, or it was given up
+            link.check()  # its record is damaged, or it was given up
         await self._sweep_orphans(known, now)
 
     async def _sweep_orphans(self, workers: set[str], now: float) -> None:
@@ -89,7 +89,7 @@ class LostWorkers:
                     continue
             elif hub.config.worker.on_loss == "hold":
                 continue
-            await hub.workers.take_from(session)
+            await hub.giving_up.take_from(session)
 
     async def _sessions_of(self, worker: str) -> tuple[str, ...]:
         paired = await self._hub.committer.call(WorkerSessions(worker))
@@ -104,7 +104,7 @@ class LostWorkers:
     def _is_held(self, info: WorkerInfo) -> bool:
         """Tell whether the node the registry names for a worker lives and, if it is this one, has or awaits the worker."""
         if info.node == self._hub.node:
-            return self._hub.holds(info.id)
+            return self._hub.attachments.holds(info.id)
         return info.node in self._hub.cluster.nodes
 
     def _is_overdue(self, info: WorkerInfo, now_ms: int, now: float, timeout_s: float) -> bool:

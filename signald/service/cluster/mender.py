@@ -17,10 +17,10 @@ from signald.core.head import Head, Party
 from signald.core.pairing import Pairing
 from signald.core.wants import within_tenant
 from signald.errors import StoreUnavailable
+from signald.service.attached import LiveSession
 from signald.service.cluster.sight import Sight
 from signald.service.line import enqueue
-from signald.service.relay import LiveSession
-from signald.service.worker_link import WorkerLink
+from signald.service.worker_like import WorkerLike
 from signald.store.base import Op
 from signald.store.registry.ops import KeepAlive, ReseedWorker
 from signald.store.session.ops import Look, Looked, NoSession, Reseed
@@ -83,11 +83,11 @@ class Mender:
             hub.inboxes.line()
             return
         for session in missing.values():
-            hub.endings.gone(session, "ended")
+            hub.attachments.gone(session, "ended")
         workers = list(doubts.workers_behind.values())
-        await self._reseed_workers([link for link in workers if isinstance(link, WorkerLink) and not link.over])
+        await self._reseed_workers([link for link in workers if not link.over])
         for link in workers:
-            doubts.workers_behind.pop(link.owner, None)
+            doubts.workers_behind.pop(link.worker, None)
         behind = list(doubts.behind.values())
         await self._reseed(behind)
         for session in behind:
@@ -136,24 +136,24 @@ class Mender:
         looked = await hub.committer.call_many([Look(session.id, "client", 0, 0) for session in sessions])
         for session, result in zip(sessions, looked, strict=True):
             if isinstance(result, Looked) and hub.sessions.get(session.id) is session:
-                hub.changed(session, session.observe(result.head))
+                hub.attachments.changed(session, session.observe(result.head))
 
     def _given_back(self, session: LiveSession, head: Head) -> None:
         hub = self._hub
         news = session.observe(head)
-        hub.changed(session, news)
+        hub.attachments.changed(session, news)
         holders: tuple[tuple[Party, str], ...] = (("client", head.client_node), ("worker", head.worker_node))
         for party, node in holders:
             if news.loss.claim and session.side(party).link is not None and node != hub.node:
                 # Under the same epoch the store has the party elsewhere: it lost one claim and has granted another since.
-                hub.superseded(session, party)
+                hub.attachments.superseded(session, party)
         for party, _ in holders:
             # Acks are given back with the head; appends that met the loss are tried again.
             side = session.side(party)
             side.ack_stored = min(side.ack_stored, side.ack_due)
             session.log_from(party).retry()
             hub.relay.settle(session, party)
-        hub.workers.accept_again(session)
+        hub.assignments.accept_again(session)
         hub.relay.look(session)
         log.info("session_given_back", session=session.id)
 
@@ -170,14 +170,14 @@ class Mender:
             ]
         )
 
-    async def _reseed_workers(self, links: list[WorkerLink]) -> None:
+    async def _reseed_workers(self, links: list[WorkerLike]) -> None:
         hub = self._hub
         now = hub.store.now_ms()
         ops: list[Op] = []
         for link in links:
             sessions = tuple(
                 (session.id, within_tenant(session.want, session.principal), session.created_ms)
-                for session in link.sessions.values()
+                for session in link.attached
             )
             tokens = tuple(token for token in (link.tokens.current, link.tokens.previous) if token)
             ops.append(
@@ -199,7 +199,7 @@ class Mender:
     async def _check_workers(self) -> None:
         """A worker the registry does not know, in a store that lost nothing, was given up while it was silent."""
         hub = self._hub
-        unknown = [link for link in list(hub.worker_links.values()) if await hub.workers.is_unknown(link)]
+        unknown = [link for link in list(hub.worker_links.values()) if await hub.assignments.is_unknown(link)]
         if not unknown:
             return
         if await self._incarnation.ask() != self._incarnation.name:
@@ -207,4 +207,4 @@ class Mender:
             return
         for link in unknown:
             if not link.over:
-                hub.workers.removed(link)
+                hub.giving_up.removed(link)

@@ -42,7 +42,7 @@ class Sweeps:
             # Nodes that started together do not sweep together.
             await trio.sleep(SWEEP_S * self._hub.entropy.uniform(0.75, 1.25))
             self._forgive_pauses()
-            self._hub.workers.tick(trio.current_time())
+            self._hub.assignments.tick(trio.current_time())
             sight = self._lease.sight
             self._lease.note_clock()
             if not sight.clear:
@@ -62,6 +62,4 @@ class Sweeps:
         if paused_s:
             self._paused_s += paused_s
             log.warning("paused", node=self._hub.node, seconds=round(paused_s, 3))
-            for link in self._hub.worker_links.values():
-                for session in link.assigning:
-                    link.assigning[session] += paused_s
+            self._hub.assignments.forgive(paused_s)

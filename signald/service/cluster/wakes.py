@@ -61,7 +61,7 @@ class Wakes:
         hub = self._hub
         kind = wake[:1]
         if kind in (WAKE_SESSION, WAKE_WORKER):
-            look_at(hub, wake)
+            look_at(hub.attachments, wake)
         elif kind == WAKE_REALTIME:
             hub.relay.realtime_from_afar(hub.sessions, wake)
         elif kind == WAKE_OVERDUE:
@@ -81,5 +81,5 @@ class Wakes:
         for session in list(hub.sessions.values()):
             hub.relay.look(session)
         for link in list(hub.worker_links.values()):
-            hub.workers.check(link)
+            link.check()
         hub.inboxes.line()

@@ -7,7 +7,7 @@ party, and by looking again at those we wait for. The hub reports who came, move
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import trio
@@ -31,12 +31,10 @@ from signald.core.handover import (
 from signald.core.head import Party
 from signald.errors import StoreUnavailable
 from signald.ids import SessionId, WorkerId
-from signald.service.client_link import ClientLink
+from signald.service import events
+from signald.service.attached import LiveSession, PartyLink
 from signald.service.drain.ledger import Ledger
 from signald.service.drain.status import plan_line
-from signald.service.link import Link
-from signald.service.relay import LiveSession
-from signald.service.worker_link import WorkerLink
 from signald.store.registry.ops import Paced, TakePace
 from signald.wire.messages import GoAway
 
@@ -119,19 +117,60 @@ class Mover:
         self._round: Iterator[Awaited] = iter(())
         """Whom to look at again, as far as this round has come."""
 
+        self._subscriptions: tuple[tuple[type[Any], Callable[[Any], None]], ...] = (
+            (events.ClientStarted, self._client_came),
+            (events.ClientResumed, self._client_came),
+            (events.WorkerRegistered, self._worker_came),
+            (events.WorkerResumed, self._worker_came),
+            (events.SessionChanged, self._changed),
+            (events.SessionGone, self._gone),
+            (events.LinkOver, self._over),
+        )
+
     def statistics(self) -> dict[str, int]:
         """How many parties are in each stage; empty before there is a plan."""
         if self._plan is None:
             return {}
         return self._plan.statistics() | ({"stayed": len(self._stayed)} if not self._final else {})
 
-    # --- what the hub reports (Watcher) -----------------------------------------------------------------------------
+    # --- what the node reports --------------------------------------------------------------------------------------
+
+    def follow(self, of: events.Events) -> None:
+        """Hear of parties that come, change and go."""
+        for kind, then in self._subscriptions:
+            of.subscribe(kind, then)
+
+    def unfollow(self, of: events.Events) -> None:
+        """Hear of nothing more."""
+        for kind, then in self._subscriptions:
+            of.unsubscribe(kind, then)
+
+    def _client_came(self, event: events.ClientStarted | events.ClientResumed) -> None:
+        session = self._hub.sessions.get(event.session)
+        if session is not None:
+            self.client_came(session)
+
+    def _worker_came(self, event: events.WorkerRegistered | events.WorkerResumed) -> None:
+        self.worker_came(WorkerId(event.worker))
+
+    def _changed(self, event: events.SessionChanged) -> None:
+        self.session_changed(SessionId(event.session), event.worker, event.worker_node)
+
+    def _gone(self, event: events.SessionGone) -> None:
+        if event.held:
+            self.client_left(SessionId(event.session))
+
+    def _over(self, event: events.LinkOver) -> None:
+        if event.party == "client":
+            self.client_left(SessionId(event.owner))
+        else:
+            self.worker_left(WorkerId(event.owner))
 
     def worker_came(self, worker: WorkerId) -> None:
         """`worker` was let in before the drain and is attached only now."""
         link = self._hub.worker_links.get(worker)
         if self._plan is not None and link is not None and link.speaks_handover and "worker" in self._parties:
-            self._plan.worker_came(worker, len(link.sessions))
+            self._plan.worker_came(worker, len(link.seats))
             self._news.set()
 
     def client_came(self, session: LiveSession) -> None:
@@ -159,19 +198,22 @@ class Mover:
             self._plan.client_moved(session)
             self._news.set()
 
-    def session_changed(self, session: LiveSession) -> None:
-        """The session's worker has moved, come or gone."""
-        if self._plan is not None and self._is_pair_ready(session):
+    def session_changed(self, session: SessionId, worker: str, worker_node: str) -> None:
+        """The session's worker has moved, come or gone: it is `worker` now, attached at `worker_node`."""
+        if self._plan is not None and self._is_settled(session, worker, worker_node):
             now = trio.current_time()
-            self._ledger.pair_ready(session.id, now)
-            self._plan.session_ready(session.id, now + PAIR_SETTLE_S)
+            self._ledger.pair_ready(session, now)
+            self._plan.session_ready(session, now + PAIR_SETTLE_S)
             self._news.set()
 
     def _is_pair_ready(self, session: LiveSession) -> bool:
         """Its worker is on a successor, or it has none to wait for."""
-        if session.id in self._hub.workers.claiming or self._hub.is_resuming(session.worker_id):
+        return self._is_settled(session.id, session.worker_id, session.worker.node)
+
+    def _is_settled(self, session: str, worker: str, worker_node: str) -> bool:
+        if session in self._hub.assignments.claiming or self._hub.attachments.is_resuming(worker):
             return False
-        return not session.worker_id or self._hub.cluster.is_successor(session.worker.node)
+        return not worker or self._hub.cluster.is_successor(worker_node)
 
     # --- successors -------------------------------------------------------------------------------------------------
 
@@ -225,7 +267,7 @@ class Mover:
         clients: dict[SessionId, bool] = {}
         workers: dict[WorkerId, int] = {}
         if "worker" in self._parties:
-            workers = {link.worker: len(link.sessions) for link in hub.worker_links.values() if link.speaks_handover}
+            workers = {link.worker: len(link.seats) for link in hub.worker_links.values() if link.speaks_handover}
         if "client" in self._parties:
             clients = {
                 session.id: self._is_pair_ready(session)
@@ -344,8 +386,7 @@ class Mover:
             plan.worker_moved(decided.worker)
             return
         plan.told_worker_at(decided.worker, trio.current_time())
-        for session in link.sessions:
-            hub.trail.note(session, "worker", "told to go", self._reason)
+        hub.context.events.emit(events.ToldToGo("worker", tuple(link.seats), self._reason))
         self._go_away(link, decided.worker)
 
     async def _tell_client(self, plan: DrainPlan, name: SessionId) -> None:
@@ -354,7 +395,7 @@ class Mover:
         await self._pace(plan, 1)
         session = hub.sessions.get(name)
         link = session.client.link if session is not None else None
-        if session is None or not isinstance(link, ClientLink):
+        if session is None or link is None:
             plan.client_moved(name)
             return
         if not self._is_pair_ready(session):
@@ -363,11 +404,11 @@ class Mover:
             return
         now = trio.current_time()
         plan.told_client_at(name, now)
-        hub.trail.note(name, "client", "told to go", self._reason)
+        hub.context.events.emit(events.ToldToGo("client", (name,), self._reason))
         self._ledger.told(name, now)
         self._go_away(link, name)
 
-    def _go_away(self, link: ClientLink | WorkerLink, owner: str) -> None:
+    def _go_away(self, link: PartyLink, owner: str) -> None:
         if link.told_to_go:
             return  # by an operator's drain, which a signal has made final: it is on its way
         link.told_to_go = True
@@ -396,7 +437,7 @@ class Mover:
             if isinstance(awaited, AwaitedWorker):
                 link = hub.worker_links.get(awaited.worker)
                 if link is not None:
-                    hub.workers.check(link)
+                    link.check()
                 else:
                     plan.worker_moved(awaited.worker)
                 continue
@@ -404,7 +445,7 @@ class Mover:
             if session is None or session.client.link is None:
                 plan.client_moved(awaited.session)
             else:
-                self.session_changed(session)
+                self.session_changed(session.id, session.worker_id, session.worker.node)
                 hub.relay.look(session)
 
     def _client_stays(self, plan: DrainPlan, session: SessionId) -> None:
@@ -418,7 +459,7 @@ class Mover:
         """A worker has missed its budget; this node goes on serving it."""
         self._note_stays(AwaitedWorker(worker), worker, self._hub.worker_links.get(worker))
 
-    def _note_stays(self, party: AwaitedWorker | AwaitedClient, name: str, link: Link | None) -> None:
+    def _note_stays(self, party: AwaitedWorker | AwaitedClient, name: str, link: PartyLink | None) -> None:
         log.warning("party_stays", party=name)
         self._stayed.add(party)
         if link is not None:
@@ -429,7 +470,7 @@ class Mover:
         hub = self._hub
         link = hub.worker_links.get(worker)
         try:
-            released = await hub.workers.give_up(worker, link.epoch if link is not None else 0, "missed its budget")
+            released = await hub.giving_up.give_up(worker, link.epoch if link is not None else 0, "missed its budget")
         except StoreUnavailable:
             return
         if self._plan is not None:

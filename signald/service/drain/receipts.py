@@ -10,6 +10,7 @@ from signald.core.drain import WhyLeft
 from signald.core.head import Party
 from signald.errors import StoreUnavailable
 from signald.service.drain.ledger import Ledger
+from signald.service.events import Suspended
 from signald.service.trail import DELAY_S as TRAIL_DELAY_S
 from signald.store.committer import ignore
 from signald.store.registry.ops import PutReceipt
@@ -88,5 +89,5 @@ class Receipts:
         hub = self._hub
         detail = f"by the drain of {hub.node} ({reason}): {why.value}"[:200]
         for session, party in self.note_parties(ledger):
-            hub.trail.note(session, party, "suspended", detail)
+            hub.context.events.emit(Suspended(session, party, detail))
         hub.trail.store()

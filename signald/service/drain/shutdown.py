@@ -36,7 +36,7 @@ from signald.wire.messages import TerminateApp
 if TYPE_CHECKING:
     from signald.service.cluster.lease import Lease
     from signald.service.hub import Hub
-    from signald.service.worker_link import WorkerLink
+    from signald.service.worker_like import WorkerLike
 
 log = structlog.get_logger(__name__)
 
@@ -220,7 +220,10 @@ class ShutdownScope:
             moves_by=moves_by,
             asked_ms=self._asked_ms,
         )
-        self._mover = self._hub.watcher = mover
+        self._unfollow()
+        self._mover = mover
+        mover.follow(self._hub.context.events)
+        self._hub.context.draining = True
         self._receipt_stored, self._why_left = False, WhyLeft.NOT_IN_TIME
         unready = _Work(self._unready, lambda now: now + config.unready_s + TALK_S)
         successor = partial(self._successor, mover)
@@ -263,9 +266,10 @@ class ShutdownScope:
     def _reopen(self) -> None:
         """An operator's drain was called off: this node serves again."""
         hub = self._hub
+        self._unfollow()
         self._mover = None
         self._why_left = WhyLeft.NOT_IN_TIME
-        hub.watcher = None
+        hub.context.draining = False
         hub.refusing = {}
         for link in hub.links:
             link.told_to_go = False
@@ -379,6 +383,11 @@ class ShutdownScope:
     def _finish(self, ledger: Ledger) -> bytes:
         return ledger.finish(trio.current_time(), final=self._status.by_signal, why=self._why_left.value)
 
+    def _unfollow(self) -> None:
+        """The mover of an earlier drain hears no more of the parties."""
+        if self._mover is not None:
+            self._mover.unfollow(self._hub.context.events)
+
     async def _store_called_off(self, ledger: Ledger) -> None:
         """Keep what a drain did that was called off, unless it did nothing, or another one has begun since."""
         totals = ledger.totals()
@@ -426,6 +435,6 @@ async def _ending(work: Callable[[], Awaitable[DrainEvent]], event: DrainEvent |
     return event or ended
 
 
-async def _terminated(link: "WorkerLink") -> None:
+async def _terminated(link: "WorkerLike") -> None:
     await link.terminated.wait()
     link.close(CloseCode.NORMAL, "terminated")

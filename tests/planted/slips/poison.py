@@ -2,7 +2,7 @@
 
 from tests.planted.bug import Bug
 
-_HUB = "signald/service/hub.py"
+_WORKER_LINK = "signald/service/worker_link.py"
 _LOST_WORKERS = "signald/service/cluster/lost_workers.py"
 
 POISON = (
@@ -17,10 +17,10 @@ POISON = (
     ),
     Bug(
         "refused-hand-out-not-counted",
-        _HUB,
-        "Hub.session_refused",
-        "self.workers.refused(link, session, reason, failed=failed)",
-        "self.workers.refused(link, session, reason)",
+        _WORKER_LINK,
+        "WorkerLink._answered",
+        "Cause.HANDED_BACK if failed else Cause.REFUSED",
+        "Cause.REFUSED",
         "nobody-hurts",
         "A message at which each handler raises is handed out twice a second for ever.",
     ),

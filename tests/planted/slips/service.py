@@ -3,7 +3,6 @@
 from tests.planted.bug import Bug
 
 _RELAY = "signald/service/relay.py"
-_HUB = "signald/service/hub.py"
 _LOSSES = "signald/service/losses.py"
 _LEASE = "signald/service/cluster/lease.py"
 _LOST_WORKERS = "signald/service/cluster/lost_workers.py"
@@ -11,7 +10,8 @@ _MENDER = "signald/service/cluster/mender.py"
 _CLIENT_OPENING = "signald/service/client_opening.py"
 _SHUTDOWN = "signald/service/drain/shutdown.py"
 _MOVING = "signald/service/drain/moving.py"
-_WORKERS = "signald/service/workers.py"
+_ATTACHMENTS = "signald/service/attachments.py"
+_ASSIGNING = "signald/service/assigning.py"
 _CONNECTION = "signald/net/connection.py"
 
 SERVICE = (
@@ -69,7 +69,7 @@ SERVICE = (
         _LOSSES,
         "Losses.is_store_in_doubt",
         "self.check_store()",
-        "self._seen_at = max(self._seen_at, self._hub.committer.back_at)",
+        "self._seen_at = max(self._seen_at, self._context.committer.back_at)",
         "nobody-hurts",
         "A party that claims too much after any hiccup of the store is taken for the witness of a loss.",
     ),
@@ -93,26 +93,26 @@ SERVICE = (
     ),
     Bug(
         "link-not-forgotten",
-        _HUB,
-        "Hub.link_over",
-        "    self.links.discard(link)\n",
+        _ATTACHMENTS,
+        "Attachments.release",
+        "        self.links.discard(link)\n",
         "",
         "no-orphan-task",
         "A connection that is gone stays in the table of the living.",
     ),
     Bug(
         "moved-worker-told-its-sessions-are-over",
-        _HUB,
-        "Hub.changed",
-        "WorkerLink) and session.worker_id != link.worker:",
-        "WorkerLink):",
+        _ATTACHMENTS,
+        "Attachments.changed",
+        "Cause.SESSION_REASSIGNED if reassigned else Cause.SESSION_CLAIMED",
+        "Cause.SESSION_REASSIGNED",
         "sticky",
         "A node whose worker has moved tells it that it has lost its sessions.",
     ),
     Bug(
         "idle-session-kept",
-        _HUB,
-        "Hub.forget_if_idle",
+        _ATTACHMENTS,
+        "Attachments.forget_if_idle",
         "self.sessions.get(session.id) is session:",
         "self.sessions.get(session.id) is not session:",
         "no-ghost",
@@ -147,8 +147,8 @@ SERVICE = (
     ),
     Bug(
         "history-lost-with-the-worker",
-        _WORKERS,
-        "Workers._assign",
+        _ASSIGNING,
+        "Assignments._assign",
         "history.entries if isinstance(history, History) else ()",
         "()",
         "sticky",
@@ -156,28 +156,28 @@ SERVICE = (
     ),
     Bug(
         "acceptance-not-carried-over",
-        _WORKERS,
-        "Workers.attach_claimed",
-        "link.accepted.add(name)",
-        "link.accepted.discard(name)",
+        _ASSIGNING,
+        "Assignments.attach_claimed",
+        "seat.state = SeatState.ACCEPTED",
+        "seat.state = SeatState.ASKED",
         "liveness",
         "A worker that moved gets no messages of the sessions it had accepted.",
     ),
     Bug(
         "refusal-forgets-the-detach",
-        _WORKERS,
-        "Workers.refused",
-        "    session.detach('worker')\n",
+        "signald/core/exits.py",
         "",
+        "_TAKEN_BACK = Exit(stores_acks=True,",
+        "_TAKEN_BACK = Exit(detaches=False, stores_acks=True,",
         "liveness",
         "A session that its worker gave back stays attached to it here.",
     ),
     Bug(
         "pair-ready-wherever-the-worker-is",
         _MOVING,
-        "Mover._is_pair_ready",
-        "self._hub.cluster.is_successor(session.worker.node)",
-        "bool(session.worker.node)",
+        "Mover._is_settled",
+        "self._hub.cluster.is_successor(worker_node)",
+        "bool(worker_node)",
         "worker-first",
         "A client may go before its worker has.",
     ),
@@ -203,7 +203,7 @@ SERVICE = (
         "late-worker-forgotten",
         _MOVING,
         "Mover.worker_came",
-        "        self._plan.worker_came(worker, len(link.sessions))\n",
+        "        self._plan.worker_came(worker, len(link.seats))\n",
         "",
         "one-hop",
         "A worker whose claim was under way when the drain began is not told to go.",
@@ -257,8 +257,8 @@ SERVICE = (
         "secret-logged",
         _CLIENT_OPENING,
         "restore_session",
-        "**log_fields(message.trace))",
-        "token=token, **log_fields(message.trace))",
+        "ClientResumed(session_id,",
+        "ClientResumed(token,",
         "token-once",
         "A log line carries a recovery token.",
     ),

@@ -1,0 +1,125 @@
+"""What the service needs of a party's connection, whatever wire the party speaks.
+
+The relay, the attachments and the drain know a party by `PartyLink` alone, and a worker by `worker_like.WorkerLike`. A class
+that speaks a wire (`ClientLink` and `WorkerLink` speak `signald.v1`) has these attributes; none of them appears here.
+"""
+
+from collections.abc import Collection, Sized
+from typing import ClassVar, Literal, Protocol
+
+from msgspec import UNSET, UnsetType
+
+from signald.core.head import Party
+from signald.core.session import Session
+from signald.net.connection import Connection
+from signald.wire.close_codes import CloseCode
+from signald.wire.messages import Outbound, PeerState
+
+
+class PartyLink(Protocol):
+    """A party on a connection of this node: one client, or one worker with all its sessions."""
+
+    party: ClassVar[Party]
+    conn: Connection
+    told_to_go: bool
+    """GOAWAY was sent: the close to come is `moved`."""
+    told_at: float
+    """When it was (trio time)."""
+    over: bool
+    """The link has been detached; nothing may be attached to it any more."""
+    ending: bool
+    """The party has said `bye`, or its end is under way for another reason."""
+
+    @property
+    def blocked(self) -> Sized:
+        """The sessions with more to deliver than the send queue had room for."""
+
+    @property
+    def owner(self) -> str:
+        """The session of a client, or the worker."""
+
+    @property
+    def attached(self) -> "Collection[LiveSession]":
+        """The sessions that are attached to this link, in the order of their attachment."""
+
+    @property
+    def how_over(self) -> str:
+        """How the connection ended, in a few words; empty while it has not."""
+
+    def serves(self, session: str) -> bool:
+        """Tell whether `session` is attached to this link."""
+
+    def take(self, session: "LiveSession") -> None:
+        """`session` is attached to this link from now on."""
+
+    def drop(self, session: str) -> None:
+        """Forget a session that is over here, has moved or was refused."""
+
+    def clear(self) -> None:
+        """Forget all sessions: the link is done."""
+
+    def end_session(self, session: str, reason: str) -> None:
+        """Tell the party that a session is over for it, unless it has been dropped; a worker drops it."""
+
+    def goodbye(self, reason: str) -> None:
+        """Tell a client that its session has ended by its own `bye`."""
+
+    def session_name(self, session: str) -> str | None:
+        """What `session` is called in frames on this connection: its id, or nothing on a client's."""
+
+    def delivering(self, session: "LiveSession") -> bool:
+        """Tell whether messages of `session` may be sent here now."""
+
+    def message_front(self, session: str) -> bytes:
+        """The beginning of a `message` frame of `session`."""
+
+    def send(self, message: Outbound) -> None:
+        """Queue a message."""
+
+    def send_text(self, payload: bytes) -> None:
+        """Queue a text frame."""
+
+    def send_body(self, front: bytes, body: bytes) -> None:
+        """Queue a stored body behind `front`."""
+
+    def ack_later(self, session: str, seq: int) -> None:
+        """Ack up to `seq` with the next write, or soon."""
+
+    def block(self, session: str) -> None:
+        """`session` has more to deliver than the send queue has room for."""
+
+    def unblock(self) -> "list[LiveSession]":
+        """Return the sessions that are blocked, in the order in which they came to be; none is blocked any more."""
+
+    def has_room(self) -> None:
+        """The send queue has room again: go on with what had to wait for it."""
+
+    def check(self) -> None:
+        """Have the registry read again for the worker of this link; nothing happens for a client."""
+
+    def peer_changed(self, state: PeerState, worker: str) -> None:
+        """Tell a client of its worker; `worker` is empty when it has none."""
+
+    def error(
+        self,
+        code: str,
+        message: str,
+        *,
+        session: str | None = None,
+        expected: int | UnsetType = UNSET,
+        retry_after_ms: int | UnsetType = UNSET,
+        seq: int | UnsetType = UNSET,
+    ) -> None:
+        """Queue an `error` that is not fatal."""
+
+    def log_lost(self, session: str, direction: Literal["sent", "received"], lost: tuple[int, int]) -> None:
+        """Say that the store has lost messages this party has sent or was to receive."""
+
+    def close(self, code: CloseCode, reason: str = "") -> None:
+        """Close behind what is queued."""
+
+    def fail(self, code: CloseCode, error: str, message: str, retry_after_ms: int | UnsetType = UNSET) -> None:
+        """Say what was wrong, then close."""
+
+
+LiveSession = Session[PartyLink]

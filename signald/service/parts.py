@@ -1,0 +1,36 @@
+"""The parts of a node that a party's opening and its link work with, made once by the hub and handed on whole."""
+
+import attrs
+
+from signald.net.admission import SetupGate
+from signald.service.assigning import Assignments
+from signald.service.attachments import Attachments
+from signald.service.auth import Authenticator
+from signald.service.batches import Batches
+from signald.service.context import Context
+from signald.service.endings import Endings
+from signald.service.giving_up import GivingUp
+from signald.service.holdings import Holdings
+from signald.service.losses import Losses
+from signald.service.relay import Relay
+from signald.service.retries import Retries
+
+
+@attrs.define
+class Parts:
+    """See the module."""
+
+    context: Context
+    gate: SetupGate
+    """Which parties may come in now."""
+    auth: Authenticator
+    """Tells which party it is. A reload replaces it."""
+    attachments: Attachments
+    relay: Relay
+    batches: Batches
+    holdings: Holdings
+    losses: Losses
+    retries: Retries
+    endings: Endings
+    assignments: Assignments
+    giving_up: GivingUp
