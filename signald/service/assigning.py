@@ -27,7 +27,7 @@ from signald.service.withdrawals import REFUSED_PAUSE_S
 from signald.service.worker_like import WorkerLike
 from signald.store.base import WAKE_SESSION, Behind, Fenced, Refused, Result
 from signald.store.committer import ignore
-from signald.store.registry.ops import Forget, NoWorker, Release, Sessions, UpdateWorker, WorkerSessions
+from signald.store.registry.ops import Forget, NoWorker, Release, UpdateWorker, WorkerSessions
 from signald.store.session.ops import AcceptSession, Claimed, ClaimWorkerSide, Detach, History, ReadHistory
 from signald.wire.messages import SEQ_MAX, AssignedClient, ResumedSession, SessionAssigned, SessionPosition
 from signald.wire.records import chat_history
@@ -155,8 +155,8 @@ class Assignments:
 
     async def _refresh_once(self, link: WorkerLike) -> None:
         context = self._context
-        held, paired = await context.committer.call_many(
-            [UpdateWorker(link.worker, link.epoch, link.capacity, link.leaving), WorkerSessions(link.worker)]
+        held, paired = await context.committer.call_each(
+            UpdateWorker(link.worker, link.epoch, link.capacity, link.leaving), WorkerSessions(link.worker)
         )
         if link.over:
             return
@@ -168,7 +168,6 @@ class Assignments:
         if isinstance(held, NoWorker):
             context.inboxes.doubts.check()  # given up by somebody, or the store came back empty
             return
-        assert isinstance(paired, Sessions)
         new = [
             name
             for name in paired.sessions

@@ -14,7 +14,7 @@ from signald.service.events import SessionEnded, WorkerGivenUp
 from signald.service.line import enqueue, leave_if_away
 from signald.service.retries import Retries
 from signald.service.worker_like import WorkerLike
-from signald.store.registry.ops import Forget, RemoveWorker, Sessions, WorkerSessions
+from signald.store.registry.ops import Forget, RemoveWorker, WorkerSessions
 from signald.store.session.ops import Ended, EndSession, Unpair
 from signald.wire.close_codes import CloseCode
 
@@ -80,12 +80,11 @@ class GivingUp:
         policy = context.config.worker.on_loss
         if policy == "hold" and not leaving:
             held = await context.committer.call(WorkerSessions(worker))
-            if not isinstance(held, Sessions) or held.sessions:
+            if held.sessions:
                 return ()  # it is forgotten when the last of them has expired
         # What counts a failure decides whether its session waits again, and when: until then it has no place in line.
         requeue = policy != "end" and not lost_ms
         released = await context.committer.call(RemoveWorker(worker, context.node, epoch, requeue))
-        assert isinstance(released, Sessions)
         names = released.sessions
         context.events.emit(WorkerGivenUp(worker, tuple(names), reason))
         if policy == "end":

@@ -10,7 +10,7 @@ import trio
 from signald.ids import Entropy, new_nonce
 from signald.service.inboxes import Doubts
 from signald.store.committer import Committer
-from signald.store.registry.ops import Incarnation, Named
+from signald.store.registry.ops import Incarnation
 
 
 class StoreIncarnation:
@@ -29,7 +29,6 @@ class StoreIncarnation:
     async def ask(self) -> str:
         """Return the name that the store has now. Raises StoreUnavailable."""
         named = await self._committer.call(Incarnation(new_nonce(self._entropy)))
-        assert isinstance(named, Named)
         return named.name
 
     def emptied(self) -> None:

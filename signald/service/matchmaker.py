@@ -20,13 +20,10 @@ from signald.store.committer import RETRY_MAX_S
 from signald.store.registry.ops import (
     ListSuited,
     ListWorkers,
-    Mended,
     MendLine,
     Reserve,
-    Reserved,
     Waiting,
     WorkerInfo,
-    Workers,
 )
 
 if TYPE_CHECKING:
@@ -112,7 +109,6 @@ class Matchmaker:
         """Pair once; True when there may be more to do at once."""
         hub = self._hub
         listed = await hub.committer.call(ListWorkers())
-        assert isinstance(listed, Workers)
         free = with_room([_candidate(info) for info in listed.workers if self._may_serve(info)])
         if not free:
             return False
@@ -130,7 +126,6 @@ class Matchmaker:
     async def _reserve(self, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
         hub = self._hub
         reserved = await hub.committer.call(Reserve(hub.node, tuple(pairs)))
-        assert isinstance(reserved, Reserved)
         held = [pair for pair, ok in zip(pairs, reserved.held, strict=True) if ok]
         self.pairs += len(held)
         for worker in dict.fromkeys(worker for _, worker in held):
@@ -146,14 +141,11 @@ class Matchmaker:
             self._turn = (self._turn + OFFERS_MAX) % len(offers)
             offers = (offers[self._turn :] + offers[: self._turn])[:OFFERS_MAX]
         edges_max = EDGES_MAX // len(offers)
-        waiting = await self._hub.committer.call(ListSuited(tuple(offers), WAITING_LIMIT, edges_max))
-        assert isinstance(waiting, Waiting)
-        return waiting
+        return await self._hub.committer.call(ListSuited(tuple(offers), WAITING_LIMIT, edges_max))
 
     async def _mend_line(self) -> bool:
         """Take over some of what an earlier release has written; True while there is more of it."""
         mended = await self._hub.committer.call(MendLine(self._cursor, MEND_LIMIT))
-        assert isinstance(mended, Mended)
         self._cursor = mended.cursor
         return self._cursor > 0
 

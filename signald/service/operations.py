@@ -19,8 +19,8 @@ from signald.service.cluster.lease import Lease
 from signald.service.drain.shutdown import ShutdownScope
 from signald.service.drain.status import DrainStatus, names_of
 from signald.service.reloading import Reloader
-from signald.store.registry.ops import GetReceipt, ListNodes, ListReceipts, ListWorkers, Nodes, Receipts, Text, Workers
-from signald.store.session.ops import Look, Looked, ReadTrail, Trail
+from signald.store.registry.ops import GetReceipt, ListNodes, ListReceipts, ListWorkers
+from signald.store.session.ops import Look, Looked, ReadTrail
 
 if TYPE_CHECKING:
     from signald.service.hub import Hub
@@ -170,7 +170,6 @@ class NodeOperations:
         """The live nodes."""
         now_ms = self._hub.store.now_ms()
         listed = await self._hub.committer.call(ListNodes(now_ms))
-        assert isinstance(listed, Nodes)
         nodes = sorted(listed.nodes, key=lambda info: (info.started_ms, info.id))
         return {
             "nodes": [
@@ -190,7 +189,6 @@ class NodeOperations:
     async def workers(self) -> Json:
         """The workers of the cluster."""
         listed = await self._hub.committer.call(ListWorkers())
-        assert isinstance(listed, Workers)
         now_ms = self._hub.store.now_ms()
         return {
             "workers": [
@@ -212,11 +210,9 @@ class NodeOperations:
         """The way of a session, across nodes, also of one that has ended. Raises OperationRefused when nothing is known of it."""
         hub = self._hub
         hub.trail.store()
-        looked, trail, listed = await hub.committer.call_many(
-            [Look(session, "client", 0, 0), ReadTrail(session), ListNodes(hub.store.now_ms())]
+        looked, trail, listed = await hub.committer.call_each(
+            Look(session, "client", 0, 0), ReadTrail(session), ListNodes(hub.store.now_ms())
         )
-        assert isinstance(trail, Trail)
-        assert isinstance(listed, Nodes)
         if not trail.steps and not isinstance(looked, Looked):
             raise OperationRefused("unknown", "unknown-session", f"nothing is known of {session}")
         live = {info.id for info in listed.nodes}
@@ -229,13 +225,11 @@ class NodeOperations:
     async def receipts(self) -> Json:
         """The latest drains, newest first."""
         listed = await self._hub.committer.call(ListReceipts())
-        assert isinstance(listed, Receipts)
         return {"receipts": [{"node": node, "at_ms": at_ms} for node, at_ms in listed.receipts]}
 
     async def receipt(self, node: str) -> Json:
         """The drain of `node`. Raises OperationRefused."""
         found = await self._hub.committer.call(GetReceipt(node))
-        assert isinstance(found, Text)
         for ledger in _readable([found.body]):
             return ledger
         raise OperationRefused("unknown", "unknown-receipt", f"{node} has left no receipt")

@@ -18,14 +18,12 @@ from signald.store.formats import FORMAT, READS, check_formats, is_ahead
 from signald.store.registry.ops import (
     ClusterSecret,
     DropNode,
-    Format,
     ListNodes,
     NodeInfo,
     Nodes,
     NodeTaken,
     PutNode,
     RaiseFormat,
-    Secret,
     Signal,
 )
 
@@ -85,15 +83,12 @@ class Lease:
         """Learn the cluster's secret, take the id and its lease. Raises StoreUnavailable, StoreMisused, NodeIdTaken, StartCalledOff."""
         drawn = self._context.entropy.token_bytes(32)
         secret = await self._context.committer.call(ClusterSecret(drawn))
-        assert isinstance(secret, Secret)
         self._context.cluster.secret = secret.value
         # One draw serves for both: a hash of a secret that may be used gives nothing of it away.
         incarnation = hashlib.sha256(b"incarnation" + drawn).hexdigest()[:32]
         self.info = _with(self.info, incarnation=incarnation, format=FORMAT)
         now = self._context.now_ms()
-        kept, nodes = await self._context.committer.call_many([RaiseFormat(0), ListNodes(now)])
-        assert isinstance(kept, Format)
-        assert isinstance(nodes, Nodes)
+        kept, nodes = await self._context.committer.call_each(RaiseFormat(0), ListNodes(now))
         check_formats(kept.number, nodes.nodes)
         await self._claimant.take(self._context.node, incarnation, secret.value, self._put, self._poke_holder)
 
@@ -149,11 +144,9 @@ class Lease:
             lag_ms=round(self.lag.ms, 3),
         )
         # With each renewal, because a store that was emptied has lost its number as well.
-        put, nodes, kept = await context.committer.call_many(
-            [PutNode(self.info, over, over_ms), ListNodes(now), RaiseFormat(FORMAT)]
+        put, nodes, kept = await context.committer.call_each(
+            PutNode(self.info, over, over_ms), ListNodes(now), RaiseFormat(FORMAT)
         )
-        assert isinstance(nodes, Nodes)
-        assert isinstance(kept, Format)
         if is_ahead(kept.number):
             self._outdated(kept.number)
         if not isinstance(put, NodeTaken):

@@ -15,7 +15,7 @@ from signald.service.asking import ask_holders
 from signald.service.events import SessionEnded, SessionGone
 from signald.store.base import WAKE_OVERDUE, WAKE_SESSION, Behind, Op
 from signald.store.committer import ignore
-from signald.store.registry.ops import Forget, KeepAlive, ListOverdue, Sessions, Signal
+from signald.store.registry.ops import Forget, KeepAlive, ListOverdue, Signal
 from signald.store.session.ops import Detach, Ended, EndSession, ExpireSession, Look, Looked
 
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ class Lives:
         hub = self._hub
         now = hub.store.now_ms()
         overdue = await hub.committer.call(ListOverdue(now, OVERDUE_LIMIT))
-        assert isinstance(overdue, Sessions)
         if not overdue.sessions:
             return
         nodes = tuple(hub.cluster.nodes)

@@ -7,7 +7,7 @@ import trio
 from signald.ids import SessionId
 from signald.service.cluster.sight import Sight
 from signald.store.base import CLOCK_SET_MS
-from signald.store.registry.ops import ListWorkers, Sessions, WorkerInfo, Workers, WorkerSessions
+from signald.store.registry.ops import ListWorkers, WorkerInfo, WorkerSessions
 
 if TYPE_CHECKING:
     from signald.service.hub import Hub
@@ -37,7 +37,6 @@ class LostWorkers:
     async def sweep(self) -> None:
         hub = self._hub
         listed = await hub.committer.call(ListWorkers())
-        assert isinstance(listed, Workers)
         now_ms, now = hub.store.now_ms(), trio.current_time()
         if self._no_way_back or self._sight.clock_sets != self._clock_sets:
             self._no_way_back, self._counts_from_ms, self._lost = False, now_ms, {}
@@ -93,7 +92,6 @@ class LostWorkers:
 
     async def _sessions_of(self, worker: str) -> tuple[str, ...]:
         paired = await self._hub.committer.call(WorkerSessions(worker))
-        assert isinstance(paired, Sessions)
         return paired.sessions
 
     @staticmethod
