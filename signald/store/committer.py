@@ -1,15 +1,15 @@
-"""Group commit: tasks hand over operations, one task sends whatever has gathered as one batch while the next gathers.
+"""Group commit: tasks hand over operations, and one task sends all that have gathered as one batch while the next gathers.
 
-No delay is added: an idle store gets an operation at once, a busy one gets many together. What somebody awaits goes ahead
-of messages of other sessions (see `lines`). Two doors:
+No delay is added: an idle store gets an operation at once, a busy store gets many together. Awaited operations go ahead
+of messages of other sessions (see `lines`). There are two ways in:
 
 * `submit(op, then)` for the hot path: synchronous, `then(result)` is called in the committer's task;
 * `await call(op, ...)` for everything else.
 
-Every operation is safe to repeat, so a batch whose outcome is failed or unknown is sent again until it succeeds, and
-nobody is answered before. While that lasts the committer is `down`, which readiness shows. A `call` may stop waiting
-(`StoreUnavailable`); a submitted operation never does: its bound is that a session has at most one append and one ack
-under way for each party.
+Every operation is safe to repeat. So a batch whose outcome is failed or unknown is sent again until it succeeds, and none of its
+operations is answered before. Meanwhile the committer is `down`, which readiness shows. A `call` may stop waiting
+(`StoreUnavailable`); a submitted operation never does. It is bounded: a session has at most one append and one ack in flight for each
+party.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ OPERATIONS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
 
 
 def ignore(_: object) -> None:
-    """Take a result that nobody waits for: the `then` of what is only to be done."""
+    """Ignore a result: the `then` of an operation that is only to be carried out."""
 
 
 class Committer:
@@ -107,11 +107,10 @@ class Committer:
     ) -> list[R]:
         """Have all of `ops` done, in order; as `call`.
 
-        `undo` is done when the store comes to it, should it not answer in time after some of `ops` were sent: they may have
-        happened, and nobody will ever ask for what has come of them.
-
-        `worth` is asked when their turn has come, which may be late: if they are not worth it any more, they are not done, and
-        this is `StoreUnavailable` as well. What was sent once is not withdrawn: nobody knows what has become of it.
+        Args:
+            undo: submitted when the call times out after some of `ops` were sent: these may have happened, and their results are lost.
+            worth: asked when the turn of `ops` has come, which may be late. If it says no, they are discarded, and the call
+                raises StoreUnavailable. Operations that were sent once are not withdrawn, because their outcome is unknown.
         """
         if not ops:
             return []
@@ -184,7 +183,7 @@ class Committer:
         self.after_batch()
 
     def _note(self, error: StoreError) -> None:
-        """Say once that the store is away; and once that it refuses us, however its being away began: somebody must mend that."""
+        """Log once that the store is away, and once that it refuses us, which an operator must mend."""
         refused = isinstance(error, StoreMisused)
         if refused:
             self.refused()

@@ -45,7 +45,7 @@ class Reports:
         self._told: dict[tuple[str, str], None] = {}
 
     def tell(self, what: str, of: str) -> None:
-        """`what` of the session, worker or node called `of` cannot be read. Its content is nobody's business."""
+        """`what` of the session, worker or node called `of` cannot be read. Its content is a secret of the parties, and is not logged."""
         if (what, of) in self._told:
             return
         while len(self._told) >= REPORTS_MAX:

@@ -1,18 +1,18 @@
-"""What waits for the store, in two lines: parties that open, resume or leave go before messages.
+"""Two lines of operations that wait for the store: openings, resumes and departures go before messages.
 
-The way of a message (`Op.later`) has as many operations under way as there are sessions, and its senders are held back by the acks
-that do not come. Everything else is rare, and somebody waits for it with a timeout: behind ten thousand messages it would
-be given up, asked again, and so make the line longer that it waits in.
+Operations with `Op.later` carry messages. As many of them are in flight as there are sessions, and missing acks hold their senders
+back. All other operations are rare, and a caller awaits them with a timeout. Behind ten thousand messages such a call would time
+out and be retried, which makes its own line longer.
 
-The rule that makes this safe: **the operations of one session all stand in the same line**. What comes for the first line takes
-along what the session has in the second, ahead of itself; what comes for the second joins the first while the session has
-something there. So each session's operations reach the store in the order in which they were handed over: an append
-before the claim that fences it, an ack before the detach behind it. An operation goes ahead only of messages of *other* sessions,
-which it has nothing in common with (see `store.base`: what concerns one session is atomic in itself, and no such operation
-touches the registry). The first line as a whole keeps its order too, whatever it concerns: the life of a session is renewed
-before it is made, and a worker is detached behind its sessions.
+The rule that makes this safe: **all operations of one session stand in the same line**. An operation for the first line takes
+along the operations that its session has in the second, ahead of itself. An operation for the second line joins the first while its
+session has others there. So the operations of a session reach the store in the order of their submission: an append
+before the claim that fences it, an ack before the detach after it. An operation overtakes only messages of *other* sessions. It has
+nothing in common with them, because a session is atomic in itself and no such message touches the registry (`store/base.py`).
+The first line keeps its order as a whole: the life of a session is renewed before the session is created, and a worker is detached
+after its sessions.
 
-While both lines wait, a quarter of each batch is for messages: no crowd at the door stops those who are inside.
+While both lines wait, a quarter of each batch is for messages: openings never starve messages.
 """
 
 from collections import deque
@@ -28,7 +28,7 @@ LATER_SHARE = 4
 
 
 class Call:
-    """Somebody awaits operations, `wanted` of them."""
+    """A caller awaits the results of `wanted` operations."""
 
     __slots__ = ("begun", "done", "given_up", "results", "wanted", "worth")
 
@@ -39,10 +39,10 @@ class Call:
         self.results: dict[int, Any] = {}
         self.given_up = False
         self.begun = False
-        """Some of it was sent."""
+        """Some of its operations were sent."""
 
     def goes(self) -> bool:
-        """Tell whether it is to be sent now."""
+        """Tell whether its operations are to be sent now."""
         if not self.begun and not self.given_up and not self.worth():
             self.given_up = True
             self.done.set()
@@ -57,7 +57,7 @@ class Call:
 
 
 Item = tuple[Op, Callable[[Any], None], Call | None]
-"""An operation, who takes its result, and the call it belongs to."""
+"""An operation, the function that takes its result, and the call it belongs to."""
 
 
 class Lines:
@@ -68,7 +68,7 @@ class Lines:
         self._sessions: dict[str, int] = {}
         """Session → how many of its operations stand in the first line."""
         self._later: dict[str, list[Item]] = {}
-        """Session → its operations in the second line; who came first goes first."""
+        """Session → its operations in the second line; sessions in order of arrival."""
         self._later_count = 0
 
     def __len__(self) -> int:
@@ -92,7 +92,7 @@ class Lines:
         self._sessions[session] = self._sessions.get(session, 0) + len(before) + 1
 
     def take(self, count: int) -> list[Item]:
-        """Take the next `count`, or all; without those that nobody waits for any more."""
+        """Take the next `count`, or all; without those whose caller has given up."""
         batch: list[Item] = []
         room = count - min(self._later_count, count // LATER_SHARE)
         while self._first and len(batch) < room:

@@ -334,7 +334,7 @@ class MemoryWorld:
         return self._started_ms + int((trio.current_time() - self._started_at) * 1000)
 
     def execute(self, ops: Sequence[Op]) -> list[Result]:
-        """Carry out `ops` at once and wake whom they concern."""
+        """Carry out `ops` at once, and wake the nodes that they concern."""
         if self.outage == "down":
             raise StoreUnavailable("the store is down")
         wakes = Wakes()

@@ -53,7 +53,7 @@ CLOSE_GRACE_S = 1.0
 WAKE_LOT_MAX = 512
 
 REFRESH_S = 15.0
-"""How often Sentinel or the Cluster is asked who there is, though nothing has failed: less than a rollout takes from one server
+"""How often Sentinel or the Cluster is asked for its servers when nothing has failed: more often than a rollout goes from one server
 to the next."""
 
 
@@ -63,7 +63,7 @@ to the next."""
 class _Listener:
     """Subscribes to this node's channel, again and again, and hears wake-ups in the event loop, many at a time.
 
-    Nothing is kept here: what nobody takes stays in the connection, and a server that has to keep too much of it ends the
+    Nothing is kept here: a wake-up that is not taken stays in the connection, and a server that has to keep too much of it ends the
     connection, which is answered for by `*` as every new subscription is.
     """
 
@@ -255,7 +255,7 @@ class RedisStore:
         for listener in tuple(self._listeners):
             await listener.close()
         await self._lane.close(sum(self._timeouts) + CLOSE_GRACE_S)
-        # Who was in the middle of an exchange has seen its connection end, and lets go of it.
+        # An exchange in flight has seen its connection end, and releases its turn.
         with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_GRACE_S):
             async with self._turn:
                 pass

@@ -72,7 +72,7 @@ def _words(text: str) -> set[str]:
 def refusal(error: Exception, at: Address | None = None) -> StoreUnavailable | StoreMisused:
     """Translate an error reply, or what connecting, reading or writing raised, into what it means to signald.
 
-    `at` is who it happened with: of several servers, the operator wants to know which.
+    `at` is the server it happened with: of several servers, the operator wants to know which.
     """
     text = str(error) or type(error).__name__
     where = "Redis" if at is None or str(at) in text else f"Redis at {at}"
@@ -269,7 +269,7 @@ class Link:
         return bool(self._poll.poll(timeout_s * 1000))
 
     def cut(self) -> None:
-        """End the connection from any thread: whoever is reading or writing in another gets an error now."""
+        """End the connection from any thread: a thread that reads or writes gets an error now."""
         sock = self._sock
         if sock is not None:
             with suppress(OSError):

@@ -101,7 +101,7 @@ class Lane:
 
     def __init__(self, name: str) -> None:
         self.busy = 0
-        """How many calls were begun or queued and have not ended, be somebody waiting for them or not."""
+        """How many calls were begun or queued and have not ended, with or without a task that waits for them."""
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._closed = False
         self._thread = _Thread(name, self._work)
@@ -118,7 +118,7 @@ class Lane:
             trio.lowlevel.reschedule(job.task, result)
 
     async def run(self, call: Callable[[], T]) -> T:
-        """Make `call` and return what it does. When cancelled, the call may still happen, and nobody waits for it."""
+        """Make `call` and return what it does. When cancelled, the call may still happen, and its result is discarded."""
         if self._closed:
             raise StoreUnavailable("the store is closed")
         job = _Job(call, trio.lowlevel.current_task())

@@ -47,7 +47,7 @@ class Members:
         self.learnt = tuple(dict.fromkeys([*addresses, *self.learnt]))[:LEARNT_MAX]
 
     def to_ask(self, turn: int) -> list[Address]:
-        """Return whom to ask where the primaries are, in this order; another `turn` begins with others.
+        """Return the servers to ask for the primaries, in this order; another `turn` begins with others.
 
         By turns one that was met and one of the URL, so that neither the dead of the one kind nor of the other are all asked
         first.

@@ -150,7 +150,7 @@ class Router:
         slots = [nowhere] * 16384
         met: list[Address] = []
         for first, last, *servers in link.ask("CLUSTER", "SLOTS"):
-            # A server that does not know its own name leaves it to who asks.
+            # A server that does not know its own name has that by which it was asked.
             addresses = [Address((name or b"").decode() or link.address.host, port) for name, port, *_ in servers]
             slots[first : last + 1] = [addresses[0]] * (last - first + 1)
             met += addresses

@@ -38,7 +38,7 @@ def _speaks_plain(address: Address, timeout_s: float) -> bool:
 
 def _speaks_tls(address: Address, timeout_s: float) -> bool:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    # Nothing is said to it: whoever it is, it is only asked whether it speaks TLS.
+    # No secret is sent: any server may answer, and it is only asked whether it speaks TLS.
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     with socket.create_connection(address, timeout_s) as plain:

@@ -173,7 +173,7 @@ class Servers:
         return results[:done]
 
     def _divide(self, ops: Sequence[Op]) -> list[_Work] | None:
-        """Return who is asked what; None when somebody is not prepared."""
+        """Return what each server is asked; None when a server is not prepared."""
         touches = self._some_touches()
         if not self._router.clustered:
             link = self._router.ready(REGISTRY_TAG)
@@ -194,7 +194,7 @@ class Servers:
     def _touch_soon(self, op: KeepAlive) -> None:
         left_ms = max(SAFETY_MIN_MS, 2 * int(op.until_ms - time.monotonic() * 1000 - self.clock_offset_ms))
         for session in op.sessions:
-            # Who waits already keeps its place, so that everyone's turn comes however often this is said.
+            # A session that waits already keeps its place, so each session has its turn however often it is kept alive.
             self._touches[session] = left_ms
 
     def _some_touches(self) -> list[tuple[str, int]]:

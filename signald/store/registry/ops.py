@@ -24,9 +24,9 @@ class NodeInfo(Struct, frozen=True, gc=False):
     lag_ms: float = 0.0
     target: str = ""
     renewed_ms: int = 0
-    """When it last said so itself."""
+    """When the node last renewed its lease."""
     format: int = 1
-    """The format it writes (`store/formats.py`); release 0.1.0 says none and writes 1."""
+    """The format that the node writes (`store/formats.py`); release 0.1.0 names none and writes 1."""
     incarnation: str = ""
     """Random name of the process that holds the id; "" in an entry of release 0.1.0, whose holder lives while its lease runs."""
 
@@ -85,7 +85,7 @@ class WorkerClaimed(Result, frozen=True):
 
 
 class Sessions(Result, frozen=True):
-    """Sessions."""
+    """Ids of sessions; which ones, the operation says."""
 
     sessions: tuple[str, ...]
 
@@ -97,7 +97,7 @@ class Workers(Result, frozen=True):
 
 
 class Enqueued(Result, frozen=True):
-    """`worker` is the one the session is paired with already, or `""`: it waits."""
+    """`worker` has the session already; `""`: the session waits."""
 
     worker: str
 
@@ -111,13 +111,13 @@ class Waiting(Result, frozen=True):
 
 
 class Mended(Result, frozen=True):
-    """Where to go on; 0: all of the line has been looked at."""
+    """Go on at `cursor`; 0: the whole line has been read."""
 
     cursor: int
 
 
 class Reserved(Result, frozen=True):
-    """Which pairs hold."""
+    """For each pair, whether it holds."""
 
     held: tuple[bool, ...]
 
@@ -135,7 +135,7 @@ class Format(Result, frozen=True):
 
 
 class NodeTaken(Result, frozen=True):
-    """Another process holds the id of this node: which, when it last renewed its lease, and until when that runs."""
+    """Another process holds the id of this node: its incarnation, when it last renewed its lease, and when that ends."""
 
     incarnation: str
     renewed_ms: int
@@ -161,10 +161,10 @@ class Secret(Result, frozen=True):
 
 
 class PutNode(RegistryOp[Done | NodeTaken], frozen=True):
-    """Write this node's entry, renewing its lease. → `Done` | `NodeTaken`. A change of state wakes every other live node (`nodes`).
+    """Write this node's entry, renewing its lease. A change of state wakes every other live node (`nodes`).
 
     With an `incarnation` it is fenced: while the lease of another incarnation's entry runs (by `info.renewed_ms`), that entry
-    stays and the answer is `NodeTaken`. So taking an id and renewing it are one operation, and of two processes one wins.
+    stays and the answer is `NodeTaken`. So an operation that takes an id also renews it, and of two processes one wins.
     `over` and `over_ms` (0: none) name the `incarnation` and the `renewed_ms` of an entry whose process is known to be dead: that
     entry is replaced although its lease runs.
     """
@@ -175,29 +175,29 @@ class PutNode(RegistryOp[Done | NodeTaken], frozen=True):
 
 
 class DropNode(RegistryOp[Done], frozen=True):
-    """Remove a node's entry, if `incarnation` ("": any) holds it. → `Done`. Wakes every other live node."""
+    """Remove a node's entry, if `incarnation` ("": any) holds it. Wakes every other live node."""
 
     node: str
     incarnation: str = ""
 
 
 class ListNodes(RegistryOp[Nodes], frozen=True):
-    """Read the live nodes; forgets those whose lease ended over a minute ago. → `Nodes`"""
+    """Read the live nodes, and forget nodes whose lease ended more than a minute ago."""
 
     now_ms: int
 
 
 class Incarnation(RegistryOp[Named], frozen=True):
-    """Name this life of the store: returns the existing name, or sets `candidate`. → `Named`
+    """Name this life of the store: return the existing name, or set `candidate`.
 
-    A name other than the one remembered means that the store came back without its data.
+    A name other than the remembered one means that the store came back without its data.
     """
 
     candidate: str
 
 
 class RaiseFormat(RegistryOp[Format], frozen=True):
-    """Raise the store's format number to `format` if it is lower (0: only read it). → `Format`, with the number it has then.
+    """Raise the store's format number to `format` if it is lower (0: only read it), and return it.
 
     A store without a number was written by release 0.1.0 alone: `FORMAT_UNSAID`. See `store/formats.py`.
     """
@@ -207,7 +207,7 @@ class RaiseFormat(RegistryOp[Format], frozen=True):
 
 @traits(damaged=Refused("exists"))
 class RegisterWorker(RegistryOp[WorkerClaimed | Refused], frozen=True):
-    """A worker announces itself. → `WorkerClaimed` (epoch 1, no sessions). The same `nonce` again gives the same."""
+    """Enter a new worker, attached at `node` under epoch 1. Repeated with the same `nonce`, it gives the same answer."""
 
     worker: str
     node: str
@@ -222,11 +222,10 @@ class RegisterWorker(RegistryOp[WorkerClaimed | Refused], frozen=True):
 
 @traits(damaged=Refused("unreadable"))
 class ClaimWorker(RegistryOp[WorkerClaimed | Refused], frozen=True):
-    """A worker resumes at `node`. → `WorkerClaimed` | `Refused`; slots, nonce, `attempt`, refusals and their order as in
-    `ClaimClient`.
+    """Resume a worker at `node`. Slots, nonce, `attempt`, refusals and their order are as in `ClaimClient`.
 
-    Returns the sessions the registry has paired with it. Wakes its previous node (`worker`). It is ready again even if it
-    was leaving.
+    Returns the sessions that the registry has paired with the worker. Wakes its previous node (`worker`). A worker that was leaving is
+    ready again.
     """
 
     worker: str
@@ -243,7 +242,7 @@ class ClaimWorker(RegistryOp[WorkerClaimed | Refused], frozen=True):
 
 @traits(damaged=Behind(0))
 class UpdateWorker(RegistryOp[Done | Fenced | Behind | NoWorker], frozen=True):
-    """New capacity, load or `leaving`. → `Done` | `Fenced` | `Behind` | `NoWorker`"""
+    """Set the capacity of a worker, and whether it is leaving."""
 
     worker: str
     epoch: int
@@ -253,7 +252,7 @@ class UpdateWorker(RegistryOp[Done | Fenced | Behind | NoWorker], frozen=True):
 
 @traits(damaged=Done())
 class ConfirmWorkerToken(RegistryOp[Done], frozen=True):
-    """As `ConfirmToken`, for a worker. → `Done`"""
+    """As `ConfirmToken`, for a worker."""
 
     worker: str
     epoch: int
@@ -261,7 +260,7 @@ class ConfirmWorkerToken(RegistryOp[Done], frozen=True):
 
 @traits(damaged=Done())
 class DetachWorker(RegistryOp[Done], frozen=True):
-    """The worker's connection is gone. → `Done` (also when fenced)."""
+    """Note that the worker's connection is over. `Done` also when fenced."""
 
     worker: str
     epoch: int
@@ -269,11 +268,10 @@ class DetachWorker(RegistryOp[Done], frozen=True):
 
 
 class RemoveWorker(RegistryOp[Sessions], frozen=True):
-    """Give a worker up and forget it. → `Sessions` with the sessions it had.
+    """Give a worker up and forget it; return the sessions it had. Wakes the worker's node (`worker`), if other than `node`.
 
-    With `epoch` (0: any) only if nobody has claimed it since. With `requeue` its sessions go back into the waiting line at
-    their old places, in the same step; otherwise they are just unpaired. Wakes the worker's node (`worker`), if other
-    than `node`.
+    With `epoch` (0: any) only if that is still the worker's epoch. With `requeue` its sessions go back into the waiting line at their
+    old places, in the same step; otherwise they are only unpaired.
     """
 
     worker: str
@@ -283,7 +281,7 @@ class RemoveWorker(RegistryOp[Sessions], frozen=True):
 
 
 class ReseedWorker(RegistryOp[Done], frozen=True):
-    """Give a live worker and its pairings back after the store came back empty. → `Done`
+    """Give a live worker and its pairings back after the store came back empty.
 
     Creates the worker if it is missing (with `epoch` and tokens as given) and pairs it with those of `sessions` that are
     not paired with another.
@@ -304,18 +302,18 @@ class ReseedWorker(RegistryOp[Done], frozen=True):
 
 @traits(reads=True)
 class ListWorkers(RegistryOp[Workers], frozen=True):
-    """Read every worker. → `Workers`"""
+    """Read every worker."""
 
 
 @traits(reads=True)
 class WorkerSessions(RegistryOp[Sessions], frozen=True):
-    """Read which sessions the registry has paired with `worker`. → `Sessions`"""
+    """Read which sessions the registry has paired with `worker`."""
 
     worker: str
 
 
 class Enqueue(RegistryOp[Enqueued], frozen=True):
-    """Put a session in the waiting line (FIFO by `order_ms`, then by session id). → `Enqueued`
+    """Put a session in the waiting line (FIFO by `order_ms`, then by session id).
 
     A session that is already paired stays so (`Enqueued.worker`), unless the worker is gone. Renews its life until
     `alive_until_ms`.
@@ -329,18 +327,18 @@ class Enqueue(RegistryOp[Enqueued], frozen=True):
 
 @traits(reads=True)
 class ListWaiting(RegistryOp[Waiting], frozen=True):
-    """Read the first `limit` waiting sessions in order. → `Waiting`"""
+    """Read the first `limit` waiting sessions in order."""
 
     limit: int
 
 
 @traits(reads=True)
 class ListSuited(RegistryOp[Waiting], frozen=True):
-    """Read the first waiting sessions that one of `offers` suits, `limit` at most. → `Waiting`, in order
+    """Read the first waiting sessions that one of `offers` suits, `limit` at most, in order.
 
-    Each want has a line of its own. Of the lines that an offer suits (`core.wants.suited`, `edges_max` questions for each) those
-    with the oldest heads are read, and of each an equal share. What it costs depends on the offers and on `limit`, not on how
-    many sessions wait. `Waiting.behind`: an earlier release has changed the waiting line since, see `MendLine`.
+    Each want has a line of its own. Of the lines that an offer suits (`core.wants.suited`, `edges_max` questions for each), the lines
+    with the oldest heads are read, an equal share of each. The cost depends on the offers and on `limit`, not on how many sessions
+    wait. `Waiting.behind`: an earlier release has changed the waiting line since, see `MendLine`.
     """
 
     offers: tuple[tuple[str, ...], ...]
@@ -350,9 +348,9 @@ class ListSuited(RegistryOp[Waiting], frozen=True):
 
 
 class MendLine(RegistryOp[Mended], frozen=True):
-    """Enter in the lines by want what earlier releases have put in the waiting line, `limit` sessions from `cursor`. → `Mended`
+    """Enter in the lines by want what earlier releases have put in the waiting line, `limit` sessions from `cursor`.
 
-    Earlier releases write the waiting line and not the lines by want. The waiting line is what holds.
+    Earlier releases write the waiting line and not the lines by want. Where the two differ, the waiting line is right.
     """
 
     cursor: int
@@ -360,13 +358,13 @@ class MendLine(RegistryOp[Mended], frozen=True):
 
 
 class Leave(RegistryOp[Done], frozen=True):
-    """Take a session out of the waiting line; one that is paired stays so. → `Done`. `Enqueue` puts it back in its old place."""
+    """Take a session out of the waiting line; a paired session stays paired. `Enqueue` puts it back in its old place."""
 
     session: str
 
 
 class Reserve(RegistryOp[Reserved], frozen=True):
-    """Pair waiting sessions with workers. → `Reserved`, one bool for each pair
+    """Pair waiting sessions with workers.
 
     A pair holds if the session still waits, and the worker is attached, not leaving and has room. Wakes the worker's node
     (`worker`), unless it is `node`.
@@ -377,7 +375,7 @@ class Reserve(RegistryOp[Reserved], frozen=True):
 
 
 class Release(RegistryOp[Done], frozen=True):
-    """Undo the pairing of `session` with `worker`, if it is that. With `requeue` the session waits again. → `Done`"""
+    """Undo the pairing of `session` with `worker`, if that holds. With `requeue` the session waits again."""
 
     session: str
     worker: str
@@ -385,13 +383,13 @@ class Release(RegistryOp[Done], frozen=True):
 
 
 class Forget(RegistryOp[Done], frozen=True):
-    """Remove a session from the registry: pairing, waiting line, index of the living, counts. → `Done`"""
+    """Remove a session from the registry: pairing, waiting line, index of the living, counts."""
 
     session: str
 
 
 class Hold(RegistryOp[Done | Refused], frozen=True):
-    """Count a new session for its `holders`, and let it live until `until_ms`. → `Done` | `Refused`
+    """Count a new session for its `holders`, and let it live until `until_ms`.
 
     A holder is an address or a principal; a session with none is counted in all only. Refusals: `sessions` (as many as
     `sessions_max` live already, those of releases that do not count by holder included), `holder` (one of the holders has
@@ -408,12 +406,12 @@ class Hold(RegistryOp[Done | Refused], frozen=True):
 
 
 class CountTrails(RegistryOp[Sessions], frozen=True):
-    """Count the bytes by which trails grow, and name those to be removed with `Mark`. → `Sessions`
+    """Count the bytes by which trails grow, and return the sessions whose trails the caller is to remove with `Mark`.
 
-    All trails together have `bytes_max`; beyond it those whose last step is the oldest give way, `TRAILS_DROPPED` in one call at
-    most. `grown` has each session once, with the bytes of its steps. A trail counts for what was added to it, at most for
-    `trail_bytes_max`, because it keeps its last steps only; it counts until `until_ms`, when the store forgets it by itself.
-    What is named here counts no more. A caller that dies before it has removed a trail leaves it until that time.
+    All trails together have `bytes_max`; beyond it the trails whose last step is the oldest give way, at most `TRAILS_DROPPED` in
+    one call. `grown` has each session once, with the bytes of its new steps. A trail counts for the bytes that were added to it, at
+    most for `trail_bytes_max`, because it keeps its last steps only. It counts until `until_ms`, when the store forgets it by itself.
+    A trail that is returned here counts no more; if the caller dies before it removes the trail, the trail stays until that time.
     """
 
     grown: tuple[tuple[str, int], ...]
@@ -424,7 +422,7 @@ class CountTrails(RegistryOp[Sessions], frozen=True):
 
 
 class KeepAlive(RegistryOp[Done], frozen=True):
-    """Renew the life of `sessions` in the index until `until_ms`. → `Done`"""
+    """Renew the life of `sessions` in the index until `until_ms`."""
 
     sessions: tuple[str, ...]
     until_ms: int
@@ -432,17 +430,17 @@ class KeepAlive(RegistryOp[Done], frozen=True):
 
 @traits(reads=True)
 class ListOverdue(RegistryOp[Sessions], frozen=True):
-    """Read up to `limit` sessions whose life in the index has passed. → `Sessions`"""
+    """Read up to `limit` sessions whose life in the index has passed."""
 
     now_ms: int
     limit: int
 
 
 class TakePace(RegistryOp[Paced], frozen=True):
-    """Ask the cluster's budget for `tokens` moves at `rate_per_s`. → `Paced`
+    """Ask the cluster's budget for `tokens` moves at `rate_per_s`.
 
-    A token bucket that saves up next to nothing; a request above what is there is granted by going into debt, and `wait_ms` says
-    how long to wait before acting on it. Repeating it after an unknown outcome costs pace, never correctness.
+    A token bucket that saves up next to nothing. A request beyond the balance is granted by going into debt, and `wait_ms` says
+    how long to wait before acting on it. Repeating the operation after an unknown outcome costs pace, never correctness.
     """
 
     tokens: int
@@ -451,7 +449,7 @@ class TakePace(RegistryOp[Paced], frozen=True):
 
 
 class PutReceipt(RegistryOp[Done], frozen=True):
-    """Keep the ledger of a drain (JSON). The last 100 are kept. → `Done`"""
+    """Keep the ledger of a drain (JSON). The last `RECEIPTS_MAX` are kept."""
 
     node: str
     body: bytes
@@ -459,24 +457,24 @@ class PutReceipt(RegistryOp[Done], frozen=True):
 
 
 class GetReceipt(RegistryOp[Text], frozen=True):
-    """Read the ledger of a node's last drain. → `Text` (empty: none)"""
+    """Read the ledger of a node's last drain; empty: none."""
 
     node: str
 
 
 @traits(reads=True)
 class ListReceipts(RegistryOp[Receipts], frozen=True):
-    """List the nodes that have left a receipt, the latest first. → `Receipts`"""
+    """List the nodes that have left a receipt, the latest first."""
 
 
 class ClusterSecret(RegistryOp[Secret], frozen=True):
-    """Return the cluster's shared secret for tickets, or set `candidate`. → `Secret`"""
+    """Return the cluster's shared secret for tickets, or set `candidate`."""
 
     candidate: bytes
 
 
 class Signal(RegistryOp[Done], frozen=True):
-    """Send `wake` to `node` over the backplane: at most once, kept nowhere. → `Done`"""
+    """Send `wake` to `node` over the backplane: at most once, kept nowhere."""
 
     node: str
     wake: bytes

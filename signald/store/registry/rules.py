@@ -196,7 +196,7 @@ def detach_worker(op: ops.DetachWorker, rows: Rows, _wakes: Wakes) -> base.Done:
 @rule(ops.RemoveWorker)
 def remove_worker(op: ops.RemoveWorker, rows: Rows, wakes: Wakes) -> ops.Sessions:
     node = ""
-    with suppress(Unreadable):  # then nobody can tell who has it, or under which epoch: it can only go
+    with suppress(Unreadable):  # then its node and epoch are unknown, and it can only be removed
         worker = rows.worker(op.worker)
         if worker is None or op.epoch not in (0, worker.side.epoch):
             return ops.Sessions(())
@@ -231,8 +231,8 @@ def reseed_worker(op: ops.ReseedWorker, rows: Rows, _wakes: Wakes) -> base.Done:
         place = rows.place(session)
         if place is None or not place.worker:
             rows.save_place(Place(session, want, order_ms, op.worker))
-        # Due at once: whoever looks after the overdue finds out whether the session still lives. Otherwise a session
-        # whose client's node died together with the store would be in no index, and so would never end.
+        # Due at once: the node that sweeps overdue sessions finds out whether this one still lives. Otherwise a session
+        # whose client's node died together with the store would be in no index, and would never end.
         rows.renew(session, op.now_ms)
     return base.Done()
 

@@ -180,7 +180,7 @@ function operation.reseed(name, epoch, principal, instance, labels, capacity, cu
       redis.call('HSET', LINE, session, ARGV[i + 1] .. ' ' .. ARGV[i + 2])
       pair(session, name)
     end
-    -- Due at once: whoever looks after the overdue finds out whether the session still lives. Otherwise one whose client's
+    -- Due at once: the node that sweeps overdue sessions finds out whether this one still lives. Otherwise one whose client's
     -- node died together with the store would be in no index, and so would never end.
     renew(session, now_ms)
   end

@@ -63,7 +63,7 @@ else
       if not string.find(done.err, 'equal or smaller', 1, true) then
         return done
       end
-      -- A script that was denied a command half-way (ACL) left entries that its `last` never covered, so nobody was told of
+      -- A script that was denied a command half-way (ACL) left entries that its `last` never covered, so no party was told of
       -- them. They give way. XADD is allowed, as it answered, so nothing is lost between DEL and the end.
       local kept = redis.call('XRANGE', log, string.format('%.0f-0', acked + 1), string.format('%.0f-0', last))
       local left = redis.call('PTTL', log)

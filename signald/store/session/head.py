@@ -4,7 +4,7 @@ To add a field, give it a line in `FIELDS` with what its absence means: records 
 else a field needs is in docs/contributing.md.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -123,20 +123,26 @@ FIELDS = (
 
 assert ("session", *[field.name for field in FIELDS]) == Head.__struct_fields__
 
+
+def _reader(field: Field) -> Callable[[Any], Any]:
+    if field.absent is None:
+        return field.kind.read
+    read, absent = field.kind.read, field.absent
+    meaning = read(absent)
+    return lambda kept: meaning if kept is None else read(kept)
+
+
 _PLACES = {field.name: place for place, field in enumerate(FIELDS)}
-_READERS = [(field.kind.read, field.absent) for field in FIELDS]
-_STAND_INS = [(place, _PLACES[field.absent_as]) for place, field in enumerate(FIELDS) if field.absent_as]
+_READERS = tuple([_reader(field) for field in FIELDS])
+_STAND_INS = tuple([(place, _PLACES[field.absent_as]) for place, field in enumerate(FIELDS) if field.absent_as])
 
 
-def read_head(session: str, kept: Sequence[bytes | None]) -> Head:
+def read_head(session: str, kept: list[Any]) -> Head:
     """Read what HMGET answers to all fields. Raises ValueError, TypeError, AttributeError or MsgspecError where it is damaged."""
-    values = list(kept)
     for place, other in _STAND_INS:
-        values[place] = values[place] or values[other]
-    return Head(
-        session,
-        *[read(absent if value is None else value) for (read, absent), value in zip(_READERS, values, strict=True)],
-    )
+        if not kept[place]:
+            kept[place] = kept[other]
+    return Head(session, *[read(value) for read, value in zip(_READERS, kept, strict=True)])
 
 
 def write_head(head: Head) -> list[Word]:

@@ -2,7 +2,7 @@
 --
 -- KEYS  1 head  2 log of client → worker  3 log of worker → client
 -- ARGV  1 c or w: the reader  2 after  3 limit
--- → {head, entries of the stream} | {} no session. A head that lacks a field is damaged, and found so by who reads it.
+-- → {head, entries of the stream} | {} no session. A head that lacks a field is damaged, and the reader of the reply finds that.
 local head = redis.call('HMGET', KEYS[1], HEAD_FIELDS)
 if not head[HEAD.created_ms] and redis.call('EXISTS', KEYS[1]) == 0 then
   return {}

@@ -12,21 +12,21 @@ from signald.wire.messages import SEQ_MAX
 
 
 class Unpaired(Done, frozen=True):
-    """The session has no worker any more, or another one than was named; this is what it is."""
+    """The session does not have the named worker, and `head` is its state now."""
 
     head: Head
 
 
 class Exists(Result, frozen=True):
-    """Somebody else's session has this id."""
+    """Another session has this id."""
 
 
 class Claimed(Result, frozen=True):
-    """The party is this node's under `epoch` (also in `head`). `lost_*`: (from, to) of seqs the store has lost, by the word of
-    this party alone.
+    """The party is attached to the claiming node under `epoch` (also in `head`).
 
-    `away_ms` tells how long a client had been detached: 0 when it was attached, and for a worker. `agreed`: the other party had
-    claimed seqs that the store did not have, and this one, which cannot have heard of them from here, claims them as well.
+    `lost_*` are (first, last) seqs that the store has lost, if this party tells the truth. `away_ms`: for how long a client had
+    been detached; 0 when it was attached, and for a worker. `agreed`: the other party had claimed seqs that the store did
+    not have, and this party, which did not learn of them from signald, claims them as well.
     """
 
     epoch: int
@@ -53,7 +53,7 @@ class Gap(Result, frozen=True):
 
 
 class Full(Result, frozen=True):
-    """Too much waits for the receiver; the sender is pushed back."""
+    """The backlog of the receiver is full; the sender is pushed back."""
 
     last: int
     acked: int
@@ -69,7 +69,7 @@ class Looked(Result, frozen=True):
     head: Head
     entries: tuple[Entry, ...]
     unreadable_to: int = 0
-    """Nothing up to this seq can be read, though there are no `entries` and there may be more behind it."""
+    """When all that was read is damaged: no message up to this seq can be read, and there may be whole ones after it. Otherwise 0."""
 
 
 class History(Result, frozen=True):
@@ -85,7 +85,7 @@ class Trail(Result, frozen=True):
 
 
 class Ended(Result, frozen=True):
-    """The session is gone; this is what it was."""
+    """The session is removed; `head` was its last state."""
 
     head: Head
 
@@ -95,9 +95,9 @@ class Ended(Result, frozen=True):
 
 @traits(damaged=Exists())
 class CreateSession(SessionOp[Head | Exists], frozen=True):
-    """Begin a session with its client attached at `node` under epoch 1. → `Head` | `Exists`
+    """Begin a session with its client attached at `node` under epoch 1.
 
-    The same `nonce` again gives the same `Head`; another one `Exists`.
+    Repeated with the same `nonce`, it gives the same `Head`; with another one, `Exists`.
     """
 
     node: str
@@ -113,24 +113,28 @@ class CreateSession(SessionOp[Head | Exists], frozen=True):
 
 @traits(damaged=Refused("unreadable"))
 class ClaimClient(SessionOp[Claimed | Refused], frozen=True):
-    """A client resumes at `node`: check the token, raise the epoch. → `Claimed` | `Refused`
+    """Resume a client at `node`: check the token, raise the epoch. Wakes the client's previous node and the worker's node.
 
-    `presented` moves to the previous slot and `issued` becomes current, by the two-slot rule (see core/tokens). Also
-    acknowledges `down` up to `received`, as far as it is stored; an `acked` or `received` above what is stored shows
-    that the store lost its tail, if the client tells the truth, and raises `last` to it (no seq is used twice):
-    `Claimed.lost_up` / `lost_down`. Refusals, in the order in which they are judged: `unknown` (no such session), `principal`
-    (whatever the token), `late` (the last claim that was granted was asked for after this one: its party has long gone on, and
-    the token it shows may rightly be retired), `token_reuse` (and the tokens are revoked now), `revoked`, `unknown` (a token it
-    never had), `expired`, `ahead`. Only `token_reuse` changes anything. Wakes the node the client was attached to before, and
-    the worker's.
+    `presented` moves to the previous slot and `issued` becomes current, by the two-slot rule (core/tokens). The claim also
+    acknowledges `down` up to `received`, as far as it is stored. An `acked` or `received` above what is stored shows, if the client
+    tells the truth, that the store lost its tail: it raises `last`, so that no seq is used twice (`Claimed.lost_up`, `lost_down`).
 
-    `ahead`: `received` or `acked` lies more than `ahead_max` above what is stored, or leaves no seq to go on with. By default
-    only the latter is refused.
+    Refusals, in the order in which they are judged; only `token_reuse` changes anything:
 
-    `attempt` (0: not told) is the party's own count of its claims. `late` is also one that shows the previous token and has a
-    lower count than the last claim that was granted, if that was asked for within `CLOCK_SET_MS`: the party gave it up before
-    it made that other one, and the network has delivered it only now. So is one that shows a retired token, if that last claim was
-    asked for in the same moment: neither of them had been answered then.
+    * `unknown`: there is no such session.
+    * `principal`: the session belongs to another principal, whatever the token.
+    * `late`: the last granted claim was asked for after this one, so the party has gone on, and its token may rightly be retired.
+    * `token_reuse`: the token is retired. All tokens of the session are revoked now.
+    * `revoked`: the tokens were revoked before.
+    * `unknown`: the session never had this token.
+    * `expired`: the client has been detached for the session's time to live.
+    * `ahead`: `received` or `acked` lies more than `ahead_max` above what is stored, or leaves no seq to go on with. With the
+      default only the latter is refused.
+
+    `attempt` (0: unknown) is the party's own count of its claims. Two more claims are `late`. First, a claim with the previous token and
+    a lower count than the last granted claim, when the two were asked for within `CLOCK_SET_MS`: the party gave it up, and the
+    network delivered it late. Second, a claim with a retired token and a lower count, asked for at the same time as the last granted
+    claim: the party had no answer to either.
     """
 
     node: str
@@ -148,15 +152,17 @@ class ClaimClient(SessionOp[Claimed | Refused], frozen=True):
 
 @traits(damaged=Refused("unreadable"))
 class ClaimWorkerSide(SessionOp[Claimed | Refused], frozen=True):
-    """A worker takes its side of a session at `node`. → `Claimed` | `Refused`
+    """Attach a worker to its side of a session at `node`. Wakes the worker's previous node and the client's node.
 
-    With `assign` the session is given to `worker`, whoever had it before (the registry has decided); the state
-    becomes `assigned`, `said_before` becomes `down_last`, and `workers` grows when the id is new to the session; a session that
-    is set aside is `Refused("set_aside")`. Without,
-    `worker` must be the session's worker already (`Refused("not_yours")` otherwise; `late` as in `ClaimClient`) and the
-    state is kept. `received`, `acked`, `ahead_max` and `Refused("ahead")` as in `ClaimClient`, for the other direction; but a
-    `received` above what is stored raises nothing: it counts as acked once `up.last` is raised by the client or a node. Wakes
-    the worker's previous node and the client's.
+    With `assign` the session gets `worker` in place of any other, because the registry has decided so. Its state becomes
+    `assigned`, `said_before` becomes `down_last`, and `workers` grows when the id is new to the session. `Refused("set_aside")`
+    when the session is set aside.
+
+    Without `assign`, `worker` must be the session's worker already, and the state is kept. `Refused("not_yours")` otherwise;
+    `Refused("late")` as in `ClaimClient`.
+
+    `received`, `acked`, `ahead_max` and `Refused("ahead")` are as in `ClaimClient`, for the other direction. But a `received` above
+    what is stored raises nothing: it counts as acked once the client or a node raises `up.last`.
     """
 
     node: str
@@ -171,7 +177,7 @@ class ClaimWorkerSide(SessionOp[Claimed | Refused], frozen=True):
 
 @traits(damaged=Behind(0))
 class AcceptSession(SessionOp[Done | Fenced | Behind | NoSession], frozen=True):
-    """The worker accepted: state `paired`. → `Done` | `Fenced` | `Behind` | `NoSession`. Wakes the client's node."""
+    """Note that the worker accepted: state `paired`. Wakes the client's node."""
 
     node: str
     epoch: int
@@ -179,10 +185,10 @@ class AcceptSession(SessionOp[Done | Fenced | Behind | NoSession], frozen=True):
 
 @traits(damaged=NoSession())
 class Unpair(SessionOp[Done | Fenced | NoSession], frozen=True):
-    """Take `worker` off the session if it still has it: raises the epoch, also above `epoch`. → `Done` | `Fenced` | `NoSession`
+    """Take `worker` off the session, if the session still has it. Wakes the worker's node and the client's node.
 
-    With `epoch` (0: any) only if nobody has claimed the worker's side since: `Fenced` if the same worker has. Wakes the
-    worker's node and the client's.
+    Raises the epoch of the worker's side above both its own and `epoch`. `Fenced` when the same worker has claimed its side under a
+    later epoch than `epoch` (0: any epoch will do).
     """
 
     node: str
@@ -191,12 +197,12 @@ class Unpair(SessionOp[Done | Fenced | NoSession], frozen=True):
 
 
 IDLE_FAILURE_MS = 10_000
-"""A hand-out with no message to handle fails by what came with it (`meta`, the chat history) if it ends this soon: a handler
-reads these first. One that ends later was lost by chance, and counts nothing."""
+"""When a hand-out without a message to handle ends within this time, its `meta` or chat history made it fail: a handler reads these
+first. A hand-out that ends later was lost by chance, and does not count."""
 
 
 class UnpairFailed(Unpair, frozen=True):
-    """`Unpair` after a failed hand-out, which is counted in the same step. → `Unpaired` | `Fenced` | `NoSession`
+    """`Unpair` after a failed hand-out, and count the failure in the same step. Answers `Unpaired` instead of `Done`.
 
     The failure counts at the first message that no worker has acked. When no message waits, it counts only if `ended_ms` (0:
     unknown) is at most `IDLE_FAILURE_MS` after the worker's last claim, and otherwise clears the count. From
@@ -211,9 +217,9 @@ class UnpairFailed(Unpair, frozen=True):
 
 @traits(damaged=NoSession())
 class RetrySession(SessionOp[Unpaired | NoSession], frozen=True):
-    """Clear the count of a session that is set aside; any other is left as it is. → `Unpaired` | `NoSession`
+    """Clear the count of failed hand-outs of a session that is set aside; leave any other session as it is. Wakes both nodes.
 
-    Raises the worker's epoch, so that a node or store that still knows the count does not give it back. Wakes both nodes.
+    Raises the worker's epoch, so that a node or store that still knows the count does not give it back.
     """
 
     node: str
@@ -221,12 +227,11 @@ class RetrySession(SessionOp[Unpaired | NoSession], frozen=True):
 
 @traits(later=True, damaged=Behind(0))
 class Append(SessionOp[Appended | Gap | Full | Fenced | Behind | NoSession], frozen=True):
-    """Append `entries` (dense, ascending) of `party` to its log. → `Appended` | `Gap` | `Full` | `Fenced` | `Behind` | `NoSession`
+    """Append `entries` (dense, ascending) of `party` to its log. Wakes the receiver's node.
 
-    Entries with a seq at or below the stored last are duplicates and count as success; the first of the others must
-    be last + 1, or the answer is `Gap`. `Full` when more than `backlog_max` would be waiting for the receiver: nothing is
-    stored then. `ack` (0: none) acknowledges the other direction in the same step. `Behind`: the store knows an older
-    epoch than the caller's, so it has lost its tail. Wakes the receiver's node.
+    Entries with a seq at or below the stored last are duplicates and count as success. The first of the others must be last + 1,
+    or the answer is `Gap`. `Full` when more than `backlog_max` messages would wait for the receiver: then no entry is stored. `ack`
+    (0: none) acknowledges the other direction in the same step, also with `Gap` and `Full`.
     """
 
     party: Party
@@ -242,9 +247,9 @@ class Append(SessionOp[Appended | Gap | Full | Fenced | Behind | NoSession], fro
 
 @traits(later=True, damaged=Behind(0))
 class Ack(SessionOp[Done | Fenced | Behind | NoSession], frozen=True):
-    """`party` has received everything up to `seq` of the other's log; trims it. → `Done` | `Fenced` | `Behind` | `NoSession`
+    """Note that `party` has received the other party's log up to `seq`, and trim that log. A `seq` above last counts as last.
 
-    Wakes the sender's node if the session wants receipts (a `seq` above last counts as last).
+    Wakes the sender's node if the session wants receipts.
     """
 
     party: Party
@@ -255,10 +260,7 @@ class Ack(SessionOp[Done | Fenced | Behind | NoSession], frozen=True):
 
 @traits(reads=True, later=True, damaged=Behind(0))
 class Look(SessionOp[Looked | Behind | NoSession], frozen=True):
-    """Read the session as `party` needs it: its head, and up to `limit` entries for it after `after`.
-
-    → `Looked` | `Behind` | `NoSession`
-    """
+    """Read the session for `party`: its head, and up to `limit` entries of the log that the party reads, after `after`."""
 
     party: Party
     after: int
@@ -267,14 +269,14 @@ class Look(SessionOp[Looked | Behind | NoSession], frozen=True):
 
 @traits(reads=True, damaged=History(()))
 class ReadHistory(SessionOp[History], frozen=True):
-    """Read the last `limit` messages of the chat history, oldest first. → `History` (empty when there is no session)"""
+    """Read the last `limit` messages of the chat history, oldest first; none when there is no session."""
 
     limit: int
 
 
 @traits(damaged=Done())
 class Detach(SessionOp[Done], frozen=True):
-    """The connection of `party` is gone. → `Done` (also when fenced or no session). Wakes the other party's node."""
+    """Note that the connection of `party` is over. `Done` also when fenced, or without a session. Wakes the other party's node."""
 
     party: Party
     node: str
@@ -284,23 +286,23 @@ class Detach(SessionOp[Done], frozen=True):
 
 @traits(damaged=Done())
 class ConfirmToken(SessionOp[Done], frozen=True):
-    """The client has shown that it holds the token issued under `epoch`: the previous one is retired. → `Done`"""
+    """Retire the previous token: the client has shown that it holds the token issued under `epoch`."""
 
     epoch: int
 
 
 @traits(damaged=NoSession())
 class EndSession(SessionOp[Ended | NoSession], frozen=True):
-    """Remove every trace of the session. → `Ended` | `NoSession`. Wakes both parties' nodes (other than `node`)."""
+    """Remove every trace of the session. Wakes both parties' nodes, other than `node`."""
 
     node: str
 
 
 @traits(damaged=Behind(0))
 class ExpireSession(SessionOp[Ended | Done | Behind], frozen=True):
-    """`EndSession`, but only if its client has been detached for `ttl_ms`, or is attached to a node not in `nodes`.
+    """`EndSession`, but only if the client has been detached for `ttl_ms`, or is attached to a node not in `nodes`.
 
-    → `Ended` | `Done` (it lives, or there is none) | `Behind` (that cannot be told).
+    `Done` when the session lives, or when there is none. `Behind` when the record is too damaged to tell.
     """
 
     node: str
@@ -311,10 +313,10 @@ class ExpireSession(SessionOp[Ended | Done | Behind], frozen=True):
 
 @traits(later=True, damaged=Done())
 class Mark(SessionOp[Done], frozen=True):
-    """Add `steps` (JSON each) to the session's trail, of which the last `keep_max` are kept for `keep_ms`. → `Done`
+    """Add `steps` (JSON each) to the session's trail, of which the last `keep_max` are kept for `keep_ms`; 0 removes the trail.
 
-    Not fenced, and kept beyond the session's end: it is what is known of a session's life, not a part of it. Repeating it
-    after an unknown outcome tells a step twice. With `keep_ms` 0 the trail is removed.
+    Not fenced, and kept beyond the session's end: a trail describes the life of a session and is no part of it. Repeating the operation
+    after an unknown outcome stores its steps twice.
     """
 
     steps: tuple[bytes, ...]
@@ -325,16 +327,16 @@ class Mark(SessionOp[Done], frozen=True):
 
 @traits(reads=True, damaged=Trail(()))
 class ReadTrail(SessionOp[Trail], frozen=True):
-    """Read the session's trail. → `Trail`"""
+    """Read the session's trail."""
 
 
 class Reseed(SessionOp[Head | NoSession], frozen=True):
-    """Give back to the store what a node knows of a live session, after the store lost something. → `Head` | `NoSession`
+    """Give back to the store what a node knows of a live session, after the store lost something.
 
-    Where both know a value the higher seq and epoch wins. `up_tail` and `down_tail` hold the entries the node still has,
-    dense up to `head.up_last` / `down_last` or empty; those above the stored last are stored. `client_tokens` is (current,
-    previous) or () when this node does not hold the client. A session that is absent is created with `create` only: a
-    store that is behind has a record of it, or the session has ended while this was on its way.
+    Of two values for one field, that with the higher seq or epoch wins. `up_tail` and `down_tail` hold the entries that the node still
+    has, dense up to `head.up_last` / `down_last`, or are empty; entries above the stored last are stored. `client_tokens` is
+    (current, previous), or () when the client is not attached to this node. An absent session is created with `create` only:
+    a store that has lost its tail still has a record, so without one the session has ended while this was in flight.
     """
 
     node: str

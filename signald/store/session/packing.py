@@ -169,7 +169,7 @@ codec(Look, pack_look, read_look)
 
 
 def pack_session(op: SessionOp, operation: str, *words: Word, node: str = "") -> bytes:
-    """Call the function of `session.lua` named `operation` with `words`. `node` is the caller, where it matters who calls."""
+    """Call the function of `session.lua` named `operation` with `words`. `node` is the caller, where the rule needs it."""
     space = PACKING.get()
     key = space.key(op.session)
     keys = key, key + ":up", key + ":down", key + ":history"

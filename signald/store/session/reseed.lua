@@ -60,7 +60,7 @@ local function reseed(known, tokens, current, previous, now_ms, up_first, up_fla
       error('XADD would fail')
     end
   end
-  -- What never changes is known to whoever knows the session at all.
+  -- These never change, so each node that knows the session knows them; what is kept of them may be damaged.
   set('created_ms', known[HEAD.created_ms], 'principal', known[HEAD.principal], 'want', known[HEAD.want],
     'meta', known[HEAD.meta], 'receipts', known[HEAD.receipts])
   local newer, left, back = reseed_side('client', known[HEAD.client_epoch], known[HEAD.client_node])

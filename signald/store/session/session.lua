@@ -33,7 +33,7 @@ function operation.claim_client(nonce, principal, presented, issued, received, a
   end
   local kept = owner and tokens_kept()
   if not kept then
-    set('created_ms', '') -- so that whoever holds a party sees that there is damage, and gives back what it knows
+    set('created_ms', '') -- so that a node that holds a party finds the damage, and gives back what it knows
     return {'refused', 'unreadable'}
   end
   local refused, slots = present(kept, presented, issued, is_tied(last_ms, last_attempt, now_ms, attempt))
