@@ -24,6 +24,7 @@ from contextlib import contextmanager
 import attrs
 
 from signald.addresses import parse_address, subscriber
+from signald.bucket import TokenBucket
 from signald.ids import Entropy
 from signald.net.settings import NetSettings
 from signald.places import MemoryBudget, Place, Places
@@ -44,12 +45,6 @@ class Refusal:
     retry_after_ms: int = 0
 
 
-@attrs.define
-class _Bucket:
-    tokens: float
-    at: float
-
-
 class Admission:
     """Counts handshakes and connections of one node, and the rate of each remote address."""
 
@@ -61,7 +56,7 @@ class Admission:
         self.settings = settings
         """Replaced when the configuration is reloaded."""
         self._entropy = entropy
-        self._buckets: dict[str, _Bucket] = {}
+        self._buckets: dict[str, TokenBucket] = {}
         self._forgot_at = float("-inf")
         self.budget = budget if budget is not None else MemoryBudget()
         self.places = Places(self.budget)
@@ -143,19 +138,15 @@ class Admission:
                 key = ""  # the one that all strangers share
                 bucket = self._buckets.get(key)
         if bucket is None:
-            bucket = self._buckets[key] = _Bucket(float(burst), now)
-        bucket.tokens = min(burst + owed_s * rate, bucket.tokens + (now - bucket.at) * rate)
-        bucket.at = now
-        if bucket.tokens < 1.0:
-            return False
-        bucket.tokens -= 1.0
-        return True
+            bucket = self._buckets[key] = TokenBucket(rate, burst, now)
+        bucket.per_s, bucket.burst = rate, burst
+        bucket.refill(now, owed_s)
+        return bucket.take()
 
     def _forget_full_buckets(self, now: float) -> None:
-        rate, burst = self.settings.connects_per_s, self.settings.connects_burst
-        self._buckets = {
-            key: bucket for key, bucket in self._buckets.items() if bucket.tokens + (now - bucket.at) * rate < burst
-        }
+        for bucket in self._buckets.values():
+            bucket.per_s, bucket.burst = self.settings.connects_per_s, self.settings.connects_burst
+        self._buckets = {key: bucket for key, bucket in self._buckets.items() if not bucket.is_full(now)}
 
 
 def bearer_of_share(remote: str) -> str:

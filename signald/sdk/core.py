@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import UNSET, Raw
 
+from signald.bucket import TokenBucket
 from signald.ids import Entropy
 from signald.sdk.errors import LinkBroken
 from signald.sdk.events import LogLost, MessageReceived
@@ -78,29 +79,27 @@ class Pace:
     A little below what is allowed: what leaves here evenly may arrive in bunches.
     """
 
-    __slots__ = ("_at", "_burst", "_per_s", "_tokens")
+    __slots__ = ("_bucket", "_burst", "_per_s")
 
     def __init__(self, per_s: float, burst: int) -> None:
         self._per_s = max(per_s * 0.95, 0.001)
         self._burst = max(1.0, burst * 0.9)
-        self.reset()
+        self._bucket: TokenBucket | None = None
+        """None until the first message of a connection."""
 
     def reset(self) -> None:
-        """A new connection begins with a whole burst."""
-        self._tokens = self._burst
-        self._at = -NEVER
+        """Begin a new connection, with a whole burst."""
+        self._bucket = None
 
     def take(self, now: float) -> float:
-        """Use one message's worth; otherwise return how long to wait for it, in seconds."""
-        if now > self._at:
-            elapsed = now - self._at
-            self._tokens = self._burst if elapsed == NEVER else min(self._burst, self._tokens + elapsed * self._per_s)
-            self._at = now
-        if self._tokens < 1.0:
-            # What rounding has left to wait for may be too short to make a later time of it: nobody would ever wake up.
-            return max((1.0 - self._tokens) / self._per_s, WAIT_MIN_S)
-        self._tokens -= 1.0
-        return 0.0
+        """Take the place of one message and return 0; or return how long to wait for it, in seconds."""
+        bucket = self._bucket
+        if bucket is None:
+            bucket = self._bucket = TokenBucket(self._per_s, self._burst, now)
+        elif now > bucket.at:
+            bucket.refill(now)
+        # The wait that rounding leaves may be too short to reach a later time: the driver would wake in the same moment for ever.
+        return 0.0 if bucket.take() else max(bucket.wait_s, WAIT_MIN_S)
 
 
 class Batch:

@@ -1,6 +1,6 @@
 """The rate limit of a party's frames: a token bucket that also tells a flood from a party that was not told to wait yet."""
 
-from signald.core.bucket import TokenBucket
+from signald.bucket import TokenBucket
 
 
 class RateLimit(TokenBucket):

@@ -1,9 +1,9 @@
-"""The token bucket (signald/core/bucket.py)."""
+"""The token bucket (signald/bucket.py)."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from signald.core.bucket import TokenBucket
+from signald.bucket import TokenBucket
 
 EXACT = 0.125
 """A step of time, and a rate, that floats hold exactly: sums of it carry no rounding."""

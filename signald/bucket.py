@@ -1,4 +1,4 @@
-"""A token bucket: the one rate limiter of the daemon and of the SDK.
+"""A token bucket: the one limiter of rates, of addresses, of a party's frames, and of what the SDK sends.
 
 A bucket holds up to `burst` tokens and gains `per_s` tokens each second. Each thing that is limited takes one token.
 The caller gives the time, by any clock that never runs backwards, and refills the bucket before it takes.
