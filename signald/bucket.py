@@ -23,8 +23,8 @@ class TokenBucket:
     def refill(self, now: float, owed_s: float = 0.0) -> None:
         """Add what was gained since the last refill.
 
-        When the process itself has paused for `owed_s` seconds, the bucket holds so much more than `burst`: what its
-        holder sent evenly meanwhile arrives at once, and is no burst.
+        When the process itself has paused for `owed_s` seconds, the bucket may hold so much more than `burst`. The holder has
+        sent evenly meanwhile, and all of it arrives at once.
         """
         self.tokens = min(self.burst + owed_s * self.per_s, self.tokens + (now - self.at) * self.per_s)
         self.at = now

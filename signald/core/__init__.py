@@ -1,1 +1,1 @@
-"""What is decided: pure and synchronous; `now` and randomness are arguments."""
+"""The decisions: pure and synchronous; `now` and randomness are arguments."""

@@ -92,7 +92,7 @@ class Overtaken(Struct, frozen=True):
 
 
 class Loss(Struct, frozen=True):
-    """What the node has to give back to the store."""
+    """The loss of a store that a node can make good."""
 
     claim: bool = False
     """The store has a forgotten claim: see the module."""
@@ -133,8 +133,7 @@ def find_loss(known: Known, head: Head) -> Loss:
 def find_overtaken(known: Known, head: Head) -> Overtaken | None:
     """Return whether the worker here is overtaken; None: it is not.
 
-    Only the worker of a session adds to `down`, so a head that is ahead of everything that this node has asked the store to
-    append holds messages of an earlier one.
+    Only the worker of a session adds to `down`. So a head beyond every append of this node holds messages of an earlier worker.
     """
     down = known.down
     if (
@@ -175,8 +174,8 @@ def give_way(known: Known, head: Head) -> Seqs:
     known.down.forget_pending()
     if head.down_last > known.down.last:
         known.void_to = head.down_last
-    # One seq is given up. That shows as lost messages in the head, so the store is told, and as an overtaken worker to
-    # the node of the usurper.
+    # This gives up a single seq. The head then seems to have lost messages, so the store is told. The node of the usurper
+    # then finds its worker overtaken.
     known.down.pass_over(head.down_last + 1)
     known.worker.epoch = head.worker_epoch
     known.worker.node = head.worker_node

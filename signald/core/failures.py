@@ -13,21 +13,21 @@ PAUSE_REFUSED_S = 0.5
 PAUSES_S = (0.0, 2.0, 8.0, 20.0)
 """Least pauses after the first loss, the second, the third, and each later one.
 
-The first retry is immediate, because most losses have nothing to do with the session. 2 s outlast the restart of a worker
-by its supervisor, 8 s a short overload of what the worker depends on, and 20 s the restart of that dependency. With the
-default of five hand-outs a session whose handlers raise is set aside within a minute, before a client gives up, and 3
-hand-outs at most fall into any 5 s."""
+The first retry is immediate, because most losses have nothing to do with the session. A supervisor restarts a worker within 2 s.
+8 s outlast a short overload of a dependency of the worker, and 20 s the restart of that dependency. With the default of
+five hand-outs a session that breaks its handlers is set aside within a minute, before a client gives up. At most 3
+hand-outs fall into any 5 s."""
 
 SPREAD = 2.0
-"""A pause lasts up to this many times its least. Sessions that were lost with one worker come back at different times, so those
-that did not end it get their acks in while the one that did is not there. Otherwise all would be set aside together."""
+"""A pause lasts up to this many times its least. Sessions that were lost with one worker come back at different times. So the
+harmless ones get their acks in while the harmful one is absent. Otherwise all would be set aside together."""
 
 CLOCK_SET_MS = 60_000
 """A failure that lies further ahead than this was noted before the clock of the store was set back: its pause is over."""
 
 
 class Failures(Struct, array_like=True, frozen=True, gc=False, order=True):
-    """What is stored of the failed hand-outs of one session. The order is that of events under one epoch of the worker."""
+    """The stored record of the failed hand-outs of one session. The order is that of events under one epoch of the worker."""
 
     seq: int = 0
     """The first message that was not acked when they failed; 0: none has failed."""

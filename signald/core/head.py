@@ -11,7 +11,7 @@ PARTIES: frozenset[Party] = frozenset({"client", "worker"})
 
 
 class Head(Struct, frozen=True, gc=False):
-    """What the store knows of a session.
+    """The stored record of a session.
 
     `up` is client → worker, `down` worker → client; `last` is the highest stored seq, `acked` the highest seq that the
     receiver has acked. A node of `""` means detached. `worker` is the id of the paired worker (`""`: none).

@@ -1,15 +1,15 @@
-"""One direction of one session as one node knows it: what is stored, what waits to be, what the receiver has.
+"""One direction of a session as a node knows it: messages stored, messages pending, messages that the receiver has.
 
     seq:   1 ........ acked ........ last ........ expected - 1
            receiver has it │ tail: stored, in memory │ pending: not stored yet
 
-The store is the truth. `last` here never runs ahead of it, and `acked` only by the acks that are on their way to it
-(`disown_acks` takes back those that never arrive); both may lag behind it when other nodes write. `tail` is what
-this node can deliver, or give back to a store that lost it, without asking.
+The store is the truth. `last` here never runs ahead of it. `acked` runs ahead only by the acks that are on their way to it;
+`disown_acks` takes back those that never arrive. Both may lag behind the store when other nodes write. From `tail` this
+node can deliver without a read, and give messages back to a store that has lost them.
 
 Two bounds hold for what a sender offers: `pending` keeps at most `backlog_max` messages, and `pending` and `tail` together
-at most `bytes_max`. At either bound the sender is refused (`Offer.FULL`) and keeps its message; nothing is dropped. What is
-read from the store for a receiver (`absorb`) is bounded by the reader.
+at most `bytes_max`. At either bound the sender is refused (`Offer.FULL`) and keeps its message; nothing is dropped. The reader
+bounds what is read from the store for a receiver (`absorb`).
 """
 
 from collections import deque
@@ -23,7 +23,7 @@ from signald.wire.messages import SEQ_MAX
 
 
 class Entry(Struct, frozen=True, gc=False):
-    """One message of a log. `history` tells whether it belongs to the chat history as well."""
+    """A message of a log. `history` tells whether it belongs to the chat history as well."""
 
     seq: int
     body: bytes
@@ -31,14 +31,14 @@ class Entry(Struct, frozen=True, gc=False):
 
 
 class Offer(Enum):
-    """What becomes of a message a sender offers."""
+    """The answer to a sender that offers a message."""
 
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
     GAP = "gap"
     FULL = "full"
     SPENT = "spent"
-    """There is no number left behind this one that could be told."""
+    """No seq is left after this one that a frame can carry."""
 
 
 class Log:
@@ -69,14 +69,14 @@ class Log:
         self.in_flight = 0
         """How many of `pending`, from its start, the store is being asked to append."""
         self.asked = 0
-        """The highest seq that the store was asked to append for the sender attached here. What was asked may be done when it was
-        refused since: a request that was given up for lost, and asked again, may only now arrive."""
+        """The highest seq that the store was asked to append for the sender attached here. Even an append that was refused may be
+        done later: a copy of the request, given up for lost, may only now arrive."""
         self.bytes_held = 0
         self.refused_seq = 0
-        """The seq a sender was last told to offer again, so that a whole window of refusals is told once."""
+        """The seq that the sender was last told to offer again. So a whole window of refusals is told once."""
         self.refused_until_ms = 0
         self.gap_until_ms = 0
-        """Until when a gap before that seq is not told once more."""
+        """Until this time a gap before that seq is not told again."""
 
     def __repr__(self) -> str:
         return f"<Log acked={self.acked} last={self.last} pending={len(self.pending)}>"
@@ -88,7 +88,7 @@ class Log:
 
     @property
     def spent(self) -> bool:
-        """True when no message can be added any more: what follows `last` must be a number that a frame can carry."""
+        """True when no message can be added any more: the seq after `last` must fit into a frame."""
         return self.last >= SEQ_MAX - 1
 
     def offer(self, entry: Entry) -> Offer:
@@ -107,10 +107,10 @@ class Log:
         return Offer.ACCEPTED
 
     def tell_refusal(self, now_ms: int, retry_after_ms: int) -> bool:
-        """Tell whether a sender that was refused is to be told so: once for each seq, until it may have tried again.
+        """Tell whether to answer a refused sender: once for each seq, until it may have tried again.
 
-        A sender that comes at half the time or later gets an answer again: it would wait for ever without one. So would one
-        that was told of a gap: it comes at once, and a gap told keeps no refusal quiet.
+        A sender that offers again after half the time or later gets an answer again, because it would wait for ever without
+        it. A sender that was told of a gap offers at once, so a gap that was told silences no refusal.
         """
         if self.refused_seq == self.expected and now_ms < self.refused_until_ms:
             return False
@@ -120,7 +120,7 @@ class Log:
         return True
 
     def tell_gap(self, now_ms: int, quiet_ms: int) -> bool:
-        """Tell whether a sender is to be told that a message is missing: not while it heard so, or of a refusal, just now."""
+        """Tell whether to tell a sender of a missing message: not just after it was told so, or was refused."""
         if self.refused_seq != self.expected:
             self.refused_seq = self.expected
             self.refused_until_ms = 0
@@ -143,7 +143,7 @@ class Log:
         del self.pending[: self.in_flight]
         self.in_flight = 0
         if new and new[-1].seq != last:
-            # Another node wrote this direction as well (a claim crossed our append): what we know ends where the store says.
+            # Another node wrote this direction as well (a claim crossed our append): the log here ends where the store says.
             kept = [entry for entry in new if entry.seq <= last]
             self._release(entry for entry in new if entry.seq > last)
             new = kept
@@ -155,11 +155,11 @@ class Log:
         return new
 
     def retry(self) -> None:
-        """The append under way was not done: everything pending may be taken again."""
+        """Note that the append under way was not done: everything pending may be taken again."""
         self.in_flight = 0
 
     def forget_pending(self) -> None:
-        """The sender keeps these and will offer them again, here or elsewhere."""
+        """Drop what is pending: the sender keeps it and offers it again, here or at another node."""
         self._release(self.pending)
         self.pending = []
         self.in_flight = 0
@@ -176,11 +176,11 @@ class Log:
         return True
 
     def disown_acks(self, acked: int) -> None:
-        """The receiver was claimed anew: what it had acked before, and the store did not hear of any more, it has to ack again."""
+        """Take back the acks of an older claim of the receiver that the store does not know: the receiver acks again."""
         self.acked = min(self.acked, acked)
 
     def pass_over(self, seq: int) -> None:
-        """No message gets a number up to `seq` any more; nothing is pending. The store is to be told so."""
+        """Use no seq up to `seq` any more. Nothing may be pending, and the store must be told."""
         self.last = max(self.last, seq)
         self._dense()
 
@@ -188,7 +188,7 @@ class Log:
         """Take over what the store knows: positions, and entries that were read from it. No append is under way."""
         if last > self.last:
             self.last = last
-            # What was to be appended is stored already, so it is not pending any more.
+            # Messages up to `last` are stored already, so they are not pending any more.
             self._release(entry for entry in self.pending if entry.seq <= last)
             self.pending = [entry for entry in self.pending if entry.seq > last]
         acked = max(acked, self.acked)
@@ -211,7 +211,7 @@ class Log:
         return list(islice(tail, start, start + limit))
 
     def _dense(self) -> None:
-        # A tail that no longer ends at `last` (others have written since) cannot be delivered from: let it go.
+        # A tail that no longer ends at `last` (other nodes have written since) cannot be delivered: drop it.
         if self.tail and self.tail[-1].seq != self.last:
             self._release(self.tail)
             self.tail.clear()

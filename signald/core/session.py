@@ -24,14 +24,14 @@ L = TypeVar("L")
 
 
 class Side(Generic[L]):
-    """One party of a session at this node."""
+    """A party of a session, as this node knows it."""
 
     __slots__ = ("ack_due", "ack_stored", "epoch", "link", "node", "sent", "traced", "waiting_since")
 
     def __init__(self, epoch: int, node: str, sent: int) -> None:
         self.epoch = epoch
         self.node = node
-        """Where the party is attached, as far as known here; `""` is nowhere."""
+        """The node where the party is attached, as far as known here; `""`: none."""
         self.link: L | None = None
         """The connection that serves it here. Invariant: set only while `node` is this node."""
         self.sent = sent
@@ -39,11 +39,11 @@ class Side(Generic[L]):
         self.ack_due = sent
         """The highest seq this party has acked."""
         self.ack_stored = sent
-        """How much of `ack_due` the store has been told."""
+        """The part of `ack_due` that the store has been told."""
         self.traced: list[tuple[int, float, str]] = []
         """Messages offered and not stored yet that carry a sampled trace: seq, when it came (trio time), trace."""
         self.waiting_since = -1.0
-        """When the oldest message this party has offered while an append is under way came (trio time); negative: none waits."""
+        """Arrival (trio time) of the oldest message that this party has offered while an append is under way; negative: none waits."""
 
     @property
     def is_here(self) -> bool:
@@ -65,10 +65,10 @@ class Side(Generic[L]):
 
 
 class News(Struct, frozen=True):
-    """What a head changed of a session, for those attached here."""
+    """The changes that a head brought to a session, for the parties attached here."""
 
     tell: PeerState | None = None
-    """What the client is to be told of its worker."""
+    """The state of its worker to tell the client; None: no change."""
     client_superseded: bool = False
     """Another connection holds a newer claim of the client."""
     worker_superseded: bool = False
@@ -82,7 +82,7 @@ class News(Struct, frozen=True):
     usurped: Seqs | None = None
     """A usurper has the session. These messages of the worker before are void: see `core.failover`."""
     loss: Loss = NO_LOSS
-    """What the store has lost, and is to be given back."""
+    """The loss of the store, which the mender makes good."""
 
 
 class Session(Generic[L]):
@@ -107,19 +107,18 @@ class Session(Generic[L]):
         self.worker_id = WorkerId(head.worker)
         self.workers = head.workers
         self.known_worker = ""
-        """The last worker the client was paired with."""
+        """The last worker with which the client was paired."""
         self.pairing = Pairing.WAITING
         self.client_tokens: tuple[bytes, ...] = ()
         """Hashes of the tokens issued with `client.epoch`, newest first; empty when another node issued them."""
         self.ending = False
-        """Its end is on the way to the store: nothing is to make it anew there."""
+        """Its end is on the way to the store: it must not be given back there."""
         self.looks = OnceMore()
-        """Reads of what the store has of it."""
+        """The reads of its head and messages from the store."""
         self.said_before = head.said_before
         self.failed = head.failed
         self.void_to = 0
-        """The client here is given nothing up to this seq: what has the numbers behind those it has heard was said by somebody who
-        gave some of those again."""
+        """The client here gets no message up to this seq, because a usurper has used seqs again: see `core.failover`."""
         self._settle(head)
 
     def __repr__(self) -> str:
@@ -130,16 +129,16 @@ class Session(Generic[L]):
         return self.client if party == "client" else self.worker
 
     def log_from(self, party: Party) -> Log:
-        """The log `party` writes."""
+        """The log that `party` writes."""
         return self.up if party == "client" else self.down
 
     def log_to(self, party: Party) -> Log:
-        """The log `party` reads."""
+        """The log that `party` reads."""
         return self.down if party == "client" else self.up
 
     @property
     def spent(self) -> bool:
-        """True when the numbers of a direction have run out."""
+        """True when the seqs of a direction have run out."""
         return self.up.spent or self.down.spent
 
     @property
@@ -160,7 +159,7 @@ class Session(Generic[L]):
 
     @property
     def peer_state(self) -> PeerState:
-        """What a client that asks now is told of its worker."""
+        """The state of the worker for the answer to an opening message of the client."""
         if self.pairing is Pairing.PAIRED:
             return "paired"
         if self.pairing is Pairing.AWAY:
@@ -168,7 +167,7 @@ class Session(Generic[L]):
         return "gone" if self.pairing is Pairing.ENDED else "waiting"
 
     def attach(self, party: Party, link: L, epoch: int, node: str, received: int) -> None:
-        """`party` is served here by `link` from now on, and has everything up to `received`."""
+        """Let `link` serve `party` here from now on; the party has everything up to `received`."""
         side = self.side(party)
         side.link = link
         side.epoch = epoch
@@ -177,24 +176,24 @@ class Session(Generic[L]):
         side.waiting_since = -1.0
         side.traced = []
         self.log_to(party).absorb(received, received)
-        # Whatever an older connection of the party had offered, the party offers again.
+        # The party offers again what an older connection of it had offered.
         self.log_from(party).forget_pending()
         self.log_from(party).asked = 0
 
     def detach(self, party: Party) -> None:
-        """The connection of `party` here is gone."""
+        """Note that the connection of `party` here is gone."""
         side = self.side(party)
         side.link = None
         side.node = ""
         self.log_from(party).forget_pending()
 
     def set_backlog(self, backlog_max: int, bytes_max: int) -> None:
-        """Bound what waits for a receiver anew; what is there already stays."""
+        """Set new bounds of what waits for a receiver. Messages that wait already stay."""
         for log in (self.up, self.down):
             log.backlog_max, log.bytes_max = backlog_max, bytes_max
 
     def recall(self, up_last: int, down_last: int) -> bool:
-        """Go on from where the session was when this node last had it; True if the store has lost something since."""
+        """Continue from the last seqs that this node knew of the session; True if the store has lost something since."""
         lost = up_last > self.up.last or down_last > self.down.last
         self.up.pass_over(up_last)
         self.down.pass_over(down_last)
@@ -282,7 +281,7 @@ class Session(Generic[L]):
         if head.worker_state != "paired":
             return None if state is Pairing.ASSIGNED else PairingEvent.ASSIGN
         other = self.known_worker not in ("", head.worker)
-        # A worker that is attached here is not away, whatever a store says that has lost it.
+        # A worker that is attached here is not away, even when the store has forgotten its claim.
         away = not head.worker_node and self.worker.link is None
         if away and not other:
             return None if state is Pairing.AWAY else PairingEvent.DETACH
@@ -295,14 +294,14 @@ class Session(Generic[L]):
         return PairingEvent.ACCEPT
 
     def end(self) -> PeerState | None:
-        """The session is over; returns what the client is told."""
+        """End the session; return the state to tell the client, or None when it had ended already."""
         if self.pairing is Pairing.ENDED:
             return None
         self.pairing, tell = step(PAIRING, self.pairing, PairingEvent.END)
         return tell
 
     def head(self) -> Head:
-        """What this node would tell a store that has lost the session."""
+        """Return the head that this node gives back to a store that has lost the session."""
         return Head(
             session=self.id,
             created_ms=self.created_ms,

@@ -1,8 +1,8 @@
 """Recovery tokens: `<session or worker id>.<256-bit secret>`, opaque to their holders, kept as hashes only.
 
-Two slots (the rule of XEP-0484): a resume issues a new token into `current` and keeps the presented one in `previous`,
-until the holder has shown the new one or sent any frame after receiving it. So an answer lost on the way never locks
-anyone out. Once retired, a token that is shown again is theft or a bug: the whole lineage is revoked (RFC 9700 §4.14).
+Two slots (the rule of XEP-0484): a resume issues a new token into `current` and keeps the presented one in `previous`. It
+stays there until the holder has shown the new one, or has sent any frame after receiving it. So an answer lost on the way
+locks out no holder. Once retired, a token that is shown again is theft or a bug: the whole lineage is revoked (RFC 9700 §4.14).
 """
 
 import base64
@@ -20,7 +20,7 @@ RETIRED_MAX = 8
 
 
 class Verdict(Enum):
-    """What presenting a token comes to."""
+    """The verdict on a presented token."""
 
     GRANTED = "granted"
     UNKNOWN = "unknown"
@@ -84,7 +84,7 @@ def present(slots: Slots, presented: bytes, issued: bytes) -> tuple[Slots, Verdi
 
 
 def is_previous(slots: Slots, presented: bytes) -> bool:
-    """Tell whether `presented` is good only because nobody has shown `current` yet."""
+    """Tell whether `presented` is good only because `current` was never shown."""
     return _same(slots.previous, presented)
 
 

@@ -1,12 +1,12 @@
-"""What a session wants of a worker, as a path through a tree of labels; and the tenant, which is the first step of it.
+"""Wants: the labels that a session needs of its worker, as a path through a tree. The tenant is the first step of it.
 
 Theory of operation. The labels of a want, in a fixed order, are the steps of a path; its last node names the *line* in which all
-sessions with this want stand, first come, first served. A worker's *offer* is its own labels in the same order. The wants
-that an offer suits are the nodes that can be reached over steps of the offer alone, so a search from the root visits no want that
-the worker could not serve, however many wait: a client that invents labels adds nodes that no search comes to.
+sessions with this want stand, first come, first served. A worker's *offer* is its own labels in the same order. An offer
+suits a want if the want's node can be reached over steps of the offer alone. So a search from the root visits no want that
+the worker could not serve, however many wait. A client that invents labels adds nodes that no search reaches.
 
-The order is that of the digests of the labels, and a node is the digest of the way to it, so every store can compute both
-(`registry.lua` does). Digests only sort: whether a worker suits a session is judged by the labels themselves (`core.pairing`).
+The labels are in the order of their digests, and a node is the digest of the path to it. So every store can compute both;
+the Lua script does. Digests only sort: `core.pairing` judges by the labels themselves whether a worker suits a session.
 
 The tenant of a token separates parties. A node adds it to a want and to an offer as the label `TENANT`; it always is the first step,
 and a search with a tenant begins behind it. A party cannot say this label: its name is longer than a label's may be.

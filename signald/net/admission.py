@@ -1,17 +1,17 @@
-"""Who may come in now. A party that is known is never thrown out; a peer that is not known yet may give way.
+"""Admission: which connections may open now. A known party never gives way; an unknown peer may.
 
-Three questions, asked in this order: is there room for one more handshake (before a byte is read), may this address
-connect so often (when the request is known, because a proxy may speak for the address), and is there room for one more
-connection, in all and of this address. After the handshake `SetupGate` bounds how many connections wait for their opening
-message, and how many parties are being set up against the store at once. It keeps a share of the set-ups for parties that
-resume: after a crash they come all together, and new ones can wait.
+Three checks, in this order. Is there room for one more handshake? This is before a byte is read. May this address connect
+so often? This is when the request is known, because a proxy may speak for the address. Is there room for one more
+connection, in all and of this address? After the handshake `SetupGate` bounds the connections that wait for their opening
+message, and the parties that are being set up at the store at once. It reserves a share of the set-ups for parties that
+resume: after a crash all of them come together, and new parties can wait.
 
-Clients that show a credential have a share by its principal as well, of connections and of set-ups, so that many addresses do
-not make many parties of one. A worker's principal has none: a fleet has one subject, hundreds of connections, and a
-credential that the operator gave to a program of his own; it is bounded by its addresses like any other.
+A client with a credential also has a share by its principal, of connections and of set-ups. So many addresses do not make
+many parties of one. A worker's principal has none: a fleet has one subject, hundreds of connections, and a credential
+that its operator issued. Its addresses bound it, as any other.
 
-Places before a party is known are `Places`: when they are full, the oldest silent peer gives way (see there). Places that
-nobody loses, connections and set-ups, have a share for each address instead: `admission.address_share`.
+Places before a party is known are `Places`: when they are full, the oldest silent peer gives way (see there). Connections and
+set-ups are never taken back, so they have a share for each address instead: `admission.address_share`.
 
 Nothing here does I/O; `now` is the caller's clock.
 """
@@ -51,7 +51,7 @@ class Admission:
     def __init__(self, settings: NetSettings, *, entropy: Entropy, budget: MemoryBudget | None = None) -> None:
         """Start empty. `entropy` spreads the retry hints, so that the refused do not come back as one.
 
-        What peers send in their handshakes counts in `budget`.
+        The bytes of handshakes count in `budget`.
         """
         self.settings = settings
         """Replaced when the configuration is reloaded."""
@@ -98,8 +98,8 @@ class Admission:
     def begin_connection(self, remote: str, now: float, *, shared: bool = False, owed_s: float = 0.0) -> Refusal | None:
         """Take a place among the connections; give it back with `end_connection`, unless a refusal is returned.
 
-        A `shared` remote is a trusted proxy that named no address: it has no share and no rate of its own. What came while the
-        node paused for `owed_s` is no burst.
+        A `shared` remote is a trusted proxy that named no address: it has no share and no rate of its own. Connections that came
+        while the node paused for `owed_s` are no burst.
         """
         holder = "" if shared else bearer_of_share(remote)
         refusal = None
@@ -163,7 +163,7 @@ class SetupGate:
     """Bounds the parties being set up (authenticated, claimed, replayed to) at once on this node.
 
     New parties may fill only what is not reserved for resumes; resumes may fill everything. Of both, one address may hold
-    only its share. Before that a connection has a place among those that have not said yet who they are.
+    only its share. Before that, a connection has a place among the strangers.
     """
 
     def __init__(self, settings: NetSettings, *, entropy: Entropy) -> None:
@@ -173,16 +173,16 @@ class SetupGate:
         self.in_progress = 0
         self._by_holder: Counter[str] = Counter()
         self.budget = MemoryBudget()
-        """What all peers that are not known yet make the node hold, in their handshakes and before they are let in."""
+        """The bytes that the node holds for unknown peers, in their handshakes and before they are admitted."""
         self.strangers = Places(self.budget)
-        """Connections that are open and not let in yet."""
+        """Connections that are open and not admitted yet."""
 
         self.party_budget = MemoryBudget()
-        """What parties make the node hold of messages that are not complete."""
+        """The bytes that the node holds for admitted parties, of incomplete messages."""
         self.parties = Places(self.party_budget)
-        """Connections that are let in."""
+        """Connections that are admitted."""
         self._clients: Counter[str] = Counter()
-        """Principal → its clients' connections that are let in."""
+        """Principal → its clients' connections that are admitted."""
 
     def admit(self, holder: str, now: float, give_up: Callable[[], None]) -> Place:
         """Note a connection that is let in; give it back with `parties.leave`."""
@@ -205,7 +205,7 @@ class SetupGate:
         self.budget.relieve(self._strangers_bytes_max)
 
     def renew(self, settings: NetSettings) -> None:
-        """Judge by other settings from now on; who has a place keeps it."""
+        """Apply other settings from now on; a place that was taken stays."""
         self._resume_max = settings.setups_in_progress_max
         # At least one, or a share of 1.0 would lock new parties out for ever.
         self._new_max = max(1, round(settings.setups_in_progress_max * (1.0 - settings.resume_reserved_share)))
@@ -224,7 +224,7 @@ class SetupGate:
         holders = _holders(remote, principal)
         full = self.in_progress >= (self._resume_max if resume else self._new_max)
         full = full or any(self._by_holder[holder] >= self._holder_max for holder in holders)
-        # Those being set up count as well, or a crowd that comes at once would pass.
+        # Parties being set up count as well, or a crowd that connects at once would pass.
         coming = self._clients[principal] + self._by_holder[_by_principal(principal)]
         if full or (principal and not replaces and coming >= self._clients_max):
             return max(1, round(self._retry_after_ms * self._entropy.uniform(1.0, 2.0)))

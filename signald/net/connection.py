@@ -1,6 +1,6 @@
-"""One WebSocket after its handshake: batches in, batches out, and one way to end.
+"""A WebSocket after its handshake: batches in, batches out, and one way to end.
 
-A connection has one reader, whoever calls `receive`, and at most one writer. Sending is synchronous: `send_text` queues,
+A connection has one reader, the caller of `receive`, and at most one writer. Sending is synchronous: `send_text` queues,
 `flush` writes everything queued with one system call. Only when the socket does not take it all does a writer task
 appear, and it goes when the rest is out. So an idle connection costs one task, the reader's, and a busy one costs no
 task switch, lock, event, timer or log line per message.
@@ -10,8 +10,8 @@ How it ends. Everything ends in `_over`, once: `closed` is set, the TCP is close
     close(code)      our Close goes out behind what is queued; over when the peer answers, at the latest after `close_s`
     peer's Close     ours goes out behind what is queued; over when it is written, at the latest after `close_s`
     _fail(code)      the peer broke a rule: our Close, then FIN; over when the peer has hung up, at the latest after
-                     `linger_s`. What it still sends is read and thrown away, because closing a socket with unread
-                     bytes resets it and may take our Close back from the peer.
+                     `linger_s`. Its further bytes are read and discarded, because closing a socket with unread
+                     bytes resets it, and the peer may then lose our Close.
     abort, lost      over at once; nothing can be said any more
 
 A deadline is kept by a task of its own (`_see_it_closed`), which exists only while an end is in progress, because the
@@ -49,7 +49,7 @@ log = structlog.get_logger("signald.net")
 
 @attrs.frozen
 class CloseInfo:
-    """How a connection ended, and who began it; `abort`: no Close began it."""
+    """How a connection ended, and the side that began it; `abort`: no Close began it."""
 
     code: int
     reason: str
@@ -68,7 +68,7 @@ class ConnectionClosed(SignaldError):
 
 
 class Connection:
-    """One WebSocket connection.
+    """See the module.
 
     Invariants: nothing is queued behind a Close; `queued_bytes` is what is queued and not yet taken by the transport;
     only the writer task writes while `_writing`; `closed` is set once and the transport is closed with it.
@@ -144,7 +144,7 @@ class Connection:
         self.path = handshake.path
         self.subprotocol = handshake.subprotocol
         self.bearer = handshake.bearer
-        """The credential shown at the handshake; whoever has checked it should set it to None."""
+        """The credential shown at the handshake; set to None when it was checked."""
         self.remote = remote
         self.shared = shared
         self.opened_at = now
@@ -331,7 +331,7 @@ class Connection:
             self._queues.grow(size)
         # Invariant: a full queue has a writer task, because flushing has been tried and did not empty it.
         if queued_bytes >= settings.send_queue_bytes_max or queued_messages >= settings.send_queue_messages_max:
-            self.flush()  # a queue nobody has tried to write yet says nothing about the peer
+            self.flush()  # a queue that was never flushed says nothing about the peer
             if not self.room:
                 self._was_full = True
             if (
@@ -479,8 +479,8 @@ class Connection:
     def tick(self, now: float) -> None:
         """Do what is due: ask a silent peer for a sign of life, give up on one that gives none or takes nothing.
 
-        To be called about once a second. Times are judged only while somebody reads: a reader that holds back, for
-        instance while the store is away, is not the peer's fault.
+        To be called about once a second. Times count only while the reader reads: when it holds back, for instance while the
+        store is away, the silence is not the peer's fault.
         """
         if self._ending is not None:
             return
@@ -488,7 +488,7 @@ class Connection:
         paused = self._pauses.total_s - self._paused_s
         if paused:
             self._forgive(paused)
-        # What came during a pause may be read after the tick that follows it.
+        # Frames that came during a pause may be read after the tick that follows it.
         elapsed, self._ticked_at = max(1.0, now - self._ticked_at) + self._pauses.owed_s(now), now
         controls, self._ticked_controls = self._controls - self._ticked_controls, self._controls
         if controls > settings.control_frames_per_s_max * elapsed:
@@ -523,14 +523,14 @@ class Connection:
 
     def fail_slow_consumer(self, reason: str) -> None:
         """Drop what is queued and close with 4508."""
-        # What is queued behind the chunk being written is dropped: it would not be read, and the log has what matters.
+        # The queue behind the chunk being written is dropped: the peer would not read it, and the log has its messages.
         self._queue.clear()
         self.queued_bytes = len(self._chunk)
         self.queued_messages = self._chunk_messages if self._chunk else 0
         self.fail(CloseCode.SLOW_CONSUMER, reason)
 
     def fail(self, code: CloseCode, reason: str) -> None:
-        """End a connection whose peer broke a rule: it gets `linger_s` to read why, whether it answers our Close or not."""
+        """End the connection, because the peer broke a rule: it gets `linger_s` to read why, whether it answers our Close or not."""
         self._failing = True
         if self._ending is None:
             self._begin_end(CloseInfo(code.value, reason, "local"), code, self._settings.linger_s)

@@ -1,14 +1,14 @@
 """WebSocket frames after the opening handshake, server role, without I/O (RFC 6455 sections 5 to 8).
 
-One `feed` takes whatever one `recv` returned and gives every event in it; the encoders give bytes. There are no
+`feed` takes the bytes of one `recv` and returns every event in them; the encoders return bytes. There are no
 extensions, so a reserved bit is always an error, and data messages come out whole, never as fragments.
 
-The common frame, short and unfragmented, takes one branch and one slice; everything else goes through `_uncommon`. A
-frame that is not complete yet waits as raw bytes, at most one frame of them, so memory per connection is bounded by
-`message_bytes_max` plus a header, and what a connection has not decoded can be handed to another process as it is.
+The common frame, short and unfragmented, takes one branch and one slice; everything else goes through `_uncommon`. An
+incomplete frame waits as raw bytes, at most one of them. So memory per connection is bounded by `message_bytes_max`
+plus a header, and the undecoded bytes can be handed to another process as they are.
 
-Errors: `feed` returns the events that came before a protocol error and keeps the error in `failed`, so nothing that
-was well said before it is lost. Feeding a failed decoder raises that error.
+Errors: `feed` returns the events that came before a protocol error and keeps the error in `failed`, so no valid frame
+before it is lost. Feeding a failed decoder raises that error.
 """
 
 import codecs
@@ -46,7 +46,7 @@ _PARTIAL = -1
 
 
 class Message(NamedTuple):
-    """One whole data message; the payload of a text message is known to be UTF-8."""
+    """A whole data message; the payload of a text message is known to be UTF-8."""
 
     text: bool
     payload: bytes
@@ -59,7 +59,7 @@ class Ping(NamedTuple):
 
 
 class Pong(NamedTuple):
-    """The answer to a Ping, or one nobody asked for."""
+    """The answer to a Ping, or an unsolicited Pong."""
 
     payload: bytes
 
@@ -87,8 +87,8 @@ class ProtocolError(SignaldError):
 class FrameDecoder:
     """Masked client frames in, events out.
 
-    Invariant: between two calls the decoder keeps at most one incomplete frame and the fragments of one message,
-    together at most `message_bytes_max` payload bytes in at most `fragments_max` frames.
+    Invariant: between two calls the decoder keeps at most one incomplete frame and the fragments of one message. Together
+    they have at most `message_bytes_max` payload bytes in at most `fragments_max` frames.
     """
 
     __slots__ = (
@@ -128,7 +128,7 @@ class FrameDecoder:
 
     @property
     def remainder(self) -> bytes:
-        """What was received and not decoded yet: the beginning of one frame."""
+        """The bytes received and not decoded yet: the beginning of one frame."""
         return bytes(self._partial or b"")
 
     @property

@@ -1,8 +1,8 @@
 """The opening handshake, without I/O: request bytes in, an answer out.
 
-wsproto (over h11) parses the request and builds the 101. Around it stands what wsproto leaves to its user: limits on
-the request line and headers before any parser sees them, and the answer that fits each mistake, where wsproto knows
-only 400. The extensions a client offers are never looked at, so no parser of their parameters can be reached.
+wsproto (over h11) parses the request and builds the 101. wsproto leaves two things to its user: limits on the request
+line and headers, before any parser sees them; and the status that fits each mistake, where wsproto knows only 400.
+The extensions that a client offers are never read, so no parser of their parameters can be reached.
 
 Neither the query nor a credential is ever part of a reason, an error or a repr: bodies are constant texts.
 """
@@ -47,7 +47,7 @@ _REASONS = {
     503: b"Service Unavailable",
 }
 _ORIGIN = re.compile(rb"[a-z][a-z0-9+.-]{0,19}://[A-Za-z0-9.:\[\]_-]{1,180}|null")
-"""What a browser sends and an operator may want to allow; anything else is not repeated anywhere, as it may be anything."""
+"""Origins that a browser sends and an operator may want to allow. Any other is never repeated, as it may be anything."""
 _CREDENTIALS = frozenset({"auth", "authorization", "bearer", "jwt"})
 _ONCE = frozenset({b"authorization", b"origin", b"sec-websocket-key", b"sec-websocket-version", b"upgrade"})
 
@@ -64,7 +64,7 @@ class Handshake:
     bearer: str | None = attrs.field(repr=False)
     origin: str | None
     remainder: bytes = attrs.field(repr=False)
-    """What the client sent behind its request: the beginning of its frames."""
+    """The bytes after the request: the beginning of the client's frames."""
 
     def header(self, name: bytes) -> str | None:
         """Return the header called `name` (lower case), joined by commas when it is there more than once, or None."""
@@ -218,7 +218,7 @@ def _bearer(authorization: bytes | None, subprotocols: Iterable[str]) -> str | N
     """Return the credential, if there is one; raises HandshakeRefused 400 when it is there and cannot be read."""
     if authorization is not None:
         scheme, _, credential = authorization.decode("latin-1").partition(" ")
-        if scheme.lower() == "bearer":  # another scheme is for somebody else, such as a proxy
+        if scheme.lower() == "bearer":  # another scheme is meant for another program, such as a proxy
             return credential.strip() or None
     for offered in subprotocols:
         if offered.startswith(BEARER_PREFIX):

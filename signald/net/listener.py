@@ -3,8 +3,8 @@
     accept ─▸ handshake slot ─▸ request, TLS first ─▸ admission ─▸ gate ─▸ 101 ─▸ handler(connection) ─▸ wait_finished
 
 Two lifetimes: accepting lives in whatever runs `serve`, connections in the nursery handed to it, so that accepting can
-be cancelled first and connections served on. Whatever a handler, a gate or a peer does ends one connection: an
-exception is logged and closed with 1011, and never reaches the nursery the other connections live in.
+be cancelled first and connections served on. A fault of a handler, a gate or a peer ends one connection. An
+exception is logged and closed with 1011; it never reaches the nursery in which the other connections live.
 
 Running out of file descriptors or memory makes accepting pause, not end; connections already accepted go on.
 """
@@ -36,14 +36,14 @@ from signald.tally import Traffic
 from signald.wire.close_codes import CloseCode
 
 ACCEPTS_PER_TURN = 64
-"""Connections taken from one listening socket before everybody else has a turn."""
+"""Connections taken from one listening socket before all other tasks have a turn."""
 
 ACCEPT_PAUSE_S = 0.1
 """How long accepting pauses when the process or the kernel has run out of something."""
 
 TICK_S = 1.0
 CONNECTIONS_PER_TURN = 1000
-"""Connections ticked before everybody else has a turn: about a millisecond."""
+"""Connections ticked before all other tasks have a turn: about a millisecond."""
 
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _KNOWN_CODES = frozenset(CloseCode) | {NO_CODE, LOST}
@@ -80,7 +80,7 @@ class Server:
         self.opened: Counter[str] = Counter()
         """Connections that came past their handshake, by path."""
         self.ended: Counter[tuple[int, str]] = Counter()
-        """Connections that are over, by close code and who began it."""
+        """Connections that are over, by close code and the side that began it."""
         self.traffic = Traffic()
         self.queues = SendQueues(settings.send_queues_bytes_max)
         self.refusals = RefusalLog()
@@ -97,7 +97,7 @@ class Server:
         self._empty = trio.Event()
 
     def renew(self, settings: NetSettings, tls: ssl.SSLContext | None) -> None:
-        """Serve whoever connects from now on by other settings and another certificate."""
+        """Serve new connections by other settings and another certificate from now on."""
         self._settings, self._tls = settings, tls
         self.queues.bytes_max = settings.send_queues_bytes_max
         self._trust = ProxyTrust(settings.trusted_proxies)
@@ -156,14 +156,14 @@ class Server:
 
     def _begin_handshake(self, host: str, scope: trio.CancelScope) -> Place | None:
         """Take a place; `scope` is cancelled when the peer has to give way to another."""
-        # What has said nothing gets no answer either: it is cut, so that making room costs next to nothing.
+        # A silent peer gets no answer: it is cut, so that making room costs next to nothing.
         give_up = partial(scope.cancel, reason="gave way to another handshake")
-        # Behind a proxy there are many parties, and which one this is its request will tell: each holds a place of its own.
+        # A proxy has many parties, and only the request tells them apart: each holds a place of its own.
         holder = f"{host} {next(self._proxied)}" if self._trust.trusts(host) else host
         return self.admission.begin_handshake(holder, trio.current_time(), give_up)
 
     def _turn_away(self, client: socket.socket, tls: ssl.SSLContext | None) -> None:
-        """Refuse without reading and without a task: nobody may cost more than this while all slots are taken."""
+        """Refuse without reading and without a task: no peer may cost more than this while all slots are taken."""
         with suppress(OSError):
             if tls is None:
                 busy = Refusal(503, "too many handshakes", self.admission.retry_after_ms())
@@ -243,7 +243,7 @@ class Server:
             if patience.cancelled_caught and not answering:
                 self.refusals.note(TIMEOUT, "no whole request in time", peer)
         except GONE as error:
-            # One that only went away has tried nothing: a probe of a load balancer, for instance.
+            # A peer that only went away has tried nothing: a probe of a load balancer, for instance.
             if isinstance(error.__cause__, ssl.SSLError) and not isinstance(error.__cause__, ssl.SSLEOFError):
                 self.refusals.note(TLS, error.__cause__.reason or "no TLS", peer)
         except Exception:
@@ -336,7 +336,7 @@ class Server:
 
 
 def _bounded(code: int) -> int:
-    """Peers may close with any of thousands of codes: those nobody knows count as one, 0."""
+    """Return the code to count: peers may close with any of thousands of codes, so unknown ones count as 0."""
     return code if code in _KNOWN_CODES else 0
 
 

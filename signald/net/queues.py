@@ -1,4 +1,4 @@
-"""One budget for all send queues of a node: when slow peers together hold too much, the slowest are closed.
+"""A budget for all send queues of a node: when slow peers together hold too much, the slowest are closed.
 
 A connection is counted while a write to it waits; the queue of a connection that takes its bytes is empty after each batch.
 Counting all of them for each message would cost more than the message. So growth is added up, and only then all are counted.

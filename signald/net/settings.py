@@ -7,7 +7,7 @@ import attrs
 from signald.config import Config
 
 SESSION_POSITION_BYTES = 128
-"""What one session adds to an `app_ready`: its id, two seqs, and the JSON around them."""
+"""The bytes that a session adds to an `app_ready`: its id, two seqs, and the JSON around them."""
 
 
 @attrs.frozen(kw_only=True)
@@ -18,13 +18,13 @@ class NetSettings:
     paths: tuple[str, ...] = ("/v1/client", "/v1/worker")
     """Where a WebSocket may be opened; anything else is 404."""
     allowed_origins: tuple[str, ...] = ()
-    """Exact origins a browser may come from; `*` for any. Empty: whoever sends an Origin is refused."""
+    """Exact origins of browsers; `*` for any. Empty: a request with an Origin is refused."""
     trusted_proxies: tuple[str, ...] = ()
-    """Networks (CIDR) whose X-Forwarded-For is believed."""
+    """Networks (CIDR) of proxies. Their X-Forwarded-For is believed."""
     handshake_s: float = 5.0
     """From accept to the last byte of the request, TLS included."""
 
-    # What a peer may send.
+    # Limits of what a peer sends.
     message_bytes_max: int = 65536
     path_bytes_max: Mapping[str, int] = attrs.field(factory=dict)
     """Where another bound than `message_bytes_max` holds: path → bytes."""
@@ -32,7 +32,7 @@ class NetSettings:
     control_frames_per_s_max: int = 100
     """Pings and Pongs per second, averaged between two ticks; more is a flood: close 1008."""
 
-    # What waits to be written to one peer. Full at these; at twice these the peer is a slow consumer: close 4508.
+    # The queue of writes to one peer. Full at these; at twice these the peer is a slow consumer: close 4508.
     send_queue_bytes_max: int = 1048576
     send_queue_messages_max: int = 1000
     send_queues_bytes_max: int = 100663296
@@ -40,7 +40,7 @@ class NetSettings:
 
     # Times.
     ping_interval_s: float = 20.0
-    """Silence after which we ask whether the peer is there."""
+    """Silence of the peer before it gets a ping."""
     pong_timeout_s: float = 20.0
     """How long it may take to show any sign of life then; later is close 4408."""
     write_s: float = 10.0
@@ -54,7 +54,7 @@ class NetSettings:
     connections_max: int = 20000
     handshakes_in_progress_max: int = 4096
     strangers_bytes_max: int = 33554432
-    """Received from all peers that are not let in yet."""
+    """Received from all peers that are not admitted yet."""
     address_share: float = 0.5
     """Part of the connections, and of the set-ups, that one remote address (an IPv6 /64) may hold."""
     setups_in_progress_max: int = 256

@@ -1,4 +1,4 @@
-"""What carries the bytes of a connection: a socket, TLS over one, or any stream of Trio's."""
+"""The carrier of a connection's bytes: a socket, TLS over one, or any stream of Trio's."""
 
 import socket
 import ssl
@@ -16,7 +16,7 @@ SLICE_BYTES = 16384
 in `write_s` makes progress, however slowly."""
 
 GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
-"""What a transport raises when nothing can be written or read any more."""
+"""The errors of a transport that can be neither written nor read any more."""
 
 Spawn = Callable[[Callable[[], Awaitable[object]]], None]
 """Starts a task that ends by itself soon: `nursery.start_soon`."""
@@ -101,7 +101,7 @@ def _half_close(sock: socket.socket) -> None:
 
 
 def _reset_when_closed(sock: socket.socket) -> None:
-    """Have the kernel forget what nobody reads, instead of going on trying to deliver it."""
+    """Have the kernel discard unread bytes, instead of trying to deliver them."""
     with suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
 
@@ -151,7 +151,7 @@ class StreamTransport:
 
 
 class TlsTransport(StreamTransport):
-    """TLS over a socket, whose end is that of the socket below: the Close frame is what says that nothing was cut off."""
+    """TLS over a socket. It ends with the socket: the Close frame shows that nothing was cut off."""
 
     __slots__ = ("_socket",)
 

@@ -1,9 +1,9 @@
 """When and where to connect next: full jitter, server hints, and an ordered list of URLs.
 
-A delay is `rand(0, min(cap, base * 2^n))`, from the first try on: thousands of parties that lose one node at the same
-moment must not come back at the same moment. `n` goes back to zero only when a session was *usable*, that is when the
-opening message was answered: a node that accepts TCP and then fails would otherwise be hammered. What the service asks
-for (`retry_after_ms`) replaces the schedule, with a little jitter on top.
+A delay is `rand(0, min(cap, base * 2^n))`, from the first try on, because thousands of parties may lose a node together. They
+must not come back together. `n` returns to zero only when a connection was *usable*: its opening message was answered.
+Otherwise a node that accepts TCP and then fails would be hammered. A hint of the service (`retry_after_ms`) replaces the
+schedule, with a little jitter on top.
 """
 
 import json
@@ -30,11 +30,11 @@ class Backoff:
     hint_jitter: float = 0.25
     """A hint of N ms is waited for N to N * (1 + hint_jitter), at most a second more."""
     tries_max: int | None = None
-    """Failed tries in a row after which the party gives up; None: it never does while nobody tells it to."""
+    """Failed tries in a row after which the party gives up; None: it never gives up by itself."""
 
     @classmethod
     def patient(cls) -> "Backoff":
-        """Exponential from 1 s to 30 s and ten tries: for parties that nobody waits for."""
+        """Exponential from 1 s to 30 s and ten tries: for parties without a waiting user."""
         return cls(base_s=1.0, cap_s=30.0, tries_max=10)
 
     @classmethod
@@ -57,11 +57,11 @@ _VISIBLE = re.compile("[!-~]+")
 DEFAULT_BACKOFF = Backoff()
 
 HINT_MAX_S = 3600.0
-"""What a service may ask for. Above it a party would be as good as lost by one wrong number; it asks again after an hour."""
+"""The longest hint that is obeyed. A longer one, by a wrong number, would as good as lose the party; it asks again after an hour."""
 
 STEADY_S, QUICK_MAX = 5.0, 3
-"""A connection that is of use for less than so many seconds is a quick one. Cut, told to go and cut again may happen to an honest party;
-further quick ones in a row wait like failures, or a service that answers and then breaks every connection would keep it busy."""
+"""A connection that is usable for less than so many seconds is a quick one. An honest party may be cut, told to go and cut again.
+Further quick ones in a row wait like failures, or a service that answers and then breaks every connection would keep it busy."""
 
 
 def hint_ms(reason: str) -> int | None:
@@ -99,9 +99,9 @@ def endpoint(url: str, path: str) -> str:
 
 
 MOVE_REST_S, MOVES_MAX = 1.0, 120
-"""What a party waits before it follows a goaway, when the connections before were quick ones: a second, far below the time a node grants
-for a move, while the old connection serves. So a hundred deploys in quick succession cost nothing. After so many quick moves in a row
-the waits grow like those after failures: a service that says goaway without end is no deploy."""
+"""The wait before a goaway is followed, when the connections before were quick ones. A second is far below the time that a node grants
+for a move, and the old connection serves meanwhile. So a hundred deploys in quick succession cost nothing. After so many quick moves
+in a row the waits grow like those after failures: a service that says goaway without end is no deploy."""
 
 
 class Schedule:
@@ -200,7 +200,7 @@ class Schedule:
     def failed(self, now: float, code: int | None, hint: int | None) -> None:
         """An attempt brought no usable session; `hint` is in milliseconds."""
         if self._target is not None:
-            # One failure, and the hint is forgotten: back to the configured URLs, in order, at once.
+            # After a failure the hinted target is forgotten: back to the configured URLs, in order, at once.
             self._target = None
             self._index = 0
             self.tries += 1

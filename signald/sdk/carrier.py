@@ -1,4 +1,4 @@
-"""One WebSocket connection for the Trio front, on trio-websocket.
+"""A WebSocket connection for the Trio driver, on trio-websocket.
 
 trio-websocket writes to its stream from several tasks, and a write that is cancelled half-way corrupts the stream while the
 connection looks healthy. So it never gets the TCP stream itself but a `OneWriter` in front of it, which only collects;
@@ -24,11 +24,11 @@ from signald.sdk.party_core import DEFAULT_TIMING, Timing
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import SUBPROTOCOL
 
-# What signald sends at most: a message of 16 MiB (the most a node can be told to take) and what is put around it, a chat history, or
-# the answer to a worker with a hundred thousand sessions.
+# The longest frame of signald is a message of 16 MiB (the highest limit of a node), a chat history, or the answer to a worker
+# with a hundred thousand sessions; and the head of each.
 _MESSAGE_MAX = 20 * 1024 * 1024
 _QUEUE_MESSAGES = 16
-# What waits for the writer: an opening message that names a hundred thousand sessions, a batch, and pongs. More of it means that the
+# The bytes that wait for the writer: an opening message with a hundred thousand sessions, a batch, and pongs. More means that the
 # other side asks and does not read.
 _PENDING_MAX = 32 * 1024 * 1024
 # The answer to a handshake; a refusal may have a page of HTML behind it.
@@ -68,7 +68,7 @@ class DialFailed(PartyError):
 
 
 class Carrier(Protocol):
-    """What the front needs of a connection. A simulation brings its own."""
+    """A connection, as the driver needs it. A simulation brings its own."""
 
     async def receive(self) -> str | bytes:
         """Return the next text or binary message; raise `CarrierClosed`."""
@@ -84,7 +84,7 @@ class Carrier(Protocol):
 
 
 class OneWriter(trio.abc.Stream):
-    """A stream whose `send_all` never blocks: what is sent is collected for the one task that runs `write`."""
+    """A stream with a `send_all` that never blocks: it collects for the one task that runs `write`."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream

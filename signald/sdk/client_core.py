@@ -58,7 +58,7 @@ EVENTS_MAX = 1000
 
 @frozen
 class ClientState:
-    """What another process needs to go on with a session: keep it as secret as the token in it."""
+    """The state with which another process continues a session: as secret as the token in it."""
 
     session: str
     recovery_token: str = field(repr=False)
@@ -67,11 +67,11 @@ class ClientState:
     unacked: tuple[bytes, ...] = field(default=(), repr=False)
     limits: Limits | None = None
     attempts: int = 0
-    """How many opening messages the client has sent; the next process counts on, well above it."""
+    """Opening messages that the client has sent; the next process continues well above it."""
 
 
 class ClientCore(PartyCore):
-    """One client."""
+    """A client: its session over one party's connections."""
 
     path = "/v1/client"
 
@@ -272,7 +272,7 @@ class ClientCore(PartyCore):
 
     def _peer_is(self, state: PeerState, worker: str | None) -> None:
         before = self.peer
-        # Without a worker the last one is remembered: who comes after it has replaced it.
+        # Without a worker the last one is remembered: the next worker replaces it.
         self.peer = Peer(state, worker if worker is not None else before.id)
         if self.peer == before and self._told_peer:
             return

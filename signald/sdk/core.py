@@ -1,7 +1,7 @@
-"""One side of one session: what it has sent and still holds, what it has received and finished with. No I/O.
+"""A side of a session: its ledgers of messages sent and of messages received. No I/O.
 
 A client has one `SessionCore`, a worker one per session. It lives as long as its party does; connections come and go
-under it. `now` (seconds, any monotonic clock) and randomness are arguments, so an asyncio or JavaScript front can
+under it. `now` (seconds, any monotonic clock) and randomness are arguments, so an asyncio or JavaScript driver can
 carry the same decisions.
 
     outgoing    1 ..... accepted | accepted+1 ....... sent | sent+1 ...... next_seq-1
@@ -12,8 +12,8 @@ carry the same decisions.
                 acked: the app      in the inbox
                 asked for more
 
-Why `finished`, not `received`, is what a resume reports: signald treats the reported position as acknowledged and lets
-go of everything up to it. A message that only reached this process would then die with it.
+A resume reports `finished`, not `received`, because signald takes the reported position for acked and deletes everything up
+to it. A message that only reached this process would then be lost with the process.
 """
 
 from collections import deque
@@ -33,18 +33,18 @@ from signald.wire.messages import JSON_DEPTH, KIND_MAX, REASON_MAX, SEQ_MAX, TRA
 from signald.wire.records import frame, head, message_body
 
 Frame = tuple[bool, bytes]
-"""One frame: (is text, payload)."""
+"""A frame: (is text, payload)."""
 
 NEVER = float("inf")
 
 PAUSES = frozenset({"rate", "backlog", "store_unavailable"})
-"""Errors that mean: not now. What was refused is sent again, from the first refused message on (go-back-N)."""
+"""Errors that mean: not now. The refused messages are sent again, from the first one on (go-back-N)."""
 
 _LOST_RANGES_MAX = 16
 _GAP_QUIET_S = 1.0
 _PAUSE_MIN_S, _PAUSE_MAX_S = 0.005, 60.0
-"""What a refusal may ask for. Without a pause a service could have everything sent again as fast as it refuses; an honest one asks
-for at most the seconds that one message takes by its rate, and the next connection begins without a pause anyway."""
+"""The bounds of the pause after a refusal. Without a pause a service could have everything sent again as fast as it refuses. An honest
+one asks for at most the seconds that a message takes by its rate, and the next connection begins without a pause anyway."""
 _WINDOW_MAX = 1 << 20
 _WINDOW_AFTER_REFUSAL = 16
 
@@ -55,10 +55,10 @@ class Bounds(NamedTuple):
     unacked_messages_max: int = 1000
     unacked_bytes_max: int = 4 * 1024 * 1024
     inbox_messages_max: int = 4096
-    """Above it the front stops reading the connection until the application catches up. signald's own bound on
+    """Above it the driver stops reading the connection until the application catches up. signald's own bound on
     unacked messages (1,000) is far below, so only a service with another configuration ever meets it."""
     message_bytes_max: int = 65536
-    """As long as the service has not said its own; so is `json_depth_max`."""
+    """Until the service says its own; so is `json_depth_max`."""
     pause_s: float = 0.5
     """The pause after a refusal that names no `retry_after_ms`."""
     json_depth_max: int = JSON_DEPTH
@@ -74,9 +74,9 @@ WAIT_MIN_S = 1e-6
 
 
 class Pace:
-    """Keeps a party within the message rate it was told, so that nothing is refused for it and sent twice.
+    """Keeps a party within the message rate that the service named, so that no message is refused for it and sent twice.
 
-    A little below what is allowed: what leaves here evenly may arrive in bunches.
+    The rate is a little below the limit, because messages that leave evenly may arrive in bunches.
     """
 
     __slots__ = ("_bucket", "_burst", "_per_s")
@@ -103,7 +103,7 @@ class Pace:
 
 
 class Batch:
-    """What one write collects. The budget keeps a long resend from holding up other sessions and acks."""
+    """The frames of one write. The budget keeps a long resend from delaying other sessions and acks."""
 
     __slots__ = ("frames", "left")
 
@@ -122,11 +122,11 @@ class Batch:
 
 
 def _nothing() -> None:
-    """Stand in for a front that does not listen."""
+    """Stand in for a driver without a callback."""
 
 
 class SessionCore:
-    """One side of one session; see the module's text for the two ledgers.
+    """A side of a session; see the module's text for the two ledgers.
 
     Invariants: `finished <= received`; `accepted <= sent <= next_seq - 1`; `_unacked` holds exactly the bodies of
     `accepted + 1 .. next_seq - 1`; `inbox` holds messages in order, each once.
@@ -188,7 +188,7 @@ class SessionCore:
         self._unacked: dict[int, bytes] = {}
         self._unacked_bytes = 0
         self.pace: Pace | None = None
-        """What the service lets this party send, if it said so."""
+        """The rate that the service allows this party; None: it named none."""
         self._window = _WINDOW_MAX
         self._paused_until = -NEVER
         self._slow_until = -NEVER
@@ -210,13 +210,13 @@ class SessionCore:
         )
 
     def begin(self, next_seq: int, bounds: Bounds) -> None:
-        """The session was just started: signald says where it begins and what it takes."""
+        """Begin at the seq and within the bounds that signald names for a new session."""
         self.next_seq = next_seq
         self.accepted = self.sent = next_seq - 1
         self._bounds = bounds
 
     def bound(self, bounds: Bounds) -> None:
-        """Signald has said anew what it takes."""
+        """Apply the bounds that signald has named anew."""
         self._bounds = bounds
 
     # --- outgoing --------------------------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ class SessionCore:
         # The object of the message itself is the first level.
         raw = Raw() if binary is not None else Raw(write(data, self._bounds.json_depth_max - 1))
         body = message_body(Message(self.next_seq, raw, kind=kind, history=history, trace=trace), binary)
-        size = len(body) - 1 + len(self._head)  # the first letter of a body stays with who keeps it
+        size = len(body) - 1 + len(self._head)  # the first letter of a body is not sent
         if size > self._bounds.message_bytes_max:
             most = self._bounds.message_bytes_max
             raise ValueError(f"a message may have at most {most} bytes on the wire, not {size}")
@@ -270,7 +270,7 @@ class SessionCore:
         self.next_seq += 1
 
     def acked(self, seq: int) -> bool:
-        """Signald has stored everything up to `seq`; True when there may be more to write because of it."""
+        """Note that signald has stored everything up to `seq`; True when there may be more to write because of it."""
         if seq >= self.next_seq:
             raise LinkBroken(f"ack {seq} is beyond what was sent ({self.next_seq - 1})")
         if seq <= self.accepted:
@@ -288,9 +288,9 @@ class SessionCore:
         return held_back or self.bye is not None
 
     def refused(self, error: ErrorMessage, now: float) -> None:
-        """Signald did not take what was sent: send it again, at once after a gap, later after a refusal."""
+        """Note that signald refused messages: they are sent again, at once after a gap, later after a refusal."""
         expected = error.expected if error.expected is not UNSET else self.accepted + 1
-        # What signald has stored may be more than what it told; never resend below it, never skip above what we hold.
+        # Signald may have stored more than it told: never resend below `accepted`, never skip above the last message held.
         expected = min(max(expected, self.accepted + 1), self.next_seq)
         if error.code in PAUSES:
             hint_s = error.retry_after_ms / 1000 if error.retry_after_ms is not UNSET else self._bounds.pause_s
@@ -299,7 +299,7 @@ class SessionCore:
             # The whole window was refused with the first of it; the next try is a small one, growing with the acks.
             self._window = _WINDOW_AFTER_REFUSAL
         elif self._rewound_to == expected and now - self._rewound_at < _GAP_QUIET_S:
-            return  # said once per message that was already under way; the resend is under way too
+            return  # a refusal of a message that was already under way; the resend is under way too
         self.sent = expected - 1
         self._rewound_to = expected
         self._rewound_at = now
@@ -316,14 +316,14 @@ class SessionCore:
         """Take a message of the peer; False when it is a duplicate.
 
         Raises:
-            LinkBroken: a message is missing before this one and nobody said that it was lost.
+            LinkBroken: a message is missing before this one, and signald did not say that it is lost.
         """
         seq = message.seq
         if not self._anchored:
             self._anchored = True
             self.received = self.finished = self._ack_told = seq - 1
         if seq <= self.received:
-            # The sender of a duplicate has not seen our ack, or it was for an older claim.
+            # The sender of a duplicate has not seen our ack, or the ack was for an older claim.
             self.ack_again()
             return False
         if seq != self.received + 1:
@@ -335,14 +335,14 @@ class SessionCore:
         return True
 
     def _behind_lost(self, seq: int) -> int:
-        """Return up to where nothing is missing, when `seq` is and those behind it are lost."""
+        """Return the last seq of the lost range that follows `seq`, or `seq` itself."""
         for low, high in sorted(self._lost):
             if low <= seq + 1:
                 seq = max(seq, high)
         return seq
 
     def log_lost(self, low: int, high: int, *, incoming: bool) -> LogLost:
-        """The store lost these seqs. What will not come in is acked as if it had: nobody else knows that we were told."""
+        """Note that the store lost these seqs. Incoming ones are acked as if received: only the ack shows signald that this party knows."""
         if incoming:
             if not self._anchored:
                 self._anchored = True
@@ -365,23 +365,23 @@ class SessionCore:
         return MessageReceived(message.seq, data, message.kind, binary is not None, message.trace)
 
     def finish(self, seq: int) -> bool:
-        """The application has finished with everything up to `seq`; True when there is an ack to be written."""
+        """Note that the application has finished with everything up to `seq`; True when there is an ack to be written."""
         if seq > self.finished:
             self.finished = self._behind_lost(min(seq, self.received))
         return self.finished > self._ack_told
 
     def ack_again(self) -> None:
-        """What was acked may not have counted: say it again."""
+        """Repeat the last ack: it may not have counted."""
         self._ack_told = min(self._ack_told, self.finished - 1)
 
     # --- connections -----------------------------------------------------------------------------------------------
 
     def attach(self, accepted: int) -> None:
-        """The session goes on over another connection; signald has everything up to `accepted`."""
+        """Continue over another connection; signald has everything up to `accepted`."""
         if accepted >= self.next_seq:
             if self._unacked:
                 raise LinkBroken(f"signald has {accepted}, beyond what was sent ({self.next_seq - 1})")
-            # A state was restored without knowing what its former holder sent last: go on behind it.
+            # A restored state may not have the last messages of its former holder: continue after them.
             self.next_seq = accepted + 1
             self.accepted = self.sent = accepted
         self.acked(accepted)
@@ -422,14 +422,14 @@ class SessionCore:
         return until if self.sent + 1 < self.next_seq and until > now else NEVER
 
     def end(self, reason: str) -> None:
-        """The session is over; what is in the inbox can still be taken."""
+        """End the session; messages in the inbox can still be taken."""
         if self.ended is None:
             self.ended = reason
             self.changed()
 
 
 def payload_size(message: Message | Realtime, binary: bytes | None) -> int:
-    """Return the bytes of what a message carries."""
+    """Return the size of a message's data in bytes."""
     return len(binary) if binary is not None else len(memoryview(message.data))
 
 

@@ -1,4 +1,4 @@
-"""Frames from signald to messages. What is of an unknown type is skipped; what is malformed breaks the connection."""
+"""Frames from signald to messages. An unknown type is skipped; a malformed frame breaks the connection."""
 
 import struct
 from typing import TypeVar

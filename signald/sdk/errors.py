@@ -1,4 +1,4 @@
-"""What can go wrong in a party, named by what the application can do next.
+"""The errors of a party, named by what the application can do next.
 
 SignaldError
 └── PartyError
@@ -41,4 +41,4 @@ class Unreadable(PartyError, ValueError):
 
 
 class LinkBroken(PartyError):
-    """What came over this connection does not fit: better a broken connection than a silent gap."""
+    """The frames of this connection do not fit: better a broken connection than a silent gap."""

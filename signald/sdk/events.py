@@ -1,4 +1,4 @@
-"""What the SDK tells the application, as frozen values. A port to another language uses the same names."""
+"""The events of a party for its application, as frozen values. A port to another language uses the same names."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from signald.sdk.values import readable
 
 @frozen(match_args=False)
 class MessageReceived:
-    """One message of the peer, handed out exactly once and in order of `seq`."""
+    """A message of the peer, handed out exactly once and in order of `seq`."""
 
     __match_args__ = ("seq", "data", "kind", "binary", "trace")
 

@@ -1,4 +1,4 @@
-"""One connection as a party's core sees it. No I/O."""
+"""A connection as a party's core sees it. No I/O."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -36,7 +36,7 @@ class Link:
         self.token = token
         """The recovery token shown on it."""
         self.control: list[Frame] = []
-        """What is written before anything else; bounded by `CONTROL_MAX` (see `PartyCore.realtime`)."""
+        """Frames that are written before any other; bounded by `CONTROL_MAX` (see `PartyCore.realtime`)."""
         self.changed: Callable[[], None] = lambda: None
         """A callback of the driver: `write` may have something."""
         self.turned: Callable[[], None] = lambda: None

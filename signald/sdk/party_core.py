@@ -2,15 +2,14 @@
 
 A *driver* owns the sockets, the tasks and the clock; `trio_party.TrioParty` is one. At most one link is *current*: new messages and
 acks go there. While a goaway is followed, another link is *opening* beside it. When its opening message is answered, it becomes
-current and the old link is *retiring*: still read (late deliveries are recognised by their seq), not written any more, closed by
+current. The old link is then *retiring*: still read (late deliveries are recognised by their seq), not written any more, closed by
 signald with 4001.
 
-What a driver must do
----------------------
+The contract of a driver
+------------------------
 
-Time. `now` is in seconds, of one monotonic clock, the same for every method.
-
-Calls. One call at a time, from one thread. No method blocks. A method raises only what it names; then the state is still good.
+Time and calls. `now` is in seconds, of one monotonic clock, the same for every method. The driver makes one call at a time, from one
+thread. No method blocks. A method raises only the errors that it names; the state is still valid after that.
 
 Callbacks. The core calls `PartyCore.replan`, `Link.changed`, `Link.turned` and `SessionCore.changed` from within its methods. A
 callback only wakes the task that waits for it. It must not call the core.
@@ -30,12 +29,12 @@ Tasks. The driver runs these four loops; the first lives as long as the party, t
 Sessions. The application speaks through a `SessionCore`: `room`, `send`, `take`, `finish`, `bye`. After `send`, after `finish` when it
 returns True, and after `bye` was set, the driver must call `ClientCore.changed` or `WorkerCore.touched`.
 
-The end of a connection. When it is closed or broken, or `receive` or `due` raises `LinkBroken`, the driver must call `lost` once,
-before any closing handshake: another connection may be due at once. Then it closes the transport: with 1000 and at most
-`timing.close_s` if the party is over or the link was retiring, by force in all other cases.
+The end of a connection. When it is closed or broken, or `receive` or `due` raises `LinkBroken`, the driver must call `lost` once.
+It does so before any closing handshake, because another connection may be due at once. Then it closes the transport. If the party
+is over or the link was retiring, it closes with 1000, within `timing.close_s`; in all other cases by force.
 
-The end of the party. When `over` is set, the driver must end all its tasks, after what is left in the queues was handed on. `failure()`
-is what the application sees.
+The end of the party. When `over` is set, the driver must hand on what is left in the queues, then end all its tasks. `failure()` is
+the error for the application.
 """
 
 from abc import ABC, abstractmethod
@@ -68,7 +67,7 @@ RETIRING_MAX = 2
 """Left connections that wait for signald to close them. An honest node closes one at once; a third is one too many."""
 
 HEARTBEAT_MIN_S, HEARTBEAT_MAX_S = 0.05, 300.0
-"""What is made of the heartbeat that signald names: not so often that it is a flood, not so rarely that a dead connection stays."""
+"""The bounds of the heartbeat that signald names: a shorter one is a flood, and with a longer one a dead connection stays."""
 
 DEADLINE_MAX_S = 86_400.0
 """A day: longer than any node takes to go."""
@@ -141,7 +140,7 @@ class PartyCore(ABC):
         self.opening: Link | None = None
         self.retiring: list[Link] = []
         self.attempts: int | None = 0
-        """Opening messages so far, by which signald tells one that comes late from the next one; None while nobody knows."""
+        """Opening messages so far, by which signald tells a late one from the next one; None: unknown."""
         self.opened_count = 0
         """Connections that stood at the TCP and WebSocket level, so far."""
         self.over: Over | None = None
@@ -151,7 +150,7 @@ class PartyCore(ABC):
         """How the old connection ended while the answer of the new one was still expected."""
         self._ever_current = False
         self.full: list[SessionCore] = []
-        """Sessions whose inbox reached its bound; see `blocked`."""
+        """Sessions with an inbox at its bound; see `blocked`."""
         self.replan: Callable[[], None] = lambda: None
         """A callback of the driver: `plan` must be called again, or `over` is set."""
 
@@ -249,7 +248,7 @@ class PartyCore(ABC):
             self._moved_away = None
         rule = advice(code)
         # While the old connection serves, no answer of another node ends the session: a new release that refuses
-        # everybody must not cost more than the move.
+        # every party must not cost more than the move.
         final = self.current is None and code not in (None, CloseCode.MOVED, CloseCode.NORMAL)
         if final and code == CloseCode.NOTHING_TO_RESUME and link is not None and link.token is not None:
             self._nothing_to_resume(now)
@@ -390,7 +389,7 @@ class PartyCore(ABC):
         self._disconnected(code, reason)
 
     def _promote(self, link: Link, heartbeat_ms: int, token: str, now: float) -> bool:
-        """The opening message was answered: `link` is current now. True when it took over without an interruption."""
+        """Make `link` current, because its opening message was answered. True when it took over without an interruption."""
         self.token = token
         self.opening = None
         old = self.current
@@ -453,11 +452,11 @@ class PartyCore(ABC):
         if error.fatal is True:
             link.refusal = error
             return True
-        # What a left connection complains about was sent again elsewhere.
+        # An error on a left connection is about frames that were sent again on the current one.
         return link is not self.current
 
     def realtime(self, data: object, session: str | None = None) -> bool:
-        """Send what is carried now or not at all; False when it was dropped: no connection, or too much is waiting.
+        """Send data that is carried now or not at all; False when it was dropped: no connection, or too much is waiting.
 
         Raises:
             ValueError: as for a message.

@@ -1,4 +1,4 @@
-"""A seat: one session of a worker, as the worker's core keeps it. No I/O.
+"""A seat: a session of a worker, as the worker's core keeps it. No I/O.
 
 ::
 
@@ -28,7 +28,7 @@ class SeatState(Enum):
 
 @define
 class Seat:
-    """One session of this worker."""
+    """See the module."""
 
     core: SessionCore
     epoch: int | None

@@ -39,7 +39,7 @@ class Client(TrioParty, Conversation):
 
     @property
     def peer_state(self) -> str:
-        """What is known of the worker: waiting, paired, away, replaced or gone."""
+        """The last known state of the worker: waiting, paired, away, replaced or gone."""
         return self._core.peer.state
 
     @property
@@ -59,7 +59,7 @@ class Client(TrioParty, Conversation):
 
     @property
     def chat_history(self) -> list[Any]:
-        """What the last resume brought of the chat history, when `history` asked for it."""
+        """The chat history that the last resume brought, when `history` asked for it."""
         return self._core.chat_history
 
     @property

@@ -1,4 +1,4 @@
-"""What an application does within one session, on Trio; clients and workers alike."""
+"""The conversation of an application within a session, on Trio; clients and workers alike."""
 
 from collections import deque
 from collections.abc import AsyncIterator
@@ -89,8 +89,8 @@ class Conversation:
 
         Raises:
             SessionGone: the session has ended.
-            ValueError: signald would refuse it: larger than it takes with what is put around it, nested too deep, not JSON (NaN, a
-                set, a key that is no text), or a `kind` or `trace` that is too long. Nothing was sent.
+            ValueError: signald would refuse it; nothing was sent. It is too large with its head, nested too deep, or not JSON (NaN,
+                a set, a key that is no text). Or its `kind` or `trace` is too long.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         core = self._conversation

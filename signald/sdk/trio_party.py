@@ -57,7 +57,7 @@ class _Ending:
 
 
 class TrioParty(ABC):
-    """One party at work. The subclasses say what the application sees."""
+    """A party at work. The subclasses define the view of the application."""
 
     def __init__(self, core: PartyCore, *, ssl_context: SSLContext | None, dial: Dial | None) -> None:
         self._core = core
@@ -179,7 +179,7 @@ class TrioParty(ABC):
                 with trio.move_on_at(core.wake_at(link, now)):
                     await lot.park()
         except CarrierClosed as closed:
-            # What came before the close is still to be read; but a reader that never hears of it must not wait.
+            # The frames before the close are still to be read. Without a close the reader would wait for ever.
             if closed.code is None:
                 ending.end(None, closed.reason)
 

@@ -23,7 +23,7 @@ from signald.wire.messages import REASON_MAX
 
 
 class WorkerSession(Conversation):
-    """One session as its worker's handler sees it."""
+    """A session as its worker's handler sees it."""
 
     def __init__(self, worker: "Worker", assigned: Assigned) -> None:
         super().__init__(assigned.core, worker._room)
@@ -35,9 +35,9 @@ class WorkerSession(Conversation):
         """The session's id."""
         self._meta = assigned.meta
         self.subject = assigned.subject
-        """What the client's credential says of it (`sub`), as the node has verified it; None when it showed none."""
+        """The subject (`sub`) of the client's credential, as the node has verified it; None: it showed none."""
         self.chat_history = assigned.chat_history
-        """What was said before this worker got the session: context, not messages to be answered.
+        """The messages before this worker got the session: context, not messages to be answered.
 
         Reading the `data` of an entry raises `Unreadable` where the peer sent what cannot be read here.
         """
@@ -47,7 +47,7 @@ class WorkerSession(Conversation):
 
     @property
     def meta(self) -> Any:
-        """What the client said about itself.
+        """The client's description of itself.
 
         Raises:
             Unreadable: it said what cannot be read here.
@@ -94,7 +94,7 @@ class WorkerSession(Conversation):
         self._worker._core.touched(self._conversation)
 
     def _failure(self) -> Exception | None:
-        return None  # a session that is taken away cancels its handler: nobody is left to be told
+        return None  # a session that is taken away cancels its handler, so no caller is left
 
 
 Handler = Callable[[WorkerSession], Awaitable[None]]

@@ -1,7 +1,7 @@
-"""What an application says and hears, as JSON: what a node would refuse is refused here, and what cannot be read ends nobody.
+"""The values of an application as JSON: a value that a node would refuse is refused here, and an unreadable one harms one session.
 
-A message that another program wrote may hold what this one cannot: `1e999`, a number of five thousand digits. The node carries it.
-It reaches the application as a message whose `data` raises `Unreadable` when it is read, so only the handler of that session fails.
+A message of another program may hold a value that this one cannot: `1e999`, a number of five thousand digits. The node carries it.
+The application gets the message, and its `data` raises `Unreadable` on access, so only the handler of that session fails.
 """
 
 import json
@@ -77,7 +77,7 @@ def _constant(name: str) -> Any:
 
 
 class HistoryEntry(dict[str, Any]):
-    """An entry of a chat history whose `data` cannot be read; the rest of it can."""
+    """An entry of a chat history with unreadable `data`; the rest of it can be read."""
 
     def __init__(self, known: Mapping[str, Any], reason: str) -> None:
         super().__init__(known)
@@ -94,7 +94,7 @@ class HistoryEntry(dict[str, Any]):
 
 
 def read_history(entries: list[Raw]) -> list[Any]:
-    """Return the entries of a chat history. One that cannot be read is a `HistoryEntry` and spoils no other."""
+    """Return the entries of a chat history. An unreadable entry is a `HistoryEntry` and spoils no other."""
     return [_entry(raw) for raw in entries]
 
 

@@ -53,7 +53,7 @@ _REFUSALS_MAX = 1000
 
 
 class WorkerCore(PartyCore):
-    """One worker."""
+    """A worker: see the module."""
 
     path = "/v1/worker"
 

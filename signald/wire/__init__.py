@@ -1,1 +1,1 @@
-"""What is said: messages, codec and close codes of the subprotocol `signald.v1`."""
+"""The words of the wire: messages, codec and close codes of the subprotocol `signald.v1`."""

@@ -1,4 +1,4 @@
-"""The one table of close codes: what each says, and what its receiver may do next.
+"""The one table of close codes: the meaning of each, and the advice to its receiver.
 
 Codes below 3000 are those of RFC 6455 and the IANA registry; 4000 to 4999 are private to `signald.v1`. A close never
 ends a session: only `bye`, an expiry or an operator does. Unknown codes, and 1005/1006 (nothing was said), mean
@@ -35,7 +35,7 @@ class CloseCode(IntEnum):
 
 
 class Advice(NamedTuple):
-    """What the receiver of a close may do."""
+    """The advice to the receiver of a close."""
 
     meaning: str
     may_reconnect: bool

@@ -12,7 +12,7 @@ from msgspec.structs import force_setattr
 SUBPROTOCOL = "signald.v1"
 
 NO_DATA = Raw()
-"""What `data` is when a frame has none. Compared by identity."""
+"""The `data` of a frame that has none. Compared by identity."""
 
 SEQ_MAX = 2**53 - 1  # the largest integer every JSON reader keeps exact
 
@@ -72,7 +72,7 @@ _BOUNDS = {
 
 
 class Connect(Inbound, _Trimmed, tag="connect", frozen=True):
-    """A client's opening message: start a session with a worker whose labels include `want`."""
+    """A client's opening message: start a session with a worker that has the labels of `want`."""
 
     auth: Secret | None = None
     want: Labels = {}
@@ -85,8 +85,8 @@ class RestoreSession(Inbound, _Trimmed, tag="restore_session", frozen=True):
     """A client's opening message: resume.
 
     `received` is the highest contiguous seq it has of the worker's messages. `acked` (an extension) is the highest seq
-    of its own that was acked to it: if the store lost more than that, the loss is said and no seq is used twice. `attempt`
-    (an extension) counts the opening messages of this party: one that comes behind a later one takes nothing (0: not counted).
+    of its own that was acked to it. If the store has lost more than that, the loss is said and no seq is used twice. `attempt`
+    (an extension) counts the opening messages of this party; an older one claims nothing (0: not counted).
     """
 
     recovery_token: Secret
@@ -103,7 +103,7 @@ class RestoreSession(Inbound, _Trimmed, tag="restore_session", frozen=True):
 
 
 class SessionPosition(Struct, frozen=True, gc=False):
-    """What a resuming worker has of one session; `acked` as in `RestoreSession`."""
+    """The position of a resuming worker in a session; `acked` as in `RestoreSession`."""
 
     session: Name
     received: Position = 0
@@ -241,7 +241,7 @@ JSON_DEPTH = 32
 
 
 class Limits(Struct, frozen=True, gc=False):
-    """What a client may send."""
+    """The limits of what a client sends."""
 
     message_bytes: Position
     messages_per_s: float
@@ -251,7 +251,7 @@ class Limits(Struct, frozen=True, gc=False):
 
 
 class WorkerLimits(Struct, frozen=True, gc=False):
-    """What a worker may send."""
+    """The limits of what a worker sends."""
 
     message_bytes: Position
     json_depth: Position = JSON_DEPTH
@@ -284,7 +284,7 @@ class SessionRestored(Outbound, tag="session_restored", frozen=True):
 
 
 class PeerChanged(Outbound, tag="peer", frozen=True):
-    """What has become of the client's worker."""
+    """The state of the client's worker has changed."""
 
     state: PeerState
     id: str | UnsetType = UNSET
@@ -309,7 +309,7 @@ class AppAccepted(Outbound, tag="app_accepted", frozen=True):
 
 
 class ResumedSession(Struct, frozen=True, gc=False):
-    """One session of a resumed worker: what signald has of its messages, and how many it will replay."""
+    """A session of a resumed worker: the seq up to which its messages are stored, and the number to be replayed."""
 
     session: str
     accepted: Position
@@ -371,7 +371,7 @@ class ErrorMessage(Outbound, tag="error", frozen=True):
     lost_from: Position | UnsetType = UNSET
     lost_to: Position | UnsetType = UNSET
     direction: Literal["sent", "received"] | UnsetType = UNSET
-    """Of `log_lost`: whose messages are lost, as its receiver sees it."""
+    """Of `log_lost`: the direction of the lost messages, seen from its receiver."""
     seq: int | UnsetType = UNSET
     """Of `undeliverable`: the message at which every hand-out has failed."""
 

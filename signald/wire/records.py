@@ -1,7 +1,7 @@
 """The stored form of a message, and its way back into frames without parsing.
 
-A body is what the log keeps: one letter for its frame kind, then the tail of the message's JSON object, that is
-everything but `type` and `session`. Delivering it is gluing a head in front, which costs no decoding:
+The log keeps *bodies*. A body is one letter for the frame kind, then the tail of the message's JSON object: everything but
+`type` and `session`. To deliver it, a head is put in front, which costs no decoding:
 
     text    b"t" + b'"seq":5,"data":{...}}'
     binary  b"b" + u16 length of the tail + b'"seq":5}' + raw data

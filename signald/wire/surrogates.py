@@ -1,7 +1,7 @@
 r"""Halves of a surrogate pair in JSON: the escape `\ud83d` alone.
 
 RFC 8259 allows it, and JavaScript writes it for text that was cut inside an emoji. It stands for no character, so that neither
-UTF-8 nor msgspec takes it. What is carried raw (`data`, `meta`, `config`) keeps it byte for byte. A text that signald reads
+UTF-8 nor msgspec takes it. A raw field (`data`, `meta`, `config`) keeps it byte for byte. A text that signald reads
 itself (`kind`, `trace`, `reason`, names and labels) cannot hold it and is refused.
 
 A payload that msgspec refused is decoded a second time with each half replaced by a mark that occurs nowhere in it; the mark is
@@ -18,7 +18,7 @@ from msgspec import Raw, Struct, structs
 M = TypeVar("M")
 
 IN_TEXT = "half of a surrogate pair in a field that is read as text"
-"""What is said of such a field; nothing of its content."""
+"""The words about such a field; nothing of its content."""
 
 # Each alternative consumes a whole escape: a backslash that is escaped itself begins none, and a whole pair is left alone.
 _ESCAPE = re.compile(

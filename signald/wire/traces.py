@@ -21,6 +21,6 @@ def parse(trace: str | None) -> Traceparent | None:
 
 
 def log_fields(trace: str | None) -> dict[str, str]:
-    """What a log line says of a trace: its id, if there is one."""
+    """Return the fields of a log line about a trace: its id, if there is one."""
     parsed = parse(trace)
     return {} if parsed is None else {"trace_id": parsed.trace_id}
