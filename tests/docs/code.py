@@ -116,11 +116,20 @@ def _names(task: ast.expr, tree: ast.Module) -> Iterator[str]:
         imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
         if task.id in defined | imported:
             yield task.id
-        for loop in ast.walk(tree):
-            if (
-                isinstance(loop, ast.For)
-                and isinstance(loop.target, ast.Name)
-                and loop.target.id == task.id
-                and isinstance(loop.iter, ast.Tuple | ast.List)
-            ):
-                yield from (one.attr for one in loop.iter.elts if isinstance(one, ast.Attribute))
+        yield from _listed(task.id, tree)
+
+
+def _listed(name: str, tree: ast.Module) -> Iterator[str]:
+    """The functions that the variable `name` of a loop takes, where the loop goes through a list that stands in the same file."""
+    lists = {
+        target.id: node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Name)
+    }
+    for loop in ast.walk(tree):
+        if isinstance(loop, ast.For) and isinstance(loop.target, ast.Name) and loop.target.id == name:
+            over = lists.get(loop.iter.id) if isinstance(loop.iter, ast.Name) else loop.iter
+            if isinstance(over, ast.Tuple | ast.List):
+                yield from (one.attr for one in over.elts if isinstance(one, ast.Attribute))
