@@ -24,16 +24,16 @@ only the latest; there are peers that count.
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Literal, cast
+from typing import cast
 
-import attrs
 import structlog
 import trio
 
-from signald.errors import SignaldError
 from signald.net import frames
-from signald.net.frames import Close, Event, FrameDecoder, Message, Ping, ProtocolError
+from signald.net.ending import LOST, NO_CODE, CloseInfo, ConnectionClosed
+from signald.net.frames import Close, FrameDecoder, Message, ProtocolError
 from signald.net.handshake import Handshake
+from signald.net.liveness import Liveness, Verdict
 from signald.net.queues import SendQueues
 from signald.net.settings import NetSettings
 from signald.net.transport import GONE, Spawn, Transport
@@ -41,30 +41,7 @@ from signald.pauses import Pauses
 from signald.tally import Traffic
 from signald.wire.close_codes import CloseCode
 
-NO_CODE, LOST = 1005, 1006
-"""The two codes that only stand for something (RFC 6455 7.4.1): a Close without a code, an end without a Close."""
-
 log = structlog.get_logger("signald.net")
-
-
-@attrs.frozen
-class CloseInfo:
-    """How a connection ended, and the side that began it; `abort`: no Close began it."""
-
-    code: int
-    reason: str
-    initiator: Literal["local", "remote", "abort"]
-
-
-class ConnectionClosed(SignaldError):
-    """There is nothing more to receive."""
-
-    def __init__(self, info: CloseInfo) -> None:
-        """Carry how the connection ended."""
-        super().__init__(f"{info.code} {info.reason} ({info.initiator})")
-        self.info = info
-        self.code = info.code
-        self.reason = info.reason
 
 
 class Connection:
@@ -76,7 +53,6 @@ class Connection:
 
     __slots__ = (
         "__weakref__",
-        "_blocked_since",
         "_chunk",
         "_chunk_messages",
         "_closed_event",
@@ -87,19 +63,15 @@ class Connection:
         "_ending",
         "_failing",
         "_last_word",
-        "_paused_s",
+        "_liveness",
         "_pauses",
         "_peer_closed",
-        "_pinged_at",
         "_queue",
         "_queues",
-        "_quiet_since",
         "_reading",
         "_said",
         "_settings",
         "_spawn",
-        "_ticked_at",
-        "_ticked_controls",
         "_traffic",
         "_transport",
         "_was_full",
@@ -119,6 +91,19 @@ class Connection:
         "shared",
         "subprotocol",
     )
+
+    bearer: str | None
+    """The credential shown at the handshake; set to None when it was checked."""
+    queued_messages: int
+    """Messages of which something is still queued; those written as one chunk leave the count together."""
+    on_heard: Callable[[int, list[Message]], None] | None
+    """Called with each read: the bytes of a message that is not complete, and the messages that are."""
+    on_room: Callable[[], None] | None
+    """Called when a queue that was full has fallen to half. Only the writer task calls it, never a `send_...` or
+    `flush`, so it may send; what it raises ends the connection with 1011."""
+    on_unsaid: Callable[[], None] | None
+    """Called when the connection was lost before anything of what was queued has left: the peer has heard nothing of it.
+    It may be called before or after a reader learns of the end."""
 
     def __init__(
         self,
@@ -144,25 +129,15 @@ class Connection:
         self.path = handshake.path
         self.subprotocol = handshake.subprotocol
         self.bearer = handshake.bearer
-        """The credential shown at the handshake; set to None when it was checked."""
         self.remote = remote
         self.shared = shared
-        self.opened_at = now
-        self.last_received_at = now
+        self.opened_at = self.last_received_at = now
         self.queued_bytes = 0
         self.queued_messages = 0
-        """Messages of which something is still queued; those written as one chunk leave the count together."""
-        self.on_heard: Callable[[int, list[Message]], None] | None = None
-        """Called with each read: the bytes of a message that is not complete, and the messages that are."""
-        self.on_room: Callable[[], None] | None = None
-        """Called when a queue that was full has fallen to half. Only the writer task calls it, never a `send_...` or
-        `flush`, so it may send; what it raises ends the connection with 1011."""
-        self.on_unsaid: Callable[[], None] | None = None
-        """Called when the connection was lost before anything of what was queued has left: the peer has heard nothing of it.
-        It may be called before or after a reader learns of the end."""
+        self.on_heard = self.on_room = self.on_unsaid = None
         self.closed: CloseInfo | None = None
         self._pauses = pauses if pauses is not None else Pauses()
-        self._paused_s = self._pauses.total_s
+        self._liveness = Liveness(settings, self._pauses, now)
         self._settings = settings
         self._spawn = spawn
         self._transport = transport
@@ -176,16 +151,8 @@ class Connection:
         self._queue: list[bytes] = []
         self._chunk = memoryview(b"")  # what the writer task is writing; may begin inside a frame
         self._chunk_messages = 0
-        self._writing = False
-        self._blocked_since = now
-        self._was_full = False
-        self._said = False
-        self._reading = False
-        self._quiet_since = now
-        self._pinged_at: float | None = None
+        self._reading = self._writing = self._was_full = self._said = False
         self._controls = 0
-        self._ticked_at = now
-        self._ticked_controls = 0
         self._ending: CloseInfo | None = None
         self._failing = False
         self._last_word: Close | ProtocolError | None = None  # came behind messages that are being handled
@@ -259,7 +226,11 @@ class Connection:
         events = decoder.feed(data)
         if decoder.controls != self._controls:
             self._controls = decoder.controls
-            events = self._handle_controls(events)
+            events, pongs, close = frames.sort(events)
+            if pongs and close is None and self._ending is None:
+                self._queue_control(pongs)
+                self.flush()
+            self._last_word = close or self._last_word
         if decoder.failed is not None:
             self._last_word = decoder.failed
         if unwanted:
@@ -267,25 +238,6 @@ class Connection:
         if self._last_word is not None and not events:
             self._heed_last_word()
         return cast("list[Message]", events)
-
-    def _handle_controls(self, events: list[Event]) -> list[Event]:
-        """Act on the control frames among `events`; return the rest."""
-        pongs: list[bytes] = []
-        close: Close | None = None
-        messages: list[Event] = []
-        for event in events:
-            if type(event) is Message:
-                messages.append(event)
-            elif type(event) is Ping:
-                pongs.append(frames.encode_pong(event.payload))
-            elif type(event) is Close:
-                close = event
-        if pongs and close is None and self._ending is None:
-            self._queue_control(b"".join(pongs))
-            self.flush()
-        if close is not None:
-            self._last_word = close
-        return messages
 
     def _heed_last_word(self) -> None:
         """Act on the peer's Close or protocol error, once the messages before it were handed out and answered."""
@@ -308,22 +260,17 @@ class Connection:
         Beyond twice the bounds of the queue the peer is a slow consumer: the queue is dropped and closed with 4508.
         """
         if self._ending is None:
-            size = len(payload)
-            header = frames.text_header(size)
-            self._queue.append(header)
-            self._queue.append(payload)
-            self._count(size + len(header))
+            self._put(frames.text_header(len(payload)), payload)
 
     def send_binary(self, payload: bytes) -> None:
         """Queue a binary message, as `send_text` does."""
         if self._ending is None:
-            size = len(payload)
-            header = frames.binary_header(size)
-            self._queue.append(header)
-            self._queue.append(payload)
-            self._count(size + len(header))
+            self._put(frames.binary_header(len(payload)), payload)
 
-    def _count(self, size: int) -> None:
+    def _put(self, header: bytes, payload: bytes) -> None:
+        self._queue.append(header)
+        self._queue.append(payload)
+        size = len(header) + len(payload)
         self.queued_bytes = queued_bytes = self.queued_bytes + size
         self.queued_messages = queued_messages = self.queued_messages + 1
         settings = self._settings
@@ -361,8 +308,7 @@ class Connection:
         self._traffic.sent_bytes += sent
         self._said = self._said or sent > 0
         if sent == len(data):
-            self.queued_bytes = 0
-            self.queued_messages = 0
+            self.queued_bytes = self.queued_messages = 0
             if self._ending is not None:
                 self._goodbye_written()
             return
@@ -370,7 +316,7 @@ class Connection:
         self._chunk = memoryview(data)[sent:]
         self._chunk_messages = self.queued_messages
         self._writing = True
-        self._blocked_since = trio.current_time()
+        self._liveness.blocked_since = trio.current_time()
         self._queues.block(self)
         self._spawn(self._write_rest)
 
@@ -401,7 +347,7 @@ class Connection:
                 self._traffic.sent_bytes += sent
                 if self.closed is not None:
                     return
-                self._blocked_since = trio.current_time()
+                self._liveness.blocked_since = trio.current_time()
                 self._chunk = self._chunk[sent:]
                 self.queued_bytes -= sent
                 if not self._chunk:
@@ -479,41 +425,22 @@ class Connection:
     def tick(self, now: float) -> None:
         """Do what is due: ask a silent peer for a sign of life, give up on one that gives none or takes nothing.
 
-        To be called about once a second. Times count only while the reader reads: when it holds back, for instance while the
-        store is away, the silence is not the peer's fault.
+        To be called about once a second. See `net.liveness`.
         """
         if self._ending is not None:
             return
-        settings = self._settings
-        paused = self._pauses.total_s - self._paused_s
-        if paused:
-            self._forgive(paused)
-        # Frames that came during a pause may be read after the tick that follows it.
-        elapsed, self._ticked_at = max(1.0, now - self._ticked_at) + self._pauses.owed_s(now), now
-        controls, self._ticked_controls = self._controls - self._ticked_controls, self._controls
-        if controls > settings.control_frames_per_s_max * elapsed:
+        verdict = self._liveness.judge(
+            now, self.last_received_at, self._controls, reading=self._reading, writing=self._writing
+        )
+        if verdict is Verdict.FLOODS:
             self.fail(CloseCode.POLICY, "too many pings")
-        elif self._writing and now - self._blocked_since > settings.write_s:
+        elif verdict is Verdict.STUCK:
             self.fail_slow_consumer("write timeout")
-        elif not self._reading:
-            self._quiet_since = now
-            self._pinged_at = None
-        elif self._pinged_at is not None and self.last_received_at < self._pinged_at:
-            if now - self._pinged_at > settings.pong_timeout_s:
-                self.fail(CloseCode.TIMEOUT, "no pong")
-        elif now - max(self.last_received_at, self._quiet_since) >= settings.ping_interval_s:
-            self._pinged_at = now
+        elif verdict is Verdict.SILENT:
+            self.fail(CloseCode.TIMEOUT, "no pong")
+        elif verdict is Verdict.QUIET:
             self._queue_control(frames.encode_ping())
             self.flush()
-        else:
-            self._pinged_at = None
-
-    def _forgive(self, paused_s: float) -> None:
-        """Take a pause of this process out of what the peer is judged by."""
-        self._paused_s = self._pauses.total_s
-        self._blocked_since += paused_s
-        if self._pinged_at is not None and self.last_received_at < self._pinged_at:
-            self._pinged_at += paused_s
 
     def shed(self, code: CloseCode, reason: str) -> None:
         """End a connection to have its memory back: what has been received of a message is dropped at once."""
@@ -565,8 +492,7 @@ class Connection:
             self.closed = self._ending
             self._queue.clear()
             self._chunk = memoryview(b"")
-            self.queued_bytes = 0
-            self.queued_messages = 0
+            self.queued_bytes = self.queued_messages = 0
             self._transport.close()
             if self._closed_event is not None:
                 self._closed_event.set()

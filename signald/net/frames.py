@@ -13,7 +13,7 @@ before it is lost. Feeding a failed decoder raises that error.
 
 import codecs
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from signald.errors import SignaldError
@@ -381,3 +381,18 @@ def _control(opcode: int, payload: bytes) -> bytes:
     if len(payload) > CONTROL_BYTES_MAX:
         raise ValueError(f"a control frame carries at most {CONTROL_BYTES_MAX} bytes")
     return _header(opcode, len(payload)) + payload
+
+
+def sort(events: Iterable[Event]) -> tuple[list[Event], bytes, Close | None]:
+    """Part the events of one read: its messages, the Pongs that answer its Pings as whole frames, and the last Close."""
+    messages: list[Event] = []
+    pongs: list[bytes] = []
+    close: Close | None = None
+    for event in events:
+        if type(event) is Message:
+            messages.append(event)
+        elif type(event) is Ping:
+            pongs.append(encode_pong(event.payload))
+        elif type(event) is Close:
+            close = event
+    return messages, b"".join(pongs), close

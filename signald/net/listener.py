@@ -24,7 +24,8 @@ import trio
 from signald.addresses import ProxyTrust
 from signald.ids import Entropy, SystemEntropy
 from signald.net.admission import Admission, Refusal
-from signald.net.connection import LOST, NO_CODE, Connection, ConnectionClosed
+from signald.net.connection import Connection
+from signald.net.ending import LOST, NO_CODE, ConnectionClosed
 from signald.net.handshake import Handshake, HandshakeReader, HandshakeRefused, refuse, response
 from signald.net.queues import SendQueues
 from signald.net.refusal_log import REASONS, TIMEOUT, TLS, RefusalLog

@@ -16,7 +16,8 @@ from signald.config import Config
 from signald.core.exits import Cause
 from signald.core.head import Party
 from signald.net.admission import SetupGate
-from signald.net.connection import Connection, ConnectionClosed
+from signald.net.connection import Connection
+from signald.net.ending import ConnectionClosed
 from signald.net.frames import Message as Frame
 from signald.places import Place
 from signald.service.assigning import Assignments

@@ -14,7 +14,8 @@ This is the way in; the four manners of opening are in `client_opening` and `wor
 from collections.abc import Callable
 
 from signald.errors import BadMessage, StoreUnavailable, UnknownType
-from signald.net.connection import Connection, ConnectionClosed
+from signald.net.connection import Connection
+from signald.net.ending import ConnectionClosed
 from signald.net.frames import Message as Frame
 from signald.service.auth import Forbidden, Unauthenticated
 from signald.service.client_link import ClientLink

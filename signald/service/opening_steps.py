@@ -10,7 +10,8 @@ from hashlib import blake2b
 
 from signald.errors import StoreUnavailable
 from signald.net.admission import bearer_of_share, share
-from signald.net.connection import Connection, ConnectionClosed
+from signald.net.connection import Connection
+from signald.net.ending import ConnectionClosed
 from signald.service.asking import ask_holders, is_unreadable
 from signald.service.auth import Role
 from signald.service.context import Context

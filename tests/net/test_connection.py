@@ -12,7 +12,8 @@ import structlog.testing
 import trio
 import trio.testing
 
-from signald.net.connection import CloseInfo, Connection, ConnectionClosed
+from signald.net.connection import Connection
+from signald.net.ending import CloseInfo, ConnectionClosed
 from signald.net.frames import Message, encode_binary, encode_close, encode_ping, encode_pong, encode_text
 from signald.net.handshake import Handshake
 from signald.net.settings import NetSettings

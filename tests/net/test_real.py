@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from signald.net.connection import CloseInfo, Connection
+from signald.net.connection import Connection
+from signald.net.ending import CloseInfo
 from signald.net.settings import NetSettings
 from signald.testing.websocket import Client, close, frame, text
 from tests.net.clients import Port, listening, until
