@@ -33,9 +33,9 @@ from signald.service.relay import Relay, RelaySettings
 from signald.service.retries import Retries
 from signald.service.withdrawals import Withdrawals
 from signald.service.worker_like import WorkerLike
-from signald.store.base import Op
-from signald.store.registry.ops import ConfirmWorkerToken, DetachWorker, Forget, KeepAlive, UpdateWorker
-from signald.store.session.ops import ConfirmToken, Detach, Ended, EndSession
+from signald.store.registry.ops import ConfirmWorkerToken, DetachWorker, KeepAlive, UpdateWorker
+from signald.store.sagas import end_session
+from signald.store.session.ops import ConfirmToken, Detach, Ended
 from signald.wire.close_codes import CloseCode
 
 log = structlog.get_logger(__name__)
@@ -257,17 +257,13 @@ class Attachments:
 
     # --- the end of a session ---------------------------------------------------------------------------------------
 
-    def end_ops(self, session: str) -> list[Op]:
-        """Return the operations that end a session and take it out of the registry."""
-        return [EndSession(session, self._context.node), Forget(session)]
-
     async def end(self, session: LiveSession, reason: str, cause: EndCause) -> None:
         """End `session` in the store, or as soon as the store is back, and here."""
         context = self._context
         session.ending = True
-        ops = self.end_ops(session.id)
+        ops = end_session(session.id, context.node)
         try:
-            ended, _ = await context.committer.call_many(ops)
+            ended, _ = await context.committer.call_each(*ops)
             if isinstance(ended, Ended):  # the other party may have said it too
                 context.events.emit(SessionEnded(session.id, cause))
         except StoreUnavailable:

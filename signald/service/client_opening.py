@@ -27,8 +27,9 @@ from signald.service.parts import Parts
 from signald.service.refusals import late, refused, refused_by_store
 from signald.store.base import WAKE_SESSION, Refused
 from signald.store.committer import ignore
-from signald.store.registry.ops import Forget, KeepAlive
-from signald.store.session.ops import ClaimClient, Claimed, CreateSession, Detach, EndSession, History, ReadHistory
+from signald.store.registry.ops import KeepAlive
+from signald.store.sagas import end_session
+from signald.store.session.ops import ClaimClient, Claimed, CreateSession, Detach, History, ReadHistory
 from signald.wire.messages import Connect, Peer, RestoreSession, SessionRestored, SessionStarted
 from signald.wire.records import chat_history
 
@@ -57,7 +58,7 @@ async def start_session(parts: Parts, conn: Connection, message: Connect) -> Cli
         )
         # Nobody has its token before this is answered: a session that was made for nothing would take a worker's place for as
         # long as one that is waited for.
-        undo = [EndSession(session_id, context.node), Forget(session_id)]
+        undo = end_session(session_id, context.node)
         _, head, _ = await context.committer.call_many(
             [KeepAlive((session_id,), alive_until), create, place(session_id, message.want, subject, now, alive_until)],
             undo=undo,

@@ -10,6 +10,7 @@ from signald.service.attached import LiveSession, PartyLink
 from signald.service.attachments import Attachments
 from signald.service.context import Context
 from signald.service.events import SessionEnded
+from signald.store.sagas import end_session
 from signald.wire.close_codes import CloseCode
 
 BYE_LINGER_S = 2.0
@@ -42,7 +43,7 @@ class Endings:
     def unheard(self, session: LiveSession, link: PartyLink) -> None:
         """The client was gone before its new session could be told to it: no party has its token, so none can ever resume it."""
         link.ending = True
-        for op in self._attachments.end_ops(session.id):
+        for op in end_session(session.id, self._context.node):
             self._context.submit(op)
         self._context.events.emit(SessionEnded(session.id, "unheard"))
         self._attachments.gone(session, "nobody has heard of it", say_to_client=False)

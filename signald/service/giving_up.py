@@ -14,8 +14,9 @@ from signald.service.events import SessionEnded, WorkerGivenUp
 from signald.service.line import enqueue, leave_if_away
 from signald.service.retries import Retries
 from signald.service.worker_like import WorkerLike
-from signald.store.registry.ops import Forget, RemoveWorker, WorkerSessions
-from signald.store.session.ops import Ended, EndSession, Unpair
+from signald.store.registry.ops import RemoveWorker, WorkerSessions
+from signald.store.sagas import end_session
+from signald.store.session.ops import Ended, Unpair
 from signald.wire.close_codes import CloseCode
 
 log = structlog.get_logger(__name__)
@@ -41,7 +42,7 @@ class GivingUp:
         context = self._context
         log.warning("session_without_worker", session=session.id, worker=session.worker_id)
         if context.config.worker.on_loss == "end":
-            ended, _ = await context.committer.call_many([EndSession(session.id, context.node), Forget(session.id)])
+            ended, _ = await context.committer.call_each(*end_session(session.id, context.node))
             if isinstance(ended, Ended):
                 context.events.emit(SessionEnded(session.id, "worker_lost"))
             self._attachments.gone(session, "worker lost")
@@ -88,7 +89,7 @@ class GivingUp:
         names = released.sessions
         context.events.emit(WorkerGivenUp(worker, tuple(names), reason))
         if policy == "end":
-            ops = [op for name in names for op in (EndSession(name, context.node), Forget(name))]
+            ops = [op for name in names for op in end_session(name, context.node)]
             results = await context.committer.call_many(ops)
             for name, result in zip(names, results[::2], strict=True):
                 if isinstance(result, Ended):

@@ -16,7 +16,8 @@ from signald.service.events import SessionEnded, SessionGone
 from signald.store.base import WAKE_OVERDUE, WAKE_SESSION, Behind, Op
 from signald.store.committer import ignore
 from signald.store.registry.ops import Forget, KeepAlive, ListOverdue, Signal
-from signald.store.session.ops import Detach, Ended, EndSession, ExpireSession, Look, Looked
+from signald.store.sagas import end_session
+from signald.store.session.ops import Detach, Ended, ExpireSession, Look, Looked
 
 if TYPE_CHECKING:
     from signald.service.hub import Hub
@@ -77,7 +78,7 @@ class Lives:
             elif isinstance(result, Behind):
                 # It cannot be read, its time is over, and no node has given it back.
                 log.error("session_unreadable", session=name)
-                after += [EndSession(name, hub.node), Forget(name)]
+                after += end_session(name, hub.node)
                 if session is not None:
                     hub.attachments.gone(session, "expired")
             else:
