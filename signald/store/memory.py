@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager
 from itertools import islice
 from math import inf
 from typing import Literal
-from weakref import WeakValueDictionary
 
 import trio
 
@@ -397,23 +396,17 @@ class MemoryStore:
         await self.execute(())
 
 
-_named: WeakValueDictionary[str, MemoryWorld] = WeakValueDictionary()
-
-
 @asynccontextmanager
 async def open_memory(url: str, node: str, *, world: MemoryWorld | None = None) -> AsyncIterator[MemoryStore]:
-    """Open `world` for `node`; or, without one, a world of its own (`memory:`) or the process's one of a name.
-
-    `memory:NAME` is the same world for all that have it open at the same time.
+    """Open `world` for `node`; or, without one, a new world, which no other node shares.
 
     Raises:
         StoreMisused: `url` is not one of a memory store.
     """
-    scheme, _, name = url.partition(":")
-    if scheme != "memory" or (name and not name.isalnum()):
-        raise StoreMisused("a store in memory is written memory: or memory:NAME, the name in letters and digits")
+    if url != "memory:":
+        raise StoreMisused("a store in memory is written memory: with nothing after the colon")
     if world is None:
-        world = _named.setdefault(name, MemoryWorld()) if name else MemoryWorld()
+        world = MemoryWorld()
     inbox = world.join(node)
     try:
         yield MemoryStore(world, inbox)

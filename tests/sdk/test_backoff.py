@@ -163,6 +163,14 @@ def test_tries_end_when_their_owner_says_so() -> None:
     assert plan.exhausted
 
 
+def test_a_device_waits_longer_than_a_patient_party_and_gives_up_as_early() -> None:
+    """The waits of a device grow from 1 s to 60 s, those of a patient party to 30 s; both give up after ten tries."""
+    device, patient, highest = Backoff.device(), Backoff.patient(), High()
+    assert [round(device.delay_s(tries, highest)) for tries in (0, 1, 5, 6, 60)] == [1, 2, 32, 60, 60]
+    assert [round(patient.delay_s(tries, highest)) for tries in (5, 60)] == [30, 30]
+    assert device.tries_max == patient.tries_max == 10
+
+
 @pytest.mark.parametrize("url", ["http://a", "ws://", "a:80", "ws://a?token=x", "ws://a/#x", ""])
 def test_what_is_not_a_url_of_signald_is_refused(url: str) -> None:
     """Wrong scheme, no host, or a place where a secret would end up in logs."""

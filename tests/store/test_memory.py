@@ -5,7 +5,7 @@ import trio
 from trio.testing import MockClock
 
 from signald.core.head import Head
-from signald.errors import StoreUnavailable
+from signald.errors import StoreMisused, StoreUnavailable
 from signald.store.base import Done, Op, Refused, Result
 from signald.store.memory import WAKES_MAX, MemoryWorld, open_memory
 from signald.store.registry.ops import Hold, KeepAlive, Signal
@@ -15,9 +15,9 @@ from tests.store.ops import NOW_MS, SESSION, append, create, entries, head
 LOOK = Look(SESSION, "client", 0, 9)
 
 
-async def said(url: str, *, world: MemoryWorld | None = None) -> Result:
+async def said(*, world: MemoryWorld | None = None) -> Result:
     """Look for the session in a store."""
-    async with open_memory(url, "other", world=world) as store:
+    async with open_memory("memory:", "other", world=world) as store:
         (result,) = await store.execute([LOOK])
         return result
 
@@ -26,17 +26,15 @@ async def test_private_world() -> None:
     """`memory:` is a world of its own each time it is opened."""
     async with open_memory("memory:", "a") as store:
         await store.execute([create()])
-        assert await said("memory:") == NoSession()
+        assert await said() == NoSession()
 
 
-async def test_named_world() -> None:
-    """`memory:NAME` is one world for all nodes that have it open, and is gone with the last of them."""
-    async with open_memory("memory:lab", "a") as store:
-        await store.execute([create()])
-        assert await said("memory:lab") != NoSession()
-        assert await said("memory:bal") == NoSession()
-    del store
-    assert await said("memory:lab") == NoSession()
+@pytest.mark.parametrize("url", ["memory:lab", "memory", "sqlite:"])
+async def test_a_world_has_no_name(url: str) -> None:
+    """`memory:` takes nothing after the colon, in the store as in the configuration."""
+    with pytest.raises(StoreMisused, match="nothing after the colon"):
+        async with open_memory(url, "a"):
+            pass
 
 
 async def test_given_world() -> None:
@@ -44,7 +42,7 @@ async def test_given_world() -> None:
     world = MemoryWorld()
     async with open_memory("memory:", "a", world=world) as store:
         await store.execute([create()])
-    assert await said("memory:", world=world) != NoSession()
+    assert await said(world=world) != NoSession()
 
 
 def test_clock() -> None:
