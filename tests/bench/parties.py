@@ -54,7 +54,7 @@ class ClientLink(Link):
         self.session = session
 
     def on_open(self) -> None:
-        """Say who this is: a new client, or one that resumes."""
+        """Send the opening message: of a new client, or of one that resumes."""
         self.send(text(self.session.opening()))
 
     def on_json(self, message: Json) -> None:

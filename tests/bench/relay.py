@@ -393,7 +393,7 @@ def no_collector() -> Iterator[None]:
 
 
 def limit(cores: Cores, server: float, generator: float, redis: float, others: float) -> str:
-    """Return what held the figure down: the core that was full, or that nobody had anything to do."""
+    """Return the limit of the figure: the core that was full, or that all of them waited."""
     if server + others >= SATURATED:
         return "server core" if others < DISTURBED else "other processes"
     if cores.load == cores.redis and generator + redis >= SATURATED:

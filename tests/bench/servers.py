@@ -75,7 +75,7 @@ def environment(tree: Path) -> dict[str, str]:
 
 
 def busy_s(core: int) -> float:
-    """Return the seconds a core was busy since boot, whoever used it; counted in ticks, so for slices not far below a second."""
+    """Return the seconds a core was busy since boot, with any process; counted in ticks, so for slices not far below a second."""
     times = psutil.cpu_times(percpu=True)[core]
     return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
 

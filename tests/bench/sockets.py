@@ -188,7 +188,7 @@ def server_header(opcode: int, length: int) -> bytes:
 
 
 def upgrade_request(path: str, subprotocol: str = "") -> bytes:
-    """Return the opening handshake; the key is constant, since nobody between could cache the answer."""
+    """Return the opening handshake; the key is constant, since no program between could cache the answer."""
     lines = [
         f"GET {path} HTTP/1.1",
         "Host: bench",

@@ -21,7 +21,7 @@ from tests.real.hostile_address import Party, dial, party
 HALF = b"\x81\xfe" + struct.pack("!H", 61_440) + bytes(4) + bytes(30_720)
 SETTINGS: dict[str, dict[str, object]] = {
     "timeouts": {"handshake_s": 300.0, "hello_s": 300.0},
-    # Nobody may give way here.
+    # No connection may give way here.
     "admission": {"strangers_bytes_max": 1 << 30, "handshakes_in_progress_max": 20_000},
 }
 

@@ -65,7 +65,7 @@ def test_a_refusal_is_told_once_for_a_window_and_again_for_a_new_try() -> None:
 
 
 def test_a_gap_told_keeps_no_refusal_quiet() -> None:
-    """Who is told of a gap offers again at once: when that is refused it must hear so, or it would wait for ever."""
+    """A sender that is told of a gap offers again at once. When that is refused, it must be told, or it would wait for ever."""
     log = log_with(3)
     assert log.tell_gap(1000, 125)
     assert not log.tell_gap(1124, 125)

@@ -1,4 +1,4 @@
-"""Who serves whom."""
+"""The match of sessions with workers."""
 
 from collections import Counter
 
@@ -35,12 +35,12 @@ def test_each_match_counts_for_the_next() -> None:
 
 
 def test_first_come_first_served() -> None:
-    """When there is room for one, it is for the one who has waited longest."""
+    """When there is room for one session, the session that has waited longest gets it."""
     assert match([("old", {}), ("new", {})], [worker("a", 1)]) == [("old", "a")]
 
 
 def test_who_cannot_be_served_holds_nobody_up() -> None:
-    """A session nobody matches is passed over."""
+    """A session that no worker suits is passed over."""
     assert match([("odd", {"lang": "xx"}), ("next", {})], [worker("a")]) == [("next", "a")]
 
 
@@ -68,7 +68,7 @@ def test_pairs_are_possible_and_no_one_is_forgotten(
     workers: list[tuple[dict[str, str], int, int]],
     refused: set[tuple[int, int]],
 ) -> None:
-    """Labels match, no worker is overfilled, nobody left out could have been served, and order does not matter."""
+    """Labels match, no worker is overfilled, no session left out could have been served, and order does not matter."""
     waiting = [(f"s{i:02}", want) for i, want in enumerate(line)]
     free = with_room([Candidate(f"w{i}", labels, cap, have) for i, (labels, cap, have) in enumerate(workers)])
     no = {(f"s{s:02}", f"w{w}") for s, w in refused}

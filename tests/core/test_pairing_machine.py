@@ -88,7 +88,7 @@ class Matchmakers(RuleBasedStateMachine):
         assert len(set(self.line)) == len(self.line)
 
     def teardown(self) -> None:
-        """With a fresh view nobody waits who could be served."""
+        """With a fresh view no session waits that could be served."""
         for _ in range(len(self.want) + 1):
             self.look("a")
             self.pair("a")

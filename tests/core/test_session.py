@@ -100,7 +100,7 @@ def test_a_store_that_has_lost_who_has_the_session_is_told_and_not_believed(olde
 
 
 def test_what_was_refused_and_done_after_all_is_the_workers_own() -> None:
-    """A request to append arrives a second time when there is room again: nobody else has spoken in the worker's place."""
+    """A request to append arrives a second time when there is room again: no other worker has spoken in its place."""
     one = session(PAIRED)
     one.attach("worker", "worker link", 1, "a", 0)
     for seq in (1, 2):
@@ -143,7 +143,7 @@ def test_a_worker_apart_from_its_client_gives_way_when_somebody_has_spoken_in_it
 
 @pytest.mark.parametrize("here", ["client", "worker"])
 def test_a_newer_claim_that_begins_inside_what_was_said_is_one_of_a_store_that_lost_it(here: str) -> None:
-    """Who is given a session begins behind all that was said before: also where it has gone on past that since."""
+    """A newly assigned worker numbers from a seq behind all that was said before, also where it has gone on past that since."""
     known = msgspec.structs.replace(PAIRED, down_last=5, down_acked=1)
     newer = msgspec.structs.replace(PAIRED_2, worker_node="b", down_last=7, down_acked=1)
     one = session(known)
@@ -189,7 +189,7 @@ def test_an_append_under_way_is_answered_by_its_own_result() -> None:
 
 
 def test_a_party_that_comes_back_begins_behind_what_it_stored_elsewhere() -> None:
-    """An append under way for its older connection keeps nobody from what the store has: it can only be fenced."""
+    """An append under way for its older connection hides nothing that the store has: it can only be fenced."""
     one = session(PAIRED)
     one.up.offer(Entry(1, b"x"))
     one.up.take()
@@ -209,7 +209,7 @@ def test_attaching_takes_the_partys_word_for_what_it_has() -> None:
 
 
 def test_acks_of_an_older_claim_that_were_not_stored_hold_no_more() -> None:
-    """Who is claimed anew acks anew: what the store never heard of is neither given back to it nor skipped in the log."""
+    """A party that is claimed again acks again: acks that the store never had are neither given back to it nor skipped in the log."""
     held = session(msgspec.structs.replace(PAIRED, up_last=3, up_acked=1, down_last=3, down_acked=1))
     held.up.ack(2)
     held.down.ack(2)
@@ -268,9 +268,7 @@ def test_whatever_heads_come_the_client_hears_a_story_that_makes_sense(first: He
     said = [state for state in told if state is not None]
     assert all(after != before or after == "replaced" for before, after in pairwise(said))
     final = first
-    for (
-        each
-    ) in heads:  # a head with an older epoch comes from a store that has lost who has the session: it is no truth
+    for each in heads:  # a head with an older epoch comes from a store that has forgotten a claim: it is no truth
         final = each if each.worker_epoch >= final.worker_epoch else final
     one.observe(final)  # a worker that was replaced and left within one look is found away by the next
     wanted = "waiting" if final.worker_state != "paired" else "paired" if final.worker_node else "away"

@@ -114,7 +114,7 @@ class SessionAgainstAModel(RuleBasedStateMachine):
     @precondition(lambda self: self.attached())
     @rule(pick=picks)
     def detach(self, pick: int) -> None:
-        """A connection ends, and its node says so to the store, which heeds it if nobody has claimed since."""
+        """A connection ends, and its node says so to the store, which heeds it if the party was not claimed since."""
         node, party = self.attached()[pick % len(self.attached())]
         session = self.held[node]
         epoch = session.side(party).epoch
@@ -129,7 +129,7 @@ class SessionAgainstAModel(RuleBasedStateMachine):
     @precondition(lambda self: self.attached())
     @rule(pick=picks, ahead=st.sampled_from([0, 0, 0, -1, -2, 1]), size=st.integers(0, 12), take=st.booleans())
     def offer(self, pick: int, ahead: int, size: int, take: bool) -> None:
-        """A sender offers the next message, an old one, or one too far; bodies are told apart by who sends what."""
+        """A sender offers the next message, an old one, or one too far; a body names its sender and its seq."""
         node, party = self.attached()[pick % len(self.attached())]
         session = self.held[node]
         log = session.log_from(party)

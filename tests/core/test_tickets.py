@@ -1,4 +1,4 @@
-"""Admission tickets: for whom, until when, and that nothing else passes."""
+"""Admission tickets: their holder, their end, and that nothing else passes."""
 
 import pytest
 from hypothesis import given

@@ -166,7 +166,7 @@ class TokenOnce(RuleBasedStateMachine):
 
     @rule(back=st.integers(1, 5))
     def thief(self, back: int) -> None:
-        """Somebody shows a token that the holder has gone beyond. While it may still be granted, it is the holder's last."""
+        """A thief shows a token that the holder has gone beyond. While it may still be granted, it is the holder's last."""
         number = self.held - back
         token = b"%d" % number
         if number < 0 or token == self.slots.previous:

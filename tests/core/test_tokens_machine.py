@@ -108,14 +108,14 @@ class Lineage(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def steal(self, data: st.DataObject) -> None:
-        """Somebody shows one of all the tokens there have been."""
+        """A thief shows one of all the tokens there have been."""
         number = data.draw(st.integers(0, len(self.tokens) - 1))
         if number not in (self.newest, self.shown_for_it):
             self.show(number)
 
     @rule(secret=st.binary(min_size=32, max_size=32))
     def guess(self, secret: bytes) -> None:
-        """Somebody shows a hash that was never issued."""
+        """A thief shows a hash that was never issued."""
         before = self.slots
         self.slots, verdict = present(self.slots, secret, b"i" * 32)
         assert verdict in (Verdict.UNKNOWN, Verdict.REVOKED)

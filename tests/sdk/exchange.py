@@ -1,4 +1,4 @@
-"""A model of signald between one client and its workers: both logs, who is attached, and connections that lose what is under way.
+"""A model of signald between one client and its workers: both logs, the attachments, and connections that lose what is under way.
 
 Only what the wire says: of a party the connection claimed last may write, a gap is told once, an ack counts for ever, a worker
 is asked before it gets a session, and what no worker has acked goes to the next one. The parties are the SDK's own cores.
@@ -48,7 +48,7 @@ class Side:
 
 
 class Exchange:
-    """The service and the network; the applications are whoever calls `send`, `take` and `finish` of the cores."""
+    """The service and the network; the tests call `send`, `take` and `finish` of the cores in the place of applications."""
 
     def __init__(self, client: ClientCore, worker: WorkerCore) -> None:
         self.now = 0.0
@@ -157,7 +157,7 @@ class Exchange:
         if kind in openings:
             openings[kind](wire, message)
         elif wire is side.owner:
-            del side.valid[:-1]  # whoever says anything has the newest token
+            del side.valid[:-1]  # a party that says anything has the newest token
             if kind == "session_accept" and self.pairing == "asked":
                 self.pairing = "paired"
                 wire.pushed = self.acked["up"]

@@ -166,7 +166,7 @@ async def test_a_server_without_our_subprotocol_is_refused(autojump_clock: trio.
 
 
 async def test_a_sender_is_never_half_way(autojump_clock: trio.testing.MockClock) -> None:
-    """Cancelling who sends cuts no frame: collecting does not block, and one task writes."""
+    """A cancelled sender cuts no frame: collecting does not block, and one task writes."""
     ours, theirs = trio.testing.memory_stream_pair()
     writer = OneWriter(theirs)
     with trio.CancelScope() as scope:

@@ -152,7 +152,7 @@ def test_another_process_counts_on() -> None:
 
 
 def test_who_has_only_a_token_does_not_count_until_it_is_answered() -> None:
-    """Nobody knows how far its last process had counted: a low count would be taken for a message that comes late."""
+    """The count of its last process is unknown: a low count would pass for a message that comes late."""
     core = ClientCore(["ws://a"], entropy=SeededEntropy(0), recovery_token="s.1")
     assert [attempt(core), attempt(core)] == [0, 0]
     link = core.opened("ws://a", 0.0)

@@ -140,7 +140,7 @@ def test_a_refusal_never_reaches_outside_the_ledger() -> None:
 
 @pytest.mark.parametrize("started_at", [0.0, 53.1, 86_400.3, 3e8])
 def test_a_pace_always_names_a_later_time(started_at: float) -> None:
-    """Who waits as long as told gets on, whatever rounding leaves to wait for: a time that is not later wakes nobody."""
+    """A party that waits as long as told gets on, whatever rounding leaves to wait for: a time that is not later wakes no task."""
     session = core(next_seq=1, bounds=Bounds(unacked_messages_max=2000))
     session.pace = Pace(1000.0, 10)
     for number in range(1000):
@@ -178,7 +178,7 @@ def test_a_new_workers_ledger_begins_with_the_first_message_it_gets() -> None:
 
 
 def test_a_duplicate_has_its_ack_said_again() -> None:
-    """Who sends a message twice has not heard that it was finished with."""
+    """A peer that sends a message twice does not know that it was finished with."""
     session = core()
     incoming(session, 1, 2)
     session.finish(2)

@@ -1,7 +1,8 @@
 """The SDK's two cores talk to each other, through a service that forgets nothing and a network that loses, delays and repeats.
 
-Hypothesis chooses who dials, writes and reads when, which connections break with all that is on them, who is told to go
-elsewhere, and which process dies. What the applications are given is compared with what the applications said.
+Hypothesis chooses when each party dials, writes and reads, and which connections break with all that is on them. It chooses
+which party is told to go elsewhere, and which process dies. The messages given to the applications are compared with those that
+the applications said.
 """
 
 import random
@@ -114,7 +115,7 @@ class CoresMachine(RuleBasedStateMachine):
 
     @rule(party=parties, count=few)
     def say(self, party: str, count: int) -> None:
-        """An application that has somebody to talk to says something."""
+        """An application with a peer says something."""
         handling = self.handling
         if party == "client":
             for _ in range(count if self.client.established else 0):
@@ -219,7 +220,7 @@ class CoresMachine(RuleBasedStateMachine):
         assert self.said - self.client.session.unacked <= len(self.exchange.log["up"])
 
     def teardown(self) -> None:
-        """Without trouble everything arrives, and nobody keeps anything."""
+        """Without trouble everything arrives, and no party keeps anything."""
         for side in (self.exchange.client, self.exchange.worker):
             side.refuse_next = False
         for _ in range(TURNS):

@@ -305,7 +305,7 @@ def test_a_worker_is_terminated_once() -> None:
 
 
 def test_a_node_that_asks_and_does_not_read_is_cut() -> None:
-    """Answers that nobody reads have a bound."""
+    """Answers that the service never reads have a bound."""
     core, link = worker_with()
     for number in range(FLOOD_MAX + 1):
         core.receive(link, json.dumps(assigned(f"s_{number}")), 0.0)

@@ -125,7 +125,7 @@ def test_three_deploys_are_not_noticed(seed: int) -> None:
 
 
 def test_a_killed_node_costs_a_second_and_no_message() -> None:
-    """SIGKILL: everybody resumes elsewhere with nothing lost."""
+    """SIGKILL: all parties resume elsewhere with nothing lost."""
 
     async def scene(cluster: Cluster) -> None:
         await cluster.start("n0")
