@@ -17,9 +17,10 @@ from msgspec import Struct
 import signald.sdk.trio as sdk
 from signald import cli
 from signald.config import Config
+from signald.core.exits import EXITS
 from signald.exit_codes import MEANINGS, ExitCode
 from signald.service import refusals
-from signald.service.counts import Counters
+from signald.service.events import Events
 from signald.store.redis import ACL
 from signald.wire import codec, messages
 from signald.wire.close_codes import ADVICE
@@ -103,8 +104,9 @@ def error_codes() -> set[str]:
             found |= texts(arguments, 0)
         elif name in ("fail", "Turned"):
             found |= texts(arguments, 1)
-    hub = cast("Any", SimpleNamespace(counters=Counters()))
-    return found | {refusals.refused(hub, reason).error for reason in refusals.REFUSALS}
+    found |= {row.error[0] for row in EXITS.values() if row.error is not None}
+    context = cast("Any", SimpleNamespace(events=Events()))
+    return found | {refusals.refused(context, reason).error for reason in refusals.REFUSALS}
 
 
 @pytest.mark.parametrize(("tag", "kind"), TYPES, ids=[kind.__name__ for _, kind in TYPES])
