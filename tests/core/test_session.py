@@ -7,35 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from signald.core.failover import Loss, Overtaken
 from signald.core.head import Head
 from signald.core.log import Entry, Offer
 from signald.core.pairing import Pairing
 from signald.core.session import News, Session
-
-NEW = Head("s_1", 5, "ann", {"lang": "en"}, b"{}", True, 1, "a", "", "", 0, "", 0, 0, 0, 0, 0)
-
-
-def head(**changes: object) -> Head:
-    """The head of a new session, client at node `a`, with `changes`."""
-    return msgspec.structs.replace(NEW, **changes)
-
-
-ASSIGNED = head(worker="w1", worker_state="assigned", worker_epoch=1, worker_node="a", workers=1)
-PAIRED = msgspec.structs.replace(ASSIGNED, worker_state="paired")
-AWAY = msgspec.structs.replace(PAIRED, worker_node="")
-ELSEWHERE = msgspec.structs.replace(PAIRED, worker_epoch=2, worker_node="b")
-UNPAIRED = head(worker_epoch=2, workers=1)
-ASKED_2 = head(worker="w2", worker_state="assigned", worker_epoch=3, worker_node="a", workers=2)
-PAIRED_2 = msgspec.structs.replace(ASKED_2, worker_state="paired")
-AWAY_2 = msgspec.structs.replace(PAIRED_2, worker_node="")
-
-
-def session(first: Head = NEW) -> Session[str]:
-    """A session with its client attached here."""
-    made: Session[str] = Session(first, 10, 100)
-    made.attach("client", "client link", first.client_epoch, "a", first.down_acked)
-    return made
+from tests.core.heads import ASKED_2, ASSIGNED, AWAY, AWAY_2, ELSEWHERE, NEW, PAIRED, PAIRED_2, UNPAIRED, head, session
 
 
 @pytest.mark.parametrize(
@@ -85,88 +61,6 @@ def test_a_newer_claim_supersedes_whoever_is_attached() -> None:
     stale = one.observe(PAIRED)
     assert (stale.client_superseded, stale.worker_superseded) == (False, False)
     assert (one.client.epoch, one.client.node, one.worker.node) == (2, "b", "b")
-
-
-@pytest.mark.parametrize("older", [ASSIGNED, UNPAIRED, NEW])
-def test_a_store_that_has_lost_who_has_the_session_is_told_and_not_believed(older: Head) -> None:
-    """Worker and epoch are known together: of an older head neither is taken, or a mix of both would be given back."""
-    seen = session(PAIRED_2)
-    news = seen.observe(older)
-    assert news.loss == Loss(claim=True)
-    assert news.tell is None
-    assert (seen.worker_id, seen.worker.epoch, seen.pairing) == ("w2", 3, Pairing.PAIRED)
-    told = seen.head()
-    assert (told.worker, told.worker_state, told.worker_epoch) == ("w2", "paired", 3)
-
-
-def test_what_was_refused_and_done_after_all_is_the_workers_own() -> None:
-    """A request to append arrives a second time when there is room again: no other worker has spoken in its place."""
-    one = session(PAIRED)
-    one.attach("worker", "worker link", 1, "a", 0)
-    for seq in (1, 2):
-        one.down.offer(Entry(seq, b"x"))
-    one.down.take()
-    one.down.forget_pending()  # `Full`
-    assert one.observe(msgspec.structs.replace(PAIRED, down_last=2)).overtaken is None
-    assert one.observe(msgspec.structs.replace(PAIRED, down_last=3)).overtaken == Overtaken((1, 2), by_claim=False)
-
-
-GIVEN_AGAIN = msgspec.structs.replace(PAIRED, worker="w3", worker_epoch=2, worker_node="b", down_last=5)
-"""What a store knows that had forgotten w2, and has given its session to w3."""
-
-
-@pytest.mark.parametrize("epoch", [2, 3])
-def test_who_was_given_the_session_by_a_store_that_had_forgotten_it_keeps_it(epoch: int) -> None:
-    """What it has said under numbers that the client has heard is passed over, one number is given up, and the worker here goes."""
-    one = session(msgspec.structs.replace(PAIRED_2, down_last=2, down_acked=1))
-    one.attach("worker", "worker link", 3, "a", 0)
-    one.client.sent = 2
-    one.down.offer(Entry(3, b"x"))
-    one.down.take()
-    given = msgspec.structs.replace(GIVEN_AGAIN, worker_epoch=epoch)
-    news = one.observe(given, tuple(Entry(seq, b"again") for seq in (3, 4, 5)), "client")
-    assert (news.usurped, news.loss, news.overtaken, news.tell) == ((3, 2), Loss(messages=True), None, "replaced")
-    assert (one.worker_id, one.worker.epoch, one.void_to) == ("w3", epoch, 5)
-    assert (one.down.last, one.down.expected, list(one.down.tail), one.down.bytes_held) == (6, 7, [], 0)
-    assert one.observe(given).usurped is None
-
-
-@pytest.mark.parametrize(("acked", "kept"), [(0, 2), (4, 4)])
-def test_a_worker_apart_from_its_client_gives_way_when_somebody_has_spoken_in_its_place(acked: int, kept: int) -> None:
-    """Its client may have heard the other: what it has said itself, and the client did not ack, is lost."""
-    one = session(msgspec.structs.replace(PAIRED_2, said_before=2, down_last=7, down_acked=acked))
-    one.detach("client")
-    one.attach("worker", "worker link", 3, "a", 0)
-    assert one.observe(msgspec.structs.replace(GIVEN_AGAIN, down_last=kept)).usurped is None
-    assert one.observe(msgspec.structs.replace(GIVEN_AGAIN, down_last=kept + 1)).usurped == (acked + 1, 7)
-
-
-@pytest.mark.parametrize("here", ["client", "worker"])
-def test_a_newer_claim_that_begins_inside_what_was_said_is_one_of_a_store_that_lost_it(here: str) -> None:
-    """A newly assigned worker numbers from a seq behind all that was said before, also where it has gone on past that since."""
-    known = msgspec.structs.replace(PAIRED, down_last=5, down_acked=1)
-    newer = msgspec.structs.replace(PAIRED_2, worker_node="b", down_last=7, down_acked=1)
-    one = session(known)
-    if here == "worker":
-        one.attach("worker", "worker link", 1, "a", 0)
-        one.detach("client")
-    else:
-        one.client.sent = 3
-    assert one.observe(msgspec.structs.replace(newer, said_before=4)).usurped == (5, 5)
-    assert (one.worker_id, one.worker.epoch, one.said_before, one.void_to) == ("w2", 3, 4, 7)
-    assert session(known).observe(msgspec.structs.replace(newer, said_before=5)).usurped is None
-    assert session(known).observe(msgspec.structs.replace(newer, worker="w1", said_before=4)).usurped is None
-
-
-@pytest.mark.parametrize("known", [PAIRED_2, AWAY_2])
-def test_a_store_that_has_forgotten_a_worker_and_holds_nothing_new_is_given_back_what_it_lost(known: Head) -> None:
-    """What the worker before had said is no sign that it speaks again; nor is that of a worker that was not let go."""
-    one = session(msgspec.structs.replace(known, down_last=5))
-    older = msgspec.structs.replace(PAIRED, down_last=5)
-    assert (one.observe(older).usurped, one.observe(older).loss.claim) == (None, True)
-    before = session(msgspec.structs.replace(PAIRED, down_last=5))
-    before.observe(msgspec.structs.replace(UNPAIRED, down_last=5))
-    assert before.observe(msgspec.structs.replace(PAIRED, down_last=6)).usurped is None
 
 
 def test_acks_are_news_once() -> None:
