@@ -9,6 +9,7 @@ from signald.sdk.events import HandedOver, LifecycleEvent, Paired, Replaced, Wai
 from signald.sdk.trio import Client, SessionGone, WorkerSession, open_client, open_worker
 from signald.testing.balancer import Balancer
 from signald.testing.cluster import Cluster, play
+from tests.sdk.client_play import drained
 
 
 class Talk:
@@ -79,16 +80,6 @@ class Talk:
             assert self.heard[number] == list(range(count))
         for served in self.served.values():
             assert served == list(range(len(served)))
-
-
-def drained(client: Client) -> list[LifecycleEvent]:
-    """Return the lifecycle events so far."""
-    events = []
-    while True:
-        try:
-            events.append(client.events.receive_nowait())
-        except trio.WouldBlock:
-            return events
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -11,8 +11,9 @@ import trio
 from signald.config import Config
 from signald.daemon import Daemon, running
 from signald.ids import SystemEntropy
-from signald.sdk.events import HandedOver, LifecycleEvent
-from signald.sdk.trio import Client, Refused, WorkerSession, open_client, open_worker
+from signald.sdk.events import HandedOver
+from signald.sdk.trio import Refused, WorkerSession, open_client, open_worker
+from tests.sdk.client_play import drained
 
 pytestmark = pytest.mark.real
 
@@ -48,16 +49,6 @@ async def bounded(seconds: float) -> AsyncIterator[trio.Nursery]:
         async with trio.open_nursery() as nursery:
             yield nursery
             nursery.cancel_scope.cancel(reason="the test is over")
-
-
-def drained(client: Client) -> list[LifecycleEvent]:
-    """Return the lifecycle events so far."""
-    events = []
-    while True:
-        try:
-            events.append(client.events.receive_nowait())
-        except trio.WouldBlock:
-            return events
 
 
 async def test_a_conversation_over_a_real_socket(tmp_path: Path) -> None:
