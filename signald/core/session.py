@@ -255,14 +255,17 @@ class Session(Generic[L]):
             self.failed = max(self.failed, head.failed)
 
     def _absorb(self, log: Log, last: int, acked: int, entries: tuple[Entry, ...]) -> None:
-        # While this node appends, what it has in flight may already be counted in `last`: the append's own answer,
-        # not this look, moves `last` then.
+        """Take over the positions of a log, and the `entries` read from it.
+
+        An append in flight may already count in `last`. Then its own answer moves `last` here, and not this head.
+        """
         if log.in_flight:
             log.absorb(log.last, acked)
         else:
             log.absorb(last, acked, entries)
 
     def _settle(self, head: Head) -> PeerState | None:
+        """Take over the worker of `head` and step the pairing; return the state to tell the client, or None."""
         event = self._event(head)
         self.worker_id = WorkerId(head.worker)
         if event is None:
@@ -273,6 +276,7 @@ class Session(Generic[L]):
         return tell
 
     def _event(self, head: Head) -> PairingEvent | None:
+        """Return the event that leads from the pairing here to that of `head`; None: nothing has changed."""
         state = self.pairing
         if state is Pairing.ENDED:
             return None

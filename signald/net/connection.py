@@ -321,7 +321,7 @@ class Connection:
         self._spawn(self._write_rest)
 
     async def _write_rest(self) -> None:
-        """Write the chunk and whatever is queued meanwhile. The only task that writes while it lives."""
+        """Write the chunk and all that is queued meanwhile. The only task that writes while it lives."""
         try:
             await self._write_queue()
             self._tell_unsaid()

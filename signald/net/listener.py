@@ -2,7 +2,7 @@
 
     accept ─▸ handshake slot ─▸ request, TLS first ─▸ admission ─▸ gate ─▸ 101 ─▸ handler(connection) ─▸ wait_finished
 
-Two lifetimes: accepting lives in whatever runs `serve`, connections in the nursery handed to it, so that accepting can
+Two lifetimes: accepting lives in the task of `serve`, connections in the nursery handed to it, so that accepting can
 be cancelled first and connections served on. A fault of a handler, a gate or a peer ends one connection. An
 exception is logged and closed with 1011; it never reaches the nursery in which the other connections live.
 

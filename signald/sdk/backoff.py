@@ -141,7 +141,7 @@ class Schedule:
         return self._backoff.tries_max is not None and self.tries >= self._backoff.tries_max
 
     def moving(self, now: float, not_before_s: float, deadline_s: float, target: str | None) -> None:
-        """A goaway came: connect anew, at the target first, at the earliest after `not_before_s`."""
+        """Follow a goaway: connect again, at the target first, at the earliest after `not_before_s`."""
         self._quick_moves = self._quick_moves + 1 if now - self._usable_at < STEADY_S else 0
         self._rest_until = now + self._move_rest_s()
         self.at = max(now + not_before_s, self._rest_until)
@@ -172,7 +172,7 @@ class Schedule:
             self._index = 0
 
     def anew(self, now: float) -> None:
-        """There is nothing to resume: begin anew, at once."""
+        """Begin again at once, because there is nothing to resume."""
         before = self._quick
         self.at = now + self._rest_s(now)
         self._quick = max(self._quick, before)  # that a resume is refused shows no steady connection
@@ -219,7 +219,7 @@ class Schedule:
         return self._backoff.delay_s(self.tries // len(self._urls), self._entropy)
 
     def usable(self, now: float = float("-inf")) -> None:
-        """An opening message was answered: start counting anew. Without `now` it will be no quick one."""
+        """Reset the count, because an opening message was answered. Without `now` the connection counts as no quick one."""
         self._usable_at = now
         self.tries = 0
         self._target = None

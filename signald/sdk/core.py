@@ -216,7 +216,7 @@ class SessionCore:
         self._bounds = bounds
 
     def bound(self, bounds: Bounds) -> None:
-        """Apply the bounds that signald has named anew."""
+        """Apply other bounds that signald has named."""
         self._bounds = bounds
 
     # --- outgoing --------------------------------------------------------------------------------------------------

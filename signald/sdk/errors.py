@@ -3,7 +3,7 @@
 SignaldError
 └── PartyError
     ├── Refused         the service does not take us: mend the credential or the request
-    ├── SessionGone     it took us, and that is over: start anew or stop
+    ├── SessionGone     the service took us, and that is over: start again or stop
     ├── Unreadable      a value that the peer sent cannot be read here: only its message is hurt (also a ValueError)
     └── LinkBroken      this connection cannot be trusted any more: internal, answered by opening another one
 """

@@ -216,7 +216,7 @@ class PartyCore(ABC):
         call `lost` exactly once. Do not call it when `over` is set: close the connection instead.
 
         Raises:
-            Exception: whatever the application's `auth` raises; no link was made.
+            Exception: any that the application's `auth` raises; no link was made.
         """
         link = Link(url, now, moving=self.current is not None, token=self.token)
         if self.attempts is not None:
@@ -409,7 +409,7 @@ class PartyCore(ABC):
         self.attempts = self.attempts or 0  # signald knows of none of another process any more
         link.state = "current"
         link.moving = False
-        # A spread of a tenth: parties that came together shall not ping together for ever.
+        # A spread of a tenth, so that parties that came together stop pinging together.
         heartbeat_s = min(max(heartbeat_ms / 1000, HEARTBEAT_MIN_S), HEARTBEAT_MAX_S)
         link.heartbeat_s = heartbeat_s * self.entropy.uniform(0.9, 1.0)
         self.schedule.usable(now)

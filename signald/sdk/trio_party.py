@@ -120,7 +120,7 @@ class TrioParty(ABC):
                 link = core.opened(url, trio.current_time())
                 task_status.started()
                 ending = await self._carry(link, carrier)
-                # The core hears of it before the closing handshake: another connection may be due at once.
+                # The core is told before the closing handshake, because another connection may be due at once.
                 core.lost(link, ending.code, ending.reason, trio.current_time())
                 self._drain()
                 if core.over is not None or link.retired_at != NEVER:
