@@ -1,4 +1,4 @@
-"""Claims as the stores that think in Python keep them: of a party of a session, and of a worker."""
+"""Claims as memory and SQLite keep them: of a party of a session, and of a worker."""
 
 from msgspec import Struct
 
@@ -6,11 +6,11 @@ from signald.core.tokens import Slots, Verdict
 from signald.store.base import CLOCK_SET_MS
 
 CLAIMS_REMEMBERED = 8
-"""How many claims of one party are remembered by their nonces. A claim is repeated within seconds, or never."""
+"""How many claims of one party are remembered by nonce. A claim is retried within seconds, or never."""
 
 
 class Claim(Struct, array_like=True, frozen=True, gc=False):
-    """One claim, by its nonce, with what is needed to answer it again."""
+    """One claim by its nonce, with its answer for a retry."""
 
     nonce: str
     epoch: int
@@ -20,9 +20,9 @@ class Claim(Struct, array_like=True, frozen=True, gc=False):
     asked_ms: int = 0
     """When the party asked for it, by the store's clock."""
     attempt: int = 0
-    """The party's own count of its claims; 0 when it did not tell."""
+    """The party's own count of its claims; 0: unknown."""
     agreed: bool = False
-    """It bore out what the other party had claimed beyond the store."""
+    """The other party had claimed the same seqs beyond the store, independently."""
 
 
 class Side(Struct, array_like=True):
@@ -43,15 +43,15 @@ class Side(Struct, array_like=True):
         return next((claim for claim in self.claims if claim.nonce == nonce), None)
 
     def is_late(self, asked_ms: int) -> bool:
-        """Tell whether the last claim that was granted had been asked for after `asked_ms`."""
+        """Tell whether the last granted claim had been asked for after `asked_ms`."""
         return bool(self.claims) and 0 < self.claims[-1].asked_ms - asked_ms <= CLOCK_SET_MS
 
     def is_tied(self, attempt: int, asked_ms: int) -> bool:
-        """Tell whether the last claim that was granted is a later attempt of the party, asked for in the same moment."""
+        """Tell whether the last granted claim is a later attempt of the party, asked for at the same time."""
         return bool(self.claims) and 0 < attempt < self.claims[-1].attempt and asked_ms == self.claims[-1].asked_ms
 
     def is_outdone(self, attempt: int, asked_ms: int) -> bool:
-        """Tell whether the last claim that was granted is a later attempt of the party, of not long ago."""
+        """Tell whether the last granted claim is a later attempt of the party, asked for within `CLOCK_SET_MS`."""
         if not self.claims:
             return False
         last = self.claims[-1]

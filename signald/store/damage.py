@@ -1,8 +1,8 @@
-"""What a store makes of a kept value that it cannot read: it counts as not there, for that session or worker only.
+"""Damage: a kept value that cannot be read counts as absent, for its session or worker only.
 
-Disks lose bits, and people edit databases. What is kept as bytes is sealed with a CRC-32, so that a damaged message is never
-delivered for a whole one (docs/decisions). A session's record that cannot be read is given back by the nodes that hold its
-parties, as after a loss; where there is none, it can only end. Every other session of the batch gets its results.
+Disks lose bits, and operators edit databases. Kept bytes are sealed with a CRC-32, so that a damaged message is never delivered as a whole
+one (docs/decisions). The nodes that hold the parties of a session give its damaged record back, as after a loss; without such
+a node the session can only end. Every other session of the batch gets its results.
 """
 
 from zlib import crc32
@@ -13,7 +13,7 @@ log = structlog.get_logger(__name__)
 
 SEAL_BYTES = 4
 REPORTS_MAX = 1024
-"""How many damaged values are remembered as reported; beyond it the oldest is told again should it be met again."""
+"""How many damaged values are remembered as reported. Beyond it the oldest is forgotten, and is reported again when it is met again."""
 
 
 class Unreadable(Exception):
@@ -26,12 +26,12 @@ class Unreadable(Exception):
 
 
 def seal(data: bytes, place: int = 0) -> bytes:
-    """Return `data` as it is kept at `place` (the seq of a message): moved to another one it is as damaged as changed."""
+    """Return `data` as it is kept at `place` (the seq of a message). Data that was moved to another place counts as damaged."""
     return data + crc32(data, place).to_bytes(SEAL_BYTES, "big")
 
 
 def unseal(kept: object, place: int = 0) -> bytes | None:
-    """Return what `seal` was given; None when that cannot be told any more."""
+    """Return the data that `seal` was given; None when it is damaged."""
     if type(kept) is not bytes or len(kept) < SEAL_BYTES:
         return None
     data = kept[:-SEAL_BYTES]
@@ -39,13 +39,13 @@ def unseal(kept: object, place: int = 0) -> bytes | None:
 
 
 class Reports:
-    """Says of each damaged value once that it is."""
+    """Logs each damaged value once."""
 
     def __init__(self) -> None:
         self._told: dict[tuple[str, str], None] = {}
 
     def tell(self, what: str, of: str) -> None:
-        """`what` of the session, worker or node called `of` cannot be read. Its content is a secret of the parties, and is not logged."""
+        """Report that `what` of the session, worker or node `of` is damaged. Its content is a secret of the parties, and is not logged."""
         if (what, of) in self._told:
             return
         while len(self._told) >= REPORTS_MAX:

@@ -13,10 +13,10 @@ from signald.errors import StoreMisused
 from signald.store.registry.ops import NodeInfo
 
 FORMAT = 2
-"""What this release writes."""
+"""The format that this release writes."""
 
 FORMAT_UNSAID = 1
-"""What a store or a node has that names no format: release 0.1.0 knew no numbers."""
+"""The format of a store or node that names none: release 0.1.0 knew no numbers."""
 
 READS = FORMAT + 1
 """The highest format that this release reads."""

@@ -1,14 +1,12 @@
 """The production store: Redis (or Valkey), alone, behind Sentinel, or as a Cluster.
 
-Every operation is one Lua script over one hash slot (`packing.py` of each aggregate). `execute` sends its whole batch as one pipeline. What
-blocks (name resolution, TCP, TLS, login, loading scripts) is redis-py's, in one thread that lives as long as the store; the
-exchange of a batch then runs in the event loop on the same socket, parsed by hiredis: two thread wake-ups for each batch
-cost more than the batch, when batches are small. An exchange that is cut short drops its connections, so no reply is ever
-read by another batch. The backplane is pub/sub on a connection of its own, heard in the event loop as well. It is at most
-once, like every pub/sub, which is all a wake-up needs.
+Every operation is one Lua script over one hash slot (`packing.py` of each aggregate). `execute` sends its whole batch as one
+pipeline. redis-py does what blocks (name resolution, TCP, TLS, login, loading scripts), in one thread that lives as long as the
+store. The exchange of a batch then runs in the event loop on the same socket, parsed by hiredis, because two thread wake-ups cost more than
+a small batch. An exchange that is cut short drops its connections, so no batch reads the reply of another. The backplane is
+pub/sub on a connection of its own, read in the event loop as well. It delivers at most once, which is all a wake-up needs.
 
-Here are the backplane and the store. What goes over the connections when a batch is executed: redis_servers.py. The thread:
-redis_lane.py.
+This file has the backplane and the store. redis_servers.py has the exchange of a batch, redis_lane.py the thread.
 
 What Redis must be: 6.2 or newer, a primary, `maxmemory-policy noeviction`. The least an ACL user needs is `ACL` below.
 """

@@ -1,8 +1,8 @@
-"""The Redis servers of one store, all of them primaries: made fit for use, and asked batch by batch.
+"""The Redis servers of one store, all of them primaries: prepared for use, and asked batch by batch.
 
-A server is prepared once for each connection: it is seen to be what signald needs, and gets the scripts. A batch is divided
-among the servers, sent to each as one pipeline, and its replies are read in the same order; with it go what `store.ack` asks
-for, the question for the time, and some of the safety TTLs that are to be renewed.
+A server is prepared once for each connection: its version and configuration are checked, and it gets the scripts. A batch is divided among
+the servers, sent to each as one pipeline, and its replies are read in the same order. The pipeline ends with the wait that
+`store.ack` needs, the question for the time, and the renewal of some safety TTLs.
 """
 
 import time

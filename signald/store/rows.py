@@ -1,4 +1,4 @@
-"""The few ways in which the stores that think in Python keep records, and the wake-ups of one batch."""
+"""The few ways in which memory and SQLite keep records, and the wake-ups of one batch."""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -12,10 +12,10 @@ from signald.store.session.records import Record, Way
 
 
 class Rows(Protocol):
-    """How a store keeps things. Records are changed in place and then saved; nothing here decides anything.
+    """How a store keeps records. The rules change a record in place and then save it; nothing here decides anything.
 
-    What cannot be read is left out of what returns many; where one record is asked for, `Unreadable` is raised for that of a
-    session or a worker, and anything else counts as not there.
+    Lists leave out what cannot be read. A method that returns one record raises `Unreadable` for a damaged session or worker; any other
+    damaged record counts as absent.
     """
 
     def session(self, session: str) -> Record | None: ...

@@ -1,4 +1,4 @@
-"""The table of rules: what each operation does in the stores that think in Python, memory and SQLite.
+"""The table of rules: what each operation does in the stores whose rules are in Python, memory and SQLite.
 
 A rule is a synchronous function of an operation and of `Rows`, the few ways in which a store keeps things. It checks
 first and changes afterwards, so a refused operation has changed nothing. Which nodes to wake it tells `Wakes`, which the store

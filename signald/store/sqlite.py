@@ -1,12 +1,12 @@
 """The store in one SQLite file: the embedded default, for one host.
 
-One connection, used by one thread at a time, and one transaction per batch: that is the group commit. Records read or
-written are kept between batches, and believed only while `PRAGMA data_version`, asked inside the transaction, says that
-no other process has committed anything. Wake-ups for another process are rows, which that process finds by asking for
+One connection, used by one thread at a time, and one transaction per batch: that is the group commit. Records are
+cached between batches. A cached record is valid only while `PRAGMA data_version`, read inside the transaction, says that
+no other process has committed. A wake-up for another process is a row, which that process finds by reading
 `data_version` every `poll_interval_s`, or rarely while it is alone.
 
-Here are the file with its transactions and wake-ups (`_File`), the store in the event loop, which has one thread do what
-the file is asked for (`SqliteStore`), and how both are opened. The tables and what is in them: sqlite_rows.py.
+This file has the database file with its transactions and wake-ups (`_File`), the store in the event loop, which runs the work
+of the file in one thread (`SqliteStore`), and the opening of both. The tables are in sqlite_rows.py.
 
 What an ack promises: with `process`, WAL and synchronous=NORMAL, a commit survives the death of any process; with `disk`,
 synchronous=FULL, that of the host as well.

@@ -1,7 +1,7 @@
-"""How things are kept in SQLite: the tables, and `SqliteRows`, which gives the rules (rules.py) their records out of them.
+"""The tables of SQLite, and `SqliteRows`, which gives the rules (rules.py) their records out of them.
 
-Records, messages and chat history are sealed (damage.py). A damaged session or worker that is asked for by itself raises
-`Unreadable`; one among several is told of and left out. Transactions, and when to `forget` what was read, are sqlite.py's.
+Records, messages and chat history are sealed (damage.py). A damaged session or worker raises `Unreadable` when it is read by
+itself; among several it is reported and left out. sqlite.py decides on transactions, and when to `forget` cached records.
 """
 
 import sqlite3

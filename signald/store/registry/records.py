@@ -1,4 +1,4 @@
-"""What the stores that think in Python keep of the registry, and how much of it."""
+"""The records of the registry in memory and SQLite, and the bounds of the registry for all stores."""
 
 from msgspec import Struct
 
@@ -6,33 +6,35 @@ from signald.core.tokens import Slots
 from signald.store.claims import Side
 
 HOLDS_CHECKED = 16
-"""Counts looked at with each new session: many times as many as come, so that counts left behind go within minutes."""
+"""Counts checked with each new session: many times as many as are added, so that orphaned counts go within minutes."""
 
 HOLD_CHECK_MS = 60_000
-"""How long a count is believed again when its session lives."""
+"""For how long a count is not checked again when its session lives: a minute bounds the checks of a long session."""
 
 TRAIL_BYTES = 256
-"""What a trail takes beside its steps: two keys and a count."""
+"""The bytes of a trail beside its steps: two keys and a count."""
 
 TRAILS_EXPIRED = 64
-"""Counts of trails whose time is over that are dropped in a call, beside two for each that is counted in it: more go than come."""
+"""Counts of expired trails that are dropped in one call, beside two for each trail that grows in it: more go than come."""
 
 TRAILS_DROPPED = 1000
 """Trails that give way in one call: far more than come in a batch, and a batch's worth of operations to remove them."""
 
 FORGET_NODE_AFTER_MS = 60_000
+"""How long the entry of a node stays after its lease: until every other node has seen that the lease ended."""
 
 RECEIPTS_MAX = 100
+"""Receipts of drains that are kept: those of several rollouts of a large cluster."""
 
 PACE_BURST_S = 0.05
-"""What an idle budget has saved up: enough to begin at once, too little to show in the claims of a second."""
+"""The savings of an idle budget: enough to begin at once, too little to show in the claims of a second."""
 
 PACE_DEBT_MAX_S = 600.0
-"""Longer than any drain. A debt beyond it is an error of the asker, and the next ones must not wait hours for it."""
+"""Longer than any drain. A larger debt is an error of one caller, for which others must not wait hours."""
 
 
 class Worker(Struct, array_like=True):
-    """One worker of the registry. Which sessions it has is told by their places."""
+    """One worker of the registry. Its sessions are those whose places name it."""
 
     id: str
     principal: str
@@ -55,7 +57,7 @@ class Place(Struct, array_like=True, frozen=True, gc=False):
 
 
 class TrailCount(Struct, array_like=True, frozen=True, gc=False):
-    """What a trail counts for, and until when."""
+    """The bytes for which a trail counts, and until when."""
 
     session: str
     until_ms: int

@@ -1,4 +1,4 @@
-"""What the stores that think in Python keep of a session, beside its messages."""
+"""The records of a session in memory and SQLite, beside its messages."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ from signald.core.tokens import Slots
 from signald.store.claims import Side
 
 WORKERS_REMEMBERED = 16
-"""How many workers a session remembers having had, so that one that comes back is not counted again."""
+"""How many of its workers a session remembers, so that a worker that comes back is not counted again."""
 
 NO_TTL_MS = 1 << 52
 """The time to live of a session that a node gave back: it comes with the next claim."""
@@ -19,22 +19,22 @@ Way = Literal["up", "down"]
 
 
 class Log(Struct, array_like=True, gc=False):
-    """The two numbers of one direction. What lies between them waits for the receiver, holes excepted."""
+    """The two numbers of one direction. Messages between them wait for the receiver; there may be holes."""
 
     last: int = 0
     acked: int = 0
 
 
 class Ahead(Struct, array_like=True, frozen=True, gc=False):
-    """By what seqs claims of a party have raised `last` of one direction."""
+    """The seqs by which claims of a party have raised `last` of one direction."""
 
     first: int = 0
     last: int = 0
     """The seqs, `first` to `last`; those that the receiver has acked may be forgotten. 0: none."""
     lone: str = ""
-    """The party that claimed them while the other was detached, and has not come back since."""
+    """The party that claimed them while the other party was detached, until that one comes back."""
     lone_first: int = 0
-    """The first seq it claimed since the other left. If the other claims it too, it knew of it by itself."""
+    """The first seq that party claimed since the other left. If the other claims it too, it knew of it independently."""
 
 
 class Record(Struct, array_like=True):
@@ -68,8 +68,10 @@ class Record(Struct, array_like=True):
     failed: Failures = NO_FAILURES
     """The failed hand-outs; records of releases that do not count them have none."""
     up_heard: int = 0
-    """What the worker says that it has of its client's messages, where that is more than is stored; 0: no more. When the client's
-    own word or a node raises `up.last`, this much of it is acked."""
+    """The seq up to which the worker says it has the client's messages, where that is more than is stored; 0: no more.
+
+    When the client's own claim or a node raises `up.last`, the log counts as acked up to it.
+    """
 
     def side(self, party: Party) -> Side:
         """Return where `party` is."""
@@ -80,10 +82,10 @@ class Record(Struct, array_like=True):
         return self.up if way == "up" else self.down
 
     def hear_claim(self, way: Way, party: Party, known: int) -> tuple[tuple[int, int] | None, bool]:
-        """Let `last` of one direction be at least `known`, by the word of `party`.
+        """Raise `last` of one direction to `known`, because `party` claims to know that seq.
 
-        The word of a worker about what its client has sent is noted, and raises nothing: a lie would make the client's next
-        messages pass for duplicates. The client's own word does, and what it offers again the worker knows by its seq.
+        A worker's claim about its client's messages is noted and raises nothing: a lie would make the client's next messages pass for
+        duplicates. The client's own claim raises `last`; the worker recognizes a message that it gets twice by its seq.
 
         Returns the seqs that the store must have lost if that is true, and whether the other party has said so independently.
         """
