@@ -296,7 +296,11 @@ async def running(
         health.begin(Observed(node.hub, node.server, node.lease, node.shutdown, health.answers), node.operations)
         ports = {"websocket": websocket_port, "http": http_port}
         log.info("ready", node=config.node.id, release=config.node.release, **ports)
-        supervision = Supervision(notifier, node.hub, node.shutdown) if notifier is not None else None
+        supervision = (
+            Supervision(notifier, node.hub.context, node.hub.attachments, node.shutdown)
+            if notifier is not None
+            else None
+        )
         if source is not None:
             reloader = _reloader(source, node, inherited, supervision)
             watching.start_soon(reloader.run_store_url)
@@ -407,7 +411,7 @@ async def node_on(
             admission = Admission(settings, entropy=entropy, budget=gate.budget)
             server = Server(hub.serve, settings=settings, admission=admission, nursery=connections, pauses=hub.pauses)
             try:
-                operations = NodeOperations(hub, lease, shutdown)
+                operations = NodeOperations(hub.parts, hub.trail, lease, shutdown, hub.statistics)
                 yield Node(hub, server, lease, wakes, shutdown, admission, committer, operations)
             finally:
                 context.stopping = True
@@ -426,11 +430,14 @@ async def node_on(
 
 async def _keep(hub: Hub, keepers: trio.Nursery, claimant: Claimant | None) -> tuple[Lease, ShutdownScope, Wakes]:
     """Start the tasks that keep a node in the cluster. Raises StoreUnavailable, StoreMisused, NodeIdTaken, StartCalledOff."""
-    lease = Lease(hub.context, hub.losses, lambda: len(hub.links), lambda: shutdown.usurp(), claimant)
-    shutdown = ShutdownScope(hub, lease)
-    matchmaker, mender, lives = Matchmaker(hub), Mender(hub, lease.sight), Lives(hub)
-    sweeps = Sweeps(hub, lease, lives, LostWorkers(hub, lease.sight))
-    wakes = Wakes(hub, lives)
+    context, attachments, assignments, giving_up = hub.context, hub.attachments, hub.assignments, hub.giving_up
+    lease = Lease(context, hub.losses, lambda: len(attachments.links), lambda: shutdown.usurp(), claimant)
+    shutdown = ShutdownScope(hub.parts, hub.trail, hub, lease)
+    matchmaker = Matchmaker(context, attachments)
+    mender = Mender(context, attachments, assignments, giving_up, hub.losses, lease.sight)
+    lives = Lives(context, attachments)
+    sweeps = Sweeps(context, assignments, lease, lives, LostWorkers(context, attachments, giving_up, lease.sight))
+    wakes = Wakes(context, attachments, lives, hub.probe)
     await mender.begin()
     await lease.begin()
     tasks: list[Callable[[], object]] = [
@@ -444,7 +451,7 @@ async def _keep(hub: Hub, keepers: trio.Nursery, claimant: Claimant | None) -> t
         lease.lag.run,
         lives.run_renewals,
         sweeps.run,
-        SecondLooks(hub).run,
+        SecondLooks(context, attachments).run,
         shutdown.run_progress,
     ]
     for task in tasks:

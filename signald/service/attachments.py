@@ -142,6 +142,10 @@ class Attachments:
             if not self._resuming[worker]:
                 del self._resuming[worker]
 
+    def legacy_workers(self) -> list[WorkerLike]:
+        """Return the workers here that know no GOAWAY."""
+        return [link for link in self.workers.values() if not link.speaks_handover]
+
     def is_resuming(self, worker: str) -> bool:
         """Tell whether `worker` is being let in again: the store may have granted its claims already."""
         return worker in self._resuming

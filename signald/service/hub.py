@@ -39,7 +39,6 @@ from signald.service.recording import Recorder
 from signald.service.retries import Retries
 from signald.service.telemetry import tell_life
 from signald.service.trail import Trail
-from signald.service.worker_like import WorkerLike
 from signald.wire.close_codes import CloseCode
 
 log = structlog.get_logger(__name__)
@@ -215,10 +214,6 @@ class Hub:
     async def _refuse(self, conn: Connection, code: CloseCode) -> None:
         conn.close(code, retry_reason(self.context.retry_after_ms()))
         await conn.wait_finished()
-
-    def legacy_workers(self) -> list[WorkerLike]:
-        """Workers here that know no GOAWAY."""
-        return [link for link in self.worker_links.values() if not link.speaks_handover]
 
     def statistics(self) -> dict[str, int]:
         """What is held here now."""

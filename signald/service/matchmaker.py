@@ -6,8 +6,6 @@ collide, only waste a little. What a pass costs depends on the workers and on th
 room suits are not read, however many wait.
 """
 
-from typing import TYPE_CHECKING
-
 import structlog
 import trio
 
@@ -15,6 +13,8 @@ from signald.core.pairing import Candidate, match, with_room
 from signald.core.wants import offer, within_tenant
 from signald.errors import StoreUnavailable
 from signald.service.attached import LiveSession
+from signald.service.attachments import Attachments
+from signald.service.context import Context
 from signald.service.line import enqueue
 from signald.store.committer import RETRY_MAX_S
 from signald.store.registry.ops import (
@@ -25,9 +25,6 @@ from signald.store.registry.ops import (
     Waiting,
     WorkerInfo,
 )
-
-if TYPE_CHECKING:
-    from signald.service.hub import Hub
 
 log = structlog.get_logger(__name__)
 
@@ -60,9 +57,10 @@ of a session, such as to forget it, may be carried out when the session has been
 class Matchmaker:
     """See the module."""
 
-    def __init__(self, hub: "Hub") -> None:
-        self._hub = hub
-        self._poked = hub.inboxes.line
+    def __init__(self, context: Context, attachments: Attachments) -> None:
+        self._context = context
+        self._attachments = attachments
+        self._poked = self._context.inboxes.line
         self._back_at = float("-inf")
         """When the store had come back of which the sessions here were put in line again."""
         self._queued_at = float("-inf")
@@ -89,47 +87,47 @@ class Matchmaker:
                 self._poked()
 
     def _concerned(self) -> bool:
-        return any(_waits_here(session) for session in self._hub.sessions.values())
+        return any(_waits_here(session) for session in self._attachments.sessions.values())
 
     async def _queue_again(self) -> None:
         """Put the sessions that wait here in line again after the store was away, and now and then: a session may have lost its place."""
-        hub = self._hub
-        back_at, now = hub.committer.back_at, trio.current_time()
+        context, attachments = self._context, self._attachments
+        back_at, now = context.committer.back_at, trio.current_time()
         if back_at == self._back_at and now - self._queued_at < QUEUE_AGAIN_S:
             return
-        now_ms = hub.store.now_ms()
-        waiting = [one for one in hub.sessions.values() if _waits_here(one) and one.failures.may_queue(now_ms)]
-        alive_until = hub.store.now_ms() + hub.life_ms
+        now_ms = context.now_ms()
+        waiting = [one for one in attachments.sessions.values() if _waits_here(one) and one.failures.may_queue(now_ms)]
+        alive_until = context.now_ms() + context.life_ms
         for start in range(0, len(waiting), WAITING_LIMIT):
             part = [one for one in waiting[start : start + WAITING_LIMIT] if _waits_here(one)]
-            await hub.committer.call_many([enqueue(one, alive_until) for one in part])
+            await context.committer.call_many([enqueue(one, alive_until) for one in part])
         self._back_at, self._queued_at = back_at, now
 
     async def once(self) -> bool:
         """Pair once; True when there may be more to do at once."""
-        hub = self._hub
-        listed = await hub.committer.call(ListWorkers())
+        context, attachments = self._context, self._attachments
+        listed = await context.committer.call(ListWorkers())
         free = with_room([_candidate(info) for info in listed.workers if self._may_serve(info)])
         if not free:
             return False
         waiting = await self._suited(free)
-        back_s = trio.current_time() - hub.committer.back_at
+        back_s = trio.current_time() - context.committer.back_at
         # A session that waits here and is left out is matched again in RETRY_S.
-        newer_ms = hub.store.now_ms() - back_s * 1000 if back_s < GIVE_BACK_S else 0
+        newer_ms = context.now_ms() - back_s * 1000 if back_s < GIVE_BACK_S else 0
         line = [(one.session, one.want) for one in waiting.sessions if one.order_ms >= newer_ms]
-        pairs = match(line, free, hub.attachments.withdrawals.refused)
+        pairs = match(line, free, attachments.withdrawals.refused)
         held = await self._reserve(pairs) if pairs else []
         behind = (waiting.behind or self._has_company()) and await self._mend_line()
         # Each line gives an equal share of what is read: there may be more in one of them.
         return bool(held) or behind
 
     async def _reserve(self, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        hub = self._hub
-        reserved = await hub.committer.call(Reserve(hub.node, tuple(pairs)))
+        context, attachments = self._context, self._attachments
+        reserved = await context.committer.call(Reserve(context.node, tuple(pairs)))
         held = [pair for pair, ok in zip(pairs, reserved.held, strict=True) if ok]
         self.pairs += len(held)
         for worker in dict.fromkeys(worker for _, worker in held):
-            link = hub.worker_links.get(worker)
+            link = attachments.workers.get(worker)
             if link is not None:
                 link.check()
         return held
@@ -141,23 +139,23 @@ class Matchmaker:
             self._turn = (self._turn + OFFERS_MAX) % len(offers)
             offers = (offers[self._turn :] + offers[: self._turn])[:OFFERS_MAX]
         edges_max = EDGES_MAX // len(offers)
-        return await self._hub.committer.call(ListSuited(tuple(offers), WAITING_LIMIT, edges_max))
+        return await self._context.committer.call(ListSuited(tuple(offers), WAITING_LIMIT, edges_max))
 
     async def _mend_line(self) -> bool:
         """Take over some of what an earlier release has written; True while there is more of it."""
-        mended = await self._hub.committer.call(MendLine(self._cursor, MEND_LIMIT))
+        mended = await self._context.committer.call(MendLine(self._cursor, MEND_LIMIT))
         self._cursor = mended.cursor
         return self._cursor > 0
 
     def _has_company(self) -> bool:
         """Tell whether nodes of another release share the store: as many places gone as come leave no trace in the counts."""
-        return len({node.release for node in self._hub.cluster.nodes.values()}) > 1
+        return len({node.release for node in self._context.cluster.nodes.values()}) > 1
 
     def _may_serve(self, info: WorkerInfo) -> bool:
         """A worker on a node that drains is about to move: its new sessions would move at once."""
         if info.leaving or not info.node:
             return False
-        node = self._hub.cluster.nodes.get(info.node)
+        node = self._context.cluster.nodes.get(info.node)
         return node is None or node.state == "ready"
 
 

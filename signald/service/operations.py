@@ -3,9 +3,9 @@
 Answers are plain JSON values. Nothing here holds a secret: sessions and workers are named by their ids, parties by nothing.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import msgspec
@@ -18,12 +18,11 @@ from signald.logs import set_level
 from signald.service.cluster.lease import Lease
 from signald.service.drain.shutdown import ShutdownScope
 from signald.service.drain.status import DrainStatus, names_of
+from signald.service.parts import Parts
 from signald.service.reloading import Reloader
+from signald.service.trail import Trail as TrailWriter
 from signald.store.registry.ops import GetReceipt, ListNodes, ListReceipts, ListWorkers
 from signald.store.session.ops import Look, Looked, ReadTrail
-
-if TYPE_CHECKING:
-    from signald.service.hub import Hub
 
 Json = dict[str, Any]
 
@@ -34,8 +33,20 @@ REOPEN_S = 3.0
 class NodeOperations:
     """See the module; implements `signald.http.admin.Operations`."""
 
-    def __init__(self, hub: "Hub", lease: Lease, shutdown: ShutdownScope) -> None:
-        self._hub = hub
+    def __init__(
+        self,
+        parts: Parts,
+        trail: TrailWriter,
+        lease: Lease,
+        shutdown: ShutdownScope,
+        statistics: Callable[[], dict[str, int]],
+    ) -> None:
+        """`statistics` counts what is held here now."""
+        self._context = parts.context
+        self._attachments = parts.attachments
+        self._retries = parts.retries
+        self._trail = trail
+        self._statistics = statistics
         self._lease = lease
         self._shutdown = shutdown
         self._started_at = trio.current_time()
@@ -46,12 +57,12 @@ class NodeOperations:
 
     def status(self) -> Json:
         """This node and its drain."""
-        hub, now = self._hub, trio.current_time()
+        context, now = self._context, trio.current_time()
         drain = self._shutdown.status
-        away_since = hub.committer.down_since
+        away_since = context.committer.down_since
         return {
-            "node": hub.node,
-            "release": hub.config.node.release,
+            "node": context.node,
+            "release": context.config.node.release,
             "state": self._state(drain),
             "line": drain.line(now),
             "uptime_s": round(now - self._started_at, 1),
@@ -61,7 +72,7 @@ class NodeOperations:
             },
             "lag_ms": round(self._lease.lag.ms, 1),
             "drain": _drain_json(drain, now) if drain.draining else None,
-            "statistics": hub.statistics(),
+            "statistics": self._statistics(),
         }
 
     def _state(self, drain: DrainStatus) -> str:
@@ -69,7 +80,7 @@ class NodeOperations:
             return "shutting_down"
         if drain.draining:
             return "drained" if drain.phase.value == "hold" else "draining"
-        return "ready" if self._hub.committer.down_since is None else "degraded"
+        return "ready" if self._context.committer.down_since is None else "degraded"
 
     def drain(self, parties: list[str], reason: str) -> Json:
         """Begin a drain of `parties`, or widen the one under way; the same again changes nothing.
@@ -125,11 +136,11 @@ class NodeOperations:
 
     def sessions(self, limit: int, *, stuck: bool = False) -> Json:
         """Sessions with a party at this node, at most `limit` of them; `stuck`: only those that are set aside."""
-        hub = self._hub
-        names = sorted(name for name, one in hub.sessions.items() if one.set_aside_at or not stuck)
+        context, attachments = self._context, self._attachments
+        names = sorted(name for name, one in attachments.sessions.items() if one.set_aside_at or not stuck)
         listed = []
         for name in names[:limit]:
-            session = hub.sessions[name]
+            session = attachments.sessions[name]
             listed.append(
                 {
                     "session": name,
@@ -143,17 +154,17 @@ class NodeOperations:
                     "stuck_at": session.set_aside_at,
                 }
             )
-        return {"node": hub.node, "total": len(names), "sessions": listed}
+        return {"node": context.node, "total": len(names), "sessions": listed}
 
     async def retry(self, session: str) -> Json:
         """Hand a session out again that is set aside, whichever node its client is at.
 
         Raises OperationRefused when there is no such session, or it is not set aside.
         """
-        hub = self._hub
-        failures = await hub.retries.retry(session)
-        if (held := hub.sessions.get(session)) is not None and failures is not None and failures.set_aside:
-            hub.relay.look(held)
+        attachments, retries = self._attachments, self._retries
+        failures = await retries.retry(session)
+        if (held := attachments.sessions.get(session)) is not None and failures is not None and failures.set_aside:
+            attachments.relay.look(held)
         if failures is None:
             raise OperationRefused(
                 "unknown", "unknown-session", f"there is no session {session}: it has ended, or never was"
@@ -168,8 +179,8 @@ class NodeOperations:
 
     async def nodes(self) -> Json:
         """The live nodes."""
-        now_ms = self._hub.store.now_ms()
-        listed = await self._hub.committer.call(ListNodes(now_ms))
+        now_ms = self._context.now_ms()
+        listed = await self._context.committer.call(ListNodes(now_ms))
         nodes = sorted(listed.nodes, key=lambda info: (info.started_ms, info.id))
         return {
             "nodes": [
@@ -180,7 +191,7 @@ class NodeOperations:
                     "connections": info.connections,
                     "lag_ms": info.lag_ms,
                     "up_s": round((now_ms - info.started_ms) / 1000, 1),
-                    "this": info.id == self._hub.node,
+                    "this": info.id == self._context.node,
                 }
                 for info in nodes
             ]
@@ -188,8 +199,8 @@ class NodeOperations:
 
     async def workers(self) -> Json:
         """The workers of the cluster."""
-        listed = await self._hub.committer.call(ListWorkers())
-        now_ms = self._hub.store.now_ms()
+        listed = await self._context.committer.call(ListWorkers())
+        now_ms = self._context.now_ms()
         return {
             "workers": [
                 {
@@ -208,10 +219,10 @@ class NodeOperations:
 
     async def trail(self, session: str) -> Json:
         """The way of a session, across nodes, also of one that has ended. Raises OperationRefused when nothing is known of it."""
-        hub = self._hub
-        hub.trail.store()
-        looked, trail, listed = await hub.committer.call_each(
-            Look(session, "client", 0, 0), ReadTrail(session), ListNodes(hub.store.now_ms())
+        context = self._context
+        self._trail.store()
+        looked, trail, listed = await context.committer.call_each(
+            Look(session, "client", 0, 0), ReadTrail(session), ListNodes(context.now_ms())
         )
         if not trail.steps and not isinstance(looked, Looked):
             raise OperationRefused("unknown", "unknown-session", f"nothing is known of {session}")
@@ -224,12 +235,12 @@ class NodeOperations:
 
     async def receipts(self) -> Json:
         """The latest drains, newest first."""
-        listed = await self._hub.committer.call(ListReceipts())
+        listed = await self._context.committer.call(ListReceipts())
         return {"receipts": [{"node": node, "at_ms": at_ms} for node, at_ms in listed.receipts]}
 
     async def receipt(self, node: str) -> Json:
         """The drain of `node`. Raises OperationRefused."""
-        found = await self._hub.committer.call(GetReceipt(node))
+        found = await self._context.committer.call(GetReceipt(node))
         for ledger in _readable([found.body]):
             return ledger
         raise OperationRefused("unknown", "unknown-receipt", f"{node} has left no receipt")

@@ -10,16 +10,14 @@ Runs only where a supervisor listens (`NOTIFY_SOCKET`).
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import trio
 
 from signald.core.drain import Phase
+from signald.service.attachments import Attachments
+from signald.service.context import Context
 from signald.service.drain.shutdown import ShutdownScope
 from signald.systemd import Notifier
-
-if TYPE_CHECKING:
-    from signald.service.hub import Hub
 
 TICK_S = 1.0
 """How often the state is looked at. The first EXTEND must be sent before the supervisor's own limit is over."""
@@ -36,9 +34,10 @@ FINAL = frozenset({Phase.FLUSH, Phase.CLOSE, Phase.DONE})
 class Supervision:
     """See the module."""
 
-    def __init__(self, notifier: Notifier, hub: "Hub", shutdown: ShutdownScope) -> None:
+    def __init__(self, notifier: Notifier, context: Context, attachments: Attachments, shutdown: ShutdownScope) -> None:
         self._notifier = notifier
-        self._hub = hub
+        self._context = context
+        self._attachments = attachments
         self._shutdown = shutdown
         self._ready = False
         """READY has been taken."""
@@ -52,12 +51,12 @@ class Supervision:
     @property
     def line(self) -> str:
         """This node in one line."""
-        status, links = self._shutdown.status, self._hub.links
+        status, links = self._shutdown.status, self._attachments.links
         line = status.line(trio.current_time())
         if status.draining:
             return line
-        workers = len(self._hub.worker_links)
-        away = "" if self._hub.committer.down_since is None else ", the store does not answer"
+        workers = len(self._attachments.workers)
+        away = "" if self._context.committer.down_since is None else ", the store does not answer"
         return f"{line} {len(links) - workers} clients, {workers} workers{away}"
 
     async def run(self) -> None:
@@ -84,7 +83,7 @@ class Supervision:
 
     def _limit(self, began_at: float) -> float:
         """When more time is not asked for: what has not ended by then is stuck, and the supervisor's limit shall count."""
-        return began_at + self._hub.config.drain.stop_timeout_s
+        return began_at + self._context.config.drain.stop_timeout_s
 
     def end(self) -> None:
         """The point of no return."""

@@ -21,7 +21,9 @@ from typing import Any, cast
 import trio
 
 from signald.demo.cluster import free_port
-from signald.service.hub import Hub
+from signald.service.attachments import Attachments
+from signald.service.context import Context
+from signald.service.inboxes import Inboxes
 from signald.service.matchmaker import Matchmaker
 from signald.store.base import Op, Result, Store
 from signald.store.memory import open_memory
@@ -55,16 +57,15 @@ class _Committer:
 
 
 def _matchmaker(store: Store) -> Matchmaker:
-    hub = SimpleNamespace(
+    context = SimpleNamespace(
         node="bench",
-        store=store,
+        now_ms=store.now_ms,
         committer=_Committer(store),
-        attachments=SimpleNamespace(withdrawals=SimpleNamespace(refused={})),
-        worker_links={},
-        sessions={},
         cluster=SimpleNamespace(nodes={}),
+        inboxes=Inboxes(),
     )
-    return Matchmaker(cast("Hub", hub))
+    attachments = SimpleNamespace(withdrawals=SimpleNamespace(refused={}), workers={}, sessions={})
+    return Matchmaker(cast("Context", context), cast("Attachments", attachments))
 
 
 @asynccontextmanager

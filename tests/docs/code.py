@@ -84,10 +84,17 @@ def imports() -> dict[str, set[str]]:
     return found
 
 
-def layers() -> list[str]:
-    """The layers of import-linter's contract, the highest first, without the name of the root package."""
+def layers(container: str = "") -> list[str]:
+    """The layers of import-linter's contract, the highest first, without the name of the root package.
+
+    `container`: those inside this package.
+    """
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    layered = next(one for one in contracts if one["type"] == "layers" and "signald.service" in one["layers"])
+    layered = next(
+        one
+        for one in contracts
+        if one["type"] == "layers" and one.get("containers", []) == ([container] if container else [])
+    )
     return [" | ".join(part.strip().removeprefix("signald.") for part in one.split("|")) for one in layered["layers"]]
 
 

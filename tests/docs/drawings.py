@@ -100,12 +100,17 @@ def draw_layers() -> str:
     return "\n".join(["```", *layers(), "```"])
 
 
+def draw_service() -> str:
+    """Render the layers inside the service, as `draw_layers`."""
+    return "\n".join(["```", *layers("signald.service"), "```"])
+
+
 def draw_drain() -> str:
     """Render the machine of a drain: its states, and where each event leads."""
     return f"```\n{drawing()}\n```"
 
 
-DRAWINGS = {"layers": draw_layers, "packages": draw_packages, "drain": draw_drain}
+DRAWINGS = {"layers": draw_layers, "packages": draw_packages, "service": draw_service, "drain": draw_drain}
 
 
 def _marks(name: str) -> tuple[str, str]:

@@ -5,22 +5,19 @@ sweep     sessions whose life is over                     every second or so (`s
 overdue   a session that the store says is here           when another node has found it overdue
 """
 
-from typing import TYPE_CHECKING
-
 import structlog
 import trio
 
 from signald.errors import StoreUnavailable
 from signald.service.asking import ask_holders
+from signald.service.attachments import Attachments
+from signald.service.context import Context
 from signald.service.events import SessionEnded, SessionGone
 from signald.store.base import WAKE_OVERDUE, WAKE_SESSION, Behind, Op
 from signald.store.committer import ignore
 from signald.store.registry.ops import Forget, KeepAlive, ListOverdue, Signal
 from signald.store.sagas import end_session
 from signald.store.session.ops import Detach, Ended, ExpireSession, Look, Looked
-
-if TYPE_CHECKING:
-    from signald.service.hub import Hub
 
 log = structlog.get_logger(__name__)
 
@@ -31,70 +28,71 @@ OVERDUE_LIMIT = 200
 class Lives:
     """See the module."""
 
-    def __init__(self, hub: "Hub") -> None:
-        self._hub = hub
+    def __init__(self, context: Context, attachments: Attachments) -> None:
+        self._context = context
+        self._attachments = attachments
 
     async def run_renewals(self) -> None:
         """Renew the life of the sessions whose client is here, until cancelled."""
-        hub = self._hub
+        context, attachments = self._context, self._attachments
         while True:
             # A shorter life that is set by a reload holds for new sessions at once: they must not wait for the old turn.
-            with trio.move_on_after(hub.config.session.resume_ttl_s / 3):
-                await hub.config_changed.wait()
-            names = [session.id for session in hub.sessions.values() if session.client.link is not None]
-            until = hub.store.now_ms() + hub.life_ms
+            with trio.move_on_after(context.config.session.resume_ttl_s / 3):
+                await context.config_changed.wait()
+            names = [session.id for session in attachments.sessions.values() if session.client.link is not None]
+            until = context.now_ms() + context.life_ms
             for start in range(0, len(names), 500):
-                hub.committer.submit(KeepAlive(tuple(names[start : start + 500]), until), ignore)
+                context.committer.submit(KeepAlive(tuple(names[start : start + 500]), until), ignore)
 
     async def sweep(self) -> None:
-        hub = self._hub
-        now = hub.store.now_ms()
-        overdue = await hub.committer.call(ListOverdue(now, OVERDUE_LIMIT))
+        context, attachments = self._context, self._attachments
+        now = context.now_ms()
+        overdue = await context.committer.call(ListOverdue(now, OVERDUE_LIMIT))
         if not overdue.sessions:
             return
-        nodes = tuple(hub.cluster.nodes)
-        ops: list[Op] = [ExpireSession(name, hub.node, nodes, now, hub.ttl_ms) for name in overdue.sessions]
-        results = await hub.committer.call_many(ops)
+        nodes = tuple(context.cluster.nodes)
+        ops: list[Op] = [ExpireSession(name, context.node, nodes, now, context.ttl_ms) for name in overdue.sessions]
+        results = await context.committer.call_many(ops)
         if damaged := [place for place, result in enumerate(results) if isinstance(result, Behind)]:
             await ask_holders(
-                hub.context, hub.attachments, [WAKE_SESSION + overdue.sessions[place].encode() for place in damaged]
+                context, attachments, [WAKE_SESSION + overdue.sessions[place].encode() for place in damaged]
             )
-            again = await hub.committer.call_many([ops[place] for place in damaged])
+            again = await context.committer.call_many([ops[place] for place in damaged])
             for place, result in zip(damaged, again, strict=True):
                 results[place] = result
         after: list[Op] = []
         for name, result in zip(overdue.sessions, results, strict=True):
-            session = hub.sessions.get(name)
+            session = attachments.sessions.get(name)
             if isinstance(result, Ended):
                 log.info("session_expired", session=name)
-                hub.context.events.emit(SessionEnded(name, "expired"))
+                context.events.emit(SessionEnded(name, "expired"))
                 if session is None:
-                    hub.context.events.emit(SessionGone(name, "expired", held=False))
+                    context.events.emit(SessionGone(name, "expired", held=False))
                 if session is not None:
-                    hub.attachments.gone(session, "expired")
+                    attachments.gone(session, "expired")
                 after.append(Forget(name))
             elif session is not None and session.client.link is not None:
-                after.append(KeepAlive((name,), now + hub.life_ms))
+                after.append(KeepAlive((name,), now + context.life_ms))
             elif isinstance(result, Behind):
                 # It cannot be read, its time is over, and no node has given it back.
                 log.error("session_unreadable", session=name)
-                after += end_session(name, hub.node)
+                after += end_session(name, context.node)
                 if session is not None:
-                    hub.attachments.gone(session, "expired")
+                    attachments.gone(session, "expired")
             else:
                 # It lives elsewhere, or there is none: ask again in a while, and forget it if no node renews it.
                 after += await self._unclaimed(name, now)
-        await hub.committer.call_many(after)
+        await context.committer.call_many(after)
 
     async def _unclaimed(self, name: str, now: int) -> list[Op]:
-        looked = await self._hub.committer.call(Look(name, "client", 0, 0))
+        looked = await self._context.committer.call(Look(name, "client", 0, 0))
         if not isinstance(looked, Looked):
             return [Forget(name)]
         head = looked.head
-        ops: list[Op] = [KeepAlive((name,), now + self._hub.ttl_ms)]
-        if head.client_node == self._hub.node:
+        ops: list[Op] = [KeepAlive((name,), now + self._context.ttl_ms)]
+        if head.client_node == self._context.node:
             # A claim was granted here and its connection was gone before the answer: no detach was sent.
-            ops.append(Detach(name, "client", self._hub.node, head.client_epoch, now))
+            ops.append(Detach(name, "client", self._context.node, head.client_epoch, now))
         elif head.client_node:
             # Only that node can tell, and the first node to sweep has just put it off: it would be put off for ever.
             ops.append(Signal(head.client_node, WAKE_OVERDUE + name.encode()))
@@ -102,16 +100,16 @@ class Lives:
 
     def overdue(self, name: str) -> None:
         """Another node has found that the life of a session has passed whose client is said to be here."""
-        self._hub.spawn(self._answer_for, name)
+        self._context.spawn(self._answer_for, name)
 
     async def _answer_for(self, name: str) -> None:
-        hub = self._hub
-        now = hub.store.now_ms()
-        session = hub.sessions.get(name)
+        context, attachments = self._context, self._attachments
+        now = context.now_ms()
+        session = attachments.sessions.get(name)
         try:
             if session is not None and session.client.link is not None:
-                await hub.committer.call(KeepAlive((name,), now + hub.life_ms))
+                await context.committer.call(KeepAlive((name,), now + context.life_ms))
             elif (ops := await self._unclaimed(name, now))[1:]:
-                await hub.committer.call_many(ops)
+                await context.committer.call_many(ops)
         except StoreUnavailable:
             pass  # the next node that sweeps asks again

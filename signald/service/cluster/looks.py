@@ -1,13 +1,10 @@
 """Second looks at what other nodes may have changed: a wake-up may have been lost."""
 
-from typing import TYPE_CHECKING
-
 import trio
 
 from signald.service.attached import LiveSession
-
-if TYPE_CHECKING:
-    from signald.service.hub import Hub
+from signald.service.attachments import Attachments
+from signald.service.context import Context
 
 LOOK_EVERY_S = 1.0
 LOOK_LOT, LOOK_LOT_S = 10, 0.05
@@ -21,36 +18,37 @@ WORKERS_EVERY_S = 5.0
 class SecondLooks:
     """See the module."""
 
-    def __init__(self, hub: "Hub") -> None:
-        self._hub = hub
+    def __init__(self, context: Context, attachments: Attachments) -> None:
+        self._context = context
+        self._attachments = attachments
 
     async def run(self) -> None:
         """Look again at what other nodes may have changed, should a wake-up have been lost. Until cancelled.
 
         That is the sessions whose peer is at another node, and, less often, the workers here: they may have new sessions.
         """
-        hub = self._hub
+        context, attachments = self._context, self._attachments
         workers_at = trio.current_time() + WORKERS_EVERY_S
         while True:
             await trio.sleep(LOOK_EVERY_S)
             if trio.current_time() >= workers_at:
-                if not hub.cluster.alone:
+                if not context.cluster.alone:
                     await self._look_at_workers()
                 workers_at = trio.current_time() + WORKERS_EVERY_S
-            apart = [name for name, session in hub.sessions.items() if _is_apart(session)]
+            apart = [name for name, session in attachments.sessions.items() if _is_apart(session)]
             for start in range(0, len(apart), LOOK_LOT):
                 for name in apart[start : start + LOOK_LOT]:
-                    if name in hub.sessions:
-                        hub.relay.look(hub.sessions[name])
+                    if name in attachments.sessions:
+                        attachments.relay.look(attachments.sessions[name])
                 await trio.sleep(LOOK_LOT_S)
 
     async def _look_at_workers(self) -> None:
-        hub = self._hub
-        names = list(hub.worker_links)
+        attachments = self._attachments
+        names = list(attachments.workers)
         for start in range(0, len(names), LOOK_LOT):
             for name in names[start : start + LOOK_LOT]:
-                if name in hub.worker_links:
-                    hub.worker_links[name].check()
+                if name in attachments.workers:
+                    attachments.workers[name].check()
             await trio.sleep(LOOK_LOT_S)
 
 

@@ -1,23 +1,23 @@
 """Workers that do not come back, and sessions whose worker will not ask for them: their sessions go by `worker.on_loss`."""
 
-from typing import TYPE_CHECKING
-
 import trio
 
 from signald.ids import SessionId
+from signald.service.attachments import Attachments
 from signald.service.cluster.sight import Sight
+from signald.service.context import Context
+from signald.service.giving_up import GivingUp
 from signald.store.base import CLOCK_SET_MS
 from signald.store.registry.ops import ListWorkers, WorkerInfo, WorkerSessions
-
-if TYPE_CHECKING:
-    from signald.service.hub import Hub
 
 
 class LostWorkers:
     """See the module."""
 
-    def __init__(self, hub: "Hub", sight: Sight) -> None:
-        self._hub = hub
+    def __init__(self, context: Context, attachments: Attachments, giving_up: GivingUp, sight: Sight) -> None:
+        self._context = context
+        self._attachments = attachments
+        self._giving_up = giving_up
         self._sight = sight
         self._clock_sets = sight.clock_sets
         self._lost: dict[tuple[str, int], float] = {}
@@ -35,13 +35,13 @@ class LostWorkers:
         self._no_way_back = True
 
     async def sweep(self) -> None:
-        hub = self._hub
-        listed = await hub.committer.call(ListWorkers())
-        now_ms, now = hub.store.now_ms(), trio.current_time()
+        context, attachments, giving_up = self._context, self._attachments, self._giving_up
+        listed = await context.committer.call(ListWorkers())
+        now_ms, now = context.now_ms(), trio.current_time()
         if self._no_way_back or self._sight.clock_sets != self._clock_sets:
             self._no_way_back, self._counts_from_ms, self._lost = False, now_ms, {}
             self._clock_sets = self._sight.clock_sets
-        timeout_s = hub.config.worker.resume_timeout_s
+        timeout_s = context.config.worker.resume_timeout_s
         lost = [
             (info.id, info.epoch)
             for info in listed.workers
@@ -51,9 +51,9 @@ class LostWorkers:
         for info in listed.workers:
             if self._is_overdue(info, now_ms, now, timeout_s):
                 lost_ms = info.away_since_ms if self._is_timed(info, now_ms) and not info.leaving else 0
-                await hub.giving_up.give_up(info.id, info.epoch, "did not come back", lost_ms=lost_ms)
+                await giving_up.give_up(info.id, info.epoch, "did not come back", lost_ms=lost_ms)
         known = {info.id for info in listed.workers}
-        for link in [link for name, link in hub.worker_links.items() if name not in known]:
+        for link in [link for name, link in attachments.workers.items() if name not in known]:
             link.check()  # its record is damaged, or it was given up
         await self._sweep_orphans(known, now)
 
@@ -63,19 +63,19 @@ class LostWorkers:
         Nobody knows the worker any more, or it came back just then, was told that the session is lost, and the registry,
         which was filled again without the pair, will not tell it otherwise.
         """
-        hub = self._hub
+        context, attachments, giving_up = self._context, self._attachments, self._giving_up
         orphans = {
             (session.id, session.worker_id in workers): session
-            for session in hub.sessions.values()
+            for session in attachments.sessions.values()
             if session.client.link is not None
             and session.worker_id
-            and (session.worker_id not in workers or session.worker.node not in hub.cluster.nodes)
+            and (session.worker_id not in workers or session.worker.node not in context.cluster.nodes)
         }
         self._orphans = {key: self._orphans.get(key, now) for key in orphans}
         pairs: dict[str, tuple[str, ...]] = {}
         for key, since in list(self._orphans.items()):
             session, (_, registered) = orphans[key], key
-            if now - since <= hub.config.worker.resume_timeout_s or not session.worker_id:
+            if now - since <= context.config.worker.resume_timeout_s or not session.worker_id:
                 continue  # or it was taken from its worker while others were looked after
             if registered:
                 worker = session.worker_id
@@ -84,14 +84,14 @@ class LostWorkers:
                 if session.id in pairs[worker]:
                     self._orphans[key] = now  # its worker is awaited; ask again in as long
                     continue
-                if session.worker_id != worker or session.worker.node in hub.cluster.nodes:
+                if session.worker_id != worker or session.worker.node in context.cluster.nodes:
                     continue
-            elif hub.config.worker.on_loss == "hold":
+            elif context.config.worker.on_loss == "hold":
                 continue
-            await hub.giving_up.take_from(session)
+            await giving_up.take_from(session)
 
     async def _sessions_of(self, worker: str) -> tuple[str, ...]:
-        paired = await self._hub.committer.call(WorkerSessions(worker))
+        paired = await self._context.committer.call(WorkerSessions(worker))
         return paired.sessions
 
     @staticmethod
@@ -101,9 +101,9 @@ class LostWorkers:
 
     def _is_held(self, info: WorkerInfo) -> bool:
         """Tell whether the node the registry names for a worker lives and, if it is this one, has or awaits the worker."""
-        if info.node == self._hub.node:
-            return self._hub.attachments.holds(info.id)
-        return info.node in self._hub.cluster.nodes
+        if info.node == self._context.node:
+            return self._attachments.holds(info.id)
+        return info.node in self._context.cluster.nodes
 
     def _is_overdue(self, info: WorkerInfo, now_ms: int, now: float, timeout_s: float) -> bool:
         if self._is_timed(info, now_ms):

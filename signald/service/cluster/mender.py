@@ -8,8 +8,6 @@ no live session is lost. What no node can give back is reported to both parties 
 A damaged record counts as lost: the node that holds the party gives it back (`behind`, `asking.ask_holders`).
 """
 
-from typing import TYPE_CHECKING
-
 import structlog
 import trio
 
@@ -17,16 +15,18 @@ from signald.core.head import Head, Party
 from signald.core.pairing import Pairing
 from signald.core.wants import within_tenant
 from signald.errors import StoreUnavailable
+from signald.service.assigning import Assignments
 from signald.service.attached import LiveSession
+from signald.service.attachments import Attachments
 from signald.service.cluster.sight import Sight
+from signald.service.context import Context
+from signald.service.giving_up import GivingUp
 from signald.service.line import enqueue
+from signald.service.losses import Losses
 from signald.service.worker_like import WorkerLike
 from signald.store.base import Op
 from signald.store.registry.ops import KeepAlive, ReseedWorker
 from signald.store.session.ops import Look, Looked, NoSession, Reseed
-
-if TYPE_CHECKING:
-    from signald.service.hub import Hub
 
 log = structlog.get_logger(__name__)
 
@@ -38,11 +38,23 @@ BATCH = 256
 class Mender:
     """See the module."""
 
-    def __init__(self, hub: "Hub", sight: Sight) -> None:
-        self._hub = hub
+    def __init__(
+        self,
+        context: Context,
+        attachments: Attachments,
+        assignments: Assignments,
+        giving_up: GivingUp,
+        losses: Losses,
+        sight: Sight,
+    ) -> None:
+        self._context = context
+        self._attachments = attachments
+        self._assignments = assignments
+        self._giving_up = giving_up
+        self._losses = losses
         self._sight = sight
-        self._incarnation = hub.incarnation
-        self._doubts = hub.inboxes.doubts
+        self._incarnation = self._context.incarnation
+        self._doubts = self._context.inboxes.doubts
 
     async def begin(self) -> None:
         """Learn the store's incarnation. Raises StoreUnavailable."""
@@ -60,7 +72,7 @@ class Mender:
                 await trio.sleep(RETRY_S)
 
     async def _mend(self) -> None:
-        hub, doubts = self._hub, self._doubts
+        context, attachments, losses, doubts = self._context, self._attachments, self._losses, self._doubts
         # What is found missing while the store is asked may be so because it has been emptied since it answered.
         missing, doubts.missing = doubts.missing, {}
         try:
@@ -69,21 +81,21 @@ class Mender:
             doubts.missing = missing | doubts.missing
             raise
         if name != self._incarnation.name:
-            log.error("store_came_back_empty", sessions=len(hub.sessions), workers=len(hub.worker_links))
+            log.error("store_came_back_empty", sessions=len(attachments.sessions), workers=len(attachments.workers))
             self._incarnation.emptied()
-            hub.losses.store_went_back("it has come back without its data")
+            losses.store_went_back("it has come back without its data")
             self._sight.doubt()
-            await self._reseed_workers(list(hub.worker_links.values()))
-            await self._reseed(list(hub.sessions.values()), everything=True)
+            await self._reseed_workers(list(attachments.workers.values()))
+            await self._reseed(list(attachments.sessions.values()), everything=True)
             # Only now: had this failed half-way, all of it is to be done again.
             self._incarnation.name = name
             doubts.clear()
-            hub.counters.reseeds += 1
-            hub.inboxes.nodes()
-            hub.inboxes.line()
+            context.counters.reseeds += 1
+            context.inboxes.nodes()
+            context.inboxes.line()
             return
         for session in missing.values():
-            hub.attachments.gone(session, "ended")
+            attachments.gone(session, "ended")
         workers = list(doubts.workers_behind.values())
         await self._reseed_workers([link for link in workers if not link.over])
         for link in workers:
@@ -95,7 +107,7 @@ class Mender:
         await self._check_workers()
 
     async def _reseed(self, sessions: list[LiveSession], *, everything: bool = False) -> None:
-        hub = self._hub
+        context = self._context
         for start in range(0, len(sessions), BATCH):
             part = [session for session in sessions[start : start + BATCH] if session.local and not session.ending]
             if not part:
@@ -103,13 +115,13 @@ class Mender:
             if not everything:
                 await self._look_first(part)
                 part = [session for session in part if session.local and not session.ending]
-            now = hub.store.now_ms()
+            now = context.now_ms()
             # First, as with a new session: a record that is never to end must not be all that comes of this.
-            ops: list[Op] = [KeepAlive(tuple(one.id for one in part), now + hub.life_ms)] if everything else []
+            ops: list[Op] = [KeepAlive(tuple(one.id for one in part), now + context.life_ms)] if everything else []
             ops += [
                 Reseed(
                     session.id,
-                    hub.node,
+                    context.node,
                     session.head(),
                     session.client_tokens,
                     tuple(session.up.tail),
@@ -119,7 +131,7 @@ class Mender:
                 )
                 for session in part
             ]
-            results = await hub.committer.call_many(ops)
+            results = await context.committer.call_many(ops)
             if everything:
                 await self._queue(part)
             for session, head in zip(part, results[-len(part) :], strict=True):
@@ -128,51 +140,51 @@ class Mender:
                 else:
                     assert isinstance(head, NoSession)
                     self._doubts.session_missing(session)
-        hub.outbox.flush()
+        context.outbox.flush()
 
     async def _look_first(self, sessions: list[LiveSession]) -> None:
         """Find out which worker has got a session since the store forgot its pairing: what is given back hides it."""
-        hub = self._hub
-        looked = await hub.committer.call_many([Look(session.id, "client", 0, 0) for session in sessions])
+        context, attachments = self._context, self._attachments
+        looked = await context.committer.call_many([Look(session.id, "client", 0, 0) for session in sessions])
         for session, result in zip(sessions, looked, strict=True):
-            if isinstance(result, Looked) and hub.sessions.get(session.id) is session:
-                hub.attachments.changed(session, session.observe(result.head))
+            if isinstance(result, Looked) and attachments.sessions.get(session.id) is session:
+                attachments.changed(session, session.observe(result.head))
 
     def _given_back(self, session: LiveSession, head: Head) -> None:
-        hub = self._hub
+        context, attachments, assignments = self._context, self._attachments, self._assignments
         news = session.observe(head)
-        hub.attachments.changed(session, news)
+        attachments.changed(session, news)
         holders: tuple[tuple[Party, str], ...] = (("client", head.client_node), ("worker", head.worker_node))
         for party, node in holders:
-            if news.loss.claim and session.side(party).link is not None and node != hub.node:
+            if news.loss.claim and session.side(party).link is not None and node != context.node:
                 # Under the same epoch the store has the party elsewhere: it lost one claim and has granted another since.
-                hub.attachments.superseded(session, party)
+                attachments.superseded(session, party)
         for party, _ in holders:
             # Acks are given back with the head; appends that met the loss are tried again.
             side = session.side(party)
             side.ack_stored = min(side.ack_stored, side.ack_due)
             session.log_from(party).retry()
-            hub.relay.settle(session, party)
-        hub.assignments.accept_again(session)
-        hub.relay.look(session)
+            attachments.relay.settle(session, party)
+        assignments.accept_again(session)
+        attachments.relay.look(session)
         log.info("session_given_back", session=session.id)
 
     async def _queue(self, sessions: list[LiveSession]) -> None:
-        hub = self._hub
-        alive_until = hub.store.now_ms() + hub.life_ms
-        await hub.committer.call_many(
+        context = self._context
+        alive_until = context.now_ms() + context.life_ms
+        await context.committer.call_many(
             [
                 enqueue(session, alive_until)
                 for session in sessions
                 if session.client.link is not None
                 and session.pairing is Pairing.WAITING
-                and session.failures.may_queue(hub.store.now_ms())
+                and session.failures.may_queue(context.now_ms())
             ]
         )
 
     async def _reseed_workers(self, links: list[WorkerLike]) -> None:
-        hub = self._hub
-        now = hub.store.now_ms()
+        context = self._context
+        now = context.now_ms()
         ops: list[Op] = []
         for link in links:
             sessions = tuple(
@@ -183,7 +195,7 @@ class Mender:
             ops.append(
                 ReseedWorker(
                     link.worker,
-                    hub.node,
+                    context.node,
                     link.epoch,
                     link.principal,
                     link.instance,
@@ -194,12 +206,12 @@ class Mender:
                     now,
                 )
             )
-        await hub.committer.call_many(ops)
+        await context.committer.call_many(ops)
 
     async def _check_workers(self) -> None:
         """A worker the registry does not know, in a store that lost nothing, was given up while it was silent."""
-        hub = self._hub
-        unknown = [link for link in list(hub.worker_links.values()) if await hub.assignments.is_unknown(link)]
+        attachments, assignments, giving_up = self._attachments, self._assignments, self._giving_up
+        unknown = [link for link in list(attachments.workers.values()) if await assignments.is_unknown(link)]
         if not unknown:
             return
         if await self._incarnation.ask() != self._incarnation.name:
@@ -207,4 +219,4 @@ class Mender:
             return
         for link in unknown:
             if not link.over:
-                hub.giving_up.removed(link)
+                giving_up.removed(link)

@@ -1,17 +1,14 @@
 """What any node may find and end, once a second or so: answers that are late, workers and sessions that are lost."""
 
-from typing import TYPE_CHECKING
-
 import structlog
 import trio
 
 from signald.errors import StoreUnavailable
+from signald.service.assigning import Assignments
 from signald.service.cluster.lease import Lease
 from signald.service.cluster.lives import Lives
 from signald.service.cluster.lost_workers import LostWorkers
-
-if TYPE_CHECKING:
-    from signald.service.hub import Hub
+from signald.service.context import Context
 
 log = structlog.get_logger(__name__)
 
@@ -26,23 +23,26 @@ lease, does not. An expired session cannot be given back, so sessions are not ju
 class Sweeps:
     """See the module."""
 
-    def __init__(self, hub: "Hub", lease: Lease, lives: Lives, workers: LostWorkers) -> None:
-        self._hub = hub
+    def __init__(
+        self, context: Context, assignments: Assignments, lease: Lease, lives: Lives, workers: LostWorkers
+    ) -> None:
+        self._context = context
+        self._assignments = assignments
         self._lease = lease
         self._lives = lives
         self._workers = workers
-        self._paused_s = hub.pauses.total_s
+        self._paused_s = self._context.pauses.total_s
 
     async def run(self) -> None:
         """Sweep until cancelled."""
-        if self._hub.cluster.alone:
+        if self._context.cluster.alone:
             self._workers.no_way_back()
         await trio.sleep(YOUNG_S)
         while True:
             # Nodes that started together do not sweep together.
-            await trio.sleep(SWEEP_S * self._hub.entropy.uniform(0.75, 1.25))
+            await trio.sleep(SWEEP_S * self._context.entropy.uniform(0.75, 1.25))
             self._forgive_pauses()
-            self._hub.assignments.tick(trio.current_time())
+            self._assignments.tick(trio.current_time())
             sight = self._lease.sight
             self._lease.note_clock()
             if not sight.clear:
@@ -58,8 +58,8 @@ class Sweeps:
 
     def _forgive_pauses(self) -> None:
         """Give workers that are asked to take a session the time in which this node could not have heard their answer."""
-        paused_s = self._hub.pauses.total_s - self._paused_s
+        paused_s = self._context.pauses.total_s - self._paused_s
         if paused_s:
             self._paused_s += paused_s
-            log.warning("paused", node=self._hub.node, seconds=round(paused_s, 3))
-            self._hub.assignments.forgive(paused_s)
+            log.warning("paused", node=self._context.node, seconds=round(paused_s, 3))
+            self._assignments.forgive(paused_s)

@@ -4,14 +4,15 @@ Most carry nothing but a name, and any of them may be lost: what is named is loo
 begins with a look at everything.
 """
 
-from typing import TYPE_CHECKING
-
 import structlog
 import trio
 
 from signald.errors import StoreError
 from signald.service.asking import look_at
+from signald.service.attachments import Attachments
 from signald.service.cluster.lives import Lives
+from signald.service.cluster.probe import Probe
+from signald.service.context import Context
 from signald.store.base import (
     WAKE_ALL,
     WAKE_NODES,
@@ -23,9 +24,6 @@ from signald.store.base import (
     Wake,
 )
 
-if TYPE_CHECKING:
-    from signald.service.hub import Hub
-
 log = structlog.get_logger(__name__)
 
 BACKPLANE_RETRY_S = 1.0
@@ -34,8 +32,10 @@ BACKPLANE_RETRY_S = 1.0
 class Wakes:
     """See the module."""
 
-    def __init__(self, hub: "Hub", lives: Lives) -> None:
-        self._hub = hub
+    def __init__(self, context: Context, attachments: Attachments, lives: Lives, probe: Probe) -> None:
+        self._context = context
+        self._attachments = attachments
+        self._probe = probe
         self._lives = lives
 
     async def run(self) -> None:
@@ -43,43 +43,43 @@ class Wakes:
         said = ""
         while True:
             try:
-                async for wakes in self._hub.store.wakes():
+                async for wakes in self._context.store.wakes():
                     said = ""
                     for wake in wakes:
                         self.take(wake)
-                    self._hub.outbox.flush()
+                    self._context.outbox.flush()
             except StoreError as error:
                 # The store refuses us (a password was changed): sessions here live on until an operator mends it.
                 if str(error) != said:  # once a second would fill the log of a night
                     log.warning("backplane_away", why=str(error))
                 said = str(error)
-                self._hub.inboxes.store_refused()
+                self._context.inboxes.store_refused()
             await trio.sleep(BACKPLANE_RETRY_S)
 
     def take(self, wake: Wake) -> None:
         """Look at what `wake` names."""
-        hub = self._hub
+        context, attachments, probe = self._context, self._attachments, self._probe
         kind = wake[:1]
         if kind in (WAKE_SESSION, WAKE_WORKER):
-            look_at(hub.attachments, wake)
+            look_at(attachments, wake)
         elif kind == WAKE_REALTIME:
-            hub.relay.realtime_from_afar(hub.sessions, wake)
+            attachments.relay.realtime_from_afar(attachments.sessions, wake)
         elif kind == WAKE_OVERDUE:
             self._lives.overdue(wake[1:].decode(errors="replace"))
         elif kind == WAKE_NODES:
-            hub.inboxes.nodes()
+            context.inboxes.nodes()
         elif kind == WAKE_PROBE:
-            hub.probe.heard(wake)
+            probe.heard(wake)
         elif kind == WAKE_ALL:
             self._look_at_everything()
 
     def _look_at_everything(self) -> None:
         """Wake-ups may have been lost: read everything again."""
-        hub = self._hub
-        hub.inboxes.doubts.check()
-        hub.inboxes.nodes()
-        for session in list(hub.sessions.values()):
-            hub.relay.look(session)
-        for link in list(hub.worker_links.values()):
+        context, attachments = self._context, self._attachments
+        context.inboxes.doubts.check()
+        context.inboxes.nodes()
+        for session in list(attachments.sessions.values()):
+            attachments.relay.look(session)
+        for link in list(attachments.workers.values()):
             link.check()
-        hub.inboxes.line()
+        context.inboxes.line()

@@ -7,7 +7,7 @@ party, and by looking again at those we wait for. The hub reports who came, move
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 import trio
@@ -33,14 +33,12 @@ from signald.errors import StoreUnavailable
 from signald.ids import SessionId, WorkerId
 from signald.service import events
 from signald.service.attached import LiveSession, PartyLink
+from signald.service.cluster.lease import Lease
 from signald.service.drain.ledger import Ledger
 from signald.service.drain.status import plan_line
+from signald.service.parts import Parts
 from signald.store.registry.ops import Paced, TakePace
 from signald.wire.messages import GoAway
-
-if TYPE_CHECKING:
-    from signald.service.cluster.lease import Lease
-    from signald.service.hub import Hub
 
 log = structlog.get_logger(__name__)
 
@@ -79,8 +77,8 @@ class Mover:
 
     def __init__(
         self,
-        hub: "Hub",
-        lease: "Lease",
+        parts: Parts,
+        lease: Lease,
         ledger: Ledger,
         *,
         reason: str,
@@ -96,10 +94,13 @@ class Mover:
 
         `final`: the process ends with it, so whoever misses its budget is given up. Otherwise it stays where it is.
         """
-        self._hub = hub
+        self._context = parts.context
+        self._attachments = parts.attachments
+        self._assignments = parts.assignments
+        self._giving_up = parts.giving_up
         self._lease = lease
         self._ledger = ledger
-        self._config = hub.config.drain
+        self._config = self._context.config.drain
         """As the drain began; the pace is that of the configuration now."""
         self._reason = reason
         self._deadline = deadline
@@ -146,7 +147,7 @@ class Mover:
             of.unsubscribe(kind, then)
 
     def _client_came(self, event: events.ClientStarted | events.ClientResumed) -> None:
-        session = self._hub.sessions.get(event.session)
+        session = self._attachments.sessions.get(event.session)
         if session is not None:
             self.client_came(session)
 
@@ -168,7 +169,7 @@ class Mover:
 
     def worker_came(self, worker: WorkerId) -> None:
         """`worker` was let in before the drain and is attached only now."""
-        link = self._hub.worker_links.get(worker)
+        link = self._attachments.workers.get(worker)
         if self._plan is not None and link is not None and link.speaks_handover and "worker" in self._parties:
             self._plan.worker_came(worker, len(link.seats))
             self._news.set()
@@ -178,7 +179,7 @@ class Mover:
         ready = self._is_pair_ready(session)
         if self._plan is not None and "client" in self._parties and (ready or "worker" in self._parties):
             self._ledger.begin(
-                {session.id: ready}, {session.id: session.worker_id}, self._hub.config.pace.sessions_per_s
+                {session.id: ready}, {session.id: session.worker_id}, self._context.config.pace.sessions_per_s
             )
             self._plan.client_came(session.id, ready=ready, now=trio.current_time())
             self._news.set()
@@ -211,9 +212,9 @@ class Mover:
         return self._is_settled(session.id, session.worker_id, session.worker.node)
 
     def _is_settled(self, session: str, worker: str, worker_node: str) -> bool:
-        if session in self._hub.assignments.claiming or self._hub.attachments.is_resuming(worker):
+        if session in self._assignments.claiming or self._attachments.is_resuming(worker):
             return False
-        return not worker or self._hub.cluster.is_successor(worker_node)
+        return not worker or self._context.cluster.is_successor(worker_node)
 
     # --- successors -------------------------------------------------------------------------------------------------
 
@@ -223,12 +224,12 @@ class Mover:
         The other nodes have just been woken by ours, and renew their leases: one that was killed a moment ago does not.
         """
         await self._until_successor(
-            lambda: any(info.renewed_ms >= self._asked_ms for info in self._hub.cluster.successors()), float("inf")
+            lambda: any(info.renewed_ms >= self._asked_ms for info in self._context.cluster.successors()), float("inf")
         )
 
     async def _until_successor(self, found: Callable[[], bool], deadline: float) -> bool:
         """Wait for a successor until `deadline` (trio time); False when there is none then."""
-        hub = self._hub
+        context = self._context
         began = trio.current_time()
         while not found():
             left_s = deadline - trio.current_time()
@@ -242,15 +243,15 @@ class Mover:
             waited_s = trio.current_time() - began
             self._deadline += waited_s
             self.moves_by += waited_s
-        log.info("successor", nodes=sorted(info.id for info in hub.cluster.successors()))
+        log.info("successor", nodes=sorted(info.id for info in context.cluster.successors()))
         return True
 
     def has_successor(self) -> bool:
         """Tell whether a node is there to go to now."""
-        now_ms = self._hub.store.now_ms()
+        now_ms = self._context.now_ms()
         return any(
             now_ms - info.renewed_ms < SUCCESSOR_LEASE_SHARE * (info.lease_until_ms - info.renewed_ms)
-            for info in self._hub.cluster.successors()
+            for info in self._context.cluster.successors()
         )
 
     async def _finds_successor(self) -> bool:
@@ -263,15 +264,15 @@ class Mover:
 
     async def begin(self) -> None:
         """Make the plan: everybody who is here now. Who comes later is reported by the hub."""
-        hub = self._hub
+        context, attachments = self._context, self._attachments
         clients: dict[SessionId, bool] = {}
         workers: dict[WorkerId, int] = {}
         if "worker" in self._parties:
-            workers = {link.worker: len(link.seats) for link in hub.worker_links.values() if link.speaks_handover}
+            workers = {link.worker: len(link.seats) for link in attachments.workers.values() if link.speaks_handover}
         if "client" in self._parties:
             clients = {
                 session.id: self._is_pair_ready(session)
-                for session in hub.sessions.values()
+                for session in attachments.sessions.values()
                 if session.client.link is not None
             }
         if not workers and "worker" not in self._parties:
@@ -283,14 +284,16 @@ class Mover:
             clients,
             worker_timeout_s=self._config.worker_timeout_s,
             client_timeout_s=self._config.client_timeout_s,
-            entropy=hub.entropy,
+            entropy=context.entropy,
             now=trio.current_time(),
         )
         self._ledger.begin(
-            clients, {one.id: one.worker_id for one in hub.sessions.values()}, hub.config.pace.sessions_per_s
+            clients,
+            {one.id: one.worker_id for one in attachments.sessions.values()},
+            context.config.pace.sessions_per_s,
         )
         left_s = self._deadline - trio.current_time()
-        pace_per_s = hub.config.pace.sessions_per_s
+        pace_per_s = context.config.pace.sessions_per_s
         log.info(
             "drain_plan",
             plan=plan_line(len(clients), len(workers), left_s, pace_per_s),
@@ -299,7 +302,7 @@ class Mover:
             pace_per_s=pace_per_s,
             seconds_left=round(left_s, 1),
         )
-        for link in hub.legacy_workers() if self._final else ():
+        for link in attachments.legacy_workers() if self._final else ():
             # It cannot move, so its sessions need not wait for it: they go by the policy at once, and it is asked to clean
             # up when all others have gone.
             await self._give_up(link.worker)
@@ -313,7 +316,7 @@ class Mover:
             if now - self._looked_at > RECHECK_EVERY_S:
                 self._looked_at = now
                 self._recheck(plan, now)
-            if self._hub.links and not self.has_successor() and not await self._finds_successor():
+            if self._attachments.links and not self.has_successor() and not await self._finds_successor():
                 # It has died. Those who were told to go to it are not late, and whom they leave has nobody else to go to.
                 log.warning("successor_lost", **plan.statistics())
                 patience = trio.current_time() + self._config.successor_timeout_s if self._final else float("inf")
@@ -356,10 +359,10 @@ class Mover:
 
     async def _pace(self, plan: DrainPlan, cost: int) -> None:
         """Wait for the cluster's budget to allow `cost` more claims."""
-        hub = self._hub
+        context = self._context
         self.rate_per_s = rate = self._rate(plan.remaining + cost, cost)
         try:
-            paced = await hub.committer.call(TakePace(cost, rate, hub.store.now_ms()), timeout_s=1.0)
+            paced = await context.committer.call(TakePace(cost, rate, context.now_ms()), timeout_s=1.0)
             wait_s = paced.wait_ms / 1000 if isinstance(paced, Paced) else 0.0
         except StoreUnavailable:
             wait_s = cost / rate
@@ -371,29 +374,29 @@ class Mover:
 
         But not so few that the drain would miss its deadline for it, or that one move takes longer than `pace.gap_max_s`.
         """
-        pace = self._hub.config.pace
+        pace = self._context.config.pace
         configured = pace.sessions_per_s * PACE_MARGIN
-        slowed = pace_now(configured, max((info.lag_ms for info in self._hub.cluster.successors()), default=0.0))
+        slowed = pace_now(configured, max((info.lag_ms for info in self._context.cluster.successors()), default=0.0))
         left_s = max(1.0, self.moves_by - trio.current_time())
         return min(configured, max(slowed, remaining / left_s, cost / pace.gap_max_s))
 
     async def _tell_worker(self, plan: DrainPlan, decided: TellWorker) -> None:
-        hub = self._hub
+        context, attachments = self._context, self._attachments
         plan.told_worker_at(decided.worker, NOT_YET)
         await self._pace(plan, decided.cost)
-        link = hub.worker_links.get(decided.worker)
+        link = attachments.workers.get(decided.worker)
         if link is None:
             plan.worker_moved(decided.worker)
             return
         plan.told_worker_at(decided.worker, trio.current_time())
-        hub.context.events.emit(events.ToldToGo("worker", tuple(link.seats), self._reason))
+        context.events.emit(events.ToldToGo("worker", tuple(link.seats), self._reason))
         self._go_away(link, decided.worker)
 
     async def _tell_client(self, plan: DrainPlan, name: SessionId) -> None:
-        hub = self._hub
+        context, attachments = self._context, self._attachments
         plan.told_client_at(name, NOT_YET)
         await self._pace(plan, 1)
-        session = hub.sessions.get(name)
+        session = attachments.sessions.get(name)
         link = session.client.link if session is not None else None
         if session is None or link is None:
             plan.client_moved(name)
@@ -404,7 +407,7 @@ class Mover:
             return
         now = trio.current_time()
         plan.told_client_at(name, now)
-        hub.context.events.emit(events.ToldToGo("client", (name,), self._reason))
+        context.events.emit(events.ToldToGo("client", (name,), self._reason))
         self._ledger.told(name, now)
         self._go_away(link, name)
 
@@ -413,11 +416,11 @@ class Mover:
             return  # by an operator's drain, which a signal has made final: it is on its way
         link.told_to_go = True
         link.told_at = trio.current_time()
-        self._hub.counts.goaways[link.party] += 1
+        self._context.counts.goaways[link.party] += 1
         left_s = max(0.0, self._deadline - trio.current_time())
-        ticket = self._hub.cluster.ticket(owner, left_s + 5.0)
+        ticket = self._context.cluster.ticket(owner, left_s + 5.0)
         link.send(GoAway(self._reason or "draining", 0, round(left_s * 1000), UNSET, ticket or UNSET))
-        self._hub.outbox.flush()
+        self._context.outbox.flush()
 
     def _recheck(self, plan: DrainPlan, now: float) -> None:
         """Look again at some of those we wait for, should a wake-up have been lost; all have their turn, none all at once.
@@ -425,7 +428,7 @@ class Mover:
         Wake-ups are seldom lost, and thousands may be waited for: looking at them in one go would hold up the messages of
         everybody for longer than a handover does.
         """
-        hub = self._hub
+        attachments = self._attachments
         if now - self._poked_at > RECHECK_S:
             self._poked_at = now
             self._lease.poke()  # the successor may have gone
@@ -435,29 +438,29 @@ class Mover:
             self._round = iter(plan.awaited())
         for awaited in lot:
             if isinstance(awaited, AwaitedWorker):
-                link = hub.worker_links.get(awaited.worker)
+                link = attachments.workers.get(awaited.worker)
                 if link is not None:
                     link.check()
                 else:
                     plan.worker_moved(awaited.worker)
                 continue
-            session = hub.sessions.get(awaited.session)
+            session = attachments.sessions.get(awaited.session)
             if session is None or session.client.link is None:
                 plan.client_moved(awaited.session)
             else:
                 self.session_changed(session.id, session.worker_id, session.worker.node)
-                hub.relay.look(session)
+                attachments.relay.look(session)
 
     def _client_stays(self, plan: DrainPlan, session: SessionId) -> None:
         """A client has missed its budget; this node goes on serving it."""
         plan.client_moved(session)
         self._ledger.stayed(session)
-        held = self._hub.sessions.get(session)
+        held = self._attachments.sessions.get(session)
         self._note_stays(AwaitedClient(session), session, held.client.link if held is not None else None)
 
     def _worker_stays(self, worker: WorkerId) -> None:
         """A worker has missed its budget; this node goes on serving it."""
-        self._note_stays(AwaitedWorker(worker), worker, self._hub.worker_links.get(worker))
+        self._note_stays(AwaitedWorker(worker), worker, self._attachments.workers.get(worker))
 
     def _note_stays(self, party: AwaitedWorker | AwaitedClient, name: str, link: PartyLink | None) -> None:
         log.warning("party_stays", party=name)
@@ -467,15 +470,15 @@ class Mover:
 
     async def _give_up(self, worker: WorkerId) -> None:
         """A worker was told and did not come: its sessions go by the policy, and their clients with them."""
-        hub = self._hub
-        link = hub.worker_links.get(worker)
+        context, attachments, giving_up = self._context, self._attachments, self._giving_up
+        link = attachments.workers.get(worker)
         try:
-            released = await hub.giving_up.give_up(worker, link.epoch if link is not None else 0, "missed its budget")
+            released = await giving_up.give_up(worker, link.epoch if link is not None else 0, "missed its budget")
         except StoreUnavailable:
             return
         if self._plan is not None:
             for name in map(SessionId, released):
-                if hub.config.worker.on_loss == "end":
+                if context.config.worker.on_loss == "end":
                     self._ledger.lost(name, "worker given up")
                 else:
                     self._ledger.because(name, "worker given up")
@@ -483,16 +486,16 @@ class Mover:
 
     async def _give_up_silent(self, name: SessionId) -> None:
         """The worker of a session is at no successor, and it was not ours to tell: the same policy."""
-        hub = self._hub
-        plan, session = self._plan, hub.sessions.get(name)
+        context, attachments = self._context, self._attachments
+        plan, session = self._plan, attachments.sessions.get(name)
         assert plan is not None
         plan.extend([name], trio.current_time() + self._config.worker_timeout_s)
         if session is None or self._is_pair_ready(session):
             plan.session_ready(name)
-        elif session.worker.node not in ("", hub.node) and session.worker.node in hub.cluster.nodes:
+        elif session.worker.node not in ("", context.node) and session.worker.node in context.cluster.nodes:
             # It is at a node that drains as well and moves it in its own time: ours to wait for, not to give up.
             log.info("session_waits_for_another_drain", session=name, node=session.worker.node)
-        elif hub.config.worker.on_loss == "hold":
+        elif context.config.worker.on_loss == "hold":
             # Its client waits with it: whoever cannot be re-paired is not sent anywhere.
             plan.client_moved(name)
             self._ledger.because(name, "held for its worker")

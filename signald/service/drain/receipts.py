@@ -1,7 +1,6 @@
 """Receipts on their way to the store: completed from the trails of the sessions that moved, and stored once."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import structlog
 import trio
@@ -9,15 +8,15 @@ import trio
 from signald.core.drain import WhyLeft
 from signald.core.head import Party
 from signald.errors import StoreUnavailable
+from signald.service.attachments import Attachments
+from signald.service.context import Context
 from signald.service.drain.ledger import Ledger
 from signald.service.events import Suspended
 from signald.service.trail import DELAY_S as TRAIL_DELAY_S
+from signald.service.trail import Trail as TrailWriter
 from signald.store.committer import ignore
 from signald.store.registry.ops import PutReceipt
 from signald.store.session.ops import ReadTrail, Trail
-
-if TYPE_CHECKING:
-    from signald.service.hub import Hub
 
 log = structlog.get_logger(__name__)
 
@@ -30,20 +29,22 @@ FOLLOW_LOT = 200
 class Receipts:
     """See the module."""
 
-    def __init__(self, hub: "Hub") -> None:
-        self._hub = hub
+    def __init__(self, context: Context, attachments: Attachments, trail: TrailWriter) -> None:
+        self._context = context
+        self._attachments = attachments
+        self._trail = trail
 
     async def store(self, ledger: Ledger, flush_s: float, finish: Callable[[], bytes | None]) -> bool:
         """Complete the receipt and store it, within `flush_s` seconds each; True when the store has it.
 
         `finish` closes the ledger once it is complete; None when the receipt is not wanted any more.
         """
-        hub = self._hub
+        context = self._context
         try:
             await self._follow(ledger, flush_s)
             if (receipt := finish()) is None:
                 return False
-            await hub.committer.call(PutReceipt(hub.node, receipt, hub.store.now_ms()), flush_s)
+            await context.committer.call(PutReceipt(context.node, receipt, context.now_ms()), flush_s)
         except StoreUnavailable:
             log.warning("receipt_not_stored")
             return False
@@ -51,14 +52,14 @@ class Receipts:
 
     def submit(self, ledger: Ledger, finish: Callable[[], bytes]) -> None:
         """Hand in the receipt of a drain that was stopped before the end of FLUSH; the store is not waited for."""
-        hub = self._hub
+        context = self._context
         receipt = finish()
         log.info("drain_receipt", **ledger.totals())
-        hub.committer.submit(PutReceipt(hub.node, receipt, hub.store.now_ms()), ignore)
+        context.committer.submit(PutReceipt(context.node, receipt, context.now_ms()), ignore)
 
     async def _follow(self, ledger: Ledger, flush_s: float) -> None:
         """Learn from the trails where the moved sessions went on. Raises StoreUnavailable."""
-        committer = self._hub.committer
+        committer = self._context.committer
         with trio.move_on_after(flush_s * FOLLOW_SHARE):
             # The last of them have been live for a moment only, and trails are stored a moment later.
             for wait_s in (0.0, TRAIL_DELAY_S):
@@ -76,7 +77,7 @@ class Receipts:
     def note_parties(self, ledger: Ledger) -> list[tuple[str, Party]]:
         """Note the parties that are here, which this drain is about to close; returns (session, party)."""
         here: list[tuple[str, Party]] = []
-        for session in self._hub.sessions.values():
+        for session in self._attachments.sessions.values():
             sides: tuple[tuple[Party, object], ...] = (("client", session.client.link), ("worker", session.worker.link))
             parties = [party for party, link in sides if link is not None]
             if parties:
@@ -86,8 +87,8 @@ class Receipts:
 
     def note_cut(self, ledger: Ledger, reason: str, why: WhyLeft) -> None:
         """Note in the receipt and in the sessions' trails that this drain closes the parties that are here, and why."""
-        hub = self._hub
-        detail = f"by the drain of {hub.node} ({reason}): {why.value}"[:200]
+        context, trail = self._context, self._trail
+        detail = f"by the drain of {context.node} ({reason}): {why.value}"[:200]
         for session, party in self.note_parties(ledger):
-            hub.context.events.emit(Suspended(session, party, detail))
-        hub.trail.store()
+            context.events.emit(Suspended(session, party, detail))
+        trail.store()

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import attrs
 import structlog
@@ -26,17 +26,17 @@ from signald.core.drain import DRAIN, LEAVING, REFUSED, DrainEvent, DrainState, 
 from signald.core.head import PARTIES, Party
 from signald.core.transitions import step
 from signald.errors import StoreUnavailable
+from signald.net.connection import Connection
+from signald.service.cluster.lease import Lease
 from signald.service.drain.ledger import Ledger
 from signald.service.drain.moving import Mover
 from signald.service.drain.receipts import Receipts
 from signald.service.drain.status import DrainStatus
+from signald.service.parts import Parts
+from signald.service.trail import Trail
+from signald.service.worker_like import WorkerLike
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import TerminateApp
-
-if TYPE_CHECKING:
-    from signald.service.cluster.lease import Lease
-    from signald.service.hub import Hub
-    from signald.service.worker_like import WorkerLike
 
 log = structlog.get_logger(__name__)
 
@@ -68,13 +68,25 @@ class _Work:
     """The work is not cancelled for a change of the state."""
 
 
+class Door(Protocol):
+    """Where connections come in (`hub.Hub`)."""
+
+    refusing: dict[Party, CloseCode]
+    """Party → the code that its new connections are closed with."""
+    connections: dict[int, Connection]
+    """Every connection that is not over."""
+
+
 class ShutdownScope:
     """See the module. `begin`, `signal` and `abort` are called from anywhere; `run` does the work."""
 
-    def __init__(self, hub: "Hub", lease: "Lease") -> None:
-        self._hub = hub
+    def __init__(self, parts: Parts, trail: Trail, door: Door, lease: Lease) -> None:
+        self._parts = parts
+        self._context = parts.context
+        self._attachments = parts.attachments
+        self._door = door
         self._lease = lease
-        self._config = hub.config.drain
+        self._config = self._context.config.drain
         """The budgets of this drain: those that hold when it begins."""
         self._begun = trio.Event()
         self._scope: trio.CancelScope | None = None
@@ -86,8 +98,8 @@ class ShutdownScope:
         self._receipt_stored = False
         """The receipt of a drain that ends the process is in the store."""
         self._status = DrainStatus()
-        self.ledger = Ledger(hub.node)
-        self._receipts = Receipts(hub)
+        self.ledger = Ledger(self._context.node)
+        self._receipts = Receipts(parts.context, parts.attachments, trail)
         self.socket_outlives = False
         """A supervisor holds the listening socket open for the next process."""
         self.stop_accepting: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
@@ -143,7 +155,7 @@ class ShutdownScope:
         self._status = attrs.evolve(status, state=state, parties=parties)
         if not status.draining:
             self._status = attrs.evolve(self._status, reason=reason, began_at=trio.current_time())
-            self._asked_ms = self._hub.store.now_ms()
+            self._asked_ms = self._context.now_ms()
             self._begun.set()
         elif state is not status.state and self._scope is not None:
             self._scope.cancel(reason=f"drain phase {status.phase.value}: {event.value}")
@@ -202,15 +214,15 @@ class ShutdownScope:
 
     def _prepare(self) -> Mapping[DrainState, _Work]:
         """Set up a drain that begins now; returns how each of its states is carried out."""
-        config = self._config = self._hub.config.drain
+        config = self._config = self._context.config.drain
         deadline = trio.current_time() + config.timeout_s
         handover_deadline = deadline - config.flush_timeout_s - config.close_timeout_s
         # Room for apps that must be terminated is kept only if there are any.
-        terminate_s = config.terminate_timeout_s if self._hub.legacy_workers() else 0.0
+        terminate_s = config.terminate_timeout_s if self._attachments.legacy_workers() else 0.0
         moves_by = handover_deadline - terminate_s
         status = self._status
         mover = Mover(
-            self._hub,
+            self._parts,
             self._lease,
             self.ledger,
             reason=status.reason or "draining",
@@ -222,8 +234,8 @@ class ShutdownScope:
         )
         self._unfollow()
         self._mover = mover
-        mover.follow(self._hub.context.events)
-        self._hub.context.draining = True
+        mover.follow(self._context.events)
+        self._context.draining = True
         self._receipt_stored, self._why_left = False, WhyLeft.NOT_IN_TIME
         unready = _Work(self._unready, lambda now: now + config.unready_s + TALK_S)
         successor = partial(self._successor, mover)
@@ -260,32 +272,32 @@ class ShutdownScope:
             after_s=round(trio.current_time() - self.status.began_at, 3),
             **self.status.plan,
         )
-        self.ledger.phase(phase.value, trio.current_time(), self._hub.store.now_ms())
+        self.ledger.phase(phase.value, trio.current_time(), self._context.now_ms())
         self._status = attrs.evolve(self._status, phase=phase)
 
     def _reopen(self) -> None:
         """An operator's drain was called off: this node serves again."""
-        hub = self._hub
+        context, attachments, door = self._context, self._attachments, self._door
         self._unfollow()
         self._mover = None
         self._why_left = WhyLeft.NOT_IN_TIME
-        hub.context.draining = False
-        hub.refusing = {}
-        for link in hub.links:
+        context.draining = False
+        door.refusing = {}
+        for link in attachments.links:
             link.told_to_go = False
         self._begun = trio.Event()
         self._status = DrainStatus()
-        ledger, self.ledger = self.ledger, Ledger(hub.node)
+        ledger, self.ledger = self.ledger, Ledger(context.node)
         # Neither is waited for: the store may be away, and a signal that comes now is to be heeded now.
         self._lease.say("ready")
         ledger.called_off()
-        hub.spawn(self._store_called_off, ledger)
+        context.spawn(self._store_called_off, ledger)
 
     # --- the phases -------------------------------------------------------------------------------------------------
 
     async def _unready(self) -> DrainEvent:
-        hub = self._hub
-        was_ready = "client" not in hub.refusing
+        door = self._door
+        was_ready = "client" not in door.refusing
         self._refuse()
         try:
             with trio.move_on_after(TALK_S):
@@ -297,12 +309,12 @@ class ShutdownScope:
         return DrainEvent.DONE
 
     async def _successor(self, mover: Mover) -> DrainEvent:
-        if self._hub.links and self._next_start_succeeds():
+        if self._attachments.links and self._next_start_succeeds():
             log.info(
                 "next_start_succeeds", reason="no other node is live, and the listening socket outlives this process"
             )
             return DrainEvent.NO_SUCCESSOR
-        if self._hub.links:
+        if self._attachments.links:
             await mover.find_successor()  # the phase's own budget ends it, and nothing else does
         return DrainEvent.DONE
 
@@ -311,7 +323,7 @@ class ShutdownScope:
 
         The nodes were read a moment ago, when this one was registered as draining.
         """
-        return self.socket_outlives and self._status.by_signal and not self._hub.cluster.prospects()
+        return self.socket_outlives and self._status.by_signal and not self._context.cluster.prospects()
 
     async def _workers(self, mover: Mover) -> DrainEvent:
         await mover.begin()
@@ -332,7 +344,7 @@ class ShutdownScope:
         log.info("drained", **self.status.plan)
         together_at = float("inf")
         while trio.current_time() - together_at < RECALL_S:
-            if self._hub.cluster.successors():
+            if self._context.cluster.successors():
                 together_at = trio.current_time()
             await trio.sleep(RECALL_POLL_S)
         log.warning("recalled", reason="no other node is ready")
@@ -344,33 +356,33 @@ class ShutdownScope:
     async def _terminate(self) -> DrainEvent:
         """Programs that know no GOAWAY are asked to clean up, and closed as soon as they have."""
         self._receipts.note_parties(self.ledger)  # parties that are asked to clean up here are gone before FLUSH
-        links = self._hub.legacy_workers()
+        links = self._attachments.legacy_workers()
         if not links:
             return DrainEvent.DONE
         deadline_ms = round(max(0.0, trio.current_effective_deadline() - trio.current_time()) * 1000)
         async with trio.open_nursery() as nursery:
             for link in links:
                 link.send(
-                    TerminateApp(f"{self._hub.node}-{link.conn.id}", self.status.reason or "draining", deadline_ms)
+                    TerminateApp(f"{self._context.node}-{link.conn.id}", self.status.reason or "draining", deadline_ms)
                 )
                 nursery.start_soon(_terminated, link)
-            self._hub.outbox.flush()
+            self._context.outbox.flush()
         return DrainEvent.DONE
 
     def _refuse(self) -> None:
-        self._hub.refusing = dict.fromkeys(self._status.parties, CloseCode.REFUSED)
+        self._door.refusing = dict.fromkeys(self._status.parties, CloseCode.REFUSED)
 
     async def _flush(self) -> DrainEvent:
-        hub = self._hub
+        context, attachments, door = self._context, self._attachments, self._door
         self._refuse()  # two signals at once skip what comes before
-        hub.relay.store_acks()
-        hub.outbox.flush_acks()
+        attachments.relay.store_acks()
+        context.outbox.flush_acks()
         self._receipts.note_cut(self.ledger, self._status.reason, self._why_left)
         await self._store_receipt()
         with suppress(StoreUnavailable):
-            await hub.committer.wait_idle()
-        hub.outbox.flush_acks()
-        while any(conn.queued_bytes for conn in hub.connections.values()):  # noqa: ASYNC110
+            await context.committer.wait_idle()
+        context.outbox.flush_acks()
+        while any(conn.queued_bytes for conn in door.connections.values()):  # noqa: ASYNC110
             await trio.sleep(0.01)  # once in a drain; an event for each connection would be paid for by every write
         log.info("drain_receipt", **self.ledger.totals())
         return DrainEvent.DONE
@@ -386,7 +398,7 @@ class ShutdownScope:
     def _unfollow(self) -> None:
         """The mover of an earlier drain hears no more of the parties."""
         if self._mover is not None:
-            self._mover.unfollow(self._hub.context.events)
+            self._mover.unfollow(self._context.events)
 
     async def _store_called_off(self, ledger: Ledger) -> None:
         """Keep what a drain did that was called off, unless it did nothing, or another one has begun since."""
@@ -406,24 +418,24 @@ class ShutdownScope:
             self._receipts.submit(self.ledger, partial(self._finish, self.ledger))
 
     async def _close(self, mover: Mover) -> DrainEvent:
-        hub = self._hub
+        attachments, door = self._attachments, self._door
         if not self._receipt_stored:
             self._note_at_last()
         code, reason = CloseCode.GOING_AWAY, "going away"
         if self._why_left is WhyLeft.ALONE or not mover.has_successor():
             code, reason = CloseCode.RESTARTING, "restarting"
-        hub.refusing = dict.fromkeys(PARTIES, code)
+        door.refusing = dict.fromkeys(PARTIES, code)
         # A set's own order is that of addresses in memory: a seed would not be the same run twice.
-        for link in sorted(hub.links, key=lambda link: link.owner):
+        for link in sorted(attachments.links, key=lambda link: link.owner):
             link.close(code, reason)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.stop_accepting)
-            for conn in hub.connections.values():
+            for conn in door.connections.values():
                 conn.close(code, reason)  # the first close counts: those that moved have theirs
                 nursery.start_soon(conn.wait_closed)
         async with trio.open_nursery() as nursery:
             for conn in (
-                hub.connections.values()
+                door.connections.values()
             ):  # those that came meanwhile are refused, and may hear so; others come for ever
                 nursery.start_soon(conn.wait_closed)
         return DrainEvent.DONE
@@ -435,6 +447,6 @@ async def _ending(work: Callable[[], Awaitable[DrainEvent]], event: DrainEvent |
     return event or ended
 
 
-async def _terminated(link: "WorkerLike") -> None:
+async def _terminated(link: WorkerLike) -> None:
     await link.terminated.wait()
     link.close(CloseCode.NORMAL, "terminated")
