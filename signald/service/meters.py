@@ -183,7 +183,7 @@ METRICS: tuple[Metric, ...] = (
         "counter",
         ("code", "initiator"),
         "WebSocket connections that are over, by close code (1005, 1006: none was said; other: one "
-        "that signald does not know) and who began: local, remote, or abort (no close was begun).",
+        "that signald does not know) and which side began: local, remote, or abort (no close was begun).",
         _disconnects,
     ),
     Metric(
@@ -347,7 +347,7 @@ METRICS: tuple[Metric, ...] = (
         "signald_draining",
         "gauge",
         (),
-        "1 while this node drains, whoever asked for it.",
+        "1 while this node drains, by a signal or by an operator.",
         _one(lambda o: float(o.shutdown.status.draining)),
     ),
     Metric(
@@ -383,8 +383,8 @@ METRICS: tuple[Metric, ...] = (
         "histogram",
         (),
         "How long clients that resumed here had been away; 0 for those that came from a draining node before their "
-        "connection there had ended. Clients whose node was killed, or had not noticed their loss, are left out: nobody "
-        "knows since when they were away.",
+        "connection there had ended. Clients whose node was killed, or had not noticed their loss, are left out, because "
+        "the begin of their absence is unknown.",
         _one(lambda o: o.hub.counts.gaps),
     ),
     # the store
