@@ -259,9 +259,9 @@ held: dict[int, int] = {}
 def free_port() -> int:
     """Return a port that is free and is given to no other caller until `let_go`; not one of those for outgoing connections.
 
-    One of those could be taken, before the node starts, by any connection of the parties. Others look for ports at the same time:
-    a socket stays bound to this one and does not listen. It was bound alone, so that of two who look only one is given the port;
-    from then on it shares it with a server that says SO_REUSEADDR, as all do, and may start again as often as it likes.
+    Any connection of the parties could take one of those before the node starts. Others look for ports at the same time: a
+    socket stays bound to this one and does not listen. It was bound alone, so that only one of two seekers is given the port.
+    From then on it shares the port with a server that sets SO_REUSEADDR, as all do, and that may start again as often as it likes.
     """
     below = 32768
     with suppress(OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The plan of a handover: the order, the budgets, and who is given up."""
+"""The plan of a handover: the order, the budgets, and the parties that are given up."""
 
 from collections.abc import Mapping
 

@@ -221,18 +221,18 @@ class EveryReport(RuleBasedStateMachine):
 
     @rule(session=sessions, worker=workers)
     def said(self, session: SessionId, worker: WorkerId) -> None:
-        """GOAWAY has gone out: the time of whoever was told begins."""
+        """GOAWAY has gone out: the time of the party that was told begins."""
         self.plan.told_worker_at(worker, self.now)
         self.plan.told_client_at(session, self.now)
 
     @rule()
     def successor_back(self) -> None:
-        """There was nobody to go to for a while."""
+        """There was no successor to go to for a while."""
         self.plan.begin_again(self.now)
 
     @rule(seed=st.integers(0, 3))
     def call_off(self, seed: int) -> None:
-        """The drain is called off, and another one begins with who is here."""
+        """The drain is called off, and another one begins with the parties that are here."""
         self.told.clear()
         self.given_up.clear()
         self.plan = self.make(seed)
@@ -252,7 +252,7 @@ class EveryReport(RuleBasedStateMachine):
         assert self.plan.remaining >= seen["clients_unready"] + seen["clients_ready"]
 
     def teardown(self) -> None:
-        """Nobody does anything more: it ends by its budgets, which begin one after the other."""
+        """All parties stay silent: it ends by its budgets, which begin one after the other."""
         began = self.now
         for _ in range(200):
             self.next()

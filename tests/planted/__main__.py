@@ -124,7 +124,7 @@ def _put(record: Record, one: Hunt) -> Hunt:
 
 
 def table(hunts: Iterable[Hunt]) -> str:
-    """All of them in Markdown: the slip, who noticed it, at which seed, and how long that took. `*`: that seed was tried first."""
+    """All of them in Markdown: the slip, what noticed it, at which seed, after how long. `*`: that seed was tried first."""
     rows = [
         f"| `{one.bug.name}` | {one.checker or '-'} | {(one.seed or '') if one.caught else '-'}{'*' * one.kept} "
         f"| {one.transport or '-'} | {one.seconds:.0f} |"

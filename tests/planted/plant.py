@@ -57,7 +57,7 @@ class Hunt:
 
     @property
     def caught(self) -> bool:
-        """Tell whether somebody noticed."""
+        """Tell whether a checker or a test noticed."""
         return bool(self.checker)
 
 

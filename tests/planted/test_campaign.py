@@ -35,7 +35,7 @@ class Hunts:
 
 
 def test_no_seed_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every seed up to the last one is played against a bug that nobody notices, each once."""
+    """Every seed up to the last one is played against a bug that stays unnoticed, each once."""
     hunts = Hunts(monkeypatch)
     record = Record([FIRST])
     for _ in campaign(record, {}, SEEDS, 1):

@@ -31,7 +31,7 @@ CLOCK_SET_AT, CLOCK_SET_MS = 1.0, 3_600_000
         ([(5.0, 5.0), (6.0, 6.9)], 7.5, True, False),  # it was renewed in time
         ([(5.0, 7.1), (7.1, 8.2), (7.1, 8.25)], 8.3, True, True),  # asked again, the same renews nothing
         ([(5.0, 5.0), (6.0, 8.7)], 8.8, False, False),  # a store that is not slow explains nothing
-        ([(0.5, 3.5)], 3.6, True, False),  # nobody can tell when it was asked for
+        ([(0.5, 3.5)], 3.6, True, False),  # the time of the request is unknown
     ],
 )
 async def test_who_counts_as_dead(
