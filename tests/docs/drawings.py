@@ -1,9 +1,11 @@
-"""The drawings of docs/architecture.md that are rendered from the code: layers, packages, the states of a drain."""
+"""What docs/architecture.md has from the code: layers, packages, the states of a drain, the table of exits."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from signald.core.drain import drawing
+from signald.core.exits import EXITS, Detail, Exit, Handover, Holding, StoreStep
+from signald.wire.close_codes import CloseCode
 from tests.docs.code import ROOT, imports, layers
 
 PAGE = ROOT / "docs/architecture.md"
@@ -110,7 +112,49 @@ def draw_drain() -> str:
     return f"```\n{drawing()}\n```"
 
 
-DRAWINGS = {"layers": draw_layers, "packages": draw_packages, "service": draw_service, "drain": draw_drain}
+NOT_DONE = "-"
+
+
+def draw_exits() -> str:
+    """Render the table of exits: one row for each cause, one column for each kind of step."""
+    columns: dict[str, Callable[[Exit], str]] = {
+        "first": lambda row: _list({"settle": row.settles, "acks": row.stores_acks}),
+        "detach": lambda row: _list({"✓": row.detaches}),
+        "trail": lambda row: row.trail + (f": {row.detail.value}" if row.detail is not Detail.NONE else ""),
+        "store": lambda row: row.store.value if row.store is not StoreStep.NOTHING else "",
+        "address": lambda row: row.holding.value if row.holding is not Holding.UNCHANGED else "",
+        "`session_ended`": lambda row: row.says,
+        "then": lambda row: _list({"check": row.checks, "look": row.looks}),
+        "forget if idle": lambda row: _list({"✓": row.if_idle}),
+        "link over": lambda row: _list({"✓": row.ends_link}),
+        "close": _close_of,
+        "drain hears": lambda row: _list({"✓": row.tells_drain}),
+        "handover": lambda row: row.handover.value if row.handover is not Handover.NEVER else "",
+    }
+    lines = [f"| cause | {' | '.join(columns)} |", f"|---{'|---' * len(columns)}|"]
+    for cause, row in EXITS.items():
+        cells = [draw(row) or NOT_DONE for draw in columns.values()]
+        lines.append(f"| `{cause.name}` {cause.value} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _list(steps: Mapping[str, bool]) -> str:
+    return ", ".join(step for step, done in steps.items() if done)
+
+
+def _close_of(row: Exit) -> str:
+    if isinstance(row.close, CloseCode):
+        return str(int(row.close)) + (f" after `error` `{row.error[0]}`" if row.error else "")
+    return row.close or ""
+
+
+DRAWINGS = {
+    "layers": draw_layers,
+    "packages": draw_packages,
+    "service": draw_service,
+    "drain": draw_drain,
+    "exits": draw_exits,
+}
 
 
 def _marks(name: str) -> tuple[str, str]:
