@@ -29,7 +29,7 @@ NAMED: tuple[Bug, ...] = (
         "held-session-waited-for-in-a-drain",
         _MOVING,
         "Mover._give_up_silent",
-        "hub.config.worker.on_loss == 'hold'",
+        "context.config.worker.on_loss == 'hold'",
         "False",
         "bounded",
         "A drain treats the sessions that are held for a worker that is away as those of one that is given up.",
