@@ -14,6 +14,7 @@ POISON = (
         "back')",
         "nobody-hurts",
         "A message that ends its worker is handed on for ever.",
+        ("tests/service/test_poison.py::test_a_message_that_ends_each_worker_is_set_aside",),
     ),
     Bug(
         "refused-hand-out-not-counted",
@@ -23,5 +24,6 @@ POISON = (
         "Cause.REFUSED",
         "nobody-hurts",
         "A message at which each handler raises is handed out twice a second for ever.",
+        ("tests/service/test_poison.py::test_a_message_that_each_handler_refuses_is_set_aside",),
     ),
 )

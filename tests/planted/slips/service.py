@@ -171,6 +171,7 @@ SERVICE = (
         "_TAKEN_BACK = Exit(detaches=False, stores_acks=True,",
         "liveness",
         "A session that its worker gave back stays attached to it here.",
+        ("tests/service/test_exits.py::test_what_the_trail_says[False-REFUSED]",),
     ),
     Bug(
         "pair-ready-wherever-the-worker-is",
@@ -207,6 +208,7 @@ SERVICE = (
         "",
         "one-hop",
         "A worker whose claim was under way when the drain began is not told to go.",
+        ("tests/service/test_stragglers.py::test_parties_whose_claims_were_under_way_are_moved_like_the_others",),
     ),
     Bug(
         "deadline-ignored",
