@@ -60,7 +60,7 @@ class LostWorkers:
     async def _sweep_orphans(self, workers: set[str], now: float) -> None:
         """Sessions whose worker will not ask for them: it was away when the store was lost, so no node could give it back.
 
-        Nobody knows the worker any more, or it came back just then, was told that the session is lost, and the registry,
+        No node knows the worker any more, or it came back just then, was told that the session is lost, and the registry,
         which was filled again without the pair, will not tell it otherwise.
         """
         context, attachments, giving_up = self._context, self._attachments, self._giving_up

@@ -1,7 +1,7 @@
-"""Moving everybody to the successors: the middle of a drain, between "nobody new" and "goodbye".
+"""The move of the parties to the successors: the middle of a drain, after new parties are refused and before the goodbyes.
 
-`core.handover.DrainPlan` decides who goes next; here it is carried out: at the cluster's pace, with a GOAWAY for each
-party, and by looking again at those we wait for. The hub reports who came, moved and went (`Watcher`).
+`core.handover.DrainPlan` decides which party goes next. Here the plan is carried out: at the cluster's pace, with a GOAWAY for
+each party, and with another look at the parties that are waited for. Life events tell which parties came, moved and left.
 """
 
 from collections.abc import Callable, Iterator
@@ -53,13 +53,13 @@ RECHECK_LOT = 10
 """How many of a round are looked at in one go: two hundred a second."""
 
 NOT_YET = float("inf")
-"""When the time of a party begins that waits for the pace: nobody is given up before having been told."""
+"""When the time of a party begins that waits for the pace: no party is given up before it has been told to go."""
 
 SUCCESSOR_POLL_S = 0.05
 
 SUCCESSOR_LEASE_SHARE = 0.5
 """Of its lease a successor may have used up. A node that lives renews after a third; one that is past the half has missed
-that, and whoever was sent to it would find nobody."""
+that, and a party that was sent to it would find no node."""
 
 LOOK_AGAIN_S = 0.5
 """How long the store may take to say that a successor is still there."""
@@ -88,11 +88,11 @@ class Mover:
         moves_by: float,
         asked_ms: int,
     ) -> None:
-        """`deadline` is that of the whole drain, `moves_by` when everybody has to be through (trio time).
+        """`deadline` is that of the whole drain, `moves_by` when all parties have to be through (trio time).
 
-        `asked_ms` is when the other nodes were told of the drain: who has renewed its lease since is certainly there.
+        `asked_ms` is when the other nodes were told of the drain: a node that has renewed its lease since is certainly there.
 
-        `final`: the process ends with it, so whoever misses its budget is given up. Otherwise it stays where it is.
+        `final`: the process ends with it, so a party that misses its budget is given up. Otherwise it stays where it is.
         """
         self._context = parts.context
         self._attachments = parts.attachments
@@ -116,7 +116,7 @@ class Mover:
         self._asked_ms = asked_ms - CLOCKS_DIFFER_MS
         self._looked_at = self._poked_at = self._round_at = -float("inf")
         self._round: Iterator[Awaited] = iter(())
-        """Whom to look at again, as far as this round has come."""
+        """Parties to look at again: the rest of this round."""
 
         self._subscriptions: tuple[tuple[type[Any], Callable[[Any], None]], ...] = (
             (events.ClientStarted, self._client_came),
@@ -263,7 +263,7 @@ class Mover:
     # --- carrying out the plan --------------------------------------------------------------------------------------
 
     async def begin(self) -> None:
-        """Make the plan: everybody who is here now. Who comes later is reported by the hub."""
+        """Make the plan for the parties that are here now. Life events report those that come later."""
         context, attachments = self._context, self._attachments
         clients: dict[SessionId, bool] = {}
         workers: dict[WorkerId, int] = {}
@@ -276,7 +276,7 @@ class Mover:
                 if session.client.link is not None
             }
         if not workers and "worker" not in self._parties:
-            # Nobody asks the workers here to move, so the clients that would have to wait for them stay as well.
+            # The workers here are not asked to move, so the clients that would have to wait for them stay as well.
             self._stayed |= {AwaitedClient(name) for name, ready in clients.items() if not ready}
             clients = {name: ready for name, ready in clients.items() if ready}
         self._plan = DrainPlan(
@@ -317,7 +317,7 @@ class Mover:
                 self._looked_at = now
                 self._recheck(plan, now)
             if self._attachments.links and not self.has_successor() and not await self._finds_successor():
-                # It has died. Those who were told to go to it are not late, and whom they leave has nobody else to go to.
+                # It has died. Parties that were told to go to it are not late, and the others have no node to go to.
                 log.warning("successor_lost", **plan.statistics())
                 patience = trio.current_time() + self._config.successor_timeout_s if self._final else float("inf")
                 if not await self._until_successor(self.has_successor, patience):
@@ -426,7 +426,7 @@ class Mover:
         """Look again at some of those we wait for, should a wake-up have been lost; all have their turn, none all at once.
 
         Wake-ups are seldom lost, and thousands may be waited for: looking at them in one go would hold up the messages of
-        everybody for longer than a handover does.
+        all parties for longer than a handover does.
         """
         attachments = self._attachments
         if now - self._poked_at > RECHECK_S:
@@ -496,7 +496,7 @@ class Mover:
             # It is at a node that drains as well and moves it in its own time: ours to wait for, not to give up.
             log.info("session_waits_for_another_drain", session=name, node=session.worker.node)
         elif context.config.worker.on_loss == "hold":
-            # Its client waits with it: whoever cannot be re-paired is not sent anywhere.
+            # Its client waits with it: a client that cannot be paired again is not sent anywhere.
             plan.client_moved(name)
             self._ledger.because(name, "held for its worker")
         else:
