@@ -66,27 +66,33 @@ class Trail:
         subscribe(events.SessionGone, lambda event: self.note(event.session, "", "ended", event.reason))
         subscribe(events.ResumeRefused, self._resume_refused)
 
-    def note(self, session: str, party: str, what: str, detail: str = "") -> None:
-        """`what` has happened to `party` ("client", "worker" or "") of `session` here. `detail` holds no secret."""
+    def note(self, session: str, party: str, what: str, detail: str = "", *, replaying: int | None = None) -> None:
+        """`what` has happened to `party` ("client", "worker" or "") of `session` here. `detail` holds no secret.
+
+        `detail` is for a person. A number that a program reads has a field: `replaying`, the messages sent again at a resume.
+        """
         context = self._context
         if context.config.session.trail_steps_max == 0:
             return
         if len(self._pending) >= PENDING_MAX:
             self._pending.popleft()
             self.left_out += 1
-        step = {"at_ms": context.now_ms(), "node": context.node, "party": party, "what": what}
+        step: dict[str, str | int] = {"at_ms": context.now_ms(), "node": context.node, "party": party, "what": what}
         step["detail"] = detail[:DETAIL_CHARS_MAX]
+        if replaying is not None:
+            step["replaying"] = replaying
         self._pending.append((session, json.encode(step)))
         self._noted.set()
 
     def _client_resumed(self, event: events.ClientResumed) -> None:
         came = _from(event.previous_node)
-        self.note(event.session, "client", "resumed", f"epoch {event.epoch}{came}, replaying {event.replaying}")
+        detail = f"epoch {event.epoch}{came}, replaying {event.replaying}"
+        self.note(event.session, "client", "resumed", detail, replaying=event.replaying)
 
     def _session_resumed(self, event: events.SessionResumed) -> None:
         came = _from(event.previous_node)
         detail = f"{event.worker} epoch {event.epoch}{came}, replaying {event.replaying}"
-        self.note(event.session, "worker", "resumed", detail)
+        self.note(event.session, "worker", "resumed", detail, replaying=event.replaying)
 
     def _party_released(self, event: events.PartyReleased) -> None:
         row = EXITS[event.cause]

@@ -4,10 +4,15 @@ import json
 
 import pytest
 import trio
+from msgspec import json as packed
 
+from signald.ids import SessionId
+from signald.service.drain.ledger import Ledger
 from signald.testing.cluster import Cluster, play
 from signald.testing.wire import Json
 from tests.service.deploys import receipt, traffic
+
+SESSION = SessionId("s_1")
 
 
 def test_every_session_with_its_steps() -> None:
@@ -221,3 +226,29 @@ def test_who_was_not_moved_is_named_with_the_reason(policy: str) -> None:
         await trio.sleep(1)
 
     play(scene)
+
+
+@pytest.mark.parametrize(
+    ("step", "replayed"),
+    [
+        ({"detail": "epoch 3 from n1, replaying 12", "replaying": 12}, 12),
+        ({"detail": "in any words of a later release", "replaying": 4}, 4),
+        ({"detail": "epoch 3 from n1, replaying 2"}, 2),
+        ({"detail": "epoch 3 from n1"}, None),
+        ({}, None),
+    ],
+    ids=["field", "field alone", "release 0.1.0", "no number", "no detail"],
+)
+def test_a_number_in_a_trail_has_a_field(step: Json, replayed: int | None) -> None:
+    """What a successor sent again is read from a field; from the words of its step only where an earlier release wrote it."""
+    ledger = Ledger("old")
+    ledger.phase("unready", 0.0, 1_000)
+    ledger.begin({SESSION: True}, {}, 10.0)
+    ledger.told(SESSION, 1.0)
+    ledger.moved(SESSION, 1.5)
+    ledger.follow(
+        SESSION, [packed.encode({"at_ms": 2_600, "node": "new", "party": "client", "what": "resumed", **step})]
+    )
+    line = ledger.line(SESSION)
+    assert line is not None
+    assert (line.node, line.replayed) == ("new", replayed)

@@ -154,7 +154,7 @@ class Ledger:
                 live_ms = step["at_ms"] - self._began_ms
                 if line.goaway_ms is None or live_ms >= line.goaway_ms - 1:
                     line.live_ms, line.node = float(live_ms), step["node"]
-                    line.replayed = int(step["detail"].rpartition(" ")[2])
+                    line.replayed = _replayed(step)
                     return
 
     # --- the sum ----------------------------------------------------------------------------------------------------
@@ -206,6 +206,18 @@ class Ledger:
                 "sessions": {name: {**attrs.asdict(line), "gap_ms": line.gap_ms} for name, line in self._lines.items()},
             }
         )
+
+
+def _replayed(step: dict[str, Any]) -> int | None:
+    """Return how many messages a successor sent again, as its step `resumed` says; None when it does not say.
+
+    Release 0.1.0 has no field for it: the number is the last word of the detail. This goes with the release after next.
+    """
+    replaying = step.get("replaying")
+    if type(replaying) is int:
+        return replaying
+    last = str(step.get("detail", "")).rpartition(" ")[2]
+    return int(last) if last.isascii() and last.isdigit() else None
 
 
 def _percentiles(name: str, values: list[float]) -> dict[str, float | None]:
