@@ -191,7 +191,7 @@ EXITS: Mapping[Cause, Exit] = {
     Cause.OVERTAKEN: attrs.evolve(_TAKEN_BACK, says="log lost"),
     # Not unpaired: the store has it at the other worker. No acks: they are of a claim that the store has forgotten.
     Cause.USURPED: Exit(trail="gave way", detail=Detail.WORKER, says="log lost"),
-    # Noted in the trail of every session of the worker, attached here or not, by who gives it up.
+    # Noted in the trail of every session of the worker, attached here or not, by the node that gives it up.
     Cause.GIVEN_UP: Exit(says="reassigned"),
     # The close ends the link, as `WORKER_GONE`: handover and drain follow then.
     Cause.REMOVED: Exit(

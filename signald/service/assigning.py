@@ -166,7 +166,7 @@ class Assignments:
         if isinstance(held, Fenced | Behind):
             context.inboxes.doubts.worker_behind(link)
         if isinstance(held, NoWorker):
-            context.inboxes.doubts.check()  # given up by somebody, or the store came back empty
+            context.inboxes.doubts.check()  # given up by a node, or the store came back empty
             return
         new = [
             name
@@ -185,7 +185,7 @@ class Assignments:
         lot = self._lot()
         for start in range(0, len(names), lot):
             if link.over or link.conn.closing:
-                return  # whoever takes the worker next finds the pairings in the registry
+                return  # the node that takes the worker next finds the pairings in the registry
             if not link.conn.room:
                 link.unasked = True
                 return
@@ -217,7 +217,7 @@ class Assignments:
             claimed, history = results[2 * index], results[2 * index + 1]
             if not isinstance(claimed, Claimed):
                 if is_unreadable(claimed):
-                    # Asked for once it has been given back; if nobody can, it ends with its time.
+                    # Asked for once it has been given back; if no node can, it ends with its time.
                     context.spawn(self._ask_again, link, name)
                     continue
                 if isinstance(claimed, Refused) and claimed.reason == "set_aside":
@@ -228,7 +228,7 @@ class Assignments:
                 context.committer.submit(Forget(name), ignore)
                 continue
             if link.over:
-                # Whoever takes the worker next finds the pairing in the registry. But nobody is attached here.
+                # The node that takes the worker next finds the pairing in the registry. But no worker is attached here.
                 context.committer.submit(Detach(name, "worker", context.node, claimed.epoch, now), ignore)
                 continue
             head = claimed.head
@@ -243,7 +243,7 @@ class Assignments:
                 continue
             seat = self._attach(link, claimed, head.up_acked)
             session = seat.session
-            # Where a store that has lost its tail knows less than who is here, it is told so (`Mender`): what this worker says
+            # Where a store that has lost its tail knows less than this node, it is told so (`Mender`): what this worker says
             # is not to pass for what another began inside of what was said.
             session.said_before = session.down.last
             seat.due = trio.current_time() + context.config.timeouts.assign_s
@@ -254,7 +254,7 @@ class Assignments:
                 SessionAssigned(
                     name,
                     AssignedClient(Raw(session.meta) if session.meta else UNSET, subject_of(head.principal) or UNSET),
-                    session.down.last + 1,  # which a store that has lost its tail knows less well than who is here
+                    session.down.last + 1,  # which a store that has lost its tail knows less well than this node
                     chat_history(entries) if entries else UNSET,
                     claimed.epoch,
                 )
@@ -298,7 +298,7 @@ class Assignments:
         context = self._context
         if isinstance(result, Fenced | Behind):
             if result.epoch > session.worker.epoch:
-                self._relay.look(session)  # who has the session now decides what this worker is told
+                self._relay.look(session)  # the present owner of the session decides what this worker is told
             else:
                 self._attachments.behind(session)  # the store has lost our claim: it is given back
             return

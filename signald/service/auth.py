@@ -1,4 +1,4 @@
-"""Who a party is: bearer tokens (JWT) verified once per connection, and what an unknown one is told.
+"""The principal of a party: bearer tokens (JWT) verified once per connection, and the answer to an unknown one.
 
 The messages of the two errors are constant: what exactly was wrong with a token helps an attacker more than a client.
 """
@@ -48,10 +48,10 @@ class Forbidden(Exception):
 
 @attrs.frozen
 class Principal:
-    """Whom a party acts for. A session is bound to the principal that started it."""
+    """The identity a party acts for. A session is bound to the principal that started it."""
 
     subject: str
-    """"" for everybody, where no auth is configured."""
+    """"" for all parties, where no auth is configured."""
     role: Role
     tenant: str | None = None
 
@@ -66,7 +66,7 @@ class Authenticator:
     """Turns a bearer token into a Principal. Built once; holds the key, which its repr does not show."""
 
     key: Any = attrs.field(repr=False)
-    """Bytes of a shared secret, a public key, or None: everybody is anonymous."""
+    """Bytes of a shared secret, a public key, or None: all parties are anonymous."""
     algorithms: tuple[str, ...]
     issuer: str
     audience: str
@@ -87,7 +87,7 @@ class Authenticator:
         return cls(key, algorithms, auth.jwt_issuer, auth.jwt_audience, auth.leeway_s)
 
     def authenticate(self, bearer: str | None, role: Role, now: float) -> Principal:
-        """Return who shows `bearer` at the endpoint of `role`; `now` is the time in seconds since the epoch.
+        """Return the principal of `bearer` at the endpoint of `role`; `now` is the time in seconds since the epoch.
 
         A token must carry `sub`, `role` and `exp`; `nbf`, `iss` and `aud` count when present or configured.
 

@@ -6,7 +6,7 @@ from signald.service.outgoing import Outbox
 from signald.service.relay import Relay
 
 ACK_DELAY_S = 0.02
-"""How long an ack waits for something to ride with: about a round trip between people who are near, so that the answer to
+"""How long an ack waits for something to ride with: about a round trip between near hosts, so that the answer to
 a message mostly takes its ack along. No party waits for an ack; it only frees what its receiver keeps."""
 
 

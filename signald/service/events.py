@@ -1,4 +1,4 @@
-"""What happens to a session or a worker at this node, as typed events with fields; and who is told of them.
+"""What happens to a session or a worker at this node, as typed events with fields; and the subscribers of each.
 
 A part of the node that lets something happen emits one event. Subscribers take from it what they need:
 

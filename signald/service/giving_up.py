@@ -74,7 +74,7 @@ class GivingUp:
     ) -> tuple[str, ...]:
         """Take a worker's sessions from it, by the policy `worker.on_loss`; returns them.
 
-        `epoch` 0: whatever it is. `leaving`: it will not come back, so there is nobody to hold them for. `lost_ms`: it was
+        `epoch` 0: whatever it is. `leaving`: it will not come back, so `hold` does not apply. `lost_ms`: it was
         lost then by itself, not by a drain or with its node, so its hand-outs have failed. Raises StoreUnavailable.
         """
         context = self._context

@@ -110,7 +110,7 @@ class Retries:
         failures = looked.head.failures
         if not failures.set_aside:
             return failures
-        # Both at once: with the count cleared and no place in line, nobody here would know that the session is due.
+        # Both at once: with the count cleared and no place in line, this node would not know that the session is due.
         # One whose client is away is put in line by its client's claim.
         queue = [self._enqueue(looked.head)] if has_client(context, looked.head) else []
         retried, *_ = await context.committer.call_many([RetrySession(session, context.node), *queue])

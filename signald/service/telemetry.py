@@ -1,4 +1,4 @@
-"""OpenTelemetry spans, for those who want them: the extra `signald[otel]`, and an endpoint to send them to.
+"""OpenTelemetry spans, where they are configured: the extra `signald[otel]`, and an endpoint to send them to.
 
 What is told: the opening of a session or a worker (a resume too), a party's handover, and the way of each message that carries a sampled
 traceparent, from its read until it was stored. A span is made when it is over, with both of its times, so nothing is kept in
@@ -104,7 +104,7 @@ def _about(party: Party, owner: str) -> dict[str, str]:
 
 @asynccontextmanager
 async def exporting(config: Config, environment: Mapping[str, str] = os.environ) -> AsyncIterator[Spans | None]:
-    """Give the spans to be told within the block, or None where nobody wants them; at the end what is left is sent.
+    """Give the spans to be told within the block, or None where they are not configured; at the end what is left is sent.
 
     Raises ConfigError: they are wanted, and the extra is not installed.
     """

@@ -22,7 +22,7 @@ def tls_context(listen: ListenConfig) -> ssl.SSLContext | None:
         except OSError as error:
             raise ConfigError([_problem(key, f"cannot be read: {error.strerror}")]) from None
     try:
-        # A passphrase cannot be asked for: there is nobody to answer.
+        # A passphrase cannot be asked for: no operator reads the terminal of a daemon.
         context.load_cert_chain(listen.tls_certificate_file, listen.tls_key_file, password=lambda: "")
     except (ssl.SSLError, ValueError) as error:
         why = str(getattr(error, "reason", None) or error).replace("_", " ").lower()
