@@ -1,9 +1,9 @@
 """The contract of the three stores: operations in, results out, in one batch.
 
 A store takes frozen operations, many at a time (`Store.execute`), and gives each of them its result. That is the whole contract;
-`tests/store/test_contract.py` holds every twin to it. The operations are sorted by aggregate, which is what one atomic step may
-change: everything of one session (`session/ops.py`), and the registry (`registry/ops.py`): nodes, workers, pairings, the waiting
-line, the index of living sessions. No operation spans both.
+the files `test_contract.py` in `tests/store` hold every twin to it. The operations are sorted by aggregate, which is what one atomic
+step may change: everything of one session (`session/ops.py`), and the registry (`registry/ops.py`): nodes, workers, pairings, the
+waiting line, the index of living sessions. No operation spans both.
 
 Rules all operations share:
 

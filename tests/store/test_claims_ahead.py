@@ -23,7 +23,7 @@ from tests.store.ops import (
     register,
     reseed,
 )
-from tests.store.test_contract import claimed, look, pair
+from tests.store.scenes import claimed, look, pair
 from tests.store.worlds import World
 
 

@@ -1,6 +1,6 @@
 """What is Redis's own: its failures, its ways to be set up, and the commands that each user may use.
 
-What the store means is the contract's matter (test_contract.py, test_plans.py).
+What the store means is the contract's matter (the files test_contract.py, test_plans.py).
 """
 
 import datetime as dt

@@ -18,6 +18,8 @@ _WORKERS = "signald/store/registry/workers.lua"
 _REGISTRY = "signald/store/registry/registry.lua"
 
 CONTRACT = (
+    "tests/store/session/test_contract.py",
+    "tests/store/registry/test_contract.py",
     "tests/store/test_contract.py",
     "tests/store/test_claims_ahead.py",
     "tests/store/test_redis.py::TestKeys",
