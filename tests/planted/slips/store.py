@@ -151,7 +151,7 @@ STORE = (
         "",
         "token-once",
         "A claim asked for long ago comes after its token has been rotated, and is called theft.",
-        ("tests/store/test_contract.py::TestClaimClient::test_late[memory]",),
+        ("tests/store/session/test_contract.py::TestClaimClient::test_late[memory]",),
     ),
     Bug(
         "claim-mixes-the-directions",
@@ -251,7 +251,7 @@ STORE = (
         "_unplace(session, op.worker, rows, requeue=False)",
         "liveness",
         "The sessions of a worker that was given up wait for nobody.",
-        ("tests/store/test_contract.py::TestWorkers::test_requeue[memory]",),
+        ("tests/store/registry/test_contract.py::TestWorkers::test_requeue[memory]",),
     ),
     Bug(
         "want-outlives-its-line",
@@ -279,7 +279,7 @@ STORE = (
         "max(level,",
         "paced",
         "The cluster's budget is never used up.",
-        ("tests/store/test_contract.py::TestPace::test_little_at_once_then_debt[memory]",),
+        ("tests/store/registry/test_contract.py::TestPace::test_little_at_once_then_debt[memory]",),
     ),
     Bug(
         "replay-begins-one-late",
