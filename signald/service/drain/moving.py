@@ -5,7 +5,6 @@ each party, and with another look at the parties that are waited for. Life event
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -36,6 +35,7 @@ from signald.service.attached import LiveSession, PartyLink
 from signald.service.cluster.lease import Lease
 from signald.service.drain.ledger import Ledger
 from signald.service.drain.status import plan_line
+from signald.service.drain.successors import Successors
 from signald.service.parts import Parts
 from signald.store.registry.ops import Paced, TakePace
 from signald.wire.messages import GoAway
@@ -54,18 +54,6 @@ RECHECK_LOT = 10
 
 NOT_YET = float("inf")
 """When the time of a party begins that waits for the pace: no party is given up before it has been told to go."""
-
-SUCCESSOR_POLL_S = 0.05
-
-SUCCESSOR_LEASE_SHARE = 0.5
-"""Of its lease a successor may have used up. A node that lives renews after a third; one that is past the half has missed
-that, and a party that was sent to it would find no node."""
-
-LOOK_AGAIN_S = 0.5
-"""How long the store may take to say that a successor is still there."""
-
-CLOCKS_DIFFER_MS = 100
-"""How much nodes may differ about the store's time."""
 
 PAIR_SETTLE_S = 0.05
 """How long after its worker's claim a client is told to go. The claim is known here as soon as the store has it; this is
@@ -90,7 +78,7 @@ class Mover:
     ) -> None:
         """`deadline` is that of the whole drain, `moves_by` when all parties have to be through (trio time).
 
-        `asked_ms` is when the other nodes were told of the drain: a node that has renewed its lease since is certainly there.
+        `asked_ms` is when the other nodes were told of the drain (`Successors`).
 
         `final`: the process ends with it, so a party that misses its budget is given up. Otherwise it stays where it is.
         """
@@ -113,7 +101,7 @@ class Mover:
         """Parties that missed the budget of a drain that is not final."""
         self._plan: DrainPlan | None = None
         self._news = trio.Event()
-        self._asked_ms = asked_ms - CLOCKS_DIFFER_MS
+        self.successors = Successors(parts.context, lease, asked_ms)
         self._looked_at = self._poked_at = self._round_at = -float("inf")
         self._round: Iterator[Awaited] = iter(())
         """Parties to look at again: the rest of this round."""
@@ -219,46 +207,14 @@ class Mover:
     # --- successors -------------------------------------------------------------------------------------------------
 
     async def find_successor(self) -> None:
-        """Wait for a node that takes over, for as long as the caller's scope allows.
+        """Wait for a node that takes over, for as long as the caller's scope allows."""
+        self._waited(await self.successors.find())
 
-        The other nodes have just been woken by ours, and renew their leases: one that was killed a moment ago does not.
-        """
-        await self._until_successor(
-            lambda: any(info.renewed_ms >= self._asked_ms for info in self._context.cluster.successors()), float("inf")
-        )
-
-    async def _until_successor(self, found: Callable[[], bool], deadline: float) -> bool:
-        """Wait for a successor until `deadline` (trio time); False when there is none then."""
-        context = self._context
-        began = trio.current_time()
-        while not found():
-            left_s = deadline - trio.current_time()
-            if left_s <= 0:
-                log.warning("no_successor")
-                return False
-            self._lease.poke()
-            # Never beyond the deadline: the earlier of two budgets decides, and not the grain of the polling.
-            await trio.sleep(min(SUCCESSOR_POLL_S, left_s))
+    def _waited(self, seconds: float) -> None:
+        """An operator's drain has time: a wait for a successor does not count."""
         if not self._final:
-            waited_s = trio.current_time() - began
-            self._deadline += waited_s
-            self.moves_by += waited_s
-        log.info("successor", nodes=sorted(info.id for info in context.cluster.successors()))
-        return True
-
-    def has_successor(self) -> bool:
-        """Tell whether a node is there to go to now."""
-        now_ms = self._context.now_ms()
-        return any(
-            now_ms - info.renewed_ms < SUCCESSOR_LEASE_SHARE * (info.lease_until_ms - info.renewed_ms)
-            for info in self._context.cluster.successors()
-        )
-
-    async def _finds_successor(self) -> bool:
-        """Look again: what is known may be a third of a lease old, and a successor renewed since that was read."""
-        with trio.move_on_after(LOOK_AGAIN_S), suppress(StoreUnavailable):
-            await self._lease.look()
-        return self.has_successor()
+            self._deadline += seconds
+            self.moves_by += seconds
 
     # --- carrying out the plan --------------------------------------------------------------------------------------
 
@@ -316,12 +272,14 @@ class Mover:
             if now - self._looked_at > RECHECK_EVERY_S:
                 self._looked_at = now
                 self._recheck(plan, now)
-            if self._attachments.links and not self.has_successor() and not await self._finds_successor():
+            if self._attachments.links and not self.successors.any_now() and not await self.successors.any_still():
                 # It has died. Parties that were told to go to it are not late, and the others have no node to go to.
                 log.warning("successor_lost", **plan.statistics())
                 patience = trio.current_time() + self._config.successor_timeout_s if self._final else float("inf")
-                if not await self._until_successor(self.has_successor, patience):
+                waited_s = await self.successors.find_another(patience)
+                if waited_s is None:
                     return DrainEvent.NO_SUCCESSOR
+                self._waited(waited_s)
                 plan.begin_again(trio.current_time())
             while overdue := plan.overdue(now):
                 if self._final:

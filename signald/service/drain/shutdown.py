@@ -422,7 +422,7 @@ class ShutdownScope:
         if not self._receipt_stored:
             self._note_at_last()
         code, reason = CloseCode.GOING_AWAY, "going away"
-        if self._why_left is WhyLeft.ALONE or not mover.has_successor():
+        if self._why_left is WhyLeft.ALONE or not mover.successors.any_now():
             code, reason = CloseCode.RESTARTING, "restarting"
         door.refusing = dict.fromkeys(PARTIES, code)
         # A set's own order is that of addresses in memory: a seed would not be the same run twice.
