@@ -32,6 +32,7 @@ from signald import early
 from signald.config import Config, ConfigError, cgroup_limit, memory_problem
 from signald.config.changes import Source
 from signald.config.paths import socket_directory
+from signald.dialects.v1.dialect import SignaldV1
 from signald.errors import StoreError, StoreMisused, StoreUnavailable
 from signald.exit_codes import ExitCode
 from signald.health import Health
@@ -55,6 +56,7 @@ from signald.service.cluster.mender import Mender
 from signald.service.cluster.sweeps import Sweeps
 from signald.service.cluster.wakes import Wakes
 from signald.service.context import Context
+from signald.service.dialect import Dialect, Dialects
 from signald.service.drain.shutdown import ShutdownScope
 from signald.service.hub import Hub
 from signald.service.matchmaker import Matchmaker
@@ -79,6 +81,9 @@ Announce = Callable[[int, int], None]
 """Called with the port of the WebSocket listener and that of the HTTP listener."""
 
 NO_SOCKETS = Inherited()
+
+DIALECTS: Sequence[Dialect] = (SignaldV1(),)
+"""The wires that a node speaks."""
 
 HANDSHAKE_POLL_S = 0.01
 
@@ -394,7 +399,13 @@ async def _serving_http(
 
 @asynccontextmanager
 async def node_on(
-    store: Store, config: Config, entropy: Entropy, spans: Spans | None = None, claimant: Claimant | None = None
+    store: Store,
+    config: Config,
+    entropy: Entropy,
+    spans: Spans | None = None,
+    claimant: Claimant | None = None,
+    *,
+    dialects: Sequence[Dialect] = DIALECTS,
 ) -> AsyncIterator[Node]:
     """Run the parts of a node on an open `store`, until the body ends. Simulations bring their own connections."""
     async with trio.open_nursery() as storing:
@@ -404,7 +415,7 @@ async def node_on(
             settings = net_settings(config)
             auth, gate = Authenticator.from_config(config.auth), SetupGate(settings, entropy=entropy)
             context = Context(config, store, committer, entropy, connections.start_soon, spans)
-            hub = Hub(context, auth, gate)
+            hub = Hub(context, auth, gate, Dialects(dialects))
             committer.after_batch = hub.batches.done
             committer.refused = hub.inboxes.store_refused
             lease, shutdown, wakes = await _keep(hub, keepers, claimant)

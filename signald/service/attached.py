@@ -4,7 +4,7 @@ The relay, the attachments and the drain know a party by `PartyLink` alone, and 
 that speaks a wire (`ClientLink` and `WorkerLink` speak `signald.v1`) has these attributes; none of them appears here.
 """
 
-from collections.abc import Collection, Sized
+from collections.abc import Collection, Sequence, Sized
 from typing import ClassVar, Literal, Protocol
 
 from msgspec import UNSET, UnsetType
@@ -12,6 +12,7 @@ from msgspec import UNSET, UnsetType
 from signald.core.head import Party
 from signald.core.session import Session
 from signald.net.connection import Connection
+from signald.net.frames import Message as Frame
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import Outbound, PeerState
 
@@ -39,12 +40,19 @@ class PartyLink(Protocol):
         """The session of a client, or the worker."""
 
     @property
+    def principal(self) -> str:
+        """The name that the party has shown at its opening."""
+
+    @property
     def attached(self) -> "Collection[LiveSession]":
         """The sessions that are attached to this link, in the order of their attachment."""
 
     @property
     def how_over(self) -> str:
         """How the connection ended, in a few words; empty while it has not."""
+
+    def frames(self, batch: Sequence[Frame]) -> None:
+        """Take in everything one read yielded."""
 
     def serves(self, session: str) -> bool:
         """Tell whether `session` is attached to this link."""

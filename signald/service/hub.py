@@ -24,17 +24,14 @@ from signald.service.assigning import Assignments
 from signald.service.attachments import Attachments
 from signald.service.auth import Authenticator
 from signald.service.batches import Batches
-from signald.service.client_link import ClientLink
 from signald.service.cluster.probe import Probe
 from signald.service.context import Context
+from signald.service.dialect import Dialects
 from signald.service.endings import Endings
 from signald.service.giving_up import GivingUp
 from signald.service.holdings import Holdings
-from signald.service.link import retry_reason
 from signald.service.losses import Losses
-from signald.service.opening import open_link
 from signald.service.parts import Parts
-from signald.service.paths import PARTY_AT
 from signald.service.recording import Recorder
 from signald.service.retries import Retries
 from signald.service.telemetry import tell_life
@@ -50,9 +47,10 @@ HELD_BYTES_MIN = 4096
 class Hub:
     """See the module."""
 
-    def __init__(self, context: Context, auth: Authenticator, gate: SetupGate) -> None:
-        """`context` is the node's, `auth` tells which party it is, and `gate` which may come in now."""
+    def __init__(self, context: Context, auth: Authenticator, gate: SetupGate, dialects: Dialects) -> None:
+        """`context` is the node's, `auth` tells which party it is, `gate` which may come in now; they speak in `dialects`."""
         self.context = context
+        self.dialects = dialects
         self.node = context.node
         self.store = context.store
         self.committer = context.committer
@@ -146,7 +144,7 @@ class Hub:
         """Serve one connection from its opening message to its end."""
         self.connections[conn.id] = conn
         try:
-            if (code := self.refusing.get(PARTY_AT[conn.path])) is not None:
+            if (code := self.refusing.get(self.dialects.party_at(conn.path))) is not None:
                 await self._refuse(conn, code)
             else:
                 await self._serve(conn)
@@ -155,11 +153,11 @@ class Hub:
 
     async def _serve(self, conn: Connection) -> None:
         with self._stranger(conn):
-            opened = await open_link(self.parts, conn)
+            opened = await self.dialects.at(conn.path).open(self.parts, conn)
         if opened is None:
             return
         link, rest = opened
-        client = self.gate.client(link.session.principal) if isinstance(link, ClientLink) else nullcontext()
+        client = self.gate.client(link.principal) if link.party == "client" else nullcontext()
         try:
             with self._party(conn), client:
                 if rest:
@@ -173,7 +171,7 @@ class Hub:
 
     def _shed(self, conn: Connection) -> None:
         """Let the peer of `conn` give way to others."""
-        conn.shed(CloseCode.REFUSED, retry_reason(self.context.retry_after_ms()))
+        conn.shed(CloseCode.REFUSED, self._retry_reason(conn))
 
     @contextmanager
     def _stranger(self, conn: Connection) -> Iterator[None]:
@@ -212,8 +210,11 @@ class Hub:
             gate.parties.leave(place)
 
     async def _refuse(self, conn: Connection, code: CloseCode) -> None:
-        conn.close(code, retry_reason(self.context.retry_after_ms()))
+        conn.close(code, self._retry_reason(conn))
         await conn.wait_finished()
+
+    def _retry_reason(self, conn: Connection) -> str:
+        return self.dialects.at(conn.path).retry_reason(self.context.retry_after_ms())
 
     def statistics(self) -> dict[str, int]:
         """What is held here now."""

@@ -24,9 +24,9 @@ from signald.net.listener import Server
 from signald.net.refusal_log import LABELS as REFUSAL_REASONS
 from signald.service.cluster.lease import Lease
 from signald.service.counts import ROLES
+from signald.service.dialect import Dialects
 from signald.service.drain.shutdown import ShutdownScope
 from signald.service.hub import Hub
-from signald.service.paths import PATHS
 from signald.tally import Histogram
 
 
@@ -87,9 +87,12 @@ def _by(read: Callable[[Observed], Iterable[tuple[object, float | Histogram]]]) 
     return lambda observed: [((str(label),), value) for label, value in read(observed)]
 
 
-def _by_role(counts: Counter[str]) -> Iterator[tuple[Party, int]]:
+def _by_role(dialects: Dialects, counts: Counter[str]) -> Iterator[tuple[Party, int]]:
     """From paths to roles."""
-    return ((role, counts[PATHS[role]]) for role in ROLES)
+    found: Counter[Party] = Counter()
+    for path, count in counts.items():
+        found[dialects.party_at(path)] += count
+    return ((role, found[role]) for role in ROLES)
 
 
 def _workers(observed: Observed) -> Iterator[tuple[str, int]]:
@@ -139,14 +142,14 @@ METRICS: tuple[Metric, ...] = (
         "gauge",
         ("role",),
         "WebSocket connections that are open.",
-        _by(lambda o: _by_role(Counter(one.path for one in o.server.connections.values()))),
+        _by(lambda o: _by_role(o.hub.dialects, Counter(one.path for one in o.server.connections.values()))),
     ),
     Metric(
         "signald_connections_opened_total",
         "counter",
         ("role",),
         "WebSocket connections that came past their handshake.",
-        _by(lambda o: _by_role(o.server.opened)),
+        _by(lambda o: _by_role(o.hub.dialects, o.server.opened)),
     ),
     Metric(
         "signald_strangers",

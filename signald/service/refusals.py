@@ -2,14 +2,10 @@
 
 from msgspec import UNSET, UnsetType
 
-from signald.net.connection import Connection
 from signald.service.context import Context
 from signald.service.events import ResumeRefused
-from signald.service.link import retry_reason
 from signald.service.parts import Parts
-from signald.wire import codec
 from signald.wire.close_codes import CloseCode
-from signald.wire.messages import ErrorMessage
 
 REFUSALS: dict[str, tuple[CloseCode, str]] = {
     "unknown": (CloseCode.NOTHING_TO_RESUME, "nothing to resume for this token"),
@@ -40,18 +36,6 @@ class Turned(Exception):
         self.error = error
         self.message = message
         self.retry_after_ms = retry_after_ms
-
-
-def turn_away(conn: Connection, turned: Turned) -> None:
-    """Say to the party why it is turned away, and close."""
-    error = ErrorMessage(turned.error, turned.message, fatal=True, retry_after_ms=turned.retry_after_ms)
-    conn.send_text(codec.encode(error))
-    if turned.code is CloseCode.TIMEOUT:
-        # Who had all this time and said nothing gets no more of it: thousands of such are an attack.
-        conn.fail(turned.code, turned.error)
-        return
-    retry = turned.retry_after_ms
-    conn.close(turned.code, retry_reason(retry) if isinstance(retry, int) else turned.error)
 
 
 async def refused_by_store(parts: Parts, reason: str, owner: str) -> Turned:

@@ -16,7 +16,6 @@ class WorkerLike(PartyLink, Protocol):
 
     worker: WorkerId
     epoch: int
-    principal: str
     instance: str
     labels: dict[str, str]
     capacity: int

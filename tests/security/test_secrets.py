@@ -14,9 +14,9 @@ import pytest
 import trio
 
 from signald.config import AuthConfig, LogConfig
+from signald.dialects.v1.client import ClientLink
 from signald.logs import logging_to
 from signald.service.auth import mint
-from signald.service.client_link import ClientLink
 from signald.testing.websocket import Speaker, close, request, text
 from tests.conformance.service import SUBPROTOCOL, Stage, in_memory
 from tests.real.harness import exit_of, open_nodes, term

@@ -15,17 +15,17 @@ from msgspec import Raw, json
 from signald.config import Config
 from signald.core.exits import CLAIMED, EXITS, GIVEN, Cause, Detail, Exit, Handover, Holding, StoreStep, of_claim
 from signald.core.head import Head
+from signald.dialects.v1.client import ClientLink
+from signald.dialects.v1.worker import WorkerLink
 from signald.ids import SeededEntropy
 from signald.net.admission import SetupGate
 from signald.net.ending import CloseInfo
 from signald.net.settings import NetSettings
 from signald.service.attached import LiveSession
-from signald.service.client_link import ClientLink
 from signald.service.context import Context
 from signald.service.events import LinkOver
 from signald.service.hub import Hub
 from signald.service.seats import SeatState
-from signald.service.worker_link import WorkerLink
 from signald.store.base import Op
 from signald.store.registry.ops import DetachWorker, UpdateWorker
 from signald.store.session.ops import Ack, Append, Detach, Look, Mark, Unpair, UnpairFailed

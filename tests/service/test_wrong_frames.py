@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio_websocket
 
-from signald.service.worker_link import OTHERS_BURST, WRONG_BURST
+from signald.dialects.v1.worker import OTHERS_BURST, WRONG_BURST
 from signald.testing.cluster import Cluster, play
 from signald.testing.wire import Json, Peer
 from signald.wire.messages import SEQ_MAX

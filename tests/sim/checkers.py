@@ -7,7 +7,7 @@ the store shows is judged in `store_checkers`, what nodes do in `node_checkers`;
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from signald.service.client_link import ClientLink
+from signald.dialects.v1.client import ClientLink
 from signald.store.base import Op, Result
 from signald.store.session.ops import (
     Append,

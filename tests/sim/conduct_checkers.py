@@ -11,9 +11,9 @@ import trio
 
 from signald.core.drain import WhyLeft
 from signald.core.pairing import wants
+from signald.dialects.v1.client import ClientLink
+from signald.dialects.v1.worker import WorkerLink
 from signald.sdk.trio import Client
-from signald.service.client_link import ClientLink
-from signald.service.worker_link import WorkerLink
 from signald.store.base import Done, Op, Result
 from signald.store.registry.ops import (
     ClaimWorker,

@@ -6,7 +6,7 @@ _MOVING = "signald/service/drain/moving.py"
 _MENDER = "signald/service/cluster/mender.py"
 _LINE = "signald/service/line.py"
 _MATCHMAKER = "signald/service/matchmaker.py"
-_CLIENT_LINK = "signald/service/client_link.py"
+_CLIENT_LINK = "signald/dialects/v1/client.py"
 _LISTENER = "signald/net/listener.py"
 _REGISTRY_RULES = "signald/store/registry/rules.py"
 

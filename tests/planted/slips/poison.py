@@ -2,7 +2,7 @@
 
 from tests.planted.bug import Bug
 
-_WORKER_LINK = "signald/service/worker_link.py"
+_WORKER_LINK = "signald/dialects/v1/worker.py"
 _LOST_WORKERS = "signald/service/cluster/lost_workers.py"
 
 POISON = (

@@ -4,6 +4,7 @@ from contextlib import ExitStack
 
 from signald.core import tokens
 from signald.core.exits import Cause
+from signald.dialects.v1.worker import WorkerLink
 from signald.ids import new_nonce, new_worker_id
 from signald.net.connection import Connection
 from signald.service.context import Context
@@ -11,7 +12,6 @@ from signald.service.events import WorkerRegistered, WorkerResumed
 from signald.service.opening_steps import SetUp, heartbeat_ms, make_claim, still_open, subject_of, worker_limits
 from signald.service.parts import Parts
 from signald.service.refusals import late, refused, refused_by_store
-from signald.service.worker_link import WorkerLink
 from signald.store.base import WAKE_WORKER, Op, Refused
 from signald.store.committer import ignore
 from signald.store.registry.ops import ClaimWorker, DetachWorker, RegisterWorker, WorkerClaimed

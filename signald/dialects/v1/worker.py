@@ -9,12 +9,12 @@ import trio
 from signald.core.exits import Cause
 from signald.core.head import Party
 from signald.core.once_more import OnceMore
+from signald.dialects.v1.link import Link
 from signald.errors import PeerError, UnknownType
 from signald.ids import WorkerId
 from signald.net.connection import Connection
 from signald.net.frames import Message as Frame
 from signald.service.attached import LiveSession
-from signald.service.link import Link
 from signald.service.parts import Parts
 from signald.service.rate_limit import RateLimit
 from signald.service.seats import Seat, SeatState
@@ -74,7 +74,7 @@ class WorkerLink(Link):
         self._relay = parts.relay
         self.worker = WorkerId(worker)
         self.epoch = epoch
-        self.principal = principal
+        self._principal = principal
         self.instance = ready.instance_id
         self.labels = ready.labels
         self.capacity = ready.capacity
@@ -107,6 +107,11 @@ class WorkerLink(Link):
     def owner(self) -> str:
         """See the base."""
         return self.worker
+
+    @property
+    def principal(self) -> str:
+        """The worker's."""
+        return self._principal
 
     @property
     def left_in_order(self) -> bool:

@@ -6,10 +6,10 @@ from msgspec import UNSET
 
 from signald.core import tokens
 from signald.core.head import Head
+from signald.dialects.v1.client import ClientLink
 from signald.errors import StoreUnavailable
 from signald.ids import new_nonce, new_session_id
 from signald.net.connection import Connection
-from signald.service.client_link import ClientLink
 from signald.service.context import Context
 from signald.service.events import ClientResumed, ClientStarted
 from signald.service.line import enqueue, place

@@ -13,19 +13,20 @@ This is the way in; the four manners of opening are in `client_opening` and `wor
 
 from collections.abc import Callable
 
+from signald.dialects.v1.client import ClientLink
+from signald.dialects.v1.client_opening import restore_session, start_session
+from signald.dialects.v1.link import retry_reason
+from signald.dialects.v1.paths import PATHS
+from signald.dialects.v1.worker import WorkerLink
+from signald.dialects.v1.worker_opening import register_worker, resume_worker
 from signald.errors import BadMessage, StoreUnavailable, UnknownType
 from signald.net.connection import Connection
 from signald.net.ending import ConnectionClosed
 from signald.net.frames import Message as Frame
 from signald.service.auth import Forbidden, Unauthenticated
-from signald.service.client_link import ClientLink
-from signald.service.client_opening import restore_session, start_session
 from signald.service.counts import RESUMED
 from signald.service.parts import Parts
-from signald.service.paths import PATHS
-from signald.service.refusals import Turned, turn_away
-from signald.service.worker_link import WorkerLink
-from signald.service.worker_opening import register_worker, resume_worker
+from signald.service.refusals import Turned
 from signald.wire import codec
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import AppReady, Connect, ErrorMessage, Ping, RestoreSession
@@ -69,7 +70,7 @@ async def open_link(parts: Parts, conn: Connection) -> Opened | None:
     except Turned as turned:
         if resuming:
             parts.context.counts.resumes[turned.error] += 1
-        turn_away(conn, turned)
+        _turn_away(conn, turned)
         await conn.wait_finished()
         return None
     except ConnectionClosed:
@@ -116,3 +117,15 @@ async def _read(parts: Parts, conn: Connection) -> tuple[Opening, list[Frame]]:
                 conn.send_text(codec.PONG)
             conn.flush()
     raise Turned(CloseCode.TIMEOUT, "hello_timeout", "no opening message in time")
+
+
+def _turn_away(conn: Connection, turned: Turned) -> None:
+    """Say to the party why it is turned away, and close."""
+    error = ErrorMessage(turned.error, turned.message, fatal=True, retry_after_ms=turned.retry_after_ms)
+    conn.send_text(codec.encode(error))
+    if turned.code is CloseCode.TIMEOUT:
+        # Who had all this time and said nothing gets no more of it: thousands of such are an attack.
+        conn.fail(turned.code, turned.error)
+        return
+    retry = turned.retry_after_ms
+    conn.close(turned.code, retry_reason(retry) if isinstance(retry, int) else turned.error)

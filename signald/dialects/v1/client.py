@@ -6,11 +6,11 @@ from typing import ClassVar
 import trio
 
 from signald.core.head import Party
+from signald.dialects.v1.link import Link
 from signald.errors import BadMessage, UnknownType
 from signald.net.connection import Connection
 from signald.net.frames import Message as Frame
 from signald.service.attached import LiveSession
-from signald.service.link import Link
 from signald.service.parts import Parts
 from signald.service.rate_limit import RateLimit
 from signald.service.seats import Seat, SeatState
@@ -60,6 +60,11 @@ class ClientLink(Link):
     def owner(self) -> str:
         """See the base."""
         return self.session.id
+
+    @property
+    def principal(self) -> str:
+        """The client's, which is the session's."""
+        return self.session.principal
 
     def take(self, session: LiveSession) -> None:
         """Give `session` the one seat of this link."""
