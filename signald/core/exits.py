@@ -167,21 +167,25 @@ EXITS: Mapping[Cause, Exit] = {
         tells_drain=True,
     ),
     Cause.CLIENT_CLAIMED: attrs.evolve(_CLAIMED_AND_CLOSED, holding=Holding.FORGOTTEN, detail=Detail.EPOCH, looks=True),
-    # The worker's link goes on: with its other sessions, or until the check finds that all of it has moved.
+    # The worker's link goes on: with its other sessions, or until the check finds that all of it has moved. So the handover is
+    # counted, and the drain hears of it, once for the worker: by `WORKER_CLAIMED`.
     Cause.SESSION_CLAIMED: attrs.evolve(_CLAIMED, detail=Detail.EPOCH, checks=True, looks=True),
     Cause.SESSION_REASSIGNED: attrs.evolve(_CLAIMED, detail=Detail.EPOCH, says="reassigned", checks=True, looks=True),
     Cause.WORKER_CLAIMED: attrs.evolve(_CLAIMED_AND_CLOSED, detail=Detail.WORKER, looks=True),
     Cause.WORKER_REPLACED: attrs.evolve(
         _CLAIMED_AND_CLOSED,
-        # Its sessions are not detached here: those that the newer connection goes on with leave it as it claims them.
+        # Its sessions are not detached here. Those that the newer connection goes on with leave this one by their newer claim
+        # (`SESSION_CLAIMED`), which notes it and looks. The worker is asked again for any other, and that is a newer claim too.
         detaches=False,
         trail="",
         if_idle=False,
+        # The worker is here again: it has handed nothing over, and the drain hears of it as of one that comes.
         handover=Handover.NEVER,
         tells_drain=False,
     ),
     # The session is attached to the other worker at once, whose answer to its opening says what becomes of it.
     Cause.REGRANTED: Exit(says="reassigned", if_idle=False),
+    # Of these five the session is looked at when the store has answered: until then it tells of the pair as it was.
     Cause.REFUSED: attrs.evolve(_TAKEN_BACK, settles=True),
     Cause.HANDED_BACK: attrs.evolve(_TAKEN_BACK, settles=True, store=StoreStep.UNPAIR_FAILED),
     # What the worker has offered since is of a session it was not given.
@@ -189,17 +193,22 @@ EXITS: Mapping[Cause, Exit] = {
     Cause.SPOILED: attrs.evolve(_TAKEN_BACK, settles=True, says="bad message"),
     # What it has offered has numbers that others have: it must not be stored.
     Cause.OVERTAKEN: attrs.evolve(_TAKEN_BACK, says="log lost"),
-    # Not unpaired: the store has it at the other worker. No acks: they are of a claim that the store has forgotten.
+    # Not unpaired: the store has it at the other worker. No acks: they are of a claim that the store has forgotten. No look: it is
+    # by one that the node has heard of the other worker.
     Cause.USURPED: Exit(trail="gave way", detail=Detail.WORKER, says="log lost"),
-    # Noted in the trail of every session of the worker, attached here or not, by the node that gives it up.
+    # No acks: the store has removed the worker, and all claims of it, before this. `GivingUp` notes it in the trail of every session
+    # of the worker, attached here or not, and looks at each; the link ends when the worker has been told, or resumes elsewhere.
     Cause.GIVEN_UP: Exit(says="reassigned"),
-    # The close ends the link, as `WORKER_GONE`: handover and drain follow then.
+    # The node that gave the worker up has noted it in the trails, and the store wakes the nodes of the clients. The close ends the
+    # link, as `WORKER_GONE`: handover and drain follow then.
     Cause.REMOVED: Exit(
         says="reassigned",
         close=CloseCode.NOTHING_TO_RESUME,
         error=("given_up", "this worker was given up; register again"),
     ),
-    # The trail says once that the session has ended. Its share of an address ends with it, wherever its client is.
+    # Of these three nothing is told to the store, which has ended the session, nor looked at: nothing is left of it. The trail, and
+    # the drain, hear of the end once for the session (`SessionGone`). Its share of an address ends with it, wherever its client
+    # is. A link goes on until its close: of a worker with its other sessions.
     Cause.CLIENT_ENDED: Exit(says=GIVEN, if_idle=False, close=CloseCode.SESSION_ENDED),
     # Its connection is closed with 1000 when the store has heard of the end.
     Cause.CLIENT_BYE: Exit(if_idle=False),
