@@ -23,6 +23,7 @@ from signald.net.ending import CloseInfo
 from signald.net.settings import NetSettings
 from signald.service.attached import LiveSession
 from signald.service.context import Context
+from signald.service.dialect import Dialects
 from signald.service.events import LinkOver
 from signald.service.hub import Hub
 from signald.service.seats import SeatState
@@ -136,7 +137,7 @@ def scene(nursery: trio.Nursery, *, told_to_go: bool = False, alone: str = "") -
     store = SimpleNamespace(now_ms=lambda: 1_000, lives=0)
     entropy = SeededEntropy(1)
     context = Context(config, store, kept, entropy, nursery.start_soon)  # type: ignore[arg-type]
-    hub = Hub(context, None, SetupGate(NetSettings(), entropy=entropy))  # type: ignore[arg-type]
+    hub = Hub(context, None, SetupGate(NetSettings(), entropy=entropy), Dialects(()))  # type: ignore[arg-type]
     attachments = hub.attachments
     session = attachments.adopt(HEAD)
     client = ClientLink(hub.parts, Conn(), session)  # type: ignore[arg-type]
