@@ -99,7 +99,7 @@ def texts(arguments: list[ast.expr], place: int) -> set[str]:
 def error_codes() -> set[str]:
     """Every code of an `error` that signald can send."""
     found: set[str] = set()
-    for owner, name, arguments in calls("service"):
+    for owner, name, arguments in [*calls("dialects"), *calls("service")]:
         if (name == "error" and owner.endswith(("link", "self"))) or name == "ErrorMessage":
             found |= texts(arguments, 0)
         elif name in ("fail", "Turned"):
