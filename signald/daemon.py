@@ -345,7 +345,7 @@ def _warn_of_memory(config: Config) -> None:
 
 def apply_config(node: Node, prepared: Prepared) -> None:
     """Give the settings to every part of `node` that holds some: the one place that lists these parts. Cannot fail."""
-    settings = net_settings(prepared.config)
+    settings = net_settings(prepared.config, node.hub.dialects.endpoints(prepared.config))
     node.hub.renew(prepared.config, prepared.auth)
     node.hub.gate.renew(settings)
     node.admission.settings = settings
@@ -412,10 +412,11 @@ async def node_on(
         committer = Committer(store, batch_ops_max=config.store.batch_ops_max)
         storing.start_soon(committer.run)
         async with trio.open_nursery() as keepers, trio.open_nursery() as connections:
-            settings = net_settings(config)
+            spoken = Dialects(dialects)
+            settings = net_settings(config, spoken.endpoints(config))
             auth, gate = Authenticator.from_config(config.auth), SetupGate(settings, entropy=entropy)
             context = Context(config, store, committer, entropy, connections.start_soon, spans)
-            hub = Hub(context, auth, gate, Dialects(dialects))
+            hub = Hub(context, auth, gate, spoken)
             committer.after_batch = hub.batches.done
             committer.refused = hub.inboxes.store_refused
             lease, shutdown, wakes = await _keep(hub, keepers, claimant)

@@ -11,12 +11,12 @@ import trio.testing
 
 from signald.net.connection import Connection
 from signald.net.handshake import Handshake
-from signald.net.settings import NetSettings
 from signald.net.transport import StreamTransport
 from signald.pauses import CATCH_UP_S, PAUSE_S, Pauses
 from signald.service.rate_limit import RateLimit
 from signald.testing.cluster import Cluster, play
 from signald.testing.wire import Peer
+from tests.net.settings import settings_of
 
 PAUSE = 30.0
 
@@ -96,7 +96,7 @@ async def test_a_pong_that_waited_counts(mock_clock: trio.testing.MockClock) -> 
             Handshake("/v1/client", (), None, None, None, b""),
             id=1,
             remote="memory",
-            settings=NetSettings(ping_interval_s=10.0, pong_timeout_s=10.0),
+            settings=settings_of(ping_interval_s=10.0, pong_timeout_s=10.0),
             spawn=nursery.start_soon,
             pauses=pauses,
         )

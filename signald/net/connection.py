@@ -143,7 +143,7 @@ class Connection:
         self._transport = transport
         self._traffic = traffic if traffic is not None else Traffic()
         self._decoder = FrameDecoder(
-            message_bytes_max=settings.path_bytes_max.get(handshake.path, settings.message_bytes_max),
+            message_bytes_max=settings.endpoints[handshake.path].message_bytes_max or settings.message_bytes_max,
             fragments_max=settings.fragments_max,
         )
         self._early = handshake.remainder

@@ -24,7 +24,6 @@ from wsproto.utilities import RemoteProtocolError
 from signald.net.admission import Refusal
 from signald.net.settings import NetSettings
 
-SUBPROTOCOL = "signald.v1"
 BEARER_PREFIX = "signald.bearer."
 """A browser cannot set headers, so its credential may come as an offered subprotocol, base64url without padding."""
 
@@ -116,7 +115,7 @@ class HandshakeReader:
     """Collects one request and judges it. Keeps at most `HEAD_BYTES_MAX` bytes and what came with the last read."""
 
     def __init__(self, settings: NetSettings) -> None:
-        """Judge by `settings.paths` and `settings.allowed_origins`."""
+        """Judge by `settings.endpoints` and `settings.allowed_origins`."""
         self._settings = settings
         self.forwarded: str | None = None
         """X-Forwarded-For of the request, also of one that was refused, once its head could be read."""
@@ -180,7 +179,8 @@ class HandshakeReader:
         path, _, query = request.target.partition("?")
         hops = [value.decode("latin-1") for name, value in headers if name == b"x-forwarded-for"]
         self.forwarded = ", ".join(hops) or None
-        if path not in self._settings.paths:
+        endpoint = self._settings.endpoints.get(path)
+        if endpoint is None:
             raise HandshakeRefused(response(404, "nothing here"), 404)
         if len(values) < len(headers) and any(
             name in _ONCE for name, count in Counter(name for name, _ in headers).items() if count > 1
@@ -200,7 +200,7 @@ class HandshakeReader:
         return Handshake(
             path=path,
             headers=headers,
-            subprotocol=SUBPROTOCOL if SUBPROTOCOL in request.subprotocols else None,
+            subprotocol=next((one for one in endpoint.subprotocols if one in request.subprotocols), None),
             bearer=_bearer(values.get(b"authorization"), request.subprotocols),
             origin=origin.decode("latin-1") if origin is not None else None,
             remainder=remainder,

@@ -379,14 +379,13 @@ async def serve_stream(
     stream: trio.abc.Stream,
     handler: Handler,
     *,
-    settings: NetSettings | None = None,
+    settings: NetSettings,
     admission: Admission | None = None,
     entropy: Entropy | None = None,
     gate: Gate | None = None,
     remote: str = "memory",
 ) -> None:
     """Serve one connection over `stream`, for instance a half of `trio.testing.memory_stream_pair()`, until it is over."""
-    settings = settings if settings is not None else NetSettings()
     if admission is None:
         admission = Admission(settings, entropy=entropy if entropy is not None else SystemEntropy())
     async with trio.open_nursery() as nursery:

@@ -6,8 +6,15 @@ import attrs
 
 from signald.config import Config
 
-SESSION_POSITION_BYTES = 128
-"""The bytes that a session adds to an `app_ready`: its id, two seqs, and the JSON around them."""
+
+@attrs.frozen
+class Endpoint:
+    """A path at which a WebSocket may be opened."""
+
+    subprotocols: tuple[str, ...] = ()
+    """Those that are spoken there, the preferred ones first. A peer that offers none of them is let in without one."""
+    message_bytes_max: int | None = None
+    """The bound of a message there, where it is not the general one."""
 
 
 @attrs.frozen(kw_only=True)
@@ -15,8 +22,8 @@ class NetSettings:
     """Limits and times of one listener. The defaults are those of the configuration."""
 
     # The opening handshake.
-    paths: tuple[str, ...] = ("/v1/client", "/v1/worker")
-    """Where a WebSocket may be opened; anything else is 404."""
+    endpoints: Mapping[str, Endpoint]
+    """Where a WebSocket may be opened, by path; anything else is 404."""
     allowed_origins: tuple[str, ...] = ()
     """Exact origins of browsers; `*` for any. Empty: a request with an Origin is refused."""
     trusted_proxies: tuple[str, ...] = ()
@@ -26,8 +33,6 @@ class NetSettings:
 
     # Limits of what a peer sends.
     message_bytes_max: int = 65536
-    path_bytes_max: Mapping[str, int] = attrs.field(factory=dict)
-    """Where another bound than `message_bytes_max` holds: path → bytes."""
     fragments_max: int = 128
     control_frames_per_s_max: int = 100
     """Pings and Pongs per second, averaged between two ticks; more is a flood: close 1008."""
@@ -66,18 +71,15 @@ class NetSettings:
     retry_after_ms: int = 1000
 
 
-def net_settings(config: Config) -> NetSettings:
-    """Return the listener's share of the configuration."""
+def net_settings(config: Config, endpoints: Mapping[str, Endpoint]) -> NetSettings:
+    """Return the listener's share of the configuration, for a node that serves `endpoints`."""
     limits, timeouts, admission = config.limits, config.timeouts, config.admission
     return NetSettings(
+        endpoints=endpoints,
         allowed_origins=tuple(config.listen.allowed_origins),
         trusted_proxies=tuple(config.listen.trusted_proxies),
         handshake_s=timeouts.handshake_s,
         message_bytes_max=limits.message_bytes_max,
-        # A worker that resumes names each of its sessions in one message. The link holds all other messages to the general limit.
-        path_bytes_max={
-            "/v1/worker": limits.message_bytes_max + SESSION_POSITION_BYTES * limits.sessions_per_worker_max
-        },
         fragments_max=limits.fragments_max,
         send_queue_bytes_max=limits.send_queue_bytes_max,
         send_queue_messages_max=limits.send_queue_messages_max,

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from functools import partial
 
 import trio
-from msgspec import UNSET, Raw
 
 from signald.core.exits import Cause
 from signald.core.pairing import Pairing
@@ -24,13 +23,12 @@ from signald.service.losses import Losses
 from signald.service.retries import Retries
 from signald.service.seats import Seat, SeatState
 from signald.service.withdrawals import REFUSED_PAUSE_S
-from signald.service.worker_like import WorkerLike
+from signald.service.worker_like import Assignment, WorkerLike
 from signald.store.base import WAKE_SESSION, Behind, Fenced, Refused, Result
 from signald.store.committer import ignore
 from signald.store.registry.ops import Forget, NoWorker, Release, UpdateWorker, WorkerSessions
 from signald.store.session.ops import AcceptSession, Claimed, ClaimWorkerSide, Detach, History, ReadHistory
-from signald.wire.messages import SEQ_MAX, AssignedClient, ResumedSession, SessionAssigned, SessionPosition
-from signald.wire.records import chat_history
+from signald.wire.messages import SEQ_MAX, ResumedSession, SessionPosition
 
 LOT_MAX = 100
 """Sessions a worker is asked to take in one go."""
@@ -250,12 +248,13 @@ class Assignments:
             seat.asked_epoch = claimed.epoch
             context.events.emit(Assigned(name, link.worker))
             entries = history.entries if isinstance(history, History) else ()
-            link.send(
-                SessionAssigned(
+            link.assign(
+                Assignment(
                     name,
-                    AssignedClient(Raw(session.meta) if session.meta else UNSET, subject_of(head.principal) or UNSET),
+                    session.meta,
+                    subject_of(head.principal),
                     session.down.last + 1,  # which a store that has lost its tail knows less well than this node
-                    chat_history(entries) if entries else UNSET,
+                    entries,
                     claimed.epoch,
                 )
             )

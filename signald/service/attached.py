@@ -7,6 +7,7 @@ that speaks a wire (`ClientLink` and `WorkerLink` speak `signald.v1`) has these 
 from collections.abc import Collection, Sequence, Sized
 from typing import ClassVar, Literal, Protocol
 
+import attrs
 from msgspec import UNSET, UnsetType
 
 from signald.core.head import Party
@@ -14,7 +15,7 @@ from signald.core.session import Session
 from signald.net.connection import Connection
 from signald.net.frames import Message as Frame
 from signald.wire.close_codes import CloseCode
-from signald.wire.messages import Outbound, PeerState
+from signald.wire.messages import PeerState
 
 
 class PartyLink(Protocol):
@@ -72,23 +73,23 @@ class PartyLink(Protocol):
     def goodbye(self, reason: str) -> None:
         """Tell a client that its session has ended by its own `bye`."""
 
-    def session_name(self, session: str) -> str | None:
-        """What `session` is called in frames on this connection: its id, or nothing on a client's."""
-
     def delivering(self, session: "LiveSession") -> bool:
         """Tell whether messages of `session` may be sent here now."""
 
     def message_front(self, session: str) -> bytes:
-        """The beginning of a `message` frame of `session`."""
-
-    def send(self, message: Outbound) -> None:
-        """Queue a message."""
-
-    def send_text(self, payload: bytes) -> None:
-        """Queue a text frame."""
+        """Return what the link puts in front of each message of `session`: it is asked for once for many messages."""
 
     def send_body(self, front: bytes, body: bytes) -> None:
-        """Queue a stored body behind `front`."""
+        """Queue a message, as the store keeps it (`wire.records`), behind `front`."""
+
+    def realtime(self, session: str, body: bytes) -> None:
+        """Queue a realtime message, in the form of a stored one."""
+
+    def go_away(self, reason: str, deadline_ms: int, ticket: str | None) -> None:
+        """Ask the party to come to another node within `deadline_ms`; `ticket` spares it the wait for a set-up there.
+
+        The node closes this connection when the party has. A wire without such a word closes it at once.
+        """
 
     def ack_later(self, session: str, seq: int) -> None:
         """Ack up to `seq` with the next write, or soon."""
@@ -107,6 +108,9 @@ class PartyLink(Protocol):
 
     def peer_changed(self, state: PeerState, worker: str) -> None:
         """Tell a client of its worker; `worker` is empty when it has none."""
+
+    def receipt(self, acked: int) -> None:
+        """Tell a client that its worker has everything up to `acked`."""
 
     def error(
         self,
@@ -131,3 +135,39 @@ class PartyLink(Protocol):
 
 
 LiveSession = Session[PartyLink]
+
+
+@attrs.frozen
+class Started:
+    """The answer to a new client."""
+
+    session: str
+    token: str = attrs.field(repr=False)
+    """The recovery token, in the clear: for this client alone."""
+    ttl_ms: int
+    """How long the session, and with it the token, outlives the connection."""
+    peer_state: PeerState
+    worker: str
+    """Empty while there is none."""
+
+
+@attrs.frozen
+class Restored(Started):
+    """The answer to a client that resumes."""
+
+    accepted: int
+    """The number of the last message of the client that is stored."""
+    replaying: int
+    """How many messages of the worker follow at once."""
+    history: Sequence[tuple[str, bytes]] | None
+    """The chat as stored, (party, body), oldest first; None when it was not asked for."""
+
+
+class ClientLike(PartyLink, Protocol):
+    """A client on a connection of this node, with its one session."""
+
+    def started(self, answer: Started) -> None:
+        """Answer the opening of a new client: the first that it is told."""
+
+    def restored(self, answer: Restored) -> None:
+        """Answer the opening of a client that resumes: the first that it is told."""

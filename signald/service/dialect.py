@@ -13,9 +13,11 @@ wire without decoding it. A link of another dialect transcodes each body in `sen
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from signald.config import Config
 from signald.core.head import Party
 from signald.net.connection import Connection
 from signald.net.frames import Message as Frame
+from signald.net.settings import Endpoint
 from signald.service.attached import PartyLink
 from signald.service.parts import Parts
 
@@ -29,6 +31,9 @@ class Dialect(Protocol):
     @property
     def paths(self) -> Mapping[str, Party]:
         """The paths at which it is spoken, and the party that connects at each."""
+
+    def endpoint(self, path: str, config: Config) -> Endpoint:
+        """Return the subprotocols that are spoken at `path`, one of `paths`, and the bound of its messages."""
 
     async def open(self, parts: Parts, conn: Connection) -> Opened | None:
         """Read the opening of a party and answer it; None when the party was turned away or went."""
@@ -58,3 +63,7 @@ class Dialects:
     def party_at(self, path: str) -> Party:
         """Return the party that connects at `path`."""
         return self._parties[path]
+
+    def endpoints(self, config: Config) -> Mapping[str, Endpoint]:
+        """Return where the listener lets WebSockets in, by path."""
+        return {path: dialect.endpoint(path, config) for path, dialect in self._at.items()}

@@ -20,7 +20,6 @@ from signald.service.refusals import Turned
 from signald.store.base import Op, Refused, Result, Wake
 from signald.store.registry.ops import Hold
 from signald.wire.close_codes import CloseCode
-from signald.wire.messages import Limits, WorkerLimits
 
 
 def subject_of(parts: Parts, conn: Connection, auth: str | None, role: Role) -> str:
@@ -131,25 +130,3 @@ def still_open(context: Context, conn: Connection, undo: Sequence[Op]) -> None:
         for op in undo:
             context.submit(op)
         raise ConnectionClosed(conn.closed) if conn.closed else Turned(CloseCode.REFUSED, "closing", "closing")
-
-
-def heartbeat_ms(context: Context) -> int:
-    """How often a party is told to ping."""
-    return round(context.config.timeouts.ping_interval_s * 1000)
-
-
-def client_limits(context: Context) -> Limits:
-    """What a client is told that it may send."""
-    limits = context.config.limits
-    return Limits(
-        limits.message_bytes_max,
-        limits.messages_per_s,
-        limits.messages_burst,
-        limits.backlog_messages_max,
-        limits.json_depth_max,
-    )
-
-
-def worker_limits(context: Context) -> WorkerLimits:
-    """What a worker is told that it may send."""
-    return WorkerLimits(context.config.limits.message_bytes_max, context.config.limits.json_depth_max)

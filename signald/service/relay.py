@@ -29,7 +29,7 @@ from signald.store.committer import Committer
 from signald.store.registry.ops import Signal
 from signald.store.session.ops import Ack, Append, Appended, Full, Gap, Look, Looked, NoSession
 from signald.tally import Histogram
-from signald.wire import codec, records, traces
+from signald.wire import records, traces
 from signald.wire.messages import Message, Realtime
 
 log = structlog.get_logger(__name__)
@@ -379,7 +379,7 @@ class Relay:
         """Tell the client what its worker has."""
         link = session.client.link
         if link is not None:
-            link.send_text(codec.receipt_frame(session.up.acked, None))
+            link.receipt(session.up.acked)
 
     @property
     def has_acks(self) -> bool:
@@ -542,7 +542,7 @@ class Relay:
     def _send_realtime(self, session: LiveSession, party: Party, body: bytes) -> None:
         link = session.side(party).link
         if link is not None and link.delivering(session) and link.conn.room:
-            link.send_body(records.head(b"realtime", link.session_name(session.id)), body)
+            link.realtime(session.id, body)
 
     def realtime_from_afar(self, sessions: dict[str, LiveSession], wake: bytes) -> None:
         """A realtime message from another node (a wake-up of kind `r`)."""

@@ -1,7 +1,9 @@
 """What the service needs of a worker's connection beyond that of any party (`attached.PartyLink`), whatever wire it speaks."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
+import attrs
 import trio
 
 from signald.core.once_more import OnceMore
@@ -9,6 +11,52 @@ from signald.core.tokens import Slots
 from signald.ids import WorkerId
 from signald.service.attached import PartyLink
 from signald.service.seats import Seat
+from signald.wire.messages import ResumedSession, SessionPosition
+
+
+@attrs.frozen
+class Offer:
+    """What a worker says of itself at its opening; each field as in `app_ready` of `signald.v1`."""
+
+    instance: str
+    labels: dict[str, str]
+    capacity: int
+    sessions: Sequence[SessionPosition] = ()
+    """Those that it has, and how far."""
+    trace: str | None = None
+
+
+@attrs.frozen
+class Assignment:
+    """A session that a worker is asked to take."""
+
+    session: str
+    meta: bytes
+    """What its client has said of it, as JSON; empty for nothing."""
+    subject: str
+    """What the client's credential says of it; empty when it showed none."""
+    next_seq: int
+    """The number of the worker's first message in it."""
+    history: Sequence[tuple[str, bytes]]
+    """The chat as stored, (party, body), oldest first."""
+    epoch: int
+    """Tells an answer to this assignment from a late one to an earlier assignment."""
+
+
+@attrs.frozen
+class Registered:
+    """The answer to a worker at its opening."""
+
+    token: str = attrs.field(repr=False)
+    """The recovery token, in the clear: for this worker alone."""
+    ttl_ms: int
+    """How long the worker, and with it the token, outlives the connection."""
+    resumed: bool
+    """The worker goes on with what it had."""
+    restored: Sequence[ResumedSession] = ()
+    """The sessions with which it goes on."""
+    lost: Sequence[str] = ()
+    """Sessions that it named and has no more."""
 
 
 class WorkerLike(PartyLink, Protocol):
@@ -31,12 +79,21 @@ class WorkerLike(PartyLink, Protocol):
     updates: OnceMore
     """Updates of its record in the registry."""
     terminated: trio.Event
-    """`app_terminated` has come."""
+    """The worker has cleaned up, as it was asked to by `terminate`."""
 
     @property
     def speaks_handover(self) -> bool:
-        """False for a program of a time before GOAWAY: it is ended with `terminate_app`."""
+        """False for a program that cannot be asked to come to another node: a drain ends it with `terminate`."""
 
     @property
     def left_in_order(self) -> bool:
         """True when the connection ended because the worker leaves, or because this node sent it away."""
+
+    def registered(self, answer: Registered) -> None:
+        """Answer the opening of the worker: the first that it is told."""
+
+    def assign(self, assignment: Assignment) -> None:
+        """Ask the worker to take a session."""
+
+    def terminate(self, request: str, reason: str, deadline_ms: int) -> None:
+        """Ask a worker that does not speak handover to clean up within `deadline_ms`; it answers `request`."""

@@ -4,7 +4,7 @@ The nodes are the production ones (`daemon.node_on`). Sockets and disks are miss
 """
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -14,9 +14,10 @@ import trio.testing
 import trio_websocket
 
 from signald.config import Config
-from signald.daemon import Node, node_on
+from signald.daemon import DIALECTS, Node, node_on
 from signald.ids import SeededEntropy
 from signald.service.cluster.identity import Claimant
+from signald.service.dialect import Dialect
 from signald.service.telemetry import Spans
 from signald.store.base import Store
 from signald.store.memory import MemoryWorld, open_memory
@@ -65,6 +66,8 @@ class Cluster:
         self.exits: list[str] = []
         self.spans: Callable[[str], Spans | None] = lambda _name: None
         """Where a node tells its spans."""
+        self.dialects: Sequence[Dialect] = DIALECTS
+        """The wires that a node speaks which is started from now on."""
 
     async def start(self, name: str, **sections: dict[str, object]) -> Node:
         """Start a node and wait until it is ready."""
@@ -83,7 +86,12 @@ class Cluster:
             async with (
                 self.open_store(name) as store,
                 node_on(
-                    store, config_for(name, **sections), self._entropy, self.spans(name), self._claimant(name)
+                    store,
+                    config_for(name, **sections),
+                    self._entropy,
+                    self.spans(name),
+                    self._claimant(name),
+                    dialects=self.dialects,
                 ) as node,
             ):
                 await node.lease.set_state("ready")

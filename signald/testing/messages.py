@@ -19,7 +19,7 @@ import trio
 
 from signald.net.connection import Connection
 from signald.net.frames import Close, Event, Message, Ping, Pong
-from signald.net.handshake import SUBPROTOCOL, Handshake, refuse
+from signald.net.handshake import Handshake, refuse
 from signald.net.listener import Server
 from signald.net.transport import Transport
 from signald.places import Place
@@ -28,6 +28,7 @@ from signald.sdk.core import Frame
 from signald.sdk.party_core import DEFAULT_TIMING, Timing
 from signald.testing.pipes import End
 from signald.wire.close_codes import CloseCode
+from signald.wire.messages import SUBPROTOCOL
 
 TEXT, BINARY, CLOSE, PING, PONG = b"\x01", b"\x02", b"\x08", b"\x09", b"\x0a"
 ACCEPTED = b"HTTP/1.1 101 "

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import trio
 
-from signald.net.settings import NetSettings
 from tests.conformance import suite, verdict
 from tests.net.clients import listening
+from tests.net.settings import settings_of
 from tests.net.test_real import contexts
 
 EX_UNAVAILABLE = 69
 
-SETTINGS = NetSettings(
+SETTINGS = settings_of(
     message_bytes_max=16 * 1024 * 1024,  # cases 9.1 and 9.2 go up to this
     fragments_max=2 * 65536,  # case 9.3.1: 4 MiB in fragments of 64 bytes, and an empty one
     send_queue_bytes_max=32 * 1024 * 1024,

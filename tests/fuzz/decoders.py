@@ -19,7 +19,6 @@ from signald.core import tickets, tokens
 from signald.errors import BadMessage, StoreMisused, UnknownType
 from signald.net.frames import Close, FrameDecoder, Message, Ping, Pong, ProtocolError
 from signald.net.handshake import HandshakeReader, HandshakeRefused
-from signald.net.settings import NetSettings
 from signald.sdk.backoff import hint_ms
 from signald.sdk.decoding import decode_for_client, decode_for_worker
 from signald.sdk.errors import LinkBroken
@@ -30,6 +29,7 @@ from signald.wire import codec
 from signald.wire.messages import Message as WireMessage
 from signald.wire.messages import Realtime
 from tests.fuzz import mutate
+from tests.net.settings import settings_of
 
 TAKEN, REFUSED = "taken", "refused"
 DEPTH_MAX = 32
@@ -221,7 +221,7 @@ def _frames(data: bytes) -> str:
 
 def _request(data: bytes) -> str:
     try:
-        found = HandshakeReader(NetSettings(allowed_origins=("https://a",))).feed(data)
+        found = HandshakeReader(settings_of(allowed_origins=("https://a",))).feed(data)
     except HandshakeRefused as refused:
         answer = refused.response
         in_form = answer.startswith(b"HTTP/1.1 %d " % refused.status) and answer.count(b"\r\n\r\n") == 1

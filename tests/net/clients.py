@@ -17,6 +17,7 @@ from signald.net.connection import Connection
 from signald.net.listener import Gate, Handler, Server, open_listeners, serve
 from signald.net.settings import NetSettings
 from signald.testing.websocket import Client, close, frame, text
+from tests.net.settings import settings_of
 
 
 def simulated(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -81,7 +82,7 @@ async def served(
     handler: Handler = echo, settings: NetSettings | None = None, *, gate: Gate | None = None
 ) -> AsyncIterator[Net]:
     """Serve in memory; at the end see that nothing is left: no task, no connection, no place taken."""
-    settings = settings if settings is not None else NetSettings()
+    settings = settings if settings is not None else settings_of()
     admission = Admission(settings, entropy=SeededEntropy(0))
     async with trio.open_nursery() as nursery:
         net = Net(
@@ -168,7 +169,7 @@ async def listening(
     within_s: float = 60,
 ) -> AsyncIterator[Port]:
     """Serve on a free port; at the end every task must have ended by itself and every descriptor be closed."""
-    settings = settings if settings is not None else NetSettings()
+    settings = settings if settings is not None else settings_of()
     admission = Admission(settings, entropy=SeededEntropy(0))
     before = open_files()
     listeners = [listener] if listener is not None else await open_listeners("127.0.0.1:0")

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from signald.ids import SeededEntropy
 from signald.net import admission as admission_module
 from signald.net.admission import Admission, SetupGate
-from signald.net.settings import NetSettings
+from tests.net.settings import settings_of
 
 
 def admission(**limits: float) -> Admission:
-    return Admission(NetSettings(**limits), entropy=SeededEntropy(1))  # type: ignore[arg-type]
+    return Admission(settings_of(**limits), entropy=SeededEntropy(1))
 
 
 def never() -> None:
@@ -107,7 +107,7 @@ class TestSetupGate:
 
     def test_an_address_holds_its_share_of_the_set_ups(self) -> None:
         """One address fills half of the set-ups, resumes included; another address still finds a place."""
-        gate = SetupGate(NetSettings(setups_in_progress_max=8, address_share=0.5), entropy=SeededEntropy(1))
+        gate = SetupGate(settings_of(setups_in_progress_max=8, address_share=0.5), entropy=SeededEntropy(1))
         assert [gate.enter(resume=True, remote="192.0.2.1") > 0 for _ in range(5)] == [False] * 4 + [True]
         assert gate.enter(resume=True, remote="192.0.2.2") == 0
         gate.leave("192.0.2.1")
@@ -115,7 +115,7 @@ class TestSetupGate:
 
     def test_a_principal_holds_its_share_of_the_set_ups(self) -> None:
         """One principal from many addresses fills half of the set-ups; another's resume finds a place, and so does a worker."""
-        gate = SetupGate(NetSettings(setups_in_progress_max=8, address_share=0.5), entropy=SeededEntropy(1))
+        gate = SetupGate(settings_of(setups_in_progress_max=8, address_share=0.5), entropy=SeededEntropy(1))
         remotes = [f"192.0.2.{number}" for number in range(5)]
         entered = [gate.enter(resume=True, remote=remote, principal="eve") for remote in remotes]
         assert [wait > 0 for wait in entered] == [False] * 4 + [True]
@@ -126,7 +126,7 @@ class TestSetupGate:
 
     def test_a_principal_holds_its_share_of_the_connections(self) -> None:
         """Connections that are let in and those on their way count; a client that replaces its own adds none."""
-        gate = SetupGate(NetSettings(connections_max=8, address_share=0.5), entropy=SeededEntropy(1))
+        gate = SetupGate(settings_of(connections_max=8, address_share=0.5), entropy=SeededEntropy(1))
         with ExitStack() as stack:
             for _ in range(3):
                 stack.enter_context(gate.client("eve"))
@@ -141,7 +141,7 @@ class TestSetupGate:
 
     def test_a_share_is_kept_for_resumes(self) -> None:
         """New parties stop at what is not reserved; resumes go on to the limit; no connection is closed for them."""
-        gate = SetupGate(NetSettings(setups_in_progress_max=4, resume_reserved_share=0.75), entropy=SeededEntropy(1))
+        gate = SetupGate(settings_of(setups_in_progress_max=4, resume_reserved_share=0.75), entropy=SeededEntropy(1))
         assert [gate.enter(resume=False) > 0 for _ in range(2)] == [False, True]
         assert [gate.enter(resume=True) > 0 for _ in range(4)] == [False, False, False, True]
         gate.leave()
@@ -151,7 +151,7 @@ class TestSetupGate:
     @given(st.integers(1, 1000), st.floats(0.0, 1.0), st.integers(0, 60_000))
     def test_no_configuration_locks_anybody_out_for_ever(self, places: int, share: float, hint: int) -> None:
         """Whatever the share, an empty gate lets in one of either kind, and a full one gives a hint above 0."""
-        settings = NetSettings(setups_in_progress_max=places, resume_reserved_share=share, retry_after_ms=hint)
+        settings = settings_of(setups_in_progress_max=places, resume_reserved_share=share, retry_after_ms=hint)
         for resume in (False, True):
             gate = SetupGate(settings, entropy=SeededEntropy(1))
             assert gate.enter(resume=resume) == 0

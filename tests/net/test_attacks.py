@@ -19,10 +19,10 @@ from signald.net.admission import Admission, Refusal
 from signald.net.connection import Connection
 from signald.net.handshake import Handshake
 from signald.net.listener import Server
-from signald.net.settings import NetSettings
 from signald.testing.websocket import Client, HungUp, close, frame, request, text
 from signald.wire.close_codes import CloseCode
 from tests.net.clients import echo, served, served_with_a_bystander, simulated
+from tests.net.settings import settings_of
 from tests.net.test_frames import ANY_FRAMES, split
 
 
@@ -81,7 +81,7 @@ async def test_a_ping_that_crosses_our_close_is_ignored() -> None:
 @simulated
 async def test_a_peer_that_never_answers_our_close_is_cut_off() -> None:
     """The closing handshake has a deadline of `close_s`, kept although the peer goes on talking."""
-    async with served_with_a_bystander(settings=NetSettings(close_s=3)) as net:
+    async with served_with_a_bystander(settings=settings_of(close_s=3)) as net:
         peer = await net.connect()
         await peer.send(text("close 1001"))
         assert await peer.closed_with() == (1001, "as you wish")
@@ -216,7 +216,7 @@ async def test_a_peer_that_reads_slowly_is_no_slow_consumer() -> None:
         await peer.send(text(large))
         began = trio.current_time()
         assert await peer.frame() == (1, large)
-        assert trio.current_time() - began > NetSettings().write_s
+        assert trio.current_time() - began > settings_of().write_s
         await peer.send(close())
         assert await peer.closed_with() == (1000, "")
 
@@ -224,7 +224,7 @@ async def test_a_peer_that_reads_slowly_is_no_slow_consumer() -> None:
 @simulated
 async def test_a_send_queue_that_overflows_is_a_slow_consumer() -> None:
     """At twice the bound of the queue the peer is closed with 4508, and memory stays within that."""
-    settings = NetSettings(send_queue_messages_max=10, send_queue_bytes_max=10_000)
+    settings = settings_of(send_queue_messages_max=10, send_queue_bytes_max=10_000)
     seen: list[tuple[int, int]] = []
 
     async def talk(connection: Connection) -> None:
@@ -255,8 +255,8 @@ async def test_a_write_that_was_cut_is_never_continued() -> None:
     near, far = trio.testing.lockstep_stream_pair()
     peer = Client(far)
     async with trio.open_nursery() as nursery:
-        admission = Admission(NetSettings(), entropy=SeededEntropy(0))
-        server = Server(talk, settings=NetSettings(), admission=admission, nursery=nursery)
+        admission = Admission(settings_of(), entropy=SeededEntropy(0))
+        server = Server(talk, settings=settings_of(), admission=admission, nursery=nursery)
         nursery.start_soon(server.serve_stream, near)
         await peer.open()
         await trio.testing.wait_all_tasks_blocked()
@@ -273,8 +273,8 @@ async def test_a_cancelled_handler_still_says_goodbye() -> None:
     near, far = trio.testing.memory_stream_pair()
     peer = Client(far)
     async with trio.open_nursery() as nursery:
-        admission = Admission(NetSettings(), entropy=SeededEntropy(0))
-        server = Server(echo, settings=NetSettings(), admission=admission, nursery=nursery)
+        admission = Admission(settings_of(), entropy=SeededEntropy(0))
+        server = Server(echo, settings=settings_of(), admission=admission, nursery=nursery)
         nursery.start_soon(server.serve_stream, near)
         await peer.open()
         await peer.echo("hello")
@@ -356,7 +356,7 @@ async def test_a_slow_handshake_is_cut_off(pause_s: float) -> None:
 @simulated
 async def test_a_newcomer_takes_the_place_of_the_oldest_silent_peer() -> None:
     """While silent peers hold every slot, a client with a request gets in at once and one silent peer is cut."""
-    settings = NetSettings(handshakes_in_progress_max=3)
+    settings = settings_of(handshakes_in_progress_max=3)
     async with served_with_a_bystander(settings=settings) as net:
         slow = []
         for _ in range(3):
@@ -373,7 +373,7 @@ async def test_a_newcomer_takes_the_place_of_the_oldest_silent_peer() -> None:
 @simulated
 async def test_a_peer_that_has_begun_its_request_keeps_its_place() -> None:
     """While other peers have begun to speak, a newcomer of their address is turned away, and gets in once slots are free."""
-    settings = NetSettings(handshakes_in_progress_max=3)
+    settings = settings_of(handshakes_in_progress_max=3)
     async with served_with_a_bystander(settings=settings) as net:
         slow = [net.dial() for _ in range(3)]
         for attacker in slow:
@@ -391,7 +391,7 @@ async def test_a_peer_that_has_begun_its_request_keeps_its_place() -> None:
 @simulated
 async def test_connections_beyond_the_limit_are_refused_with_a_hint() -> None:
     """A full node answers 503 with Retry-After; connections that are open stay open."""
-    async with served_with_a_bystander(settings=NetSettings(connections_max=1)) as net:
+    async with served_with_a_bystander(settings=settings_of(connections_max=1)) as net:
         late = net.dial()
         await late.send(request())
         head = await late.response()
@@ -403,7 +403,7 @@ async def test_connections_beyond_the_limit_are_refused_with_a_hint() -> None:
 @simulated
 async def test_connecting_too_often_from_one_address_is_refused_there_only() -> None:
     """The rate limit is per remote address: 429 for the one, business as usual for the other."""
-    settings = NetSettings(connects_per_s=1.0, connects_burst=2)
+    settings = settings_of(connects_per_s=1.0, connects_burst=2)
     async with served_with_a_bystander(settings=settings) as net:
         for status in (b"101", b"429"):
             client = net.dial()  # the bystander took the first of two

@@ -16,9 +16,9 @@ from signald.net.connection import Connection
 from signald.net.ending import CloseInfo, ConnectionClosed
 from signald.net.frames import Message, encode_binary, encode_close, encode_ping, encode_pong, encode_text
 from signald.net.handshake import Handshake
-from signald.net.settings import NetSettings
 from signald.testing.websocket import close, frame, text
 from tests.net.clients import simulated
+from tests.net.settings import settings_of
 
 HANDSHAKE = Handshake(
     path="/v1/client", headers=(), subprotocol="signald.v1", bearer="the-secret", origin=None, remainder=b""
@@ -146,7 +146,7 @@ async def bench(*, reading: bool = True, early: bytes = b"", **limits: float) ->
             handshake,
             id=7,
             remote="192.0.2.1",
-            settings=NetSettings(**limits),  # type: ignore[arg-type]
+            settings=settings_of(**limits),
             spawn=nursery.start_soon,
         )
         under_test = Bench(connection, transport, nursery)

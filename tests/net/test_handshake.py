@@ -14,8 +14,9 @@ from signald.net.admission import Refusal
 from signald.net.handshake import Handshake, HandshakeReader, HandshakeRefused, refuse
 from signald.net.settings import NetSettings
 from signald.testing.websocket import ACCEPT, request, text
+from tests.net.settings import settings_of
 
-SETTINGS = NetSettings()
+SETTINGS = settings_of()
 
 
 def shake(data: bytes, net: NetSettings = SETTINGS) -> Handshake:
@@ -185,7 +186,7 @@ class TestRefusing:
     )
     def test_origins_are_matched_exactly(self, allowed: tuple[str, ...], origin: bytes | None, ok: bool) -> None:
         """A browser's page must be on the list, letter for letter; a request without an Origin comes from no browser."""
-        net = NetSettings(allowed_origins=allowed)
+        net = settings_of(allowed_origins=allowed)
         data = request("/v1/client", *([(b"Origin", origin)] if origin is not None else []))
         if ok:
             assert shake(data, net).origin == (origin.decode() if origin is not None else None)

@@ -2,6 +2,7 @@
 
 import errno
 import socket
+from functools import partial
 
 import pytest
 import structlog.testing
@@ -10,9 +11,9 @@ import trio.testing
 
 from signald.net.connection import Connection
 from signald.net.listener import open_listeners, serve_stream
-from signald.net.settings import NetSettings
 from signald.testing.websocket import Client, close, request, text
 from tests.net.clients import echo, listening, simulated, until
+from tests.net.settings import settings_of
 
 
 @pytest.mark.real
@@ -46,7 +47,7 @@ class TestLifetimes:
 
     async def test_without_a_slot_the_answer_is_503_without_reading(self) -> None:
         """While all handshake slots are taken, others are told when to come again."""
-        async with listening(settings=NetSettings(handshakes_in_progress_max=1)) as net:
+        async with listening(settings=settings_of(handshakes_in_progress_max=1)) as net:
             slow = await net.dial()
             await slow.send(b"GET ")
             await until(lambda: net.admission.handshakes)
@@ -96,7 +97,7 @@ async def test_a_stream_is_served_until_its_connection_is_over() -> None:
         await echo(connection)
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve_stream, near, handler)
+        nursery.start_soon(partial(serve_stream, settings=settings_of()), near, handler)
         client = Client(far)
         await client.open((b"Authorization", b"Bearer abc"), (b"Sec-WebSocket-Protocol", b"signald.v1"))
         await client.echo("hello")
@@ -119,7 +120,7 @@ async def test_a_handler_that_just_returns_is_closed_for() -> None:
 
     near, far = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve_stream, near, handler)
+        nursery.start_soon(partial(serve_stream, settings=settings_of()), near, handler)
         client = Client(far)
         await client.open()
         await client.send(text("go"))
@@ -133,7 +134,7 @@ async def test_silent_connections_are_asked_by_the_server() -> None:
     """The server ticks its connections: a silent peer gets a Ping after 20 s and 4408 another 20 s later."""
     near, far = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve_stream, near, echo)
+        nursery.start_soon(partial(serve_stream, settings=settings_of()), near, echo)
         client = Client(far)
         await client.open()
         started = trio.current_time()

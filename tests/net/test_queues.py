@@ -6,8 +6,8 @@ import trio.testing
 
 from signald.net import queues as queues_module
 from signald.net.connection import Connection
-from signald.net.settings import NetSettings
 from tests.net.clients import served, simulated
+from tests.net.settings import settings_of
 
 
 @simulated
@@ -22,7 +22,7 @@ async def test_the_largest_queue_gives_way_when_all_are_full() -> None:
             while True:
                 await connection.receive()
 
-        settings = NetSettings(send_queues_bytes_max=300_000, write_s=1000.0)
+        settings = settings_of(send_queues_bytes_max=300_000, write_s=1000.0)
         async with served(hold, settings) as net:
             deaf = [net.dial(trio.testing.lockstep_stream_pair) for _ in range(3)]
             for client in deaf:

@@ -17,9 +17,9 @@ from cryptography.x509.oid import NameOID
 
 from signald.net.connection import Connection
 from signald.net.ending import CloseInfo
-from signald.net.settings import NetSettings
 from signald.testing.websocket import Client, close, frame, text
 from tests.net.clients import Port, listening, until
+from tests.net.settings import settings_of
 
 pytestmark = pytest.mark.real
 
@@ -51,7 +51,7 @@ async def test_trio_websocket_talks_with_us() -> None:
 
 async def test_messages_larger_than_the_socket_buffers() -> None:
     """Short writes on a real socket come out whole and in order."""
-    settings = NetSettings(message_bytes_max=8_000_000, send_queue_bytes_max=64_000_000)
+    settings = settings_of(message_bytes_max=8_000_000, send_queue_bytes_max=64_000_000)
     async with listening(settings=settings) as port:
         client = await port.connect()
         said = [bytes((index,)) * 3_000_000 for index in range(8)]
@@ -67,7 +67,7 @@ async def test_messages_larger_than_the_socket_buffers() -> None:
 
 async def test_a_broken_rule_is_told_although_the_peer_keeps_sending() -> None:
     """Our Close survives the unread rest of what the peer sent: the socket is shut, drained, then closed."""
-    async with listening(settings=NetSettings(close_s=60.0)) as port:
+    async with listening(settings=settings_of(close_s=60.0)) as port:
         client = await port.connect()
         await client.send(frame(3) + b"\xff" * 200_000)
         assert await client.closed_with() == (1002, "reserved opcode")
@@ -100,7 +100,7 @@ async def test_a_peer_that_does_not_read_is_cut_off() -> None:
             connection.flush()
         ended.append(await connection.wait_closed())
 
-    settings = NetSettings(write_s=1.0, send_queue_bytes_max=4_000_000)
+    settings = settings_of(write_s=1.0, send_queue_bytes_max=4_000_000)
     async with listening(talk, settings) as port:
         client = await port.connect()
         await until(lambda: ended)
@@ -183,7 +183,7 @@ async def connect_over_tls(port: Port, trusted: ssl.SSLContext) -> Client:
 async def test_a_broken_rule_is_told_over_tls_as_without(tmp_path: Path) -> None:
     """Our Close and then the end of our half: the peer need not guess when we have said all we had to say."""
     tls, trusted = contexts(tmp_path)
-    async with listening(settings=NetSettings(linger_s=3600.0), tls=tls) as port:
+    async with listening(settings=settings_of(linger_s=3600.0), tls=tls) as port:
         client = await connect_over_tls(port, trusted)
         await client.send(frame(3))
         assert await client.closed_with() == (1002, "reserved opcode")
@@ -229,7 +229,7 @@ async def test_an_abort_over_tls_resets_the_tcp(tmp_path: Path) -> None:
 async def test_tls(tmp_path: Path) -> None:
     """TLS is the same service over the slow twin, and plain text on its port costs one handshake at most."""
     tls, trusted = contexts(tmp_path)
-    async with listening(settings=NetSettings(handshake_s=1.0), tls=tls) as port:
+    async with listening(settings=settings_of(handshake_s=1.0), tls=tls) as port:
         plain = await port.dial()
         silent = await port.dial()
         await plain.send(b"GET /v1/client HTTP/1.1\r\n\r\n")

@@ -13,6 +13,7 @@ from signald.net.refusal_log import LABELS, LINE_EVERY_S
 from signald.net.settings import NetSettings
 from signald.testing.websocket import KEY, request
 from tests.net.clients import Net, listening, served, simulated, until
+from tests.net.settings import settings_of
 from tests.net.test_real import connect_over_tls, contexts
 
 Lines = list[Any]
@@ -65,10 +66,10 @@ async def test_a_bad_request(data: bytes, status: int, reason: str, why: str) ->
 @pytest.mark.parametrize(
     ("settings", "gate", "reason", "status"),
     [
-        (NetSettings(connects_per_s=0.001, connects_burst=1), None, "rate", 429),
-        (NetSettings(connections_max=1), None, "busy", 503),
-        (NetSettings(), Refusal(401, "no credential"), "unauthorized", 401),
-        (NetSettings(), Refusal(418, "no coffee"), "other", 418),
+        (settings_of(connects_per_s=0.001, connects_burst=1), None, "rate", 429),
+        (settings_of(connections_max=1), None, "busy", 503),
+        (settings_of(), Refusal(401, "no credential"), "unauthorized", 401),
+        (settings_of(), Refusal(418, "no coffee"), "other", 418),
     ],
 )
 @simulated
@@ -122,7 +123,7 @@ async def test_what_is_no_origin_is_not_repeated() -> None:
 @simulated
 async def test_the_address_is_that_of_the_client() -> None:
     """Behind a trusted proxy a refusal names the client's address, also where the request itself is at fault."""
-    settings = NetSettings(trusted_proxies=("10.0.0.0/8",))
+    settings = settings_of(trusted_proxies=("10.0.0.0/8",))
     forwarded = (b"X-Forwarded-For", b"192.0.2.7")
     with structlog.testing.capture_logs() as lines:
         async with served(settings=settings) as net:
@@ -146,7 +147,7 @@ async def test_a_request_that_never_ends() -> None:
 @pytest.mark.real
 async def test_no_slot(lines: Lines) -> None:
     """A peer that is turned away unread, because all places are taken by peers that speak."""
-    async with listening(settings=NetSettings(handshakes_in_progress_max=1)) as port:
+    async with listening(settings=settings_of(handshakes_in_progress_max=1)) as port:
         first = await port.dial()
         await first.send(request()[:-2])
         await until(lambda: port.admission.handshakes)

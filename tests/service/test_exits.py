@@ -20,18 +20,19 @@ from signald.dialects.v1.worker import WorkerLink
 from signald.ids import SeededEntropy
 from signald.net.admission import SetupGate
 from signald.net.ending import CloseInfo
-from signald.net.settings import NetSettings
 from signald.service.attached import LiveSession
 from signald.service.context import Context
 from signald.service.dialect import Dialects
 from signald.service.events import LinkOver
 from signald.service.hub import Hub
 from signald.service.seats import SeatState
+from signald.service.worker_like import Offer
 from signald.store.base import Op
 from signald.store.registry.ops import DetachWorker, UpdateWorker
 from signald.store.session.ops import Ack, Append, Detach, Look, Mark, Unpair, UnpairFailed
 from signald.wire.close_codes import CloseCode
-from signald.wire.messages import AppReady, Message
+from signald.wire.messages import Message
+from tests.net.settings import settings_of
 
 SESSION, WORKER = "s_exits", "w_exits"
 EPOCH = 3
@@ -137,11 +138,11 @@ def scene(nursery: trio.Nursery, *, told_to_go: bool = False, alone: str = "") -
     store = SimpleNamespace(now_ms=lambda: 1_000, lives=0)
     entropy = SeededEntropy(1)
     context = Context(config, store, kept, entropy, nursery.start_soon)  # type: ignore[arg-type]
-    hub = Hub(context, None, SetupGate(NetSettings(), entropy=entropy), Dialects(()))  # type: ignore[arg-type]
+    hub = Hub(context, None, SetupGate(settings_of(), entropy=entropy), Dialects(()))  # type: ignore[arg-type]
     attachments = hub.attachments
     session = attachments.adopt(HEAD)
     client = ClientLink(hub.parts, Conn(), session)  # type: ignore[arg-type]
-    worker = WorkerLink(hub.parts, Conn(), WORKER, EPOCH, AppReady("instance", capacity=9), "fleet")  # type: ignore[arg-type]
+    worker = WorkerLink(hub.parts, Conn(), WORKER, EPOCH, Offer("instance", {}, 9), "fleet")  # type: ignore[arg-type]
     if alone != "worker":
         attachments.open(client)
         attachments.attach(client, session, EPOCH, 1, "192.0.2.1")
@@ -349,7 +350,7 @@ async def test_another_worker_takes_over_under_the_same_epoch() -> None:
     async with trio.open_nursery() as nursery:
         made = scene(nursery)
         conn: Any = Conn()
-        other = WorkerLink(made.hub.parts, conn, "w_other", EPOCH, AppReady("instance", capacity=9), "fleet")
+        other = WorkerLink(made.hub.parts, conn, "w_other", EPOCH, Offer("instance", {}, 9), "fleet")
         made.hub.attachments.open(other)
         made.hub.attachments.attach(other, made.session, EPOCH, 1)
         assert made.session.worker.link is other

@@ -12,7 +12,6 @@ import attrs
 import jwt
 import trio
 
-from signald.net.handshake import SUBPROTOCOL
 from signald.sdk.carrier import Carrier, DialFailed, over_stream
 from signald.sdk.core import SessionCore
 from signald.sdk.trio import Dial
@@ -36,6 +35,7 @@ from signald.testing.pipes import OldProgram
 from signald.testing.seeded import Chance, JumpClock, determined_by
 from signald.testing.trace import Trace, logs_to
 from signald.wire.close_codes import CloseCode
+from signald.wire.messages import SUBPROTOCOL
 from tests.sim.checkers import bridged
 from tests.sim.checks import Checkers
 from tests.sim.conduct_checkers import Conduct

@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import trio
+from msgspec import UNSET
 
 from signald.core.head import Party
-from signald.dialects.v1.link import Link
+from signald.dialects.v1.answers import client_limits, heartbeat_ms
+from signald.dialects.v1.link import V1Link
 from signald.errors import BadMessage, UnknownType
 from signald.net.connection import Connection
 from signald.net.frames import Message as Frame
-from signald.service.attached import LiveSession
+from signald.service.attached import LiveSession, Restored, Started
 from signald.service.parts import Parts
 from signald.service.rate_limit import RateLimit
 from signald.service.seats import Seat, SeatState
@@ -21,12 +23,15 @@ from signald.wire.messages import (
     Bye,
     Connect,
     Message,
+    Peer,
     PeerChanged,
     PeerState,
     Ping,
     Realtime,
     RestoreSession,
     SessionEnded,
+    SessionRestored,
+    SessionStarted,
 )
 
 OTHERS_PER_S, OTHERS_BURST = 100.0, 1000
@@ -35,7 +40,7 @@ OTHERS_PER_S, OTHERS_BURST = 100.0, 1000
 _FRONT = records.head(b"message", None)
 
 
-class ClientLink(Link):
+class ClientLink(V1Link):
     """See the module."""
 
     party: ClassVar[Party] = "client"
@@ -82,6 +87,42 @@ class ClientLink(Link):
 
     def has_room(self) -> None:
         """Nothing but messages waits for room."""
+
+    def started(self, answer: Started) -> None:
+        """See `ClientLike`."""
+        context = self._parts.context
+        self.send(
+            SessionStarted(
+                answer.session,
+                answer.token,
+                answer.ttl_ms,
+                Peer(answer.peer_state, answer.worker or None),
+                1,
+                client_limits(context),
+                heartbeat_ms(context),
+            )
+        )
+
+    def restored(self, answer: Restored) -> None:
+        """See `ClientLike`."""
+        context = self._parts.context
+        self.send(
+            SessionRestored(
+                answer.session,
+                answer.token,
+                answer.ttl_ms,
+                answer.accepted,
+                answer.replaying,
+                Peer(answer.peer_state, answer.worker or None),
+                heartbeat_ms(context),
+                UNSET if answer.history is None else records.chat_history(answer.history),
+                client_limits(context),
+            )
+        )
+
+    def receipt(self, acked: int) -> None:
+        """Tell the client what its worker has."""
+        self.send_text(codec.receipt_frame(acked, None))
 
     def end_session(self, _session: str, reason: str) -> None:
         """Tell the client that its session is over."""

@@ -12,26 +12,29 @@ This is the way in; the four manners of opening are in `client_opening` and `wor
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from signald.dialects.v1.client import ClientLink
-from signald.dialects.v1.client_opening import restore_session, start_session
 from signald.dialects.v1.link import retry_reason
 from signald.dialects.v1.paths import PATHS
 from signald.dialects.v1.worker import WorkerLink
-from signald.dialects.v1.worker_opening import register_worker, resume_worker
 from signald.errors import BadMessage, StoreUnavailable, UnknownType
 from signald.net.connection import Connection
 from signald.net.ending import ConnectionClosed
 from signald.net.frames import Message as Frame
+from signald.service.attached import PartyLink
 from signald.service.auth import Forbidden, Unauthenticated
+from signald.service.client_opening import NewClient, ReturningClient, restore_session, start_session
 from signald.service.counts import RESUMED
+from signald.service.dialect import Opened
 from signald.service.parts import Parts
 from signald.service.refusals import Turned
+from signald.service.worker_like import Offer
+from signald.service.worker_opening import ReturningWorker, register_worker, resume_worker
 from signald.wire import codec
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import AppReady, Connect, ErrorMessage, Ping, RestoreSession
 
-Opened = tuple[ClientLink | WorkerLink, list[Frame]]
 Opening = Connect | RestoreSession | AppReady
 
 FRAMES_MAX = 100
@@ -48,14 +51,7 @@ async def open_link(parts: Parts, conn: Connection) -> Opened | None:
         try:
             message, rest = await _read(parts, conn)
             resuming = _resumes(message)
-            if isinstance(message, Connect):
-                link: ClientLink | WorkerLink = await start_session(parts, conn, message)
-            elif isinstance(message, RestoreSession):
-                link = await restore_session(parts, conn, message)
-            elif resuming:
-                link = await resume_worker(parts, conn, message)
-            else:
-                link = await register_worker(parts, conn, message)
+            link = await _let_in(parts, conn, message)
         except Unauthenticated as error:
             raise Turned(CloseCode.UNAUTHENTICATED, "unauthenticated", str(error)) from None
         except Forbidden as error:
@@ -80,6 +76,29 @@ async def open_link(parts: Parts, conn: Connection) -> Opened | None:
     if resuming:
         parts.context.counts.resumes[RESUMED] += 1
     return link, rest
+
+
+async def _let_in(parts: Parts, conn: Connection, message: Opening) -> PartyLink:
+    if isinstance(message, Connect):
+        new = NewClient(message.want, bytes(message.meta), message.receipts, message.trace)
+        return await start_session(parts, conn, message.auth, new, ClientLink)
+    if isinstance(message, RestoreSession):
+        returning = ReturningClient(
+            message.recovery_token,
+            message.received,
+            message.acked,
+            message.attempt,
+            message.history,
+            message.ticket,
+            message.trace,
+        )
+        return await restore_session(parts, conn, message.auth, returning, ClientLink)
+    offer = Offer(message.instance_id, message.labels, message.capacity, message.sessions, message.trace)
+    make = partial(WorkerLink, reconnecting=message.reconnection)
+    if message.reconnection and message.recovery_token is not None:
+        asked = ReturningWorker(message.recovery_token, offer, message.attempt, message.ticket)
+        return await resume_worker(parts, conn, message.auth, asked, make)
+    return await register_worker(parts, conn, message.auth, offer, make)
 
 
 def _resumes(message: Opening) -> bool:

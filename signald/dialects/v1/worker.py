@@ -5,11 +5,13 @@ from typing import ClassVar
 
 import structlog
 import trio
+from msgspec import UNSET, Raw
 
 from signald.core.exits import Cause
 from signald.core.head import Party
 from signald.core.once_more import OnceMore
-from signald.dialects.v1.link import Link
+from signald.dialects.v1.answers import heartbeat_ms, worker_limits
+from signald.dialects.v1.link import V1Link
 from signald.errors import PeerError, UnknownType
 from signald.ids import WorkerId
 from signald.net.connection import Connection
@@ -18,21 +20,27 @@ from signald.service.attached import LiveSession
 from signald.service.parts import Parts
 from signald.service.rate_limit import RateLimit
 from signald.service.seats import Seat, SeatState
+from signald.service.worker_like import Assignment, Offer, Registered
 from signald.wire import codec, records
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import (
     Ack,
+    AppAccepted,
     AppReady,
     AppState,
     AppTerminated,
+    AssignedClient,
     Bye,
     Message,
     PeerState,
     Ping,
     Realtime,
+    ReconnectionAck,
     SessionAccept,
+    SessionAssigned,
     SessionEnded,
     SessionRefuse,
+    TerminateApp,
 )
 
 log = structlog.get_logger(__name__)
@@ -60,14 +68,23 @@ _SENT_AWAY = frozenset({CloseCode.NORMAL, CloseCode.GOING_AWAY, CloseCode.RESTAR
 """Codes by which a node sends a worker away."""
 
 
-class WorkerLink(Link):
+class WorkerLink(V1Link):
     """See the module."""
 
     party: ClassVar[Party] = "worker"
 
     def __init__(
-        self, parts: Parts, conn: Connection, worker: str, epoch: int, ready: AppReady, principal: str
+        self,
+        parts: Parts,
+        conn: Connection,
+        worker: str,
+        epoch: int,
+        offer: Offer,
+        principal: str,
+        *,
+        reconnecting: bool = False,
     ) -> None:
+        """`reconnecting`: it has said that it was here before, and expects an answer to that."""
         context = parts.context
         super().__init__(conn, context.outbox, context.pauses)
         self._parts = parts
@@ -75,9 +92,10 @@ class WorkerLink(Link):
         self.worker = WorkerId(worker)
         self.epoch = epoch
         self._principal = principal
-        self.instance = ready.instance_id
-        self.labels = ready.labels
-        self.capacity = ready.capacity
+        self.instance = offer.instance
+        self.labels = offer.labels
+        self.capacity = offer.capacity
+        self._reconnecting = reconnecting
         self.leaving = False
         self.unasked = False
         """It has sessions that it was not asked to take, because its send queue was full."""
@@ -163,6 +181,37 @@ class WorkerLink(Link):
         self._left[session] = None
         if len(self._left) > LEFT_MAX:
             del self._left[next(iter(self._left))]
+
+    def registered(self, answer: Registered) -> None:
+        """See `WorkerLike`."""
+        context, worker, token, ttl_ms = self._parts.context, self.worker, answer.token, answer.ttl_ms
+        beat_ms, limits = heartbeat_ms(context), worker_limits(context)
+        if answer.resumed or self._reconnecting:
+            restored, lost = list(answer.restored), list(answer.lost)
+            resumed = answer.resumed
+            self.send(ReconnectionAck("ok", worker, token, ttl_ms, resumed, "running", restored, lost, beat_ms, limits))
+        else:
+            self.send(AppAccepted("ok", worker, token, ttl_ms, beat_ms, limits))
+
+    def assign(self, assignment: Assignment) -> None:
+        """See `WorkerLike`."""
+        meta, subject = assignment.meta, assignment.subject
+        self.send(
+            SessionAssigned(
+                assignment.session,
+                AssignedClient(Raw(meta) if meta else UNSET, subject or UNSET),
+                assignment.next_seq,
+                records.chat_history(assignment.history) if assignment.history else UNSET,
+                assignment.epoch,
+            )
+        )
+
+    def terminate(self, request: str, reason: str, deadline_ms: int) -> None:
+        """See `WorkerLike`."""
+        self.send(TerminateApp(request, reason, deadline_ms))
+
+    def receipt(self, _acked: int) -> None:
+        """A worker asks for no receipts."""
 
     def end_session(self, session: str, reason: str) -> None:
         """Tell the worker that a session is over for it."""

@@ -10,7 +10,6 @@ from typing import Any
 
 import structlog
 import trio
-from msgspec import UNSET
 
 from signald.core.drain import DrainEvent, WhyLeft
 from signald.core.handover import (
@@ -38,7 +37,6 @@ from signald.service.drain.status import plan_line
 from signald.service.drain.successors import Successors
 from signald.service.parts import Parts
 from signald.store.registry.ops import Paced, TakePace
-from signald.wire.messages import GoAway
 
 log = structlog.get_logger(__name__)
 
@@ -377,7 +375,7 @@ class Mover:
         self._context.counts.goaways[link.party] += 1
         left_s = max(0.0, self._deadline - trio.current_time())
         ticket = self._context.cluster.ticket(owner, left_s + 5.0)
-        link.send(GoAway(self._reason or "draining", 0, round(left_s * 1000), UNSET, ticket or UNSET))
+        link.go_away(self._reason or "draining", round(left_s * 1000), ticket)
         self._context.outbox.flush()
 
     def _recheck(self, plan: DrainPlan, now: float) -> None:

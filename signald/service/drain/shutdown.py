@@ -36,7 +36,6 @@ from signald.service.parts import Parts
 from signald.service.trail import Trail
 from signald.service.worker_like import WorkerLike
 from signald.wire.close_codes import CloseCode
-from signald.wire.messages import TerminateApp
 
 log = structlog.get_logger(__name__)
 
@@ -362,9 +361,8 @@ class ShutdownScope:
         deadline_ms = round(max(0.0, trio.current_effective_deadline() - trio.current_time()) * 1000)
         async with trio.open_nursery() as nursery:
             for link in links:
-                link.send(
-                    TerminateApp(f"{self._context.node}-{link.conn.id}", self.status.reason or "draining", deadline_ms)
-                )
+                request = f"{self._context.node}-{link.conn.id}"
+                link.terminate(request, self.status.reason or "draining", deadline_ms)
                 nursery.start_soon(_terminated, link)
             self._context.outbox.flush()
         return DrainEvent.DONE

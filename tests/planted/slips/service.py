@@ -7,7 +7,7 @@ _LOSSES = "signald/service/losses.py"
 _LEASE = "signald/service/cluster/lease.py"
 _LOST_WORKERS = "signald/service/cluster/lost_workers.py"
 _MENDER = "signald/service/cluster/mender.py"
-_CLIENT_OPENING = "signald/dialects/v1/client_opening.py"
+_CLIENT_OPENING = "signald/service/client_opening.py"
 _SHUTDOWN = "signald/service/drain/shutdown.py"
 _MOVING = "signald/service/drain/moving.py"
 _ATTACHMENTS = "signald/service/attachments.py"
@@ -258,9 +258,9 @@ SERVICE = (
     Bug(
         "secret-logged",
         _CLIENT_OPENING,
-        "restore_session",
+        "_attach",
         "ClientResumed(session_id,",
-        "ClientResumed(token,",
+        "ClientResumed(granted.token,",
         "token-once",
         "A log line carries a recovery token.",
     ),

@@ -1,23 +1,22 @@
-"""A client opens: a new session, or the claim of the one it had."""
+"""A client is let in: with a new session, or by the claim of the one it had. A dialect has read what it asks for."""
 
+from collections.abc import Callable
 from functools import partial
 
-from msgspec import UNSET
+import attrs
 
 from signald.core import tokens
 from signald.core.head import Head
-from signald.dialects.v1.client import ClientLink
 from signald.errors import StoreUnavailable
 from signald.ids import new_nonce, new_session_id
 from signald.net.connection import Connection
+from signald.service.attached import ClientLike, LiveSession, Restored, Started
 from signald.service.context import Context
 from signald.service.events import ClientResumed, ClientStarted
 from signald.service.line import enqueue, place
 from signald.service.opening_steps import (
     SetUp,
     address_of,
-    client_limits,
-    heartbeat_ms,
     hold_session,
     make_claim,
     still_open,
@@ -25,33 +24,63 @@ from signald.service.opening_steps import (
 )
 from signald.service.parts import Parts
 from signald.service.refusals import late, refused, refused_by_store
-from signald.store.base import WAKE_SESSION, Refused
+from signald.store.base import WAKE_SESSION, Refused, Result
 from signald.store.committer import ignore
 from signald.store.registry.ops import KeepAlive
 from signald.store.sagas import end_session
 from signald.store.session.ops import ClaimClient, Claimed, CreateSession, Detach, History, ReadHistory
-from signald.wire.messages import Connect, Peer, RestoreSession, SessionRestored, SessionStarted
-from signald.wire.records import chat_history
 
 
-async def start_session(parts: Parts, conn: Connection, message: Connect) -> ClientLink:
-    """Make a session for a new client, put it in the waiting line and tell the client its token."""
+@attrs.frozen
+class NewClient:
+    """What the opening of a new client asks for; each field as in `connect` of `signald.v1`."""
+
+    want: dict[str, str]
+    meta: bytes = b""
+    receipts: bool = False
+    trace: str | None = None
+
+
+@attrs.frozen
+class ReturningClient:
+    """What the opening of a client that resumes asks for; each field as in `restore_session` of `signald.v1`."""
+
+    token: str = attrs.field(repr=False)
+    received: int
+    acked: int = 0
+    attempt: int = 0
+    history: int = 0
+    ticket: str | None = None
+    trace: str | None = None
+
+
+MakeLink = Callable[[Parts, Connection, LiveSession], ClientLike]
+"""Makes the link of a client that is let in, in the dialect of its connection."""
+
+
+async def start_session(
+    parts: Parts, conn: Connection, auth: str | None, asked: NewClient, make: MakeLink
+) -> ClientLike:
+    """Make a session for a new client, put it in the waiting line and tell the client its token.
+
+    Raises Turned, Unauthenticated, Forbidden, StoreUnavailable and ConnectionClosed, before anything is attached.
+    """
     context = parts.context
-    subject = subject_of(parts, conn, message.auth, "client")
+    subject = subject_of(parts, conn, auth, "client")
     session_id = new_session_id(context.entropy)
     token, token_hash = tokens.issue(session_id, context.entropy)
     with SetUp(parts, conn, resume=False, client=subject):
         now = context.now_ms()
         alive_until = now + context.life_ms
-        await hold_session(parts, conn, subject, session_id, len(message.meta), now, alive_until)
+        await hold_session(parts, conn, subject, session_id, len(asked.meta), now, alive_until)
         create = CreateSession(
             session_id,
             context.node,
             new_nonce(context.entropy),
             subject,
-            message.want,
-            bytes(message.meta),
-            message.receipts,
+            asked.want,
+            asked.meta,
+            asked.receipts,
             token_hash,
             now,
             context.ttl_ms,
@@ -60,7 +89,7 @@ async def start_session(parts: Parts, conn: Connection, message: Connect) -> Cli
         # long as one that is waited for.
         undo = end_session(session_id, context.node)
         _, head, _ = await context.committer.call_many(
-            [KeepAlive((session_id,), alive_until), create, place(session_id, message.want, subject, now, alive_until)],
+            [KeepAlive((session_id,), alive_until), create, place(session_id, asked.want, subject, now, alive_until)],
             undo=undo,
         )
     if not isinstance(head, Head):
@@ -68,42 +97,57 @@ async def start_session(parts: Parts, conn: Connection, message: Connect) -> Cli
     still_open(context, conn, undo)
     session = parts.attachments.adopt(head)
     session.client_tokens = (token_hash,)
-    link = ClientLink(parts, conn, session)
+    link = make(parts, conn, session)
     parts.attachments.attach(link, session, head.client_epoch, 0, address_of(conn))
     parts.attachments.open(link)
     # Nobody has read from the connection while the store was asked: that the client is gone shows when it is to be answered.
     conn.on_unsaid = partial(parts.endings.unheard, session, link)
-    link.send(
-        SessionStarted(
-            session_id,
-            token,
-            context.ttl_ms,
-            Peer(session.peer_state, session.worker_id or None),
-            1,
-            client_limits(context),
-            heartbeat_ms(context),
-        )
-    )
+    link.started(Started(session_id, token, context.ttl_ms, session.peer_state, session.worker_id))
     context.outbox.flush()
     context.inboxes.line()
     if not context.cluster.alone:
         parts.relay.look(session)  # another node may have paired it before it was attached here
-    context.events.emit(ClientStarted(session_id, conn.opened_at, message.trace))
+    context.events.emit(ClientStarted(session_id, conn.opened_at, asked.trace))
     return link
 
 
-async def restore_session(parts: Parts, conn: Connection, message: RestoreSession) -> ClientLink:
-    """Claim the client of the session its token names, and replay what it has not got."""
+@attrs.frozen
+class _Granted:
+    """A claim that the store has granted."""
+
+    token: str = attrs.field(repr=False)
+    """The new token, in the clear."""
+    hashes: tuple[bytes, bytes] = attrs.field(repr=False)
+    """Of the new token, and of the presented one."""
+    claimed: Claimed
+    history: Result
+    now: int
+    """When it was asked for (time of the store)."""
+
+
+async def restore_session(
+    parts: Parts, conn: Connection, auth: str | None, asked: ReturningClient, make: MakeLink
+) -> ClientLike:
+    """Claim the client of the session its token names, and replay what it has not got.
+
+    `_claim` ends with the store's answer, and `_attach` is no coroutine: between the two there is no checkpoint.
+    Raises as `start_session`.
+    """
+    granted = await _claim(parts, conn, auth, asked)
+    return _attach(parts, conn, granted, asked, make)
+
+
+async def _claim(parts: Parts, conn: Connection, auth: str | None, asked: ReturningClient) -> _Granted:
     context = parts.context
-    subject = subject_of(parts, conn, message.auth, "client")
-    parsed = tokens.parse(message.recovery_token)
+    subject = subject_of(parts, conn, auth, "client")
+    parsed = tokens.parse(asked.token)
     if parsed is None or not parsed[0].startswith("s_"):
         raise refused(context, "unknown")
     session_id, presented = parsed
     token, issued = tokens.issue(session_id, context.entropy)
     here = parts.attachments.sessions.get(session_id)
     replaces = here is not None and here.client.link is not None and here.principal == subject
-    ticket = context.cluster.has_ticket(session_id, message.ticket)
+    ticket = context.cluster.has_ticket(session_id, asked.ticket)
     with SetUp(parts, conn, resume=True, ticket=ticket, client=subject, replaces=replaces):
         now = context.now_ms()
         claim = ClaimClient(
@@ -113,45 +157,40 @@ async def restore_session(parts: Parts, conn: Connection, message: RestoreSessio
             subject,
             presented,
             issued,
-            message.received,
-            message.acked,
+            asked.received,
+            asked.acked,
             now,
             context.ttl_ms,
-            message.attempt,
+            asked.attempt,
             context.config.limits.claim_ahead_max,
         )
-        ops = [claim, ReadHistory(session_id, message.history)]
+        ops = [claim, ReadHistory(session_id, asked.history)]
         claimed, history = await make_claim(parts, conn, ops, now, WAKE_SESSION + session_id.encode())
         if isinstance(claimed, Refused):
             raise await refused_by_store(parts, claimed.reason, session_id)
     assert isinstance(claimed, Claimed)
+    return _Granted(token, (issued, presented), claimed, history, now)
+
+
+def _attach(parts: Parts, conn: Connection, granted: _Granted, asked: ReturningClient, make: MakeLink) -> ClientLike:
+    """Attach a client whose claim was granted, answer it, and give it what it has not got."""
+    context, claimed, now = parts.context, granted.claimed, granted.now
+    head = claimed.head
+    session_id = head.session
     # Not in one step with the claim: a token that resumes nothing must leave nothing behind.
     context.committer.submit(KeepAlive((session_id,), now + context.life_ms), ignore)
     still_open(context, conn, [Detach(session_id, "client", context.node, claimed.epoch, now)])
-    head = claimed.head
     known = parts.attachments.sessions.get(session_id)
     if max(head.client_epoch, known.client.epoch if known is not None else 0) > claimed.epoch:
         raise late(context)
     session = parts.attachments.adopt(head)
-    session.client_tokens = (issued, presented)
-    link = ClientLink(parts, conn, session)
-    received = min(message.received, head.down_last)
+    session.client_tokens = granted.hashes
+    link = make(parts, conn, session)
+    received = min(asked.received, head.down_last)
+    replaying = head.down_last - received
     parts.attachments.attach(link, session, claimed.epoch, received, address_of(conn))
     parts.attachments.open(link)
-    entries = history.entries if isinstance(history, History) else ()
-    link.send(
-        SessionRestored(
-            session_id,
-            token,
-            context.ttl_ms,
-            head.up_last,
-            head.down_last - received,
-            Peer(session.peer_state, session.worker_id or None),
-            heartbeat_ms(context),
-            chat_history(entries) if message.history else UNSET,
-            client_limits(context),
-        )
-    )
+    link.restored(_restored(context, session, granted, replaying, with_history=bool(asked.history)))
     parts.losses.tell_claim(link, session_id, claimed)
     parts.attachments.tell_set_aside(session)
     parts.relay.deliver(session, "client")
@@ -162,10 +201,26 @@ async def restore_session(parts: Parts, conn: Connection, message: RestoreSessio
         context.committer.submit(enqueue(session, now + context.life_ms), lambda _: context.inboxes.line())
     if not context.cluster.alone:
         parts.relay.look(session)  # something may have been appended since the claim and before the attachment
-    previous, replaying = claimed.previous_node, head.down_last - received
-    gap_s, opened_at = _gap_s(context, claimed), conn.opened_at
-    context.events.emit(ClientResumed(session_id, claimed.epoch, previous, replaying, gap_s, opened_at, message.trace))
+    previous, gap_s, opened_at = claimed.previous_node, _gap_s(context, claimed), conn.opened_at
+    context.events.emit(ClientResumed(session_id, claimed.epoch, previous, replaying, gap_s, opened_at, asked.trace))
     return link
+
+
+def _restored(
+    context: Context, session: LiveSession, granted: _Granted, replaying: int, *, with_history: bool
+) -> Restored:
+    history = granted.history
+    entries = history.entries if isinstance(history, History) else ()
+    return Restored(
+        session.id,
+        granted.token,
+        context.ttl_ms,
+        session.peer_state,
+        session.worker_id,
+        granted.claimed.head.up_last,
+        replaying,
+        entries if with_history else None,
+    )
 
 
 def _gap_s(context: Context, claimed: Claimed) -> float | None:
