@@ -29,6 +29,7 @@ from signald.service.events import LinkOver, PartyReleased, SessionChanged, Sess
 from signald.service.holdings import Holdings
 from signald.service.line import leave_if_away
 from signald.service.losses import Losses
+from signald.service.realtime import RealtimeCarrier
 from signald.service.relay import Relay, RelaySettings
 from signald.service.retries import Retries
 from signald.service.withdrawals import Withdrawals
@@ -58,6 +59,7 @@ class Attachments:
         self.relay = Relay(
             relay_settings(context.config), context.committer, outbox, self, context.now_ms, context.spans
         )
+        self.realtime = RealtimeCarrier(context.committer)
         self.withdrawals = Withdrawals(context, self.relay, retries)
         self._departed = Departed()
         self._resuming: Counter[str] = Counter()

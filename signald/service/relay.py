@@ -20,25 +20,22 @@ import trio
 from signald.core.head import Head, Party
 from signald.core.log import Entry, Log, Offer
 from signald.core.session import News
+from signald.service import traced
 from signald.service.attached import LiveSession, PartyLink
 from signald.service.losses import is_claimed
 from signald.service.outgoing import Outbox
 from signald.service.telemetry import Spans
-from signald.store.base import WAKE_REALTIME, Behind, Fenced, Result
+from signald.store.base import Behind, Fenced, Result
 from signald.store.committer import Committer
-from signald.store.registry.ops import Signal
 from signald.store.session.ops import Ack, Append, Appended, Full, Gap, Look, Looked, NoSession
 from signald.tally import Histogram
-from signald.wire import records, traces
-from signald.wire.messages import Message, Realtime
+from signald.wire import records
+from signald.wire.messages import Message
 
 log = structlog.get_logger(__name__)
 
 LOOK_LIMIT = 256
 """Entries read at once: at 64 KiB each 16 MiB, the most one look may hold in memory."""
-
-SIGNALS_MAX = 1024
-"""Realtime messages on their way to other nodes; further ones are dropped, as realtime may be."""
 
 RETRY_BACKLOG_MS = 250
 """When to offer a refused message again: a few round trips of a slow receiver, below what a user notices."""
@@ -134,7 +131,6 @@ class Relay:
         self._now_ms = now_ms
         self._spans = spans
         self._acks_due: dict[tuple[str, Party], LiveSession] = {}
-        self._signals = 0
         self._logs_bytes = 0
         self._logs_counted_at = -inf
         self.accepted = 0
@@ -154,7 +150,7 @@ class Relay:
         if offer is Offer.ACCEPTED:
             self.accepted += 1
             if message.trace is not None and self._spans is not None:
-                self._follow(session, party, message)
+                traced.follow(session.side(party), message)
             return
         link = session.side(party).link
         if link is None:
@@ -240,8 +236,8 @@ class Relay:
             return  # a claim came between: the party offers again whatever was not stored before it
         target = session.log_from(party)
         link = side.link
-        if side.traced:
-            self._tell_traced(session, party, result)
+        if side.traced and self._spans is not None:
+            traced.tell(self._spans, session, party, result, self._committer.answered_at)
         if type(result) is Appended and party == "worker" and result.last > target.asked:
             # The client has claimed to know of numbers above these, so what was appended now may have passed for duplicates.
             # It is not acked: the look finds that the worker was overtaken.
@@ -291,26 +287,6 @@ class Relay:
                 self.seconds.observe(self._committer.answered_at - came_at, len(new))
         else:
             self.deliver(session, party)
-
-    def _follow(self, session: LiveSession, party: Party, message: Message) -> None:
-        """Remember a message that carries a sampled trace, until it is stored."""
-        parsed = traces.parse(message.trace)
-        link = session.side(party).link
-        if parsed is not None and parsed.sampled and link is not None and message.trace is not None:
-            session.side(party).traced.append((message.seq, link.conn.last_received_at, message.trace))
-
-    def _tell_traced(self, session: LiveSession, party: Party, result: Result) -> None:
-        side = session.side(party)
-        if type(result) is not Appended:
-            # What is not stored is offered again, with its trace, or tried again: then it is not followed any more.
-            side.traced.clear()
-            return
-        assert self._spans is not None
-        stored = [one for one in side.traced if one[0] <= result.last]
-        side.traced = side.traced[len(stored) :]
-        for seq, came_at, trace in stored:
-            about: dict[str, str | int] = {"signald.session": session.id, "signald.party": party, "signald.seq": seq}
-            self._spans.tell("signald.message", came_at, self._committer.answered_at, trace, about)
 
     # --- to a receiver ----------------------------------------------------------------------------------------------
 
@@ -521,32 +497,3 @@ class Relay:
         if sender is not None:
             self._events.lost(sender, session.id, "sent", lost, shown=shown)
         return side.sent
-
-    # --- realtime ---------------------------------------------------------------------------------------------------
-
-    def realtime(self, session: LiveSession, party: Party, message: Realtime, binary: bytes | None) -> None:
-        """Carry a realtime message now, or drop it."""
-        receiver = other(party)
-        side = session.side(receiver)
-        body = records.realtime_body(message, binary)
-        if side.link is not None:
-            self._send_realtime(session, receiver, body)
-        elif side.node and self._signals < SIGNALS_MAX:
-            self._signals += 1
-            wake = WAKE_REALTIME + receiver[0].encode() + session.id.encode() + b"\0" + body
-            self._committer.submit(Signal(side.node, wake), self._signalled)
-
-    def _signalled(self, _: Result) -> None:
-        self._signals -= 1
-
-    def _send_realtime(self, session: LiveSession, party: Party, body: bytes) -> None:
-        link = session.side(party).link
-        if link is not None and link.delivering(session) and link.conn.room:
-            link.realtime(session.id, body)
-
-    def realtime_from_afar(self, sessions: dict[str, LiveSession], wake: bytes) -> None:
-        """A realtime message from another node (a wake-up of kind `r`)."""
-        name, _, body = wake[2:].partition(b"\0")
-        session = sessions.get(name.decode(errors="replace"))
-        if session is not None and records.is_body(body):
-            self._send_realtime(session, "client" if wake[1:2] == b"c" else "worker", body)

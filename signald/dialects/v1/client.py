@@ -50,6 +50,7 @@ class ClientLink(V1Link):
         super().__init__(conn, context.outbox, context.pauses)
         self._parts = parts
         self._relay = parts.relay
+        self._realtime = parts.attachments.realtime
         self.session = session
         self.take(session)
         limits = context.config.limits
@@ -217,7 +218,7 @@ class ClientLink(V1Link):
         """Handle what is not a message or an ack; False when the connection is to end."""
         if isinstance(message, Realtime):
             if self._rate.take_quietly():
-                self._relay.realtime(self.session, "client", message, binary)
+                self._realtime.carry(self.session, "client", message, binary)
         elif isinstance(message, Ping):
             if not self._bears_another():
                 return False

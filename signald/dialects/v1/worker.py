@@ -89,6 +89,7 @@ class WorkerLink(V1Link):
         super().__init__(conn, context.outbox, context.pauses)
         self._parts = parts
         self._relay = parts.relay
+        self._realtime = parts.attachments.realtime
         self.worker = WorkerId(worker)
         self.epoch = epoch
         self._principal = principal
@@ -315,7 +316,7 @@ class WorkerLink(V1Link):
         if type(message) is Ack:
             return self._relay.ack(seat.session, "worker", message.seq) or self._refuse_ack(seat.session)
         if isinstance(message, Realtime):
-            self._relay.realtime(seat.session, "worker", message, binary)
+            self._realtime.carry(seat.session, "worker", message, binary)
         elif isinstance(message, SessionAccept | SessionRefuse):
             self._answered(seat, message)
         return True

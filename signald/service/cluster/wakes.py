@@ -63,7 +63,7 @@ class Wakes:
         if kind in (WAKE_SESSION, WAKE_WORKER):
             look_at(attachments, wake)
         elif kind == WAKE_REALTIME:
-            attachments.relay.realtime_from_afar(attachments.sessions, wake)
+            attachments.realtime.from_afar(attachments.sessions, wake)
         elif kind == WAKE_OVERDUE:
             self._lives.overdue(wake[1:].decode(errors="replace"))
         elif kind == WAKE_NODES:
