@@ -276,7 +276,6 @@ async def running(
     check_inherited(inherited, config)
     listeners = await websocket_listeners(config, inherited)
     websocket_port = port_of(listeners[0])
-    accept_scopes = [trio.CancelScope() for _ in listeners]
     health = Health(config)
     async with (
         closing(listeners),  # also when the start fails below
@@ -289,23 +288,15 @@ async def running(
         trio.open_nursery() as watching,
         trio.open_nursery() as accepting,
     ):
-        if inherited.websocket:
-            node.shutdown.socket_outlives = True
-            node.shutdown.stop_accepting = partial(_stop_accepting, accept_scopes, node)
         apply_config(node, prepared)
-        for listening, scope in zip(listeners, accept_scopes, strict=True):
-            accepting.start_soon(_accept, node.server, listening, scope)
+        _begin_accepting(node, listeners, accepting, outlive=bool(inherited.websocket))
         _freeze_imports()
         trio.lowlevel.add_instrument(node.hub.pauses)
         await node.lease.set_state("ready")
         health.begin(Observed(node.hub, node.server, node.lease, node.shutdown, health.answers), node.operations)
         ports = {"websocket": websocket_port, "http": http_port}
         log.info("ready", node=config.node.id, release=config.node.release, **ports)
-        supervision = (
-            Supervision(notifier, node.hub.context, node.hub.attachments, node.shutdown)
-            if notifier is not None
-            else None
-        )
+        supervision = _supervision(notifier, node)
         if source is not None:
             reloader = _reloader(source, node, inherited, supervision)
             watching.start_soon(reloader.run_store_url)
@@ -326,6 +317,12 @@ def _freeze_imports() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
+
+
+def _supervision(notifier: Notifier | None, node: Node) -> Supervision | None:
+    if notifier is None:
+        return None
+    return Supervision(notifier, node.hub.context, node.hub.attachments, node.shutdown)
 
 
 def _reloader(source: Source, node: Node, inherited: Inherited, supervision: Supervision | None) -> Reloader:
@@ -356,6 +353,16 @@ def apply_config(node: Node, prepared: Prepared) -> None:
 def _apply_reloaded(node: Node, prepared: Prepared) -> None:
     apply_config(node, prepared)
     reconfigure_logging(prepared.config.log)
+
+
+def _begin_accepting(node: Node, listeners: Sequence[socket.socket], accepting: trio.Nursery, *, outlive: bool) -> None:
+    """Accept on each of `listeners`. With `outlive` the supervisor keeps the sockets beyond this process."""
+    scopes = [trio.CancelScope() for _ in listeners]
+    if outlive:
+        node.shutdown.socket_outlives = True
+        node.shutdown.stop_accepting = partial(_stop_accepting, scopes, node)
+    for listening, scope in zip(listeners, scopes, strict=True):
+        accepting.start_soon(_accept, node.server, listening, scope)
 
 
 async def _accept(server: Server, listening: socket.socket, scope: trio.CancelScope) -> None:
