@@ -1,6 +1,6 @@
 """A client is let in: with a new session, or by the claim of the one it had. A dialect has read what it asks for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import attrs
@@ -23,8 +23,8 @@ from signald.service.opening_steps import (
     subject_of,
 )
 from signald.service.parts import Parts
-from signald.service.refusals import late, refused, refused_by_store
-from signald.store.base import WAKE_SESSION, Refused, Result
+from signald.service.refusals import late, refused, refused_by_store, turning_away
+from signald.store.base import WAKE_SESSION, Op, Refused, Result
 from signald.store.committer import ignore
 from signald.store.registry.ops import KeepAlive
 from signald.store.sagas import end_session
@@ -63,8 +63,27 @@ async def start_session(
 ) -> ClientLike:
     """Make a session for a new client, put it in the waiting line and tell the client its token.
 
-    Raises Turned, Unauthenticated, Forbidden, StoreUnavailable and ConnectionClosed, before anything is attached.
+    `_create` ends with the store's answer, and `_begin` is no coroutine: between the two there is no checkpoint.
+    Raises Turned and ConnectionClosed, before anything is attached.
     """
+    with turning_away(parts.context, resuming=False):
+        made = await _create(parts, conn, auth, asked)
+        return _begin(parts, conn, made, asked, make)
+
+
+@attrs.frozen
+class _Made:
+    """A session that the store has made."""
+
+    head: Head
+    token: str = attrs.field(repr=False)
+    """In the clear."""
+    token_hash: bytes = attrs.field(repr=False)
+    undo: Sequence[Op]
+    """The operations that take the session back."""
+
+
+async def _create(parts: Parts, conn: Connection, auth: str | None, asked: NewClient) -> _Made:
     context = parts.context
     subject = subject_of(parts, conn, auth, "client")
     session_id = new_session_id(context.entropy)
@@ -94,15 +113,22 @@ async def start_session(
         )
     if not isinstance(head, Head):
         raise StoreUnavailable("a session with this id exists")
-    still_open(context, conn, undo)
+    return _Made(head, token, token_hash, undo)
+
+
+def _begin(parts: Parts, conn: Connection, made: _Made, asked: NewClient, make: MakeLink) -> ClientLike:
+    """Attach a new client to its session, and answer it."""
+    context, head = parts.context, made.head
+    session_id = head.session
+    still_open(context, conn, made.undo)
     session = parts.attachments.adopt(head)
-    session.client_tokens = (token_hash,)
+    session.client_tokens = (made.token_hash,)
     link = make(parts, conn, session)
     parts.attachments.attach(link, session, head.client_epoch, 0, address_of(conn))
     parts.attachments.open(link)
     # Nobody has read from the connection while the store was asked: that the client is gone shows when it is to be answered.
     conn.on_unsaid = partial(parts.endings.unheard, session, link)
-    link.started(Started(session_id, token, context.ttl_ms, session.peer_state, session.worker_id))
+    link.started(Started(session_id, made.token, context.ttl_ms, session.peer_state, session.worker_id))
     context.outbox.flush()
     context.inboxes.line()
     if not context.cluster.alone:
@@ -133,8 +159,9 @@ async def restore_session(
     `_claim` ends with the store's answer, and `_attach` is no coroutine: between the two there is no checkpoint.
     Raises as `start_session`.
     """
-    granted = await _claim(parts, conn, auth, asked)
-    return _attach(parts, conn, granted, asked, make)
+    with turning_away(parts.context, resuming=True):
+        granted = await _claim(parts, conn, auth, asked)
+        return _attach(parts, conn, granted, asked, make)
 
 
 async def _claim(parts: Parts, conn: Connection, auth: str | None, asked: ReturningClient) -> _Granted:

@@ -1,8 +1,15 @@
 """Who is turned away at the opening: with which word and close code, and what is counted and noted of it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from msgspec import UNSET, UnsetType
 
+from signald.errors import StoreUnavailable
+from signald.net.ending import ConnectionClosed
+from signald.service.auth import Forbidden, Unauthenticated
 from signald.service.context import Context
+from signald.service.counts import RESUMED
 from signald.service.events import ResumeRefused
 from signald.service.parts import Parts
 from signald.wire.close_codes import CloseCode
@@ -36,6 +43,35 @@ class Turned(Exception):
         self.error = error
         self.message = message
         self.retry_after_ms = retry_after_ms
+
+
+@contextmanager
+def turning_away(context: Context, *, resuming: bool) -> Iterator[None]:
+    """Within the block a party is let in, or is `Turned` away for whatever reason; each end of a resume is counted."""
+    try:
+        try:
+            yield
+        except Unauthenticated as error:
+            raise Turned(CloseCode.UNAUTHENTICATED, "unauthenticated", str(error)) from None
+        except Forbidden as error:
+            raise Turned(CloseCode.FORBIDDEN, "forbidden", str(error)) from None
+        except StoreUnavailable:
+            raise Turned(
+                CloseCode.REFUSED,
+                "store_unavailable",
+                "the store does not answer; come again",
+                context.retry_after_ms(),
+            ) from None
+    except Turned as turned:
+        if resuming:
+            context.counts.resumes[turned.error] += 1
+        raise
+    except ConnectionClosed:
+        if resuming:
+            context.counts.resumes["left"] += 1
+        raise
+    if resuming:
+        context.counts.resumes[RESUMED] += 1
 
 
 async def refused_by_store(parts: Parts, reason: str, owner: str) -> Turned:

@@ -14,7 +14,7 @@ from signald.service.context import Context
 from signald.service.events import WorkerRegistered, WorkerResumed
 from signald.service.opening_steps import SetUp, make_claim, still_open, subject_of
 from signald.service.parts import Parts
-from signald.service.refusals import late, refused, refused_by_store
+from signald.service.refusals import late, refused, refused_by_store, turning_away
 from signald.service.worker_like import Offer, Registered, WorkerLike
 from signald.store.base import WAKE_WORKER, Op, Refused
 from signald.store.committer import ignore
@@ -28,8 +28,13 @@ MakeLink = Callable[[Parts, Connection, str, int, Offer, str], WorkerLike]
 async def register_worker(parts: Parts, conn: Connection, auth: str | None, offer: Offer, make: MakeLink) -> WorkerLike:
     """Enter a new worker in the registry and tell it its token; it may have lost the one of an earlier life.
 
-    Raises Turned, Unauthenticated, Forbidden, StoreUnavailable and ConnectionClosed, before anything is attached.
+    Raises Turned and ConnectionClosed, before anything is attached.
     """
+    with turning_away(parts.context, resuming=False):
+        return await _register(parts, conn, auth, offer, make)
+
+
+async def _register(parts: Parts, conn: Connection, auth: str | None, offer: Offer, make: MakeLink) -> WorkerLike:
     context = parts.context
     subject = subject_of(parts, conn, auth, "worker")
     worker = new_worker_id(context.entropy)
@@ -98,7 +103,7 @@ async def resume_worker(
     Raises as `register_worker`.
     """
     offer = _capped(parts.context, asked.offer)
-    with ExitStack() as until_attached:
+    with turning_away(parts.context, resuming=True), ExitStack() as until_attached:
         granted = await _claim(parts, conn, auth, asked, offer, until_attached)
         return _attach(parts, conn, granted, offer, make)
 

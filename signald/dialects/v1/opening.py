@@ -8,7 +8,7 @@
 Every step that can be refused is refused before anything is attached; from the store's answer to the attachment there
 is no checkpoint, so nothing can happen between the two.
 
-This is the way in; the four manners of opening are in `client_opening` and `worker_opening`.
+Here the message is read and turned into what the party asks for; `service.client_opening` and `service.worker_opening` let it in.
 """
 
 from collections.abc import Callable
@@ -18,14 +18,12 @@ from signald.dialects.v1.client import ClientLink
 from signald.dialects.v1.link import retry_reason
 from signald.dialects.v1.paths import PATHS
 from signald.dialects.v1.worker import WorkerLink
-from signald.errors import BadMessage, StoreUnavailable, UnknownType
+from signald.errors import BadMessage, UnknownType
 from signald.net.connection import Connection
 from signald.net.ending import ConnectionClosed
 from signald.net.frames import Message as Frame
 from signald.service.attached import PartyLink
-from signald.service.auth import Forbidden, Unauthenticated
 from signald.service.client_opening import NewClient, ReturningClient, restore_session, start_session
-from signald.service.counts import RESUMED
 from signald.service.dialect import Opened
 from signald.service.parts import Parts
 from signald.service.refusals import Turned
@@ -46,36 +44,15 @@ async def open_link(parts: Parts, conn: Connection) -> Opened | None:
 
     The second part is what came behind the opening message in the same read.
     """
-    resuming = False
     try:
-        try:
-            message, rest = await _read(parts, conn)
-            resuming = _resumes(message)
-            link = await _let_in(parts, conn, message)
-        except Unauthenticated as error:
-            raise Turned(CloseCode.UNAUTHENTICATED, "unauthenticated", str(error)) from None
-        except Forbidden as error:
-            raise Turned(CloseCode.FORBIDDEN, "forbidden", str(error)) from None
-        except StoreUnavailable:
-            raise Turned(
-                CloseCode.REFUSED,
-                "store_unavailable",
-                "the store does not answer; come again",
-                parts.context.retry_after_ms(),
-            ) from None
+        message, rest = await _read(parts, conn)
+        return await _let_in(parts, conn, message), rest
     except Turned as turned:
-        if resuming:
-            parts.context.counts.resumes[turned.error] += 1
         _turn_away(conn, turned)
         await conn.wait_finished()
-        return None
     except ConnectionClosed:
-        if resuming:
-            parts.context.counts.resumes["left"] += 1
-        return None
-    if resuming:
-        parts.context.counts.resumes[RESUMED] += 1
-    return link, rest
+        pass  # the party has gone: no answer reaches it
+    return None
 
 
 async def _let_in(parts: Parts, conn: Connection, message: Opening) -> PartyLink:
@@ -95,17 +72,10 @@ async def _let_in(parts: Parts, conn: Connection, message: Opening) -> PartyLink
         return await restore_session(parts, conn, message.auth, returning, ClientLink)
     offer = Offer(message.instance_id, message.labels, message.capacity, message.sessions, message.trace)
     make = partial(WorkerLink, reconnecting=message.reconnection)
-    if message.reconnection and message.recovery_token is not None:
+    if message.reconnection and message.recovery_token is not None:  # without a token it starts afresh
         asked = ReturningWorker(message.recovery_token, offer, message.attempt, message.ticket)
         return await resume_worker(parts, conn, message.auth, asked, make)
     return await register_worker(parts, conn, message.auth, offer, make)
-
-
-def _resumes(message: Opening) -> bool:
-    """Tell whether a party goes on with what it had; a worker that says so without a token starts afresh."""
-    if isinstance(message, AppReady):
-        return message.reconnection and message.recovery_token is not None
-    return isinstance(message, RestoreSession)
 
 
 async def _read(parts: Parts, conn: Connection) -> tuple[Opening, list[Frame]]:
