@@ -6,7 +6,7 @@ from pathlib import Path
 import trio
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 
-from signald import service
+from signald import dialects, service
 from signald.daemon import Node
 from signald.net import refusal_log
 from signald.service.counts import FULL, OUTCOMES
@@ -323,7 +323,8 @@ def test_a_node_that_starts_shows_its_process_only() -> None:
 def test_every_refusal_of_a_resume_has_its_outcome() -> None:
     """Whatever error the code can refuse a resume with is among the outcomes, so that each is 0 before it is 1."""
     before_it_is_one = {"out_of_place", "bad_message", "hello_timeout"}
-    trees = [ast.parse(path.read_text()) for path in Path(service.__path__[0]).rglob("*.py")]
+    packages = [Path(package.__path__[0]) for package in (service, dialects)]
+    trees = [ast.parse(path.read_text()) for package in packages for path in package.rglob("*.py")]
     errors = {
         call.args[1].value
         for tree in trees
