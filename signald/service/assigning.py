@@ -258,7 +258,7 @@ class Assignments:
                     claimed.epoch,
                 )
             )
-        context.outbox.flush()
+        context.writes.flush()
 
     async def _return_unasked(self, pair: tuple[str, str], epoch: int) -> None:
         # An earlier release may make the same pair again at once: the pause keeps that from being a loop.
@@ -313,7 +313,7 @@ class Assignments:
             late = [seat.session for seat in link.seats.values() if seat.state is SeatState.ASKED and seat.due <= now]
             for session in late:
                 self._attachments.release(link, Cause.LATE, session, "no answer")
-        self._context.outbox.flush()
+        self._context.writes.flush()
 
     def forgive(self, paused_s: float) -> None:
         """Give workers so much more time to answer: this node could not have heard them."""

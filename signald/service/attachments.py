@@ -47,7 +47,7 @@ class Attachments:
 
     def __init__(self, context: Context, holdings: Holdings, losses: Losses, retries: Retries) -> None:
         self._context = context
-        self._outbox = outbox = context.outbox
+        self._writes = writes = context.writes
         self._holdings = holdings
         self._losses = losses
         self.sessions: dict[str, LiveSession] = {}
@@ -57,7 +57,7 @@ class Attachments:
         self.links: set[PartyLink] = set()
         """Links with a party attached."""
         self.relay = Relay(
-            relay_settings(context.config), context.committer, outbox, self, context.now_ms, context.spans
+            relay_settings(context.config), context.committer, writes, self, context.now_ms, context.spans
         )
         self.realtime = RealtimeCarrier(context.committer)
         self.withdrawals = Withdrawals(context, self.relay, retries)
@@ -119,7 +119,7 @@ class Attachments:
         """The send queue of `link` has room again."""
         self.relay.unblock(link)
         link.has_room()
-        self._outbox.flush()
+        self._writes.flush()
 
     def confirm_client_token(self, session: LiveSession) -> None:
         """The client has shown that it holds its newest token."""
@@ -296,7 +296,7 @@ class Attachments:
             said = say_to_client or not client.ending
             self.release(client, Cause.CLIENT_ENDED if said else Cause.CLIENT_BYE, session, reason)
         self._let_go(session)
-        self._outbox.flush()
+        self._writes.flush()
         self._context.events.emit(SessionGone(session.id, reason, held=True))
 
     # --- what the relay finds out (RelayEvents) ---------------------------------------------------------------------

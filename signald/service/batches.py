@@ -2,7 +2,7 @@
 
 import trio
 
-from signald.service.outgoing import Outbox
+from signald.service.outgoing import PendingWrites
 from signald.service.relay import Relay
 
 ACK_DELAY_S = 0.02
@@ -13,15 +13,15 @@ a message mostly takes its ack along. No party waits for an ack; it only frees w
 class Batches:
     """See the module."""
 
-    def __init__(self, outbox: Outbox, relay: Relay) -> None:
-        self._outbox = outbox
+    def __init__(self, writes: PendingWrites, relay: Relay) -> None:
+        self._writes = writes
         self._relay = relay
         self._acks = trio.Event()
 
     def done(self) -> None:
         """End a batch."""
-        self._outbox.flush()
-        if self._outbox.has_acks or self._relay.has_acks:
+        self._writes.flush()
+        if self._writes.has_acks or self._relay.has_acks:
             self._acks.set()
 
     async def run_acks(self) -> None:
@@ -30,5 +30,5 @@ class Batches:
             await self._acks.wait()
             await trio.sleep(ACK_DELAY_S)
             self._acks = trio.Event()
-            self._outbox.flush_acks()
+            self._writes.flush_acks()
             self._relay.store_acks()

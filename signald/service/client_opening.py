@@ -129,7 +129,7 @@ def _begin(parts: Parts, conn: Connection, made: _Made, asked: NewClient, make: 
     # Nobody has read from the connection while the store was asked: that the client is gone shows when it is to be answered.
     conn.on_unsaid = partial(parts.endings.unheard, session, link)
     link.started(Started(session_id, made.token, context.ttl_ms, session.peer_state, session.worker_id))
-    context.outbox.flush()
+    context.writes.flush()
     context.inboxes.line()
     if not context.cluster.alone:
         parts.relay.look(session)  # another node may have paired it before it was attached here
@@ -223,7 +223,7 @@ def _attach(parts: Parts, conn: Connection, granted: _Granted, asked: ReturningC
     parts.relay.deliver(session, "client")
     if session.spent:
         parts.attachments.spent(session)
-    context.outbox.flush()
+    context.writes.flush()
     if not session.worker_id and session.failures.may_queue(now):
         context.committer.submit(enqueue(session, now + context.life_ms), lambda _: context.inboxes.line())
     if not context.cluster.alone:

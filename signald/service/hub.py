@@ -56,7 +56,7 @@ class Hub:
         self.committer = context.committer
         self.gate = gate
         self.entropy = context.entropy
-        self.outbox = context.outbox
+        self.writes = context.writes
         self.pauses = context.pauses
         self.cluster = context.cluster
         self.counters = context.counters
@@ -80,7 +80,7 @@ class Hub:
         self.sessions = self.attachments.sessions
         self.worker_links = self.attachments.workers
         self.links = self.attachments.links
-        self.batches = Batches(context.outbox, self.relay)
+        self.batches = Batches(context.writes, self.relay)
         self.endings = Endings(context, self.attachments)
         self.assignments = Assignments(context, self.attachments, self.losses, self.retries)
         self.giving_up = GivingUp(context, self.attachments, self.retries)

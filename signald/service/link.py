@@ -1,7 +1,7 @@
 """What every link keeps, whatever wire it speaks: its seats, and what is marked to be written at the end of the batch.
 
-Nothing here writes. A dialect's link queues on its connection and marks itself (`Outbox.mark`); the end of a batch calls
-`Outbox.flush`, so that everything a batch produced for one connection leaves in one write (`write`).
+Nothing here writes. A dialect's link queues on its connection and marks itself (`PendingWrites.mark`); the end of a batch calls
+`PendingWrites.flush`, so that everything a batch produced for one connection leaves in one write (`write`).
 """
 
 from typing import ClassVar
@@ -10,7 +10,7 @@ from signald.core.head import Party
 from signald.core.tokens import Slots
 from signald.net.connection import Connection
 from signald.service.attached import LiveSession
-from signald.service.outgoing import Outbox
+from signald.service.outgoing import PendingWrites
 from signald.service.seats import Seat
 from signald.wire.close_codes import CloseCode
 
@@ -20,9 +20,9 @@ class Link:
 
     party: ClassVar[Party]
 
-    def __init__(self, conn: Connection, outbox: Outbox) -> None:
+    def __init__(self, conn: Connection, writes: PendingWrites) -> None:
         self.conn = conn
-        self.outbox = outbox
+        self.writes = writes
         self.marked = False
         self.acking = False
         self.seats: dict[str, Seat] = {}
@@ -85,7 +85,7 @@ class Link:
         if not seat.ack:
             self._acks.append(seat)
         seat.ack = seq
-        self.outbox.mark_acking(self)
+        self.writes.mark_acking(self)
 
     @property
     def has_acks(self) -> bool:

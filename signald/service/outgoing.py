@@ -22,7 +22,7 @@ class Writer(Protocol):
         """Write everything queued. Acks ride along."""
 
 
-class Outbox:
+class PendingWrites:
     """See the module."""
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ from signald.core.session import News
 from signald.service import traced
 from signald.service.attached import LiveSession, PartyLink
 from signald.service.losses import is_claimed
-from signald.service.outgoing import Outbox
+from signald.service.outgoing import PendingWrites
 from signald.service.telemetry import Spans
 from signald.store.base import Behind, Fenced, Result
 from signald.store.committer import Committer
@@ -117,7 +117,7 @@ class Relay:
         self,
         settings: RelaySettings,
         committer: Committer,
-        outbox: Outbox,
+        writes: PendingWrites,
         events: RelayEvents,
         now_ms: Callable[[], int],
         spans: Spans | None = None,
@@ -126,7 +126,7 @@ class Relay:
         self.settings = settings
         """Replaced when the configuration is reloaded."""
         self._committer = committer
-        self._outbox = outbox
+        self._writes = writes
         self._events = events
         self._now_ms = now_ms
         self._spans = spans

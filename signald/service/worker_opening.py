@@ -63,7 +63,7 @@ async def _register(parts: Parts, conn: Connection, auth: str | None, offer: Off
     # Sessions that it names are those of an earlier life, which it has nothing to prove with: it starts afresh.
     lost = [one.session for one in offer.sessions]
     link.registered(Registered(token, _worker_ttl_ms(context), resumed=False, lost=lost))
-    context.outbox.flush()
+    context.writes.flush()
     if not context.cluster.alone:
         parts.assignments.check(link)  # another node may have given it sessions before it was attached here
     context.inboxes.line()
@@ -158,7 +158,7 @@ def _attach(parts: Parts, conn: Connection, granted: _Granted, offer: Offer, mak
     parts.assignments.tell_claimed(link, sides)
     for session in link.attached:
         parts.relay.deliver(session, "worker")
-    context.outbox.flush()
+    context.writes.flush()
     if not context.cluster.alone:
         for session in link.attached:
             parts.relay.look(session)

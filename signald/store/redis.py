@@ -21,7 +21,7 @@ import trio
 
 from signald.errors import StoreUnavailable
 from signald.store.base import WAKE_ALL, WAKE_REALTIME, Op, Result, Store, Wake
-from signald.store.redis_connection import ErrorReply, Link, Reply, pack, refusal
+from signald.store.redis_connection import ErrorReply, RedisLink, Reply, pack, refusal
 from signald.store.redis_keys import DEFAULT_PREFIX, REGISTRY_TAG, Keyspace
 from signald.store.redis_lane import Lane, Repeater
 from signald.store.redis_members import Members
@@ -71,7 +71,7 @@ class _Listener:
         self._command_timeout_s = command_timeout_s
         self._ended_within_s = connect_timeout_s + command_timeout_s + CLOSE_GRACE_S
         self._lane = Lane("signald-wakes")
-        self._link: Link | None = None
+        self._link: RedisLink | None = None
         self._asked = False
         """A ping is out: a server that hangs says nothing, and so does a quiet one."""
         self._wait_s = RETRY_FIRST_S
@@ -105,12 +105,12 @@ class _Listener:
         await self._lane.close(self._ended_within_s)
         self._router.forget()
 
-    def _subscribe(self) -> Link:
+    def _subscribe(self) -> RedisLink:
         link = self._router.link(REGISTRY_TAG)
         link.ask("SUBSCRIBE", self._channel)
         return link
 
-    async def _hear(self, link: Link) -> list[Wake]:
+    async def _hear(self, link: RedisLink) -> list[Wake]:
         replies: list[Reply] | None = None
         with trio.move_on_after(LISTEN_PING_S):
             replies = await link.hear(WAKE_LOT_MAX)

@@ -96,7 +96,7 @@ def refusal(error: Exception, at: Address | None = None) -> StoreUnavailable | S
     return StoreUnavailable(f"{where}: {text}")
 
 
-class Link:
+class RedisLink:
     """One connection to one server."""
 
     def __init__(self, target: Target, address: Address, connect_timeout_s: float, command_timeout_s: float) -> None:
@@ -141,7 +141,7 @@ class Link:
         """What the server calls its life; empty: it has not told."""
 
     def __repr__(self) -> str:
-        return f"<Link {self.address}>"
+        return f"<RedisLink {self.address}>"
 
     def open(self) -> None:
         """Connect and log in, unless that is done and the server has not closed the connection since."""

@@ -9,7 +9,7 @@ from contextlib import suppress
 from redis.crc import key_slot
 
 from signald.errors import StoreError, StoreUnavailable
-from signald.store.redis_connection import Link
+from signald.store.redis_connection import RedisLink
 from signald.store.redis_members import Members
 from signald.store.redis_url import Address
 
@@ -22,13 +22,13 @@ class Router:
         self._version = members.version
         self.clustered = members.target.kind == "cluster"
         self._timeouts = (connect_timeout_s, command_timeout_s)
-        self._links: dict[Address, Link] = {}
+        self._links: dict[Address, RedisLink] = {}
         self._slots: list[Address] = []
         """Cluster: the primary of each slot. Else: one entry, the primary. Empty: to be found out."""
         self._asked = 0
         self._cut = False
 
-    def link(self, tag: str) -> Link:
+    def link(self, tag: str) -> RedisLink:
         """Return the open connection to the primary that serves keys with the hash tag `tag`.
 
         Raises:
@@ -38,17 +38,17 @@ class Router:
         self._heed_renewal()
         return self._open(self._place(tag, self._known()))
 
-    def links(self) -> list[Link]:
+    def links(self) -> list[RedisLink]:
         """Return the open connections to all primaries. Raises as `link`."""
         self._heed_renewal()
         return [self._open(address) for address in dict.fromkeys(self._known())]
 
-    def ready(self, tag: str) -> Link | None:
+    def ready(self, tag: str) -> RedisLink | None:
         """As `link`, but None when something would have to be found out, opened or prepared first."""
         address = self.address(tag)
         return None if address is None else self.ready_at(address)
 
-    def ready_at(self, address: Address) -> Link | None:
+    def ready_at(self, address: Address) -> RedisLink | None:
         """As `ready`, for a primary that is known by its address."""
         link = self._links.get(address)
         if link is None or not link.prepared or self._cut or self._version != self._members.version:
@@ -99,7 +99,7 @@ class Router:
             self._slots = self._find()
         return self._slots
 
-    def _open(self, address: Address) -> Link:
+    def _open(self, address: Address) -> RedisLink:
         link = self._links.get(address)
         if link is None:
             link = self._links[address] = self._new(address)
@@ -109,10 +109,10 @@ class Router:
             raise StoreUnavailable("the store is closed")
         return link
 
-    def _new(self, address: Address) -> Link:
+    def _new(self, address: Address) -> RedisLink:
         if self._cut:
             raise StoreUnavailable("the store is closed")
-        return Link(self._members.target, address, *self._timeouts)
+        return RedisLink(self._members.target, address, *self._timeouts)
 
     def _find(self) -> list[Address]:
         target = self._members.target
@@ -131,7 +131,7 @@ class Router:
                 self._links.pop(address, None)
         raise StoreUnavailable("; ".join(reasons))
 
-    def _by_sentinel(self, link: Link, service: str) -> list[Address]:
+    def _by_sentinel(self, link: RedisLink, service: str) -> list[Address]:
         reply = link.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)
         if reply is None:
             raise StoreUnavailable(f"the sentinel at {link.address} knows no {service}")
@@ -145,7 +145,7 @@ class Router:
             )
         return [Address(reply[0].decode(), int(reply[1]))]
 
-    def _by_cluster(self, link: Link) -> list[Address]:
+    def _by_cluster(self, link: RedisLink) -> list[Address]:
         nowhere = Address("", 0)
         slots = [nowhere] * 16384
         met: list[Address] = []

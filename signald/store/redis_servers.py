@@ -16,7 +16,7 @@ from signald.errors import StoreMisused, StoreUnavailable
 from signald.store.base import Op, Result, SessionOp
 from signald.store.damage import Unreadable
 from signald.store.redis_codecs import CODECS, read, scripts, tag_of, unreadable
-from signald.store.redis_connection import ErrorReply, Link, Reply, pack, refusal
+from signald.store.redis_connection import ErrorReply, RedisLink, Reply, pack, refusal
 from signald.store.redis_keys import PACKING, REGISTRY_TAG, Keyspace
 from signald.store.redis_members import Members
 from signald.store.redis_router import Router
@@ -40,7 +40,7 @@ _TIME = pack("TIME")
 class _Work(NamedTuple):
     """What one batch asks of one server."""
 
-    link: Link
+    link: RedisLink
     places: Sequence[int]
     """Which operations of the batch, in ascending order."""
     touches: Sequence[tuple[str, int]]
@@ -219,7 +219,7 @@ class Servers:
         self.clock_offset_ms = int(seconds) * 1000 + int(micros) / 1000 - (before + after) * 500
         self._clock_due = after + CLOCK_EVERY_S
 
-    def _prepare(self, link: Link) -> None:
+    def _prepare(self, link: RedisLink) -> None:
         text: str = link.ask("INFO").decode()
         info = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
         if info.get("loading", "0") != "0":
@@ -243,7 +243,7 @@ class Servers:
         self._set_clock(link.ask("TIME"), before)
         link.prepared = True
 
-    def _other_form(self, link: Link, info: dict[str, str]) -> str | None:
+    def _other_form(self, link: RedisLink, info: dict[str, str]) -> str | None:
         """Say which form of store.url a server needs, when it is not the one there is."""
         mode, kind = info.get("redis_mode"), self._members.target.kind
         if mode == "sentinel":
@@ -258,7 +258,7 @@ class Servers:
             self.lives += bool(self._lives_met)
         self._lives_met = met
 
-    def _fault(self, link: Link, info: dict[str, str]) -> str | None:
+    def _fault(self, link: RedisLink, info: dict[str, str]) -> str | None:
         """Say why a server is not fit, and what to change."""
         version = _version(info)
         if version < VERSION_MIN:

@@ -31,14 +31,14 @@ class ToyLink(Link):
     party: ClassVar[Party] = "client"
 
     def __init__(self, parts: Parts, conn: Connection, session: LiveSession) -> None:
-        super().__init__(conn, parts.context.outbox)
+        super().__init__(conn, parts.context.writes)
         self.session, self.owner, self.principal = session, session.id, session.principal
         self._parts = parts
         self._queued = 0
 
     def _tell(self, word: str, about: object) -> None:
         self.conn.send_text(json.encode({word: about}) + b"\n")
-        self.outbox.mark(self)
+        self.writes.mark(self)
 
     def frames(self, batch: Sequence[Frame]) -> None:
         """Take in lines; the session numbers what they say."""

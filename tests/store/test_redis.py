@@ -29,7 +29,7 @@ from signald.store import redis as redis_store
 from signald.store.base import Done, Op, Refused, Result, Store, Wake
 from signald.store.redis import ACL, RedisStore, open_redis
 from signald.store.redis_codecs import CODECS
-from signald.store.redis_connection import ErrorReply, Link, refusal
+from signald.store.redis_connection import ErrorReply, RedisLink, refusal
 from signald.store.redis_keys import DEFAULT
 from signald.store.redis_url import Address, parse_url
 from signald.store.registry.ops import (
@@ -265,7 +265,7 @@ class TestUrl:
 
     def test_no_retries(self) -> None:
         """redis-py repeats nothing by itself: a lost reply would have it do everything twice."""
-        connection = Link(parse_url("redis://h"), Address("h", 1), 1.0, 1.0)._connection
+        connection = RedisLink(parse_url("redis://h"), Address("h", 1), 1.0, 1.0)._connection
         assert connection.retry.get_retries() == 0
         assert isinstance(connection.retry._backoff, NoBackoff)
         assert connection.retry_on_error == []

@@ -47,7 +47,7 @@ class ClientLink(V1Link):
 
     def __init__(self, parts: Parts, conn: Connection, session: LiveSession) -> None:
         context = parts.context
-        super().__init__(conn, context.outbox, context.pauses)
+        super().__init__(conn, context.writes, context.pauses)
         self._parts = parts
         self._relay = parts.relay
         self._realtime = parts.attachments.realtime

@@ -11,7 +11,7 @@ from msgspec import UNSET, UnsetType
 from signald.net.connection import Connection
 from signald.pauses import Pauses
 from signald.service.link import Link
-from signald.service.outgoing import Outbox
+from signald.service.outgoing import PendingWrites
 from signald.service.rate_limit import RateLimit
 from signald.wire import codec, records
 from signald.wire.close_codes import CloseCode
@@ -21,9 +21,9 @@ from signald.wire.messages import ErrorMessage, GoAway, Outbound
 class V1Link(Link):
     """See the module. The base of `ClientLink` and `WorkerLink`."""
 
-    def __init__(self, conn: Connection, outbox: Outbox, pauses: Pauses) -> None:
+    def __init__(self, conn: Connection, writes: PendingWrites, pauses: Pauses) -> None:
         """`pauses` are those of this process, for which no party is charged."""
-        super().__init__(conn, outbox)
+        super().__init__(conn, writes)
         self._pauses = pauses
 
     def session_name(self, session: str) -> str | None:
@@ -33,12 +33,12 @@ class V1Link(Link):
     def send(self, message: Outbound) -> None:
         """Queue a message."""
         self.conn.send_text(codec.encode(message))
-        self.outbox.mark(self)
+        self.writes.mark(self)
 
     def send_text(self, payload: bytes) -> None:
         """Queue a text frame."""
         self.conn.send_text(payload)
-        self.outbox.mark(self)
+        self.writes.mark(self)
 
     def send_body(self, front: bytes, body: bytes) -> None:
         """Queue a stored body behind `front`."""
@@ -47,7 +47,7 @@ class V1Link(Link):
             self.conn.send_text(payload)
         else:
             self.conn.send_binary(payload)
-        self.outbox.mark(self)
+        self.writes.mark(self)
 
     def realtime(self, session: str, body: bytes) -> None:
         """Queue a realtime message, in the form of a stored one."""

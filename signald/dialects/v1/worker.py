@@ -86,7 +86,7 @@ class WorkerLink(V1Link):
     ) -> None:
         """`reconnecting`: it has said that it was here before, and expects an answer to that."""
         context = parts.context
-        super().__init__(conn, context.outbox, context.pauses)
+        super().__init__(conn, context.writes, context.pauses)
         self._parts = parts
         self._relay = parts.relay
         self._realtime = parts.attachments.realtime

@@ -140,7 +140,7 @@ class Mender:
                 else:
                     assert isinstance(head, NoSession)
                     self._doubts.session_missing(session)
-        context.outbox.flush()
+        context.writes.flush()
 
     async def _look_first(self, sessions: list[LiveSession]) -> None:
         """Find out which worker has got a session since the store forgot its pairing: what is given back hides it."""

@@ -47,7 +47,7 @@ class Wakes:
                     said = ""
                     for wake in wakes:
                         self.take(wake)
-                    self._context.outbox.flush()
+                    self._context.writes.flush()
             except StoreError as error:
                 # The store refuses us (a password was changed): sessions here live on until an operator mends it.
                 if str(error) != said:  # once a second would fill the log of a night

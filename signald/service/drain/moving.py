@@ -376,7 +376,7 @@ class Mover:
         left_s = max(0.0, self._deadline - trio.current_time())
         ticket = self._context.cluster.ticket(owner, left_s + 5.0)
         link.go_away(self._reason or "draining", round(left_s * 1000), ticket)
-        self._context.outbox.flush()
+        self._context.writes.flush()
 
     def _recheck(self, plan: DrainPlan, now: float) -> None:
         """Look again at some of those we wait for, should a wake-up have been lost; all have their turn, none all at once.

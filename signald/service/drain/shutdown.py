@@ -364,7 +364,7 @@ class ShutdownScope:
                 request = f"{self._context.node}-{link.conn.id}"
                 link.terminate(request, self.status.reason or "draining", deadline_ms)
                 nursery.start_soon(_terminated, link)
-            self._context.outbox.flush()
+            self._context.writes.flush()
         return DrainEvent.DONE
 
     def _refuse(self) -> None:
@@ -374,12 +374,12 @@ class ShutdownScope:
         context, attachments, door = self._context, self._attachments, self._door
         self._refuse()  # two signals at once skip what comes before
         attachments.relay.store_acks()
-        context.outbox.flush_acks()
+        context.writes.flush_acks()
         self._receipts.note_cut(self.ledger, self._status.reason, self._why_left)
         await self._store_receipt()
         with suppress(StoreUnavailable):
             await context.committer.wait_idle()
-        context.outbox.flush_acks()
+        context.writes.flush_acks()
         while any(conn.queued_bytes for conn in door.connections.values()):  # noqa: ASYNC110
             await trio.sleep(0.01)  # once in a drain; an event for each connection would be paid for by every write
         log.info("drain_receipt", **self.ledger.totals())
