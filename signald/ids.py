@@ -12,6 +12,18 @@ from typing import Any, NewType, Protocol
 SessionId = NewType("SessionId", str)
 WorkerId = NewType("WorkerId", str)
 
+_SESSION, _WORKER = "s_", "w_"
+
+
+def as_session(name: str) -> SessionId | None:
+    """Return `name` as the id of a session; None when it has not the form of one."""
+    return SessionId(name) if name.startswith(_SESSION) else None
+
+
+def as_worker(name: str) -> WorkerId | None:
+    """Return `name` as the id of a worker; None when it has not the form of one."""
+    return WorkerId(name) if name.startswith(_WORKER) else None
+
 
 class Entropy(Protocol):
     """Randomness as an argument."""
@@ -71,12 +83,12 @@ def _name(prefix: str, entropy: Entropy) -> str:
 
 def new_session_id(entropy: Entropy) -> SessionId:
     """Return an id for a session: `s_` and 24 letters."""
-    return SessionId(_name("s_", entropy))
+    return SessionId(_name(_SESSION, entropy))
 
 
 def new_worker_id(entropy: Entropy) -> WorkerId:
     """Return an id for a worker: `w_` and 24 letters."""
-    return WorkerId(_name("w_", entropy))
+    return WorkerId(_name(_WORKER, entropy))
 
 
 def new_nonce(entropy: Entropy) -> str:

@@ -12,7 +12,7 @@ from enum import Enum
 
 from msgspec import Struct
 
-from signald.ids import Entropy
+from signald.ids import Entropy, SessionId, WorkerId, as_session, as_worker
 
 SECRET_BYTES = 32
 RETIRED_MAX = 8
@@ -61,6 +61,20 @@ def parse(token: str) -> tuple[str, bytes] | None:
     if _text(secret) != text:
         return None  # another spelling of the same bits, or too few of them
     return owner, hashlib.sha256(secret).digest()
+
+
+def parse_session(token: str) -> tuple[SessionId, bytes] | None:
+    """Split the token of a client into (session, hash of its secret); None when it is none."""
+    parsed = parse(token)
+    session = as_session(parsed[0]) if parsed is not None else None
+    return (session, parsed[1]) if parsed is not None and session is not None else None
+
+
+def parse_worker(token: str) -> tuple[WorkerId, bytes] | None:
+    """Split the token of a worker into (worker, hash of its secret); None when it is none."""
+    parsed = parse(token)
+    worker = as_worker(parsed[0]) if parsed is not None else None
+    return (worker, parsed[1]) if parsed is not None and worker is not None else None
 
 
 def _same(left: bytes, right: bytes) -> bool:

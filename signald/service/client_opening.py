@@ -167,8 +167,8 @@ async def restore_session(
 async def _claim(parts: Parts, conn: Connection, auth: str | None, asked: ReturningClient) -> _Granted:
     context = parts.context
     subject = subject_of(parts, conn, auth, "client")
-    parsed = tokens.parse(asked.token)
-    if parsed is None or not parsed[0].startswith("s_"):
+    parsed = tokens.parse_session(asked.token)
+    if parsed is None:
         raise refused(context, "unknown")
     session_id, presented = parsed
     token, issued = tokens.issue(session_id, context.entropy)

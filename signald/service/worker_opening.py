@@ -113,8 +113,8 @@ async def _claim(
 ) -> _Granted:
     context = parts.context
     subject = subject_of(parts, conn, auth, "worker")
-    parsed = tokens.parse(asked.token)
-    if parsed is None or not parsed[0].startswith("w_"):
+    parsed = tokens.parse_worker(asked.token)
+    if parsed is None:
         raise refused(context, "unknown")
     worker, presented = parsed
     token, issued = tokens.issue(worker, context.entropy)

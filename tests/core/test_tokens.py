@@ -8,7 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from signald.core.tokens import RETIRED_MAX, SECRET_BYTES, Slots, Verdict, confirm, issue, parse, present, revoke
+from signald.core.tokens import (
+    RETIRED_MAX,
+    SECRET_BYTES,
+    Slots,
+    Verdict,
+    confirm,
+    issue,
+    parse,
+    parse_session,
+    parse_worker,
+    present,
+    revoke,
+)
 from signald.ids import SeededEntropy, new_session_id, new_worker_id
 
 ENTROPY = SeededEntropy(7)
@@ -190,3 +202,17 @@ class TokenOnce(RuleBasedStateMachine):
 
 
 TestTokenOnce = TokenOnce.TestCase
+
+
+def test_a_token_is_of_one_party_only() -> None:
+    """The token of a worker is none of a client's, nor the other way round, and its owner keeps the type of its id."""
+    entropy = SeededEntropy(5)
+    session, worker = new_session_id(entropy), new_worker_id(entropy)
+    of_session, hashed = issue(session, entropy)
+    assert parse_session(of_session) == (session, hashed)
+    assert parse_worker(of_session) is None
+    of_worker, hashed = issue(worker, entropy)
+    assert parse_worker(of_worker) == (worker, hashed)
+    assert parse_session(of_worker) is None
+    assert parse_session("x") is None
+    assert parse_worker("") is None
