@@ -178,7 +178,8 @@ class Attachments:
         if row.settles and session is not None:
             self.relay.settle(session, link.party)
         leaving = list(link.attached) if session is None else [session]
-        if row.stores_acks:
+        if row.stores_acks and (link.party == "worker" or leaving[0].client.link is link):
+            # A client that its session has left has no ack to store. Those of the other sessions wait for their own turn.
             self.relay.store_acks()
         now = self._context.now_ms()
         for one in leaving:
