@@ -21,6 +21,8 @@ def valid(secret: bytes, owner: str, ticket: str, now_ms: int) -> bool:
     expiry, dot, mac = ticket.partition(".")
     if not secret or not dot or not expiry.isdecimal() or len(expiry) > 15 or int(expiry) < now_ms:
         return False
+    if expiry != str(int(expiry)):
+        return False  # another spelling of the same number, with zeros before it or digits of another script
     return hmac.compare_digest(_mac(secret, owner, int(expiry)).encode(), mac.encode())
 
 

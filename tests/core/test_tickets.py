@@ -40,3 +40,13 @@ def test_a_changed_ticket_is_refused(expires_ms: int, place: int, letter: str) -
     place %= len(ticket)
     changed = ticket[:place] + letter + ticket[place + 1 :]
     assert tickets.valid(SECRET, "s_1", changed, 0) is (changed == ticket)
+
+
+def test_an_expiry_has_one_spelling() -> None:
+    """A ticket is taken as it was made: zeros before its expiry, or digits of another script, make it another one."""
+    secret = b"k" * 32
+    expiry, _, mac = tickets.make(secret, "s_1", 5000).partition(".")
+    assert tickets.valid(secret, "s_1", f"{expiry}.{mac}", 1000)
+    for other in ("05000", "\u0665000"):
+        assert int(other) == 5000
+        assert not tickets.valid(secret, "s_1", f"{other}.{mac}", 1000)
