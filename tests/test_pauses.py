@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+import pytest
 import trio
 import trio.testing
 
@@ -146,6 +147,7 @@ trio.run(main)
 """
 
 
+@pytest.mark.long
 async def test_a_stopped_process_notices() -> None:
     """After SIGSTOP and SIGCONT the pause is known before any deadline is judged."""
     async with await trio.open_file(os.devnull):

@@ -28,6 +28,7 @@ def test_what_was_found(point: Point) -> None:
     assert run_point(point).violations == ()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("scenario", "victim"), CASES)
 def test_killed_at_any_step(scenario: str, victim: str, kind: Kind) -> None:

@@ -23,6 +23,7 @@ SHARE = {
 MARKS = {"http": [pytest.mark.real], "records": [pytest.mark.real], "live": [pytest.mark.real]}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [pytest.param(name, marks=MARKS.get(name, [])) for name in TARGETS])
 def test_the_corpus_harms_nobody(name: str) -> None:
     """Inputs that once did harm, or that are known to do it elsewhere, are taken or refused, and no other party notices."""
@@ -31,6 +32,7 @@ def test_the_corpus_harms_nobody(name: str) -> None:
     run(name, 0, list(kept.values()))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [pytest.param(name, marks=MARKS.get(name, [])) for name in SHARE])
 def test_a_short_search_finds_nothing(name: str) -> None:
     """The same for inputs drawn from a seed that is always the same."""

@@ -5,6 +5,7 @@ import pytest
 from tests.hostile.__main__ import PARTS
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("seed", range(1, 11))
 def test_nothing_ends_but_the_liars_own(part: str, seed: int) -> None:

@@ -32,6 +32,7 @@ def test_every_file_is_used() -> None:
     assert named == set(FILES)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("file", FILES)
 def test_a_misspelt_field_is_noticed(file: str) -> None:
     """Each key of the file, one at a time, with its last letter doubled."""

@@ -32,6 +32,7 @@ def redis() -> Iterator[Redis]:
         yield client
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("bug", PYTHON, ids=lambda bug: bug.name)
 def test_applies(bug: Bug) -> None:
     """The pattern of every bug is in its function exactly once, and the file compiles with the bug in it, to something else."""
@@ -51,6 +52,7 @@ def test_applies_to_a_script(bug: Bug, redis: Redis) -> None:
     assert place.text_of(bug.file, mutated, "") != place.text_of(bug.file, source, "")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 def test_layout_does_not_matter(bug: Bug) -> None:
     """A bug still applies when its file is laid out anew, commented, and has got something above and below it."""
@@ -75,6 +77,7 @@ def test_named_once() -> None:
         assert bug.story.count(".") == 1
 
 
+@pytest.mark.long
 def test_tests_that_are_named_exist() -> None:
     """What a bug says it is noticed by is collected by pytest."""
     named = sorted({word for bug in BUGS for word in bug.noticed_by if word.startswith("tests/")})
@@ -104,6 +107,7 @@ def test_outdated_bug() -> None:
         planted(LUA[-1], "local x = 1\n")
 
 
+@pytest.mark.long
 def test_functions_of_a_file() -> None:
     """The names of functions are those by which their texts are found, in Python and in Lua."""
     for file in ("signald/store/session/rules.py", "signald/core/log.py", "signald/store/session/session.lua"):
@@ -112,6 +116,7 @@ def test_functions_of_a_file() -> None:
             assert place.replaced(file, source, function, place.text_of(file, source, function))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", ["claim-keeps-the-epoch", "idle-session-kept", "moved-worker-told-its-sessions-are-over"]
 )

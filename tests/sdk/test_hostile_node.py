@@ -151,6 +151,7 @@ def live(party: Callable[[ScriptedPeer], Awaitable[None]], lie: Any) -> Scripted
     return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lie", LIES, ids=lambda one: str(one)[:50])
 def test_a_lie_ends_no_worker(lie: Any) -> None:
     """The worker goes on, its handlers see no more than values that raise, and it comes back with growing waits."""
@@ -174,6 +175,7 @@ def test_a_lie_ends_no_worker(lie: Any) -> None:
     assert len(peer.dials) < 150
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lie", LIES, ids=lambda one: str(one)[:50])
 def test_a_lie_ends_no_client(lie: Any) -> None:
     """As for a worker."""

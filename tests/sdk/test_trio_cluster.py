@@ -82,6 +82,7 @@ class Talk:
             assert served == list(range(len(served)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(3))
 def test_three_deploys_are_not_noticed(seed: int) -> None:
     """Nothing lost, doubled or reordered; the same workers; one connection more for each deploy."""

@@ -73,6 +73,7 @@ async def successor_dies(cluster: Cluster) -> None:
         cluster.kill("new")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("successor", [True, False])
 @pytest.mark.parametrize(
     "trouble", [nothing, store_down, store_down_later, answers_lost, store_emptied, successor_dies]

@@ -120,6 +120,7 @@ def test_a_drain_is_called_off_before_it_has_done_anything() -> None:
     play(scene)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("after_s", [0.0, 0.06, 0.2, 0.5, 30.0])
 def test_a_rollback_in_the_middle_loses_nothing(after_s: float) -> None:
     """exactly-once, sticky: a drain is called off after any time, the new node is drained instead, and all come back."""
@@ -146,6 +147,7 @@ def test_a_rollback_in_the_middle_loses_nothing(after_s: float) -> None:
     play(scene)
 
 
+@pytest.mark.long
 def test_an_operators_drain_waits_for_a_successor() -> None:
     """No session is suspended for an operator: the drain goes on when a node comes, and the parties notice nothing of the wait."""
 

@@ -7,6 +7,7 @@ from signald.testing.cluster import Cluster, play
 from tests.service.deploys import traffic
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("victim", ["n1", "n2"])
 @pytest.mark.parametrize("cross", [False, True])
 def test_a_killed_node_takes_nothing_along(victim: str, cross: bool) -> None:
@@ -30,6 +31,7 @@ def test_a_killed_node_takes_nothing_along(victim: str, cross: bool) -> None:
     play(scene)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("after_s", [0.0, 0.02, 0.06, 0.3, 1.2])
 @pytest.mark.parametrize("victim", ["n1", "n2"])
 def test_a_kill_in_the_middle_of_a_handover_loses_nothing(victim: str, after_s: float) -> None:

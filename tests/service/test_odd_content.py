@@ -83,6 +83,7 @@ def shown(message: MessageReceived) -> Any:
         return Unreadable
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("field", FIELDS)
 @pytest.mark.parametrize("literal", LITERALS)
 def test_from_a_client_to_a_worker(literal: str, field: str) -> None:

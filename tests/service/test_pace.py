@@ -33,6 +33,7 @@ def told_in_all(*loads: Load, since: float) -> int:
     return max(sum(cost for at, cost in told if start <= at < start + 1.0) for start, _ in told)
 
 
+@pytest.mark.long
 def test_a_drain_keeps_the_pace() -> None:
     """200 sessions at 50 a second: never a tenth above it in any second, and not much slower than it allows."""
 
@@ -51,6 +52,7 @@ def test_a_drain_keeps_the_pace() -> None:
     play(scene)
 
 
+@pytest.mark.long
 def test_two_drains_share_one_pace() -> None:
     """The budget is the cluster's: two nodes that drain together take as long as one with all the sessions."""
 
@@ -74,6 +76,7 @@ def test_two_drains_share_one_pace() -> None:
     play(scene)
 
 
+@pytest.mark.long
 def test_three_drains_share_one_pace_by_an_operator_and_by_signals() -> None:
     """However many nodes drain, by signal or operator: one budget for all of them, which is used."""
 
@@ -126,6 +129,7 @@ def test_a_worker_larger_than_the_pace_waits_its_share() -> None:
     play(scene)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lag_ms", [0.0, 500.0])
 def test_a_successor_that_lags_is_gone_easy_on(lag_ms: float) -> None:
     """The published lag slows the drain down, but never so much that it would miss its deadline."""

@@ -43,6 +43,7 @@ def test_a_worker_moves_first_and_its_client_follows() -> None:
     play(scene)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cross", [False, True])
 def test_nobody_notices_five_deploys(cross: bool) -> None:
     """exactly-once, sticky, one-hop, worker-first: under traffic, with both parties on one node and on two."""

@@ -110,6 +110,7 @@ def test_the_store_is_away_for_half_a_minute(worker_at: str) -> None:
     play(scene)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("outage", ["down", "answers lost"])
 @pytest.mark.parametrize("worker_at", ["n1", "n2"])
 def test_traffic_goes_on_after_an_outage(outage: str, worker_at: str) -> None:
@@ -375,6 +376,7 @@ def test_a_loss_is_told_again_until_it_is_acked() -> None:
     play(scene)
 
 
+@pytest.mark.long
 def test_a_long_outage_ends_no_session() -> None:
     """However long the store was away: a node that comes back first does not take the others for dead."""
 

@@ -133,6 +133,7 @@ def test_a_flood_of_wrong_frames_ends_the_connection() -> None:
     play(scene)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("flood", [{"type": "ping"}, {"type": "of_tomorrow"}, {"type": "app_terminated"}])
 def test_a_flood_of_frames_that_are_no_messages_ends_the_connection(flood: Json) -> None:
     """fair: a worker's pings and frames of unknown type have a rate as a client's have; beyond it 4429."""

@@ -5,6 +5,7 @@ import pytest
 from tests.sim.by_hand import play
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("kinds", ["deploy kill cut outage", "empty kill", "empty cut deploy"])
 def test_nothing_is_lost(kinds: str, seed: int) -> None:
@@ -12,6 +13,7 @@ def test_nothing_is_lost(kinds: str, seed: int) -> None:
     play(seed, kinds.split())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(2))
 def test_lost_workers_cost_no_message(seed: int) -> None:
     """exactly-once: other workers get what a lost one had not acked, and every client gets every answer."""

@@ -16,6 +16,7 @@ def total(**reached: int) -> Total:
     return Total(seeds=300, deploys=900, kills=40, reached=Counter(reached))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.title)
 def test_parts_know_what_they_are_told(part: Part) -> None:
     """Every part of the campaign is a program there is, which takes its options, a time and a seed."""

@@ -17,6 +17,7 @@ from tests.sim.small import draw_small
 from tests.sim.sometimes import blind
 
 
+@pytest.mark.long
 def test_a_seed_is_a_run() -> None:
     """A seed gives the same events in processes with different hash seeds."""
     program = "from tests.sim.scene import play; print([play(seed).digest for seed in (3, 20, 43, 289)])"
@@ -57,6 +58,7 @@ def broken_plan(path: Path) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_failures_are_told_by_their_job(tmp_path: Path) -> None:
     """A run that breaks a promise, a process that dies and one that hangs are failures of the job, and others go on."""
     bad = Job(plan=str(broken_plan(tmp_path / "bad.json")))
@@ -69,6 +71,7 @@ def test_failures_are_told_by_their_job(tmp_path: Path) -> None:
     assert [failure.checker for failure in run([slow], hangs_s=0.01).failures] == ["hung"]
 
 
+@pytest.mark.long
 def test_a_run_ends_at_its_first_failure(tmp_path: Path) -> None:
     """Nothing new is begun after a failure when the run is to stop there, and the failure is told at once."""
     bad = Job(plan=str(broken_plan(tmp_path / "bad.json")))
