@@ -2,8 +2,15 @@
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+ADDRESS_LENGTH_MAX = 128
+"""Characters of an address with its port, brackets and zone: twice what the longest needs."""
+
+REMEMBERED = 4096
+"""Addresses whose reading is remembered: the set-up of one connection asks for its peer's a dozen times."""
 
 
 def parse_address(text: str) -> Address | None:
@@ -13,6 +20,11 @@ def parse_address(text: str) -> Address | None:
     (`fe80::1%eth0`). An IPv4 address that a dual-stack socket shows as `::ffff:192.0.2.1` is the IPv4 address.
     """
     text = text.strip()
+    return _parse(text) if len(text) <= ADDRESS_LENGTH_MAX else None
+
+
+@lru_cache(REMEMBERED)
+def _parse(text: str) -> Address | None:
     if text.startswith("["):
         host, _, port = text[1:].partition("]")
         if port and not _is_port(port):
@@ -40,8 +52,11 @@ def _is_port(text: str) -> bool:
 def subscriber(remote: str) -> str:
     """Return the address range of one subscriber: an IPv4 address, or an IPv6 /64; `remote` itself when it is neither."""
     address = parse_address(remote)
-    if address is None:
-        return remote
+    return remote if address is None else _range_of(address)
+
+
+@lru_cache(REMEMBERED)
+def _range_of(address: Address) -> str:
     if isinstance(address, ipaddress.IPv4Address):
         return str(address)
     return str(ipaddress.IPv6Network((address, 64), strict=False))
