@@ -273,9 +273,11 @@ def version(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
 @token.command(name="mint")
 def token_mint(
     *,
-    role: Literal["client", "worker"],
+    role: Literal["client", "worker", "service"],
     subject: str,
     ttl_s: float = 3600.0,
+    tenant: str | None = None,
+    scope: list[str] | None = None,
     config: Path | None = None,
     secret_file: Path | None = None,
 ) -> int:
@@ -284,11 +286,15 @@ def token_mint(
     Parameters
     ----------
     role
-        The kind of party that may show the token.
+        The kind of party that may show the token; a service speaks over HTTP only.
     subject
         The principal of the party; a session belongs to the principal that started it.
     ttl_s
         Seconds until the token expires.
+    tenant
+        The tenant of the subject.
+    scope
+        What a service may use: jobs, sessions, rooms, blobs or users; may be given several times. Without one: all.
     config
         Take the secret, issuer, audience and algorithm from this configuration file.
     secret_file
@@ -300,7 +306,7 @@ def token_mint(
     if not auth.jwt_secret:
         return _fail(_no_secret(auth), ExitCode.CONFIGURATION)
     try:
-        print(mint(auth, subject=subject, role=role, ttl_s=ttl_s, now=time.time()))
+        print(mint(auth, subject=subject, role=role, ttl_s=ttl_s, now=time.time(), tenant=tenant, scope=scope))
     except ValueError as error:
         return _fail(str(error), ExitCode.USAGE)
     return ExitCode.OK

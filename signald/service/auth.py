@@ -4,9 +4,9 @@ The messages of the two errors are constant: what exactly was wrong with a token
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeGuard, cast
+from typing import Any, Literal, TypeGuard, cast, get_args
 
 import attrs
 import jwt
@@ -19,7 +19,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from signald.config import AuthConfig, ConfigError, Problem
 from signald.core.wants import SEPARATOR
 
-Role = Literal["client", "worker"]
+Role = Literal["client", "worker", "service"]
+"""A service is a backend that speaks over HTTP alone: no WebSocket is opened with its token."""
+
+SCOPES = frozenset({"jobs", "sessions", "rooms", "blobs", "users"})
+"""What the token of a service may name in its `scope`."""
 
 # Far above any sensible token; parsing costs the server, so the bound stands before it.
 BEARER_BYTES_MAX = 8192
@@ -30,6 +34,9 @@ TIME_MAX = 2**53
 
 _rsa = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 _curves = {SECP256R1: "ES256", SECP384R1: "ES384", SECP521R1: "ES512"}
+
+
+ROLES: tuple[Role, ...] = get_args(Role)
 
 
 class Unauthenticated(Exception):
@@ -54,11 +61,23 @@ class Principal:
     """"" for all parties, where no auth is configured."""
     role: Role
     tenant: str | None = None
+    scopes: frozenset[str] | None = None
+    """Of a service: which of `SCOPES` it may use; None: all."""
 
     @property
     def name(self) -> str:
         """What a session is bound to: the same subject in two tenants is two principals."""
         return self.subject if self.tenant is None else f"{self.tenant}{SEPARATOR}{self.subject}"
+
+
+@attrs.frozen
+class Verified:
+    """A token that holds: its principal, and its times in seconds since 1970."""
+
+    principal: Principal
+    expires_at: float
+    issued_at: float | None = None
+    """None: the token does not say it."""
 
 
 @attrs.frozen
@@ -89,23 +108,30 @@ class Authenticator:
     def authenticate(self, bearer: str | None, role: Role, now: float) -> Principal:
         """Return the principal of `bearer` at the endpoint of `role`; `now` is the time in seconds since the epoch.
 
-        A token must carry `sub`, `role` and `exp`; `nbf`, `iss` and `aud` count when present or configured.
-
         Raises Unauthenticated for no, a broken or an expired token, Forbidden for a valid one of another role.
         """
         if self.key is None:
             return Principal("", role)
-        if bearer is None or len(bearer) > BEARER_BYTES_MAX:
+        return self.verify(bearer, (role,), now).principal
+
+    def verify(self, bearer: str | None, roles: Container[Role], now: float) -> Verified:
+        """Return what `bearer` says, a token of one of `roles`. Without a key no token holds.
+
+        A token must carry `sub`, `role` and `exp`; `nbf`, `iss` and `aud` count when present or configured. Raises as `authenticate`.
+        """
+        if self.key is None or bearer is None or len(bearer) > BEARER_BYTES_MAX:
             raise Unauthenticated
         claims = self._claims(bearer)
         if not self._current(claims, now):
             raise Unauthenticated
-        subject, tenant = claims.get("sub"), claims.get("tenant")
+        subject, tenant, issued = claims.get("sub"), claims.get("tenant"), claims.get("iat")
         if not _is_name(subject) or not subject or not (tenant is None or _is_name(tenant)):
             raise Unauthenticated
-        if claims.get("role") != role:
+        role = claims.get("role")
+        if role not in ROLES or role not in roles:
             raise Forbidden
-        return Principal(subject, role, tenant)
+        scopes = _scopes(claims.get("scope")) if role == "service" else None
+        return Verified(Principal(subject, role, tenant, scopes), claims["exp"], issued if _is_time(issued) else None)
 
     def _claims(self, bearer: str) -> Mapping[str, Any]:
         # Times are checked by `_current`, because PyJWT asks the wall clock.
@@ -133,23 +159,50 @@ class Authenticator:
         return begins - self.leeway_s <= now < expires + self.leeway_s
 
 
-def mint(auth: AuthConfig, *, subject: str, role: Role, ttl_s: float, now: float) -> str:
+def mint(
+    auth: AuthConfig,
+    *,
+    subject: str,
+    role: Role,
+    ttl_s: float,
+    now: float,
+    tenant: str | None = None,
+    scope: Sequence[str] | None = None,
+) -> str:
     """Return a token signed with the shared secret of `auth`, valid from `now` for `ttl_s` seconds.
 
-    Raises ValueError when there is no shared secret, or the subject or time cannot be in a token.
+    Raises ValueError when there is no shared secret, or the subject, tenant, scope or time cannot be in a token.
     """
     if not auth.jwt_secret:
         raise ValueError("there is no shared secret to sign with")
     if not subject:
         raise ValueError("the subject is empty")
+    if not _is_name(subject) or not (tenant is None or _is_name(tenant)):
+        raise ValueError("the subject or the tenant holds a character that no name may have")
     if not 0 < ttl_s < math.inf:
         raise ValueError("the time to live must be greater than 0")
-    claims = {"sub": subject, "role": role, "iat": int(now), "exp": math.ceil(now + ttl_s)}
+    claims: dict[str, Any] = {"sub": subject, "role": role, "iat": int(now), "exp": math.ceil(now + ttl_s)}
+    if tenant is not None:
+        claims["tenant"] = tenant
+    if scope is not None:
+        if role != "service" or not SCOPES.issuperset(scope):
+            raise ValueError(f"a scope is for the role service, and is one of {', '.join(sorted(SCOPES))}")
+        claims["scope"] = list(scope)
     if auth.jwt_issuer:
         claims["iss"] = auth.jwt_issuer
     if auth.jwt_audience:
         claims["aud"] = auth.jwt_audience
     return jwt.encode(claims, auth.jwt_secret, algorithm=(auth.jwt_algorithms or ("HS256",))[0])
+
+
+def _scopes(claim: object) -> frozenset[str] | None:
+    """Return the scopes of a service. A list, or the words of a text as OAuth writes them; an unknown word grants nothing."""
+    if claim is None:
+        return None
+    words = claim.split() if isinstance(claim, str) else claim
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise Unauthenticated
+    return SCOPES.intersection(words)
 
 
 def _is_name(value: object) -> TypeGuard[str]:

@@ -71,11 +71,67 @@ def test_a_token_that_could_not_be_used_is_not_minted(auth: AuthConfig, subject:
         mint(auth, subject=subject, role="client", ttl_s=ttl_s, now=NOW)
 
 
-@pytest.mark.parametrize("role", ["worker", "admin", "", None, 5, ["client"], {"client": 1}])
+@pytest.mark.parametrize("role", ["worker", "service", "admin", "", None, 5, ["client"], {"client": 1}])
 def test_a_valid_token_of_another_role_is_forbidden(role: Any) -> None:
     """A worker's token does not open a client's endpoint, nor does an unknown or missing role."""
     assert outcome(AUTH, signed(CLAIMS | {"role": role})) is Forbidden
     assert outcome(AUTH, signed({"sub": "alice", "exp": NOW + 60})) is Forbidden
+
+
+@pytest.mark.parametrize(
+    ("claim", "scopes"),
+    [
+        (None, None),
+        ([], set()),
+        (["jobs", "users"], {"jobs", "users"}),
+        ("jobs rooms openid", {"jobs", "rooms"}),
+        (["everything"], set()),
+    ],
+)
+def test_a_service_may_do_what_its_scope_names(claim: Any, scopes: set[str] | None) -> None:
+    """Without a scope all is allowed, an unknown word grants nothing, and a list and a text mean the same."""
+    claims = CLAIMS | {"role": "service", "tenant": "acme"} | ({} if claim is None else {"scope": claim})
+    verified = Authenticator.from_config(AUTH).verify(signed(claims), ("client", "service"), NOW)
+    assert verified.principal == Principal("alice", "service", "acme", None if scopes is None else frozenset(scopes))
+
+
+@pytest.mark.parametrize("scope", [5, {"jobs": True}, [["jobs"]], [1], False])
+def test_a_scope_of_another_kind_is_no_credential(scope: Any) -> None:
+    """A scope that cannot be read must not become the scope of all."""
+    with pytest.raises(Unauthenticated):
+        Authenticator.from_config(AUTH).verify(signed(CLAIMS | {"role": "service", "scope": scope}), ("service",), NOW)
+
+
+def test_the_scope_of_a_party_does_not_count() -> None:
+    """An issuer that puts a scope into every token does not shut clients out."""
+    assert outcome(AUTH, signed(CLAIMS | {"scope": {"odd": 1}})) == Principal("alice", "client")
+
+
+def test_a_verified_token_says_its_times() -> None:
+    """The expiry, and when the token was issued; an iat that is no time counts as none."""
+    authenticator = Authenticator.from_config(AUTH)
+    for issued, said in ((NOW - 5, NOW - 5), ("now", None), (None, None)):
+        claims = CLAIMS | ({} if issued is None else {"iat": issued})
+        verified = authenticator.verify(_raw(claims), ("client",), NOW)
+        assert (verified.expires_at, verified.issued_at) == (NOW + 60, said)
+
+
+def test_without_a_key_no_token_is_verified() -> None:
+    """Anonymous parties are admitted by `authenticate` alone."""
+    with pytest.raises(Unauthenticated):
+        Authenticator.from_config(AuthConfig()).verify(signed(CLAIMS), ("client",), NOW)
+
+
+def test_a_service_token_is_minted() -> None:
+    """Tenant and scope go into the token of a service; a scope for another role, or an unknown one, is an error."""
+    token = mint(AUTH, subject="backend", role="service", ttl_s=60, now=NOW, tenant="acme", scope=["jobs"])
+    verified = Authenticator.from_config(AUTH).verify(token, ("service",), NOW)
+    assert verified.principal == Principal("backend", "service", "acme", frozenset({"jobs"}))
+    for role, scope in (("client", ["jobs"]), ("service", ["everything"])):
+        with pytest.raises(ValueError, match="scope"):
+            mint(AUTH, subject="backend", role=role, ttl_s=60, now=NOW, scope=scope)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="character"):
+        mint(AUTH, subject="backend", role="client", ttl_s=60, now=NOW, tenant="a\x1fb")
 
 
 @pytest.mark.parametrize(
