@@ -7,6 +7,7 @@ import attrs
 
 from signald.core import tokens
 from signald.core.head import Head
+from signald.core.holders import principal_holder
 from signald.errors import StoreUnavailable
 from signald.ids import new_nonce, new_session_id
 from signald.net.connection import Connection
@@ -205,7 +206,8 @@ def _attach(parts: Parts, conn: Connection, granted: _Granted, asked: ReturningC
     head = claimed.head
     session_id = head.session
     # Not in one step with the claim: a token that resumes nothing must leave nothing behind.
-    context.committer.submit(KeepAlive((session_id,), now + context.life_ms), ignore)
+    holder = principal_holder(head.principal)  # of a session that release 0.1.0 has made
+    context.committer.submit(KeepAlive((session_id,), now + context.life_ms, (holder,)), ignore)
     still_open(context, conn, [Detach(session_id, "client", context.node, claimed.epoch, now)])
     known = parts.attachments.sessions.get(session_id)
     if max(head.client_epoch, known.client.epoch if known is not None else 0) > claimed.epoch:

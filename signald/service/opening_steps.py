@@ -4,10 +4,9 @@ Who is it (`subject_of`), is there a place for its set-up (`SetUp`), does the st
 there still somebody to tell (`still_open`). Whoever does not get through a step is `Turned` away.
 """
 
-import base64
 from collections.abc import Sequence
-from hashlib import blake2b
 
+from signald.core.holders import address_holder, principal_holder
 from signald.errors import StoreUnavailable
 from signald.net.admission import bearer_of_share, share
 from signald.net.connection import Connection
@@ -77,7 +76,7 @@ async def hold_session(
     address = address_of(conn)
     if address and not parts.holdings.may_begin(address, meta_bytes):
         raise _too_many(parts, "bytes", "too much of this address is stored for peers that are away; come again")
-    holders = [holder_name(kind, name) for kind, name in (("address", address), ("principal", subject)) if name]
+    holders = [holder for holder in (address and address_holder(address), principal_holder(subject)) if holder]
     holder_max = share(limits.sessions_max, admission.address_share)
     held = await parts.context.committer.call(
         Hold(session, tuple(holders), limits.sessions_max, holder_max, until_ms, now_ms)
@@ -90,11 +89,6 @@ async def hold_session(
 def _too_many(parts: Parts, full: str, text: str) -> Turned:
     parts.context.counts.sessions_refused[full] += 1
     return Turned(CloseCode.REFUSED, "busy", text, parts.context.retry_after_ms())
-
-
-def holder_name(kind: str, name: str) -> str:
-    """Return how the store knows an address or a principal: of one length, and telling nothing about it."""
-    return base64.urlsafe_b64encode(blake2b(f"{kind} {name}".encode(), digest_size=15).digest()).decode()
 
 
 async def make_claim(parts: Parts, conn: Connection, ops: Sequence[Op], asked_ms: int, wake: Wake) -> list[Result]:

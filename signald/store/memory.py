@@ -6,7 +6,7 @@ there is no thread, no randomness, and no order that depends on a hash.
 
 import heapq
 import time
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -52,7 +52,8 @@ class MemoryRows:
         self._lives: dict[str, int] = {}
         self._holds: dict[str, tuple[tuple[str, ...], int]] = {}
         """Session → its holders, when the count is to be looked at."""
-        self._held_by: dict[str, int] = {}
+        self._held_by: dict[str, list[str]] = {}
+        """Holder → its sessions, in order of their ids."""
         self._facts: dict[str, bytes] = {}
         self._receipts: dict[str, tuple[int, bytes]] = {}
         self._trails: dict[str, tuple[int, deque[bytes]]] = {}
@@ -182,7 +183,7 @@ class MemoryRows:
         holders, _ = self._holds.get(session, ((), 0))
         if holder not in holders:
             holders = (*holders, holder)
-            self._held_by[holder] = self._held_by.get(holder, 0) + 1
+            insort(self._held_by.setdefault(holder, []), session)
         self._holds[session] = holders, due_ms
 
     def postpone_hold(self, session: str, due_ms: int) -> None:
@@ -190,12 +191,21 @@ class MemoryRows:
 
     def drop_hold(self, session: str) -> None:
         for holder in self._holds.pop(session, ((), 0))[0]:
-            self._held_by[holder] -= 1
-            if not self._held_by[holder]:
+            sessions = self._held_by[holder]
+            del sessions[bisect_left(sessions, session)]
+            if not sessions:
                 del self._held_by[holder]
 
+    def is_held(self, session: str) -> bool:
+        return session in self._holds
+
     def held_by(self, holder: str) -> int:
-        return self._held_by.get(holder, 0)
+        return len(self._held_by.get(holder, ()))
+
+    def sessions_held(self, holder: str, after: str, limit: int) -> list[str]:
+        sessions = self._held_by.get(holder, [])
+        first = bisect_right(sessions, after)
+        return sessions[first : first + limit]
 
     def holds_due(self, now_ms: int, limit: int) -> list[str]:
         due = ((due_ms, session) for session, (_, due_ms) in self._holds.items() if due_ms <= now_ms)

@@ -88,7 +88,13 @@ class Rows(Protocol):
     def drop_hold(self, session: str) -> None:
         """Count `session` no more for any holder."""
 
+    def is_held(self, session: str) -> bool:
+        """Tell whether `session` is counted for any holder."""
+
     def held_by(self, holder: str) -> int: ...
+    def sessions_held(self, holder: str, after: str, limit: int) -> list[str]:
+        """Return the first sessions counted for `holder` behind `after`, in order of their ids."""
+
     def holds_due(self, now_ms: int, limit: int) -> list[str]:
         """Return sessions whose count is to be looked at."""
 

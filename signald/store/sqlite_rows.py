@@ -334,8 +334,15 @@ class SqliteRows:
     def drop_hold(self, session: str) -> None:
         self._sql.execute("DELETE FROM hold WHERE session = ?", (session,))
 
+    def is_held(self, session: str) -> bool:
+        return self._one("SELECT 1 FROM hold WHERE session = ?", session) is not None
+
     def held_by(self, holder: str) -> int:
         return int(self._one("SELECT count(*) FROM hold WHERE holder = ?", holder))
+
+    def sessions_held(self, holder: str, after: str, limit: int) -> list[str]:
+        sql = "SELECT session FROM hold WHERE holder = ? AND session > ? ORDER BY session LIMIT ?"
+        return [session for (session,) in self._sql.execute(sql, (holder, after, limit))]
 
     def holds_due(self, now_ms: int, limit: int) -> list[str]:
         sql = "SELECT DISTINCT session FROM hold WHERE due_ms <= ? ORDER BY due_ms, session LIMIT ?"

@@ -8,7 +8,7 @@ from signald.core.head import Head
 from signald.errors import StoreMisused, StoreUnavailable
 from signald.store.base import Done, Op, Refused, Result
 from signald.store.memory import WAKES_MAX, MemoryWorld, open_memory
-from signald.store.registry.ops import Hold, KeepAlive, Signal
+from signald.store.registry.ops import Hold, KeepAlive, ListSessionsOf, Sessions, Signal
 from signald.store.session.ops import Appended, Look, NoSession
 from tests.store.ops import NOW_MS, SESSION, append, create, entries, head
 
@@ -151,3 +151,4 @@ def test_a_count_left_behind_goes_when_its_time_is_over() -> None:
     world.rows.drop_life("s_1")
     assert [hold("s_3", 10**6, at_ms) for at_ms in (4, 5)] == [Refused("holder"), Done()]
     assert hold("s_4", 10**6, 6) == Refused("holder")
+    assert world.execute([ListSessionsOf("x", "", 9)]) == [Sessions(("s_2", "s_3"))]

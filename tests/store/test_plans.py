@@ -35,6 +35,7 @@ from signald.store.registry.ops import (
     ListNodes,
     ListOverdue,
     ListReceipts,
+    ListSessionsOf,
     ListSuited,
     ListWaiting,
     ListWorkers,
@@ -408,7 +409,12 @@ class Kitchen:
         return CountTrails(grown, 300 * draft.small, 1000, until_ms, self.now_ms)
 
     def _keep_alive(self, draft: Draft) -> Op:
-        return KeepAlive(SESSIONS[draft.session :], self.now_ms + draft.small * 10)
+        sessions = SESSIONS[draft.session :]
+        holders = ("x", "", "y")[draft.other % 3 :][: len(sessions)] if draft.flag else ()
+        return KeepAlive(sessions, self.now_ms + draft.small * 10, holders if len(holders) == len(sessions) else ())
+
+    def _sessions_of(self, draft: Draft) -> Op:
+        return ListSessionsOf(("x", "y")[draft.worker], ("", *SESSIONS)[draft.other % 3], draft.small)
 
     def _overdue(self, draft: Draft) -> Op:
         return ListOverdue(self.now_ms + draft.other * 10, draft.small)

@@ -47,6 +47,7 @@ from signald.store.registry.ops import (
     ListNodes,
     ListOverdue,
     ListReceipts,
+    ListSessionsOf,
     ListSuited,
     ListWaiting,
     ListWorkers,
@@ -57,6 +58,7 @@ from signald.store.registry.ops import (
     Release,
     RemoveWorker,
     Reserve,
+    Sessions,
     Signal,
     TakePace,
     UpdateWorker,
@@ -142,7 +144,7 @@ def every_op() -> list[Op]:
         UpdateWorker(WORKER, 2, 3, False),
         ListWorkers(),
         WorkerSessions(WORKER),
-        KeepAlive((SESSION,), NOW_MS + 10),
+        KeepAlive((SESSION,), NOW_MS + 10, ("x",)),
         ListOverdue(NOW_MS + 1000, 5),
         Signal("a", b"rx"),
         TakePace(3, 10.0, NOW_MS),
@@ -165,6 +167,7 @@ def every_op() -> list[Op]:
         RemoveWorker("w_2", "a", 0, True),
         DetachWorker(WORKER, 2, NOW_MS),
         Hold("s_3", ("x",), 9, 9, NOW_MS, NOW_MS),
+        ListSessionsOf("x", "", 5),
         CountTrails((("s_3", 100), ("s_4", 100)), 500, 1000, NOW_MS + 9, NOW_MS),
         Forget(SESSION),
         ExpireSession("s_2", "a", (), NOW_MS + 10**9, 1),
@@ -631,7 +634,7 @@ class TestKeys:
                 client.zrem("signald:{signald}:alive", "s_1")
                 more = [Hold("s_3", ("x",), 9, 2, NOW_MS + 10**6, NOW_MS + at_ms) for at_ms in (4, 5)]
                 assert await store.execute(more) == [Refused("holder"), Done()]
-                assert client.hgetall("signald:{signald}:held") == {b"x": b"2"}
+                assert await store.execute([ListSessionsOf("x", "", 9)]) == [Sessions(("s_2", "s_3"))]
                 await store.execute([Forget("s_2"), Forget("s_3"), Forget("s_3")])
                 assert not list(client.scan_iter("signald:{signald}:h*"))
 

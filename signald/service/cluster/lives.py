@@ -8,6 +8,7 @@ overdue   a session that the store says is here           when another node has 
 import structlog
 import trio
 
+from signald.core.holders import principal_holder
 from signald.errors import StoreUnavailable
 from signald.service.asking import ask_holders
 from signald.service.attachments import Attachments
@@ -39,10 +40,12 @@ class Lives:
             # A shorter life that is set by a reload holds for new sessions at once: they must not wait for the old turn.
             with trio.move_on_after(context.config.session.resume_ttl_s / 3):
                 await context.config_changed.wait()
-            names = [session.id for session in attachments.sessions.values() if session.client.link is not None]
+            here = [session for session in attachments.sessions.values() if session.client.link is not None]
             until = context.now_ms() + context.life_ms
-            for start in range(0, len(names), 500):
-                context.committer.submit(KeepAlive(tuple(names[start : start + 500]), until), ignore)
+            for start in range(0, len(here), 500):
+                part = here[start : start + 500]
+                holders = tuple([principal_holder(session.principal) for session in part])
+                context.committer.submit(KeepAlive(tuple([one.id for one in part]), until, holders), ignore)
 
     async def sweep(self) -> None:
         context, attachments = self._context, self._attachments

@@ -12,6 +12,7 @@ import structlog
 import trio
 
 from signald.core.head import Head, Party
+from signald.core.holders import principal_holder
 from signald.core.pairing import Pairing
 from signald.core.wants import within_tenant
 from signald.errors import StoreUnavailable
@@ -117,7 +118,7 @@ class Mender:
                 part = [session for session in part if session.local and not session.ending]
             now = context.now_ms()
             # First, as with a new session: a record that is never to end must not be all that comes of this.
-            ops: list[Op] = [KeepAlive(tuple(one.id for one in part), now + context.life_ms)] if everything else []
+            ops: list[Op] = [self._lives(part, now + context.life_ms)] if everything else []
             ops += [
                 Reseed(
                     session.id,
@@ -141,6 +142,11 @@ class Mender:
                     assert isinstance(head, NoSession)
                     self._doubts.session_missing(session)
         context.writes.flush()
+
+    @staticmethod
+    def _lives(sessions: list[LiveSession], until_ms: int) -> KeepAlive:
+        holders = tuple([principal_holder(session.principal) for session in sessions])
+        return KeepAlive(tuple([session.id for session in sessions]), until_ms, holders)
 
     async def _look_first(self, sessions: list[LiveSession]) -> None:
         """Find out which worker has got a session since the store forgot its pairing: what is given back hides it."""

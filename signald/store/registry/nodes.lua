@@ -13,7 +13,7 @@
 -- Their order is that of registry/packing.py.
 local NODES, LEASES, WORKERS, PAIRS, PAIRED = KEY.nodes, KEY.leases, KEY.workers, KEY.pairs, KEY.paired
 local WAITING, LINE, LINES, SPOTS, WANTED = KEY.waiting, KEY.line, KEY.lines, KEY.spots, KEY.wanted
-local ALIVE, HOLDS, HELD, HOLDS_DUE, TRAILS, TRAIL_SIZES = KEY.alive, KEY.holds, KEY.held, KEY.holds_due, KEY.trails, KEY.trail_bytes
+local ALIVE, HOLDS, HELD, HOLDS_DUE, TRAILS, TRAIL_SIZES = KEY.alive, KEY.holds, KEY.held_by, KEY.holds_due, KEY.trails, KEY.trail_bytes
 local MISC, RECEIPTS, RECEIPT_TIMES = KEY.misc, KEY.receipts, KEY.receipt_times
 
 -- The time is not known here, so a node whose lease has ended is told as well; it is not there to hear it.

@@ -391,10 +391,11 @@ class Forget(RegistryOp[Done], frozen=True):
 class Hold(RegistryOp[Done | Refused], frozen=True):
     """Count a new session for its `holders`, and let it live until `until_ms`.
 
-    A holder is an address or a principal; a session with none is counted in all only. Refusals: `sessions` (as many as
-    `sessions_max` live already, those of releases that do not count by holder included), `holder` (one of the holders has
+    A holder is an address or a principal (`core.holders`); a session with none is counted in all only. Refusals: `sessions` (as
+    many as `sessions_max` live already, those of releases that do not count by holder included), `holder` (one of the holders has
     `holder_max`). The same session again is `Done`. `Forget` gives the place back. A node that dies, or an older release
     that forgets a session, leaves a count behind: each call looks at a few that are older than they were to live.
+    `ListSessionsOf` lists what is counted.
     """
 
     session: str
@@ -422,10 +423,27 @@ class CountTrails(RegistryOp[Sessions], frozen=True):
 
 
 class KeepAlive(RegistryOp[Done], frozen=True):
-    """Renew the life of `sessions` in the index until `until_ms`."""
+    """Renew the life of `sessions` in the index until `until_ms`.
+
+    `holders` is empty, or has the holder of each session ("": none is known). A session that is counted for no holder is counted
+    for that one from now on: release 0.1.0 made it, or the store has lost its count.
+    """
 
     sessions: tuple[str, ...]
     until_ms: int
+    holders: tuple[str, ...] = ()
+
+
+@traits(reads=True)
+class ListSessionsOf(RegistryOp[Sessions], frozen=True):
+    """Read up to `limit` sessions that are counted for `holder`, behind `after` in order of their ids.
+
+    It may name a session that has ended, until its count is looked at (`Hold`): the caller asks each session itself.
+    """
+
+    holder: str
+    after: str
+    limit: int
 
 
 @traits(reads=True)

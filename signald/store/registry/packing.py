@@ -36,6 +36,7 @@ from signald.store.registry.ops import (
     ListNodes,
     ListOverdue,
     ListReceipts,
+    ListSessionsOf,
     ListSuited,
     ListWaiting,
     ListWorkers,
@@ -74,7 +75,7 @@ from signald.store.registry.replies import (
 _REGISTRY_KEYS = (
     "nodes", "leases", "workers", "pairs", "paired", "waiting", "line", "alive", "misc", "receipts", "receipt_times",
     "lines", "spots", "wanted",
-    "holds", "held", "holds_due", "trails", "trail_bytes",
+    "holds", "held_by", "holds_due", "trails", "trail_bytes",
 )  # fmt: skip
 """What the keys of the registry end with; the script calls them `KEY.nodes` and so on."""
 
@@ -247,7 +248,17 @@ codec(
     ),
     read_sessions,
 )
-codec(KeepAlive, lambda op: pack_registry("keep_alive", op.until_ms, *op.sessions), read_done)
+
+
+def pack_keep_alive(op: KeepAlive) -> bytes:
+    """Call `keep_alive` of `registry.lua`: each session, and its holder."""
+    holders = op.holders or ("",) * len(op.sessions)
+    words = [word for pair in zip(op.sessions, holders, strict=True) for word in pair]
+    return pack_registry("keep_alive", op.until_ms, *words)
+
+
+codec(KeepAlive, pack_keep_alive, read_done)
+codec(ListSessionsOf, lambda op: pack_registry("list_sessions_of", op.holder, op.after, op.limit), read_sessions)
 codec(ListOverdue, lambda op: pack_registry("list_overdue", op.now_ms, op.limit), read_sessions)
 
 

@@ -3,13 +3,24 @@
 --
 -- ARGV   1 operation  2 the caller's node  3... the arguments of the function of `operation` that has its name
 
+-- The sessions of a holder lie in HELD, as those of a worker in PAIRED: one order by holder, then by session.
+local function held(holder, session)
+  return holder .. '\0' .. session
+end
+
+local function hold(session, holders, due_ms)
+  for _, holder in ipairs(holders) do
+    redis.call('ZADD', HELD, 0, held(holder, session))
+  end
+  redis.call('HSET', HOLDS, session, table.concat(holders, ' '))
+  redis.call('ZADD', HOLDS_DUE, due_ms, session)
+end
+
 -- Counts a session no more for any of its holders.
 local function drop_hold(session)
   local holders = redis.call('HGET', HOLDS, session)
   for holder in string.gmatch(holders or '', '%S+') do
-    if redis.call('HINCRBY', HELD, holder, -1) <= 0 then
-      redis.call('HDEL', HELD, holder)
-    end
+    redis.call('ZREM', HELD, held(holder, session))
   end
   redis.call('HDEL', HOLDS, session)
   redis.call('ZREM', HOLDS_DUE, session)
@@ -31,18 +42,14 @@ function operation.hold(session, sessions_max, holder_max, until_ms, now_ms)
       return {'refused', 'sessions'}
     end
     for i = 8, #ARGV do
-      if (tonumber(redis.call('HGET', HELD, ARGV[i]) or 0) or 0) >= tonumber(holder_max) then
+      if redis.call('ZLEXCOUNT', HELD, '[' .. held(ARGV[i], ''), '(' .. ARGV[i] .. '\1') >= tonumber(holder_max) then
         return {'refused', 'holder'}
       end
     end
   end
   if #ARGV >= 8 then
     drop_hold(session)
-    for i = 8, #ARGV do
-      redis.call('HINCRBY', HELD, ARGV[i], 1)
-    end
-    redis.call('HSET', HOLDS, session, table.concat(ARGV, ' ', 8))
-    redis.call('ZADD', HOLDS_DUE, until_ms, session)
+    hold(session, {unpack(ARGV, 8)}, until_ms)
   end
   renew(session, until_ms)
   return {'done'}
@@ -105,12 +112,26 @@ function operation.count_trails(bytes_max, trail_bytes_max, until_ms, now_ms)
   return named
 end
 
--- ARGV 4...: sessions
+-- ARGV 4...: session and holder, or '', for each
 function operation.keep_alive(until_ms)
-  for i = 4, #ARGV do
+  for i = 4, #ARGV, 2 do
     renew(ARGV[i], until_ms)
+    if ARGV[i + 1] ~= '' and redis.call('HEXISTS', HOLDS, ARGV[i]) == 0 then
+      hold(ARGV[i], {ARGV[i + 1]}, until_ms)
+    end
   end
   return {'done'}
+end
+
+function operation.list_sessions_of(holder, after, limit)
+  if tonumber(limit) <= 0 then
+    return {}
+  end
+  local found = redis.call('ZRANGEBYLEX', HELD, '(' .. held(holder, after), '(' .. holder .. '\1', 'LIMIT', 0, limit)
+  for i, each in ipairs(found) do
+    found[i] = string.sub(each, #holder + 2)
+  end
+  return found
 end
 
 function operation.list_overdue(now_ms, limit)

@@ -386,7 +386,15 @@ def count_trails(op: ops.CountTrails, rows: Rows, _wakes: Wakes) -> ops.Sessions
 def keep_alive(op: ops.KeepAlive, rows: Rows, _wakes: Wakes) -> base.Done:
     for session in op.sessions:
         rows.renew(session, op.until_ms)
+    for session, holder in zip(op.sessions, op.holders or ("",) * len(op.sessions), strict=True):
+        if holder and not rows.is_held(session):
+            rows.hold(session, holder, op.until_ms)
     return base.Done()
+
+
+@rule(ops.ListSessionsOf)
+def list_sessions_of(op: ops.ListSessionsOf, rows: Rows, _wakes: Wakes) -> ops.Sessions:
+    return ops.Sessions(tuple(rows.sessions_held(op.holder, op.after, op.limit)) if op.limit > 0 else ())
 
 
 @rule(ops.ListOverdue)

@@ -24,6 +24,7 @@ from signald.store.registry.ops import (
     ListNodes,
     ListOverdue,
     ListReceipts,
+    ListSessionsOf,
     ListWaiting,
     ListWorkers,
     Named,
@@ -556,6 +557,41 @@ class TestHold:
         """After `Forget` the holder may have another session."""
         await world.do(hold("s_1", "x", holder_max=1), Forget("s_1"))
         assert await world.ask(hold("s_2", "x", holder_max=1)) == Done()
+
+
+async def sessions_of(world: World, holder: str, after: str = "", limit: int = 9) -> tuple[str, ...]:
+    """Ask which sessions are counted for `holder`."""
+    found = await world.ask(ListSessionsOf(holder, after, limit))
+    assert isinstance(found, Sessions)
+    return found.sessions
+
+
+class TestListSessionsOf:
+    """Which sessions a holder has."""
+
+    async def test_in_order_and_in_pages(self, world: World) -> None:
+        """The sessions of one holder come in order of their ids, `limit` at a time, behind `after`."""
+        names = [f"s_{number}" for number in (3, 1, 2, 5)]
+        await world.do(*(hold(name, "x", "p", holder_max=9) for name in names), hold("s_4", "y", "pp"))
+        assert await sessions_of(world, "p") == ("s_1", "s_2", "s_3", "s_5")
+        assert await sessions_of(world, "p", limit=3) == ("s_1", "s_2", "s_3")
+        assert await sessions_of(world, "p", "s_3", 3) == ("s_5",)
+        assert await sessions_of(world, "y") == await sessions_of(world, "pp") == ("s_4",)
+        assert await sessions_of(world, "q") == await sessions_of(world, "p", limit=0) == ()
+
+    async def test_a_forgotten_session_is_in_no_list(self, world: World) -> None:
+        """After `Forget` no holder has the session."""
+        await world.do(hold("s_1", "x", "p"), hold("s_2", "p"), Forget("s_1"))
+        assert (await sessions_of(world, "x"), await sessions_of(world, "p")) == ((), ("s_2",))
+
+    async def test_a_session_of_another_release_enters_when_it_is_kept_alive(self, world: World) -> None:
+        """A session that is counted for no holder is counted for the one it is kept alive with; any other stays as it was."""
+        await world.do(hold("s_1", "x", "p"), KeepAlive(("s_0", "s_1", "s_2", "s_3"), NOW_MS + 9, ("p", "q", "", "p")))
+        assert await sessions_of(world, "p") == ("s_0", "s_1", "s_3")
+        assert await sessions_of(world, "q") == ()
+        assert await world.ask(hold("s_9", "p", holder_max=3)) == Refused("holder")
+        await world.do(KeepAlive(("s_2",), NOW_MS + 9))
+        assert await sessions_of(world, "p") == ("s_0", "s_1", "s_3")
 
 
 async def pace(world: World, op: TakePace, at: str = "a") -> float:
