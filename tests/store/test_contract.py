@@ -3,6 +3,7 @@
 The nodes `a` and `b` look at one fresh store.
 """
 
+from signald.core.callers import ALL
 from signald.core.head import Head
 from signald.store.base import Done, Op, Refused, Result
 from signald.store.registry.ops import (
@@ -20,6 +21,7 @@ from signald.store.session.ops import (
     Looked,
     NoSession,
     ReadHistory,
+    ReadSession,
     RetrySession,
     Unpair,
 )
@@ -76,6 +78,7 @@ class TestStore:
             (ack(1), NoSession()),
             (Look(SESSION, "client", 0, 5), NoSession()),
             (ReadHistory(SESSION, 5), History(())),
+            (ReadSession(SESSION, ALL), NoSession()),
             (Detach(SESSION, "client", "a", 1, NOW_MS), Done()),
             (ConfirmToken(SESSION, 1), Done()),
             (EndSession(SESSION, "a"), NoSession()),

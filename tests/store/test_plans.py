@@ -13,6 +13,7 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from signald.core.callers import Access
 from signald.core.failures import Failures
 from signald.core.head import Party
 from signald.core.log import Entry
@@ -68,6 +69,7 @@ from signald.store.session.ops import (
     Look,
     Mark,
     ReadHistory,
+    ReadSession,
     ReadTrail,
     RetrySession,
     Unpair,
@@ -134,7 +136,11 @@ class Kitchen:
     def _create(self, draft: Draft) -> Op:
         nonce = "create" if draft.small < 4 else "other"
         return ops.create(
-            SESSIONS[draft.session], node=draft.node, nonce=nonce, receipts=draft.flag, now_ms=self.now_ms
+            SESSIONS[draft.session],
+            node="" if draft.other == 4 else draft.node,
+            nonce=nonce,
+            receipts=draft.flag,
+            now_ms=self.now_ms,
         )
 
     def _of_token(self, epoch: int, small: int) -> str:
@@ -223,6 +229,15 @@ class Kitchen:
 
     def _look(self, draft: Draft) -> Op:
         return Look(SESSIONS[draft.session], PARTIES[draft.flag], draft.small, draft.other * 2)
+
+    def _read(self, draft: Draft) -> Op:
+        all_kinds = (
+            Access(),
+            Access(owner=("ann", "eve")[draft.flag]),
+            Access(tenant="t"),
+            Access(worker=WORKERS[draft.worker]),
+        )
+        return ReadSession(SESSIONS[draft.session], all_kinds[draft.small % 4])
 
     def _history(self, draft: Draft) -> Op:
         return ReadHistory(SESSIONS[draft.session], draft.small + 1)

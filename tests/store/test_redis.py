@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from redis.backoff import NoBackoff
 
+from signald.core.callers import Access
 from signald.core.head import Head
 from signald.core.wants import offer
 from signald.demo.cluster import free_port
@@ -77,6 +78,7 @@ from signald.store.session.ops import (
     Mark,
     NoSession,
     ReadHistory,
+    ReadSession,
     ReadTrail,
     RetrySession,
     Unpair,
@@ -137,6 +139,7 @@ def every_op() -> list[Op]:
         ack(2),
         Look(SESSION, "worker", 0, 5),
         ReadHistory(SESSION, 5),
+        ReadSession(SESSION, Access(worker=WORKER)),
         claim_client(acked=5, received=1),
         ConfirmToken(SESSION, 2),
         claim_worker(),

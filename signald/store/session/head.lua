@@ -23,6 +23,13 @@ local function set(...)
   redis.call('HSET', key, ...)
 end
 
+-- As `Access` of core/callers.py, in its two words.
+local function is_allowed(kind, text)
+  local v = get('principal', 'worker')
+  return kind == 'a' or kind == 'o' and v[1] == text or kind == 't' and string.sub(v[1], 1, #text) == text
+    or kind == 'w' and text ~= '' and v[2] == text
+end
+
 local function unpacked(field)
   return cmsgpack.unpack(get(field)[1])
 end

@@ -3,6 +3,7 @@
 Everything of one session is one group of keys, atomic in itself. The rules are in rules.py, and once more in the scripts.
 """
 
+from signald.core.callers import Access
 from signald.core.head import Head, Party
 from signald.core.log import Entry
 from signald.store.base import Behind, Done, Fenced, Refused, Result, Secret32, SessionOp, traits
@@ -72,6 +73,16 @@ class Looked(Result, frozen=True):
     """When all that was read is damaged: no message up to this seq can be read, and there may be whole ones after it. Otherwise 0."""
 
 
+class SessionRead(Result, frozen=True):
+    """The head of a session, and when its client was there."""
+
+    head: Head
+    connected_ms: int
+    """When the client has attached last; 0: it never has."""
+    away_ms: int
+    """Since when the client is detached; meaningless while it is attached."""
+
+
 class History(Result, frozen=True):
     """Chat history, oldest first: (party, body)."""
 
@@ -97,7 +108,8 @@ class Ended(Result, frozen=True):
 class CreateSession(SessionOp[Head | Exists], frozen=True):
     """Begin a session with its client attached at `node` under epoch 1.
 
-    Repeated with the same `nonce`, it gives the same `Head`; with another one, `Exists`.
+    Without a `node` no client is attached: its epoch is 0, and it has `ttl_ms` for its first claim. Repeated with the same
+    `nonce`, it gives the same `Head`; with another one, `Exists`.
     """
 
     node: str
@@ -265,6 +277,13 @@ class Look(SessionOp[Looked | Behind | NoSession], frozen=True):
     party: Party
     after: int
     limit: int
+
+
+@traits(reads=True, damaged=Behind(0))
+class ReadSession(SessionOp[SessionRead | Refused | Behind | NoSession], frozen=True):
+    """Read the session for a caller of the HTTP API. `Refused("access")` when `access` does not allow it."""
+
+    access: Access
 
 
 @traits(reads=True, damaged=History(()))

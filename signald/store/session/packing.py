@@ -34,6 +34,7 @@ from signald.store.session.ops import (
     Look,
     Mark,
     ReadHistory,
+    ReadSession,
     ReadTrail,
     Reseed,
     RetrySession,
@@ -217,6 +218,7 @@ codec(
     read_session,
 )
 codec(RetrySession, lambda op: pack_session(op, "retry", node=op.node), read_session)
+codec(ReadSession, lambda op: pack_session(op, "read", *op.access.words), read_session)
 codec(ReadHistory, lambda op: pack_session(op, "history", op.limit), read_history)
 codec(Detach, lambda op: pack_session(op, "detach", op.party, op.epoch, op.now_ms, node=op.node), read_session)
 codec(ConfirmToken, lambda op: pack_session(op, "confirm", op.epoch), read_session)

@@ -21,6 +21,7 @@ from signald.store.session.ops import (
     Looked,
     NoSession,
     ReadHistory,
+    SessionRead,
     Unpaired,
 )
 from signald.wire.messages import SEQ_MAX
@@ -105,6 +106,8 @@ def read_session(op: SessionOp, reply: Reply) -> Result | Head:
             return Exists()
         case [b"no_session"]:
             return _NO_SESSION
+        case [b"read", head, connected_ms, away_ms]:
+            return SessionRead(read_head(op.session, head), connected_ms, away_ms)
         case [b"ended", head]:
             return Ended(read_head(op.session, head))
         case _:

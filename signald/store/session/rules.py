@@ -30,8 +30,9 @@ def create_session(op: ops.CreateSession, rows: Rows, _wakes: Wakes) -> Head | o
         receipts=op.receipts,
         ttl_ms=op.ttl_ms,
         slots=Slots(current=op.token),
+        client_away_ms=op.now_ms,
     )
-    record.client.claim(Claim(op.nonce, 1, asked_ms=op.now_ms), op.node)
+    record.client.claim(Claim(op.nonce, 1 if op.node else 0, asked_ms=op.now_ms), op.node)
     rows.save_session(record)
     return record.head()
 
@@ -314,6 +315,19 @@ def look(op: ops.Look, rows: Rows, _wakes: Wakes) -> ops.Looked | base.Behind | 
                 del entries[place:]
                 break
     return ops.Looked(record.head(), tuple(entries))
+
+
+@rule(ops.ReadSession)
+def read_session(op: ops.ReadSession, rows: Rows, _wakes: Wakes) -> ops.SessionRead | base.Refused | ops.NoSession:
+    record = rows.session(op.session)
+    if record is None:
+        return ops.NoSession()
+    if not op.access.allows(record.principal, record.worker):
+        return base.Refused("access")
+    connected_ms = 0
+    if record.client.epoch:  # a record that a node gave back knows of no claim
+        connected_ms = record.client.claims[-1].asked_ms if record.client.claims else record.created_ms
+    return ops.SessionRead(record.head(), connected_ms, record.client_away_ms)
 
 
 @rule(ops.ReadHistory)

@@ -9,7 +9,9 @@ function operation.create(nonce, principal, want, meta, receipts, token, now_ms,
   if exists() then
     return find_claim('client_claims', nonce) and {'head', head()} or {'exists'}
   end
-  begin(now_ms, principal, want, meta, receipts, ttl_ms, 1, caller, {{nonce, 1, '', 0, 0, 0, 0, tonumber(now_ms)}}, {token, '', {}}, now_ms)
+  local epoch = caller ~= '' and 1 or 0
+  begin(now_ms, principal, want, meta, receipts, ttl_ms, epoch, caller, {{nonce, epoch, '', 0, 0, 0, 0, tonumber(now_ms)}},
+    {token, '', {}}, now_ms)
   touch_all(tonumber(ttl_ms))
   return {'head', head()}
 end
@@ -196,6 +198,21 @@ function operation.expire(now_ms, ttl_ms)
     end
   end
   return finish()
+end
+
+-- → head, when the client has attached last, since when it is detached
+function operation.read(kind, text)
+  if not exists() then
+    return {'no_session'}
+  elseif not is_allowed(kind, text) then
+    return {'refused', 'access'}
+  end
+  local now = head()
+  local connected_ms = 0
+  if now[HEAD.client_epoch] ~= '0' then
+    connected_ms = last_claim('client_claims') or tonumber(now[HEAD.created_ms])
+  end
+  return {'read', now, connected_ms, tonumber(get('client_away_ms')[1])}
 end
 
 function operation.history(limit)

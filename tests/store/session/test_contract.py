@@ -6,6 +6,7 @@ Two nodes look at one fresh store: `a`, where the client usually is, and `b`, wh
 import pytest
 from msgspec import structs
 
+from signald.core.callers import ALL, Access
 from signald.core.failures import Failures
 from signald.core.head import Head
 from signald.store.base import Behind, Done, Fenced, Refused
@@ -31,8 +32,10 @@ from signald.store.session.ops import (
     Mark,
     NoSession,
     ReadHistory,
+    ReadSession,
     ReadTrail,
     RetrySession,
+    SessionRead,
     Trail,
     Unpair,
     Unpaired,
@@ -84,6 +87,21 @@ class TestCreateSession:
         """Another nonce for the same id is refused, and changes nothing."""
         assert await world.do(create(), create(nonce="other", principal="eve")) == [head(), Exists()]
         assert (await look(world)).head == head()
+
+    async def test_without_a_client(self, world: World) -> None:
+        """Without a node no client is attached: the first claim has epoch 1, and the session expires when none comes in time."""
+        await world.do(create(node=""), create("s_2", node=""))
+        assert (await look(world)).head == head(client_epoch=0, client_node="")
+        assert await world.ask(create(node="")) == head(client_epoch=0, client_node="")
+        expire = [ExpireSession("s_2", "b", ("a", "b"), NOW_MS + after_ms, TTL_MS) for after_ms in (TTL_MS - 1, TTL_MS)]
+        early, ended = await world.do(*expire)
+        assert (early, type(ended)) == (Done(), Ended)
+        assert await world.ask(claim_client(now_ms=NOW_MS + 9)) == Claimed(1, head(client_node="b"), away_ms=9)
+
+    async def test_without_a_client_in_time(self, world: World) -> None:
+        """The token of a session without a client is good for the time to live of the session."""
+        await world.do(create(node=""))
+        assert await world.ask(claim_client(now_ms=NOW_MS + TTL_MS)) == Refused("expired")
 
 
 class TestClaimClient:
@@ -733,6 +751,51 @@ class TestAck:
         assert await world.woken(at="b") == {"a": [b"ss_1"], "b": []}
         await world.do(ack(2), ack(1), at="b")
         assert await world.woken(at="b") == NO_WAKES
+
+
+class TestReadSession:
+    """A session is read for a caller of the HTTP API."""
+
+    async def test_when_its_client_was_there(self, world: World) -> None:
+        """It tells when the client has attached last, 0 for never, and since when it is detached."""
+        await world.do(create(node=""))
+        assert await world.ask(ReadSession(SESSION, ALL)) == SessionRead(
+            head(client_epoch=0, client_node=""), 0, NOW_MS
+        )
+        await world.do(claim_client(now_ms=NOW_MS + 5))
+        await world.do(Detach(SESSION, "client", "b", 1, NOW_MS + 8))
+        assert await world.ask(ReadSession(SESSION, ALL)) == SessionRead(head(client_node=""), NOW_MS + 5, NOW_MS + 8)
+
+    async def test_given_back(self, world: World) -> None:
+        """Of a record that a node gave back no claim is known: its client is there since the session began."""
+        await world.do(reseed(head()))
+        found = await world.ask(ReadSession(SESSION, ALL))
+        assert isinstance(found, SessionRead)
+        assert (found.head, found.connected_ms) == (head(), NOW_MS)
+
+    @pytest.mark.parametrize("access", [ALL, Access(owner="t\x1fann"), Access(tenant="t"), Access(worker=WORKER)])
+    async def test_access(self, world: World, access: Access) -> None:
+        """All, its principal, its tenant and its worker have access."""
+        await world.do(create(principal="t\x1fann"), claim_side())
+        assert isinstance(await world.ask(ReadSession(SESSION, access)), SessionRead)
+
+    @pytest.mark.parametrize(
+        "access",
+        [
+            Access(owner="ann"),
+            Access(owner=""),
+            Access(tenant="t\x1fa"),
+            Access(tenant=""),
+            Access(worker=""),
+            Access(worker="w_2"),
+        ],
+    )
+    async def test_no_access(self, world: World, access: Access) -> None:
+        """Another principal, tenant or worker is refused; so is a worker without a name, where the session has none."""
+        await world.do(create(principal="t\x1fann"))
+        assert await world.ask(ReadSession(SESSION, access)) == Refused("access")
+        await world.do(claim_side())
+        assert await world.ask(ReadSession(SESSION, access)) == Refused("access")
 
 
 class TestLook:
