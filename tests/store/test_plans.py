@@ -12,6 +12,7 @@ import msgspec
 import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from signald.core.api_keys import LEAD_MS, ApiKey
 
 from signald.core.callers import Access
 from signald.core.failures import Failures
@@ -45,6 +46,7 @@ from signald.store.registry.ops import (
     Paced,
     PutReceipt,
     RaiseFormat,
+    ReadApiKeys,
     Release,
     RemoveWorker,
     Reserve,
@@ -321,6 +323,15 @@ class Kitchen:
 
     def _secret(self, draft: Draft) -> Op:
         return ClusterSecret(b"secret%d" % draft.small)
+
+    def _api_keys(self, draft: Draft) -> Op:
+        def key(number: int) -> ApiKey:
+            return ApiKey(self.now_ms + (number - 2) * LEAD_MS, 1000 * draft.other, bytes([number]) * 32)
+
+        known = tuple([key(number) for number in range(draft.session, draft.session + draft.small)])
+        candidate = bytes([10 + draft.small]) * 32 if draft.flag else b""
+        now_ms = self.now_ms + (0, 0, 2 * LEAD_MS, 5 * LEAD_MS, -9 * LEAD_MS)[draft.other % 5]
+        return ReadApiKeys(known, candidate, draft.small * LEAD_MS, draft.other * LEAD_MS, now_ms)
 
     def _register(self, draft: Draft) -> Op:
         return ops.register(WORKERS[draft.worker], node=draft.node, capacity=1 + draft.small % 2)

@@ -86,6 +86,76 @@ function operation.once(field, candidate)
   return redis.call('HGET', MISC, field)
 end
 
+local function is_time(number)
+  return type(number) == 'number' and number >= 0 and number < 2^53 and number % 1 == 0
+end
+
+-- The keys of API tokens as they are kept: {signs_from_ms, life_ms, secret}, in order of the first. Damaged ones count as lost.
+local function kept_api_keys()
+  local read, keys = pcall(cmsgpack.unpack, redis.call('HGET', MISC, 'api_keys') or '')
+  if not read or type(keys) ~= 'table' then
+    return {}
+  end
+  for _, key in ipairs(keys) do
+    if type(key) ~= 'table' or not is_time(key[1]) or not is_time(key[2])
+      or type(key[3]) ~= 'string' or #key[3] ~= API_KEY_BYTES then
+      return {}
+    end
+  end
+  return keys
+end
+
+-- As core/api_keys.renewed. ARGV 7...: the caller's keys, three words for each
+function operation.read_api_keys(candidate, now_ms, rotate_ms, life_ms)
+  local now, life = tonumber(now_ms), tonumber(life_ms)
+  local keys, seen = {}, {}
+  -- Behind all that begin to sign no later: the order of equals stays.
+  local function add(signs_from, its_life, secret)
+    if seen[secret] then
+      return
+    end
+    seen[secret] = true
+    if signs_from > now + API_KEY_AHEAD_MAX_MS then -- announced before the clock was set back
+      signs_from = now + API_KEY_LEAD_MS
+    end
+    local place = #keys + 1
+    while place > 1 and keys[place - 1][1] > signs_from do
+      place = place - 1
+    end
+    table.insert(keys, place, {signs_from, its_life, secret})
+  end
+  for _, key in ipairs(kept_api_keys()) do
+    add(key[1], key[2], key[3])
+  end
+  for i = 7, #ARGV, 3 do
+    add(tonumber(ARGV[i]), tonumber(ARGV[i + 1]), ARGV[i + 2])
+  end
+  if #keys > 0 then
+    keys[#keys][2] = math.max(keys[#keys][2], life)
+    for place = #keys - 1, 1, -1 do
+      if keys[place + 1][1] + keys[place][2] + API_KEY_LEAD_MS <= now then
+        table.remove(keys, place)
+      end
+    end
+    if candidate ~= '' and #keys == 1 and now - keys[1][1] >= tonumber(rotate_ms) then
+      keys[2] = {now + API_KEY_LEAD_MS, life, candidate}
+    end
+  elseif candidate ~= '' then
+    keys[1] = {now, life, candidate}
+  end
+  while #keys > API_KEYS_MAX do
+    table.remove(keys, 1)
+  end
+  if #keys > 0 then
+    redis.call('HSET', MISC, 'api_keys', cmsgpack.pack(keys))
+  end
+  local reply = {}
+  for i, key in ipairs(keys) do
+    reply[i] = {string.format('%.0f', key[1]), string.format('%.0f', key[2]), key[3]}
+  end
+  return reply
+end
+
 function operation.raise_format(format)
   -- A store without a number was written by release 0.1.0, as one with a damaged number is taken to be.
   local kept = math.max(FORMAT_UNSAID, tonumber(redis.call('HGET', MISC, 'format') or '') or FORMAT_UNSAID)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from signald.core.api_keys import ApiKey
 from signald.store.base import Behind, Done, Fenced, Refused, RegistryOp, Result, Secret32, traits
 
 # --- results ------------------------------------------------------------------------------------------------------
@@ -146,6 +147,12 @@ class Text(Result, frozen=True):
     """Stored JSON, or nothing."""
 
     body: bytes
+
+
+class Keys(Result, frozen=True):
+    """The keys of API tokens, in order of their first signature."""
+
+    keys: tuple[ApiKey, ...]
 
 
 class Secret(Result, frozen=True):
@@ -489,6 +496,23 @@ class ClusterSecret(RegistryOp[Secret], frozen=True):
     """Return the cluster's shared secret for tickets, or set `candidate`."""
 
     candidate: bytes
+
+
+class ReadApiKeys(RegistryOp[Keys], frozen=True):
+    """Read the keys of API tokens, and make or replace them when it is time: see `core.api_keys.renewed`.
+
+    It gives back to the store what that has lost of `known`. Keys that cannot be read count as lost.
+    """
+
+    known: tuple[ApiKey, ...]
+    candidate: bytes
+    """Drawn by the node; empty: it makes no key."""
+    rotate_ms: int
+    life_ms: int
+    now_ms: int
+
+    def __repr__(self) -> str:
+        return f"ReadApiKeys(known={self.known}, now_ms={self.now_ms})"
 
 
 class Signal(RegistryOp[Done], frozen=True):

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import msgspec
 
-from signald.core import wants
+from signald.core import api_keys, wants
 from signald.store import lua
 from signald.store.base import Done, RegistryOp
 from signald.store.formats import FORMAT_UNSAID
@@ -47,6 +47,7 @@ from signald.store.registry.ops import (
     PutNode,
     PutReceipt,
     RaiseFormat,
+    ReadApiKeys,
     Receipts,
     RegisterWorker,
     Release,
@@ -64,6 +65,7 @@ from signald.store.registry.ops import (
 )
 from signald.store.registry.replies import (
     read_hold,
+    read_keys,
     read_nodes,
     read_put_node,
     read_sessions,
@@ -86,6 +88,10 @@ REGISTRY = lua.cold(
     "registry/registry.lua",
     constants={
         **{f"KEY.{name}": lua.Raw(f"KEYS[{place}]") for place, name in enumerate(_REGISTRY_KEYS, 1)},
+        "API_KEYS_MAX": api_keys.KEYS_MAX,
+        "API_KEY_AHEAD_MAX_MS": api_keys.AHEAD_MAX_MS,
+        "API_KEY_BYTES": api_keys.SECRET_BYTES,
+        "API_KEY_LEAD_MS": api_keys.LEAD_MS,
         "DIGEST": wants.DIGEST,
         "FORGET_NODE_AFTER_MS": records.FORGET_NODE_AFTER_MS,
         "FORMAT_UNSAID": FORMAT_UNSAID,
@@ -141,6 +147,15 @@ codec(
     lambda _op, reply: Named(read_name(reply)),
 )
 codec(ClusterSecret, lambda op: pack_registry("once", "secret", op.candidate), lambda _op, reply: Secret(reply))
+
+
+def pack_read_api_keys(op: ReadApiKeys) -> bytes:
+    """Call `read_api_keys` of `registry.lua`: the node's own keys follow, three words for each."""
+    known = [word for key in op.known for word in (key.signs_from_ms, key.life_ms, key.secret)]
+    return pack_registry("read_api_keys", op.candidate, op.now_ms, op.rotate_ms, op.life_ms, *known)
+
+
+codec(ReadApiKeys, pack_read_api_keys, read_keys)
 codec(RaiseFormat, lambda op: pack_registry("raise_format", op.format), lambda _op, reply: Format(int(reply)))
 codec(
     TakePace,

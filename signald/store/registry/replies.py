@@ -4,11 +4,13 @@ from functools import lru_cache
 
 import msgspec
 
+from signald.core.api_keys import ApiKey
 from signald.store.base import Op, Result
 from signald.store.damage import REPORTS
 from signald.store.redis_connection import Reply
 from signald.store.redis_replies import DONE, LABELS, read_name, read_names, read_refusal
 from signald.store.registry.ops import (
+    Keys,
     NodeInfo,
     Nodes,
     NodeTaken,
@@ -45,6 +47,11 @@ def read_sessions(_op: Op, reply: Reply) -> Result:
 def read_hold(_op: Op, reply: Reply) -> Result:
     """What `hold` of `registry.lua` answers."""
     return DONE if reply == [b"done"] else read_refusal(reply)
+
+
+def read_keys(_op: Op, reply: Reply) -> Result:
+    """The keys of API tokens."""
+    return Keys(tuple([ApiKey(int(signs_from), int(life), secret) for signs_from, life, secret in reply]))
 
 
 def read_put_node(_op: Op, reply: Reply) -> Result:

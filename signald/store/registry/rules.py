@@ -3,6 +3,9 @@
 from contextlib import suppress
 from math import isfinite
 
+import msgspec
+
+from signald.core.api_keys import ApiKey, renewed
 from signald.core.tokens import Slots, Verdict, confirm, is_previous, present
 from signald.core.wants import suited
 from signald.store import base
@@ -100,6 +103,21 @@ def raise_format(op: ops.RaiseFormat, rows: Rows, _wakes: Wakes) -> ops.Format:
 @rule(ops.ClusterSecret)
 def cluster_secret(op: ops.ClusterSecret, rows: Rows, _wakes: Wakes) -> ops.Secret:
     return ops.Secret(_first_fact("secret", op.candidate, rows))
+
+
+_KEYS = msgspec.msgpack.Decoder(tuple[ApiKey, ...])
+
+
+@rule(ops.ReadApiKeys)
+def read_api_keys(op: ops.ReadApiKeys, rows: Rows, _wakes: Wakes) -> ops.Keys:
+    fact = rows.fact("api_keys") or b""
+    kept: tuple[ApiKey, ...] = ()
+    with suppress(msgspec.DecodeError):  # damaged ones count as lost
+        kept = _KEYS.decode(fact)
+    keys = renewed(kept, op.known, op.candidate, op.now_ms, op.rotate_ms, op.life_ms)
+    if keys != kept:
+        rows.save_fact("api_keys", msgspec.msgpack.encode(keys))
+    return ops.Keys(keys)
 
 
 def _readable(worker: str, rows: Rows) -> Worker | None:

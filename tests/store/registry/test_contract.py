@@ -4,6 +4,7 @@ The nodes `a` and `b` look at one fresh store.
 """
 
 import pytest
+from signald.core.api_keys import KEYS_MAX, LEAD_MS, ApiKey
 
 from signald.store.base import Done, Fenced, Op, Refused
 from signald.store.formats import FORMAT_UNSAID
@@ -21,6 +22,7 @@ from signald.store.registry.ops import (
     Hold,
     Incarnation,
     KeepAlive,
+    Keys,
     ListNodes,
     ListOverdue,
     ListReceipts,
@@ -34,6 +36,7 @@ from signald.store.registry.ops import (
     Paced,
     PutReceipt,
     RaiseFormat,
+    ReadApiKeys,
     Receipts,
     Release,
     RemoveWorker,
@@ -186,6 +189,84 @@ class TestNodes:
         assert await world.ask(RaiseFormat(0)) == Format(2)
         assert await world.ask(RaiseFormat(11)) == Format(11)
         assert await world.ask(RaiseFormat(3)) == Format(11)
+
+
+ONE, TWO, THREE = bytes([1]) * 32, bytes([2]) * 32, b"\x00\xff" * 16
+ROTATE_MS, LIFE_MS = 3_600_000, 900_000
+
+
+async def api_keys(
+    world: World,
+    candidate: bytes = b"",
+    after_ms: int = 0,
+    known: tuple[ApiKey, ...] = (),
+    life_ms: int = LIFE_MS,
+    at: str = "a",
+) -> tuple[ApiKey, ...]:
+    """Read the keys of API tokens, `after_ms` after the first."""
+    found = await world.ask(ReadApiKeys(known, candidate, ROTATE_MS, life_ms, NOW_MS + after_ms), at=at)
+    assert isinstance(found, Keys)
+    return found.keys
+
+
+class TestApiKeys:
+    """The keys that sign API tokens."""
+
+    async def test_the_first_key_stays(self, world: World) -> None:
+        """The first node makes the key, which signs at once; a node that draws none makes none."""
+        assert await api_keys(world) == ()
+        first = ApiKey(NOW_MS, LIFE_MS, ONE)
+        assert await api_keys(world, ONE) == (first,)
+        assert await api_keys(world, TWO, 5, at="b") == (first,)
+        assert await api_keys(world, b"", 5) == (first,)
+
+    async def test_rotation(self, world: World) -> None:
+        """A key is announced before it signs; the one before goes when its last token has run out; then the next may come."""
+        await api_keys(world, ONE)
+        first, second = ApiKey(NOW_MS, LIFE_MS, ONE), ApiKey(NOW_MS + ROTATE_MS + LEAD_MS, LIFE_MS, TWO)
+        assert await api_keys(world, TWO, ROTATE_MS - 1) == (first,)
+        assert await api_keys(world, b"", ROTATE_MS) == (first,)
+        assert await api_keys(world, TWO, ROTATE_MS) == (first, second)
+        assert await api_keys(world, TWO, ROTATE_MS) == (first, second)
+        assert await api_keys(world, THREE, 2 * ROTATE_MS - 1, at="b") == (second,)
+        over_ms = ROTATE_MS + 2 * LEAD_MS + LIFE_MS
+        assert await api_keys(world, b"", over_ms - 1, (first,)) == (first, second)
+        assert await api_keys(world, b"", over_ms, (first,)) == (second,)
+        third = ApiKey(NOW_MS + 2 * ROTATE_MS + 2 * LEAD_MS, LIFE_MS, THREE)
+        assert await api_keys(world, THREE, 2 * ROTATE_MS + LEAD_MS) == (second, third)
+
+    async def test_the_longest_life_counts(self, world: World) -> None:
+        """A node that lets its tokens live longer keeps the key for them, although another node lets them live for less."""
+        await api_keys(world, ONE, life_ms=1000)
+        (first,) = await api_keys(world, b"", 1, life_ms=2 * LIFE_MS)
+        assert first == ApiKey(NOW_MS, 2 * LIFE_MS, ONE)
+        await api_keys(world, TWO, ROTATE_MS, life_ms=1000)
+        over_ms = ROTATE_MS + 2 * LEAD_MS + 2 * LIFE_MS
+        assert len(await api_keys(world, b"", over_ms - 1, life_ms=1000)) == 2
+        assert len(await api_keys(world, b"", over_ms, life_ms=1000)) == 1
+
+    async def test_lost_keys_come_back(self, world: World) -> None:
+        """A store that has lost its keys has them again with the first node that knows them, beside one made meanwhile."""
+        mine, other = ApiKey(NOW_MS - 10, LIFE_MS, ONE), ApiKey(NOW_MS - 5, LIFE_MS, THREE)
+        assert await api_keys(world, TWO, 0, (mine,)) == (mine,)
+        assert await api_keys(world, TWO, 0, (other,), at="b") == (mine, other)
+        assert await api_keys(world) == (mine, other)
+
+    async def test_a_store_knows_better(self, world: World) -> None:
+        """What the store keeps of a key holds, whatever a node remembers of it."""
+        await api_keys(world, ONE)
+        assert await api_keys(world, b"", 0, (ApiKey(NOW_MS + 7, 1, ONE),)) == (ApiKey(NOW_MS, LIFE_MS, ONE),)
+
+    async def test_keys_are_bounded(self, world: World) -> None:
+        """Of more keys than are kept the latest stay."""
+        many = tuple([ApiKey(NOW_MS + number, LIFE_MS, bytes([number]) * 32) for number in range(KEYS_MAX + 2)])
+        assert await api_keys(world, b"", 0, many) == many[2:]
+
+    async def test_a_clock_that_was_set_back(self, world: World) -> None:
+        """A key that was announced by a clock far ahead signs as one that is announced now."""
+        far = ApiKey(NOW_MS + 10**9, LIFE_MS, ONE)
+        near = ApiKey(NOW_MS + 2 * LEAD_MS, LIFE_MS, TWO)
+        assert await api_keys(world, THREE, 0, (far, near)) == (ApiKey(NOW_MS + LEAD_MS, LIFE_MS, ONE), near)
 
 
 async def workers(world: World) -> dict[str, WorkerInfo]:
