@@ -19,15 +19,21 @@ from itertools import islice
 
 from msgspec import Struct
 
+from signald.core.streams import Mark
 from signald.wire.messages import SEQ_MAX
 
 
 class Entry(Struct, frozen=True, gc=False):
-    """A message of a log. `history` tells whether it belongs to the chat history as well."""
+    """A message of a log. `history` tells whether it belongs to the chat history as well.
+
+    `mark` tells what it is of a stream, while the entry is on its way to the store. What is read from a store has none
+    (`streams.mark_of_body` finds it in the body).
+    """
 
     seq: int
     body: bytes
     history: bool = False
+    mark: Mark | None = None
 
 
 class Offer(Enum):

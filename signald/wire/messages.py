@@ -20,6 +20,8 @@ KIND_MAX, TRACE_MAX, REASON_MAX = 64, 256, 512
 """Characters of a `kind`, a `trace` and a `reason`."""
 TICKET_MAX = 256
 """Characters of a `ticket`: five times what a node makes."""
+STREAM_MAX, CONTENT_TYPE_MAX = 64, 128
+"""Characters of the name of a stream, and of a `content_type`."""
 NAME_MAX, SECRET_MAX = 128, 8192
 LABELS_MAX, LABEL_NAME_MAX, LABEL_VALUE_MAX = 32, 64, 256
 CAPACITY_MAX, HISTORY_MAX = 100_000, 1000
@@ -161,8 +163,19 @@ class AppTerminated(Inbound, _Trimmed, tag="app_terminated", frozen=True):
 # --- from both ---------------------------------------------------------------------------------------------------
 
 
+class StreamError(Struct, frozen=True, gc=False):
+    """The reason for which a stream did not end well, by the word of its sender."""
+
+    code: Annotated[str, Meta(max_length=KIND_MAX)] = ""
+    message: Reason = ""
+
+
 class Message(Inbound, tag="message", frozen=True):
-    """An accepted-once, delivered-in-order message. `session` only from workers."""
+    """An accepted-once, delivered-in-order message. `session` only from workers.
+
+    The fields from `stream` on make it a piece of a stream. Which of them go together, `core.streams` judges: a wrong combination
+    costs its sender this message only.
+    """
 
     seq: Seq
     data: Raw = NO_DATA
@@ -170,6 +183,13 @@ class Message(Inbound, tag="message", frozen=True):
     kind: Annotated[str, Meta(max_length=KIND_MAX)] | None = None
     history: bool | None = None
     trace: Trace | None = None
+    stream: Annotated[str, Meta(max_length=STREAM_MAX)] | None = None
+    attempt: Annotated[int, Meta(ge=-SEQ_MAX, le=SEQ_MAX)] | None = None
+    fold: Annotated[str, Meta(max_length=KIND_MAX)] | None = None
+    content_type: Annotated[str, Meta(max_length=CONTENT_TYPE_MAX)] | None = None
+    end: bool = False
+    outcome: Annotated[str, Meta(max_length=KIND_MAX)] | None = None
+    error: StreamError | None = None
 
 
 class Ack(Inbound, tag="ack", frozen=True):

@@ -5,10 +5,15 @@ The log keeps *bodies*. A body is one letter for the frame kind, then the tail o
 
     text    b"t" + b'"seq":5,"data":{...}}'
     binary  b"b" + u16 length of the tail + b'"seq":5}' + raw data
+
+A message of the chat history has the time of its arrival behind its seq: `"seq":5,"at_ms":1700000000000`. Bodies of release
+0.1.0 have none.
 """
 
+import re
 import struct
 from collections.abc import Iterable
+from functools import lru_cache
 
 from msgspec import Raw, json
 
@@ -27,10 +32,21 @@ def head(kind: bytes, session: str | None) -> bytes:
     return b'{"type":"' + kind + b'","session":"' + session.encode() + b'",'
 
 
-def message_body(message: Message, binary: bytes | None) -> bytes:
-    """Return the body the log keeps for `message`; `binary` is the data of a binary frame."""
-    plain = message.kind is None and message.trace is None and message.history is None
-    extra = b"" if plain else _extra(message)
+@lru_cache(16)
+def _at(at_ms: int) -> bytes:
+    # Many messages arrive in one millisecond.
+    return b',"at_ms":%d' % at_ms if at_ms else b""
+
+
+def message_body(message: Message, binary: bytes | None, at_ms: int = 0) -> bytes:
+    """Return the body the log keeps for `message`; `binary` is the data of a binary frame.
+
+    `at_ms`: when it arrived (milliseconds since 1970), for a message of the chat history; 0 for any other.
+    """
+    plain = message.kind is None and message.trace is None and message.history is None and message.stream is None
+    extra = b"" if plain and message.content_type is None else _extra(message)
+    if at_ms:
+        extra = _at(at_ms) + extra
     if binary is None:
         return b't"seq":%d%b,"data":%b}' % (message.seq, extra, bytes(message.data))
     tail = b'"seq":%d%b}' % (message.seq, extra)
@@ -45,7 +61,30 @@ def _extra(message: Message) -> bytes:
         parts += b',"history":' + (b"true" if message.history else b"false")
     if message.trace is not None:
         parts += b',"trace":' + _encode(message.trace)
+    if message.stream is not None:
+        parts += b',"stream":' + _encode(message.stream)
+    if message.attempt is not None:
+        parts += b',"attempt":%d' % message.attempt
+    if message.fold is not None:
+        parts += b',"fold":' + _encode(message.fold)
+    if message.content_type is not None:
+        parts += b',"content_type":' + _encode(message.content_type)
+    if message.end:
+        parts += b',"end":true'
+    if message.outcome is not None:
+        parts += b',"outcome":' + _encode(message.outcome)
+    if message.error is not None:
+        parts += b',"error":' + _encode(message.error)
     return parts
+
+
+_FRONT = re.compile(rb't"seq":([0-9]{1,16})(?:,"at_ms":([0-9]{1,16}))?')
+
+
+def seq_and_time(body: bytes) -> tuple[int, int]:
+    """Return the seq of a text body, and when it arrived (milliseconds since 1970; 0: not known). (0, 0) for what is no such body."""
+    found = _FRONT.match(body)
+    return (0, 0) if found is None else (int(found[1]), int(found[2] or 0))
 
 
 def realtime_body(message: Realtime, binary: bytes | None) -> bytes:
@@ -74,20 +113,56 @@ def frame(front: bytes, body: bytes) -> tuple[bool, bytes]:
     return False, _U16.pack(len(header)) + header + body[end:]
 
 
+def parts(body: bytes) -> tuple[bytes, bytes | None]:
+    """Return the JSON object that `body` holds, and the data of a binary message, or None. The body is one (`is_body`)."""
+    if body[:1] == b"t":
+        return b"{" + body[1:], None
+    end = 3 + _U16.unpack_from(body, 1)[0]
+    return b"{" + body[3:end], body[end:]
+
+
 def in_history(message: Message, binary: bytes | None) -> bool:
     """Tell whether `message` belongs to the chat history.
 
-    Said by the sender with `history`; unsaid, chat is what has no `kind` or the kind `chat`. Binary data never is: a
-    chat history is JSON.
+    Said by the sender with `history`; unsaid, chat is what has no `kind` or the kind `chat`, and the text of a stream. Binary data
+    never is, because a chat history is JSON, and neither is a stream without a text.
     """
     if binary is not None:
         return False
+    if message.stream is not None:
+        return message.fold is not None and message.history is not False
     return message.kind in _HISTORY_KINDS if message.history is None else message.history
 
 
 def history_entry(party: str, body: bytes) -> bytes:
     """Return one object of `chat_history` for a text body."""
     return b'{"from":"' + party.encode() + b'",' + body[1:]
+
+
+def stream_entry(
+    party: str,
+    seq: int,
+    at_ms: int,
+    stream: str,
+    attempt: int,
+    kind: str,
+    data: bytes,
+    outcome: str,
+    *,
+    truncated: bool,
+) -> bytes:
+    """Return one object of `chat_history` for a stream. `data` is the inside of a JSON string; `outcome` is "" while it goes on."""
+    return b'{"from":"%b","seq":%d%b%b,"stream":%b,"attempt":%d,%b%b"data":"%b"}' % (
+        party.encode(),
+        seq,
+        _at(at_ms),
+        b',"kind":' + _encode(kind) if kind else b"",
+        _encode(stream),
+        attempt,
+        b'"outcome":' + _encode(outcome) + b"," if outcome else b'"open":true,',
+        b'"truncated":true,' if truncated else b"",
+        data,
+    )
 
 
 def chat_history(entries: Iterable[tuple[str, bytes]]) -> list[Raw]:
