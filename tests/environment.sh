@@ -1,7 +1,18 @@
 # Sourced by tests/run and tests/campaign, from the root of the tree: makes .venv when it is missing or out of date, and puts it
-# first on the PATH. Needs Python 3.11 or later, redis-server for the store, and haproxy, nginx and socat for the proxies' recipes.
+# first on the PATH. Needs Python 3.11 or later, redis-server for the store, haproxy, nginx and socat for the proxies' recipes, and
+# Node 18 or later for the programs of tests/systems.
 
 . signald/demo/environment.sh
+
+# make_node_modules FOLDER: what its lock file names, installed again only when the lock file has changed; else npm is not asked.
+make_node_modules() {
+    local stamp
+    stamp="$(node --version) $(cksum <"$1/package-lock.json")"
+    [ "$(cat "$1/node_modules/stamp" 2>/dev/null || true)" = "$stamp" ] && return
+    printf '== making %s/node_modules with npm\n' "$1" >&2
+    (cd "$1" && npm ci --silent) || die "npm could not install what $1/package-lock.json names"
+    printf '%s' "$stamp" >"$1/node_modules/stamp"
+}
 
 # The caller's own settings must not decide what the tests see.
 unset PYTHONPATH PYTHONHOME "${!SIGNALD_@}"
@@ -16,5 +27,16 @@ if [ ${#missing[@]} -gt 0 ]; then
     apt_install "${missing[@]}" || die "needs ${missing[*]}: apt-get install ${missing[*]}, or brew install redis haproxy nginx socat"
 fi
 
+# Debian's npm is a package of its own.
+missing=()
+for program in node npm; do
+    command -v "$program" >/dev/null || missing+=("$program")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+    apt_install nodejs npm || die "needs ${missing[*]}: apt-get install nodejs npm, or brew install node"
+fi
+node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' || die "needs Node 18 or later, which has fetch; $(command -v node) is $(node --version)"
+
 make_environment "[dev]"
+make_node_modules tests/systems
 PATH="$PWD/.venv/bin:$PATH"
