@@ -1,0 +1,41 @@
+"""The base of the plays: what a story asks of each."""
+
+from tests.systems.program import Cast, Program
+from tests.systems.service import Service
+
+MOVES = ("deploy", "rollback", "kill")
+
+
+class Play:
+    """One need of a system, and the programs that show it. A play that needs no step leaves it out."""
+
+    name = ""
+    row = ""
+    """The rows of docs/systems.md that it shows."""
+
+    def __init__(self) -> None:
+        self.service: Service
+        self.cast: Cast
+        self.worker: Program
+
+    async def begin(self, service: Service, cast: Cast, worker: Program) -> None:
+        """Start the programs; return when they are at work."""
+        self.service, self.cast, self.worker = service, cast, worker
+        await self.start()
+
+    async def start(self) -> None:
+        """Start the programs of this play."""
+        raise NotImplementedError
+
+    async def during_move(self) -> None:
+        """Do something in the middle of a move."""
+
+    async def goes_on(self) -> None:
+        """Return when the programs have got on after a move, and before the next."""
+
+    async def finish(self) -> None:
+        """Let the programs come to their end."""
+
+    def judge(self) -> None:
+        """Assert what the programs must have seen."""
+        raise NotImplementedError

@@ -1,0 +1,70 @@
+"""One story on one store: every program at work while the operator deploys, rolls back and loses the only node.
+
+All programs share it, because nodes are what takes time: each is judged by itself. What fails in one is kept for its judge.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import trio
+
+from tests.real.harness import Settings
+from tests.systems.play import Play
+from tests.systems.program import Cast
+from tests.systems.service import Service, open_service
+
+STORY_S = 240.0
+"""A bound for a hang; a story takes some twenty seconds on two quiet cores."""
+
+SETTINGS: Settings = {
+    # Pages ask for the whole chat of a story, which has more lines than a node keeps by default.
+    "session": {"history_messages_max": 1000},
+    "timeouts": {"ping_interval_s": 1.0},
+    # A page that asks often is no flood here.
+    "limits": {"message_bytes_max": 32768},
+}
+
+
+class Story:
+    """What came of each play."""
+
+    def __init__(self, plays: Sequence[Play]) -> None:
+        self.plays = plays
+        self.failures: dict[str, Exception] = {}
+
+    def judge(self, name: str) -> None:
+        """Raise what broke in the play `name`, if anything did."""
+        if name in self.failures:
+            raise self.failures[name]
+        next(play for play in self.plays if play.name == name).judge()
+
+    async def tell(self, store: str, directory: Path) -> None:
+        """Play all of it."""
+        with trio.fail_after(STORY_S):
+            async with open_service(store, directory, SETTINGS) as service, trio.open_nursery() as nursery:
+                await self._tell(service, Cast(directory, nursery, lambda: service.doing))
+                nursery.cancel_scope.cancel(reason="the story is over")
+
+    async def _tell(self, service: Service, cast: Cast) -> None:
+        worker = await cast.start("ai_worker.py", service.url, "worker", "100")
+        await worker.has_seen("opened")
+        await self._all(lambda play: play.begin(service, cast, worker))
+        for move in (service.deploying, service.rolling_back, service.killing):
+            await self._all(lambda play: play.goes_on())
+            async with move():
+                await self._all(lambda play: play.during_move())
+        await self._all(lambda play: play.goes_on())
+        await self._all(lambda play: play.finish())
+
+    async def _all(self, step: Callable[[Play], Awaitable[None]]) -> None:
+        """Take a step of every play that has not failed, side by side."""
+        async with trio.open_nursery() as nursery:
+            for play in self.plays:
+                if play.name not in self.failures:
+                    nursery.start_soon(self._one, play, step)
+
+    async def _one(self, play: Play, step: Callable[[Play], Awaitable[None]]) -> None:
+        try:
+            await step(play)
+        except Exception as error:
+            self.failures[play.name] = error

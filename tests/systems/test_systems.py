@@ -1,0 +1,31 @@
+"""The systems of docs/systems.md: programs that know the contract alone do their work on real nodes, whatever the operator does."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.systems.play import Play
+from tests.systems.plays.chat import Chat
+from tests.systems.plays.push import Push
+from tests.systems.story import Story
+
+pytestmark = pytest.mark.real
+
+PLAYS: tuple[Callable[[], Play], ...] = (Chat, Push)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "redis"])
+def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    """A story that has been told."""
+    told = Story([play() for play in PLAYS])
+    directory: Path = tmp_path_factory.mktemp(request.param)
+    trio.run(told.tell, request.param, directory)
+    return told
+
+
+@pytest.mark.parametrize("play", [play.name for play in PLAYS])  # type: ignore[attr-defined]
+def test_the_programs_of_a_row_do_their_work(story: Story, play: str) -> None:
+    """Over a deploy, a rollback and a SIGKILL of the only node; docs/systems.md says which row a play shows."""
+    story.judge(play)
