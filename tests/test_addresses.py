@@ -21,9 +21,7 @@ def test_an_address_is_read_in_each_of_its_forms(text: str, meant: str) -> None:
         assert str(parse_address(text)) == meant
 
 
-@pytest.mark.parametrize(
-    "text", ["", "unknown", "192.0.2.1:port", "1" * 10_000, "fe80::1%" + "e" * ADDRESS_LENGTH_MAX]
-)
+@pytest.mark.parametrize("text", ["", "unknown", "192.0.2.1:port", "1" * 10_000, "fe80::1%" + "e" * ADDRESS_LENGTH_MAX])
 def test_what_is_no_address_is_none(text: str) -> None:
     """A text that is longer than any address is not looked at, and so not remembered either."""
     assert parse_address(text) is None

@@ -12,8 +12,8 @@ import msgspec
 import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from signald.core.api_keys import LEAD_MS, ApiKey
 
+from signald.core.api_keys import LEAD_MS, ApiKey
 from signald.core.callers import Access
 from signald.core.failures import Failures
 from signald.core.head import Party

@@ -4,8 +4,8 @@ The nodes `a` and `b` look at one fresh store.
 """
 
 import pytest
-from signald.core.api_keys import KEYS_MAX, LEAD_MS, ApiKey
 
+from signald.core.api_keys import KEYS_MAX, LEAD_MS, ApiKey
 from signald.store.base import Done, Fenced, Op, Refused
 from signald.store.formats import FORMAT_UNSAID
 from signald.store.registry.ops import (
