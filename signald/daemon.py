@@ -87,6 +87,9 @@ DIALECTS: Sequence[Dialect] = (SignaldV1(),)
 
 HANDSHAKE_POLL_S = 0.01
 
+FIRST_KEYS_QUIET_S = 2.0
+"""A first fetch that takes longer is worth a line."""
+
 STORE_GOODBYE_S = 1.0
 """How long giving the lease back may take; without an answer the lease expires by itself."""
 
@@ -292,6 +295,7 @@ async def running(
         _begin_accepting(node, listeners, accepting, outlive=bool(inherited.websocket))
         _freeze_imports()
         trio.lowlevel.add_instrument(node.hub.pauses)
+        await _wait_for_keys(node, notifier)
         await node.lease.set_state("ready")
         health.begin(Observed(node.hub, node.server, node.lease, node.shutdown, health.answers), node.operations)
         ports = {"websocket": websocket_port, "http": http_port}
@@ -310,6 +314,24 @@ async def running(
                 supervision.end()
             watching.cancel_scope.cancel(reason="the node stops")
             accepting.cancel_scope.cancel(reason="the node stops")
+
+
+async def _wait_for_keys(node: Node, notifier: Notifier | None) -> None:
+    """Wait for the first key set of `auth.jwks_url`, with the listeners open: parties that come are put off, not sent away.
+
+    A node without keys can let no party in. While it is not ready, a rollout waits and the nodes before it serve on; a signal ends
+    the wait. Without a URL there is nothing to wait for.
+    """
+    with trio.move_on_after(FIRST_KEYS_QUIET_S):
+        await node.hub.jwks.wait_first()
+        return
+    log.warning("keys_waited_for")
+    while True:
+        if notifier is not None:
+            notifier.extend(EXTEND_S, "waits for the keys of auth.jwks_url")
+        with trio.move_on_after(EXTEND_S / 3):
+            await node.hub.jwks.wait_first()
+            return
 
 
 def _freeze_imports() -> None:
@@ -464,6 +486,7 @@ async def _keep(hub: Hub, keepers: trio.Nursery, claimant: Claimant | None) -> t
         hub.batches.run_acks,
         hub.trail.run,
         hub.probe.run,
+        hub.jwks.run,
         matchmaker.run,
         mender.run,
         lease.run,

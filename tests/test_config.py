@@ -418,6 +418,39 @@ def test_loopback_needs_no_auth(write: Write, host: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('jwks_url = "https://issuer.example/jwks"', ""),
+        ('jwks_url = "http://127.0.0.1:9/jwks"', ""),
+        ('jwks_url = "http://[::1]:9/jwks"', ""),
+        ('jwks_url = "http://issuer.mesh/jwks"\njwks_allow_http = true', ""),
+        ('jwks_url = "http://issuer.mesh/jwks"', "use https"),
+        ('jwks_url = "https://ann:hunter2@issuer.example/jwks"', "no user, password"),
+        ('jwks_url = "https://issuer.example/jwks#hunter2"', "fragment"),
+        ('jwks_url = "file:///etc/hunter2"', "expected a URL"),
+        ('jwks_url = "https:///hunter2"', "expected a URL"),
+        ('jwks_url = "https://issuer.example:hunter2/"', "expected a URL"),
+        ('jwks_url = "https://[hunter2/"', "expected a URL"),
+        ('jwks_url = "hunter2"', "expected a URL"),
+        ('jwks_url = "https://issuer.example/jwks"\njwt_algorithms = ["HS256"]', "does not go with a public key"),
+        ('jwks_url = "https://issuer.example/jwks"\njwt_public_key_file = "p.pem"', "auth.jwks_url is set too"),
+        (f'jwks_url = "https://issuer.example/jwks"\njwt_secret = "{SECRET}"', "a shared secret is set too"),
+        ('jwks_url = "https://issuer.example/jwks"\ninsecure = true', "a key is set too"),
+    ],
+)
+def test_a_url_of_keys_is_one_that_can_be_trusted(write: Write, tmp_path: Path, text: str, why: str) -> None:
+    """Over https, or on this machine; one source of keys; and no error shows what a URL may hold."""
+    (tmp_path / "p.pem").write_text("x")
+    file = write(f"[auth]\n{text}\n")
+    if not why:
+        assert has_key(load(file, {}).auth)
+        return
+    message = only_problem_of(file).message
+    assert why in message
+    assert "hunter2" not in message
+
+
+@pytest.mark.parametrize(
     "text", ["", "8080", ":8080", "host", "host:", "host:x", "host:65536", "::1:80", "[h]:80", "h:-1"]
 )
 def test_an_address_that_is_not_host_and_port_is_refused(text: str) -> None:

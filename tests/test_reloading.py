@@ -92,7 +92,9 @@ def test_half_a_file_must_not_open_the_door(tmp_path: Path) -> None:
         compare(running, source.read(running), fingerprints(running))
 
 
-@pytest.mark.parametrize("key", ["listen.tls_certificate_file", "listen.tls_key_file", "auth.jwt_public_key_file"])
+@pytest.mark.parametrize(
+    "key", ["listen.tls_certificate_file", "listen.tls_key_file", "auth.jwt_public_key_file", "auth.jwks_file"]
+)
 def test_another_content_behind_the_same_name_is_a_change(tmp_path: Path, key: str) -> None:
     """Certificates and keys are renewed in place: what a file holds counts, not its name alone."""
     section, _, name = key.partition(".")

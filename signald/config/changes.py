@@ -18,7 +18,12 @@ from signald.config.problems import ConfigError, Problem
 from signald.config.sections import SECTIONS, Config
 from signald.config.store_urls import is_same_store
 
-_CONTENT_KEYS = ("listen.tls_certificate_file", "listen.tls_key_file", "auth.jwt_public_key_file")
+_CONTENT_KEYS = (
+    "listen.tls_certificate_file",
+    "listen.tls_key_file",
+    "auth.jwt_public_key_file",
+    "auth.jwks_file",
+)
 """Keys whose file is read at its use: the content of the file may change while its name stays."""
 
 _STORE_KEYS = ("store.url", "store.url_file")

@@ -4,6 +4,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from signald.config.origins import origin_problem
 from signald.config.problems import suggestion
@@ -114,7 +115,8 @@ def _listen(listen: ListenConfig, auth: AuthConfig) -> Iterator[Finding]:
             yield (key,), str(error)
     for key, host in ((key, host) for key, pairs in addresses.items() for host, _ in pairs):
         if not is_loopback(host) and not has_key(auth) and not auth.insecure:
-            remedy = "set auth.jwt_secret_file or auth.jwt_public_key_file, or auth.insecure = true to admit anonymous parties"
+            keys = "auth.jwt_secret_file, auth.jwt_public_key_file or auth.jwks_url"
+            remedy = f"set {keys}, or auth.insecure = true to admit anonymous parties"
             yield (key, "auth.insecure"), f"reachable from other machines while no auth key is set: {remedy}"
     fixed = {key: [pair for pair in pairs if pair[1] != 0] for key, pairs in addresses.items()}
     if set(fixed.get("listen.websocket", ())) & set(fixed.get("listen.http", ())):
@@ -172,25 +174,57 @@ def _redis_faults(scheme: str, url: str) -> Iterator[str]:
 
 def has_key(auth: AuthConfig) -> bool:
     """Tell whether parties must show a token."""
-    return bool(auth.jwt_secret or auth.jwt_secret_file or auth.jwt_public_key_file)
+    return bool(auth.jwt_secret or auth.jwt_secret_file or _public_keys(auth))
+
+
+def _public_keys(auth: AuthConfig) -> tuple[str, ...]:
+    """Return the keys that say where public keys are."""
+    names = ("jwt_public_key_file", "jwks_file", "jwks_url")
+    return tuple(f"auth.{name}" for name in names if getattr(auth, name))
 
 
 def _auth(auth: AuthConfig) -> Iterator[Finding]:
     secret_keys = ("auth.jwt_secret", "auth.jwt_secret_file")
+    public = _public_keys(auth)
     # An algorithm that is no HMAC is a problem of its own, below.
     bytes_min = max([HMAC_SECRET_BYTES_MIN.get(name, 0) for name in auth.jwt_algorithms] + [32])
     if auth.jwt_secret and len(auth.jwt_secret.encode()) < bytes_min:
         yield secret_keys, f"must be at least {bytes_min} bytes long: openssl rand -base64 48 makes a good one"
-    if auth.jwt_secret and auth.jwt_public_key_file:
-        yield ("auth.jwt_public_key_file", *secret_keys), "a shared secret is set too: keep one of them"
+    if auth.jwt_secret and public:
+        yield (*public, *secret_keys), "a shared secret is set too: keep one of them"
+    if len(public) > 1:
+        yield public, f"{', '.join(public[1:])} is set too: keep one of them"
     if auth.insecure and has_key(auth):
         yield ("auth.insecure",), "a key is set too: remove insecure, or the key"
-    allowed = PUBLIC_KEY_ALGORITHMS if auth.jwt_public_key_file else tuple(HMAC_SECRET_BYTES_MIN)
+    allowed = PUBLIC_KEY_ALGORITHMS if public else tuple(HMAC_SECRET_BYTES_MIN)
     for name in auth.jwt_algorithms:
         if name not in allowed:
-            kind = "a public key" if auth.jwt_public_key_file else "a shared secret"
+            kind = "a public key" if public else "a shared secret"
             hint = suggestion(name, allowed)
             yield ("auth.jwt_algorithms",), f'"{name}" does not go with {kind}: use {", ".join(allowed)}{hint}'
+    if auth.jwks_url and (problem := _jwks_url_problem(auth)):
+        yield ("auth.jwks_url", "auth.jwks_allow_http"), problem
+
+
+def _jwks_url_problem(auth: AuthConfig) -> str:
+    """Return why the URL cannot be used; "" when it can. The text shows nothing of it: it may hold a password."""
+    try:
+        parts = urlsplit(auth.jwks_url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        parts, host = urlsplit(""), None
+    if (
+        parts.scheme not in ("http", "https")
+        or not host
+        or not auth.jwks_url.isascii()
+        or not auth.jwks_url.isprintable()
+    ):
+        return "expected a URL such as https://issuer.example/.well-known/jwks.json"
+    if parts.username is not None or parts.password is not None or parts.fragment:
+        return "must hold no user, password or fragment: a JWK set is public"
+    if parts.scheme == "http" and not is_loopback(host) and not auth.jwks_allow_http:
+        return "http lets any machine between replace the keys: use https, or set jwks_allow_http"
+    return ""
 
 
 def _limits(config: Config) -> Iterator[Finding]:

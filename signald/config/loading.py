@@ -160,6 +160,7 @@ class _Loader:
         auth = attrs.evolve(
             auth,
             jwt_public_key_file=self._readable("auth.jwt_public_key_file", auth.jwt_public_key_file, folder),
+            jwks_file=self._readable("auth.jwks_file", auth.jwks_file, folder),
             jwt_secret=self._secret("auth.jwt_secret", auth.jwt_secret, auth.jwt_secret_file, folder),
         )
         store = attrs.evolve(store, url=self._secret("store.url", store.url, store.url_file, folder))

@@ -147,9 +147,52 @@ class AuthConfig:
         unit="path",
         reload=True,
     )
+    jwks_file: str = key(
+        "",
+        "JWK set (RFC 7517) whose public keys all count; a token names its key by kid. Excludes the other keys. A reload reads it again.",
+        unit="path",
+        reload=True,
+    )
+    jwks_url: str = key(
+        "",
+        "URL where the issuer publishes its JWK set, likewise; it is fetched in the background, and again for an unknown kid. It must be "
+        "https, or http to loopback. A private CA goes into SSL_CERT_FILE.",
+        unit="URL",
+        reload=True,
+    )
+    jwks_allow_http: bool = key(
+        False,
+        "Fetch jwks_url over http from other hosts too. Any machine between can put its own keys in; only for a mesh that encrypts.",
+        reload=True,
+    )
+    jwks_life_s: float = key(
+        300.0,
+        "How long a fetched set counts as new, unless the answer's max-age says it (between 60 s and 1 hour). It is refreshed before that, "
+        "and a key that the issuer withdraws is refused at the latest then.",
+        unit="seconds",
+        at_least=60,
+        at_most=3600,
+        reload=True,
+    )
+    jwks_refetch_s: float = key(
+        10.0,
+        "Least time between two fetches that tokens with an unknown kid can cause: a flood of them asks the issuer this often.",
+        unit="seconds",
+        at_least=1,
+        at_most=300,
+        reload=True,
+    )
+    jwks_stale_max_s: float = key(
+        86_400.0,
+        "How long the last good set goes on while the URL gives no other; after it no JWT is judged (1013). An issuer that is away for a "
+        "day issues nothing either, so its tokens have run out by then.",
+        unit="seconds",
+        at_least=3600,
+        reload=True,
+    )
     jwt_algorithms: tuple[str, ...] = key(
         (),
-        "Algorithms that are accepted. Empty: the one that fits the key. HS* never goes with a public key.",
+        "Algorithms that are accepted. Empty: the one that fits the key, or that a JWK names. HS* never goes with a public key.",
         reload=True,
     )
     jwt_issuer: str = key("", "Required iss claim. Empty: any.", reload=True)

@@ -11,13 +11,12 @@ from typing import Any, Literal, TypeGuard, cast, get_args
 import attrs
 import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, SECP384R1, SECP521R1, EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from signald.config import AuthConfig, ConfigError, Problem
+from signald.core.jwks import SET_BYTES_MAX, BadKeySet, Key, KeySet, UnusableKey, algorithms_of, parse
 from signald.core.wants import SEPARATOR
+from signald.service.key_sets import FileKeys, Keys, OneKey, RemoteKeys
 
 Role = Literal["client", "worker", "service"]
 """A service is a backend that speaks over HTTP alone: no WebSocket is opened with its token."""
@@ -27,13 +26,8 @@ SCOPES = frozenset({"jobs", "sessions", "rooms", "blobs", "users"})
 
 # Far above any sensible token; parsing costs the server, so the bound stands before it.
 BEARER_BYTES_MAX = 8192
-# RSA below this is not refused by the standards' letter any more, but by their spirit.
-RSA_BITS_MIN = 2048
 TIME_MAX = 2**53
 """Seconds since 1970 beyond which a time is none."""
-
-_rsa = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
-_curves = {SECP256R1: "ES256", SECP384R1: "ES384", SECP521R1: "ES512"}
 
 
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -82,11 +76,10 @@ class Verified:
 
 @attrs.frozen
 class Authenticator:
-    """Turns a bearer token into a Principal. Built once; holds the key, which its repr does not show."""
+    """Turns a bearer token into a Principal. Built once; holds the keys, which its repr does not show."""
 
-    key: Any = attrs.field(repr=False)
-    """Bytes of a shared secret, a public key, or None: all parties are anonymous."""
-    algorithms: tuple[str, ...]
+    keys: Keys | None = attrs.field(repr=False)
+    """None: all parties are anonymous."""
     issuer: str
     audience: str
     leeway_s: float
@@ -95,22 +88,37 @@ class Authenticator:
     def from_config(cls, auth: AuthConfig) -> "Authenticator":
         """Build it from a loaded configuration.
 
-        Raises ConfigError when the public key cannot be used with the algorithms.
+        Raises ConfigError when the public keys cannot be used with the algorithms.
         """
-        if auth.jwt_public_key_file:
-            key, algorithms = _public_key(auth)
+        keys: Keys | None = None
+        if auth.jwks_url:
+            keys = RemoteKeys(auth.jwks_url, auth.jwt_algorithms)
+        elif auth.jwks_file:
+            keys = FileKeys(_key_set(auth))
+        elif auth.jwt_public_key_file:
+            keys = OneKey(_public_key(auth))
         elif auth.jwt_secret:
-            key, algorithms = auth.jwt_secret.encode(), auth.jwt_algorithms or ("HS256",)
-        else:
-            key, algorithms = None, ()
-        return cls(key, algorithms, auth.jwt_issuer, auth.jwt_audience, auth.leeway_s)
+            keys = OneKey(Key(None, auth.jwt_algorithms or ("HS256",), auth.jwt_secret.encode()))
+        return cls(keys, auth.jwt_issuer, auth.jwt_audience, auth.leeway_s)
+
+    @property
+    def remote(self) -> RemoteKeys | None:
+        """The key set that is fetched from a URL, if there is one."""
+        return self.keys if isinstance(self.keys, RemoteKeys) else None
+
+    def following(self, before: "Authenticator") -> "Authenticator":
+        """Return this authenticator as the one after `before`: a set that was fetched from the same URL goes on."""
+        if self.remote is not None and before.remote is not None:
+            return attrs.evolve(self, keys=self.remote.following(before.remote))
+        return self
 
     def authenticate(self, bearer: str | None, role: Role, now: float) -> Principal:
         """Return the principal of `bearer` at the endpoint of `role`; `now` is the time in seconds since the epoch.
 
-        Raises Unauthenticated for no, a broken or an expired token, Forbidden for a valid one of another role.
+        Raises Unauthenticated for no, a broken or an expired token, Forbidden for a valid one of another role, KeysAway when the
+        keys that it must be judged by are not here.
         """
-        if self.key is None:
+        if self.keys is None:
             return Principal("", role)
         return self.verify(bearer, (role,), now).principal
 
@@ -119,9 +127,9 @@ class Authenticator:
 
         A token must carry `sub`, `role` and `exp`; `nbf`, `iss` and `aud` count when present or configured. Raises as `authenticate`.
         """
-        if self.key is None or bearer is None or len(bearer) > BEARER_BYTES_MAX:
+        if self.keys is None or bearer is None or len(bearer) > BEARER_BYTES_MAX:
             raise Unauthenticated
-        claims = self._claims(bearer)
+        claims = self._claims(self.keys, bearer, now)
         if not self._current(claims, now):
             raise Unauthenticated
         subject, tenant, issued = claims.get("sub"), claims.get("tenant"), claims.get("iat")
@@ -133,16 +141,19 @@ class Authenticator:
         scopes = _scopes(claims.get("scope")) if role == "service" else None
         return Verified(Principal(subject, role, tenant, scopes), claims["exp"], issued if _is_time(issued) else None)
 
-    def _claims(self, bearer: str) -> Mapping[str, Any]:
+    def _claims(self, keys: Keys, bearer: str, now: float) -> Mapping[str, Any]:
         # Times are checked by `_current`, because PyJWT asks the wall clock.
         options = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_aud": bool(self.audience)}
         try:
+            key = keys.find(bearer, now)
+            if key is None:
+                raise Unauthenticated
             return cast(
                 "Mapping[str, Any]",
                 jwt.decode(
                     bearer,
-                    self.key,
-                    algorithms=list(self.algorithms),
+                    key.material,
+                    algorithms=list(key.algorithms),
                     issuer=self.issuer or None,
                     audience=self.audience or None,
                     options=cast("Any", options),
@@ -223,30 +234,33 @@ def _is_time(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -TIME_MAX < value < TIME_MAX
 
 
-def _public_key(auth: AuthConfig) -> tuple[Any, tuple[str, ...]]:
+def _key_set(auth: AuthConfig) -> KeySet:
     try:
-        key = load_pem_public_key(Path(auth.jwt_public_key_file).read_bytes())
+        with Path(auth.jwks_file).open("rb") as file:
+            return parse(file.read(SET_BYTES_MAX + 1), auth.jwt_algorithms)
     except OSError as error:
-        raise _unusable(f"{auth.jwt_public_key_file} cannot be read: {error.strerror}") from None
+        raise _unusable("jwks_file", f"{auth.jwks_file} cannot be read: {error.strerror}") from None
+    except BadKeySet as error:
+        raise _unusable("jwks_file", f"{auth.jwks_file} {error}") from None
+
+
+def _public_key(auth: AuthConfig) -> Key:
+    name = "jwt_public_key_file"
+    try:
+        material = load_pem_public_key(Path(auth.jwt_public_key_file).read_bytes())
+        possible = algorithms_of(material)
+    except OSError as error:
+        raise _unusable(name, f"{auth.jwt_public_key_file} cannot be read: {error.strerror}") from None
+    except UnusableKey as error:
+        raise _unusable(name, str(error)) from None
     except (ValueError, UnsupportedAlgorithm):
-        raise _unusable(f"{auth.jwt_public_key_file} is not a PEM public key") from None
-    possible: tuple[str, ...] = ()
-    if isinstance(key, RSAPublicKey):
-        if key.key_size < RSA_BITS_MIN:
-            raise _unusable(f"an RSA key needs at least {RSA_BITS_MIN} bits, this one has {key.key_size}")
-        possible = _rsa
-    elif isinstance(key, EllipticCurvePublicKey):
-        possible = tuple(name for curve, name in _curves.items() if isinstance(key.curve, curve))
-    elif isinstance(key, Ed25519PublicKey):
-        possible = ("EdDSA",)
-    if not possible:
-        raise _unusable("a key of this kind is not supported: use RSA, P-256, P-384, P-521 or Ed25519")
-    wrong = [name for name in auth.jwt_algorithms if name not in possible]
+        raise _unusable(name, f"{auth.jwt_public_key_file} is not a PEM public key") from None
+    wrong = [algorithm for algorithm in auth.jwt_algorithms if algorithm not in possible]
     if wrong:
         message = f"{', '.join(wrong)} does not go with this key: use {', '.join(possible)}"
-        raise ConfigError([Problem("", "auth.jwt_algorithms", message)])
-    return key, auth.jwt_algorithms or possible[:1]
+        raise _unusable("jwt_algorithms", message)
+    return Key(None, auth.jwt_algorithms or possible[:1], material)
 
 
-def _unusable(message: str) -> ConfigError:
-    return ConfigError([Problem("", "auth.jwt_public_key_file", message)])
+def _unusable(name: str, message: str) -> ConfigError:
+    return ConfigError([Problem("", f"auth.{name}", message)])

@@ -28,6 +28,7 @@ OUTCOMES = (
     "forbidden",
     "too_far_ahead",
     "unauthenticated",
+    "auth_unavailable",
     "late",
     "busy",
     "store_unavailable",

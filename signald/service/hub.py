@@ -30,6 +30,7 @@ from signald.service.dialect import Dialects
 from signald.service.endings import Endings
 from signald.service.giving_up import GivingUp
 from signald.service.holdings import Holdings
+from signald.service.jwks import JwksFetcher
 from signald.service.losses import Losses
 from signald.service.parts import Parts
 from signald.service.recording import Recorder
@@ -99,10 +100,11 @@ class Hub:
             self.assignments,
             self.giving_up,
         )
+        self.jwks = JwksFetcher(context, lambda: self.parts.auth.remote)
 
     def renew(self, config: Config, auth: Authenticator) -> None:
         """Go on by another configuration, and let in by `auth`. Parties that are here stay as they are."""
-        self.parts.auth = auth
+        self.parts.auth = auth.following(self.parts.auth)
         self.attachments.renew(config)
         self.context.renew(config)
 

@@ -345,6 +345,20 @@ METRICS: tuple[Metric, ...] = (
         "Sessions that the workers attached here have.",
         _one(lambda o: sum(len(link.seats) for link in o.hub.worker_links.values())),
     ),
+    Metric(
+        "signald_jwks_fetches_total",
+        "counter",
+        ("outcome",),
+        "Fetches of auth.jwks_url: fetched, failed (no document came), refused (the document was no usable key set).",
+        _by(lambda o: o.hub.jwks.outcomes.items()),
+    ),
+    Metric(
+        "signald_jwks_age_seconds",
+        "gauge",
+        (),
+        "How long ago the key set in force was fetched; at auth.jwks_stale_max_s it counts no more. 0 without auth.jwks_url.",
+        _one(lambda o: o.hub.jwks.age_s),
+    ),
     # deploys
     Metric(
         "signald_draining",

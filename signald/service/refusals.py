@@ -11,6 +11,7 @@ from signald.service.auth import Forbidden, Unauthenticated
 from signald.service.context import Context
 from signald.service.counts import RESUMED
 from signald.service.events import ResumeRefused
+from signald.service.key_sets import KeysAway
 from signald.service.parts import Parts
 from signald.wire.close_codes import CloseCode
 
@@ -53,6 +54,8 @@ def turning_away(context: Context, *, resuming: bool) -> Iterator[None]:
             yield
         except Unauthenticated as error:
             raise Turned(CloseCode.UNAUTHENTICATED, "unauthenticated", str(error)) from None
+        except KeysAway as error:
+            raise Turned(CloseCode.REFUSED, "auth_unavailable", str(error), context.retry_after_ms()) from None
         except Forbidden as error:
             raise Turned(CloseCode.FORBIDDEN, "forbidden", str(error)) from None
         except StoreUnavailable:

@@ -15,7 +15,7 @@ import msgspec
 
 from signald.addresses import ProxyTrust
 from signald.config import AuthConfig, ConfigError, load, parse_address
-from signald.core import tickets, tokens
+from signald.core import jwks, tickets, tokens
 from signald.errors import BadMessage, StoreMisused, UnknownType
 from signald.net.frames import Close, FrameDecoder, Message, Ping, Pong, ProtocolError
 from signald.net.handshake import HandshakeReader, HandshakeRefused
@@ -201,6 +201,33 @@ def _draw_bearer(rng: Random) -> bytes:
     return mutate.damage(token, rng) if rng.random() < 0.5 else token
 
 
+_SET = {
+    "keys": [
+        {"kty": "RSA", "kid": "a", "use": "sig", "alg": "RS256", "e": "AQAB", "n": "y" * 342},
+        {"kty": "EC", "kid": "b", "crv": "P-256", "x": "A" * 43, "y": "A" * 43, "key_ops": ["verify"]},
+        {"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},
+        {"kty": "oct", "kid": "s", "k": "c2VjcmV0"},
+    ]
+}
+
+
+def _key_set(data: bytes) -> str:
+    try:
+        found = jwks.parse(data)
+    except jwks.BadKeySet as error:
+        return _promised(len(str(error)) < 4000)
+    assert 0 < len(found.keys) <= jwks.KEYS_MAX
+    for key in found.keys:
+        assert key.algorithms
+        assert not any(name.startswith("HS") or name == "none" for name in key.algorithms)
+    return TAKEN
+
+
+def _draw_key_set(rng: Random) -> bytes:
+    made = mutate.json_like(_SET, rng, 0.1)
+    return mutate.damage(made, rng) if rng.random() < 0.3 else made
+
+
 # --- the network ---------------------------------------------------------------------------------------------------
 
 
@@ -284,6 +311,7 @@ DECODERS: dict[str, Decoder] = {
     "token": Decoder(_damaged(b"s_abcdefgh." + b"A" * 43, b"w_1." + b"-_" * 21 + b"A"), _token),
     "ticket": Decoder(_damaged(tickets.make(b"k" * 32, "s_1", 5000).encode(), b"5000.x", b"-1.x"), _ticket),
     "bearer": Decoder(_draw_bearer, _bearer),
+    "key-set": Decoder(_draw_key_set, _key_set),
     "frames": Decoder(lambda rng: mutate.frames([msgspec.json.encode(one) for one in TO_SERVER], rng), _frames),
     "request": Decoder(
         _damaged(

@@ -10,6 +10,7 @@ from signald import dialects, service
 from signald.daemon import Node
 from signald.net import refusal_log
 from signald.service.counts import FULL, OUTCOMES
+from signald.service.jwks import OUTCOMES as JWKS_OUTCOMES
 from signald.service.meters import METRICS, render_table
 from signald.tally import Histogram
 from signald.testing.cluster import Cluster, play
@@ -31,7 +32,7 @@ LABELS = {
     "code": {"other", *map(str, [200, 404, 500, *range(1000, 1014), 4001, *range(4400, 4411), 4429, 4508])},
     "initiator": {"local", "remote", "abort"},
     "direction": {"accepted", "delivered"},
-    "outcome": {*OUTCOMES, "believed", "refused"},
+    "outcome": {*OUTCOMES, *JWKS_OUTCOMES, "believed", "refused"},
     "reason": {
         "client",
         "worker",

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from signald.config import AuthConfig, ConfigError
 from signald.service.auth import Authenticator, Forbidden, Principal, Unauthenticated, mint
+from tests.jwks import EC_KEY, ED_KEY, RSA_KEY, jwk, key_set
 
 SECRET = "correct horse battery staple, " * 3
 NOW = 1_000_000.0
@@ -292,6 +293,43 @@ def test_a_public_key_that_cannot_be_used_is_a_configuration_error(tmp_path: Pat
     for auth, message in cases:
         with pytest.raises(ConfigError, match=message):
             Authenticator.from_config(auth)
+
+
+def test_all_keys_of_a_file_count_at_once(tmp_path: Path) -> None:
+    """A token is verified with the key that its kid names, and with no other key of the set."""
+    file = tmp_path / "jwks.json"
+    file.write_bytes(key_set(jwk(RSA_KEY, "old"), jwk(EC_KEY, "new")))
+    auth = AuthConfig(jwks_file=str(file))
+    for private, algorithm, kid in ((RSA_KEY, "RS256", "old"), (EC_KEY, "ES256", "new")):
+        assert outcome(auth, signed_by(private, algorithm, kid)) == Principal("alice", "client")
+        assert outcome(auth, signed_by(private, algorithm, None)) == Principal("alice", "client")
+        assert outcome(auth, signed_by(private, algorithm, "another")) is Unauthenticated
+    assert outcome(auth, signed_by(ED_KEY, "EdDSA", "new")) is Unauthenticated
+    assert outcome(auth, signed_by(EC_KEY, "ES256", "old")) is Unauthenticated
+    other = ec.generate_private_key(ec.SECP256R1())
+    assert outcome(auth, signed_by(other, "ES256", "new")) is Unauthenticated
+    assert outcome(auth, signed(CLAIMS)) is Unauthenticated
+    assert outcome(auth, jwt.encode(CLAIMS, SECRET, "HS256", headers={"kid": "new"})) is Unauthenticated
+    for bearer in (None, "", "..", "not a token", "é" * 10, "\ud800.x.y"):
+        assert outcome(auth, bearer) is Unauthenticated
+
+
+def signed_by(private: Any, algorithm: str, kid: str | None) -> str:
+    return jwt.encode(CLAIMS, private, algorithm, headers=None if kid is None else {"kid": kid})
+
+
+def test_a_file_that_is_no_key_set_is_a_configuration_error(tmp_path: Path) -> None:
+    """A missing or broken file, one without a usable key, and an endless one are said before serving."""
+    page = tmp_path / "page"
+    page.write_text("<html>")
+    secret = tmp_path / "secret"
+    secret.write_bytes(key_set({"kty": "oct", "k": "c2VjcmV0"}))
+    cases = [(str(tmp_path / "none"), "cannot be read"), (str(page), "not a JWK set"), (str(secret), "shared secret")]
+    for name, message in [*cases, ("/dev/zero", "bytes")]:
+        with pytest.raises(ConfigError, match=message) as caught:
+            Authenticator.from_config(AuthConfig(jwks_file=name))
+        assert caught.value.problems[0].key == "auth.jwks_file"
+        assert "c2VjcmV0" not in str(caught.value)
 
 
 def test_the_key_is_not_shown() -> None:
