@@ -45,6 +45,8 @@ class Head(Struct, frozen=True, gc=False):
     down_claimed: tuple[int, int] = (0, 0)
     failed: Failures = NO_FAILURES
     """The failed hand-outs as they were noted; `failures` are those that still count."""
+    pair: bool = True
+    """The session wants a worker; a session without stands in no line."""
 
     @property
     def failures(self) -> Failures:

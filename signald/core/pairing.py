@@ -26,6 +26,8 @@ class Pairing(Enum):
     PAIRED = "paired"
     AWAY = "away"
     ENDED = "ended"
+    NONE = "none"
+    """The session wants no worker."""
 
 
 class PairingEvent(Enum):
@@ -69,6 +71,7 @@ PAIRING: Mapping[tuple[Pairing, PairingEvent], tuple[Pairing, PeerState | None]]
     (_P.AWAY, _E.ASSIGN): (_P.ASSIGNED, "waiting"),
     (_P.AWAY, _E.RELEASE): (_P.WAITING, "waiting"),
     (_P.AWAY, _E.END): (_P.ENDED, "gone"),
+    (_P.NONE, _E.END): (_P.ENDED, None),
 }
 """(state, event) → (next state, what the client is told)."""
 

@@ -90,7 +90,7 @@ class Session(Generic[L]):
 
     __slots__ = (
         "client", "client_tokens", "created_ms", "down", "ending", "failed", "id", "known_worker", "looks",
-        "meta", "pairing", "principal", "receipts", "said_before", "up", "void_to", "want", "worker", "worker_id", "workers",
+        "meta", "pair", "pairing", "principal", "receipts", "said_before", "up", "void_to", "want", "worker", "worker_id", "workers",
     )  # fmt: skip
 
     def __init__(self, head: Head, backlog_max: int, bytes_max: int) -> None:
@@ -108,7 +108,8 @@ class Session(Generic[L]):
         self.workers = head.workers
         self.known_worker = ""
         """The last worker with which the client was paired."""
-        self.pairing = Pairing.WAITING
+        self.pair = head.pair
+        self.pairing = Pairing.WAITING if head.pair else Pairing.NONE
         self.client_tokens: tuple[bytes, ...] = ()
         """Hashes of the tokens issued with `client.epoch`, newest first; empty when another node issued them."""
         self.ending = False
@@ -164,6 +165,8 @@ class Session(Generic[L]):
             return "paired"
         if self.pairing is Pairing.AWAY:
             return "away"
+        if self.pairing is Pairing.NONE:
+            return "none"
         return "gone" if self.pairing is Pairing.ENDED else "waiting"
 
     def attach(self, party: Party, link: L, epoch: int, node: str, received: int) -> None:
@@ -278,7 +281,7 @@ class Session(Generic[L]):
     def _event(self, head: Head) -> PairingEvent | None:
         """Return the event that leads from the pairing here to that of `head`; None: nothing has changed."""
         state = self.pairing
-        if state is Pairing.ENDED:
+        if state in (Pairing.ENDED, Pairing.NONE):
             return None
         if not head.worker:
             return None if state is Pairing.WAITING else PairingEvent.RELEASE
@@ -328,4 +331,5 @@ class Session(Generic[L]):
             down_acked=self.down.acked,
             said_before=self.said_before,
             failed=self.failed,
+            pair=self.pair,
         )

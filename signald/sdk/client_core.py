@@ -87,6 +87,7 @@ class ClientCore(PartyCore):
         want: Mapping[str, str] | None = None,
         meta: object = None,
         receipts: bool = False,
+        pair: bool = True,
         history: int = 0,
         state: ClientState | None = None,
         recovery_token: str | None = None,
@@ -100,6 +101,7 @@ class ClientCore(PartyCore):
         check_text("recovery_token", recovery_token, SECRET_MAX, 1)
         self._own_bounds = bounds
         self._receipts = receipts
+        self._pair = pair
         self._history = history
         self.session_id: str | None = None
         self.peer = Peer("waiting")
@@ -168,6 +170,8 @@ class ClientCore(PartyCore):
                 said["meta"] = self._meta
             if self._receipts:
                 said["receipts"] = True
+            if not self._pair:
+                said["pair"] = False
         else:
             said = {
                 "type": "restore_session",
@@ -270,6 +274,11 @@ class ClientCore(PartyCore):
             self.session.refused(error, now)
             link.changed()
 
+    def realtime(self, data: object, session: str | None = None) -> bool:
+        """See the base. Raises ValueError also when the session has no worker, and will have none."""
+        self.session.check_peer()
+        return super().realtime(data, session)
+
     def _peer_is(self, state: PeerState, worker: str | None) -> None:
         before = self.peer
         # Without a worker the last one is remembered: the next worker replaces it.
@@ -277,6 +286,7 @@ class ClientCore(PartyCore):
         if self.peer == before and self._told_peer:
             return
         self._told_peer = True
+        self.session.alone = state == "none"
         another = before.id is not None and self.peer.id != before.id
         if state == "replaced" or (state == "paired" and another):
             self.events.append(Replaced(self.peer.id or ""))
@@ -286,7 +296,7 @@ class ClientCore(PartyCore):
             self.events.append(Waiting())
         elif state == "away":
             self.events.append(PeerAway())
-        else:
+        elif state != "none":
             self.events.append(PeerGone())
 
     # --- writing ---------------------------------------------------------------------------------------------------

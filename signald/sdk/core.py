@@ -149,6 +149,7 @@ class SessionCore:
         "_unacked_bytes",
         "_window",
         "accepted",
+        "alone",
         "bye",
         "changed",
         "ended",
@@ -176,6 +177,8 @@ class SessionCore:
         """Called when the inbox, the room to send or `ended` changed."""
         self.ended: str | None = None
         """Why the session ended; None while it lives."""
+        self.alone = False
+        """The session has no worker, and will have none."""
         self.bye: str | None = None
         """The reason to end it with, once everything sent is stored."""
         self._bye_sent = False
@@ -244,12 +247,13 @@ class SessionCore:
         """Take a message into the ledger; return its seq. `data`: a JSON value, or bytes for a binary frame.
 
         Raises:
-            ValueError: larger or deeper than the service takes, or not JSON; nothing was sent.
+            ValueError: larger or deeper than the service takes, not JSON, or for a session without a worker; nothing was sent.
         """
         if kind is not None:
             check_text("kind", kind, KIND_MAX)
         if trace is not None:
             check_text("trace", trace, TRACE_MAX)
+        self.check_peer()
         if self.next_seq > SEQ_MAX:
             raise ValueError("this direction of the session has used up its numbers")
         binary = bytes(data) if isinstance(data, bytes | bytearray | memoryview) else None
@@ -262,6 +266,11 @@ class SessionCore:
             raise ValueError(f"a message may have at most {most} bytes on the wire, not {size}")
         self.restore_unacked(body)
         return self.next_seq - 1
+
+    def check_peer(self) -> None:
+        """Raises ValueError when the session has no worker, and will have none."""
+        if self.alone:
+            raise ValueError("this session has no worker: it was started with pair=False")
 
     def restore_unacked(self, body: bytes) -> None:
         """Take an already encoded body as the next message: from a saved state."""

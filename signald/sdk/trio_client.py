@@ -39,7 +39,7 @@ class Client(TrioParty, Conversation):
 
     @property
     def peer_state(self) -> str:
-        """The last known state of the worker: waiting, paired, away, replaced or gone."""
+        """The last known state of the worker: waiting, paired, away, replaced, gone, or none (`pair=False`)."""
         return self._core.peer.state
 
     @property
@@ -114,6 +114,7 @@ async def open_client(
     want: Mapping[str, str] | None = None,
     meta: Any = None,
     receipts: bool = False,
+    pair: bool = True,
     history: int = 0,
     backoff: Backoff = DEFAULT_BACKOFF,
     timing: Timing = DEFAULT_TIMING,
@@ -130,6 +131,9 @@ async def open_client(
     credential, or a function that returns a fresh one. `history` asks for so many messages of the chat history with
     every resume. The block begins when the session is established.
 
+    With `pair` false the session has no worker: `send` and `realtime` raise ValueError. A node of release 0.1.0 does not know of
+    this, and gives it one.
+
     Raises:
         Refused: signald does not take this client.
         SessionGone: there is nothing to resume.
@@ -145,6 +149,7 @@ async def open_client(
         want=want,
         meta=meta,
         receipts=receipts,
+        pair=pair,
         history=history,
         state=state,
         recovery_token=recovery_token,

@@ -18,7 +18,7 @@ from signald.service.attached import LiveSession
 from signald.service.attachments import Attachments
 from signald.service.context import Context
 from signald.service.events import Accepted, Assigned, SessionChanged, SessionResumed
-from signald.service.line import give_back, has_client
+from signald.service.line import give_back, wants_worker
 from signald.service.losses import Losses
 from signald.service.retries import Retries
 from signald.service.seats import Seat, SeatState
@@ -234,7 +234,7 @@ class Assignments:
                 # No frame could carry the number it would begin with. The client is told by the end of the session.
                 self._attachments.spent(self._attachments.adopt(head))
                 continue
-            if not has_client(context, head) or tenant_of(head.principal) != tenant_of(link.principal):
+            if not wants_worker(context, head) or tenant_of(head.principal) != tenant_of(link.principal):
                 # The client is away, and its session takes no place from one that is here; or an earlier release paired it.
                 self._withdrawals.pairs.add((name, link.worker))
                 context.spawn(self._return_unasked, (name, link.worker), claimed.epoch)

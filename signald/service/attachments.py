@@ -237,7 +237,7 @@ class Attachments:
             elif not link.ending:  # behind its end, this would be all that is left of the session
                 context.submit(Detach(session.id, "client", context.node, epoch, now))
                 context.submit(KeepAlive((session.id,), now + context.ttl_ms))
-                if not session.worker_id:
+                if session.pair and not session.worker_id:
                     context.spawn(leave_if_away, context, [session.id])
         elif row.store in (StoreStep.UNPAIR, StoreStep.UNPAIR_FAILED):
             failed = row.store is StoreStep.UNPAIR_FAILED

@@ -14,7 +14,7 @@ from signald.net.connection import Connection
 from signald.service.attached import ClientLike, LiveSession, Restored, Started
 from signald.service.context import Context
 from signald.service.events import ClientResumed, ClientStarted
-from signald.service.line import enqueue, place
+from signald.service.line import enqueue, give_back, place
 from signald.service.opening_steps import (
     SetUp,
     address_of,
@@ -40,6 +40,7 @@ class NewClient:
     meta: bytes = b""
     receipts: bool = False
     trace: str | None = None
+    pair: bool = True
 
 
 @attrs.frozen
@@ -104,14 +105,15 @@ async def _create(parts: Parts, conn: Connection, auth: str | None, asked: NewCl
             token_hash,
             now,
             context.ttl_ms,
+            asked.pair,
         )
+        ops: list[Op] = [KeepAlive((session_id,), alive_until), create]
+        if asked.pair:
+            ops.append(place(session_id, asked.want, subject, now, alive_until))
         # Nobody has its token before this is answered: a session that was made for nothing would take a worker's place for as
         # long as one that is waited for.
         undo = end_session(session_id, context.node)
-        _, head, _ = await context.committer.call_many(
-            [KeepAlive((session_id,), alive_until), create, place(session_id, asked.want, subject, now, alive_until)],
-            undo=undo,
-        )
+        _, head, *_ = await context.committer.call_many(ops, undo=undo)
     if not isinstance(head, Head):
         raise StoreUnavailable("a session with this id exists")
     return _Made(head, token, token_hash, undo)
@@ -131,7 +133,8 @@ def _begin(parts: Parts, conn: Connection, made: _Made, asked: NewClient, make: 
     conn.on_unsaid = partial(parts.endings.unheard, session, link)
     link.started(Started(session_id, made.token, context.ttl_ms, session.peer_state, session.worker_id))
     context.writes.flush()
-    context.inboxes.line()
+    if session.pair:
+        context.inboxes.line()
     if not context.cluster.alone:
         parts.relay.look(session)  # another node may have paired it before it was attached here
     context.events.emit(ClientStarted(session_id, conn.opened_at, asked.trace))
@@ -226,7 +229,10 @@ def _attach(parts: Parts, conn: Connection, granted: _Granted, asked: ReturningC
     if session.spent:
         parts.attachments.spent(session)
     context.writes.flush()
-    if not session.worker_id and session.failures.may_queue(now):
+    if not session.pair:
+        if head.worker:  # by a node of release 0.1.0
+            context.spawn(give_back, context, session_id, head.worker, head.worker_epoch)
+    elif not session.worker_id and session.failures.may_queue(now):
         context.committer.submit(enqueue(session, now + context.life_ms), lambda _: context.inboxes.line())
     if not context.cluster.alone:
         parts.relay.look(session)  # something may have been appended since the claim and before the attachment
@@ -245,7 +251,7 @@ def _restored(
         granted.token,
         context.ttl_ms,
         session.peer_state,
-        session.worker_id,
+        session.worker_id if session.pair else "",
         granted.claimed.head.up_last,
         replaying,
         entries if with_history else None,

@@ -4,6 +4,9 @@ A session whose client is away waits for no worker: it would take the place of a
 client does, is not put back when its worker is lost, and its client's next claim puts it back where it stood (`order_ms` is the
 time of its creation). The registry does not know where parties are, and the session does not know the line, so a step here
 looks at the session before and after: a client that comes back between the two is put in line again.
+
+A session that wants no worker (`Head.pair`) stands in no line. A node of release 0.1.0, which does not know of that, may put it in line;
+then it is taken from the worker that gets it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,9 +33,12 @@ def enqueue(session: LiveSession, alive_until_ms: int) -> Enqueue:
     return place(session.id, session.want, session.principal, session.created_ms, alive_until_ms)
 
 
-def has_client(context: Context, head: Head) -> bool:
-    """Tell whether the client of `head` is attached to a node that lives. A mistake costs a wait of `QUEUE_AGAIN_S`."""
-    return head.client_node == context.node or head.client_node in context.cluster.nodes
+def wants_worker(context: Context, head: Head) -> bool:
+    """Tell whether a session may stand in line: it wants a worker, and its client is attached to a node that lives.
+
+    A mistake costs a wait of `QUEUE_AGAIN_S`.
+    """
+    return head.pair and (head.client_node == context.node or head.client_node in context.cluster.nodes)
 
 
 async def leave_if_away(context: Context, sessions: Sequence[str]) -> None:
@@ -40,7 +46,7 @@ async def leave_if_away(context: Context, sessions: Sequence[str]) -> None:
     try:
         for start in range(0, len(sessions), LOT):
             heads = await _heads(context, sessions[start : start + LOT])
-            away = [head.session for head in heads if not head.worker and not has_client(context, head)]
+            away = [head.session for head in heads if not head.worker and not wants_worker(context, head)]
             await context.committer.call_many([Leave(session) for session in away])
             await _put_back(context, away)
     except StoreUnavailable:
@@ -68,7 +74,7 @@ async def _heads(context: Context, sessions: Sequence[str]) -> list[Head]:
 
 async def _put_back(context: Context, sessions: Sequence[str]) -> None:
     alive_until = context.now_ms() + context.life_ms
-    heads = [head for head in await _heads(context, sessions) if not head.worker and has_client(context, head)]
+    heads = [head for head in await _heads(context, sessions) if not head.worker and wants_worker(context, head)]
     await context.committer.call_many(
         [place(head.session, head.want, head.principal, head.created_ms, alive_until) for head in heads]
     )

@@ -160,7 +160,7 @@ class Matchmaker:
 
 
 def _waits_here(session: LiveSession) -> bool:
-    at_all = session.client.link is not None and not session.worker_id and not session.ending
+    at_all = session.pair and session.client.link is not None and not session.worker_id and not session.ending
     return at_all and not session.set_aside_at
 
 

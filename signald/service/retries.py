@@ -15,7 +15,7 @@ from signald.core.head import Head
 from signald.service.context import Context
 from signald.service.counts import FailureCause
 from signald.service.events import HandoutFailed, Retried, SetAside
-from signald.service.line import has_client, place
+from signald.service.line import place, wants_worker
 from signald.store.committer import ignore
 from signald.store.registry.ops import Enqueue, Forget
 from signald.store.session.ops import Look, Looked, RetrySession, Unpaired, UnpairFailed
@@ -56,7 +56,7 @@ class Retries:
         # One whose client is away is put in line by its client's claim.
         if not isinstance(looked, Looked) or looked.head.worker or looked.head.failures.set_aside:
             return
-        if has_client(context, looked.head):
+        if wants_worker(context, looked.head):
             await context.committer.call(self._enqueue(head), inf)
             context.inboxes.line()
 
@@ -78,7 +78,7 @@ class Retries:
             pause_s = self.note(result.head, "lost")
             if pause_s > 0:
                 context.spawn(self.queue_later, result.head, pause_s)
-            elif has_client(context, result.head):
+            elif wants_worker(context, result.head):
                 at_once.append(self._enqueue(result.head))
         await context.committer.call_many(at_once, inf)
 
@@ -112,7 +112,7 @@ class Retries:
             return failures
         # Both at once: with the count cleared and no place in line, this node would not know that the session is due.
         # One whose client is away is put in line by its client's claim.
-        queue = [self._enqueue(looked.head)] if has_client(context, looked.head) else []
+        queue = [self._enqueue(looked.head)] if wants_worker(context, looked.head) else []
         retried, *_ = await context.committer.call_many([RetrySession(session, context.node), *queue])
         if not isinstance(retried, Unpaired):
             context.committer.submit(Forget(session), ignore)  # it has ended meanwhile

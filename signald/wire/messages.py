@@ -41,7 +41,8 @@ Capacity = Annotated[int, Meta(ge=0, le=CAPACITY_MAX)]
 Reason = Annotated[str, Meta(max_length=REASON_MAX)]
 Trace = Annotated[str, Meta(max_length=TRACE_MAX)]
 
-PeerState = Literal["waiting", "paired", "away", "replaced", "gone"]
+PeerState = Literal["waiting", "paired", "away", "replaced", "gone", "none"]
+"""`none` is told only to a session that asked for no worker."""
 
 
 class Inbound(Struct, frozen=True, tag_field="type", gc=False):
@@ -74,13 +75,14 @@ _BOUNDS = {
 
 
 class Connect(Inbound, _Trimmed, tag="connect", frozen=True):
-    """A client's opening message: start a session with a worker that has the labels of `want`."""
+    """A client's opening message: start a session with a worker that has the labels of `want`; with `pair` false, with no worker."""
 
     auth: Secret | None = None
     want: Labels = {}
     meta: Raw = Raw()
     receipts: bool = False
     trace: str | None = None
+    pair: bool = True
 
 
 class RestoreSession(Inbound, _Trimmed, tag="restore_session", frozen=True):

@@ -28,6 +28,7 @@ IMPOSSIBLE = {
     (P.AWAY, E.ACCEPT),
     (P.AWAY, E.DETACH),
     *((P.ENDED, event) for event in E),
+    *((P.NONE, event) for event in E if event is not E.END),
 }
 
 
@@ -40,7 +41,9 @@ def test_every_pair_of_a_pairing_is_decided(state: Pairing, event: PairingEvent)
     else:
         after, told = step(PAIRING, state, event)
         assert after is not state or event is E.REPLACE
-        if event in TOLD:
+        if state is P.NONE:
+            assert told is None, "a client that asked for no worker is told of none"
+        elif event in TOLD:
             assert told == TOLD[event]
         elif state in (P.PAIRED, P.AWAY):
             assert told == "waiting", "who has had a worker learns that it has none"

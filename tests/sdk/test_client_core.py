@@ -213,3 +213,21 @@ def test_an_ack_beyond_what_was_sent_breaks_the_connection() -> None:
     assert core.current is not None
     with pytest.raises(LinkBroken):
         core.receive(core.current, '{"type":"ack","seq":1}', 0.0)
+
+
+def test_a_session_without_a_worker_sends_nothing() -> None:
+    """With `pair` false the opening says so; told `none`, the core refuses messages and realtime data, and reports no event of a peer."""
+    core = ClientCore(["ws://a"], entropy=SeededEntropy(0), pair=False)
+    link = core.opened("ws://a", 0.0)
+    opening, _ = decode_client(*core.write(link, 0.0)[0], 32)
+    assert isinstance(opening, Connect)
+    assert opening.pair is False
+    answer = {"session": "s_1", "recovery_token": "t", "token_ttl_ms": 1, "heartbeat_ms": 1000, "next_seq": 1}
+    limits = {"message_bytes": 1000, "messages_per_s": 10.0, "messages_burst": 10, "backlog_messages": 10}
+    peer = {"state": "none", "id": None}
+    core.receive(link, json.dumps({"type": "session_started", **answer, "limits": limits, "peer": peer}), 0.0)
+    assert (core.peer.state, list(core.events)) == ("none", [])
+    for say in (core.session.send, core.realtime):
+        with pytest.raises(ValueError, match="no worker"):
+            say("x")
+    assert core.session.next_seq == 1

@@ -1,12 +1,15 @@
 """The waiting line: no crowd stops what a free worker suits, tenants are apart, and a client that is gone takes no place."""
 
+from contextlib import suppress
 from typing import Any
 
 import jwt
 import trio
+from trio_websocket import ConnectionClosed
 
 from signald.core.wants import TENANT
 from signald.store.registry.ops import Enqueue, KeepAlive, ListSuited, ListWaiting, RegisterWorker
+from signald.store.sagas import end_session
 from signald.testing.cluster import Cluster, play
 from signald.testing.wire import Peer
 from tests.service.test_opening import AUTH, SECRET
@@ -298,5 +301,90 @@ def test_an_earlier_release_knows_what_is_stored() -> None:
         assert record.want == {"lang": "en"}
         assert len(TENANT) > 64
         assert RegisterWorker.__struct_fields__[:4] == ("worker", "node", "nonce", "principal")
+
+    play(scene)
+
+
+async def alone(cluster: Cluster, name: str = "n1") -> tuple[Peer, dict[str, Any]]:
+    """Start a session that wants no worker."""
+    return await cluster.client(name, pair=False)
+
+
+def test_a_session_that_wants_no_worker_stands_in_no_line() -> None:
+    """It is told `none`, takes no worker that is free, and stays so when it resumes, at another node as well."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1")
+        await cluster.start("n2")
+        worker, _ = await cluster.worker("n1")
+        client, started = await alone(cluster)
+        assert started["peer"] == {"state": "none", "id": None}
+        assert await waiting(cluster) == []
+        client.cut()
+        await trio.sleep(1)
+        client, restored = await cluster.restore("n2", started["recovery_token"])
+        assert restored["peer"] == {"state": "none", "id": None}
+        await trio.sleep(40)
+        assert (await waiting(cluster), await client.quiet(), await worker.quiet()) == ([], [], [])
+
+    play(scene)
+
+
+def test_a_message_without_a_worker_is_refused_and_not_stored() -> None:
+    """A message and realtime data of a session that wants no worker get `no_peer`; `expected` stays, and nothing is kept."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1")
+        client, started = await alone(cluster)
+        for said in ({"type": "message", "seq": 1, "data": 1}, {"type": "realtime", "data": 1}):
+            error = await client.ask(said, "error")
+            assert (error["code"], error["fatal"], error["expected"]) == ("no_peer", False, 1)
+        client.cut()
+        _, restored = await cluster.restore("n1", started["recovery_token"], history=10)
+        assert (restored["accepted"], restored["chat_history"]) == (0, [])
+
+    play(scene)
+
+
+def test_a_flood_without_a_worker_ends_the_connection() -> None:
+    """Messages without a receiver are answered within the rate of frames that are no messages; beyond it the connection ends."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1")
+        client, _ = await alone(cluster)
+        with suppress(ConnectionClosed):
+            for seq in range(1, 1201):
+                await client.send({"type": "message", "seq": seq, "data": "x"})
+        assert await client.closed() == 4429
+
+    play(scene)
+
+
+def test_the_end_of_a_session_without_a_worker_tells_of_none() -> None:
+    """When it is ended elsewhere, its client is told of the end, and of no worker that is gone."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1")
+        client, started = await alone(cluster)
+        cluster.world.execute(end_session(started["session"], ""))
+        assert await client.closed() == 4410
+        assert [frame["type"] for frame in client.aside] == ["session_ended"]
+
+    play(scene)
+
+
+def test_a_worker_that_a_release_before_has_given_it_is_taken_away() -> None:
+    """A node that does not know of `pair` puts the session in line: the worker that gets it is not asked, and has room again."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1")
+        client, started = await alone(cluster)
+        worker, _ = await cluster.worker("n1", capacity=1)
+        now = cluster.world.now_ms()
+        cluster.world.execute([Enqueue(started["session"], {}, 1, now + 60_000)])
+        await trio.sleep(40)
+        assert (await waiting(cluster), await client.quiet(), await worker.quiet()) == ([], [], [])
+        await cluster.client("n1")
+        await worker.accept()
 
     play(scene)

@@ -28,10 +28,11 @@ def create(
     receipts: bool = False,
     now_ms: int = NOW_MS,
     ttl_ms: int = TTL_MS,
+    pair: bool = True,
 ) -> CreateSession:
     """A session whose client holds the token `t1`."""
     return CreateSession(
-        session, node, nonce, principal, {"lang": "en"}, b'{"m":1}', receipts, token("t1"), now_ms, ttl_ms
+        session, node, nonce, principal, {"lang": "en"}, b'{"m":1}', receipts, token("t1"), now_ms, ttl_ms, pair
     )
 
 

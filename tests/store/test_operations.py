@@ -113,6 +113,7 @@ def test_a_head_comes_back_as_it_was() -> None:
         ),
         up_claimed=(3, 4),
         failed=Failures(2, 1, 5, True),
+        pair=False,
     )
     assert read_head(SESSION, _kept(known)) == known
 
@@ -123,7 +124,7 @@ def test_absent_field(field: Field) -> None:
     place = FIELDS.index(field)
     kept = _kept(head(down_last=7))
     kept[place] = None
-    meanings = {"said_before": 7, "up_claimed": (0, 0), "down_claimed": (0, 0), "failed": Failures()}
+    meanings = {"said_before": 7, "up_claimed": (0, 0), "down_claimed": (0, 0), "failed": Failures(), "pair": True}
     if FIELDS[place].name in meanings:
         assert getattr(read_head(SESSION, kept), FIELDS[place].name) == meanings[FIELDS[place].name]
     else:

@@ -143,6 +143,7 @@ class Kitchen:
             nonce=nonce,
             receipts=draft.flag,
             now_ms=self.now_ms,
+            pair=draft.worker == 0 or draft.flag,
         )
 
     def _of_token(self, epoch: int, small: int) -> str:

@@ -127,7 +127,8 @@ class ClientLink(V1Link):
 
     def end_session(self, _session: str, reason: str) -> None:
         """Tell the client that its session is over."""
-        self.send(PeerChanged("gone"))
+        if self.session.pair:
+            self.send(PeerChanged("gone"))
         self.send(SessionEnded(reason))
 
     def goodbye(self, reason: str) -> None:
@@ -172,7 +173,7 @@ class ClientLink(V1Link):
                 break
             kind = type(message)
             if kind is Message:
-                if self._rate.take():
+                if self.session.pair and self._rate.take():
                     if not self._may_add(message.seq, len(payload)):  # type: ignore[union-attr]
                         relay.push_back(self.session, "client", self)
                         continue
@@ -196,7 +197,9 @@ class ClientLink(V1Link):
         return seq != self.session.up.expected or self._parts.holdings.may_add(self.session, size)
 
     def _refuse(self) -> bool:
-        """Push back a message over the rate; False when the connection is to end."""
+        """Push back a message over the rate, or one that has no receiver; False when the connection is to end."""
+        if not self.session.pair:
+            return self._refuse_alone()
         if self._rate.flooding:
             self.fail(CloseCode.RATE, "rate", "far over the message rate", self._rate.retry_after_ms)
             return False
@@ -210,6 +213,13 @@ class ClientLink(V1Link):
             )
         return True
 
+    def _refuse_alone(self) -> bool:
+        """Tell a client that asked for no worker that it has none; False when the connection is to end."""
+        if not self._bears_another():
+            return False
+        self.error("no_peer", "this session has no worker", expected=self.session.up.expected)
+        return True
+
     def _bears_another(self) -> bool:
         """Count a frame that is answered and costs its sender nothing; False when the connection is to end for it."""
         return self.bears(self._others, "too many frames that are no messages")
@@ -217,6 +227,8 @@ class ClientLink(V1Link):
     def _rare(self, message: object, binary: bytes | None) -> bool:
         """Handle what is not a message or an ack; False when the connection is to end."""
         if isinstance(message, Realtime):
+            if not self.session.pair:
+                return self._refuse_alone()
             if self._rate.take_quietly():
                 self._realtime.carry(self.session, "client", message, binary)
         elif isinstance(message, Ping):

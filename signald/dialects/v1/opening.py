@@ -57,7 +57,7 @@ async def open_link(parts: Parts, conn: Connection) -> Opened | None:
 
 async def _let_in(parts: Parts, conn: Connection, message: Opening) -> PartyLink:
     if isinstance(message, Connect):
-        new = NewClient(message.want, bytes(message.meta), message.receipts, message.trace)
+        new = NewClient(message.want, bytes(message.meta), message.receipts, message.trace, message.pair)
         return await start_session(parts, conn, message.auth, new, ClientLink)
     if isinstance(message, RestoreSession):
         returning = ReturningClient(

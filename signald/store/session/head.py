@@ -118,6 +118,7 @@ FIELDS = (
     Field("up_claimed", _CLAIMED, absent=b"0 0", kept_as="up_ahead"),  # no party has claimed more than was stored
     Field("down_claimed", _CLAIMED, absent=b"0 0", kept_as="down_ahead"),
     Field("failed", _FAILURES, absent=b""),  # no hand-out has failed
+    Field("pair", _FLAG, absent=b"1"),  # it wants a worker; only of a session that wants none it is kept
 )
 """All of `Head` after the session's id, in its order."""
 

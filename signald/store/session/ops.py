@@ -121,6 +121,7 @@ class CreateSession(SessionOp[Head | Exists], frozen=True):
     token: Secret32
     now_ms: int
     ttl_ms: int
+    pair: bool = True
 
 
 @traits(damaged=Refused("unreadable"))

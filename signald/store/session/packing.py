@@ -181,7 +181,7 @@ def pack_create(op: CreateSession) -> bytes:
     """Call `create` of `session.lua`."""
     return pack_session(
         op, "create", op.nonce, op.principal, labels(op.want), op.meta, int(op.receipts), op.token, op.now_ms, op.ttl_ms,
-        node=op.node,
+        int(op.pair), node=op.node,
     )  # fmt: skip
 
 

@@ -72,6 +72,7 @@ class Record(Struct, array_like=True):
 
     When the client's own claim or a node raises `up.last`, the log counts as acked up to it.
     """
+    pair: bool = True
 
     def side(self, party: Party) -> Side:
         """Return where `party` is."""
@@ -133,4 +134,5 @@ class Record(Struct, array_like=True):
             up_claimed=(self.up_ahead.first, self.up_ahead.last),
             down_claimed=(self.down_ahead.first, self.down_ahead.last),
             failed=self.failed,
+            pair=self.pair,
         )

@@ -63,6 +63,11 @@ local function reseed(known, tokens, current, previous, now_ms, up_first, up_fla
   -- These never change, so each node that knows the session knows them; what is kept of them may be damaged.
   set('created_ms', known[HEAD.created_ms], 'principal', known[HEAD.principal], 'want', known[HEAD.want],
     'meta', known[HEAD.meta], 'receipts', known[HEAD.receipts])
+  if known[HEAD.pair] == '0' then
+    set('pair', 0)
+  else
+    redis.call('HDEL', key, 'pair')
+  end
   local newer, left, back = reseed_side('client', known[HEAD.client_epoch], known[HEAD.client_node])
   if left then
     set('client_away_ms', now_ms)

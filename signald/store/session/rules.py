@@ -31,6 +31,7 @@ def create_session(op: ops.CreateSession, rows: Rows, _wakes: Wakes) -> Head | o
         ttl_ms=op.ttl_ms,
         slots=Slots(current=op.token),
         client_away_ms=op.now_ms,
+        pair=op.pair,
     )
     record.client.claim(Claim(op.nonce, 1 if op.node else 0, asked_ms=op.now_ms), op.node)
     rows.save_session(record)
@@ -411,7 +412,7 @@ def reseed(op: ops.Reseed, rows: Rows, wakes: Wakes) -> Head | ops.NoSession:
         )
     # These never change, so each node that knows the session knows them; what is kept of them may be damaged.
     record.created_ms, record.principal, record.want = known.created_ms, known.principal, known.want
-    record.meta, record.receipts = known.meta, known.receipts
+    record.meta, record.receipts, record.pair = known.meta, known.receipts, known.pair
     _reseed_client(record, op)
     _reseed_worker(record, op)
     up_acked = max(known.up_acked, record.up_heard)

@@ -5,13 +5,16 @@
 -- ARGV  1 operation  2 the caller's node  3... the arguments of the function of `operation` that has its name
 -- An answer begins with its kind, which replies.py makes a result of.
 
-function operation.create(nonce, principal, want, meta, receipts, token, now_ms, ttl_ms)
+function operation.create(nonce, principal, want, meta, receipts, token, now_ms, ttl_ms, pair)
   if exists() then
     return find_claim('client_claims', nonce) and {'head', head()} or {'exists'}
   end
   local epoch = caller ~= '' and 1 or 0
   begin(now_ms, principal, want, meta, receipts, ttl_ms, epoch, caller, {{nonce, epoch, '', 0, 0, 0, 0, tonumber(now_ms)}},
     {token, '', {}}, now_ms)
+  if pair == '0' then
+    set('pair', 0)
+  end
   touch_all(tonumber(ttl_ms))
   return {'head', head()}
 end

@@ -88,6 +88,16 @@ class TestCreateSession:
         assert await world.do(create(), create(nonce="other", principal="eve")) == [head(), Exists()]
         assert (await look(world)).head == head()
 
+    async def test_without_a_worker(self, world: World) -> None:
+        """A session that wants no worker stays so, over claims and when a node gives it back."""
+        alone = structs.replace(head(), pair=False)
+        assert await world.ask(create(pair=False)) == alone
+        assert claimed(await world.ask(claim_client(node="a"))).head.pair is False
+        assert await world.ask(reseed(structs.replace(head("s_2"), pair=False))) == structs.replace(
+            head("s_2"), pair=False
+        )
+        assert (await look(world)).head.pair is False
+
     async def test_without_a_client(self, world: World) -> None:
         """Without a node no client is attached: the first claim has epoch 1, and the session expires when none comes in time."""
         await world.do(create(node=""), create("s_2", node=""))
