@@ -4,27 +4,22 @@ from tests.systems.program import Cast, Program
 from tests.systems.service import Service
 
 MOVES = ("deploy", "rollback", "kill")
+"""What the operator does in a story, one after the other."""
 
 
 class Play:
     """One need of a system, and the programs that show it. A play that needs no step leaves it out."""
 
     name = ""
-    row = ""
-    """The rows of docs/systems.md that it shows."""
 
     def __init__(self) -> None:
         self.service: Service
         self.cast: Cast
         self.worker: Program
-
-    async def begin(self, service: Service, cast: Cast, worker: Program) -> None:
-        """Start the programs; return when they are at work."""
-        self.service, self.cast, self.worker = service, cast, worker
-        await self.start()
+        """The AI worker that serves the pages of all plays."""
 
     async def start(self) -> None:
-        """Start the programs of this play."""
+        """Start the programs; return when they are at work."""
         raise NotImplementedError
 
     async def during_move(self) -> None:

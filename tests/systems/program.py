@@ -34,6 +34,7 @@ class Program:
     name: str
     process: trio.Process
     errors: Path
+    _kept: Path
     now: Callable[[], str]
     """Tells what the operator is doing; each line is marked with it."""
     lines: list[Line] = field(factory=list)
@@ -77,9 +78,12 @@ class Program:
         """Read its lines until it ends."""
         assert self.process.stdout is not None
         rest = b""
-        async for data in self.process.stdout:
-            *lines, rest = (rest + data).split(b"\n")
-            self.lines += [{**json.loads(line), "during": self.now()} for line in lines]
+        with self._kept.open("w") as kept:
+            async for data in self.process.stdout:
+                *lines, rest = (rest + data).split(b"\n")
+                read = [{**json.loads(line), "during": self.now()} for line in lines]
+                self.lines += read
+                kept.writelines(f"{json.dumps(line)}\n" for line in read)
         await self.process.wait()
         self.finished.set()
 
@@ -102,6 +106,7 @@ class Cast:
         """Run a program of the folder `programs` with `arguments`."""
         self._started += 1
         errors = self.directory / f"{self._started}-{program}.err"
+        lines = self.directory / f"{self._started}-{program}.lines"
         with errors.open("wb") as sink:
             process = await self._nursery.start(
                 partial(
@@ -114,6 +119,6 @@ class Cast:
                     cwd=self.directory,
                 )
             )
-        started = Program(f"{program} {self._started}", process, errors, self._now)
+        started = Program(f"{program} {self._started}", process, errors, lines, self._now)
         self._nursery.start_soon(started.listen)
         return started

@@ -4,6 +4,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 from signald.demo.cluster import Cluster, Entrance, Node, open_cluster
 from tests.real.harness import DEADLINE_S, DRAIN, PATIENCE, Settings
@@ -11,11 +12,15 @@ from tests.store.redis_servers import Server, servers
 
 BETWEEN = "between the moves"
 
+OPERATORS: Final[Settings] = {"drain": DRAIN, "admin": {"socket": "off"}}
+
 
 class Service:
     """The nodes behind one address, which is that of a load balancer. New connections go to the node that was started last."""
 
-    def __init__(self, cluster: Cluster, entrance: Entrance) -> None:
+    def __init__(self, cluster: Cluster, entrance: Entrance, settings: Settings) -> None:
+        self.settings = settings
+        """What the operator has set."""
         self._cluster = cluster
         self._entrance = entrance
         self._node: Node | None = None
@@ -88,14 +93,10 @@ class Service:
 @asynccontextmanager
 async def open_service(store: str, directory: Path, settings: Settings) -> AsyncIterator[Service]:
     """Run signald on `store`, which is `sqlite` or `redis`, for the time of the block."""
-    async with _store_url(store, directory) as url, open_cluster(directory, url, _with_drain(settings)) as cluster:
-        service = Service(cluster, await cluster.open_entrance("public"))
+    async with _store_url(store, directory) as url, open_cluster(directory, url, {**OPERATORS, **settings}) as cluster:
+        service = Service(cluster, await cluster.open_entrance("public"), settings)
         await service.start()
         yield service
-
-
-def _with_drain(settings: Settings) -> Settings:
-    return {"drain": DRAIN, "admin": {"socket": "off"}, **settings}
 
 
 @asynccontextmanager

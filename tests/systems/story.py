@@ -5,22 +5,31 @@ All programs share it, because nodes are what takes time: each is judged by itse
 
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 import trio
 
 from tests.real.harness import Settings
 from tests.systems.play import Play
+from tests.systems.plays.chat import Chat
+from tests.systems.plays.limits import Limits
+from tests.systems.plays.metrics import Metrics
+from tests.systems.plays.push import Push
+from tests.systems.plays.signals import Signals
+from tests.systems.plays.tokens import Tokens
 from tests.systems.program import Cast
 from tests.systems.service import Service, open_service
+
+PLAYS: Final[tuple[type[Play], ...]] = (Chat, Push, Signals, Tokens, Limits, Metrics)
 
 STORY_S = 240.0
 """A bound for a hang; a story takes some twenty seconds on two quiet cores."""
 
-SETTINGS: Settings = {
+SETTINGS: Final[Settings] = {
     # Pages ask for the whole chat of a story, which has more lines than a node keeps by default.
     "session": {"history_messages_max": 1000},
+    # Others than those of the defaults: a page must see what the operator has set.
     "timeouts": {"ping_interval_s": 1.0},
-    # A page that asks often is no flood here.
     "limits": {"message_bytes_max": 32768},
 }
 
@@ -48,7 +57,9 @@ class Story:
     async def _tell(self, service: Service, cast: Cast) -> None:
         worker = await cast.start("ai_worker.py", service.url, "worker", "100")
         await worker.has_seen("opened")
-        await self._all(lambda play: play.begin(service, cast, worker))
+        for play in self.plays:
+            play.service, play.cast, play.worker = service, cast, worker
+        await self._all(lambda play: play.start())
         for move in (service.deploying, service.rolling_back, service.killing):
             await self._all(lambda play: play.goes_on())
             async with move():

@@ -31,6 +31,14 @@ def test_a_program_knows_the_contract_alone(program: str) -> None:
     assert not FOREIGN.search(code)
 
 
+def test_the_page_links_each_program_and_each_play() -> None:
+    """docs/systems.md says of each program which row it shows, and which play judges it."""
+    page = (HERE.parent.parent / "docs/systems.md").read_text()
+    linked = set(re.findall(r"\(\.\./tests/systems/(?:programs|plays)/([\w.]+)\)", page))
+    files = {path.name for folder in ("programs", "plays") for path in (HERE / folder).iterdir() if path.is_file()}
+    assert linked == files - {"__init__.py", "page.mjs"}
+
+
 @pytest.mark.real
 def test_node_has_what_the_programs_import() -> None:
     """Without the set-up of tests/environment.sh this fails, and says so; it is not skipped."""

@@ -1,19 +1,13 @@
 """The systems of docs/systems.md: programs that know the contract alone do their work on real nodes, whatever the operator does."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import trio
 
-from tests.systems.play import Play
-from tests.systems.plays.chat import Chat
-from tests.systems.plays.push import Push
-from tests.systems.story import Story
+from tests.systems.story import PLAYS, Story
 
 pytestmark = pytest.mark.real
-
-PLAYS: tuple[Callable[[], Play], ...] = (Chat, Push)
 
 
 @pytest.fixture(scope="module", params=["sqlite", "redis"])
@@ -25,7 +19,7 @@ def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return told
 
 
-@pytest.mark.parametrize("play", [play.name for play in PLAYS])  # type: ignore[attr-defined]
+@pytest.mark.parametrize("play", [play.name for play in PLAYS])
 def test_the_programs_of_a_row_do_their_work(story: Story, play: str) -> None:
     """Over a deploy, a rollback and a SIGKILL of the only node; docs/systems.md says which row a play shows."""
     story.judge(play)

@@ -1,0 +1,43 @@
+"""`python -m tests.systems`: tell one story, and say what broke.
+
+usage: python -m tests.systems [--store sqlite|redis] [--only PLAY …] [--directory DIR]
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import trio
+
+from tests.systems.story import PLAYS, Story
+
+
+def main() -> int:
+    """Return 1 when a play broke."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.systems", description="programs that know the contract alone"
+    )
+    parser.add_argument("--store", choices=["sqlite", "redis"], default="sqlite")
+    parser.add_argument("--only", nargs="+", choices=[play.name for play in PLAYS], help="these plays; all by default")
+    parser.add_argument("--directory", type=Path, help="where the logs of nodes and programs go; a new one by default")
+    options = parser.parse_args()
+    directory = options.directory or Path(tempfile.mkdtemp(prefix="signald-systems-"))
+    directory.mkdir(exist_ok=True)
+    story = Story([play() for play in PLAYS if play.name in (options.only or [play.name])])
+    trio.run(story.tell, options.store, directory)
+    broken = 0
+    for play in story.plays:
+        try:
+            story.judge(play.name)
+        except Exception as error:
+            broken = 1
+            print(f"{play.name}: {type(error).__name__}: {error}")
+        else:
+            print(f"{play.name}: ok")
+    print(f"the logs and lines are in {directory}")
+    return broken
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""A3 to A5 and A7: a page that stays open over all moves keeps its worker, is led by `goaway`, and connects anew once.
+
+B8: each text carries a trace of the page to the worker, and the answer brings it back.
+"""
+
+from tests.systems.play import Play
+from tests.systems.program import Program
+
+MORE = 5
+"""Signals and answers after each move that show that they go on."""
+
+
+class Signals(Play):
+    """One page over all moves."""
+
+    name = "signals"
+    page: Program
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dials: list[int] = []
+        """How often the page had connected, before the first move and after each."""
+        self.goaways: list[int] = []
+
+    async def start(self) -> None:
+        """Start the page."""
+        self.page = await self.cast.start("signals.mjs", self.service.url)
+
+    async def goes_on(self) -> None:
+        """Wait for more signals and answers."""
+        for kind in ("signal", "answered"):
+            await self.page.has_seen(kind, len(self.page.saw(kind)) + MORE, within_s=30)
+        self.dials.append(len(self.page.saw("dialing")))
+        self.goaways.append(len(self.page.saw("goaway")))
+
+    async def finish(self) -> None:
+        """End the session."""
+        await self.page.tell()
+        await self.page.end()
+
+    def judge(self) -> None:
+        """The moves were led, each cost one connection, and neither the worker nor a text changed."""
+        page = self.page
+        start, deployed, rolled_back, killed = self.dials
+        # The page was told to go before it connected anew: in a rollback once or twice, as it was on the way or had arrived.
+        assert (start, deployed) == (1, 2), page.account()
+        assert self.goaways[:2] == [0, 1]
+        assert 1 <= rolled_back - deployed == self.goaways[2] - self.goaways[1] <= 2
+        assert killed > rolled_back
+        assert {line["code"] for line in page.saw("closed") if line["during"] in ("deploy", "rollback")} == {4001}
+        workers = {line["id"] for line in page.saw("peer")} | {line["peer"]["id"] for line in page.saw("opened")}
+        assert len(workers - {None}) == 1, page.account()
+        assert {line["state"] for line in page.saw("peer")} <= {"paired", "away"}
+        signals = [line["n"] for line in page.saw("signal")]
+        assert signals == sorted(set(signals))
+        answers = page.saw("answered")
+        assert [line["to"] for line in answers] == list(range(1, len(answers) + 1))
+        assert all(line["traced"] for line in answers)
+        assert not page.saw("hole") + page.saw("gone") + page.saw("error"), page.account()
