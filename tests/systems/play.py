@@ -1,7 +1,7 @@
 """The base of the plays: what a story asks of each."""
 
 from tests.systems.program import Cast, Program
-from tests.systems.service import Service
+from tests.systems.service import Service, credential
 
 MOVES = ("deploy", "rollback", "kill")
 """What the operator does in a story, one after the other."""
@@ -21,6 +21,11 @@ class Play:
     async def start(self) -> None:
         """Start the programs; return when they are at work."""
         raise NotImplementedError
+
+    async def page(self, program: str, *arguments: str) -> Program:
+        """Start a program of a client, with the service's URL and `arguments`; its subject is the name of the play."""
+        shown = credential("client", self.name)
+        return await self.cast.start(program, self.service.url, *arguments, credential=shown)
 
     async def during_move(self) -> None:
         """Do something in the middle of a move."""

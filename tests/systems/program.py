@@ -1,6 +1,7 @@
 """A program of the outside world: a process that knows a URL and the contract, and prints a line of JSON for each thing it saw."""
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -102,8 +103,8 @@ class Cast:
         self._now = now
         self._started = 0
 
-    async def start(self, program: str, *arguments: str) -> Program:
-        """Run a program of the folder `programs` with `arguments`."""
+    async def start(self, program: str, *arguments: str, credential: str = "") -> Program:
+        """Run a program of the folder `programs` with `arguments`; it finds its JWT in the variable `CREDENTIAL`."""
         self._started += 1
         errors = self.directory / f"{self._started}-{program}.err"
         lines = self.directory / f"{self._started}-{program}.lines"
@@ -117,6 +118,7 @@ class Cast:
                     stderr=sink,
                     check=False,
                     cwd=self.directory,
+                    env={"PATH": os.environ["PATH"], "CREDENTIAL": credential},
                 )
             )
         started = Program(f"{program} {self._started}", process, errors, lines, self._now)

@@ -1,10 +1,14 @@
 """signald as a program meets it: one URL. Behind it an operator deploys, rolls back, and loses nodes."""
 
+import secrets
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
+
+import jwt
 
 from signald.demo.cluster import Cluster, Entrance, Node, open_cluster
 from tests.real.harness import DEADLINE_S, DRAIN, PATIENCE, Settings
@@ -12,7 +16,16 @@ from tests.store.redis_servers import Server, servers
 
 BETWEEN = "between the moves"
 
-OPERATORS: Final[Settings] = {"drain": DRAIN, "admin": {"socket": "off"}}
+SECRET: Final = secrets.token_urlsafe(32)
+OPERATORS: Final[Settings] = {"drain": DRAIN, "admin": {"socket": "off"}, "auth": {"jwt_secret": SECRET}}
+CREDENTIAL_S: Final = 3600
+"""Far longer than a story: what happens when a credential runs out is a matter of its own."""
+
+
+def credential(role: str, subject: str, **claims: object) -> str:
+    """Return a JWT as the users' own service would issue it."""
+    now = int(time.time())
+    return jwt.encode({"sub": subject, "role": role, "iat": now, "exp": now + CREDENTIAL_S, **claims}, SECRET, "HS256")
 
 
 class Service:

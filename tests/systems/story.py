@@ -18,7 +18,7 @@ from tests.systems.plays.push import Push
 from tests.systems.plays.signals import Signals
 from tests.systems.plays.tokens import Tokens
 from tests.systems.program import Cast
-from tests.systems.service import Service, open_service
+from tests.systems.service import Service, credential, open_service
 
 PLAYS: Final[tuple[type[Play], ...]] = (Chat, Push, Signals, Tokens, Limits, Metrics)
 
@@ -55,7 +55,7 @@ class Story:
                 nursery.cancel_scope.cancel(reason="the story is over")
 
     async def _tell(self, service: Service, cast: Cast) -> None:
-        worker = await cast.start("ai_worker.py", service.url, "worker", "100")
+        worker = await cast.start("ai_worker.py", service.url, "worker", "100", credential=credential("worker", "ai"))
         await worker.has_seen("opened")
         for play in self.plays:
             play.service, play.cast, play.worker = service, cast, worker

@@ -23,7 +23,7 @@ class Chat(Play):
 
     async def start(self) -> None:
         """Start the first page."""
-        self.pages.append(await self.cast.start("chat.mjs", self.service.url))
+        self.pages.append(await self.page("chat.mjs"))
 
     async def during_move(self) -> None:
         """Reload the page."""
@@ -40,7 +40,7 @@ class Chat(Play):
         page = self.pages[-1]
         token = (await page.has_seen("token", within_s=30))["token"]
         await page.kill()
-        self.pages.append(await self.cast.start("chat.mjs", self.service.url, token))
+        self.pages.append(await self.page("chat.mjs", token))
 
     async def finish(self) -> None:
         """End the last page."""

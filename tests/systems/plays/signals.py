@@ -14,7 +14,7 @@ class Signals(Play):
     """One page over all moves."""
 
     name = "signals"
-    page: Program
+    shown: Program
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,23 +24,23 @@ class Signals(Play):
 
     async def start(self) -> None:
         """Start the page."""
-        self.page = await self.cast.start("signals.mjs", self.service.url)
+        self.shown = await self.page("signals.mjs")
 
     async def goes_on(self) -> None:
         """Wait for more signals and answers."""
         for kind in ("signal", "answered"):
-            await self.page.has_seen(kind, len(self.page.saw(kind)) + MORE, within_s=30)
-        self.dials.append(len(self.page.saw("dialing")))
-        self.goaways.append(len(self.page.saw("goaway")))
+            await self.shown.has_seen(kind, len(self.shown.saw(kind)) + MORE, within_s=30)
+        self.dials.append(len(self.shown.saw("dialing")))
+        self.goaways.append(len(self.shown.saw("goaway")))
 
     async def finish(self) -> None:
         """End the session."""
-        await self.page.tell()
-        await self.page.end()
+        await self.shown.tell()
+        await self.shown.end()
 
     def judge(self) -> None:
         """The moves were led, each cost one connection, and neither the worker nor a text changed."""
-        page = self.page
+        page = self.shown
         start, deployed, rolled_back, killed = self.dials
         # The page was told to go before it connected anew: in a rollback once or twice, as it was on the way or had arrived.
         assert (start, deployed) == (1, 2), page.account()

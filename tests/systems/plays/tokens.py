@@ -29,7 +29,7 @@ class Tokens(Play):
 
     async def during_move(self) -> None:
         """Start the program; it finds the node that admits."""
-        self.runs.append(await self.cast.start("tokens.mjs", self.service.url))
+        self.runs.append(await self.page("tokens.mjs"))
 
     async def goes_on(self) -> None:
         """Wait for its end."""

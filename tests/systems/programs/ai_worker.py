@@ -10,6 +10,7 @@ usage: python ai_worker.py URL NAME CAPACITY
 import asyncio
 import contextlib
 import json
+import os
 import random
 import sys
 from typing import Any
@@ -21,6 +22,8 @@ from websockets.typing import Subprotocol
 Fields = dict[str, Any]
 
 ANSWER_S = 10.0
+CREDENTIAL = os.environ.get("CREDENTIAL", "")
+"""The JWT of the worker, in the environment because a command line is public."""
 FINAL = {1000, 4001, 4400, 4401, 4403, 4409}
 
 
@@ -175,6 +178,8 @@ class Worker:
 
     def _greeting(self, ticket: str) -> Fields:
         fields: Fields = {"type": "app_ready", "instance_id": self.name, "capacity": self.capacity}
+        if CREDENTIAL:
+            fields["auth"] = CREDENTIAL
         if not self.token:
             return fields
         sessions = [

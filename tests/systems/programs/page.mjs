@@ -9,6 +9,9 @@ export const say = (saw, more = {}) => process.stdout.write(`${JSON.stringify({ 
 const FINAL = new Set([1000, 1002, 1007, 1008, 1009, 4001, 4400, 4401, 4403, 4404, 4409, 4410])
 const ANSWER_MS = 10000
 
+/** The JWT of this program's user, in the environment because a command line is public. */
+export const { CREDENTIAL } = process.env
+
 /** Read a frame: its fields, and in `data` the value or the bytes. */
 export function parse(frame, binary) {
   if (!binary) return JSON.parse(frame.toString())
@@ -82,10 +85,11 @@ export class Page {
   }
 
   greeting(ticket) {
-    if (!this.token) return { type: 'connect', ...this.opening }
+    const auth = CREDENTIAL ? { auth: CREDENTIAL } : {}
+    if (!this.token) return { type: 'connect', ...auth, ...this.opening }
     const known = this.received === null ? {} : { received: this.received, acked: this.acked }
     const history = this.received === null ? { history: this.history } : {}
-    return { type: 'restore_session', recovery_token: this.token, ...known, ...history, ...(ticket ? { ticket } : {}), ...this.opening }
+    return { type: 'restore_session', recovery_token: this.token, ...auth, ...known, ...history, ...(ticket ? { ticket } : {}), ...this.opening }
   }
 
   take(socket, fields) {

@@ -1,7 +1,7 @@
 // A1: what a recovery token is good for, and what not. usage: node tokens.mjs URL
 
 import WebSocket from 'ws'
-import { say } from './page.mjs'
+import { CREDENTIAL, say } from './page.mjs'
 
 const [url] = process.argv.slice(2)
 
@@ -10,7 +10,7 @@ function once(opening, then = (socket) => socket.close()) {
   return new Promise((resolve) => {
     const socket = new WebSocket(`${url}/v1/client`, ['signald.v1'])
     let answer = null
-    socket.on('open', () => socket.send(JSON.stringify(opening)))
+    socket.on('open', () => socket.send(JSON.stringify({ auth: CREDENTIAL, ...opening })))
     socket.on('message', (frame) => {
       const fields = JSON.parse(frame.toString())
       if (answer === null) {
