@@ -1,51 +1,17 @@
-"""A8: the chat history survives a deploy and a reload of the page.
+"""A8: the chat history survives a deploy and a reload of the page."""
 
-A page chats. It is reloaded in the middle of each move and after it: a new process gets the newest recovery token and nothing else.
-"""
-
-from tests.systems.play import Play
 from tests.systems.program import Line, Program
-
-MORE = 3
-"""Answers after each move that show that the chat goes on."""
+from tests.systems.reloaded import Reloaded
 
 Transcript = dict[tuple[str, int], object]
 
 
-class Chat(Play):
-    """Pages in a row, each with the token of the one before."""
+class Chat(Reloaded):
+    """A chat, page after page."""
 
     name = "chat"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.pages: list[Program] = []
-
-    async def start(self) -> None:
-        """Start the first page."""
-        self.pages.append(await self.page("chat.mjs"))
-
-    async def during_move(self) -> None:
-        """Reload the page."""
-        await self._reload()
-
-    async def goes_on(self) -> None:
-        """Wait for answers, and reload the page."""
-        page = self.pages[-1]
-        await page.has_seen("opened", within_s=30)
-        await page.has_seen("answered", len(page.saw("answered")) + MORE, within_s=30)
-        await self._reload()
-
-    async def _reload(self) -> None:
-        page = self.pages[-1]
-        token = (await page.has_seen("token", within_s=30))["token"]
-        await page.kill()
-        self.pages.append(await self.page("chat.mjs", token))
-
-    async def finish(self) -> None:
-        """End the last page."""
-        await self.pages[-1].tell()
-        await self.pages[-1].end()
+    program = "chat.mjs"
+    growing = "answered"
 
     def judge(self) -> None:
         """Each page found all that was said before, and the last one has the whole chat: each line once and in order."""

@@ -1,7 +1,7 @@
 """A1: a recovery token resumes its session and no other; a stale one is refused and recalls all of them; the end recalls them too."""
 
-from tests.systems.play import MOVES, Play
 from tests.systems.program import Program
+from tests.systems.repeated import Repeated
 
 STEPS = {
     "started": {"session_started"},
@@ -15,35 +15,18 @@ STEPS = {
 """What may be answered to each step: the type of the answer, or the code of an error."""
 
 
-class Tokens(Play):
-    """One run of the program in each move."""
+class Tokens(Repeated):
+    """Sessions that are resumed, stolen and ended."""
 
     name = "tokens"
+    program = "tokens.mjs"
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.runs: list[Program] = []
-
-    async def start(self) -> None:
-        """Wait for the first move."""
-
-    async def during_move(self) -> None:
-        """Start the program; it finds the node that admits."""
-        self.runs.append(await self.page("tokens.mjs"))
-
-    async def goes_on(self) -> None:
-        """Wait for its end."""
-        for run in self.runs:
-            await run.end(within_s=30)
-
-    def judge(self) -> None:
+    def judge_run(self, run: Program) -> None:
         """Each run had the answers of the contract, whatever node gave them."""
-        assert len(self.runs) == len(MOVES)
-        for run in self.runs:
-            steps = run.saw("step")
-            assert [line["step"] for line in steps] == list(STEPS)
-            assert all(line.get("code", line["type"]) in STEPS[line["step"]] for line in steps), run.account()
-            assert [line["closed"] for line in steps if "code" in line] == [4403, 4403, 4404], run.account()
-            assert len({line["session"] for line in steps[:3]}) == 1
-            assert run.saw("end")[0]["ttl_ms"] > 0
-            assert run.saw("end")[0]["secret"]
+        steps = run.saw("step")
+        assert [line["step"] for line in steps] == list(STEPS)
+        assert all(line.get("code", line["type"]) in STEPS[line["step"]] for line in steps), run.account()
+        assert [line["closed"] for line in steps if "code" in line] == [4403, 4403, 4404], run.account()
+        assert len({line["session"] for line in steps[:3]}) == 1
+        assert run.saw("end")[0]["ttl_ms"] > 0
+        assert run.saw("end")[0]["secret"]

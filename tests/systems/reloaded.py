@@ -1,0 +1,44 @@
+"""A page that is reloaded in the middle of each move and after it: a new process gets the newest recovery token and nothing else."""
+
+from tests.systems.play import Play
+from tests.systems.program import Program
+
+
+class Reloaded(Play):
+    """Pages in a row, each with the token of the one before."""
+
+    program = ""
+    growing = ""
+    """The lines by which a page shows that it gets on."""
+    more = 3
+    """How many of them show that it goes on after a move."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pages: list[Program] = []
+
+    async def start(self) -> None:
+        """Start the first page."""
+        self.pages.append(await self.page(self.program))
+
+    async def during_move(self) -> None:
+        """Reload the page."""
+        await self._reload()
+
+    async def goes_on(self) -> None:
+        """Wait for the page to get on, and reload it."""
+        page = self.pages[-1]
+        await page.has_seen("opened", within_s=30)
+        await page.has_seen(self.growing, len(page.saw(self.growing)) + self.more, within_s=30)
+        await self._reload()
+
+    async def _reload(self) -> None:
+        page = self.pages[-1]
+        token = (await page.has_seen("token", within_s=30))["token"]
+        await page.kill()
+        self.pages.append(await self.page(self.program, token))
+
+    async def finish(self) -> None:
+        """End the last page."""
+        await self.pages[-1].tell()
+        await self.pages[-1].end()
