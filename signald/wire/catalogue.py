@@ -1,0 +1,63 @@
+"""Which message goes which way: by party, what it sends, what it is sent, and which of these may be binary frames.
+
+`message`, `ack`, `receipt`, `realtime` and `pong` have one struct for both ways; signald writes them without building it.
+"""
+
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+from msgspec import Struct
+
+from signald.wire.messages import (
+    Ack,
+    AppAccepted,
+    AppReady,
+    ClientMessage,
+    Connect,
+    ErrorMessage,
+    GoAway,
+    Message,
+    PeerChanged,
+    Pong,
+    Realtime,
+    Receipt,
+    ReconnectionAck,
+    RestoreSession,
+    SessionAssigned,
+    SessionEnded,
+    SessionRestored,
+    SessionStarted,
+    TerminateApp,
+    WorkerMessage,
+)
+
+Kinds = tuple[type[Struct], ...]
+
+_TO_BOTH: Kinds = (Message, Ack, Realtime, Pong, SessionEnded, GoAway, ErrorMessage)
+
+SENT_BY: Mapping[Literal["client", "worker"], Kinds] = {
+    "client": get_args(ClientMessage),
+    "worker": get_args(WorkerMessage),
+}
+"""Party → what it may send."""
+
+SENT_TO: Mapping[Literal["client", "worker"], Kinds] = {
+    "client": (SessionStarted, SessionRestored, PeerChanged, Receipt, *_TO_BOTH),
+    "worker": (AppAccepted, ReconnectionAck, SessionAssigned, TerminateApp, *_TO_BOTH),
+}
+"""Party → what signald may send to it."""
+
+ANSWERS: Mapping[type[Struct], Kinds] = {
+    Connect: (SessionStarted,),
+    RestoreSession: (SessionRestored,),
+    AppReady: (AppAccepted, ReconnectionAck),
+}
+"""Opening message → its answers. Each may get an `error` instead."""
+
+BINARY: frozenset[type[Struct]] = frozenset({Message, Realtime})
+"""What may be a binary frame, whose `data` stands behind the JSON."""
+
+
+def tag(kind: type[Struct]) -> str:
+    """Return the `type` of a message on the wire."""
+    return str(kind.__struct_config__.tag)

@@ -1,0 +1,123 @@
+"""The frames of real exchanges: two nodes in memory, parties that send every kind of message, a drain, and a resume."""
+
+import json
+from typing import Any, Literal
+
+import pytest
+import trio
+import trio_websocket
+
+from signald.testing.cluster import Cluster, play
+from signald.testing.wire import Peer
+
+Way = Literal["sent by", "sent to"]
+
+Frame = tuple[str, Way, bool, Any]
+"""Party, way, whether it is a text frame, and the JSON: of a binary frame its header."""
+
+
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Frame]:
+    """Play the exchange; returns its frames, those that signald refuses left out."""
+    frames: list[Frame] = []
+    socket = trio_websocket.WebSocketConnection
+    send, receive = socket.send_message, socket.get_message
+
+    def keep(connection: Any, way: Way, message: str | bytes) -> None:
+        party = str(connection.path).rpartition("/")[2]
+        if isinstance(message, bytes):
+            frames.append((party, way, False, json.loads(message[2 : 2 + int.from_bytes(message[:2], "big")])))
+        else:
+            frames.append((party, way, True, json.loads(message)))
+
+    async def sending(self: Any, message: str | bytes) -> None:
+        keep(self, "sent by", message)
+        await send(self, message)
+
+    async def receiving(self: Any) -> str | bytes:
+        message: str | bytes = await receive(self)
+        keep(self, "sent to", message)
+        return message
+
+    monkeypatch.setattr(socket, "send_message", sending)
+    monkeypatch.setattr(socket, "get_message", receiving)
+    play(_exchange)
+    return frames
+
+
+async def _exchange(cluster: Cluster) -> None:
+    old = await cluster.start("old", drain={"terminate_timeout_s": 4.0, "worker_timeout_s": 4.0})
+    (client, token), (worker, worker_token), session = await _talk(cluster)
+    legacy = await cluster.dial("old", "/v1/worker", subprotocol=None)
+    await legacy.ask(
+        {"type": "app_ready", "instance_id": "legacy", "capacity": 1, "labels": {"a": "b"}}, "app_accepted"
+    )
+    await cluster.start("new")
+    old.shutdown.signal()
+    ticket = (await worker.expect("goaway"))["ticket"]
+    had = {"session": session, "received": 3, "acked": 2}
+    worker, ack = await cluster.resume("new", worker_token, had, last_close_code=1001, attempt=2, ticket=ticket)
+    assert ack["sessions"][0]["session"] == session
+    ticket = (await client.expect("goaway"))["ticket"]
+    client, restored = await cluster.restore("new", token, received=2, acked=3, history=10, attempt=2, ticket=ticket)
+    assert restored["chat_history"]
+    terminate = await legacy.expect("terminate_app")
+    await legacy.send({"type": "app_terminated", "request_id": terminate["request_id"], "status": "OK", "message": "m"})
+    assert await legacy.closed() == 1000
+    await cluster.wait_exit("old")
+    await _end(cluster, client, worker, session)
+
+
+async def _talk(cluster: Cluster) -> tuple[tuple[Peer, str], tuple[Peer, str], str]:
+    """Pair a client and a worker at the old node, and send what each may; returns both, with their tokens, and the session."""
+    worker, accepted = await cluster.worker("old", labels={"lang": "en"}, config={"any": 1}, trace="t")
+    client, started = await cluster.client("old", want={"lang": "en"}, meta={"name": "A"}, receipts=True, trace="t")
+    session = started["session"]
+    asked = await worker.expect("session_assigned")
+    await worker.send({"type": "session_refuse", "session": session, "reason": "later", "epoch": asked["epoch"]})
+    asked = await worker.expect("session_assigned")
+    await worker.send({"type": "session_accept", "session": session, "epoch": asked["epoch"]})
+    await client.expect("peer")
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    await client.send({"type": "message", "seq": 1, "data": {"a": 1}, "kind": "chat", "history": True, "trace": trace})
+    await client.send_binary(b"\x00\xff", {"type": "message", "seq": 2, "kind": "voice"})
+    await client.send({"type": "message", "seq": 3, "data": None})
+    await client.send({"type": "message", "seq": 9, "data": "too early"})
+    await client.expect("error")
+    for _ in range(3):
+        await worker.expect("message")
+    await worker.send({"type": "ack", "session": session, "seq": 3})
+    await client.expect("receipt")
+    await worker.send({"type": "message", "session": session, "seq": 1, "data": "one", "trace": trace})
+    await worker.send_binary(b"\x01", {"type": "message", "session": session, "seq": 2})
+    await worker.expect("ack")
+    for _ in range(2):
+        await client.expect("message")
+    await client.send({"type": "ack", "seq": 1})
+    await client.send({"type": "realtime", "data": [1], "trace": trace})
+    await worker.expect("realtime")
+    await worker.send_binary(b"r", {"type": "realtime", "session": session})
+    await client.expect("realtime")
+    for party in (client, worker):
+        await party.ask({"type": "ping"}, "pong")
+        await party.send({"type": "pong"})
+        await party.send({"type": "receipt", "seq": 1})
+        await party.send({"type": "error", "code": "oops", "message": "noted"})
+    await worker.send({"type": "app_state", "capacity": 4, "load": 0.5, "leaving": False})
+    await client.quiet(1.0)
+    await worker.quiet(1.0)
+    return (client, started["recovery_token"]), (worker, accepted["recovery_token"]), session
+
+
+async def _end(cluster: Cluster, client: Peer, worker: Peer, session: str) -> None:
+    """End a session from each side, and turn a stranger away."""
+    await client.send({"type": "bye", "reason": "done"})
+    await client.expect("session_ended")
+    await worker.expect("session_ended")
+    await worker.send({"type": "ack", "session": session, "seq": 1})
+    await worker.expect("error")
+    await worker.send({"type": "bye", "reason": "gone"})
+    await worker.closed()
+    stranger, error = await cluster.restore("new", "s_aaaaaaaaaaaaaaaaaaaaaaaa.c2VjcmV0")
+    assert error["fatal"] is True
+    with trio.fail_after(10):
+        await stranger.closed()
