@@ -5,7 +5,7 @@
       └ http        health answers until the end; readiness flips first
         └ storing     the committer
           └ keepers   lease, sweeps, matchmaker, mender, acks, wake-ups
-            └ connections   one task for each connection                   bounded by the drain's deadline
+            └ connections   one task for each connection, HTTP too         bounded by the drain's deadline
               └ watching    the supervisor, and the store's URL after a refusal
                 └ accepting   listeners                                    cancelled first
                   └ body        signals → ShutdownScope
@@ -13,13 +13,15 @@
 One task for each connection, and none for a session: a session may span connections and nodes, and waits for nothing.
 
 The tree ends from the inside out. The drain has sent every goodbye before the first nursery is cancelled, and every
-cancel has a reason.
+cancel has a reason. HTTP requests under way are waited for when nothing is accepted any more: they are served through the
+whole drain, and have its deadline.
 """
 
 import gc
 import os
 import signal
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -27,6 +29,7 @@ from functools import partial
 import attrs
 import structlog
 import trio
+from starlette.routing import BaseRoute
 
 from signald import early
 from signald.config import Config, ConfigError, cgroup_limit, memory_problem
@@ -38,8 +41,10 @@ from signald.exit_codes import ExitCode
 from signald.health import Health
 from signald.http.admin import admin_routes
 from signald.http.admin_socket import AdminSocket
+from signald.http.api.app import Api, api_settings
 from signald.http.health import http_app
 from signald.http.metrics import CountAnswers, metrics_routes
+from signald.http.public import PublicHttp, public_settings
 from signald.http.server import serve_http
 from signald.ids import Entropy, SystemEntropy
 from signald.logs import reconfigure_logging, writing_logs
@@ -194,7 +199,7 @@ class _Signals:
         """A stop before there is a node cancels `start`. Without `reloads`, SIGHUP is a stop."""
         self.node: Node | None = None
         self.over = False
-        """The drain is done: a further signal changes nothing."""
+        """The drain is done: a further signal only cuts the HTTP requests that are still under way."""
         self._start = start
         self._reloads = reloads
         self._hung_up = trio.Event()
@@ -203,6 +208,8 @@ class _Signals:
     def take(self, number: int) -> None:
         """Act on a signal."""
         if self.over:
+            if self.node is not None:
+                self.node.public.hurry()  # nothing else is waited for any more
             return
         log.info("signal", name=signal.Signals(number).name)
         if number == signal.SIGHUP and self._reloads:
@@ -242,6 +249,10 @@ class Node:
     admission: Admission
     committer: Committer
     operations: NodeOperations
+    public: PublicHttp
+    """The HTTP connections of the listener of the parties."""
+    api: Api
+    """What answers them."""
 
 
 @attrs.frozen
@@ -286,8 +297,10 @@ async def running(
         open_store(config.store.url, config.node.id, config.store) as store,
         trio.open_nursery() as http_nursery,
         _serving_http(config, health, inherited, http_nursery) as http_port,
-        closing(listeners),  # before the HTTP half ends: a client gets ECONNREFUSED instead of a hang
         node_on(store, prepared.config, entropy, spans, claimant) as node,
+        closing(
+            listeners
+        ),  # before the last HTTP requests are waited for: a client gets ECONNREFUSED instead of a hang
         trio.open_nursery() as watching,
         trio.open_nursery() as accepting,
     ):
@@ -297,7 +310,7 @@ async def running(
         trio.lowlevel.add_instrument(node.hub.pauses)
         await _wait_for_keys(node, notifier)
         await node.lease.set_state("ready")
-        health.begin(Observed(node.hub, node.server, node.lease, node.shutdown, health.answers), node.operations)
+        health.begin(observed(node, health.answers), node.operations)
         ports = {"websocket": websocket_port, "http": http_port}
         log.info("ready", node=config.node.id, release=config.node.release, **ports)
         supervision = _supervision(notifier, node)
@@ -365,6 +378,8 @@ def _warn_of_memory(config: Config) -> None:
 def apply_config(node: Node, prepared: Prepared) -> None:
     """Give the settings to every part of `node` that holds some: the one place that lists these parts. Cannot fail."""
     settings = net_settings(prepared.config, node.hub.dialects.endpoints(prepared.config))
+    node.public.settings = public_settings(prepared.config, settings.endpoints)
+    node.api.renew(api_settings(prepared.config))
     node.hub.renew(prepared.config, prepared.auth)
     node.hub.gate.renew(settings)
     node.admission.settings = settings
@@ -426,6 +441,17 @@ async def _serving_http(
         over.set()
 
 
+def api_routes(hub: Hub) -> Sequence[BaseRoute]:
+    """Return the routes of the HTTP API, which the parts of `hub` serve."""
+    del hub
+    return []
+
+
+def observed(node: Node, answers: Counter[int]) -> Observed:
+    """Return what the metrics of `node` are read from; `answers` counts those of the internal listener."""
+    return Observed(node.hub, node.server, node.lease, node.shutdown, answers, node.public, node.api.counts)
+
+
 @asynccontextmanager
 async def node_on(
     store: Store,
@@ -435,8 +461,12 @@ async def node_on(
     claimant: Claimant | None = None,
     *,
     dialects: Sequence[Dialect] = DIALECTS,
+    routes: Callable[[Hub], Sequence[BaseRoute]] = api_routes,
 ) -> AsyncIterator[Node]:
-    """Run the parts of a node on an open `store`, until the body ends. Simulations bring their own connections."""
+    """Run the parts of a node on an open `store`, until the body ends. Simulations bring their own connections.
+
+    `routes` are those of the HTTP API. Requests under way are waited for at the end.
+    """
     async with trio.open_nursery() as storing:
         committer = Committer(store, batch_ops_max=config.store.batch_ops_max)
         storing.start_soon(committer.run)
@@ -450,10 +480,22 @@ async def node_on(
             committer.refused = hub.inboxes.store_refused
             lease, shutdown, wakes = await _keep(hub, keepers, claimant)
             admission = Admission(settings, entropy=entropy, budget=gate.budget)
-            server = Server(hub.serve, settings=settings, admission=admission, nursery=connections, pauses=hub.pauses)
+            stopping = trio.Event()
+            api = Api(routes(hub), draining=stopping, settings=api_settings(config))
+            public = PublicHttp(api, public_settings(config, settings.endpoints), stopping=stopping)
+            shutdown.on_stop = public.stop
+            server = Server(
+                hub.serve,
+                settings=settings,
+                admission=admission,
+                nursery=connections,
+                pauses=hub.pauses,
+                http=public.serve,
+            )
             try:
                 operations = NodeOperations(hub.parts, hub.trail, lease, shutdown, hub.statistics)
-                yield Node(hub, server, lease, wakes, shutdown, admission, committer, operations)
+                yield Node(hub, server, lease, wakes, shutdown, admission, committer, operations, public, api)
+                await public.finish(shutdown.answers_until)
             finally:
                 context.stopping = True
                 connections.cancel_scope.cancel(reason="the node stops: every connection has had its goodbye")

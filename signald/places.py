@@ -176,6 +176,23 @@ class Places:
         self._budget.bytes += held_bytes - place.bytes
         place.bytes = held_bytes
 
+    def quiet(self, place: Place, now: float) -> None:
+        """Note that the peer has had its answer: it is silent again from `now` on."""
+        if place.held and place.talking:
+            place.talking, place.since = False, now
+            self._silent.add(place)
+
+    def rename(self, place: Place, holder: str) -> None:
+        """Count the place for another `holder` from now on: a proxy sends the requests of several clients on one connection."""
+        if not place.held or place.holder == holder:
+            return
+        rankings = (self._all,) if place.talking else (self._all, self._silent)
+        for ranking in rankings:
+            ranking.remove(place)
+        place.holder = holder
+        for ranking in rankings:
+            ranking.add(place)
+
     def leave(self, place: Place) -> None:
         """Give the place back, if the peer still holds it."""
         if not place.held:

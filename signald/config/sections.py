@@ -250,6 +250,25 @@ class LimitsConfig:
         at_least=8_388_608,
         reload=True,
     )
+    requests_per_s: float = key(
+        20.0,
+        "HTTP requests per second of one principal (without a credential: of one address) in the long run: as many as messages. "
+        "Beyond it 429. 0: no limit.",
+        unit="requests/s",
+        at_least=0,
+        reload=True,
+    )
+    requests_burst: int = key(
+        100, "HTTP requests of one principal at once before the rate applies.", unit="requests", reload=True
+    )
+    request_bodies_bytes_max: int = key(
+        33_554_432,
+        "Bytes of all HTTP bodies that this node holds in memory: five hundred of message_bytes_max. Beyond it 503. Bodies that "
+        "are passed on in pieces do not count.",
+        unit="bytes",
+        at_least=1_048_576,
+        reload=True,
+    )
     messages_per_s: float = key(
         20.0,
         "Messages per second a client may send in the long run; a person and an app stay far below.",
@@ -330,6 +349,19 @@ class TimeoutsConfig:
         10.0, "A write that makes no progress for this long cuts the connection.", unit="seconds", reload=True
     )
     close_s: float = key(5.0, "Wait for the peer's half of the closing handshake.", unit="seconds", reload=True)
+    http_body_s: float = key(
+        10.0,
+        "Silence within the body of an HTTP request before its connection is cut; as write_s for the other direction.",
+        unit="seconds",
+        reload=True,
+    )
+    http_idle_s: float = key(
+        75.0,
+        "Silence between two HTTP requests before the connection is closed. Longer than the minute for which proxies keep "
+        "theirs, so that a proxy does not send a request into a connection that is being closed.",
+        unit="seconds",
+        reload=True,
+    )
     assign_s: float = key(
         5.0,
         "A worker's time to accept or refuse a session before another worker is asked.",
@@ -414,6 +446,13 @@ class AdmissionConfig:
         "WebSocket handshakes under way at once, and behind them as many connections without an opening message. When all are "
         "taken, the oldest silent peer gives way to a newcomer. As many as the kernel queues; each needs a file descriptor.",
         unit="handshakes",
+        reload=True,
+    )
+    http_connections_max: int = key(
+        1024,
+        "HTTP connections on the WebSocket listener, beside connections_max; each needs a file descriptor. When all are taken, an "
+        "idle one gives way, or one of the address with the most. A core answers about 1,500 requests per second.",
+        unit="connections",
         reload=True,
     )
     strangers_bytes_max: int = key(

@@ -24,16 +24,10 @@ from contextlib import contextmanager
 import attrs
 
 from signald.addresses import parse_address, subscriber
-from signald.bucket import TokenBucket
+from signald.bucket import Buckets
 from signald.ids import Entropy
 from signald.net.settings import NetSettings
 from signald.places import MemoryBudget, Place, Places
-
-BUCKETS_MAX = 65536
-"""Addresses remembered at once. Beyond it, addresses not yet known share one bucket until full buckets are forgotten."""
-
-FORGET_INTERVAL_S = 1.0
-"""Going through all buckets takes milliseconds, so strangers must not be able to cause it at will."""
 
 
 @attrs.frozen
@@ -56,8 +50,7 @@ class Admission:
         self.settings = settings
         """Replaced when the configuration is reloaded."""
         self._entropy = entropy
-        self._buckets: dict[str, TokenBucket] = {}
-        self._forgot_at = float("-inf")
+        self._connects = Buckets()
         self.budget = budget if budget is not None else MemoryBudget()
         self.places = Places(self.budget)
         """Handshakes in progress."""
@@ -109,7 +102,7 @@ class Admission:
             self.settings.connections_max, self.settings.address_share
         ):
             refusal = Refusal(503, "too many connections from this address", self.retry_after_ms())
-        elif not shared and not self._allowed(holder or remote, now, owed_s):
+        elif not shared and self._connects.take(holder or remote, *self._rate, now, owed_s):
             refusal = Refusal(429, "too many connects from this address", self.retry_after_ms())
         if refusal is not None:
             full = self.connections >= self.settings.connections_max
@@ -119,34 +112,15 @@ class Admission:
         self._by_holder[holder] += 1
         return None
 
+    @property
+    def _rate(self) -> tuple[float, int]:
+        return self.settings.connects_per_s, self.settings.connects_burst
+
     def end_connection(self, remote: str, *, shared: bool = False) -> None:
         """Give the place back; with the same arguments as it was taken."""
         holder = "" if shared else bearer_of_share(remote)
         self.connections -= 1
         _take_off(self._by_holder, holder)
-
-    def _allowed(self, key: str, now: float, owed_s: float) -> bool:
-        rate, burst = self.settings.connects_per_s, self.settings.connects_burst
-        if rate <= 0:
-            return True
-        bucket = self._buckets.get(key)
-        if bucket is None:
-            if len(self._buckets) >= BUCKETS_MAX and now - self._forgot_at >= FORGET_INTERVAL_S:
-                self._forgot_at = now
-                self._forget_full_buckets(now)
-            if len(self._buckets) >= BUCKETS_MAX:
-                key = ""  # the one that all strangers share
-                bucket = self._buckets.get(key)
-        if bucket is None:
-            bucket = self._buckets[key] = TokenBucket(rate, burst, now)
-        bucket.per_s, bucket.burst = rate, burst
-        bucket.refill(now, owed_s)
-        return bucket.take()
-
-    def _forget_full_buckets(self, now: float) -> None:
-        for bucket in self._buckets.values():
-            bucket.per_s, bucket.burst = self.settings.connects_per_s, self.settings.connects_burst
-        self._buckets = {key: bucket for key, bucket in self._buckets.items() if not bucket.is_full(now)}
 
 
 def bearer_of_share(remote: str) -> str:

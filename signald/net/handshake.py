@@ -21,17 +21,13 @@ from wsproto.events import AcceptConnection, Request
 from wsproto.handshake import H11Handshake
 from wsproto.utilities import RemoteProtocolError
 
+from signald.heads import END_OF_HEAD, path_of, size_problem
 from signald.net.admission import Refusal
 from signald.net.settings import NetSettings
 
 BEARER_PREFIX = "signald.bearer."
 """A browser cannot set headers, so its credential may come as an offered subprotocol, base64url without padding."""
 
-TARGET_BYTES_MAX = 8192
-HEAD_BYTES_MAX = 16384
-HEADERS_MAX = 100
-
-_END_OF_HEAD = re.compile(rb"\n\r?\n")
 _REASONS = {
     400: b"Bad Request",
     401: b"Unauthorized",
@@ -69,6 +65,15 @@ class Handshake:
         """Return the header called `name` (lower case), joined by commas when it is there more than once, or None."""
         values = [value.decode("latin-1") for key, value in self.headers if key == name]
         return ", ".join(values) if values else None
+
+
+class OtherPath(Exception):
+    """The first request of a connection opens no WebSocket: its path is no endpoint."""
+
+    def __init__(self, received: bytes) -> None:
+        """Keep all that the peer has sent so far: at least the path, and possibly more than one request."""
+        super().__init__("the path is no endpoint")
+        self.received = received
 
 
 class HandshakeRefused(Exception):
@@ -114,21 +119,34 @@ def refuse(refusal: Refusal, remote: str = "") -> HandshakeRefused:
 class HandshakeReader:
     """Collects one request and judges it. Keeps at most `HEAD_BYTES_MAX` bytes and what came with the last read."""
 
-    def __init__(self, settings: NetSettings) -> None:
-        """Judge by `settings.endpoints` and `settings.allowed_origins`."""
+    def __init__(self, settings: NetSettings, *, plain: bool = False) -> None:
+        """Judge by `settings.endpoints` and `settings.allowed_origins`.
+
+        With `plain` a request to any other path is not judged; without, it is refused with 404.
+        """
         self._settings = settings
+        self._plain = plain
         self.forwarded: str | None = None
         """X-Forwarded-For of the request, also of one that was refused, once its head could be read."""
         self._received = bytearray()
         self._wsproto = H11Handshake(ConnectionType.SERVER)
 
     def feed(self, data: bytes) -> Handshake | None:
-        """Return the handshake once the request is complete, None before; raises HandshakeRefused with the answer."""
+        """Return the handshake once the request is complete, None before.
+
+        Raises HandshakeRefused with the answer, and OtherPath when the request is not judged.
+        """
         seen = max(0, len(self._received) - 3)
         self._received += data
-        end = _END_OF_HEAD.search(self._received, seen)
+        end = END_OF_HEAD.search(self._received, seen)
         head = bytes(self._received[: end.end()]) if end is not None else bytes(self._received)
-        self._check_sizes(head)
+        too_large = size_problem(head)
+        if self._plain and (end is not None or too_large is not None):
+            path = path_of(head)
+            if path is not None and path not in self._settings.endpoints:
+                raise OtherPath(bytes(self._received))
+        if too_large is not None:
+            raise HandshakeRefused(response(*too_large), too_large[0])
         if end is None:
             return None
         remainder = bytes(self._received[end.end() :])
@@ -137,13 +155,6 @@ class HandshakeReader:
     def accept(self, handshake: Handshake) -> bytes:
         """Return the 101 for `handshake`."""
         return self._wsproto.send(AcceptConnection(subprotocol=handshake.subprotocol, extensions=[]))
-
-    def _check_sizes(self, head: bytes) -> None:
-        line_end = head.find(b"\n")
-        if (line_end if line_end >= 0 else len(head)) > TARGET_BYTES_MAX:
-            raise HandshakeRefused(response(414, "request line too long"), 414)
-        if len(head) > HEAD_BYTES_MAX or head.count(b"\n") > HEADERS_MAX + 2:
-            raise HandshakeRefused(response(431, "too many or too long headers"), 431)
 
     def _parse(self, head: bytes) -> Request:
         try:

@@ -1,10 +1,14 @@
 """Accepts connections, takes them through the handshake, and keeps each one's failures to itself.
 
     accept ─▸ handshake slot ─▸ request, TLS first ─▸ admission ─▸ gate ─▸ 101 ─▸ handler(connection) ─▸ wait_finished
+                                               └ its path is no endpoint ─▸ http(plain request)
 
 Two lifetimes: accepting lives in the task of `serve`, connections in the nursery handed to it, so that accepting can
 be cancelled first and connections served on. A fault of a handler, a gate or a peer ends one connection. An
 exception is logged and closed with 1011; it never reaches the nursery in which the other connections live.
+
+A connection whose first request names another path than an endpoint goes to the HTTP half, with the bytes read so far and
+without a place here: it has given back the one among the handshakes, and takes none among the connections.
 
 Running out of file descriptors or memory makes accepting pause, not end; connections already accepted go on.
 """
@@ -26,7 +30,8 @@ from signald.ids import Entropy, SystemEntropy
 from signald.net.admission import Admission, Refusal
 from signald.net.connection import Connection
 from signald.net.ending import LOST, NO_CODE, ConnectionClosed
-from signald.net.handshake import Handshake, HandshakeReader, HandshakeRefused, refuse, response
+from signald.net.handshake import Handshake, HandshakeReader, HandshakeRefused, OtherPath, refuse, response
+from signald.net.plain import PlainHandler, PlainRequest
 from signald.net.queues import SendQueues
 from signald.net.refusal_log import REASONS, TIMEOUT, TLS, RefusalLog
 from signald.net.settings import NetSettings
@@ -70,10 +75,12 @@ class Server:
         gate: Gate | None = None,
         tls: ssl.SSLContext | None = None,
         pauses: Pauses | None = None,
+        http: PlainHandler | None = None,
     ) -> None:
         """Serve with `handler` in `nursery`, over TLS if there is `tls`.
 
-        `gate`, if any, may refuse a handshake with an HTTP status of its own. Peers are not charged for `pauses`.
+        `gate`, if any, may refuse a handshake with an HTTP status of its own. Peers are not charged for `pauses`. `http` serves
+        requests to other paths than the endpoints; without it they are answered 404.
         """
         self.pauses = pauses if pauses is not None else Pauses()
         self.connections: dict[int, Connection] = {}
@@ -88,6 +95,7 @@ class Server:
         self._handler = handler
         self._settings = settings
         self._tls = tls
+        self._http = http
         self.admission = admission
         self._spawn: Spawn = nursery.start_soon
         self._gate = gate
@@ -197,6 +205,9 @@ class Server:
                 self.admission.end_handshake(place)
             if connection is None:
                 return
+            if isinstance(connection, PlainRequest):
+                await self._serve_plain(connection)
+                return
             self._add(connection)
             try:
                 await self._handler(connection)
@@ -209,6 +220,16 @@ class Server:
                 await self._finish(connection)
         finally:
             transport.close()
+
+    async def _serve_plain(self, plain: PlainRequest) -> None:
+        """Have the HTTP half serve a connection; what it lets escape costs that connection only."""
+        assert self._http is not None
+        try:
+            await self._http(plain)
+        except* GONE:
+            pass
+        except* Exception as group:
+            log.exception("http_failed", exc_info=group)
 
     async def _finish(self, connection: Connection) -> None:
         """See the closing handshake through; a handler that was cancelled still says goodbye, but waits for nothing."""
@@ -230,8 +251,8 @@ class Server:
 
     # ---- the handshake
 
-    async def _open(self, transport: Transport, peer: str, place: Place) -> Connection | None:
-        """Return the open connection, or None when there is none to serve."""
+    async def _open(self, transport: Transport, peer: str, place: Place) -> Connection | PlainRequest | None:
+        """Return the open connection, or the request that opens none, or None when there is nothing to serve."""
         try:
             answering = False
             with self.pauses.within(self._settings.handshake_s) as patience:
@@ -254,8 +275,8 @@ class Server:
                 await self._answer(transport, response(500, "internal error"))
         return None
 
-    async def _shake_hands(self, transport: Transport, peer: str, place: Place) -> Connection | None:
-        reader, received = HandshakeReader(self._settings), 0
+    async def _shake_hands(self, transport: Transport, peer: str, place: Place) -> Connection | PlainRequest | None:
+        reader, received = HandshakeReader(self._settings, plain=self._http is not None), 0
         handshake = None
         while handshake is None:
             data = await transport.receive()
@@ -268,6 +289,9 @@ class Server:
             except HandshakeRefused as refused:
                 refused.remote = self._trust.remote(peer, reader.forwarded)
                 raise
+            except OtherPath as other:
+                secure = isinstance(transport, TlsTransport)
+                return PlainRequest(transport, other.received, peer, self._trust, secure)
         remote = self._trust.remote(peer, handshake.header(b"x-forwarded-for"))
         shared = self._trust.trusts(remote)
         now = trio.current_time()
@@ -356,6 +380,7 @@ async def serve(
     connection_nursery: trio.Nursery,
     gate: Gate | None = None,
     tls: ssl.SSLContext | None = None,
+    http: PlainHandler | None = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Accept from `listeners`, and close them at the end; run each connection's `handler` in `connection_nursery`.
@@ -363,7 +388,9 @@ async def serve(
     Runs until cancelled, which ends the accepting and nothing else. A handler that returns leaves the closing handshake
     to us; when it has not closed, the close is 1011. Starts with the `Server`, to look at its connections.
     """
-    server = Server(handler, settings=settings, admission=admission, nursery=connection_nursery, gate=gate, tls=tls)
+    server = Server(
+        handler, settings=settings, admission=admission, nursery=connection_nursery, gate=gate, tls=tls, http=http
+    )
     try:
         async with trio.open_nursery() as accepting:
             for listening in listeners:

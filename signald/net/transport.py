@@ -31,8 +31,8 @@ class Transport(Protocol):
     async def send(self, data: memoryview, /) -> int:
         """Wait until something of `data` could be written; return how many bytes were."""
 
-    async def receive(self) -> bytes:
-        """Wait for bytes; empty when the peer has finished writing."""
+    async def receive(self, most: int = RECEIVE_BYTES_MAX, /) -> bytes:
+        """Wait for bytes, `most` at most; empty when the peer has finished writing."""
 
     def finish_writing(self) -> None:
         """Tell the peer that nothing more will come, where the stream can say so."""
@@ -70,14 +70,14 @@ class SocketTransport:
             with suppress(BlockingIOError):
                 return self._socket.send(data)
 
-    async def receive(self) -> bytes:
+    async def receive(self, most: int = RECEIVE_BYTES_MAX, /) -> bytes:
         while True:
             if self._closed:
                 raise trio.ClosedResourceError
             # Waiting first makes every read a checkpoint, and lets bytes gather while other connections have their turn.
             await trio.lowlevel.wait_readable(self._socket)
             with suppress(BlockingIOError):
-                return self._socket.recv(RECEIVE_BYTES_MAX)
+                return self._socket.recv(most)
 
     def finish_writing(self) -> None:
         if not self._closed:
@@ -129,10 +129,10 @@ class StreamTransport:
         await self._stream.send_all(piece)
         return len(piece)
 
-    async def receive(self) -> bytes:
+    async def receive(self, most: int = RECEIVE_BYTES_MAX, /) -> bytes:
         if self._closed:
             raise trio.ClosedResourceError
-        return bytes(await self._stream.receive_some(RECEIVE_BYTES_MAX))
+        return bytes(await self._stream.receive_some(most))
 
     def finish_writing(self) -> None:
         """Do nothing: a stream need not know half-closing."""

@@ -19,6 +19,8 @@ from prometheus_client.utils import floatToGoString
 
 from signald import __version__
 from signald.core.head import Party
+from signald.http.api.requests import RequestCounts
+from signald.http.public import PublicHttp
 from signald.logs import lines_dropped
 from signald.net.listener import Server
 from signald.net.refusal_log import LABELS as REFUSAL_REASONS
@@ -39,7 +41,11 @@ class Observed:
     lease: Lease
     shutdown: ShutdownScope
     answers: Counter[int]
-    """HTTP answers given, by status code."""
+    """HTTP answers given on `listen.http` and the admin socket, by status code."""
+    public: PublicHttp
+    """HTTP connections of the listener of the parties."""
+    requests: RequestCounts
+    """HTTP requests there."""
 
 
 Values = Iterable[tuple[tuple[str, ...], float | Histogram]]

@@ -66,7 +66,7 @@ class MessageTransport:
             await self.end.goes_on()
         return self.send_nowait(bytes(data))
 
-    async def receive(self) -> Any:
+    async def receive(self, _most: int = 0, /) -> Any:
         """Return the messages that have come, as the decoder would."""
         await trio.lowlevel.checkpoint()
         if self.end.closed:

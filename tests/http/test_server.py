@@ -9,6 +9,7 @@ import trio
 import trio.lowlevel
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+import signald.http.connection as connection
 import signald.http.server as server
 from signald.http.health import HealthStatus, http_app
 from signald.http.listening import open_tcp
@@ -152,14 +153,14 @@ async def test_an_application_that_fails_answers_500_and_the_server_goes_on() ->
 
 async def test_an_exception_of_the_connection_code_is_contained(monkeypatch: pytest.MonkeyPatch) -> None:
     """The barrier: even a fault of the server's own code ends one connection."""
-    served = server._PlainHttp.handle
+    served = connection.PlainHttp.handle
 
-    async def fails_once(self: server._PlainHttp, event: object) -> None:
-        monkeypatch.setattr(server._PlainHttp, "handle", served)
+    async def fails_once(self: connection.PlainHttp, event: object) -> None:
+        monkeypatch.setattr(connection.PlainHttp, "handle", served)
         raise RuntimeError("boom")
 
     async with serving() as (port, _):
-        monkeypatch.setattr(server._PlainHttp, "handle", fails_once)
+        monkeypatch.setattr(connection.PlainHttp, "handle", fails_once)
         assert await talk(port, GET) == b""
         assert (await ask(port)).startswith(b"HTTP/1.1 200")
 
@@ -193,7 +194,7 @@ async def test_a_body_nobody_reads_does_not_hang_the_connection() -> None:
 
 async def test_a_body_without_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer that keeps an unread body open loses its connection."""
-    monkeypatch.setattr(server, "UNREAD_BODY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(connection, "UNREAD_BODY_TIMEOUT_S", 0.1)
     async with serving(slow_hello) as (port, _):
         answer = await talk(port, b"POST /e HTTP/1.1\r\nhost: a\r\ncontent-length: 3000000\r\n\r\n" + bytes(1_000_000))
     assert answer.endswith(b"/e")
@@ -201,7 +202,7 @@ async def test_a_body_without_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> Non
 
 async def test_a_head_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that sends its head slowly, or nothing, is closed after the head timeout."""
-    monkeypatch.setattr(server, "HEAD_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(connection, "HEAD_TIMEOUT_S", 0.1)
     async with serving() as (port, _):
         assert await talk(port, b"GET / HTTP/1.1\r\nhost: ") == b""
         assert await talk(port, b"") == b""
@@ -304,7 +305,7 @@ async def _hold(stream: trio.SocketStream) -> None:
 
 async def test_a_late_write_cuts_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer that stops reading is cut after the write timeout, without a shutdown."""
-    monkeypatch.setattr(server, "WRITE_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(connection, "WRITE_TIMEOUT_S", 0.1)
     ended = trio.Event()
 
     async def endless(scope: Scope, receive: Receive, send: Send) -> None:

@@ -8,8 +8,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 
 from signald.daemon import Node
+from signald.daemon import observed as observed_of
 from signald.http.metrics import CountAnswers, metrics_routes
-from signald.service.meters import Observed, node_registry
+from signald.service.meters import node_registry
 
 
 class Scraper:
@@ -19,7 +20,7 @@ class Scraper:
         self.answers: Counter[int] = Counter()
         observed = None
         if node is not None:
-            observed = Observed(node.hub, node.server, node.lease, node.shutdown, self.answers)
+            observed = observed_of(node, self.answers)
         self.app = CountAnswers(Starlette(routes=metrics_routes(node_registry(lambda: observed))), self.answers)
 
     async def get(self, path: str = "/metrics", accept: str = "") -> tuple[int, dict[str, str], str]:

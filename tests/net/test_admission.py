@@ -5,8 +5,8 @@ from contextlib import ExitStack
 from hypothesis import given
 from hypothesis import strategies as st
 
+from signald.bucket import BUCKETS_MAX
 from signald.ids import SeededEntropy
-from signald.net import admission as admission_module
 from signald.net.admission import Admission, SetupGate
 from tests.net.settings import settings_of
 
@@ -92,14 +92,14 @@ class TestAdmission:
     def test_addresses_remembered_are_bounded(self) -> None:
         """Beyond the bound strangers share one bucket, and addresses whose bucket is full again are forgotten."""
         under_test = admission(connects_per_s=1.0, connects_burst=1, connections_max=100_000)
-        bound = admission_module.BUCKETS_MAX
+        bound = BUCKETS_MAX
         for number in range(bound):
             assert under_test.begin_connection(f"a{number}", 0.0) is None
         assert under_test.begin_connection("stranger", 0.0) is None
         assert under_test.begin_connection("another", 0.9) is not None
-        assert len(under_test._buckets) == bound + 1
+        assert len(under_test._connects) == bound + 1
         assert under_test.begin_connection("later", 10.0) is None
-        assert len(under_test._buckets) == 1
+        assert len(under_test._connects) == 1
 
 
 class TestSetupGate:

@@ -67,7 +67,7 @@ class ScriptedTransport:
             await self._wake.wait()
         return self.send_nowait(bytes(data))
 
-    async def receive(self) -> bytes:
+    async def receive(self, most: int = 65536, /) -> bytes:
         self._check()
         try:
             return await self._inbound_in.receive()

@@ -1,1 +1,1 @@
-"""The HTTP API of the public port: each noun decodes requests, asks a protocol, and encodes its answers."""
+"""The HTTP API of the public listener: how requests are read and answers written. What is done is the service's."""

@@ -42,6 +42,9 @@ log = structlog.get_logger(__name__)
 CUTTING_SIGNAL = 4
 """The first drains, the second skips to FLUSH, the third to CLOSE, and this one ends the closing handshakes."""
 
+LAST_ANSWERS_S = 1.0
+"""What HTTP requests under way are given at least, where the drain has used all of its time or was hurried. Part of `drain.margin_s`."""
+
 PROGRESS_S = 1.0
 """How often a drain says how far it is."""
 
@@ -103,6 +106,9 @@ class ShutdownScope:
         """A supervisor holds the listening socket open for the next process."""
         self.stop_accepting: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
         """Where the listening sockets outlive this process: leave connections from now on to the next process."""
+        self.on_stop: Callable[[], None] = lambda: None
+        """Called when it is certain that the process ends by this drain, perhaps more than once."""
+        self._deadline = -inf
 
     @property
     def status(self) -> DrainStatus:
@@ -118,6 +124,12 @@ class ShutdownScope:
     def why_left(self) -> WhyLeft:
         """Why parties will be left, as far as is known."""
         return self._why_left
+
+    @property
+    def answers_until(self) -> float:
+        """Until when HTTP requests under way may go on behind the drain (trio time): its deadline, unless it was hurried."""
+        soon = trio.current_time() + LAST_ANSWERS_S
+        return soon if self._signals > 1 or self._lease.taken else max(soon, self._deadline)
 
     # --- called from outside ----------------------------------------------------------------------------------------
 
@@ -158,6 +170,8 @@ class ShutdownScope:
             self._begun.set()
         elif state is not status.state and self._scope is not None:
             self._scope.cancel(reason=f"drain phase {status.phase.value}: {event.value}")
+        if self._status.by_signal:
+            self.on_stop()
         return True
 
     # --- the drain --------------------------------------------------------------------------------------------------
@@ -215,6 +229,7 @@ class ShutdownScope:
         """Set up a drain that begins now; returns how each of its states is carried out."""
         config = self._config = self._context.config.drain
         deadline = trio.current_time() + config.timeout_s
+        self._deadline = deadline
         handover_deadline = deadline - config.flush_timeout_s - config.close_timeout_s
         # Room for apps that must be terminated is kept only if there are any.
         terminate_s = config.terminate_timeout_s if self._attachments.legacy_workers() else 0.0

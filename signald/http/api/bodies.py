@@ -1,0 +1,81 @@
+"""Bodies of requests: bounded each by its route, and all that are kept in memory together."""
+
+from typing import TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.types import Message, Receive, Scope
+
+from signald.http.api.requests import RequestCounts
+from signald.http.problem_details import HttpProblem
+
+T = TypeVar("T")
+
+
+class BodyBudget:
+    """The bytes of all bodies that are being collected, or used by a handler."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes_max = bytes_max
+        """Replaced when the configuration is reloaded."""
+        self.held = 0
+
+
+def too_large(bytes_max: int) -> HttpProblem:
+    """Return the problem of a body beyond its bound."""
+    return HttpProblem(413, "too-large", f"the body may have {bytes_max} bytes")
+
+
+def declared_length(scope: Scope) -> int:
+    """Return the Content-Length of a request; 0 when it has none."""
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return int(value) if value.isdigit() and len(value) < 20 else 1 << 62
+    return 0
+
+
+def bounded(receive: Receive, bytes_max: int, counts: RequestCounts) -> Receive:
+    """Return a `receive` that raises the 413 when the body is larger than it declared, or declared nothing."""
+    size = 0
+
+    async def counted() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > bytes_max:
+            counts.refused["body"] += 1
+            raise too_large(bytes_max)
+        return message
+
+    return counted
+
+
+async def read_body(request: Request) -> bytes:
+    """Return the whole body, which counts in the budget until the request is over.
+
+    Raises HttpProblem: 413 beyond the route's bound, 503 beyond the budget of all; ClientDisconnect.
+    """
+    budget: BodyBudget = request.app.state.bodies
+    pieces = []
+    async for piece in request.stream():
+        # The route's bound is applied by `receive`; here it is the total of all requests.
+        if budget.held + len(piece) > budget.bytes_max:
+            request.app.state.counts.refused["bodies"] += 1
+            raise HttpProblem(503, "busy", "too many bodies are being received").with_headers(retry_after="1")
+        budget.held += len(piece)
+        request.state.held_bytes = getattr(request.state, "held_bytes", 0) + len(piece)
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+async def read_json(request: Request, kind: type[T]) -> T:
+    """Return the body as `kind`, a msgspec struct. Raises HttpProblem as `read_body` does, and 400 for what is no such object."""
+    body = await read_body(request)
+    try:
+        return msgspec.json.decode(body or b"{}", type=kind)
+    except msgspec.ValidationError as error:
+        text, _, field = str(error).partition(" - at `$")
+        errors = [{"field": field.removesuffix("`").removeprefix("."), "message": text}]
+        raise HttpProblem(400, "bad-field", text, errors=errors) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise HttpProblem(400, "bad-json", "the body is no JSON") from None
