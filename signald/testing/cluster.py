@@ -12,12 +12,14 @@ import attrs
 import trio
 import trio.testing
 import trio_websocket
+from starlette.routing import BaseRoute
 
 from signald.config import Config
-from signald.daemon import DIALECTS, Node, node_on
+from signald.daemon import DIALECTS, Node, api_routes, node_on
 from signald.ids import SeededEntropy
 from signald.service.cluster.identity import Claimant
 from signald.service.dialect import Dialect
+from signald.service.hub import Hub
 from signald.service.telemetry import Spans
 from signald.store.base import Store
 from signald.store.memory import MemoryWorld, open_memory
@@ -68,6 +70,8 @@ class Cluster:
         """Where a node tells its spans."""
         self.dialects: Sequence[Dialect] = DIALECTS
         """The wires that a node speaks which is started from now on."""
+        self.routes: Callable[[Hub], Sequence[BaseRoute]] = api_routes
+        """The routes of the HTTP API of a node which is started from now on."""
 
     async def start(self, name: str, **sections: dict[str, object]) -> Node:
         """Start a node and wait until it is ready."""
@@ -92,6 +96,7 @@ class Cluster:
                     self.spans(name),
                     self._claimant(name),
                     dialects=self.dialects,
+                    routes=self.routes,
                 ) as node,
             ):
                 await node.lease.set_state("ready")
@@ -120,6 +125,12 @@ class Cluster:
             subprotocols=[subprotocol] if subprotocol else None,
         )
         return Peer(socket, ours)
+
+    def plain(self, name: str, *, remote: str = "memory") -> trio.abc.Stream:
+        """Open a connection to a node from `remote` on which nothing was said yet, for HTTP."""
+        ours, theirs = trio.testing.memory_stream_pair()
+        self.nodes[name].hub.spawn(self.nodes[name].server.serve_stream, theirs, remote)
+        return ours
 
     async def client(self, name: str, **fields: object) -> tuple[Peer, Json]:
         """Open a client's connection and start a session."""

@@ -1,7 +1,7 @@
 """The public listener in memory: WebSockets and HTTP on one port, and a client that speaks HTTP/1.1 by hand."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import attrs
@@ -10,6 +10,7 @@ import trio.testing
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
 
 from signald.http.api.app import Api, ApiSettings
 from signald.http.api.bodies import read_body
@@ -92,6 +93,11 @@ class HttpPeer:
         await self.send(request)
         return await self.answer(head=head)
 
+    async def ask_and_end(self, request: bytes) -> bytes:
+        """Send a request, and return all that comes until the node ends the connection."""
+        await self.send(request)
+        return await self.ended()
+
     async def ended(self) -> bytes:
         """Return all that comes until the node ends the connection."""
         while await self._more():
@@ -115,6 +121,30 @@ async def size(request: Request) -> Response:
 async def fail(request: Request) -> Response:
     """Fail."""
     raise RuntimeError("boom secret")
+
+
+class Stream(Response):
+    """An answer in pieces, which ends when its client goes."""
+
+    def __init__(self, pieces: AsyncGenerator[bytes]) -> None:
+        super().__init__()
+        self._pieces = pieces
+        self.raw_headers = [(b"content-type", b"text/event-stream")]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        async with aclosing(self._pieces), trio.open_nursery() as nursery:
+            nursery.start_soon(self._until_gone, receive, nursery.cancel_scope)
+            async for piece in self._pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            nursery.cancel_scope.cancel(reason="the answer is whole")
+        await send({"type": "http.response.body", "body": b""})
+
+    @staticmethod
+    async def _until_gone(receive: Receive, scope: trio.CancelScope) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        scope.cancel(reason="the client has gone")
 
 
 ROUTES: Sequence[BaseRoute] = (

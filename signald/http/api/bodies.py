@@ -1,5 +1,6 @@
 """Bodies of requests: bounded each by its route, and all that are kept in memory together."""
 
+from contextlib import aclosing
 from typing import TypeVar
 
 import msgspec
@@ -57,14 +58,15 @@ async def read_body(request: Request) -> bytes:
     """
     budget: BodyBudget = request.app.state.bodies
     pieces = []
-    async for piece in request.stream():
-        # The route's bound is applied by `receive`; here it is the total of all requests.
-        if budget.held + len(piece) > budget.bytes_max:
-            request.app.state.counts.refused["bodies"] += 1
-            raise HttpProblem(503, "busy", "too many bodies are being received").with_headers(retry_after="1")
-        budget.held += len(piece)
-        request.state.held_bytes = getattr(request.state, "held_bytes", 0) + len(piece)
-        pieces.append(piece)
+    async with aclosing(request.stream()) as stream:
+        async for piece in stream:
+            # The route's bound is applied by `receive`; here it is the total of all requests.
+            if budget.held + len(piece) > budget.bytes_max:
+                request.app.state.counts.refused["bodies"] += 1
+                raise HttpProblem(503, "busy", "too many bodies are being received").with_headers(retry_after="1")
+            budget.held += len(piece)
+            request.state.held_bytes = getattr(request.state, "held_bytes", 0) + len(piece)
+            pieces.append(piece)
     return b"".join(pieces)
 
 
