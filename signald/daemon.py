@@ -529,6 +529,7 @@ async def _keep(hub: Hub, keepers: trio.Nursery, claimant: Claimant | None) -> t
         hub.trail.run,
         hub.probe.run,
         hub.jwks.run,
+        hub.credentials.run,
         matchmaker.run,
         mender.run,
         lease.run,

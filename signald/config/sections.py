@@ -197,6 +197,15 @@ class AuthConfig:
     )
     jwt_issuer: str = key("", "Required iss claim. Empty: any.", reload=True)
     jwt_audience: str = key("", "Required aud claim. Empty: any.", reload=True)
+    expiry_grace_s: float = key(
+        0.0,
+        "How long a connected party whose JWT has run out may take to send a new one (`auth`); then it is closed with 4401. 0: a JWT "
+        "counts at the opening only. SDKs before 0.3 know no `auth`.",
+        unit="seconds",
+        at_least=0,
+        at_most=3600,
+        reload=True,
+    )
     leeway_s: float = key(
         5.0,
         "Tolerated difference of clocks when exp and nbf are checked.",

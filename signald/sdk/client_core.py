@@ -14,6 +14,7 @@ from signald.sdk.core import DEFAULT_BOUNDS, PAUSES, Batch, Bounds, Pace, Sessio
 from signald.sdk.decoding import decode_for_client
 from signald.sdk.errors import LinkBroken
 from signald.sdk.events import (
+    AuthExpiring,
     Disconnected,
     Gone,
     HandedOver,
@@ -268,8 +269,10 @@ class ClientCore(PartyCore):
             incoming = error.direction == "received"
             self.events.append(self.session.log_lost(error.lost_from, error.lost_to, incoming=incoming))
             self.changed()
-        elif not self.refusal(link, error) and (
-            error.code == "gap" or error.code in PAUSES or error.retry_after_ms is not UNSET
+        elif (
+            not self.auth_error(link, error, now)
+            and not self.refusal(link, error)
+            and (error.code == "gap" or error.code in PAUSES or error.retry_after_ms is not UNSET)
         ):
             self.session.refused(error, now)
             link.changed()
@@ -306,6 +309,9 @@ class ClientCore(PartyCore):
 
     def _write_sessions(self, now: float, batch: Batch) -> None:
         self.session.write(now, batch)
+
+    def _notice(self, notice: AuthExpiring) -> None:
+        self.events.append(notice)
 
     # --- ends ------------------------------------------------------------------------------------------------------
 

@@ -102,6 +102,16 @@ class Resumed:
 
 
 @frozen
+class AuthExpiring:
+    """The credential of this party runs out, and the SDK has no fresh one: give it one with `renew_auth`.
+
+    After `grace_s` seconds signald closes the connection with 4401. None: the credential that was sent last was refused.
+    """
+
+    grace_s: float | None
+
+
+@frozen
 class LogLost:
     """The service's store lost these stored messages; no seq of theirs is used again."""
 
@@ -132,6 +142,7 @@ LifecycleEvent = (
     | HandedOver
     | Disconnected
     | Resumed
+    | AuthExpiring
     | LogLost
     | ReceiptUpTo
     | RealtimeReceived

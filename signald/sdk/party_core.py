@@ -37,6 +37,7 @@ The end of the party. When `over` is set, the driver must hand on what is left i
 the error for the application.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -49,12 +50,16 @@ from signald.ids import Entropy
 from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff, Schedule, hint_ms
 from signald.sdk.core import DEFAULT_BOUNDS, NEVER, Batch, Bounds, Frame, SessionCore
 from signald.sdk.errors import LinkBroken, PartyError, Refused, SessionGone
+from signald.sdk.events import AuthExpiring
 from signald.sdk.link import Link
 from signald.sdk.values import check_text, write
 from signald.wire.close_codes import CloseCode, advice
 from signald.wire.codec import PING, PONG
 from signald.wire.messages import SECRET_MAX, ErrorMessage, GoAway, Realtime
 from signald.wire.records import frame, head, realtime_body
+
+# Plain logging: a library does not choose where its application's log goes.
+log = logging.getLogger("signald.sdk")
 
 CONTROL_MAX = 256
 """Realtime messages are dropped while this many frames wait for a writer."""
@@ -68,6 +73,11 @@ RETIRING_MAX = 2
 
 HEARTBEAT_MIN_S, HEARTBEAT_MAX_S = 0.05, 300.0
 """The bounds of the heartbeat that signald names: a shorter one is a flood, and with a longer one a dead connection stays."""
+
+AUTH_TOLD_EVERY_S = 1.0
+"""Words about the credential that are acted on: a node that says more of them makes the application fetch tokens without end."""
+
+AUTH_EXPIRING, AUTH_REFUSED = "auth_expiring", "auth_refused"
 
 DEADLINE_MAX_S = 86_400.0
 """A day: longer than any node takes to go."""
@@ -134,6 +144,7 @@ class PartyCore(ABC):
         if not callable(auth):
             check_text("auth", auth, SECRET_MAX, 1)
         self._auth = auth
+        self._auth_told_at = -NEVER
         self.token: str | None = None
         """The newest recovery token held. An older one is forgotten only when the answer with a newer one is here."""
         self.current: Link | None = None
@@ -175,6 +186,10 @@ class PartyCore(ABC):
     @abstractmethod
     def _disconnected(self, code: int | None, reason: str) -> None:
         """Leave a notice that the current connection is lost and another one will be opened."""
+
+    @abstractmethod
+    def _notice(self, notice: AuthExpiring) -> None:
+        """Leave a notice for the application."""
 
     @abstractmethod
     def _nothing_to_resume(self, _now: float) -> None:
@@ -472,6 +487,52 @@ class PartyCore(ABC):
         link.control.append(one)
         link.changed()
         return True
+
+    def renew_auth(self, auth: str) -> None:
+        """Show `auth` on the current connection, and on each one to come, unless the application gave a function for that.
+
+        Raises:
+            ValueError: it is no text that can be a credential.
+        """
+        check_text("auth", auth, SECRET_MAX, 1)
+        if not callable(self._auth):
+            self._auth = auth
+        self._say(self.current, msgspec.json.encode({"type": "auth", "auth": auth}))
+
+    def auth_error(self, link: Link, error: ErrorMessage, now: float) -> bool:
+        """Act on what signald says of the credential; True when `error` was about that.
+
+        A function that gives credentials is asked for a fresh one. The application is told where there is none, or where it was refused.
+        """
+        if error.code not in (AUTH_EXPIRING, AUTH_REFUSED):
+            return False
+        if link is not self.current:  # a connection that is being left; the one that is opened shows its own
+            return True
+        if now < self._auth_told_at + AUTH_TOLD_EVERY_S:
+            return True
+        self._auth_told_at = now
+        grace_s = None
+        if error.code == AUTH_EXPIRING:
+            if (fresh := self._fresh_auth()) is not None:
+                self.renew_auth(fresh)
+                return True
+            grace_ms = error.retry_after_ms if error.retry_after_ms is not UNSET else 0
+            grace_s = min(max(grace_ms / 1000, 0.0), DEADLINE_MAX_S)
+        self._notice(AuthExpiring(grace_s))
+        return True
+
+    def _fresh_auth(self) -> str | None:
+        """Return a fresh credential; None where there is no function, or it gives none that can be sent."""
+        if not callable(self._auth):
+            return None
+        try:
+            fresh = self._auth()
+            check_text("auth", fresh, SECRET_MAX, 1)
+        except Exception:
+            # The function is the application's and may fail for a moment; the connection still serves.
+            log.exception("the function that gives credentials failed")
+            return None
+        return fresh
 
     def changed(self) -> None:
         """There may be something to write on the current link."""

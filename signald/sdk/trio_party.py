@@ -72,6 +72,16 @@ class TrioParty(ABC):
     def _drain(self) -> None:
         """Pass what the core has to tell on to the application."""
 
+    def renew_auth(self, auth: str) -> None:
+        """Show a new credential on the connection that serves, and on those to come: the answer to `AuthExpiring`.
+
+        Where `auth` is a function, it goes on giving the credentials of later connections, and is asked by itself when one runs out.
+
+        Raises:
+            ValueError: it is no text that can be a credential.
+        """
+        self._core.renew_auth(auth)
+
     # --- waiting ---------------------------------------------------------------------------------------------------
 
     async def _wait(self, condition: Callable[[], bool]) -> None:

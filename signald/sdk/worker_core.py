@@ -17,6 +17,7 @@ from signald.sdk.core import DEFAULT_BOUNDS, NEVER, PAUSES, Batch, Bounds, Sessi
 from signald.sdk.decoding import decode_for_worker
 from signald.sdk.errors import LinkBroken
 from signald.sdk.events import (
+    AuthExpiring,
     Disconnected,
     Gone,
     HandedOver,
@@ -349,7 +350,7 @@ class WorkerCore(PartyCore):
                 self.notices.append(SessionEvent(core.name or "", lost))
                 self.touched(core)
             return
-        if self.refusal(link, error):
+        if self.auth_error(link, error, now) or self.refusal(link, error):
             return
         if error.code == "gap" or error.code in PAUSES or error.retry_after_ms is not UNSET:
             for one in (seat,) if seat is not None else tuple(self.sessions.values()) if name is None else ():
@@ -460,6 +461,9 @@ class WorkerCore(PartyCore):
                 self._to_write[name] = seat
 
     # --- ends ------------------------------------------------------------------------------------------------------
+
+    def _notice(self, notice: AuthExpiring) -> None:
+        self.notices.append(notice)
 
     def _disconnected(self, code: int | None, reason: str) -> None:
         self.notices.append(Disconnected(code, reason))

@@ -14,6 +14,7 @@ from signald.core.head import Party
 from signald.core.session import Session
 from signald.net.connection import Connection
 from signald.net.frames import Message as Frame
+from signald.service.auth import Verified
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import PeerState
 
@@ -31,6 +32,10 @@ class PartyLink(Protocol):
     """The link has been detached; nothing may be attached to it any more."""
     ending: bool
     """The party has said `bye`, or its end is under way for another reason."""
+    credential: Verified | None
+    """What the party has shown last; None until it is attached."""
+    expires_by: float
+    """Its credential has run out and must be renewed by then (seconds since 1970); 0: it has not."""
 
     @property
     def blocked(self) -> Sized:

@@ -70,6 +70,7 @@ class Verified:
 
     principal: Principal
     expires_at: float
+    """Infinite for an anonymous party."""
     issued_at: float | None = None
     """None: the token does not say it."""
 
@@ -112,15 +113,23 @@ class Authenticator:
             return attrs.evolve(self, keys=self.remote.following(before.remote))
         return self
 
+    def is_away(self, now: float) -> bool:
+        """Tell whether no token can be judged now, because the keys of the issuer are not here."""
+        return self.remote is not None and not self.remote.usable(now)
+
+    def identify(self, bearer: str | None, role: Role, now: float) -> Verified:
+        """Return the principal of `bearer` at the endpoint of `role` as `authenticate`, with the times of its token."""
+        if self.keys is None:
+            return Verified(Principal("", role), math.inf)
+        return self.verify(bearer, (role,), now)
+
     def authenticate(self, bearer: str | None, role: Role, now: float) -> Principal:
         """Return the principal of `bearer` at the endpoint of `role`; `now` is the time in seconds since the epoch.
 
         Raises Unauthenticated for no, a broken or an expired token, Forbidden for a valid one of another role, KeysAway when the
         keys that it must be judged by are not here.
         """
-        if self.keys is None:
-            return Principal("", role)
-        return self.verify(bearer, (role,), now).principal
+        return self.identify(bearer, role, now).principal
 
     def verify(self, bearer: str | None, roles: Container[Role], now: float) -> Verified:
         """Return what `bearer` says, a token of one of `roles`. Without a key no token holds.

@@ -12,16 +12,17 @@ from signald.errors import StoreUnavailable
 from signald.ids import new_nonce, new_session_id
 from signald.net.connection import Connection
 from signald.service.attached import ClientLike, LiveSession, Restored, Started
+from signald.service.auth import Verified
 from signald.service.context import Context
 from signald.service.events import ClientResumed, ClientStarted
 from signald.service.line import enqueue, give_back, place
 from signald.service.opening_steps import (
     SetUp,
     address_of,
+    credential_of,
     hold_session,
     make_claim,
     still_open,
-    subject_of,
 )
 from signald.service.parts import Parts
 from signald.service.refusals import late, refused, refused_by_store, turning_away
@@ -78,6 +79,7 @@ class _Made:
     """A session that the store has made."""
 
     head: Head
+    credential: Verified
     token: str = attrs.field(repr=False)
     """In the clear."""
     token_hash: bytes = attrs.field(repr=False)
@@ -87,7 +89,8 @@ class _Made:
 
 async def _create(parts: Parts, conn: Connection, auth: str | None, asked: NewClient) -> _Made:
     context = parts.context
-    subject = subject_of(parts, conn, auth, "client")
+    credential = credential_of(parts, conn, auth, "client")
+    subject = credential.principal.name
     session_id = new_session_id(context.entropy)
     token, token_hash = tokens.issue(session_id, context.entropy)
     with SetUp(parts, conn, resume=False, client=subject):
@@ -116,7 +119,7 @@ async def _create(parts: Parts, conn: Connection, auth: str | None, asked: NewCl
         _, head, *_ = await context.committer.call_many(ops, undo=undo)
     if not isinstance(head, Head):
         raise StoreUnavailable("a session with this id exists")
-    return _Made(head, token, token_hash, undo)
+    return _Made(head, credential, token, token_hash, undo)
 
 
 def _begin(parts: Parts, conn: Connection, made: _Made, asked: NewClient, make: MakeLink) -> ClientLike:
@@ -129,6 +132,7 @@ def _begin(parts: Parts, conn: Connection, made: _Made, asked: NewClient, make: 
     link = make(parts, conn, session)
     parts.attachments.attach(link, session, head.client_epoch, 0, address_of(conn))
     parts.attachments.open(link)
+    parts.credentials.bind(link, made.credential)
     # Nobody has read from the connection while the store was asked: that the client is gone shows when it is to be answered.
     conn.on_unsaid = partial(parts.endings.unheard, session, link)
     link.started(Started(session_id, made.token, context.ttl_ms, session.peer_state, session.worker_id))
@@ -145,6 +149,7 @@ def _begin(parts: Parts, conn: Connection, made: _Made, asked: NewClient, make: 
 class _Granted:
     """A claim that the store has granted."""
 
+    credential: Verified
     token: str = attrs.field(repr=False)
     """The new token, in the clear."""
     hashes: tuple[bytes, bytes] = attrs.field(repr=False)
@@ -170,7 +175,8 @@ async def restore_session(
 
 async def _claim(parts: Parts, conn: Connection, auth: str | None, asked: ReturningClient) -> _Granted:
     context = parts.context
-    subject = subject_of(parts, conn, auth, "client")
+    credential = credential_of(parts, conn, auth, "client")
+    subject = credential.principal.name
     parsed = tokens.parse_session(asked.token)
     if parsed is None:
         raise refused(context, "unknown")
@@ -200,7 +206,7 @@ async def _claim(parts: Parts, conn: Connection, auth: str | None, asked: Return
         if isinstance(claimed, Refused):
             raise await refused_by_store(parts, claimed.reason, session_id)
     assert isinstance(claimed, Claimed)
-    return _Granted(token, (issued, presented), claimed, history, now)
+    return _Granted(credential, token, (issued, presented), claimed, history, now)
 
 
 def _attach(parts: Parts, conn: Connection, granted: _Granted, asked: ReturningClient, make: MakeLink) -> ClientLike:
@@ -222,6 +228,7 @@ def _attach(parts: Parts, conn: Connection, granted: _Granted, asked: ReturningC
     replaying = head.down_last - received
     parts.attachments.attach(link, session, claimed.epoch, received, address_of(conn))
     parts.attachments.open(link)
+    parts.credentials.bind(link, granted.credential)
     link.restored(_restored(context, session, granted, replaying, with_history=bool(asked.history)))
     parts.losses.tell_claim(link, session_id, claimed)
     parts.attachments.tell_set_aside(session)

@@ -26,6 +26,7 @@ from signald.service.auth import Authenticator
 from signald.service.batches import Batches
 from signald.service.cluster.probe import Probe
 from signald.service.context import Context
+from signald.service.credentials import Credentials
 from signald.service.dialect import Dialects
 from signald.service.endings import Endings
 from signald.service.giving_up import GivingUp
@@ -85,6 +86,7 @@ class Hub:
         self.endings = Endings(context, self.attachments)
         self.assignments = Assignments(context, self.attachments, self.losses, self.retries)
         self.giving_up = GivingUp(context, self.attachments, self.retries)
+        self.credentials = Credentials(context, self.attachments, lambda: self.parts.auth)
         self.probe = Probe(context)
         self.parts = Parts(
             context,
@@ -99,6 +101,7 @@ class Hub:
             self.endings,
             self.assignments,
             self.giving_up,
+            self.credentials,
         )
         self.jwks = JwksFetcher(context, lambda: self.parts.auth.remote)
 

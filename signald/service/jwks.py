@@ -17,6 +17,7 @@ from signald.core.jwks import SET_BYTES_MAX, BadKeySet, parse
 from signald.http.fetch import Fetched, Fetcher, FetchFailed
 from signald.service.context import Context
 from signald.service.key_sets import RemoteKeys
+from signald.service.races import either
 
 log = structlog.get_logger(__name__)
 
@@ -87,7 +88,7 @@ class JwksFetcher:
         """Wait until there is a set to judge by; returns at once where there is no URL."""
         while (remote := self._remote()) is not None and remote.keys is None:
             changed = self._context.config_changed
-            await _either(remote.first, changed)
+            await either(remote.first, changed)
 
     async def _rest(self, remote: RemoteKeys, changed: trio.Event, pause: float) -> None:
         """Wait for the next fetch: after `pause`, or once it is asked for, but not too soon; a reload fetches at once."""
@@ -96,7 +97,7 @@ class JwksFetcher:
             with trio.move_on_after(floor):
                 await changed.wait()
                 return
-            await _either(remote.wanted, changed)
+            await either(remote.wanted, changed)
         if due.cancelled_caught:
             remote.forget_asked()
 
@@ -156,15 +157,3 @@ class _HttpGet:
 def _host(remote: RemoteKeys) -> str:
     """What is logged of a URL: its path may hold a name that is meant for few."""
     return urlsplit(remote.url).hostname or ""
-
-
-async def _either(*events: trio.Event) -> None:
-    """Wait for one of `events`."""
-
-    async def wait(event: trio.Event, over: trio.CancelScope) -> None:
-        await event.wait()
-        over.cancel(reason="one of the events is set")
-
-    async with trio.open_nursery() as nursery:
-        for event in events:
-            nursery.start_soon(wait, event, nursery.cancel_scope)

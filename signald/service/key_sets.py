@@ -90,7 +90,7 @@ class RemoteKeys:
     def find(self, bearer: str, now: float) -> Key | None:
         """See `Keys`."""
         kid, algorithm = named(bearer)
-        if self.keys is None or now >= self.good_until:
+        if self.keys is None or not self.usable(now):
             raise KeysAway
         if kid is None or self.keys.knows(kid):
             return self.keys.find(kid, algorithm)
@@ -105,6 +105,10 @@ class RemoteKeys:
             return None
         self.wanted.set()
         raise KeysAway
+
+    def usable(self, now: float) -> bool:
+        """Tell whether there is a set, and it counts still."""
+        return self.keys is not None and now < self.good_until
 
     def following(self, before: "RemoteKeys") -> "RemoteKeys":
         """Return the set to go on with after a reload: that of `before`, if it is of the same URL."""

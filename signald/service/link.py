@@ -10,6 +10,7 @@ from signald.core.head import Party
 from signald.core.tokens import Slots
 from signald.net.connection import Connection
 from signald.service.attached import LiveSession
+from signald.service.auth import Verified
 from signald.service.outgoing import PendingWrites
 from signald.service.seats import Seat
 from signald.wire.close_codes import CloseCode
@@ -40,6 +41,10 @@ class Link:
         self.ending = False
         """The party has said `bye`, or its end is under way for another reason."""
         self.tokens = Slots()
+        self.credential: Verified | None = None
+        """What the party has shown last; None until it is attached."""
+        self.expires_by = 0.0
+        """Its credential has run out and must be renewed by then (seconds since 1970); 0: it has not."""
 
     # --- seats ------------------------------------------------------------------------------------------------------
 

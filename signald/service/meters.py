@@ -365,6 +365,13 @@ METRICS: tuple[Metric, ...] = (
         "How long ago the key set in force was fetched; at auth.jwks_stale_max_s it counts no more. 0 without auth.jwks_url.",
         _one(lambda o: o.hub.jwks.age_s),
     ),
+    Metric(
+        "signald_credentials_ended_total",
+        "counter",
+        ("reason",),
+        "Connections closed with 4401 because their JWT had run out (auth.expiry_grace_s).",
+        _by(lambda o: [("expired", o.hub.credentials.expired)]),
+    ),
     # deploys
     Metric(
         "signald_draining",

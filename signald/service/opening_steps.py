@@ -1,6 +1,6 @@
 """The steps that all manners of opening have in common, in their order.
 
-Who is it (`subject_of`), is there a place for its set-up (`SetUp`), does the store grant the claim (`make_claim`), and is
+Who is it (`credential_of`), is there a place for its set-up (`SetUp`), does the store grant the claim (`make_claim`), and is
 there still somebody to tell (`still_open`). Whoever does not get through a step is `Turned` away.
 """
 
@@ -12,7 +12,7 @@ from signald.net.admission import bearer_of_share, share
 from signald.net.connection import Connection
 from signald.net.ending import ConnectionClosed
 from signald.service.asking import ask_holders, is_unreadable
-from signald.service.auth import Role
+from signald.service.auth import Role, Verified
 from signald.service.context import Context
 from signald.service.parts import Parts
 from signald.service.refusals import Turned
@@ -21,9 +21,9 @@ from signald.store.registry.ops import Hold
 from signald.wire.close_codes import CloseCode
 
 
-def subject_of(parts: Parts, conn: Connection, auth: str | None, role: Role) -> str:
-    """Authenticate a party by what its opening message or its handshake brought, and return its name."""
-    return parts.auth.authenticate(auth or conn.bearer, role, parts.context.now_ms() / 1000).name
+def credential_of(parts: Parts, conn: Connection, auth: str | None, role: Role) -> Verified:
+    """Authenticate a party by what its opening message or its handshake brought, and return what that says."""
+    return parts.auth.identify(auth or conn.bearer, role, parts.context.now_ms() / 1000)
 
 
 class SetUp:

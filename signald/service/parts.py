@@ -8,6 +8,7 @@ from signald.service.attachments import Attachments
 from signald.service.auth import Authenticator
 from signald.service.batches import Batches
 from signald.service.context import Context
+from signald.service.credentials import Credentials
 from signald.service.endings import Endings
 from signald.service.giving_up import GivingUp
 from signald.service.holdings import Holdings
@@ -34,3 +35,4 @@ class Parts:
     endings: Endings
     assignments: Assignments
     giving_up: GivingUp
+    credentials: Credentials

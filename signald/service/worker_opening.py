@@ -10,9 +10,10 @@ from signald.core.exits import Cause
 from signald.ids import new_nonce, new_worker_id
 from signald.net.connection import Connection
 from signald.service.assigning import Sides
+from signald.service.auth import Verified
 from signald.service.context import Context
 from signald.service.events import WorkerRegistered, WorkerResumed
-from signald.service.opening_steps import SetUp, make_claim, still_open, subject_of
+from signald.service.opening_steps import SetUp, credential_of, make_claim, still_open
 from signald.service.parts import Parts
 from signald.service.refusals import late, refused, refused_by_store, turning_away
 from signald.service.worker_like import Offer, Registered, WorkerLike
@@ -36,7 +37,8 @@ async def register_worker(parts: Parts, conn: Connection, auth: str | None, offe
 
 async def _register(parts: Parts, conn: Connection, auth: str | None, offer: Offer, make: MakeLink) -> WorkerLike:
     context = parts.context
-    subject = subject_of(parts, conn, auth, "worker")
+    credential = credential_of(parts, conn, auth, "worker")
+    subject = credential.principal.name
     worker = new_worker_id(context.entropy)
     token, token_hash = tokens.issue(worker, context.entropy)
     offer = _capped(context, offer)
@@ -60,6 +62,7 @@ async def _register(parts: Parts, conn: Connection, auth: str | None, offer: Off
     link.tokens = tokens.Slots(token_hash)
     parts.attachments.workers[worker] = link
     parts.attachments.open(link)
+    parts.credentials.bind(link, credential)
     # Sessions that it names are those of an earlier life, which it has nothing to prove with: it starts afresh.
     lost = [one.session for one in offer.sessions]
     link.registered(Registered(token, _worker_ttl_ms(context), resumed=False, lost=lost))
@@ -86,7 +89,7 @@ class _Granted:
     """The claims of a worker and of its sessions, as the store has granted them."""
 
     worker: str
-    principal: str
+    credential: Verified
     token: str = attrs.field(repr=False)
     """The new token, in the clear."""
     slots: tokens.Slots = attrs.field(repr=False)
@@ -112,7 +115,8 @@ async def _claim(
     parts: Parts, conn: Connection, auth: str | None, asked: ReturningWorker, offer: Offer, until_attached: ExitStack
 ) -> _Granted:
     context = parts.context
-    subject = subject_of(parts, conn, auth, "worker")
+    credential = credential_of(parts, conn, auth, "worker")
+    subject = credential.principal.name
     parsed = tokens.parse_worker(asked.token)
     if parsed is None:
         raise refused(context, "unknown")
@@ -140,17 +144,18 @@ async def _claim(
         # nor a drain. It is in time, because the sessions are claimed by what follows.
         until_attached.enter_context(parts.attachments.resuming(worker))
         sides = await parts.assignments.claim_sessions(worker, claimed.sessions, offer.sessions, now)
-    return _Granted(worker, subject, token, tokens.Slots(issued, presented), claimed.epoch, sides)
+    return _Granted(worker, credential, token, tokens.Slots(issued, presented), claimed.epoch, sides)
 
 
 def _attach(parts: Parts, conn: Connection, granted: _Granted, offer: Offer, make: MakeLink) -> WorkerLike:
     """Attach a worker whose claims were granted, answer it, and give it what it has not got."""
     context, worker, sides = parts.context, granted.worker, granted.sides
     before = _predecessor(context, parts, conn, granted)
-    link = make(parts, conn, worker, granted.epoch, offer, granted.principal)
+    link = make(parts, conn, worker, granted.epoch, offer, granted.credential.principal.name)
     link.tokens = granted.slots
     parts.attachments.workers[worker] = link
     parts.attachments.open(link)
+    parts.credentials.bind(link, granted.credential)
     if before is not None:
         parts.attachments.release(before, Cause.WORKER_REPLACED)
     restored, lost = parts.assignments.attach_claimed(link, sides, offer.sessions)

@@ -42,7 +42,7 @@ _named_decoder = msgspec.json.Decoder(_Named)
 _NAMED = re.compile(rb'\s*\{\s*"type"\s*:\s*"[^"\\]{0,64}"\s*,\s*"session"\s*:\s*"([^"\\]{1,128})"')
 
 CLIENT_TYPES = frozenset(
-    {"connect", "restore_session", "message", "ack", "receipt", "realtime", "ping", "pong", "bye", "error"}
+    {"connect", "restore_session", "message", "ack", "receipt", "realtime", "ping", "pong", "bye", "auth", "error"}
 )
 WORKER_TYPES = frozenset(
     {
@@ -58,6 +58,7 @@ WORKER_TYPES = frozenset(
         "ping",
         "pong",
         "bye",
+        "auth",
         "error",
     }
 )

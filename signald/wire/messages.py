@@ -231,6 +231,12 @@ class Bye(Inbound, tag="bye", frozen=True):
     session: Name | None = None
 
 
+class Auth(Inbound, tag="auth", frozen=True):
+    """A new credential of a connected party, of the same subject as the one it was let in with."""
+
+    auth: Secret
+
+
 class PartyError(Inbound, _Trimmed, tag="error", frozen=True):
     """Something the party wants noted; it changes nothing."""
 
@@ -239,7 +245,7 @@ class PartyError(Inbound, _Trimmed, tag="error", frozen=True):
     session: Name | None = None
 
 
-Shared = Message | Ack | Receipt | Realtime | Ping | Pong | Bye | PartyError
+Shared = Message | Ack | Receipt | Realtime | Ping | Pong | Bye | Auth | PartyError
 ClientMessage = Connect | RestoreSession | Shared
 WorkerMessage = AppReady | SessionAccept | SessionRefuse | AppState | AppTerminated | Shared
 

@@ -45,6 +45,7 @@ TO_SERVER: tuple[dict[str, Any], ...] = (
     {"type": "realtime", "session": "s_1", "data": [1]},
     {"type": "bye", "reason": "r", "session": "s_1"},
     {"type": "error", "code": "c", "message": "m"},
+    {"type": "auth", "auth": "a.b.c"},
     {
         "type": "app_ready", "instance_id": "i", "capacity": 1, "labels": {"a": "b"}, "config": {}, "reconnection": True,
         "last_close_code": 1006, "recovery_token": "t", "sessions": [{"session": "s", "received": 1, "acked": 1}], "ticket": "t",

@@ -34,6 +34,7 @@ MESSAGES: dict[str, list[dict[str, Any]]] = {
         {"type": "realtime", "data": [1, 2]},
         {"type": "bye", "reason": "done"},
         {"type": "error", "code": "x", "message": "y"},
+        {"type": "auth", "auth": "a.b.c"},
     ],
     "paired": [
         {"type": "message", "session": SESSION, "seq": 1, "data": "hi", "kind": "chat"},

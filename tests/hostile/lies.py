@@ -83,6 +83,7 @@ OF_A_CLIENT = {
     "receipt": ("seq",),
     "ping": (),
     "pong": ("seq",),
+    "auth": ("auth",),
     "error": ("code", "message", "session"),
     "connect": ("want", "meta"),
     "odd": ("data", "session"),
@@ -131,7 +132,19 @@ OF_A_NODE = {
     "app_accepted": (),
     "odd": ("data",),
 }
-CODES = ("rate", "gap", "backlog", "log_lost", "not_accepted", "unknown_session", "bad_message", "late", "odd")
+CODES = (
+    "rate",
+    "gap",
+    "backlog",
+    "log_lost",
+    "not_accepted",
+    "unknown_session",
+    "bad_message",
+    "late",
+    "auth_expiring",
+    "auth_refused",
+    "odd",
+)
 
 
 def of_a_node(rng: Random, session: str, seq: int) -> Frame:

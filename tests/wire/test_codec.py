@@ -22,6 +22,7 @@ SHARED: dict[str, dict[str, Any]] = {
     "ping": {},
     "pong": {},
     "bye": {"reason": "done"},
+    "auth": {"auth": "jwt"},
     "error": {"code": "oops", "message": "it broke"},
 }
 CLIENT: dict[str, dict[str, Any]] = SHARED | {
@@ -48,7 +49,7 @@ WORKER: dict[str, dict[str, Any]] = SHARED | {
     "app_terminated": {"request_id": "r", "status": "OK", "message": "bye"},
 }  # fmt: skip
 EVERY = [("client", name, fields) for name, fields in CLIENT.items()] + [
-    ("worker", name, fields | ({"session": "s_1"} if name in SHARED and fields else {}))
+    ("worker", name, fields | ({"session": "s_1"} if name in SHARED and fields and name != "auth" else {}))
     for name, fields in WORKER.items()
 ]
 

@@ -20,6 +20,7 @@ from signald.wire import codec, records
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import (
     Ack,
+    Auth,
     Bye,
     Connect,
     Message,
@@ -240,6 +241,10 @@ class ClientLink(V1Link):
                 return True
             self.ending = True
             self._parts.context.spawn(self._parts.endings.by_client, self.session, self, message.reason or "bye")
+        elif isinstance(message, Auth):
+            if not self._bears_another():
+                return False
+            self._parts.credentials.renew(self, message.auth)
         elif isinstance(message, Connect | RestoreSession):
             self.fail(CloseCode.BAD_MESSAGE, "out_of_place", "this connection has its session already")
             return False

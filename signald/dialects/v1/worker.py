@@ -30,6 +30,7 @@ from signald.wire.messages import (
     AppState,
     AppTerminated,
     AssignedClient,
+    Auth,
     Bye,
     Message,
     PeerState,
@@ -367,6 +368,8 @@ class WorkerLink(V1Link):
             if not self.terminated.is_set():
                 log.info("app_terminated", worker=self.worker, instance=self.instance, status=message.status)
             self.terminated.set()
+        elif isinstance(message, Auth):
+            self._parts.credentials.renew(self, message.auth)
         elif isinstance(message, AppReady):
             self.fail(CloseCode.BAD_MESSAGE, "out_of_place", "this worker is registered already")
             return False
