@@ -241,8 +241,10 @@ def workers(*, target: Target = HERE) -> int:
 
 
 @app.command
-def sessions(*, limit: int = 100, stuck: Flag = False, target: Target = HERE) -> int:
-    """List sessions with a party at this node.
+def sessions(
+    *, limit: int = 100, stuck: Flag = False, subject: str = "", tenant: str | None = None, target: Target = HERE
+) -> int:
+    """List sessions with a party at this node, or those of a subject, wherever they are.
 
     Parameters
     ----------
@@ -250,9 +252,34 @@ def sessions(*, limit: int = 100, stuck: Flag = False, target: Target = HERE) ->
         How many at most.
     stuck
         Only those that are set aside, because a message has failed at every worker that was given it.
+    subject
+        Only those of this subject (`sub` of its token), in the whole cluster.
+    tenant
+        With --subject: the subject's tenant.
     """
-    answer = target.client().get(f"sessions?limit={limit}&stuck={int(stuck)}")
+    if tenant is not None and not subject:
+        raise CtlError("--tenant goes with --subject", ExitCode.USAGE)
+    if subject and stuck:
+        raise CtlError("give --subject or --stuck", ExitCode.USAGE)
+    of = f"&subject={quote(subject, safe='')}" if subject else f"&stuck={int(stuck)}"
+    if tenant is not None:
+        of += f"&tenant={quote(tenant, safe='')}"
+    answer = target.client().get(f"sessions?limit={limit}{of}")
     target.print(answer, show.sessions(answer))
+    return ExitCode.OK
+
+
+@app.command
+def end(session: str, /, *, target: Target = HERE) -> int:
+    """End a session, wherever its parties are: both are told, and nothing of it can be resumed. Any node can be asked.
+
+    Parameters
+    ----------
+    session
+        The session's id.
+    """
+    answer = target.client().post(f"sessions/{quote(session, safe='')}/end")
+    target.print(answer, f"{answer['session']} is ended")
     return ExitCode.OK
 
 

@@ -7,7 +7,9 @@
     PUT  /v1/admin/log-level         {"level": "debug"}
     GET  /v1/admin/nodes             the cluster's live nodes
     GET  /v1/admin/workers           the cluster's workers
-    GET  /v1/admin/sessions          sessions with a party here: ?limit=, ?stuck=1 those set aside only
+    GET  /v1/admin/sessions          sessions with a party here: ?limit=, ?stuck=1 those set aside only;
+                                     ?subject=, ?tenant= those of a subject, wherever they are
+    POST /v1/admin/sessions/ID/end   end a session, wherever its parties are
     POST /v1/admin/sessions/ID/retry hand a session out again that is set aside
     GET  /v1/admin/sessions/ID/trail the steps of a session
     GET  /v1/admin/receipts          the latest drains of the cluster
@@ -80,6 +82,12 @@ class Operations(Protocol):
     def sessions(self, limit: int, *, stuck: bool = False) -> Json:
         """Sessions with a party at this node; `stuck`: only those that are set aside."""
 
+    async def sessions_of(self, subject: str, tenant: str | None, limit: int) -> Json:
+        """The sessions of a subject, wherever they are."""
+
+    async def end(self, session: str) -> Json:
+        """End a session, wherever its parties are."""
+
     async def retry(self, session: str) -> Json:
         """Hand a session out again that is set aside."""
 
@@ -128,6 +136,7 @@ def admin_routes(operations: Callable[[], Operations | None], *, token: Callable
         route("GET", "workers", _workers),
         route("GET", "sessions", _sessions),
         route("GET", "sessions/{session}/trail", _trail),
+        route("POST", "sessions/{session}/end", _end),
         route("POST", "sessions/{session}/retry", _retry),
         route("GET", "receipts", _receipts),
         route("GET", "receipts/{node}", _receipt),
@@ -191,7 +200,18 @@ async def _sessions(request: Request, node: Operations) -> Json:
     stuck = request.query_params.get("stuck", "0")
     if stuck not in ("0", "1"):
         raise HttpProblem(422, "invalid", "stuck is 0 or 1")
-    return node.sessions(int(text), stuck=stuck == "1")
+    subject, tenant = request.query_params.get("subject"), request.query_params.get("tenant")
+    if subject is None:
+        if tenant is not None:
+            raise HttpProblem(422, "invalid", "tenant goes with subject")
+        return node.sessions(int(text), stuck=stuck == "1")
+    if not subject or stuck == "1":
+        raise HttpProblem(422, "invalid", "subject is a text, and goes without stuck")
+    return await node.sessions_of(subject, tenant, int(text))
+
+
+async def _end(request: Request, node: Operations) -> Json:
+    return await node.end(request.path_params["session"])
 
 
 async def _retry(request: Request, node: Operations) -> Json:

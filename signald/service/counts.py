@@ -12,9 +12,9 @@ import attrs
 from signald.core.head import Party
 from signald.tally import Histogram
 
-EndCause = Literal["client", "worker", "expired", "worker_lost", "unheard", "spent"]
+EndCause = Literal["client", "worker", "expired", "worker_lost", "unheard", "spent", "operator", "api"]
 """The cause of a session's end: the `bye` of a party, its time, `worker.on_loss = "end"`, that its client was gone before it was
-told of it, or that its numbers had run out."""
+told of it, that its numbers had run out, an operator, or a request over HTTP."""
 
 FULL = ("store", "share", "bytes")
 """All of `limits.sessions_max`, the share of an address or principal in it, the bytes of an address."""
@@ -44,7 +44,7 @@ HANDOVER_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0
 
 ROLES: tuple[Party, ...] = ("client", "worker")
 
-CAUSES: tuple[EndCause, ...] = ("client", "worker", "expired", "worker_lost", "unheard", "spent")
+CAUSES: tuple[EndCause, ...] = ("client", "worker", "expired", "worker_lost", "unheard", "spent", "operator", "api")
 
 FailureCause = Literal["lost", "refused"]
 """How a hand-out of a session failed: its worker was lost, or gave the session back."""

@@ -1,4 +1,4 @@
-"""How a session ends: by the `bye` of a party, by its time, or because no party can ever have heard of it.
+"""How a session ends: by the `bye` of a party, by order, by its time, or because no party can ever have heard of it.
 
 It is over when the store has let go of it; the parties here are told then, and nothing of it is left
 (`Attachments.end`, `Attachments.gone`).
@@ -9,8 +9,10 @@ import trio
 from signald.service.attached import LiveSession, PartyLink
 from signald.service.attachments import Attachments
 from signald.service.context import Context
-from signald.service.events import SessionEnded
+from signald.service.counts import EndCause
+from signald.service.events import SessionEnded, SessionGone
 from signald.store.sagas import end_session
+from signald.store.session.ops import Ended
 from signald.wire.close_codes import CloseCode
 
 BYE_LINGER_S = 2.0
@@ -39,6 +41,23 @@ class Endings:
         """A worker said `bye` for one session."""
         await self._linger(session)
         await self._attachments.end(session, reason, "worker")
+
+    async def by_order(self, session: str, reason: str, cause: EndCause) -> bool:
+        """End a session at once, wherever its parties are; False when there is none.
+
+        An operator or a program has ordered it: what was accepted for the parties, and not delivered, is lost. Raises StoreUnavailable.
+        """
+        context = self._context
+        ended, _ = await context.committer.call_each(*end_session(session, context.node))
+        if not isinstance(ended, Ended):
+            return False
+        context.events.emit(SessionEnded(session, cause))
+        held = self._attachments.sessions.get(session)
+        if held is not None:
+            self._attachments.gone(held, reason)
+        else:
+            context.events.emit(SessionGone(session, reason, held=False))
+        return True
 
     def unheard(self, session: LiveSession, link: PartyLink) -> None:
         """The client was gone before its new session could be told to it: no party has its token, so none can ever resume it."""

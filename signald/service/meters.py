@@ -296,8 +296,8 @@ METRICS: tuple[Metric, ...] = (
         "counter",
         ("reason",),
         "Sessions ended by this node: by the bye of a client or worker, expired, worker_lost "
-        "(worker.on_loss = end), unheard (the client was gone before it was told of its session), or spent (its numbers "
-        "had run out).",
+        "(worker.on_loss = end), unheard (the client was gone before it was told of its session), spent (its numbers "
+        "had run out), operator (ctl end), or api (a request over HTTP).",
         _by(lambda o: o.hub.counts.ended.items()),
     ),
     Metric(

@@ -13,15 +13,18 @@ import trio
 
 from signald.config import ConfigError
 from signald.core.head import PARTIES, Head
+from signald.core.holders import principal_holder
+from signald.core.session import Session
 from signald.errors import OperationRefused
 from signald.logs import set_level
+from signald.service.auth import Principal
 from signald.service.cluster.lease import Lease
 from signald.service.drain.shutdown import ShutdownScope
 from signald.service.drain.status import DrainStatus, names_of
 from signald.service.parts import Parts
 from signald.service.reloading import Reloader
 from signald.service.trail import Trail as TrailWriter
-from signald.store.registry.ops import GetReceipt, ListNodes, ListReceipts, ListWorkers
+from signald.store.registry.ops import GetReceipt, ListNodes, ListReceipts, ListSessionsOf, ListWorkers
 from signald.store.session.ops import Look, Looked, ReadTrail
 
 Json = dict[str, Any]
@@ -45,6 +48,7 @@ class NodeOperations:
         self._context = parts.context
         self._attachments = parts.attachments
         self._retries = parts.retries
+        self._endings = parts.endings
         self._trail = trail
         self._statistics = statistics
         self._lease = lease
@@ -138,23 +142,26 @@ class NodeOperations:
         """Sessions with a party at this node, at most `limit` of them; `stuck`: only those that are set aside."""
         context, attachments = self._context, self._attachments
         names = sorted(name for name, one in attachments.sessions.items() if one.set_aside_at or not stuck)
-        listed = []
-        for name in names[:limit]:
-            session = attachments.sessions[name]
-            listed.append(
-                {
-                    "session": name,
-                    "state": session.pairing.value,
-                    "worker": session.worker_id,
-                    "client_node": session.client.node,
-                    "worker_node": session.worker.node,
-                    "up": {"last": session.up.last, "acked": session.up.acked},
-                    "down": {"last": session.down.last, "acked": session.down.acked},
-                    "failures": session.failures.count,
-                    "stuck_at": session.set_aside_at,
-                }
-            )
+        listed = [_session_json(attachments.sessions[name]) for name in names[:limit]]
         return {"node": context.node, "total": len(names), "sessions": listed}
+
+    async def sessions_of(self, subject: str, tenant: str | None, limit: int) -> Json:
+        """The sessions of a subject, wherever they are, at most `limit` of them."""
+        context = self._context
+        holder = principal_holder(Principal(subject, "client", tenant).name)
+        found = await context.committer.call(ListSessionsOf(holder, "", limit + 1))
+        looked = await context.committer.call_many([Look(name, "client", 0, 0) for name in found.sessions[:limit]])
+        heads = [result.head for result in looked if isinstance(result, Looked)]
+        listed = [_session_json(Session(head, 0, 0)) for head in heads]
+        return {"node": context.node, "total": len(found.sessions), "sessions": listed}
+
+    async def end(self, session: str) -> Json:
+        """End a session, wherever its parties are. Raises OperationRefused when there is none."""
+        if not await self._endings.by_order(session, "operator", "operator"):
+            raise OperationRefused(
+                "unknown", "unknown-session", f"there is no session {session}: it has ended, or never was"
+            )
+        return {"session": session, "ended": True}
 
     async def retry(self, session: str) -> Json:
         """Hand a session out again that is set aside, whichever node its client is at.
@@ -246,6 +253,20 @@ class NodeOperations:
         raise OperationRefused("unknown", "unknown-receipt", f"{node} has left no receipt")
 
 
+def _session_json(session: Session[Any]) -> Json:
+    return {
+        "session": session.id,
+        "state": session.pairing.value,
+        "worker": session.worker_id,
+        "client_node": session.client.node,
+        "worker_node": session.worker.node,
+        "up": {"last": session.up.last, "acked": session.up.acked},
+        "down": {"last": session.down.last, "acked": session.down.acked},
+        "failures": session.failures.count,
+        "stuck_at": session.set_aside_at,
+    }
+
+
 def _readable(kept: Iterable[bytes]) -> Iterator[Json]:
     """What was kept as JSON, without what is damaged."""
     for each in kept:
@@ -263,6 +284,8 @@ def _whereabouts(head: Head, live: set[str]) -> str:
 
     if head.failures.set_aside:
         return f"client {at(head.client_node)}, set aside at message {head.failures.seq}"
+    if not head.pair:
+        return f"client {at(head.client_node)}, wants no worker"
     if not head.worker:
         return f"client {at(head.client_node)}, waiting for a worker"
     return f"client {at(head.client_node)}, worker {head.worker} {at(head.worker_node)}"

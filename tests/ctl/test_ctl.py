@@ -261,3 +261,12 @@ async def test_a_session_that_is_set_aside_is_retried(tmp_path: Path, ctl: Ctl) 
             assert await ctl("retry", "s_0000000000000000000000", "--node", "green") == ExitCode.NO_SUCH_THING
             assert "there is no session" in ctl.complaint
             assert (await ctl.json("sessions", "--stuck", "--node", "blue"))["sessions"] == []
+            assert await ctl("end", one["session"], "--node", "green") == os.EX_OK, ctl.complaint
+            assert ctl.words == f"{one['session']} is ended\n"
+            with trio.fail_after(60):
+                assert [message async for message in client] == []
+            assert client.ended == "ended"
+            assert await ctl("end", one["session"], "--node", "green") == ExitCode.NO_SUCH_THING
+        assert (await ctl.json("sessions", "--subject", "ann", "--node", "green"))["sessions"] == []
+        assert await ctl("sessions", "--subject", "ann", "--stuck", "--node", "green") == os.EX_USAGE
+        assert await ctl("sessions", "--tenant", "t", "--node", "green") == os.EX_USAGE

@@ -40,6 +40,8 @@ LABELS = {
         "worker_lost",
         "unheard",
         "spent",
+        "operator",
+        "api",
         "lost",
         "refused",
         "handshake",

@@ -49,6 +49,29 @@ def test_a_client_says_bye(worker_at: str) -> None:
     play(scene)
 
 
+@pytest.mark.parametrize("ended_at", ["n1", "n2", "n3"])
+def test_a_session_is_ended_by_order(ended_at: str) -> None:
+    """no-ghost: ended at any node, both parties are told, the client is closed with 4410, and a second order finds no session."""
+
+    async def scene(cluster: Cluster) -> None:
+        for name in ("n1", "n2", "n3"):
+            await cluster.start(name)
+        client, started, worker, _, session = await cluster.pair("n1", "n2")
+        endings = cluster.nodes[ended_at].hub.parts.endings
+        assert await endings.by_order(session, "operator", "operator")
+        assert await client.closed() == 4410
+        assert types(client.aside)[-2:] == ["peer", "session_ended"]
+        assert (await worker.expect("session_ended"))["session"] == session
+        await trio.sleep(1)
+        nothing_is_left(cluster, session)
+        assert not await endings.by_order(session, "operator", "operator")
+        assert [node.hub.counts.ended["operator"] for node in cluster.nodes.values()].count(1) == 1
+        _, answer = await cluster.restore("n1", started["recovery_token"])
+        assert answer["code"] == "nothing_to_resume"
+
+    play(scene)
+
+
 @pytest.mark.parametrize("worker_at", ["n1", "n2"])
 def test_a_worker_says_bye_for_one_session(worker_at: str) -> None:
     """The client is told that its peer is gone and that the session ended, and is closed with 4410; other sessions go on."""
