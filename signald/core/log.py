@@ -56,6 +56,7 @@ class Log:
         "backlog_max",
         "bytes_held",
         "bytes_max",
+        "bytes_stored",
         "gap_until_ms",
         "in_flight",
         "last",
@@ -78,6 +79,8 @@ class Log:
         """The highest seq that the store was asked to append for the sender attached here. Even an append that was refused may be
         done later: a copy of the request, given up for lost, may only now arrive."""
         self.bytes_held = 0
+        self.bytes_stored = 0
+        """Of all bodies that were stored from here: what this node has carried in this direction."""
         self.refused_seq = 0
         """The seq that the sender was last told to offer again. So a whole window of refusals is told once."""
         self.refused_until_ms = 0
@@ -154,6 +157,7 @@ class Log:
             self._release(entry for entry in new if entry.seq > last)
             new = kept
         self.tail.extend(new)
+        self.bytes_stored += sum([len(entry.body) for entry in new])
         self.last = max(self.last, last)
         self._dense()
         if acked > self.acked:

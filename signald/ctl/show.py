@@ -114,7 +114,16 @@ def trail(answer: Json) -> str:
         before = step["at_ms"]
         rows.append((at, after, step["node"], step["party"], step["what"], step["detail"]))
     text = table(("UTC", "AFTER S", "NODE", "PARTY", "STEP", ""), rows, f"nothing is known of {answer['session']}")
-    return f"{answer['session']}: {answer['state']}\n{text}"
+    return f"{answer['session']}: {answer['state']}\n{_carried(answer.get('summary', {}))}{text}"
+
+
+def _carried(summary: Json) -> str:
+    if not summary:
+        return ""  # of a node of release 0.1.0
+    lasted = f", in {duration(summary['duration_ms'] / 1000)}" if "duration_ms" in summary else ""
+    gaps = f"; {summary['gaps']} gaps, {summary['gap_ms'] / 1000:.1f} s in all" if summary["gaps"] else "; no gap"
+    said = f"{summary['up']} messages up, {summary['down']} down"
+    return f"{said} ({summary['up_bytes']} and {summary['down_bytes']} bytes by the steps below){lasted}{gaps}\n"
 
 
 def latest(answer: Json) -> str:

@@ -25,7 +25,15 @@ from signald.service.attached import LiveSession, PartyLink
 from signald.service.context import Context
 from signald.service.counts import EndCause
 from signald.service.departed import Departed
-from signald.service.events import LinkOver, PartyReleased, SessionChanged, SessionEnded, SessionGone
+from signald.service.events import (
+    Carried,
+    LinkOver,
+    PartyReleased,
+    SessionChanged,
+    SessionEnded,
+    SessionGone,
+    SessionLeft,
+)
 from signald.service.holdings import Holdings
 from signald.service.line import leave_if_away
 from signald.service.losses import Losses
@@ -256,6 +264,8 @@ class Attachments:
         """Let go of a session with no party here."""
         if not session.local and self.sessions.get(session.id) is session:
             self._let_go(session)
+            if session.up.bytes_stored or session.down.bytes_stored:
+                self._context.events.emit(SessionLeft(session.id, carried(session)))
 
     def _let_go(self, session: LiveSession) -> None:
         """Hold `session` no more, and remember how far it had come: a store that fails over may bring it back as it was before."""
@@ -298,7 +308,8 @@ class Attachments:
             self.release(client, Cause.CLIENT_ENDED if said else Cause.CLIENT_BYE, session, reason)
         self._let_go(session)
         self._writes.flush()
-        self._context.events.emit(SessionGone(session.id, reason, held=True))
+        lasted_ms = max(0, self._context.now_ms() - session.created_ms)
+        self._context.events.emit(SessionGone(session.id, reason, True, carried(session), lasted_ms))
 
     # --- what the relay finds out (RelayEvents) ---------------------------------------------------------------------
 
@@ -408,6 +419,12 @@ class Attachments:
     async def _end_spent(self, session: LiveSession) -> None:
         log.info("numbers_spent", session=session.id, up=session.up.last, down=session.down.last)
         await self.end(session, "numbers spent", "spent")
+
+
+def carried(session: LiveSession) -> Carried:
+    """Return what has been said in `session`, as far as this node knows."""
+    up, down = session.up, session.down
+    return Carried(up.last, down.last, up.bytes_stored, down.bytes_stored)
 
 
 def _goaway_at(link: PartyLink, handover: Handover) -> float | None:

@@ -6,11 +6,12 @@ It is over when the store has let go of it; the parties here are told then, and 
 
 import trio
 
+from signald.core.head import Head
 from signald.service.attached import LiveSession, PartyLink
 from signald.service.attachments import Attachments
 from signald.service.context import Context
 from signald.service.counts import EndCause
-from signald.service.events import SessionEnded, SessionGone
+from signald.service.events import Carried, SessionEnded, SessionGone
 from signald.store.sagas import end_session
 from signald.store.session.ops import Ended
 from signald.wire.close_codes import CloseCode
@@ -20,6 +21,12 @@ BYE_LINGER_S = 2.0
 
 LOOK_EVERY_S = 0.02
 """How often the wait looks whether the peer has it: a fraction of a round trip, so that the end is not late for it."""
+
+
+def gone_unheld(head: Head, reason: str, now_ms: int) -> SessionGone:
+    """Return the event for a session that this node has ended and did not hold."""
+    carried = Carried(head.up_last, head.down_last, 0, 0)
+    return SessionGone(head.session, reason, False, carried, max(0, now_ms - head.created_ms))
 
 
 class Endings:
@@ -56,7 +63,7 @@ class Endings:
         if held is not None:
             self._attachments.gone(held, reason)
         else:
-            context.events.emit(SessionGone(session, reason, held=False))
+            context.events.emit(gone_unheld(ended.head, reason, context.now_ms()))
         return True
 
     def unheard(self, session: LiveSession, link: PartyLink) -> None:

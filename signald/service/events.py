@@ -207,6 +207,26 @@ class SessionEnded:
 
 
 @attrs.frozen
+class Carried:
+    """The messages of a session, and the bytes of them that were stored from this node."""
+
+    up: int
+    """Messages from the client, all told."""
+    down: int
+    """Messages from its workers, all told."""
+    up_bytes: int
+    down_bytes: int
+
+
+@attrs.frozen
+class SessionLeft:
+    """No party of a session is at this node any more. The session goes on."""
+
+    session: str
+    carried: Carried
+
+
+@attrs.frozen
 class SessionGone:
     """A session is over. Each node that held it emits this, and the node that has found its time passed."""
 
@@ -214,6 +234,9 @@ class SessionGone:
     reason: str
     held: bool
     """This node held it."""
+    carried: Carried
+    duration_ms: int
+    """How long the session has lasted."""
 
 
 @attrs.frozen
@@ -243,6 +266,7 @@ LifeEvent = (
     | SetAside
     | Retried
     | SessionEnded
+    | SessionLeft
     | SessionGone
     | ResumeRefused
 )

@@ -24,6 +24,7 @@ from signald.service.drain.status import DrainStatus, names_of
 from signald.service.parts import Parts
 from signald.service.reloading import Reloader
 from signald.service.trail import Trail as TrailWriter
+from signald.service.trail import summary
 from signald.store.registry.ops import GetReceipt, ListNodes, ListReceipts, ListSessionsOf, ListWorkers
 from signald.store.session.ops import Look, Looked, ReadTrail
 
@@ -238,7 +239,12 @@ class NodeOperations:
         steps = [step for step in _readable(trail.steps) if type(step.get("at_ms")) is int]
         # Each node stores its steps a moment later, so those of two nodes may have come in another order.
         steps.sort(key=lambda step: int(step["at_ms"]))
-        return {"session": session, "state": state, "steps": steps}
+        told = summary(steps)
+        if isinstance(looked, Looked):
+            # It goes on: the steps of the nodes that still hold it are to come.
+            told |= {"up": looked.head.up_last, "down": looked.head.down_last}
+            told["duration_ms"] = max(0, context.now_ms() - looked.head.created_ms)
+        return {"session": session, "state": state, "summary": told, "steps": steps}
 
     async def receipts(self) -> Json:
         """The latest drains, newest first."""

@@ -8,6 +8,8 @@ for it, and a node that is killed leaves out at most that moment, which the node
 """
 
 from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import structlog
 import trio
@@ -63,13 +65,15 @@ class Trail:
         subscribe(events.WorkerGivenUp, self._worker_given_up)
         subscribe(events.SetAside, self._set_aside)
         subscribe(events.Retried, self._retried)
-        subscribe(events.SessionGone, lambda event: self.note(event.session, "", "ended", event.reason))
+        subscribe(events.SessionLeft, lambda event: self.note(event.session, "", "left", "", **_numbers(event.carried)))
+        subscribe(events.SessionGone, self._session_gone)
         subscribe(events.ResumeRefused, self._resume_refused)
 
-    def note(self, session: str, party: str, what: str, detail: str = "", *, replaying: int | None = None) -> None:
+    def note(self, session: str, party: str, what: str, detail: str = "", **numbers: int) -> None:
         """`what` has happened to `party` ("client", "worker" or "") of `session` here. `detail` holds no secret.
 
-        `detail` is for a person. A number that a program reads has a field: `replaying`, the messages sent again at a resume.
+        `detail` is for a person. A number that a program reads has a field: `replaying`, the messages sent again at a resume;
+        `gap_ms`, how long a client was away; and those of `summary`.
         """
         context = self._context
         if context.config.session.trail_steps_max == 0:
@@ -79,15 +83,18 @@ class Trail:
             self.left_out += 1
         step: dict[str, str | int] = {"at_ms": context.now_ms(), "node": context.node, "party": party, "what": what}
         step["detail"] = detail[:DETAIL_CHARS_MAX]
-        if replaying is not None:
-            step["replaying"] = replaying
+        step |= numbers
         self._pending.append((session, json.encode(step)))
         self._noted.set()
 
     def _client_resumed(self, event: events.ClientResumed) -> None:
         came = _from(event.previous_node)
         detail = f"epoch {event.epoch}{came}, replaying {event.replaying}"
-        self.note(event.session, "client", "resumed", detail, replaying=event.replaying)
+        gap = {} if event.gap_s is None else {"gap_ms": round(event.gap_s * 1000)}
+        self.note(event.session, "client", "resumed", detail, replaying=event.replaying, **gap)
+
+    def _session_gone(self, event: events.SessionGone) -> None:
+        self.note(event.session, "", "ended", event.reason, duration_ms=event.duration_ms, **_numbers(event.carried))
 
     def _session_resumed(self, event: events.SessionResumed) -> None:
         came = _from(event.previous_node)
@@ -162,6 +169,32 @@ class Trail:
         self.given_way += len(counted.sessions)
         for session in counted.sessions:
             self._context.committer.submit(Mark(session, (), 1, 0, self._context.now_ms()), ignore)
+
+
+def _numbers(carried: events.Carried) -> dict[str, int]:
+    return {
+        "up": carried.up,
+        "down": carried.down,
+        "up_bytes": carried.up_bytes,
+        "down_bytes": carried.down_bytes,
+    }
+
+
+def summary(steps: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Return what a session has carried by its `steps`: `left` of each node that it has left, and `ended`.
+
+    `up` and `down` are messages in all. `up_bytes` and `down_bytes` are what the steps that are kept tell of. `gaps` are the resumes of
+    a client that was away, `gap_ms` the sum and `gap_max_ms` the longest of these times. `duration_ms` is there when the session is over.
+    """
+
+    def numbers(name: str) -> list[int]:
+        return [step[name] for step in steps if type(step.get(name)) is int]
+
+    gaps = [gap for gap in numbers("gap_ms") if gap > 0]
+    found = {name: max(numbers(name), default=0) for name in ("up", "down")}
+    found |= {name: sum(numbers(name)) for name in ("up_bytes", "down_bytes")}
+    found |= {"gaps": len(gaps), "gap_ms": sum(gaps), "gap_max_ms": max(gaps, default=0)}
+    return found | ({"duration_ms": max(lasted)} if (lasted := numbers("duration_ms")) else {})
 
 
 def _from(node: str) -> str:

@@ -13,7 +13,8 @@ from signald.errors import StoreUnavailable
 from signald.service.asking import ask_holders
 from signald.service.attachments import Attachments
 from signald.service.context import Context
-from signald.service.events import SessionEnded, SessionGone
+from signald.service.endings import gone_unheld
+from signald.service.events import SessionEnded
 from signald.store.base import WAKE_OVERDUE, WAKE_SESSION, Behind, Op
 from signald.store.committer import ignore
 from signald.store.registry.ops import Forget, KeepAlive, ListOverdue, Signal
@@ -70,7 +71,7 @@ class Lives:
                 log.info("session_expired", session=name)
                 context.events.emit(SessionEnded(name, "expired"))
                 if session is None:
-                    context.events.emit(SessionGone(name, "expired", held=False))
+                    context.events.emit(gone_unheld(result.head, "expired", now))
                 if session is not None:
                     attachments.gone(session, "expired")
                 after.append(Forget(name))
