@@ -33,12 +33,17 @@ ERROR_CODES: tuple[ErrorCode, ...] = (
     ErrorCode("too_far_ahead", CloseCode.FORBIDDEN, "a claim of far more than there is; the session is kept", "client"),
     ErrorCode("undeliverable", None, "each worker that was given message `seq` failed", "client"),
     ErrorCode("unknown_session", None, "not a session of this worker here", "worker"),
+    ErrorCode("no_peer", None, "the session has no worker and asked for none: nothing is stored", "client"),
     ErrorCode("not_accepted", None, "accept the session first", "worker"),
     ErrorCode("bad_message", CloseCode.BAD_MESSAGE, "a frame that signald.v1 does not allow"),
     ErrorCode("bad_message", None, "a wrong frame in `session`; `session_ended` follows", "worker"),
+    ErrorCode("bad_message", None, "the fields of a stream contradict each other: send again from `expected`"),
     ErrorCode("out_of_place", CloseCode.BAD_MESSAGE, "an opening message in the middle, or another at the beginning"),
     ErrorCode("hello_timeout", CloseCode.TIMEOUT, "no opening message in time"),
     ErrorCode("unauthenticated", CloseCode.UNAUTHENTICATED, "no valid credential"),
+    ErrorCode(
+        "auth_unavailable", CloseCode.REFUSED, "the credential cannot be judged now; come again after `retry_after_ms`"
+    ),
     ErrorCode("forbidden", CloseCode.FORBIDDEN, "a valid credential of another role or subject"),
     ErrorCode("nothing_to_resume", CloseCode.NOTHING_TO_RESUME, "no session or worker for this token"),
     ErrorCode("token_revoked", CloseCode.FORBIDDEN, "the tokens of this party have been revoked"),
