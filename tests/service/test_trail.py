@@ -17,7 +17,7 @@ async def trail(cluster: Cluster, session: str, at: str = "n1") -> dict[str, Any
     return await cluster.nodes[at].operations.trail(session)
 
 
-def words(told: dict[str, Any], *names: str) -> list[tuple[str, ...]]:
+def words(told: dict[str, Any], *names: str) -> list[tuple[object, ...]]:
     """Return the steps, each with those of its numbers that are named."""
     return [(one["what"], *[one[name] for name in names if name in one]) for one in told["steps"]]
 
