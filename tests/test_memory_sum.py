@@ -25,6 +25,8 @@ def test_every_budget_of_a_node_is_in_the_sum() -> None:
     for section, key, times in (
         ("limits", "send_queues_bytes_max", 1),
         ("limits", "logs_bytes_max", 1),
+        ("limits", "request_bodies_bytes_max", 1),
+        ("admission", "http_connections_max", 72 * 1024),
         ("admission", "strangers_bytes_max", 2),
         ("admission", "connections_max", 16 * 1024),
         ("admission", "handshakes_in_progress_max", 2 * 12 * 1024),
@@ -91,5 +93,5 @@ def test_the_sum_is_shown_with_the_limit() -> None:
     """The message has the limit, the sum and what to do."""
     found = memory_problem(Config(), 100 * MIB, "/limit", "")
     assert isinstance(found, Problem)
-    assert found.message.startswith("grants 100 MiB, the budgets add up to 864 MiB: 80 MiB (the process) + ")
+    assert found.message.startswith("grants 100 MiB, the budgets add up to 968 MiB: 80 MiB (the process) + ")
     assert found.message.endswith("Raise it, or lower one of them")

@@ -30,6 +30,10 @@ that it has sent are stored once beside that (30 KiB for 30 KiB), and have budge
 HTTP_BYTES = 24 * MIB
 """All connections of `listen.http` and of the Unix socket, 1,024, each with a request that never ends: 23 KiB measured."""
 
+PUBLIC_HTTP_BYTES = 72 * 1024
+"""An HTTP connection of the public listener: 14 KiB measured when it is idle, 25 with a request under way, 68 with a large head
+and a body that an application does not read."""
+
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -54,6 +58,11 @@ def memory_shares(config: Config) -> tuple[Share, ...]:
         Share(f"admission.handshakes_in_progress_max 2 x {admission.handshakes_in_progress_max} x 12 KiB", strangers),
         Share("2 x admission.strangers_bytes_max", 2 * admission.strangers_bytes_max),
         Share("HTTP connections", HTTP_BYTES),
+        Share(
+            f"admission.http_connections_max {admission.http_connections_max} x 72 KiB",
+            admission.http_connections_max * PUBLIC_HTTP_BYTES,
+        ),
+        Share("limits.request_bodies_bytes_max", limits.request_bodies_bytes_max),
         Share("limits.send_queues_bytes_max", limits.send_queues_bytes_max),
         Share("limits.logs_bytes_max", limits.logs_bytes_max),
     )

@@ -233,7 +233,7 @@ class TestBodies:
             assert (await first.ask(b"x")).json() == {"size": 100}
             assert (await second.ask(post(b"/size", b"x" * 100))).json() == {"size": 100}
             await trio.testing.wait_all_tasks_blocked()
-            assert port.api.state.bodies.held == 0
+            assert port.api.counts.bodies_held == 0
             assert port.api.counts.refused["bodies"] == 1
 
 

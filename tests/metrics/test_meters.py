@@ -4,16 +4,19 @@ import ast
 from pathlib import Path
 
 import trio
+import trio.testing
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 
 from signald import dialects, service
 from signald.daemon import Node
+from signald.http.api.requests import CLASSES, METHODS, NO_ROUTE
 from signald.net import refusal_log
 from signald.service.counts import FULL, OUTCOMES
 from signald.service.jwks import OUTCOMES as JWKS_OUTCOMES
 from signald.service.meters import METRICS, render_table
 from signald.tally import Histogram
 from signald.testing.cluster import Cluster, play
+from tests.http.publicly import HttpPeer
 from tests.metrics.scraping import Scraper
 from tests.service.deploys import traffic
 
@@ -24,6 +27,7 @@ COUNTED_THINGS = {
     "signald_connections", "signald_sessions", "signald_workers", "signald_worker_capacity", "signald_worker_sessions",
     "signald_sessions_stuck", "signald_draining", "signald_drain_remaining", "signald_drain_rate", "signald_store_up",
     "signald_strangers", "signald_store_batch_operations", "signald_config_last_reload_successful",
+    "signald_api_connections", "signald_api_requests_in_flight",
 }  # fmt: skip
 """Metrics of things or of yes and no, which have no unit."""
 
@@ -51,10 +55,16 @@ LABELS = {
         "handshakes",
         "connections",
         "address",
+        "rate",
+        "body",
+        "bodies",
         *FULL,
     },
     "state": {"ready", "leaving", "moving"},
     "stage": {"handshake", "opening"},
+    "method": {*METHODS, "other"},
+    "route": {NO_ROUTE, "/hello"},
+    "class": set(CLASSES),
 }
 """Every value a label may take; those of the build are the operator's, and one of each."""
 
@@ -108,6 +118,8 @@ def test_names_units_and_labels_follow_the_rules_of_prometheus() -> None:
             await one.socket.aclose(4999, "no code anybody knows")
             other, _ = await cluster.restore("n2", "s_0000000000000000000000.none")
             assert await other.closed() == 4404
+            assert (await HttpPeer(cluster.plain("n2")).ask(b"GET /a/b HTTP/1.1\r\nhost: a\r\n\r\n")).status == 404
+            await trio.testing.wait_all_tasks_blocked()
             for node in (old, new):
                 samples = await check_rules(node)
             exported = {name.removesuffix(end) for name in samples for end in ("", "_bucket", "_count", "_sum")}

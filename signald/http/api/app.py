@@ -4,7 +4,7 @@
 
 Every error is a problem document (RFC 9457), also an unknown path, a method that a path does not have, and a failure of a
 handler, which is logged once. A handler finds in `request.app.state`: `draining`, a `trio.Event` that is set when the process
-is about to end, for waits and streams that end early; `bodies` and `counts`, for `signald.http.api.bodies`.
+is about to end, for waits and streams that end early; `counts` and `settings`, for `signald.http.api.bodies`.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from signald.addresses import subscriber
 from signald.bucket import Buckets
 from signald.config import Config
-from signald.http.api.bodies import BodyBudget, bounded, declared_length, too_large
+from signald.http.api.bodies import bounded, declared_length, too_large
 from signald.http.api.requests import NO_ROUTE, RequestCounts
 from signald.http.problem_details import HttpProblem, problem_of
 from signald.wire import traces
@@ -106,16 +106,14 @@ class Api:
         self._settings = settings if settings is not None else ApiSettings()
         self._key_of = key_of
         self._rates = Buckets()
-        self._bodies = BodyBudget(self._settings.bodies_bytes_max)
         # Not a Starlette application: its outermost layer answers 500 with a text, and raises on.
         self._router = Router(self._routes, redirect_slashes=False)
-        self.state = State({"draining": draining, "bodies": self._bodies, "counts": self.counts})
+        self.state = State({"draining": draining, "counts": self.counts, "settings": lambda: self._settings})
         """What handlers find in `request.app.state`."""
 
     def renew(self, settings: ApiSettings) -> None:
         """Apply other settings from now on."""
         self._settings = settings
-        self._bodies.bytes_max = settings.bodies_bytes_max
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; raises nothing but cancellation."""
@@ -140,7 +138,7 @@ class Api:
                 await error(scope, receive, answer)
         finally:
             self.counts.in_flight -= 1
-            self._bodies.held -= scope.get("state", {}).get("held_bytes", 0)
+            self.counts.bodies_held -= scope.get("state", {}).get("held_bytes", 0)
             seconds = trio.current_time() - began
             self.counts.ended(scope["method"], _path_of(route), status if whole else 0, seconds)
 

@@ -13,15 +13,6 @@ from signald.http.problem_details import HttpProblem
 T = TypeVar("T")
 
 
-class BodyBudget:
-    """The bytes of all bodies that are being collected, or used by a handler."""
-
-    def __init__(self, bytes_max: int) -> None:
-        self.bytes_max = bytes_max
-        """Replaced when the configuration is reloaded."""
-        self.held = 0
-
-
 def too_large(bytes_max: int) -> HttpProblem:
     """Return the problem of a body beyond its bound."""
     return HttpProblem(413, "too-large", f"the body may have {bytes_max} bytes")
@@ -56,15 +47,15 @@ async def read_body(request: Request) -> bytes:
 
     Raises HttpProblem: 413 beyond the route's bound, 503 beyond the budget of all; ClientDisconnect.
     """
-    budget: BodyBudget = request.app.state.bodies
+    counts: RequestCounts = request.app.state.counts
     pieces = []
     async with aclosing(request.stream()) as stream:
         async for piece in stream:
             # The route's bound is applied by `receive`; here it is the total of all requests.
-            if budget.held + len(piece) > budget.bytes_max:
-                request.app.state.counts.refused["bodies"] += 1
+            if counts.bodies_held + len(piece) > request.app.state.settings().bodies_bytes_max:
+                counts.refused["bodies"] += 1
                 raise HttpProblem(503, "busy", "too many bodies are being received").with_headers(retry_after="1")
-            budget.held += len(piece)
+            counts.bodies_held += len(piece)
             request.state.held_bytes = getattr(request.state, "held_bytes", 0) + len(piece)
             pieces.append(piece)
     return b"".join(pieces)

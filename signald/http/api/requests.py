@@ -27,6 +27,9 @@ class RequestCounts:
         self.refused = dict.fromkeys(("rate", "body", "bodies"), 0)
         """Requests refused before their handler: the rate of their principal, a body that is too large, all bodies together."""
 
+        self.bodies_held = 0
+        """Bytes of all bodies that are being collected, or used by a handler."""
+
     def ended(self, method: str, route: str, status: int, seconds: float) -> None:
         """A request is over; `status` 0: it got no whole answer."""
         kind = f"{status // 100}xx" if status else CUT
