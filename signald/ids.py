@@ -6,13 +6,22 @@ so that a simulation can seed all of it.
 
 import base64
 import random
+import re
 import secrets
 from typing import Any, NewType, Protocol
 
 SessionId = NewType("SessionId", str)
 WorkerId = NewType("WorkerId", str)
 
-_SESSION, _WORKER = "s_", "w_"
+_SESSION, _WORKER, _JOB = "s_", "w_", "j_"
+
+LETTERS = 24
+"""How many letters the id of a session or worker has behind its prefix."""
+
+JOB_DIGITS_MAX = 15
+"""The longest number of a job: any number that a session will ever reach, and exact in every JSON reader."""
+
+_JOB_ID = re.compile(rf"{_JOB}([a-z2-7]{{{LETTERS}}})_([1-9][0-9]{{0,{JOB_DIGITS_MAX - 1}}})")
 
 
 def as_session(name: str) -> SessionId | None:
@@ -23,6 +32,24 @@ def as_session(name: str) -> SessionId | None:
 def as_worker(name: str) -> WorkerId | None:
     """Return `name` as the id of a worker; None when it has not the form of one."""
     return WorkerId(name) if name.startswith(_WORKER) else None
+
+
+def job_id(session: str, number: int) -> str:
+    """Return the id of a job: `j_`, the letters of its session's id, `_` and its number in the session."""
+    return f"{_JOB}{session.removeprefix(_SESSION)}_{number}"
+
+
+def parse_job(name: str) -> tuple[SessionId, int] | None:
+    """Return the session and the number that the id of a job names; None when it has not the form of one."""
+    found = _JOB_ID.fullmatch(name)
+    return None if found is None else (SessionId(_SESSION + found[1]), int(found[2]))
+
+
+def job_of(session: str, name: str) -> int:
+    """Return the number of a job of `session`; 0 when `name` is no id of one. The letters of the session may be of any form."""
+    number = name.removeprefix(f"{_JOB}{session.removeprefix(_SESSION)}_")
+    is_number = number != name and number.isascii() and number.isdigit() and number[0] != "0"
+    return int(number) if is_number and len(number) <= JOB_DIGITS_MAX else 0
 
 
 class Entropy(Protocol):

@@ -47,6 +47,8 @@ class Head(Struct, frozen=True, gc=False):
     """The failed hand-outs as they were noted; `failures` are those that still count."""
     pair: bool = True
     """The session wants a worker; a session without stands in no line."""
+    jobs: int = 0
+    """Grows with each change of a job that a party may see; 0: the session never had a job."""
 
     @property
     def failures(self) -> Failures:

@@ -89,7 +89,7 @@ class Session(Generic[L]):
     """See the module."""
 
     __slots__ = (
-        "client", "client_tokens", "created_ms", "down", "ending", "failed", "id", "known_worker", "looks",
+        "client", "client_tokens", "created_ms", "down", "ending", "failed", "id", "jobs", "known_worker", "looks",
         "meta", "pair", "pairing", "principal", "receipts", "said_before", "up", "void_to", "want", "worker", "worker_id", "workers",
     )  # fmt: skip
 
@@ -118,6 +118,8 @@ class Session(Generic[L]):
         """The reads of its head and messages from the store."""
         self.said_before = head.said_before
         self.failed = head.failed
+        self.jobs = head.jobs
+        """See `Head.jobs`: the highest that is known here."""
         self.void_to = 0
         """The client here gets no message up to this seq, because a usurper has used seqs again: see `core.failover`."""
         self._settle(head)
@@ -218,6 +220,7 @@ class Session(Generic[L]):
         self._absorb(self.up, head.up_last, head.up_acked, entries if reader == "worker" else ())
         self._absorb(self.down, head.down_last, head.down_acked, entries if reader == "client" else ())
         self.workers = head.workers
+        self.jobs = max(self.jobs, head.jobs)
         tell = None if outdated else self._settle(head)
         set_aside = 0 if outdated or self.set_aside_at == set_aside_before else self.set_aside_at
         return News(
@@ -332,4 +335,5 @@ class Session(Generic[L]):
             said_before=self.said_before,
             failed=self.failed,
             pair=self.pair,
+            jobs=self.jobs,
         )

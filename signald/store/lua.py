@@ -13,7 +13,6 @@ from attrs import frozen
 
 from signald.core.tokens import RETIRED_MAX
 from signald.store.base import CLOCK_SET_MS
-from signald.store.claims import CLAIMS_REMEMBERED
 
 _WORD = re.compile(rb"\b[A-Z][A-Z0-9_]*(?:\.[a-z_]+)?\b")
 
@@ -69,7 +68,6 @@ def cold(*files: str, constants: Mapping[str, Value]) -> Lua:
     """Make a script of `common.lua` and `files`."""
     common: dict[str, Value] = {
         "RETIRED_MAX": RETIRED_MAX,
-        "CLAIMS_REMEMBERED": CLAIMS_REMEMBERED,
         "CLOCK_SET_MS": CLOCK_SET_MS,
     }
     SCRIPTS.append(Lua(("common.lua", *files), {**common, **constants}))

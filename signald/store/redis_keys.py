@@ -37,6 +37,11 @@ class Keyspace:
         """The key of the hash tag `tag`; further keys of its slot begin with it."""
         return f"{self.prefix}:{{{tag}}}"
 
+    def session_keys(self, session: str) -> tuple[str, ...]:
+        """The keys that the scripts for one session are called with: head, both logs, chat history, jobs, pieces of their results."""
+        key = self.key(session)
+        return key, key + ":up", key + ":down", key + ":history", key + ":jobs", key + ":pieces"
+
     @property
     def channels(self) -> str:
         """What the names of its channels begin with. A prefix has no `@`, so no two stores have one in common."""

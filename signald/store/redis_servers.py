@@ -23,7 +23,8 @@ from signald.store.redis_router import Router
 from signald.store.redis_scheme import scheme_fault
 from signald.store.redis_url import Address
 from signald.store.registry.ops import KeepAlive
-from signald.store.session.packing import SAFETY_MIN_MS, TOUCH_REPLIES, touch
+from signald.store.session.head import SAFETY_MIN_MS
+from signald.store.session.packing import TOUCH_REPLIES, touch
 
 AckLevel = Literal["process", "replica", "disk"]
 

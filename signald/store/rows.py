@@ -4,10 +4,12 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from signald.core.head import Party
+from signald.core.jobs import Job
 from signald.core.log import Entry
 from signald.store.base import WAKE_REALTIME, WAKE_SESSION, WAKE_WORKER, Wake
 from signald.store.registry.ops import NodeInfo
 from signald.store.registry.records import Place, TrailCount, Worker
+from signald.store.session.jobs.records import Jobs
 from signald.store.session.records import Record, Way
 
 
@@ -35,6 +37,40 @@ class Rows(Protocol):
 
     def read_history(self, session: str, limit: int) -> list[tuple[str, bytes]]:
         """Return the last `limit` entries, oldest first."""
+
+    def jobs(self, session: str) -> Jobs | None:
+        """Return a record of its own: a change of it is kept by `save_jobs` alone."""
+
+    def save_jobs(self, jobs: Jobs) -> None: ...
+    def drop_jobs(self, session: str) -> None:
+        """Remove all that is kept of the jobs of a session."""
+
+    def jobs_over(self, until_ms: int, limit: int) -> list[str]:
+        """Return ended sessions whose jobs are kept until `until_ms` at most."""
+
+    def job(self, session: str, n: int) -> Job | None: ...
+    def save_job(self, session: str, job: Job) -> None: ...
+    def drop_job(self, session: str, n: int) -> None:
+        """Remove a job, its key, its input and its pieces."""
+
+    def job_of_key(self, session: str, key: bytes) -> int:
+        """Return the number of the job that was made with `key`; 0: none."""
+
+    def job_at(self, session: str, place: int) -> int:
+        """Return the number of the job that has ended at `place`; 0: it is not kept."""
+
+    def put_input(self, session: str, n: int, data: bytes) -> None: ...
+    def input(self, session: str, n: int) -> bytes | None: ...
+    def drop_input(self, session: str, n: int) -> None: ...
+    def put_piece(self, session: str, n: int, number: int, piece: Entry) -> None: ...
+    def drop_pieces(self, session: str, n: int, last: int) -> None:
+        """Remove the pieces of a job with a number up to `last`."""
+
+    def pieces(self, session: str, n: int, first: int, last: int) -> list[Entry]:
+        """Return the pieces of a job with numbers from `first` to `last`."""
+
+    def pieces_after(self, session: str, job: Job, seq: int, limit: int) -> list[Entry]:
+        """Return the first pieces of a job whose seq is above `seq`."""
 
     def nodes(self) -> list[NodeInfo]:
         """Return all nodes in order of id."""

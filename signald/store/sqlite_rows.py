@@ -5,11 +5,10 @@ itself; among several it is reported and left out. sqlite.py decides on transact
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, TypeVar
 
-from msgspec import DecodeError, msgpack
+from msgspec import msgpack
 
 from signald.core.head import Party
 from signald.core.log import Entry
@@ -18,6 +17,9 @@ from signald.store.damage import REPORTS, SEAL_BYTES, Unreadable, seal, unseal
 from signald.store.registry.ops import NodeInfo
 from signald.store.registry.records import Place, TrailCount, Worker
 from signald.store.session.records import Record, Way
+from signald.store.sqlite_jobs import TABLES as JOB_TABLES
+from signald.store.sqlite_jobs import SqliteJobs
+from signald.store.sqlite_values import pack, unpack
 
 SCHEMA = 2
 RECORDS_MAX = 10_000
@@ -42,7 +44,8 @@ CREATE TABLE listener (node TEXT PRIMARY KEY, until_ms INTEGER NOT NULL) WITHOUT
 CREATE TABLE wake (node TEXT, number INTEGER, wake BLOB NOT NULL, PRIMARY KEY (node, number)) WITHOUT ROWID;
 """
 
-LATER_TABLES = """
+LATER_TABLES = (
+    """
 CREATE TABLE IF NOT EXISTS step (number INTEGER PRIMARY KEY, session TEXT NOT NULL, until_ms INTEGER NOT NULL,
     step BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS step_of_session ON step (session, number);
@@ -56,8 +59,10 @@ CREATE TABLE IF NOT EXISTS hold (session TEXT, holder TEXT, due_ms INTEGER NOT N
 CREATE INDEX IF NOT EXISTS hold_of_holder ON hold (holder);
 CREATE INDEX IF NOT EXISTS hold_by_due ON hold (due_ms, session);
 CREATE TABLE IF NOT EXISTS trail (session TEXT PRIMARY KEY, until_ms INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS trail_by_end ON trail (until_ms, session)
+CREATE INDEX IF NOT EXISTS trail_by_end ON trail (until_ms, session);
 """
+    + JOB_TABLES
+)
 """What earlier releases of the same schema do not know and do not touch: a file of theirs gets it when it is opened."""
 
 STRAYS = (
@@ -69,32 +74,17 @@ STRAYS = (
 """Made once for a file, with its places of before. The lines by want (`line`, `spot`, `wanted`) are this release's. An earlier one
 writes `place` alone, and these triggers, which are the file's own, note which: it carries them out without knowing them."""
 
-_T = TypeVar("_T")
-
-_encode = msgpack.Encoder().encode
 _record = msgpack.Decoder(Record).decode
 _worker = msgpack.Decoder(Worker).decode
 _node = msgpack.Decoder(NodeInfo).decode
 _want = msgpack.Decoder(dict[str, str]).decode
 
 
-def _pack(value: object) -> bytes:
-    return seal(_encode(value))
-
-
-def _unpack(decode: Callable[[bytes], _T], kept: object, what: str, of: str) -> _T:
-    data = unseal(kept)
-    if data is not None:
-        with suppress(DecodeError):
-            return decode(data)
-    raise Unreadable(what, of)
-
-
-class SqliteRows:
+class SqliteRows(SqliteJobs):
     """How things are kept here. Changes of the hot tables gather until something reads them or the batch ends."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self._sql = connection
+        super().__init__(connection)
         self._records: dict[str, Record] = {}
         self._changed: dict[str, Record] = {}
         self._entries: list[tuple[str, Way, int, bool, bytes]] = []
@@ -115,7 +105,7 @@ class SqliteRows:
     def flush(self) -> None:
         """Write everything that is gathered."""
         if self._changed:
-            rows = [(session, _pack(record)) for session, record in self._changed.items()]
+            rows = [(session, pack(record)) for session, record in self._changed.items()]
             self._sql.executemany("REPLACE INTO session VALUES (?, ?)", rows)
             self._changed.clear()
         self._flush_entries()
@@ -139,16 +129,12 @@ class SqliteRows:
             self._sql.executemany("REPLACE INTO history VALUES (?, ?, ?, ?)", rows)
             self._history.clear()
 
-    def _one(self, sql: str, *arguments: object) -> Any:
-        row = self._sql.execute(sql, arguments).fetchone()
-        return None if row is None else row[0]
-
     def session(self, session: str) -> Record | None:
         record = self._records.get(session)
         if record is None:
             packed = self._one("SELECT record FROM session WHERE session = ?", session)
             if packed is not None:
-                record = self._records[session] = _unpack(_record, packed, "record", session)
+                record = self._records[session] = unpack(_record, packed, "record", session)
         return record
 
     def save_session(self, record: Record) -> None:
@@ -212,32 +198,32 @@ class SqliteRows:
         found = []
         for name, info in self._sql.execute("SELECT id, info FROM node ORDER BY id"):
             try:
-                found.append(_unpack(_node, info, "node", str(name)))
+                found.append(unpack(_node, info, "node", str(name)))
             except Unreadable as error:
                 REPORTS.tell(error.what, error.of)
         return found
 
     def save_node(self, node: NodeInfo) -> None:
-        self._sql.execute("REPLACE INTO node VALUES (?, ?)", (node.id, _pack(node)))
+        self._sql.execute("REPLACE INTO node VALUES (?, ?)", (node.id, pack(node)))
 
     def drop_node(self, node: str) -> None:
         self._sql.execute("DELETE FROM node WHERE id = ?", (node,))
 
     def worker(self, worker: str) -> Worker | None:
         packed = self._one("SELECT record FROM worker WHERE id = ?", worker)
-        return None if packed is None else _unpack(_worker, packed, "worker", worker)
+        return None if packed is None else unpack(_worker, packed, "worker", worker)
 
     def workers(self) -> list[Worker]:
         found = []
         for name, packed in self._sql.execute("SELECT id, record FROM worker ORDER BY id"):
             try:
-                found.append(_unpack(_worker, packed, "worker", str(name)))
+                found.append(unpack(_worker, packed, "worker", str(name)))
             except Unreadable as error:
                 REPORTS.tell(error.what, error.of)
         return found
 
     def save_worker(self, worker: Worker) -> None:
-        self._sql.execute("REPLACE INTO worker VALUES (?, ?)", (worker.id, _pack(worker)))
+        self._sql.execute("REPLACE INTO worker VALUES (?, ?)", (worker.id, pack(worker)))
 
     def drop_worker(self, worker: str) -> None:
         self._sql.execute("DELETE FROM worker WHERE id = ?", (worker,))
@@ -248,7 +234,7 @@ class SqliteRows:
         for session, want, order_ms, worker in rows:
             with suppress(Unreadable):
                 if type(order_ms) is int and type(worker) is str:
-                    found.append(Place(session, _unpack(_want, want, "place", str(session)), order_ms, worker))
+                    found.append(Place(session, unpack(_want, want, "place", str(session)), order_ms, worker))
                     continue
             REPORTS.tell("place", str(session))
         return found
@@ -257,7 +243,7 @@ class SqliteRows:
         return next(iter(self._places("WHERE session = ?", session)), None)
 
     def save_place(self, place: Place) -> None:
-        row = (place.session, place.worker, place.order_ms, _pack(place.want))
+        row = (place.session, place.worker, place.order_ms, pack(place.want))
         self._sql.execute("REPLACE INTO place VALUES (?, ?, ?, ?)", row)
         self._stand(place.session, None if place.worker else place)
 

@@ -3,9 +3,11 @@
 import hashlib
 from typing import Literal
 
+from signald.core.callers import ALL, Access
 from signald.core.head import Head, Party
 from signald.core.log import Entry
 from signald.store.registry.ops import ClaimWorker, Enqueue, NodeInfo, PutNode, RegisterWorker, ReseedWorker
+from signald.store.session.jobs.ops import CreateJob
 from signald.store.session.ops import Ack, Append, ClaimClient, ClaimWorkerSide, CreateSession, Reseed
 
 NOW_MS = 1_700_000_000_000
@@ -91,6 +93,32 @@ def append(
     """The client appends at `a`, the worker at `b`."""
     at = node or ("a" if party == "client" else "b")
     return Append(session, party, at, epoch, tail, ack, backlog_max, history_max, history_bytes_max, NOW_MS)
+
+
+def create_job(
+    session: str = SESSION,
+    *,
+    node: str = "a",
+    access: Access = ALL,
+    nonce: str = "n",
+    key: bytes = b"k",
+    payload: bytes = b"p",
+    kind: str = "tts",
+    data: bytes = b'{"x":1}',
+    content_type: str = "",
+    too_big: bool = False,
+    deadline_ms: int = 0,
+    in_flight_max: int = 100,
+    result_bytes_max: int = 1000,
+    keep_ms: int = 3_600_000,
+    now_ms: int = NOW_MS,
+) -> CreateJob:
+    """A job, asked for at `a`."""
+    data = b"" if too_big else data
+    bounds = in_flight_max, result_bytes_max, keep_ms, now_ms
+    return CreateJob(
+        session, node, access, nonce, key, payload, kind, data, content_type, "", too_big, deadline_ms, *bounds
+    )
 
 
 def ack(seq: int, *, party: Party = "worker", session: str = SESSION, node: str = "", epoch: int = 1) -> Ack:

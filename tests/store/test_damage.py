@@ -11,6 +11,7 @@ import pytest
 import structlog
 from redis import Redis
 
+from signald.core.callers import ALL
 from signald.core.head import Head
 from signald.store import damage
 from signald.store.base import Behind, Done, Op, Refused, Store
@@ -35,6 +36,7 @@ from signald.store.registry.ops import (
     WorkerClaimed,
     WorkerSessions,
 )
+from signald.store.session.jobs.ops import JobGone, ReadJob, TakeJobs
 from signald.store.session.ops import (
     Appended,
     EndSession,
@@ -59,6 +61,7 @@ from tests.store.ops import (
     claim_side,
     claim_worker,
     create,
+    create_job,
     enqueue,
     entries,
     head,
@@ -101,6 +104,9 @@ class Damaged:
     def _hit_sqlite(self, what: str, wound: Wound) -> None:
         table, column, where = {
             "record": ("session", "record", f"session = '{SESSION}'"),
+            "jobs": ("jobs", "record", f"session = '{SESSION}'"),
+            "job": ("job", "record", f"session = '{SESSION}' AND n = 1"),
+            "input": ("job_input", "data", f"session = '{SESSION}' AND n = 1"),
             "message": ("entry", "body", f"session = '{SESSION}' AND seq = 2"),
             "history": ("history", "body", f"session = '{SESSION}' AND number = 1"),
             "worker": ("worker", "record", f"id = '{WORKER}'"),
@@ -118,6 +124,11 @@ class Damaged:
         key = f"signald:{{{SESSION}}}"
         registry = "signald:{signald}:"
         with Redis.from_url(self.url) as redis:
+            if field := {"jobs": "h", "job": "j1", "input": "i1"}.get(what):
+                value = redis.hget(key + ":jobs", field)
+                assert value is not None
+                redis.hset(key + ":jobs", field, wound(value))
+                return
             if what in ("record", "message", "history"):
                 if what == "record":
                     for field, value in redis.hgetall(key).items():
@@ -146,7 +157,8 @@ class Damaged:
 def damaged(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Damaged:
     """An empty store of each kind that can be damaged."""
     reports = Reports()
-    for module in ("sqlite", "sqlite_rows", "redis_codecs", "session.replies", "registry.replies"):
+    modules = ("sqlite", "sqlite_rows", "sqlite_jobs", "redis_codecs")
+    for module in (*modules, "session.replies", "session.jobs.replies", "registry.replies"):
         monkeypatch.setattr(f"signald.store.{module}.REPORTS", reports)
     if request.param == "sqlite":
         return Damaged("sqlite", f"sqlite:{tmp_path / 'damaged.db'}")
@@ -254,6 +266,52 @@ async def test_a_damaged_record_can_be_ended(damaged: Damaged, wound: str) -> No
         )
         assert (missing, history) == (NoSession(), History(()))
         assert isinstance(again, Head)
+
+
+@pytest.mark.parametrize("wound", [name for name in WOUNDS if name != "longer"])
+async def test_a_damaged_job_is_none(damaged: Damaged, wound: str) -> None:
+    """A job that cannot be read is gone; the other jobs of its session, and the session itself, are as before."""
+    async with damaged.open() as store:
+        await ask(store, *FILL, create_job(), create_job(key=b"other"))
+        damaged.hit("job", WOUNDS[wound])
+        first, second, taken = await ask(
+            store,
+            ReadJob(SESSION, 1, ALL, "a", NOW_MS),
+            ReadJob(SESSION, 2, ALL, "a", NOW_MS),
+            TakeJobs(SESSION, "b", 1, ("*",), (), 9, NOW_MS),
+        )
+        assert (first, second.job.state, [job.n for job, _ in taken.given]) == (JobGone(), "queued", [2])
+        again, ended = await ask(store, create_job(nonce="again", in_flight_max=2), EndSession(SESSION, "a", NOW_MS))
+        assert (again.job.n, ended.head.session) == (3, SESSION)
+
+
+@pytest.mark.parametrize("wound", WOUNDS)
+async def test_damaged_jobs_hurt_their_session_in_nothing_else(damaged: Damaged, wound: str) -> None:
+    """Where the record of all jobs cannot be read, they are lost; claims, appends and the end of the session are as ever."""
+    async with damaged.open() as store:
+        await ask(store, *FILL, create_job(), create_job(key=b"other"))
+        damaged.hit("jobs", WOUNDS[wound])
+        claimed, appended, read = await ask(
+            store,
+            claim_side("w_3", nonce="third"),
+            append(entries(4, 4)),
+            ReadJob(SESSION, 1, ALL, "a", NOW_MS),
+        )
+        assert (claimed.epoch, appended) == (2, Appended(4, 0, "b"))
+        assert isinstance(read, JobGone) or wound == "longer"
+        again, ended = await ask(store, create_job(key=b"new", nonce="again"), EndSession(SESSION, "a", NOW_MS))
+        assert (again.job.n > 2, ended.head.session) == (True, SESSION)
+
+
+@pytest.mark.parametrize("wound", WOUNDS)
+async def test_a_damaged_input_is_told(damaged: Damaged, wound: str, logged: list[Any]) -> None:
+    """A job whose input cannot be read is handed out as such, and reported."""
+    async with damaged.open() as store:
+        await ask(store, *FILL, create_job())
+        damaged.hit("input", WOUNDS[wound])
+        (taken,) = await ask(store, TakeJobs(SESSION, "b", 1, ("*",), (), 9, NOW_MS))
+        assert [(job.n, data) for job, data in taken.given] == [(1, None)]
+    assert [line["what"] for line in logged if line["event"] == "record_unreadable"] == ["input of a job"]
 
 
 @pytest.mark.parametrize("wound", WOUNDS)

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from signald.core.api_keys import LEAD_MS, ApiKey
-from signald.core.callers import Access
+from signald.core.callers import ALL, Access
 from signald.core.failures import Failures
 from signald.core.head import Party
 from signald.core.log import Entry
@@ -60,6 +60,16 @@ from signald.store.registry.ops import (
 )
 from signald.store.rows import Wakes
 from signald.store.rules import RULES, apply
+from signald.store.session.jobs.ops import (
+    CancelJob,
+    JobProgress,
+    ListChangedJobs,
+    ListJobs,
+    ReadJob,
+    ReadPieces,
+    SweepJobs,
+    TakeJobs,
+)
 from signald.store.session.ops import (
     AcceptSession,
     Ack,
@@ -194,7 +204,10 @@ class Kitchen:
         epoch = max(0, side.epoch + (0, 0, -1, 1, -side.epoch)[draft.small])
         worker = record.worker if draft.flag else WORKERS[draft.worker]
         ended_ms = (self.now_ms, NOW_MS + 10_000, NOW_MS + 10_001, NOW_MS - 1, 0)[draft.other]
-        return UnpairFailed(record.session, draft.node, worker, epoch, 1 + draft.small % 3, self.now_ms, ended_ms)
+        failures_max, jobs_failures_max = 1 + draft.small % 3, draft.other % 3
+        return UnpairFailed(
+            record.session, draft.node, worker, epoch, failures_max, self.now_ms, ended_ms, jobs_failures_max
+        )
 
     def _retry(self, draft: Draft) -> Op:
         return RetrySession(SESSIONS[draft.session], draft.node)
@@ -253,7 +266,7 @@ class Kitchen:
         return ConfirmToken(SESSIONS[draft.session], self._of_record(draft).client.epoch - draft.small // 4)
 
     def _end(self, draft: Draft) -> Op:
-        return EndSession(SESSIONS[draft.session], draft.node)
+        return EndSession(SESSIONS[draft.session], draft.node, self.now_ms if draft.flag else 0)
 
     def _expire(self, draft: Draft) -> Op:
         nodes = ("a", "b") if draft.small < 4 else ("b",)
@@ -282,6 +295,7 @@ class Kitchen:
                 Failures(record.up.acked + 1, draft.small, self.now_ms, draft.flag),
                 Failures(record.up.acked + 1, 1, NOW_MS, False),
             )[draft.other],
+            jobs=record.jobs + draft.small // 4,
         )
         up_tail = tuple(Entry(seq, b"tup%d" % seq, draft.flag) for seq in range(max(1, up_last - 2), up_last + 1))
         down_tail = tuple(Entry(seq, b"tdown%d" % seq) for seq in range(max(1, down_last - 1), down_last + 1))
@@ -296,6 +310,77 @@ class Kitchen:
             now_ms=self.now_ms,
             create=draft.other != 1,
         )
+
+    def _of_job(self, draft: Draft) -> int:
+        jobs = self.rows.jobs(SESSIONS[draft.session])
+        return max(1, jobs.last + 1 - draft.other) if jobs is not None else draft.other
+
+    def _of_access(self, draft: Draft) -> Access:
+        return (
+            Access(owner="eve") if (draft.small, draft.other) == (4, 4) else Access(owner="ann") if draft.flag else ALL
+        )
+
+    def _create_job(self, draft: Draft) -> Op:
+        key = draft.small if draft.other == 3 else 100 + self._number
+        deadline_ms = self.now_ms + (0, 14, 60, 0, 0)[draft.small] if draft.small in (1, 2) else 0
+        return ops.create_job(
+            SESSIONS[draft.session],
+            node=draft.node,
+            access=self._of_access(draft),
+            nonce=f"n{self._number // 2}",
+            key=b"k%d" % key,
+            payload=b"p%d" % (draft.worker if draft.other == 3 else 0),
+            kind=("tts", "stt")[draft.worker],
+            too_big=(draft.small, draft.other) == (3, 3),
+            deadline_ms=deadline_ms,
+            in_flight_max=3 + draft.other,
+            keep_ms=3_600_000 if draft.flag else 40,
+            now_ms=self.now_ms,
+        )
+
+    def _read_job(self, draft: Draft) -> Op:
+        return ReadJob(SESSIONS[draft.session], self._of_job(draft), self._of_access(draft), draft.node, self.now_ms)
+
+    def _cancel_job(self, draft: Draft) -> Op:
+        job, access = self._of_job(draft), self._of_access(draft)
+        return CancelJob(SESSIONS[draft.session], job, access, draft.node, 10 * draft.small, self.now_ms)
+
+    def _list_jobs(self, draft: Draft) -> Op:
+        state = ("", "", "queued", "cancelled", "running")[draft.small]
+        return ListJobs(
+            SESSIONS[draft.session],
+            self._of_access(draft),
+            draft.node,
+            state,
+            draft.worker * 3,
+            1 + draft.other,
+            self.now_ms,
+        )
+
+    def _list_changed_jobs(self, draft: Draft) -> Op:
+        since = max(0, self._of_record(draft).jobs - draft.small)
+        return ListChangedJobs(SESSIONS[draft.session], since, draft.worker * (self.now_ms - 30), 1 + draft.other)
+
+    def _read_pieces(self, draft: Draft) -> Op:
+        job, access = self._of_job(draft), self._of_access(draft)
+        return ReadPieces(SESSIONS[draft.session], job, access, draft.small, 1 + draft.other, self.now_ms)
+
+    def _take_jobs(self, draft: Draft) -> Op:
+        side = self._of_record(draft).worker_side
+        node = draft.node if draft.small == 4 else side.node or draft.node
+        epoch = max(1, side.epoch + (0, 0, 0, 1, 0)[draft.small])
+        kinds = ("*",) if draft.flag else ("tts", "x") if draft.other else ()
+        known = tuple(range(1, 1 + draft.other))
+        return TakeJobs(SESSIONS[draft.session], node, epoch, kinds, known, 1 + draft.other, self.now_ms)
+
+    def _job_progress(self, draft: Draft) -> Op:
+        side = self._of_record(draft).worker_side
+        epoch = max(1, side.epoch + (0, 0, 0, 1, 0)[draft.small])
+        node, progress = side.node or draft.node, b'{"p":%d}' % (self._number // 3)
+        return JobProgress(SESSIONS[draft.session], self._of_job(draft), node, epoch, progress, self.now_ms)
+
+    def _sweep_jobs(self, draft: Draft) -> Op:
+        return SweepJobs(SESSIONS[draft.session], draft.node, self.now_ms)
 
     def _put_node(self, draft: Draft) -> Op:
         state: Literal["starting", "ready", "draining"] = ("starting", "ready", "draining")[draft.small % 3]
@@ -491,6 +576,8 @@ OFTEN = (
     "reseed",
     "reserve",
     "enqueue",
+    "create_job",
+    "take_jobs",
 )
 """What most of a store's life is made of, and where most of its rules are."""
 
@@ -513,6 +600,7 @@ BEGINNING = [
     Draft("claim_side", 1, 1, "b", 0, 0, True),
     Draft("register", 0, 0, "b", 1, 0, False),
     Draft("enqueue", 0, 0, "a", 0, 4, False),
+    Draft("create_job", 0, 0, "a", 0, 4, True),
 ]
 beginning = st.sampled_from([BEGINNING, BEGINNING[:4], []])
 steps = st.builds(
@@ -592,6 +680,49 @@ def model() -> Opener:
 def test_same_answers(fresh: Fresh, first: list[Draft], plan: list[Step]) -> None:
     """Whatever is asked, in whatever order and however often, every store answers and wakes as the one in memory."""
     made = batches(first, plan)
+    expected = trio.run(carry_out, model, made)
+    found = trio.run(carry_out, fresh, made)
+    for place, (one, other) in enumerate(zip(expected, found, strict=True)):
+        assert other == one, place
+
+
+OF_JOBS = (
+    *("create_job", "take_jobs") * 4,
+    *("read_job", "cancel_job", "list_jobs", "list_changed_jobs", "read_pieces", "job_progress", "sweep_jobs") * 2,
+    *(
+        "create",
+        "claim_side",
+        "claim_side",
+        "unpair",
+        "unpair_failed",
+        "unpair_failed",
+        "detach",
+        "end",
+        "expire",
+        "reseed",
+    ),
+)
+job_drafts = st.builds(
+    Draft, st.sampled_from(OF_JOBS), st.just(0), st.integers(0, 1), st.sampled_from("ab"), small, small, st.booleans()
+)
+job_steps = st.builds(
+    Step,
+    st.sampled_from("ab"),
+    st.lists(job_drafts, min_size=2, max_size=6),
+    st.sampled_from([False, False, True]),
+    st.sampled_from([0, 0, 0, 0, 1, 2]),
+)
+
+
+@settings(
+    max_examples=examples(40),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(plan=st.lists(job_steps, min_size=6, max_size=12))
+def test_same_answers_about_jobs(fresh: Fresh, plan: list[Step]) -> None:
+    """The same for plans that are mostly about the jobs of one session."""
+    made = batches(BEGINNING, plan)
     expected = trio.run(carry_out, model, made)
     found = trio.run(carry_out, fresh, made)
     for place, (one, other) in enumerate(zip(expected, found, strict=True)):

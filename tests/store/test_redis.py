@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from redis.backoff import NoBackoff
 
-from signald.core.callers import Access
+from signald.core.callers import ALL, Access
 from signald.core.head import Head
 from signald.core.wants import offer
 from signald.demo.cluster import free_port
@@ -67,6 +67,17 @@ from signald.store.registry.ops import (
     WorkerSessions,
 )
 from signald.store.registry.packing import Check
+from signald.store.session.jobs.ops import (
+    OVER_MS,
+    CancelJob,
+    JobProgress,
+    ListChangedJobs,
+    ListJobs,
+    ReadJob,
+    ReadPieces,
+    SweepJobs,
+    TakeJobs,
+)
 from signald.store.session.ops import (
     AcceptSession,
     Appended,
@@ -96,6 +107,7 @@ from tests.store.ops import (
     claim_side,
     claim_worker,
     create,
+    create_job,
     enqueue,
     entries,
     head,
@@ -143,6 +155,15 @@ def every_op() -> list[Op]:
         ReadHistory(SESSION, 5),
         ReadSession(SESSION, Access(worker=WORKER)),
         claim_client(acked=5, received=1),
+        create_job(),
+        TakeJobs(SESSION, "b", 1, ("*",), (), 9, NOW_MS),
+        JobProgress(SESSION, 1, "b", 1, b"1", NOW_MS),
+        ListJobs(SESSION, ALL, "a", "", 0, 9, NOW_MS),
+        ListChangedJobs(SESSION, 0, 0, 9),
+        CancelJob(SESSION, 1, ALL, "a", 0, NOW_MS),
+        ReadJob(SESSION, 1, ALL, "a", NOW_MS),
+        ReadPieces(SESSION, 1, ALL, 0, 9, NOW_MS),
+        SweepJobs(SESSION, "a", NOW_MS),
         ConfirmToken(SESSION, 2),
         claim_worker(),
         ConfirmWorkerToken(WORKER, 2),
@@ -694,15 +715,23 @@ class TestKeys:
         """Every key of a session has a time to live from its birth; keeping the session alive renews it."""
         async with open_redis(server.url, "a") as store:
             await store.execute([create(), claim_side(), append(entries(1, 2, history=True))])
-            await store.execute([append(entries(1, 1), party="worker")])
+            await store.execute([append(entries(1, 1), party="worker"), create_job()])
             await store.execute([reseed(head("s_2", up_last=3, down_last=2), up_tail=entries(3, 3, history=True))])
             with server.client() as client:
                 keys = [key for session in (SESSION, "s_2") for key in client.scan_iter(f"signald:{{{session}}}*")]
-                assert len(keys) == 8
+                assert len(keys) == 9
                 assert all(3_500_000 < client.pttl(key) <= 3_600_000 for key in keys)
                 await store.execute([KeepAlive((SESSION, "s_2", "s_9"), store.now_ms() + 86_400_000)])
                 await store.execute([Look(SESSION, "client", 0, 0)])  # renewals travel with the batches that follow
                 await until(lambda: all(2 * 86_000_000 < client.pttl(key) <= 2 * 86_400_000 for key in keys), 5)
+
+    async def test_jobs_go_by_themselves(self, server: Server) -> None:
+        """After the end of their session jobs have a time to live of their own; the session's other keys are gone at once."""
+        async with open_redis(server.url, "a") as store:
+            await store.execute([create(), create_job(keep_ms=600_000), EndSession(SESSION, "a", NOW_MS)])
+            with server.client() as client:
+                assert [*client.scan_iter("signald:{s_1}*")] == [f"signald:{{{SESSION}}}:jobs".encode()]
+                assert 600_000 < client.pttl(f"signald:{{{SESSION}}}:jobs") <= 600_000 + OVER_MS
 
     async def test_no_ttl_starves(self, server: Server) -> None:
         """Of many sessions kept alive again and again each has its turn, however few batches there are to carry them."""

@@ -16,9 +16,10 @@ from signald.errors import StoreMisused, StoreUnavailable
 from signald.store import sqlite, sqlite_rows
 from signald.store.base import Done, Op, Wake
 from signald.store.registry.ops import GetReceipt, PutReceipt, Signal
-from signald.store.session.ops import Appended, Look, Looked, NoSession
+from signald.store.session.jobs.ops import OVER_MS
+from signald.store.session.ops import Appended, EndSession, Look, Looked, NoSession
 from signald.store.sqlite import SqliteStore, open_sqlite
-from tests.store.ops import NOW_MS, SESSION, append, create, entries, head
+from tests.store.ops import NOW_MS, SESSION, append, create, create_job, entries, head
 
 pytestmark = pytest.mark.real
 
@@ -337,6 +338,27 @@ class TestWakes:
                 assert heard == []
                 other.execute("ROLLBACK")
         assert heard == [[b"*"]]
+
+
+async def test_jobs_of_ended_sessions_are_removed(path: Path) -> None:
+    """What is kept of the jobs of ended sessions is removed once its time is over, while other sessions make jobs or end."""
+    tables = ("jobs", "job", "job_input")
+
+    def rows() -> list[int]:
+        with closing(sqlite3.connect(path)) as sql:
+            return [sql.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables]
+
+    async with opened(path) as store:
+        for number in range(3):
+            await store.execute([create(f"s_{number}"), create_job(f"s_{number}", keep_ms=1000)])
+        assert rows() == [3, 3, 3]
+        await store.execute([EndSession("s_0", "a", NOW_MS), EndSession("s_1", "a", NOW_MS)])
+        assert rows() == [3, 3, 1]
+        over_ms = NOW_MS + 1000 + OVER_MS
+        await store.execute([create_job("s_2", key=b"early", now_ms=over_ms - 1)])
+        assert rows() == [3, 4, 2]
+        await store.execute([create_job("s_2", key=b"due", now_ms=over_ms)])
+        assert rows() == [1, 3, 3]
 
 
 async def test_many_receipts(path: Path) -> None:

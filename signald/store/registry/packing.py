@@ -11,6 +11,7 @@ import msgspec
 from signald.core import api_keys, wants
 from signald.store import lua
 from signald.store.base import Done, RegistryOp
+from signald.store.claims import CLAIMS_REMEMBERED
 from signald.store.formats import FORMAT_UNSAID
 from signald.store.redis_codec import call, codec, labels
 from signald.store.redis_connection import Word, pack
@@ -92,6 +93,7 @@ REGISTRY = lua.cold(
         "API_KEY_AHEAD_MAX_MS": api_keys.AHEAD_MAX_MS,
         "API_KEY_BYTES": api_keys.SECRET_BYTES,
         "API_KEY_LEAD_MS": api_keys.LEAD_MS,
+        "CLAIMS_REMEMBERED": CLAIMS_REMEMBERED,
         "DIGEST": wants.DIGEST,
         "FORGET_NODE_AFTER_MS": records.FORGET_NODE_AFTER_MS,
         "FORMAT_UNSAID": FORMAT_UNSAID,

@@ -18,6 +18,9 @@ from signald.store.redis_connection import Word
 from signald.store.redis_replies import LABELS, read_name
 from signald.wire.messages import SEQ_MAX
 
+SAFETY_MIN_MS = 3_600_000
+"""For how long at least the keys of a session outlive a cluster of which no node is left: longer than any outage that is mended."""
+
 
 class Kind(NamedTuple):
     """How the values of some fields are kept."""
@@ -119,6 +122,7 @@ FIELDS = (
     Field("down_claimed", _CLAIMED, absent=b"0 0", kept_as="down_ahead"),
     Field("failed", _FAILURES, absent=b""),  # no hand-out has failed
     Field("pair", _FLAG, absent=b"1"),  # it wants a worker; only of a session that wants none it is kept
+    Field("jobs", _NUMBER, absent=b"0"),  # it never had a job
 )
 """All of `Head` after the session's id, in its order."""
 

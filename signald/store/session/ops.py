@@ -226,6 +226,8 @@ class UnpairFailed(Unpair, frozen=True):
     failures_max: int
     now_ms: int
     ended_ms: int
+    jobs_failures_max: int = 0
+    """When its worker was lost, that is a failure of the jobs that it had: with so many a job fails. 0: none of them has failed."""
 
 
 @traits(damaged=NoSession())
@@ -313,9 +315,11 @@ class ConfirmToken(SessionOp[Done], frozen=True):
 
 @traits(damaged=NoSession())
 class EndSession(SessionOp[Ended | NoSession], frozen=True):
-    """Remove every trace of the session. Wakes both parties' nodes, other than `node`."""
+    """Remove every trace of the session but its jobs (`jobs/ops.py`). Wakes both parties' nodes, other than `node`."""
 
     node: str
+    now_ms: int = 0
+    """For its jobs; 0: the time of the last operation on them."""
 
 
 @traits(damaged=Behind(0))

@@ -13,12 +13,15 @@ from signald.core.head import Party
 from signald.core.log import Entry
 from signald.store import lua
 from signald.store.base import SessionOp
+from signald.store.claims import CLAIMS_REMEMBERED
 from signald.store.damage import SEAL_BYTES, seal
 from signald.store.redis_codec import EVAL, bulk, call, codec, labels
 from signald.store.redis_connection import DAMAGE_SIGNS, Word, pack
 from signald.store.redis_keys import PACKING, Keyspace
 from signald.store.redis_replies import read_done
 from signald.store.session import head
+from signald.store.session.head import SAFETY_MIN_MS
+from signald.store.session.jobs import packing as jobs
 from signald.store.session.ops import (
     IDLE_FAILURE_MS,
     AcceptSession,
@@ -46,20 +49,20 @@ from signald.store.session.records import NO_TTL_MS, WORKERS_REMEMBERED
 from signald.store.session.replies import read_ack, read_append, read_history, read_look, read_session
 from signald.wire.messages import SEQ_MAX
 
-SAFETY_MIN_MS = 3_600_000
-"""For how long at least the keys of a session outlive a cluster of which no node is left: longer than any outage that is mended."""
-
 APPEND = lua.hot("session/append.lua", {"SEAL_BYTES": SEAL_BYTES})
 ACK = lua.hot("session/ack.lua")
 LOOK = lua.hot("session/look.lua", head.CONSTANTS)
 TRAIL = lua.hot("session/trail.lua")
 SESSION = lua.cold(
-    "session/head.lua",
+    *jobs.FILES,
+    "session/jobs/session.lua",
     "session/claims.lua",
     "session/reseed.lua",
     "session/session.lua",
     constants={
         **head.CONSTANTS,
+        **jobs.CONSTANTS,
+        "CLAIMS_REMEMBERED": CLAIMS_REMEMBERED,
         "DAMAGE_SIGNS": DAMAGE_SIGNS,
         "IDLE_FAILURE_MS": IDLE_FAILURE_MS,
         "NO_TTL_MS": NO_TTL_MS,
@@ -172,9 +175,7 @@ codec(Look, pack_look, read_look)
 def pack_session(op: SessionOp, operation: str, *words: Word, node: str = "") -> bytes:
     """Call the function of `session.lua` named `operation` with `words`. `node` is the caller, where the rule needs it."""
     space = PACKING.get()
-    key = space.key(op.session)
-    keys = key, key + ":up", key + ":down", key + ":history"
-    return call(space.script(SESSION), keys, operation, node, *words)
+    return call(space.script(SESSION), space.session_keys(op.session), operation, node, *words)
 
 
 def pack_create(op: CreateSession) -> bytes:
@@ -213,7 +214,15 @@ codec(Unpair, lambda op: pack_session(op, "unpair", op.worker, op.epoch, node=op
 codec(
     UnpairFailed,
     lambda op: pack_session(
-        op, "unpair_failed", op.worker, op.epoch, op.failures_max, op.now_ms, op.ended_ms, node=op.node
+        op,
+        "unpair_failed",
+        op.worker,
+        op.epoch,
+        op.failures_max,
+        op.now_ms,
+        op.ended_ms,
+        op.jobs_failures_max,
+        node=op.node,
     ),
     read_session,
 )
@@ -222,7 +231,7 @@ codec(ReadSession, lambda op: pack_session(op, "read", *op.access.words), read_s
 codec(ReadHistory, lambda op: pack_session(op, "history", op.limit), read_history)
 codec(Detach, lambda op: pack_session(op, "detach", op.party, op.epoch, op.now_ms, node=op.node), read_session)
 codec(ConfirmToken, lambda op: pack_session(op, "confirm", op.epoch), read_session)
-codec(EndSession, lambda op: pack_session(op, "finish", node=op.node), read_session)
+codec(EndSession, lambda op: pack_session(op, "finish", op.now_ms, node=op.node), read_session)
 codec(ExpireSession, lambda op: pack_session(op, "expire", op.now_ms, op.ttl_ms, *op.nodes, node=op.node), read_session)
 
 
@@ -263,7 +272,7 @@ codec(ReadTrail, pack_read_trail, lambda _op, reply: Trail(tuple(reply)))
 
 # --- the safety TTL -----------------------------------------------------------------------------------------------
 
-TOUCH_REPLIES = 4
+TOUCH_REPLIES = 6
 """How many replies one `touch` has."""
 
 
@@ -272,5 +281,8 @@ def touch(session: str, left_ms: int) -> bytes:
     key = PACKING.get().key(session).encode()
     left = bulk(b"%d" % left_ms)
     return b"".join(
-        [b"*3\r\n$7\r\nPEXPIRE\r\n" + bulk(key + end) + left for end in (b"", b":up", b":down", b":history")]
+        [
+            b"*3\r\n$7\r\nPEXPIRE\r\n" + bulk(key + end) + left
+            for end in (b"", b":up", b":down", b":history", b":jobs", b":pieces")
+        ]
     )

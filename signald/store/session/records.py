@@ -73,6 +73,8 @@ class Record(Struct, array_like=True):
     When the client's own claim or a node raises `up.last`, the log counts as acked up to it.
     """
     pair: bool = True
+    jobs: int = 0
+    """See `Head.jobs`."""
 
     def side(self, party: Party) -> Side:
         """Return where `party` is."""
@@ -135,4 +137,5 @@ class Record(Struct, array_like=True):
             down_claimed=(self.down_ahead.first, self.down_ahead.last),
             failed=self.failed,
             pair=self.pair,
+            jobs=self.jobs,
         )

@@ -68,6 +68,7 @@ local function reseed(known, tokens, current, previous, now_ms, up_first, up_fla
   else
     redis.call('HDEL', key, 'pair')
   end
+  learn_jobs(tonumber(known[HEAD.jobs]))
   local newer, left, back = reseed_side('client', known[HEAD.client_epoch], known[HEAD.client_node])
   if left then
     set('client_away_ms', now_ms)
@@ -131,6 +132,6 @@ function operation.reseed(create, ...)
   if not done and not is_damage(answer) then
     error(answer)
   end
-  redis.call('DEL', unpack(KEYS))
+  redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
   return reseed(known, ...)
 end

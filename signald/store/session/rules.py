@@ -12,6 +12,7 @@ from signald.store.damage import Unreadable
 from signald.store.rows import Rows, Wakes
 from signald.store.rule import rule
 from signald.store.session import ops
+from signald.store.session.jobs.keeping import begin_jobs, finish_jobs, learn_jobs, lose_worker, move_jobs
 from signald.store.session.records import NO_TTL_MS, WORKERS_REMEMBERED, Record, Way
 from signald.wire.messages import SEQ_MAX
 
@@ -34,6 +35,7 @@ def create_session(op: ops.CreateSession, rows: Rows, _wakes: Wakes) -> Head | o
         pair=op.pair,
     )
     record.client.claim(Claim(op.nonce, 1 if op.node else 0, asked_ms=op.now_ms), op.node)
+    begin_jobs(op.session, rows)
     rows.save_session(record)
     return record.head()
 
@@ -89,6 +91,7 @@ def claim_worker_side(op: ops.ClaimWorkerSide, rows: Rows, wakes: Wakes) -> ops.
         record.worker_state = "assigned"
         record.said_before = max(record.down.last, op.acked)
         _count_worker(record)
+        move_jobs(record, rows, op.now_ms)
     return _claim(record, "worker", op, op.received, op.acked, rows, wakes)
 
 
@@ -183,6 +186,8 @@ def unpair(op: ops.Unpair, rows: Rows, wakes: Wakes) -> base.Done | base.Fenced 
             return base.Fenced(record.worker_side.epoch)
         if isinstance(op, ops.UnpairFailed):
             _count_failure(record, op)
+            if op.jobs_failures_max:
+                lose_worker(record, op.jobs_failures_max, rows, op.now_ms)
         wakes.session(record, op.node, record.client.node, record.worker_side.node)
         record.worker = record.worker_state = ""
         record.worker_side.node = ""
@@ -220,7 +225,7 @@ def retry_session(op: ops.RetrySession, rows: Rows, wakes: Wakes) -> ops.Unpaire
     return ops.Unpaired(record.head())
 
 
-def _not_holder(side: Side, epoch: int, node: str) -> base.Fenced | base.Behind | None:
+def not_holder(side: Side, epoch: int, node: str) -> base.Fenced | base.Behind | None:
     """Return the answer for a node that writes for a party without holding it."""
     if epoch > side.epoch:
         return base.Behind(side.epoch)
@@ -243,7 +248,7 @@ def append(
     else:
         side, peer, log = record.worker_side, record.client, record.down
         way, back = "down", "up"
-    if refused := _not_holder(side, op.epoch, op.node):
+    if refused := not_holder(side, op.epoch, op.node):
         return refused
     # The ack counts even if the entries are refused: with both directions full, each side's acks may ride on messages
     # that cannot be stored before the other side's have been.
@@ -291,7 +296,7 @@ def acknowledge(op: ops.Ack, rows: Rows, wakes: Wakes) -> base.Done | base.Fence
     record = rows.session(op.session)
     if record is None:
         return ops.NoSession()
-    if refused := _not_holder(record.side(op.party), op.epoch, op.node):
+    if refused := not_holder(record.side(op.party), op.epoch, op.node):
         return refused
     if _acknowledge(record, "down" if op.party == "client" else "up", op.seq, rows):
         if record.receipts:
@@ -342,7 +347,7 @@ def detach(op: ops.Detach, rows: Rows, wakes: Wakes) -> base.Done:
     if record is None:
         return base.Done()
     side = record.side(op.party)
-    if not op.node or _not_holder(side, op.epoch, op.node):
+    if not op.node or not_holder(side, op.epoch, op.node):
         return base.Done()
     side.node = ""
     if op.party == "client":
@@ -367,8 +372,9 @@ def end_session(op: ops.EndSession, rows: Rows, wakes: Wakes) -> ops.Ended | ops
         record = rows.session(op.session)
     except Unreadable:
         rows.drop_session(op.session)
+        rows.drop_jobs(op.session)
         raise
-    return ops.NoSession() if record is None else _end(record, op.node, rows, wakes)
+    return ops.NoSession() if record is None else _end(record, op.node, op.now_ms, rows, wakes)
 
 
 @rule(ops.ExpireSession)
@@ -378,11 +384,12 @@ def expire_session(op: ops.ExpireSession, rows: Rows, wakes: Wakes) -> ops.Ended
         return base.Done()
     away_ms = op.now_ms - record.client_away_ms
     dead = record.client.node not in op.nodes if record.client.node else away_ms >= op.ttl_ms
-    return _end(record, op.node, rows, wakes) if dead else base.Done()
+    return _end(record, op.node, op.now_ms, rows, wakes) if dead else base.Done()
 
 
-def _end(record: Record, by: str, rows: Rows, wakes: Wakes) -> ops.Ended:
+def _end(record: Record, by: str, now_ms: int, rows: Rows, wakes: Wakes) -> ops.Ended:
     wakes.session(record, by, record.client.node, record.worker_side.node)
+    finish_jobs(record, rows, now_ms)
     rows.drop_session(record.session)
     return ops.Ended(record.head())
 
@@ -413,6 +420,7 @@ def reseed(op: ops.Reseed, rows: Rows, wakes: Wakes) -> Head | ops.NoSession:
     # These never change, so each node that knows the session knows them; what is kept of them may be damaged.
     record.created_ms, record.principal, record.want = known.created_ms, known.principal, known.want
     record.meta, record.receipts, record.pair = known.meta, known.receipts, known.pair
+    learn_jobs(record, known.jobs, rows)
     _reseed_client(record, op)
     _reseed_worker(record, op)
     up_acked = max(known.up_acked, record.up_heard)

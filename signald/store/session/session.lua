@@ -1,7 +1,8 @@
--- Every operation on one session but the hot ones (append.lua, ack.lua, look.lua) and the trail. It follows common.lua, head.lua,
--- claims.lua and reseed.lua.
+-- Every operation on one session but the hot ones (append.lua, ack.lua, look.lua), the trail, and jobs (jobs/operations.lua). It
+-- follows common.lua, head.lua, jobs/jobs.lua, jobs/session.lua, claims.lua and reseed.lua.
 --
 -- KEYS  1 head  2 log of client → worker  3 log of worker → client  4 chat history (each entry: c or w, body)
+--       5 jobs  6 pieces of their results
 -- ARGV  1 operation  2 the caller's node  3... the arguments of the function of `operation` that has its name
 -- An answer begins with its kind, which replies.py makes a result of.
 
@@ -9,6 +10,7 @@ function operation.create(nonce, principal, want, meta, receipts, token, now_ms,
   if exists() then
     return find_claim('client_claims', nonce) and {'head', head()} or {'exists'}
   end
+  redis.call('DEL', KEYS[5], KEYS[6])
   local epoch = caller ~= '' and 1 or 0
   begin(now_ms, principal, want, meta, receipts, ttl_ms, epoch, caller, {{nonce, epoch, '', 0, 0, 0, 0, tonumber(now_ms)}},
     {token, '', {}}, now_ms)
@@ -88,6 +90,7 @@ function operation.claim_worker_side(nonce, worker, assign, received, acked, now
     local last = tonumber(get('down_last')[1])
     set('worker', worker, 'worker_state', 'assigned', 'said_before', math.max(last, tonumber(acked)))
     count_worker(worker)
+    move_jobs(now_ms)
   end
   return claim('worker', nonce, tonumber(received), tonumber(acked), now_ms, 0)
 end
@@ -107,8 +110,8 @@ function operation.accept(epoch)
   return {'done'}
 end
 
--- `failures_max`, `now_ms` and `ended_ms` come with a hand-out that has failed only.
-local function unpair(worker, epoch, failures_max, now_ms, ended_ms)
+-- `failures_max` and what follows it come with a hand-out that has failed only.
+local function unpair(worker, epoch, failures_max, now_ms, ended_ms, jobs_failures_max)
   local v = get('worker_epoch', 'worker', 'worker_node', 'client_node')
   if not v[1] then
     return {'no_session'}
@@ -120,6 +123,9 @@ local function unpair(worker, epoch, failures_max, now_ms, ended_ms)
     end
     if failures_max then
       count_failure(failures_max, now_ms, ended_ms)
+      if jobs_failures_max ~= '0' then
+        lose_worker(jobs_failures_max, now_ms)
+      end
     end
     set('worker', '', 'worker_state', '', 'worker_node', '', 'worker_epoch', math.max(asked, held) + 1)
     wake(v[3], v[4])
@@ -131,8 +137,8 @@ function operation.unpair(worker, epoch)
   return unpair(worker, epoch)
 end
 
-function operation.unpair_failed(worker, epoch, failures_max, now_ms, ended_ms)
-  local answer = unpair(worker, epoch, failures_max, now_ms, ended_ms)
+function operation.unpair_failed(worker, epoch, failures_max, now_ms, ended_ms, jobs_failures_max)
+  local answer = unpair(worker, epoch, failures_max, now_ms, ended_ms, jobs_failures_max)
   return answer[1] == 'done' and {'unpaired', head()} or answer
 end
 
@@ -172,18 +178,22 @@ function operation.confirm(epoch)
   return {'done'}
 end
 
-local function finish()
+local function finish(now_ms)
   local read, was = pcall(head)
-  redis.call('DEL', unpack(KEYS))
   if not read then
+    redis.call('DEL', unpack(KEYS))
     return {'no_session'}
   end
+  if was[HEAD.jobs] and not pcall(finish_jobs, now_ms) then
+    redis.call('DEL', KEYS[5], KEYS[6])
+  end
+  redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
   wake(was[HEAD.client_node], was[HEAD.worker_node])
   return {'ended', was}
 end
 
-function operation.finish()
-  return exists() and finish() or {'no_session'}
+function operation.finish(now_ms)
+  return exists() and finish(now_ms) or {'no_session'}
 end
 
 -- ARGV 5...: the live nodes
@@ -193,14 +203,14 @@ function operation.expire(now_ms, ttl_ms)
     return exists() and {'behind', 0} or {'done'}
   end
   if v[1] == '' then
-    return tonumber(now_ms) - tonumber(v[2]) >= tonumber(ttl_ms) and finish() or {'done'}
+    return tonumber(now_ms) - tonumber(v[2]) >= tonumber(ttl_ms) and finish(now_ms) or {'done'}
   end
   for i = 5, #ARGV do
     if ARGV[i] == v[1] then
       return {'done'}
     end
   end
-  return finish()
+  return finish(now_ms)
 end
 
 -- → head, when the client has attached last, since when it is detached

@@ -1,0 +1,107 @@
+"""How SQLite keeps jobs: the tables, and the part of `SqliteRows` for them (sqlite_rows.py)."""
+
+from msgspec import msgpack
+
+from signald.core.jobs import Job
+from signald.core.log import Entry
+from signald.store.damage import REPORTS, Unreadable, seal, unseal
+from signald.store.session.jobs.records import Jobs
+from signald.store.sqlite_values import Rows, pack, unpack
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS jobs (session TEXT PRIMARY KEY, until_ms INTEGER NOT NULL, record BLOB NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS jobs_by_end ON jobs (until_ms) WHERE until_ms > 0;
+CREATE TABLE IF NOT EXISTS job (session TEXT, n INTEGER, place INTEGER NOT NULL, job_key BLOB NOT NULL, record BLOB NOT NULL,
+    PRIMARY KEY (session, n)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS job_of_key ON job (session, job_key);
+CREATE INDEX IF NOT EXISTS job_by_place ON job (session, place) WHERE place > 0;
+CREATE TABLE IF NOT EXISTS job_input (session TEXT, n INTEGER, data BLOB NOT NULL, PRIMARY KEY (session, n));
+CREATE TABLE IF NOT EXISTS piece (session TEXT, n INTEGER, number INTEGER, seq INTEGER NOT NULL, body BLOB NOT NULL,
+    PRIMARY KEY (session, n, number)) WITHOUT ROWID
+"""
+"""They are made like those of `LATER_TABLES`."""
+
+_jobs = msgpack.Decoder(Jobs).decode
+_job = msgpack.Decoder(Job).decode
+
+
+class SqliteJobs(Rows):
+    """See the module. What is damaged is reported, and counts as absent."""
+
+    def jobs(self, session: str) -> Jobs | None:
+        packed = self._one("SELECT record FROM jobs WHERE session = ?", session)
+        try:
+            return None if packed is None else unpack(_jobs, packed, "jobs", session)
+        except Unreadable as error:
+            REPORTS.tell(error.what, error.of)
+            return None
+
+    def save_jobs(self, jobs: Jobs) -> None:
+        until_ms = jobs.until_ms if jobs.over else 0
+        self._sql.execute("REPLACE INTO jobs VALUES (?, ?, ?)", (jobs.session, until_ms, pack(jobs)))
+
+    def drop_jobs(self, session: str) -> None:
+        for table in ("jobs", "job", "job_input", "piece"):
+            self._sql.execute(f"DELETE FROM {table} WHERE session = ?", (session,))  # noqa: S608
+
+    def jobs_over(self, until_ms: int, limit: int) -> list[str]:
+        sql = "SELECT session FROM jobs WHERE until_ms > 0 AND until_ms <= ? LIMIT ?"
+        return [session for (session,) in self._sql.execute(sql, (until_ms, limit))]
+
+    def job(self, session: str, n: int) -> Job | None:
+        packed = self._one("SELECT record FROM job WHERE session = ? AND n = ?", session, n)
+        try:
+            return None if packed is None else unpack(_job, packed, "job", session)
+        except Unreadable as error:
+            REPORTS.tell(error.what, error.of)
+            return None
+
+    def save_job(self, session: str, job: Job) -> None:
+        row = (session, job.n, job.place, job.key, pack(job))
+        self._sql.execute("REPLACE INTO job VALUES (?, ?, ?, ?, ?)", row)
+
+    def drop_job(self, session: str, n: int) -> None:
+        for table in ("job", "job_input", "piece"):
+            self._sql.execute(f"DELETE FROM {table} WHERE session = ? AND n = ?", (session, n))  # noqa: S608
+
+    def job_of_key(self, session: str, key: bytes) -> int:
+        return self._one("SELECT n FROM job WHERE session = ? AND job_key = ?", session, key) or 0
+
+    def job_at(self, session: str, place: int) -> int:
+        return self._one("SELECT n FROM job WHERE session = ? AND place = ? AND place > 0", session, place) or 0
+
+    def put_input(self, session: str, n: int, data: bytes) -> None:
+        self._sql.execute("REPLACE INTO job_input VALUES (?, ?, ?)", (session, n, seal(data, n)))
+
+    def input(self, session: str, n: int) -> bytes | None:
+        data = unseal(self._one("SELECT data FROM job_input WHERE session = ? AND n = ?", session, n), n)
+        if data is None:
+            REPORTS.tell("input of a job", session)
+        return data
+
+    def drop_input(self, session: str, n: int) -> None:
+        self._sql.execute("DELETE FROM job_input WHERE session = ? AND n = ?", (session, n))
+
+    def put_piece(self, session: str, n: int, number: int, piece: Entry) -> None:
+        row = (session, n, number, piece.seq, seal(piece.body, piece.seq))
+        self._sql.execute("REPLACE INTO piece VALUES (?, ?, ?, ?, ?)", row)
+
+    def drop_pieces(self, session: str, n: int, last: int) -> None:
+        self._sql.execute("DELETE FROM piece WHERE session = ? AND n = ? AND number <= ?", (session, n, last))
+
+    def pieces(self, session: str, n: int, first: int, last: int) -> list[Entry]:
+        return self._pieces("number BETWEEN ? AND ? ORDER BY number", session, n, first, last)
+
+    def pieces_after(self, session: str, job: Job, seq: int, limit: int) -> list[Entry]:
+        return self._pieces("seq > ? ORDER BY number LIMIT ?", session, job.n, seq, limit)
+
+    def _pieces(self, where: str, session: str, *arguments: int) -> list[Entry]:
+        found: list[Entry] = []
+        sql = f"SELECT seq, body FROM piece WHERE session = ? AND n = ? AND {where}"  # noqa: S608
+        for seq, kept in self._sql.execute(sql, (session, *arguments)):
+            body = unseal(kept, seq) if type(seq) is int else None
+            if body is None:
+                REPORTS.tell("piece of a job", session)
+            else:
+                found.append(Entry(seq, body))
+        return found
