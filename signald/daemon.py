@@ -523,6 +523,7 @@ async def _keep(hub: Hub, keepers: trio.Nursery, claimant: Claimant | None) -> t
     wakes = Wakes(context, attachments, lives, hub.probe)
     await mender.begin()
     await lease.begin()
+    await hub.api_tokens.begin()
     tasks: list[Callable[[], object]] = [
         wakes.run,
         hub.batches.run_acks,
@@ -538,6 +539,8 @@ async def _keep(hub: Hub, keepers: trio.Nursery, claimant: Claimant | None) -> t
         sweeps.run,
         SecondLooks(context, attachments).run,
         shutdown.run_progress,
+        hub.api_tokens.run_keys,
+        hub.api_tokens.run_renewals,
     ]
     for task in tasks:
         keepers.start_soon(task)  # type: ignore[arg-type]

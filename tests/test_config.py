@@ -29,6 +29,7 @@ from signald.config.sections import SECTIONS
 
 ROOT = Path(__file__).parent.parent
 SECRET = "correct horse battery staple, said twice"
+API_KEY = "correct-horse-battery-staple-said-twice"
 
 Write = Callable[[str], Path]
 
@@ -361,6 +362,35 @@ def test_a_secret_given_twice_in_one_place_is_refused_but_environment_wins(write
     assert load(file, {"SIGNALD_AUTH__JWT_SECRET": SECRET[::-1]}).auth.jwt_secret == SECRET[::-1]
     plain = write(f'[auth]\njwt_secret = "{SECRET[::-1]}"\n')
     assert load(plain, {"SIGNALD_AUTH__JWT_SECRET_FILE": str(tmp_path / "secret")}).auth.jwt_secret == SECRET
+
+
+def test_keys_of_api_tokens_come_from_a_file(write: Write, tmp_path: Path) -> None:
+    """Several on one line, of which the first signs; nothing of them is shown."""
+    (tmp_path / "keys").write_text(f"{API_KEY} {API_KEY[::-1]}\n")
+    auth = load(write('[auth]\napi_token_key_file = "keys"\n'), {}).auth
+    assert auth.api_token_key.split() == [API_KEY, API_KEY[::-1]]
+    assert API_KEY not in repr(auth)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "says"),
+    [
+        ('api_token_key = "55555"', "auth.api_token_key", "at least 32 bytes"),
+        (f'api_token_key = "{API_KEY} 55555"', "auth.api_token_key", "at least 32 bytes"),
+        (f'api_token_key = "{" ".join([API_KEY + str(n) for n in range(5)])}"', "auth.api_token_key", "at most 4"),
+        (f'jwt_secret = "{API_KEY}"\napi_token_key = "{API_KEY}"', "auth.api_token_key", "a key of its own"),
+        ("api_token_ttl_s = 1", "auth.api_token_ttl_s", "at least 5"),
+        ("api_token_rotate_s = 60", "auth.api_token_rotate_s", "at least 600"),
+        ('cookie_name = "a=b"', "auth.cookie_name", "letters, digits"),
+        ('cookie_name = "a b"', "auth.cookie_name", "letters, digits"),
+    ],
+)
+def test_what_callers_of_the_api_show_is_checked(write: Write, text: str, key: str, says: str) -> None:
+    """Keys that are short, many or the JWTs' own, lives that are too short, names that no cookie can have."""
+    problem = only_problem_of(write(f"[auth]\n{text}\n"))
+    assert problem.key == key
+    assert says in problem.message
+    assert "55555" not in str(problem)
 
 
 def test_paths_become_absolute(write: Write, tmp_path: Path) -> None:

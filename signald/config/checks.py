@@ -19,6 +19,10 @@ PUBLIC_KEY_ALGORITHMS = (
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
 )  # fmt: skip
 
+API_TOKEN_KEY_BYTES_MIN = 32
+API_TOKEN_KEYS_MAX = 4
+"""A rotation by hand needs two at a time, and one that was begun anew three."""
+
 ADMIN_TOKEN_CHARS_MIN = 32
 # The capacity of sockaddr_un on Linux, less the final NUL.
 SOCKET_PATH_BYTES_MAX = 107
@@ -44,6 +48,8 @@ _phase_budgets = (
     "margin_s",
 )
 
+# A token of RFC 9110: what RFC 6265 lets a cookie be called.
+_cookie_name = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _prefix = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._:-]{0,62}[A-Za-z0-9])?")
 _host = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 
@@ -77,6 +83,7 @@ def cross_checks(config: Config) -> Iterator[Finding]:
     yield from _listen(config.listen, config.auth)
     yield from _store(config)
     yield from _auth(config.auth)
+    yield from _api_tokens(config.auth)
     yield from _limits(config)
     yield from _drain(config.drain)
     yield from _admin(config.admin)
@@ -225,6 +232,22 @@ def _jwks_url_problem(auth: AuthConfig) -> str:
     if parts.scheme == "http" and not is_loopback(host) and not auth.jwks_allow_http:
         return "http lets any machine between replace the keys: use https, or set jwks_allow_http"
     return ""
+
+
+def _api_tokens(auth: AuthConfig) -> Iterator[Finding]:
+    keys = auth.api_token_key.split()
+    names = ("auth.api_token_key", "auth.api_token_key_file")
+    if any(len(one.encode()) < API_TOKEN_KEY_BYTES_MIN for one in keys):
+        yield (
+            names,
+            f"each key must be at least {API_TOKEN_KEY_BYTES_MIN} bytes long: openssl rand -base64 48 makes a good one",
+        )
+    if len(keys) > API_TOKEN_KEYS_MAX:
+        yield names, f"holds {len(keys)} keys, and at most {API_TOKEN_KEYS_MAX} are taken"
+    if auth.jwt_secret and auth.jwt_secret in keys:
+        yield (*names, "auth.jwt_secret"), "is the shared secret of the JWTs too: make a key of its own"
+    if auth.cookie_name and not _cookie_name.fullmatch(auth.cookie_name):
+        yield ("auth.cookie_name",), "expected letters, digits and any of !#$%&'*+.^_`|~-"
 
 
 def _limits(config: Config) -> Iterator[Finding]:

@@ -162,6 +162,7 @@ class _Loader:
             jwt_public_key_file=self._readable("auth.jwt_public_key_file", auth.jwt_public_key_file, folder),
             jwks_file=self._readable("auth.jwks_file", auth.jwks_file, folder),
             jwt_secret=self._secret("auth.jwt_secret", auth.jwt_secret, auth.jwt_secret_file, folder),
+            api_token_key=self._secret("auth.api_token_key", auth.api_token_key, auth.api_token_key_file, folder),
         )
         store = attrs.evolve(store, url=self._secret("store.url", store.url, store.url_file, folder))
         admin = attrs.evolve(

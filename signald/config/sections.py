@@ -214,6 +214,42 @@ class AuthConfig:
         at_most=300,
         reload=True,
     )
+    api_token_ttl_s: float = key(
+        900.0,
+        "How long an API token is good. A connected party is given the next one when half of it is over. A token cannot be called back one "
+        "by one, so a short life bounds what a stolen one is worth.",
+        unit="seconds",
+        at_least=5,
+        at_most=86_400,
+        reload=True,
+    )
+    api_token_rotate_s: float = key(
+        86_400.0,
+        "How long a key that signald has made signs API tokens before the next one takes its place. The one before stays until its last "
+        "token has run out, so a rotation refuses none.",
+        unit="seconds",
+        at_least=600,
+        reload=True,
+    )
+    api_token_key: str = key(
+        "",
+        "Keys of API tokens instead of those that signald makes and keeps in the store: one or several with blanks between, of at least 32 "
+        "bytes. The first signs, all verify. Every node of a cluster needs the same.",
+        secret=True,
+        reload=True,
+    )
+    api_token_key_file: str = key(
+        "",
+        "File that holds these keys; white space around them is dropped. Excludes api_token_key.",
+        unit="path",
+        reload=True,
+    )
+    cookie_name: str = key(
+        "",
+        "Cookie in which a browser shows its JWT (role client) to the HTTP API. Empty: none is read. Requests with it are held to "
+        "listen.allowed_origins.",
+        reload=True,
+    )
 
 
 @attrs.frozen

@@ -14,11 +14,11 @@ from msgspec import Meta, Struct
 
 from signald.core.callers import Caller
 from signald.core.wants import subject_of, tenant_of
+from signald.wire.messages import API_TOKEN_MAX
 
 TYPE = "signald-api+jwt"
 
-TOKEN_CHARS_MAX = 10_240
-"""A principal comes from a JWT of 8 KiB at most; what an API token adds to it are the id and the times."""
+TOKEN_CHARS_MAX = API_TOKEN_MAX
 
 KID_CHARS_MAX = 32
 

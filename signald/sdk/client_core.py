@@ -39,6 +39,7 @@ from signald.wire.messages import (
     GoAway,
     Limits,
     Message,
+    NewApiToken,
     Peer,
     PeerChanged,
     PeerState,
@@ -85,6 +86,7 @@ class ClientCore(PartyCore):
         timing: Timing = DEFAULT_TIMING,
         bounds: Bounds = DEFAULT_BOUNDS,
         auth: str | Callable[[], str] | None = None,
+        api: bool = False,
         want: Mapping[str, str] | None = None,
         meta: object = None,
         receipts: bool = False,
@@ -94,7 +96,7 @@ class ClientCore(PartyCore):
         recovery_token: str | None = None,
     ) -> None:
         """Raises ValueError when an option is what signald would refuse."""
-        super().__init__(urls, entropy=entropy, backoff=backoff, timing=timing, bounds=bounds, auth=auth)
+        super().__init__(urls, entropy=entropy, backoff=backoff, timing=timing, bounds=bounds, auth=auth, api=api)
         self._want = dict(want or {})
         check_labels("want", self._want)
         self._meta = None if meta is None else Raw(write(meta, bounds.json_depth_max - 1))
@@ -186,11 +188,14 @@ class ClientCore(PartyCore):
                 said["history"] = self._history
             if self.ticket is not None:
                 said["ticket"] = self.ticket
+        if self._api:
+            said["api"] = True
         return said
 
     def _started(self, link: Link, message: SessionStarted, now: float) -> None:
         self.session_id = message.session
         self._limit(message.limits)
+        self._keep_api_token(message.api_token)
         self.session.begin(message.next_seq, self.bounds)
         self._promote(link, message.heartbeat_ms, message.recovery_token, now)
         self._peer_is(message.peer.state, message.peer.id)
@@ -213,6 +218,7 @@ class ClientCore(PartyCore):
             self._limit(message.limits)
         if message.chat_history is not UNSET:
             self.chat_history = read_history(message.chat_history)
+        self._keep_api_token(message.api_token)
         handed_over = self._promote(link, message.heartbeat_ms, message.recovery_token, now)
         self.events.append(HandedOver(hint) if handed_over else Resumed())
         self._peer_is(message.peer.state, message.peer.id)
@@ -234,8 +240,8 @@ class ClientCore(PartyCore):
                     self.changed()
             case SessionStarted() | SessionRestored():
                 self._answered(link, message, now)
-            case Ping():
-                self.pong(link)
+            case Ping() | NewApiToken():
+                self._of_the_connection(link, message)
             case ErrorMessage():
                 self._error(link, message, now)
             case GoAway():

@@ -13,6 +13,7 @@ from signald.wire.messages import (
     ErrorMessage,
     GoAway,
     Message,
+    NewApiToken,
     PeerChanged,
     Ping,
     Pong,
@@ -29,14 +30,14 @@ from signald.wire.messages import (
 _U16 = struct.Struct(">H")
 M = TypeVar("M")
 
-Shared = Message | Ack | Receipt | Realtime | Ping | Pong | ErrorMessage | GoAway | SessionEnded
+Shared = Message | Ack | Receipt | Realtime | Ping | Pong | ErrorMessage | GoAway | SessionEnded | NewApiToken
 ToClient = SessionStarted | SessionRestored | PeerChanged | Shared
 ToWorker = AppAccepted | ReconnectionAck | SessionAssigned | TerminateApp | Shared
 
 _client: msgspec.json.Decoder[ToClient] = msgspec.json.Decoder(ToClient)
 _worker: msgspec.json.Decoder[ToWorker] = msgspec.json.Decoder(ToWorker)
 
-_SHARED = {"message", "ack", "receipt", "realtime", "ping", "pong", "error", "goaway", "session_ended"}
+_SHARED = {"message", "ack", "receipt", "realtime", "ping", "pong", "error", "goaway", "session_ended", "api_token"}
 _CLIENT = frozenset(_SHARED | {"session_started", "session_restored", "peer"})
 _WORKER = frozenset(_SHARED | {"app_accepted", "reconnection_ack", "session_assigned", "terminate_app"})
 

@@ -44,7 +44,7 @@ from typing import NamedTuple
 
 import msgspec
 from attrs import frozen
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from signald.ids import Entropy
 from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff, Schedule, hint_ms
@@ -55,7 +55,7 @@ from signald.sdk.link import Link
 from signald.sdk.values import check_text, write
 from signald.wire.close_codes import CloseCode, advice
 from signald.wire.codec import PING, PONG
-from signald.wire.messages import SECRET_MAX, ErrorMessage, GoAway, Realtime
+from signald.wire.messages import SECRET_MAX, ErrorMessage, GoAway, NewApiToken, Ping, Realtime
 from signald.wire.records import frame, head, realtime_body
 
 # Plain logging: a library does not choose where its application's log goes.
@@ -136,7 +136,9 @@ class PartyCore(ABC):
         timing: Timing = DEFAULT_TIMING,
         bounds: Bounds = DEFAULT_BOUNDS,
         auth: str | Callable[[], str] | None = None,
+        api: bool = False,
     ) -> None:
+        """With `api` the party asks for API tokens."""
         self.schedule = Schedule(urls, self.path, backoff, entropy)
         self.entropy = entropy
         self.timing = timing
@@ -145,6 +147,10 @@ class PartyCore(ABC):
             check_text("auth", auth, SECRET_MAX, 1)
         self._auth = auth
         self._auth_told_at = -NEVER
+        self._api = api
+        self.api_token: str | None = None
+        """The newest API token: what the party shows to the HTTP API; None before there is one. It is followed by another before it runs
+        out, for as long as the party is connected."""
         self.token: str | None = None
         """The newest recovery token held. An older one is forgotten only when the answer with a newer one is here."""
         self.current: Link | None = None
@@ -433,12 +439,23 @@ class PartyCore(ABC):
         self.replan()
         return handed_over
 
+    def _keep_api_token(self, token: str | UnsetType) -> None:
+        if token is not UNSET:
+            self.api_token = token
+
     # --- messages of both parties ----------------------------------------------------------------------------------
 
     def _say(self, link: Link | None, payload: bytes) -> None:
         if link is not None:
             link.control.append((True, payload))
             link.changed()
+
+    def _of_the_connection(self, link: Link, message: Ping | NewApiToken) -> None:
+        """Take a message that concerns no session."""
+        if isinstance(message, Ping):
+            self.pong(link)
+        elif link is self.current:
+            self._keep_api_token(message.api_token)
 
     def pong(self, link: Link) -> None:
         """Answer a ping; several at once are answered once."""

@@ -53,6 +53,11 @@ class Client(TrioParty, Conversation):
         return self._core.token or ""
 
     @property
+    def api_token(self) -> str:
+        """The newest API token, a secret; "" unless `api` asked for one. Read it for each request: it is replaced before it runs out."""
+        return self._core.api_token or ""
+
+    @property
     def connections(self) -> int:
         """How many connections were opened so far."""
         return self._core.opened_count
@@ -111,6 +116,7 @@ async def open_client(
     urls: Urls,
     *,
     auth: Auth = None,
+    api: bool = False,
     want: Mapping[str, str] | None = None,
     meta: Any = None,
     receipts: bool = False,
@@ -129,7 +135,7 @@ async def open_client(
 
     `urls` are tried in order. `want` names the labels the worker must have; `meta` is shown to it. `auth` is a
     credential, or a function that returns a fresh one. `history` asks for so many messages of the chat history with
-    every resume. The block begins when the session is established.
+    every resume. `api` asks for API tokens (`Client.api_token`). The block begins when the session is established.
 
     With `pair` false the session has no worker: `send` and `realtime` raise ValueError. A node of release 0.1.0 does not know of
     this, and gives it one.
@@ -146,6 +152,7 @@ async def open_client(
         timing=timing,
         bounds=bounds,
         auth=auth,
+        api=api,
         want=want,
         meta=meta,
         receipts=receipts,

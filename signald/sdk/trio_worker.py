@@ -131,6 +131,11 @@ class Worker(TrioParty):
         return self._core.worker_id or ""
 
     @property
+    def api_token(self) -> str:
+        """The newest API token, a secret; "" unless `api` asked for one. Read it for each request: it is replaced before it runs out."""
+        return self._core.api_token or ""
+
+    @property
     def connections(self) -> int:
         """How many connections were opened so far."""
         return self._core.opened_count
@@ -251,6 +256,7 @@ async def open_worker(
     labels: Mapping[str, str] | None = None,
     config: Any = None,
     auth: Auth = None,
+    api: bool = False,
     on_terminate: Callable[[str], Awaitable[None]] | None = None,
     backoff: Backoff = DEFAULT_BACKOFF,
     timing: Timing = DEFAULT_TIMING,
@@ -262,7 +268,8 @@ async def open_worker(
     """Register a worker and run `handler` once for every session it is given, up to `capacity` at a time.
 
     A handler that returns ends its session; one that raises gives it back, and its unfinished message goes to another
-    worker. Leaving the block cancels the handlers; signald then waits for the worker to come back, and reassigns.
+    worker. `api` asks for API tokens (`Worker.api_token`). Leaving the block cancels the handlers; signald then waits for the worker to
+    come back, and reassigns.
 
     Raises:
         Refused: signald does not take this worker.
@@ -279,6 +286,7 @@ async def open_worker(
         timing=timing,
         bounds=bounds,
         auth=auth,
+        api=api,
     )
     worker = Worker(core, handler, on_terminate, ssl_context=ssl_context, dial=dial)
     async with running(worker, lambda: core.established) as nursery:
@@ -295,6 +303,7 @@ async def run_worker(
     labels: Mapping[str, str] | None = None,
     config: Any = None,
     auth: Auth = None,
+    api: bool = False,
     on_terminate: Callable[[str], Awaitable[None]] | None = None,
     backoff: Backoff = DEFAULT_BACKOFF,
     timing: Timing = DEFAULT_TIMING,
@@ -318,6 +327,7 @@ async def run_worker(
         labels=labels,
         config=config,
         auth=auth,
+        api=api,
         on_terminate=on_terminate,
         backoff=backoff,
         timing=timing,

@@ -39,6 +39,7 @@ from signald.wire.messages import (
     ErrorMessage,
     GoAway,
     Message,
+    NewApiToken,
     Ping,
     Realtime,
     Receipt,
@@ -71,9 +72,10 @@ class WorkerCore(PartyCore):
         timing: Timing = DEFAULT_TIMING,
         bounds: Bounds = DEFAULT_BOUNDS,
         auth: str | Callable[[], str] | None = None,
+        api: bool = False,
     ) -> None:
         """Raises ValueError when an option is what signald would refuse."""
-        super().__init__(urls, entropy=entropy, backoff=backoff, timing=timing, bounds=bounds, auth=auth)
+        super().__init__(urls, entropy=entropy, backoff=backoff, timing=timing, bounds=bounds, auth=auth, api=api)
         check_text("instance_id", instance_id, NAME_MAX, 1)
         check_number("capacity", capacity, CAPACITY_MAX)
         check_labels("labels", labels or {})
@@ -113,6 +115,8 @@ class WorkerCore(PartyCore):
             said["labels"] = self._labels
         if self._config is not None:
             said["config"] = self._config
+        if self._api:
+            said["api"] = True
         return said
 
     def _opening_message(self, link: Link) -> bytes:
@@ -145,6 +149,7 @@ class WorkerCore(PartyCore):
     def _accepted(self, link: Link, message: AppAccepted, now: float) -> None:
         self.worker_id = message.worker
         self._limit(message.limits)
+        self._keep_api_token(message.api_token)
         self._promote(link, message.heartbeat_ms, message.recovery_token, now)
         self._after_promotion(link)
 
@@ -152,6 +157,7 @@ class WorkerCore(PartyCore):
         hint = self._move.target if self._move is not None and self._move.target is not UNSET else None
         self.worker_id = message.worker
         self._limit(message.limits)
+        self._keep_api_token(message.api_token)
         kept = {one.session: one.accepted for one in message.sessions}
         for name, accepted in kept.items():
             seat = self.sessions.get(name)
@@ -225,8 +231,8 @@ class WorkerCore(PartyCore):
                 self._assigned(link, message)
             case AppAccepted() | ReconnectionAck():
                 self._answered(link, message, now)
-            case Ping():
-                self.pong(link)
+            case Ping() | NewApiToken():
+                self._of_the_connection(link, message)
             case ErrorMessage():
                 self._error(link, message, now)
             case GoAway():

@@ -117,6 +117,9 @@ class PartyLink(Protocol):
     def receipt(self, acked: int) -> None:
         """Tell a client that its worker has everything up to `acked`."""
 
+    def api_token(self, token: "ApiToken") -> None:
+        """Give the party its next API token."""
+
     def error(
         self,
         code: str,
@@ -143,6 +146,16 @@ LiveSession = Session[PartyLink]
 
 
 @attrs.frozen
+class ApiToken:
+    """An API token for the party of a link."""
+
+    text: str = attrs.field(repr=False)
+    """In the clear: for this party alone."""
+    ttl_ms: int
+    """How long it is good from now on."""
+
+
+@attrs.frozen
 class Started:
     """The answer to a new client."""
 
@@ -154,6 +167,8 @@ class Started:
     peer_state: PeerState
     worker: str
     """Empty while there is none."""
+    api: ApiToken | None = attrs.field(default=None, kw_only=True)
+    """None: the client has not asked for one."""
 
 
 @attrs.frozen

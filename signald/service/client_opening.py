@@ -11,7 +11,7 @@ from signald.core.holders import principal_holder
 from signald.errors import StoreUnavailable
 from signald.ids import new_nonce, new_session_id
 from signald.net.connection import Connection
-from signald.service.attached import ClientLike, LiveSession, Restored, Started
+from signald.service.attached import ApiToken, ClientLike, LiveSession, Restored, Started
 from signald.service.auth import Verified
 from signald.service.context import Context
 from signald.service.events import ClientResumed, ClientStarted
@@ -42,6 +42,7 @@ class NewClient:
     receipts: bool = False
     trace: str | None = None
     pair: bool = True
+    api: bool = False
 
 
 @attrs.frozen
@@ -55,6 +56,7 @@ class ReturningClient:
     history: int = 0
     ticket: str | None = None
     trace: str | None = None
+    api: bool = False
 
 
 MakeLink = Callable[[Parts, Connection, LiveSession], ClientLike]
@@ -135,7 +137,8 @@ def _begin(parts: Parts, conn: Connection, made: _Made, asked: NewClient, make: 
     parts.credentials.bind(link, made.credential)
     # Nobody has read from the connection while the store was asked: that the client is gone shows when it is to be answered.
     conn.on_unsaid = partial(parts.endings.unheard, session, link)
-    link.started(Started(session_id, made.token, context.ttl_ms, session.peer_state, session.worker_id))
+    api = parts.api_tokens.issue(link) if asked.api else None
+    link.started(Started(session_id, made.token, context.ttl_ms, session.peer_state, session.worker_id, api=api))
     context.writes.flush()
     if session.pair:
         context.inboxes.line()
@@ -229,7 +232,8 @@ def _attach(parts: Parts, conn: Connection, granted: _Granted, asked: ReturningC
     parts.attachments.attach(link, session, claimed.epoch, received, address_of(conn))
     parts.attachments.open(link)
     parts.credentials.bind(link, granted.credential)
-    link.restored(_restored(context, session, granted, replaying, with_history=bool(asked.history)))
+    api = parts.api_tokens.issue(link) if asked.api else None
+    link.restored(_restored(context, session, granted, replaying, api, with_history=bool(asked.history)))
     parts.losses.tell_claim(link, session_id, claimed)
     parts.attachments.tell_set_aside(session)
     parts.relay.deliver(session, "client")
@@ -249,7 +253,13 @@ def _attach(parts: Parts, conn: Connection, granted: _Granted, asked: ReturningC
 
 
 def _restored(
-    context: Context, session: LiveSession, granted: _Granted, replaying: int, *, with_history: bool
+    context: Context,
+    session: LiveSession,
+    granted: _Granted,
+    replaying: int,
+    api: ApiToken | None,
+    *,
+    with_history: bool,
 ) -> Restored:
     history = granted.history
     entries = history.entries if isinstance(history, History) else ()
@@ -262,6 +272,7 @@ def _restored(
         granted.claimed.head.up_last,
         replaying,
         entries if with_history else None,
+        api=api,
     )
 
 

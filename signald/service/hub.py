@@ -20,6 +20,7 @@ from signald.net.connection import Connection
 from signald.net.ending import ConnectionClosed
 from signald.net.frames import Message as Frame
 from signald.places import Place
+from signald.service.api_tokens import ApiTokens
 from signald.service.assigning import Assignments
 from signald.service.attachments import Attachments
 from signald.service.auth import Authenticator
@@ -88,10 +89,12 @@ class Hub:
         self.giving_up = GivingUp(context, self.attachments, self.retries)
         self.credentials = Credentials(context, self.attachments, lambda: self.parts.auth)
         self.probe = Probe(context)
+        self.api_tokens = ApiTokens(context)
         self.parts = Parts(
             context,
             gate,
             auth,
+            self.api_tokens,
             self.attachments,
             self.relay,
             self.batches,

@@ -9,7 +9,7 @@ from typing import ClassVar
 from signald.core.head import Party
 from signald.core.tokens import Slots
 from signald.net.connection import Connection
-from signald.service.attached import LiveSession
+from signald.service.attached import ApiToken, LiveSession
 from signald.service.auth import Verified
 from signald.service.outgoing import PendingWrites
 from signald.service.seats import Seat
@@ -91,6 +91,9 @@ class Link:
             self._acks.append(seat)
         seat.ack = seq
         self.writes.mark_acking(self)
+
+    def api_token(self, token: ApiToken) -> None:
+        """Give the party its next API token. A wire without a word for it asks for none."""
 
     @property
     def has_acks(self) -> bool:

@@ -3,6 +3,7 @@
 import attrs
 
 from signald.net.admission import SetupGate
+from signald.service.api_tokens import ApiTokens
 from signald.service.assigning import Assignments
 from signald.service.attachments import Attachments
 from signald.service.auth import Authenticator
@@ -26,6 +27,7 @@ class Parts:
     """Which parties may come in now."""
     auth: Authenticator
     """Tells which party it is. A reload replaces it."""
+    api_tokens: ApiTokens
     attachments: Attachments
     relay: Relay
     batches: Batches

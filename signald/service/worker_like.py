@@ -9,7 +9,7 @@ import trio
 from signald.core.once_more import OnceMore
 from signald.core.tokens import Slots
 from signald.ids import WorkerId
-from signald.service.attached import PartyLink
+from signald.service.attached import ApiToken, PartyLink
 from signald.service.seats import Seat
 from signald.wire.messages import ResumedSession, SessionPosition
 
@@ -24,6 +24,8 @@ class Offer:
     sessions: Sequence[SessionPosition] = ()
     """Those that it has, and how far."""
     trace: str | None = None
+    api: bool = False
+    """It asks for API tokens."""
 
 
 @attrs.frozen
@@ -57,6 +59,8 @@ class Registered:
     """The sessions with which it goes on."""
     lost: Sequence[str] = ()
     """Sessions that it named and has no more."""
+    api: ApiToken | None = None
+    """None: the worker has not asked for one."""
 
 
 class WorkerLike(PartyLink, Protocol):

@@ -65,7 +65,8 @@ async def _register(parts: Parts, conn: Connection, auth: str | None, offer: Off
     parts.credentials.bind(link, credential)
     # Sessions that it names are those of an earlier life, which it has nothing to prove with: it starts afresh.
     lost = [one.session for one in offer.sessions]
-    link.registered(Registered(token, _worker_ttl_ms(context), resumed=False, lost=lost))
+    api = parts.api_tokens.issue(link) if offer.api else None
+    link.registered(Registered(token, _worker_ttl_ms(context), resumed=False, lost=lost, api=api))
     context.writes.flush()
     if not context.cluster.alone:
         parts.assignments.check(link)  # another node may have given it sessions before it was attached here
@@ -159,7 +160,10 @@ def _attach(parts: Parts, conn: Connection, granted: _Granted, offer: Offer, mak
     if before is not None:
         parts.attachments.release(before, Cause.WORKER_REPLACED)
     restored, lost = parts.assignments.attach_claimed(link, sides, offer.sessions)
-    link.registered(Registered(granted.token, _worker_ttl_ms(context), resumed=True, restored=restored, lost=lost))
+    api = parts.api_tokens.issue(link) if offer.api else None
+    link.registered(
+        Registered(granted.token, _worker_ttl_ms(context), resumed=True, restored=restored, lost=lost, api=api)
+    )
     parts.assignments.tell_claimed(link, sides)
     for session in link.attached:
         parts.relay.deliver(session, "worker")

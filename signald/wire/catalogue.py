@@ -17,6 +17,7 @@ from signald.wire.messages import (
     ErrorMessage,
     GoAway,
     Message,
+    NewApiToken,
     PeerChanged,
     Pong,
     Realtime,
@@ -33,7 +34,7 @@ from signald.wire.messages import (
 
 Kinds = tuple[type[Struct], ...]
 
-_TO_BOTH: Kinds = (Message, Ack, Realtime, Pong, SessionEnded, GoAway, ErrorMessage)
+_TO_BOTH: Kinds = (Message, Ack, Realtime, Pong, SessionEnded, GoAway, ErrorMessage, NewApiToken)
 
 SENT_BY: Mapping[Literal["client", "worker"], Kinds] = {
     "client": get_args(ClientMessage),

@@ -23,6 +23,8 @@ TICKET_MAX = 256
 STREAM_MAX, CONTENT_TYPE_MAX = 64, 128
 """Characters of the name of a stream, and of a `content_type`."""
 NAME_MAX, SECRET_MAX = 128, 8192
+API_TOKEN_MAX = 10_240
+"""Characters of an API token: it names a principal, which a JWT of `SECRET_MAX` may have named."""
 LABELS_MAX, LABEL_NAME_MAX, LABEL_VALUE_MAX = 32, 64, 256
 CAPACITY_MAX, HISTORY_MAX = 100_000, 1000
 
@@ -33,6 +35,7 @@ Millis = Annotated[int, Meta(ge=-SEQ_MAX, le=SEQ_MAX)]
 Epoch = Annotated[int, Meta(ge=-SEQ_MAX, le=SEQ_MAX)]
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_MAX)]
 Secret = Annotated[str, Meta(min_length=1, max_length=SECRET_MAX)]
+ApiTokenText = Annotated[str, Meta(min_length=1, max_length=API_TOKEN_MAX)]
 Labels = Annotated[
     dict[Annotated[str, Meta(max_length=LABEL_NAME_MAX)], Annotated[str, Meta(max_length=LABEL_VALUE_MAX)]],
     Meta(max_length=LABELS_MAX),
@@ -83,6 +86,7 @@ class Connect(Inbound, _Trimmed, tag="connect", frozen=True):
     receipts: bool = False
     trace: str | None = None
     pair: bool = True
+    api: bool = False
 
 
 class RestoreSession(Inbound, _Trimmed, tag="restore_session", frozen=True):
@@ -101,6 +105,7 @@ class RestoreSession(Inbound, _Trimmed, tag="restore_session", frozen=True):
     history: Annotated[int, Meta(ge=0, le=HISTORY_MAX)] = 0
     ticket: str | None = None
     trace: str | None = None
+    api: bool = False
 
 
 # --- from a worker -----------------------------------------------------------------------------------------------
@@ -129,6 +134,7 @@ class AppReady(Inbound, _Trimmed, tag="app_ready", frozen=True):
     attempt: Position = 0
     ticket: str | None = None
     trace: str | None = None
+    api: bool = False
 
 
 class SessionAccept(Inbound, tag="session_accept", frozen=True):
@@ -295,6 +301,8 @@ class SessionStarted(Outbound, tag="session_started", frozen=True):
     next_seq: Seq
     limits: Limits
     heartbeat_ms: Millis
+    api_token: ApiTokenText | UnsetType = UNSET
+    api_token_ttl_ms: Millis | UnsetType = UNSET
 
 
 class SessionRestored(Outbound, tag="session_restored", frozen=True):
@@ -309,6 +317,8 @@ class SessionRestored(Outbound, tag="session_restored", frozen=True):
     heartbeat_ms: Millis
     chat_history: list[Raw] | UnsetType = UNSET
     limits: Limits | UnsetType = UNSET
+    api_token: ApiTokenText | UnsetType = UNSET
+    api_token_ttl_ms: Millis | UnsetType = UNSET
 
 
 class PeerChanged(Outbound, tag="peer", frozen=True):
@@ -334,6 +344,8 @@ class AppAccepted(Outbound, tag="app_accepted", frozen=True):
     token_ttl_ms: Millis
     heartbeat_ms: Millis
     limits: WorkerLimits | UnsetType = UNSET
+    api_token: ApiTokenText | UnsetType = UNSET
+    api_token_ttl_ms: Millis | UnsetType = UNSET
 
 
 class ResumedSession(Struct, frozen=True, gc=False):
@@ -357,6 +369,8 @@ class ReconnectionAck(Outbound, tag="reconnection_ack", frozen=True):
     lost: list[str]
     heartbeat_ms: Millis
     limits: WorkerLimits | UnsetType = UNSET
+    api_token: ApiTokenText | UnsetType = UNSET
+    api_token_ttl_ms: Millis | UnsetType = UNSET
 
 
 class AssignedClient(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -402,6 +416,13 @@ class ErrorMessage(Outbound, tag="error", frozen=True):
     """Of `log_lost`: the direction of the lost messages, seen from its receiver."""
     seq: int | UnsetType = UNSET
     """Of `undeliverable`: the message at which every hand-out has failed."""
+
+
+class NewApiToken(Outbound, tag="api_token", frozen=True):
+    """The next API token, before the last one runs out."""
+
+    api_token: ApiTokenText
+    api_token_ttl_ms: Millis
 
 
 class GoAway(Outbound, tag="goaway", frozen=True):

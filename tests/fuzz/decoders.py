@@ -15,7 +15,7 @@ import msgspec
 
 from signald.addresses import ProxyTrust
 from signald.config import AuthConfig, ConfigError, load, parse_address
-from signald.core import jwks, tickets, tokens
+from signald.core import api_tokens, jwks, tickets, tokens
 from signald.errors import BadMessage, StoreMisused, UnknownType
 from signald.net.frames import Close, FrameDecoder, Message, Ping, Pong, ProtocolError
 from signald.net.handshake import HandshakeReader, HandshakeRefused
@@ -37,7 +37,7 @@ SECRET = "correct horse battery staple, said twice"
 NOW = 1_000_000.0
 
 TO_SERVER: tuple[dict[str, Any], ...] = (
-    {"type": "connect", "auth": "x", "want": {"a": "b"}, "meta": {"a": [1]}, "receipts": True, "trace": "t"},
+    {"type": "connect", "auth": "x", "want": {"a": "b"}, "meta": {"a": [1]}, "receipts": True, "trace": "t", "api": True},
     {"type": "restore_session", "recovery_token": "t", "received": 1, "acked": 1, "attempt": 2, "auth": "a", "history": 5, "ticket": "t"},
     {"type": "message", "session": "s_1", "seq": 1, "data": {"a": [None, 1.5, "x"]}, "kind": "k", "history": True, "trace": "t"},
     {"type": "ack", "session": "s_1", "seq": 1},
@@ -73,6 +73,7 @@ TO_PARTY: tuple[dict[str, Any], ...] = (
     {"type": "terminate_app", "request_id": "r", "reason": "r", "deadline_ms": 5},
     {"type": "error", "code": "gap", "message": "m", "fatal": False, "expected": 4, "retry_after_ms": 5, "lost_from": 1, "lost_to": 2},
     {"type": "goaway", "reason": "r", "not_before_ms": 0, "deadline_ms": 5, "target": "wss://b", "ticket": "t"},
+    {"type": "api_token", "api_token": "a.b.c", "api_token_ttl_ms": 900_000},
     {"type": "message", "session": "s_1", "seq": 1, "data": 1},
     {"type": "ack", "seq": 1},
     {"type": "ping"},
@@ -179,6 +180,27 @@ def _ticket(data: bytes) -> str:
     good = tickets.valid(b"k" * 32, "s_1", text, 1000)
     assert good is (text == right), "a ticket is taken as it was made, or not at all"
     return TAKEN if good else REFUSED
+
+
+_API_KEY = b"k" * 32
+_API_CLAIMS = {"kind": "client", "owner": "s_1", "principal": "t\x1falice", "iat": int(NOW), "exp": int(NOW) + 60}
+_API_HEADER = {"kid": "k", "typ": api_tokens.TYPE}
+
+
+def _api_token(data: bytes) -> str:
+    said = api_tokens.read(data.decode("utf-8", "surrogateescape"), _API_KEY, int(NOW) * 1000)
+    if said is None:
+        return REFUSED
+    assert said.exp > NOW
+    assert said.caller.session or said.caller.worker
+    return TAKEN
+
+
+def _draw_api_token(rng: Random) -> bytes:
+    """A token with a strange statement and a right signature, or a damaged one."""
+    claims = mutate.json_like(_API_CLAIMS, rng, 0.2)
+    token = jwt.api_jws.encode(claims, _API_KEY, algorithm="HS256", headers=_API_HEADER).encode()
+    return mutate.damage(token, rng) if rng.random() < 0.5 else token
 
 
 _AUTH = Authenticator.from_config(AuthConfig(jwt_secret=SECRET))
@@ -313,6 +335,7 @@ DECODERS: dict[str, Decoder] = {
     "ticket": Decoder(_damaged(tickets.make(b"k" * 32, "s_1", 5000).encode(), b"5000.x", b"-1.x"), _ticket),
     "bearer": Decoder(_draw_bearer, _bearer),
     "key-set": Decoder(_draw_key_set, _key_set),
+    "api-token": Decoder(_draw_api_token, _api_token),
     "frames": Decoder(lambda rng: mutate.frames([msgspec.json.encode(one) for one in TO_SERVER], rng), _frames),
     "request": Decoder(
         _damaged(

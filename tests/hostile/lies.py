@@ -130,6 +130,7 @@ OF_A_NODE = {
     "session_ended": ("session",),
     "session_started": (),
     "app_accepted": (),
+    "api_token": ("api_token", "api_token_ttl_ms"),
     "odd": ("data",),
 }
 CODES = (
@@ -159,12 +160,13 @@ def of_a_node(rng: Random, session: str, seq: int) -> Frame:
         "target": rng.choice(("h:1", "ws://h:99999", "ws://[", "ws://h/ \n")),
         "state": rng.choice(("waiting", "paired", "away", "replaced", "gone", "odd")), "next_seq": rng.choice((1, *NUMBERS)),
         "client": {}, "chat_history": [], "request_id": "r", "fatal": rng.random() < 0.1, "id": "w_1", "epoch": 1,
+        "api_token": "a.b.c", "api_token_ttl_ms": rng.choice(NUMBERS),
     }  # fmt: skip
     kind = rng.choice(list(OF_A_NODE)) if rng.random() < 0.7 else "message"
     must = {
         "message": ("session", "seq"), "ack": ("session", "seq"), "realtime": ("session",), "receipt": ("session", "seq"),
         "error": ("code", "message", "session"), "goaway": ("reason", "not_before_ms", "deadline_ms"), "peer": ("state",),
         "session_assigned": ("session", "next_seq", "client"), "terminate_app": ("request_id", "reason", "deadline_ms"),
-        "session_ended": ("reason",),
+        "session_ended": ("reason",), "api_token": ("api_token", "api_token_ttl_ms"),
     }  # fmt: skip
     return framed(rng, object_of(rng, kind, OF_A_NODE[kind], known, must.get(kind, ())))

@@ -1,7 +1,26 @@
 """What the answers to all openings say alike: how often to ping, and what the party may send."""
 
+from typing import TypedDict
+
+from msgspec import UNSET, UnsetType
+
+from signald.service.attached import ApiToken
 from signald.service.context import Context
 from signald.wire.messages import Limits, WorkerLimits
+
+
+class ApiFields(TypedDict):
+    """The fields of an answer that give the party its API token."""
+
+    api_token: str | UnsetType
+    api_token_ttl_ms: int | UnsetType
+
+
+def api_fields(token: ApiToken | None) -> ApiFields:
+    """Return the fields of an answer for `token`; none when the party has asked for none."""
+    if token is None:
+        return {"api_token": UNSET, "api_token_ttl_ms": UNSET}
+    return {"api_token": token.text, "api_token_ttl_ms": token.ttl_ms}
 
 
 def heartbeat_ms(context: Context) -> int:

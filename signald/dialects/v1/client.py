@@ -7,7 +7,7 @@ import trio
 from msgspec import UNSET
 
 from signald.core.head import Party
-from signald.dialects.v1.answers import client_limits, heartbeat_ms
+from signald.dialects.v1.answers import api_fields, client_limits, heartbeat_ms
 from signald.dialects.v1.link import V1Link
 from signald.errors import BadMessage, UnknownType
 from signald.net.connection import Connection
@@ -102,6 +102,7 @@ class ClientLink(V1Link):
                 1,
                 client_limits(context),
                 heartbeat_ms(context),
+                **api_fields(answer.api),
             )
         )
 
@@ -119,6 +120,7 @@ class ClientLink(V1Link):
                 heartbeat_ms(context),
                 UNSET if answer.history is None else records.chat_history(answer.history),
                 client_limits(context),
+                **api_fields(answer.api),
             )
         )
 

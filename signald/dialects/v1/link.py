@@ -10,12 +10,13 @@ from msgspec import UNSET, UnsetType
 
 from signald.net.connection import Connection
 from signald.pauses import Pauses
+from signald.service.attached import ApiToken
 from signald.service.link import Link
 from signald.service.outgoing import PendingWrites
 from signald.service.rate_limit import RateLimit
 from signald.wire import codec, records
 from signald.wire.close_codes import CloseCode
-from signald.wire.messages import ErrorMessage, GoAway, Outbound
+from signald.wire.messages import ErrorMessage, GoAway, NewApiToken, Outbound
 
 
 class V1Link(Link):
@@ -56,6 +57,10 @@ class V1Link(Link):
     def go_away(self, reason: str, deadline_ms: int, ticket: str | None) -> None:
         """Send GOAWAY: the party may come to another node at once."""
         self.send(GoAway(reason, 0, deadline_ms, UNSET, ticket or UNSET))
+
+    def api_token(self, token: ApiToken) -> None:
+        """Give the party its next API token."""
+        self.send(NewApiToken(token.text, token.ttl_ms))
 
     def write(self) -> None:
         """Write everything queued. Acks ride along."""

@@ -57,7 +57,7 @@ async def open_link(parts: Parts, conn: Connection) -> Opened | None:
 
 async def _let_in(parts: Parts, conn: Connection, message: Opening) -> PartyLink:
     if isinstance(message, Connect):
-        new = NewClient(message.want, bytes(message.meta), message.receipts, message.trace, message.pair)
+        new = NewClient(message.want, bytes(message.meta), message.receipts, message.trace, message.pair, message.api)
         return await start_session(parts, conn, message.auth, new, ClientLink)
     if isinstance(message, RestoreSession):
         returning = ReturningClient(
@@ -68,9 +68,10 @@ async def _let_in(parts: Parts, conn: Connection, message: Opening) -> PartyLink
             message.history,
             message.ticket,
             message.trace,
+            message.api,
         )
         return await restore_session(parts, conn, message.auth, returning, ClientLink)
-    offer = Offer(message.instance_id, message.labels, message.capacity, message.sessions, message.trace)
+    offer = Offer(message.instance_id, message.labels, message.capacity, message.sessions, message.trace, message.api)
     make = partial(WorkerLink, reconnecting=message.reconnection)
     if message.reconnection and message.recovery_token is not None:  # without a token it starts afresh
         asked = ReturningWorker(message.recovery_token, offer, message.attempt, message.ticket)

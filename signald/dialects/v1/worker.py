@@ -10,7 +10,7 @@ from msgspec import UNSET, Raw
 from signald.core.exits import Cause
 from signald.core.head import Party
 from signald.core.once_more import OnceMore
-from signald.dialects.v1.answers import heartbeat_ms, worker_limits
+from signald.dialects.v1.answers import api_fields, heartbeat_ms, worker_limits
 from signald.dialects.v1.link import V1Link
 from signald.errors import PeerError, UnknownType
 from signald.ids import WorkerId
@@ -187,13 +187,15 @@ class WorkerLink(V1Link):
     def registered(self, answer: Registered) -> None:
         """See `WorkerLike`."""
         context, worker, token, ttl_ms = self._parts.context, self.worker, answer.token, answer.ttl_ms
-        beat_ms, limits = heartbeat_ms(context), worker_limits(context)
+        beat_ms, limits, api = heartbeat_ms(context), worker_limits(context), api_fields(answer.api)
         if answer.resumed or self._reconnecting:
             restored, lost = list(answer.restored), list(answer.lost)
             resumed = answer.resumed
-            self.send(ReconnectionAck("ok", worker, token, ttl_ms, resumed, "running", restored, lost, beat_ms, limits))
+            self.send(
+                ReconnectionAck("ok", worker, token, ttl_ms, resumed, "running", restored, lost, beat_ms, limits, **api)
+            )
         else:
-            self.send(AppAccepted("ok", worker, token, ttl_ms, beat_ms, limits))
+            self.send(AppAccepted("ok", worker, token, ttl_ms, beat_ms, limits, **api))
 
     def assign(self, assignment: Assignment) -> None:
         """See `WorkerLike`."""

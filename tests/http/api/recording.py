@@ -45,7 +45,8 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Frame]:
 
 
 async def _exchange(cluster: Cluster) -> None:
-    old = await cluster.start("old", drain={"terminate_timeout_s": 4.0, "worker_timeout_s": 4.0})
+    drain: dict[str, object] = {"terminate_timeout_s": 4.0, "worker_timeout_s": 4.0}
+    old = await cluster.start("old", drain=drain, auth={"api_token_ttl_s": 10.0})
     (client, token), (worker, worker_token), session = await _talk(cluster)
     legacy = await cluster.dial("old", "/v1/worker", subprotocol=None)
     await legacy.ask(
@@ -55,10 +56,12 @@ async def _exchange(cluster: Cluster) -> None:
     old.shutdown.signal()
     ticket = (await worker.expect("goaway"))["ticket"]
     had = {"session": session, "received": 3, "acked": 2}
-    worker, ack = await cluster.resume("new", worker_token, had, last_close_code=1001, attempt=2, ticket=ticket)
+    more: dict[str, object] = {"last_close_code": 1001, "attempt": 2, "api": True}
+    worker, ack = await cluster.resume("new", worker_token, had, **more, ticket=ticket)
     assert ack["sessions"][0]["session"] == session
     ticket = (await client.expect("goaway"))["ticket"]
-    client, restored = await cluster.restore("new", token, received=2, acked=3, history=10, attempt=2, ticket=ticket)
+    seen: dict[str, object] = {"received": 2, "acked": 3, "history": 10, "attempt": 2, "api": True}
+    client, restored = await cluster.restore("new", token, **seen, ticket=ticket)
     assert restored["chat_history"]
     terminate = await legacy.expect("terminate_app")
     await legacy.send({"type": "app_terminated", "request_id": terminate["request_id"], "status": "OK", "message": "m"})
@@ -69,8 +72,9 @@ async def _exchange(cluster: Cluster) -> None:
 
 async def _talk(cluster: Cluster) -> tuple[tuple[Peer, str], tuple[Peer, str], str]:
     """Pair a client and a worker at the old node, and send what each may; returns both, with their tokens, and the session."""
-    worker, accepted = await cluster.worker("old", labels={"lang": "en"}, config={"any": 1}, trace="t")
-    client, started = await cluster.client("old", want={"lang": "en"}, meta={"name": "A"}, receipts=True, trace="t")
+    worker, accepted = await cluster.worker("old", labels={"lang": "en"}, config={"any": 1}, trace="t", api=True)
+    opening: dict[str, object] = {"want": {"lang": "en"}, "meta": {"name": "A"}, "receipts": True}
+    client, started = await cluster.client("old", **opening, trace="t", api=True)
     session = started["session"]
     asked = await worker.expect("session_assigned")
     await worker.send({"type": "session_refuse", "session": session, "reason": "later", "epoch": asked["epoch"]})
@@ -102,6 +106,7 @@ async def _talk(cluster: Cluster) -> tuple[tuple[Peer, str], tuple[Peer, str], s
         await party.send({"type": "pong"})
         await party.send({"type": "receipt", "seq": 1})
         await party.send({"type": "error", "code": "oops", "message": "noted"})
+        await party.expect("api_token")
     await worker.send({"type": "app_state", "capacity": 4, "load": 0.5, "leaving": False})
     await client.quiet(1.0)
     await worker.quiet(1.0)
