@@ -85,7 +85,7 @@ class HistoryEntry(Struct, frozen=True, gc=False):
         if not self.stream:
             return records.history_entry(self.party, self.body)
         return records.stream_entry(
-            self.party, self.seq, self.at_ms, self.stream, self.attempt, self.kind, self.data, self.outcome,
+            self.party, self.seq, self.stream, self.attempt, self.kind, self.data, self.outcome,
             truncated=self.truncated,
         )  # fmt: skip
 

@@ -49,6 +49,9 @@ class Head(Struct, frozen=True, gc=False):
     """The session wants a worker; a session without stands in no line."""
     jobs: int = 0
     """Grows with each change of a job that a party may see; 0: the session never had a job."""
+    streams: int = 0
+    """Grows with every change of a stream that no message tells: a request to end it, or an end that signald makes. 0: the
+    session has had no stream."""
 
     @property
     def failures(self) -> Failures:

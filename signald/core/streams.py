@@ -148,6 +148,31 @@ def mark_of_body(body: bytes, job: int = 0) -> Mark | None:
         return None
 
 
+class StreamView(Struct, frozen=True, gc=False):
+    """What the store shows of a stream."""
+
+    way: str
+    """`up` for a stream of the client, `down` for one of the worker."""
+    stream: str
+    attempt: int
+    """The highest one that is stored."""
+    outcome: str = ""
+    """"": it is open."""
+    kind: str = ""
+    cancel: bool = False
+    """Its sender was asked to end it."""
+    reason: str = ""
+    """Why, by the word of the first request."""
+    last: int = 0
+    """The seq of its last piece."""
+    found: bool = False
+    """The worker of the session found it open, and has not spoken in it."""
+    by_signald: bool = False
+    """signald has ended it: no message tells its end."""
+    job: int = 0
+    """The number of its job; 0: of none."""
+
+
 # --- the rule of one stream ---------------------------------------------------------------------------------------
 
 

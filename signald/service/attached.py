@@ -10,6 +10,7 @@ from typing import ClassVar, Literal, Protocol
 import attrs
 from msgspec import UNSET, UnsetType
 
+from signald.core.chat_history import HistoryEntry
 from signald.core.head import Party
 from signald.core.session import Session
 from signald.net.connection import Connection
@@ -179,8 +180,8 @@ class Restored(Started):
     """The number of the last message of the client that is stored."""
     replaying: int
     """How many messages of the worker follow at once."""
-    history: Sequence[tuple[str, bytes]] | None
-    """The chat as stored, (party, body), oldest first; None when it was not asked for."""
+    history: Sequence[HistoryEntry] | None
+    """The chat as stored, oldest first; None when it was not asked for."""
 
 
 class ClientLike(PartyLink, Protocol):

@@ -6,6 +6,7 @@ from typing import Protocol
 import attrs
 import trio
 
+from signald.core.chat_history import HistoryEntry
 from signald.core.once_more import OnceMore
 from signald.core.tokens import Slots
 from signald.ids import WorkerId
@@ -39,8 +40,8 @@ class Assignment:
     """What the client's credential says of it; empty when it showed none."""
     next_seq: int
     """The number of the worker's first message in it."""
-    history: Sequence[tuple[str, bytes]]
-    """The chat as stored, (party, body), oldest first."""
+    history: Sequence[HistoryEntry]
+    """The chat as stored, oldest first."""
     epoch: int
     """Tells an answer to this assignment from a late one to an earlier assignment."""
 

@@ -66,9 +66,6 @@ def hot(file: str, constants: Mapping[str, Value] | None = None) -> Lua:
 
 def cold(*files: str, constants: Mapping[str, Value]) -> Lua:
     """Make a script of `common.lua` and `files`."""
-    common: dict[str, Value] = {
-        "RETIRED_MAX": RETIRED_MAX,
-        "CLOCK_SET_MS": CLOCK_SET_MS,
-    }
+    common: dict[str, Value] = {"RETIRED_MAX": RETIRED_MAX, "CLOCK_SET_MS": CLOCK_SET_MS}
     SCRIPTS.append(Lua(("common.lua", *files), {**common, **constants}))
     return SCRIPTS[-1]

@@ -27,6 +27,7 @@ from signald.store.registry.records import Place, TrailCount, Worker
 from signald.store.rows import Wakes
 from signald.store.rules import apply
 from signald.store.session.records import Record, Way
+from signald.store.session.streams.records import Stream
 
 WAKES_MAX = 1024
 """How many wake-ups a node may leave unread. Beyond it they are dropped, and `*` stands for all of them."""
@@ -41,7 +42,8 @@ class MemoryRows(MemoryJobs):
         super().__init__()
         self._sessions: dict[str, Record] = {}
         self._entries: dict[tuple[str, Way], deque[Entry]] = {}
-        self._history: dict[str, dict[int, tuple[str, bytes]]] = {}
+        self._history: dict[str, dict[int, tuple[Party, bytes]]] = {}
+        self._streams: dict[str, dict[tuple[str, str], Stream]] = {}
         self._nodes: dict[str, NodeInfo] = {}
         self._workers: dict[str, Worker] = {}
         self._places: dict[str, Place] = {}
@@ -73,9 +75,12 @@ class MemoryRows(MemoryJobs):
         self._entries.pop((session, "up"), None)
         self._entries.pop((session, "down"), None)
         self._history.pop(session, None)
+        self._streams.pop(session, None)
 
     def put_entries(self, session: str, way: Way, entries: Iterable[Entry]) -> None:
-        self._entries.setdefault((session, way), deque()).extend(entries)
+        # What is read from a store has no mark: every twin answers alike.
+        plain = (Entry(each.seq, each.body, each.history) if each.mark else each for each in entries)
+        self._entries.setdefault((session, way), deque()).extend(plain)
 
     def trim_entries(self, session: str, way: Way, last: int) -> None:
         log = self._entries.get((session, way))
@@ -92,8 +97,20 @@ class MemoryRows(MemoryJobs):
     def drop_history(self, session: str, number: int) -> int:
         return len(self._history[session].pop(number)[1])
 
-    def read_history(self, session: str, limit: int) -> list[tuple[str, bytes]]:
-        return list(self._history.get(session, {}).values())[-limit:]
+    def history(self, session: str) -> list[tuple[Party, bytes]]:
+        return list(self._history.get(session, {}).values())
+
+    def stream(self, session: str, way: Way, name: str) -> Stream | None:
+        return self._streams.get(session, {}).get((way, name))
+
+    def streams(self, session: str) -> list[Stream]:
+        return sorted(self._streams.get(session, {}).values(), key=lambda one: one.number)
+
+    def save_stream(self, session: str, stream: Stream) -> None:
+        self._streams.setdefault(session, {})[stream.way, stream.name] = stream
+
+    def drop_stream(self, session: str, stream: Stream) -> None:
+        del self._streams[session][stream.way, stream.name]
 
     def nodes(self) -> list[NodeInfo]:
         return [self._nodes[node] for node in sorted(self._nodes)]
@@ -273,6 +290,7 @@ class MemoryRows(MemoryJobs):
             or (session, "up") in self._entries
             or (session, "down") in self._entries
             or session in self._history
+            or session in self._streams
             or session in self._places
             or session in self._lives
             or session in self._holds

@@ -38,9 +38,10 @@ class Keyspace:
         return f"{self.prefix}:{{{tag}}}"
 
     def session_keys(self, session: str) -> tuple[str, ...]:
-        """The keys that the scripts for one session are called with: head, both logs, chat history, jobs, pieces of their results."""
+        """The keys that the scripts for one session are called with: head, both logs, chat history, jobs, pieces of their results,
+        streams."""
         key = self.key(session)
-        return key, key + ":up", key + ":down", key + ":history", key + ":jobs", key + ":pieces"
+        return key, key + ":up", key + ":down", key + ":history", key + ":jobs", key + ":pieces", key + ":streams"
 
     @property
     def channels(self) -> str:

@@ -11,6 +11,7 @@ from signald.store.registry.ops import NodeInfo
 from signald.store.registry.records import Place, TrailCount, Worker
 from signald.store.session.jobs.records import Jobs
 from signald.store.session.records import Record, Way
+from signald.store.session.streams.records import Stream
 
 
 class Rows(Protocol):
@@ -23,7 +24,7 @@ class Rows(Protocol):
     def session(self, session: str) -> Record | None: ...
     def save_session(self, record: Record) -> None: ...
     def drop_session(self, session: str) -> None:
-        """Remove the record, both logs and the history."""
+        """Remove the record, both logs, the history and the streams."""
 
     def put_entries(self, session: str, way: Way, entries: Iterable[Entry]) -> None: ...
     def trim_entries(self, session: str, way: Way, last: int) -> None:
@@ -31,12 +32,21 @@ class Rows(Protocol):
 
     def read_entries(self, session: str, way: Way, after: int, limit: int) -> list[Entry]: ...
 
-    def put_history(self, session: str, number: int, party: Party, body: bytes) -> None: ...
-    def drop_history(self, session: str, number: int) -> int:
-        """Remove one entry and return the length of its body."""
+    def put_history(self, session: str, number: int, party: Party, body: bytes) -> None:
+        """Keep one item (`core.chat_history`)."""
 
-    def read_history(self, session: str, limit: int) -> list[tuple[str, bytes]]:
-        """Return the last `limit` entries, oldest first."""
+    def drop_history(self, session: str, number: int) -> int:
+        """Remove one item and return its length."""
+
+    def history(self, session: str) -> list[tuple[Party, bytes]]:
+        """Return all items, oldest first."""
+
+    def stream(self, session: str, way: Way, name: str) -> Stream | None: ...
+    def streams(self, session: str) -> list[Stream]:
+        """Return all streams in the order of their numbers."""
+
+    def save_stream(self, session: str, stream: Stream) -> None: ...
+    def drop_stream(self, session: str, stream: Stream) -> None: ...
 
     def jobs(self, session: str) -> Jobs | None:
         """Return a record of its own: a change of it is kept by `save_jobs` alone."""

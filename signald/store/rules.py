@@ -6,10 +6,11 @@ from signald.store.rows import Rows, Wakes
 from signald.store.rule import RULES
 from signald.store.session import rules as session_rules
 from signald.store.session.jobs import rules as jobs_rules
+from signald.store.session.streams import rules as streams_rules
 
 __all__ = ["AGGREGATES", "RULES", "apply"]
 
-AGGREGATES = (session_rules, jobs_rules, registry_rules)
+AGGREGATES = (session_rules, jobs_rules, streams_rules, registry_rules)
 """Where the rules are. Importing an aggregate's rules enters them in `RULES`, so whatever can `apply` a rule knows them all."""
 
 

@@ -28,7 +28,7 @@ from signald.store.base import WAKE_ALL, Op, Result, Wake
 from signald.store.damage import REPORTS, Unreadable
 from signald.store.rows import Wakes
 from signald.store.rules import apply
-from signald.store.sqlite_rows import LATER_TABLES, SCHEMA, STRAYS, TABLES, SqliteRows
+from signald.store.sqlite_rows import LATER_TABLES, SCHEMA, STRAYS, TABLES, WITH_SESSION, SqliteRows
 
 APPLICATION_ID = 0x7369676E
 WAKES_MAX = 10_000
@@ -352,7 +352,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, durable: bool) -> No
             connection.execute(f"PRAGMA user_version = {SCHEMA}")
         if _pragma(connection, "application_id") == APPLICATION_ID:
             known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'stray'").fetchone()
-            for statement in (*LATER_TABLES.split(";"), *(() if known else STRAYS)):
+            for statement in (*LATER_TABLES.split(";"), WITH_SESSION, *(() if known else STRAYS)):
                 connection.execute(statement)
         if _pragma(connection, "application_id") != APPLICATION_ID:
             raise StoreMisused(f"{path} is a database of another program")

@@ -17,6 +17,7 @@ from signald.store.damage import REPORTS, SEAL_BYTES, Unreadable, seal, unseal
 from signald.store.registry.ops import NodeInfo
 from signald.store.registry.records import Place, TrailCount, Worker
 from signald.store.session.records import Record, Way
+from signald.store.session.streams.records import Stream, decode_stream
 from signald.store.sqlite_jobs import TABLES as JOB_TABLES
 from signald.store.sqlite_jobs import SqliteJobs
 from signald.store.sqlite_values import pack, unpack
@@ -60,6 +61,8 @@ CREATE INDEX IF NOT EXISTS hold_of_holder ON hold (holder);
 CREATE INDEX IF NOT EXISTS hold_by_due ON hold (due_ms, session);
 CREATE TABLE IF NOT EXISTS trail (session TEXT PRIMARY KEY, until_ms INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS trail_by_end ON trail (until_ms, session);
+CREATE TABLE IF NOT EXISTS stream (session TEXT, way TEXT, name TEXT, record BLOB NOT NULL, PRIMARY KEY (session, way, name))
+    WITHOUT ROWID;
 """
     + JOB_TABLES
 )
@@ -73,6 +76,18 @@ STRAYS = (
 )
 """Made once for a file, with its places of before. The lines by want (`line`, `spot`, `wanted`) are this release's. An earlier one
 writes `place` alone, and these triggers, which are the file's own, note which: it carries them out without knowing them."""
+
+WITH_SESSION = """CREATE TRIGGER IF NOT EXISTS session_is_gone AFTER DELETE ON session
+    BEGIN DELETE FROM stream WHERE session = OLD.session; END"""
+"""The streams of a session go with it, also when an earlier release, which does not know them, removes it."""
+
+_PIECE = "*"
+_OF_STREAMS = (b"p", b"e")
+_PARTIES: dict[object, Party] = {
+    "client": "client", "worker": "worker", "client" + _PIECE: "client", "worker" + _PIECE: "worker",
+}  # fmt: skip
+"""The kind of an item of the chat history, beside its party. Items of streams have a mark that earlier releases take for damage: these
+pass over what they could not show."""
 
 _record = msgpack.Decoder(Record).decode
 _worker = msgpack.Decoder(Worker).decode
@@ -125,7 +140,10 @@ class SqliteRows(SqliteJobs):
 
     def _flush_history(self) -> None:
         if self._history:
-            rows = [(*key, party, seal(body, key[1])) for key, (party, body) in self._history.items()]
+            rows = [
+                (*key, party + _PIECE if body[:1] in _OF_STREAMS else party, seal(body, key[1]))
+                for key, (party, body) in self._history.items()
+            ]
             self._sql.executemany("REPLACE INTO history VALUES (?, ?, ?, ?)", rows)
             self._history.clear()
 
@@ -148,6 +166,7 @@ class SqliteRows(SqliteJobs):
         self._sql.execute("DELETE FROM session WHERE session = ?", (session,))
         self._sql.execute("DELETE FROM entry WHERE session = ?", (session,))
         self._sql.execute("DELETE FROM history WHERE session = ?", (session,))
+        self._sql.execute("DELETE FROM stream WHERE session = ?", (session,))
 
     def put_entries(self, session: str, way: Way, entries: Iterable[Entry]) -> None:
         self._entries += [(session, way, entry.seq, entry.history, seal(entry.body, entry.seq)) for entry in entries]
@@ -182,17 +201,42 @@ class SqliteRows(SqliteJobs):
         sql = "DELETE FROM history WHERE session = ? AND number = ? RETURNING length(body)"
         return max(0, (self._one(sql, session, number) or 0) - SEAL_BYTES)
 
-    def read_history(self, session: str, limit: int) -> list[tuple[str, bytes]]:
+    def history(self, session: str) -> list[tuple[Party, bytes]]:
         self._flush_history()
-        sql = "SELECT party, body, number FROM history WHERE session = ? ORDER BY number DESC LIMIT ?"
-        found: list[tuple[str, bytes]] = []
-        for party, kept, number in self._sql.execute(sql, (session, limit)):
-            body = unseal(kept, number) if type(number) is int and party in ("client", "worker") else None
-            if body is None:
+        sql = "SELECT party, body, number FROM history WHERE session = ? ORDER BY number"
+        found: list[tuple[Party, bytes]] = []
+        for kind, kept, number in self._sql.execute(sql, (session,)):
+            party = _PARTIES.get(kind)
+            body = unseal(kept, number) if type(number) is int and party is not None else None
+            if body is None or party is None:
                 REPORTS.tell("chat history", session)
             else:
                 found.append((party, body))
-        return found[::-1]
+        return found
+
+    def stream(self, session: str, way: Way, name: str) -> Stream | None:
+        sql = "SELECT record FROM stream WHERE session = ? AND way = ? AND name = ?"
+        packed = self._one(sql, session, way, name)
+        return None if packed is None else self._stream(session, packed)
+
+    def _stream(self, session: str, packed: object) -> Stream | None:
+        try:
+            return unpack(decode_stream, packed, "stream", session)
+        except Unreadable as error:
+            REPORTS.tell(error.what, error.of)
+            return None
+
+    def streams(self, session: str) -> list[Stream]:
+        rows = self._sql.execute("SELECT record FROM stream WHERE session = ?", (session,)).fetchall()
+        found = [stream for (packed,) in rows if (stream := self._stream(session, packed)) is not None]
+        return sorted(found, key=lambda one: one.number)
+
+    def save_stream(self, session: str, stream: Stream) -> None:
+        self._sql.execute("REPLACE INTO stream VALUES (?, ?, ?, ?)", (session, stream.way, stream.name, pack(stream)))
+
+    def drop_stream(self, session: str, stream: Stream) -> None:
+        sql = "DELETE FROM stream WHERE session = ? AND way = ? AND name = ?"
+        self._sql.execute(sql, (session, stream.way, stream.name))
 
     def nodes(self) -> list[NodeInfo]:
         found = []

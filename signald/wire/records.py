@@ -6,16 +6,15 @@ The log keeps *bodies*. A body is one letter for the frame kind, then the tail o
     text    b"t" + b'"seq":5,"data":{...}}'
     binary  b"b" + u16 length of the tail + b'"seq":5}' + raw data
 
-A message of the chat history has the time of its arrival behind its seq: `"seq":5,"at_ms":1700000000000`. Bodies of release
-0.1.0 have none.
+A message of the chat history has the time of its arrival behind its seq: `"seq":5,"at_ms":1700000000000`. The time is the node's own and
+is in no frame. Bodies of release 0.1.0 have none.
 """
 
 import re
 import struct
-from collections.abc import Iterable
 from functools import lru_cache
 
-from msgspec import Raw, json
+from msgspec import json
 
 from signald.wire.messages import Message, Realtime
 
@@ -32,10 +31,15 @@ def head(kind: bytes, session: str | None) -> bytes:
     return b'{"type":"' + kind + b'","session":"' + session.encode() + b'",'
 
 
+_AT = b',"at_ms":'
+_AT_END = len(_AT) + 13
+"""Thirteen digits: from 2001 to 2286."""
+
+
 @lru_cache(16)
 def _at(at_ms: int) -> bytes:
     # Many messages arrive in one millisecond.
-    return b',"at_ms":%d' % at_ms if at_ms else b""
+    return _AT + b"%013d" % at_ms
 
 
 def message_body(message: Message, binary: bytes | None, at_ms: int = 0) -> bytes:
@@ -78,7 +82,7 @@ def _extra(message: Message) -> bytes:
     return parts
 
 
-_FRONT = re.compile(rb't"seq":([0-9]{1,16})(?:,"at_ms":([0-9]{1,16}))?')
+_FRONT = re.compile(rb't"seq":([0-9]{1,16})(?:,"at_ms":([0-9]{13}))?')
 
 
 def seq_and_time(body: bytes) -> tuple[int, int]:
@@ -104,7 +108,7 @@ def is_body(body: bytes) -> bool:
 def frame(front: bytes, body: bytes) -> tuple[bool, bytes]:
     """Glue `front` (see `head`) before `body`: (is text, payload of one frame)."""
     if body[0] == 0x74:
-        return True, front + body[1:]
+        return True, front + _timeless(body)
     end = 3 + _U16.unpack_from(body, 1)[0]
     tail = body[3:end]
     if tail == b"}":
@@ -119,6 +123,14 @@ def parts(body: bytes) -> tuple[bytes, bytes | None]:
         return b"{" + body[1:], None
     end = 3 + _U16.unpack_from(body, 1)[0]
     return b"{" + body[3:end], body[end:]
+
+
+def _timeless(body: bytes) -> bytes:
+    """Return a text body without its letter, and without the time that a node has put behind its seq."""
+    at = body.find(b",", 7, 24)
+    if body.startswith(_AT, at):
+        return body[1:at] + body[at + _AT_END :]
+    return body[1:]
 
 
 def in_history(message: Message, binary: bytes | None) -> bool:
@@ -136,13 +148,12 @@ def in_history(message: Message, binary: bytes | None) -> bool:
 
 def history_entry(party: str, body: bytes) -> bytes:
     """Return one object of `chat_history` for a text body."""
-    return b'{"from":"' + party.encode() + b'",' + body[1:]
+    return b'{"from":"' + party.encode() + b'",' + _timeless(body)
 
 
 def stream_entry(
     party: str,
     seq: int,
-    at_ms: int,
     stream: str,
     attempt: int,
     kind: str,
@@ -152,10 +163,9 @@ def stream_entry(
     truncated: bool,
 ) -> bytes:
     """Return one object of `chat_history` for a stream. `data` is the inside of a JSON string; `outcome` is "" while it goes on."""
-    return b'{"from":"%b","seq":%d%b%b,"stream":%b,"attempt":%d,%b%b"data":"%b"}' % (
+    return b'{"from":"%b","seq":%d%b,"stream":%b,"attempt":%d,%b%b"data":"%b"}' % (
         party.encode(),
         seq,
-        _at(at_ms),
         b',"kind":' + _encode(kind) if kind else b"",
         _encode(stream),
         attempt,
@@ -163,8 +173,3 @@ def stream_entry(
         b'"truncated":true,' if truncated else b"",
         data,
     )
-
-
-def chat_history(entries: Iterable[tuple[str, bytes]]) -> list[Raw]:
-    """Stored history, (party, body) oldest first, as it is sent."""
-    return [Raw(history_entry(party, body)) for party, body in entries]

@@ -10,12 +10,14 @@ from signald.core.chat_history import end_item, piece_item, piece_of, shown, unf
 from signald.core.head import Party
 from signald.core.streams import Mark
 
+AT_MS = 1_700_000_000_000
+
 Items = list[tuple[Party, bytes]]
 
 
 def plain(seq: int, text: str, party: Party = "client") -> tuple[Party, bytes]:
     """A plain message."""
-    return party, b't"seq":%d,"at_ms":%d,"data":"%b"}' % (seq, seq * 10, text.encode())
+    return party, b't"seq":%d,"at_ms":%d,"data":"%b"}' % (seq, AT_MS + seq, text.encode())
 
 
 def piece(
@@ -23,7 +25,7 @@ def piece(
 ) -> tuple[Party, bytes]:
     """A piece of the worker's."""
     mark = Mark(stream, attempt, json.dumps(text)[1:-1].encode(), end, "tokens")
-    return "worker", piece_item(index, piece_of(mark, seq, seq * 10))
+    return "worker", piece_item(index, piece_of(mark, seq, AT_MS + seq))
 
 
 def read(items: Items, limit: int = 100, before: int = 0) -> list[dict[str, Any]]:
@@ -35,13 +37,14 @@ def test_a_stream_is_one_entry() -> None:
     """The pieces of a stream are one entry that stands where the first one stood, with the seq of the last and the time of the first."""
     items = [plain(1, "hi"), piece(1, 0, "He"), plain(2, "go"), piece(2, 1, "llo 😀")]
     assert read(items) == [
-        {"from": "client", "seq": 1, "at_ms": 10, "data": "hi"},
+        {"from": "client", "seq": 1, "data": "hi"},
         {
-            "from": "worker", "seq": 2, "at_ms": 10, "kind": "tokens", "stream": "a", "attempt": 1, "open": True,
+            "from": "worker", "seq": 2, "kind": "tokens", "stream": "a", "attempt": 1, "open": True,
             "data": "Hello 😀",
         },
-        {"from": "client", "seq": 2, "at_ms": 20, "data": "go"},
+        {"from": "client", "seq": 2, "data": "go"},
     ]  # fmt: skip
+    assert [entry.at_ms - AT_MS for entry in unfold(items, 9)[0]] == [1, 1, 2]
 
 
 def test_an_end_closes_the_entry() -> None:

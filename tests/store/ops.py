@@ -1,14 +1,20 @@
 """Operations with everything said that a test does not care about."""
 
 import hashlib
+import json
 from typing import Literal
+
+from msgspec import Raw
 
 from signald.core.callers import ALL, Access
 from signald.core.head import Head, Party
 from signald.core.log import Entry
+from signald.core.streams import Mark
 from signald.store.registry.ops import ClaimWorker, Enqueue, NodeInfo, PutNode, RegisterWorker, ReseedWorker
 from signald.store.session.jobs.ops import CreateJob
 from signald.store.session.ops import Ack, Append, ClaimClient, ClaimWorkerSide, CreateSession, Reseed
+from signald.wire.messages import Message
+from signald.wire.records import message_body
 
 NOW_MS = 1_700_000_000_000
 TTL_MS = 300_000
@@ -52,10 +58,13 @@ def claim_client(
     ttl_ms: int = TTL_MS,
     attempt: int = 0,
     ahead_max: int = 1000,
+    history: int = 0,
 ) -> ClaimClient:
     """The client resumes at `b`."""
     tokens = token(presented), token(issued)
-    return ClaimClient(session, node, nonce, principal, *tokens, received, acked, now_ms, ttl_ms, attempt, ahead_max)
+    return ClaimClient(
+        session, node, nonce, principal, *tokens, received, acked, now_ms, ttl_ms, attempt, ahead_max, history
+    )
 
 
 def claim_side(
@@ -68,14 +77,36 @@ def claim_side(
     received: int = 0,
     acked: int = 0,
     ahead_max: int = 1000,
+    history: int = 0,
 ) -> ClaimWorkerSide:
     """The worker takes its side at `b`."""
-    return ClaimWorkerSide(session, node, nonce, worker, assign, received, acked, NOW_MS, ahead_max)
+    return ClaimWorkerSide(session, node, nonce, worker, assign, received, acked, NOW_MS, ahead_max, history)
 
 
 def entries(first: int, last: int, *, history: bool = False, text: str = "m") -> tuple[Entry, ...]:
     """The messages `first` to `last`, their seq in their bodies."""
     return tuple(Entry(seq, b"t%b%d" % (text.encode(), seq), history) for seq in range(first, last + 1))
+
+
+def piece(
+    seq: int,
+    text: str | None = "",
+    *,
+    stream: str = "a",
+    attempt: int = 1,
+    end: str = "",
+    kind: str = "",
+    history: bool = True,
+    marked: bool = True,
+) -> Entry:
+    """A piece of a text, or of a stream without one. Not `marked`: as it is read from a store."""
+    fold = None if text is None else json.dumps(text)[1:-1].encode()
+    said = Message(
+        seq, Raw(json.dumps(text).encode()), kind=kind or None, stream=stream, attempt=attempt,
+        fold=None if text is None else "text", end=bool(end), outcome=end or None,
+    )  # fmt: skip
+    mark = Mark(stream, attempt, fold, end, kind) if marked else None
+    return Entry(seq, message_body(said, None), history and text is not None, mark)
 
 
 def append(

@@ -47,11 +47,21 @@ async def seqs(world: World, party: Party, *, after: int = 0, limit: int = 100) 
 
 
 async def history(world: World, limit: int = 100) -> list[tuple[str, bytes]]:
-    """Return the chat history."""
-    found = await world.ask(ReadHistory(SESSION, limit), at="a")
+    """Return the plain messages of the chat history."""
+    return said(await read_history(world, limit))
+
+
+async def read_history(world: World, limit: int = 100, before: int = 0) -> History:
+    """Read the chat history, which looks the same from both nodes."""
+    found = await world.ask(ReadHistory(SESSION, limit, before), at="a")
     assert isinstance(found, History)
-    assert await world.ask(ReadHistory(SESSION, limit), at="b") == found
-    return list(found.entries)
+    assert await world.ask(ReadHistory(SESSION, limit, before), at="b") == found
+    return found
+
+
+def said(history: History) -> list[tuple[str, bytes]]:
+    """Return (party, body) of the entries of a history."""
+    return [(entry.party, entry.body) for entry in history.entries]
 
 
 def failed(worker: str = WORKER, *, epoch: int = 0, failures_max: int = 3, ended_ms: int = 0) -> UnpairFailed:

@@ -49,6 +49,7 @@ from signald.store.session.ops import (
     ReadHistory,
     ReadTrail,
 )
+from signald.store.session.streams.ops import CancelStream, NoStream, OpenStreams, Streams
 from signald.store.sqlite import open_sqlite
 from tests.store.ops import (
     NOW_MS,
@@ -65,12 +66,14 @@ from tests.store.ops import (
     enqueue,
     entries,
     head,
+    piece,
     put_node,
     register,
     reseed,
     reseed_worker,
     token,
 )
+from tests.store.scenes import said
 
 pytestmark = pytest.mark.real
 
@@ -112,6 +115,8 @@ class Damaged:
             "worker": ("worker", "record", f"id = '{WORKER}'"),
             "node": ("node", "info", "id = 'b'"),
             "place": ("place", "want", f"session = '{SESSION}'"),
+            "stream": ("stream", "record", f"session = '{SESSION}'"),
+            "piece": ("history", "body", f"session = '{SESSION}' AND number = 4"),
             "pace": ("fact", "value", "name = 'pace'"),
         }[what]
         with closing(sqlite3.connect(self.url.removeprefix("sqlite:"), isolation_level=None)) as sql:
@@ -129,12 +134,17 @@ class Damaged:
                 assert value is not None
                 redis.hset(key + ":jobs", field, wound(value))
                 return
-            if what in ("record", "message", "history"):
+            if what == "stream":
+                for field, value in redis.hgetall(key + ":streams").items():
+                    redis.hset(key + ":streams", field, wound(value))
+                return
+            if what in ("record", "message", "history", "piece"):
                 if what == "record":
                     for field, value in redis.hgetall(key).items():
                         redis.hset(key, field, wound(value))
-                elif what == "history":
-                    redis.lset(key + ":history", 1, wound(redis.lindex(key + ":history", 1)))
+                elif what in ("history", "piece"):
+                    place = 1 if what == "history" else 4
+                    redis.lset(key + ":history", place, wound(redis.lindex(key + ":history", place)))
                 else:
                     kept = redis.xrange(key + ":up")
                     redis.delete(key + ":up")
@@ -338,10 +348,38 @@ async def test_a_damaged_message_of_the_chat_history_is_left_out(damaged: Damage
         await ask(store, *FILL)
         damaged.hit("history", WOUNDS[wound])
         (shown,) = await ask(store, ReadHistory(SESSION, 9))
-        assert shown == History((("client", b"tm1"), ("client", b"tm3")))
+        assert said(shown) == [("client", b"tm1"), ("client", b"tm3")]
         await ask(store, append(entries(4, 5, history=True), history_max=3))
         (shown,) = await ask(store, ReadHistory(SESSION, 9))
-        assert shown.entries[-3:] == tuple(("client", b"tm%d" % seq) for seq in (3, 4, 5))
+        assert said(shown)[-3:] == [("client", b"tm%d" % seq) for seq in (3, 4, 5)]
+
+
+@pytest.mark.parametrize("wound", WOUNDS)
+async def test_a_damaged_stream_counts_as_none(damaged: Damaged, wound: str) -> None:
+    """Its session goes on, and its next piece begins it anew; the pieces in the chat history are none of its record."""
+    async with damaged.open() as store:
+        await ask(store, *FILL, append((piece(1, "x"), piece(2, "y", end="complete")), party="worker"))
+        damaged.hit("stream", WOUNDS[wound])
+        read, cancelled, said_again, shown = await ask(
+            store, OpenStreams(SESSION), CancelStream(SESSION, "down", "a", "", ALL, "a"),
+            append((piece(3, "z", attempt=2),), party="worker"), ReadHistory(SESSION, 9),
+        )  # fmt: skip
+        assert (read, cancelled) == (Streams(()), NoStream())
+        assert said_again == Appended(3, 0, "a")
+        assert (shown.entries[-1].data, shown.entries[-1].attempt) == (b"z", 2)
+        (ended,) = await ask(store, EndSession(SESSION, "a"))
+        assert [one.stream for one in ended.streams] == ["a"]
+
+
+@pytest.mark.parametrize("wound", WOUNDS)
+async def test_a_damaged_piece_cuts_its_text(damaged: Damaged, wound: str) -> None:
+    """The text is shown from behind the piece that cannot be read, as truncated."""
+    async with damaged.open() as store:
+        await ask(store, *FILL, append((piece(1, "x"), piece(2, "y"), piece(3, "z")), party="worker"))
+        damaged.hit("piece", WOUNDS[wound])
+        (shown,) = await ask(store, ReadHistory(SESSION, 9))
+        assert (shown.entries[-1].data, shown.entries[-1].truncated) == (b"z", True)
+        assert len(shown.entries) == 4
 
 
 @pytest.mark.parametrize("wound", WOUNDS)
@@ -496,37 +534,44 @@ async def test_a_number_that_no_frame_can_carry(redis_url: str, field: str, numb
         assert again.last == 5
 
 
-@pytest.mark.parametrize("key", ["", ":up", ":down", ":history", ":trail"])
+@pytest.mark.parametrize("key", ["", ":up", ":down", ":history", ":streams", ":trail"])
 async def test_a_redis_key_of_another_type(redis_url: str, key: str) -> None:
     """A key that is no hash, stream or list any more is damage like any other."""
     async with open_redis(redis_url, "a") as store:
         with Redis.from_url(redis_url) as redis:
             redis.flushall()
-            await ask(store, *FILL, Mark(SESSION, (b"{}",), 9, 1000, NOW_MS), append(entries(1, 2), party="worker"))
+            await ask(
+                store,
+                *FILL,
+                Mark(SESSION, (b"{}",), 9, 1000, NOW_MS),
+                append((*entries(1, 1), piece(2, "x")), party="worker"),
+            )
             name = f"signald:{{{SESSION}}}{key}"
             redis.delete(name)
             redis.set(name, "5")
         results = await ask(
-            store, append(entries(4, 5, history=True)), append(entries(3, 4), party="worker"), Look(SESSION, "worker", 0, 9),
-            Look(SESSION, "client", 0, 9), ReadHistory(SESSION, 9), ReadTrail(SESSION), Mark(SESSION, (b"{}",), 9, 1000, NOW_MS),
-            KeepAlive((SESSION,), NOW_MS), append(entries(4, 4), session=OTHER),
+            store, append(entries(4, 5, history=True)), append((*entries(3, 3), piece(4, "y")), party="worker"),
+            Look(SESSION, "worker", 0, 9), Look(SESSION, "client", 0, 9), ReadHistory(SESSION, 9), ReadTrail(SESSION),
+            Mark(SESSION, (b"{}",), 9, 1000, NOW_MS), KeepAlive((SESSION,), NOW_MS), append(entries(4, 4), session=OTHER),
         )  # fmt: skip
         assert results[-1] == Appended(4, 0, "b")
         assert any(isinstance(result, Behind) for result in results) == (key != ":trail")
         known = head(
             worker=WORKER, worker_state="paired", worker_epoch=1, worker_node="b", workers=1, up_last=5, down_last=4
         )
-        up, down = entries(3, 5, history=True), entries(3, 4)
+        up, down = entries(3, 5, history=True), (*entries(3, 3), piece(4, "y"))
         await ask(store, reseed(known, up_tail=up, down_tail=down))
         results = await ask(
             store,
             reseed(known, node="b", up_tail=up, down_tail=down),
             append(entries(6, 6, history=True)),
+            append((piece(5, "z"),), party="worker"),
             ack(6, epoch=1),
         )
         assert isinstance(results[0], Head)
         assert results[1] == Appended(6, 0, "b")
-        assert results[2] == Done()
+        assert results[2] == Appended(5, 0, "a")
+        assert results[3] == Done()
 
 
 TYPES: tuple[object, ...] = (5, 1.5, "text", "\udcff".encode("utf-8", "surrogatepass"))

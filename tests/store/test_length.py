@@ -59,6 +59,7 @@ from tests.store.ops import (
     reseed,
     reseed_worker,
 )
+from tests.store.scenes import said
 from tests.store.worlds import World
 
 ACKS = 320
@@ -126,7 +127,7 @@ async def test_a_full_history_stays_exact(world: World, bounds: tuple[int, int])
             while len(kept) > most or sum(len(one) for _, one in kept) > most_bytes:
                 kept.popleft()
             assert isinstance(found, History)
-            assert list(found.entries) == list(kept)
+            assert said(found) == list(kept)
 
 
 async def test_epochs_of_two_digits_are_numbers(world: World) -> None:

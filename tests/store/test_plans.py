@@ -12,12 +12,14 @@ import msgspec
 import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import Raw
 
 from signald.core.api_keys import LEAD_MS, ApiKey
 from signald.core.callers import ALL, Access
 from signald.core.failures import Failures
 from signald.core.head import Party
 from signald.core.log import Entry
+from signald.core.streams import Mark
 from signald.core.wants import TENANT, offer
 from signald.store.base import Op, Result
 from signald.store.claims import Side
@@ -78,8 +80,8 @@ from signald.store.session.ops import (
     Detach,
     EndSession,
     ExpireSession,
+    HandOn,
     Look,
-    Mark,
     ReadHistory,
     ReadSession,
     ReadTrail,
@@ -87,7 +89,11 @@ from signald.store.session.ops import (
     Unpair,
     UnpairFailed,
 )
+from signald.store.session.ops import Mark as MarkTrail
 from signald.store.session.records import Record
+from signald.store.session.streams.ops import CancelStream, CloseStreams, OpenStreams
+from signald.wire.messages import Message
+from signald.wire.records import message_body
 from tests.examples import examples
 from tests.store import ops
 from tests.store.ops import NOW_MS, TTL_MS
@@ -110,6 +116,14 @@ class Draft(NamedTuple):
     other: int
     """0 to 4."""
     flag: bool
+
+
+def body(seq: int, mark: Mark) -> bytes:
+    """The body of a piece, as the log keeps it."""
+    text = None if mark.fold is None else "text"
+    data = Raw(b'"' + (mark.fold or b"") + b'"')
+    end = {"end": True, "outcome": mark.end} if mark.end else {}
+    return message_body(Message(seq, data, stream=mark.stream, attempt=mark.attempt, fold=text, **end), None)  # type: ignore[arg-type]
 
 
 class Kitchen:
@@ -173,6 +187,7 @@ class Kitchen:
             now_ms=self.now_ms + (TTL_MS if (draft.small, draft.other) == (1, 4) else 0),
             attempt=2 * draft.worker + draft.flag,
             ahead_max=2 if draft.small == 3 else 1000,
+            history=draft.other,
         )
 
     def _claim_side(self, draft: Draft) -> Op:
@@ -186,6 +201,7 @@ class Kitchen:
             received=max(0, record.up.acked + (0, 1, 0, 0, 9)[draft.small]),
             acked=max(0, record.down.last + (0, 0, -1, 2, 0)[draft.other]),
             ahead_max=8 if draft.other == 2 else 1000,
+            history=2 * draft.small,
         )
 
     def _accept(self, draft: Draft) -> Op:
@@ -237,6 +253,46 @@ class Kitchen:
             history_bytes_max=18,
         )
 
+    def _piece(self, draft: Draft) -> Op:
+        """Pieces of a few streams, of which each other one has a text."""
+        op = self._of_append(draft)
+        words = "".join("xyz"[(self._number + step) % 3] for step in range(draft.small))
+        marks = [
+            Mark(
+                "pqr"[(draft.worker + place) % 3],
+                1 + (draft.other + self._number) % 3 // 2,
+                words.encode() if (draft.small + place) % 2 else None,
+                ("", "", "", "complete", "failed")[(self._number + place) % 5],
+                ("", "tokens")[draft.worker],
+            )
+            for place in range(len(op.entries))
+        ]
+        tail = [
+            Entry(entry.seq, body(entry.seq, mark), draft.flag, mark if place % 3 < 2 else None)
+            for place, (entry, mark) in enumerate(zip(op.entries, marks, strict=True))
+        ]
+        return msgspec.structs.replace(
+            op, entries=tuple(tail), history_max=9, history_bytes_max=120, now_ms=self.now_ms
+        )
+
+    def _cancel_stream(self, draft: Draft) -> Op:
+        access = (ALL, ALL, Access(owner="ann"), Access(owner="eve"), Access(worker=WORKERS[draft.worker]))[draft.small]
+        way = ("down", "up")[draft.flag]
+        return CancelStream(SESSIONS[draft.session], way, "pqr"[draft.other % 3], "r" * draft.other, access, draft.node)
+
+    def _close_streams(self, draft: Draft) -> Op:
+        side = self._of_record(draft).worker_side
+        node = draft.node if draft.small == 3 else side.node
+        epoch = side.epoch + (draft.other - 2 if draft.small == 4 else 0)
+        return CloseStreams(SESSIONS[draft.session], node, epoch, ("p", "q", "x"), "interrupted", self.now_ms)
+
+    def _streams(self, draft: Draft) -> Op:
+        return OpenStreams(SESSIONS[draft.session])
+
+    def _hand_on(self, draft: Draft) -> Op:
+        side = self._of_record(draft).worker_side
+        return HandOn(SESSIONS[draft.session], side.node, side.epoch - draft.small // 4, b"%d" % draft.other)
+
     def _ack(self, draft: Draft) -> Op:
         party, _, node, epoch = self._of_side(draft)
         record = self._of_record(draft)
@@ -256,7 +312,8 @@ class Kitchen:
         return ReadSession(SESSIONS[draft.session], all_kinds[draft.small % 4])
 
     def _history(self, draft: Draft) -> Op:
-        return ReadHistory(SESSIONS[draft.session], draft.small + 1)
+        before = (0, 0, 0, 3 + draft.worker, 6)[draft.other]
+        return ReadHistory(SESSIONS[draft.session], draft.small + 1, before)
 
     def _detach(self, draft: Draft) -> Op:
         party, _, node, epoch = self._of_side(draft)
@@ -288,6 +345,7 @@ class Kitchen:
             down_last=down_last,
             up_acked=min(up_last, record.up.acked + draft.other // 2),
             said_before=record.said_before + draft.small // 3,
+            streams=record.streams + draft.worker,
             failed=(
                 record.failed,
                 record.failed,
@@ -298,7 +356,10 @@ class Kitchen:
             jobs=record.jobs + draft.small // 4,
         )
         up_tail = tuple(Entry(seq, b"tup%d" % seq, draft.flag) for seq in range(max(1, up_last - 2), up_last + 1))
-        down_tail = tuple(Entry(seq, b"tdown%d" % seq) for seq in range(max(1, down_last - 1), down_last + 1))
+        down_tail = tuple(
+            Entry(seq, body(seq, Mark("pq"[seq % 2], fold=b"z")), draft.flag)
+            for seq in range(max(1, down_last - 1), down_last + 1)
+        )
         tokens = (ops.token(f"t{known.client_epoch}"), ops.token(f"t{known.client_epoch - 1}")) if draft.flag else ()
         tails = (up_tail, down_tail) if draft.small else ((), ())
         return ops.reseed(
@@ -546,7 +607,7 @@ class Kitchen:
     def _mark(self, draft: Draft) -> Op:
         steps = [b'{"n":%d}' % (self._number + index) for index in range(draft.small)]
         keep_ms = 0 if draft.flag and not steps else 3_600_000
-        return Mark(SESSIONS[draft.session], tuple(steps), 1 + draft.other, keep_ms, self.now_ms)
+        return MarkTrail(SESSIONS[draft.session], tuple(steps), 1 + draft.other, keep_ms, self.now_ms)
 
     def _read_trail(self, draft: Draft) -> Op:
         return ReadTrail(SESSIONS[draft.session])
@@ -567,6 +628,7 @@ class Step(NamedTuple):
 
 OFTEN = (
     "append",
+    "piece",
     "append_and_ack",
     "ack",
     "look",

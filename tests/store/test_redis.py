@@ -85,6 +85,7 @@ from signald.store.session.ops import (
     Detach,
     EndSession,
     ExpireSession,
+    HandOn,
     Look,
     Looked,
     Mark,
@@ -97,6 +98,7 @@ from signald.store.session.ops import (
     UnpairFailed,
 )
 from signald.store.session.packing import APPEND
+from signald.store.session.streams.ops import CancelStream, CloseStreams, OpenStreams
 from tests.store.ops import (
     NOW_MS,
     SESSION,
@@ -111,6 +113,7 @@ from tests.store.ops import (
     enqueue,
     entries,
     head,
+    piece,
     put_node,
     register,
     reseed,
@@ -154,6 +157,13 @@ def every_op() -> list[Op]:
         Look(SESSION, "worker", 0, 5),
         ReadHistory(SESSION, 5),
         ReadSession(SESSION, Access(worker=WORKER)),
+        append((piece(2, "x"), piece(3, "y", stream="b")), party="worker"),
+        CancelStream(SESSION, "down", "a", "", ALL, "a"),
+        OpenStreams(SESSION),
+        HandOn(SESSION, "b", 1, b"1"),
+        claim_side("w_2", nonce="next", history=5),
+        CloseStreams(SESSION, "b", 2, ("a",), "interrupted", NOW_MS),
+        claim_side(nonce="back"),
         claim_client(acked=5, received=1),
         create_job(),
         TakeJobs(SESSION, "b", 1, ("*",), (), 9, NOW_MS),

@@ -79,12 +79,27 @@ def test_history_is_what_the_sender_says_else_chat() -> None:
 
 
 def test_the_chat_history_names_who_said_what() -> None:
-    """Each entry is the message's object with `from` in the place of `type`."""
-    bodies = [
-        ("client", records.message_body(given_message(1, "hi", None, None, None), None)),
-        ("worker", records.message_body(given_message(1, {"a": 1}, "chat", None, None), None)),
-    ]
-    assert [json.loads(bytes(raw)) for raw in records.chat_history(bodies)] == [
-        {"from": "client", "seq": 1, "data": "hi"},
-        {"from": "worker", "seq": 1, "kind": "chat", "data": {"a": 1}},
-    ]
+    """An entry is the message's object with `from` in the place of `type`."""
+    body = records.message_body(given_message(1, {"a": 1}, "chat", None, None), None)
+    assert json.loads(records.history_entry("worker", body)) == {
+        "from": "worker", "seq": 1, "kind": "chat", "data": {"a": 1},
+    }  # fmt: skip
+
+
+@given(SEQS, VALUES, st.none() | LETTERS, st.integers(10**12, 10**13 - 1))
+def test_the_time_of_arrival_is_kept_and_in_no_frame(seq: int, value: object, kind: str | None, at_ms: int) -> None:
+    """A body knows when its message arrived, and makes the same frame and entry as one that does not."""
+    message = given_message(seq, value, kind, None, None)
+    timed, plain = records.message_body(message, None, at_ms), records.message_body(message, None)
+    assert records.seq_and_time(timed) == (seq, at_ms)
+    assert records.seq_and_time(plain) == (seq, 0)
+    assert records.frame(b"{", timed) == records.frame(b"{", plain)
+    assert records.history_entry("client", timed) == records.history_entry("client", plain)
+
+
+def test_data_that_looks_like_a_time_stays() -> None:
+    """What the sender says is never taken for the time of the node."""
+    message = given_message(5, {"a": 1, "at_ms": 1_700_000_000_000}, None, None, None)
+    for at_ms in (0, 1_700_000_000_000):
+        _, payload = records.frame(b"{", records.message_body(message, None, at_ms))
+        assert json.loads(payload) == {"seq": 5, "data": {"a": 1, "at_ms": 1_700_000_000_000}}

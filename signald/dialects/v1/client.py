@@ -6,6 +6,7 @@ from typing import ClassVar
 import trio
 from msgspec import UNSET
 
+from signald.core.chat_history import shown
 from signald.core.head import Party
 from signald.dialects.v1.answers import api_fields, client_limits, heartbeat_ms
 from signald.dialects.v1.link import V1Link
@@ -118,7 +119,7 @@ class ClientLink(V1Link):
                 answer.replaying,
                 Peer(answer.peer_state, answer.worker or None),
                 heartbeat_ms(context),
-                UNSET if answer.history is None else records.chat_history(answer.history),
+                UNSET if answer.history is None else shown(answer.history),
                 client_limits(context),
                 **api_fields(answer.api),
             )

@@ -7,6 +7,7 @@ import structlog
 import trio
 from msgspec import UNSET, Raw
 
+from signald.core.chat_history import shown
 from signald.core.exits import Cause
 from signald.core.head import Party
 from signald.core.once_more import OnceMore
@@ -205,7 +206,7 @@ class WorkerLink(V1Link):
                 assignment.session,
                 AssignedClient(Raw(meta) if meta else UNSET, subject or UNSET),
                 assignment.next_seq,
-                records.chat_history(assignment.history) if assignment.history else UNSET,
+                shown(assignment.history) if assignment.history else UNSET,
                 assignment.epoch,
             )
         )

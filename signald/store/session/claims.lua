@@ -8,8 +8,22 @@ local function tokens_kept()
   return whole and slots or nil
 end
 
-local function claimed(claim, away_ms)
-  return {'claimed', {unpack(claim, 1, 7)}, head(), away_ms, claim[10] == 1 and 1 or 0}
+-- `history`: how many entries of the chat history are asked for. `assigned`: to a worker that has been assigned.
+local function claimed(claim, away_ms, history, assigned)
+  local items = tonumber(history) > 0 and redis.call('LRANGE', KEYS[4], 0, -1) or {}
+  local hand_outs, state = 0, ''
+  if assigned then
+    local v = get('hand_outs', 'handed_on')
+    hand_outs, state = tonumber(string.match(v[1] or '', '^(%d+) %d+$') or 0), v[2] or ''
+  end
+  return {'claimed', {unpack(claim, 1, 7)}, head(), away_ms, claim[10] == 1 and 1 or 0, items, shown_streams(), hand_outs, state}
+end
+
+-- How often the session has been assigned since a worker last acked something.
+local function count_hand_out()
+  local v = get('hand_outs', 'up_acked')
+  local count, at = string.match(v[1] or '', '^(%d+) (%d+)$')
+  set('hand_outs', string.format('%.0f %s', at == v[2] and tonumber(count) + 1 or 1, v[2]))
 end
 
 -- How long the client had been detached when it made `claim`.
@@ -86,6 +100,9 @@ local function hear_claim(way, party, known)
   local from, to = 0, 0
   if believed then
     from, to = raise_last(way, known)
+    if to > 0 then
+      lose_pieces(way)
+    end
   elseif known > tonumber(v[2]) then
     from, to = tonumber(v[2]) + 1, known
   end
@@ -154,7 +171,7 @@ local function heard()
 end
 
 -- Attach a party here. By what it knows, at least `up` and `down` messages have been in the logs.
-local function claim(party, nonce, up, down, asked_ms, attempt)
+local function claim(party, nonce, up, down, asked_ms, attempt, history, assigned)
   local v = get(party .. '_epoch', party .. '_node', 'client_node', 'worker_node')
   local made = {nonce, tonumber(v[1]) + 1, v[2], 0, 0, 0, 0, tonumber(asked_ms), tonumber(attempt)}
   local up_agreed, down_agreed
@@ -178,5 +195,5 @@ local function claim(party, nonce, up, down, asked_ms, attempt)
   remember(claims, made, CLAIMS_REMEMBERED)
   set(party .. '_epoch', made[2], party .. '_node', caller, party .. '_claims', cmsgpack.pack(claims))
   wake(v[3], v[4])
-  return claimed(made, party == 'client' and away_ms(made, asked_ms) or 0)
+  return claimed(made, party == 'client' and away_ms(made, asked_ms) or 0, history, assigned)
 end

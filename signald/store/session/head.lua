@@ -6,6 +6,7 @@
 -- 'first last lone lone_first', with `-` for no party; they are there when a party has claimed to know more than was stored.
 -- `up_heard` is what the worker says that it has of its client's messages beyond `up_last`, or not there: no more than that.
 -- `jobs` grows with each change of a job that a party may see, or is not there: the session never had one.
+-- `streams` is not there: no stream yet. `hand_outs` is "count up_acked", and `handed_on` what a worker has left for the next one.
 -- `failed` is "seq count at_ms set_aside" of the failed hand-outs (core/failures.py), or not there: none has failed.
 -- A log exists from its first entry on. Its highest id is `last`, be the entry there or not.
 --
@@ -85,7 +86,7 @@ local function wake(...)
 end
 
 local function begin(created_ms, principal, want, meta, receipts, ttl_ms, client_epoch, client_node, claims, tokens, now_ms)
-  redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
+  redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[7])
   set('client_epoch', client_epoch, 'worker_epoch', 0, 'up_last', 0, 'up_acked', 0, 'down_last', 0, 'down_acked', 0,
     'said_before', 0,
     'client_node', client_node, 'worker_node', '', 'receipts', receipts, 'history_bytes', 0, 'worker', '', 'worker_state', '',

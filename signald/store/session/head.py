@@ -78,6 +78,14 @@ def _read_claimed(kept: bytes) -> tuple[int, int]:
         return 0, 0
 
 
+def _read_count(kept: bytes) -> int:
+    # Merely tells that there is news: what cannot be read counts as none.
+    try:
+        return _read_number(kept)
+    except ValueError:
+        return 0
+
+
 def _read_failures(kept: bytes) -> Failures:
     # What cannot be read counts as none.
     try:
@@ -92,6 +100,7 @@ def _write_failures(failed: Failures) -> str:
 
 
 _NUMBER = Kind(True, _read_number, int)
+_COUNT = Kind(False, _read_count, int)
 _TEXT = Kind(False, bytes.decode, str)
 _NAME = Kind(False, read_name, str)
 _LABELS = Kind(False, LABELS.decode, labels)
@@ -123,6 +132,7 @@ FIELDS = (
     Field("failed", _FAILURES, absent=b""),  # no hand-out has failed
     Field("pair", _FLAG, absent=b"1"),  # it wants a worker; only of a session that wants none it is kept
     Field("jobs", _NUMBER, absent=b"0"),  # it never had a job
+    Field("streams", _COUNT, absent=b"0"),  # the session has had no stream
 )
 """All of `Head` after the session's id, in its order."""
 

@@ -4,8 +4,10 @@ Everything of one session is one group of keys, atomic in itself. The rules are 
 """
 
 from signald.core.callers import Access
+from signald.core.chat_history import HistoryEntry
 from signald.core.head import Head, Party
 from signald.core.log import Entry
+from signald.core.streams import StreamView
 from signald.store.base import Behind, Done, Fenced, Refused, Result, Secret32, SessionOp, traits
 from signald.wire.messages import SEQ_MAX
 
@@ -37,6 +39,14 @@ class Claimed(Result, frozen=True):
     lost_down: tuple[int, int] | None = None
     away_ms: int = 0
     agreed: bool = False
+    history: tuple[HistoryEntry, ...] = ()
+    """The chat history as it was with the claim, as far as it was asked for."""
+    streams: tuple[StreamView, ...] = ()
+    """As `OpenStreams` shows them."""
+    hand_outs: int = 0
+    """Of a worker: how often the session has been assigned since a worker last acked something, this time included."""
+    state: bytes = b""
+    """Of an assigned worker: what the worker before has left for it, as JSON; empty for nothing."""
 
 
 class Appended(Result, frozen=True):
@@ -58,6 +68,19 @@ class Full(Result, frozen=True):
 
     last: int
     acked: int
+
+
+class StreamRefused(Result, frozen=True):
+    """A piece was refused: the entries before it are stored up to `last`, and nothing from it on.
+
+    `code` is `stream_over` or `stream_superseded`. `acked` and `receiver_node` are as in `Appended`.
+    """
+
+    code: str
+    stream: str
+    last: int
+    acked: int
+    receiver_node: str
 
 
 class NoSession(Result, frozen=True):
@@ -84,9 +107,11 @@ class SessionRead(Result, frozen=True):
 
 
 class History(Result, frozen=True):
-    """Chat history, oldest first: (party, body)."""
+    """Entries of the chat history, oldest first."""
 
-    entries: tuple[tuple[str, bytes], ...]
+    entries: tuple[HistoryEntry, ...]
+    more: bool = False
+    """There are older ones."""
 
 
 class Trail(Result, frozen=True):
@@ -96,9 +121,10 @@ class Trail(Result, frozen=True):
 
 
 class Ended(Result, frozen=True):
-    """The session is removed; `head` was its last state."""
+    """The session is removed; `head` was its last state. `streams` were open, and are interrupted."""
 
     head: Head
+    streams: tuple[StreamView, ...] = ()
 
 
 # --- operations ---------------------------------------------------------------------------------------------------
@@ -161,6 +187,8 @@ class ClaimClient(SessionOp[Claimed | Refused], frozen=True):
     ttl_ms: int
     attempt: int = 0
     ahead_max: int = SEQ_MAX
+    history: int = 0
+    """How many entries of the chat history are read in the same step."""
 
 
 @traits(damaged=Refused("unreadable"))
@@ -168,8 +196,8 @@ class ClaimWorkerSide(SessionOp[Claimed | Refused], frozen=True):
     """Attach a worker to its side of a session at `node`. Wakes the worker's previous node and the client's node.
 
     With `assign` the session gets `worker` in place of any other, because the registry has decided so. Its state becomes
-    `assigned`, `said_before` becomes `down_last`, and `workers` grows when the id is new to the session. `Refused("set_aside")`
-    when the session is set aside.
+    `assigned`, `said_before` becomes `down_last`, and `workers` grows when the id is new to the session. The streams of its
+    direction that are open count as found by this worker. `Refused("set_aside")` when the session is set aside.
 
     Without `assign`, `worker` must be the session's worker already, and the state is kept. `Refused("not_yours")` otherwise;
     `Refused("late")` as in `ClaimClient`.
@@ -186,14 +214,25 @@ class ClaimWorkerSide(SessionOp[Claimed | Refused], frozen=True):
     acked: int
     now_ms: int
     ahead_max: int = SEQ_MAX
+    history: int = 0
+    """As in `ClaimClient`."""
 
 
 @traits(damaged=Behind(0))
 class AcceptSession(SessionOp[Done | Fenced | Behind | NoSession], frozen=True):
-    """Note that the worker accepted: state `paired`. Wakes the client's node."""
+    """Note that the worker accepted: state `paired`. Forget what `HandOn` has left. Wakes the client's node."""
 
     node: str
     epoch: int
+
+
+@traits(damaged=Behind(0))
+class HandOn(SessionOp[Done | Fenced | Behind | NoSession], frozen=True):
+    """Leave `state` (JSON) of this worker for the worker that is assigned next, until one accepts the session."""
+
+    node: str
+    epoch: int
+    state: bytes
 
 
 @traits(damaged=NoSession())
@@ -241,12 +280,15 @@ class RetrySession(SessionOp[Unpaired | NoSession], frozen=True):
 
 
 @traits(later=True, damaged=Behind(0))
-class Append(SessionOp[Appended | Gap | Full | Fenced | Behind | NoSession], frozen=True):
+class Append(SessionOp[Appended | Gap | Full | StreamRefused | Fenced | Behind | NoSession], frozen=True):
     """Append `entries` (dense, ascending) of `party` to its log. Wakes the receiver's node.
 
     Entries with a seq at or below the stored last are duplicates and count as success. The first of the others must be last + 1,
     or the answer is `Gap`. `Full` when more than `backlog_max` messages would wait for the receiver: then no entry is stored. `ack`
     (0: none) acknowledges the other direction in the same step, also with `Gap` and `Full`.
+
+    An entry with a `mark` is judged by the rule of its stream (`core.streams`). When it is refused, the entries before it are stored
+    and those from it on are not. `history_max` bounds the items of the chat history, of which each piece of a text is one.
     """
 
     party: Party
@@ -291,9 +333,13 @@ class ReadSession(SessionOp[SessionRead | Refused | Behind | NoSession], frozen=
 
 @traits(reads=True, damaged=History(()))
 class ReadHistory(SessionOp[History], frozen=True):
-    """Read the last `limit` messages of the chat history, oldest first; none when there is no session."""
+    """Read the last `limit` entries of the chat history, oldest first; none when there is no session.
+
+    With `before`, the number of an entry: the last ones that stand before it. Nothing stands before one that is kept no more.
+    """
 
     limit: int
+    before: int = 0
 
 
 @traits(damaged=Done())

@@ -34,6 +34,7 @@ from signald.store.session.ops import (
     Detach,
     EndSession,
     ExpireSession,
+    HandOn,
     Look,
     Mark,
     ReadHistory,
@@ -46,7 +47,11 @@ from signald.store.session.ops import (
     UnpairFailed,
 )
 from signald.store.session.records import NO_TTL_MS, WORKERS_REMEMBERED
-from signald.store.session.replies import read_ack, read_append, read_history, read_look, read_session
+from signald.store.session.replies import read_ack, read_append, read_history, read_look, read_session, read_streams
+from signald.store.session.streams import records as streams
+from signald.store.session.streams.ops import CancelStream, CloseStreams, OpenStreams
+from signald.store.session.streams.packing import entry_words
+from signald.store.session.streams.records import mark_in
 from signald.wire.messages import SEQ_MAX
 
 APPEND = lua.hot("session/append.lua", {"SEAL_BYTES": SEAL_BYTES})
@@ -56,12 +61,14 @@ TRAIL = lua.hot("session/trail.lua")
 SESSION = lua.cold(
     *jobs.FILES,
     "session/jobs/session.lua",
+    "session/streams/streams.lua",
     "session/claims.lua",
     "session/reseed.lua",
     "session/session.lua",
     constants={
         **head.CONSTANTS,
         **jobs.CONSTANTS,
+        **streams.CONSTANTS,
         "CLAIMS_REMEMBERED": CLAIMS_REMEMBERED,
         "DAMAGE_SIGNS": DAMAGE_SIGNS,
         "IDLE_FAILURE_MS": IDLE_FAILURE_MS,
@@ -70,6 +77,19 @@ SESSION = lua.cold(
         "SEAL_BYTES": SEAL_BYTES,
         "SEQ_MAX": SEQ_MAX,
         "WORKERS_REMEMBERED": WORKERS_REMEMBERED,
+    },
+)
+
+PIECES = lua.cold(
+    "session/head.lua",
+    "session/streams/streams.lua",
+    "session/streams/append.lua",
+    constants={
+        **head.CONSTANTS,
+        **streams.CONSTANTS,
+        "SAFETY_MIN_MS": SAFETY_MIN_MS,
+        "SEAL_BYTES": SEAL_BYTES,
+        "SEQ_MAX": SEQ_MAX,
     },
 )
 
@@ -117,9 +137,9 @@ def _flags(entries: tuple[Entry, ...]) -> bytes:
 
 
 def pack_append(op: Append) -> bytes:
-    """Call `append.lua`. Each body has its seal."""
+    """Call `append.lua`, or that of the streams. Each body has its seal."""
     entries, space = op.entries, PACKING.get()
-    if len(entries) == 1:
+    if len(entries) == 1 and entries[0].mark is None:
         (entry,) = entries
         seq = b"%d" % entry.seq
         body = seal(entry.body)
@@ -134,6 +154,8 @@ def pack_append(op: Append) -> bytes:
             len(body),
             body,
         )
+    if any(entry.mark is not None for entry in entries):
+        return pack_pieces(op)
     flags = _flags(entries)
     return b"".join(
         [
@@ -146,6 +168,16 @@ def pack_append(op: Append) -> bytes:
             *[bulk(seal(entry.body)) for entry in entries],
         ]
     )
+
+
+def pack_pieces(op: Append) -> bytes:
+    """Call `append` of the streams: three words for each entry."""
+    words = [word for entry in op.entries for word in entry_words(entry, entry.mark, op.now_ms)]
+    space = PACKING.get()
+    return call(
+        space.script(PIECES), space.session_keys(op.session), "append", op.node, op.party, op.epoch, op.ack, op.backlog_max,
+        op.history_max, op.history_bytes_max, op.now_ms, op.entries[0].seq, _flags(op.entries), *words,
+    )  # fmt: skip
 
 
 codec(Append, pack_append, read_append)
@@ -193,7 +225,7 @@ def pack_claim_client(op: ClaimClient) -> bytes:
     """Call `claim_client` of `session.lua`."""
     return pack_session(
         op, "claim_client", op.nonce, op.principal, op.presented, op.issued, op.received, op.acked, op.now_ms, op.ttl_ms,
-        op.attempt, op.ahead_max, node=op.node,
+        op.attempt, op.ahead_max, op.history, node=op.node,
     )  # fmt: skip
 
 
@@ -204,12 +236,13 @@ def pack_claim_worker_side(op: ClaimWorkerSide) -> bytes:
     """Call `claim_worker_side` of `session.lua`."""
     return pack_session(
         op, "claim_worker_side", op.nonce, op.worker, int(op.assign), op.received, op.acked, op.now_ms,
-        op.ahead_max, node=op.node,
+        op.ahead_max, op.history, node=op.node,
     )  # fmt: skip
 
 
 codec(ClaimWorkerSide, pack_claim_worker_side, read_session)
 codec(AcceptSession, lambda op: pack_session(op, "accept", op.epoch, node=op.node), read_session)
+codec(HandOn, lambda op: pack_session(op, "hand_on", op.epoch, op.state, node=op.node), read_session)
 codec(Unpair, lambda op: pack_session(op, "unpair", op.worker, op.epoch, node=op.node), read_session)
 codec(
     UnpairFailed,
@@ -228,7 +261,7 @@ codec(
 )
 codec(RetrySession, lambda op: pack_session(op, "retry", node=op.node), read_session)
 codec(ReadSession, lambda op: pack_session(op, "read", *op.access.words), read_session)
-codec(ReadHistory, lambda op: pack_session(op, "history", op.limit), read_history)
+codec(ReadHistory, lambda op: pack_session(op, "history"), read_history)
 codec(Detach, lambda op: pack_session(op, "detach", op.party, op.epoch, op.now_ms, node=op.node), read_session)
 codec(ConfirmToken, lambda op: pack_session(op, "confirm", op.epoch), read_session)
 codec(EndSession, lambda op: pack_session(op, "finish", op.now_ms, node=op.node), read_session)
@@ -242,11 +275,26 @@ def pack_reseed(op: Reseed) -> bytes:
     return pack_session(
         op, "reseed", int(op.create), int(bool(op.client_tokens)), current, previous, op.now_ms,
         up[0].seq if up else 0, _flags(up), down[0].seq if down else 0, _flags(down), *head.write_head(op.head),
-        *[seal(entry.body) for entry in (*up, *down)], node=op.node,
+        *[word for entry in (*up, *down) for word in entry_words(entry, mark_in(entry), op.now_ms)], node=op.node,
     )  # fmt: skip
 
 
 codec(Reseed, pack_reseed, read_session)
+
+
+# --- streams ------------------------------------------------------------------------------------------------------
+
+codec(OpenStreams, lambda op: pack_session(op, "streams"), read_streams)
+codec(
+    CancelStream,
+    lambda op: pack_session(op, "cancel_stream", op.way, op.stream, op.reason, *op.access.words, node=op.node),
+    read_streams,
+)
+codec(
+    CloseStreams,
+    lambda op: pack_session(op, "close_streams", op.epoch, op.outcome, op.now_ms, *op.streams, node=op.node),
+    read_streams,
+)
 
 
 # --- the trail ----------------------------------------------------------------------------------------------------
@@ -272,7 +320,7 @@ codec(ReadTrail, pack_read_trail, lambda _op, reply: Trail(tuple(reply)))
 
 # --- the safety TTL -----------------------------------------------------------------------------------------------
 
-TOUCH_REPLIES = 6
+TOUCH_REPLIES = 7
 """How many replies one `touch` has."""
 
 
@@ -283,6 +331,6 @@ def touch(session: str, left_ms: int) -> bytes:
     return b"".join(
         [
             b"*3\r\n$7\r\nPEXPIRE\r\n" + bulk(key + end) + left
-            for end in (b"", b":up", b":down", b":history", b":jobs", b":pieces")
+            for end in (b"", b":up", b":down", b":history", b":jobs", b":pieces", b":streams")
         ]
     )

@@ -75,6 +75,14 @@ class Record(Struct, array_like=True):
     pair: bool = True
     jobs: int = 0
     """See `Head.jobs`."""
+    streams: int = 0
+    """See `Head`."""
+    hand_outs: int = 0
+    """How often the session has been assigned since a worker last acked something."""
+    hand_outs_at: int = 0
+    """`up.acked` at the last assignment."""
+    state: bytes = b""
+    """What a worker has left for the next one, as JSON; empty for nothing."""
 
     def side(self, party: Party) -> Side:
         """Return where `party` is."""
@@ -138,4 +146,5 @@ class Record(Struct, array_like=True):
             failed=self.failed,
             pair=self.pair,
             jobs=self.jobs,
+            streams=self.streams,
         )

@@ -1,9 +1,13 @@
 """What Redis answers to the operations on one session, read as their results. What is asked: packing.py. Damage: redis_replies.py."""
 
+import msgspec
+
+from signald.core.chat_history import unfold
 from signald.core.head import Head, Party
 from signald.core.log import Entry
+from signald.core.streams import StreamView
 from signald.store.base import Behind, Fenced, Result, SessionOp
-from signald.store.damage import REPORTS, unseal
+from signald.store.damage import REPORTS, SEAL_BYTES, unseal
 from signald.store.redis_connection import Reply
 from signald.store.redis_replies import DONE, read_name, read_refusal
 from signald.store.session.head import read_head
@@ -22,8 +26,11 @@ from signald.store.session.ops import (
     NoSession,
     ReadHistory,
     SessionRead,
+    StreamRefused,
     Unpaired,
 )
+from signald.store.session.streams.ops import NoStream, Streams
+from signald.store.session.streams.records import decode_stream
 from signald.wire.messages import SEQ_MAX
 
 _NO_SESSION = NoSession()
@@ -44,6 +51,8 @@ def read_append(_op: Append, reply: Reply) -> Result:
         return Gap(reply[1])
     if first == -2:
         return Full(reply[1], reply[2])
+    if first == -6:
+        return StreamRefused(reply[4].decode(), reply[5].decode(), reply[1], reply[2], reply[3].decode())
     return _outdated(first, reply)
 
 
@@ -90,16 +99,8 @@ def read_session(op: SessionOp, reply: Reply) -> Result | Head:
             return DONE
         case [b"head", head]:
             return read_head(op.session, head)
-        case [b"claimed", [_, epoch, previous_node, up_from, up_to, down_from, down_to], head, away_ms, agreed]:
-            return Claimed(
-                epoch,
-                read_head(op.session, head),
-                read_name(previous_node),
-                _loss(up_from, up_to),
-                _loss(down_from, down_to),
-                away_ms,
-                agreed == 1,
-            )
+        case [b"claimed", *_]:
+            return _read_claimed(op, reply)
         case [b"unpaired", head]:
             return Unpaired(read_head(op.session, head))
         case [b"exists"]:
@@ -108,10 +109,28 @@ def read_session(op: SessionOp, reply: Reply) -> Result | Head:
             return _NO_SESSION
         case [b"read", head, connected_ms, away_ms]:
             return SessionRead(read_head(op.session, head), connected_ms, away_ms)
-        case [b"ended", head]:
-            return Ended(read_head(op.session, head))
+        case [b"ended", head, streams]:
+            return Ended(read_head(op.session, head), _views(op, streams))
         case _:
             return read_refusal(reply)
+
+
+def _read_claimed(op: SessionOp, reply: Reply) -> Result:
+    _, claim, head, away_ms, agreed, items, streams, hand_outs, state = reply
+    _, epoch, previous_node, up_from, up_to, down_from, down_to = claim
+    return Claimed(
+        epoch,
+        read_head(op.session, head),
+        read_name(previous_node),
+        _loss(up_from, up_to),
+        _loss(down_from, down_to),
+        away_ms,
+        agreed == 1,
+        unfold(_items(op, items), getattr(op, "history", 0))[0],
+        _views(op, streams),
+        hand_outs,
+        state,
+    )
 
 
 def _loss(first: int, last: int) -> tuple[int, int] | None:
@@ -120,11 +139,52 @@ def _loss(first: int, last: int) -> tuple[int, int] | None:
 
 def read_history(op: ReadHistory, reply: Reply) -> Result:
     """The chat history, without what of it is damaged."""
-    entries: list[tuple[str, bytes]] = []
-    for item in reply:
-        party, body = _PARTIES.get(item[:1]), unseal(item[1:])
+    return History(*unfold(_items(op, reply), op.limit, op.before)) if op.limit > 0 else History(())
+
+
+def _items(op: SessionOp, kept: list[bytes]) -> list[tuple[Party, bytes]]:
+    """Return the items of a chat history."""
+    found: list[tuple[Party, bytes]] = []
+    for item in kept:
+        party = _PARTIES.get(item[:1])
+        body = unseal(item[1:])
+        if party is None:
+            party = _PARTIES.get(item[:1].lower())
+            body = _item_of_stream(item[1:])
         if party is None or body is None:
             REPORTS.tell("chat history", op.session)
         else:
-            entries.append((party, body))
-    return History(tuple(entries))
+            found.append((party, body))
+    return found
+
+
+def _item_of_stream(kept: bytes) -> bytes | None:
+    """Return an item that streams.lua has made: it has no seal of its own, but that of what the sender's node has given it."""
+    if kept[:1] == b"e":
+        return kept[:-SEAL_BYTES]
+    index, _, rest = kept.partition(b" ")
+    piece = unseal(rest)
+    return None if piece is None else index + b" " + piece
+
+
+def read_streams(op: SessionOp, reply: Reply) -> Result:
+    """What `session.lua` answers to the operations on streams."""
+    match reply:
+        case [b"streams", streams]:
+            return Streams(_views(op, streams))
+        case [b"no_stream"]:
+            return NoStream()
+        case _:
+            result = read_session(op, reply)
+            assert isinstance(result, Result)
+            return result
+
+
+def _views(op: SessionOp, kept: list[bytes]) -> tuple[StreamView, ...]:
+    found = []
+    for record in kept:
+        try:
+            found.append(decode_stream(record).view())
+        except msgspec.DecodeError:
+            REPORTS.tell("stream", op.session)
+    return tuple(found)

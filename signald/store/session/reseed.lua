@@ -15,24 +15,34 @@ local function reseed_side(party, epoch, node)
   return newer, v[2] ~= '' and at == '', v[2] == '' and at ~= ''
 end
 
--- The bodies of the tail begin at ARGV[at]; `flags` has a 0 or 1 for each: is it of the history?
-local function reseed_log(way, letter, last, acked, first, flags, at)
+-- The entries of the tail begin at ARGV[at], three words each as in streams/append.lua; `flags` has a 0 or 1 for each: is it of the
+-- history?
+local function reseed_log(way, last, acked, first, flags, at, now_ms)
   local v = get(way .. '_last', way .. '_acked')
   local stored = tonumber(v[1])
   local top = math.max(stored, tonumber(last))
   acked = math.max(tonumber(v[2]), math.min(tonumber(acked), top))
   local added = stored
+  local beginning = tonumber(last) + 1
+  if #flags > 0 and tonumber(first) + #flags - 1 > stored then
+    beginning = math.max(tonumber(first), stored + 1)
+  end
+  if beginning > stored + 1 then
+    lose_pieces(way)
+  end
   for i = 1, #flags do
-    local seq, body = tonumber(first) + (i - 1), ARGV[at + i - 1]
+    local word = at + 3 * (i - 1)
+    local seq, body, mark = tonumber(first) + (i - 1), ARGV[word], ARGV[word + 1]
     local kept = string.byte(flags, i) == 49
     if seq > stored then
       if seq > acked then
         add(way, seq, kept and 'h' or 'b', body)
         added = seq
       end
-      if kept then
-        redis.call('RPUSH', KEYS[4], letter .. body)
-        redis.call('HINCRBY', key, 'history_bytes', #body - SEAL_BYTES)
+      if mark ~= '' then
+        take_piece(way, seq, cmsgpack.unpack(mark), ARGV[word + 2], now_ms, 1)
+      elseif kept then
+        put_item(SENDER[way] .. body)
       end
     end
   end
@@ -55,6 +65,7 @@ local function reseed(known, tokens, current, previous, now_ms, up_first, up_fla
   end
   -- A key of another type makes this fail, and so does an entry that `last` does not know of: both would refuse what comes next.
   redis.call('LRANGE', KEYS[4], 0, 0)
+  redis.call('HGET', STREAMS, '')
   for way, log in pairs(LOGS) do
     if #redis.call('XRANGE', log, id(tonumber(get(way .. '_last')[1]) + 1), '+', 'COUNT', 1) > 0 then
       error('XADD would fail')
@@ -100,9 +111,10 @@ local function reseed(known, tokens, current, previous, now_ms, up_first, up_fla
     count_worker(has)
   end
   set('workers', math.max(tonumber(known[HEAD.workers]), tonumber(get('workers')[1])))
-  reseed_log('up', 'c', known[HEAD.up_last], math.max(tonumber(known[HEAD.up_acked]), heard()), up_first, up_flags,
-    #ARGV - #down_flags - #up_flags + 1)
-  reseed_log('down', 'w', known[HEAD.down_last], known[HEAD.down_acked], down_first, down_flags, #ARGV - #down_flags + 1)
+  reseed_log('up', known[HEAD.up_last], math.max(tonumber(known[HEAD.up_acked]), heard()), up_first, up_flags,
+    #ARGV - 3 * (#down_flags + #up_flags) + 1, now_ms)
+  reseed_log('down', known[HEAD.down_last], known[HEAD.down_acked], down_first, down_flags, #ARGV - 3 * #down_flags + 1, now_ms)
+  set('streams', math.max(tonumber(known[HEAD.streams]), tonumber(get('streams')[1] or 0) or 0))
   local now = head()
   wake(now[HEAD.client_node], now[HEAD.worker_node])
   return {'head', now}
@@ -118,7 +130,7 @@ local function is_damage(failure)
   return string.find(text, 'Invalid stream ID', 1, true) ~= nil
 end
 
--- ARGV 12...: the values of the head (`HEAD_FIELDS`), then the bodies of both tails
+-- ARGV 12...: the values of the head (`HEAD_FIELDS`), then the entries of both tails
 -- Only what can be read in full is added to. Anything else begins anew, from what the caller knows.
 function operation.reseed(create, ...)
   if create == '0' and not exists() then
@@ -132,6 +144,6 @@ function operation.reseed(create, ...)
   if not done and not is_damage(answer) then
     error(answer)
   end
-  redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
+  redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[7])
   return reseed(known, ...)
 end

@@ -1,7 +1,6 @@
 """What the operations on one session do (see rules)."""
 
-from collections.abc import Iterable
-
+from signald.core.chat_history import unfold
 from signald.core.failures import NO_FAILURES
 from signald.core.head import Head, Party
 from signald.core.log import Entry
@@ -14,7 +13,11 @@ from signald.store.rule import rule
 from signald.store.session import ops
 from signald.store.session.jobs.keeping import begin_jobs, finish_jobs, learn_jobs, lose_worker, move_jobs
 from signald.store.session.records import NO_TTL_MS, WORKERS_REMEMBERED, Record, Way
+from signald.store.session.streams import rules as streams
+from signald.store.session.streams.records import mark_in
 from signald.wire.messages import SEQ_MAX
+
+WAYS: tuple[Way, Way] = ("up", "down")
 
 
 @rule(ops.CreateSession)
@@ -46,7 +49,7 @@ def claim_client(op: ops.ClaimClient, rows: Rows, wakes: Wakes) -> ops.Claimed |
     if record is None:
         return base.Refused("unknown")
     if claim := record.client.claimed(op.nonce):
-        return _claimed(claim, record, _away_ms(claim, record, op.now_ms))
+        return _claimed(claim, record, op, rows, _away_ms(claim, record, op.now_ms))
     # Before the token is looked at: another subject with a found token, retired or not, learns and changes nothing.
     if op.principal != record.principal:
         return base.Refused("principal")
@@ -77,7 +80,7 @@ def claim_worker_side(op: ops.ClaimWorkerSide, rows: Rows, wakes: Wakes) -> ops.
     if record is None:
         return base.Refused("unknown")
     if claim := record.worker_side.claimed(op.nonce):
-        return _claimed(claim, record, 0)
+        return _claimed(claim, record, op, rows)
     if not op.assign and record.worker != op.worker:
         return base.Refused("not_yours")
     if not op.assign and record.worker_side.is_late(op.now_ms):
@@ -92,6 +95,9 @@ def claim_worker_side(op: ops.ClaimWorkerSide, rows: Rows, wakes: Wakes) -> ops.
         record.said_before = max(record.down.last, op.acked)
         _count_worker(record)
         move_jobs(record, rows, op.now_ms)
+        record.hand_outs = record.hand_outs + 1 if record.hand_outs_at == record.up.acked else 1
+        record.hand_outs_at = record.up.acked
+        streams.find(record, record.worker_side.epoch + 1, rows)
     return _claim(record, "worker", op, op.received, op.acked, rows, wakes)
 
 
@@ -114,8 +120,12 @@ def _claim(
 ) -> ops.Claimed:
     """Attach `party` at `op.node`; by what it knows, at least `up` and `down` messages have been in the logs."""
     side = record.side(party)
+    before = record.up.last, record.down.last
     lost_up, up_agreed = record.hear_claim("up", party, up)
     lost_down, down_agreed = record.hear_claim("down", party, down)
+    for way, last in zip(WAYS, before, strict=True):
+        if record.log(way).last > last:
+            streams.lose(record, way, rows)
     if party == "client":
         _acknowledge(record, "down", down, rows)
         if lost_up:
@@ -129,12 +139,25 @@ def _claim(
     wakes.session(record, op.node, record.client.node, record.worker_side.node)
     side.claim(claim, op.node)
     rows.save_session(record)
-    return _claimed(claim, record, _away_ms(claim, record, op.now_ms) if party == "client" else 0)
+    return _claimed(claim, record, op, rows, _away_ms(claim, record, op.now_ms) if party == "client" else 0)
 
 
-def _claimed(claim: Claim, record: Record, away_ms: int) -> ops.Claimed:
+def _claimed(
+    claim: Claim, record: Record, op: ops.ClaimClient | ops.ClaimWorkerSide, rows: Rows, away_ms: int = 0
+) -> ops.Claimed:
+    assigned = isinstance(op, ops.ClaimWorkerSide) and op.assign
     return ops.Claimed(
-        claim.epoch, record.head(), claim.previous_node, claim.lost_up, claim.lost_down, away_ms, claim.agreed
+        claim.epoch,
+        record.head(),
+        claim.previous_node,
+        claim.lost_up,
+        claim.lost_down,
+        away_ms,
+        claim.agreed,
+        unfold(rows.history(record.session), op.history)[0] if op.history > 0 else (),
+        streams.views(record, rows),
+        record.hand_outs if assigned else 0,
+        record.state if assigned else b"",
     )
 
 
@@ -171,8 +194,21 @@ def accept_session(
         return base.Fenced(record.worker_side.epoch)
     if record.worker_state != "paired":
         record.worker_state = "paired"
+        record.state = b""
         wakes.session(record, op.node, record.client.node)
         rows.save_session(record)
+    return base.Done()
+
+
+@rule(ops.HandOn)
+def hand_on(op: ops.HandOn, rows: Rows, _wakes: Wakes) -> base.Done | base.Fenced | base.Behind | ops.NoSession:
+    record = rows.session(op.session)
+    if record is None:
+        return ops.NoSession()
+    if refused := not_holder(record.worker_side, op.epoch, op.node):
+        return refused
+    record.state = op.state
+    rows.save_session(record)
     return base.Done()
 
 
@@ -237,7 +273,7 @@ def not_holder(side: Side, epoch: int, node: str) -> base.Fenced | base.Behind |
 @rule(ops.Append)
 def append(
     op: ops.Append, rows: Rows, wakes: Wakes
-) -> ops.Appended | ops.Gap | ops.Full | base.Fenced | base.Behind | ops.NoSession:
+) -> ops.Appended | ops.Gap | ops.Full | ops.StreamRefused | base.Fenced | base.Behind | ops.NoSession:
     record = rows.session(op.session)
     if record is None:
         return ops.NoSession()
@@ -256,18 +292,24 @@ def append(
     new = op.entries
     if new and new[0].seq <= log.last:
         new = tuple(entry for entry in new if entry.seq > log.last)
-    result: ops.Appended | ops.Gap | ops.Full
+    result: ops.Appended | ops.Gap | ops.Full | ops.StreamRefused
     if new and new[0].seq != log.last + 1:
         result, new = ops.Gap(log.last), ()
     elif new and new[-1].seq - log.acked > op.backlog_max:
         result, new = ops.Full(log.last, log.acked), ()
     else:
+        refusal = None
+        if new:
+            items = record.history_next
+            new, refusal = _keep(record, way, new, op.now_ms, rows)
+            if record.history_next > items:
+                _bound_history(record, op.history_max, op.history_bytes_max, rows)
         if new:
             log.last = new[-1].seq
             rows.put_entries(record.session, way, new)
-            _put_history(record, op.party, new, rows)
-            _bound_history(record, op.history_max, op.history_bytes_max, rows)
         result = ops.Appended(log.last, log.acked, peer.node)
+        if refusal:
+            result = ops.StreamRefused(*refusal, log.last, log.acked, peer.node)
     if new or (acked and record.receipts):
         wakes.session(record, op.node, peer.node)
     if new or acked:
@@ -275,12 +317,22 @@ def append(
     return result
 
 
-def _put_history(record: Record, party: Party, entries: Iterable[Entry], rows: Rows) -> None:
-    for entry in entries:
-        if entry.history:
-            rows.put_history(record.session, record.history_next, party, entry.body)
-            record.history_next += 1
-            record.history_bytes += len(entry.body)
+def _keep(
+    record: Record, way: Way, entries: tuple[Entry, ...], now_ms: int, rows: Rows
+) -> tuple[tuple[Entry, ...], tuple[str, str] | None]:
+    """Put what is new into the chat history and the streams.
+
+    Returns the entries that may be stored, and (code, stream) of the refusal that stopped it, or None.
+    """
+    for place, entry in enumerate(entries):
+        mark = entry.mark
+        if mark is not None:
+            code = streams.take_piece(record, way, entry, mark, now_ms, rows)
+            if code is not None:
+                return entries[:place], (code, mark.stream)
+        elif entry.history:
+            streams.put_item(record, streams.SENDERS[way], entry.body, rows)
+    return entries, None
 
 
 def _bound_history(record: Record, count_max: int, bytes_max: int, rows: Rows) -> None:
@@ -338,7 +390,7 @@ def read_session(op: ops.ReadSession, rows: Rows, _wakes: Wakes) -> ops.SessionR
 
 @rule(ops.ReadHistory)
 def read_history(op: ops.ReadHistory, rows: Rows, _wakes: Wakes) -> ops.History:
-    return ops.History(tuple(rows.read_history(op.session, op.limit)) if op.limit > 0 else ())
+    return ops.History(*unfold(rows.history(op.session), op.limit, op.before)) if op.limit > 0 else ops.History(())
 
 
 @rule(ops.Detach)
@@ -390,8 +442,9 @@ def expire_session(op: ops.ExpireSession, rows: Rows, wakes: Wakes) -> ops.Ended
 def _end(record: Record, by: str, now_ms: int, rows: Rows, wakes: Wakes) -> ops.Ended:
     wakes.session(record, by, record.client.node, record.worker_side.node)
     finish_jobs(record, rows, now_ms)
+    interrupted = streams.close_all(record, now_ms, rows)
     rows.drop_session(record.session)
-    return ops.Ended(record.head())
+    return ops.Ended(record.head(), interrupted)
 
 
 @rule(ops.Reseed)
@@ -424,8 +477,9 @@ def reseed(op: ops.Reseed, rows: Rows, wakes: Wakes) -> Head | ops.NoSession:
     _reseed_client(record, op)
     _reseed_worker(record, op)
     up_acked = max(known.up_acked, record.up_heard)
-    _reseed_log(record, "up", "client", known.up_last, up_acked, op.up_tail, rows)
-    _reseed_log(record, "down", "worker", known.down_last, known.down_acked, op.down_tail, rows)
+    _reseed_log(record, "up", known.up_last, up_acked, op.up_tail, op.now_ms, rows)
+    _reseed_log(record, "down", known.down_last, known.down_acked, op.down_tail, op.now_ms, rows)
+    record.streams = max(record.streams, known.streams)
     wakes.session(record, op.node, record.client.node, record.worker_side.node)
     rows.save_session(record)
     return record.head()
@@ -478,14 +532,20 @@ def _reseed_worker(record: Record, op: ops.Reseed) -> None:
 
 
 def _reseed_log(
-    record: Record, way: Way, sender: Party, last: int, acked: int, tail: tuple[Entry, ...], rows: Rows
+    record: Record, way: Way, last: int, acked: int, tail: tuple[Entry, ...], now_ms: int, rows: Rows
 ) -> None:
     log = record.log(way)
     new = [entry for entry in tail if entry.seq > log.last]
+    if (new[0].seq if new else last + 1) > log.last + 1:
+        streams.lose(record, way, rows)
     log.last = max(log.last, last)
     _acknowledge(record, way, acked, rows)
     rows.put_entries(record.session, way, [entry for entry in new if entry.seq > log.acked])
-    _put_history(record, sender, new, rows)
+    for entry in new:
+        if mark := mark_in(entry):
+            streams.take_piece(record, way, entry, mark, now_ms, rows, given_back=True)
+        elif entry.history:
+            streams.put_item(record, streams.SENDERS[way], entry.body, rows)
 
 
 @rule(ops.Mark)

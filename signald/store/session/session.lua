@@ -1,8 +1,7 @@
 -- Every operation on one session but the hot ones (append.lua, ack.lua, look.lua), the trail, and jobs (jobs/operations.lua). It
--- follows common.lua, head.lua, jobs/jobs.lua, jobs/session.lua, claims.lua and reseed.lua.
+-- follows common.lua, head.lua, jobs/jobs.lua, jobs/session.lua, streams.lua, claims.lua and reseed.lua.
 --
--- KEYS  1 head  2 log of client → worker  3 log of worker → client  4 chat history (each entry: c or w, body)
---       5 jobs  6 pieces of their results
+-- KEYS  1 head  2 log of client → worker  3 log of worker → client  4 chat history  5 jobs  6 pieces of their results  7 streams
 -- ARGV  1 operation  2 the caller's node  3... the arguments of the function of `operation` that has its name
 -- An answer begins with its kind, which replies.py makes a result of.
 
@@ -21,13 +20,13 @@ function operation.create(nonce, principal, want, meta, receipts, token, now_ms,
   return {'head', head()}
 end
 
-function operation.claim_client(nonce, principal, presented, issued, received, acked, now_ms, ttl_ms, attempt, ahead_max)
+function operation.claim_client(nonce, principal, presented, issued, received, acked, now_ms, ttl_ms, attempt, ahead_max, history)
   if not exists() then
     return {'refused', 'unknown'}
   end
   local before = find_claim('client_claims', nonce)
   if before then
-    return claimed(before, away_ms(before, now_ms))
+    return claimed(before, away_ms(before, now_ms), history)
   end
   -- Before the token is looked at: another subject with a found token, retired or not, learns and changes nothing.
   local owner = get('principal')[1]
@@ -62,16 +61,16 @@ function operation.claim_client(nonce, principal, presented, issued, received, a
   end
   set('tokens', cmsgpack.pack(slots), 'ttl_ms', ttl_ms)
   touch_all(tonumber(ttl_ms))
-  return claim('client', nonce, tonumber(acked), tonumber(received), now_ms, attempt)
+  return claim('client', nonce, tonumber(acked), tonumber(received), now_ms, attempt, history)
 end
 
-function operation.claim_worker_side(nonce, worker, assign, received, acked, now_ms, ahead_max)
+function operation.claim_worker_side(nonce, worker, assign, received, acked, now_ms, ahead_max, history)
   if not exists() then
     return {'refused', 'unknown'}
   end
   local before = find_claim('worker_claims', nonce)
   if before then
-    return claimed(before, 0)
+    return claimed(before, 0, history, assign == '1')
   end
   if assign ~= '1' then
     if get('worker')[1] ~= worker then
@@ -91,8 +90,10 @@ function operation.claim_worker_side(nonce, worker, assign, received, acked, now
     set('worker', worker, 'worker_state', 'assigned', 'said_before', math.max(last, tonumber(acked)))
     count_worker(worker)
     move_jobs(now_ms)
+    count_hand_out()
+    find_streams(tonumber(get('worker_epoch')[1]) + 1)
   end
-  return claim('worker', nonce, tonumber(received), tonumber(acked), now_ms, 0)
+  return claim('worker', nonce, tonumber(received), tonumber(acked), now_ms, 0, history, assign == '1')
 end
 
 function operation.accept(epoch)
@@ -105,9 +106,31 @@ function operation.accept(epoch)
   end
   if v[3] ~= 'paired' then
     set('worker_state', 'paired')
+    redis.call('HDEL', key, 'handed_on')
     wake(v[4])
   end
   return {'done'}
+end
+
+-- Answers for a node that writes for the worker without holding it; nil for the one that does.
+local function not_holder(epoch)
+  local v = get('worker_epoch', 'worker_node')
+  if not v[1] then
+    return exists() and {'behind', 0} or {'no_session'}
+  end
+  local held = tonumber(v[1])
+  if tonumber(epoch) > held then
+    return {'behind', held}
+  end
+  return (tonumber(epoch) < held or v[2] ~= caller) and {'fenced', held} or nil
+end
+
+function operation.hand_on(epoch, state)
+  local refused = not_holder(epoch)
+  if not refused then
+    set('handed_on', state)
+  end
+  return refused or {'done'}
 end
 
 -- `failures_max` and what follows it come with a hand-out that has failed only.
@@ -179,6 +202,7 @@ function operation.confirm(epoch)
 end
 
 local function finish(now_ms)
+  local closed, interrupted = pcall(close_all_streams, now_ms)
   local read, was = pcall(head)
   if not read then
     redis.call('DEL', unpack(KEYS))
@@ -187,9 +211,9 @@ local function finish(now_ms)
   if was[HEAD.jobs] and not pcall(finish_jobs, now_ms) then
     redis.call('DEL', KEYS[5], KEYS[6])
   end
-  redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
+  redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[7])
   wake(was[HEAD.client_node], was[HEAD.worker_node])
-  return {'ended', was}
+  return {'ended', was, closed and interrupted or {}}
 end
 
 function operation.finish(now_ms)
@@ -228,8 +252,52 @@ function operation.read(kind, text)
   return {'read', now, connected_ms, tonumber(get('client_away_ms')[1])}
 end
 
-function operation.history(limit)
-  return tonumber(limit) > 0 and redis.call('LRANGE', KEYS[4], '-' .. limit, -1) or {}
+function operation.history()
+  return redis.call('LRANGE', KEYS[4], 0, -1)
+end
+
+function operation.streams()
+  return {'streams', shown_streams()}
+end
+
+function operation.cancel_stream(way, name, reason, kind, text)
+  if not exists() then
+    return {'no_session'}
+  elseif not is_allowed(kind, text) then
+    return {'refused', 'access'}
+  end
+  local stream = stream_of(way, name)
+  if not stream then
+    return {'no_stream'}
+  end
+  if stream[STREAM.outcome] == '' and stream[STREAM.cancel] == 0 then
+    stream[STREAM.cancel], stream[STREAM.reason] = 1, reason
+    save_stream(stream)
+    tell_change()
+    local v = get('client_node', 'worker_node')
+    wake(v[1], v[2])
+  end
+  return {'done'}
+end
+
+-- ARGV 6...: the names of streams
+function operation.close_streams(epoch, outcome, now_ms)
+  local refused = not_holder(epoch)
+  if refused then
+    return refused
+  end
+  local closed = false
+  for i = 6, #ARGV do
+    local stream = stream_of('down', ARGV[i])
+    if stream and stream[STREAM.found] > 0 and stream[STREAM.outcome] == '' then
+      close_stream(stream, outcome, now_ms)
+      closed = true
+    end
+  end
+  if closed then
+    wake(get('client_node')[1])
+  end
+  return {'streams', shown_streams()}
 end
 
 return operation[ARGV[1]](unpack(ARGV, 3, math.min(#ARGV, 30)))

@@ -346,7 +346,7 @@ class TestClaimWorkerSide:
         """An assigned worker gets epoch 1 and is not paired yet; the client's node is woken."""
         await world.do(create())
         expected = head(worker=WORKER, worker_state="assigned", worker_epoch=1, worker_node="b", workers=1)
-        assert await world.ask(claim_side(), at="b") == Claimed(1, expected)
+        assert await world.ask(claim_side(), at="b") == Claimed(1, expected, hand_outs=1)
         assert await world.woken(at="b") == {"a": [b"ss_1"], "b": []}
 
     async def test_again(self, world: World) -> None:

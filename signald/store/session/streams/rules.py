@@ -1,0 +1,169 @@
+"""What is done with the streams of a session: piece by piece in an append, and by the operations on them (see rules)."""
+
+from signald.core.chat_history import end_item, piece_item, piece_of
+from signald.core.head import Party
+from signald.core.log import Entry
+from signald.core.streams import INTERRUPTED, REFUSALS, Mark, StreamView, Verdict, judge
+from signald.store import base
+from signald.store.rows import Rows, Wakes
+from signald.store.rule import rule
+from signald.store.session.ops import NoSession
+from signald.store.session.records import Record, Way
+from signald.store.session.streams import ops
+from signald.store.session.streams.records import KNOWN_MAX, OPEN_MAX, Stream
+
+SENDERS: dict[str, Party] = {"up": "client", "down": "worker"}
+
+
+# --- pieces -------------------------------------------------------------------------------------------------------
+
+
+def take_piece(
+    record: Record, way: Way, entry: Entry, mark: Mark, now_ms: int, rows: Rows, *, given_back: bool = False
+) -> str | None:
+    """Note one piece, if the rule of its stream allows it; return the code of a refusal, or None.
+
+    `given_back`: a node gives it back to a store that has lost it; what came before it may be lost as well.
+    """
+    stream = rows.stream(record.session, way, mark.stream)
+    highest, outcome = (0, "") if stream is None else (stream.attempt, stream.outcome)
+    verdict = judge(mark.attempt, highest=highest, outcome=outcome)
+    if refused := REFUSALS.get(verdict):
+        return refused
+    if stream is None:
+        number = _make_room(record, way, now_ms, rows)
+        stream = Stream(way, mark.stream, number, mark.attempt, pieces=int(given_back), born_ms=now_ms, job=mark.job)
+        record.streams = record.streams or 1
+    elif verdict is Verdict.BEGINS_ANEW:
+        stream.attempt, stream.pieces = mark.attempt, 0
+    stream.kind = mark.kind or stream.kind
+    stream.last, stream.found, stream.outcome = entry.seq, 0, mark.end
+    if mark.fold is not None and entry.history:
+        stream.folds = 1
+    if stream.folds:
+        put_item(record, SENDERS[way], piece_item(stream.pieces, piece_of(mark, entry.seq, now_ms)), rows)
+        stream.pieces += 1
+    rows.save_stream(record.session, stream)
+    if mark.job:
+        job_piece(record, entry, mark, now_ms, rows)
+    return None
+
+
+def job_piece(record: Record, entry: Entry, mark: Mark, now_ms: int, rows: Rows) -> None:
+    """Note a piece of a job's stream with its job, in the step that appends it."""
+
+
+def _make_room(record: Record, way: Way, now_ms: int, rows: Rows) -> int:
+    """Return the number of a stream that begins; interrupt or forget an older one where there are too many."""
+    known = rows.streams(record.session)
+    is_open = [each for each in known if each.way == way and not each.outcome and not each.job]
+    over = [each for each in known if each.outcome]
+    if len(is_open) >= OPEN_MAX:
+        close(record, is_open[0], INTERRUPTED, now_ms, rows)
+    if len(known) >= KNOWN_MAX and over:
+        rows.drop_stream(record.session, over[0])
+    return known[-1].number + 1 if known else 1
+
+
+def put_item(record: Record, party: Party, item: bytes, rows: Rows) -> None:
+    """Add an item to the chat history; the caller bounds it."""
+    rows.put_history(record.session, record.history_next, party, item)
+    record.history_next += 1
+    record.history_bytes += len(item)
+
+
+# --- what no message tells ----------------------------------------------------------------------------------------
+
+
+def close(record: Record, stream: Stream, outcome: str, now_ms: int, rows: Rows) -> None:
+    """End a stream by the word of signald."""
+    stream.outcome, stream.by_signald = outcome, 1
+    if stream.folds:
+        item = end_item(stream.name, stream.attempt, stream.last, now_ms, outcome)
+        put_item(record, SENDERS[stream.way], item, rows)
+    rows.save_stream(record.session, stream)
+    record.streams += 1
+
+
+def close_all(record: Record, now_ms: int, rows: Rows) -> tuple[StreamView, ...]:
+    """Interrupt every stream of a session that ends; return those."""
+    is_open = [each for each in rows.streams(record.session) if not each.outcome] if record.streams else []
+    for stream in is_open:
+        close(record, stream, INTERRUPTED, now_ms, rows)
+    return tuple([stream.view() for stream in is_open])
+
+
+def find(record: Record, epoch: int, rows: Rows) -> None:
+    """Note that the worker that is assigned under `epoch` finds the streams of its direction open. A job sees to its own."""
+    for stream in rows.streams(record.session) if record.streams else ():
+        if stream.way == "down" and not stream.outcome and not stream.job:
+            stream.found = epoch
+            rows.save_stream(record.session, stream)
+
+
+def lose(record: Record, way: Way, rows: Rows) -> None:
+    """Note that messages of one direction are lost: the text of each open stream has a gap."""
+    for stream in rows.streams(record.session) if record.streams else ():
+        if stream.way == way and not stream.outcome:
+            stream.pieces += 1
+            rows.save_stream(record.session, stream)
+
+
+def views(record: Record, rows: Rows) -> tuple[StreamView, ...]:
+    """Return the streams that are open, and those that signald has ended."""
+    found = rows.streams(record.session) if record.streams else ()
+    return tuple([stream.view() for stream in found if not stream.outcome or stream.by_signald])
+
+
+# --- operations ---------------------------------------------------------------------------------------------------
+
+
+@rule(ops.OpenStreams)
+def open_streams(op: ops.OpenStreams, rows: Rows, _wakes: Wakes) -> ops.Streams:
+    record = rows.session(op.session)
+    return ops.Streams(() if record is None else views(record, rows))
+
+
+@rule(ops.CancelStream)
+def cancel_stream(
+    op: ops.CancelStream, rows: Rows, wakes: Wakes
+) -> base.Done | ops.NoStream | base.Refused | NoSession:
+    record = rows.session(op.session)
+    if record is None:
+        return NoSession()
+    if not op.access.allows(record.principal, record.worker):
+        return base.Refused("access")
+    stream = rows.stream(op.session, "up" if op.way == "up" else "down", op.stream)
+    if stream is None:
+        return ops.NoStream()
+    if not stream.outcome and not stream.cancel:
+        stream.cancel, stream.reason = 1, op.reason
+        rows.save_stream(op.session, stream)
+        record.streams += 1
+        wakes.session(record, op.node, record.client.node, record.worker_side.node)
+        rows.save_session(record)
+    return base.Done()
+
+
+@rule(ops.CloseStreams)
+def close_streams(
+    op: ops.CloseStreams, rows: Rows, wakes: Wakes
+) -> ops.Streams | base.Fenced | base.Behind | NoSession:
+    record = rows.session(op.session)
+    if record is None:
+        return NoSession()
+    side = record.worker_side
+    if op.epoch > side.epoch:
+        return base.Behind(side.epoch)
+    if op.epoch < side.epoch or op.node != side.node:
+        return base.Fenced(side.epoch)
+    closed = False
+    for name in op.streams:
+        stream = rows.stream(op.session, "down", name)
+        if stream is not None and stream.found and not stream.outcome:
+            close(record, stream, op.outcome, op.now_ms, rows)
+            closed = True
+    if closed:
+        wakes.session(record, op.node, record.client.node)
+        rows.save_session(record)
+    return ops.Streams(views(record, rows))

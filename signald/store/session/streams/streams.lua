@@ -1,0 +1,188 @@
+-- The streams of a session, and the items of its chat history. It follows head.lua; rules.py of this directory says the same.
+--
+-- KEYS  5 streams: `u` or `d` (the direction) and the name of a stream → its record, as `Stream` of records.py
+--
+-- An item of the chat history is a letter for the party and a body with its seal. The letter of an item of a stream is a capital:
+-- earlier releases take it for damage, and pass over what they could not show.
+local STREAMS = KEYS[7]
+local SENDER = {up = 'c', down = 'w'}
+
+-- A record that cannot be read counts as none.
+local function whole_stream(kept)
+  local read, stream, more = pcall(cmsgpack.unpack, kept)
+  if not read or type(stream) ~= 'table' or more ~= nil then
+    return nil
+  end
+  for i = 1, #STREAM_KINDS do
+    if type(stream[i]) ~= (string.sub(STREAM_KINDS, i, i) == 't' and 'string' or 'number') then
+      return nil
+    end
+  end
+  return stream
+end
+
+local function stream_of(way, name)
+  local kept = redis.call('HGET', STREAMS, string.sub(way, 1, 1) .. name)
+  return kept and whole_stream(kept)
+end
+
+local function save_stream(stream)
+  if redis.call('HSET', STREAMS, string.sub(stream[STREAM.way], 1, 1) .. stream[STREAM.name], cmsgpack.pack(stream)) == 1 then
+    expire_with_head(STREAMS)
+  end
+end
+
+-- All of them, in the order in which they began.
+local function all_streams()
+  local found = {}
+  if (get('streams')[1] or '0') ~= '0' then
+    local kept = redis.call('HGETALL', STREAMS)
+    for i = 2, #kept, 2 do
+      found[#found + 1] = whole_stream(kept[i])
+    end
+  end
+  table.sort(found, function(one, other)
+    return one[STREAM.number] < other[STREAM.number]
+  end)
+  return found
+end
+
+-- What no message tells has changed.
+local function tell_change()
+  redis.call('HINCRBY', key, 'streams', 1)
+end
+
+-- How many items the history has, once one was put; 0: none was.
+local items = 0
+
+local function put_item(item)
+  items = redis.call('RPUSH', KEYS[4], item)
+  if items == 1 then
+    expire_with_head(KEYS[4])
+  end
+  redis.call('HINCRBY', key, 'history_bytes', #item - SEAL_BYTES - 1)
+end
+
+local function bound_history(count_max, bytes_max)
+  if items == 0 then
+    return
+  end
+  local bytes = tonumber(get('history_bytes')[1])
+  while items > 0 and (items > tonumber(count_max) or bytes > tonumber(bytes_max)) do
+    bytes = bytes + (SEAL_BYTES + 1) - #redis.call('LPOP', KEYS[4])
+    items = items - 1
+  end
+  set('history_bytes', bytes)
+end
+
+-- signald ends a stream. Four bytes stand where the seal of a body is, so that all items are counted alike.
+local function close_stream(stream, outcome, now_ms)
+  stream[STREAM.outcome], stream[STREAM.by_signald] = outcome, 1
+  if stream[STREAM.folds] == 1 then
+    put_item(string.format('%se%.0f %.0f %s %s %s----', string.upper(SENDER[stream[STREAM.way]]), stream[STREAM.attempt],
+      stream[STREAM.last], now_ms, outcome, stream[STREAM.name]))
+  end
+  save_stream(stream)
+  tell_change()
+end
+
+-- → those that it has interrupted
+local function close_all_streams(now_ms)
+  local closed = {}
+  for _, stream in ipairs(all_streams()) do
+    if stream[STREAM.outcome] == '' then
+      close_stream(stream, 'interrupted', now_ms)
+      closed[#closed + 1] = cmsgpack.pack(stream)
+    end
+  end
+  return closed
+end
+
+local function find_streams(epoch)
+  for _, stream in ipairs(all_streams()) do
+    if stream[STREAM.way] == 'down' and stream[STREAM.outcome] == '' and stream[STREAM.job] == 0 then
+      stream[STREAM.found] = epoch
+      save_stream(stream)
+    end
+  end
+end
+
+-- Messages of this direction are lost.
+local function lose_pieces(way)
+  for _, stream in ipairs(all_streams()) do
+    if stream[STREAM.way] == way and stream[STREAM.outcome] == '' then
+      stream[STREAM.pieces] = stream[STREAM.pieces] + 1
+      save_stream(stream)
+    end
+  end
+end
+
+local function shown_streams()
+  local found = {}
+  for _, stream in ipairs(all_streams()) do
+    if stream[STREAM.outcome] == '' or stream[STREAM.by_signald] == 1 then
+      found[#found + 1] = cmsgpack.pack(stream)
+    end
+  end
+  return found
+end
+
+local function make_stream_room(way, now_ms)
+  local known, open, first_open, first_over = all_streams(), 0, nil, nil
+  for _, stream in ipairs(known) do
+    if stream[STREAM.outcome] ~= '' then
+      first_over = first_over or stream
+    elseif stream[STREAM.way] == way and stream[STREAM.job] == 0 then
+      open, first_open = open + 1, first_open or stream
+    end
+  end
+  if open >= OPEN_MAX then
+    close_stream(first_open, 'interrupted', now_ms)
+  end
+  if #known >= KNOWN_MAX and first_over then
+    redis.call('HDEL', STREAMS, string.sub(first_over[STREAM.way], 1, 1) .. first_over[STREAM.name])
+  end
+  return #known > 0 and known[#known][STREAM.number] + 1 or 1
+end
+
+-- Note a piece of a job's stream with its job, in the step that appends it.
+local function job_piece(way, seq, mark, now_ms)
+end
+
+-- `mark` is {stream, attempt, 1 if it is a text of the history, outcome, kind, job, error}; `piece` is what goes into the history,
+-- with its seal. `given_back` is 1 where a node gives it back.
+-- → the code of a refusal, or nil
+local function take_piece(way, seq, mark, piece, now_ms, given_back)
+  local name, attempt, in_history, outcome, kind, job = unpack(mark, 1, 6)
+  local stream = stream_of(way, name)
+  if stream and stream[STREAM.outcome] ~= '' then
+    return 'stream_over'
+  elseif stream and attempt < stream[STREAM.attempt] then
+    return 'stream_superseded'
+  end
+  if not stream then
+    local number = make_stream_room(way, now_ms)
+    stream = {way, name, number, attempt, '', '', 0, given_back, 0, '', 0, tonumber(now_ms), job, 0, 0}
+    if (get('streams')[1] or '0') == '0' then
+      set('streams', 1)
+    end
+  elseif attempt > stream[STREAM.attempt] then
+    stream[STREAM.attempt], stream[STREAM.pieces] = attempt, 0
+  end
+  if kind ~= '' then
+    stream[STREAM.kind] = kind
+  end
+  stream[STREAM.last], stream[STREAM.found], stream[STREAM.outcome] = seq, 0, outcome
+  if in_history == 1 then
+    stream[STREAM.folds] = 1
+  end
+  if stream[STREAM.folds] == 1 then
+    put_item(string.format('%sp%.0f ', string.upper(SENDER[way]), stream[STREAM.pieces]) .. piece)
+    stream[STREAM.pieces] = stream[STREAM.pieces] + 1
+  end
+  save_stream(stream)
+  if job ~= 0 then
+    job_piece(way, seq, mark, now_ms)
+  end
+  return nil
+end
