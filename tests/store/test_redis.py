@@ -643,13 +643,15 @@ class TestKeys:
     """What is in Redis, and for how long."""
 
     async def test_no_ghost(self, server: Server) -> None:
-        """After a session has ended and was forgotten, no key speaks of it but its trail, and that for its time only."""
+        """After a session has ended and was forgotten, only its trail and its jobs speak of it, each for its time only."""
         async with open_redis(server.url, "a") as store:
             await store.execute(every_op())
             with server.client() as client:
                 trail = b"signald:{%b}:trail" % SESSION.encode()
                 assert 0 < client.pttl(trail) <= 60_000
-                for key in set(client.scan_iter()) - {trail}:
+                jobs = b"signald:{%b}:jobs" % SESSION.encode()
+                assert 0 < client.pttl(jobs) <= 3_600_000
+                for key in set(client.scan_iter()) - {trail, jobs}:
                     assert SESSION.encode() not in key
                     kind = client.type(key)
                     held = (
