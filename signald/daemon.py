@@ -95,6 +95,10 @@ HANDSHAKE_POLL_S = 0.01
 FIRST_KEYS_QUIET_S = 2.0
 """A first fetch that takes longer is worth a line."""
 
+LAST_HEADS_S = 0.5
+"""How long the first request of an accepted connection is waited for at the end: a client that has one sends it with its first round
+trip. A silent peer, such as a probe, holds up the end of a node no longer."""
+
 STORE_GOODBYE_S = 1.0
 """How long giving the lease back may take; without an answer the lease expires by itself."""
 
@@ -298,9 +302,7 @@ async def running(
         trio.open_nursery() as http_nursery,
         _serving_http(config, health, inherited, http_nursery) as http_port,
         node_on(store, prepared.config, entropy, spans, claimant) as node,
-        closing(
-            listeners
-        ),  # before the last HTTP requests are waited for: a client gets ECONNREFUSED instead of a hang
+        _closing_at_last(node, listeners, outlive=bool(inherited.websocket)),
         trio.open_nursery() as watching,
         trio.open_nursery() as accepting,
     ):
@@ -345,6 +347,21 @@ async def _wait_for_keys(node: Node, notifier: Notifier | None) -> None:
         with trio.move_on_after(EXTEND_S / 3):
             await node.hub.jwks.wait_first()
             return
+
+
+@asynccontextmanager
+async def _closing_at_last(node: Node, listeners: Sequence[socket.socket], *, outlive: bool) -> AsyncIterator[None]:
+    """Close `listeners` when the body ends, before the last requests are waited for: a client gets ECONNREFUSED, not a hang.
+
+    What the kernel has accepted by then is served. With `outlive` it waits for the next process instead.
+    """
+    try:
+        yield
+    finally:
+        for listening in listeners:
+            if not outlive:
+                node.server.accept_rest(listening)
+            listening.close()
 
 
 def _freeze_imports() -> None:
@@ -441,6 +458,15 @@ async def _serving_http(
         over.set()
 
 
+async def _finish_http(admission: Admission, public: PublicHttp, shutdown: ShutdownScope) -> None:
+    """Wait for the requests that have arrived: those whose first bytes are under way, and those that are being answered."""
+    public.stop()
+    with trio.move_on_after(LAST_HEADS_S):
+        while admission.handshakes:  # noqa: ASYNC110 - once in the life of a node
+            await trio.sleep(HANDSHAKE_POLL_S)
+    await public.finish(shutdown.answers_until)
+
+
 def api_routes(hub: Hub) -> Sequence[BaseRoute]:
     """Return the routes of the HTTP API, which the parts of `hub` serve."""
     del hub
@@ -495,7 +521,7 @@ async def node_on(
             try:
                 operations = NodeOperations(hub.parts, hub.trail, lease, shutdown, hub.statistics)
                 yield Node(hub, server, lease, wakes, shutdown, admission, committer, operations, public, api)
-                await public.finish(shutdown.answers_until)
+                await _finish_http(admission, public, shutdown)
             finally:
                 context.stopping = True
                 connections.cancel_scope.cancel(reason="the node stops: every connection has had its goodbye")

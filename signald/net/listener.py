@@ -44,6 +44,9 @@ from signald.wire.close_codes import CloseCode
 ACCEPTS_PER_TURN = 64
 """Connections taken from one listening socket before all other tasks have a turn."""
 
+ACCEPTS_AT_LAST = 4096
+"""As many as wait in the kernel by default (`listen.backlog`), so that newcomers cannot hold up the end."""
+
 ACCEPT_PAUSE_S = 0.1
 """How long accepting pauses when the process or the kernel has run out of something."""
 
@@ -135,6 +138,12 @@ class Server:
                         raise
                     continue  # the connection died before we took it: the peer's affair (accept(2))
                 self._take(client, address)
+
+    def accept_rest(self, listening: socket.socket) -> None:
+        """Accept what waits at `listening` now, just before it is closed: the kernel would reset these connections."""
+        with suppress(OSError):  # BlockingIOError: there is no more
+            for _ in range(ACCEPTS_AT_LAST):
+                self._take(*listening.accept())
 
     def _take(self, client: socket.socket, address: object) -> None:
         tls = self._tls
