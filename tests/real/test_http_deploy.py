@@ -32,7 +32,7 @@ class Asking:
     async def _connect(self) -> HttpPeer:
         stream: trio.abc.Stream = await trio.open_tcp_stream(HOST, self.port)
         if self._tls is not None:
-            stream = trio.SSLStream(stream, self._tls, server_hostname="localhost", https_compatible=True)  # type: ignore[arg-type]
+            stream = trio.SSLStream(stream, self._tls, server_hostname="localhost", https_compatible=True)
         return HttpPeer(stream)
 
     async def run(self, pause_s: float) -> None:
