@@ -41,6 +41,10 @@ ERROR_CODES: tuple[ErrorCode, ...] = (
     ErrorCode("out_of_place", CloseCode.BAD_MESSAGE, "an opening message in the middle, or another at the beginning"),
     ErrorCode("hello_timeout", CloseCode.TIMEOUT, "no opening message in time"),
     ErrorCode("unauthenticated", CloseCode.UNAUTHENTICATED, "no valid credential"),
+    ErrorCode("auth_expiring", None, "the credential has run out: send `auth` with a new one within `retry_after_ms`"),
+    ErrorCode("auth_expired", CloseCode.UNAUTHENTICATED, "no new credential came within the grace"),
+    ErrorCode("auth_refused", None, "the credential of an `auth` is not valid, or of another subject"),
+    ErrorCode("auth_unavailable", None, "the credential of an `auth` cannot be judged now"),
     ErrorCode(
         "auth_unavailable", CloseCode.REFUSED, "the credential cannot be judged now; come again after `retry_after_ms`"
     ),

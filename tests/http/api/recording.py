@@ -107,6 +107,7 @@ async def _talk(cluster: Cluster) -> tuple[tuple[Peer, str], tuple[Peer, str], s
         await party.send({"type": "receipt", "seq": 1})
         await party.send({"type": "error", "code": "oops", "message": "noted"})
         await party.expect("api_token")
+        await party.send({"type": "auth", "auth": "a credential that no key is here for"})
     await worker.send({"type": "app_state", "capacity": 4, "load": 0.5, "leaving": False})
     await client.quiet(1.0)
     await worker.quiet(1.0)
