@@ -36,12 +36,14 @@ from signald.config import Config, ConfigError, cgroup_limit, memory_problem
 from signald.config.changes import Source
 from signald.config.paths import socket_directory
 from signald.dialects.v1.dialect import SignaldV1
+from signald.dialects.v1.paths import PATHS
 from signald.errors import StoreError, StoreMisused, StoreUnavailable
 from signald.exit_codes import ExitCode
 from signald.health import Health
 from signald.http.admin import admin_routes
 from signald.http.admin_socket import AdminSocket
 from signald.http.api.app import Api, api_settings
+from signald.http.api.documents import document_routes, published
 from signald.http.health import http_app
 from signald.http.metrics import CountAnswers, metrics_routes
 from signald.http.public import PublicHttp, public_settings
@@ -468,9 +470,9 @@ async def _finish_http(admission: Admission, public: PublicHttp, shutdown: Shutd
 
 
 def api_routes(hub: Hub) -> Sequence[BaseRoute]:
-    """Return the routes of the HTTP API, which the parts of `hub` serve."""
-    del hub
-    return []
+    """Return the routes of the HTTP API, which the parts of `hub` serve, and those of the documents about them."""
+    nouns: list[BaseRoute] = []
+    return [*nouns, *document_routes(nouns, lambda: published(hub.config), PATHS)]
 
 
 def observed(node: Node, answers: Counter[int]) -> Observed:
