@@ -388,3 +388,21 @@ def test_a_worker_that_a_release_before_has_given_it_is_taken_away() -> None:
         await worker.accept()
 
     play(scene)
+
+
+def test_a_session_without_a_worker_moves_in_a_drain() -> None:
+    """Its client is told to go at once, because no worker is to move first, and its session is the same at the other node."""
+
+    async def scene(cluster: Cluster) -> None:
+        old = await cluster.start("n1")
+        await cluster.start("n2")
+        client, started = await alone(cluster)
+        await trio.sleep(5)
+        old.shutdown.begin("signal")
+        with trio.fail_after(5):
+            ticket = (await client.expect("goaway"))["ticket"]
+        _, restored = await cluster.restore("n2", started["recovery_token"], ticket=ticket)
+        assert (restored["session"], restored["peer"]["state"]) == (started["session"], "none")
+        assert await client.closed() == 4001
+
+    play(scene)
