@@ -385,4 +385,31 @@ AT_LENGTH = (
     ),
 )
 
-LUA: tuple[Bug, ...] = (*AGAIN, *AT_LENGTH)
+HTTP = (
+    _slip(
+        "page-begins-with-the-last-of-the-page-before",
+        _REGISTRY,
+        "operation.list_sessions_of",
+        "'(' .. held(holder, after)",
+        "'[' .. held(holder, after)",
+        "Each page of the sessions of a subject begins with the last one of the page before.",
+    ),
+    _slip(
+        "read-for-any-tenant",
+        _HEAD,
+        "is_allowed",
+        "string.sub(v[1], 1, #text) == text",
+        "#v[1] > #text",
+        "A service that is bound to a tenant is shown the sessions of another one.",
+    ),
+    _slip(
+        "pair-not-given-back",
+        _RESEED,
+        "reseed",
+        "if known[HEAD.pair] == '0' then",
+        "if known[HEAD.pair] == 0 then",
+        "A session that wants no worker gets one after the store has lost it.",
+    ),
+)
+
+LUA: tuple[Bug, ...] = (*AGAIN, *AT_LENGTH, *HTTP)

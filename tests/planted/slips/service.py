@@ -291,4 +291,14 @@ SERVICE = (
         "liveness",
         "Nobody hears that a full send queue has room again.",
     ),
+    Bug(
+        "said-to-no-worker",
+        "signald/dialects/v1/client.py",
+        "ClientLink.frames",
+        "if self.session.pair and self._rate.take():",
+        "if self._rate.take():",
+        "nobody-lost",
+        "A message of a session without a worker is stored and acked, and no worker ever gets it.",
+        ("tests/service/test_waiting.py::test_a_message_without_a_worker_is_refused_and_not_stored",),
+    ),
 )

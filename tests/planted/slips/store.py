@@ -8,6 +8,9 @@ _RECORDS = "signald/store/session/records.py"
 _MEMORY = "signald/store/memory.py"
 _COMMITTER = "signald/store/committer.py"
 
+_LISTED = "tests/store/registry/test_contract.py::TestListSessionsOf"
+_READ = "tests/store/session/test_contract.py::TestReadSession"
+
 STORE = (
     Bug(
         "append-not-fenced",
@@ -307,5 +310,35 @@ STORE = (
         "batch = self._lines.take(self._batch_ops_max)[::-1]",
         "exactly-once",
         "Operations reach the store in another order than they were handed over.",
+    ),
+    Bug(
+        "page-begins-with-the-last-of-the-page-before",
+        _MEMORY,
+        "MemoryRows.sessions_held",
+        "first = bisect_right(sessions, after)",
+        "first = max(0, bisect_right(sessions, after) - 1)",
+        "exactly-once",
+        "Each page of the sessions of a subject begins with the last one of the page before.",
+        (_LISTED,),
+    ),
+    Bug(
+        "read-for-any-caller",
+        _SESSION_RULES,
+        "read_session",
+        "if not op.access.allows(record.principal, record.worker):",
+        "if op.access.owner is not None and not op.access.allows(record.principal, record.worker):",
+        "nobody-hurts",
+        "A service that is bound to a tenant is shown the sessions of another one.",
+        (_READ,),
+    ),
+    Bug(
+        "kept-alive-unseen",
+        _REGISTRY_RULES,
+        "keep_alive",
+        "not rows.is_held(session)",
+        "rows.is_held(session)",
+        "nobody-lost",
+        "A session that an earlier release has made never comes into the list of its subject.",
+        (_LISTED,),
     ),
 )
