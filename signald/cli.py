@@ -22,7 +22,6 @@ from rich.console import Console
 
 import signald
 from signald.config import (
-    AuthConfig,
     Config,
     ConfigError,
     Problem,
@@ -42,6 +41,7 @@ from signald.demo.options import DemoOptions
 from signald.exit_codes import ExitCode
 from signald.service.auth import mint
 from signald.service.reloading import prepare
+from signald.token_commands import app as token_commands
 
 # Listed by `version`: a report about signald is often about their behaviour.
 _libraries = ("trio", "wsproto", "hypercorn", "redis")
@@ -53,8 +53,7 @@ app = App(
     help_format="plaintext",
     result_action="return_value",
 )
-token = App(name="token", help="Tokens that clients and workers show when they connect.")
-app.command(token)
+app.command(token_commands)
 app.command(ctl)
 config_app = App(name="config", help="The configuration that holds.")
 app.command(config_app)
@@ -270,48 +269,6 @@ def version(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
     return ExitCode.OK
 
 
-@token.command(name="mint")
-def token_mint(
-    *,
-    role: Literal["client", "worker", "service"],
-    subject: str,
-    ttl_s: float = 3600.0,
-    tenant: str | None = None,
-    scope: list[str] | None = None,
-    config: Path | None = None,
-    secret_file: Path | None = None,
-) -> int:
-    """Print a token signed with the shared secret, for development and for workers.
-
-    Parameters
-    ----------
-    role
-        The kind of party that may show the token; a service speaks over HTTP only.
-    subject
-        The principal of the party; a session belongs to the principal that started it.
-    ttl_s
-        Seconds until the token expires.
-    tenant
-        The tenant of the subject.
-    scope
-        What a service may use: jobs, sessions, rooms, blobs or users; may be given several times. Without one: all.
-    config
-        Take the secret, issuer, audience and algorithm from this configuration file.
-    secret_file
-        Take the secret from this file instead.
-    """
-    if config is not None and secret_file is not None:
-        return _fail("give --config or --secret-file, not both", ExitCode.USAGE)
-    auth = _auth_of_secret(secret_file) if secret_file is not None else load(config, os.environ).auth
-    if not auth.jwt_secret:
-        return _fail(_no_secret(auth), ExitCode.CONFIGURATION)
-    try:
-        print(mint(auth, subject=subject, role=role, ttl_s=ttl_s, now=time.time(), tenant=tenant, scope=scope))
-    except ValueError as error:
-        return _fail(str(error), ExitCode.USAGE)
-    return ExitCode.OK
-
-
 @app.command
 def demo(
     *,
@@ -354,19 +311,6 @@ def _load_usable(path: Path | None) -> Config:
     config = load(path, os.environ)
     prepare(config, str(path or ""))
     return config
-
-
-def _auth_of_secret(path: Path) -> AuthConfig:
-    try:
-        return load(None, {"SIGNALD_AUTH__JWT_SECRET_FILE": str(path)}).auth
-    except ConfigError as error:
-        raise ConfigError([Problem("--secret-file", "", problem.message) for problem in error.problems]) from None
-
-
-def _no_secret(auth: AuthConfig) -> str:
-    if auth.jwt_public_key_file:
-        return "tokens are verified with a public key: mint them where the private key is"
-    return "there is no shared secret: set auth.jwt_secret_file in the configuration, or give --secret-file"
 
 
 def _report(error: ConfigError) -> int:

@@ -521,7 +521,7 @@ async def node_on(
                 http=public.serve,
             )
             try:
-                operations = NodeOperations(hub.parts, hub.trail, lease, shutdown, hub.statistics)
+                operations = NodeOperations(hub.parts, hub.trail, lease, shutdown, hub.statistics, hub.revocations)
                 yield Node(hub, server, lease, wakes, shutdown, admission, committer, operations, public, api)
                 await _finish_http(admission, public, shutdown)
             finally:
@@ -550,6 +550,7 @@ async def _keep(hub: Hub, keepers: trio.Nursery, claimant: Claimant | None) -> t
     sweeps = Sweeps(context, assignments, lease, lives, LostWorkers(context, attachments, giving_up, lease.sight))
     wakes = Wakes(context, attachments, lives, hub.probe)
     await mender.begin()
+    await hub.revocations.begin()
     await lease.begin()
     await hub.api_tokens.begin()
     tasks: list[Callable[[], object]] = [
@@ -559,6 +560,7 @@ async def _keep(hub: Hub, keepers: trio.Nursery, claimant: Claimant | None) -> t
         hub.probe.run,
         hub.jwks.run,
         hub.credentials.run,
+        hub.revocations.run,
         matchmaker.run,
         mender.run,
         lease.run,

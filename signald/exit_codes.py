@@ -25,6 +25,7 @@ class ExitCode(IntEnum):
     CONDITION_HOLDS = 79
     NO_DRAIN = 80
     STATE = 81
+    INVALID_TOKEN = 82
     INTERRUPTED = 130
 
 
@@ -46,7 +47,8 @@ MEANINGS = {
     ExitCode.CONDITION_HOLDS: "`ctl receipt --fail-if`: a condition holds",
     ExitCode.NO_DRAIN: "`ctl abort`: the node does not drain, so there is nothing to call off",
     ExitCode.STATE: "`ctl`: the state of the node or session excludes the command: a signal has begun the drain, the node was started "
-    "without a configuration that can be read again, or the session is not set aside",
+    "without a configuration that can be read again, the session is not set aside, or no subject can be revoked",
+    ExitCode.INVALID_TOKEN: "`token inspect`: a node refuses the token, for the reasons that were printed",
     ExitCode.INTERRUPTED: "`demo`: interrupted, as shells say it of SIGINT",
 }
 """As in docs/operations.md."""

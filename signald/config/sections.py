@@ -206,6 +206,13 @@ class AuthConfig:
         at_most=3600,
         reload=True,
     )
+    revoked_keep_s: float = key(
+        2_592_000.0,
+        "How long a revoked subject is remembered: no shorter than the longest life of a token, which would be good again after it.",
+        unit="seconds",
+        at_least=3600,
+        reload=True,
+    )
     leeway_s: float = key(
         5.0,
         "Tolerated difference of clocks when exp and nbf are checked.",

@@ -12,6 +12,7 @@
     POST /v1/admin/sessions/ID/end   end a session, wherever its parties are
     POST /v1/admin/sessions/ID/retry hand a session out again that is set aside
     GET  /v1/admin/sessions/ID/trail the steps of a session
+    POST /v1/admin/revoke            void the tokens of a subject: {"subject": "...", "tenant": "..."}
     GET  /v1/admin/receipts          the latest drains of the cluster
     GET  /v1/admin/receipts/NODE     the fate of each session in a drain
 
@@ -47,6 +48,14 @@ class DrainRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Any of "workers", "clients"."""
     reason: str = "operator"
     """Told to every party in its `goaway`."""
+
+
+class RevokeRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /v1/admin/revoke`."""
+
+    subject: str
+    tenant: str | None = None
+    """None: the subject without a tenant."""
 
 
 class LogLevelRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -90,6 +99,9 @@ class Operations(Protocol):
 
     async def retry(self, session: str) -> Json:
         """Hand a session out again that is set aside."""
+
+    async def revoke(self, subject: str, tenant: str | None) -> Json:
+        """Void the tokens of a subject that were issued before now."""
 
     async def trail(self, session: str) -> Json:
         """The way of a session."""
@@ -138,6 +150,7 @@ def admin_routes(operations: Callable[[], Operations | None], *, token: Callable
         route("GET", "sessions/{session}/trail", _trail),
         route("POST", "sessions/{session}/end", _end),
         route("POST", "sessions/{session}/retry", _retry),
+        route("POST", "revoke", _revoke),
         route("GET", "receipts", _receipts),
         route("GET", "receipts/{node}", _receipt),
     ]
@@ -216,6 +229,11 @@ async def _end(request: Request, node: Operations) -> Json:
 
 async def _retry(request: Request, node: Operations) -> Json:
     return await node.retry(request.path_params["session"])
+
+
+async def _revoke(request: Request, node: Operations) -> Json:
+    asked: RevokeRequest = await _body(request, RevokeRequest)
+    return await node.revoke(asked.subject, asked.tenant)
 
 
 async def _trail(request: Request, node: Operations) -> Json:

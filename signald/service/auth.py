@@ -17,6 +17,7 @@ from signald.config import AuthConfig, ConfigError, Problem
 from signald.core.jwks import SET_BYTES_MAX, BadKeySet, Key, KeySet, UnusableKey, algorithms_of, parse
 from signald.core.wants import SEPARATOR
 from signald.service.key_sets import FileKeys, Keys, OneKey, RemoteKeys
+from signald.service.revoked import Revocations
 
 Role = Literal["client", "worker", "service"]
 """A service is a backend that speaks over HTTP alone: no WebSocket is opened with its token."""
@@ -84,6 +85,8 @@ class Authenticator:
     issuer: str
     audience: str
     leeway_s: float
+    revocations: Revocations = attrs.field(factory=Revocations, repr=False)
+    """Those of the node, once it has taken this authenticator in (`following`)."""
 
     @classmethod
     def from_config(cls, auth: AuthConfig) -> "Authenticator":
@@ -108,10 +111,11 @@ class Authenticator:
         return self.keys if isinstance(self.keys, RemoteKeys) else None
 
     def following(self, before: "Authenticator") -> "Authenticator":
-        """Return this authenticator as the one after `before`: a set that was fetched from the same URL goes on."""
+        """Return this authenticator as the one after `before`: revocations and a set that was fetched from the same URL go on."""
+        keys = self.keys
         if self.remote is not None and before.remote is not None:
-            return attrs.evolve(self, keys=self.remote.following(before.remote))
-        return self
+            keys = self.remote.following(before.remote)
+        return attrs.evolve(self, keys=keys, revocations=before.revocations)
 
     def is_away(self, now: float) -> bool:
         """Tell whether no token can be judged now, because the keys of the issuer are not here."""
@@ -126,7 +130,7 @@ class Authenticator:
     def authenticate(self, bearer: str | None, role: Role, now: float) -> Principal:
         """Return the principal of `bearer` at the endpoint of `role`; `now` is the time in seconds since the epoch.
 
-        Raises Unauthenticated for no, a broken or an expired token, Forbidden for a valid one of another role, KeysAway when the
+        Raises Unauthenticated for no, a broken, an expired or a revoked token, Forbidden for a valid one of another role, KeysAway when the
         keys that it must be judged by are not here.
         """
         return self.identify(bearer, role, now).principal
@@ -142,13 +146,16 @@ class Authenticator:
         if not self._current(claims, now):
             raise Unauthenticated
         subject, tenant, issued = claims.get("sub"), claims.get("tenant"), claims.get("iat")
-        if not _is_name(subject) or not subject or not (tenant is None or _is_name(tenant)):
+        if not is_name(subject) or not subject or not (tenant is None or is_name(tenant)):
             raise Unauthenticated
         role = claims.get("role")
         if role not in ROLES or role not in roles:
             raise Forbidden
         scopes = _scopes(claims.get("scope")) if role == "service" else None
-        return Verified(Principal(subject, role, tenant, scopes), claims["exp"], issued if _is_time(issued) else None)
+        principal, issued_at = Principal(subject, role, tenant, scopes), issued if is_time(issued) else None
+        if self.revocations.refuses(principal.name, issued_at):
+            raise Unauthenticated
+        return Verified(principal, claims["exp"], issued_at)
 
     def _claims(self, keys: Keys, bearer: str, now: float) -> Mapping[str, Any]:
         # Times are checked by `_current`, because PyJWT asks the wall clock.
@@ -174,7 +181,7 @@ class Authenticator:
 
     def _current(self, claims: Mapping[str, Any], now: float) -> bool:
         expires, begins = claims.get("exp"), claims.get("nbf", now)
-        if not _is_time(expires) or not _is_time(begins):
+        if not is_time(expires) or not is_time(begins):
             return False
         return begins - self.leeway_s <= now < expires + self.leeway_s
 
@@ -197,7 +204,7 @@ def mint(
         raise ValueError("there is no shared secret to sign with")
     if not subject:
         raise ValueError("the subject is empty")
-    if not _is_name(subject) or not (tenant is None or _is_name(tenant)):
+    if not is_name(subject) or not (tenant is None or is_name(tenant)):
         raise ValueError("the subject or the tenant holds a character that no name may have")
     if not 0 < ttl_s < math.inf:
         raise ValueError("the time to live must be greater than 0")
@@ -225,7 +232,7 @@ def _scopes(claim: object) -> frozenset[str] | None:
     return SCOPES.intersection(words)
 
 
-def _is_name(value: object) -> TypeGuard[str]:
+def is_name(value: object) -> TypeGuard[str]:
     """Tell whether a claim can be part of a principal's name: one that holds the separator could be another's."""
     return isinstance(value, str) and SEPARATOR not in value and _is_utf8(value)
 
@@ -238,7 +245,7 @@ def _is_utf8(value: str) -> bool:
     return True
 
 
-def _is_time(value: object) -> TypeGuard[float]:
+def is_time(value: object) -> TypeGuard[float]:
     # An integer may have thousands of digits: it can be compared, and not made a float.
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -TIME_MAX < value < TIME_MAX
 

@@ -128,7 +128,7 @@ def _begin(parts: Parts, conn: Connection, made: _Made, asked: NewClient, make: 
     """Attach a new client to its session, and answer it."""
     context, head = parts.context, made.head
     session_id = head.session
-    still_open(context, conn, made.undo)
+    still_open(context, conn, made.credential, made.undo)
     session = parts.attachments.adopt(head)
     session.client_tokens = (made.token_hash,)
     link = make(parts, conn, session)
@@ -220,7 +220,7 @@ def _attach(parts: Parts, conn: Connection, granted: _Granted, asked: ReturningC
     # Not in one step with the claim: a token that resumes nothing must leave nothing behind.
     holder = principal_holder(head.principal)  # of a session that release 0.1.0 has made
     context.committer.submit(KeepAlive((session_id,), now + context.life_ms, (holder,)), ignore)
-    still_open(context, conn, [Detach(session_id, "client", context.node, claimed.epoch, now)])
+    still_open(context, conn, granted.credential, [Detach(session_id, "client", context.node, claimed.epoch, now)])
     known = parts.attachments.sessions.get(session_id)
     if max(head.client_epoch, known.client.epoch if known is not None else 0) > claimed.epoch:
         raise late(context)

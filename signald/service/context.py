@@ -18,6 +18,7 @@ from signald.service.inboxes import Inboxes
 from signald.service.incarnation import StoreIncarnation
 from signald.service.nodes import Cluster
 from signald.service.outgoing import PendingWrites
+from signald.service.revoked import Revocations
 from signald.service.telemetry import Spans
 from signald.store.base import Op, Store
 from signald.store.committer import Committer, ignore
@@ -62,6 +63,8 @@ class Context:
         self.incarnation = StoreIncarnation(
             committer, entropy, self.inboxes.doubts, lambda: self.config.node.lease_ttl_s
         )
+        self.revocations = Revocations()
+        """The principals whose tokens are void."""
         self.writes = PendingWrites()
         self.events = Events()
         """What happens to sessions and workers here; see there for its subscribers."""

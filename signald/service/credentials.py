@@ -3,9 +3,12 @@
     runs out ─▸ error `auth_expiring` ─▸ `auth` with a new one: goes on
                                       └▸ the grace is over: error `auth_expired`, close 4401
 
+    is revoked ▸ error `auth_revoked`, close 4401
+
 One task looks after all parties of the node. With a grace of 0 it sleeps: a credential counts at the opening only.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from math import inf
 
@@ -25,6 +28,8 @@ log = structlog.get_logger(__name__)
 PASS_MIN_S = 1.0
 """Least time between two looks at all parties: ten thousand take a millisecond, and a grace has seconds."""
 
+ENDED = ("expired", "revoked")
+
 
 class Credentials:
     """See the module. One for each node."""
@@ -37,8 +42,8 @@ class Credentials:
         self._sooner = trio.Event()
         self._next = inf
         """When to look again, in seconds since 1970."""
-        self.expired = 0
-        """Connections ended because their credential had run out."""
+        self.ended: Counter[str] = Counter(dict.fromkeys(ENDED, 0))
+        """Connections that were ended for their credential, by `ENDED`."""
 
     def bind(self, link: PartyLink, credential: Verified) -> None:
         """`link` was opened with `credential`, or has renewed it."""
@@ -47,6 +52,18 @@ class Credentials:
         if credential.expires_at < self._next and self._context.config.auth.expiry_grace_s:
             self._next = credential.expires_at
             self._sooner.set()
+
+    def revoke(self, principal: str) -> None:
+        """Tokens of `principal` are void: end the connections that were opened with one."""
+        for link in list(self._attachments.links):
+            credential = link.credential
+            if link.principal != principal or credential is None or link.conn.closing:
+                continue
+            if self._context.revocations.refuses(principal, credential.issued_at):
+                self.ended["revoked"] += 1
+                log.info("credential_revoked", party=link.party, owner=link.owner)
+                link.fail(CloseCode.UNAUTHENTICATED, "auth_revoked", "the tokens of this subject have been revoked")
+        self._context.writes.flush()
 
     def renew(self, link: PartyLink, bearer: str) -> None:
         """A connected party shows a new credential: it must be valid, not about to run out at once, and of the same principal."""
@@ -101,7 +118,7 @@ class Credentials:
             return link.expires_by
         if self._auth().is_away(now):
             return now  # no party can prove anything now, and those that are known must not pay for it
-        self.expired += 1
+        self.ended["expired"] += 1
         log.info("credential_expired", party=link.party, owner=link.owner)
         link.fail(CloseCode.UNAUTHENTICATED, "auth_expired", "the credential has run out")
         return inf

@@ -26,6 +26,7 @@ from signald.service.attachments import Attachments
 from signald.service.auth import Authenticator
 from signald.service.batches import Batches
 from signald.service.cluster.probe import Probe
+from signald.service.cluster.revocations import RevocationKeeper
 from signald.service.context import Context
 from signald.service.credentials import Credentials
 from signald.service.dialect import Dialects
@@ -89,11 +90,12 @@ class Hub:
         self.giving_up = GivingUp(context, self.attachments, self.retries)
         self.credentials = Credentials(context, self.attachments, lambda: self.parts.auth)
         self.probe = Probe(context)
+        self.revocations = RevocationKeeper(context, self.credentials, lambda: self.parts.auth.keys is not None)
         self.api_tokens = ApiTokens(context)
-        self.parts = Parts(
+        self.parts: Parts = Parts(
             context,
             gate,
-            auth,
+            attrs.evolve(auth, revocations=context.revocations),
             self.api_tokens,
             self.attachments,
             self.relay,

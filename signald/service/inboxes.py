@@ -6,6 +6,7 @@ An inbox is made before its producers and its keeper, so neither needs to know t
     endings, workers, openings, retries, …      Inboxes.line             Matchmaker
     wakes, mender, drain                        Inboxes.nodes            Lease
     relay, workers, openings, lease, wakes      Inboxes.doubts           Mender
+    wakes                                       Inboxes.revoked          RevocationKeeper
     committer, wakes                            Inboxes.store_refused    Reloader
 """
 
@@ -85,4 +86,8 @@ class Inboxes:
     """Nodes may have come, gone or changed their state."""
     store_refused: Poke = attrs.field(factory=Poke)
     """The store refuses the login: the file of its URL may hold another by now."""
+    revoked: Poke = attrs.field(factory=Poke)
+    """Principals may have been revoked."""
+    revoked_anew: Poke = attrs.field(factory=Poke)
+    """Wake-ups may have been lost: read all revocations anew with the next look."""
     doubts: Doubts = attrs.field(factory=Doubts)

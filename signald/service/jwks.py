@@ -142,6 +142,20 @@ class JwksFetcher:
         return pause * self._context.entropy.uniform(0.75, 1.25)
 
 
+async def fill(remote: RemoteKeys, now: float) -> str:
+    """Fetch the set of `remote` once, for a command; return why it did not come, "" when it has."""
+    number = remote.begin()
+    try:
+        fetched = await _HttpGet()(remote.url)
+        keys = parse(fetched.body, remote.allowed)
+    except FetchFailed as error:
+        return str(error)
+    except BadKeySet as error:
+        return f"the answer {error}"
+    remote.adopt(number, fetched.body, keys, now, now + LIFE_MAX_S)
+    return ""
+
+
 class _HttpGet:
     """Fetches by HTTP. The trusted certificates are read at the first fetch and then kept."""
 

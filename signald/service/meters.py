@@ -369,8 +369,15 @@ METRICS: tuple[Metric, ...] = (
         "signald_credentials_ended_total",
         "counter",
         ("reason",),
-        "Connections closed with 4401 because their JWT had run out (auth.expiry_grace_s).",
-        _by(lambda o: [("expired", o.hub.credentials.expired)]),
+        "Connections closed with 4401 because their JWT had run out (auth.expiry_grace_s), or its subject was revoked.",
+        _by(lambda o: o.hub.credentials.ended.items()),
+    ),
+    Metric(
+        "signald_revoked_subjects",
+        "gauge",
+        (),
+        "Subjects whose tokens are revoked, as this node knows them.",
+        _one(lambda o: len(o.hub.context.revocations)),
     ),
     # deploys
     Metric(

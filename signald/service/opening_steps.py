@@ -12,7 +12,7 @@ from signald.net.admission import bearer_of_share, share
 from signald.net.connection import Connection
 from signald.net.ending import ConnectionClosed
 from signald.service.asking import ask_holders, is_unreadable
-from signald.service.auth import Role, Verified
+from signald.service.auth import Role, Unauthenticated, Verified
 from signald.service.context import Context
 from signald.service.parts import Parts
 from signald.service.refusals import Turned
@@ -114,13 +114,16 @@ async def make_claim(parts: Parts, conn: Connection, ops: Sequence[Op], asked_ms
     return results
 
 
-def still_open(context: Context, conn: Connection, undo: Sequence[Op]) -> None:
-    """The store has granted; is there still somebody to tell? If not, it is undone.
+def still_open(context: Context, conn: Connection, credential: Verified, undo: Sequence[Op]) -> None:
+    """The store has granted; is there still somebody to tell, who has not been revoked meanwhile? If not, it is undone.
 
     A drain that has begun meanwhile is no reason to refuse: the claim has taken the session from where it was, so the
     party is served here, and told to go with the others.
     """
-    if conn.closing:
+    revoked = context.revocations.refuses(credential.principal.name, credential.issued_at)
+    if conn.closing or revoked:
         for op in undo:
             context.submit(op)
+        if revoked and not conn.closing:
+            raise Unauthenticated
         raise ConnectionClosed(conn.closed) if conn.closed else Turned(CloseCode.REFUSED, "closing", "closing")

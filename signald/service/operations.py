@@ -17,8 +17,9 @@ from signald.core.holders import principal_holder
 from signald.core.session import Session
 from signald.errors import OperationRefused
 from signald.logs import set_level
-from signald.service.auth import Principal
+from signald.service.auth import Principal, is_name
 from signald.service.cluster.lease import Lease
+from signald.service.cluster.revocations import NAME_CHARS_MAX, RevocationKeeper
 from signald.service.drain.shutdown import ShutdownScope
 from signald.service.drain.status import DrainStatus, names_of
 from signald.service.parts import Parts
@@ -44,6 +45,7 @@ class NodeOperations:
         lease: Lease,
         shutdown: ShutdownScope,
         statistics: Callable[[], dict[str, int]],
+        revocations: RevocationKeeper,
     ) -> None:
         """`statistics` counts what is held here now."""
         self._context = parts.context
@@ -52,6 +54,7 @@ class NodeOperations:
         self._endings = parts.endings
         self._trail = trail
         self._statistics = statistics
+        self._revocations = revocations
         self._lease = lease
         self._shutdown = shutdown
         self._started_at = trio.current_time()
@@ -182,6 +185,21 @@ class NodeOperations:
                 "state", "not-stuck", f"{session} is not set aside: {failures.count} hand-outs have failed"
             )
         return {"session": session, "seq": failures.seq, "failures": failures.count}
+
+    async def revoke(self, subject: str, tenant: str | None) -> Json:
+        """Void the tokens of a subject that were issued before now, on all nodes.
+
+        Raises OperationRefused when no token can have such a subject, when this node asks for no tokens, or when too many are revoked.
+        """
+        for name in (subject, tenant):
+            if name is not None and (not is_name(name) or len(name) > NAME_CHARS_MAX):
+                raise OperationRefused(
+                    "invalid", "invalid", f"a name has {NAME_CHARS_MAX} characters at most, none of them 0x1f"
+                )
+        if not subject:
+            raise OperationRefused("invalid", "invalid", "the subject is empty")
+        at_ms = await self._revocations.revoke(Principal(subject, "client", tenant).name)
+        return {"subject": subject, "tenant": tenant, "revoked_at_ms": at_ms}
 
     # --- the cluster ------------------------------------------------------------------------------------------------
 

@@ -57,7 +57,7 @@ async def _register(parts: Parts, conn: Connection, auth: str | None, offer: Off
             )
         )
     assert isinstance(registered, WorkerClaimed)
-    still_open(context, conn, [DetachWorker(worker, registered.epoch, context.now_ms())])
+    still_open(context, conn, credential, [DetachWorker(worker, registered.epoch, context.now_ms())])
     link = make(parts, conn, worker, registered.epoch, offer, subject)
     link.tokens = tokens.Slots(token_hash)
     parts.attachments.workers[worker] = link
@@ -186,7 +186,7 @@ def _predecessor(context: Context, parts: Parts, conn: Connection, granted: _Gra
         for name, side in granted.sides
         if isinstance(side, Claimed)
     ]
-    still_open(context, conn, [*undo, DetachWorker(granted.worker, granted.epoch, now)])
+    still_open(context, conn, granted.credential, [*undo, DetachWorker(granted.worker, granted.epoch, now)])
     before = parts.attachments.workers.get(granted.worker)
     if before is not None and before.epoch > granted.epoch:
         # Two claims of one worker were under way here, and the newer one came through first.

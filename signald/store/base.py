@@ -120,6 +120,7 @@ Wake = bytes
 `w` + worker id    look at the worker again: superseded claim, new pairings
 `o` + session id   the session's life has passed, and its client is said to be here: renew it, or say that it is gone
 `n`                look at the nodes again
+`v`                look at the revoked principals again; nodes of earlier releases ignore it
 `*`                wake-ups may have been lost: look at everything
 `p` + anything     a probe of the backplane by the node itself (service/probe.py)
 `r` + anything     a realtime message, made and read by service/relay; losing it is allowed
@@ -129,6 +130,7 @@ WAKE_SESSION = b"s"
 WAKE_WORKER = b"w"
 WAKE_OVERDUE = b"o"
 WAKE_NODES = b"n"
+WAKE_REVOKED = b"v"
 WAKE_ALL = b"*"
 WAKE_REALTIME = b"r"
 WAKE_PROBE = b"p"

@@ -22,7 +22,7 @@ from signald.core.wants import path
 from signald.errors import StoreMisused, StoreUnavailable
 from signald.store.base import WAKE_ALL, Op, Result, Wake
 from signald.store.memory_jobs import MemoryJobs
-from signald.store.registry.ops import NodeInfo
+from signald.store.registry.ops import NodeInfo, Revocation
 from signald.store.registry.records import Place, TrailCount, Worker
 from signald.store.rows import Wakes
 from signald.store.rules import apply
@@ -59,6 +59,8 @@ class MemoryRows(MemoryJobs):
         self._held_by: dict[str, list[str]] = {}
         """Holder → its sessions, in order of their ids."""
         self._facts: dict[str, bytes] = {}
+        self._revoked: dict[str, Revocation] = {}
+        """In order of number."""
         self._receipts: dict[str, tuple[int, bytes]] = {}
         self._trails: dict[str, tuple[int, deque[bytes]]] = {}
         """Session → how long it is kept, its steps; in the order of the last step."""
@@ -242,6 +244,29 @@ class MemoryRows(MemoryJobs):
 
     def save_fact(self, name: str, value: bytes) -> None:
         self._facts[name] = value
+
+    def revocation(self, principal: str) -> Revocation | None:
+        return self._revoked.get(principal)
+
+    def save_revocation(self, revocation: Revocation) -> None:
+        self._revoked.pop(revocation.principal, None)
+        self._revoked[revocation.principal] = revocation
+
+    def drop_revocation(self, principal: str) -> None:
+        self._revoked.pop(principal, None)
+
+    def revocations(self) -> int:
+        return len(self._revoked)
+
+    def last_revocation(self) -> int:
+        return next(reversed(self._revoked.values())).number if self._revoked else 0
+
+    def revocations_after(self, number: int, limit: int) -> list[Revocation]:
+        return list(islice((one for one in self._revoked.values() if one.number > number), limit))
+
+    def revocations_over(self, now_ms: int, limit: int) -> list[str]:
+        over = ((one.until_ms, one.principal) for one in self._revoked.values() if one.until_ms <= now_ms)
+        return [principal for _, principal in heapq.nsmallest(limit, over)]
 
     def receipt(self, node: str) -> bytes | None:
         kept = self._receipts.get(node)

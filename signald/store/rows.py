@@ -7,7 +7,7 @@ from signald.core.head import Party
 from signald.core.jobs import Job
 from signald.core.log import Entry
 from signald.store.base import WAKE_REALTIME, WAKE_SESSION, WAKE_WORKER, Wake
-from signald.store.registry.ops import NodeInfo
+from signald.store.registry.ops import NodeInfo, Revocation
 from signald.store.registry.records import Place, TrailCount, Worker
 from signald.store.session.jobs.records import Jobs
 from signald.store.session.records import Record, Way
@@ -150,6 +150,21 @@ class Rows(Protocol):
 
     def fact(self, name: str) -> bytes | None: ...
     def save_fact(self, name: str, value: bytes) -> None: ...
+
+    def revocation(self, principal: str) -> Revocation | None: ...
+    def save_revocation(self, revocation: Revocation) -> None: ...
+    def drop_revocation(self, principal: str) -> None: ...
+    def revocations(self) -> int:
+        """Return how many principals are revoked."""
+
+    def last_revocation(self) -> int:
+        """Return the highest number, 0 for none."""
+
+    def revocations_after(self, number: int, limit: int) -> list[Revocation]:
+        """Return those with a higher number, in order of number."""
+
+    def revocations_over(self, now_ms: int, limit: int) -> list[str]:
+        """Return principals whose revocation has ended, in order of its end, then of name."""
 
     def receipt(self, node: str) -> bytes | None: ...
     def save_receipt(self, node: str, body: bytes, now_ms: int, keep: int) -> None:

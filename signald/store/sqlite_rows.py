@@ -8,13 +8,13 @@ import sqlite3
 from collections.abc import Iterable
 from contextlib import suppress
 
-from msgspec import msgpack
+from msgspec import msgpack, structs
 
 from signald.core.head import Party
 from signald.core.log import Entry
 from signald.core.wants import ROOT, path
 from signald.store.damage import REPORTS, SEAL_BYTES, Unreadable, seal, unseal
-from signald.store.registry.ops import NodeInfo
+from signald.store.registry.ops import NodeInfo, Revocation
 from signald.store.registry.records import Place, TrailCount, Worker
 from signald.store.session.records import Record, Way
 from signald.store.session.streams.records import Stream, decode_stream
@@ -63,6 +63,10 @@ CREATE TABLE IF NOT EXISTS trail (session TEXT PRIMARY KEY, until_ms INTEGER NOT
 CREATE INDEX IF NOT EXISTS trail_by_end ON trail (until_ms, session);
 CREATE TABLE IF NOT EXISTS stream (session TEXT, way TEXT, name TEXT, record BLOB NOT NULL, PRIMARY KEY (session, way, name))
     WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS revoked (principal TEXT PRIMARY KEY, number INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+    until_ms INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS revoked_by_number ON revoked (number);
+CREATE INDEX IF NOT EXISTS revoked_by_end ON revoked (until_ms, principal);
 """
     + JOB_TABLES
 )
@@ -391,6 +395,34 @@ class SqliteRows(SqliteJobs):
 
     def save_fact(self, name: str, value: bytes) -> None:
         self._sql.execute("REPLACE INTO fact VALUES (?, ?)", (name, value))
+
+    def revocation(self, principal: str) -> Revocation | None:
+        return next(iter(self._revoked("WHERE principal = ?", principal)), None)
+
+    def save_revocation(self, revocation: Revocation) -> None:
+        self._sql.execute("REPLACE INTO revoked VALUES (?, ?, ?, ?)", structs.astuple(revocation))
+
+    def drop_revocation(self, principal: str) -> None:
+        self._sql.execute("DELETE FROM revoked WHERE principal = ?", (principal,))
+
+    def revocations(self) -> int:
+        return int(self._one("SELECT count(*) FROM revoked"))
+
+    def last_revocation(self) -> int:
+        return int(self._one("SELECT coalesce(max(number), 0) FROM revoked"))
+
+    def revocations_after(self, number: int, limit: int) -> list[Revocation]:
+        return self._revoked("WHERE number > ? ORDER BY number LIMIT ?", number, limit)
+
+    def revocations_over(self, now_ms: int, limit: int) -> list[str]:
+        return [
+            one.principal
+            for one in self._revoked("WHERE until_ms <= ? ORDER BY until_ms, principal LIMIT ?", now_ms, limit)
+        ]
+
+    def _revoked(self, which: str, *values: object) -> list[Revocation]:
+        rows = self._sql.execute(f"SELECT principal, number, at_ms, until_ms FROM revoked {which}", values)  # noqa: S608
+        return [Revocation(*row) for row in rows]
 
     def receipt(self, node: str) -> bytes | None:
         body = self._one("SELECT body FROM receipt WHERE node = ?", node)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,10 +12,13 @@ import pytest
 import trio
 
 from signald.cli import main
+from signald.config import AuthConfig
 from signald.ctl.client import AdminClient, CtlError
 from signald.demo.cluster import Node
 from signald.exit_codes import ExitCode
+from signald.sdk.errors import Refused, SessionGone
 from signald.sdk.trio import WorkerSession, open_client, open_worker
+from signald.service.auth import mint
 from tests.real.harness import Settings, Talk, exit_of, kill, open_nodes, open_talk, term, until, url_of
 
 pytestmark = pytest.mark.real
@@ -222,6 +226,27 @@ async def test_the_other_looks(tmp_path: Path, ctl: Ctl) -> None:
         assert await ctl("sessions", "--limit", "0", "--node", "blue") == os.EX_USAGE
         await talk.settle()
         talk.check()
+
+
+async def test_a_subject_is_revoked(tmp_path: Path, ctl: Ctl, capfd: pytest.CaptureFixture[str]) -> None:
+    """`token revoke` at one node ends the subject's connection at another, whose SDK does not come back with the old token."""
+    config = AuthConfig(jwt_secret="a shared secret of at least 32 bytes")
+    settings: Settings = {**SOCKETS, "auth": {"jwt_secret": config.jwt_secret}}
+    async with open_nodes(tmp_path, f"sqlite:{tmp_path}/signald.db", settings) as nodes:
+        await nodes.start("blue")
+        green = await nodes.start("green")
+        old = mint(config, subject="ann", role="client", ttl_s=600, now=time.time() - 5)
+        async with open_client(url_of(green), auth=old) as client:
+            capfd.readouterr()
+            arguments = ["token", "revoke", "ann", "--node", "blue"]
+            assert await trio.to_thread.run_sync(main, arguments) == os.EX_OK
+            assert "tokens of ann that were issued before 20" in capfd.readouterr().out
+            with pytest.raises(SessionGone), trio.fail_after(20):
+                await anext(aiter(client))
+        with pytest.raises(Refused):
+            async with open_client(url_of(green), auth=old):
+                pass
+        assert await trio.to_thread.run_sync(main, ["token", "revoke", "", "--node", "blue"]) == os.EX_USAGE
 
 
 async def test_a_session_that_is_set_aside_is_retried(tmp_path: Path, ctl: Ctl) -> None:

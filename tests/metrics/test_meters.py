@@ -28,6 +28,7 @@ COUNTED_THINGS = {
     "signald_sessions_stuck", "signald_draining", "signald_drain_remaining", "signald_drain_rate", "signald_store_up",
     "signald_strangers", "signald_store_batch_operations", "signald_config_last_reload_successful",
     "signald_api_connections", "signald_api_requests_in_flight",
+    "signald_revoked_subjects",
 }  # fmt: skip
 """Metrics of things or of yes and no, which have no unit."""
 
@@ -41,6 +42,7 @@ LABELS = {
         "client",
         "worker",
         "expired",
+        "revoked",
         "worker_lost",
         "unheard",
         "spent",

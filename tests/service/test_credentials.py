@@ -51,7 +51,7 @@ def test_a_party_is_told_and_then_closed(role: str) -> None:
         assert (said["code"], said["fatal"]) == ("auth_expired", True)
         assert await peer.closed() == 4401
         assert 70 <= trio.current_time() - begin < 73
-        assert node.hub.credentials.expired == 1
+        assert node.hub.credentials.ended["expired"] == 1
 
     play(scene)
 

@@ -39,6 +39,7 @@ from signald.store.registry.ops import (
     ListNodes,
     ListOverdue,
     ListReceipts,
+    ListRevoked,
     ListSessionsOf,
     ListSuited,
     ListWaiting,
@@ -52,6 +53,7 @@ from signald.store.registry.ops import (
     Release,
     RemoveWorker,
     Reserve,
+    Revoke,
     Sessions,
     Signal,
     TakePace,
@@ -603,6 +605,14 @@ class Kitchen:
 
     def _list_receipts(self, _draft: Draft) -> Op:
         return ListReceipts()
+
+    def _revoke(self, draft: Draft) -> Op:
+        until_ms = self.now_ms + (draft.other - 1) * 20
+        name = ("ann", "bob", "acme\x1feve")[draft.small % 3]
+        return Revoke(name, self.now_ms - draft.session * 9, until_ms, self.now_ms, 1 + draft.small % 3, draft.node)
+
+    def _list_revoked(self, draft: Draft) -> Op:
+        return ListRevoked(self.now_ms - 60 if draft.flag else 0, draft.other, self.now_ms)
 
     def _mark(self, draft: Draft) -> Op:
         steps = [b'{"n":%d}' % (self._number + index) for index in range(draft.small)]

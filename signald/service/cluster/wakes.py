@@ -19,6 +19,7 @@ from signald.store.base import (
     WAKE_OVERDUE,
     WAKE_PROBE,
     WAKE_REALTIME,
+    WAKE_REVOKED,
     WAKE_SESSION,
     WAKE_WORKER,
     Wake,
@@ -68,6 +69,8 @@ class Wakes:
             self._lives.overdue(wake[1:].decode(errors="replace"))
         elif kind == WAKE_NODES:
             context.inboxes.nodes()
+        elif kind == WAKE_REVOKED:
+            context.inboxes.revoked()
         elif kind == WAKE_PROBE:
             probe.heard(wake)
         elif kind == WAKE_ALL:
@@ -77,6 +80,8 @@ class Wakes:
         """Wake-ups may have been lost: read everything again."""
         context, attachments = self._context, self._attachments
         context.inboxes.doubts.check()
+        context.inboxes.revoked_anew()
+        context.inboxes.revoked()
         context.inboxes.nodes()
         for session in list(attachments.sessions.values()):
             attachments.relay.look(session)

@@ -9,18 +9,20 @@
 --        lines, spots and wanted are the waiting line again, by want (core/wants.py). Earlier releases write waiting and line alone,
 --        and those hold.
 --        holds: session → holders, each behind a space   held: holder → sessions   holds_due: session by when its count is to be
---        looked at   trails: session by when its trail is forgotten   trail_bytes: session → what its trail counts for, "" → the sum
+--        looked at   revoked: principal → number, at_ms, until_ms   revoked_numbers: principal by number
+--        revoked_ends: principal by until_ms   trails: session by when its trail is forgotten   trail_bytes: session → what its trail counts for, "" → the sum
 -- Their order is that of registry/packing.py.
 local NODES, LEASES, WORKERS, PAIRS, PAIRED = KEY.nodes, KEY.leases, KEY.workers, KEY.pairs, KEY.paired
 local WAITING, LINE, LINES, SPOTS, WANTED = KEY.waiting, KEY.line, KEY.lines, KEY.spots, KEY.wanted
 local ALIVE, HOLDS, HELD, HOLDS_DUE, TRAILS, TRAIL_SIZES = KEY.alive, KEY.holds, KEY.held_by, KEY.holds_due, KEY.trails, KEY.trail_bytes
+local REVOKED, REVOKED_NUMBERS, REVOKED_ENDS = KEY.revoked, KEY.revoked_numbers, KEY.revoked_ends
 local MISC, RECEIPTS, RECEIPT_TIMES = KEY.misc, KEY.receipts, KEY.receipt_times
 
 -- The time is not known here, so a node whose lease has ended is told as well; it is not there to hear it.
-local function wake_other_nodes(node)
+local function wake_other_nodes(node, wake)
   for _, each in ipairs(redis.call('HKEYS', NODES)) do
     if each ~= node then
-      wake_node(each, 'n')
+      wake_node(each, wake)
     end
   end
 end
@@ -52,7 +54,7 @@ function operation.put_node(node, state, lease_until_ms, info, incarnation, now_
   redis.call('HSET', NODES, node, state .. ' ' .. info)
   redis.call('ZADD', LEASES, lease_until_ms, node)
   if not old or string.match(old, '^%a+') ~= state then
-    wake_other_nodes(node)
+    wake_other_nodes(node, 'n')
   end
   return {'done'}
 end
@@ -63,7 +65,7 @@ function operation.drop_node(node, incarnation)
   end
   redis.call('ZREM', LEASES, node)
   if redis.call('HDEL', NODES, node) == 1 then
-    wake_other_nodes(node)
+    wake_other_nodes(node, 'n')
   end
   return {'done'}
 end

@@ -55,6 +55,32 @@ class WaitingSession(Struct, frozen=True, gc=False):
     order_ms: int
 
 
+class Revocation(Struct, frozen=True, gc=False):
+    """The tokens of `principal` that were issued before `at_ms` are void. Known until `until_ms`, when all of them have run out."""
+
+    principal: str
+    number: int
+    """Grows with each revocation: what a node has not seen yet is above what it has seen."""
+    at_ms: int
+    until_ms: int
+
+
+class Revoked(Result, frozen=True):
+    """The principal is revoked, under this number."""
+
+    number: int
+
+
+class RevokedPage(Result, frozen=True):
+    """Some revocations, in order of number."""
+
+    revocations: tuple[Revocation, ...]
+    upto: int
+    """All up to this number have been looked at."""
+    last: int
+    """The highest number that is kept; 0: none."""
+
+
 class NoWorker(Result, frozen=True):
     """There is no such worker."""
 
@@ -490,6 +516,30 @@ class GetReceipt(RegistryOp[Text], frozen=True):
 @traits(reads=True)
 class ListReceipts(RegistryOp[Receipts], frozen=True):
     """List the nodes that have left a receipt, the latest first."""
+
+
+class Revoke(RegistryOp[Revoked | Refused], frozen=True):
+    """Void the tokens of `principal` issued before `at_ms`. Wakes every other live node (`revoked`).
+
+    The later of two moments holds, and the later of two ends; what is known already changes nothing and has its number. Refusal:
+    `full` (`revoked_max` principals are revoked). Drops a few whose time is over.
+    """
+
+    principal: str
+    at_ms: int
+    until_ms: int
+    now_ms: int
+    revoked_max: int
+    node: str
+
+
+@traits(reads=True)
+class ListRevoked(RegistryOp[RevokedPage], frozen=True):
+    """Read the revocations with a number above `after`, of the first `limit` those whose time is not over."""
+
+    after: int
+    limit: int
+    now_ms: int
 
 
 class ClusterSecret(RegistryOp[Secret], frozen=True):

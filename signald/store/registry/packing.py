@@ -37,6 +37,7 @@ from signald.store.registry.ops import (
     ListNodes,
     ListOverdue,
     ListReceipts,
+    ListRevoked,
     ListSessionsOf,
     ListSuited,
     ListWaiting,
@@ -56,6 +57,7 @@ from signald.store.registry.ops import (
     ReseedWorker,
     Reserve,
     Reserved,
+    Revoke,
     Secret,
     Signal,
     TakePace,
@@ -69,6 +71,8 @@ from signald.store.registry.replies import (
     read_keys,
     read_nodes,
     read_put_node,
+    read_revoke,
+    read_revoked,
     read_sessions,
     read_waiting,
     read_worker,
@@ -79,6 +83,7 @@ _REGISTRY_KEYS = (
     "nodes", "leases", "workers", "pairs", "paired", "waiting", "line", "alive", "misc", "receipts", "receipt_times",
     "lines", "spots", "wanted",
     "holds", "held_by", "holds_due", "trails", "trail_bytes",
+    "revoked", "revoked_numbers", "revoked_ends",
 )  # fmt: skip
 """What the keys of the registry end with; the script calls them `KEY.nodes` and so on."""
 
@@ -86,6 +91,7 @@ REGISTRY = lua.cold(
     "registry/nodes.lua",
     "registry/line.lua",
     "registry/workers.lua",
+    "registry/revoked.lua",
     "registry/registry.lua",
     constants={
         **{f"KEY.{name}": lua.Raw(f"KEYS[{place}]") for place, name in enumerate(_REGISTRY_KEYS, 1)},
@@ -102,6 +108,7 @@ REGISTRY = lua.cold(
         "PACE_BURST_S": records.PACE_BURST_S,
         "PACE_DEBT_MAX_S": records.PACE_DEBT_MAX_S,
         "RECEIPTS_MAX": records.RECEIPTS_MAX,
+        "REVOKED_DROPPED": records.REVOKED_DROPPED,
         "ROOT": wants.ROOT,
         "TENANT": wants.TENANT,
         "TRAILS_DROPPED": records.TRAILS_DROPPED,
@@ -171,6 +178,12 @@ codec(
     lambda _op: pack_registry("list_receipts"),
     lambda _op, reply: Receipts(tuple([(read_name(reply[i]), int(reply[i + 1])) for i in range(0, len(reply), 2)])),
 )
+codec(
+    Revoke,
+    lambda op: pack_registry("revoke", op.principal, op.at_ms, op.until_ms, op.now_ms, op.revoked_max, node=op.node),
+    read_revoke,
+)
+codec(ListRevoked, lambda op: pack_registry("list_revoked", op.after, op.limit, op.now_ms), read_revoked)
 codec(Check, lambda op: pack_registry("check", op.now_ms), read_done)
 
 

@@ -26,6 +26,9 @@ FORGET_NODE_AFTER_MS = 60_000
 RECEIPTS_MAX = 100
 """Receipts of drains that are kept: those of several rollouts of a large cluster."""
 
+REVOKED_DROPPED = 64
+"""Revocations whose time is over that are dropped with each new one: many times as many as are added."""
+
 PACE_BURST_S = 0.05
 """The savings of an idle budget: enough to begin at once, too little to show in the claims of a second."""
 

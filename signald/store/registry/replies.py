@@ -15,6 +15,9 @@ from signald.store.registry.ops import (
     Nodes,
     NodeTaken,
     NoWorker,
+    Revocation,
+    Revoked,
+    RevokedPage,
     Sessions,
     Waiting,
     WaitingSession,
@@ -52,6 +55,28 @@ def read_hold(_op: Op, reply: Reply) -> Result:
 def read_keys(_op: Op, reply: Reply) -> Result:
     """The keys of API tokens."""
     return Keys(tuple([ApiKey(int(signs_from), int(life), secret) for signs_from, life, secret in reply]))
+
+
+def read_revoke(_op: Op, reply: Reply) -> Result:
+    """The principal is revoked under a number, or there are too many."""
+    match reply:
+        case [b"revoked", number]:
+            return Revoked(number)
+        case _:
+            return read_refusal(reply)
+
+
+def read_revoked(_op: Op, reply: Reply) -> Result:
+    """The revoked principals, by number."""
+    upto, last, *words = reply
+    found = []
+    for place in range(0, len(words), 4):
+        principal, number, at_ms, until_ms = words[place : place + 4]
+        try:
+            found.append(Revocation(principal.decode(), number, at_ms, until_ms))
+        except UnicodeDecodeError:
+            REPORTS.tell("revocation", read_name(principal))
+    return RevokedPage(tuple(found), int(float(upto)), int(float(last)))
 
 
 def read_put_node(_op: Op, reply: Reply) -> Result:

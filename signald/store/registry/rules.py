@@ -9,7 +9,7 @@ from signald.core.api_keys import ApiKey, renewed
 from signald.core.tokens import Slots, Verdict, confirm, is_previous, present
 from signald.core.wants import suited
 from signald.store import base
-from signald.store.base import CLOCK_SET_MS, WAKE_NODES
+from signald.store.base import CLOCK_SET_MS, WAKE_NODES, WAKE_REVOKED
 from signald.store.claims import Claim, Side, refusal
 from signald.store.damage import Unreadable
 from signald.store.formats import FORMAT_UNSAID
@@ -22,6 +22,7 @@ from signald.store.registry.records import (
     PACE_BURST_S,
     PACE_DEBT_MAX_S,
     RECEIPTS_MAX,
+    REVOKED_DROPPED,
     TRAIL_BYTES,
     TRAILS_DROPPED,
     TRAILS_EXPIRED,
@@ -60,11 +61,11 @@ def drop_node(op: ops.DropNode, rows: Rows, wakes: Wakes) -> base.Done:
     return base.Done()
 
 
-def _wake_nodes(but: str, rows: Rows, wakes: Wakes) -> None:
+def _wake_nodes(but: str, rows: Rows, wakes: Wakes, wake: base.Wake = WAKE_NODES) -> None:
     # Neither operation carries the time, so a node whose lease has ended is told as well; it is not there to hear it.
     for node in rows.nodes():
         if node.id != but:
-            wakes.tell(node.id, WAKE_NODES)
+            wakes.tell(node.id, wake)
 
 
 @rule(ops.ListNodes)
@@ -456,6 +457,33 @@ def get_receipt(op: ops.GetReceipt, rows: Rows, _wakes: Wakes) -> ops.Text:
 @rule(ops.ListReceipts)
 def list_receipts(_op: ops.ListReceipts, rows: Rows, _wakes: Wakes) -> ops.Receipts:
     return ops.Receipts(tuple(rows.receipts()))
+
+
+@rule(ops.Revoke)
+def revoke(op: ops.Revoke, rows: Rows, wakes: Wakes) -> ops.Revoked | base.Refused:
+    for over in rows.revocations_over(op.now_ms, REVOKED_DROPPED):
+        rows.drop_revocation(over)
+    kept = rows.revocation(op.principal)
+    if kept is None:
+        if rows.revocations() >= op.revoked_max:
+            return base.Refused("full")
+        at_ms, until_ms = op.at_ms, op.until_ms
+    elif kept.at_ms >= op.at_ms and kept.until_ms >= op.until_ms:
+        return ops.Revoked(kept.number)
+    else:
+        at_ms, until_ms = max(kept.at_ms, op.at_ms), max(kept.until_ms, op.until_ms)
+    # Above all before it, also above those that a store has forgotten since: a node would not look for a lower one.
+    number = max(rows.last_revocation() + 1, op.now_ms)
+    rows.save_revocation(ops.Revocation(op.principal, number, at_ms, until_ms))
+    _wake_nodes(op.node, rows, wakes, WAKE_REVOKED)
+    return ops.Revoked(number)
+
+
+@rule(ops.ListRevoked)
+def list_revoked(op: ops.ListRevoked, rows: Rows, _wakes: Wakes) -> ops.RevokedPage:
+    found = rows.revocations_after(op.after, op.limit)
+    upto = found[-1].number if found else op.after
+    return ops.RevokedPage(tuple(one for one in found if one.until_ms > op.now_ms), upto, rows.last_revocation())
 
 
 @rule(ops.Signal)

@@ -26,6 +26,7 @@ from signald.store.registry.ops import (
     ListNodes,
     ListOverdue,
     ListReceipts,
+    ListRevoked,
     ListSessionsOf,
     ListWaiting,
     ListWorkers,
@@ -42,6 +43,10 @@ from signald.store.registry.ops import (
     RemoveWorker,
     Reserve,
     Reserved,
+    Revocation,
+    Revoke,
+    Revoked,
+    RevokedPage,
     Secret,
     Sessions,
     TakePace,
@@ -741,6 +746,72 @@ class TestReceipts:
             Text(b"1"),
             Text(b"100"),
         ]
+
+
+def revoke(principal: str, at: int = 0, *, until: int = 1000, now: int = 0, most: int = 100, node: str = "a") -> Revoke:
+    """Times are relative to NOW_MS."""
+    return Revoke(principal, NOW_MS + at, NOW_MS + until, NOW_MS + now, most, node)
+
+
+def kept(principal: str, number: int, at: int = 0, until: int = 1000) -> Revocation:
+    """As `revoke`."""
+    return Revocation(principal, NOW_MS + number, NOW_MS + at, NOW_MS + until)
+
+
+class TestRevocations:
+    """Principals whose tokens are void."""
+
+    async def test_list(self, world: World) -> None:
+        """They are listed in the order in which they came, and a reader that has some is given the others."""
+        assert await world.ask(ListRevoked(0, 10, NOW_MS)) == RevokedPage((), 0, 0)
+        numbers = await world.do(revoke("bob"), revoke("acme\x1fann", now=5), revoke("ann", now=5))
+        assert numbers == [Revoked(NOW_MS), Revoked(NOW_MS + 5), Revoked(NOW_MS + 6)]
+        all_three = (kept("bob", 0), kept("acme\x1fann", 5), kept("ann", 6))
+        assert await world.ask(ListRevoked(0, 10, NOW_MS)) == RevokedPage(all_three, NOW_MS + 6, NOW_MS + 6)
+        assert await world.ask(ListRevoked(NOW_MS, 1, NOW_MS)) == RevokedPage(all_three[1:2], NOW_MS + 5, NOW_MS + 6)
+        assert await world.ask(ListRevoked(NOW_MS + 6, 1, NOW_MS)) == RevokedPage((), NOW_MS + 6, NOW_MS + 6)
+
+    async def test_wakes(self, world: World) -> None:
+        """A revocation wakes the other live nodes; one that is known already wakes none."""
+        await world.do(put_node("a"), put_node("b"))
+        await world.woken()
+        await world.do(revoke("ann"))
+        assert await world.woken() == {"a": [], "b": [b"v"]}
+        await world.do(revoke("ann"), revoke("ann", -5))
+        assert await world.woken() == NO_WAKES
+
+    async def test_again(self, world: World) -> None:
+        """Repeated it is the same one; a later moment or end makes it a new one, and neither is ever taken back."""
+        assert await world.do(revoke("ann"), revoke("ann", now=3), revoke("ann", -9, until=5, now=3)) == [
+            Revoked(NOW_MS), Revoked(NOW_MS), Revoked(NOW_MS),
+        ]  # fmt: skip
+        assert await world.ask(revoke("ann", 7, until=50, now=7)) == Revoked(NOW_MS + 7)
+        assert (await world.ask(ListRevoked(0, 9, NOW_MS))).revocations == (kept("ann", 7, 7, 1000),)
+        assert await world.ask(revoke("ann", 1, until=2000, now=8)) == Revoked(NOW_MS + 8)
+        assert (await world.ask(ListRevoked(0, 9, NOW_MS))).revocations == (kept("ann", 8, 7, 2000),)
+
+    async def test_bound(self, world: World) -> None:
+        """A store that is full refuses a further principal, and still takes a later moment of one it has."""
+        await world.do(revoke("ann", most=2), revoke("bob", most=2))
+        assert await world.ask(revoke("eve", most=2)) == Refused("full")
+        assert await world.ask(revoke("ann", 5, now=5, most=2)) == Revoked(NOW_MS + 5)
+
+    async def test_what_is_over(self, world: World) -> None:
+        """A revocation whose time is over is not listed, makes room for another, and its number is never used again."""
+        await world.do(revoke("ann", until=10), revoke("bob", until=10), revoke("eve", until=30))
+        assert (await world.ask(ListRevoked(0, 9, NOW_MS + 9))).revocations[0].principal == "ann"
+        page = await world.ask(ListRevoked(0, 2, NOW_MS + 10))
+        assert page == RevokedPage((), NOW_MS + 1, NOW_MS + 2)
+        assert await world.ask(revoke("new", until=40, now=10, most=2)) == Revoked(NOW_MS + 10)
+        assert (await world.ask(ListRevoked(0, 9, NOW_MS))).revocations == (
+            kept("eve", 2, until=30), kept("new", 10, until=40),
+        )  # fmt: skip
+        assert await world.ask(revoke("last", until=90, now=60)) == Revoked(NOW_MS + 60)
+
+    async def test_a_clock_that_was_set_back(self, world: World) -> None:
+        """Numbers go up, whatever time it is: a node would not look for a lower one."""
+        assert await world.ask(revoke("ann", now=100_000)) == Revoked(NOW_MS + 100_000)
+        assert await world.ask(revoke("bob", now=0)) == Revoked(NOW_MS + 100_001)
 
 
 def count(*grown: tuple[str, int], bytes_max: int = 1000, until_ms: int = 60_000, at: int = 0) -> CountTrails:
