@@ -152,7 +152,8 @@ export class Page {
     if (opening) this.opener = null
     if (socket === this.socket) this.socket = null
     else if (!opening) return // one that was left behind
-    if (this.over || (FINAL.has(code) && (opening || !this.opener))) {
+    if (this.opener) return // it is on the way already
+    if (this.over || FINAL.has(code)) {
       say('gone', { code })
       this.on.gone?.(code)
       return
