@@ -147,14 +147,16 @@ class Cluster:
         name = f"demo-{self.run_name}-{self._nodes_started}"
         websocket, http = ("127.0.0.1", free_port()), ("127.0.0.1", free_port())
         config = self.directory / f"{name}.toml"
+        own: dict[str, dict[str, object]] = {
+            "listen": {"websocket": f"127.0.0.1:{websocket[1]}", "http": f"127.0.0.1:{http[1]}"},
+            "store": {"url": self._store_url},
+            "node": {"id": name, "release": f"demo-{self._nodes_started}"},
+        }
+        # A section of the settings adds to one that the node has of its own, such as `listen`.
+        sections = own.keys() | self._settings.keys()
         config.write_text(
             render_toml(
-                {
-                    "listen": {"websocket": f"127.0.0.1:{websocket[1]}", "http": f"127.0.0.1:{http[1]}"},
-                    "store": {"url": self._store_url},
-                    "node": {"id": name, "release": f"demo-{self._nodes_started}"},
-                    **self._settings,
-                }
+                {section: {**own.get(section, {}), **self._settings.get(section, {})} for section in sorted(sections)}
             )
         )
         log = self.directory / f"{name}.log"

@@ -1,5 +1,8 @@
 """The base of the plays: what a story asks of each."""
 
+from importlib import import_module
+from pathlib import Path
+
 from tests.systems.program import Cast, Program
 from tests.systems.service import Service, credential
 
@@ -22,10 +25,10 @@ class Play:
         """Start the programs; return when they are at work."""
         raise NotImplementedError
 
-    async def page(self, program: str, *arguments: str) -> Program:
+    async def page(self, program: str, *arguments: str, **variables: str) -> Program:
         """Start a program of a client, with the service's URL and `arguments`; its subject is the name of the play."""
         shown = credential("client", self.name)
-        return await self.cast.start(program, self.service.url, *arguments, credential=shown)
+        return await self.cast.start(program, self.service.url, *arguments, credential=shown, **variables)
 
     async def during_move(self) -> None:
         """Do something in the middle of a move."""
@@ -39,3 +42,13 @@ class Play:
     def judge(self) -> None:
         """Assert what the programs must have seen."""
         raise NotImplementedError
+
+
+def every_play() -> tuple[type[Play], ...]:
+    """Return the plays of the folder `plays`, in the order of their files' names."""
+    found: list[type[Play]] = []
+    for path in sorted((Path(__file__).parent / "plays").glob("*.py")):
+        module = import_module(f"tests.systems.plays.{path.stem}")
+        here = [one for one in vars(module).values() if isinstance(one, type) and one.__module__ == module.__name__]
+        found += [one for one in here if issubclass(one, Play) and one.name]
+    return tuple(found)

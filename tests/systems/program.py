@@ -103,8 +103,11 @@ class Cast:
         self._now = now
         self._started = 0
 
-    async def start(self, program: str, *arguments: str, credential: str = "") -> Program:
-        """Run a program of the folder `programs` with `arguments`; it finds its JWT in the variable `CREDENTIAL`."""
+    async def start(self, program: str, *arguments: str, credential: str = "", **variables: str) -> Program:
+        """Run a program of the folder `programs` with `arguments`.
+
+        It finds its JWT in the variable `CREDENTIAL`, and other things in `variables`.
+        """
         self._started += 1
         errors = self.directory / f"{self._started}-{program}.err"
         lines = self.directory / f"{self._started}-{program}.lines"
@@ -118,7 +121,7 @@ class Cast:
                     stderr=sink,
                     check=False,
                     cwd=self.directory,
-                    env={"PATH": os.environ["PATH"], "CREDENTIAL": credential},
+                    env={"PATH": os.environ["PATH"], "CREDENTIAL": credential, **variables},
                 )
             )
         started = Program(f"{program} {self._started}", process, errors, lines, self._now)

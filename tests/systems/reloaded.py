@@ -13,13 +13,16 @@ class Reloaded(Play):
     more = 3
     """How many of them show that it goes on after a move."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, reloads: bool = True, **variables: str) -> None:
+        """`variables` are given to each page; without `reloads` there is only one."""
         super().__init__()
         self.pages: list[Program] = []
+        self._reloads = reloads
+        self._variables = variables
 
     async def start(self) -> None:
         """Start the first page."""
-        self.pages.append(await self.page(self.program))
+        self.pages.append(await self.page(self.program, **self._variables))
 
     async def during_move(self) -> None:
         """Reload the page."""
@@ -33,10 +36,12 @@ class Reloaded(Play):
         await self._reload()
 
     async def _reload(self) -> None:
+        if not self._reloads:
+            return
         page = self.pages[-1]
         token = (await page.has_seen("token", within_s=30))["token"]
         await page.kill()
-        self.pages.append(await self.page(self.program, token))
+        self.pages.append(await self.page(self.program, token, **self._variables))
 
     async def finish(self) -> None:
         """End the last page."""

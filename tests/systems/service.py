@@ -17,7 +17,14 @@ from tests.store.redis_servers import Server, servers
 BETWEEN = "between the moves"
 
 SECRET: Final = secrets.token_urlsafe(32)
-OPERATORS: Final[Settings] = {"drain": DRAIN, "admin": {"socket": "off"}, "auth": {"jwt_secret": SECRET}}
+ORIGIN: Final = "https://app.example"
+"""Where the pages come from."""
+OPERATORS: Final[Settings] = {
+    "drain": DRAIN,
+    "admin": {"socket": "off"},
+    "auth": {"jwt_secret": SECRET},
+    "listen": {"allowed_origins": [ORIGIN]},
+}
 CREDENTIAL_S: Final = 3600
 """Far longer than a story: what happens when a credential runs out is a matter of its own."""
 

@@ -10,17 +10,11 @@ from typing import Final
 import trio
 
 from tests.real.harness import Settings
-from tests.systems.play import Play
-from tests.systems.plays.chat import Chat
-from tests.systems.plays.limits import Limits
-from tests.systems.plays.metrics import Metrics
-from tests.systems.plays.push import Push
-from tests.systems.plays.signals import Signals
-from tests.systems.plays.tokens import Tokens
+from tests.systems.play import MOVES, Play, every_play
 from tests.systems.program import Cast
 from tests.systems.service import Service, credential, open_service
 
-PLAYS: Final[tuple[type[Play], ...]] = (Chat, Push, Signals, Tokens, Limits, Metrics)
+PLAYS: Final = every_play()
 
 STORY_S = 240.0
 """A bound for a hang; a story takes some twenty seconds on two quiet cores."""
@@ -37,8 +31,9 @@ SETTINGS: Final[Settings] = {
 class Story:
     """What came of each play."""
 
-    def __init__(self, plays: Sequence[Play]) -> None:
+    def __init__(self, plays: Sequence[Play], moves: Sequence[str] = MOVES) -> None:
         self.plays = plays
+        self._moves = moves
         self.failures: dict[str, Exception] = {}
 
     def judge(self, name: str) -> None:
@@ -47,9 +42,9 @@ class Story:
             raise self.failures[name]
         next(play for play in self.plays if play.name == name).judge()
 
-    async def tell(self, store: str, directory: Path) -> None:
-        """Play all of it."""
-        with trio.fail_after(STORY_S):
+    async def tell(self, store: str, directory: Path, within_s: float = STORY_S) -> None:
+        """Play all of it; a play that breaks is left out of the rest."""
+        with trio.fail_after(within_s):
             async with open_service(store, directory, SETTINGS) as service, trio.open_nursery() as nursery:
                 await self._tell(service, Cast(directory, nursery, lambda: service.doing))
                 nursery.cancel_scope.cancel(reason="the story is over")
@@ -60,9 +55,10 @@ class Story:
         for play in self.plays:
             play.service, play.cast, play.worker = service, cast, worker
         await self._all(lambda play: play.start())
-        for move in (service.deploying, service.rolling_back, service.killing):
+        moves = {"deploy": service.deploying, "rollback": service.rolling_back, "kill": service.killing}
+        for move in self._moves:
             await self._all(lambda play: play.goes_on())
-            async with move():
+            async with moves[move]():
                 await self._all(lambda play: play.during_move())
         await self._all(lambda play: play.goes_on())
         await self._all(lambda play: play.finish())
