@@ -14,7 +14,9 @@ from signald.demo.cluster import Cluster, Entrance, Node, open_cluster
 from tests.real.harness import DEADLINE_S, DRAIN, PATIENCE, Settings
 from tests.store.redis_servers import Server, servers
 
-BETWEEN = "between the moves"
+BETWEEN: Final = "between the moves"
+UNPLANNED: Final = ("kill", "after a kill")
+"""What the operator had not planned: only then may a request be cut. A line that tells of it may be read when it is over."""
 
 SECRET: Final = secrets.token_urlsafe(32)
 ORIGIN: Final = "https://app.example"
@@ -22,17 +24,17 @@ ORIGIN: Final = "https://app.example"
 OPERATORS: Final[Settings] = {
     "drain": DRAIN,
     "admin": {"socket": "off"},
-    "auth": {"jwt_secret": SECRET},
+    "auth": {"jwt_secret": SECRET, "leeway_s": 0.0, "expiry_grace_s": 2.0},
     "listen": {"allowed_origins": [ORIGIN]},
 }
 CREDENTIAL_S: Final = 3600
 """Far longer than a story: what happens when a credential runs out is a matter of its own."""
 
 
-def credential(role: str, subject: str, **claims: object) -> str:
+def credential(role: str, subject: str, life_s: int = CREDENTIAL_S, **claims: object) -> str:
     """Return a JWT as the users' own service would issue it."""
     now = int(time.time())
-    return jwt.encode({"sub": subject, "role": role, "iat": now, "exp": now + CREDENTIAL_S, **claims}, SECRET, "HS256")
+    return jwt.encode({"sub": subject, "role": role, "iat": now, "exp": now + life_s, **claims}, SECRET, "HS256")
 
 
 class Service:
@@ -96,14 +98,14 @@ class Service:
     @asynccontextmanager
     async def killing(self) -> AsyncIterator[None]:
         """Lose the only node to SIGKILL. The block runs while there is none; then another one is started."""
-        self.doing = "kill"
+        self.doing = UNPLANNED[0]
         old = self._in_service()
         old.send_signal(signal.SIGKILL)
         await old.wait(DEADLINE_S)
         await self._cluster.forget(old)
         yield
         await self.start()
-        self.doing = BETWEEN
+        self.doing = UNPLANNED[1]
 
     async def _ends(self, node: Node) -> None:
         assert await node.wait(DEADLINE_S * PATIENCE) == 0, node.log_tail()

@@ -39,6 +39,7 @@ export class Page {
    */
   constructor(url, { token = null, on = {}, opening = {}, history = 0, headers = {} } = {}) {
     Object.assign(this, { url, token, on, opening, history, headers })
+    this.credential = CREDENTIAL
     this.session = null
     this.received = null // of a page that was reloaded: not known until the first message
     this.shown = new Set() // seqs of the worker's messages that stood in the history
@@ -85,7 +86,7 @@ export class Page {
   }
 
   greeting(ticket) {
-    const auth = CREDENTIAL ? { auth: CREDENTIAL } : {}
+    const auth = this.credential ? { auth: this.credential } : {}
     if (!this.token) return { type: 'connect', ...auth, ...this.opening }
     const known = this.received === null ? {} : { received: this.received, acked: this.acked }
     const history = this.received === null ? { history: this.history } : {}
