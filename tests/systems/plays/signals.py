@@ -5,6 +5,7 @@ B8: each text carries a trace of the page to the worker, and the answer brings i
 
 from tests.systems.play import Play
 from tests.systems.program import Program
+from tests.systems.service import UNPLANNED
 
 MORE = 5
 """Signals and answers after each move that show that they go on."""
@@ -42,12 +43,15 @@ class Signals(Play):
         """The moves were led, each cost one connection, and neither the worker nor a text changed."""
         page = self.shown
         start, deployed, rolled_back, killed = self.dials
-        # The page was told to go before it connected anew: in a rollback once or twice, as it was on the way or had arrived.
         assert (start, deployed) == (1, 2), page.account()
         assert self.goaways[:2] == [0, 1]
-        assert 1 <= rolled_back - deployed == self.goaways[2] - self.goaways[1] <= 2
+        # In a rollback the page may have arrived at the bad node, or may be sent away from it while it opens.
+        assert 1 <= self.goaways[2] - self.goaways[1] <= rolled_back - deployed <= 3, page.account()
         assert killed > rolled_back
-        assert {line["code"] for line in page.saw("closed") if line["during"] in ("deploy", "rollback")} == {4001}
+        # A line may be read when the move that it tells of is over.
+        planned = [line for line in page.saw("closed") if line["during"] not in UNPLANNED]
+        assert {line["code"] for line in planned if line["during"] != "rollback"} <= {4001}, page.account()
+        assert 4001 in {line["code"] for line in planned} <= {4001, 1013}, page.account()
         workers = {line["id"] for line in page.saw("peer")} | {line["peer"]["id"] for line in page.saw("opened")}
         assert len(workers - {None}) == 1, page.account()
         assert {line["state"] for line in page.saw("peer")} <= {"paired", "away"}
