@@ -1,6 +1,6 @@
 """`python -m tests.systems`: tell one story, and say what broke.
 
-usage: python -m tests.systems [--store sqlite|redis] [--only PLAY …] [--directory DIR]
+usage: python -m tests.systems [--store sqlite|redis] [--nodes 1|2] [--only PLAY …] [--directory DIR]
 """
 
 import argparse
@@ -19,13 +19,16 @@ def main() -> int:
         prog="python -m tests.systems", description="programs that know the contract alone"
     )
     parser.add_argument("--store", choices=["sqlite", "redis"], default="sqlite")
+    parser.add_argument(
+        "--nodes", type=int, choices=[1, 2], default=1, help="2: clients and workers on different nodes"
+    )
     parser.add_argument("--only", nargs="+", choices=[play.name for play in PLAYS], help="these plays; all by default")
     parser.add_argument("--directory", type=Path, help="where the logs of nodes and programs go; a new one by default")
     options = parser.parse_args()
     directory = options.directory or Path(tempfile.mkdtemp(prefix="signald-systems-"))
     directory.mkdir(exist_ok=True)
     story = Story([play() for play in PLAYS if play.name in (options.only or [play.name])])
-    trio.run(story.tell, options.store, directory)
+    trio.run(story.tell, options.store, options.nodes, directory)
     broken = 0
     for play in story.plays:
         try:

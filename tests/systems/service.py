@@ -1,4 +1,4 @@
-"""signald as a program meets it: one URL. Behind it an operator deploys, rolls back, and loses nodes."""
+"""signald as a program meets it: a URL. Behind it an operator deploys, rolls back, and loses nodes."""
 
 import secrets
 import signal
@@ -37,17 +37,13 @@ def credential(role: str, subject: str, life_s: int = CREDENTIAL_S, **claims: ob
     return jwt.encode({"sub": subject, "role": role, "iat": now, "exp": now + life_s, **claims}, SECRET, "HS256")
 
 
-class Service:
-    """The nodes behind one address, which is that of a load balancer. New connections go to the node that was started last."""
+class Stage:
+    """A node in service, and the load balancer before it: new connections go to the node that was started last."""
 
-    def __init__(self, cluster: Cluster, entrance: Entrance, settings: Settings) -> None:
-        self.settings = settings
-        """What the operator has set."""
+    def __init__(self, cluster: Cluster, entrance: Entrance) -> None:
         self._cluster = cluster
         self._entrance = entrance
         self._node: Node | None = None
-        self.doing = BETWEEN
-        """What the operator is doing now."""
 
     @property
     def url(self) -> str:
@@ -55,12 +51,8 @@ class Service:
         return self._entrance.url
 
     @property
-    def operators_url(self) -> str:
-        """Where the node in service shows health and metrics."""
-        host, port = self._in_service().http
-        return f"http://{host}:{port}"
-
-    def _in_service(self) -> Node:
+    def node(self) -> Node:
+        """The node to which new connections go."""
         assert self._node is not None
         return self._node
 
@@ -69,54 +61,100 @@ class Service:
         self._node = await self._cluster.start_node()
         await self._entrance.point_to(self._node.websocket)
 
+    async def replace(self) -> Node:
+        """Start a node in the place of the present one, ask that to stop, and return it."""
+        old = self.node
+        await self.start()
+        old.send_signal(signal.SIGTERM)
+        return old
+
+    async def ends(self, node: Node) -> None:
+        """Wait until `node` has stopped, as it was asked to."""
+        assert await node.wait(DEADLINE_S * PATIENCE) == 0, node.log_tail()
+        await self._cluster.forget(node)
+
+    async def kill(self) -> None:
+        """End the node as a power cut would."""
+        old = self.node
+        old.send_signal(signal.SIGKILL)
+        await old.wait(DEADLINE_S)
+        await self._cluster.forget(old)
+
+
+class Service:
+    """One node for all parties, or one for the clients and one for the workers, so that each message crosses nodes."""
+
+    def __init__(self, clients: Stage, workers: Stage, settings: Settings) -> None:
+        """`clients` and `workers` are where they enter; the same for one node."""
+        self.settings = settings
+        """What the operator has set."""
+        self.doing = BETWEEN
+        """What the operator is doing now."""
+        self._clients = clients
+        self._workers = workers
+
+    @property
+    def url(self) -> str:
+        """Where clients and backends connect, without a path."""
+        return self._clients.url
+
+    @property
+    def workers_url(self) -> str:
+        """Where workers connect."""
+        return self._workers.url
+
+    @property
+    def operators_url(self) -> str:
+        """Where the clients' node shows health and metrics."""
+        host, port = self._clients.node.http
+        return f"http://{host}:{port}"
+
+    async def start(self) -> None:
+        """Start the first nodes."""
+        await self._clients.start()
+        if self._workers is not self._clients:
+            await self._workers.start()
+
     @asynccontextmanager
     async def deploying(self) -> AsyncIterator[None]:
-        """Put a new node in the place of the old one. The block runs while the old one drains."""
-        old = self._in_service()
-        await self.start()
+        """Put new nodes in the place of the old ones, the workers' first. The block runs while the clients' node drains."""
         self.doing = "deploy"
-        old.send_signal(signal.SIGTERM)
+        if self._workers is not self._clients:
+            await self._workers.ends(await self._workers.replace())
+        old = await self._clients.replace()
         yield
-        await self._ends(old)
+        await self._clients.ends(old)
         self.doing = BETWEEN
 
     @asynccontextmanager
     async def rolling_back(self) -> AsyncIterator[None]:
-        """Deploy, and take it back at once: a second new node takes the place of the first while the old one still drains."""
-        old = self._in_service()
-        await self.start()
+        """Deploy a clients' node and take it back at once: the next one takes its place while the old one still drains."""
         self.doing = "rollback"
-        old.send_signal(signal.SIGTERM)
-        bad = self._in_service()
-        await self.start()
-        bad.send_signal(signal.SIGTERM)
+        old = await self._clients.replace()
+        bad = await self._clients.replace()
         yield
-        await self._ends(old)
-        await self._ends(bad)
+        await self._clients.ends(old)
+        await self._clients.ends(bad)
         self.doing = BETWEEN
 
     @asynccontextmanager
     async def killing(self) -> AsyncIterator[None]:
-        """Lose the only node to SIGKILL. The block runs while there is none; then another one is started."""
+        """Lose the clients' node to SIGKILL. The block runs while there is none; then another one is started."""
         self.doing = UNPLANNED[0]
-        old = self._in_service()
-        old.send_signal(signal.SIGKILL)
-        await old.wait(DEADLINE_S)
-        await self._cluster.forget(old)
+        await self._clients.kill()
         yield
-        await self.start()
+        await self._clients.start()
         self.doing = UNPLANNED[1]
-
-    async def _ends(self, node: Node) -> None:
-        assert await node.wait(DEADLINE_S * PATIENCE) == 0, node.log_tail()
-        await self._cluster.forget(node)
 
 
 @asynccontextmanager
-async def open_service(store: str, directory: Path, settings: Settings) -> AsyncIterator[Service]:
-    """Run signald on `store`, which is `sqlite` or `redis`, for the time of the block."""
+async def open_service(store: str, nodes: int, directory: Path, settings: Settings) -> AsyncIterator[Service]:
+    """Run one node or two on `store`, which is `sqlite` or `redis`, for the time of the block."""
     async with _store_url(store, directory) as url, open_cluster(directory, url, {**OPERATORS, **settings}) as cluster:
-        service = Service(cluster, await cluster.open_entrance("public"), settings)
+        clients = workers = Stage(cluster, await cluster.open_entrance("public"))
+        if nodes > 1:
+            workers = Stage(cluster, await cluster.open_entrance("workers'"))
+        service = Service(clients, workers, settings)
         await service.start()
         yield service
 

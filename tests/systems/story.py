@@ -42,15 +42,17 @@ class Story:
             raise self.failures[name]
         next(play for play in self.plays if play.name == name).judge()
 
-    async def tell(self, store: str, directory: Path, within_s: float = STORY_S) -> None:
-        """Play all of it; a play that breaks is left out of the rest."""
+    async def tell(self, store: str, nodes: int, directory: Path, within_s: float = STORY_S) -> None:
+        """Play all of it, on one node or two; a play that breaks is left out of the rest."""
         with trio.fail_after(within_s):
-            async with open_service(store, directory, SETTINGS) as service, trio.open_nursery() as nursery:
+            async with open_service(store, nodes, directory, SETTINGS) as service, trio.open_nursery() as nursery:
                 await self._tell(service, Cast(directory, nursery, lambda: service.doing))
                 nursery.cancel_scope.cancel(reason="the story is over")
 
     async def _tell(self, service: Service, cast: Cast) -> None:
-        worker = await cast.start("ai_worker.py", service.url, "worker", "100", credential=credential("worker", "ai"))
+        worker = await cast.start(
+            "ai_worker.py", service.workers_url, "worker", "100", credential=credential("worker", "ai")
+        )
         await worker.has_seen("opened")
         for play in self.plays:
             play.service, play.cast, play.worker = service, cast, worker
