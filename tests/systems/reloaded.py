@@ -39,8 +39,10 @@ class Reloaded(Play):
         if not self._reloads:
             return
         page = self.pages[-1]
-        token = (await page.has_seen("token", within_s=30))["token"]
+        await page.has_seen("token", within_s=30)
         await page.kill()
+        # The page may have got another one, and used it, up to its last moment.
+        token = page.saw("token")[-1]["token"]
         self.pages.append(await self.page(self.program, token, **self._variables))
 
     async def finish(self) -> None:
