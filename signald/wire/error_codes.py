@@ -43,6 +43,11 @@ ERROR_CODES: tuple[ErrorCode, ...] = (
     ErrorCode("unauthenticated", CloseCode.UNAUTHENTICATED, "no valid credential"),
     ErrorCode("auth_expiring", None, "the credential has run out: send `auth` with a new one within `retry_after_ms`"),
     ErrorCode("auth_expired", CloseCode.UNAUTHENTICATED, "no new credential came within the grace"),
+    ErrorCode(
+        "auth_revoked",
+        CloseCode.UNAUTHENTICATED,
+        "the tokens of this subject have been revoked; one that is issued later resumes",
+    ),
     ErrorCode("auth_refused", None, "the credential of an `auth` is not valid, or of another subject"),
     ErrorCode("auth_unavailable", None, "the credential of an `auth` cannot be judged now"),
     ErrorCode(

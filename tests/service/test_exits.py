@@ -21,6 +21,7 @@ from signald.ids import SeededEntropy
 from signald.net.admission import SetupGate
 from signald.net.ending import CloseInfo
 from signald.service.attached import LiveSession
+from signald.service.auth import Authenticator
 from signald.service.context import Context
 from signald.service.dialect import Dialects
 from signald.service.events import LinkOver
@@ -138,7 +139,9 @@ def scene(nursery: trio.Nursery, *, told_to_go: bool = False, alone: str = "") -
     store = SimpleNamespace(now_ms=lambda: 1_000, lives=0)
     entropy = SeededEntropy(1)
     context = Context(config, store, kept, entropy, nursery.start_soon)  # type: ignore[arg-type]
-    hub = Hub(context, None, SetupGate(settings_of(), entropy=entropy), Dialects(()))  # type: ignore[arg-type]
+    hub = Hub(
+        context, Authenticator.from_config(context.config.auth), SetupGate(settings_of(), entropy=entropy), Dialects(())
+    )
     attachments = hub.attachments
     session = attachments.adopt(HEAD)
     client = ClientLink(hub.parts, Conn(), session)  # type: ignore[arg-type]

@@ -127,10 +127,12 @@ STORE = (
         (
             "    if new and new[0].seq <= log.last:\n"
             "        new = tuple((entry for entry in new if entry.seq > log.last))\n"
-            "    result: ops.Appended | ops.Gap | ops.Full\n"
+            "    result: ops.Appended | ops.Gap | ops.Full | ops.StreamRefused\n"
             "    if new and new[0].seq != log.last + 1:\n"
         ),
-        ("    result: ops.Appended | ops.Gap | ops.Full\n    if new and new[0].seq > log.last + 1:\n"),
+        (
+            "    result: ops.Appended | ops.Gap | ops.Full | ops.StreamRefused\n    if new and new[0].seq > log.last + 1:\n"
+        ),
         "exactly-once",
         "An append that is sent again after a lost reply is stored again.",
     ),
@@ -140,7 +142,7 @@ STORE = (
         "claim_client",
         (
             "    if (claim := record.client.claimed(op.nonce)):\n"
-            "        return _claimed(claim, record, _away_ms(claim, record, op.now_ms))\n"
+            "        return _claimed(claim, record, op, rows, _away_ms(claim, record, op.now_ms))\n"
         ),
         "",
         "token-once",
