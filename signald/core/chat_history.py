@@ -52,6 +52,11 @@ def end_item(stream: str, attempt: int, seq: int, at_ms: int, outcome: str) -> b
     return b"e%d %d %d %b %b" % (attempt, seq, at_ms, outcome.encode(), stream.encode())
 
 
+def is_part(item: bytes) -> bool:
+    """Tell whether an item begins no entry: it is a further piece of a stream, or its end. Entries are what is counted."""
+    return item[:1] == b"e" or (item[:1] == b"p" and item[:3] != b"p0 ")
+
+
 class HistoryEntry(Struct, frozen=True, gc=False):
     """An entry as it is shown: a plain message, or all of a stream."""
 

@@ -96,8 +96,8 @@ class MemoryRows(MemoryJobs):
     def put_history(self, session: str, number: int, party: Party, body: bytes) -> None:
         self._history.setdefault(session, {})[number] = (party, body)
 
-    def drop_history(self, session: str, number: int) -> int:
-        return len(self._history[session].pop(number)[1])
+    def drop_history(self, session: str, number: int) -> bytes:
+        return self._history[session].pop(number)[1]
 
     def history(self, session: str) -> list[tuple[Party, bytes]]:
         return list(self._history.get(session, {}).values())

@@ -35,8 +35,8 @@ class Rows(Protocol):
     def put_history(self, session: str, number: int, party: Party, body: bytes) -> None:
         """Keep one item (`core.chat_history`)."""
 
-    def drop_history(self, session: str, number: int) -> int:
-        """Remove one item and return its length."""
+    def drop_history(self, session: str, number: int) -> bytes:
+        """Remove one item and return it; empty where it was damaged."""
 
     def history(self, session: str) -> list[tuple[Party, bytes]]:
         """Return all items, oldest first."""

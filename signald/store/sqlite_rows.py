@@ -198,12 +198,13 @@ class SqliteRows(SqliteJobs):
     def put_history(self, session: str, number: int, party: Party, body: bytes) -> None:
         self._history[session, number] = (party, body)
 
-    def drop_history(self, session: str, number: int) -> int:
+    def drop_history(self, session: str, number: int) -> bytes:
         gathered = self._history.pop((session, number), None)
         if gathered is not None:
-            return len(gathered[1])
-        sql = "DELETE FROM history WHERE session = ? AND number = ? RETURNING length(body)"
-        return max(0, (self._one(sql, session, number) or 0) - SEAL_BYTES)
+            return gathered[1]
+        sql = "DELETE FROM history WHERE session = ? AND number = ? RETURNING body"
+        kept = self._one(sql, session, number)
+        return kept[:-SEAL_BYTES] if type(kept) is bytes else b""
 
     def history(self, session: str) -> list[tuple[Party, bytes]]:
         self._flush_history()

@@ -94,7 +94,8 @@ else
 
   if ARGV[9] ~= '' then
     local count = 0
-    local bytes = tonumber(redis.call('HGET', key, 'history_bytes'))
+    local kept = redis.call('HMGET', key, 'history_bytes', 'history_parts')
+    local bytes, parts = tonumber(kept[1]), tonumber(kept[2] or 0)
     for j = 11 + (last - first), #ARGV do
       if string.byte(ARGV[9], j - 9) == 49 then
         count = redis.call('RPUSH', KEYS[4], ARGV[1] .. ARGV[j])
@@ -107,9 +108,15 @@ else
         end
       end
     end
-    while count > 0 and (count > tonumber(ARGV[6]) or bytes > tonumber(ARGV[7])) do
-      bytes = bytes + (SEAL_BYTES + 1) - #redis.call('LPOP', KEYS[4])
+    while count > 0 and (count - parts > tonumber(ARGV[6]) or bytes > tonumber(ARGV[7])) do
+      local item = redis.call('LPOP', KEYS[4])
+      bytes = bytes + (SEAL_BYTES + 1) - #item
       count = count - 1
+      -- An item that begins no entry; see `is_part` in streams.lua.
+      if parts > 0 and string.find(item, '^[CW]') and string.sub(item, 2, 4) ~= 'p0 ' then
+        parts = parts - 1
+        redis.call('HSET', key, 'history_parts', parts)
+      end
     end
     redis.call('HSET', key, 'history_bytes', bytes)
   end

@@ -1,6 +1,7 @@
 -- The head of a session, and its logs. The operations, and what KEYS and ARGV are: session.lua.
 --
 -- The fields of the head are those of `HEAD_FIELDS` (session/head.py), and: ttl_ms, client_away_ms, history_bytes, worker_ids,
+-- `history_parts` (not there: no item of the history is a further part of an entry),
 -- `tokens` {current, previous, {retired...}}, `client_claims` and `worker_claims` {{nonce, epoch, previous node, lost up from, to,
 -- lost down from, to, asked_ms, attempt, agreed}...}. `up_ahead` and `down_ahead` are `Ahead` of session/records.py:
 -- 'first last lone lone_first', with `-` for no party; they are there when a party has claimed to know more than was stored.

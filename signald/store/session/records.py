@@ -83,6 +83,8 @@ class Record(Struct, array_like=True):
     """`up.acked` at the last assignment."""
     state: bytes = b""
     """What a worker has left for the next one, as JSON; empty for nothing."""
+    history_parts: int = 0
+    """How many items of the chat history begin no entry of it (`core.chat_history`)."""
 
     def side(self, party: Party) -> Side:
         """Return where `party` is."""

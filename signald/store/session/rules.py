@@ -1,6 +1,6 @@
 """What the operations on one session do (see rules)."""
 
-from signald.core.chat_history import unfold
+from signald.core.chat_history import is_part, unfold
 from signald.core.failures import NO_FAILURES
 from signald.core.head import Head, Party
 from signald.core.log import Entry
@@ -337,10 +337,13 @@ def _keep(
 
 def _bound_history(record: Record, count_max: int, bytes_max: int, rows: Rows) -> None:
     while record.history_first < record.history_next and (
-        record.history_next - record.history_first > count_max or record.history_bytes > bytes_max
+        record.history_next - record.history_first - record.history_parts > count_max
+        or record.history_bytes > bytes_max
     ):
-        record.history_bytes -= rows.drop_history(record.session, record.history_first)
+        item = rows.drop_history(record.session, record.history_first)
         record.history_first += 1
+        record.history_bytes -= len(item)
+        record.history_parts -= is_part(item)
 
 
 @rule(ops.Ack)

@@ -136,6 +136,22 @@ class TestPieces:
         await world.do(append((Entry(1, b"t" + b"x" * 380, history=True),), history_bytes_max=400))
         assert len((await read_history(world)).entries) == 1
 
+    async def test_an_entry_is_counted_once(self, world: World) -> None:
+        """The history is bounded by entries: a text of many pieces counts as one, whichever kind of append bounds it."""
+        await pair(world)
+        for seq in range(1, 31):
+            await world.do(say(piece(seq, f"<{seq}>", end="complete" if seq == 30 else ""), items=3))
+        await world.do(*[append((Entry(seq, b't"seq":%d}' % seq, history=True),), history_max=3) for seq in (1, 2)])
+        entries = (await read_history(world)).entries
+        assert [entry.seq for entry in entries] == [30, 1, 2]
+        assert entries[0].data == "".join(f"<{seq}>" for seq in range(1, 31)).encode()
+        await world.do(append((Entry(3, b't"seq":3}', history=True),), history_max=3))
+        assert [entry.seq for entry in (await read_history(world)).entries][-3:] == [1, 2, 3]
+        await world.do(
+            say(piece(31, "new", stream="b"), items=1), append((Entry(4, b't"seq":4}', history=True),), history_max=1)
+        )
+        assert [entry.seq for entry in (await read_history(world)).entries] == [4]
+
     async def test_no_append_without_its_claim(self, world: World) -> None:
         """Pieces are fenced, dense and bounded as all messages are."""
         await pair(world)

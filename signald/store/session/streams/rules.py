@@ -1,6 +1,6 @@
 """What is done with the streams of a session: piece by piece in an append, and by the operations on them (see rules)."""
 
-from signald.core.chat_history import end_item, piece_item, piece_of
+from signald.core.chat_history import end_item, is_part, piece_item, piece_of
 from signald.core.head import Party
 from signald.core.log import Entry
 from signald.core.streams import INTERRUPTED, REFUSALS, Mark, StreamView, Verdict, judge
@@ -70,6 +70,7 @@ def put_item(record: Record, party: Party, item: bytes, rows: Rows) -> None:
     rows.put_history(record.session, record.history_next, party, item)
     record.history_next += 1
     record.history_bytes += len(item)
+    record.history_parts += is_part(item)
 
 
 # --- what no message tells ----------------------------------------------------------------------------------------

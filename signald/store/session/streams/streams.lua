@@ -55,7 +55,15 @@ end
 -- How many items the history has, once one was put; 0: none was.
 local items = 0
 
+-- Tells whether an item begins no entry: a further piece of a stream, or its end.
+local function is_part(item)
+  return string.find(item, '^[CW]') and string.sub(item, 2, 4) ~= 'p0 '
+end
+
 local function put_item(item)
+  if is_part(item) then
+    redis.call('HINCRBY', key, 'history_parts', 1)
+  end
   items = redis.call('RPUSH', KEYS[4], item)
   if items == 1 then
     expire_with_head(KEYS[4])
@@ -67,12 +75,17 @@ local function bound_history(count_max, bytes_max)
   if items == 0 then
     return
   end
-  local bytes = tonumber(get('history_bytes')[1])
-  while items > 0 and (items > tonumber(count_max) or bytes > tonumber(bytes_max)) do
-    bytes = bytes + (SEAL_BYTES + 1) - #redis.call('LPOP', KEYS[4])
+  local v = get('history_bytes', 'history_parts')
+  local bytes, parts = tonumber(v[1]), tonumber(v[2] or 0)
+  while items > 0 and (items - parts > tonumber(count_max) or bytes > tonumber(bytes_max)) do
+    local item = redis.call('LPOP', KEYS[4])
+    bytes = bytes + (SEAL_BYTES + 1) - #item
     items = items - 1
+    if is_part(item) then
+      parts = math.max(0, parts - 1)
+    end
   end
-  set('history_bytes', bytes)
+  set('history_bytes', bytes, 'history_parts', parts)
 end
 
 -- signald ends a stream. Four bytes stand where the seal of a body is, so that all items are counted alike.

@@ -507,6 +507,7 @@ class TestJobProgress:
         await pair(world)
         await make(world)
         await take(world)
+        await world.woken()
         await world.woken(at="b")
         said = JobProgress(SESSION, 1, "b", 1, b'{"p":1}', NOW_MS)
         assert await world.ask(said, at="b") == Done()
