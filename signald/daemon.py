@@ -561,6 +561,7 @@ async def _keep(hub: Hub, keepers: trio.Nursery, claimant: Claimant | None) -> t
         hub.jwks.run,
         hub.credentials.run,
         hub.revocations.run,
+        hub.jobs.run,
         matchmaker.run,
         mender.run,
         lease.run,

@@ -13,14 +13,14 @@ has looked at ends when it is next looked at, and shows that end to whatever loo
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from signald.core.transitions import step
+from signald.wire.messages import CancelReason, JobState
 
-State = Literal["queued", "running", "succeeded", "failed", "cancelled", "expired"]
+State = JobState
 STATES: tuple[State, ...] = ("queued", "running", "succeeded", "failed", "cancelled", "expired")
 ENDS: frozenset[State] = frozenset({"succeeded", "failed", "cancelled", "expired"})
 
@@ -71,8 +71,6 @@ OF_OUTCOME: Mapping[str, JobEvent] = {
 KIND_NOT_TAKEN = b'{"code":"kind_not_taken","message":"the worker of the session takes no jobs of this kind"}'
 WORKER_LOST = b'{"code":"worker_lost","message":"too many workers were lost with this job"}'
 RESULT_TOO_BIG = b'{"code":"result_too_big","message":"the result is larger than jobs.result_bytes_max"}'
-
-CancelReason = Literal["requested", "deadline", "session_ended"]
 
 
 class Job(Struct, array_like=True, frozen=True, gc=False):

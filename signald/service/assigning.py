@@ -18,6 +18,7 @@ from signald.service.attached import LiveSession
 from signald.service.attachments import Attachments
 from signald.service.context import Context
 from signald.service.events import Accepted, Assigned, SessionChanged, SessionResumed
+from signald.service.jobs import JobDesk
 from signald.service.line import give_back, wants_worker
 from signald.service.losses import Losses
 from signald.service.retries import Retries
@@ -39,13 +40,16 @@ Sides = list[tuple[str, Result]]
 class Assignments:
     """See the module."""
 
-    def __init__(self, context: Context, attachments: Attachments, losses: Losses, retries: Retries) -> None:
+    def __init__(
+        self, context: Context, attachments: Attachments, losses: Losses, retries: Retries, jobs: JobDesk
+    ) -> None:
         self._context = context
         self._attachments = attachments
         self._relay = attachments.relay
         self._withdrawals = attachments.withdrawals
         self._losses = losses
         self._retries = retries
+        self._jobs = jobs
         self.claiming: set[str] = set()
         """Sessions that a worker here is just being given: the store may have granted them already."""
 
@@ -90,7 +94,7 @@ class Assignments:
         self, link: WorkerLike, sides: Sides, listed: Sequence[SessionPosition]
     ) -> tuple[list[ResumedSession], list[str]]:
         """Attach what was claimed: (what goes on, what is lost)."""
-        positions = {one.session: one.received for one in listed}
+        positions = {one.session: one for one in listed}
         restored: list[ResumedSession] = []
         for name, result in sides:
             if not isinstance(result, Claimed):
@@ -98,8 +102,9 @@ class Assignments:
                     self._losses.refuse(name, "worker", "resume")
                 continue
             head = result.head
-            received = min(positions[name], head.up_last)
+            received = min(positions[name].received, head.up_last)
             seat = self._attach(link, result, received)
+            self._jobs.returned(link, seat.session, positions[name].jobs)
             if head.worker_state == "paired":
                 seat.state = SeatState.ACCEPTED
             else:
@@ -122,6 +127,8 @@ class Assignments:
             if seat is None or not isinstance(result, Claimed):
                 continue
             self._losses.tell_claim(link, name, result)
+            if seat.state is SeatState.ACCEPTED:
+                self._jobs.accepted(seat)
             if seat.session.spent:
                 self._attachments.spent(seat.session)
 
@@ -277,6 +284,7 @@ class Assignments:
         """A worker takes a session: from here on it gets its messages."""
         if seat.state is SeatState.ASKED:
             seat.state = SeatState.ACCEPTED
+            self._jobs.accepted(seat)
             self._accept(link, seat.session)
 
     def accept_again(self, session: LiveSession) -> None:

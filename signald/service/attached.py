@@ -12,6 +12,7 @@ from msgspec import UNSET, UnsetType
 
 from signald.core.chat_history import HistoryEntry
 from signald.core.head import Party
+from signald.core.jobs import Job
 from signald.core.session import Session
 from signald.net.connection import Connection
 from signald.net.frames import Message as Frame
@@ -115,6 +116,9 @@ class PartyLink(Protocol):
     def peer_changed(self, state: PeerState, worker: str) -> None:
         """Tell a client of its worker; `worker` is empty when it has none."""
 
+    def job_changed(self, name: str, job: Job) -> None:
+        """Tell a client of a change of a job."""
+
     def receipt(self, acked: int) -> None:
         """Tell a client that its worker has everything up to `acked`."""
 
@@ -182,6 +186,8 @@ class Restored(Started):
     """How many messages of the worker follow at once."""
     history: Sequence[HistoryEntry] | None
     """The chat as stored, oldest first; None when it was not asked for."""
+    jobs: Sequence[Job] = ()
+    """Its jobs that have not ended, or not long ago, oldest first."""
 
 
 class ClientLike(PartyLink, Protocol):

@@ -227,7 +227,7 @@ class Attachments:
                         session.id, party, cause, link.owner, side.epoch, link.told_to_go, link.how_over, reason
                     )
                 )
-            self._store_step(link, session, row, side.epoch, now)
+            self._store_step(link, session, cause, side.epoch, now)
             self._forget(link, session, row, reason)
             if row.looks:
                 # The peer here learns of it now; one elsewhere is woken by the store.
@@ -237,8 +237,8 @@ class Attachments:
         if row.if_idle:
             self.forget_if_idle(session)
 
-    def _store_step(self, link: PartyLink, session: LiveSession, row: Exit, epoch: int, now: int) -> None:
-        context = self._context
+    def _store_step(self, link: PartyLink, session: LiveSession, cause: Cause, epoch: int, now: int) -> None:
+        context, row = self._context, EXITS[cause]
         if row.store is StoreStep.DETACH:
             if link.party == "worker":
                 context.submit(Detach(session.id, "worker", context.node, epoch, now))
@@ -249,7 +249,8 @@ class Attachments:
                     context.spawn(leave_if_away, context, [session.id])
         elif row.store in (StoreStep.UNPAIR, StoreStep.UNPAIR_FAILED):
             failed = row.store is StoreStep.UNPAIR_FAILED
-            self.withdrawals.begin(session, link.owner, epoch, failed=failed)
+            # A worker whose frames for it are wrong has lost the session; one that gives it back hands it on.
+            self.withdrawals.begin(session, link.owner, epoch, failed=failed, lost=cause is Cause.SPOILED)
 
     def _forget(self, link: PartyLink, session: LiveSession, row: Exit, reason: str) -> None:
         """Have the link forget `session`, and say so where the table says it."""
@@ -278,7 +279,7 @@ class Attachments:
         """End `session` in the store, or as soon as the store is back, and here."""
         context = self._context
         session.ending = True
-        ops = end_session(session.id, context.node)
+        ops = end_session(session.id, context.node, context.now_ms())
         try:
             ended, _ = await context.committer.call_each(*ops)
             if isinstance(ended, Ended):  # the other party may have said it too

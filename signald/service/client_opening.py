@@ -8,6 +8,7 @@ import attrs
 from signald.core import tokens
 from signald.core.head import Head
 from signald.core.holders import principal_holder
+from signald.core.jobs import Job
 from signald.errors import StoreUnavailable
 from signald.ids import new_nonce, new_session_id
 from signald.net.connection import Connection
@@ -15,6 +16,7 @@ from signald.service.attached import ApiToken, ClientLike, LiveSession, Restored
 from signald.service.auth import Verified
 from signald.service.context import Context
 from signald.service.events import ClientResumed, ClientStarted
+from signald.service.jobs import CHANGED_MAX
 from signald.service.line import enqueue, give_back, place
 from signald.service.opening_steps import (
     SetUp,
@@ -30,6 +32,7 @@ from signald.store.base import WAKE_SESSION, Op, Refused, Result
 from signald.store.committer import ignore
 from signald.store.registry.ops import KeepAlive
 from signald.store.sagas import end_session
+from signald.store.session.jobs.ops import JobList, ListChangedJobs
 from signald.store.session.ops import ClaimClient, Claimed, CreateSession, Detach, History, ReadHistory
 
 
@@ -159,6 +162,8 @@ class _Granted:
     """Of the new token, and of the presented one."""
     claimed: Claimed
     history: Result
+    jobs: Sequence[Job]
+    """Those that the client is told of in its answer."""
     now: int
     """When it was asked for (time of the store)."""
 
@@ -208,8 +213,20 @@ async def _claim(parts: Parts, conn: Connection, auth: str | None, asked: Return
         claimed, history = await make_claim(parts, conn, ops, now, WAKE_SESSION + session_id.encode())
         if isinstance(claimed, Refused):
             raise await refused_by_store(parts, claimed.reason, session_id)
-    assert isinstance(claimed, Claimed)
-    return _Granted(credential, token, (issued, presented), claimed, history, now)
+        assert isinstance(claimed, Claimed)
+        jobs = await _jobs(context, claimed.head, now)
+    return _Granted(credential, token, (issued, presented), claimed, history, jobs, now)
+
+
+async def _jobs(context: Context, head: Head, now: int) -> Sequence[Job]:
+    """Return the jobs of a session that have not ended, or have within the time to live of its token; oldest first.
+
+    Only a session with jobs waits for them. What happens meanwhile is found by the look that follows its attachment.
+    """
+    if not head.jobs:
+        return ()
+    listed = await context.committer.call(ListChangedJobs(head.session, 0, now - context.ttl_ms, CHANGED_MAX))
+    return listed.jobs[::-1] if isinstance(listed, JobList) else ()
 
 
 def _attach(parts: Parts, conn: Connection, granted: _Granted, asked: ReturningClient, make: MakeLink) -> ClientLike:
@@ -232,6 +249,7 @@ def _attach(parts: Parts, conn: Connection, granted: _Granted, asked: ReturningC
     parts.attachments.attach(link, session, claimed.epoch, received, address_of(conn))
     parts.attachments.open(link)
     parts.credentials.bind(link, granted.credential)
+    parts.jobs.restored(session, link, max([head.jobs, *[job.changed for job in granted.jobs]]))
     api = parts.api_tokens.issue(link) if asked.api else None
     link.restored(_restored(context, session, granted, replaying, api, with_history=bool(asked.history)))
     parts.losses.tell_claim(link, session_id, claimed)
@@ -245,7 +263,7 @@ def _attach(parts: Parts, conn: Connection, granted: _Granted, asked: ReturningC
             context.spawn(give_back, context, session_id, head.worker, head.worker_epoch)
     elif not session.worker_id and session.failures.may_queue(now):
         context.committer.submit(enqueue(session, now + context.life_ms), lambda _: context.inboxes.line())
-    if not context.cluster.alone:
+    if head.jobs or not context.cluster.alone:
         parts.relay.look(session)  # something may have been appended since the claim and before the attachment
     previous, gap_s, opened_at = claimed.previous_node, _gap_s(context, claimed), conn.opened_at
     context.events.emit(ClientResumed(session_id, claimed.epoch, previous, replaying, gap_s, opened_at, asked.trace))
@@ -272,6 +290,7 @@ def _restored(
         granted.claimed.head.up_last,
         replaying,
         entries if with_history else None,
+        jobs=granted.jobs,
         api=api,
     )
 

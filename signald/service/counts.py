@@ -10,6 +10,7 @@ from typing import Literal
 import attrs
 
 from signald.core.head import Party
+from signald.core.jobs import ENDS
 from signald.tally import Histogram
 
 EndCause = Literal["client", "worker", "expired", "worker_lost", "unheard", "spent", "operator", "api"]
@@ -42,6 +43,11 @@ GAP_SECONDS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.
 
 HANDOVER_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
+STORE_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+JOB_SECONDS = (0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+"""From a lookup to a job of half an hour; most are synthesis and transcription, which take seconds."""
+
 ROLES: tuple[Party, ...] = ("client", "worker")
 
 CAUSES: tuple[EndCause, ...] = ("client", "worker", "expired", "worker_lost", "unheard", "spent", "operator", "api")
@@ -70,6 +76,11 @@ class Counts:
     failed_handouts: Counter[FailureCause] = attrs.field(factory=lambda: Counter(dict.fromkeys(FAILURES, 0)))
     set_aside: int = 0
     """Sessions that this node has set aside."""
+    jobs_stored: int = 0
+    job_stores: Histogram = attrs.field(factory=lambda: Histogram(STORE_SECONDS))
+    jobs_ended: Counter[str] = attrs.field(factory=lambda: Counter(dict.fromkeys(sorted(ENDS), 0)))
+    """Ends of jobs that clients here were told of."""
+    job_lives: Histogram = attrs.field(factory=lambda: Histogram(JOB_SECONDS))
     sessions_refused: Counter[str] = attrs.field(factory=lambda: Counter(dict.fromkeys(FULL, 0)))
     """New sessions refused for what is in the store already, by what is full."""
     reload_ok: bool = True

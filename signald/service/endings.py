@@ -55,7 +55,7 @@ class Endings:
         An operator or a program has ordered it: what was accepted for the parties, and not delivered, is lost. Raises StoreUnavailable.
         """
         context = self._context
-        ended, _ = await context.committer.call_each(*end_session(session, context.node))
+        ended, _ = await context.committer.call_each(*end_session(session, context.node, context.now_ms()))
         if not isinstance(ended, Ended):
             return False
         context.events.emit(SessionEnded(session, cause))

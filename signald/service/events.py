@@ -23,6 +23,7 @@ import structlog
 
 from signald.core.exits import Cause
 from signald.core.head import Party
+from signald.core.jobs import State
 from signald.service.counts import EndCause, FailureCause
 
 log = structlog.get_logger(__name__)
@@ -199,6 +200,40 @@ class Retried:
 
 
 @attrs.frozen
+class JobStored:
+    """A job was stored at the request of a caller here, and was none before."""
+
+    session: str
+    job: str
+    kind: str
+    seconds: float
+    """From the request to the store's answer."""
+
+
+@attrs.frozen
+class JobGiven:
+    """A job was handed to a worker here."""
+
+    session: str
+    job: str
+    kind: str
+    attempt: int
+    worker: str
+
+
+@attrs.frozen
+class JobTold:
+    """A client here was told of a change of a job."""
+
+    session: str
+    job: str
+    state: State
+    attempt: int
+    seconds: float
+    """From its creation to its end; 0 while it has not ended."""
+
+
+@attrs.frozen
 class SessionEnded:
     """The store has ended a session, by an operation of this node. It is emitted once for each session in the cluster."""
 
@@ -265,6 +300,9 @@ LifeEvent = (
     | HandoutFailed
     | SetAside
     | Retried
+    | JobStored
+    | JobGiven
+    | JobTold
     | SessionEnded
     | SessionLeft
     | SessionGone

@@ -42,7 +42,7 @@ class GivingUp:
         context = self._context
         log.warning("session_without_worker", session=session.id, worker=session.worker_id)
         if context.config.worker.on_loss == "end":
-            ended, _ = await context.committer.call_each(*end_session(session.id, context.node))
+            ended, _ = await context.committer.call_each(*end_session(session.id, context.node, context.now_ms()))
             if isinstance(ended, Ended):
                 context.events.emit(SessionEnded(session.id, "worker_lost"))
             self._attachments.gone(session, "worker lost")
@@ -89,7 +89,7 @@ class GivingUp:
         names = released.sessions
         context.events.emit(WorkerGivenUp(worker, tuple(names), reason))
         if policy == "end":
-            ops = [op for name in names for op in end_session(name, context.node)]
+            ops = [op for name in names for op in end_session(name, context.node, context.now_ms())]
             results = await context.committer.call_many(ops)
             for name, result in zip(names, results[::2], strict=True):
                 if isinstance(result, Ended):

@@ -33,6 +33,7 @@ from signald.service.dialect import Dialects
 from signald.service.endings import Endings
 from signald.service.giving_up import GivingUp
 from signald.service.holdings import Holdings
+from signald.service.jobs import JobDesk
 from signald.service.jwks import JwksFetcher
 from signald.service.losses import Losses
 from signald.service.parts import Parts
@@ -86,7 +87,8 @@ class Hub:
         self.links = self.attachments.links
         self.batches = Batches(context.writes, self.relay)
         self.endings = Endings(context, self.attachments)
-        self.assignments = Assignments(context, self.attachments, self.losses, self.retries)
+        self.jobs = JobDesk(context, self.attachments)
+        self.assignments = Assignments(context, self.attachments, self.losses, self.retries, self.jobs)
         self.giving_up = GivingUp(context, self.attachments, self.retries)
         self.credentials = Credentials(context, self.attachments, lambda: self.parts.auth)
         self.probe = Probe(context)
@@ -104,6 +106,7 @@ class Hub:
             self.losses,
             self.retries,
             self.endings,
+            self.jobs,
             self.assignments,
             self.giving_up,
             self.credentials,

@@ -13,6 +13,7 @@ from signald.service.credentials import Credentials
 from signald.service.endings import Endings
 from signald.service.giving_up import GivingUp
 from signald.service.holdings import Holdings
+from signald.service.jobs import JobDesk
 from signald.service.losses import Losses
 from signald.service.relay import Relay
 from signald.service.retries import Retries
@@ -35,6 +36,7 @@ class Parts:
     losses: Losses
     retries: Retries
     endings: Endings
+    jobs: JobDesk
     assignments: Assignments
     giving_up: GivingUp
     credentials: Credentials

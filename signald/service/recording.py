@@ -3,6 +3,7 @@
 import structlog
 
 from signald.core.exits import EXITS, StoreStep
+from signald.core.jobs import ENDS
 from signald.service import events
 from signald.service.context import Context
 from signald.wire.traces import log_fields
@@ -28,6 +29,8 @@ class Recorder:
         subscribe(events.HandoutFailed, self._handout_failed)
         subscribe(events.SetAside, self._set_aside)
         subscribe(events.Retried, self._retried)
+        subscribe(events.JobStored, self._job_stored)
+        subscribe(events.JobTold, self._job_told)
         subscribe(events.SessionEnded, self._session_ended)
         subscribe(events.SessionGone, self._session_gone)
         subscribe(events.ResumeRefused, self._resume_refused)
@@ -92,6 +95,17 @@ class Recorder:
 
     def _retried(self, event: events.Retried) -> None:
         log.info("session_retried", session=event.session)
+
+    def _job_stored(self, event: events.JobStored) -> None:
+        self._counts.jobs_stored += 1
+        self._counts.job_stores.observe(event.seconds)
+        log.debug("job_stored", session=event.session, job=event.job, kind=event.kind)
+
+    def _job_told(self, event: events.JobTold) -> None:
+        if event.state in ENDS:
+            self._counts.jobs_ended[event.state] += 1
+            self._counts.job_lives.observe(event.seconds)
+            log.debug("job_ended", session=event.session, job=event.job, state=event.state, attempt=event.attempt)
 
     def _session_ended(self, event: events.SessionEnded) -> None:
         self._counts.ended[event.cause] += 1

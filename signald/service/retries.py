@@ -29,11 +29,11 @@ class Retries:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def unpair(self, session: str, worker: str, epoch: int, ended_ms: int) -> UnpairFailed:
-        """Return the operation that ends and counts a failed hand-out, which ended at `ended_ms`."""
+    def unpair(self, session: str, worker: str, epoch: int, ended_ms: int, *, lost: bool) -> UnpairFailed:
+        """Return the operation that ends and counts a failed hand-out, which ended at `ended_ms`; `lost`: its worker was lost."""
         context = self._context
-        failures_max = context.config.worker.failures_max
-        return UnpairFailed(session, context.node, worker, epoch, failures_max, context.now_ms(), ended_ms)
+        failures_max, of_jobs = context.config.worker.failures_max, context.config.jobs.failures_max if lost else 0
+        return UnpairFailed(session, context.node, worker, epoch, failures_max, context.now_ms(), ended_ms, of_jobs)
 
     def note(self, head: Head, cause: FailureCause) -> float:
         """Count a failed hand-out of the session, which is now as `head` says; return its pause in seconds, inf for no retry."""
@@ -70,7 +70,8 @@ class Retries:
         This waits however long the store is away: the sessions have no place in line any more.
         """
         context = self._context
-        results = await context.committer.call_many([self.unpair(name, worker, 0, ended_ms) for name in names], inf)
+        ops = [self.unpair(name, worker, 0, ended_ms, lost=True) for name in names]
+        results = await context.committer.call_many(ops, inf)
         at_once = []
         for result in results:
             if not isinstance(result, Unpaired) or result.head.worker:
@@ -92,7 +93,7 @@ class Retries:
         heads = [result.head for result in looked if isinstance(result, Looked)]
         had = [head for head in heads if head.worker == worker and head.worker_state == "paired"]
         now_ms = context.now_ms()
-        ops = [self.unpair(head.session, worker, head.worker_epoch, now_ms) for head in had]
+        ops = [self.unpair(head.session, worker, head.worker_epoch, now_ms, lost=True) for head in had]
         for result in await context.committer.call_many(ops):
             if isinstance(result, Unpaired):
                 self.note(result.head, "lost")

@@ -24,7 +24,7 @@ class SeatState(Enum):
 class Seat:
     """See the module."""
 
-    __slots__ = ("ack", "asked_epoch", "blocked", "due", "ending", "front", "session", "state")
+    __slots__ = ("ack", "asked_epoch", "blocked", "due", "ending", "front", "jobs_first", "session", "state")
 
     def __init__(self, session: LiveSession, front: bytes) -> None:
         self.session = session
@@ -39,5 +39,7 @@ class Seat:
         """The worker has said `bye` to it. Beside the state, because a worker may end what it has not accepted."""
         self.ack = 0
         """The seq to ack with the next write; 0: none."""
+        self.jobs_first = False
+        """Its messages wait until the jobs of the session have been handed out."""
         self.blocked = False
         """It has more to deliver than the send queue had room for."""

@@ -16,6 +16,7 @@ import trio
 from msgspec import json
 
 from signald.core.exits import EXITS, Detail
+from signald.core.jobs import ENDS
 from signald.service import events
 from signald.service.context import Context
 from signald.store.base import Result
@@ -65,6 +66,9 @@ class Trail:
         subscribe(events.WorkerGivenUp, self._worker_given_up)
         subscribe(events.SetAside, self._set_aside)
         subscribe(events.Retried, self._retried)
+        subscribe(events.JobStored, lambda event: self.note(event.session, "", "job stored", _job(event, event.kind)))
+        subscribe(events.JobGiven, self._job_given)
+        subscribe(events.JobTold, self._job_told)
         subscribe(events.SessionLeft, lambda event: self.note(event.session, "", "left", "", **_numbers(event.carried)))
         subscribe(events.SessionGone, self._session_gone)
         subscribe(events.ResumeRefused, self._resume_refused)
@@ -127,6 +131,15 @@ class Trail:
 
     def _retried(self, event: events.Retried) -> None:
         self.note(event.session, "", "retried", f"by an operator at {self._context.node}")
+
+    def _job_given(self, event: events.JobGiven) -> None:
+        self.note(
+            event.session, "worker", "job given", _job(event, f"{event.kind} attempt {event.attempt} {event.worker}")
+        )
+
+    def _job_told(self, event: events.JobTold) -> None:
+        if event.state in ENDS:
+            self.note(event.session, "client", "job ended", _job(event, f"{event.state} attempt {event.attempt}"))
 
     def _resume_refused(self, event: events.ResumeRefused) -> None:
         if event.reason == "token_reuse":
@@ -195,6 +208,10 @@ def summary(steps: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     found |= {name: sum(numbers(name)) for name in ("up_bytes", "down_bytes")}
     found |= {"gaps": len(gaps), "gap_ms": sum(gaps), "gap_max_ms": max(gaps, default=0)}
     return found | ({"duration_ms": max(lasted)} if (lasted := numbers("duration_ms")) else {})
+
+
+def _job(event: events.JobStored | events.JobGiven | events.JobTold, what: str) -> str:
+    return f"{event.job}: {what}"
 
 
 def _from(node: str) -> str:

@@ -49,14 +49,17 @@ class Withdrawals:
             del self.refused[next(iter(self.refused))]
         self.refused[session, worker] = None
 
-    def begin(self, session: LiveSession, worker: str, epoch: int, *, failed: bool) -> None:
-        """Take `session` from `worker` in the store, under the claim `epoch`; `failed`: the hand-out counts as failed."""
+    def begin(self, session: LiveSession, worker: str, epoch: int, *, failed: bool, lost: bool) -> None:
+        """Take `session` from `worker` in the store, under the claim `epoch`.
+
+        `failed`: the hand-out counts as failed; `lost`: it does for the jobs of the session as well.
+        """
         context = self._context
         pair = (session.id, worker)
         self.note_refused(*pair)
         unpair = Unpair(session.id, context.node, worker, epoch)
         if failed:
-            unpair = self._retries.unpair(session.id, worker, epoch, context.now_ms())
+            unpair = self._retries.unpair(session.id, worker, epoch, context.now_ms(), lost=lost)
         self.pairs.add(pair)
         context.spawn(self._withdraw, session, pair, unpair)
 

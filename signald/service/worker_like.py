@@ -12,7 +12,7 @@ from signald.core.tokens import Slots
 from signald.ids import WorkerId
 from signald.service.attached import ApiToken, PartyLink
 from signald.service.seats import Seat
-from signald.wire.messages import ResumedSession, SessionPosition
+from signald.wire.messages import CancelReason, ResumedSession, SessionPosition
 
 
 @attrs.frozen
@@ -27,6 +27,24 @@ class Offer:
     trace: str | None = None
     api: bool = False
     """It asks for API tokens."""
+    kinds: tuple[str, ...] = ()
+    """The kinds of jobs that it takes; `*` is every kind."""
+
+
+@attrs.frozen
+class GivenJob:
+    """A job that is handed to a worker."""
+
+    session: str
+    job: str
+    kind: str
+    data: bytes = attrs.field(repr=False)
+    """JSON, or with a `content_type` any bytes."""
+    content_type: str
+    attempt: int
+    deadline_ms: int | None
+    """How much time is left; None: no deadline."""
+    trace: str
 
 
 @attrs.frozen
@@ -72,6 +90,8 @@ class WorkerLike(PartyLink, Protocol):
     instance: str
     labels: dict[str, str]
     capacity: int
+    kinds: tuple[str, ...]
+    """As in its offer."""
     leaving: bool
     """It takes no more sessions, and is about to go."""
     tokens: Slots
@@ -99,6 +119,12 @@ class WorkerLike(PartyLink, Protocol):
 
     def assign(self, assignment: Assignment) -> None:
         """Ask the worker to take a session."""
+
+    def give_job(self, job: GivenJob) -> None:
+        """Hand a job to the worker, which has accepted its session."""
+
+    def cancel_job(self, session: str, job: str, reason: CancelReason) -> None:
+        """Tell the worker that it works on a job without need."""
 
     def terminate(self, request: str, reason: str, deadline_ms: int) -> None:
         """Ask a worker that does not speak handover to clean up within `deadline_ms`; it answers `request`."""

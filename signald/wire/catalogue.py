@@ -16,6 +16,9 @@ from signald.wire.messages import (
     Connect,
     ErrorMessage,
     GoAway,
+    Job,
+    JobCancel,
+    JobStateChanged,
     Message,
     NewApiToken,
     PeerChanged,
@@ -43,8 +46,8 @@ SENT_BY: Mapping[Literal["client", "worker"], Kinds] = {
 """Party → what it may send."""
 
 SENT_TO: Mapping[Literal["client", "worker"], Kinds] = {
-    "client": (SessionStarted, SessionRestored, PeerChanged, Receipt, *_TO_BOTH),
-    "worker": (AppAccepted, ReconnectionAck, SessionAssigned, TerminateApp, *_TO_BOTH),
+    "client": (SessionStarted, SessionRestored, PeerChanged, JobStateChanged, Receipt, *_TO_BOTH),
+    "worker": (AppAccepted, ReconnectionAck, SessionAssigned, Job, JobCancel, TerminateApp, *_TO_BOTH),
 }
 """Party → what signald may send to it."""
 
@@ -55,7 +58,7 @@ ANSWERS: Mapping[type[Struct], Kinds] = {
 }
 """Opening message → its answers. Each may get an `error` instead."""
 
-BINARY: frozenset[type[Struct]] = frozenset({Message, Realtime})
+BINARY: frozenset[type[Struct]] = frozenset({Message, Realtime, Job})
 """What may be a binary frame, whose `data` stands behind the JSON."""
 
 

@@ -49,6 +49,7 @@ WORKER_TYPES = frozenset(
         "app_ready",
         "session_accept",
         "session_refuse",
+        "job_progress",
         "app_state",
         "app_terminated",
         "message",
@@ -169,6 +170,12 @@ def session_of(text: bool, payload: bytes) -> str | None:
 def encode(message: Outbound) -> bytes:
     """Return the payload of the text frame that carries `message`."""
     return _encoder.encode(message)
+
+
+def encode_binary(message: Outbound, data: bytes) -> bytes:
+    """Return the payload of the binary frame that carries `message` and `data`."""
+    header = _encoder.encode(message)
+    return _U16.pack(len(header)) + header + data
 
 
 def ack_frame(seq: int, session: str | None) -> bytes:

@@ -25,6 +25,8 @@ STREAM_MAX, CONTENT_TYPE_MAX = 64, 128
 NAME_MAX, SECRET_MAX = 128, 8192
 API_TOKEN_MAX = 10_240
 """Characters of an API token: it names a principal, which a JWT of `SECRET_MAX` may have named."""
+KINDS_MAX, JOBS_MAX = 64, 200
+"""Kinds of jobs that a worker names, and jobs that it names in one session: twice as many as a session may have unfinished."""
 LABELS_MAX, LABEL_NAME_MAX, LABEL_VALUE_MAX = 32, 64, 256
 CAPACITY_MAX, HISTORY_MAX = 100_000, 1000
 
@@ -43,6 +45,9 @@ Labels = Annotated[
 Capacity = Annotated[int, Meta(ge=0, le=CAPACITY_MAX)]
 Reason = Annotated[str, Meta(max_length=REASON_MAX)]
 Trace = Annotated[str, Meta(max_length=TRACE_MAX)]
+
+JobState = Literal["queued", "running", "succeeded", "failed", "cancelled", "expired"]
+CancelReason = Literal["requested", "deadline", "session_ended"]
 
 PeerState = Literal["waiting", "paired", "away", "replaced", "gone", "none"]
 """`none` is told only to a session that asked for no worker."""
@@ -117,6 +122,8 @@ class SessionPosition(Struct, frozen=True, gc=False):
     session: Name
     received: Position = 0
     acked: Position = 0
+    jobs: Annotated[list[Name], Meta(max_length=JOBS_MAX)] = []
+    """The ids of the jobs that it has and has not ended."""
 
 
 class AppReady(Inbound, _Trimmed, tag="app_ready", frozen=True):
@@ -135,6 +142,8 @@ class AppReady(Inbound, _Trimmed, tag="app_ready", frozen=True):
     ticket: str | None = None
     trace: str | None = None
     api: bool = False
+    jobs: Annotated[list[Annotated[str, Meta(max_length=KIND_MAX)]], Meta(max_length=KINDS_MAX)] = []
+    """The kinds of jobs that it takes; `*` is every kind."""
 
 
 class SessionAccept(Inbound, tag="session_accept", frozen=True):
@@ -150,6 +159,14 @@ class SessionRefuse(Inbound, tag="session_refuse", frozen=True):
     session: Name
     reason: Reason = ""
     epoch: Epoch | UnsetType = UNSET
+
+
+class JobProgress(Inbound, tag="job_progress", frozen=True):
+    """The worker says how far it is with a job: any JSON."""
+
+    session: Name
+    job: Name
+    progress: Raw
 
 
 class AppState(Inbound, tag="app_state", frozen=True):
@@ -253,7 +270,7 @@ class PartyError(Inbound, _Trimmed, tag="error", frozen=True):
 
 Shared = Message | Ack | Receipt | Realtime | Ping | Pong | Bye | Auth | PartyError
 ClientMessage = Connect | RestoreSession | Shared
-WorkerMessage = AppReady | SessionAccept | SessionRefuse | AppState | AppTerminated | Shared
+WorkerMessage = AppReady | SessionAccept | SessionRefuse | JobProgress | AppState | AppTerminated | Shared
 
 
 # --- to a party --------------------------------------------------------------------------------------------------
@@ -305,6 +322,14 @@ class SessionStarted(Outbound, tag="session_started", frozen=True):
     api_token_ttl_ms: Millis | UnsetType = UNSET
 
 
+class JobSummary(Struct, frozen=True, gc=False):
+    """A job in short."""
+
+    job: str
+    state: JobState
+    attempt: Position
+
+
 class SessionRestored(Outbound, tag="session_restored", frozen=True):
     """The answer to `restore_session`; `replaying` messages follow."""
 
@@ -319,6 +344,8 @@ class SessionRestored(Outbound, tag="session_restored", frozen=True):
     limits: Limits | UnsetType = UNSET
     api_token: ApiTokenText | UnsetType = UNSET
     api_token_ttl_ms: Millis | UnsetType = UNSET
+    jobs: list[JobSummary] | UnsetType = UNSET
+    """Its jobs that have not ended, or have within the time that its token lives."""
 
 
 class PeerChanged(Outbound, tag="peer", frozen=True):
@@ -391,6 +418,41 @@ class SessionAssigned(Outbound, tag="session_assigned", frozen=True):
     next_seq: Seq
     chat_history: list[Raw] | UnsetType = UNSET
     epoch: Epoch | UnsetType = UNSET
+
+
+class Job(Outbound, tag="job", frozen=True):
+    """A job for this worker, in a session that it has accepted. `data` is JSON in a text frame, and else the rest of a binary one."""
+
+    session: str
+    job: str
+    kind: str
+    attempt: Seq
+    content_type: str | UnsetType = UNSET
+    """Of binary data."""
+    deadline_ms: Millis | UnsetType = UNSET
+    """How much time is left."""
+    trace: str | UnsetType = UNSET
+    data: Raw | UnsetType = UNSET
+
+
+class JobCancel(Outbound, tag="job_cancel", frozen=True):
+    """The worker works on a job without need."""
+
+    session: str
+    job: str
+    reason: CancelReason
+
+
+class JobStateChanged(Outbound, tag="job_state", frozen=True):
+    """A job of the session has changed."""
+
+    job: str
+    state: JobState
+    attempt: Position
+    progress: Raw | UnsetType = UNSET
+    """The last that its worker has said, any JSON."""
+    error: Raw | UnsetType = UNSET
+    """An object with `code` and `message`: why it has not succeeded."""
 
 
 class TerminateApp(Outbound, tag="terminate_app", frozen=True):

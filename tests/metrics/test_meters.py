@@ -8,6 +8,7 @@ import trio.testing
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 
 from signald import dialects, service
+from signald.core.jobs import ENDS
 from signald.daemon import Node
 from signald.http.api.requests import CLASSES, METHODS, NO_ROUTE
 from signald.net import refusal_log
@@ -27,7 +28,7 @@ COUNTED_THINGS = {
     "signald_connections", "signald_sessions", "signald_workers", "signald_worker_capacity", "signald_worker_sessions",
     "signald_sessions_stuck", "signald_draining", "signald_drain_remaining", "signald_drain_rate", "signald_store_up",
     "signald_strangers", "signald_store_batch_operations", "signald_config_last_reload_successful",
-    "signald_api_connections", "signald_api_requests_in_flight",
+    "signald_jobs_running", "signald_api_connections", "signald_api_requests_in_flight",
     "signald_revoked_subjects",
 }  # fmt: skip
 """Metrics of things or of yes and no, which have no unit."""
@@ -37,7 +38,7 @@ LABELS = {
     "code": {"other", *map(str, [200, 404, 500, *range(1000, 1014), 4001, *range(4400, 4411), 4429, 4508])},
     "initiator": {"local", "remote", "abort"},
     "direction": {"accepted", "delivered"},
-    "outcome": {*OUTCOMES, *JWKS_OUTCOMES, "believed", "refused"},
+    "outcome": {*OUTCOMES, *JWKS_OUTCOMES, *ENDS, "believed", "refused"},
     "reason": {
         "client",
         "worker",

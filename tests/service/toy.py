@@ -89,6 +89,9 @@ class ToyLink(Link):
     def receipt(self, acked: int) -> None:
         """It has no receipts."""
 
+    def job_changed(self, name: str, job: object) -> None:
+        """It has no jobs."""
+
     def peer_changed(self, state: PeerState, worker: str) -> None:
         """It is told nothing of its worker."""
 

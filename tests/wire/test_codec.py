@@ -41,9 +41,10 @@ WORKER: dict[str, dict[str, Any]] = SHARED | {
     "app_ready": {
         "instance_id": "i-1", "capacity": 4, "labels": {"lang": "en"}, "config": {"any": [1]}, "auth": "jwt",
         "reconnection": True, "last_close_code": 1006, "recovery_token": "w_1.x",
-        "sessions": [{"session": "s_1", "received": 2, "acked": 1}], "attempt": 3, "ticket": "t",
+        "sessions": [{"session": "s_1", "received": 2, "acked": 1, "jobs": ["j_1_1"]}], "attempt": 3, "ticket": "t",
     },
     "session_accept": {"session": "s_1"},
+    "job_progress": {"session": "s_1", "job": "j_1_1", "progress": 1},
     "session_refuse": {"session": "s_1", "reason": "busy"},
     "app_state": {"capacity": 2, "load": 0.5, "leaving": True},
     "app_terminated": {"request_id": "r", "status": "OK", "message": "bye"},

@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import trio
-from msgspec import UNSET
+from msgspec import UNSET, Raw
 
 from signald.core.chat_history import shown
 from signald.core.head import Party
+from signald.core.jobs import Job
 from signald.dialects.v1.answers import api_fields, client_limits, heartbeat_ms
 from signald.dialects.v1.link import V1Link
 from signald.errors import BadMessage, UnknownType
+from signald.ids import job_id
 from signald.net.connection import Connection
 from signald.net.frames import Message as Frame
 from signald.service.attached import LiveSession, Restored, Started
@@ -24,6 +26,8 @@ from signald.wire.messages import (
     Auth,
     Bye,
     Connect,
+    JobStateChanged,
+    JobSummary,
     Message,
     Peer,
     PeerChanged,
@@ -121,9 +125,16 @@ class ClientLink(V1Link):
                 heartbeat_ms(context),
                 UNSET if answer.history is None else shown(answer.history),
                 client_limits(context),
+                jobs=[JobSummary(job_id(answer.session, job.n), job.state, job.attempt) for job in answer.jobs]
+                or UNSET,
                 **api_fields(answer.api),
             )
         )
+
+    def job_changed(self, name: str, job: Job) -> None:
+        """Tell the client of a change of a job."""
+        progress, error = Raw(job.progress) if job.progress else UNSET, Raw(job.error) if job.error else UNSET
+        self.send(JobStateChanged(name, job.state, job.attempt, progress, error))
 
     def receipt(self, acked: int) -> None:
         """Tell the client what its worker has."""

@@ -71,7 +71,15 @@ async def _let_in(parts: Parts, conn: Connection, message: Opening) -> PartyLink
             message.api,
         )
         return await restore_session(parts, conn, message.auth, returning, ClientLink)
-    offer = Offer(message.instance_id, message.labels, message.capacity, message.sessions, message.trace, message.api)
+    offer = Offer(
+        message.instance_id,
+        message.labels,
+        message.capacity,
+        message.sessions,
+        message.trace,
+        message.api,
+        tuple(message.jobs),
+    )
     make = partial(WorkerLink, reconnecting=message.reconnection)
     if message.reconnection and message.recovery_token is not None:  # without a token it starts afresh
         asked = ReturningWorker(message.recovery_token, offer, message.attempt, message.ticket)

@@ -6,11 +6,13 @@ from typing import ClassVar
 import structlog
 import trio
 from msgspec import UNSET, Raw
+from msgspec.structs import replace
 
 from signald.core.chat_history import shown
 from signald.core.exits import Cause
 from signald.core.head import Party
 from signald.core.once_more import OnceMore
+from signald.core.pairing import Pairing
 from signald.dialects.v1.answers import api_fields, heartbeat_ms, worker_limits
 from signald.dialects.v1.link import V1Link
 from signald.errors import PeerError, UnknownType
@@ -18,10 +20,11 @@ from signald.ids import WorkerId
 from signald.net.connection import Connection
 from signald.net.frames import Message as Frame
 from signald.service.attached import LiveSession
+from signald.service.jobs import PROGRESS_BYTES_MAX
 from signald.service.parts import Parts
 from signald.service.rate_limit import RateLimit
 from signald.service.seats import Seat, SeatState
-from signald.service.worker_like import Assignment, Offer, Registered
+from signald.service.worker_like import Assignment, GivenJob, Offer, Registered
 from signald.wire import codec, records
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import (
@@ -33,6 +36,10 @@ from signald.wire.messages import (
     AssignedClient,
     Auth,
     Bye,
+    CancelReason,
+    Job,
+    JobCancel,
+    JobProgress,
     Message,
     PeerState,
     Ping,
@@ -59,10 +66,10 @@ ten for each at once. It is a hundredth of the frames that one core carries. Bey
 LEFT_MAX = 1000
 """Sessions remembered as over on this connection: as many as a worker may have, 100 KiB at most."""
 
-_OF_A_SESSION = frozenset({Message, Ack, Realtime, SessionAccept, SessionRefuse})
+_OF_A_SESSION = frozenset({Message, Ack, Realtime, SessionAccept, SessionRefuse, JobProgress})
 """Messages that name their session."""
 
-_AFTER_ACCEPTANCE = frozenset({Message, Ack})
+_AFTER_ACCEPTANCE = frozenset({Message, Ack, JobProgress})
 """Those that count only in a session the worker has accepted."""
 
 
@@ -98,6 +105,7 @@ class WorkerLink(V1Link):
         self.instance = offer.instance
         self.labels = offer.labels
         self.capacity = offer.capacity
+        self.kinds = offer.kinds
         self._reconnecting = reconnecting
         self.leaving = False
         self.unasked = False
@@ -154,9 +162,10 @@ class WorkerLink(V1Link):
         self._parts.assignments.check(self)
 
     def has_room(self) -> None:
-        """The send queue has room again: go on with the sessions the worker could not be asked to take."""
+        """The send queue has room again: go on with the sessions the worker could not be asked to take, and with jobs."""
         if self.unasked:
             self.check()
+        self._parts.jobs.has_room(self)
 
     def goodbye(self, reason: str) -> None:
         """A worker is told of each session by `end_session`."""
@@ -171,7 +180,7 @@ class WorkerLink(V1Link):
     def delivering(self, session: LiveSession) -> bool:
         """Messages follow the acceptance, never the assignment."""
         seat = self.seats.get(session.id)
-        return seat is not None and seat.state is SeatState.ACCEPTED
+        return seat is not None and seat.state is SeatState.ACCEPTED and not seat.jobs_first
 
     def message_front(self, session: str) -> bytes:
         """Kept for each session, because it is needed for each message."""
@@ -211,6 +220,23 @@ class WorkerLink(V1Link):
             )
         )
 
+    def give_job(self, job: GivenJob) -> None:
+        """See `WorkerLike`."""
+        left = UNSET if job.deadline_ms is None else job.deadline_ms
+        said = Job(job.session, job.job, job.kind, job.attempt, job.content_type or UNSET, left, job.trace or UNSET)
+        if job.content_type:
+            self.conn.send_binary(codec.encode_binary(said, job.data))
+            self.writes.mark(self)
+        else:
+            self.send(replace(said, data=Raw(job.data)))
+
+    def cancel_job(self, session: str, job: str, reason: CancelReason) -> None:
+        """See `WorkerLike`."""
+        self.send(JobCancel(session, job, reason))
+
+    def job_changed(self, _name: str, _job: object) -> None:
+        """A worker is told of jobs by what it is given."""
+
     def terminate(self, request: str, reason: str, deadline_ms: int) -> None:
         """See `WorkerLike`."""
         self.send(TerminateApp(request, reason, deadline_ms))
@@ -220,7 +246,11 @@ class WorkerLink(V1Link):
 
     def end_session(self, session: str, reason: str) -> None:
         """Tell the worker that a session is over for it."""
-        if session in self.seats:
+        seat = self.seats.get(session)
+        if seat is not None:
+            if seat.session.pairing is Pairing.ENDED:
+                for job in self._parts.jobs.known(session, self):
+                    self.cancel_job(session, job, "session_ended")
             self.drop(session)
             self.send(SessionEnded(reason, session))
 
@@ -323,7 +353,16 @@ class WorkerLink(V1Link):
             self._realtime.carry(seat.session, "worker", message, binary)
         elif isinstance(message, SessionAccept | SessionRefuse):
             self._answered(seat, message)
+        elif isinstance(message, JobProgress):
+            self._progress(seat, message)
         return True
+
+    def _progress(self, seat: Seat, message: JobProgress) -> None:
+        said = bytes(message.progress)
+        if len(said) > PROGRESS_BYTES_MAX:
+            self.error("too_big", f"progress is at most {PROGRESS_BYTES_MAX} bytes", session=seat.session.id)
+        else:
+            self._parts.jobs.progress(seat.session, self, message.job, said)
 
     def _answered(self, seat: Seat, message: SessionAccept | SessionRefuse) -> None:
         asked = seat.asked_epoch

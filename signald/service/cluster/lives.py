@@ -80,7 +80,7 @@ class Lives:
             elif isinstance(result, Behind):
                 # It cannot be read, its time is over, and no node has given it back.
                 log.error("session_unreadable", session=name)
-                after += end_session(name, context.node)
+                after += end_session(name, context.node, context.now_ms())
                 if session is not None:
                     attachments.gone(session, "expired")
             else:

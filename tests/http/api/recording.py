@@ -9,6 +9,7 @@ import trio_websocket
 
 from signald.testing.cluster import Cluster, play
 from signald.testing.wire import Peer
+from tests.service.test_jobs import cancel, submit
 
 Way = Literal["sent by", "sent to"]
 
@@ -72,7 +73,9 @@ async def _exchange(cluster: Cluster) -> None:
 
 async def _talk(cluster: Cluster) -> tuple[tuple[Peer, str], tuple[Peer, str], str]:
     """Pair a client and a worker at the old node, and send what each may; returns both, with their tokens, and the session."""
-    worker, accepted = await cluster.worker("old", labels={"lang": "en"}, config={"any": 1}, trace="t", api=True)
+    worker, accepted = await cluster.worker(
+        "old", labels={"lang": "en"}, config={"any": 1}, trace="t", api=True, jobs=["*"]
+    )
     opening: dict[str, object] = {"want": {"lang": "en"}, "meta": {"name": "A"}, "receipts": True}
     client, started = await cluster.client("old", **opening, trace="t", api=True)
     session = started["session"]
@@ -108,10 +111,24 @@ async def _talk(cluster: Cluster) -> tuple[tuple[Peer, str], tuple[Peer, str], s
         await party.send({"type": "error", "code": "oops", "message": "noted"})
         await party.expect("api_token")
         await party.send({"type": "auth", "auth": "a credential that no key is here for"})
+    await _jobs(cluster, worker, client, session)
     await worker.send({"type": "app_state", "capacity": 4, "load": 0.5, "leaving": False})
     await client.quiet(1.0)
     await worker.quiet(1.0)
     return (client, started["recovery_token"]), (worker, accepted["recovery_token"]), session
+
+
+async def _jobs(cluster: Cluster, worker: Peer, client: Peer, session: str) -> None:
+    """Have the worker work on jobs of JSON and of bytes, until they are cancelled."""
+    await submit(cluster, "old", session, 1, deadline_ms=cluster.nodes["old"].hub.context.now_ms() + 60_000)
+    await submit(cluster, "old", session, 2, data=b"bytes", content_type="audio/ogg")
+    for _ in range(2):
+        job = await worker.expect("job")
+        await worker.send({"type": "job_progress", "session": session, "job": job["job"], "progress": {"percent": 1}})
+    for n in (1, 2):
+        await cancel(cluster, "old", session, n, timeout_ms=100)
+        await worker.expect("job_cancel")
+        await client.expect("job_state")
 
 
 async def _end(cluster: Cluster, client: Peer, worker: Peer, session: str) -> None:
