@@ -374,6 +374,32 @@ class Kitchen:
             create=draft.other != 1,
         )
 
+    def _job_pieces(self, draft: Draft) -> Op:
+        record = self._of_record(draft)
+        n = self._of_job(draft)
+        job = self.rows.job(record.session, n)
+        attempt = max(1, (job.attempt if job is not None else 1) + (0, 0, 0, 1, -1)[draft.small])
+        first = record.down.last + 1
+        mark = Mark(
+            f"j_1_{n}",
+            attempt,
+            b"x" * 100 * draft.other if draft.flag else None,
+            ("", "", "complete", "failed", "cancelled")[draft.other],
+            job=n,
+            error=b'{"code":"c"}' if draft.other == 3 else b"",
+        )
+        side = record.worker_side
+        entries = (Entry(first, body(first, mark), draft.flag, mark), Entry(first + 1, b"t%d" % first))
+        return ops.append(
+            entries,
+            party="worker",
+            session=record.session,
+            node=side.node or draft.node,
+            epoch=max(1, side.epoch),
+            history_max=4,
+            history_bytes_max=400,
+        )
+
     def _of_job(self, draft: Draft) -> int:
         jobs = self.rows.jobs(SESSIONS[draft.session])
         return max(1, jobs.last + 1 - draft.other) if jobs is not None else draft.other
@@ -397,6 +423,7 @@ class Kitchen:
             too_big=(draft.small, draft.other) == (3, 3),
             deadline_ms=deadline_ms,
             in_flight_max=3 + draft.other,
+            result_bytes_max=600 if draft.worker else 1000,
             keep_ms=3_600_000 if draft.flag else 40,
             now_ms=self.now_ms,
         )
@@ -650,6 +677,7 @@ OFTEN = (
     "enqueue",
     "create_job",
     "take_jobs",
+    "job_pieces",
 )
 """What most of a store's life is made of, and where most of its rules are."""
 
@@ -759,7 +787,7 @@ def test_same_answers(fresh: Fresh, first: list[Draft], plan: list[Step]) -> Non
 
 
 OF_JOBS = (
-    *("create_job", "take_jobs") * 4,
+    *("create_job", "take_jobs", "job_pieces", "job_pieces") * 4,
     *("read_job", "cancel_job", "list_jobs", "list_changed_jobs", "read_pieces", "job_progress", "sweep_jobs") * 2,
     *(
         "create",

@@ -60,6 +60,7 @@ LOOK = lua.hot("session/look.lua", head.CONSTANTS)
 TRAIL = lua.hot("session/trail.lua")
 SESSION = lua.cold(
     *jobs.FILES,
+    "session/jobs/pieces.lua",
     "session/jobs/session.lua",
     "session/streams/streams.lua",
     "session/claims.lua",
@@ -81,11 +82,13 @@ SESSION = lua.cold(
 )
 
 PIECES = lua.cold(
-    "session/head.lua",
+    *jobs.FILES,
+    "session/jobs/pieces.lua",
     "session/streams/streams.lua",
     "session/streams/append.lua",
     constants={
         **head.CONSTANTS,
+        **{name: value for name, value in jobs.CONSTANTS.items() if name != "WORKER_LOST"},
         **streams.CONSTANTS,
         "SAFETY_MIN_MS": SAFETY_MIN_MS,
         "SEAL_BYTES": SEAL_BYTES,

@@ -40,7 +40,7 @@ local function reseed_log(way, last, acked, first, flags, at, now_ms)
         added = seq
       end
       if mark ~= '' then
-        take_piece(way, seq, cmsgpack.unpack(mark), ARGV[word + 2], now_ms, 1)
+        take_piece(way, seq, cmsgpack.unpack(mark), ARGV[word + 2], now_ms, 1, body)
       elseif kept then
         put_item(SENDER[way] .. body)
       end

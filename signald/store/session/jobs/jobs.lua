@@ -52,7 +52,7 @@ local function put_job(job, is_shown)
   if is_shown and here.record then
     here.number = here.number + 1
     here.shown = true
-    job[JOB.changed], job[JOB.behind] = here.number, tonumber(get('down_last')[1])
+    job[JOB.changed], job[JOB.behind] = here.number, here.behind or tonumber(get('down_last')[1])
   end
   redis.call('HSET', jobs_key, 'j' .. job[JOB.n], cmsgpack.pack(job))
 end

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from signald.core.callers import Access
-from signald.core.jobs import WORKER_LOST, Job, JobEvent
+from signald.core.jobs import OF_OUTCOME, RESULT_TOO_BIG, WORKER_LOST, Job, JobEvent
 from signald.core.log import Entry
+from signald.core.streams import Mark, Verdict, judge
 from signald.store.rows import Rows, Wakes
-from signald.store.session.jobs.ops import DUE_MAX, KEPT_BYTES_MAX, KEPT_MAX, OVER_MS
+from signald.store.session.jobs.ops import DUE_MAX, KEPT_BYTES_MAX, KEPT_MAX, OVER_MS, PIECE_BYTES
 from signald.store.session.jobs.records import Jobs
 from signald.store.session.records import Record
 
@@ -24,6 +25,8 @@ class SessionJobs:
         self.jobs = jobs
         self.rows = rows
         self.now_ms = now_ms
+        self.behind: int | None = None
+        """The seq behind which a change is told; None: `down_last`."""
         self._dirty = False
         """Something is to be saved."""
         self._shown = False
@@ -42,7 +45,8 @@ class SessionJobs:
         if shown and self.record is not None:
             self.record.jobs += 1
             self._shown = True
-            job = replace(job, changed=self.record.jobs, behind=self.record.down.last)
+            behind = self.record.down.last if self.behind is None else self.behind
+            job = replace(job, changed=self.record.jobs, behind=behind)
         self.rows.save_job(self.jobs.session, job)
         return job
 
@@ -237,6 +241,43 @@ def drop_over(rows: Rows, now_ms: int) -> None:
     """Remove some of what is kept no longer of sessions that have ended. Redis does it by itself."""
     for session in rows.jobs_over(now_ms - OVER_MS, DUE_MAX):
         rows.drop_jobs(session)
+
+
+def judge_piece(record: Record, mark: Mark, now_ms: int, rows: Rows) -> Verdict:
+    """Judge a piece by its job, which may have ended, or have been given to another worker, without a word in its stream."""
+    opened = _opened(record, rows, now_ms)
+    job = opened.job(mark.job) if opened else None
+    if opened is None or job is None:
+        return Verdict.GOES_ON  # of a job that is not known it is a stream like others
+    job = opened.fresh(job)
+    opened.save()
+    return judge(mark.attempt, highest=max(1, job.attempt), outcome=job.state if job.over else "")
+
+
+def job_piece(record: Record, entry: Entry, mark: Mark, now_ms: int, rows: Rows) -> None:
+    """Keep a piece with its job, in the step that appends it; its last piece ends the job. The caller saves and wakes.
+
+    A piece that is given back, of a job that has ended or of an attempt that is over, is none of it any more.
+    """
+    opened = _opened(record, rows, now_ms)
+    job = opened.job(mark.job) if opened else None
+    if opened is None or job is None or job.over or mark.attempt < max(job.said, job.attempt):
+        return
+    opened.behind = entry.seq
+    before, job = job, job.keep_piece(mark.attempt, len(entry.body) + PIECE_BYTES, folded=mark.fold is not None)
+    session = record.session
+    if job.first > before.first:
+        rows.drop_pieces(session, job.n, job.first - 1)
+    if job.size > job.result_bytes_max:
+        rows.drop_pieces(session, job.n, job.pieces)
+        opened.end(replace(job, size=0, first=job.pieces + 1), JobEvent.FAIL, RESULT_TOO_BIG)
+    else:
+        rows.put_piece(session, job.n, job.pieces, Entry(entry.seq, entry.body))
+        if mark.end:
+            opened.end(job, OF_OUTCOME.get(mark.end, JobEvent.FAIL), mark.error)
+        else:
+            opened.put(job, shown=False)
+    opened.save()
 
 
 def _opened(record: Record, rows: Rows, now_ms: int) -> SessionJobs | None:

@@ -21,6 +21,9 @@ within its rate makes as many in 50 s, and an answer that was lost is asked for 
 KEPT_BYTES_MAX = 32 << 20
 """How many bytes the pieces of the ended jobs of one session may have: 32 of the largest results. Those that ended first give way."""
 
+PIECE_BYTES = 64
+"""What a piece counts for beside its body, so that a million empty ones are no small result."""
+
 INPUT_BYTES_MAX = 16 << 20
 """How many bytes the inputs of the unfinished jobs of one session may have. An input is dropped with the end of its job."""
 

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from signald.core.jobs import KIND_NOT_TAKEN, WORKER_LOST, Job
+from signald.core.jobs import KIND_NOT_TAKEN, RESULT_TOO_BIG, WORKER_LOST, Job
 from signald.store import lua
 from signald.store.base import SessionOp
 from signald.store.damage import seal
@@ -17,6 +17,7 @@ from signald.store.session.jobs.ops import (
     KEPT_BYTES_MAX,
     KEPT_MAX,
     OVER_MS,
+    PIECE_BYTES,
     CancelJob,
     CreateJob,
     JobProgress,
@@ -44,9 +45,14 @@ CONSTANTS: dict[str, Value] = {
     "KEPT_BYTES_MAX": KEPT_BYTES_MAX,
     "KEPT_MAX": KEPT_MAX,
     "OVER_MS": OVER_MS,
+    "PIECE_BYTES": PIECE_BYTES,
+    "RESULT_TOO_BIG": RESULT_TOO_BIG.decode(),
     "WORKER_LOST": WORKER_LOST.decode(),
 }
 """What jobs.lua and session.lua need of Python: above all where each field stands in the list that is kept of a record."""
+
+OF_STEPS = frozenset({"PIECE_BYTES", "RESULT_TOO_BIG", "WORKER_LOST"})
+"""Those that only steps on the session itself need."""
 
 FILES = ("session/head.lua", "session/jobs/jobs.lua")
 
@@ -55,7 +61,7 @@ JOBS = lua.cold(
     "session/jobs/operations.lua",
     constants={
         **head.CONSTANTS,
-        **{name: value for name, value in CONSTANTS.items() if name != "WORKER_LOST"},
+        **{name: value for name, value in CONSTANTS.items() if name not in OF_STEPS},
         "INPUT_BYTES_MAX": INPUT_BYTES_MAX,
         "KIND_NOT_TAKEN": KIND_NOT_TAKEN.decode(),
         "SAFETY_MIN_MS": head.SAFETY_MIN_MS,

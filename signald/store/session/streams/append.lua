@@ -1,6 +1,6 @@
 -- Append with pieces of streams. It follows common.lua, head.lua and streams.lua, and does all that append.lua of a session does.
 --
--- KEYS  1 head  2 log of client → worker  3 log of worker → client  4 chat history  5 streams
+-- KEYS  1 head  2 log of client → worker  3 log of worker → client  4 chat history  5 jobs  6 pieces of their results  7 streams
 -- ARGV  1 `append`  2 the party's node  3 client or worker  4 its epoch  5 ack (0: none)  6 backlog_max  7 history_max
 --       8 history_bytes_max  9 now_ms  10 seq of the first entry  11 one 0 or 1 for each entry: is it of the history?
 --       12... three words for each entry: its body with its seal, its mark and its piece, as `take_piece` has them; '' for none
@@ -12,7 +12,7 @@ local function keep(way, seq, place)
   local in_history = string.byte(ARGV[11], (place - ENTRIES) / 3 + 1) == 49
   if mark ~= '' then
     local said = cmsgpack.unpack(mark)
-    local refused = take_piece(way, seq, said, piece, ARGV[9], 0)
+    local refused = take_piece(way, seq, said, piece, ARGV[9], 0, body)
     if refused then
       return refused, said[1]
     end

@@ -16,5 +16,14 @@ def entry_words(entry: Entry, mark: Mark | None, at_ms: int) -> tuple[bytes, byt
         return seal(entry.body), b"", b""
     in_history = int(mark.fold is not None and entry.history)
     # As text: the scripts know no other kind of bytes.
-    said = (mark.stream, mark.attempt, in_history, mark.end, mark.kind, mark.job, mark.error.decode())
+    said = (
+        mark.stream,
+        mark.attempt,
+        in_history,
+        mark.end,
+        mark.kind,
+        mark.job,
+        mark.error.decode(),
+        int(mark.fold is not None),
+    )
     return seal(entry.body), _encode(said), seal(piece_of(mark, entry.seq, at_ms))

@@ -7,6 +7,7 @@ from signald.core.streams import INTERRUPTED, REFUSALS, Mark, StreamView, Verdic
 from signald.store import base
 from signald.store.rows import Rows, Wakes
 from signald.store.rule import rule
+from signald.store.session.jobs.keeping import job_piece, judge_piece
 from signald.store.session.ops import NoSession
 from signald.store.session.records import Record, Way
 from signald.store.session.streams import ops
@@ -28,7 +29,7 @@ def take_piece(
     stream = rows.stream(record.session, way, mark.stream)
     highest, outcome = (0, "") if stream is None else (stream.attempt, stream.outcome)
     verdict = judge(mark.attempt, highest=highest, outcome=outcome)
-    if refused := REFUSALS.get(verdict):
+    if refused := REFUSALS.get(verdict) or job_refusal(record, way, mark, now_ms, rows, given_back=given_back):
         return refused
     if stream is None:
         number = _make_room(record, way, now_ms, rows)
@@ -44,13 +45,16 @@ def take_piece(
         put_item(record, SENDERS[way], piece_item(stream.pieces, piece_of(mark, entry.seq, now_ms)), rows)
         stream.pieces += 1
     rows.save_stream(record.session, stream)
-    if mark.job:
+    if mark.job and way == "down":
         job_piece(record, entry, mark, now_ms, rows)
     return None
 
 
-def job_piece(record: Record, entry: Entry, mark: Mark, now_ms: int, rows: Rows) -> None:
-    """Note a piece of a job's stream with its job, in the step that appends it."""
+def job_refusal(record: Record, way: Way, mark: Mark, now_ms: int, rows: Rows, *, given_back: bool) -> str | None:
+    """Return the code with which a piece of a job's stream is refused because of its job, or None."""
+    if not mark.job or way == "up" or given_back:
+        return None
+    return REFUSALS.get(judge_piece(record, mark, now_ms, rows))
 
 
 def _make_room(record: Record, way: Way, now_ms: int, rows: Rows) -> int:

@@ -158,20 +158,21 @@ local function make_stream_room(way, now_ms)
   return #known > 0 and known[#known][STREAM.number] + 1 or 1
 end
 
--- Note a piece of a job's stream with its job, in the step that appends it.
-local function job_piece(way, seq, mark, now_ms)
-end
-
--- `mark` is {stream, attempt, 1 if it is a text of the history, outcome, kind, job, error}; `piece` is what goes into the history,
--- with its seal. `given_back` is 1 where a node gives it back.
+-- `mark` is {stream, attempt, 1 if it is a text of the history, outcome, kind, job, error, 1 if it is a piece of a text}; `piece` is what goes into the
+-- history, with its seal, as `body` has one. `given_back` is 1 where a node gives it back.
 -- → the code of a refusal, or nil
-local function take_piece(way, seq, mark, piece, now_ms, given_back)
+local function take_piece(way, seq, mark, piece, now_ms, given_back, body)
   local name, attempt, in_history, outcome, kind, job = unpack(mark, 1, 6)
   local stream = stream_of(way, name)
   if stream and stream[STREAM.outcome] ~= '' then
     return 'stream_over'
   elseif stream and attempt < stream[STREAM.attempt] then
     return 'stream_superseded'
+  end
+  local of_job = job ~= 0 and way == 'down'
+  local refused = of_job and given_back == 0 and judge_job_piece(mark, now_ms)
+  if refused then
+    return refused
   end
   if not stream then
     local number = make_stream_room(way, now_ms)
@@ -194,8 +195,8 @@ local function take_piece(way, seq, mark, piece, now_ms, given_back)
     stream[STREAM.pieces] = stream[STREAM.pieces] + 1
   end
   save_stream(stream)
-  if job ~= 0 then
-    job_piece(way, seq, mark, now_ms)
+  if of_job then
+    job_piece(seq, mark, body, mark[8] == 1, now_ms)
   end
   return nil
 end

@@ -9,6 +9,8 @@ from msgspec.structs import replace
 
 from signald.core.callers import ALL, Access
 from signald.core.jobs import Job
+from signald.core.log import Entry
+from signald.core.streams import Mark
 from signald.store.base import Behind, Done, Fenced
 from signald.store.session.jobs import ops
 from signald.store.session.jobs.ops import (
@@ -32,11 +34,13 @@ from signald.store.session.jobs.ops import (
     TakeJobs,
 )
 from signald.store.session.ops import (
+    Appended,
     Detach,
     Ended,
     EndSession,
     ExpireSession,
     NoSession,
+    StreamRefused,
     Unpair,
     Unpaired,
     UnpairFailed,
@@ -46,6 +50,7 @@ from tests.store.ops import (
     SESSION,
     TTL_MS,
     WORKER,
+    ack,
     append,
     claim_client,
     claim_side,
@@ -605,6 +610,132 @@ class TestAStoreThatLostSomething:
         await pair(world)
         await make(world)
         assert claimed(await world.ask(claim_client())).head.jobs == 1
+
+
+def said(
+    seq: int, n: int = 1, attempt: int = 1, *, text: str | None = None, end: str = "", error: bytes = b""
+) -> Entry:
+    """A piece that the worker says of a job: of a text, or with the seq as its data."""
+    data = b"%d" % seq if text is None else b'"%b"' % text.encode()
+    mark = Mark(f"j_1_{n}", attempt, None if text is None else text.encode(), end, job=n, error=error)
+    return Entry(seq, b't"seq":%d,"data":%b}' % (seq, data), False, mark)
+
+
+async def say(world: World, *pieces: Entry, epoch: int = 1) -> Any:
+    """Append pieces of the worker at `b`."""
+    return await world.ask(append(pieces, party="worker", epoch=epoch), at="b")
+
+
+def plain(*pieces: Entry) -> tuple[Entry, ...]:
+    """Return pieces as a store gives them."""
+    return tuple(Entry(piece.seq, piece.body) for piece in pieces)
+
+
+class TestPieces:
+    """The worker's messages in the stream of a job are its result."""
+
+    async def begin(self, world: World, **made: Any) -> None:
+        """A job runs."""
+        await pair(world)
+        await make(world, **made)
+        await take(world)
+        await world.woken(at="b")
+
+    async def test_succeeded(self, world: World) -> None:
+        """The last piece ends the job in the step that stores it: its result is that piece, and the client is told behind it."""
+        await self.begin(world)
+        first, last = said(1), said(2, end="complete")
+        assert await say(world, first, last) == Appended(2, 0, "a")
+        read_back = await world.ask(ReadJob(SESSION, 1, ALL, "a", NOW_MS))
+        assert (read_back.job.state, read_back.job.ended_ms, read_back.job.behind) == ("succeeded", NOW_MS, 2)
+        assert read_back.result == plain(last)
+        assert (await look(world)).head.jobs == read_back.job.changed
+        assert await world.woken(at="b") == {"a": [b"ss_1"], "b": []}
+        assert given(await take(world)) == []
+
+    async def test_folded(self, world: World) -> None:
+        """Of a text all pieces are the result."""
+        await self.begin(world)
+        pieces = said(1, text="a"), said(2, text="b"), said(3, text="", end="complete")
+        await say(world, *pieces)
+        read_back = await world.ask(ReadJob(SESSION, 1, ALL, "a", NOW_MS))
+        assert (read_back.job.state, read_back.result) == ("succeeded", plain(*pieces))
+
+    async def test_other_ends(self, world: World) -> None:
+        """A worker may end a job otherwise, and say why; then it has no result."""
+        await pair(world)
+        for n, (outcome, state) in enumerate(
+            (("failed", "failed"), ("cancelled", "cancelled"), ("interrupted", "failed")), 1
+        ):
+            await make(world, n)
+            await take(world)
+            await say(world, said(n, n, end=outcome, error=b'{"code":"x"}'))
+            found = await world.ask(ReadJob(SESSION, n, ALL, "a", NOW_MS))
+            assert (found.job.state, found.job.error, found.result) == (state, b'{"code":"x"}', ())
+
+    async def test_kept(self, world: World) -> None:
+        """Pieces are read in order behind a seq, whatever was acked, and after the end of the session."""
+        await self.begin(world)
+        pieces = [said(seq) for seq in range(1, 6)]
+        await say(world, *pieces)
+        await world.do(ack(5, party="client"))
+        assert (await world.ask(ReadPieces(SESSION, 1, ALL, 0, 9, NOW_MS))).pieces == plain(*pieces)
+        assert (await world.ask(ReadPieces(SESSION, 1, ALL, 2, 2, NOW_MS))).pieces == plain(*pieces[2:4])
+        assert (await world.ask(ReadPieces(SESSION, 1, ALL, 5, 9, NOW_MS))).pieces == ()
+        await world.do(EndSession(SESSION, "a", NOW_MS))
+        assert (await world.ask(ReadPieces(SESSION, 1, ALL, 4, 9, NOW_MS))).pieces == plain(pieces[4])
+
+    async def test_higher_attempt(self, world: World) -> None:
+        """The first piece of the next attempt takes the place of all that was said under the one before."""
+        await self.begin(world)
+        await say(world, said(1, text="old"), said(2, text="er"))
+        await world.do(Unpair(SESSION, "b", WORKER, 0))
+        epoch = claimed(await world.ask(claim_side("w_2", nonce="2"))).epoch
+        await take(world, epoch=epoch)
+        pieces = said(3, 1, 2, text="new"), said(4, 1, 2, text="", end="complete")
+        await say(world, *pieces, epoch=epoch)
+        assert (await world.ask(ReadPieces(SESSION, 1, ALL, 0, 9, NOW_MS))).pieces == plain(*pieces)
+        assert (await world.ask(ReadJob(SESSION, 1, ALL, "a", NOW_MS))).result == plain(*pieces)
+
+    async def test_lower_attempt(self, world: World) -> None:
+        """A piece of an attempt that is over is refused, also before the next one has said anything."""
+        await self.begin(world)
+        await world.do(Unpair(SESSION, "b", WORKER, 0))
+        epoch = claimed(await world.ask(claim_side("w_2", nonce="2"))).epoch
+        await take(world, epoch=epoch)
+        assert await say(world, said(1), epoch=epoch) == StreamRefused("stream_superseded", "j_1_1", 0, 0, "a")
+        assert (await read(world)).state == "running"
+
+    async def test_over(self, world: World) -> None:
+        """The end that is stored first holds: a piece of a job that has ended is refused, and what is before it is stored."""
+        await self.begin(world, deadline_ms=NOW_MS)
+        assert (await read(world)).state == "expired"
+        refused = await say(world, Entry(1, b"t1"), said(2, end="complete"))
+        assert refused == StreamRefused("stream_over", "j_1_1", 1, 0, "a")
+        assert ((await read(world)).state, (await look(world)).head.down_last) == ("expired", 1)
+
+    async def test_too_big(self, world: World) -> None:
+        """A result that is too big fails the job, and nothing of it is kept."""
+        await self.begin(world, result_bytes_max=500)
+        await say(world, said(1, text="x" * 200))
+        assert (await read(world)).state == "running"
+        await say(world, said(2, text="x" * 200))
+        job = await read(world)
+        assert (job.state, b'"result_too_big"' in job.error, job.size) == ("failed", True, 0)
+        assert (await world.ask(ReadPieces(SESSION, 1, ALL, 0, 9, NOW_MS))).pieces == ()
+        assert await say(world, said(3)) == StreamRefused("stream_over", "j_1_1", 2, 0, "a")
+
+    async def test_unknown_job(self, world: World) -> None:
+        """A stream with the name of a job that never was is a stream like others."""
+        await self.begin(world)
+        assert await say(world, said(1, 9, end="complete")) == Appended(1, 0, "a")
+
+    async def test_again(self, world: World) -> None:
+        """Pieces that are appended again count once."""
+        await self.begin(world)
+        pieces = said(1), said(2, end="complete")
+        assert await say(world, *pieces) == await say(world, *pieces) == Appended(2, 0, "a")
+        assert (await world.ask(ReadPieces(SESSION, 1, ALL, 0, 9, NOW_MS))).pieces == plain(*pieces)
 
 
 async def test_pieces_of_none(world: World) -> None:
