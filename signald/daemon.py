@@ -43,6 +43,8 @@ from signald.health import Health
 from signald.http.admin import admin_routes
 from signald.http.admin_socket import AdminSocket
 from signald.http.api.app import Api, api_settings
+from signald.http.api.auth import Authentication
+from signald.http.api.cors import Cors
 from signald.http.api.documents import document_routes, published
 from signald.http.health import http_app
 from signald.http.metrics import CountAnswers, metrics_routes
@@ -53,6 +55,7 @@ from signald.logs import reconfigure_logging, writing_logs
 from signald.net.admission import Admission, SetupGate
 from signald.net.listener import Server
 from signald.net.settings import net_settings
+from signald.service.api.callers import HttpCallers
 from signald.service.auth import Authenticator
 from signald.service.cluster.identity import Claimant, HostFile, NodeIdTaken, StartCalledOff
 from signald.service.cluster.lease import Lease
@@ -509,8 +512,17 @@ async def node_on(
             lease, shutdown, wakes = await _keep(hub, keepers, claimant)
             admission = Admission(settings, entropy=entropy, budget=gate.budget)
             stopping = trio.Event()
-            api = Api(routes(hub), draining=stopping, settings=api_settings(config))
-            public = PublicHttp(api, public_settings(config, settings.endpoints), stopping=stopping)
+            callers = Authentication(HttpCallers(hub.parts), lambda: hub.config)
+            api = Api(
+                routes(hub),
+                draining=stopping,
+                settings=api_settings(config),
+                key_of=callers.key_of,
+                more_state={"authentication": callers},
+            )
+            public = PublicHttp(
+                Cors(api, lambda: hub.config), public_settings(config, settings.endpoints), stopping=stopping
+            )
             shutdown.on_stop = public.stop
             server = Server(
                 hub.serve,

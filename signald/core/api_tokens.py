@@ -43,8 +43,8 @@ class Statement(Struct, frozen=True, forbid_unknown_fields=True):
     """The id of the session or of the worker."""
     principal: str
     """"" for an anonymous party."""
-    iat: _Seconds = 0
-    """When it was made, in seconds since 1970."""
+    iat: Annotated[float, Meta(ge=0, lt=_TIME_MAX)] = 0.0
+    """When it was made, in seconds since 1970, to the millisecond: a revocation of the principal is judged by it."""
     exp: _Seconds = 0
     """When it runs out, likewise."""
 
@@ -68,7 +68,7 @@ def mint(
 
     It runs out with a whole second, so that it lives up to a second longer than its holder is told.
     """
-    said = Statement(kind, owner, principal, now_ms // 1000, -(-(now_ms + life_ms) // 1000))
+    said = Statement(kind, owner, principal, now_ms / 1000, -(-(now_ms + life_ms) // 1000))
     return _jws.encode(msgspec.json.encode(said), key, ALGORITHM, headers={"kid": kid, "typ": TYPE})
 
 

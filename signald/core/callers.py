@@ -17,6 +17,22 @@ SCOPES: frozenset[Scope] = frozenset({"jobs", "sessions", "rooms", "blobs", "use
 """What the JWT of a service can be limited to."""
 
 
+class CallerRefused(Exception):
+    """A credential that names no caller. The text is constant: what exactly is wrong with it helps an attacker more than a caller."""
+
+    def __init__(self, because: Literal["unauthenticated", "forbidden", "unavailable"]) -> None:
+        """`unavailable`: it cannot be judged now, and may be good."""
+        super().__init__(_REFUSALS[because])
+        self.because = because
+
+
+_REFUSALS = {
+    "unauthenticated": "no valid credential",
+    "forbidden": "this credential is not for this",
+    "unavailable": "the credential cannot be judged now; come again",
+}
+
+
 class Caller(Struct, frozen=True, gc=False):
     """A verified caller: a party by its API token, or a service or a person by a JWT."""
 

@@ -180,19 +180,21 @@ class ApiTokens:
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
+    def read_known(self, token: str) -> Statement | None:
+        """Verify `token` by the keys that are known here; None when it is not good, or its key is another one."""
+        kid = api_tokens.kid_in(token)
+        key = self._key(kid) if kid is not None else None
+        return None if key is None else api_tokens.read(token, key, self._context.now_ms())
+
     async def read(self, token: str) -> Statement | None:
         """Verify `token`; None when it is no API token, or not good any more.
 
         Raises StoreUnavailable when its key is not known here and the store cannot be asked for it.
         """
         kid = api_tokens.kid_in(token)
-        if kid is None:
-            return None
-        key = self._key(kid)
-        if key is None:
+        if kid is not None and self._key(kid) is None:
             await self._ask_for_keys()
-            key = self._key(kid)
-        return None if key is None else api_tokens.read(token, key, self._context.now_ms())
+        return self.read_known(token)
 
     def _key(self, kid: str) -> bytes | None:
         return self._configured().get(kid) or self._signing.get(kid)

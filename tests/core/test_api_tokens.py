@@ -73,6 +73,13 @@ def test_each_principal_comes_back_as_it_was(principal: str, life_ms: int) -> No
     assert said.principal == principal
 
 
+def test_a_token_says_when_it_was_made() -> None:
+    """To the millisecond, because a revocation refuses what was made before it."""
+    said = read(mint(), KEY, NOW_MS)
+    assert said is not None
+    assert said.iat * 1000 == NOW_MS
+
+
 def test_a_token_runs_out() -> None:
     """It is good for as long as its holder was told, and for less than a second more."""
     token = mint(life_ms=60_000)

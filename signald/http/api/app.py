@@ -7,7 +7,8 @@ handler, which is logged once. A handler finds in `request.app.state`: `draining
 is about to end, for waits and streams that end early; `counts` and `settings`, for `signald.http.api.bodies`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import attrs
 import structlog
@@ -99,8 +100,9 @@ class Api:
         settings: ApiSettings | None = None,
         counts: RequestCounts | None = None,
         key_of: KeyOf = address_of,
+        more_state: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
-        """Serve `routes`. Each request takes a token of the holder that `key_of` names."""
+        """Serve `routes`. Each request takes a token of the holder that `key_of` names. Handlers find `more_state` beside the rest."""
         self.counts = counts if counts is not None else RequestCounts()
         self._routes = list(routes)
         self._settings = settings if settings is not None else ApiSettings()
@@ -108,7 +110,9 @@ class Api:
         self._rates = Buckets()
         # Not a Starlette application: its outermost layer answers 500 with a text, and raises on.
         self._router = Router(self._routes, redirect_slashes=False)
-        self.state = State({"draining": draining, "counts": self.counts, "settings": lambda: self._settings})
+        self.state = State(
+            {"draining": draining, "counts": self.counts, "settings": lambda: self._settings, **more_state}
+        )
         """What handlers find in `request.app.state`."""
 
     def renew(self, settings: ApiSettings) -> None:
