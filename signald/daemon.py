@@ -46,6 +46,7 @@ from signald.http.api.app import Api, api_settings
 from signald.http.api.auth import Authentication
 from signald.http.api.cors import Cors
 from signald.http.api.documents import document_routes, published
+from signald.http.api.jobs import routes as job_routes
 from signald.http.health import http_app
 from signald.http.metrics import CountAnswers, metrics_routes
 from signald.http.public import PublicHttp, public_settings
@@ -56,6 +57,7 @@ from signald.net.admission import Admission, SetupGate
 from signald.net.listener import Server
 from signald.net.settings import net_settings
 from signald.service.api.callers import HttpCallers
+from signald.service.api.jobs import HttpJobs
 from signald.service.auth import Authenticator
 from signald.service.cluster.identity import Claimant, HostFile, NodeIdTaken, StartCalledOff
 from signald.service.cluster.lease import Lease
@@ -474,7 +476,7 @@ async def _finish_http(admission: Admission, public: PublicHttp, shutdown: Shutd
 
 def api_routes(hub: Hub) -> Sequence[BaseRoute]:
     """Return the routes of the HTTP API, which the parts of `hub` serve, and those of the documents about them."""
-    nouns: list[BaseRoute] = []
+    nouns: list[BaseRoute] = [*job_routes(HttpJobs(hub.parts))]
     return [*nouns, *document_routes(nouns, lambda: published(hub.config), PATHS)]
 
 

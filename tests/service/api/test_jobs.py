@@ -1,0 +1,187 @@
+"""Jobs over HTTP, at whole nodes: what a program that knows the contract alone sees."""
+
+import json
+from typing import Any
+
+import trio
+
+from signald.testing.cluster import Cluster, play
+from signald.testing.wire import Peer
+from tests.http.publicly import Answer, HttpPeer
+
+
+class Api:
+    """A program that asks nodes over HTTP, each request on a connection of its own."""
+
+    def __init__(self, cluster: Cluster, token: str) -> None:
+        self.cluster = cluster
+        self.token = token
+
+    async def ask(
+        self, node: str, method: str, target: str, body: bytes = b"", *, bearer: str | None = None, **headers: str
+    ) -> Answer:
+        """Send a request to `node` and return its answer."""
+        lines = [f"{method} {target} HTTP/1.1", "host: a", f"content-length: {len(body)}"]
+        token = self.token if bearer is None else bearer
+        lines += [f"authorization: Bearer {token}"] if token else []
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        async with self.cluster.plain(node) as stream:
+            peer = HttpPeer(stream)
+            return await peer.ask("\r\n".join([*lines, "", ""]).encode() + body)
+
+    async def submit(self, node: str, key: str, kind: str = "tts", data: Any = None, **more: Any) -> Answer:
+        """Submit a job with JSON as its input."""
+        fields = {name: more.pop(name) for name in ("deadline_ms", "session") if name in more}
+        body = json.dumps({"kind": kind, "data": data, **fields}).encode()
+        more = {"content_type": "application/json", "idempotency_key": key, **more}
+        return await self.ask(node, "POST", "/v1/jobs", body, **more)
+
+
+async def scene_of(cluster: Cluster, *nodes: str) -> tuple[Peer, Peer, str, Api]:
+    """A client at the first node and a worker at the last one, paired: client, worker, session, a program with the client's token."""
+    for node in nodes:
+        await cluster.start(node)
+    worker, _ = await cluster.worker(nodes[-1], jobs=["*"])
+    client, started = await cluster.client(nodes[0], api=True)
+    await worker.accept()
+    return client, worker, started["session"], Api(cluster, started["api_token"])
+
+
+async def end(worker: Peer, session: str, job: str, seq: int, data: Any, **more: Any) -> None:
+    """The worker ends a job with its last piece."""
+    said = {"type": "message", "session": session, "seq": seq, "data": data, "stream": job, "end": True, **more}
+    await worker.send(said)
+
+
+def test_submitted_and_shown() -> None:
+    """202 with the job, its place and the queued state; any node shows it, lists it, and then how it runs."""
+
+    async def scene(cluster: Cluster) -> None:
+        _, worker, session, api = await scene_of(cluster, "n1", "n2", "n3")
+        made = await api.submit("n2", "one", data={"text": "Hello"})
+        job = made.json()
+        assert (made.status, made.headers["location"], made.headers["retry-after"]) == (
+            202,
+            f"/v1/jobs/{job['job']}",
+            "1",
+        )
+        assert {name: job[name] for name in ("session", "kind", "state", "attempt")} == {
+            "session": session, "kind": "tts", "state": "queued", "attempt": 0,
+        }  # fmt: skip
+        assert job["created_at"].endswith("Z")
+        assert "idempotency-replayed" not in made.headers
+        given = await worker.expect("job")
+        assert (given["job"], given["data"]) == (job["job"], {"text": "Hello"})
+        await trio.sleep(1)
+        shown = (await api.ask("n1", "GET", made.headers["location"])).json()
+        assert (shown["state"], shown["attempt"]) == ("running", 1)
+        assert (await api.ask("n2", "GET", "/v1/jobs")).json() == {"jobs": [shown]}
+        assert (await api.ask("n2", "GET", "/v1/jobs?state=queued")).json() == {"jobs": []}
+
+    play(scene)
+
+
+def test_keys() -> None:
+    """The same key and payload give the first body again; another payload 422; no key 400, a session that is not there 404 before it."""
+
+    async def scene(cluster: Cluster) -> None:
+        client, worker, _, api = await scene_of(cluster, "n1", "n2")
+        first = await api.submit("n1", "one", data=1)
+        await worker.expect("job")
+        again = await api.submit("n2", "one", data=1)
+        assert (again.status, again.headers["idempotency-replayed"], again.body) == (202, "true", first.body)
+        assert (await api.submit("n2", "one", data=2)).status == 422
+        assert (await api.ask("n1", "POST", "/v1/jobs", b'{"kind":"x"}')).json()["errors"][0][
+            "field"
+        ] == "idempotency-key"
+        assert (await api.submit("n1", "two", kind="")).json()["errors"][0]["field"] == "kind"
+        assert len((await api.ask("n1", "GET", "/v1/jobs")).json()["jobs"]) == 1
+        await client.send({"type": "bye"})
+        await client.expect("session_ended")
+        assert (await api.ask("n1", "POST", "/v1/jobs", b"no JSON")).status in (400, 404)
+        assert (await api.ask("n1", "POST", "/v1/jobs", b'{"kind":"x"}')).status == 404
+        assert (await api.submit("n1", "three")).status == 404
+        shown = await api.ask("n2", "GET", first.headers["location"])
+        assert (shown.status, shown.json()["state"]) == (200, "cancelled")
+
+    play(scene)
+
+
+def test_refusals() -> None:
+    """401 without a credential, 403 for another session's job, 404 for what is none, 413 for a long input, 429 for too many."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1", jobs={"in_flight_max": 2}, limits={"message_bytes_max": 5000})
+        worker, _ = await cluster.worker("n1", jobs=["*"])
+        _, started = await cluster.client("n1", api=True)
+        _, other = await cluster.client("n1", api=True)
+        await worker.accept()
+        api = Api(cluster, started["api_token"])
+        assert (await api.ask("n1", "GET", "/v1/jobs", bearer="")).status == 401
+        job = (await api.submit("n1", "one")).headers["location"]
+        assert (await api.ask("n1", "GET", job, bearer=other["api_token"])).status == 403
+        assert (await api.ask("n1", "GET", job[:-1] + "9")).json()["type"] == "urn:signald:problem:unknown-job"
+        assert (await api.ask("n1", "GET", "/v1/jobs/j_x_1")).status == 404
+        assert (await api.submit("n1", "big", data="x" * 4500)).status == 413
+        assert (await api.submit("n1", "bigger", data="x" * 9000)).status == 413
+        assert (await api.submit("n1", "one")).status == 202
+        assert (await api.submit("n1", "two")).status == 202
+        full = await api.submit("n1", "three")
+        assert (full.status, full.headers["retry-after"]) == (429, "1")
+        assert (await api.ask("n1", "DELETE", "/v1/jobs")).status == 405
+
+    play(scene)
+
+
+def test_store_away() -> None:
+    """Without the store 503 with Retry-After, and the same key makes one job once it is back."""
+
+    async def scene(cluster: Cluster) -> None:
+        _, worker, _, api = await scene_of(cluster, "n1", "n2")
+        cluster.world.outage = "answers lost"
+        away = await api.submit("n1", "one")
+        assert (away.status, away.headers["retry-after"]) == (503, "1")
+        cluster.world.outage = ""
+        await trio.sleep(2)
+        made = await api.submit("n2", "one")
+        assert made.status == 202
+        assert (await worker.expect("job"))["job"] == made.json()["job"]
+        assert len((await api.ask("n1", "GET", "/v1/jobs")).json()["jobs"]) == 1
+        assert [frame for frame in await worker.quiet() if frame["type"] == "job"] == []
+
+    play(scene)
+
+
+def test_cancelled() -> None:
+    """A job that is with its worker is being cancelled (202); one that has ended is shown (200)."""
+
+    async def scene(cluster: Cluster) -> None:
+        _, worker, _, api = await scene_of(cluster, "n1", "n2")
+        job = (await api.submit("n1", "one")).headers["location"]
+        await worker.expect("job")
+        await trio.sleep(1)
+        assert (await api.ask("n2", "DELETE", job)).status == 202
+        assert (await worker.expect("job_cancel"))["reason"] == "requested"
+        waited = await api.ask("n1", "GET", job, prefer="wait=30")
+        assert (waited.json()["state"], waited.headers["preference-applied"]) == ("cancelled", "wait=30")
+        again = await api.ask("n1", "DELETE", job)
+        assert (again.status, again.json()["state"]) == (200, "cancelled")
+
+    play(scene)
+
+
+def test_waiting() -> None:
+    """`Prefer: wait` answers when the time is over, with the state as it is; a submission then is 202 with the job as it was stored."""
+
+    async def scene(cluster: Cluster) -> None:
+        _, _, _, api = await scene_of(cluster, "n1", "n2")
+        began = trio.current_time()
+        made = await api.submit("n1", "one", prefer="wait=3")
+        assert (made.status, made.json()["state"], made.headers["preference-applied"]) == (202, "queued", "wait=3")
+        assert 3 <= trio.current_time() - began < 4
+        shown = await api.ask("n2", "GET", made.headers["location"], prefer="respond-async, wait=100")
+        assert shown.headers["preference-applied"] == "wait=60"
+        expiring = await api.submit("n1", "two", deadline_ms=2000, prefer="wait=10")
+        assert (expiring.status, expiring.json()["state"]) == (200, "expired")
+
+    play(scene)
