@@ -42,6 +42,7 @@ from signald.exit_codes import ExitCode
 from signald.health import Health
 from signald.http.admin import admin_routes
 from signald.http.admin_socket import AdminSocket
+from signald.http.api import history, sessions
 from signald.http.api.app import Api, api_settings
 from signald.http.api.auth import Authentication
 from signald.http.api.cors import Cors
@@ -58,6 +59,8 @@ from signald.net.listener import Server
 from signald.net.settings import net_settings
 from signald.service.api.callers import HttpCallers
 from signald.service.api.jobs import HttpJobs
+from signald.service.api.history import HttpHistories
+from signald.service.api.sessions import HttpSessions
 from signald.service.auth import Authenticator
 from signald.service.cluster.identity import Claimant, HostFile, NodeIdTaken, StartCalledOff
 from signald.service.cluster.lease import Lease
@@ -476,7 +479,11 @@ async def _finish_http(admission: Admission, public: PublicHttp, shutdown: Shutd
 
 def api_routes(hub: Hub) -> Sequence[BaseRoute]:
     """Return the routes of the HTTP API, which the parts of `hub` serve, and those of the documents about them."""
+<<<<<<< ours
     nouns: list[BaseRoute] = [*job_routes(HttpJobs(hub.parts))]
+=======
+    nouns = [*sessions.routes(HttpSessions(hub.parts)), *history.routes(HttpHistories(hub.context))]
+>>>>>>> theirs
     return [*nouns, *document_routes(nouns, lambda: published(hub.config), PATHS)]
 
 

@@ -4,7 +4,7 @@
     ├── PeerError            the other side sent what signald.v1 does not allow; answered, never a crash
     │   ├── BadMessage       → `error` and close 4400
     │   └── UnknownType      → `error` `unknown_type`, and nothing else happens
-    ├── OperationRefused     an operator asks for an operation that the node cannot do now
+    ├── OperationRefused     an operator or a program asks for an operation that the node cannot do now
     └── StoreError           the store; no answer was given that depends on it
         ├── StoreUnavailable the outcome is failed or unknown: ask again later
         └── StoreMisused     the store refuses to serve signald at all (eviction policy, schema, credentials)
@@ -45,12 +45,13 @@ class UnknownType(PeerError):
     """A well-formed message whose `type` is not known here."""
 
 
-RefusedBecause = Literal["invalid", "state", "unknown"]
-"""Why an operation is refused: its arguments, the state of the node or session, or a name that the cluster does not know."""
+RefusedBecause = Literal["invalid", "state", "unknown", "forbidden", "share", "full"]
+"""Why an operation is refused: its arguments, the state of the node or session, a name that the cluster does not know, the credential of
+its caller, the share of its caller, or a bound for all."""
 
 
 class OperationRefused(SignaldError):
-    """An operator's request that the node refuses; the text is a sentence for the operator, without a secret."""
+    """A request of an operator or a program that the node refuses; the text is a sentence for a reader, without a secret."""
 
     def __init__(self, because: RefusedBecause, kind: str, detail: str, **members: object) -> None:
         """`kind` is a stable word that programs may compare; `members` are further fields of the answer."""

@@ -32,7 +32,14 @@ from starlette.routing import BaseRoute, Route
 from signald.errors import OperationRefused, RefusedBecause, StoreUnavailable
 from signald.http.problem_details import HttpProblem
 
-STATUSES: dict[RefusedBecause, int] = {"invalid": 422, "state": 409, "unknown": 404}
+STATUSES: dict[RefusedBecause, int] = {
+    "invalid": 422,
+    "state": 409,
+    "unknown": 404,
+    "forbidden": 403,
+    "share": 429,
+    "full": 503,
+}
 """The status of an `OperationRefused`. No operation knows HTTP."""
 
 BODY_BYTES_MAX = 65_536

@@ -298,7 +298,8 @@ def _restored(
 def _gap_s(context: Context, claimed: Claimed) -> float | None:
     """Return how long the client was away; None when it is not known."""
     if not claimed.previous_node:
-        return claimed.away_ms / 1000
+        # A session that was begun over HTTP has its first client now, which has missed nothing.
+        return claimed.away_ms / 1000 if claimed.epoch > 1 else None
     before = context.cluster.nodes.get(claimed.previous_node)
     if before is not None and before.state == "draining":
         # It was told to go and is still attached there: a new connection before the old one ends.

@@ -41,6 +41,13 @@ class ClientStarted:
 
 
 @attrs.frozen
+class SessionCreated:
+    """A session has been begun over HTTP; its client is still to come."""
+
+    session: str
+
+
+@attrs.frozen
 class ClientResumed:
     """A client has resumed its session here."""
 
@@ -285,6 +292,7 @@ class ResumeRefused:
 
 LifeEvent = (
     ClientStarted
+    | SessionCreated
     | ClientResumed
     | WorkerRegistered
     | WorkerResumed

@@ -20,6 +20,7 @@ class Recorder:
         self._counters, self._counts = context.counters, context.counts
         subscribe = context.events.subscribe
         subscribe(events.ClientStarted, self._client_started)
+        subscribe(events.SessionCreated, self._session_created)
         subscribe(events.ClientResumed, self._client_resumed)
         subscribe(events.WorkerRegistered, self._worker_registered)
         subscribe(events.WorkerResumed, self._worker_resumed)
@@ -38,6 +39,10 @@ class Recorder:
     def _client_started(self, event: events.ClientStarted) -> None:
         self._counters.sessions_started += 1
         log.info("session_started", node=self._context.node, session=event.session, **log_fields(event.trace))
+
+    def _session_created(self, event: events.SessionCreated) -> None:
+        self._counters.sessions_started += 1
+        log.info("session_created", node=self._context.node, session=event.session)
 
     def _client_resumed(self, event: events.ClientResumed) -> None:
         self._counters.resumes += 1

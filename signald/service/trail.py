@@ -56,6 +56,7 @@ class Trail:
         """Trails removed to keep the budget."""
         subscribe = context.events.subscribe
         subscribe(events.ClientStarted, lambda event: self.note(event.session, "client", "started"))
+        subscribe(events.SessionCreated, lambda event: self.note(event.session, "", "created", "over HTTP"))
         subscribe(events.ClientResumed, self._client_resumed)
         subscribe(events.SessionResumed, self._session_resumed)
         subscribe(events.Assigned, lambda event: self.note(event.session, "worker", "assigned", event.worker))

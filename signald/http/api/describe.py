@@ -73,6 +73,11 @@ class Operation(Struct, frozen=True):
     problems: frozenset[int] = frozenset()
     """The statuses of problem documents, beside those that every operation can give (see `openapi.COMMON`)."""
 
+    @property
+    def shown_path(self) -> str:
+        """The path as a document shows it. A parameter that may hold a slash is `{name:path}` for the route."""
+        return self.path.replace(":path}", "}")
+
 
 class DescribedRoute(ApiRoute):
     """A path with all its operations."""

@@ -75,7 +75,7 @@ def openapi(operations: Sequence[Operation], published: Published) -> Json:
     schemas, named = components([Problem, *dict.fromkeys(kind for one in operations for kind in _kinds(one))])
     paths: dict[str, Json] = {}
     for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, schemas, published)
+        paths.setdefault(operation.shown_path, {})[operation.method.lower()] = _operation(operation, schemas, published)
     statuses = sorted({status for operation in operations for status in problem_statuses(operation)})
     return {
         "openapi": OPENAPI,
