@@ -11,8 +11,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from signald.http.api.app import ApiSettings, api_route, trace_of
-from signald.http.api.bodies import read_body, read_json
+from signald.http.api.app import ApiRoute, ApiSettings, trace_of
+from signald.http.api.bodies import read_body
+from signald.http.api.reading import JsonBody
 from signald.http.problem_details import HttpProblem
 from tests.http.publicly import GET, ROUTES, Answer, public
 from tests.net.clients import simulated
@@ -29,7 +30,7 @@ class Wanted(msgspec.Struct):
 
 async def take(request: Request) -> Response:
     """Say what was read."""
-    wanted = await read_json(request, Wanted)
+    wanted = await JsonBody(Wanted).read(request, depth_max=8)
     return JSONResponse({"kind": wanted.kind})
 
 
@@ -211,7 +212,8 @@ class TestBodies:
         async def count(request: Request) -> Response:
             return JSONResponse({"size": len(await read_body(request))})
 
-        route = api_route("/big", count, methods=["POST"], body_bytes_max=lambda: bound[0])
+        route = ApiRoute("/big", count, methods=["POST"])
+        route.body_bytes_max = lambda: bound[0]
         async with public([*ROUTES, route], api=ApiSettings(requests_per_s=0, body_bytes_max=10)) as port:
             peer = port.dial()
             assert (await peer.ask(post(b"/big", b"x" * 20))).json() == {"size": 20}

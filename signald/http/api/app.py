@@ -63,15 +63,6 @@ class ApiRoute(Route):
     body_bytes_max: Callable[[], int] | None = None
 
 
-def api_route(
-    path: str, endpoint: Callable[..., object], *, methods: list[str], body_bytes_max: Callable[[], int] | None = None
-) -> Route:
-    """Return a route; without `body_bytes_max` the bound of all routes holds."""
-    route = ApiRoute(path, endpoint, methods=methods)
-    route.body_bytes_max = body_bytes_max
-    return route
-
-
 def address_of(scope: Scope) -> str:
     """Return the address that a request comes from, as the holder of a rate."""
     if scope.get("state", {}).get("remote_is_shared"):

@@ -1,16 +1,12 @@
 """Bodies of requests: bounded each by its route, and all that are kept in memory together."""
 
 from contextlib import aclosing
-from typing import TypeVar
 
-import msgspec
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope
 
 from signald.http.api.requests import RequestCounts
 from signald.http.problem_details import HttpProblem
-
-T = TypeVar("T")
 
 
 def too_large(bytes_max: int) -> HttpProblem:
@@ -59,16 +55,3 @@ async def read_body(request: Request) -> bytes:
             request.state.held_bytes = getattr(request.state, "held_bytes", 0) + len(piece)
             pieces.append(piece)
     return b"".join(pieces)
-
-
-async def read_json(request: Request, kind: type[T]) -> T:
-    """Return the body as `kind`, a msgspec struct. Raises HttpProblem as `read_body` does, and 400 for what is no such object."""
-    body = await read_body(request)
-    try:
-        return msgspec.json.decode(body or b"{}", type=kind)
-    except msgspec.ValidationError as error:
-        text, _, field = str(error).partition(" - at `$")
-        errors = [{"field": field.removesuffix("`").removeprefix("."), "message": text}]
-        raise HttpProblem(400, "bad-field", text, errors=errors) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise HttpProblem(400, "bad-json", "the body is no JSON") from None

@@ -1,0 +1,1 @@
+"""The served documents held to a real node by schemathesis."""

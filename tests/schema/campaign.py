@@ -1,0 +1,78 @@
+"""schemathesis on a served `/openapi.json`: every check, for each kind of caller.
+
+Half of all ids in requests are real ones, so that requests get behind 404. The others, and everything else, are drawn from the
+document: what fits it must be taken, and what does not must be refused.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import attrs
+import trio
+
+from tests.schema.served import Caller, Served
+
+REAL_IDS = 0.5
+"""Share of the ids in requests that exist."""
+
+EXCEPTIONS: Sequence[tuple[Mapping[str, str], str, str]] = ()
+"""(operation, check, why the contract is otherwise): checks that are off for one operation."""
+
+
+@attrs.frozen
+class Outcome:
+    """What schemathesis has found as one caller."""
+
+    caller: Caller
+    failed: bool
+    said: str
+
+
+def configuration(served: Served, caller: Caller, examples: int, seed: int) -> str:
+    """Return the file that schemathesis reads: credentials never stand on a command line."""
+    lines = [f"seed = {seed}", "[generation]", f"max-examples = {examples}", 'database = "none"']
+    if served.credentials[caller]:
+        lines += ["[headers]", f"Authorization = {json.dumps('Bearer ' + served.credentials[caller])}"]
+    for name, values in served.ids.items():
+        lines += [f"[dictionaries.{name}]", f"values = {json.dumps(values)}"]
+    for name in served.ids:
+        for place in ("path", "query"):
+            lines += [f'[parameters."{place}.{name}"]', f'dictionary = "{name}"', f"probability = {REAL_IDS}"]
+    for operation, check, _ in EXCEPTIONS:
+        lines += ["[[operations]]", *(f"{key} = {json.dumps(value)}" for key, value in operation.items())]
+        lines += [f"checks.{check}.enabled = false"]
+    return "\n".join(lines) + "\n"
+
+
+async def run(
+    served: Served, caller: Caller, examples: int, seed: int, folder: Path, document: Path | None = None
+) -> Outcome:
+    """Test every operation as `caller`, by the document that the node serves, or by another one."""
+    file = folder / f"{caller}.toml"
+    file.write_text(configuration(served, caller, examples, seed))
+    command = [str(Path(sys.executable).parent / "schemathesis"), "--config-file", str(file), "run"]
+    where = [str(document), "--url", served.url] if document else [f"{served.url}/openapi.json"]
+    # Without a filter, the operation that serves the document would be left out.
+    options = ["--checks", "all", "--include-path-regex", "^/", "--no-color", "--warnings", "off"]
+    done = await trio.run_process(
+        [*command, *where, *options],
+        capture_stdout=True,
+        check=False,
+        cwd=folder,
+    )
+    return Outcome(caller, done.returncode != 0, done.stdout.decode(errors="replace"))
+
+
+def cases(outcome: Outcome) -> int:
+    """How many requests were made."""
+    found = re.search(r"(\d+) generated", outcome.said)
+    return int(found[1]) if found else 0
+
+
+def faults(served: Served) -> list[str]:
+    """What the node has logged as a fault of its own."""
+    lines = served.log.read_text(errors="replace").splitlines()
+    return [line for line in lines if "request_failed" in line or "task_failed" in line or "Traceback" in line]

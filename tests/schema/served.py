@@ -1,0 +1,109 @@
+"""A real node with parties, whose credentials and ids make requests that reach into every operation."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final, Literal
+
+import attrs
+import jwt
+import trio
+import trio_websocket
+
+from signald.testing.wire import Json, Peer
+from tests.real.harness import Settings, dial, open_nodes, url_of
+
+SECRET: Final = "s" * 48
+SETTINGS: Final[Settings] = {
+    "auth": {"jwt_secret": SECRET},
+    # The rate has its own tests; here it would make every answer the same.
+    "limits": {"requests_per_s": 100_000.0, "requests_burst": 100_000},
+}
+CLIENTS: Final = 6
+"""More than one, so that a request can name another's session."""
+
+Caller = Literal["nobody", "client", "worker", "service", "person"]
+CALLERS: Final[tuple[Caller, ...]] = ("nobody", "client", "worker", "service", "person")
+
+
+@attrs.frozen
+class Served:
+    """A node, and what a program may know of it."""
+
+    url: str
+    credentials: dict[Caller, str]
+    """Caller → what it shows in `Authorization`; "nobody" shows nothing."""
+    ids: dict[str, list[str]]
+    """Name of a parameter → values that exist."""
+    log: Path
+
+
+def credential(role: str, subject: str, **claims: object) -> str:
+    """Return a JWT of the users' own service."""
+    return jwt.encode({"sub": subject, "role": role, "exp": time.time() + 86_400, **claims}, SECRET, "HS256")
+
+
+@asynccontextmanager
+async def serving(directory: Path, store: str = "memory:") -> AsyncIterator[Served]:
+    """Run a node with a worker and some clients of one subject, which have talked."""
+    async with AsyncExitStack() as stack:
+        nodes = await stack.enter_async_context(open_nodes(directory, store, SETTINGS))
+        node = await nodes.start("n1")
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        worker = await stack.enter_async_context(dial(url_of(node), "/v1/worker"))
+        ready: Json = {"type": "app_ready", "instance_id": "w", "capacity": 1000, "api": True}
+        accepted = await worker.ask({**ready, "auth": credential("worker", "bot")}, "app_accepted")
+        nursery.start_soon(_work, worker)
+        sessions, tokens = [], []
+        for _ in range(CLIENTS):
+            client = await stack.enter_async_context(dial(url_of(node), "/v1/client"))
+            hello: Json = {"type": "connect", "api": True, "meta": {"name": "Ann"}, "auth": credential("client", "ann")}
+            started = await client.ask(hello, "session_started")
+            await client.send({"type": "message", "seq": 1, "data": {"text": "hello"}})
+            await client.expect("ack")
+            nursery.start_soon(_listen, client)
+            sessions.append(started["session"])
+            tokens.append(started["api_token"])
+        credentials: dict[Caller, str] = {
+            "nobody": "",
+            "client": tokens[0],
+            "worker": accepted["api_token"],
+            "service": credential("service", "backend"),
+            "person": credential("client", "ann"),
+        }
+        ids = {"session": sessions, "subject": ["ann"]}
+        yield Served(url_of(node).replace("ws://", "http://"), credentials, ids, node.log)
+        nursery.cancel_scope.cancel()
+
+
+async def _work(worker: Peer) -> None:
+    """Take every session, and answer each message with a stream of two pieces."""
+    told: dict[str, int] = {}
+    try:
+        while True:
+            frame = await worker.receive()
+            session = frame.get("session", "")
+            if frame["type"] == "session_assigned":
+                told[session] = frame["next_seq"]
+                await worker.send({"type": "session_accept", "session": session, "epoch": frame["epoch"]})
+            elif frame["type"] == "message":
+                await worker.send({"type": "ack", "session": session, "seq": frame["seq"]})
+                for last in (False, True):
+                    piece: Json = {"type": "message", "session": session, "seq": told[session], "data": "piece"}
+                    stream: Json = {"stream": f"answer-{frame['seq']}", "fold": "text"}
+                    await worker.send({**piece, **stream, **({"end": True} if last else {})})
+                    told[session] += 1
+    except trio_websocket.ConnectionClosed:
+        return
+
+
+async def _listen(client: Peer) -> None:
+    """Ack what comes, until the session ends."""
+    try:
+        while True:
+            frame = await client.receive()
+            if frame["type"] == "message":
+                await client.send({"type": "ack", "seq": frame["seq"]})
+    except trio_websocket.ConnectionClosed:
+        return
