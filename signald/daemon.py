@@ -58,8 +58,8 @@ from signald.net.admission import Admission, SetupGate
 from signald.net.listener import Server
 from signald.net.settings import net_settings
 from signald.service.api.callers import HttpCallers
-from signald.service.api.jobs import HttpJobs
 from signald.service.api.history import HttpHistories
+from signald.service.api.jobs import HttpJobs
 from signald.service.api.sessions import HttpSessions
 from signald.service.auth import Authenticator
 from signald.service.cluster.identity import Claimant, HostFile, NodeIdTaken, StartCalledOff
@@ -479,11 +479,11 @@ async def _finish_http(admission: Admission, public: PublicHttp, shutdown: Shutd
 
 def api_routes(hub: Hub) -> Sequence[BaseRoute]:
     """Return the routes of the HTTP API, which the parts of `hub` serve, and those of the documents about them."""
-<<<<<<< ours
-    nouns: list[BaseRoute] = [*job_routes(HttpJobs(hub.parts))]
-=======
-    nouns = [*sessions.routes(HttpSessions(hub.parts)), *history.routes(HttpHistories(hub.context))]
->>>>>>> theirs
+    nouns: list[BaseRoute] = [
+        *job_routes(HttpJobs(hub.parts)),
+        *sessions.routes(HttpSessions(hub.parts)),
+        *history.routes(HttpHistories(hub.context)),
+    ]
     return [*nouns, *document_routes(nouns, lambda: published(hub.config), PATHS)]
 
 
@@ -528,6 +528,7 @@ async def node_on(
                 settings=api_settings(config),
                 key_of=callers.key_of,
                 more_state={"authentication": callers},
+                owed_s=hub.pauses.owed_s,
             )
             public = PublicHttp(
                 Cors(api, lambda: hub.config), public_settings(config, settings.endpoints), stopping=stopping

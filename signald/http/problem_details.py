@@ -37,6 +37,7 @@ KINDS = {
     414: "too-long",
     426: "upgrade-required",
     431: "too-long",
+    501: "transfer-coding",
     505: "version",
 }
 """The word for each status that no handler gives, where the status alone says what is wrong. Any other is `http`."""

@@ -282,3 +282,14 @@ class TestCounts:
             assert (await peer.answer()).status == 200
             await trio.testing.wait_all_tasks_blocked()
             assert port.api.counts.in_flight == 0
+
+
+@simulated
+async def test_what_was_sent_during_a_pause_of_the_node_is_no_burst() -> None:
+    """A node that stood still for a while allows for the requests of that time."""
+    async with public(api=ApiSettings(requests_per_s=1, requests_burst=1)) as port:
+        peer = port.dial()
+        assert [(await peer.ask(GET)).status for _ in range(2)] == [200, 429]
+        await trio.sleep(5)
+        port.api._owed_s = lambda _: 4.0
+        assert [(await peer.ask(GET)).status for _ in range(6)] == [200] * 5 + [429]

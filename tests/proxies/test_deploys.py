@@ -1,10 +1,13 @@
 """Deploys behind real proxies: no party notices, and none comes twice."""
 
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import trio
 
+from tests.http.publicly import HttpPeer
 from tests.proxies.proxy import KINDS, Kind
 from tests.proxies.scene import behind
 from tests.real.harness import DRAIN, HOST, Settings, dial, kill, logged, until
@@ -164,6 +167,38 @@ async def test_only_parties_get_through(kind: Kind, tmp_path: Path) -> None:
             async with await trio.open_tcp_stream(HOST, scene.proxy.port) as stream:
                 await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: signald\r\n\r\n".encode())
                 assert bytes(await stream.receive_some()).startswith(b"HTTP/1.1 404 "), path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_api_gets_through_deploys(kind: Kind, tmp_path: Path) -> None:
+    """Each request is answered by a node, while blue and green change places twice; the proxy has no error of its own to tell.
+
+    nginx closes connections between two requests when it is reloaded, so those are opened again.
+    """
+    async with behind(kind, tmp_path, {"limits": {"requests_per_s": 0}}, clients=2, workers=1) as scene:
+        answers: Counter[tuple[int, str]] = Counter()
+
+        async def ask() -> None:
+            body = b"x" * 1000
+            head = b"POST /v1/nothing HTTP/1.1\r\nHost: signald\r\nContent-Length: 1000\r\n\r\n"
+            while True:
+                async with await trio.open_tcp_stream(HOST, scene.proxy.port) as stream:
+                    peer = HttpPeer(stream)
+                    with suppress(EOFError, trio.BrokenResourceError):
+                        while True:
+                            answer = await peer.ask(head + body)
+                            answers[answer.status, answer.headers["content-type"]] += 1
+                            await trio.sleep(0.01)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(ask)
+            for _ in range(2):
+                await scene.deploy()
+                await trio.sleep(1)
+            nursery.cancel_scope.cancel(reason="both deploys are through")
+        assert set(answers) == {(404, "application/problem+json")}
+        assert answers.total() > 100
 
 
 async def test_the_health_check_flips_by_itself(tmp_path: Path) -> None:

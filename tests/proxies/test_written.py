@@ -58,7 +58,7 @@ _ENVOY_TYPES = {
 # What the files call things themselves; what an action is called is part of its annotation's name.
 _OURS = {
     "envoy": set[str](),
-    "traefik": {"parties", "signald", "blue", "green", "other-colour"},
+    "traefik": {"parties", "api", "signald", "blue", "green", "other-colour"},
     "gateway-api": set[str](),
     "alb": {"alb.ingress.kubernetes.io/actions.signald"},
 }
@@ -118,9 +118,9 @@ def test_silence_is_left_to_signald() -> None:
     (envoy,) = yaml.safe_load_all((CONF / "envoy/envoy.yaml").read_text())
     (listener,) = envoy["static_resources"]["listeners"]
     manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
-    (route,) = manager["route_config"]["virtual_hosts"][0]["routes"]
-    assert route["route"]["timeout"] == "0s"
-    for idle in (manager["stream_idle_timeout"], route["route"]["idle_timeout"]):
+    routes = manager["route_config"]["virtual_hosts"][0]["routes"]
+    assert [route["route"]["timeout"] for route in routes] == ["0s", "0s"]
+    for idle in (manager["stream_idle_timeout"], *(route["route"]["idle_timeout"] for route in routes)):
         assert float(idle.removesuffix("s")) >= silence_s
     (ingress,) = yaml.safe_load_all((CONF / "alb/ingress.yaml").read_text())
     idle = ingress["metadata"]["annotations"]["alb.ingress.kubernetes.io/load-balancer-attributes"]

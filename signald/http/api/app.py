@@ -92,12 +92,17 @@ class Api:
         counts: RequestCounts | None = None,
         key_of: KeyOf = address_of,
         more_state: Mapping[str, object] = MappingProxyType({}),
+        owed_s: Callable[[float], float] = lambda _: 0.0,
     ) -> None:
-        """Serve `routes`. Each request takes a token of the holder that `key_of` names. Handlers find `more_state` beside the rest."""
+        """Serve `routes`. Each request takes a token of the holder that `key_of` names. Handlers find `more_state` beside the rest.
+
+        `owed_s` tells how long the process itself has paused: what was sent meanwhile arrives at once, and is no burst.
+        """
         self.counts = counts if counts is not None else RequestCounts()
         self._routes = list(routes)
         self._settings = settings if settings is not None else ApiSettings()
         self._key_of = key_of
+        self._owed_s = owed_s
         self._rates = Buckets()
         # Not a Starlette application: its outermost layer answers 500 with a text, and raises on.
         self._router = Router(self._routes, redirect_slashes=False)
@@ -158,7 +163,8 @@ class Api:
         settings = self._settings
         holder = self._key_of(scope)
         if holder:
-            wait_s = self._rates.take(holder, settings.requests_per_s, settings.requests_burst, trio.current_time())
+            rate, now = (settings.requests_per_s, settings.requests_burst), trio.current_time()
+            wait_s = self._rates.take(holder, *rate, now, self._owed_s(now))
             if wait_s:
                 self.counts.refused["rate"] += 1
                 problem = HttpProblem(429, "rate", f"more than {settings.requests_per_s:g} requests per second")
