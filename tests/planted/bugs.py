@@ -6,6 +6,7 @@ plants one at a time and asks whether the simulation notices, or the tests that 
 
 from tests.planted.bug import Bug
 from tests.planted.slips.core import CORE
+from tests.planted.slips.http import HTTP
 from tests.planted.slips.lua import LUA
 from tests.planted.slips.named import NAMED
 from tests.planted.slips.poison import POISON
@@ -13,4 +14,4 @@ from tests.planted.slips.sdk import SDK
 from tests.planted.slips.service import SERVICE
 from tests.planted.slips.store import STORE
 
-BUGS: tuple[Bug, ...] = (*STORE, *CORE, *SERVICE, *SDK, *POISON, *LUA, *NAMED)
+BUGS: tuple[Bug, ...] = (*STORE, *CORE, *SERVICE, *SDK, *POISON, *HTTP, *LUA, *NAMED)
