@@ -45,6 +45,10 @@ IDLE_GRACE_S = 1.0
 """How long an idle connection may still bring a request after a stop has begun. A request that was sent before its sender could see
 the end arrives within a round trip; whoever sends later finds the connection closed."""
 
+REFUSALS_MAX = 256
+"""Refused connections that are given a moment to read why: a flood of them must not take the descriptors of others. Further ones
+are closed at once."""
+
 REQUESTS_PER_CONNECTION = 10_000
 """Requests of one connection before it is closed: a proxy's connections move to other nodes in the end, and seldom."""
 
@@ -146,6 +150,7 @@ class PublicHttp:
         self._app = app
         self._connects = Buckets()
         self._alone = count(1)
+        self._refusing = 0
         self._config = hypercorn_config()
         self._config.keep_alive_max_requests = REQUESTS_PER_CONNECTION
         self._context = WorkerContext(max_requests=None)
@@ -158,9 +163,7 @@ class PublicHttp:
         connection = PublicConnection(self, self._app, self._config, self._context, stream, plain)
         refusal = self._admit(connection)
         if refusal is not None:
-            with suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
-                await stream.send_all(_raw(refusal))
-                await stream.linger()
+            await self._refuse(stream, refusal)
             return
         self.connections.add(connection)
         try:
@@ -171,6 +174,19 @@ class PublicHttp:
             if not self.connections:
                 self._over.set()
                 self._over = trio.Event()
+
+    async def _refuse(self, stream: "_Stream", refusal: HttpProblem) -> None:
+        """Say why a connection is not served, unless too many are told so already."""
+        if self._refusing >= REFUSALS_MAX:
+            return
+        self._refusing += 1
+        try:
+            with suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+                with trio.move_on_after(LINGER_S):
+                    await stream.send_all(_raw(refusal))
+                    await stream.linger()
+        finally:
+            self._refusing -= 1
 
     def _admit(self, connection: "PublicConnection") -> HttpProblem | None:
         """Give the connection a place; return why there is none."""
@@ -258,11 +274,10 @@ class _Stream:
         """Do nothing: the peer has a moment to read the last answer, and then the connection's own end closes."""
 
     async def linger(self) -> None:
-        """Give the peer a moment to read the last answer."""
+        """Wait until the peer has read the last answer and hung up."""
         self._transport.finish_writing()
-        with trio.move_on_after(LINGER_S):
-            while await self._transport.receive():
-                pass
+        while await self._transport.receive():
+            pass
 
 
 class PublicConnection(HttpConnection):

@@ -72,11 +72,18 @@ class TestProblems:
         async def refuse(_: Request) -> Response:
             raise HttpProblem(409, "in-progress", "wait", job="j_1").with_headers(retry_after="7")
 
+        async def wrapped(_: Request) -> Response:
+            async with trio.open_nursery():
+                raise HttpProblem(410, "gone", "kept no longer")
+
         async def starlettes(_: Request) -> Response:
             raise HTTPException(415, "no", headers={"accept": "application/json"})
 
-        async with public([Route("/refuse", refuse), Route("/starlette", starlettes)]) as port:
+        async with public(
+            [Route("/refuse", refuse), Route("/starlette", starlettes), Route("/wrapped", wrapped)]
+        ) as port:
             peer = port.dial()
+            assert problem(await peer.ask(GET.replace(b"/hello", b"/wrapped"))) == (410, "gone")
             answer = await peer.ask(GET.replace(b"/hello", b"/refuse"))
             assert problem(answer) == (409, "in-progress")
             assert (answer.headers["retry-after"], answer.json()["job"]) == ("7", "j_1")

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from signald.http import public as public_half
 from signald.http.api.app import ApiSettings
 from signald.http.public import PublicHttp, PublicProtocol
 from signald.testing.websocket import close, request
@@ -196,6 +197,25 @@ class TestPlaces:
             assert await greedy[0].ended() == b""
             assert port.http.refused == {"connections": 1, "address": 0}
             assert "198.51.100.1" in {one.place.holder for one in port.http.connections}
+            port.nursery.cancel_scope.cancel(reason="seen")
+
+    @simulated
+    async def test_refused_connections_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The first ones are told why; beyond the bound they are closed at once, so that a flood holds no descriptors."""
+        monkeypatch.setattr(public_half, "REFUSALS_MAX", 3)
+
+        async def wait(_: Request) -> Response:
+            await trio.sleep_forever()
+            raise AssertionError
+
+        async with public([Route("/hello", wait)], http={"connections_max": 1}) as port:
+            await port.dial().send(GET)
+            await trio.sleep(2)
+            flood = [port.dial() for _ in range(6)]
+            for peer in flood:
+                await peer.send(GET)
+            answers = [await peer.ended() for peer in flood]
+            assert [answer[:12] for answer in answers] == [b"HTTP/1.1 503"] * 3 + [b""] * 3
             port.nursery.cancel_scope.cancel(reason="seen")
 
     @simulated

@@ -241,3 +241,22 @@ def test_the_drain_of_an_operator_changes_nothing() -> None:
         await cluster.wait_exit("n1")
 
     play(scene)
+
+
+def test_a_head_under_way_at_the_end_is_waited_for() -> None:
+    """A connection that was accepted brings its first request within a round trip or two; a silent one holds up no end."""
+
+    async def scene(cluster: Cluster) -> None:
+        await start(cluster)
+        peer, silent = dial(cluster), dial(cluster)
+        await peer.send(GET[:20])
+        began = trio.current_time()
+        cluster.nodes["n1"].shutdown.signal()
+        await trio.sleep(0.3)
+        answer = await peer.ask(GET[20:])
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        await cluster.wait_exit("n1")
+        assert trio.current_time() - began < 2.5
+        assert await silent.ended() == b""
+
+    play(scene)

@@ -147,13 +147,14 @@ class Api:
         try:
             bytes_max = self._admit(scope, route)
             await self._router(scope, bounded(receive, bytes_max, self.counts), send)
-        except HttpProblem as problem:
-            return problem.response()
-        except HTTPException as error:
-            return problem_of(error).response()
-        except ClientDisconnect:
-            return None  # it has gone in the middle of its body
-        except Exception:
+        except Exception as error:
+            match _only_one(error):
+                case HttpProblem() as problem:
+                    return problem.response()
+                case HTTPException() as refusal:
+                    return problem_of(refusal).response()
+                case ClientDisconnect():
+                    return None  # it has gone in the middle of its body
             log.exception("request_failed", method=_printable(scope["method"]), route=_path_of(route))
             return HttpProblem(500, "internal", "this request has failed").response()
         return None
@@ -198,6 +199,13 @@ def api_app(
 ) -> ASGIApp:
     """Return the application that serves `routes`; see `Api`."""
     return Api(routes, draining=draining, settings=settings, counts=counts, key_of=key_of)
+
+
+def _only_one(error: Exception) -> Exception:
+    """Return the only error that a handler's nurseries have wrapped, or the group of several."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        (error,) = error.exceptions
+    return error
 
 
 def _path_of(route: BaseRoute | None) -> str:
