@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from signald.bucket import TokenBucket
+from signald.bucket import BUCKETS_MAX, Buckets, TokenBucket
 
 EXACT = 0.125
 """A step of time, and a rate, that floats hold exactly: sums of it carry no rounding."""
@@ -68,3 +68,25 @@ def test_no_more_passes_than_burst_and_rate_allow(steps: list[int], burst: int) 
         passed += bucket.take()
         assert passed <= burst + now * per_s
         assert 0.0 <= bucket.tokens <= burst
+
+
+def test_each_holder_has_a_bucket_of_its_own() -> None:
+    """A refusal says how long to wait; a rate of 0 is none; another rate holds at once, for buckets that exist."""
+    buckets = Buckets()
+    assert [buckets.take("a", 0.5, 1, 0.0) for _ in range(2)] == [0.0, 2.0]
+    assert buckets.take("b", 0.5, 1, 0.0) == 0.0
+    assert buckets.take("a", 0.5, 1, 2.0) == 0.0
+    assert buckets.take("a", 4.0, 1, 2.0) == 0.25
+    assert buckets.take("a", 0.0, 1, 2.0) == 0.0
+
+
+def test_holders_remembered_are_bounded() -> None:
+    """Beyond the bound strangers share one bucket, and holders whose bucket is full again are forgotten."""
+    buckets = Buckets()
+    for number in range(BUCKETS_MAX):
+        assert buckets.take(f"a{number}", 1.0, 1, 0.0) == 0.0
+    assert buckets.take("stranger", 1.0, 1, 0.0) == 0.0
+    assert buckets.take("another", 1.0, 1, 0.5) > 0
+    assert len(buckets) == BUCKETS_MAX + 1
+    assert buckets.take("later", 1.0, 1, 10.0) == 0.0
+    assert len(buckets) == 1

@@ -35,6 +35,32 @@ def test_the_oldest_silent_peer_of_the_address_with_most_gives_way() -> None:
     assert peers.gone == ["silent 0"]
 
 
+def test_a_peer_that_is_quiet_again_counts_as_silent_from_then_on() -> None:
+    """One that has had its answer gives way before those that are being served, the one that is quiet for longest first."""
+    peers = Peers(3)
+    for number, name in enumerate("abc"):
+        peers.come(name, name, float(number), says=1)
+    peers.places.quiet(peers.here["c"], 10.0)
+    peers.places.quiet(peers.here["a"], 11.0)
+    peers.places.quiet(peers.here["a"], 9.0)  # it was quiet already, and stays the later one
+    assert peers.come("d", "d", 20.0, says=1)
+    assert peers.come("e", "e", 20.0, says=1)
+    assert peers.gone == ["c", "a"]
+
+
+def test_a_place_counts_for_its_present_holder() -> None:
+    """A renamed place makes the new holder the larger one, talking or silent."""
+    peers = Peers(3)
+    peers.come("one", "a", 0.0, says=1)
+    peers.come("two", "b", 0.0)
+    peers.come("three", "c", 0.0, says=1)
+    peers.places.rename(peers.here["one"], "c")
+    peers.places.rename(peers.here["two"], "c")
+    assert peers.come("late", "d", 0.5)
+    assert peers.gone == ["two"]
+    assert {place.holder for place in peers.places} == {"c", "d"}
+
+
 def test_a_peer_that_makes_progress_stays_while_another_is_silent() -> None:
     """The oldest peer of all keeps its place when it speaks."""
     peers = Peers(3)
@@ -111,6 +137,10 @@ def test_counts_hold_after_any_order_of_events() -> None:
         held = [place for place in peers.here.values() if place.held]
         if held and rng.random() < 0.3:
             peers.places.leave(rng.choice(held))
+        elif held and rng.random() < 0.1:
+            peers.places.quiet(rng.choice(held), number / 50)
+        elif held and rng.random() < 0.1:
+            peers.places.rename(rng.choice(held), rng.choice("abcd"))
         elif held and rng.random() < 0.5:
             peers.places.heard(rng.choice(held), rng.randrange(100))
             budget.relieve(700)
