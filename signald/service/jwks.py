@@ -1,10 +1,13 @@
 """The task that fetches the JWK set of `auth.jwks_url`: before its life ends, and again when tokens name a key that is not in it.
 
+Each set is left in the store, so that a node which starts while the issuer is away goes on with what the others know.
+
 A fetch that fails changes nothing: the last good set goes on until `auth.jwks_stale_max_s`, and tokens that no set can judge are put
 off (`key_sets.KeysAway`). How often the issuer is asked does not depend on parties: a flood of unknown keys causes one fetch each
 `auth.jwks_refetch_s`, and failures are retried ever more slowly.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Protocol
@@ -14,10 +17,12 @@ import structlog
 import trio
 
 from signald.core.jwks import SET_BYTES_MAX, BadKeySet, parse
+from signald.errors import StoreUnavailable
 from signald.http.fetch import Fetched, Fetcher, FetchFailed
 from signald.service.context import Context
 from signald.service.key_sets import RemoteKeys
 from signald.service.races import either
+from signald.store.registry.ops import GetKeySet, KeepKeySet
 
 log = structlog.get_logger(__name__)
 
@@ -82,6 +87,8 @@ class JwksFetcher:
                 await changed.wait()
                 continue
             pause = await self._refresh(remote)
+            if remote.keys is None:
+                await self._recall(remote)
             await self._rest(remote, changed, pause)
 
     async def wait_first(self) -> None:
@@ -124,11 +131,25 @@ class JwksFetcher:
         elif self._failures:
             log.info("jwks_back", host=_host(remote))
         remote.adopt(number, fetched.body, keys, now, now + config.jwks_stale_max_s)
+        self._context.submit(KeepKeySet(_source(remote), fetched.body, round(now * 1000)))
         self.outcomes["fetched"] += 1
         self._failures = 0
         self._said = "", -float("inf")
         life = config.jwks_life_s if fetched.max_age_s is None else min(max(LIFE_MIN_S, fetched.max_age_s), LIFE_MAX_S)
         return life * self._context.entropy.uniform(REFRESH_FROM, REFRESH_TO)
+
+    async def _recall(self, remote: RemoteKeys) -> None:
+        """Go on with the set that another node, or an earlier life of this one, has left in the store, if it counts still."""
+        try:
+            kept = await self._context.committer.call(GetKeySet(_source(remote)))
+            keys = parse(kept.body, remote.allowed) if kept.body else None
+        except (StoreUnavailable, BadKeySet):
+            return  # asked again behind the next fetch
+        good_until = kept.fetched_ms / 1000 + self._context.config.auth.jwks_stale_max_s
+        if keys is None or self._now() >= good_until or remote.keys is not None:
+            return
+        remote.recall(kept.body, keys, kept.fetched_ms / 1000, good_until)
+        log.warning("jwks_recalled", host=_host(remote), keys=[key.kid for key in keys.keys], age_s=round(self.age_s))
 
     def _failed(self, remote: RemoteKeys, outcome: str, why: str) -> float:
         self.outcomes[outcome] += 1
@@ -166,6 +187,11 @@ class _HttpGet:
         if self._fetcher is None:
             self._fetcher = await Fetcher.make(timeout_s=FETCH_S, bytes_max=SET_BYTES_MAX)
         return await self._fetcher.get(url, ACCEPT)
+
+
+def _source(remote: RemoteKeys) -> str:
+    """How the store tells the sets of issuers apart, without their URLs."""
+    return hashlib.sha256(remote.url.encode()).hexdigest()[:32]
 
 
 def _host(remote: RemoteKeys) -> str:

@@ -129,7 +129,11 @@ class RemoteKeys:
     def adopt(self, number: int, body: bytes, keys: KeySet, now: float, good_until: float) -> None:
         """Fetch `number` has brought `keys`."""
         self._finished = number
-        self.body, self.keys, self.fetched_at, self.good_until = body, keys, now, good_until
+        self.recall(body, keys, now, good_until)
+
+    def recall(self, body: bytes, keys: KeySet, fetched_at: float, good_until: float) -> None:
+        """Go on with a set that another node has fetched. It judges no unknown `kid`: the issuer has not been asked."""
+        self.body, self.keys, self.fetched_at, self.good_until = body, keys, fetched_at, good_until
         self.first.set()
 
     def forget_asked(self) -> None:

@@ -110,6 +110,7 @@ def test_an_algorithm_that_is_not_allowed_leaves_the_key_out() -> None:
         (key_set(*[GOOD] * (KEYS_MAX + 1)), "at most 100"),
         (b" " * (SET_BYTES_MAX + 1), "bytes"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",  # the same in each worker of xdist, whatever the keys
 )
 def test_what_is_no_set_of_usable_keys_is_refused(body: bytes, why: str) -> None:
     """A page, noise, too much of anything, and a set that no token can be verified with."""

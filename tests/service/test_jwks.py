@@ -129,6 +129,48 @@ def test_a_set_goes_on_when_its_issuer_does_not(issuer: Issuer, how: str) -> Non
     play(scene)
 
 
+def test_a_node_that_starts_while_the_issuer_is_away_knows_what_the_others_know(issuer: Issuer) -> None:
+    """A deploy or a restart in the middle of an outage hurts no known party; a new key still waits for the issuer, and a set that is
+    too old counts on no node."""
+
+    async def scene(cluster: Cluster) -> None:
+        first = await cluster.start("n0", auth=AUTH)
+        await first.hub.jwks.wait_first()
+        await trio.sleep(100)
+        issuer.fails = FetchFailed("dead")
+        cluster.kill("n0")
+        node = await cluster.start("n1", auth=AUTH | {"jwks_stale_max_s": 300.0})
+        with trio.fail_after(1):
+            await node.hub.jwks.wait_first()
+        assert await answer(cluster, token(cluster)) == "in"
+        assert await answer(cluster, new_token(cluster)) == PUT_OFF
+        await trio.sleep(60)
+        assert await answer(cluster, new_token(cluster)) == PUT_OFF
+        await trio.sleep(145)
+        assert await answer(cluster, token(cluster)) == PUT_OFF
+        issuer.fails, issuer.body = None, key_set(NEW)
+        await trio.sleep(2 * RETRY_MAX_S)
+        assert await answer(cluster, new_token(cluster)) == "in"
+
+    play(scene)
+
+
+def test_a_set_in_the_store_is_that_of_its_url(issuer: Issuer) -> None:
+    """A node with another URL, or with other algorithms than the set has keys for, begins without keys."""
+
+    async def scene(cluster: Cluster) -> None:
+        first = await cluster.start("n0", auth=AUTH)
+        await first.hub.jwks.wait_first()
+        issuer.fails = FetchFailed("dead")
+        for change in ({"jwks_url": URL + "2"}, {"jwt_algorithms": ("RS256",)}):
+            await cluster.start("n1", auth=AUTH | change)
+            await trio.sleep(5)
+            assert await answer(cluster, token(cluster)) == PUT_OFF
+            cluster.kill("n1")
+
+    play(scene)
+
+
 def test_a_rotation_is_found_by_the_first_token_of_the_new_key(issuer: Issuer) -> None:
     """An unknown kid asks the issuer at once: the party is put off for a moment and not sent away, and both keys count."""
 

@@ -31,10 +31,12 @@ from signald.store.registry.ops import (
     DetachWorker,
     DropNode,
     Forget,
+    GetKeySet,
     GetReceipt,
     Hold,
     Incarnation,
     KeepAlive,
+    KeepKeySet,
     Leave,
     ListNodes,
     ListOverdue,
@@ -640,6 +642,12 @@ class Kitchen:
 
     def _list_revoked(self, draft: Draft) -> Op:
         return ListRevoked(self.now_ms - 60 if draft.flag else 0, draft.other, self.now_ms)
+
+    def _keep_key_set(self, draft: Draft) -> Op:
+        return KeepKeySet("xy"[draft.session], b"{ %d\n}" % self._number, self.now_ms - 20 * draft.small)
+
+    def _get_key_set(self, draft: Draft) -> Op:
+        return GetKeySet("xy"[draft.session])
 
     def _mark(self, draft: Draft) -> Op:
         steps = [b'{"n":%d}' % (self._number + index) for index in range(draft.small)]

@@ -217,6 +217,26 @@ function operation.list_receipts()
   return reply
 end
 
+-- The key set of an issuer: when it was fetched, and the set; nothing for one of another, and for a damaged one.
+local function key_set(source)
+  local kept, fetched_ms, body = string.match(redis.call('HGET', MISC, 'key_set') or '', '^(%S+) (%d+) (.*)$')
+  if kept ~= source then
+    return 0, ''
+  end
+  return tonumber(fetched_ms), body
+end
+
+function operation.keep_key_set(source, body, fetched_ms)
+  if key_set(source) < tonumber(fetched_ms) then
+    redis.call('HSET', MISC, 'key_set', source .. ' ' .. fetched_ms .. ' ' .. body)
+  end
+  return {'done'}
+end
+
+function operation.get_key_set(source)
+  return {key_set(source)}
+end
+
 -- Proves that writing is possible.
 function operation.check(now_ms)
   redis.call('HSET', MISC, 'checked_ms', now_ms)

@@ -181,6 +181,13 @@ class Keys(Result, frozen=True):
     keys: tuple[ApiKey, ...]
 
 
+class KeptKeySet(Result, frozen=True):
+    """The key set of an issuer, and when it was fetched; an empty body: none is kept."""
+
+    body: bytes
+    fetched_ms: int = 0
+
+
 class Secret(Result, frozen=True):
     """The cluster's secret."""
 
@@ -563,6 +570,24 @@ class ReadApiKeys(RegistryOp[Keys], frozen=True):
 
     def __repr__(self) -> str:
         return f"ReadApiKeys(known={self.known}, now_ms={self.now_ms})"
+
+
+class KeepKeySet(RegistryOp[Done], frozen=True):
+    """Keep the key set of an issuer for nodes that start while it is away. An older one of the same issuer changes nothing.
+
+    One set is kept; `source` says whose it is, a word without blanks.
+    """
+
+    source: str
+    body: bytes
+    fetched_ms: int
+
+
+@traits(reads=True)
+class GetKeySet(RegistryOp[KeptKeySet], frozen=True):
+    """Read the key set that is kept of `source`."""
+
+    source: str
 
 
 class Signal(RegistryOp[Done], frozen=True):

@@ -29,10 +29,13 @@ from signald.store.registry.ops import (
     Enqueued,
     Forget,
     Format,
+    GetKeySet,
     GetReceipt,
     Hold,
     Incarnation,
     KeepAlive,
+    KeepKeySet,
+    KeptKeySet,
     Leave,
     ListNodes,
     ListOverdue,
@@ -184,6 +187,12 @@ codec(
     read_revoke,
 )
 codec(ListRevoked, lambda op: pack_registry("list_revoked", op.after, op.limit, op.now_ms), read_revoked)
+codec(KeepKeySet, lambda op: pack_registry("keep_key_set", op.source, op.body, op.fetched_ms), read_done)
+codec(
+    GetKeySet,
+    lambda op: pack_registry("get_key_set", op.source),
+    lambda _op, reply: KeptKeySet(reply[1], int(reply[0])),
+)
 codec(Check, lambda op: pack_registry("check", op.now_ms), read_done)
 
 

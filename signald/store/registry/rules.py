@@ -486,6 +486,26 @@ def list_revoked(op: ops.ListRevoked, rows: Rows, _wakes: Wakes) -> ops.RevokedP
     return ops.RevokedPage(tuple(one for one in found if one.until_ms > op.now_ms), upto, rows.last_revocation())
 
 
+@rule(ops.KeepKeySet)
+def keep_key_set(op: ops.KeepKeySet, rows: Rows, _wakes: Wakes) -> base.Done:
+    if _key_set(op.source, rows).fetched_ms < op.fetched_ms:
+        rows.save_fact("key_set", b"%b %d %b" % (op.source.encode(), op.fetched_ms, op.body))
+    return base.Done()
+
+
+@rule(ops.GetKeySet)
+def get_key_set(op: ops.GetKeySet, rows: Rows, _wakes: Wakes) -> ops.KeptKeySet:
+    return _key_set(op.source, rows)
+
+
+def _key_set(source: str, rows: Rows) -> ops.KeptKeySet:
+    of, _, rest = (rows.fact("key_set") or b"").partition(b" ")
+    fetched_ms, _, body = rest.partition(b" ")
+    if of != source.encode() or not fetched_ms.isdigit():  # another's, or damaged
+        return ops.KeptKeySet(b"")
+    return ops.KeptKeySet(body, int(fetched_ms))
+
+
 @rule(ops.Signal)
 def signal(op: ops.Signal, _rows: Rows, wakes: Wakes) -> base.Done:
     wakes.tell(op.node, op.wake)

@@ -18,10 +18,13 @@ from signald.store.registry.ops import (
     Enqueued,
     Forget,
     Format,
+    GetKeySet,
     GetReceipt,
     Hold,
     Incarnation,
     KeepAlive,
+    KeepKeySet,
+    KeptKeySet,
     Keys,
     ListNodes,
     ListOverdue,
@@ -746,6 +749,24 @@ class TestReceipts:
             Text(b"1"),
             Text(b"100"),
         ]
+
+
+class TestKeySet:
+    """The key set of an issuer, for nodes that start while it is away."""
+
+    async def test_the_newest_is_kept(self, world: World) -> None:
+        """Byte for byte; what was fetched earlier comes too late."""
+        assert await world.ask(GetKeySet("x")) == KeptKeySet(b"")
+        body = b'{"keys": []}\n \x00\xff'
+        await world.do(KeepKeySet("x", body, NOW_MS), KeepKeySet("x", b"old", NOW_MS - 1))
+        assert await world.ask(GetKeySet("x"), at="b") == KeptKeySet(body, NOW_MS)
+        await world.do(KeepKeySet("x", b"", NOW_MS + 1))
+        assert await world.ask(GetKeySet("x")) == KeptKeySet(b"", NOW_MS + 1)
+
+    async def test_one_issuer_at_a_time(self, world: World) -> None:
+        """Another issuer's takes its place, and is never given out as the first one's."""
+        await world.do(KeepKeySet("x", b"1", NOW_MS), KeepKeySet("y", b"2", NOW_MS - 9))
+        assert await world.do(GetKeySet("x"), GetKeySet("y")) == [KeptKeySet(b""), KeptKeySet(b"2", NOW_MS - 9)]
 
 
 def revoke(principal: str, at: int = 0, *, until: int = 1000, now: int = 0, most: int = 100, node: str = "a") -> Revoke:
