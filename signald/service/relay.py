@@ -20,6 +20,8 @@ import trio
 from signald.core.head import Head, Party
 from signald.core.log import Entry, Log, Offer
 from signald.core.session import News
+from signald.core.streams import Mark, StreamFault, mark_of
+from signald.ids import job_of
 from signald.service import traced
 from signald.service.attached import LiveSession, PartyLink
 from signald.service.losses import is_claimed
@@ -27,7 +29,7 @@ from signald.service.outgoing import PendingWrites
 from signald.service.telemetry import Spans
 from signald.store.base import Behind, Fenced, Result
 from signald.store.committer import Committer
-from signald.store.session.ops import Ack, Append, Appended, Full, Gap, Look, Looked, NoSession
+from signald.store.session.ops import Ack, Append, Appended, Full, Gap, Look, Looked, NoSession, StreamRefused
 from signald.tally import Histogram
 from signald.wire import records
 from signald.wire.messages import Message
@@ -110,6 +112,15 @@ def other(party: Party) -> Party:
     return "worker" if party == "client" else "client"
 
 
+def _mark_of_job(session: LiveSession, message: Message, binary: bytes | None) -> Mark | None:
+    """Return what a worker's message is of the stream of a job; None when it is of none, or its fields do not go together."""
+    job = job_of(session.id, message.stream or "")
+    try:
+        return mark_of(message, binary, job) if job else None
+    except StreamFault:
+        return None
+
+
 class Relay:
     """See the module."""
 
@@ -144,7 +155,8 @@ class Relay:
 
     def accept(self, session: LiveSession, party: Party, message: Message, binary: bytes | None) -> None:
         """Take one message from `party`; `settle` must follow when the batch is through."""
-        entry = Entry(message.seq, records.message_body(message, binary), records.in_history(message, binary))
+        mark = _mark_of_job(session, message, binary) if party == "worker" and message.stream is not None else None
+        entry = Entry(message.seq, records.message_body(message, binary), records.in_history(message, binary), mark)
         target = session.log_from(party)
         offer = target.offer(entry) if self._has_room(target, entry) else Offer.FULL
         if offer is Offer.ACCEPTED:
@@ -250,6 +262,8 @@ class Relay:
             else:
                 self._events.last_words(session)
             self._hand_on(session, other(party), new, result.receiver_node, came_at)
+            if any(entry.mark is not None and entry.mark.job and entry.mark.end for entry in new):
+                self.look(session)  # a job has ended: the client here is told; one elsewhere was woken by the store
             if target.pending:
                 self.settle(session, party)
         elif type(result) is Fenced:
@@ -260,17 +274,31 @@ class Relay:
                 # The store knows our claim but not that the party is attached here: it has lost that.
                 target.retry()
                 self._events.behind(session)
-        elif type(result) is Full:
-            target.forget_pending()
-            target.absorb(result.last, result.acked)
-            if link is not None:
-                self.push_back(session, party, link)
+        elif isinstance(result, Full | StreamRefused):
+            self._turned_down(session, party, came_at, result)
         elif type(result) is NoSession:
             target.retry()
             self._events.missing(session)
         elif isinstance(result, Gap | Behind):
             target.retry()
             self._events.behind(session)
+
+    def _turned_down(self, session: LiveSession, party: Party, came_at: float, result: Full | StreamRefused) -> None:
+        """The store has not taken all that was offered: the sender offers the rest again, or numbers it anew."""
+        target, link = session.log_from(party), session.side(party).link
+        if isinstance(result, Full):
+            target.forget_pending()
+            target.absorb(result.last, result.acked)
+            if link is not None:
+                self.push_back(session, party, link)
+            return
+        new = target.stored(result.last, result.acked)
+        target.forget_pending()
+        if link is not None:
+            if new:
+                link.ack_later(session.id, target.last)
+            link.error(result.code, "the piece is not stored", session=session.id, expected=target.expected)
+        self._hand_on(session, other(party), new, result.receiver_node, came_at)
 
     def _hand_on(self, session: LiveSession, party: Party, new: list[Entry], node: str, came_at: float) -> None:
         """Give `party`, attached at `node`, what was just stored for it."""

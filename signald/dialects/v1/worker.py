@@ -16,7 +16,7 @@ from signald.core.pairing import Pairing
 from signald.dialects.v1.answers import api_fields, heartbeat_ms, worker_limits
 from signald.dialects.v1.link import V1Link
 from signald.errors import PeerError, UnknownType
-from signald.ids import WorkerId
+from signald.ids import WorkerId, job_of
 from signald.net.connection import Connection
 from signald.net.frames import Message as Frame
 from signald.service.attached import LiveSession
@@ -259,7 +259,6 @@ class WorkerLink(V1Link):
         if not self._confirmed:
             self._confirmed = True
             self._parts.attachments.confirm_worker_token(self)
-        relay = self._relay
         seats = self.seats
         offered: dict[str, LiveSession] = {}
         for text, payload in batch:
@@ -288,13 +287,18 @@ class WorkerLink(V1Link):
                     # that is over. Counted for the new one, an ack would keep from the new handler what it has yet to get.
                     self.error("not_accepted", "accept the session first", session=name)
                 elif kind is Message:
-                    relay.accept(seat.session, "worker", message, binary)  # type: ignore[arg-type]
+                    self._offer(seat.session, message, binary)  # type: ignore[arg-type]
                     offered[name] = seat.session
                 elif not self._about(seat, message, binary):
                     break
             elif not self._rare(message):
                 break
         self._settle(offered)
+
+    def _offer(self, session: LiveSession, message: Message, binary: bytes | None) -> None:
+        self._relay.accept(session, "worker", message, binary)
+        if message.end and (job := job_of(session.id, message.stream or "")):
+            self._parts.jobs.said_last(session, job)
 
     def _settle(self, offered: dict[str, LiveSession]) -> None:
         for session in offered.values():

@@ -6,7 +6,7 @@ from typing import Any
 import trio
 
 from signald.testing.cluster import Cluster, play
-from signald.testing.wire import Peer
+from signald.testing.wire import Json, Peer
 from tests.http.publicly import Answer, HttpPeer
 
 
@@ -183,5 +183,150 @@ def test_waiting() -> None:
         assert shown.headers["preference-applied"] == "wait=60"
         expiring = await api.submit("n1", "two", deadline_ms=2000, prefer="wait=10")
         assert (expiring.status, expiring.json()["state"]) == (200, "expired")
+
+    play(scene)
+
+
+def test_succeeded() -> None:
+    """The last piece ends the job: its data is the result, at `GET`, at `/result` and in the events; a waiting submission gets 200."""
+
+    async def scene(cluster: Cluster) -> None:
+        client, worker, session, api = await scene_of(cluster, "n1", "n2")
+        answers: list[Answer] = []
+        async with trio.open_nursery() as nursery:
+
+            async def submit() -> None:
+                answers.append(await api.submit("n1", "one", prefer="wait=30"))
+
+            nursery.start_soon(submit)
+            job = (await worker.expect("job"))["job"]
+            await end(worker, session, job, 1, {"url": 1}, attempt=1)
+        assert (answers[0].status, answers[0].json()["state"], answers[0].json()["result"]) == (
+            200,
+            "succeeded",
+            {"url": 1},
+        )
+        assert (await client.expect("message"))["data"] == {"url": 1}
+        frame = await client.expect("job_state")
+        while frame["state"] != "succeeded":
+            frame = await client.expect("job_state")
+        result = await api.ask("n2", "GET", f"/v1/jobs/{job}/result")
+        assert (result.body, result.headers["content-type"]) == (b'{"url": 1}', "application/json")
+        replayed = await api.submit("n2", "one", prefer="wait=1")
+        assert (replayed.status, replayed.headers["idempotency-replayed"]) == (200, "true")
+
+    play(scene)
+
+
+def test_result_of_bytes() -> None:
+    """Bytes stand at `result_url`, with the content type that the worker gave them."""
+
+    async def scene(cluster: Cluster) -> None:
+        _, worker, session, api = await scene_of(cluster, "n1", "n2")
+        made = await api.ask(
+            "n1", "POST", "/v1/jobs?kind=echo", b"\x00\xff", idempotency_key="k", content_type="audio/ogg"
+        )
+        assert made.status == 202
+        given = await worker.expect("job")
+        assert (given["binary"], given["content_type"]) == (b"\x00\xff", "audio/ogg")
+        header = {"type": "message", "session": session, "seq": 1, "stream": given["job"], "end": True}
+        await worker.send_binary(b"\x01\x02", {**header, "content_type": "audio/ogg"})
+        shown = (await api.ask("n1", "GET", made.headers["location"], prefer="wait=5")).json()
+        assert shown["state"] == "succeeded"
+        result = await api.ask("n2", "GET", shown["result_url"])
+        assert (result.body, result.headers["content-type"]) == (b"\x01\x02", "audio/ogg")
+
+    play(scene)
+
+
+def test_no_result() -> None:
+    """Unfinished 409; ended otherwise 404 with the error of the job."""
+
+    async def scene(cluster: Cluster) -> None:
+        _, worker, session, api = await scene_of(cluster, "n1", "n2")
+        made = await api.submit("n1", "one")
+        job = (await worker.expect("job"))["job"]
+        assert (await api.ask("n1", "GET", f"/v1/jobs/{job}/result")).status == 409
+        error = {"code": "no_voice", "message": "no such voice"}
+        await end(worker, session, job, 1, None, outcome="failed", error=error)
+        shown = (await api.ask("n1", "GET", made.headers["location"], prefer="wait=5")).json()
+        assert (shown["state"], shown["error"]) == ("failed", error)
+        result = await api.ask("n2", "GET", f"/v1/jobs/{job}/result")
+        assert (result.status, result.json()["error"]) == (404, error)
+
+    play(scene)
+
+
+def events(answer: Answer) -> list[tuple[str, str, Json]]:
+    """Return the events of an answer: kind, id, data."""
+    found = []
+    for block in answer.body.decode().split("\n\n"):
+        lines = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line)
+        if "event" in lines:
+            found.append((lines["event"], lines["id"], json.loads(lines["data"])))
+    return found
+
+
+def test_events() -> None:
+    """Each piece is an event, the last is the end; a reader goes on behind the one it names, at any node, and is told when it has all."""
+
+    async def scene(cluster: Cluster) -> None:
+        _, worker, session, api = await scene_of(cluster, "n1", "n2")
+        await api.submit("n1", "one")
+        job = (await worker.expect("job"))["job"]
+        followed: list[Answer] = []
+        async with trio.open_nursery() as nursery:
+
+            async def follow() -> None:
+                followed.append(await api.ask("n1", "GET", f"/v1/jobs/{job}/events"))
+
+            nursery.start_soon(follow)
+            await trio.sleep(1)
+            for seq, text in enumerate(("Once ", "upon"), 1):
+                said = {"type": "message", "session": session, "seq": seq, "stream": job, "fold": "text", "data": text}
+                await worker.send(said)
+                await trio.sleep(1)
+            await end(worker, session, job, 3, " a time", fold="text")
+        came = events(followed[0])
+        assert [(kind, name) for kind, name, _ in came] == [
+            ("message", "1"),
+            ("message", "2"),
+            ("message", "3"),
+            ("end", "end"),
+        ]
+        assert came[0][2] == {"seq": 1, "attempt": 1, "data": "Once "}
+        assert came[2][2] == {"seq": 3, "attempt": 1, "data": " a time", "end": True, "outcome": "complete"}
+        assert came[3][2]["result"] == "Once upon a time"
+        rest = await api.ask("n2", "GET", f"/v1/jobs/{job}/events", last_event_id="2")
+        assert [name for _, name, _ in events(rest)] == ["3", "end"]
+        assert [
+            name for _, name, _ in events(await api.ask("n2", "GET", f"/v1/jobs/{job}/events", last_event_id="3"))
+        ] == ["end"]
+        assert (await api.ask("n2", "GET", f"/v1/jobs/{job}/events", last_event_id="end")).status == 204
+
+    play(scene)
+
+
+def test_events_end_with_a_drain() -> None:
+    """A node that stops ends its streams after a whole event, and the reader goes on elsewhere."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n0")
+        _, worker, session, api = await scene_of(cluster, "n1", "n2")
+        await api.submit("n1", "one")
+        job = (await worker.expect("job"))["job"]
+        await worker.send({"type": "message", "session": session, "seq": 1, "stream": job, "data": 1})
+        followed: list[Answer] = []
+        async with trio.open_nursery() as nursery:
+
+            async def follow() -> None:
+                followed.append(await api.ask("n0", "GET", f"/v1/jobs/{job}/events"))
+
+            nursery.start_soon(follow)
+            await trio.sleep(2)
+            cluster.nodes["n0"].shutdown.signal()
+        assert [name for _, name, _ in events(followed[0])] == ["1"]
+        assert b"retry: " in followed[0].body
+        assert followed[0].status == 200
 
     play(scene)
