@@ -18,6 +18,7 @@ import signald.sdk.trio as sdk
 from signald import cli
 from signald.config import Config
 from signald.core.exits import EXITS
+from signald.core.streams import REFUSALS
 from signald.exit_codes import MEANINGS, ExitCode
 from signald.service import refusals
 from signald.service.events import Events
@@ -104,7 +105,7 @@ def error_codes() -> set[str]:
             found |= texts(arguments, 0)
         elif name in ("fail", "Turned"):
             found |= texts(arguments, 1)
-    found |= {row.error[0] for row in EXITS.values() if row.error is not None}
+    found |= {row.error[0] for row in EXITS.values() if row.error is not None} | set(REFUSALS.values())
     context = cast("Any", SimpleNamespace(events=Events()))
     return found | {refusals.refused(context, reason).error for reason in refusals.REFUSALS}
 

@@ -481,6 +481,13 @@ class WorkerConfig:
         unit="hand-outs",
         reload=True,
     )
+    adopt_streams_s: float = key(
+        10.0,
+        "How long a worker that gets a session with open streams may take to speak in them, before signald ends them as "
+        "interrupted. Long enough to load a conversation and begin an answer; until then its client sees it as going on.",
+        unit="seconds",
+        reload=True,
+    )
 
 
 @attrs.frozen

@@ -26,7 +26,7 @@ L = TypeVar("L")
 class Side(Generic[L]):
     """A party of a session, as this node knows it."""
 
-    __slots__ = ("ack_due", "ack_stored", "epoch", "link", "node", "sent", "traced", "waiting_since")
+    __slots__ = ("ack_due", "ack_stored", "epoch", "link", "node", "sent", "streams", "told", "traced", "waiting_since")
 
     def __init__(self, epoch: int, node: str, sent: int) -> None:
         self.epoch = epoch
@@ -40,6 +40,10 @@ class Side(Generic[L]):
         """The highest seq this party has acked."""
         self.ack_stored = sent
         """The part of `ack_due` that the store has been told."""
+        self.streams: set[str] = set()
+        """The streams of this party that are open, as far as this node knows."""
+        self.told: set[str] = set()
+        """The streams of which this connection was told what no message tells."""
         self.traced: list[tuple[int, float, str]] = []
         """Messages offered and not stored yet that carry a sampled trace: seq, when it came (trio time), trace."""
         self.waiting_since = -1.0
@@ -75,6 +79,8 @@ class News(Struct, frozen=True):
     """Another connection, or another worker, holds a newer claim of the worker's side."""
     up_acked: bool = False
     """The worker has acked more of what the client sent."""
+    streams: bool = False
+    """Something has changed in the streams that no message tells."""
     set_aside: int = 0
     """The session has just been set aside at this seq; 0: it has not."""
     overtaken: Overtaken | None = None
@@ -90,7 +96,8 @@ class Session(Generic[L]):
 
     __slots__ = (
         "client", "client_tokens", "created_ms", "down", "ending", "failed", "id", "jobs", "known_worker", "looks",
-        "meta", "pair", "pairing", "principal", "receipts", "said_before", "up", "void_to", "want", "worker", "worker_id", "workers",
+        "meta", "pair", "pairing", "principal", "receipts", "said_before", "stream_looks", "streams",
+        "up", "void_to", "want", "worker", "worker_id", "workers",
     )  # fmt: skip
 
     def __init__(self, head: Head, backlog_max: int, bytes_max: int) -> None:
@@ -116,6 +123,10 @@ class Session(Generic[L]):
         """Its end is on the way to the store: it must not be given back there."""
         self.looks = OnceMore()
         """The reads of its head and messages from the store."""
+        self.stream_looks = OnceMore()
+        """The reads of its streams from the store."""
+        self.streams = head.streams
+        """As far as known here; see `Head`."""
         self.said_before = head.said_before
         self.failed = head.failed
         self.jobs = head.jobs
@@ -180,6 +191,8 @@ class Session(Generic[L]):
         side.sent = side.ack_due = side.ack_stored = received
         side.waiting_since = -1.0
         side.traced = []
+        side.told = set()
+        side.streams = set()
         self.log_to(party).absorb(received, received)
         # The party offers again what an older connection of it had offered.
         self.log_from(party).forget_pending()
@@ -209,7 +222,8 @@ class Session(Generic[L]):
 
         `entries` are the messages read with the head that `reader` has not been sent.
         """
-        up_acked_before, set_aside_before = self.up.acked, self.set_aside_at
+        up_acked_before, set_aside_before, streams_before = self.up.acked, self.set_aside_at, self.streams
+        self.streams = max(self.streams, head.streams)
         usurped = failover.give_way(self, head) if failover.is_usurped(self, head) else None
         client_superseded, worker_superseded = self._supersede(head)
         self._learn_failures(head)
@@ -228,6 +242,7 @@ class Session(Generic[L]):
             client_superseded=client_superseded,
             worker_superseded=worker_superseded,
             up_acked=self.up.acked > up_acked_before,
+            streams=self.streams > streams_before,
             set_aside=set_aside,
             overtaken=overtaken,
             usurped=usurped,
@@ -336,4 +351,5 @@ class Session(Generic[L]):
             failed=self.failed,
             pair=self.pair,
             jobs=self.jobs,
+            streams=self.streams,
         )

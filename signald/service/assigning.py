@@ -28,8 +28,8 @@ from signald.service.worker_like import Assignment, WorkerLike
 from signald.store.base import WAKE_SESSION, Behind, Fenced, Refused, Result
 from signald.store.committer import ignore
 from signald.store.registry.ops import Forget, NoWorker, Release, UpdateWorker, WorkerSessions
-from signald.store.session.ops import AcceptSession, Claimed, ClaimWorkerSide, Detach, History, ReadHistory
-from signald.wire.messages import SEQ_MAX, ResumedSession, SessionPosition
+from signald.store.session.ops import AcceptSession, Claimed, ClaimWorkerSide, Detach
+from signald.wire.messages import SEQ_MAX, STATE_BYTES_MAX, ResumedSession, SessionPosition
 
 LOT_MAX = 100
 """Sessions a worker is asked to take in one go."""
@@ -47,6 +47,7 @@ class Assignments:
         self._attachments = attachments
         self._relay = attachments.relay
         self._withdrawals = attachments.withdrawals
+        self._streams = attachments.streams
         self._losses = losses
         self._retries = retries
         self._jobs = jobs
@@ -105,8 +106,10 @@ class Assignments:
             received = min(positions[name].received, head.up_last)
             seat = self._attach(link, result, received)
             self._jobs.returned(link, seat.session, positions[name].jobs)
+            self._streams.found(seat, result.streams)
             if head.worker_state == "paired":
                 seat.state = SeatState.ACCEPTED
+                self._streams.begin(seat, trio.current_time())
             else:
                 # It had been asked and had not answered when it moved: its answer may still come.
                 seat.due = trio.current_time() + self._context.config.timeouts.assign_s
@@ -129,6 +132,7 @@ class Assignments:
             self._losses.tell_claim(link, name, result)
             if seat.state is SeatState.ACCEPTED:
                 self._jobs.accepted(seat)
+            self._streams.tell(seat.session, result.streams)
             if seat.session.spent:
                 self._attachments.spent(seat.session)
 
@@ -202,7 +206,9 @@ class Assignments:
         A worker that is given more than that at once is not slow, and must not be cut off for it.
         """
         limits = self._context.config.limits
-        longest_bytes = self._context.config.session.history_bytes_max + limits.message_bytes_max
+        # The texts of open streams are in it twice: as entries, and for the worker that is to go on with them.
+        history_bytes = self._context.config.session.history_bytes_max
+        longest_bytes = 2 * history_bytes + STATE_BYTES_MAX + limits.message_bytes_max
         return max(1, min(limits.send_queue_messages_max, limits.send_queue_bytes_max // longest_bytes, LOT_MAX))
 
     async def is_unknown(self, link: WorkerLike) -> bool:
@@ -213,13 +219,16 @@ class Assignments:
     async def _assign(self, link: WorkerLike, names: list[str]) -> None:
         context = self._context
         now = context.now_ms()
-        ops: list[ClaimWorkerSide | ReadHistory] = []
-        for name in names:
-            ops.append(ClaimWorkerSide(name, context.node, new_nonce(context.entropy), link.worker, True, 0, 0, now))
-            ops.append(ReadHistory(name, context.config.session.history_messages_max))
-        results = await context.committer.call_many(ops)
-        for index, name in enumerate(names):
-            claimed, history = results[2 * index], results[2 * index + 1]
+        history = context.config.session.history_messages_max
+        results = await context.committer.call_many(
+            [
+                ClaimWorkerSide(
+                    name, context.node, new_nonce(context.entropy), link.worker, True, 0, 0, now, history=history
+                )
+                for name in names
+            ]
+        )
+        for name, claimed in zip(names, results, strict=True):
             if not isinstance(claimed, Claimed):
                 if is_unreadable(claimed):
                     # Asked for once it has been given back; if no node can, it ends with its time.
@@ -254,15 +263,18 @@ class Assignments:
             seat.due = trio.current_time() + context.config.timeouts.assign_s
             seat.asked_epoch = claimed.epoch
             context.events.emit(Assigned(name, link.worker))
-            entries = history.entries if isinstance(history, History) else ()
+            self._streams.found(seat, claimed.streams)
             link.assign(
                 Assignment(
                     name,
                     session.meta,
                     subject_of(head.principal),
                     session.down.last + 1,  # which a store that has lost its tail knows less well than this node
-                    entries,
+                    claimed.history,
                     claimed.epoch,
+                    claimed.hand_outs,
+                    claimed.state,
+                    [view for view in claimed.streams if view.found and not view.outcome],
                 )
             )
         context.writes.flush()
@@ -285,6 +297,7 @@ class Assignments:
         if seat.state is SeatState.ASKED:
             seat.state = SeatState.ACCEPTED
             self._jobs.accepted(seat)
+            self._streams.begin(seat, trio.current_time())
             self._accept(link, seat.session)
 
     def accept_again(self, session: LiveSession) -> None:
@@ -313,14 +326,18 @@ class Assignments:
             return
         context.events.emit(Accepted(session.id, link.worker))
         self._relay.deliver(session, "worker")
+        if session.streams:
+            self._streams.look(session)  # a request to end one may have come since it was assigned
         self._relay.look(session)  # the client here is told; one elsewhere was woken by the store
 
     def tick(self, now: float) -> None:
-        """Sessions whose worker did not answer in time go to another one."""
+        """Sessions whose worker did not answer in time go to another one; streams that no worker goes on with end."""
         for link in list(self._attachments.workers.values()):
             late = [seat.session for seat in link.seats.values() if seat.state is SeatState.ASKED and seat.due <= now]
             for session in late:
                 self._attachments.release(link, Cause.LATE, session, "no answer")
+        seats = [seat for link in self._attachments.workers.values() for seat in link.seats.values() if seat.found]
+        self._streams.tick(seats, now)
         self._context.writes.flush()
 
     def forgive(self, paused_s: float) -> None:
@@ -328,6 +345,7 @@ class Assignments:
         for link in self._attachments.workers.values():
             for seat in link.seats.values():
                 seat.due += paused_s
+                seat.adopts_until += paused_s
 
     def update(self, link: WorkerLike, capacity: int, leaving: bool) -> None:
         """A worker's room has changed."""

@@ -134,8 +134,15 @@ class PartyLink(Protocol):
         expected: int | UnsetType = UNSET,
         retry_after_ms: int | UnsetType = UNSET,
         seq: int | UnsetType = UNSET,
+        stream: str | UnsetType = UNSET,
     ) -> None:
         """Queue an `error` that is not fatal."""
+
+    def stream_state(self, stream: str, attempt: int, outcome: str) -> None:
+        """Tell a client that signald has ended a stream of its worker."""
+
+    def stream_cancel(self, session: str, stream: str, reason: str) -> None:
+        """Tell a worker that its client asks for the end of a stream."""
 
     def log_lost(self, session: str, direction: Literal["sent", "received"], lost: tuple[int, int]) -> None:
         """Say that the store has lost messages this party has sent or was to receive."""
@@ -188,6 +195,8 @@ class Restored(Started):
     """The chat as stored, oldest first; None when it was not asked for."""
     jobs: Sequence[Job] = ()
     """Its jobs that have not ended, or not long ago, oldest first."""
+    next_received: int | None = None
+    """The number of the first message that follows; None for a client that has said what it has."""
 
 
 class ClientLike(PartyLink, Protocol):

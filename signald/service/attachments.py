@@ -40,6 +40,7 @@ from signald.service.losses import Losses
 from signald.service.realtime import RealtimeCarrier
 from signald.service.relay import Relay, RelaySettings
 from signald.service.retries import Retries
+from signald.service.streams import StreamCare
 from signald.service.withdrawals import Withdrawals
 from signald.service.worker_like import WorkerLike
 from signald.store.registry.ops import ConfirmWorkerToken, DetachWorker, KeepAlive, UpdateWorker
@@ -68,6 +69,7 @@ class Attachments:
             relay_settings(context.config), context.committer, writes, self, context.now_ms, context.spans
         )
         self.realtime = RealtimeCarrier(context.committer)
+        self.streams = StreamCare(context, self.relay, self.sessions)
         self.withdrawals = Withdrawals(context, self.relay, retries)
         self._departed = Departed()
         self._resuming: Counter[str] = Counter()
@@ -283,6 +285,7 @@ class Attachments:
         try:
             ended, _ = await context.committer.call_each(*ops)
             if isinstance(ended, Ended):  # the other party may have said it too
+                self.streams.tell(session, ended.streams)
                 context.events.emit(SessionEnded(session.id, cause))
         except StoreUnavailable:
             # The parties are through with it; the store hears of it when it is back.
@@ -348,6 +351,8 @@ class Attachments:
                 self.tell_set_aside(session)
             if news.up_acked and session.receipts:
                 self.relay.receipt(session)
+        if news.streams:
+            self.streams.look(session)
         self._context.events.emit(SessionChanged(session.id, session.worker_id, session.worker.node))
 
     def _overtaken(self, session: LiveSession, said: tuple[int, int], *, by_claim: bool) -> None:

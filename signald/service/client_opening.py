@@ -28,12 +28,12 @@ from signald.service.opening_steps import (
 )
 from signald.service.parts import Parts
 from signald.service.refusals import late, refused, refused_by_store, turning_away
-from signald.store.base import WAKE_SESSION, Op, Refused, Result
+from signald.store.base import WAKE_SESSION, Op, Refused
 from signald.store.committer import ignore
 from signald.store.registry.ops import KeepAlive
 from signald.store.sagas import end_session
 from signald.store.session.jobs.ops import JobList, ListChangedJobs
-from signald.store.session.ops import ClaimClient, Claimed, CreateSession, Detach, History, ReadHistory
+from signald.store.session.ops import ClaimClient, Claimed, CreateSession, Detach
 
 
 @attrs.frozen
@@ -53,7 +53,8 @@ class ReturningClient:
     """What the opening of a client that resumes asks for; each field as in `restore_session` of `signald.v1`."""
 
     token: str = attrs.field(repr=False)
-    received: int
+    received: int | None
+    """None: it does not know."""
     acked: int = 0
     attempt: int = 0
     history: int = 0
@@ -161,7 +162,6 @@ class _Granted:
     hashes: tuple[bytes, bytes] = attrs.field(repr=False)
     """Of the new token, and of the presented one."""
     claimed: Claimed
-    history: Result
     jobs: Sequence[Job]
     """Those that the client is told of in its answer."""
     now: int
@@ -202,20 +202,20 @@ async def _claim(parts: Parts, conn: Connection, auth: str | None, asked: Return
             subject,
             presented,
             issued,
-            asked.received,
+            asked.received or 0,
             asked.acked,
             now,
             context.ttl_ms,
             asked.attempt,
             context.config.limits.claim_ahead_max,
+            asked.history,
         )
-        ops = [claim, ReadHistory(session_id, asked.history)]
-        claimed, history = await make_claim(parts, conn, ops, now, WAKE_SESSION + session_id.encode())
+        (claimed,) = await make_claim(parts, conn, [claim], now, WAKE_SESSION + session_id.encode())
         if isinstance(claimed, Refused):
             raise await refused_by_store(parts, claimed.reason, session_id)
         assert isinstance(claimed, Claimed)
         jobs = await _jobs(context, claimed.head, now)
-    return _Granted(credential, token, (issued, presented), claimed, history, jobs, now)
+    return _Granted(credential, token, (issued, presented), claimed, jobs, now)
 
 
 async def _jobs(context: Context, head: Head, now: int) -> Sequence[Job]:
@@ -244,17 +244,18 @@ def _attach(parts: Parts, conn: Connection, granted: _Granted, asked: ReturningC
     session = parts.attachments.adopt(head)
     session.client_tokens = granted.hashes
     link = make(parts, conn, session)
-    received = min(asked.received, head.down_last)
+    received = head.down_acked if asked.received is None else min(asked.received, head.down_last)
     replaying = head.down_last - received
     parts.attachments.attach(link, session, claimed.epoch, received, address_of(conn))
     parts.attachments.open(link)
     parts.credentials.bind(link, granted.credential)
     parts.jobs.restored(session, link, max([head.jobs, *[job.changed for job in granted.jobs]]))
     api = parts.api_tokens.issue(link) if asked.api else None
-    link.restored(_restored(context, session, granted, replaying, api, with_history=bool(asked.history)))
+    link.restored(_restored(context, session, granted, asked, replaying, api))
     parts.losses.tell_claim(link, session_id, claimed)
     parts.attachments.tell_set_aside(session)
     parts.relay.deliver(session, "client")
+    parts.attachments.streams.tell(session, claimed.streams)
     if session.spent:
         parts.attachments.spent(session)
     context.writes.flush()
@@ -274,13 +275,11 @@ def _restored(
     context: Context,
     session: LiveSession,
     granted: _Granted,
+    asked: ReturningClient,
     replaying: int,
     api: ApiToken | None,
-    *,
-    with_history: bool,
 ) -> Restored:
-    history = granted.history
-    entries = history.entries if isinstance(history, History) else ()
+    last = granted.claimed.head.down_last
     return Restored(
         session.id,
         granted.token,
@@ -289,8 +288,9 @@ def _restored(
         session.worker_id if session.pair else "",
         granted.claimed.head.up_last,
         replaying,
-        entries if with_history else None,
+        granted.claimed.history if asked.history else None,
         jobs=granted.jobs,
+        next_received=last - replaying + 1 if asked.received is None else None,
         api=api,
     )
 

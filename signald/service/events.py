@@ -241,6 +241,22 @@ class JobTold:
 
 
 @attrs.frozen
+class StreamCancelled:
+    """A request to end a stream has come to this node, and the store has judged it."""
+
+    session: str
+    stream: str
+
+
+@attrs.frozen
+class StreamsInterrupted:
+    """This node has ended streams, because the worker that found them open did not speak in them."""
+
+    session: str
+    streams: tuple[str, ...]
+
+
+@attrs.frozen
 class SessionEnded:
     """The store has ended a session, by an operation of this node. It is emitted once for each session in the cluster."""
 
@@ -311,6 +327,8 @@ LifeEvent = (
     | JobStored
     | JobGiven
     | JobTold
+    | StreamCancelled
+    | StreamsInterrupted
     | SessionEnded
     | SessionLeft
     | SessionGone

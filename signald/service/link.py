@@ -107,6 +107,12 @@ class Link:
         self._acks.clear()
         self.conn.flush()
 
+    def stream_state(self, stream: str, attempt: int, outcome: str) -> None:
+        """Nothing is told on a wire without such a word."""
+
+    def stream_cancel(self, session: str, stream: str, reason: str) -> None:
+        """Nothing is told on a wire without such a word."""
+
     def close(self, code: CloseCode, reason: str = "") -> None:
         """Close behind what is queued."""
         self.write()

@@ -29,6 +29,7 @@ from signald.service.counts import ROLES
 from signald.service.dialect import Dialects
 from signald.service.drain.shutdown import ShutdownScope
 from signald.service.hub import Hub
+from signald.service.streams import CODES as STREAM_CODES
 from signald.tally import Histogram
 
 
@@ -241,6 +242,35 @@ METRICS: tuple[Metric, ...] = (
         "receiver, where both parties are here. Messages that travel together count as long as the "
         "oldest of them.",
         _one(lambda o: o.hub.relay.seconds),
+    ),
+    # streams
+    Metric(
+        "signald_stream_refusals_total",
+        "counter",
+        ("code",),
+        "Pieces of streams that were refused, because their stream was over or a higher attempt had begun.",
+        _by(lambda o: [(code, o.hub.relay.refused[code]) for code in STREAM_CODES]),
+    ),
+    Metric(
+        "signald_stream_cancels_total",
+        "counter",
+        (),
+        "Requests of clients here to end a stream of their worker.",
+        _one(lambda o: o.hub.attachments.streams.cancels),
+    ),
+    Metric(
+        "signald_streams_interrupted_total",
+        "counter",
+        (),
+        "Streams that this node has ended, because the next worker did not go on with them within worker.adopt_streams_s.",
+        _one(lambda o: o.hub.attachments.streams.interrupted),
+    ),
+    Metric(
+        "signald_streams_open",
+        "gauge",
+        (),
+        "Streams of workers here that are open, as far as this node knows.",
+        _one(lambda o: o.hub.attachments.streams.open),
     ),
     # sessions and workers
     Metric(

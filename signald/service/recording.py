@@ -32,6 +32,7 @@ class Recorder:
         subscribe(events.Retried, self._retried)
         subscribe(events.JobStored, self._job_stored)
         subscribe(events.JobTold, self._job_told)
+        subscribe(events.StreamsInterrupted, self._streams_interrupted)
         subscribe(events.SessionEnded, self._session_ended)
         subscribe(events.SessionGone, self._session_gone)
         subscribe(events.ResumeRefused, self._resume_refused)
@@ -111,6 +112,9 @@ class Recorder:
             self._counts.jobs_ended[event.state] += 1
             self._counts.job_lives.observe(event.seconds)
             log.debug("job_ended", session=event.session, job=event.job, state=event.state, attempt=event.attempt)
+
+    def _streams_interrupted(self, event: events.StreamsInterrupted) -> None:
+        log.info("streams_interrupted", session=event.session, streams=len(event.streams))
 
     def _session_ended(self, event: events.SessionEnded) -> None:
         self._counts.ended[event.cause] += 1

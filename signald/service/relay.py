@@ -8,6 +8,7 @@ the results of a batch of operations. A receiver attached at another node is wok
 what the log has for it: the same path serves replay after a resume, a lost wake-up, and a receiver that was too slow.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from math import inf
@@ -16,11 +17,12 @@ from typing import Literal, Protocol
 import attrs
 import structlog
 import trio
+from msgspec import UNSET, UnsetType
 
 from signald.core.head import Head, Party
 from signald.core.log import Entry, Log, Offer
-from signald.core.session import News
-from signald.core.streams import Mark, StreamFault, mark_of
+from signald.core.session import News, Side
+from signald.core.streams import StreamFault, is_piece, mark_of
 from signald.ids import job_of
 from signald.service import traced
 from signald.service.attached import LiveSession, PartyLink
@@ -30,6 +32,7 @@ from signald.service.telemetry import Spans
 from signald.store.base import Behind, Fenced, Result
 from signald.store.committer import Committer
 from signald.store.session.ops import Ack, Append, Appended, Full, Gap, Look, Looked, NoSession, StreamRefused
+from signald.store.session.streams.records import PIECES_PER_ENTRY
 from signald.tally import Histogram
 from signald.wire import records
 from signald.wire.messages import Message
@@ -112,15 +115,6 @@ def other(party: Party) -> Party:
     return "worker" if party == "client" else "client"
 
 
-def _mark_of_job(session: LiveSession, message: Message, binary: bytes | None) -> Mark | None:
-    """Return what a worker's message is of the stream of a job; None when it is of none, or its fields do not go together."""
-    job = job_of(session.id, message.stream or "")
-    try:
-        return mark_of(message, binary, job) if job else None
-    except StreamFault:
-        return None
-
-
 class Relay:
     """See the module."""
 
@@ -144,6 +138,8 @@ class Relay:
         self._acks_due: dict[tuple[str, Party], LiveSession] = {}
         self._logs_bytes = 0
         self._logs_counted_at = -inf
+        self.refused: Counter[str] = Counter()
+        """Pieces of streams that the store has refused, by code."""
         self.accepted = 0
         self.delivered = 0
         self.hops = 0
@@ -155,9 +151,20 @@ class Relay:
 
     def accept(self, session: LiveSession, party: Party, message: Message, binary: bytes | None) -> None:
         """Take one message from `party`; `settle` must follow when the batch is through."""
-        mark = _mark_of_job(session, message, binary) if party == "worker" and message.stream is not None else None
-        entry = Entry(message.seq, records.message_body(message, binary), records.in_history(message, binary), mark)
         target = session.log_from(party)
+        in_history = records.in_history(message, binary)
+        if is_piece(message):
+            job = job_of(session.id, message.stream or "") if party == "worker" else 0
+            try:
+                mark = mark_of(message, binary, job)
+            except StreamFault as fault:
+                self._refuse_piece(session, party, "bad_message", str(fault), at=message.seq)
+                return
+            session.streams = session.streams or 1
+            entry = Entry(message.seq, records.message_body(message, binary), in_history, mark)
+        else:
+            at_ms = self._now_ms() if in_history else 0
+            entry = Entry(message.seq, records.message_body(message, binary, at_ms), in_history)
         offer = target.offer(entry) if self._has_room(target, entry) else Offer.FULL
         if offer is Offer.ACCEPTED:
             self.accepted += 1
@@ -180,6 +187,23 @@ class Relay:
         else:
             self.push_back(session, party, link)
             self.look(session)  # the receiver may have acked at another node; find out before the sender tries again
+
+    def _refuse_piece(
+        self, session: LiveSession, party: Party, code: str, why: str, *, at: int, stream: str | UnsetType = UNSET
+    ) -> None:
+        """Refuse the message `at` for what it is of its stream. What was sent behind it is passed over, and numbered anew."""
+        target, link = session.log_from(party), session.side(party).link
+        if link is None:
+            return
+        if at < target.expected:
+            if at <= target.last:
+                link.ack_later(session.id, target.last)
+            return
+        is_told = target.tell_gap(self._now_ms(), GAP_QUIET_MS)
+        if at == target.expected:
+            link.error(code, why, session=session.id, expected=target.expected, stream=stream)
+        elif is_told:
+            link.error("gap", "a message is missing before this one", session=session.id, expected=target.expected)
 
     def _has_room(self, target: Log, entry: Entry) -> bool:
         """Tell whether the logs of all sessions here may grow by `entry`; small logs and what is offered again always may."""
@@ -235,7 +259,7 @@ class Relay:
                 entries,
                 due,
                 settings.backlog_messages_max,
-                settings.history_messages_max,
+                settings.history_messages_max * (PIECES_PER_ENTRY if session.streams else 1),
                 self._events.history_bytes_max(session),
                 self._now_ms(),
             ),
@@ -257,6 +281,8 @@ class Relay:
             self.look(session)
         elif type(result) is Appended:
             new = target.stored(result.last, result.acked)
+            if session.streams:
+                _note_streams(side, new)
             if link is not None:
                 link.ack_later(session.id, target.last)
             else:
@@ -275,6 +301,7 @@ class Relay:
                 target.retry()
                 self._events.behind(session)
         elif isinstance(result, Full | StreamRefused):
+            side.waiting_since = -1.0
             self._turned_down(session, party, came_at, result)
         elif type(result) is NoSession:
             target.retry()
@@ -285,19 +312,24 @@ class Relay:
 
     def _turned_down(self, session: LiveSession, party: Party, came_at: float, result: Full | StreamRefused) -> None:
         """The store has not taken all that was offered: the sender offers the rest again, or numbers it anew."""
-        target, link = session.log_from(party), session.side(party).link
+        target, side = session.log_from(party), session.side(party)
+        link = side.link
         if isinstance(result, Full):
             target.forget_pending()
             target.absorb(result.last, result.acked)
             if link is not None:
                 self.push_back(session, party, link)
             return
+        self.refused[result.code] += 1
         new = target.stored(result.last, result.acked)
+        _note_streams(side, new)
         target.forget_pending()
-        if link is not None:
-            if new:
-                link.ack_later(session.id, target.last)
-            link.error(result.code, "the piece is not stored", session=session.id, expected=target.expected)
+        if new and link is not None:
+            link.ack_later(session.id, target.last)
+        elif new:
+            self._events.last_words(session)
+        why = "the stream takes no more" if result.code == "stream_over" else "a higher attempt has begun"
+        self._refuse_piece(session, party, result.code, why, at=target.expected, stream=result.stream)
         self._hand_on(session, other(party), new, result.receiver_node, came_at)
 
     def _hand_on(self, session: LiveSession, party: Party, new: list[Entry], node: str, came_at: float) -> None:
@@ -525,3 +557,10 @@ class Relay:
         if sender is not None:
             self._events.lost(sender, session.id, "sent", lost, shown=shown)
         return side.sent
+
+
+def _note_streams(side: Side[PartyLink], stored: list[Entry]) -> None:
+    """Note which streams of this party are open, by what was just stored of them."""
+    for entry in stored:
+        if entry.mark is not None:
+            (side.streams.discard if entry.mark.end else side.streams.add)(entry.mark.stream)

@@ -24,7 +24,9 @@ class SeatState(Enum):
 class Seat:
     """See the module."""
 
-    __slots__ = ("ack", "asked_epoch", "blocked", "due", "ending", "front", "jobs_first", "session", "state")
+    __slots__ = (
+        "ack", "adopts_until", "asked_epoch", "blocked", "due", "ending", "found", "front", "jobs_first", "session", "state",
+    )  # fmt: skip
 
     def __init__(self, session: LiveSession, front: bytes) -> None:
         self.session = session
@@ -35,6 +37,10 @@ class Seat:
         """Until when the worker may accept (trio time); means nothing once it has."""
         self.asked_epoch: int | None = None
         """The epoch it was asked with on this connection; None: it was asked on an earlier one."""
+        self.found: tuple[str, ...] = ()
+        """Streams that the worker found open, and in which it had not spoken then."""
+        self.adopts_until = inf
+        """Until when it may speak in them (trio time)."""
         self.ending = False
         """The worker has said `bye` to it. Beside the state, because a worker may end what it has not accepted."""
         self.ack = 0

@@ -70,6 +70,10 @@ class Trail:
         subscribe(events.JobStored, lambda event: self.note(event.session, "", "job stored", _job(event, event.kind)))
         subscribe(events.JobGiven, self._job_given)
         subscribe(events.JobTold, self._job_told)
+        subscribe(
+            events.StreamCancelled, lambda event: self.note(event.session, "client", "stream cancelled", event.stream)
+        )
+        subscribe(events.StreamsInterrupted, self._streams_interrupted)
         subscribe(events.SessionLeft, lambda event: self.note(event.session, "", "left", "", **_numbers(event.carried)))
         subscribe(events.SessionGone, self._session_gone)
         subscribe(events.ResumeRefused, self._resume_refused)
@@ -141,6 +145,9 @@ class Trail:
     def _job_told(self, event: events.JobTold) -> None:
         if event.state in ENDS:
             self.note(event.session, "client", "job ended", _job(event, f"{event.state} attempt {event.attempt}"))
+
+    def _streams_interrupted(self, event: events.StreamsInterrupted) -> None:
+        self.note(event.session, "worker", "streams interrupted", ", ".join(event.streams))
 
     def _resume_refused(self, event: events.ResumeRefused) -> None:
         if event.reason == "token_reuse":

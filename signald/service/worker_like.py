@@ -8,6 +8,7 @@ import trio
 
 from signald.core.chat_history import HistoryEntry
 from signald.core.once_more import OnceMore
+from signald.core.streams import StreamView
 from signald.core.tokens import Slots
 from signald.ids import WorkerId
 from signald.service.attached import ApiToken, PartyLink
@@ -62,6 +63,12 @@ class Assignment:
     """The chat as stored, oldest first."""
     epoch: int
     """Tells an answer to this assignment from a late one to an earlier assignment."""
+    hand_outs: int = 0
+    """How often the session has been handed out since a worker last acked something, this time included."""
+    state: bytes = b""
+    """What the worker before has left for this one, as JSON; empty for nothing."""
+    streams: Sequence[StreamView] = ()
+    """The streams of its direction that it finds open."""
 
 
 @attrs.frozen

@@ -42,7 +42,20 @@ _named_decoder = msgspec.json.Decoder(_Named)
 _NAMED = re.compile(rb'\s*\{\s*"type"\s*:\s*"[^"\\]{0,64}"\s*,\s*"session"\s*:\s*"([^"\\]{1,128})"')
 
 CLIENT_TYPES = frozenset(
-    {"connect", "restore_session", "message", "ack", "receipt", "realtime", "ping", "pong", "bye", "auth", "error"}
+    {
+        "connect",
+        "restore_session",
+        "stream_cancel",
+        "message",
+        "ack",
+        "receipt",
+        "realtime",
+        "ping",
+        "pong",
+        "bye",
+        "auth",
+        "error",
+    }
 )
 WORKER_TYPES = frozenset(
     {

@@ -18,6 +18,8 @@ SEQ_MAX = 2**53 - 1  # the largest integer every JSON reader keeps exact
 
 KIND_MAX, TRACE_MAX, REASON_MAX = 64, 256, 512
 """Characters of a `kind`, a `trace` and a `reason`."""
+STATE_BYTES_MAX = 32_768
+"""Bytes of a `state` that a worker leaves for the next one."""
 TICKET_MAX = 256
 """Characters of a `ticket`: five times what a node makes."""
 STREAM_MAX, CONTENT_TYPE_MAX = 64, 128
@@ -97,13 +99,13 @@ class Connect(Inbound, _Trimmed, tag="connect", frozen=True):
 class RestoreSession(Inbound, _Trimmed, tag="restore_session", frozen=True):
     """A client's opening message: resume.
 
-    `received` is the highest contiguous seq it has of the worker's messages. `acked` (an extension) is the highest seq
-    of its own that was acked to it. If the store has lost more than that, the loss is said and no seq is used twice. `attempt`
-    (an extension) counts the opening messages of this party; an older one claims nothing (0: not counted).
+    `received` is the highest contiguous seq it has of the worker's messages; None when it does not know. `acked` (an extension) is the
+    highest seq of its own that was acked to it. If the store has lost more than that, the loss is said and no seq is used twice.
+    `attempt` (an extension) counts the opening messages of this party; an older one claims nothing (0: not counted).
     """
 
     recovery_token: Secret
-    received: Position = 0
+    received: Position | None = None
     acked: Position = 0
     attempt: Position = 0
     auth: Secret | None = None
@@ -111,6 +113,13 @@ class RestoreSession(Inbound, _Trimmed, tag="restore_session", frozen=True):
     ticket: str | None = None
     trace: str | None = None
     api: bool = False
+
+
+class StreamCancel(Inbound, tag="stream_cancel", frozen=True):
+    """The client asks the worker to end a stream."""
+
+    stream: Annotated[str, Meta(max_length=STREAM_MAX)]
+    reason: Reason = ""
 
 
 # --- from a worker -----------------------------------------------------------------------------------------------
@@ -159,6 +168,8 @@ class SessionRefuse(Inbound, tag="session_refuse", frozen=True):
     session: Name
     reason: Reason = ""
     epoch: Epoch | UnsetType = UNSET
+    state: Raw = NO_DATA
+    """What the next worker finds in its assignment."""
 
 
 class JobProgress(Inbound, tag="job_progress", frozen=True):
@@ -269,7 +280,7 @@ class PartyError(Inbound, _Trimmed, tag="error", frozen=True):
 
 
 Shared = Message | Ack | Receipt | Realtime | Ping | Pong | Bye | Auth | PartyError
-ClientMessage = Connect | RestoreSession | Shared
+ClientMessage = Connect | RestoreSession | StreamCancel | Shared
 WorkerMessage = AppReady | SessionAccept | SessionRefuse | JobProgress | AppState | AppTerminated | Shared
 
 
@@ -346,6 +357,8 @@ class SessionRestored(Outbound, tag="session_restored", frozen=True):
     api_token_ttl_ms: Millis | UnsetType = UNSET
     jobs: list[JobSummary] | UnsetType = UNSET
     """Its jobs that have not ended, or have within the time that its token lives."""
+    next_received: Seq | UnsetType = UNSET
+    """The seq of the first message that follows; for a client that did not say what it has."""
 
 
 class PeerChanged(Outbound, tag="peer", frozen=True):
@@ -353,6 +366,22 @@ class PeerChanged(Outbound, tag="peer", frozen=True):
 
     state: PeerState
     id: str | UnsetType = UNSET
+
+
+class StreamState(Outbound, tag="stream_state", frozen=True):
+    """signald has ended a stream of the worker."""
+
+    stream: str
+    attempt: int
+    outcome: str
+
+
+class StreamCancelled(Outbound, tag="stream_cancel", frozen=True):
+    """The client asks this worker to end a stream."""
+
+    session: str
+    stream: str
+    reason: str = ""
 
 
 class SessionEnded(Outbound, tag="session_ended", frozen=True):
@@ -407,6 +436,22 @@ class AssignedClient(Struct, frozen=True, omit_defaults=True, gc=False):
     subject: str | UnsetType = UNSET
 
 
+class OpenStream(Struct, frozen=True, omit_defaults=True, gc=False):
+    """A stream of the worker's direction that is open: the worker goes on in it or ends it."""
+
+    stream: str
+    attempt: int
+    kind: str = ""
+    data: Raw | UnsetType = UNSET
+    """All of its text that is kept."""
+    truncated: bool = False
+    """Something is missing in front of `data`."""
+    cancel: bool = False
+    """Its reader has asked for its end."""
+    reason: str = ""
+    """Why."""
+
+
 class SessionAssigned(Outbound, tag="session_assigned", frozen=True):
     """A session for this worker to accept or refuse; `next_seq` is the seq of its first message in it.
 
@@ -418,6 +463,11 @@ class SessionAssigned(Outbound, tag="session_assigned", frozen=True):
     next_seq: Seq
     chat_history: list[Raw] | UnsetType = UNSET
     epoch: Epoch | UnsetType = UNSET
+    state: Raw | UnsetType = UNSET
+    """What the worker before has left for this one."""
+    attempt: int = 0
+    """How often the session has been handed out since a worker last acked something, this time included."""
+    open_streams: list[OpenStream] | UnsetType = UNSET
 
 
 class Job(Outbound, tag="job", frozen=True):
@@ -478,6 +528,8 @@ class ErrorMessage(Outbound, tag="error", frozen=True):
     """Of `log_lost`: the direction of the lost messages, seen from its receiver."""
     seq: int | UnsetType = UNSET
     """Of `undeliverable`: the message at which every hand-out has failed."""
+    stream: str | UnsetType = UNSET
+    """Of `stream_over` and `stream_superseded`."""
 
 
 class NewApiToken(Outbound, tag="api_token", frozen=True):

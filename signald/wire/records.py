@@ -100,6 +100,19 @@ def realtime_body(message: Realtime, binary: bytes | None) -> bytes:
     return b"b" + _U16.pack(len(tail)) + tail + binary
 
 
+_SEQ = re.compile(rb'"seq":[0-9]{1,16}')
+
+
+def renumbered(body: bytes, seq: int) -> bytes:
+    """Return the body of a message that gets another seq."""
+    number = b'"seq":%d' % seq
+    if body[:1] == b"t":
+        return b"t" + _SEQ.sub(number, body[1:], count=1)
+    end = 3 + _U16.unpack_from(body, 1)[0]
+    tail = _SEQ.sub(number, body[3:end], count=1)
+    return b"b" + _U16.pack(len(tail)) + tail + body[end:]
+
+
 def is_body(body: bytes) -> bool:
     """Tell whether `frame` can make a frame of `body`: what others have kept or carried may be damaged."""
     return body[:1] == b"t" or (body[:1] == b"b" and len(body) >= 3 and len(body) >= 3 + _U16.unpack_from(body, 1)[0])

@@ -29,6 +29,7 @@ def test_without_a_worker_a_client_waits_and_is_told_so() -> None:
             "client": {"meta": {"app": 7}},
             "next_seq": 1,
             "epoch": 1,
+            "attempt": 1,
         }
         assert await client.expect("peer") == {"type": "peer", "state": "paired", "id": accepted["worker"]}
 

@@ -110,6 +110,7 @@ class ToyLink(Link):
         expected: int | UnsetType = UNSET,
         retry_after_ms: int | UnsetType = UNSET,
         seq: int | UnsetType = UNSET,
+        stream: str | UnsetType = UNSET,
     ) -> None:
         """Say what was wrong."""
         self._tell("bad", code)

@@ -21,6 +21,7 @@ from signald.store.registry.ops import (
     WorkerSessions,
 )
 from signald.store.session.ops import Append, ClaimClient, Look, ReadHistory, ReadTrail
+from signald.store.session.streams.ops import OpenStreams
 from signald.testing.pipes import Gate
 
 
@@ -78,7 +79,7 @@ class RepeatedBatch:
 
 READS = (
     Look, ReadHistory, ReadTrail, ListNodes, ListOverdue, ListReceipts, ListWaiting, ListSuited, ListWorkers,
-    WorkerSessions,
+    WorkerSessions, OpenStreams,
 )  # fmt: skip
 """What a store without room still answers."""
 

@@ -36,6 +36,7 @@ CLIENT: dict[str, dict[str, Any]] = SHARED | {
         "history": 5,
         "ticket": "t",
     },
+    "stream_cancel": {"stream": "a", "reason": "enough"},
 }
 WORKER: dict[str, dict[str, Any]] = SHARED | {
     "app_ready": {
@@ -45,7 +46,7 @@ WORKER: dict[str, dict[str, Any]] = SHARED | {
     },
     "session_accept": {"session": "s_1"},
     "job_progress": {"session": "s_1", "job": "j_1_1", "progress": 1},
-    "session_refuse": {"session": "s_1", "reason": "busy"},
+    "session_refuse": {"session": "s_1", "reason": "busy", "state": {"any": [1]}},
     "app_state": {"capacity": 2, "load": 0.5, "leaving": True},
     "app_terminated": {"request_id": "r", "status": "OK", "message": "bye"},
 }  # fmt: skip

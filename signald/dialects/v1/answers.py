@@ -2,11 +2,13 @@
 
 from typing import TypedDict
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
+from signald.core.chat_history import HistoryEntry
 from signald.service.attached import ApiToken
 from signald.service.context import Context
-from signald.wire.messages import Limits, WorkerLimits
+from signald.service.worker_like import Assignment
+from signald.wire.messages import Limits, OpenStream, WorkerLimits
 
 
 class ApiFields(TypedDict):
@@ -43,3 +45,25 @@ def client_limits(context: Context) -> Limits:
 def worker_limits(context: Context) -> WorkerLimits:
     """What a worker is told that it may send."""
     return WorkerLimits(context.config.limits.message_bytes_max, context.config.limits.json_depth_max)
+
+
+def open_streams(assignment: Assignment) -> list[OpenStream]:
+    """What a worker is told of the streams that it finds open in a session."""
+    texts: dict[str, HistoryEntry] = {
+        entry.stream: entry for entry in assignment.history if entry.stream and entry.party == "worker"
+    }
+    found = []
+    for view in assignment.streams:
+        text = texts.get(view.stream)
+        found.append(
+            OpenStream(
+                view.stream,
+                view.attempt,
+                view.kind,
+                UNSET if text is None else Raw(b'"' + text.data + b'"'),
+                text is not None and text.truncated,
+                view.cancel,
+                view.reason,
+            )
+        )
+    return found

@@ -38,6 +38,8 @@ from signald.wire.messages import (
     SessionEnded,
     SessionRestored,
     SessionStarted,
+    StreamCancel,
+    StreamState,
 )
 
 OTHERS_PER_S, OTHERS_BURST = 100.0, 1000
@@ -127,6 +129,7 @@ class ClientLink(V1Link):
                 client_limits(context),
                 jobs=[JobSummary(job_id(answer.session, job.n), job.state, job.attempt) for job in answer.jobs]
                 or UNSET,
+                next_received=UNSET if answer.next_received is None else answer.next_received,
                 **api_fields(answer.api),
             )
         )
@@ -135,6 +138,10 @@ class ClientLink(V1Link):
         """Tell the client of a change of a job."""
         progress, error = Raw(job.progress) if job.progress else UNSET, Raw(job.error) if job.error else UNSET
         self.send(JobStateChanged(name, job.state, job.attempt, progress, error))
+
+    def stream_state(self, stream: str, attempt: int, outcome: str) -> None:
+        """Tell the client of the end of a stream."""
+        self.send(StreamState(stream, attempt, outcome))
 
     def receipt(self, acked: int) -> None:
         """Tell the client what its worker has."""
@@ -250,6 +257,10 @@ class ClientLink(V1Link):
             if not self._bears_another():
                 return False
             self.send_text(codec.PONG)
+        elif isinstance(message, StreamCancel):
+            if not self._bears_another():
+                return False
+            self._parts.attachments.streams.cancel(self.session, message.stream, message.reason)
         elif isinstance(message, Bye):
             if self.ending:
                 return True

@@ -80,6 +80,7 @@ class V1Link(Link):
         expected: int | UnsetType = UNSET,
         retry_after_ms: int | UnsetType = UNSET,
         seq: int | UnsetType = UNSET,
+        stream: str | UnsetType = UNSET,
     ) -> None:
         """Queue an `error` that is not fatal."""
         name = self.session_name(session) if session is not None else None
@@ -92,6 +93,7 @@ class V1Link(Link):
                 expected=expected,
                 retry_after_ms=retry_after_ms,
                 seq=seq,
+                stream=stream,
             )
         )
 

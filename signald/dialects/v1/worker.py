@@ -13,7 +13,7 @@ from signald.core.exits import Cause
 from signald.core.head import Party
 from signald.core.once_more import OnceMore
 from signald.core.pairing import Pairing
-from signald.dialects.v1.answers import api_fields, heartbeat_ms, worker_limits
+from signald.dialects.v1.answers import api_fields, heartbeat_ms, open_streams, worker_limits
 from signald.dialects.v1.link import V1Link
 from signald.errors import PeerError, UnknownType
 from signald.ids import WorkerId, job_of
@@ -25,9 +25,12 @@ from signald.service.parts import Parts
 from signald.service.rate_limit import RateLimit
 from signald.service.seats import Seat, SeatState
 from signald.service.worker_like import Assignment, GivenJob, Offer, Registered
+from signald.store.session.ops import HandOn
 from signald.wire import codec, records
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import (
+    NO_DATA,
+    STATE_BYTES_MAX,
     Ack,
     AppAccepted,
     AppReady,
@@ -49,6 +52,7 @@ from signald.wire.messages import (
     SessionAssigned,
     SessionEnded,
     SessionRefuse,
+    StreamCancelled,
     TerminateApp,
 )
 
@@ -209,7 +213,7 @@ class WorkerLink(V1Link):
 
     def assign(self, assignment: Assignment) -> None:
         """See `WorkerLike`."""
-        meta, subject = assignment.meta, assignment.subject
+        meta, subject, state = assignment.meta, assignment.subject, assignment.state
         self.send(
             SessionAssigned(
                 assignment.session,
@@ -217,6 +221,9 @@ class WorkerLink(V1Link):
                 assignment.next_seq,
                 shown(assignment.history) if assignment.history else UNSET,
                 assignment.epoch,
+                Raw(state) if state else UNSET,
+                assignment.hand_outs,
+                open_streams(assignment) or UNSET,
             )
         )
 
@@ -240,6 +247,10 @@ class WorkerLink(V1Link):
     def terminate(self, request: str, reason: str, deadline_ms: int) -> None:
         """See `WorkerLike`."""
         self.send(TerminateApp(request, reason, deadline_ms))
+
+    def stream_cancel(self, session: str, stream: str, reason: str) -> None:
+        """Tell the worker that its client asks for the end of a stream."""
+        self.send(StreamCancelled(session, stream, reason))
 
     def receipt(self, _acked: int) -> None:
         """A worker asks for no receipts."""
@@ -378,9 +389,21 @@ class WorkerLink(V1Link):
             self._parts.assignments.accepted(self, seat)
             return
         # Before it accepts, a worker has seen no message: it has no room, or leaves. One that goes gives back in good order.
+        if message.state is not NO_DATA:
+            self._hand_on(seat, bytes(message.state))
         failed = seat.state is SeatState.ACCEPTED and not self.leaving and not self.told_to_go
         cause = Cause.HANDED_BACK if failed else Cause.REFUSED
         self._parts.attachments.release(self, cause, seat.session, message.reason)
+
+    def _hand_on(self, seat: Seat, state: bytes) -> None:
+        """Leave `state` for the next worker; the session is given back in any case."""
+        session = seat.session
+        if len(state) > STATE_BYTES_MAX:
+            why = f"a state has at most {STATE_BYTES_MAX} bytes: the session is given back without it"
+            self.error("too_big", why, session=session.id)
+            return
+        context = self._parts.context
+        context.submit(HandOn(session.id, context.node, session.worker.epoch, state))
 
     def _bye(self, message: Bye) -> None:
         if message.session is None:
