@@ -14,6 +14,7 @@ from signald.store.session import ops
 from signald.store.session.jobs.keeping import begin_jobs, finish_jobs, learn_jobs, lose_worker, move_jobs
 from signald.store.session.records import NO_TTL_MS, WORKERS_REMEMBERED, Record, Way
 from signald.store.session.streams import rules as streams
+from signald.store.session.streams.keeping import SENDERS, put_item
 from signald.store.session.streams.records import mark_in
 from signald.wire.messages import SEQ_MAX
 
@@ -331,7 +332,7 @@ def _keep(
             if code is not None:
                 return entries[:place], (code, mark.stream)
         elif entry.history:
-            streams.put_item(record, streams.SENDERS[way], entry.body, rows)
+            put_item(record, SENDERS[way], entry.body, rows)
     return entries, None
 
 
@@ -548,7 +549,7 @@ def _reseed_log(
         if mark := mark_in(entry):
             streams.take_piece(record, way, entry, mark, now_ms, rows, given_back=True)
         elif entry.history:
-            streams.put_item(record, streams.SENDERS[way], entry.body, rows)
+            put_item(record, SENDERS[way], entry.body, rows)
 
 
 @rule(ops.Mark)

@@ -98,6 +98,9 @@ local function close_job(n, input_bytes)
   here.dirty = true
 end
 
+-- Ends the stream of a job, if it is open: streams.lua has it, which follows.
+local close_stream_of_job
+
 local function end_job(job, state, failure)
   local n, place = job[JOB.n], jobs[JOBS.next_place]
   job[JOB.state], job[JOB.ended_ms], job[JOB.place] = state, here.now_ms, place
@@ -105,6 +108,9 @@ local function end_job(job, state, failure)
   put_job(job, true)
   redis.call('HSET', jobs_key, 'e' .. place, n)
   redis.call('HDEL', jobs_key, 'i' .. n)
+  if here.record then
+    close_stream_of_job(n, here.now_ms)
+  end
   jobs[JOBS.next_place] = place + 1
   jobs[JOBS.kept_bytes] = jobs[JOBS.kept_bytes] + job[JOB.size]
   close_job(n, job[JOB.input_bytes])

@@ -15,6 +15,7 @@ from signald.store.rows import Rows, Wakes
 from signald.store.session.jobs.ops import DUE_MAX, KEPT_BYTES_MAX, KEPT_MAX, OVER_MS, PIECE_BYTES
 from signald.store.session.jobs.records import Jobs
 from signald.store.session.records import Record
+from signald.store.session.streams.keeping import close_of_job
 
 
 class SessionJobs:
@@ -55,6 +56,8 @@ class SessionJobs:
         jobs = self.jobs
         ended = self.put(job.end(event, self.now_ms, jobs.next_place, error))
         self.rows.drop_input(jobs.session, job.n)
+        if self.record is not None:
+            close_of_job(self.record, job.n, self.now_ms, self.rows)
         jobs.next_place += 1
         jobs.kept_bytes += job.size
         self._close(job.n, job.input_bytes)
@@ -250,7 +253,8 @@ def judge_piece(record: Record, mark: Mark, now_ms: int, rows: Rows) -> Verdict:
     if opened is None or job is None:
         return Verdict.GOES_ON  # of a job that is not known it is a stream like others
     job = opened.fresh(job)
-    opened.save()
+    if opened.save():
+        rows.save_session(record)  # the piece may be all that is appended
     return judge(mark.attempt, highest=max(1, job.attempt), outcome=job.state if job.over else "")
 
 

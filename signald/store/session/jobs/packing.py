@@ -5,7 +5,7 @@ from msgspec import Struct
 from signald.core.jobs import KIND_NOT_TAKEN, RESULT_TOO_BIG, WORKER_LOST, Job
 from signald.store import lua
 from signald.store.base import SessionOp
-from signald.store.damage import seal
+from signald.store.damage import SEAL_BYTES, seal
 from signald.store.lua import Value
 from signald.store.redis_codec import call, codec
 from signald.store.redis_connection import Word
@@ -30,6 +30,7 @@ from signald.store.session.jobs.ops import (
 )
 from signald.store.session.jobs.records import Jobs
 from signald.store.session.jobs.replies import read_jobs
+from signald.store.session.streams import records as streams
 from signald.wire.messages import SEQ_MAX
 
 
@@ -51,17 +52,18 @@ CONSTANTS: dict[str, Value] = {
 }
 """What jobs.lua and session.lua need of Python: above all where each field stands in the list that is kept of a record."""
 
-OF_STEPS = frozenset({"PIECE_BYTES", "RESULT_TOO_BIG", "WORKER_LOST"})
-"""Those that only steps on the session itself need."""
-
 FILES = ("session/head.lua", "session/jobs/jobs.lua")
 
 JOBS = lua.cold(
     *FILES,
+    "session/jobs/pieces.lua",
+    "session/streams/streams.lua",
     "session/jobs/operations.lua",
     constants={
         **head.CONSTANTS,
-        **{name: value for name, value in CONSTANTS.items() if name not in OF_STEPS},
+        **{name: value for name, value in CONSTANTS.items() if name != "WORKER_LOST"},
+        **streams.CONSTANTS,
+        "SEAL_BYTES": SEAL_BYTES,
         "INPUT_BYTES_MAX": INPUT_BYTES_MAX,
         "KIND_NOT_TAKEN": KIND_NOT_TAKEN.decode(),
         "SAFETY_MIN_MS": head.SAFETY_MIN_MS,

@@ -1,7 +1,6 @@
 """What is done with the streams of a session: piece by piece in an append, and by the operations on them (see rules)."""
 
-from signald.core.chat_history import end_item, is_part, piece_item, piece_of
-from signald.core.head import Party
+from signald.core.chat_history import piece_item, piece_of
 from signald.core.log import Entry
 from signald.core.streams import INTERRUPTED, REFUSALS, Mark, StreamView, Verdict, judge
 from signald.store import base
@@ -11,10 +10,8 @@ from signald.store.session.jobs.keeping import job_piece, judge_piece
 from signald.store.session.ops import NoSession
 from signald.store.session.records import Record, Way
 from signald.store.session.streams import ops
+from signald.store.session.streams.keeping import SENDERS, close, put_item
 from signald.store.session.streams.records import KNOWN_MAX, OPEN_MAX, Stream
-
-SENDERS: dict[str, Party] = {"up": "client", "down": "worker"}
-
 
 # --- pieces -------------------------------------------------------------------------------------------------------
 
@@ -69,25 +66,7 @@ def _make_room(record: Record, way: Way, now_ms: int, rows: Rows) -> int:
     return known[-1].number + 1 if known else 1
 
 
-def put_item(record: Record, party: Party, item: bytes, rows: Rows) -> None:
-    """Add an item to the chat history; the caller bounds it."""
-    rows.put_history(record.session, record.history_next, party, item)
-    record.history_next += 1
-    record.history_bytes += len(item)
-    record.history_parts += is_part(item)
-
-
 # --- what no message tells ----------------------------------------------------------------------------------------
-
-
-def close(record: Record, stream: Stream, outcome: str, now_ms: int, rows: Rows) -> None:
-    """End a stream by the word of signald."""
-    stream.outcome, stream.by_signald = outcome, 1
-    if stream.folds:
-        item = end_item(stream.name, stream.attempt, stream.last, now_ms, outcome)
-        put_item(record, SENDERS[stream.way], item, rows)
-    rows.save_stream(record.session, stream)
-    record.streams += 1
 
 
 def close_all(record: Record, now_ms: int, rows: Rows) -> tuple[StreamView, ...]:

@@ -99,6 +99,14 @@ local function close_stream(stream, outcome, now_ms)
   tell_change()
 end
 
+close_stream_of_job = function(n, now_ms)
+  for _, stream in ipairs(all_streams()) do
+    if stream[STREAM.way] == 'down' and stream[STREAM.job] == n and stream[STREAM.outcome] == '' then
+      close_stream(stream, 'interrupted', now_ms)
+    end
+  end
+end
+
 -- → those that it has interrupted
 local function close_all_streams(now_ms)
   local closed = {}

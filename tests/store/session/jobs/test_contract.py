@@ -40,11 +40,13 @@ from signald.store.session.ops import (
     EndSession,
     ExpireSession,
     NoSession,
+    ReadHistory,
     StreamRefused,
     Unpair,
     Unpaired,
     UnpairFailed,
 )
+from signald.store.session.streams.ops import OpenStreams
 from tests.store.ops import (
     NOW_MS,
     SESSION,
@@ -262,6 +264,7 @@ class TestCancelJob:
         """Its worker has the time to end it itself; asked again, that time does not begin anew. Then it is cancelled."""
         await pair(world)
         await make(world)
+        await world.woken(at="a")
         await take(world)
         await world.woken(at="b")
         first = (await world.ask(CancelJob(SESSION, 1, ALL, "a", 100, NOW_MS))).job
@@ -511,6 +514,7 @@ class TestJobProgress:
         """The last one is kept and told; saying the same again changes nothing."""
         await pair(world)
         await make(world)
+        await world.woken(at="a")
         await take(world)
         await world.woken()
         await world.woken(at="b")
@@ -638,6 +642,7 @@ class TestPieces:
         """A job runs."""
         await pair(world)
         await make(world, **made)
+        await world.woken(at="a")
         await take(world)
         await world.woken(at="b")
 
@@ -724,6 +729,17 @@ class TestPieces:
         assert (job.state, b'"result_too_big"' in job.error, job.size) == ("failed", True, 0)
         assert (await world.ask(ReadPieces(SESSION, 1, ALL, 0, 9, NOW_MS))).pieces == ()
         assert await say(world, said(3)) == StreamRefused("stream_over", "j_1_1", 2, 0, "a")
+
+    async def test_stream_of_an_ended_job(self, world: World) -> None:
+        """When a job ends without a word of its worker, its stream is interrupted with it, and the chat history says so."""
+        await self.begin(world, deadline_ms=NOW_MS + 5)
+        piece = said(1, text="Once")
+        await say(world, Entry(1, piece.body, True, piece.mark))
+        assert (await read(world, now_ms=NOW_MS + 5)).state == "expired"
+        streams = (await world.ask(OpenStreams(SESSION))).streams
+        assert [(one.stream, one.outcome, one.by_signald) for one in streams] == [("j_1_1", "interrupted", True)]
+        (entry,) = (await world.ask(ReadHistory(SESSION, 9))).entries
+        assert (entry.stream, entry.outcome) == ("j_1_1", "interrupted")
 
     async def test_unknown_job(self, world: World) -> None:
         """A stream with the name of a job that never was is a stream like others."""
