@@ -47,7 +47,7 @@ class ShownPeer(Struct, frozen=True, omit_defaults=True):
     id: str | UnsetType = UNSET
 
 
-class ShownJob(Struct, frozen=True):
+class SessionJob(Struct, frozen=True):
     """A job of a session, in short."""
 
     job: str
@@ -68,7 +68,7 @@ class ShownSession(Struct, frozen=True):
     peer: ShownPeer
     rooms: list[str]
     settings: dict[str, Raw]
-    jobs: list[ShownJob]
+    jobs: list[SessionJob]
 
 
 class ShownSessions(Struct, frozen=True, omit_defaults=True):

@@ -18,9 +18,6 @@ from signald.store.session.ops import ReadHistory, ReadSession, SessionRead
 from signald.store.session.streams.ops import CancelStream, NoStream
 from signald.wire import records
 
-JOB_CANCEL_MS = 10_000
-"""How long the worker of a job that is cancelled as a stream has to end it itself."""
-
 
 class _Message(Struct, frozen=True, gc=False):
     """What a plain message of the history has beside its seq."""
@@ -63,7 +60,8 @@ class HttpHistories:
         job = parse_job(stream)
         op: Op[Result]
         if job is not None and job[0] == session:
-            op = CancelJob(session, job[1], access, context.node, JOB_CANCEL_MS, context.now_ms())
+            timeout_ms = round(context.config.jobs.cancel_timeout_s * 1000)
+            op = CancelJob(session, job[1], access, context.node, timeout_ms, context.now_ms())
         else:
             op = CancelStream(session, "down", stream, reason, access, context.node)
         result = await context.committer.call(op)

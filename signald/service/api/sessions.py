@@ -15,7 +15,7 @@ from signald.core.holders import principal_holder
 from signald.core.session import Session
 from signald.core.wants import subject_of
 from signald.errors import OperationRefused, StoreUnavailable
-from signald.http.api.sessions import MadeSession, NewSession, ShownJob, ShownPeer, ShownSession, ShownSessions
+from signald.http.api.sessions import MadeSession, NewSession, SessionJob, ShownPeer, ShownSession, ShownSessions
 from signald.http.api.times import rfc3339
 from signald.ids import job_id, new_nonce, new_session_id
 from signald.net.admission import share
@@ -133,7 +133,7 @@ class HttpSessions:
             rooms=[],
             settings={},
             jobs=[
-                ShownJob(job_id(known.id, job.n), job.state, job.attempt)
+                SessionJob(job_id(known.id, job.n), job.state, job.attempt)
                 for job in (jobs.jobs if isinstance(jobs, JobList) else ())
             ],
         )
