@@ -19,6 +19,7 @@ There is no ASGI lifespan: the daemon's nursery tree owns what the application u
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Any
 
 import h11
@@ -48,6 +49,14 @@ UNREAD_BODY_TIMEOUT_S = 5.0
 LINGER_S = 0.5
 
 log = structlog.get_logger(__name__)
+
+
+def reason_of(status: int) -> bytes:
+    """Return the phrase of a status."""
+    try:
+        return HTTPStatus(status).phrase.encode()
+    except ValueError:
+        return b""
 
 
 def hypercorn_config() -> HypercornConfig:
@@ -218,6 +227,14 @@ class PlainHttp(H11Protocol):
         """Say 100 Continue to a peer that waits for it."""
         if self.awaits_go_ahead:
             await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=[]))
+
+    async def _send_h11_event(self, event: Any) -> None:
+        """Send what h11 makes of `event`; a status has its phrase, which people read in traces."""
+        if isinstance(event, h11.Response) and not event.reason:
+            event = h11.Response(
+                status_code=event.status_code, headers=event.headers, reason=reason_of(event.status_code)
+            )
+        await super()._send_h11_event(event)
 
     async def stream_send(self, event: Any) -> None:
         """Carry what the application says; an answer that the peer gets instead of a 100 Continue is the last one."""

@@ -34,7 +34,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from signald.addresses import ProxyTrust, subscriber
 from signald.bucket import Buckets
 from signald.config import Config
-from signald.http.connection import LINGER_S, HttpConnection, PlainHttp, hypercorn_config
+from signald.http.connection import LINGER_S, HttpConnection, PlainHttp, hypercorn_config, reason_of
 from signald.http.problem_details import KINDS, HttpProblem
 from signald.places import Place, Places
 
@@ -443,7 +443,6 @@ WEBSOCKET_LATE = "a WebSocket is opened by the first request of a connection: op
 def _raw(problem: HttpProblem) -> bytes:
     """Return a whole answer that ends its connection."""
     answer = problem.response()
-    reason = h11.Response(status_code=problem.status, headers=[]).reason or b"Refused"
-    lines = [b"HTTP/1.1 %d %s" % (problem.status, bytes(reason))]
+    lines = [b"HTTP/1.1 %d %s" % (problem.status, reason_of(problem.status))]
     lines += [b"%s: %s" % header for header in answer.raw_headers]
     return b"\r\n".join([*lines, b"connection: close"]) + b"\r\n\r\n" + bytes(answer.body)

@@ -17,6 +17,9 @@ from signald.heads import END_OF_HEAD, size_problem
 _BARE = re.compile(rb"(?<!\r)\n|\r(?!\n)")
 _FOLD = re.compile(rb"\n[ \t]")
 
+_OVER = (h11.MUST_CLOSE, h11.CLOSED, h11.ERROR)
+"""States of a peer that may say nothing more."""
+
 
 class StrictConnection(h11.Connection):
     """The server's half of an HTTP/1.1 connection; see the module."""
@@ -36,8 +39,15 @@ class StrictConnection(h11.Connection):
         """The peer sends its body only after a 100 Continue, which was not said yet."""
         return bool(super().they_are_waiting_for_100_continue)
 
+    def receive_data(self, data: bytes) -> None:
+        """Take `data`; discard what comes behind the last request of the connection, so that it neither gathers nor spoils the answer."""
+        if not data or self.their_state not in _OVER:
+            super().receive_data(data)
+
     def next_event(self) -> Any:
         """Return the next event; raises h11.RemoteProtocolError for what is refused."""
+        if self.their_state is h11.MUST_CLOSE and self.trailing_data[0]:
+            return h11.NEED_DATA
         if self.their_state is h11.IDLE:
             _judge_head(self.trailing_data[0])
         event = super().next_event()

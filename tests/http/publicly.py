@@ -71,6 +71,10 @@ class HttpPeer:
         found, self._buffer = bytes(self._buffer[:size]), self._buffer[size:]
         return found
 
+    async def line(self) -> bytes:
+        """Return the next line that comes."""
+        return await self._until(b"\r\n")
+
     async def answer(self, *, head: bool = False) -> Answer:
         """Return the next answer, whole; an answer to a HEAD has no body. Raises EOFError."""
         lines = (await self._until(b"\r\n\r\n")).decode("latin-1").split("\r\n")

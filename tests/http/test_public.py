@@ -35,6 +35,8 @@ class TestOnePort:
             await peer.send(get(b"/hello/1") + get(b"/hello/2") + get(b"/hello/3"))
             assert [(await peer.answer()).json()["hello"] for _ in range(3)] == ["/hello/1", "/hello/2", "/hello/3"]
             assert (await peer.ask(get(b"/hello/4"))).json()["hello"] == "/hello/4"
+            await peer.send(get(b"/nowhere"))
+            assert await peer.line() == b"HTTP/1.1 404 Not Found"
 
     @simulated
     async def test_a_head_that_comes_byte_by_byte_is_served(self) -> None:

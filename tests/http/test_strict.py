@@ -80,6 +80,24 @@ async def test_a_body_that_breaks_its_framing_ends_the_connection() -> None:
         assert await peer.ended() == b""
 
 
+@pytest.mark.parametrize(
+    "last", [b"GET /hello/1 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", b"GET /hello/1 HTTP/1.0\r\n\r\n"]
+)
+@pytest.mark.parametrize("cut", [0, 1, 30])
+@simulated
+async def test_what_comes_behind_the_last_request_is_ignored(last: bytes, cut: int) -> None:
+    """A blank line or a further request behind it neither replaces the answer nor is answered, in one segment or in two."""
+    async with public() as port:
+        for behind in (b"\r\n", GET, b"\x00garbage", GET * 100):
+            peer = port.dial()
+            await peer.send(GET + last + behind[:cut])
+            if behind[cut:]:
+                await peer.send(behind[cut:])
+            assert (await peer.answer()).json()["hello"] == "/hello"
+            assert (await peer.answer()).json()["hello"] == "/hello/1"
+            assert await peer.ended() == b""
+
+
 @simulated
 async def test_an_answer_to_a_head_has_no_body() -> None:
     """HEAD has the head of the answer to GET; a body would be read as the next answer."""
