@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from itertools import count
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 import h11
@@ -31,15 +31,13 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from signald.addresses import ProxyTrust, subscriber
+from signald.addresses import subscriber
 from signald.bucket import Buckets
 from signald.config import Config
 from signald.http.connection import LINGER_S, HttpConnection, PlainHttp, hypercorn_config, reason_of
+from signald.http.plain_stream import READ_BYTES, Plain, PlainStream
 from signald.http.problem_details import KINDS, HttpProblem
 from signald.places import Place, Places
-
-READ_BYTES = 16384
-"""Bytes of one read. Three of them may wait in a connection whose application reads slowly."""
 
 IDLE_GRACE_S = 1.0
 """How long an idle connection may still bring a request after a stop has begun. A request that was sent before its sender could see
@@ -51,49 +49,6 @@ are closed at once."""
 
 REQUESTS_PER_CONNECTION = 10_000
 """Requests of one connection before it is closed: a proxy's connections move to other nodes in the end, and seldom."""
-
-
-class ByteTransport(Protocol):
-    """The bytes of a connection, as the net half carries them."""
-
-    def send_nowait(self, data: bytes, /) -> int:
-        """Write what goes out at once; return how many bytes did."""
-
-    async def send(self, data: memoryview, /) -> int:
-        """Wait until something of `data` could be written; return how many bytes were."""
-
-    async def receive(self, most: int = ..., /) -> bytes:
-        """Wait for bytes, `most` at most; empty when the peer has finished writing."""
-
-    def finish_writing(self) -> None:
-        """Tell the peer that nothing more will come."""
-
-    def close(self) -> None:
-        """Let go of it."""
-
-
-class Plain(Protocol):
-    """A connection as the listener hands it over."""
-
-    @property
-    def transport(self) -> ByteTransport:
-        """Its bytes."""
-
-    @property
-    def received(self) -> bytes:
-        """The bytes that were read already."""
-
-    @property
-    def peer(self) -> str:
-        """The address of the TCP peer."""
-
-    @property
-    def trust(self) -> ProxyTrust:
-        """Which peers are proxies."""
-
-    @property
-    def secure(self) -> bool:
-        """TLS ends here."""
 
 
 @attrs.frozen(kw_only=True)
@@ -159,7 +114,7 @@ class PublicHttp:
 
     async def serve(self, plain: Plain) -> None:
         """Serve one connection until it is over; raises nothing but cancellation."""
-        stream = _Stream(plain, self.settings.write_s)
+        stream = PlainStream(plain, self.settings.write_s)
         connection = PublicConnection(self, self._app, self._config, self._context, stream, plain)
         refusal = self._admit(connection)
         if refusal is not None:
@@ -175,7 +130,7 @@ class PublicHttp:
                 self._over.set()
                 self._over = trio.Event()
 
-    async def _refuse(self, stream: "_Stream", refusal: HttpProblem) -> None:
+    async def _refuse(self, stream: PlainStream, refusal: HttpProblem) -> None:
         """Say why a connection is not served, unless too many are told so already."""
         if self._refusing >= REFUSALS_MAX:
             return
@@ -230,63 +185,13 @@ class PublicHttp:
         self._finishing.cancel(reason="http: a further signal")
 
 
-class _Stream:
-    """A transport of the net half, as Hypercorn's connection code takes streams."""
-
-    def __init__(self, plain: Plain, write_s: float) -> None:
-        self._transport = plain.transport
-        self._received = plain.received
-        self._peer = plain.peer
-        self._write_s = write_s
-        self.socket = self
-
-    def getpeername(self) -> tuple[str, int]:
-        """Return the peer's address; its port is not known."""
-        return self._peer, 0
-
-    def getsockname(self) -> tuple[str, int]:
-        """Return an address of this end, which nothing uses."""
-        return "", 0
-
-    def close(self) -> None:
-        """Let go of the connection."""
-        self._transport.close()
-
-    async def receive_some(self, max_bytes: int = READ_BYTES) -> bytes:
-        """Return what was received already, then what comes."""
-        if not self._received:
-            return await self._transport.receive(max_bytes)
-        piece, self._received = self._received[:max_bytes], self._received[max_bytes:]
-        return piece
-
-    async def send_all(self, data: bytes) -> None:
-        """Write all of `data`. Raises TooSlowError when the peer takes nothing of it for `write_s`."""
-        rest = memoryview(data)[self._transport.send_nowait(data) :]
-        while rest:
-            with trio.fail_after(self._write_s):
-                rest = rest[await self._transport.send(rest) :]
-
-    async def send_eof(self) -> None:
-        """Tell the peer that nothing more will come."""
-        self._transport.finish_writing()
-
-    async def aclose(self) -> None:
-        """Do nothing: the peer has a moment to read the last answer, and then the connection's own end closes."""
-
-    async def linger(self) -> None:
-        """Wait until the peer has read the last answer and hung up."""
-        self._transport.finish_writing()
-        while await self._transport.receive():
-            pass
-
-
 class PublicConnection(HttpConnection):
     """One connection of the public listener."""
 
     place: Place
 
     def __init__(
-        self, owner: PublicHttp, app: ASGIApp, config: Any, context: WorkerContext, stream: _Stream, plain: Plain
+        self, owner: PublicHttp, app: ASGIApp, config: Any, context: WorkerContext, stream: PlainStream, plain: Plain
     ) -> None:
         super().__init__(app, config, context, stream, secure=plain.secure)
         self._owner = owner
