@@ -156,15 +156,18 @@ def test_a_node_that_starts_while_the_issuer_is_away_knows_what_the_others_know(
 
 
 def test_a_set_in_the_store_is_that_of_its_url(issuer: Issuer) -> None:
-    """A node with another URL, or with other algorithms than the set has keys for, begins without keys."""
+    """A node with another URL, with other algorithms than the set has keys for, or with less patience begins without keys."""
 
     async def scene(cluster: Cluster) -> None:
         first = await cluster.start("n0", auth=AUTH)
         await first.hub.jwks.wait_first()
         issuer.fails = FetchFailed("dead")
-        for change in ({"jwks_url": URL + "2"}, {"jwt_algorithms": ("RS256",)}):
-            await cluster.start("n1", auth=AUTH | change)
+        await trio.sleep(60)
+        for change in ({"jwks_url": URL + "2"}, {"jwt_algorithms": ("RS256",)}, {"jwks_stale_max_s": 50.0}):
+            node = await cluster.start("n1", auth=AUTH | change)
             await trio.sleep(5)
+            assert node.hub.auth.remote is not None
+            assert not node.hub.auth.remote.first.is_set()
             assert await answer(cluster, token(cluster)) == PUT_OFF
             cluster.kill("n1")
 
