@@ -31,6 +31,8 @@ from signald.wire.messages import (
     SessionEnded,
     SessionRestored,
     SessionStarted,
+    StreamCancelled,
+    StreamState,
     TerminateApp,
     WorkerMessage,
 )
@@ -46,8 +48,8 @@ SENT_BY: Mapping[Literal["client", "worker"], Kinds] = {
 """Party → what it may send."""
 
 SENT_TO: Mapping[Literal["client", "worker"], Kinds] = {
-    "client": (SessionStarted, SessionRestored, PeerChanged, JobStateChanged, Receipt, *_TO_BOTH),
-    "worker": (AppAccepted, ReconnectionAck, SessionAssigned, Job, JobCancel, TerminateApp, *_TO_BOTH),
+    "client": (SessionStarted, SessionRestored, PeerChanged, JobStateChanged, StreamState, Receipt, *_TO_BOTH),
+    "worker": (AppAccepted, ReconnectionAck, SessionAssigned, Job, JobCancel, StreamCancelled, TerminateApp, *_TO_BOTH),
 }
 """Party → what signald may send to it."""
 

@@ -38,6 +38,10 @@ ERROR_CODES: tuple[ErrorCode, ...] = (
     ErrorCode("bad_message", CloseCode.BAD_MESSAGE, "a frame that signald.v1 does not allow"),
     ErrorCode("bad_message", None, "a wrong frame in `session`; `session_ended` follows", "worker"),
     ErrorCode("bad_message", None, "the fields of a stream contradict each other: send again from `expected`"),
+    ErrorCode(
+        "stream_over", None, "this `stream` has ended: number what was sent behind the piece anew from `expected`"
+    ),
+    ErrorCode("stream_superseded", None, "a higher attempt of this `stream` is stored; else as `stream_over`"),
     ErrorCode("out_of_place", CloseCode.BAD_MESSAGE, "an opening message in the middle, or another at the beginning"),
     ErrorCode("hello_timeout", CloseCode.TIMEOUT, "no opening message in time"),
     ErrorCode("unauthenticated", CloseCode.UNAUTHENTICATED, "no valid credential"),

@@ -46,7 +46,7 @@ def test_answers_are_sent_to_the_party_that_asks() -> None:
 def test_binary_frames_are_those_that_the_codec_takes(kind: type[Struct]) -> None:
     """A binary frame of any other type is refused for being binary, whatever it holds."""
     decode = codec.decode_client if kind in SENT_BY["client"] else codec.decode_worker
-    needed = dict.fromkeys(("instance_id", "recovery_token", "session", "auth", "job", "progress"), "a")
+    needed = dict.fromkeys(("instance_id", "recovery_token", "session", "auth", "job", "progress", "stream"), "a")
     frame = binary(b"data", type=tag(kind), seq=1, capacity=1, **needed)
     if kind in BINARY:
         assert decode(False, frame, DEPTH_MAX)[1] == b"data"

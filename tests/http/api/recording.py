@@ -112,6 +112,7 @@ async def _talk(cluster: Cluster) -> tuple[tuple[Peer, str], tuple[Peer, str], s
         await party.expect("api_token")
         await party.send({"type": "auth", "auth": "a credential that no key is here for"})
     await _jobs(cluster, worker, client, session)
+    await _streams(worker, client, session)
     await worker.send({"type": "app_state", "capacity": 4, "load": 0.5, "leaving": False})
     await client.quiet(1.0)
     await worker.quiet(1.0)
@@ -131,9 +132,26 @@ async def _jobs(cluster: Cluster, worker: Peer, client: Peer, session: str) -> N
         await client.expect("job_state")
 
 
+async def _streams(worker: Peer, client: Peer, session: str) -> None:
+    """Have the worker say a text that the client stops, a piece too many, and a text that is open when the session ends."""
+    piece: dict[str, object] = {"type": "message", "session": session, "stream": "a", "fold": "text", "attempt": 1}
+    await worker.send({**piece, "seq": 3, "data": "He"})
+    await client.expect("message")
+    await client.send({"type": "stream_cancel", "stream": "a", "reason": "enough"})
+    await worker.expect("stream_cancel")
+    error = {"code": "stopped", "message": "by the client"}
+    await worker.send({**piece, "seq": 4, "data": "llo", "end": True, "outcome": "cancelled", "error": error})
+    await client.expect("message")
+    await worker.send({**piece, "seq": 5, "data": "?"})
+    assert (await worker.expect("error"))["code"] == "stream_over"
+    await worker.send({"type": "message", "session": session, "seq": 5, "stream": "b", "fold": "text", "data": "open"})
+    await client.expect("message")
+
+
 async def _end(cluster: Cluster, client: Peer, worker: Peer, session: str) -> None:
     """End a session from each side, and turn a stranger away."""
     await client.send({"type": "bye", "reason": "done"})
+    await client.expect("stream_state")
     await client.expect("session_ended")
     await worker.expect("session_ended")
     await worker.send({"type": "ack", "session": session, "seq": 1})
