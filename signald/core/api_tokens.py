@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import jwt
 import msgspec
 from jwt.utils import base64url_decode
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from signald.core.callers import Caller
 from signald.core.wants import subject_of, tenant_of
@@ -43,10 +43,13 @@ class Statement(Struct, frozen=True, forbid_unknown_fields=True):
     """The id of the session or of the worker."""
     principal: str
     """"" for an anonymous party."""
-    iat: Annotated[float, Meta(ge=0, lt=_TIME_MAX)] = 0.0
-    """When it was made, in seconds since 1970, to the millisecond: a revocation of the principal is judged by it."""
+    iat: _Seconds = 0
+    """When it was made, in seconds since 1970."""
     exp: _Seconds = 0
     """When it runs out, likewise."""
+    auth_time: Annotated[float, Meta(gt=-_TIME_MAX, lt=_TIME_MAX)] | None = None
+    """When the credential was issued by which the party was let in, likewise; None: it does not say. A revocation is judged by it: a node
+    that has not heard of the revocation yet may make a token after it."""
 
     @property
     def caller(self) -> Caller:
@@ -61,14 +64,12 @@ _statement = msgspec.json.Decoder(Statement)
 _jws = jwt.PyJWS(algorithms=[ALGORITHM])
 
 
-def mint(
-    kind: Literal["client", "worker"], owner: str, principal: str, kid: str, key: bytes, now_ms: int, life_ms: int
-) -> str:
-    """Return a token for `owner` that is good from `now_ms` for `life_ms`, signed with `key` (`api_keys.signing_key`).
+def mint(said: Statement, kid: str, key: bytes, now_ms: int, life_ms: int) -> str:
+    """Return a token that says `said`, good from `now_ms` for `life_ms`, signed with `key` (`api_keys.signing_key`).
 
     It runs out with a whole second, so that it lives up to a second longer than its holder is told.
     """
-    said = Statement(kind, owner, principal, now_ms / 1000, -(-(now_ms + life_ms) // 1000))
+    said = structs.replace(said, iat=now_ms // 1000, exp=-(-(now_ms + life_ms) // 1000))
     return _jws.encode(msgspec.json.encode(said), key, ALGORITHM, headers={"kid": kid, "typ": TYPE})
 
 

@@ -128,11 +128,15 @@ class ApiTokens:
     # --- making -----------------------------------------------------------------------------------------------------
 
     def make(self, kind: Literal["client", "worker"], owner: str, principal: str) -> ApiToken:
-        """Sign a token for a session (`client`) or a worker, that acts for `principal`."""
+        """Sign a token for a session (`client`) or a worker, that acts for `principal`; the caller vouches for it now."""
+        return self._make(kind, owner, principal, self._context.now_ms() / 1000)
+
+    def _make(self, kind: Literal["client", "worker"], owner: str, principal: str, auth_time: float | None) -> ApiToken:
         now = self._context.now_ms()
         ttl_ms = round(self._context.config.auth.api_token_ttl_s * 1000)
         kid, key = self._signer(now)
-        return ApiToken(api_tokens.mint(kind, owner, principal, kid, key, now, ttl_ms), ttl_ms)
+        said = Statement(kind, owner, principal, auth_time=auth_time)
+        return ApiToken(api_tokens.mint(said, kid, key, now, ttl_ms), ttl_ms)
 
     def _signer(self, now_ms: int) -> tuple[str, bytes]:
         if own := self._configured():
@@ -143,8 +147,12 @@ class ApiTokens:
         return kid, self._signing[kid]
 
     def issue(self, link: PartyLink) -> ApiToken:
-        """Sign the first token for the party of `link`. The next ones come by `run_renewals`, for as long as it is here."""
-        token = self.make(link.party, link.owner, link.principal)
+        """Sign the first token for the party of `link`. The next ones come by `run_renewals`, for as long as it is here.
+
+        It is void once its credential is: a node that learns late of a revocation cannot make tokens that outlive it.
+        """
+        issued_at = link.credential.issued_at if link.credential is not None else None
+        token = self._make(link.party, link.owner, link.principal, issued_at)
         self._asking[link.owner] = _Asking(link, self._context.now_ms() + round(token.ttl_ms * RENEW_AT))
         return token
 

@@ -25,7 +25,8 @@ CLAIMS = {"kind": "client", "owner": "s_1", "principal": "ann", "iat": NOW_MS //
 
 def mint(kind: Literal["client", "worker"] = "client", principal: str = "ann", life_ms: int = 60_000) -> str:
     """Make a token of this test."""
-    return api_tokens.mint(kind, "s_1" if kind == "client" else "w_1", principal, KID, KEY, NOW_MS, life_ms)
+    said = Statement(kind, "s_1" if kind == "client" else "w_1", principal, auth_time=NOW_MS / 1000)
+    return api_tokens.mint(said, KID, KEY, NOW_MS, life_ms)
 
 
 def part(value: object) -> str:
@@ -73,11 +74,14 @@ def test_each_principal_comes_back_as_it_was(principal: str, life_ms: int) -> No
     assert said.principal == principal
 
 
-def test_a_token_says_when_it_was_made() -> None:
-    """To the millisecond, because a revocation refuses what was made before it."""
+def test_a_token_says_when_its_holder_was_vouched_for() -> None:
+    """To the millisecond, or not at all: a revocation voids what was issued before it."""
     said = read(mint(), KEY, NOW_MS)
     assert said is not None
-    assert said.iat * 1000 == NOW_MS
+    assert (said.auth_time, said.iat) == (NOW_MS / 1000, NOW_MS // 1000)
+    unknown = read(signed(CLAIMS), KEY, NOW_MS)
+    assert unknown is not None
+    assert unknown.auth_time is None
 
 
 def test_a_token_runs_out() -> None:

@@ -81,8 +81,14 @@ def _document(body: bytes, media: str, headers: Mapping[str, str] | None = None)
 
 def published(config: Config) -> Published:
     """Return what the documents publish of the configuration."""
-    limits = config.limits
-    return Published(__version__, requests_per_s=limits.requests_per_s, requests_burst=limits.requests_burst)
+    limits, auth = config.limits, config.auth
+    return Published(
+        __version__,
+        requests_per_s=limits.requests_per_s,
+        requests_burst=limits.requests_burst,
+        api_token_ttl_s=auth.api_token_ttl_s,
+        cookie=auth.cookie_name,
+    )
 
 
 def document_routes(

@@ -5,10 +5,8 @@
     a JWT, role `client`                  a person; also in a cookie
     nothing, where no key is configured   an anonymous person, who may ask for what is everybody's
 
-A token that was made before the revocation of its principal is refused, whatever it is. A recovery token is none of these.
+A revoked principal is no caller by what was issued to it before. A recovery token is none of these.
 """
-
-from collections.abc import Callable
 
 from signald.core.api_tokens import Statement, kid_in
 from signald.core.callers import Caller, CallerRefused
@@ -17,24 +15,16 @@ from signald.service.auth import Forbidden, Principal, Role, Unauthenticated
 from signald.service.key_sets import KeysAway
 from signald.service.parts import Parts
 
-Revoked = Callable[[str, float | None], bool]
-"""Tells whether a token of a principal (`Principal.name`) is void that was made at a time, in seconds since 1970 (None: unknown)."""
-
 IN_HEADER: tuple[Role, ...] = ("client", "service")
 IN_COOKIE: tuple[Role, ...] = ("client",)
 """A page must not act for a backend by what a browser adds to its requests."""
 
 
-def _none_is(_principal: str, _made_at: float | None) -> bool:
-    return False
-
-
 class HttpCallers:
     """See the module."""
 
-    def __init__(self, parts: Parts, revoked: Revoked = _none_is) -> None:
+    def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._revoked = revoked
 
     def known(self, shown: str | None, *, cookie: bool) -> Caller | None:
         """Return the caller that shows this credential; None when only `verify` can tell. Raises CallerRefused."""
@@ -65,7 +55,7 @@ class HttpCallers:
         return Caller("person", "", "")
 
     def _of_party(self, said: Statement) -> Caller:
-        if said.principal and self._revoked(said.principal, said.iat):
+        if self._parts.context.revocations.refuses(said.principal, said.auth_time):
             raise CallerRefused("unauthenticated")
         return said.caller
 
