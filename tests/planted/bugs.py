@@ -5,6 +5,7 @@ plants one at a time and asks whether the simulation notices, or the tests that 
 """
 
 from tests.planted.bug import Bug
+from tests.planted.slips.callers import CALLERS
 from tests.planted.slips.core import CORE
 from tests.planted.slips.http import HTTP
 from tests.planted.slips.lua import LUA
@@ -14,4 +15,4 @@ from tests.planted.slips.sdk import SDK
 from tests.planted.slips.service import SERVICE
 from tests.planted.slips.store import STORE
 
-BUGS: tuple[Bug, ...] = (*STORE, *CORE, *SERVICE, *SDK, *POISON, *HTTP, *LUA, *NAMED)
+BUGS: tuple[Bug, ...] = (*STORE, *CORE, *SERVICE, *SDK, *POISON, *HTTP, *LUA, *NAMED, *CALLERS)
