@@ -10,7 +10,7 @@ from msgspec import UNSET, Raw
 
 from signald.ids import Entropy
 from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff
-from signald.sdk.core import DEFAULT_BOUNDS, PAUSES, Batch, Bounds, Pace, SessionCore, payload_size
+from signald.sdk.core import DEFAULT_BOUNDS, PAUSES, STREAM_REFUSALS, Batch, Bounds, Pace, SessionCore, payload_size
 from signald.sdk.decoding import decode_for_client
 from signald.sdk.errors import LinkBroken
 from signald.sdk.events import (
@@ -30,10 +30,13 @@ from signald.sdk.events import (
 )
 from signald.sdk.link import Link
 from signald.sdk.party_core import DEFAULT_TIMING, Over, PartyCore, Timing
+from signald.sdk.streams_core import StreamText, StreamTexts
 from signald.sdk.values import check_labels, check_number, check_text, read, read_history, write
 from signald.wire.messages import (
     HISTORY_MAX,
+    REASON_MAX,
     SECRET_MAX,
+    STREAM_MAX,
     Ack,
     ErrorMessage,
     GoAway,
@@ -49,6 +52,7 @@ from signald.wire.messages import (
     SessionEnded,
     SessionRestored,
     SessionStarted,
+    StreamState,
 )
 
 ATTEMPTS_UNKNOWN = 1 << 20
@@ -112,6 +116,9 @@ class ClientCore(PartyCore):
         self._limits: Limits | None = None
         self.chat_history: list[Any] = []
         self.events: deque[LifecycleEvent] = deque(maxlen=EVENTS_MAX)
+        self.streams = StreamTexts()
+        """The streams of the worker, as far as they have come."""
+        self.stream_news: deque[StreamText] = deque(maxlen=EVENTS_MAX)
         self.session = SessionCore(None, entropy, bounds=bounds)
         if state is not None:
             self.token = state.recovery_token
@@ -218,6 +225,9 @@ class ClientCore(PartyCore):
             self._limit(message.limits)
         if message.chat_history is not UNSET:
             self.chat_history = read_history(message.chat_history)
+            for entry in self.chat_history:
+                if isinstance(entry, dict):
+                    self._grown(self.streams.entry(entry))
         self._keep_api_token(message.api_token)
         handed_over = self._promote(link, message.heartbeat_ms, message.recovery_token, now)
         self.events.append(HandedOver(hint) if handed_over else Resumed())
@@ -246,6 +256,8 @@ class ClientCore(PartyCore):
                 self._error(link, message, now)
             case GoAway():
                 self.goaway(link, message, now)
+            case StreamState():
+                self._grown(self.streams.state(message))
             case PeerChanged() if link is self.current:
                 self._peer_is(message.state, message.id if message.id is not UNSET else None)
             case Receipt():
@@ -267,13 +279,33 @@ class ClientCore(PartyCore):
     def _receive_message(self, message: Message, binary: bytes | None) -> None:
         if not self.session.receive(message, binary):
             self.changed()  # an ack is due again
-        elif self.session.full:
+            return
+        text = read(message.data) if message.fold is not None and binary is None else None
+        self._grown(self.streams.message(message, text if isinstance(text, str) else None))
+        if self.session.full:
             self.full.append(self.session)
+
+    def _grown(self, text: StreamText | None) -> None:
+        if text is not None:
+            self.stream_news.append(text)
+
+    def cancel(self, stream: str, reason: str) -> None:
+        """Ask the worker to end a stream.
+
+        Raises:
+            ValueError: a text that signald does not take.
+        """
+        check_text("stream", stream, STREAM_MAX, 1)
+        check_text("reason", reason, REASON_MAX)
+        self._say(self.current, msgspec.json.encode({"type": "stream_cancel", "stream": stream, "reason": reason}))
 
     def _error(self, link: Link, error: ErrorMessage, now: float) -> None:
         if error.code == "log_lost" and error.lost_from is not UNSET and error.lost_to is not UNSET:
             incoming = error.direction == "received"
             self.events.append(self.session.log_lost(error.lost_from, error.lost_to, incoming=incoming))
+            self.changed()
+        elif error.code in STREAM_REFUSALS and error.fatal is not True and error.expected is not UNSET:
+            self.session.turned_down(error)
             self.changed()
         elif (
             not self.auth_error(link, error, now)
@@ -325,5 +357,6 @@ class ClientCore(PartyCore):
         self.events.append(Disconnected(code, reason))
 
     def _ended(self, over: Over) -> None:
+        self.stream_news.extend(self.streams.end())
         self.session.end(over.reason)
         self.events.append(Gone(over.reason))

@@ -29,8 +29,19 @@ from signald.sdk.errors import LinkBroken
 from signald.sdk.events import LogLost, MessageReceived
 from signald.sdk.values import check_text, read, write
 from signald.wire.codec import ack_frame
-from signald.wire.messages import JSON_DEPTH, KIND_MAX, REASON_MAX, SEQ_MAX, TRACE_MAX, ErrorMessage, Message, Realtime
-from signald.wire.records import frame, head, message_body
+from signald.wire.messages import (
+    JSON_DEPTH,
+    KIND_MAX,
+    REASON_MAX,
+    SEQ_MAX,
+    STREAM_MAX,
+    TRACE_MAX,
+    ErrorMessage,
+    Message,
+    Realtime,
+    StreamError,
+)
+from signald.wire.records import frame, head, message_body, renumbered
 
 Frame = tuple[bool, bytes]
 """A frame: (is text, payload)."""
@@ -39,6 +50,46 @@ NEVER = float("inf")
 
 PAUSES = frozenset({"rate", "backlog", "store_unavailable"})
 """Errors that mean: not now. The refused messages are sent again, from the first one on (go-back-N)."""
+
+STREAM_REFUSALS = frozenset({"stream_over", "stream_superseded", "bad_message"})
+"""Errors that mean, with `expected`: never. That one message is dropped."""
+
+
+OUTCOMES = ("complete", "failed", "cancelled", "interrupted")
+"""How a stream can end."""
+
+
+class Of(NamedTuple):
+    """What a message is of a stream: the fields of `message` from `stream` on."""
+
+    stream: str | None = None
+    attempt: int | None = None
+    fold: str | None = None
+    content_type: str | None = None
+    end: bool = False
+    outcome: str | None = None
+    error: StreamError | None = None
+
+    def check(self, data: object) -> None:
+        """Raise ValueError for what signald would refuse."""
+        if self.stream is None:
+            if self._replace(content_type=None) != PLAIN:
+                raise ValueError("`attempt`, `fold`, `end`, `outcome` and `error` need a `stream`")
+            return
+        check_text("stream", self.stream, STREAM_MAX, 1)
+        if self.attempt is not None and not 1 <= self.attempt <= SEQ_MAX:
+            raise ValueError("an `attempt` is 1 or more")
+        if self.fold is not None and (self.fold != "text" or not isinstance(data, str)):
+            raise ValueError("with `fold`, which is text, the data is a text")
+        if isinstance(data, str) and self.fold is not None:
+            check_text("data", data, len(data))
+        if self.outcome is not None and (not self.end or self.outcome not in OUTCOMES):
+            raise ValueError(f"an `outcome` goes with `end`, and is one of {', '.join(OUTCOMES)}")
+        if self.error is not None and not self.end:
+            raise ValueError("an `error` goes with `end`")
+
+
+PLAIN = Of()
 
 _LOST_RANGES_MAX = 16
 _GAP_QUIET_S = 1.0
@@ -242,9 +293,17 @@ class SessionCore:
         return list(self._unacked.values())
 
     def send(
-        self, data: object, *, kind: str | None = None, history: bool | None = None, trace: str | None = None
+        self,
+        data: object,
+        *,
+        kind: str | None = None,
+        history: bool | None = None,
+        trace: str | None = None,
+        of: Of = PLAIN,
     ) -> int:
-        """Take a message into the ledger; return its seq. `data`: a JSON value, or bytes for a binary frame.
+        """Take a message into the ledger; return its seq. `data`: a JSON value, or bytes for a binary frame. `of`: what it is of a stream.
+
+        A message of a stream may get a lower seq later, when one before it was refused (`turned_down`).
 
         Raises:
             ValueError: larger or deeper than the service takes, not JSON, or for a session without a worker; nothing was sent.
@@ -254,12 +313,14 @@ class SessionCore:
         if trace is not None:
             check_text("trace", trace, TRACE_MAX)
         self.check_peer()
+        of.check(data)
         if self.next_seq > SEQ_MAX:
             raise ValueError("this direction of the session has used up its numbers")
         binary = bytes(data) if isinstance(data, bytes | bytearray | memoryview) else None
         # The object of the message itself is the first level.
         raw = Raw() if binary is not None else Raw(write(data, self._bounds.json_depth_max - 1))
-        body = message_body(Message(self.next_seq, raw, kind=kind, history=history, trace=trace), binary)
+        said = Message(self.next_seq, raw, None, kind, history, trace, *of)
+        body = message_body(said, binary)
         size = len(body) - 1 + len(self._head)  # the first letter of a body is not sent
         if size > self._bounds.message_bytes_max:
             most = self._bounds.message_bytes_max
@@ -312,6 +373,21 @@ class SessionCore:
         self.sent = expected - 1
         self._rewound_to = expected
         self._rewound_at = now
+
+    def turned_down(self, error: ErrorMessage) -> bool:
+        """Note that signald refuses one message for good: what is behind it is numbered anew. False when it is none of those kept here."""
+        expected = error.expected
+        if expected is UNSET or not self.accepted < expected < self.next_seq:
+            return False
+        behind = [self._unacked.pop(seq) for seq in range(expected, self.next_seq)]
+        self._unacked_bytes -= sum(map(len, behind))
+        self.next_seq = expected
+        self.sent = expected - 1
+        self._rewound_to = 0
+        for body in behind[1:]:
+            self.restore_unacked(renumbered(body, self.next_seq))
+        self.changed()
+        return True
 
     # --- incoming --------------------------------------------------------------------------------------------------
 
@@ -371,7 +447,17 @@ class SessionCore:
         if was_full:
             self.changed()
         data: Any = binary if binary is not None else read(message.data)
-        return MessageReceived(message.seq, data, message.kind, binary is not None, message.trace)
+        return MessageReceived(
+            message.seq,
+            data,
+            message.kind,
+            binary is not None,
+            message.trace,
+            message.stream,
+            message.attempt or 1,
+            message.end,
+            message.outcome,
+        )
 
     def finish(self, seq: int) -> bool:
         """Note that the application has finished with everything up to `seq`; True when there is an ack to be written."""

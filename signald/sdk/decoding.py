@@ -27,6 +27,8 @@ from signald.wire.messages import (
     SessionEnded,
     SessionRestored,
     SessionStarted,
+    StreamCancelled,
+    StreamState,
     TerminateApp,
 )
 
@@ -34,16 +36,17 @@ _U16 = struct.Struct(">H")
 M = TypeVar("M")
 
 Shared = Message | Ack | Receipt | Realtime | Ping | Pong | ErrorMessage | GoAway | SessionEnded | NewApiToken
-ToClient = SessionStarted | SessionRestored | PeerChanged | JobStateChanged | Shared
-ToWorker = AppAccepted | ReconnectionAck | SessionAssigned | Job | JobCancel | TerminateApp | Shared
+ToClient = SessionStarted | SessionRestored | PeerChanged | JobStateChanged | StreamState | Shared
+ToWorker = AppAccepted | ReconnectionAck | SessionAssigned | Job | JobCancel | StreamCancelled | TerminateApp | Shared
 
 _client: msgspec.json.Decoder[ToClient] = msgspec.json.Decoder(ToClient)
 _worker: msgspec.json.Decoder[ToWorker] = msgspec.json.Decoder(ToWorker)
 
 _SHARED = {"message", "ack", "receipt", "realtime", "ping", "pong", "error", "goaway", "session_ended", "api_token"}
-_CLIENT = frozenset(_SHARED | {"session_started", "session_restored", "peer", "job_state"})
+_CLIENT = frozenset(_SHARED | {"session_started", "session_restored", "peer", "job_state", "stream_state"})
 _WORKER = frozenset(
-    _SHARED | {"app_accepted", "reconnection_ack", "session_assigned", "job", "job_cancel", "terminate_app"}
+    _SHARED
+    | {"app_accepted", "reconnection_ack", "session_assigned", "job", "job_cancel", "stream_cancel", "terminate_app"}
 )
 
 

@@ -4,6 +4,7 @@ SignaldError
 └── PartyError
     ├── Refused         the service does not take us: mend the credential or the request
     ├── SessionGone     the service took us, and that is over: start again or stop
+    ├── StreamOver      a stream takes no more: end the work for it; the session goes on
     ├── Unreadable      a value that the peer sent cannot be read here: only its message is hurt (also a ValueError)
     └── LinkBroken      this connection cannot be trusted any more: internal, answered by opening another one
 """
@@ -31,6 +32,15 @@ class SessionGone(PartyError):
         super().__init__(f"the session is gone: {reason}")
         self.code = code
         self.reason = reason
+
+
+class StreamOver(PartyError):
+    """A stream takes no more of this sender: it has ended, or a higher attempt has begun. The session goes on."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(f"the stream takes no more: {code}")
+        self.code = code
+        """`stream_over` or `stream_superseded`."""
 
 
 class Unreadable(PartyError, ValueError):

@@ -11,7 +11,7 @@ from signald.sdk.values import readable
 class MessageReceived:
     """A message of the peer, handed out exactly once and in order of `seq`."""
 
-    __match_args__ = ("seq", "data", "kind", "binary", "trace")
+    __match_args__ = ("seq", "data", "kind", "binary", "trace", "stream", "attempt", "end", "outcome")
 
     seq: int
     _data: Any
@@ -19,6 +19,12 @@ class MessageReceived:
     binary: bool = False
     trace: str | None = None
     """The W3C traceparent that its sender gave it."""
+    stream: str | None = None
+    """The stream that it is a piece of; None for a plain message."""
+    attempt: int = 1
+    end: bool = False
+    """It is the last piece of its stream."""
+    outcome: str | None = None
 
     @property
     def data(self) -> Any:

@@ -6,6 +6,7 @@ from attrs import frozen
 
 from signald.sdk.core import SessionCore
 from signald.sdk.events import Gone, LifecycleEvent, LogLost, RealtimeReceived, ReceiptUpTo
+from signald.sdk.streams_core import CancelRequested, FoundStream, StreamRefused
 
 
 @frozen
@@ -17,6 +18,11 @@ class Assigned:
     """As `values.read` gives it: `readable` tells whether it is one."""
     chat_history: list[Any]
     subject: str | None = None
+    open_streams: tuple[FoundStream, ...] = ()
+    state: Any = None
+    """What the worker before has left, as `values.read` gives it."""
+    attempt: int = 1
+    """How often the session has been handed out since a worker last acked something."""
 
 
 @frozen
@@ -32,7 +38,7 @@ class SessionEvent:
     """Something about one session for its application."""
 
     session: str
-    event: LogLost | ReceiptUpTo | RealtimeReceived | Gone
+    event: LogLost | ReceiptUpTo | RealtimeReceived | Gone | StreamRefused | CancelRequested
 
 
 @frozen

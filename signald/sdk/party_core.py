@@ -475,6 +475,11 @@ class PartyCore(ABC):
         self.replan()
 
     @property
+    def is_moving(self) -> bool:
+        """True while the party has been told to go and has not come to another node yet."""
+        return self._move is not None
+
+    @property
     def ticket(self) -> str | None:
         """The admission ticket of the goaway that is being followed."""
         return self._move.ticket if self._move is not None and self._move.ticket is not UNSET else None

@@ -13,10 +13,12 @@ from signald.sdk.backoff import Backoff
 from signald.sdk.carrier import Carrier, CarrierClosed, DialFailed, over_stream
 from signald.sdk.client_core import ClientState
 from signald.sdk.core import Bounds
-from signald.sdk.errors import Refused, SessionGone, Unreadable
+from signald.sdk.errors import Refused, SessionGone, StreamOver, Unreadable
 from signald.sdk.party_core import Timing
+from signald.sdk.streams_core import StreamText
 from signald.sdk.trio_client import Client, open_client
 from signald.sdk.trio_party import Dial
+from signald.sdk.trio_streams import OutStream
 from signald.sdk.trio_worker import Handler, Worker, WorkerSession, open_worker, run_worker
 
 __all__ = [
@@ -29,8 +31,11 @@ __all__ = [
     "Dial",
     "DialFailed",
     "Handler",
+    "OutStream",
     "Refused",
     "SessionGone",
+    "StreamOver",
+    "StreamText",
     "Timing",
     "Unreadable",
     "Worker",

@@ -13,6 +13,7 @@ from signald.sdk.client_core import ClientCore, ClientState
 from signald.sdk.core import DEFAULT_BOUNDS, Bounds
 from signald.sdk.events import LifecycleEvent
 from signald.sdk.party_core import DEFAULT_TIMING, Timing
+from signald.sdk.streams_core import StreamText
 from signald.sdk.trio_conversation import Conversation, Events
 from signald.sdk.trio_party import Auth, Dial, TrioParty, Urls, running, url_list
 from signald.sdk.values import check_text
@@ -28,6 +29,7 @@ class Client(TrioParty, Conversation):
         TrioParty.__init__(self, core, ssl_context=ssl_context, dial=dial)
         Conversation.__init__(self, core.session, self._room)
         self._events = Events()
+        self._texts = trio.lowlevel.ParkingLot()
 
     def __repr__(self) -> str:
         return f"Client(session={self.session!r}, peer={self.peer_state}, connections={self.connections})"
@@ -77,6 +79,30 @@ class Client(TrioParty, Conversation):
         """Lifecycle events and realtime data; bounded, the oldest are dropped."""
         return self._events.receive
 
+    @property
+    def streams(self) -> dict[str, StreamText]:
+        """The streams of the worker by name, as they are now: each text is a prefix of what the worker has said under its attempt."""
+        return self._core.streams.all()
+
+    async def stream_news(self) -> AsyncIterator[StreamText]:
+        """Yield each stream whenever it has changed, until the session is over. One reader; what it does not take in time is left out,
+        and each text is whole by itself."""
+        news = self._core.stream_news
+        while True:
+            while news:
+                yield news.popleft()
+            if self._core.over is not None:
+                return
+            await self._texts.park()
+
+    def cancel(self, stream: str, reason: str = "") -> None:
+        """Ask the worker to end `stream`. It may be asked again, as after a move in between.
+
+        Raises:
+            ValueError: a text that signald does not take.
+        """
+        self._core.cancel(stream, reason)
+
     def state(self) -> ClientState:
         """Return what another process needs to go on with this session: a secret."""
         return self._core.state()
@@ -109,6 +135,8 @@ class Client(TrioParty, Conversation):
     def _drain(self) -> None:
         while self._core.events:
             self._events.put(self._core.events.popleft())
+        if self._core.stream_news or self._core.over is not None:
+            self._texts.unpark_all()
 
 
 @asynccontextmanager

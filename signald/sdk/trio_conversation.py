@@ -1,15 +1,16 @@
 """The conversation of an application within a session, on Trio; clients and workers alike."""
 
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import trio
 
 from signald.sdk.client_core import EVENTS_MAX
-from signald.sdk.core import SessionCore
+from signald.sdk.core import Of, SessionCore
 from signald.sdk.errors import SessionGone
 from signald.sdk.events import LifecycleEvent, MessageReceived, RealtimeReceived
+from signald.wire.messages import StreamError
 
 EVENTS_BYTES_MAX = 1024 * 1024
 """Realtime data that waits for the application: what is not read in time is of no use, and a peer may send a lot of it."""
@@ -79,13 +80,26 @@ class Conversation:
         return self._failure() or SessionGone(None, self._conversation.ended or "ended")
 
     async def send(
-        self, data: Any, *, kind: str | None = None, history: bool | None = None, trace: str | None = None
+        self,
+        data: Any,
+        *,
+        kind: str | None = None,
+        history: bool | None = None,
+        trace: str | None = None,
+        stream: str | None = None,
+        attempt: int | None = None,
+        fold: str | None = None,
+        content_type: str | None = None,
+        end: bool = False,
+        outcome: str | None = None,
+        error: Mapping[str, str] | None = None,
     ) -> int:
         """Send a message; return its seq. It is kept and sent again until signald has stored it.
 
         `data` is any JSON value, or bytes. `kind` is carried along; `history` says whether it belongs to the chat
         history (unsaid: text without a kind, or of kind `chat`, does). `trace` is a W3C traceparent that the peer
-        finds on the message. Waits only while too much is unconfirmed.
+        finds on the message. The fields from `stream` on make it a piece of a stream: see docs/protocol.md. Waits only while too
+        much is unconfirmed.
 
         Raises:
             SessionGone: the session has ended.
@@ -98,7 +112,9 @@ class Conversation:
             await self._lot.park()
         if core.ended is not None:
             raise self._gone()
-        seq = core.send(data, kind=kind, history=history, trace=trace)
+        failure = None if error is None else StreamError(error.get("code", ""), error.get("message", ""))
+        of = Of(stream, attempt, fold, content_type, end, outcome, failure)
+        seq = core.send(data, kind=kind, history=history, trace=trace, of=of)
         self._touched()
         return seq
 

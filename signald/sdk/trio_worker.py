@@ -10,13 +10,15 @@ import trio
 
 from signald.ids import Entropy, SystemEntropy
 from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff
-from signald.sdk.core import DEFAULT_BOUNDS, Bounds
+from signald.sdk.core import DEFAULT_BOUNDS, Bounds, Of
 from signald.sdk.errors import SessionGone
 from signald.sdk.events import LifecycleEvent
 from signald.sdk.notices import Assigned, SessionEvent, Taken, Terminate
 from signald.sdk.party_core import DEFAULT_TIMING, Over, Timing
+from signald.sdk.streams_core import ROLL_UP_S, STREAMS_MAX, CancelRequested, StreamRefused
 from signald.sdk.trio_conversation import Conversation, Events, Kept
 from signald.sdk.trio_party import Auth, Dial, TrioParty, Urls, log, running, url_list
+from signald.sdk.trio_streams import OutStream
 from signald.sdk.values import check_text, readable
 from signald.sdk.worker_core import WorkerCore
 from signald.wire.messages import REASON_MAX
@@ -36,6 +38,17 @@ class WorkerSession(Conversation):
         self._meta = assigned.meta
         self.subject = assigned.subject
         """The subject (`sub`) of the client's credential, as the node has verified it; None: it showed none."""
+        self.open_streams = assigned.open_streams
+        """The streams of an earlier worker that are open: go on in each, with `attempt` + 1 and all said anew, or end it."""
+        self._state = assigned.state
+        self.attempt = assigned.attempt
+        """How often the session has been handed out since a worker last acked something, this time included."""
+        self.out_streams: dict[str, OutStream] = {}
+        """The streams that are being said, by name."""
+        self._cancels: dict[str, str] = {
+            stream.stream: stream.reason for stream in assigned.open_streams if stream.cancelled
+        }
+        self._streams_made = 0
         self.chat_history = assigned.chat_history
         """The messages before this worker got the session: context, not messages to be answered.
 
@@ -55,6 +68,47 @@ class WorkerSession(Conversation):
         return readable(self._meta)
 
     @property
+    def state(self) -> Any:
+        """What the worker before has left for this one; None for nothing.
+
+        Raises:
+            Unreadable: it cannot be read here.
+        """
+        return readable(self._state)
+
+    @property
+    def moving(self) -> bool:
+        """True while the worker is on its way to another node: what gathers leaves at once."""
+        return self._worker._core.is_moving
+
+    def stream(
+        self, stream: str | None = None, *, kind: str | None = None, attempt: int = 1, roll_up_s: float = ROLL_UP_S
+    ) -> OutStream:
+        """Return a text that grows, to be said in an `async with` block.
+
+        Pieces leave at once, or with what gathers in `roll_up_s` (seconds). Without a name the stream gets one of its own. To go on
+        with one of `open_streams`, give its name, and `attempt` one higher.
+
+        Raises:
+            ValueError: the name or the attempt is none that signald takes.
+        """
+        if stream is None:
+            self._streams_made += 1
+            stream = f"{self._conversation.next_seq}-{self._streams_made}"
+        Of(stream, attempt).check("")
+        out = OutStream(self, stream, attempt, kind, roll_up_s)
+        if stream in self._cancels:
+            out.reason = self._cancels[stream]
+            out.cancelled.set()
+        return out
+
+    def spawn(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run `work` for as long as the worker runs."""
+        nursery = self._worker._nursery
+        assert nursery is not None, "a handler runs in it"
+        nursery.start_soon(work)
+
+    @property
     def ended(self) -> str | None:
         """Why the session is over for this worker, or None."""
         return self._conversation.ended
@@ -64,6 +118,22 @@ class WorkerSession(Conversation):
         events = list(self._events)
         self._events.clear()
         return events
+
+    def _take(self, event: LifecycleEvent | StreamRefused | CancelRequested) -> None:
+        match event:
+            case CancelRequested(stream, reason):
+                self._cancels[stream] = reason
+                while len(self._cancels) > STREAMS_MAX:
+                    del self._cancels[next(iter(self._cancels))]
+                if (out := self.out_streams.get(stream)) is not None:
+                    out.reason = reason
+                    out.cancelled.set()
+            case StreamRefused(stream, code):
+                if (out := self.out_streams.get(stream)) is not None:
+                    out.refused = code
+                    out.cancelled.set()
+            case _:
+                self._tell(event)
 
     def _tell(self, event: LifecycleEvent) -> None:
         for _ in range(self._kept.surplus(len(self._events), event)):
@@ -209,7 +279,7 @@ class Worker(TrioParty):
                         self._sessions[name]._scope.cancel(reason=f"the session was taken away: {reason}")
                 case SessionEvent(name, event):
                     if name in self._sessions:
-                        self._sessions[name]._tell(event)
+                        self._sessions[name]._take(event)
                 case event:
                     self._events.put(event)
 

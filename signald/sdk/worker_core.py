@@ -13,7 +13,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from signald.ids import Entropy
 from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff
-from signald.sdk.core import DEFAULT_BOUNDS, NEVER, PAUSES, Batch, Bounds, SessionCore, payload_size
+from signald.sdk.core import DEFAULT_BOUNDS, NEVER, PAUSES, STREAM_REFUSALS, Batch, Bounds, SessionCore, payload_size
 from signald.sdk.decoding import decode_for_worker
 from signald.sdk.errors import LinkBroken
 from signald.sdk.events import (
@@ -29,6 +29,7 @@ from signald.sdk.link import Link
 from signald.sdk.notices import Assigned, Notice, SessionEvent, Taken, Terminate
 from signald.sdk.party_core import DEFAULT_TIMING, Over, PartyCore, Timing
 from signald.sdk.seats import Seat, SeatState
+from signald.sdk.streams_core import CancelRequested, FoundStream, StreamRefused
 from signald.sdk.values import check_labels, check_number, check_text, read, read_history, write
 from signald.wire.messages import (
     CAPACITY_MAX,
@@ -40,12 +41,14 @@ from signald.wire.messages import (
     GoAway,
     Message,
     NewApiToken,
+    OpenStream,
     Ping,
     Realtime,
     Receipt,
     ReconnectionAck,
     SessionAssigned,
     SessionEnded,
+    StreamCancelled,
     TerminateApp,
     WorkerLimits,
 )
@@ -246,11 +249,13 @@ class WorkerCore(PartyCore):
                 self.notices.append(
                     SessionEvent(message.session or "", RealtimeReceived(value, payload_size(message, binary)))
                 )
-            case TerminateApp():
-                self._terminate(message)
+            case TerminateApp() | StreamCancelled():
+                self._asked(message)
 
-    def _terminate(self, message: TerminateApp) -> None:
-        if not self._terminating:  # once is enough, however often it is said
+    def _asked(self, message: TerminateApp | StreamCancelled) -> None:
+        if isinstance(message, StreamCancelled):
+            self.notices.append(SessionEvent(message.session, CancelRequested(message.stream, message.reason)))
+        elif not self._terminating:  # once is enough, however often it is said
             self._terminating = True
             self.notices.append(Terminate(message.request_id, message.reason, max(message.deadline_ms, 0)))
 
@@ -323,6 +328,9 @@ class WorkerCore(PartyCore):
                 read(meta) if isinstance(meta, Raw) and bytes(meta) else None,
                 read_history(history),
                 message.client.subject if message.client.subject is not UNSET else None,
+                _found(message.open_streams),
+                read(message.state) if isinstance(message.state, Raw) else None,
+                max(message.attempt, 1),
             )
         )
 
@@ -357,6 +365,11 @@ class WorkerCore(PartyCore):
                 self.touched(core)
             return
         if self.auth_error(link, error, now) or self.refusal(link, error):
+            return
+        if core is not None and error.code in STREAM_REFUSALS and error.expected is not UNSET:
+            if core.turned_down(error) and error.stream is not UNSET:
+                self.notices.append(SessionEvent(core.name or "", StreamRefused(error.stream, error.code)))
+            self.touched(core)
             return
         if error.code == "gap" or error.code in PAUSES or error.retry_after_ms is not UNSET:
             for one in (seat,) if seat is not None else tuple(self.sessions.values()) if name is None else ():
@@ -478,6 +491,18 @@ class WorkerCore(PartyCore):
         for name in list(self.sessions):
             self._take_away(name, over.reason)
         self.notices.append(Gone(over.reason))
+
+
+def _found(streams: list[OpenStream] | UnsetType) -> tuple[FoundStream, ...]:
+    """Return the streams that a worker finds open, for its application."""
+    found = []
+    for each in streams if streams is not UNSET else ():
+        text = read(each.data) if isinstance(each.data, Raw) else None
+        kept = text if isinstance(text, str) else None
+        found.append(
+            FoundStream(each.stream, each.attempt, each.kind or None, kept, each.truncated, each.cancel, each.reason)
+        )
+    return tuple(found)
 
 
 def _encode(said: dict[str, object]) -> bytes:

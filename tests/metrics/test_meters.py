@@ -35,7 +35,12 @@ COUNTED_THINGS = {
 
 LABELS = {
     "role": {"client", "worker"},
-    "code": {"other", "stream_over", "stream_superseded", *map(str, [200, 404, 500, *range(1000, 1014), 4001, *range(4400, 4411), 4429, 4508])},
+    "code": {
+        "other",
+        "stream_over",
+        "stream_superseded",
+        *map(str, [200, 404, 500, *range(1000, 1014), 4001, *range(4400, 4411), 4429, 4508]),
+    },
     "initiator": {"local", "remote", "abort"},
     "direction": {"accepted", "delivered"},
     "outcome": {*OUTCOMES, *JWKS_OUTCOMES, *ENDS, "believed", "refused"},
