@@ -162,8 +162,8 @@ AGAIN = (
         "claim-mixes-the-directions",
         _SESSION,
         "operation.claim_worker_side",
-        "claim('worker', nonce, tonumber(received), tonumber(acked), now_ms, 0, history, assign == '1')",
-        "claim('worker', nonce, tonumber(acked), tonumber(received), now_ms, 0, history, assign == '1')",
+        "claim('worker', nonce, tonumber(received), tonumber(acked), now_ms, 0,",
+        "claim('worker', nonce, tonumber(acked), tonumber(received), now_ms, 0,",
         "What a worker has received counts as what it has sent.",
     ),
     _slip(

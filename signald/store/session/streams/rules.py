@@ -31,9 +31,9 @@ def take_piece(
     if stream is None:
         number = _make_room(record, way, now_ms, rows)
         stream = Stream(way, mark.stream, number, mark.attempt, pieces=int(given_back), born_ms=now_ms, job=mark.job)
-        record.streams = record.streams or 1
     elif verdict is Verdict.BEGINS_ANEW:
         stream.attempt, stream.pieces = mark.attempt, 0
+    record.streams = record.streams or 1  # also where an earlier release has saved the record without it
     stream.kind = mark.kind or stream.kind
     stream.last, stream.found, stream.outcome = entry.seq, 0, mark.end
     if mark.fold is not None and entry.history:
