@@ -51,6 +51,14 @@ class Piece(Struct, frozen=True, omit_defaults=True):
     outcome: str | UnsetType = UNSET
 
 
+class Event(Struct, frozen=True):
+    """One server-sent event of a job."""
+
+    event: Literal["message", "end"]
+    id: Annotated[str, Meta(description="The seq of the message, or `end`.")]
+    data: Annotated[str, Meta(description="JSON: a piece of the result, or behind `end` the job as GET shows it.")]
+
+
 @attrs.frozen
 class Submission:
     """A request for a job, as the service is asked to store it."""

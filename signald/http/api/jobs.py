@@ -30,7 +30,7 @@ from signald.http.api.auth import caller_of, session_of
 from signald.http.api.bodies import read_body
 from signald.http.api.describe import Answer, Header, Operation, described, json_answer
 from signald.http.api.job_events import EVENTS_MEDIA, Follow, events_answer
-from signald.http.api.job_views import JobRefused, Refusal, Result, ShownJob, ShownJobs, Submission, Submitted
+from signald.http.api.job_views import Event, JobRefused, Refusal, Result, ShownJob, ShownJobs, Submission, Submitted
 from signald.http.api.reading import JSON, Headers, JsonBody, Path, Query, RawBody, media_type
 from signald.http.problem_details import HttpProblem
 from signald.ids import SessionId, parse_job
@@ -206,7 +206,7 @@ ENDED = Answer(200, "The job, which has ended in time.", ShownJob, headers={"Pre
 SHOWN = Answer(200, "The job.", ShownJob, headers={"Preference-Applied": APPLIED})
 PAGE = Answer(200, "The jobs.", ShownJobs)
 BYTES = Answer(200, "The bytes of the result, with their own content type.", bytes, "application/octet-stream")
-EVENTS = Answer(200, "Events, the last of which is `end`.", str, EVENTS_MEDIA)
+EVENTS = Answer(200, "Events, the last of which is `end`.", Event, EVENTS_MEDIA)
 NO_MORE = Answer(204, "The reader has the last event.")
 CANCELLING = Answer(202, "Its worker has been asked to end it.", ShownJob)
 CANCELLED = Answer(200, "It has ended.", ShownJob)
