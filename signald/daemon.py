@@ -515,7 +515,7 @@ async def node_on(
             settings = net_settings(config, spoken.endpoints(config))
             auth, gate = Authenticator.from_config(config.auth), SetupGate(settings, entropy=entropy)
             context = Context(config, store, committer, entropy, connections.start_soon, spans)
-            hub = Hub(context, auth, gate, spoken)
+            hub = Hub(context, attrs.evolve(auth, revocations=context.revocations), gate, spoken)
             committer.after_batch = hub.batches.done
             committer.refused = hub.inboxes.store_refused
             lease, shutdown, wakes = await _keep(hub, keepers, claimant)

@@ -97,7 +97,7 @@ class Hub:
         self.parts: Parts = Parts(
             context,
             gate,
-            attrs.evolve(auth, revocations=context.revocations),
+            auth,
             self.api_tokens,
             self.attachments,
             self.relay,
