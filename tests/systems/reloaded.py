@@ -23,6 +23,7 @@ class Reloaded(Play):
     async def start(self) -> None:
         """Start the first page."""
         self.pages.append(await self.page(self.program, **self._variables))
+        await self.pages[-1].has_seen("token", within_s=30)
 
     async def during_move(self) -> None:
         """Reload the page."""
@@ -38,11 +39,9 @@ class Reloaded(Play):
     async def _reload(self) -> None:
         if not self._reloads:
             return
-        page = self.pages[-1]
-        await page.has_seen("token", within_s=30)
-        await page.kill()
-        # The page may have got another one, and used it, up to its last moment.
-        token = page.saw("token")[-1]["token"]
+        await self.pages[-1].kill()
+        # A page may get a token, and use it, up to its last moment; one that had no time to get any leaves that of its predecessor.
+        token = [line["token"] for page in self.pages for line in page.saw("token")][-1]
         self.pages.append(await self.page(self.program, token, **self._variables))
 
     async def finish(self) -> None:
