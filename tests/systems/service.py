@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+import httpx2
 import jwt
 
 from signald.demo.cluster import Cluster, Entrance, Node, open_cluster
@@ -19,12 +20,19 @@ UNPLANNED: Final = ("kill", "after a kill")
 """What the operator had not planned: only then may a request be cut. A line that tells of it may be read when it is over."""
 
 SECRET: Final = secrets.token_urlsafe(32)
+ADMIN_TOKEN: Final = secrets.token_urlsafe(32)
 ORIGIN: Final = "https://app.example"
 """Where the pages come from."""
 OPERATORS: Final[Settings] = {
     "drain": DRAIN,
-    "admin": {"socket": "off"},
-    "auth": {"jwt_secret": SECRET, "leeway_s": 0.0, "expiry_grace_s": 2.0},
+    "admin": {"socket": "off", "token": ADMIN_TOKEN},
+    "auth": {
+        "jwt_secret": SECRET,
+        "leeway_s": 0.0,
+        "expiry_grace_s": 2.0,
+        "cookie_name": "session",
+        "api_token_ttl_s": 20.0,
+    },
     "listen": {"allowed_origins": [ORIGIN]},
 }
 CREDENTIAL_S: Final = 3600
@@ -108,6 +116,12 @@ class Service:
         """Where the clients' node shows health and metrics."""
         host, port = self._clients.node.http
         return f"http://{host}:{port}"
+
+    async def recall(self, subject: str) -> None:
+        """Void what was issued to `subject` so far."""
+        headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+        async with httpx2.AsyncClient(base_url=self.operators_url, headers=headers, timeout=30) as operator:
+            (await operator.post("/v1/admin/revoke", json={"subject": subject})).raise_for_status()
 
     async def start(self) -> None:
         """Start the first nodes."""
