@@ -41,6 +41,7 @@ export class Page {
     Object.assign(this, { url, token, on, opening, history, headers })
     this.credential = CREDENTIAL
     this.session = null
+    this.apiToken = null
     this.received = null // of a page that was reloaded: not known until the first message
     this.shown = new Set() // seqs of the worker's messages that stood in the history
     this.said = 0
@@ -87,10 +88,10 @@ export class Page {
 
   greeting(ticket) {
     const auth = this.credential ? { auth: this.credential } : {}
-    if (!this.token) return { type: 'connect', ...auth, ...this.opening }
+    if (!this.token) return { type: 'connect', api: true, ...auth, ...this.opening }
     const known = this.received === null ? {} : { received: this.received, acked: this.acked }
     const history = this.received === null ? { history: this.history } : {}
-    return { type: 'restore_session', recovery_token: this.token, ...auth, ...known, ...history, ...(ticket ? { ticket } : {}), ...this.opening }
+    return { type: 'restore_session', api: true, recovery_token: this.token, ...auth, ...known, ...history, ...(ticket ? { ticket } : {}), ...this.opening }
   }
 
   take(socket, fields) {
@@ -101,6 +102,7 @@ export class Page {
     else if (type === 'goaway') setTimeout(() => this.dial(fields.ticket), fields.not_before_ms)
     else if (type === 'error') this.refused(fields)
     else if (type === 'session_ended') this.over = true
+    if (fields.api_token) this.apiToken = fields.api_token
     if (type === 'peer') say('peer', { state: fields.state, id: fields.id })
     if (type !== 'message') this.on[type]?.(fields)
   }
