@@ -1,0 +1,45 @@
+// Requests to the HTTP API, as a page makes them with `fetch`. Written from docs/http.md alone.
+
+import { say } from './page.mjs'
+
+const PATIENCE_MS = 60000
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
+
+/** Make `request(method, path, {headers, body, token})` for the service at the WebSocket URL `url`.
+ *
+ * `token()` gives the bearer of now. What says "come again" is asked again: 429, 503, 409 with Retry-After, a token that has run
+ * out, and a connection that broke, which each POST survives by its key. */
+export function api(url, token) {
+  const base = url.replace(/^ws/, 'http')
+  return async function request(method, path, { headers = {}, body, again = true } = {}) {
+    for (const until = Date.now() + PATIENCE_MS; ; ) {
+      let response
+      try {
+        const shown = Object.entries({ Authorization: `Bearer ${token()}`, ...headers }).filter(([, value]) => value)
+        response = await fetch(base + path, { method, headers: Object.fromEntries(shown), body })
+      } catch (error) {
+        say('broken', { method, path, why: error.cause?.code ?? String(error.cause ?? error) })
+        if (Date.now() > until) throw error
+        await sleep(100)
+        continue
+      }
+      const { status } = response
+      const later = response.headers.get('retry-after')
+      if (again && later !== null && [409, 429, 503].includes(status) && Date.now() < until) {
+        say('put off', { method, path, status })
+        await response.arrayBuffer()
+        await sleep(Number(later) * 1000)
+        continue
+      }
+      return response
+    }
+  }
+}
+
+/** What the contract says of an answer that refuses: its status, and whether its document is one. */
+export async function problem(response) {
+  const type = response.headers.get('content-type') ?? ''
+  const document = type.startsWith('application/problem+json') ? await response.json() : {}
+  const whole = ['type', 'title', 'detail'].every((name) => typeof document[name] === 'string') && document.status === response.status
+  return { status: response.status, document: whole, fields: (document.errors ?? []).map(({ field }) => field) }
+}
