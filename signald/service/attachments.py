@@ -27,6 +27,7 @@ from signald.service.counts import EndCause
 from signald.service.departed import Departed
 from signald.service.events import (
     Carried,
+    JobOver,
     LinkOver,
     PartyReleased,
     SessionChanged,
@@ -403,6 +404,10 @@ class Attachments:
     def last_words(self, session: LiveSession) -> None:
         """The store has what a party had said here before it went."""
         self._departed.note_again(session)
+
+    def job_over(self, session: LiveSession) -> None:
+        """The last piece of a job has been stored, and the job has ended in the same step."""
+        self._context.events.emit(JobOver(session.id))
 
     def lost(
         self,

@@ -229,6 +229,13 @@ class JobGiven:
 
 
 @attrs.frozen
+class JobOver:
+    """The worker's last piece of a job was stored here."""
+
+    session: str
+
+
+@attrs.frozen
 class JobTold:
     """A client here was told of a change of a job."""
 
@@ -326,6 +333,7 @@ LifeEvent = (
     | Retried
     | JobStored
     | JobGiven
+    | JobOver
     | JobTold
     | StreamCancelled
     | StreamsInterrupted

@@ -27,7 +27,7 @@ from signald.ids import job_id, job_of
 from signald.service.attached import LiveSession, PartyLink
 from signald.service.attachments import Attachments
 from signald.service.context import Context
-from signald.service.events import JobGiven, JobTold, PartyReleased, SessionChanged, SessionGone
+from signald.service.events import JobGiven, JobOver, JobTold, PartyReleased, SessionChanged, SessionGone
 from signald.service.seats import Seat, SeatState
 from signald.service.worker_like import GivenJob, WorkerLike
 from signald.store.base import Behind, Fenced, Result
@@ -76,6 +76,8 @@ class _AtClient:
     told: int = 0
     """`Head.jobs` up to which changes were read for it."""
     busy: bool = False
+    again: bool = False
+    """Something has changed since they were asked for."""
     waiting: dict[int, Job] = attrs.field(factory=dict)
     """Changes that it is to be told, by the number of the job, in their order."""
 
@@ -97,6 +99,7 @@ class JobDesk:
         self._heap: list[tuple[float, str]] = []
         self._news = trio.Event()
         context.events.subscribe(SessionChanged, self._changed)
+        context.events.subscribe(JobOver, self._over)
         context.events.subscribe(PartyReleased, self._released)
         context.events.subscribe(SessionGone, lambda event: self._forget(event.session))
 
@@ -112,6 +115,12 @@ class JobDesk:
             return  # the worker is told of its jobs with the end of the session; see `SessionGone`
         if at is not None and (session is None or session.side(event.party).link is not at.link):
             del kept[event.session]
+
+    def _over(self, event: JobOver) -> None:
+        # The client here is told; the store has woken the node of one elsewhere.
+        session = self._attachments.sessions.get(event.session)
+        if session is not None:
+            self._tell(session, changed=True)
 
     def look(self, session: LiveSession) -> None:
         """Hand out and tell what is to be handed out and told of the jobs of `session`."""
@@ -262,7 +271,8 @@ class JobDesk:
         """A client has come back, and was told of its jobs as they were at `told`."""
         self._clients[session.id] = _AtClient(link, told)
 
-    def _tell(self, session: LiveSession) -> None:
+    def _tell(self, session: LiveSession, *, changed: bool = False) -> None:
+        """Tell the client here what is new. `changed`: something is, although `Head.jobs` is not known to have grown."""
         link = session.client.link
         if link is None:
             return
@@ -270,7 +280,8 @@ class JobDesk:
         if at is None or at.link is not link:
             at = self._clients[session.id] = _AtClient(link)
         self._say(session, at)
-        if session.jobs > at.told and not at.busy:
+        at.again |= changed and at.busy
+        if (changed or session.jobs > at.told) and not at.busy:
             at.busy = True
             listed = ListChangedJobs(session.id, at.told, 0, CHANGED_MAX)
             self._context.committer.submit(listed, partial(self._listed, session, at, session.jobs))
@@ -285,8 +296,10 @@ class JobDesk:
             at.waiting.pop(job.n, None)
             at.waiting[job.n] = job
         at.told = max([at.told, asked, *[job.changed for job in result.jobs]])
+        session.jobs = max(session.jobs, at.told)
         self._schedule(session.id, min([job.due_ms for job in result.jobs if job.due_ms], default=0))
-        self._tell(session)
+        again, at.again = at.again, False
+        self._tell(session, changed=again)
 
     def _say(self, session: LiveSession, at: _AtClient) -> None:
         """Tell the client what stands behind nothing that it has yet to be sent."""

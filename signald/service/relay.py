@@ -95,6 +95,9 @@ class RelayEvents(Protocol):
     def last_words(self, session: LiveSession) -> None:
         """What a party had said here before it went has been stored."""
 
+    def job_over(self, session: LiveSession) -> None:
+        """The last piece of a job has been stored, and the job has ended in the same step."""
+
     def lost(
         self,
         link: PartyLink,
@@ -288,8 +291,8 @@ class Relay:
             else:
                 self._events.last_words(session)
             self._hand_on(session, other(party), new, result.receiver_node, came_at)
-            if any(entry.mark is not None and entry.mark.job and entry.mark.end for entry in new):
-                self.look(session)  # a job has ended: the client here is told; one elsewhere was woken by the store
+            if session.streams and any(entry.mark is not None and entry.mark.job and entry.mark.end for entry in new):
+                self._events.job_over(session)
             if target.pending:
                 self.settle(session, party)
         elif type(result) is Fenced:

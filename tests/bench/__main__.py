@@ -1,4 +1,4 @@
-"""`python -m tests.bench relay|idle|accept|drain|pairing|guard`."""
+"""`python -m tests.bench relay|idle|accept|drain|pairing|jobs|guard`."""
 
 import os
 import sys
@@ -10,6 +10,7 @@ from tests.bench import accept as accept_bench
 from tests.bench import drain as drain_bench
 from tests.bench import guard as guard_bench
 from tests.bench import idle as idle_bench
+from tests.bench import jobs as jobs_bench
 from tests.bench import pairing as pairing_bench
 from tests.bench import relay as relay_bench
 from tests.bench import report
@@ -152,6 +153,33 @@ def pairing(
     pinned()
     rows = [row for name in stores for row in pairing_bench.scenario(name, labels, waiting, workers, rounds)]
     report.show("pairing", {"passes": rows}, as_json=json)
+
+
+@app.command
+def jobs(
+    *,
+    clients: int = 32,
+    workers: int = 4,
+    seconds: float = 2.0,
+    slices: int = 5,
+    servers: Servers = ("signald-redis", "signald-memory"),
+    json: bool = False,
+) -> None:
+    """Jobs per second over HTTP, with their results at the client over its WebSocket.
+
+    Parameters
+    ----------
+    clients
+        Clients, each with one job under way.
+    seconds
+        Length of one slice; the first is a warm-up.
+    slices
+        Slices of which the median is shown.
+    """
+    cores = pinned()
+    rows = [row for name in servers for row in jobs_bench.scenario(name, cores, clients, workers, seconds, slices)]
+    rows.append(jobs_bench.baseline(cores, clients, seconds, slices))
+    report.show("jobs", {"jobs": rows}, as_json=json)
 
 
 @app.command

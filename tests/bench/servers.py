@@ -48,6 +48,7 @@ insecure = true
 [limits]
 messages_per_s = 1e9
 messages_burst = 1000000000
+{limits}
 [log]
 level = "warning"
 """
@@ -161,11 +162,11 @@ class Node(NamedTuple):
     http: Address
 
     @classmethod
-    def start(cls, store_url: str, core: int, folder: Path, tree: Path = TREE) -> "Node":
-        """Start `signald serve` of a checkout on free ports; it is not ready yet."""
+    def start(cls, store_url: str, core: int, folder: Path, tree: Path = TREE, limits: str = "") -> "Node":
+        """Start `signald serve` of a checkout on free ports; it is not ready yet. `limits`: more lines of `[limits]`."""
         port, http_port = free_port(), free_port()
         config = folder / f"signald-{port}.toml"
-        config.write_text(CONFIG.format(host=HOST, port=port, http_port=http_port, store=store_url))
+        config.write_text(CONFIG.format(host=HOST, port=port, http_port=http_port, store=store_url, limits=limits))
         command = [sys.executable, "-c", ENTRY_POINT, "serve", "--config", str(config)]
         child = Child("signald", command, core, config.with_suffix(".log"), tree)
         return cls(child, (HOST, port), (HOST, http_port))
@@ -233,8 +234,8 @@ def empty_store(name: str, cores: Cores, folder: Path) -> Iterator[tuple[str, Ch
 
 
 @contextmanager
-def running(name: str, cores: Cores, tree: Path = TREE) -> Iterator[Server]:
-    """Run one of SERVERS, ready to serve, with an empty store; signald is that of `tree`."""
+def running(name: str, cores: Cores, tree: Path = TREE, limits: str = "") -> Iterator[Server]:
+    """Run one of SERVERS, ready to serve, with an empty store; signald is that of `tree`, with more lines of `[limits]`."""
     with tempfile.TemporaryDirectory(prefix="signald-bench-") as temporary:
         folder = Path(temporary)
         if name in BASELINES:
@@ -248,7 +249,7 @@ def running(name: str, cores: Cores, tree: Path = TREE) -> Iterator[Server]:
                 child.stop()
         else:
             with empty_store(name, cores, folder) as (url, redis_child):
-                node = Node.start(url, cores.server, folder, tree)
+                node = Node.start(url, cores.server, folder, tree, limits)
                 try:
                     node.child.wait_until(node.ready)
                     yield Server(node.child, node.address, redis_child)

@@ -227,8 +227,11 @@ class HttpJobs:
         session = self._parts.attachments.sessions.get(op.session)
         if session is not None:
             changed = getattr(getattr(result, "job", None), "changed", 0)
-            if changed > session.jobs or isinstance(op, ListJobs):
+            if isinstance(op, ListJobs):
                 self._parts.relay.look(session)
+            elif changed > session.jobs:
+                session.jobs = changed
+                self._parts.jobs.look(session)
         return result
 
 
