@@ -112,7 +112,7 @@ class MemoryRows(MemoryJobs):
         self._streams.setdefault(session, {})[stream.way, stream.name] = stream
 
     def drop_stream(self, session: str, stream: Stream) -> None:
-        del self._streams[session][stream.way, stream.name]
+        self._streams.get(session, {}).pop((stream.way, stream.name), None)
 
     def nodes(self) -> list[NodeInfo]:
         return [self._nodes[node] for node in sorted(self._nodes)]

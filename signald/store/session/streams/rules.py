@@ -41,8 +41,12 @@ def take_piece(
     if stream.folds:
         put_item(record, SENDERS[way], piece_item(stream.pieces, piece_of(mark, entry.seq, now_ms)), rows)
         stream.pieces += 1
-    rows.save_stream(record.session, stream)
-    if mark.job and way == "down":
+    of_job = mark.job and way == "down"
+    if of_job and mark.end:
+        rows.drop_stream(record.session, stream)  # that it is over, its job knows: a session may have a thousand jobs an hour
+    else:
+        rows.save_stream(record.session, stream)
+    if of_job:
         job_piece(record, entry, mark, now_ms, rows)
     return None
 

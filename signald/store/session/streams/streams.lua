@@ -202,7 +202,12 @@ local function take_piece(way, seq, mark, piece, now_ms, given_back, body)
     put_item(string.format('%sp%.0f ', string.upper(SENDER[way]), stream[STREAM.pieces]) .. piece)
     stream[STREAM.pieces] = stream[STREAM.pieces] + 1
   end
-  save_stream(stream)
+  if of_job and outcome ~= '' then
+    -- That it is over, its job knows: a session may have a thousand jobs an hour.
+    redis.call('HDEL', STREAMS, string.sub(way, 1, 1) .. name)
+  else
+    save_stream(stream)
+  end
   if of_job then
     job_piece(seq, mark, body, mark[8] == 1, now_ms)
   end
