@@ -7,7 +7,7 @@ from pathlib import Path
 
 import trio
 
-from tests.schema.campaign import cases, faults, run
+from tests.schema.campaign import cases, faults, run, unreached
 from tests.schema.served import CALLERS, Caller, serving
 
 
@@ -24,6 +24,9 @@ async def campaign(callers: list[Caller], examples: int, seed: int) -> bool:
                 )
                 print(outcome.said if outcome.failed else "", end="", flush=True)
                 found = found or outcome.failed
+            for operation in await unreached(served):
+                print("no request was taken by:", operation)
+                found = found or len(callers) == len(CALLERS)
             for line in faults(served):
                 print("log:", line)
                 found = True

@@ -1,18 +1,21 @@
 """A real node with parties, whose credentials and ids make requests that reach into every operation."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final, Literal
 
 import attrs
+import httpx2
 import jwt
 import trio
 import trio_websocket
+from prometheus_client.parser import text_string_to_metric_families
 
+from signald.demo.cluster import Node
 from signald.testing.wire import Json, Peer
-from tests.real.harness import Settings, dial, open_nodes, url_of
+from tests.real.harness import Settings, dial, open_nodes, probe, url_of
 
 SECRET: Final = "s" * 48
 SETTINGS: Final[Settings] = {
@@ -36,7 +39,17 @@ class Served:
     """Caller → what it shows in `Authorization`; "nobody" shows nothing."""
     ids: dict[str, list[str]]
     """Name of a parameter → values that exist."""
-    log: Path
+    node: Node
+
+    async def reached(self) -> set[tuple[str, str]]:
+        """Each (method, path) that the node has answered with 2xx, by its metrics."""
+        _, text = await probe(self.node, "/metrics")
+        return {
+            (sample.labels["method"], sample.labels["route"].replace(":path}", "}"))
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == "signald_api_requests_total" and sample.labels["class"] == "2xx" and sample.value
+        }
 
 
 def credential(role: str, subject: str, **claims: object) -> str:
@@ -52,10 +65,11 @@ async def serving(directory: Path, store: str = "memory:") -> AsyncIterator[Serv
         node = await nodes.start("n1")
         nursery = await stack.enter_async_context(trio.open_nursery())
         worker = await stack.enter_async_context(dial(url_of(node), "/v1/worker"))
-        ready: Json = {"type": "app_ready", "instance_id": "w", "capacity": 1000, "api": True}
+        ready: Json = {"type": "app_ready", "instance_id": "w", "capacity": 1000, "api": True, "jobs": ["*"]}
         accepted = await worker.ask({**ready, "auth": credential("worker", "bot")}, "app_accepted")
         nursery.start_soon(_work, worker)
-        sessions, tokens = [], []
+        sessions: list[str] = []
+        tokens: list[str] = []
         for _ in range(CLIENTS):
             client = await stack.enter_async_context(dial(url_of(node), "/v1/client"))
             hello: Json = {"type": "connect", "api": True, "meta": {"name": "Ann"}, "auth": credential("client", "ann")}
@@ -72,9 +86,23 @@ async def serving(directory: Path, store: str = "memory:") -> AsyncIterator[Serv
             "service": credential("service", "backend"),
             "person": credential("client", "ann"),
         }
-        ids = {"session": sessions, "subject": ["ann"]}
-        yield Served(url_of(node).replace("ws://", "http://"), credentials, ids, node.log)
+        url = url_of(node).replace("ws://", "http://")
+        jobs = await trio.to_thread.run_sync(_submit, url, tokens)
+        ids = {"session": sessions, "subject": ["ann"], "job": jobs, "stream": ["answer-1", *jobs[:2]]}
+        yield Served(url, credentials, ids, node)
         nursery.cancel_scope.cancel()
+
+
+def _submit(url: str, tokens: Sequence[str]) -> list[str]:
+    """Submit a job that ends and one that expires in each session; return their ids."""
+    jobs = []
+    for token in tokens:
+        for number, deadline_ms in enumerate((60_000, 1)):
+            headers = {"authorization": f"Bearer {token}", "idempotency-key": f"key-{number}"}
+            body = {"kind": "tts", "data": [number], "deadline_ms": deadline_ms}
+            made = httpx2.post(f"{url}/v1/jobs", headers=headers, json=body)
+            jobs.append(made.raise_for_status().json()["job"])
+    return jobs
 
 
 async def _work(worker: Peer) -> None:
@@ -87,11 +115,14 @@ async def _work(worker: Peer) -> None:
             if frame["type"] == "session_assigned":
                 told[session] = frame["next_seq"]
                 await worker.send({"type": "session_accept", "session": session, "epoch": frame["epoch"]})
-            elif frame["type"] == "message":
-                await worker.send({"type": "ack", "session": session, "seq": frame["seq"]})
+            elif frame["type"] in ("message", "job"):
+                stream: Json = {"stream": f"answer-{frame.get('seq')}", "fold": "text"}
+                if frame["type"] == "job":
+                    stream |= {"stream": frame["job"], "attempt": frame["attempt"]}
+                else:
+                    await worker.send({"type": "ack", "session": session, "seq": frame["seq"]})
                 for last in (False, True):
                     piece: Json = {"type": "message", "session": session, "seq": told[session], "data": "piece"}
-                    stream: Json = {"stream": f"answer-{frame['seq']}", "fold": "text"}
                     await worker.send({**piece, **stream, **({"end": True} if last else {})})
                     told[session] += 1
     except trio_websocket.ConnectionClosed:

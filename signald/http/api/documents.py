@@ -86,6 +86,7 @@ def published(config: Config) -> Published:
         __version__,
         requests_per_s=limits.requests_per_s,
         requests_burst=limits.requests_burst,
+        key_life_s=config.jobs.keep_s,
         api_token_ttl_s=auth.api_token_ttl_s,
         cookie=auth.cookie_name,
     )

@@ -205,7 +205,7 @@ ACCEPTED = Answer(
 ENDED = Answer(200, "The job, which has ended in time.", ShownJob, headers={"Preference-Applied": APPLIED})
 SHOWN = Answer(200, "The job.", ShownJob, headers={"Preference-Applied": APPLIED})
 PAGE = Answer(200, "The jobs.", ShownJobs)
-BYTES = Answer(200, "The bytes of the result, with their own content type.", bytes, "application/octet-stream")
+BYTES = Answer(200, "The bytes of the result, with their own content type.", bytes, "*/*")
 EVENTS = Answer(200, "Events, the last of which is `end`.", Event, EVENTS_MEDIA)
 NO_MORE = Answer(204, "The reader has the last event.")
 CANCELLING = Answer(202, "Its worker has been asked to end it.", ShownJob)

@@ -240,7 +240,8 @@ def _prose(published: Published) -> str:
         "The requests and answers of signald over HTTP. The messages on the WebSocket are in `/asyncapi.json`.",
         (
             f"**Errors** are problem documents (RFC 9457, `{PROBLEM_JSON}`). `type` names the kind of the error. "
-            "`errors` lists the fields of the request that are not as described. A field that this release does not know is ignored."
+            "`errors` lists the fields of the request that are not as described. A field that this release does not know is ignored. "
+            "Types are strict: an integer is written without a fraction."
         ),
     ]
     if published.key_life_s:
