@@ -482,7 +482,7 @@ def api_routes(hub: Hub) -> Sequence[BaseRoute]:
     nouns: list[BaseRoute] = [
         *job_routes(HttpJobs(hub.parts)),
         *sessions.routes(HttpSessions(hub.parts)),
-        *history.routes(HttpHistories(hub.context)),
+        *history.routes(HttpHistories(hub.parts)),
     ]
     return [*nouns, *document_routes(nouns, lambda: published(hub.config), PATHS)]
 

@@ -122,6 +122,13 @@ class JobDesk:
         if session is not None:
             self._tell(session, changed=True)
 
+    def changed(self, name: str, job: Job) -> None:
+        """An operation of this node has changed `job` of the session `name`: the store wakes other nodes only."""
+        session = self._attachments.sessions.get(name)
+        if session is not None and job.changed > session.jobs:
+            session.jobs = job.changed
+            self.look(session)
+
     def look(self, session: LiveSession) -> None:
         """Hand out and tell what is to be handed out and told of the jobs of `session`."""
         self._serve(session)

@@ -10,12 +10,12 @@ from signald.http.api.history import ShownEntry, ShownHistory
 from signald.http.api.times import rfc3339
 from signald.ids import parse_job
 from signald.service.api.sessions import unknown_session
-from signald.service.context import Context
-from signald.store.base import Behind, Done, Op, Result
+from signald.service.parts import Parts
+from signald.store.base import Behind, Done, Result
 from signald.store.damage import REPORTS
 from signald.store.session.jobs.ops import CancelJob, JobGone, JobRead, NoJob
 from signald.store.session.ops import ReadHistory, ReadSession, SessionRead
-from signald.store.session.streams.ops import CancelStream, NoStream
+from signald.store.session.streams.ops import NoStream
 from signald.wire import records
 
 
@@ -33,8 +33,9 @@ _message = msgspec.json.Decoder(_Message)
 class HttpHistories:
     """See the module."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._context = parts.context
 
     @property
     def json_depth_max(self) -> int:
@@ -58,13 +59,15 @@ class HttpHistories:
         """Ask the worker to end a stream; on the id of a job, cancel the job. Raises OperationRefused when there is no such thing."""
         context = self._context
         job = parse_job(stream)
-        op: Op[Result]
+        result: Result
         if job is not None and job[0] == session:
             timeout_ms = round(context.config.jobs.cancel_timeout_s * 1000)
-            op = CancelJob(session, job[1], access, context.node, timeout_ms, context.now_ms())
+            cancel = CancelJob(session, job[1], access, context.node, timeout_ms, context.now_ms())
+            result = await context.committer.call(cancel)
         else:
-            op = CancelStream(session, "down", stream, reason, access, context.node)
-        result = await context.committer.call(op)
+            result = await self._parts.attachments.streams.cancel_for(session, stream, reason, access)
+        if isinstance(result, JobRead):
+            self._parts.jobs.changed(session, result.job)
         if isinstance(result, Done | JobRead):
             return
         if isinstance(result, NoStream | NoJob | JobGone):

@@ -224,14 +224,11 @@ class HttpJobs:
     async def _change(self, op: SessionOp[R]) -> R:
         """Have `op` done, and let a party here know what it may have changed: the store wakes other nodes only."""
         result = await self._context.committer.call(op)
-        session = self._parts.attachments.sessions.get(op.session)
-        if session is not None:
-            changed = getattr(getattr(result, "job", None), "changed", 0)
-            if isinstance(op, ListJobs):
-                self._parts.relay.look(session)
-            elif changed > session.jobs:
-                session.jobs = changed
-                self._parts.jobs.look(session)
+        job = getattr(result, "job", None)
+        if job is not None:
+            self._parts.jobs.changed(op.session, job)
+        elif isinstance(op, ListJobs) and (session := self._parts.attachments.sessions.get(op.session)) is not None:
+            self._parts.relay.look(session)
         return result
 
 

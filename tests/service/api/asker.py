@@ -34,7 +34,7 @@ class Asker:
         """Ask node `at`."""
         self.caller = by if by is not None else SERVICE
         parts = self._cluster.nodes[at].hub.parts
-        own = [*sessions.routes(HttpSessions(parts)), *history.routes(HttpHistories(parts.context))]
+        own = [*sessions.routes(HttpSessions(parts)), *history.routes(HttpHistories(parts))]
         return await ask(
             own, method, "/v1/sessions" + target, pieces=(b"" if body is None else json.dumps(body).encode(),)
         )

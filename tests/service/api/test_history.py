@@ -184,3 +184,22 @@ def test_on_a_job_it_cancels_the_job(asking: Asking) -> None:
         assert (await asker("POST", f"/{session}/streams/{job_id(session, 2)}/cancel")).status == 404
 
     play(scene)
+
+
+@pytest.mark.parametrize("worker_at", ["n1", "n2"])
+def test_the_worker_hears_that_a_stream_is_to_end(asking: Asking, worker_at: str) -> None:
+    """The request reaches the worker at once, also where it is attached to the node that was asked: a store wakes other nodes only."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1")
+        await cluster.start("n2")
+        asker = asking(cluster)
+        client, _, worker, _, session = await cluster.pair("n1", worker_at)
+        message = {"type": "message", "session": session, "seq": 1, "stream": "a", "fold": "text", "data": "x"}
+        await worker.send(message)
+        await client.expect("message")
+        assert (await asker("POST", f"/{session}/streams/a/cancel", {"reason": "enough"})).status == 202
+        with trio.fail_after(1):
+            assert (await worker.expect("stream_cancel"))["stream"] == "a"
+
+    play(scene)

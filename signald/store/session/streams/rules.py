@@ -43,7 +43,9 @@ def take_piece(
         stream.pieces += 1
     of_job = mark.job and way == "down"
     if of_job and mark.end:
-        rows.drop_stream(record.session, stream)  # that it is over, its job knows: a session may have a thousand jobs an hour
+        rows.drop_stream(
+            record.session, stream
+        )  # that it is over, its job knows: a session may have a thousand jobs an hour
     else:
         rows.save_stream(record.session, stream)
     if of_job:
