@@ -17,6 +17,7 @@ from signald.store.session.ops import (
     Ended,
     EndSession,
     ExpireSession,
+    StreamRefused,
     Unpair,
 )
 
@@ -59,7 +60,7 @@ class ExactlyOnce(Checker):
         self._lives: dict[str, int] = {}
 
     def applied(self, op: Op, result: Result) -> None:
-        if isinstance(op, Append) and isinstance(result, Appended):
+        if isinstance(op, Append) and isinstance(result, Appended | StreamRefused):
             log = self.stored.setdefault((op.session, op.party), {})
             for entry in op.entries:
                 if entry.seq > result.last:
@@ -133,11 +134,8 @@ class ExactlyOnce(Checker):
                 continue
             heard = dict(client.heard)
             for seq, count in handling.said.items():
-                if seq <= handling.core.accepted and heard.get(seq) != {
-                    "h": handling.number,
-                    "k": count,
-                    "of": heard.get(seq, {}).get("of", 0),
-                }:
+                what = heard.get(seq, {})
+                if seq <= handling.core.accepted and (what.get("h"), what.get("k")) != (handling.number, count):
                     self.broken(
                         f"{client.name} never heard {seq} of h{handling.number}, acked up to {handling.core.accepted}"
                     )

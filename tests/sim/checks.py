@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 
 from signald.store.base import Op, Result
 from tests.sim.checkers import ExactlyOnce, Liveness, OneHop, Sticky, Told, WorkerFirst
+from tests.sim.job_checkers import JobOnce
 from tests.sim.node_checkers import Bounded, BoundedMemory, Goodbye, NoOrphanTask, NoSecret, Paced
 from tests.sim.poison import Poisoned
 from tests.sim.store_checkers import EpochsOnce, Expiry, NoGhost, Positions, Rare, SingleOwner, TokenOnce
+from tests.sim.stream_checkers import StreamPrefix
 
 if TYPE_CHECKING:
     from signald.testing.network import Wire
@@ -40,6 +42,8 @@ class Checkers:
         self.no_orphan_task = NoOrphanTask(scene)
         self.told_all = Told(scene)
         self.poison = Poisoned(scene)
+        self.streams = StreamPrefix(scene)
+        self.jobs = JobOnce(scene)
         self.client_said = self.exactly_once.client_said
         self.client_heard = self.exactly_once.client_heard
         self.worker_got = self.exactly_once.worker_got
@@ -57,6 +61,8 @@ class Checkers:
             self.token_once.applied(op, result)
             self.expiry.applied(op, result)
             self.rare.applied(op, result)
+            self.streams.applied(op, result)
+            self.jobs.applied(op, result)
             self.told_all.applied(op, result)
             self.single_owner.applied(op)
             self.positions.applied(op)

@@ -76,6 +76,12 @@ class Tapped:
             if kind == "error":
                 scene.check.told(data)
             scene.conduct.told(self._wire, kind, data)
+            if scene.speaking is not None and scene.speaking.knows(self._party):
+                data, again = scene.speaking.takes(self._party, self._wire, kind, data)
+                if again:
+                    await self._carrier.send(again)
+                if data is None:
+                    continue
             if kind == "goaway" and self._party in scene.at_goaway:
                 scene.at_goaway[self._party](self._wire)
             if kind == "goaway" and self._party in scene.old_clients:
@@ -90,9 +96,11 @@ class Tapped:
         late: list[Frame] = []
         scene = self._scene
         for text, payload in frames:
+            kind = kind_of(payload)
+            if scene.speaking is not None and scene.speaking.knows(self._party):
+                text, payload = scene.speaking.sends(self._party, kind, (text, payload))
             scene.trace.frame(self._wire, ">", payload, said)
             out.append((text, payload))
-            kind = kind_of(payload)
             if self._party.startswith("w"):
                 scene.conduct.said(self._wire, kind, payload)
             if scene.chaos and kind in MAY_COME_TWICE:

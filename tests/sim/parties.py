@@ -19,9 +19,13 @@ from signald.testing.sdk_parties import ClientApp, WorkerApp
 from tests.sim.habits import Tapped
 from tests.sim.plan import ClientPlan, WorkerPlan
 from tests.sim.poison import Poison
+from tests.sim.speech import PIECES_OF_JOB_MAX, AtWorker, Given
 
 if TYPE_CHECKING:
     from tests.sim.scene import Scene
+
+Mark = tuple[str, int, str]
+"""A stream, an attempt, and how the piece ends it; empty: it does not."""
 
 CANARY = "canary-credential-7f3d"
 """What every party shows to prove itself: it must turn up nowhere else."""
@@ -46,6 +50,12 @@ class Handling:
     """seq → the how-manieth thing it said."""
     lost: list[tuple[int, int]] = attrs.field(factory=list)
     over: bool = False
+    stream: tuple[str, int] | None = None
+    """The stream in which it speaks, and the attempt."""
+    streams: int = 0
+    """How many it has begun."""
+    lock: trio.Lock = attrs.field(factory=trio.Lock)
+    """What is said for jobs and in streams is said by several tasks."""
 
 
 class ClientParty(ClientApp):
@@ -206,25 +216,97 @@ class WorkerParty(WorkerApp):
         handling = self.scene.begin_handling(worker, session.session, session._conversation)
         self.scene.conduct.begins(session.session, worker, session.chat_history)
         try:
-            async for message in session:
-                number = message.data["n"]
-                handling.lost += [
-                    (event.from_seq, event.to_seq) for event in session.events() if isinstance(event, LogLost)
-                ]
-                handling.got.append(number)
-                self.scene.trace(self.name, f"h{handling.number} gets {number} as {message.seq}")
-                self.scene.check.worker_got(handling, number, message.seq)
-                if poison := self.scene.check.poison.meets(session.session, number):
-                    await self._fail(poison)
-                await trio.sleep(self._random.uniform(0.0, 2 * self.plan.thinks_s) if self.scene.chaos else 0.0)
-                if self._random.random() < self.plan.fails_share and self.scene.chaos:
-                    self.scene.reached("handler failed")
-                    raise HandlerFailed
-                for _ in range(1 + (self._random.random() < self.plan.talks_share)):
-                    await self._say(session, handling, number)
+            if self.scene.speaking is not None and not self.plan.old:
+                await self._speaks(session, handling)
+            else:
+                await self._converses(session, handling)
         finally:
             handling.over = True
             self.scene.trace(self.name, f"h{handling.number} over")
+
+    async def _speaks(self, session: WorkerSession, handling: Handling) -> None:
+        """Converse, and do jobs meanwhile."""
+        assert self.scene.speaking is not None
+        at = self.scene.speaking.at(self.name, session.session)
+        error: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._adopts, session, handling, at)
+            nursery.start_soon(self._works, session, handling, at, nursery)
+            try:
+                await self._converses(session, handling)
+            except Exception as raised:
+                error = raised  # as it is: an application has no groups to look at
+            nursery.cancel_scope.cancel(reason="the session is over here")
+        if error is not None:
+            raise error
+
+    async def _adopts(self, session: WorkerSession, handling: Handling, at: AtWorker) -> None:
+        """Go on with a stream that was found open, and end what is open when the troubles are over."""
+        assert self.scene.speaking is not None
+        if at.found and self._random.random() < self.scene.speaking.speech.adopts:
+            one = self._random.choice(at.found)
+            handling.stream = one["stream"], one["attempt"] + 1
+            await self._say(session, handling, 0, (*handling.stream, ""))
+        while True:
+            while self.scene.chaos:  # noqa: ASYNC110
+                await trio.sleep(0.25)
+            if handling.stream is not None:
+                await self._say(session, handling, 0, (*handling.stream, "complete"))
+                handling.stream = None
+            await trio.sleep(0.25)
+
+    async def _works(self, session: WorkerSession, handling: Handling, at: AtWorker, nursery: trio.Nursery) -> None:
+        async for given in at.given[1]:
+            nursery.start_soon(self._does, session, handling, at, given)
+
+    async def _does(self, session: WorkerSession, handling: Handling, at: AtWorker, given: Given) -> None:
+        """Do a job: say its result in pieces."""
+        fails = self._random.random() < 0.1
+        for left in reversed(range(self._random.randint(1, PIECES_OF_JOB_MAX))):
+            await trio.sleep(self._random.uniform(0.0, 2 * self.plan.thinks_s + 0.5) if self.scene.chaos else 0.0)
+            end = "cancelled" if given.job in at.cancelled else "" if left else "failed" if fails else "complete"
+            await self._say(session, handling, 0, (given.job, given.attempt, end))
+            if end:
+                return
+
+    def _mark(self, handling: Handling) -> Mark | None:
+        """Return which piece the next thing it says is, of the stream in which it speaks."""
+        speech = self.scene.plan.speech
+        if speech is None or self.plan.old:
+            return None
+        if handling.stream is None:
+            if self._random.random() >= speech.streams or not self.scene.chaos:
+                return None
+            handling.streams += 1
+            handling.stream = f"t{handling.number}.{handling.streams}", 1
+            return (*handling.stream, "")
+        assert self.scene.speaking is not None
+        stream = handling.stream
+        if stream[0] in self.scene.speaking.at(self.name, handling.session).cancelled:
+            handling.stream = None
+            return (*stream, "cancelled")
+        if self._random.random() < 0.3:
+            handling.stream = None
+            return (*stream, "complete")
+        return (*stream, "") if self._random.random() < 0.8 else None
+
+    async def _converses(self, session: WorkerSession, handling: Handling) -> None:
+        async for message in session:
+            number = message.data["n"]
+            handling.lost += [
+                (event.from_seq, event.to_seq) for event in session.events() if isinstance(event, LogLost)
+            ]
+            handling.got.append(number)
+            self.scene.trace(self.name, f"h{handling.number} gets {number} as {message.seq}")
+            self.scene.check.worker_got(handling, number, message.seq)
+            if poison := self.scene.check.poison.meets(session.session, number):
+                await self._fail(poison)
+            await trio.sleep(self._random.uniform(0.0, 2 * self.plan.thinks_s) if self.scene.chaos else 0.0)
+            if self._random.random() < self.plan.fails_share and self.scene.chaos:
+                self.scene.reached("handler failed")
+                raise HandlerFailed
+            for _ in range(1 + (self._random.random() < self.plan.talks_share)):
+                await self._say(session, handling, number)
 
     async def _fail(self, poison: Poison) -> None:
         if poison.fate == "raise":
@@ -232,9 +314,22 @@ class WorkerParty(WorkerApp):
         self.crash(0.0)
         await trio.sleep_forever()
 
-    async def _say(self, session: WorkerSession, handling: Handling, answering: int) -> None:
-        count = len(handling.said) + 1
-        seq = await session.send({"h": handling.number, "k": count, "of": answering})
+    async def _say(self, session: WorkerSession, handling: Handling, answering: int, mark: Mark | None = None) -> None:
+        if self.scene.speaking is None:
+            await self._send(session, handling, {"h": handling.number, "k": len(handling.said) + 1, "of": answering})
+            return
+        async with handling.lock:
+            mark = mark or self._mark(handling)
+            said = {"h": handling.number, "k": len(handling.said) + 1, "of": answering}
+            try:
+                await self._send(session, handling, said if mark is None else {**said, "s": mark})
+            except SessionGone:
+                if answering:
+                    raise  # the conversation is over; what is said aside from it does not matter
+
+    async def _send(self, session: WorkerSession, handling: Handling, said: dict[str, Any]) -> None:
+        count = said["k"]
+        seq = await session.send(said)
         handling.said[seq] = count
         self.scene.trace(self.name, f"h{handling.number} says {count} as {seq}")
 

@@ -15,6 +15,7 @@ from signald.testing.seeded import Chance
 from tests.sim.habits import AnswersOnOldConnection, DuplicateFrame, Habit
 from tests.sim.net import CutAtByte, Delay, HalfOpenStall, NetFault, ResetConnection, SmallWindow, WriteSplit
 from tests.sim.poison import FAILURES_MAX, RESUME_TIMEOUT_S, UNCOUNTED, Poison, draw_poison
+from tests.sim.speech import ADOPT_S, KEEP_S, Speech, draw_speech
 from tests.sim.stores import (
     HalfBatch,
     LateApply,
@@ -100,6 +101,8 @@ class Plan:
     """How many messages a node reads of a log at once: with few, a short replay is one of several pages."""
     poison: Poison | None = None
     """A message at which every worker fails as long as the faults last."""
+    speech: Speech | None = None
+    """Streams and jobs."""
 
     @cached_property
     def store_may_lose(self) -> bool:
@@ -126,6 +129,7 @@ class Plan:
             *(f"  {fault}" for fault in (*self.net, *self.store, *self.habits)),
             *(f"  {party}" for party in (*self.clients, *self.workers)),
             *([f"  {self.poison}"] if self.poison is not None else []),
+            *([f"  {self.speech}"] if self.speech is not None else []),
             *(f"  {step}" for step in self.steps),
         ]
         return "\n".join(parts)
@@ -155,7 +159,17 @@ def draw(seed: int) -> Plan:
         habits=() if planned_only else _habits(r),
         steps=_deploys(r) if planned_only else _steps(r, len(clients), len(workers)),
     )
-    return _credentials(_lies_of_workers(_poisoned(_lines(_lies(_rarely(plan))))))
+    return _spoken(_credentials(_lies_of_workers(_poisoned(_lines(_lies(_rarely(plan)))))))
+
+
+def _spoken(plan: Plan) -> Plan:
+    """Let some plans have streams and jobs, from a stream of its own."""
+    speech = draw_speech(Chance(plan.seed).random("speech"), len(plan.clients))
+    if speech is None:
+        return plan
+    worker = {**plan.sections.get("worker", {}), "adopt_streams_s": ADOPT_S}
+    jobs: dict[str, object] = {"keep_s": KEEP_S, "cancel_timeout_s": 2.0}
+    return attrs.evolve(plan, speech=speech, sections={**plan.sections, "worker": worker, "jobs": jobs})
 
 
 def _lines(plan: Plan) -> Plan:

@@ -11,9 +11,21 @@ from tests.sim.net import NetFault
 from tests.sim.plan import ClientPlan, Plan, Step, WorkerPlan
 from tests.sim.poison import Poison
 from tests.sim.scene import Kept, Outcome, Transport, play
+from tests.sim.speech import JobPlan, Speech
 from tests.sim.stores import StoreFault
 
-PARTS = (Plan, Step, Poison, ClientPlan, WorkerPlan, *get_args(NetFault), *get_args(StoreFault), *get_args(Habit))
+PARTS = (
+    Plan,
+    Step,
+    Poison,
+    Speech,
+    JobPlan,
+    ClientPlan,
+    WorkerPlan,
+    *get_args(NetFault),
+    *get_args(StoreFault),
+    *get_args(Habit),
+)
 KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in PARTS}
 
 

@@ -47,7 +47,9 @@ from tests.sim.parties import CANARY, ClientParty, HandlerFailed, Handling, Work
 from tests.sim.plan import JWT_SECRET, Plan, Step, draw
 from tests.sim.redis_world import RedisWorld, server_of_this_process
 from tests.sim.small import draw_small
+from tests.sim.speech import Speaking
 from tests.sim.stores import SimWorld, StoreTrouble
+from tests.sim.submitting import Submitting
 
 Transport = Literal["frames", "messages"]
 """How parties and nodes are connected: over faulty byte streams, or by whole messages, which is faster."""
@@ -128,6 +130,7 @@ class Scene:
         self.clients = [ClientParty(self, one) for one in plan.clients]
         self.workers = [WorkerParty(self, one) for one in plan.workers]
         self.operator = Operator(self)
+        self.speaking = Speaking(self, plan.speech) if plan.speech is not None else None
         self._view: set[str] = set()
         self._news = 0
         self._heard: dict[str, int] = {}
@@ -362,6 +365,10 @@ class Scene:
                         parties.start_soon(worker.run)
                     for client in self.clients:
                         parties.start_soon(client.run)
+                    if self.speaking is not None:
+                        submitting = Submitting(self)
+                        for number, one in enumerate(self.speaking.speech.jobs):
+                            parties.start_soon(submitting.run, number, one)
                     await self._play()
                     await self._heal()
                     if self.plan.poison is not None:
@@ -420,7 +427,14 @@ class Scene:
 
     def waiting(self) -> list[str]:
         """Each client that waits, and what for; else the workers that linger."""
-        return [text for client in self.clients if (text := self._waits(client))] or self.conduct.lingering()
+        return [text for client in self.clients if (text := self._waits(client))] or (
+            [*self.conduct.lingering(), *self._speech_waits()]
+        )
+
+    def _speech_waits(self) -> list[str]:
+        if self.speaking is None:
+            return []
+        return [*self.check.streams.waiting(), *self.check.jobs.waiting()]
 
     def _waits(self, client: ClientParty) -> str:
         if client.gone is not None or client.session in self.stolen:

@@ -11,6 +11,7 @@ import attrs
 
 from tests.sim.plan import Plan
 from tests.sim.scene import Outcome, Transport, play
+from tests.sim.speech import Speech
 
 Kind = TypeVar("Kind")
 
@@ -65,6 +66,8 @@ def smaller_than(plan: Plan) -> Iterator[tuple[str, Plan]]:
             yield f"{len(less)} {name}", changed(plan, **{name: less})
     if plan.poison is not None:
         yield "no poison", changed(plan, poison=None)
+    if plan.speech is not None:
+        yield from _less_speech(plan, plan.speech)
     for section, values in plan.sections.items():
         yield f"no [{section}]", changed(plan, sections=_without(plan.sections, section))
         for key in values:
@@ -78,6 +81,15 @@ def smaller_than(plan: Plan) -> Iterator[tuple[str, Plan]]:
         for index, part in enumerate(parts):
             for words, simpler in simpler_than(part):
                 yield words, changed(plan, **{name: (*parts[:index], simpler, *parts[index + 1 :])})
+
+
+def _less_speech(plan: Plan, speech: Speech) -> Iterator[tuple[str, Plan]]:
+    yield "no speech", changed(plan, speech=None)
+    for less in fewer(speech.jobs, 0):
+        yield f"{len(less)} jobs", changed(plan, speech=changed(speech, jobs=less))
+    for share in ("streams", "adopts", "cancels", "reloads"):
+        if getattr(speech, share):
+            yield f"{share} = 0", changed(plan, speech=changed(speech, **{share: 0.0}))
 
 
 def fewer(parts: Sequence[Any], least: int) -> Iterator[tuple[Any, ...]]:

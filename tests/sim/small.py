@@ -43,8 +43,15 @@ def draw_small(seed: int) -> Plan:
     sections = {**plan.sections, "session": {**plan.sections["session"], "resume_ttl_s": RESUME_TTL_S}}
     if r.random() < SLOW_SHARE and not plan.planned_only:
         sections["pace"] = {"sessions_per_s": 0.3}
+    speech = plan.speech
+    if speech is not None:
+        jobs = [
+            attrs.evolve(one, at=round(one.at / shrunk, 3), client=one.client % len(clients)) for one in speech.jobs
+        ]
+        speech = attrs.evolve(speech, jobs=tuple(jobs))
     small = attrs.evolve(
         plan,
+        speech=speech,
         nodes=min(plan.nodes, 2),
         sections=sections,
         clients=clients,
