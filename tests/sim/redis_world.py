@@ -29,7 +29,18 @@ from tests.sim.stores import Copy, SimWorld
 _CHANNEL = DEFAULT.channels.encode()
 _THROUGH = _CHANNEL + b"\0through"
 """Published after each batch: what the batch has published stands before it."""
-_STAYS = (b":nodes", b":leases", b":misc", b":receipts", b":receipt_times", b":trail", b":trails", b":trail_bytes")
+_STAYS = (
+    b":nodes",
+    b":leases",
+    b":misc",
+    b":receipts",
+    b":receipt_times",
+    b":trail",
+    b":trails",
+    b":trail_bytes",
+    b":jobs",
+    b":pieces",
+)
 
 
 class RedisWorld(SimWorld):
