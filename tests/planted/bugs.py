@@ -8,6 +8,7 @@ from tests.planted.bug import Bug
 from tests.planted.slips.callers import CALLERS
 from tests.planted.slips.core import CORE
 from tests.planted.slips.http import HTTP
+from tests.planted.slips.jobs import STREAMS_AND_JOBS
 from tests.planted.slips.lua import LUA
 from tests.planted.slips.named import NAMED
 from tests.planted.slips.poison import POISON
@@ -15,4 +16,6 @@ from tests.planted.slips.sdk import SDK
 from tests.planted.slips.service import SERVICE
 from tests.planted.slips.store import STORE
 
-BUGS: tuple[Bug, ...] = (*STORE, *CORE, *SERVICE, *SDK, *POISON, *HTTP, *LUA, *NAMED, *CALLERS)
+BUGS: tuple[Bug, ...] = (
+    *STORE, *CORE, *SERVICE, *SDK, *POISON, *HTTP, *LUA, *NAMED, *CALLERS, *STREAMS_AND_JOBS,
+)  # fmt: skip

@@ -81,6 +81,12 @@ class JobOnce(Checker):
         if now[0] < before[0] or (before[1] not in ("", "queued", "running") and now != before):
             self.broken(f"{client.name} is told {now} of {said['job']} after {before}")
 
+    def shown(self, client: "ClientParty", wire: str, stream: str) -> None:
+        """A client is shown a piece of what may be the result of a job."""
+        _, state = self._told.get((wire, stream), (0, ""))
+        if self.promised and state not in ("", "queued", "running"):
+            self.broken(f"{client.name} is shown a piece of {stream} behind its end, {state}")
+
     def read(self, job: str) -> Result:
         """Read a job in the store."""
         session, n = parse_job(job) or ("", 0)
@@ -94,6 +100,8 @@ class JobOnce(Checker):
             return []
         texts = []
         for (session, _), job in self.made.items():
+            if session in self.scene.stolen:
+                continue  # without a client it waits for a worker in no line
             read = self.read(job)
             if isinstance(read, JobRead) and not read.job.over:
                 texts.append(f"{read.job} of {session} has not ended")

@@ -134,6 +134,18 @@ MESSAGES = (
     Sometimes("worker registered anew", 200),
     Sometimes("worker given up that another node has", 400),
     Sometimes("handler failed", 60),
+    Sometimes("submit replayed", 25),
+    Sometimes("submit without an answer", 100),
+    Sometimes("job succeeded", 25),
+    Sometimes("job expired", 40),
+    Sometimes("job failed", 60),
+    Sometimes("job_cancel", 40),
+    Sometimes("client reloaded", 25),
+    Sometimes("stream shown after a reload", 60),
+    Sometimes("stream found open", 120),
+    Sometimes("stream begun anew", 120),
+    Sometimes("stream interrupted", 80),
+    Sometimes("piece refused: stream_over", 80),
 )
 
 REQUIRED = {"frames": FRAMES, "messages": MESSAGES}

@@ -222,6 +222,7 @@ class Speaking:
             if stream is None:
                 return frame, []
             check.shown(client, said)
+            self._scene.check.jobs.shown(client, wire, stream)
             again: list[Frame] = []
             if not said.get("end") and self._scene.chaos and self._random.random() < self.speech.cancels:
                 again.append((True, _dumped({"type": "stream_cancel", "stream": stream, "reason": "enough"})))

@@ -162,6 +162,12 @@ class StreamPrefix(Checker):
         if shown.last < max(stored.pieces):
             self.broken(f"{client.name} is told {said} behind {shown.last}, and {max(stored.pieces)} is its last piece")
 
+    def result(self, session: str, job: str, attempt: int, shown: Any) -> None:
+        """The result of a job is shown to its creator."""
+        stored = self._stored.get((session, job), _Stored())
+        if self._promised(session) and shown != stored.text(attempt, 1 << 60):
+            self.broken(f"{shown!r} is shown as the result of {job}/{attempt}, and {stored} is stored")
+
     # --- the end ----------------------------------------------------------------------------------------------------
 
     def waiting(self) -> list[str]:

@@ -5,6 +5,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import trio
+from msgspec import UNSET
 
 from signald.core.callers import ALL
 from signald.errors import StoreUnavailable
@@ -140,5 +141,8 @@ class Submitting:
             if shown.over:
                 if ended is None:
                     self._scene.reached(f"job {shown.state}")
+                    if shown.state == "succeeded":
+                        result = json.loads(bytes(shown.result)) if shown.result is not UNSET else None
+                        self._scene.check.streams.result(shown.session, job, shown.attempt, result)
                 ended = shown
                 looks -= 1

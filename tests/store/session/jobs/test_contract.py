@@ -46,7 +46,7 @@ from signald.store.session.ops import (
     Unpaired,
     UnpairFailed,
 )
-from signald.store.session.streams.ops import OpenStreams
+from signald.store.session.streams.ops import CloseStreams, OpenStreams
 from tests.store.ops import (
     NOW_MS,
     SESSION,
@@ -745,6 +745,16 @@ class TestPieces:
         """A stream with the name of a job that never was is a stream like others."""
         await self.begin(world)
         assert await say(world, said(1, 9, end="complete")) == Appended(1, 0, "a")
+
+    async def test_of_the_next_worker(self, world: World) -> None:
+        """The stream of a job is not found open by the next worker, which gets the job itself: nothing interrupts it."""
+        await self.begin(world)
+        await say(world, said(1))
+        await world.do(Unpair(SESSION, "b", WORKER, 0))
+        epoch = claimed(await world.ask(claim_side("w_2", nonce="2"))).epoch
+        assert [view.found for view in (await world.ask(OpenStreams(SESSION))).streams] == [False]
+        await world.do(CloseStreams(SESSION, "b", epoch, ("j_1_1",), "interrupted", NOW_MS))
+        assert [view.outcome for view in (await world.ask(OpenStreams(SESSION))).streams] == [""]
 
     async def test_again(self, world: World) -> None:
         """Pieces that are appended again count once."""
