@@ -68,15 +68,6 @@ STREAMS = (
         _by(_JOBS_CONTRACT, "memory"),
     ),
     Bug(
-        "interruption-told-too-early",
-        _CARE,
-        "StreamCare.tell",
-        "if client.sent < view.last:",
-        "if False:",
-        "stream-prefix",
-        "A client is told that a stream was interrupted, before it has all that was said in it.",
-    ),
-    Bug(
         "open-streams-never-closed",
         _CARE,
         "StreamCare.begin",
@@ -155,6 +146,7 @@ JOBS = (
         "''",
         "job-once",
         "A worker goes on with the result of a job that was cancelled or has expired.",
+        _by(_JOBS_CONTRACT, "memory"),
     ),
     Bug(
         "one-worker-lost-too-many",
@@ -184,15 +176,6 @@ JOBS = (
         "if False:",
         "job-once",
         "A client is told of the end of a job before its last piece.",
-    ),
-    Bug(
-        "news-of-jobs-while-busy-lost",
-        _DESK,
-        "JobDesk._serve",
-        "at.again = True",
-        "at.again = False",
-        "liveness",
-        "A job that is stored while others are handed out waits for a further change.",
     ),
     Bug(
         "jobs-that-a-worker-has-forgotten",
