@@ -38,6 +38,7 @@ from signald.service.events import (
 from signald.service.holdings import Holdings
 from signald.service.line import leave_if_away
 from signald.service.losses import Losses
+from signald.service.pasts import Pasts
 from signald.service.realtime import RealtimeCarrier
 from signald.service.relay import Relay, RelaySettings
 from signald.service.retries import Retries
@@ -45,7 +46,6 @@ from signald.service.streams import StreamCare
 from signald.service.withdrawals import Withdrawals
 from signald.service.worker_like import WorkerLike
 from signald.store.registry.ops import ConfirmWorkerToken, DetachWorker, KeepAlive, UpdateWorker
-from signald.store.sagas import end_session
 from signald.store.session.ops import ConfirmToken, Detach, Ended
 from signald.wire.close_codes import CloseCode
 
@@ -59,6 +59,7 @@ class Attachments:
         self._context = context
         self._writes = writes = context.writes
         self._holdings = holdings
+        self.pasts = Pasts(context, holdings)
         self._losses = losses
         self.sessions: dict[str, LiveSession] = {}
         """The sessions with a party attached here."""
@@ -282,10 +283,11 @@ class Attachments:
         """End `session` in the store, or as soon as the store is back, and here."""
         context = self._context
         session.ending = True
-        ops = end_session(session.id, context.node, context.now_ms())
+        ops = self.pasts.end(session.id, session.principal)
         try:
             ended, _ = await context.committer.call_each(*ops)
             if isinstance(ended, Ended):  # the other party may have said it too
+                self.pasts.count(ended)
                 self.streams.tell(session, ended.streams)
                 context.events.emit(SessionEnded(session.id, cause))
         except StoreUnavailable:

@@ -55,9 +55,12 @@ class Endings:
         An operator or a program has ordered it: what was accepted for the parties, and not delivered, is lost. Raises StoreUnavailable.
         """
         context = self._context
-        ended, _ = await context.committer.call_each(*end_session(session, context.node, context.now_ms()))
+        held = self._attachments.sessions.get(session)
+        ops = self._attachments.pasts.end(session, held.principal if held is not None else "")
+        ended, _ = await context.committer.call_each(*ops)
         if not isinstance(ended, Ended):
             return False
+        self._attachments.pasts.count(ended)
         context.events.emit(SessionEnded(session, cause))
         held = self._attachments.sessions.get(session)
         if held is not None:

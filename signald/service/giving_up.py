@@ -15,7 +15,6 @@ from signald.service.line import enqueue, leave_if_away
 from signald.service.retries import Retries
 from signald.service.worker_like import WorkerLike
 from signald.store.registry.ops import RemoveWorker, WorkerSessions
-from signald.store.sagas import end_session
 from signald.store.session.ops import Ended, Unpair
 from signald.wire.close_codes import CloseCode
 
@@ -42,8 +41,9 @@ class GivingUp:
         context = self._context
         log.warning("session_without_worker", session=session.id, worker=session.worker_id)
         if context.config.worker.on_loss == "end":
-            ended, _ = await context.committer.call_each(*end_session(session.id, context.node, context.now_ms()))
+            ended, _ = await context.committer.call_each(*self._attachments.pasts.end(session.id, session.principal))
             if isinstance(ended, Ended):
+                self._attachments.pasts.count(ended)
                 context.events.emit(SessionEnded(session.id, "worker_lost"))
             self._attachments.gone(session, "worker lost")
             return
@@ -69,6 +69,10 @@ class GivingUp:
             if session is not None:
                 self._relay.look(session)
 
+    def _principal(self, name: str) -> str:
+        session = self._attachments.sessions.get(name)
+        return session.principal if session is not None else ""
+
     async def give_up(
         self, worker: str, epoch: int, reason: str, *, leaving: bool = False, lost_ms: int = 0
     ) -> tuple[str, ...]:
@@ -89,10 +93,11 @@ class GivingUp:
         names = released.sessions
         context.events.emit(WorkerGivenUp(worker, tuple(names), reason))
         if policy == "end":
-            ops = [op for name in names for op in end_session(name, context.node, context.now_ms())]
+            ops = [op for name in names for op in self._attachments.pasts.end(name, self._principal(name))]
             results = await context.committer.call_many(ops)
             for name, result in zip(names, results[::2], strict=True):
                 if isinstance(result, Ended):
+                    self._attachments.pasts.count(result)
                     context.events.emit(SessionEnded(name, "worker_lost"))
             for name in names:
                 session = self._attachments.sessions.get(name)

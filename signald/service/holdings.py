@@ -100,6 +100,10 @@ class Holdings:
             if not holding.here and not holding.away:
                 del self._by_address[address]
 
+    def address_of(self, session: str) -> str:
+        """Return the address that a session counts for; "": none is known here."""
+        return self._address_of.get(session, "")
+
     def may_add(self, session: LiveSession, size: int) -> bool:
         """Tell whether the client of `session` may store `size` bytes more, and count them."""
         holding = self._holding(session.id)

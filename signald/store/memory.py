@@ -26,7 +26,7 @@ from signald.store.registry.ops import NodeInfo, Revocation
 from signald.store.registry.records import Place, TrailCount, Worker
 from signald.store.rows import Wakes
 from signald.store.rules import apply
-from signald.store.session.records import Record, Way
+from signald.store.session.records import Past, Record, Way
 from signald.store.session.streams.records import Stream
 
 WAKES_MAX = 1024
@@ -44,6 +44,8 @@ class MemoryRows(MemoryJobs):
         self._entries: dict[tuple[str, Way], deque[Entry]] = {}
         self._history: dict[str, dict[int, tuple[Party, bytes]]] = {}
         self._streams: dict[str, dict[tuple[str, str], Stream]] = {}
+        self._pasts: dict[str, Past] = {}
+        """Of ended sessions whose history is kept."""
         self._nodes: dict[str, NodeInfo] = {}
         self._workers: dict[str, Worker] = {}
         self._places: dict[str, Place] = {}
@@ -72,12 +74,26 @@ class MemoryRows(MemoryJobs):
     def save_session(self, record: Record) -> None:
         self._sessions[record.session] = record
 
-    def drop_session(self, session: str) -> None:
+    def drop_session(self, session: str, past: Past | None = None) -> None:
         self._sessions.pop(session, None)
         self._entries.pop((session, "up"), None)
         self._entries.pop((session, "down"), None)
-        self._history.pop(session, None)
         self._streams.pop(session, None)
+        if past is None:
+            self._history.pop(session, None)
+        else:
+            self._pasts[session] = past
+
+    def past(self, session: str) -> Past | None:
+        return self._pasts.get(session)
+
+    def drop_past(self, session: str) -> None:
+        if self._pasts.pop(session, None) is not None:
+            self._history.pop(session, None)
+
+    def pasts_over(self, until_ms: int, limit: int) -> list[str]:
+        over = ((past.until_ms, past.session) for past in self._pasts.values() if past.until_ms <= until_ms)
+        return [session for _, session in heapq.nsmallest(limit, over)]
 
     def put_entries(self, session: str, way: Way, entries: Iterable[Entry]) -> None:
         # What is read from a store has no mark: every twin answers alike.
@@ -309,12 +325,12 @@ class MemoryRows(MemoryJobs):
         return sum(one.bytes for one in self._trail_counts.values())
 
     def is_empty_of(self, session: str) -> bool:
-        """Tell whether nothing at all of `session` is left, for tests of `no-ghost`."""
+        """Tell whether nothing of `session` is left but what outlives it, for tests of `no-ghost`."""
         return not (
             session in self._sessions
             or (session, "up") in self._entries
             or (session, "down") in self._entries
-            or session in self._history
+            or (session in self._history and session not in self._pasts)
             or session in self._streams
             or session in self._places
             or session in self._lives

@@ -10,7 +10,7 @@ from signald.store.base import WAKE_REALTIME, WAKE_SESSION, WAKE_WORKER, Wake
 from signald.store.registry.ops import NodeInfo, Revocation
 from signald.store.registry.records import Place, TrailCount, Worker
 from signald.store.session.jobs.records import Jobs
-from signald.store.session.records import Record, Way
+from signald.store.session.records import Past, Record, Way
 from signald.store.session.streams.records import Stream
 
 
@@ -23,8 +23,15 @@ class Rows(Protocol):
 
     def session(self, session: str) -> Record | None: ...
     def save_session(self, record: Record) -> None: ...
-    def drop_session(self, session: str) -> None:
-        """Remove the record, both logs, the history and the streams."""
+    def drop_session(self, session: str, past: Past | None = None) -> None:
+        """Remove the record, both logs, the streams and the history; with `past`, the history stays."""
+
+    def past(self, session: str) -> Past | None: ...
+    def drop_past(self, session: str) -> None:
+        """Remove what is kept of an ended session, its history too; do nothing when there is nothing."""
+
+    def pasts_over(self, until_ms: int, limit: int) -> list[str]:
+        """Return ended sessions whose history is kept until `until_ms` at most, those that end first."""
 
     def put_entries(self, session: str, way: Way, entries: Iterable[Entry]) -> None: ...
     def trim_entries(self, session: str, way: Way, last: int) -> None:

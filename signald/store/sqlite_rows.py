@@ -16,7 +16,7 @@ from signald.core.wants import ROOT, path
 from signald.store.damage import REPORTS, SEAL_BYTES, Unreadable, seal, unseal
 from signald.store.registry.ops import NodeInfo, Revocation
 from signald.store.registry.records import Place, TrailCount, Worker
-from signald.store.session.records import Record, Way
+from signald.store.session.records import Past, Record, Way
 from signald.store.session.streams.records import Stream, decode_stream
 from signald.store.sqlite_jobs import TABLES as JOB_TABLES
 from signald.store.sqlite_jobs import SqliteJobs
@@ -67,6 +67,8 @@ CREATE TABLE IF NOT EXISTS revoked (principal TEXT PRIMARY KEY, number INTEGER N
     until_ms INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS revoked_by_number ON revoked (number);
 CREATE INDEX IF NOT EXISTS revoked_by_end ON revoked (until_ms, principal);
+CREATE TABLE IF NOT EXISTS past (session TEXT PRIMARY KEY, until_ms INTEGER NOT NULL, record BLOB NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS past_by_end ON past (until_ms, session);
 """
     + JOB_TABLES
 )
@@ -94,6 +96,7 @@ _PARTIES: dict[object, Party] = {
 pass over what they could not show."""
 
 _record = msgpack.Decoder(Record).decode
+_past = msgpack.Decoder(Past).decode
 _worker = msgpack.Decoder(Worker).decode
 _node = msgpack.Decoder(NodeInfo).decode
 _want = msgpack.Decoder(dict[str, str]).decode
@@ -162,15 +165,34 @@ class SqliteRows(SqliteJobs):
     def save_session(self, record: Record) -> None:
         self._records[record.session] = self._changed[record.session] = record
 
-    def drop_session(self, session: str) -> None:
+    def drop_session(self, session: str, past: Past | None = None) -> None:
         self._records.pop(session, None)
         self._changed.pop(session, None)
         self._flush_entries()
         self._flush_history()
         self._sql.execute("DELETE FROM session WHERE session = ?", (session,))
         self._sql.execute("DELETE FROM entry WHERE session = ?", (session,))
-        self._sql.execute("DELETE FROM history WHERE session = ?", (session,))
         self._sql.execute("DELETE FROM stream WHERE session = ?", (session,))
+        if past is None:
+            self._sql.execute("DELETE FROM history WHERE session = ?", (session,))
+        else:
+            self._sql.execute("REPLACE INTO past VALUES (?, ?, ?)", (session, past.until_ms, pack(past)))
+
+    def past(self, session: str) -> Past | None:
+        packed = self._one("SELECT record FROM past WHERE session = ?", session)
+        try:
+            return None if packed is None else unpack(_past, packed, "past", session)
+        except Unreadable as error:
+            REPORTS.tell(error.what, error.of)
+            return None
+
+    def drop_past(self, session: str) -> None:
+        if self._sql.execute("DELETE FROM past WHERE session = ?", (session,)).rowcount:
+            self._sql.execute("DELETE FROM history WHERE session = ?", (session,))
+
+    def pasts_over(self, until_ms: int, limit: int) -> list[str]:
+        sql = "SELECT session FROM past WHERE until_ms <= ? ORDER BY until_ms, session LIMIT ?"
+        return [session for (session,) in self._sql.execute(sql, (until_ms, limit))]
 
     def put_entries(self, session: str, way: Way, entries: Iterable[Entry]) -> None:
         self._entries += [(session, way, entry.seq, entry.history, seal(entry.body, entry.seq)) for entry in entries]

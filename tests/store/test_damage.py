@@ -41,7 +41,6 @@ from signald.store.session.ops import (
     Appended,
     EndSession,
     ExpireSession,
-    History,
     Look,
     Looked,
     Mark,
@@ -274,7 +273,7 @@ async def test_a_damaged_record_can_be_ended(damaged: Damaged, wound: str) -> No
         missing, history, again = await ask(
             store, Look(SESSION, "client", 0, 9), ReadHistory(SESSION, 9), create(nonce="again")
         )
-        assert (missing, history) == (NoSession(), History(()))
+        assert (missing, history) == (NoSession(), NoSession())
         assert isinstance(again, Head)
 
 

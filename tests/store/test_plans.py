@@ -317,7 +317,8 @@ class Kitchen:
 
     def _history(self, draft: Draft) -> Op:
         before = (0, 0, 0, 3 + draft.worker, 6)[draft.other]
-        return ReadHistory(SESSIONS[draft.session], draft.small + 1, before)
+        access = (ALL, Access(owner=("ann", "eve")[draft.flag]), Access(worker=WORKERS[draft.worker]))[draft.small % 3]
+        return ReadHistory(SESSIONS[draft.session], draft.small + 1, before, access, self.now_ms)
 
     def _detach(self, draft: Draft) -> Op:
         party, _, node, epoch = self._of_side(draft)
@@ -327,11 +328,13 @@ class Kitchen:
         return ConfirmToken(SESSIONS[draft.session], self._of_record(draft).client.epoch - draft.small // 4)
 
     def _end(self, draft: Draft) -> Op:
-        return EndSession(SESSIONS[draft.session], draft.node, self.now_ms if draft.flag else 0)
+        keep_ms = (0, 5, 50)[draft.small % 3] if draft.flag else 0
+        return EndSession(SESSIONS[draft.session], draft.node, self.now_ms if draft.flag else 0, keep_ms)
 
     def _expire(self, draft: Draft) -> Op:
         nodes = ("a", "b") if draft.small < 4 else ("b",)
-        return ExpireSession(SESSIONS[draft.session], draft.node, nodes, self.now_ms, (7, 20, TTL_MS)[draft.other % 3])
+        ttl_ms, keep_ms = (7, 20, TTL_MS)[draft.other % 3], (0, 50)[draft.flag]
+        return ExpireSession(SESSIONS[draft.session], draft.node, nodes, self.now_ms, ttl_ms, keep_ms)
 
     def _reseed(self, draft: Draft) -> Op:
         record = self._of_record(draft)

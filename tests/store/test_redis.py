@@ -72,7 +72,6 @@ from signald.store.registry.ops import (
 )
 from signald.store.registry.packing import Check
 from signald.store.session.jobs.ops import (
-    OVER_MS,
     CancelJob,
     JobProgress,
     ListChangedJobs,
@@ -83,6 +82,7 @@ from signald.store.session.jobs.ops import (
     TakeJobs,
 )
 from signald.store.session.ops import (
+    OVER_MS,
     AcceptSession,
     Appended,
     ConfirmToken,
@@ -752,6 +752,15 @@ class TestKeys:
             with server.client() as client:
                 assert [*client.scan_iter("signald:{s_1}*")] == [f"signald:{{{SESSION}}}:jobs".encode()]
                 assert 600_000 < client.pttl(f"signald:{{{SESSION}}}:jobs") <= 600_000 + OVER_MS
+
+    async def test_a_chat_history_goes_by_itself(self, server: Server) -> None:
+        """After the end of its session a kept history is the only key, and has a time to live of its own."""
+        async with open_redis(server.url, "a") as store:
+            talk = [create(), append(entries(1, 2, history=True))]
+            await store.execute([*talk, EndSession(SESSION, "a", NOW_MS, 600_000)])
+            with server.client() as client:
+                assert [*client.scan_iter("signald:{s_1}*")] == [f"signald:{{{SESSION}}}:history".encode()]
+                assert 600_000 < client.pttl(f"signald:{{{SESSION}}}:history") <= 600_000 + OVER_MS
 
     async def test_no_ttl_starves(self, server: Server) -> None:
         """Of many sessions kept alive again and again each has its turn, however few batches there are to carry them."""

@@ -16,8 +16,7 @@ from signald.errors import StoreMisused, StoreUnavailable
 from signald.store import sqlite, sqlite_rows
 from signald.store.base import Done, Op, Wake
 from signald.store.registry.ops import GetReceipt, PutReceipt, Signal
-from signald.store.session.jobs.ops import OVER_MS
-from signald.store.session.ops import Appended, EndSession, Look, Looked, NoSession
+from signald.store.session.ops import OVER_MS, Appended, EndSession, Look, Looked, NoSession
 from signald.store.sqlite import SqliteStore, open_sqlite
 from tests.store.ops import NOW_MS, SESSION, append, create, create_job, entries, head
 
@@ -359,6 +358,32 @@ async def test_jobs_of_ended_sessions_are_removed(path: Path) -> None:
         assert rows() == [3, 4, 2]
         await store.execute([create_job("s_2", key=b"due", now_ms=over_ms)])
         assert rows() == [1, 3, 3]
+
+
+async def test_chat_histories_of_ended_sessions_are_removed(path: Path) -> None:
+    """Once its time is over a history is removed by the next session that ends, or by a node that says it listens."""
+
+    def left() -> list[int]:
+        with closing(sqlite3.connect(path)) as sql:
+            return [
+                sql.execute(f"SELECT count(DISTINCT session) FROM {table}").fetchone()[0]
+                for table in ("past", "history")
+            ]
+
+    async with opened(path) as store:
+        for number in range(3):
+            await store.execute([create(f"s_{number}"), append(entries(1, 2, history=True), session=f"s_{number}")])
+        await store.execute([EndSession("s_0", "a", NOW_MS, 1000)])
+        over_ms = NOW_MS + 1000 + OVER_MS
+        await store.execute([EndSession("s_1", "a", over_ms - 1, 1000)])
+        assert left() == [2, 3]
+        await store.execute([EndSession("s_2", "a", over_ms, 1000)])
+        assert left() == [2, 2]
+    with closing(sqlite3.connect(path)) as sql, sql:
+        sql.execute("UPDATE past SET until_ms = ? WHERE session = 's_2'", (1 << 52,))
+    async with opened(path) as store:
+        await anext(store.wakes())
+        assert left() == [1, 1]
 
 
 async def test_many_receipts(path: Path) -> None:

@@ -14,7 +14,7 @@ from signald.service.parts import Parts
 from signald.store.base import Behind, Done, Result
 from signald.store.damage import REPORTS
 from signald.store.session.jobs.ops import CancelJob, JobGone, JobRead, NoJob
-from signald.store.session.ops import ReadHistory, ReadSession, SessionRead
+from signald.store.session.ops import History, ReadHistory
 from signald.store.session.streams.ops import NoStream
 from signald.wire import records
 
@@ -43,13 +43,15 @@ class HttpHistories:
         return self._context.config.limits.json_depth_max
 
     async def history(self, session: str, access: Access, before: int, limit: int) -> ShownHistory:
-        """Show a page of the chat history. Raises OperationRefused when there is no session that `access` allows."""
-        read, history = await self._context.committer.call_each(
-            ReadSession(session, access), ReadHistory(session, limit, before)
-        )
-        if isinstance(read, Behind):
+        """Show a page of the chat history, also of a session that has ended, as long as it is kept.
+
+        Raises OperationRefused when there is no session that `access` allows.
+        """
+        now = self._context.now_ms()
+        history = await self._context.committer.call(ReadHistory(session, limit, before, access, now))
+        if isinstance(history, Behind):
             raise StoreUnavailable(f"the record of {session} cannot be read now")
-        if not isinstance(read, SessionRead):
+        if not isinstance(history, History):
             raise unknown_session(session)
         shown = [one for entry in history.entries if (one := _shown(session, entry)) is not None]
         more = history.more and history.entries

@@ -55,7 +55,10 @@ class Lives:
         if not overdue.sessions:
             return
         nodes = tuple(context.cluster.nodes)
-        ops: list[Op] = [ExpireSession(name, context.node, nodes, now, context.ttl_ms) for name in overdue.sessions]
+        ops: list[Op] = [
+            ExpireSession(name, context.node, nodes, now, context.ttl_ms, attachments.pasts.keep_ms(name))
+            for name in overdue.sessions
+        ]
         results = await context.committer.call_many(ops)
         if damaged := [place for place, result in enumerate(results) if isinstance(result, Behind)]:
             await ask_holders(
@@ -69,6 +72,7 @@ class Lives:
             session = attachments.sessions.get(name)
             if isinstance(result, Ended):
                 log.info("session_expired", session=name)
+                attachments.pasts.count(result)
                 context.events.emit(SessionEnded(name, "expired"))
                 if session is None:
                     context.events.emit(gone_unheld(result.head, "expired", now))

@@ -3,12 +3,12 @@
 Everything of one session is one group of keys, atomic in itself. The rules are in rules.py, and once more in the scripts.
 """
 
-from signald.core.callers import Access
+from signald.core.callers import ALL, Access
 from signald.core.chat_history import HistoryEntry
 from signald.core.head import Head, Party
 from signald.core.log import Entry
 from signald.core.streams import StreamView
-from signald.store.base import Behind, Done, Fenced, Refused, Result, Secret32, SessionOp, traits
+from signald.store.base import CLOCK_SET_MS, Behind, Done, Fenced, Refused, Result, Secret32, SessionOp, traits
 from signald.wire.messages import SEQ_MAX
 
 # --- results ------------------------------------------------------------------------------------------------------
@@ -125,6 +125,8 @@ class Ended(Result, frozen=True):
 
     head: Head
     streams: tuple[StreamView, ...] = ()
+    history_bytes: int = -1
+    """Of the chat history that is kept beyond the end, which may be empty; -1: none is kept."""
 
 
 # --- operations ---------------------------------------------------------------------------------------------------
@@ -248,6 +250,12 @@ class Unpair(SessionOp[Done | Fenced | NoSession], frozen=True):
     epoch: int
 
 
+OVER_MS = CLOCK_SET_MS
+"""How much longer than it can be read stays in the store what is kept of an ended session: the clocks of nodes differ by less."""
+
+PASTS_MAX = 32
+"""How many chat histories that are kept no longer one end removes: more than it can add, so that they never gather."""
+
 IDLE_FAILURE_MS = 10_000
 """When a hand-out without a message to handle ends within this time, its `meta` or chat history made it fail: a handler reads these
 first. A hand-out that ends later was lost by chance, and does not count."""
@@ -331,15 +339,19 @@ class ReadSession(SessionOp[SessionRead | Refused | Behind | NoSession], frozen=
     access: Access
 
 
-@traits(reads=True, damaged=History(()))
-class ReadHistory(SessionOp[History], frozen=True):
-    """Read the last `limit` entries of the chat history, oldest first; none when there is no session.
+@traits(reads=True, damaged=Behind(0))
+class ReadHistory(SessionOp[History | Refused | Behind | NoSession], frozen=True):
+    """Read the last `limit` entries of the chat history, oldest first; also after the session's end, as long as it is kept.
 
     With `before`, the number of an entry: the last ones that stand before it. Nothing stands before one that is kept no more.
+    `Refused("access")` when `access` does not allow it; of a session that has ended, the last worker counts as its worker.
     """
 
     limit: int
     before: int = 0
+    access: Access = ALL
+    now_ms: int = 0
+    """Judges whether the history of an ended session is still kept."""
 
 
 @traits(damaged=Done())
@@ -361,11 +373,15 @@ class ConfirmToken(SessionOp[Done], frozen=True):
 
 @traits(damaged=NoSession())
 class EndSession(SessionOp[Ended | NoSession], frozen=True):
-    """Remove every trace of the session but its jobs (`jobs/ops.py`). Wakes both parties' nodes, other than `node`."""
+    """Remove every trace of the session but its jobs (`jobs/ops.py`) and, for a while, its chat history. Wakes both parties' nodes,
+    other than `node`.
+    """
 
     node: str
     now_ms: int = 0
     """For its jobs; 0: the time of the last operation on them."""
+    keep_ms: int = 0
+    """For how long from `now_ms` on the chat history can still be read; 0: it goes at once."""
 
 
 @traits(damaged=Behind(0))
@@ -379,6 +395,8 @@ class ExpireSession(SessionOp[Ended | Done | Behind], frozen=True):
     nodes: tuple[str, ...]
     now_ms: int
     ttl_ms: int
+    keep_ms: int = 0
+    """As in `EndSession`."""
 
 
 @traits(later=True, damaged=Done())

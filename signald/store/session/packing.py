@@ -264,11 +264,15 @@ codec(
 )
 codec(RetrySession, lambda op: pack_session(op, "retry", node=op.node), read_session)
 codec(ReadSession, lambda op: pack_session(op, "read", *op.access.words), read_session)
-codec(ReadHistory, lambda op: pack_session(op, "history"), read_history)
+codec(ReadHistory, lambda op: pack_session(op, "history", *op.access.words, op.now_ms), read_history)
 codec(Detach, lambda op: pack_session(op, "detach", op.party, op.epoch, op.now_ms, node=op.node), read_session)
 codec(ConfirmToken, lambda op: pack_session(op, "confirm", op.epoch), read_session)
-codec(EndSession, lambda op: pack_session(op, "finish", op.now_ms, node=op.node), read_session)
-codec(ExpireSession, lambda op: pack_session(op, "expire", op.now_ms, op.ttl_ms, *op.nodes, node=op.node), read_session)
+codec(EndSession, lambda op: pack_session(op, "finish", op.now_ms, op.keep_ms, node=op.node), read_session)
+codec(
+    ExpireSession,
+    lambda op: pack_session(op, "expire", op.now_ms, op.ttl_ms, op.keep_ms, *op.nodes, node=op.node),
+    read_session,
+)
 
 
 def pack_reseed(op: Reseed) -> bytes:

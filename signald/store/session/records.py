@@ -37,6 +37,16 @@ class Ahead(Struct, array_like=True, frozen=True, gc=False):
     """The first seq that party claimed since the other left. If the other claims it too, it knew of it independently."""
 
 
+class Past(Struct, array_like=True, frozen=True, gc=False):
+    """What is known of a session that has ended while its chat history is kept: by whom, and until when, that may be read."""
+
+    session: str
+    principal: str
+    worker: str
+    """The worker that had the session at its end."""
+    until_ms: int
+
+
 class Record(Struct, array_like=True):
     """Everything about a session but its messages. `worker_side` may outlive a worker: its epoch goes on."""
 

@@ -109,8 +109,8 @@ def read_session(op: SessionOp, reply: Reply) -> Result | Head:
             return _NO_SESSION
         case [b"read", head, connected_ms, away_ms]:
             return SessionRead(read_head(op.session, head), connected_ms, away_ms)
-        case [b"ended", head, streams]:
-            return Ended(read_head(op.session, head), _views(op, streams))
+        case [b"ended", head, streams, history_bytes]:
+            return Ended(read_head(op.session, head), _views(op, streams), history_bytes)
         case _:
             return read_refusal(reply)
 
@@ -139,7 +139,13 @@ def _loss(first: int, last: int) -> tuple[int, int] | None:
 
 def read_history(op: ReadHistory, reply: Reply) -> Result:
     """The chat history, without what of it is damaged."""
-    return History(*unfold(_items(op, reply), op.limit, op.before)) if op.limit > 0 else History(())
+    match reply:
+        case [b"history", items]:
+            return History(*unfold(_items(op, items), op.limit, op.before)) if op.limit > 0 else History(())
+        case [b"no_session"]:
+            return _NO_SESSION
+        case _:
+            return read_refusal(reply)
 
 
 def _items(op: SessionOp, kept: list[bytes]) -> list[tuple[Party, bytes]]:

@@ -12,7 +12,7 @@ from signald.store.rows import Rows, Wakes
 from signald.store.rule import rule
 from signald.store.session import ops
 from signald.store.session.jobs.keeping import begin_jobs, finish_jobs, learn_jobs, lose_worker, move_jobs
-from signald.store.session.records import NO_TTL_MS, WORKERS_REMEMBERED, Record, Way
+from signald.store.session.records import NO_TTL_MS, WORKERS_REMEMBERED, Past, Record, Way
 from signald.store.session.streams import rules as streams
 from signald.store.session.streams.keeping import SENDERS, put_item
 from signald.store.session.streams.records import mark_in
@@ -40,6 +40,7 @@ def create_session(op: ops.CreateSession, rows: Rows, _wakes: Wakes) -> Head | o
     )
     record.client.claim(Claim(op.nonce, 1 if op.node else 0, asked_ms=op.now_ms), op.node)
     begin_jobs(op.session, rows)
+    rows.drop_past(op.session)
     rows.save_session(record)
     return record.head()
 
@@ -393,7 +394,14 @@ def read_session(op: ops.ReadSession, rows: Rows, _wakes: Wakes) -> ops.SessionR
 
 
 @rule(ops.ReadHistory)
-def read_history(op: ops.ReadHistory, rows: Rows, _wakes: Wakes) -> ops.History:
+def read_history(op: ops.ReadHistory, rows: Rows, _wakes: Wakes) -> ops.History | base.Refused | ops.NoSession:
+    shown: Record | Past | None = rows.session(op.session)
+    if shown is None:
+        shown = rows.past(op.session)
+        if shown is None or shown.until_ms <= op.now_ms:
+            return ops.NoSession()
+    if not op.access.allows(shown.principal, shown.worker):
+        return base.Refused("access")
     return ops.History(*unfold(rows.history(op.session), op.limit, op.before)) if op.limit > 0 else ops.History(())
 
 
@@ -430,7 +438,7 @@ def end_session(op: ops.EndSession, rows: Rows, wakes: Wakes) -> ops.Ended | ops
         rows.drop_session(op.session)
         rows.drop_jobs(op.session)
         raise
-    return ops.NoSession() if record is None else _end(record, op.node, op.now_ms, rows, wakes)
+    return ops.NoSession() if record is None else _end(record, op, rows, wakes)
 
 
 @rule(ops.ExpireSession)
@@ -440,15 +448,26 @@ def expire_session(op: ops.ExpireSession, rows: Rows, wakes: Wakes) -> ops.Ended
         return base.Done()
     away_ms = op.now_ms - record.client_away_ms
     dead = record.client.node not in op.nodes if record.client.node else away_ms >= op.ttl_ms
-    return _end(record, op.node, op.now_ms, rows, wakes) if dead else base.Done()
+    return _end(record, op, rows, wakes) if dead else base.Done()
 
 
-def _end(record: Record, by: str, now_ms: int, rows: Rows, wakes: Wakes) -> ops.Ended:
-    wakes.session(record, by, record.client.node, record.worker_side.node)
-    finish_jobs(record, rows, now_ms)
-    interrupted = streams.close_all(record, now_ms, rows)
-    rows.drop_session(record.session)
-    return ops.Ended(record.head(), interrupted)
+def _end(record: Record, op: ops.EndSession | ops.ExpireSession, rows: Rows, wakes: Wakes) -> ops.Ended:
+    wakes.session(record, op.node, record.client.node, record.worker_side.node)
+    finish_jobs(record, rows, op.now_ms)
+    interrupted = streams.close_all(record, op.now_ms, rows)
+    if not op.keep_ms:
+        rows.drop_session(record.session)
+        return ops.Ended(record.head(), interrupted)
+    drop_pasts(rows, op.now_ms)
+    past = Past(record.session, record.principal, record.worker, op.now_ms + op.keep_ms)
+    rows.drop_session(record.session, past)
+    return ops.Ended(record.head(), interrupted, record.history_bytes)
+
+
+def drop_pasts(rows: Rows, now_ms: int, limit: int = ops.PASTS_MAX) -> None:
+    """Remove up to `limit` chat histories that are kept no longer. Redis does it by itself."""
+    for session in rows.pasts_over(now_ms - ops.OVER_MS, limit):
+        rows.drop_past(session)
 
 
 @rule(ops.Reseed)
@@ -463,6 +482,7 @@ def reseed(op: ops.Reseed, rows: Rows, wakes: Wakes) -> Head | ops.NoSession:
     if record is None and not (op.create or damaged):
         return ops.NoSession()
     if record is None:
+        rows.drop_past(op.session)
         record = Record(
             session=op.session,
             created_ms=known.created_ms,

@@ -201,7 +201,33 @@ function operation.confirm(epoch)
   return {'done'}
 end
 
-local function finish(now_ms)
+-- The first item of the chat history of an ended session: `P` and {principal, worker, until_ms}. Nothing else tells of that session.
+local function keep_history(now_ms, keep_ms)
+  local v = get('principal', 'worker', 'history_bytes')
+  assert(v[1] and v[2])
+  local until_ms = tonumber(now_ms) + tonumber(keep_ms)
+  redis.call('LPUSH', KEYS[4], 'P' .. cmsgpack.pack({v[1], v[2], until_ms}))
+  redis.call('PEXPIRE', KEYS[4], string.format('%.0f', tonumber(keep_ms) + OVER_MS))
+  return tonumber(v[3])
+end
+
+-- → the items of the chat history of an ended session, as far as `now_ms` and access (core/callers.py) allow it; or a refusal
+local function read_past(kind, text, now_ms)
+  local items = redis.call('LRANGE', KEYS[4], 0, -1)
+  local first = table.remove(items, 1)
+  if not first or string.sub(first, 1, 1) ~= 'P' then
+    return {'no_session'}
+  end
+  local read, past = pcall(cmsgpack.unpack, string.sub(first, 2))
+  if not read or type(past) ~= 'table' or type(past[3]) ~= 'number' or past[3] <= tonumber(now_ms) then
+    return {'no_session'}
+  elseif not allows(kind, text, past[1], past[2]) then
+    return {'refused', 'access'}
+  end
+  return {'history', items}
+end
+
+local function finish(now_ms, keep_ms)
   local closed, interrupted = pcall(close_all_streams, now_ms)
   local read, was = pcall(head)
   if not read then
@@ -211,30 +237,37 @@ local function finish(now_ms)
   if was[HEAD.jobs] and not pcall(finish_jobs, now_ms) then
     redis.call('DEL', KEYS[5], KEYS[6])
   end
-  redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[7])
+  local kept, history_bytes = false, nil
+  if keep_ms ~= '0' then
+    kept, history_bytes = pcall(keep_history, now_ms, keep_ms)
+  end
+  redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[7])
+  if not kept then
+    redis.call('DEL', KEYS[4])
+  end
   wake(was[HEAD.client_node], was[HEAD.worker_node])
-  return {'ended', was, closed and interrupted or {}}
+  return {'ended', was, closed and interrupted or {}, kept and history_bytes or -1}
 end
 
-function operation.finish(now_ms)
-  return exists() and finish(now_ms) or {'no_session'}
+function operation.finish(now_ms, keep_ms)
+  return exists() and finish(now_ms, keep_ms) or {'no_session'}
 end
 
--- ARGV 5...: the live nodes
-function operation.expire(now_ms, ttl_ms)
+-- ARGV 6...: the live nodes
+function operation.expire(now_ms, ttl_ms, keep_ms)
   local v = get('client_node', 'client_away_ms')
   if not v[1] then
     return exists() and {'behind', 0} or {'done'}
   end
   if v[1] == '' then
-    return tonumber(now_ms) - tonumber(v[2]) >= tonumber(ttl_ms) and finish(now_ms) or {'done'}
+    return tonumber(now_ms) - tonumber(v[2]) >= tonumber(ttl_ms) and finish(now_ms, keep_ms) or {'done'}
   end
-  for i = 5, #ARGV do
+  for i = 6, #ARGV do
     if ARGV[i] == v[1] then
       return {'done'}
     end
   end
-  return finish(now_ms)
+  return finish(now_ms, keep_ms)
 end
 
 -- → head, when the client has attached last, since when it is detached
@@ -252,8 +285,13 @@ function operation.read(kind, text)
   return {'read', now, connected_ms, tonumber(get('client_away_ms')[1])}
 end
 
-function operation.history()
-  return redis.call('LRANGE', KEYS[4], 0, -1)
+function operation.history(kind, text, now_ms)
+  if not exists() then
+    return read_past(kind, text, now_ms)
+  elseif not is_allowed(kind, text) then
+    return {'refused', 'access'}
+  end
+  return {'history', redis.call('LRANGE', KEYS[4], 0, -1)}
 end
 
 function operation.streams()

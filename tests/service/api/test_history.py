@@ -126,6 +126,45 @@ def test_who_may_read_it(asking: Asking) -> None:
     play(scene)
 
 
+@pytest.mark.parametrize("how", ["bye", "order", "expiry", "worker"])
+def test_an_ended_session_is_still_read(asking: Asking, how: str) -> None:
+    """However a session ends, at any node its history is shown to whom it was, until an API token of it would have run out."""
+
+    async def scene(cluster: Cluster) -> None:
+        for name in ("n1", "n2"):
+            await cluster.start(name, auth={"api_token_ttl_s": 300}, session={"resume_ttl_s": 60})
+        asker = asking(cluster)
+        client, _, worker, accepted, session = await cluster.pair("n1")
+        say(cluster, session, "client", text(1), text(2))
+        if how == "bye":
+            await client.send({"type": "bye"})
+        elif how == "worker":
+            await worker.send({"type": "bye", "session": session})
+        elif how == "order":
+            assert await cluster.nodes["n2"].hub.parts.endings.by_order(session, "enough", "operator")
+        else:
+            client.cut()
+            await trio.sleep(90)
+        await trio.sleep(5)
+        assert cluster.world.rows.is_empty_of(session)
+        own = Caller("client", "", "", session=session)
+        for at in ("n1", "n2"):
+            assert (await asker("GET", f"/{session}", at=at, by=own)).status == 404
+            for by, status in (
+                (own, 200),
+                (Caller("worker", "", "", worker=accepted["worker"]), 200),
+                (Caller("worker", "", "", worker="w_other"), 404),
+                (Caller("person", "bob", "bob"), 404),
+            ):
+                assert (await asker("GET", f"/{session}/history", at=at, by=by)).status == status, by
+        assert [entry["seq"] for entry in (await page(asker, session, by=own))["entries"]] == [1, 2]
+        assert (await page(asker, session, "?limit=1", by=own))["next"]
+        await trio.sleep(300)
+        assert (await asker("GET", f"/{session}/history", by=own)).status == 404
+
+    play(scene)
+
+
 def test_a_damaged_entry_is_left_out(asking: Asking) -> None:
     """What cannot be read of a history spoils no other entry."""
 

@@ -12,8 +12,9 @@ from signald.core.jobs import OF_OUTCOME, RESULT_TOO_BIG, WORKER_LOST, Job, JobE
 from signald.core.log import Entry
 from signald.core.streams import Mark, Verdict, judge
 from signald.store.rows import Rows, Wakes
-from signald.store.session.jobs.ops import DUE_MAX, KEPT_BYTES_MAX, KEPT_MAX, OVER_MS, PIECE_BYTES
+from signald.store.session.jobs.ops import DUE_MAX, KEPT_BYTES_MAX, KEPT_MAX, PIECE_BYTES
 from signald.store.session.jobs.records import Jobs
+from signald.store.session.ops import OVER_MS
 from signald.store.session.records import Record
 from signald.store.session.streams.keeping import close_of_job
 

@@ -11,7 +11,7 @@ An operation with an `access` answers `NoSession` for a session that its caller 
 from signald.core.callers import Access
 from signald.core.jobs import Job
 from signald.core.log import Entry
-from signald.store.base import CLOCK_SET_MS, Behind, Done, Fenced, Result, SessionOp, traits
+from signald.store.base import Behind, Done, Fenced, Result, SessionOp, traits
 from signald.store.session.ops import NoSession
 
 KEPT_MAX = 1000
@@ -29,9 +29,6 @@ INPUT_BYTES_MAX = 16 << 20
 
 DUE_MAX = 32
 """How many jobs that are kept no longer one step removes: more than one step can add, so that they never gather."""
-
-OVER_MS = CLOCK_SET_MS
-"""How much longer than they can be read the jobs of an ended session stay in the store: the clocks of nodes differ by less."""
 
 Digest32 = bytes
 

@@ -16,7 +16,6 @@ from signald.store.session.jobs.ops import (
     INPUT_BYTES_MAX,
     KEPT_BYTES_MAX,
     KEPT_MAX,
-    OVER_MS,
     PIECE_BYTES,
     CancelJob,
     CreateJob,
@@ -30,6 +29,7 @@ from signald.store.session.jobs.ops import (
 )
 from signald.store.session.jobs.records import Jobs
 from signald.store.session.jobs.replies import read_jobs
+from signald.store.session.ops import OVER_MS
 from signald.store.session.streams import records as streams
 from signald.wire.messages import SEQ_MAX
 
