@@ -358,7 +358,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, durable: bool) -> No
             connection.execute(f"PRAGMA user_version = {SCHEMA}")
         if _pragma(connection, "application_id") == APPLICATION_ID:
             known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'stray'").fetchone()
-            for statement in (*LATER_TABLES.split(";"), WITH_SESSION, *(() if known else STRAYS)):
+            for statement in (*LATER_TABLES.split(";"), *WITH_SESSION, *(() if known else STRAYS)):
                 connection.execute(statement)
         if _pragma(connection, "application_id") != APPLICATION_ID:
             raise StoreMisused(f"{path} is a database of another program")

@@ -45,7 +45,11 @@ class SqliteJobs(Rows):
             self._sql.execute(f"DELETE FROM {table} WHERE session = ?", (session,))  # noqa: S608
 
     def jobs_over(self, until_ms: int, limit: int) -> list[str]:
-        sql = "SELECT session FROM jobs WHERE until_ms > 0 AND until_ms <= ? LIMIT ?"
+        # One that a node has given back after it was removed as damaged has jobs that a trigger took for left (sqlite_later.py).
+        sql = (
+            "SELECT session FROM jobs WHERE until_ms > 0 AND until_ms <= ? "
+            "AND NOT EXISTS (SELECT 1 FROM session WHERE session.session = jobs.session) LIMIT ?"
+        )
         return [session for (session,) in self._sql.execute(sql, (until_ms, limit))]
 
     def job(self, session: str, n: int) -> Job | None:

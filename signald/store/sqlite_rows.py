@@ -20,6 +20,8 @@ from signald.store.session.records import Past, Record, Way
 from signald.store.session.streams.records import Stream, decode_stream
 from signald.store.sqlite_jobs import TABLES as JOB_TABLES
 from signald.store.sqlite_jobs import SqliteJobs
+from signald.store.sqlite_later import TABLE as LATER_TABLE
+from signald.store.sqlite_later import TRIGGERS, Later, is_cut
 from signald.store.sqlite_values import pack, unpack
 
 SCHEMA = 2
@@ -71,6 +73,8 @@ CREATE TABLE IF NOT EXISTS past (session TEXT PRIMARY KEY, until_ms INTEGER NOT 
 CREATE INDEX IF NOT EXISTS past_by_end ON past (until_ms, session);
 """
     + JOB_TABLES
+    + ";"
+    + LATER_TABLE
 )
 """What earlier releases of the same schema do not know and do not touch: a file of theirs gets it when it is opened."""
 
@@ -83,8 +87,11 @@ STRAYS = (
 """Made once for a file, with its places of before. The lines by want (`line`, `spot`, `wanted`) are this release's. An earlier one
 writes `place` alone, and these triggers, which are the file's own, note which: it carries them out without knowing them."""
 
-WITH_SESSION = """CREATE TRIGGER IF NOT EXISTS session_is_gone AFTER DELETE ON session
-    BEGIN DELETE FROM stream WHERE session = OLD.session; END"""
+WITH_SESSION = (
+    """CREATE TRIGGER IF NOT EXISTS session_is_gone AFTER DELETE ON session
+    BEGIN DELETE FROM stream WHERE session = OLD.session; END""",
+    *TRIGGERS,
+)
 """The streams of a session go with it, also when an earlier release, which does not know them, removes it."""
 
 _PIECE = "*"
@@ -112,6 +119,7 @@ class SqliteRows(SqliteJobs):
         self._entries: list[tuple[str, Way, int, bool, bytes]] = []
         self._trims: list[tuple[str, Way, int]] = []
         self._history: dict[tuple[str, int], tuple[Party, bytes]] = {}
+        self._later = Later(connection)
         self._trails_bytes: int | None = None
         """Sum over `trail`, which is long; None when it is not known."""
 
@@ -122,6 +130,7 @@ class SqliteRows(SqliteJobs):
         self._entries.clear()
         self._trims.clear()
         self._history.clear()
+        self._later.forget()
         self._trails_bytes = None
 
     def flush(self) -> None:
@@ -129,6 +138,7 @@ class SqliteRows(SqliteJobs):
         if self._changed:
             rows = [(session, pack(record)) for session, record in self._changed.items()]
             self._sql.executemany("REPLACE INTO session VALUES (?, ?)", rows)
+            self._later.note(self._changed.values())
             self._changed.clear()
         self._flush_entries()
         self._flush_history()
@@ -160,6 +170,8 @@ class SqliteRows(SqliteJobs):
             packed = self._one("SELECT record FROM session WHERE session = ?", session)
             if packed is not None:
                 record = self._records[session] = unpack(_record, packed, "record", session)
+                if is_cut(packed):
+                    self._later.mend(record)
         return record
 
     def save_session(self, record: Record) -> None:

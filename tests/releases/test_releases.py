@@ -1,22 +1,28 @@
 """two-releases: nodes of this release and of the one before keep every promise on one store, forth and back."""
 
 import os
+import sqlite3
+import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
 import trio
 
 from signald.config import StoreConfig
+from signald.core.callers import ALL
 from signald.demo.options import DemoOptions
 from signald.sdk.trio import Client, WorkerSession, open_client, open_worker
 from signald.store.formats import READS
 from signald.store.open import open_store
 from signald.store.registry.ops import Format, RaiseFormat
+from signald.store.session.jobs.ops import JobRead, ReadJob
+from signald.store.session.ops import Look, Looked, NoSession, ReadHistory
 from tests.real.harness import exit_of, logged, open_nodes, term, url_of
 from tests.releases.play import ANSWER_S, play
 from tests.releases.wheels import unpacked
+from tests.store.ops import NOW_MS, append, create, create_job, entries
 from tests.store.redis_servers import Server, servers
 
 pytestmark = pytest.mark.real
@@ -102,3 +108,45 @@ async def test_a_store_of_two_formats_later_is_refused(store: str, tmp_path: Pat
 async def _raise_format(url: str, number: int) -> None:
     async with open_store(url, "later", StoreConfig(url=url)) as store:
         assert await store.execute([RaiseFormat(number)]) == [Format(number)]
+
+
+_OF_0_1_0 = """
+import sys, trio
+from signald.store.base import Detach, EndSession
+from signald.store.sqlite import open_sqlite
+
+async def main():
+    async with open_sqlite("sqlite:" + sys.argv[1], "old", ack="process", poll_interval_s=1.0) as store:
+        await store.execute([Detach("s_1", "client", "a", 1, 1), EndSession("s_2", "old")])
+
+trio.run(main)
+"""
+
+
+async def test_the_release_before_saves_and_ends_sessions_on_sqlite(tmp_path: Path) -> None:
+    """A record that 0.1.0 has saved keeps what it does not know; of a session that it ends, jobs are kept and the history is not."""
+    url = f"sqlite:{tmp_path}/signald.db"
+    async with open_store(url, "a", StoreConfig(url=url)) as store:
+        for name in ("s_1", "s_2"):
+            await store.execute([create(name), create_job(name), append(entries(1, 2, history=True), session=name)])
+    environment = {**os.environ, "PYTHONPATH": str(unpacked("0.1.0", tmp_path))}
+    command = [sys.executable, "-c", _OF_0_1_0, f"{tmp_path}/signald.db"]
+    await trio.run_process(command, env=environment, cwd=tmp_path)
+    async with open_store(url, "a", StoreConfig(url=url)) as store:
+        looked, history, job, job_of_ended = await store.execute(
+            [
+                Look("s_1", "worker", 0, 9),
+                ReadHistory("s_2", 9, 0, ALL, NOW_MS),
+                ReadJob("s_1", 1, ALL, "a", NOW_MS),
+                ReadJob("s_2", 1, ALL, "a", NOW_MS),
+            ]
+        )
+    assert isinstance(looked, Looked)
+    assert (looked.head.client_node, looked.head.jobs, len(looked.entries)) == ("", 1, 2)
+    assert history == NoSession()
+    assert isinstance(job, JobRead)
+    assert isinstance(job_of_ended, JobRead)
+    assert (job.job.state, job_of_ended.job.state) == ("queued", "cancelled")
+    with closing(sqlite3.connect(tmp_path / "signald.db")) as file:
+        ((until_ms,),) = file.execute("SELECT until_ms FROM jobs WHERE session = 's_2'").fetchall()
+    assert until_ms > 0

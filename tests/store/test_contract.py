@@ -16,7 +16,6 @@ from signald.store.session.ops import (
     Ended,
     EndSession,
     ExpireSession,
-    History,
     Look,
     Looked,
     NoSession,
