@@ -36,7 +36,7 @@ class Backend(Repeated):
         history = run.saw("history")[0]
         assert history["status"] == 200
         assert history["entries"] == [["client", 1, {"line": 1}], ["worker", 1, {"to": 1}]], run.account()
-        assert all(at is None or at.endswith("Z") for at in run.saw("times")[0]["at"]), run.account()
+        assert all(at is not None and at.endswith("Z") for at in run.saw("times")[0]["at"]), run.account()
         assert run.saw("deleted")[0]["status"] == 204, run.account()
         assert run.saw("gone")[0]["status"] == 404, run.account()
         assert not run.saw("gone")[0]["listed"], run.account()
