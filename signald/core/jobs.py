@@ -8,7 +8,8 @@ a worker again, an attempt that was handed out is over: the next one has a highe
 count as failed.
 
 *Time.* Nothing runs in the store: each step that looks at a job first lets the time pass for it (`overdue`). So a job that nothing
-has looked at ends when it is next looked at, and shows that end to whatever looks.
+has looked at ends when it is next looked at, and shows that end to whatever looks. The nodes whose clocks say the time differ by a few
+milliseconds. So a job is never shown to start before its creation, or to end before its start.
 """
 
 from collections.abc import Mapping
@@ -154,12 +155,16 @@ class Job(Struct, array_like=True, frozen=True, gc=False):
 
     def end(self, event: JobEvent, now_ms: int, place: int, error: bytes = b"") -> "Job":
         """Return it as `event` ends it. Raises ImpossibleTransition when it has ended before."""
-        return replace(self, state=step(JOB, self.state, event), ended_ms=now_ms, place=place, error=error, cancel_ms=0)
+        ended_ms = max(now_ms, self.created_ms, self.started_ms)
+        return replace(
+            self, state=step(JOB, self.state, event), ended_ms=ended_ms, place=place, error=error, cancel_ms=0
+        )
 
     def hand_out(self, now_ms: int) -> "Job":
         """Return it as it is once a worker has it."""
         state = step(JOB, self.state, _E.HAND_OUT)
-        return replace(self, state=state, attempt=max(1, self.attempt), handed=1, started_ms=self.started_ms or now_ms)
+        started_ms = self.started_ms or max(now_ms, self.created_ms)
+        return replace(self, state=state, attempt=max(1, self.attempt), handed=1, started_ms=started_ms)
 
     def move(self) -> "Job":
         """Return it as its session is given to a worker again: an attempt that was handed out is over."""

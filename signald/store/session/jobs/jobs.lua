@@ -103,7 +103,8 @@ local close_stream_of_job
 
 local function end_job(job, state, failure)
   local n, place = job[JOB.n], jobs[JOBS.next_place]
-  job[JOB.state], job[JOB.ended_ms], job[JOB.place] = state, here.now_ms, place
+  job[JOB.state], job[JOB.place] = state, place
+  job[JOB.ended_ms] = math.max(here.now_ms, job[JOB.created_ms], job[JOB.started_ms])
   job[JOB.error], job[JOB.cancel_ms] = failure or '', 0
   put_job(job, true)
   redis.call('HSET', jobs_key, 'e' .. place, n)

@@ -278,7 +278,7 @@ function operation.take_jobs(epoch, limit, now_ms, kinds_count, known_count)
       if job[JOB.handed] == 0 then
         job[JOB.state], job[JOB.attempt], job[JOB.handed] = 'running', math.max(1, job[JOB.attempt]), 1
         if job[JOB.started_ms] == 0 then
-          job[JOB.started_ms] = here.now_ms
+          job[JOB.started_ms] = math.max(here.now_ms, job[JOB.created_ms])
         end
         put_job(job, true)
       end

@@ -388,6 +388,24 @@ class TestTakeJobs:
         assert await world.woken(at="b") == {"a": [b"ss_1"], "b": []}
         assert ((await read(world)).state, (await read(world)).started_ms) == ("running", NOW_MS)
 
+    async def test_clocks_differ(self, world: World) -> None:
+        """A job does not start before its creation or end before its start, though the nodes that say so have slower clocks."""
+        await pair(world)
+        await make(world)
+        early = NOW_MS - 3
+        assert (await take(world, now_ms=early)).given[0][0].started_ms == NOW_MS
+        await world.ask(EndSession(SESSION, "a"))
+        job = await read(world, now_ms=early)
+        assert (job.created_ms, job.started_ms, job.ended_ms) == (NOW_MS, NOW_MS, NOW_MS)
+
+    async def test_cancelled_early(self, world: World) -> None:
+        """A job that is cancelled by the slower of two clocks has not ended before its creation."""
+        await pair(world)
+        await make(world)
+        cancelled = await world.ask(CancelJob(SESSION, 1, ALL, "a", 5000, NOW_MS - 3))
+        assert isinstance(cancelled, JobRead)
+        assert (cancelled.job.state, cancelled.job.ended_ms) == ("cancelled", NOW_MS)
+
     async def test_known(self, world: World) -> None:
         """What the worker has does not go out again; what it lacks does, under the same attempt and without a change."""
         await pair(world)
