@@ -48,7 +48,9 @@ def test_events_below_the_level_are_not_written() -> None:
     assert logged({}, "warning") == []
 
 
-@pytest.mark.parametrize("name", [*sorted(SECRET_NAMES), "Recovery-Token", "AUTHORIZATION", "worker_token", "jwt_secret"])
+@pytest.mark.parametrize(
+    "name", [*sorted(SECRET_NAMES), "Recovery-Token", "AUTHORIZATION", "worker_token", "jwt_secret"]
+)
 def test_keys_that_name_a_secret_are_dropped_at_any_depth(name: str) -> None:
     """A careless log call shows no secret, neither in the event nor inside its values."""
     (line,) = logged({name: "hunter2", "headers": {name: "hunter2", "host": "a"}, "all": [({name: "hunter2"},)]})

@@ -270,6 +270,33 @@ def sessions(
 
 
 @app.command
+def jobs(session: str = "", /, *, limit: int = 100, target: Target = HERE, many: Many = ONE) -> int:
+    """List the jobs of a session, or count the unfinished jobs of a node by state.
+
+    A session counts at the node of its client, or at that of its worker while its client is away.
+
+    Parameters
+    ----------
+    session
+        The session's id; any node can be asked. Without it jobs are counted.
+    limit
+        How many at most.
+    """
+    if nodes := many.nodes(target):
+        if session:
+            raise CtlError("give a session, or --all-of to count at several nodes", ExitCode.USAGE)
+        counts = [member.client.get("jobs") for member in nodes.find()]
+        target.print({"nodes": counts}, show.job_counts(counts))
+    elif session:
+        answer = target.client().get(f"sessions/{quote(session, safe='')}/jobs?limit={limit}")
+        target.print(answer, show.jobs(answer))
+    else:
+        answer = target.client().get("jobs")
+        target.print(answer, show.job_counts([answer]))
+    return ExitCode.OK
+
+
+@app.command
 def end(session: str, /, *, target: Target = HERE) -> int:
     """End a session, wherever its parties are: both are told, and nothing of it can be resumed. Any node can be asked.
 

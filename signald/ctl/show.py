@@ -99,6 +99,43 @@ def sessions(answer: Json) -> str:
     return f"{text}\n... and {hidden} more (--limit)" if hidden > 0 else text
 
 
+def job_counts(answers: Sequence[Json]) -> str:
+    """Return how many unfinished jobs nodes have, by state."""
+    rows = [
+        (
+            one["node"],
+            one["states"]["queued"],
+            one["states"]["running"],
+            one["sessions"],
+            f"{one['uncounted']} sessions are not counted" if one["uncounted"] else "",
+        )
+        for one in answers
+    ]
+    return table(("NODE", "QUEUED", "RUNNING", "SESSIONS WITH JOBS", ""), rows, "no node is live")
+
+
+def jobs(answer: Json) -> str:
+    """Return the table of the jobs of a session, the newest first."""
+    rows = [
+        (
+            one["job"],
+            one["kind"],
+            one["state"],
+            one["attempt"],
+            one["failures"],
+            *[_utc(one[at]) if one[at] else "-" for at in ("created_ms", "started_ms", "ended_ms", "deadline_ms")],
+        )
+        for one in answer["jobs"]
+    ]
+    columns = ("JOB", "KIND", "STATE", "ATTEMPT", "FAILURES", "CREATED (UTC)", "STARTED", "ENDED", "DEADLINE")
+    text = table(columns, rows, f"{answer['session']} has no job")
+    return f"{text}\n... and more (--limit)" if answer["more"] else text
+
+
+def _utc(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+
+
 def retried(answer: Json) -> str:
     """Return the line of a session that waits for a worker again."""
     return f"{answer['session']} waits for a worker again; {answer['failures']} hand-outs of message {answer['seq']} had failed"
@@ -109,7 +146,7 @@ def trail(answer: Json) -> str:
     rows = []
     before: int | None = None
     for step in answer["steps"]:
-        at = datetime.fromtimestamp(step["at_ms"] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+        at = _utc(step["at_ms"])
         after = "" if before is None else f"+{(step['at_ms'] - before) / 1000:.3f}"
         before = step["at_ms"]
         rows.append((at, after, step["node"], step["party"], step["what"], step["detail"]))

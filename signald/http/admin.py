@@ -12,6 +12,8 @@
     POST /v1/admin/sessions/ID/end   end a session, wherever its parties are
     POST /v1/admin/sessions/ID/retry hand a session out again that is set aside
     GET  /v1/admin/sessions/ID/trail the steps of a session
+    GET  /v1/admin/sessions/ID/jobs  its jobs, the newest first: ?limit=
+    GET  /v1/admin/jobs              how many unfinished jobs the sessions here have, by state
     POST /v1/admin/revoke            void the tokens of a subject: {"subject": "...", "tenant": "..."}
     GET  /v1/admin/receipts          the latest drains of the cluster
     GET  /v1/admin/receipts/NODE     the fate of each session in a drain
@@ -43,7 +45,8 @@ STATUSES: dict[RefusedBecause, int] = {
 """The status of an `OperationRefused`. No operation knows HTTP."""
 
 BODY_BYTES_MAX = 65_536
-SESSIONS_LIMIT = 1000
+ROWS_MAX = 1000
+"""Rows of one answer."""
 
 Json = dict[str, Any]
 
@@ -113,6 +116,12 @@ class Operations(Protocol):
     async def trail(self, session: str) -> Json:
         """The way of a session."""
 
+    async def jobs(self) -> Json:
+        """How many unfinished jobs the sessions of this node have, by state."""
+
+    async def jobs_of(self, session: str, limit: int) -> Json:
+        """The jobs of a session, the newest first."""
+
     async def receipts(self) -> Json:
         """The latest drains."""
 
@@ -155,6 +164,8 @@ def admin_routes(operations: Callable[[], Operations | None], *, token: Callable
         route("GET", "workers", _workers),
         route("GET", "sessions", _sessions),
         route("GET", "sessions/{session}/trail", _trail),
+        route("GET", "sessions/{session}/jobs", _jobs_of),
+        route("GET", "jobs", _jobs),
         route("POST", "sessions/{session}/end", _end),
         route("POST", "sessions/{session}/retry", _retry),
         route("POST", "revoke", _revoke),
@@ -213,10 +224,15 @@ async def _workers(_: Request, node: Operations) -> Json:
     return await node.workers()
 
 
-async def _sessions(request: Request, node: Operations) -> Json:
+def _limit(request: Request) -> int:
     text = request.query_params.get("limit", "100")
-    if not text.isdecimal() or not 1 <= int(text) <= SESSIONS_LIMIT:
-        raise HttpProblem(422, "invalid", f"limit is a number from 1 to {SESSIONS_LIMIT}")
+    if not text.isdecimal() or not 1 <= int(text) <= ROWS_MAX:
+        raise HttpProblem(422, "invalid", f"limit is a number from 1 to {ROWS_MAX}")
+    return int(text)
+
+
+async def _sessions(request: Request, node: Operations) -> Json:
+    limit = _limit(request)
     stuck = request.query_params.get("stuck", "0")
     if stuck not in ("0", "1"):
         raise HttpProblem(422, "invalid", "stuck is 0 or 1")
@@ -224,10 +240,18 @@ async def _sessions(request: Request, node: Operations) -> Json:
     if subject is None:
         if tenant is not None:
             raise HttpProblem(422, "invalid", "tenant goes with subject")
-        return node.sessions(int(text), stuck=stuck == "1")
+        return node.sessions(limit, stuck=stuck == "1")
     if not subject or stuck == "1":
         raise HttpProblem(422, "invalid", "subject is a text, and goes without stuck")
-    return await node.sessions_of(subject, tenant, int(text))
+    return await node.sessions_of(subject, tenant, limit)
+
+
+async def _jobs(_: Request, node: Operations) -> Json:
+    return await node.jobs()
+
+
+async def _jobs_of(request: Request, node: Operations) -> Json:
+    return await node.jobs_of(request.path_params["session"], _limit(request))
 
 
 async def _end(request: Request, node: Operations) -> Json:

@@ -5,6 +5,7 @@ Answers are plain JSON values. Nothing here holds a secret: sessions and workers
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 import attrs
@@ -12,10 +13,13 @@ import msgspec
 import trio
 
 from signald.config import ConfigError
+from signald.core.callers import ALL
 from signald.core.head import PARTIES, Head
 from signald.core.holders import principal_holder
+from signald.core.jobs import Job
 from signald.core.session import Session
 from signald.errors import OperationRefused
+from signald.ids import SessionId, job_id
 from signald.logs import set_level
 from signald.service.auth import Principal, is_name
 from signald.service.cluster.lease import Lease
@@ -27,12 +31,25 @@ from signald.service.reloading import Reloader
 from signald.service.trail import Trail as TrailWriter
 from signald.service.trail import summary
 from signald.store.registry.ops import GetReceipt, ListNodes, ListReceipts, ListSessionsOf, ListWorkers
+from signald.store.session.jobs.ops import JobList, ListChangedJobs, ListJobs
 from signald.store.session.ops import Look, Looked, ReadTrail
 
 Json = dict[str, Any]
 
 REOPEN_S = 3.0
 """How long an operator waits to see that the node serves again: as long as the store may take to hear of it."""
+
+COUNTED_MAX = 10_000
+"""Sessions whose jobs are counted for one question: all that a node usually holds, and a second of work for the store at most."""
+
+COUNTED_AT_ONCE = 100
+"""Of these in one round trip, so that messages are stored between two."""
+
+UNFINISHED_MAX = 1000
+"""Unfinished jobs that are counted of one session."""
+
+NEVER_MS = 1 << 52
+"""Later than any end."""
 
 
 class NodeOperations:
@@ -201,6 +218,45 @@ class NodeOperations:
         at_ms = await self._revocations.revoke(Principal(subject, "client", tenant).name)
         return {"subject": subject, "tenant": tenant, "revoked_at_ms": at_ms}
 
+    # --- jobs -------------------------------------------------------------------------------------------------------
+
+    async def jobs(self) -> Json:
+        """How many unfinished jobs the sessions of this node have, by state.
+
+        A session counts at the node of its client; while its client is away, at that of its worker. So the sum over all nodes
+        has each session once. `uncounted` are sessions beyond COUNTED_MAX.
+        """
+        context = self._context
+        here = [
+            one
+            for one in self._attachments.sessions.values()
+            if one.jobs and (one.client.link is not None or (one.worker.link is not None and not one.client.node))
+        ]
+        counted = here[:COUNTED_MAX]
+        states = {"queued": 0, "running": 0}
+        for start in range(0, len(counted), COUNTED_AT_ONCE):
+            part = counted[start : start + COUNTED_AT_ONCE]
+            # No job has ended so late: only the unfinished ones are read.
+            listed = await context.committer.call_many(
+                [ListChangedJobs(one.id, 0, NEVER_MS, UNFINISHED_MAX) for one in part]
+            )
+            for job in chain.from_iterable(result.jobs for result in listed if isinstance(result, JobList)):
+                states[job.state] += 1
+        return {"node": context.node, "sessions": len(here), "states": states, "uncounted": len(here) - len(counted)}
+
+    async def jobs_of(self, session: str, limit: int) -> Json:
+        """The jobs of a session, wherever its parties are, and also those that are kept beyond its end; no input and no result.
+
+        Raises OperationRefused when nothing is known of the session.
+        """
+        context = self._context
+        listed = await context.committer.call(
+            ListJobs(SessionId(session), ALL, context.node, "", 0, limit, context.now_ms())
+        )
+        if not isinstance(listed, JobList):
+            raise OperationRefused("unknown", "unknown-session", f"nothing is known of {session}")
+        return {"session": session, "more": listed.more, "jobs": [_job_json(session, job) for job in listed.jobs]}
+
     # --- the cluster ------------------------------------------------------------------------------------------------
 
     async def nodes(self) -> Json:
@@ -288,6 +344,23 @@ def _session_json(session: Session[Any]) -> Json:
         "down": {"last": session.down.last, "acked": session.down.acked},
         "failures": session.failures.count,
         "stuck_at": session.set_aside_at,
+    }
+
+
+def _job_json(session: str, job: Job) -> Json:
+    return {
+        "job": job_id(session, job.n),
+        "kind": job.kind,
+        "state": job.state,
+        "attempt": job.attempt,
+        "failures": job.failures,
+        "with_worker": bool(job.handed) and not job.over,
+        "input_bytes": job.input_bytes,
+        "result_bytes": job.size,
+        "created_ms": job.created_ms,
+        "started_ms": job.started_ms,
+        "ended_ms": job.ended_ms,
+        "deadline_ms": job.deadline_ms,
     }
 
 

@@ -224,6 +224,12 @@ async def test_the_other_looks(tmp_path: Path, ctl: Ctl) -> None:
         assert await ctl("sessions", "--limit", "2", "--node", "blue") == os.EX_OK
         assert "and 1 more" in ctl.words
         assert await ctl("sessions", "--limit", "0", "--node", "blue") == os.EX_USAGE
+        assert await ctl("jobs", "--node", "blue") == os.EX_OK
+        assert "QUEUED" in ctl.words
+        session = talk.chatters[0].client.session
+        assert await ctl("jobs", session, "--node", "blue") == os.EX_OK
+        assert ctl.words == f"{session} has no job\n"
+        assert await ctl("jobs", "s_nobody", "--node", "blue") == os.EX_DATAERR
         await talk.settle()
         talk.check()
 

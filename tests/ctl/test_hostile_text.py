@@ -21,6 +21,16 @@ ANSWERS: dict[str, dict[str, Any]] = {
             }
         ]
     },
+    "/v1/admin/sessions/s_1/jobs?limit=100": {
+        "session": "s_1",
+        "more": False,
+        "jobs": [
+            {
+                "job": "j_1", "kind": HOSTILE, "state": "running", "attempt": 1, "failures": 0,
+                "created_ms": 1, "started_ms": 1, "ended_ms": 0, "deadline_ms": 0,
+            }
+        ],
+    },
     "/v1/admin/sessions/s_1/trail": {
         "session": "s_1",
         "state": HOSTILE,
@@ -57,7 +67,7 @@ def url() -> Iterator[str]:
     server.server_close()
 
 
-@pytest.mark.parametrize("asked", [["workers"], ["trace", "s_1"], ["sessions"]])
+@pytest.mark.parametrize("asked", [["workers"], ["trace", "s_1"], ["jobs", "s_1"], ["sessions"]])
 def test_answers_and_problems_are_printable(asked: list[str], url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Every control character is an escape, in tables, in a trail and in a problem; newlines begin lines of ours only."""
     main(["ctl", *asked, "--url", url])
