@@ -249,7 +249,7 @@ def _attach(parts: Parts, conn: Connection, granted: _Granted, asked: ReturningC
     parts.attachments.attach(link, session, claimed.epoch, received, address_of(conn))
     parts.attachments.open(link)
     parts.credentials.bind(link, granted.credential)
-    parts.jobs.restored(session, link, max([head.jobs, *[job.changed for job in granted.jobs]]))
+    parts.jobs.restored(session, link, head.jobs, granted.jobs)
     api = parts.api_tokens.issue(link) if asked.api else None
     link.restored(_restored(context, session, granted, asked, replaying, api))
     parts.losses.tell_claim(link, session_id, claimed)

@@ -12,6 +12,7 @@ One task watches the time of the jobs of all sessions here (`run`). A job of a s
 next looked at.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from heapq import heappop, heappush
 from math import inf
@@ -80,6 +81,15 @@ class _AtClient:
     """Something has changed since they were asked for."""
     waiting: dict[int, Job] = attrs.field(factory=dict)
     """Changes that it is to be told, by the number of the job, in their order."""
+    unhanded: set[int] = attrs.field(factory=set)
+    """Unfinished jobs that no worker has been given, as of `told`."""
+
+    def read(self, job: Job) -> None:
+        """Keep what the store says of a job."""
+        if job.over or job.handed:
+            self.unhanded.discard(job.n)
+        else:
+            self.unhanded.add(job.n)
 
 
 def _life_s(job: Job) -> float:
@@ -137,6 +147,10 @@ class JobDesk:
     def running(self) -> int:
         """Return how many jobs the workers here have."""
         return sum([len(at.known) for at in self._workers.values() if not at.link.over])
+
+    def waiting(self) -> int:
+        """Return how many unfinished jobs of the sessions whose client is here were given to no worker yet."""
+        return sum([len(at.unhanded) for at in self._clients.values()])
 
     # --- at the worker ----------------------------------------------------------------------------------------------
 
@@ -274,9 +288,11 @@ class JobDesk:
 
     # --- at the client ----------------------------------------------------------------------------------------------
 
-    def restored(self, session: LiveSession, link: PartyLink, told: int) -> None:
-        """A client has come back, and was told of its jobs as they were at `told`."""
-        self._clients[session.id] = _AtClient(link, told)
+    def restored(self, session: LiveSession, link: PartyLink, told: int, jobs: Sequence[Job]) -> None:
+        """A client has come back, and was told of its `jobs`, as they were when `Head.jobs` was `told` or later."""
+        at = self._clients[session.id] = _AtClient(link, max([told, *[job.changed for job in jobs]]))
+        for job in jobs:
+            at.read(job)
 
     def _tell(self, session: LiveSession, *, changed: bool = False) -> None:
         """Tell the client here what is new. `changed`: something is, although `Head.jobs` is not known to have grown."""
@@ -300,6 +316,7 @@ class JobDesk:
         if not isinstance(result, JobList):
             return  # the session has ended, or is given back
         for job in sorted(result.jobs, key=lambda job: job.changed):
+            at.read(job)
             at.waiting.pop(job.n, None)
             at.waiting[job.n] = job
         at.told = max([at.told, asked, *[job.changed for job in result.jobs]])

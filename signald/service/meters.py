@@ -374,6 +374,13 @@ METRICS: tuple[Metric, ...] = (
         _one(lambda o: o.hub.jobs.running()),
     ),
     Metric(
+        "signald_jobs_waiting",
+        "gauge",
+        (),
+        "Unfinished jobs that were given to no worker yet, of sessions whose client is attached here.",
+        _one(lambda o: o.hub.jobs.waiting()),
+    ),
+    Metric(
         "signald_jobs_ended_total",
         "counter",
         ("outcome",),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from signald.cli import main
+from signald.core.jobs import ENDS
 from tests.k8s import checks
 from tests.k8s.tree import FOLDER, OVERLAYS, ROOT, SAMPLES, Json, Tree, keys, misspelt
 
@@ -17,6 +18,16 @@ FILES = sorted(TREE.files)
 def test_the_manifests_hold() -> None:
     """By the schemas of Kubernetes and of the custom kinds, and together."""
     assert checks.problems(TREE) == []
+
+
+def test_each_section_of_the_runbook_has_its_alert() -> None:
+    """A section that no alert leads to is of an alert that was renamed or dropped."""
+    (rules,) = [one for one in TREE.files["base/prometheusrule.yaml"] if one["kind"] == "PrometheusRule"]
+    alerts = {rule["alert"]: rule["expr"] for group in rules["spec"]["groups"] for rule in group["rules"]}
+    titles = re.findall(r"^## (Signald\w+)$", (ROOT / "docs/runbooks/signald.md").read_text(), re.MULTILINE)
+    assert sorted(titles) == sorted(alerts)
+    (outcomes,) = re.findall(r'outcome=~"([a-z|]+)"', alerts["SignaldJobsFail"])
+    assert set(outcomes.split("|")) == ENDS - {"succeeded", "cancelled"}
 
 
 def test_every_file_is_used() -> None:

@@ -28,7 +28,7 @@ COUNTED_THINGS = {
     "signald_connections", "signald_sessions", "signald_workers", "signald_worker_capacity", "signald_worker_sessions",
     "signald_sessions_stuck", "signald_draining", "signald_drain_remaining", "signald_drain_rate", "signald_store_up",
     "signald_strangers", "signald_store_batch_operations", "signald_config_last_reload_successful",
-    "signald_jobs_running", "signald_streams_open", "signald_api_connections", "signald_api_requests_in_flight",
+    "signald_jobs_running", "signald_jobs_waiting", "signald_streams_open", "signald_api_connections", "signald_api_requests_in_flight",
     "signald_revoked_subjects",
 }  # fmt: skip
 """Metrics of things or of yes and no, which have no unit."""

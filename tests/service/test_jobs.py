@@ -372,3 +372,35 @@ def test_over_a_drain() -> None:
         del resumed
 
     play(scene)
+
+
+def test_jobs_that_wait_are_counted() -> None:
+    """A job counts as waiting until a worker has it, or it is over; also at the node that its client has come back to."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1")
+        await cluster.start("n2")
+        client, started = await cluster.client("n1")
+        session = started["session"]
+
+        async def waiting() -> list[int]:
+            await trio.sleep(1)
+            return [node.hub.jobs.waiting() for node in cluster.nodes.values()]
+
+        assert await waiting() == [0, 0]
+        for number in (1, 2, 3):
+            await submit(cluster, "n2", session, number)
+        assert await waiting() == [3, 0]
+        await cancel(cluster, "n2", session, 1)
+        assert await waiting() == [2, 0]
+        client.cut()
+        assert await waiting() == [0, 0], "without a client they count nowhere"
+        again = await cluster.dial("n2", "/v1/client")
+        back = {"type": "restore_session", "recovery_token": started["recovery_token"], "received": 0}
+        await again.ask(back, "session_restored")
+        assert await waiting() == [0, 2]
+        worker, _ = await cluster.worker("n1", jobs=["*"])
+        await worker.accept()
+        assert await waiting() == [0, 0]
+
+    play(scene)
