@@ -374,6 +374,30 @@ def test_over_a_drain() -> None:
     play(scene)
 
 
+def test_deadline_while_both_are_away() -> None:
+    """No node watches the deadline then; whatever looks next finds the job expired, and no worker is given it."""
+
+    async def scene(cluster: Cluster) -> None:
+        for name in ("n1", "n2", "n3"):
+            await cluster.start(name)
+        client, worker, session, accepted = await pair(cluster, "n1", "n2")
+        deadline_ms = cluster.nodes["n1"].hub.context.now_ms() + 5000
+        client.cut()
+        worker.cut()
+        await trio.sleep(1)
+        await submit(cluster, "n1", session, deadline_ms=deadline_ms)
+        await trio.sleep(10)
+        assert await state(cluster, "n3", session) == "expired"
+        await submit(cluster, "n1", session, 2, deadline_ms=deadline_ms + 10_000)
+        await trio.sleep(10)
+        again = await cluster.dial("n3", "/v1/client")
+        back = {"type": "restore_session", "recovery_token": accepted["client_token"], "received": 0}
+        await again.ask(back, "session_restored")
+        assert await state(cluster, "n3", session, 2) == "expired"
+
+    play(scene)
+
+
 def test_jobs_that_wait_are_counted() -> None:
     """A job counts as waiting until a worker has it, or it is over; also at the node that its client has come back to."""
 

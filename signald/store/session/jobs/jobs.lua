@@ -197,7 +197,9 @@ local function finish_open(keep_ms)
   here.record = false
   jobs[JOBS.over], jobs[JOBS.until_ms] = 1, here.now_ms + keep_ms
   for _, job in ipairs(unfinished()) do
-    end_job(job, 'cancelled')
+    if not is_over(fresh(job)) then
+      end_job(job, 'cancelled')
+    end
   end
   here.dirty = true
 end

@@ -140,12 +140,13 @@ class SessionJobs:
     # --- the session ------------------------------------------------------------------------------------------------
 
     def finish(self, keep_ms: int) -> None:
-        """Cancel what is unfinished: the session has ended, and its jobs are kept for `keep_ms`."""
+        """Cancel what is unfinished and not overdue: the session has ended, and its jobs are kept for `keep_ms`."""
         jobs = self.jobs
         self.record = None
         jobs.over, jobs.until_ms = 1, self.now_ms + keep_ms
         for job in self.unfinished():
-            self.end(job, JobEvent.CANCEL)
+            if not self.fresh(job).over:
+                self.end(job, JobEvent.CANCEL)
         self._dirty = True
 
     def save(self) -> bool:

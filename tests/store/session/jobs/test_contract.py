@@ -581,6 +581,14 @@ class TestTheEndOfTheSession:
         job = await read(world)
         assert (job.state, job.ended_ms) == ("cancelled", NOW_MS + TTL_MS)
 
+    async def test_overdue(self, world: World) -> None:
+        """A job whose deadline had come before the end of its session has expired; the others are cancelled."""
+        await pair(world)
+        await make(world, 1, deadline_ms=NOW_MS + 5)
+        await make(world, 2, deadline_ms=NOW_MS + 50)
+        await world.ask(EndSession(SESSION, "a", NOW_MS + 10))
+        assert ((await read(world, 1)).state, (await read(world, 2)).state) == ("expired", "cancelled")
+
     async def test_without_a_time(self, world: World) -> None:
         """A node that does not say when the session ended ends it at the last time that is known of its jobs."""
         await pair(world)
