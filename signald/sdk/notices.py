@@ -6,6 +6,7 @@ from attrs import frozen
 
 from signald.sdk.core import SessionCore
 from signald.sdk.events import Gone, LifecycleEvent, LogLost, RealtimeReceived, ReceiptUpTo
+from signald.sdk.jobs_core import JobCancelled, JobGiven
 from signald.sdk.streams_core import CancelRequested, FoundStream, StreamRefused
 
 
@@ -38,7 +39,7 @@ class SessionEvent:
     """Something about one session for its application."""
 
     session: str
-    event: LogLost | ReceiptUpTo | RealtimeReceived | Gone | StreamRefused | CancelRequested
+    event: LogLost | ReceiptUpTo | RealtimeReceived | Gone | StreamRefused | CancelRequested | JobGiven | JobCancelled
 
 
 @frozen

@@ -11,9 +11,10 @@ A seat ends with a release, with `session_ended`, when the session is out of ste
 
 from enum import Enum
 
-from attrs import define
+from attrs import define, field
 
 from signald.sdk.core import SessionCore
+from signald.sdk.jobs_core import HeldJobs
 from signald.sdk.link import Link
 
 
@@ -36,6 +37,7 @@ class Seat:
     left: tuple[Link, ...] = ()
     """Connections that were being left at the assignment: a frame of the session that comes there is of an earlier assignment."""
     state: SeatState = SeatState.ACCEPTED
+    jobs: HeldJobs = field(factory=HeldJobs)
 
     @property
     def name(self) -> str:

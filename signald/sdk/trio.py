@@ -17,6 +17,7 @@ from signald.sdk.errors import Refused, SessionGone, StreamOver, Unreadable
 from signald.sdk.party_core import Timing
 from signald.sdk.streams_core import StreamText
 from signald.sdk.trio_client import Client, open_client
+from signald.sdk.trio_jobs import JobHandler, WorkerJob
 from signald.sdk.trio_party import Dial
 from signald.sdk.trio_streams import OutStream
 from signald.sdk.trio_worker import Handler, Worker, WorkerSession, open_worker, run_worker
@@ -31,6 +32,7 @@ __all__ = [
     "Dial",
     "DialFailed",
     "Handler",
+    "JobHandler",
     "OutStream",
     "Refused",
     "SessionGone",
@@ -39,6 +41,7 @@ __all__ = [
     "Timing",
     "Unreadable",
     "Worker",
+    "WorkerJob",
     "WorkerSession",
     "open_client",
     "open_worker",

@@ -17,8 +17,9 @@ ERROR_CHARS = 200
 class Says(Protocol):
     """What a stream needs of the session in which it is said."""
 
-    out_streams: dict[str, "OutStream"]
-    """The streams that are being said, by name."""
+    @property
+    def out_streams(self) -> dict[str, "OutStream"]:
+        """The streams that are being said, by name."""
 
     @property
     def ended(self) -> str | None:

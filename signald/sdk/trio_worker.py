@@ -12,11 +12,13 @@ from signald.ids import Entropy, SystemEntropy
 from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff
 from signald.sdk.core import DEFAULT_BOUNDS, Bounds, Of
 from signald.sdk.errors import SessionGone
-from signald.sdk.events import LifecycleEvent
+from signald.sdk.events import Gone, LifecycleEvent
+from signald.sdk.jobs_core import JobCancelled, JobGiven
 from signald.sdk.notices import Assigned, SessionEvent, Taken, Terminate
 from signald.sdk.party_core import DEFAULT_TIMING, Over, Timing
 from signald.sdk.streams_core import ROLL_UP_S, STREAMS_MAX, CancelRequested, StreamRefused
 from signald.sdk.trio_conversation import Conversation, Events, Kept
+from signald.sdk.trio_jobs import OnJob, SessionJobs, WorkerJob, kinds_of
 from signald.sdk.trio_party import Auth, Dial, TrioParty, Urls, log, running, url_list
 from signald.sdk.trio_streams import OutStream
 from signald.sdk.values import check_text, readable
@@ -49,6 +51,7 @@ class WorkerSession(Conversation):
             stream.stream: stream.reason for stream in assigned.open_streams if stream.cancelled
         }
         self._streams_made = 0
+        self._jobs = SessionJobs(self, worker._on_job)
         self.chat_history = assigned.chat_history
         """The messages before this worker got the session: context, not messages to be answered.
 
@@ -102,6 +105,19 @@ class WorkerSession(Conversation):
             out.cancelled.set()
         return out
 
+    @property
+    def jobs(self) -> dict[str, WorkerJob]:
+        """The jobs that are being done for the session, by id."""
+        return self._jobs.all()
+
+    def job_ended(self, job: str, attempt: int, seq: int) -> None:
+        """Note that message `seq` is the last one of an attempt of a job."""
+        self._worker._core.job_ended(self._conversation, job, attempt, seq)
+
+    def job_progress(self, job: str, attempt: int, value: Any) -> None:
+        """Say how far an attempt of a job is; see `WorkerJob.progress`."""
+        self._worker._core.job_progress(self._conversation, job, attempt, value)
+
     def spawn(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run `work` for as long as the worker runs."""
         nursery = self._worker._nursery
@@ -119,8 +135,12 @@ class WorkerSession(Conversation):
         self._events.clear()
         return events
 
-    def _take(self, event: LifecycleEvent | StreamRefused | CancelRequested) -> None:
+    def _take(self, event: LifecycleEvent | StreamRefused | CancelRequested | JobGiven | JobCancelled) -> None:
         match event:
+            case JobGiven() | JobCancelled():
+                self._jobs.take(event)
+            case StreamRefused(stream, "stream_superseded") if stream in self._jobs.all():
+                pass  # a piece of an earlier attempt; the one that is being done here goes on
             case CancelRequested(stream, reason):
                 self._cancels[stream] = reason
                 while len(self._cancels) > STREAMS_MAX:
@@ -132,7 +152,10 @@ class WorkerSession(Conversation):
                 if (out := self.out_streams.get(stream)) is not None:
                     out.refused = code
                     out.cancelled.set()
+                self._jobs.refused(stream)
             case _:
+                if isinstance(event, Gone):
+                    self._jobs.stop("session_ended")
                 self._tell(event)
 
     def _tell(self, event: LifecycleEvent) -> None:
@@ -180,16 +203,18 @@ class Worker(TrioParty):
         core: WorkerCore,
         handler: Handler,
         on_terminate: Callable[[str], Awaitable[None]] | None,
+        on_job: OnJob,
         *,
         ssl_context: SSLContext | None,
         dial: Dial | None,
     ) -> None:
         super().__init__(core, ssl_context=ssl_context, dial=dial)
         self._handler = handler
+        self._on_job = on_job
         self._on_terminate = on_terminate
         self._sessions: dict[str, WorkerSession] = {}
         self._events = Events()
-        self._waiting: deque[Assigned | Terminate] = deque()
+        self._waiting: deque[Assigned | Terminate | Taken | SessionEvent] = deque()
         self._nursery: trio.Nursery | None = None
 
     def __repr__(self) -> str:
@@ -258,28 +283,31 @@ class Worker(TrioParty):
         while self._waiting:
             self._start(self._waiting.popleft())
 
-    def _start(self, notice: Assigned | Terminate) -> None:
+    def _start(self, notice: Assigned | Terminate | Taken | SessionEvent) -> None:
         if self._nursery is None:
             self._waiting.append(notice)
-        elif isinstance(notice, Terminate):
-            self._nursery.start_soon(self._terminate, notice)
-        else:
-            session = WorkerSession(self, notice)
-            self._sessions[session.session] = session
-            self._nursery.start_soon(self._handle, session)
+            return
+        match notice:
+            case Terminate():
+                self._nursery.start_soon(self._terminate, notice)
+            case Assigned():
+                session = WorkerSession(self, notice)
+                self._sessions[session.session] = session
+                self._nursery.start_soon(self._handle, session)
+            case Taken(name, reason):
+                if name in self._sessions:
+                    self._sessions[name]._jobs.stop("taken away")
+                    self._sessions[name]._scope.cancel(reason=f"the session was taken away: {reason}")
+            case SessionEvent(name, event):
+                if name in self._sessions:
+                    self._sessions[name]._take(event)
 
     def _drain(self) -> None:
         notices = self._core.notices
         while notices:
             match notices.popleft():
-                case Assigned() | Terminate() as notice:
+                case Assigned() | Terminate() | Taken() | SessionEvent() as notice:
                     self._start(notice)
-                case Taken(name, reason):
-                    if name in self._sessions:
-                        self._sessions[name]._scope.cancel(reason=f"the session was taken away: {reason}")
-                case SessionEvent(name, event):
-                    if name in self._sessions:
-                        self._sessions[name]._take(event)
                 case event:
                     self._events.put(event)
 
@@ -288,7 +316,12 @@ class Worker(TrioParty):
         try:
             with session._scope:
                 try:
-                    await self._handler(session)
+                    async with trio.open_nursery() as nursery:
+                        session._jobs.begin(nursery)
+                        await self._handler(session)
+                        if core.ended is None:
+                            await session.bye("handler returned")
+                        nursery.cancel_scope.cancel(reason="the session is over")
                 except* SessionGone:
                     if core.ended is None:  # another one's, which the handler had no right to let out
                         log.exception("the handler of session %s failed", session.session)
@@ -298,9 +331,6 @@ class Worker(TrioParty):
                     # the worker that gets the session next gets the message too.
                     log.exception("the handler of session %s failed", session.session)
                     self._core.release(core, "handler failed")
-                else:
-                    if core.ended is None:
-                        await session.bye("handler returned")
         finally:
             if self._sessions.get(session.session) is session:
                 del self._sessions[session.session]
@@ -327,6 +357,7 @@ async def open_worker(
     config: Any = None,
     auth: Auth = None,
     api: bool = False,
+    on_job: OnJob = None,
     on_terminate: Callable[[str], Awaitable[None]] | None = None,
     backoff: Backoff = DEFAULT_BACKOFF,
     timing: Timing = DEFAULT_TIMING,
@@ -338,8 +369,8 @@ async def open_worker(
     """Register a worker and run `handler` once for every session it is given, up to `capacity` at a time.
 
     A handler that returns ends its session; one that raises gives it back, and its unfinished message goes to another
-    worker. `api` asks for API tokens (`Worker.api_token`). Leaving the block cancels the handlers; signald then waits for the worker to
-    come back, and reassigns.
+    worker. `on_job` does the jobs of the sessions: one handler for all kinds, or one for each kind. `api` asks for API tokens
+    (`Worker.api_token`). Leaving the block cancels the handlers; signald then waits for the worker to come back, and reassigns.
 
     Raises:
         Refused: signald does not take this worker.
@@ -352,13 +383,14 @@ async def open_worker(
         capacity=capacity,
         labels=labels,
         config=config,
+        jobs=kinds_of(on_job),
         backoff=backoff,
         timing=timing,
         bounds=bounds,
         auth=auth,
         api=api,
     )
-    worker = Worker(core, handler, on_terminate, ssl_context=ssl_context, dial=dial)
+    worker = Worker(core, handler, on_terminate, on_job, ssl_context=ssl_context, dial=dial)
     async with running(worker, lambda: core.established) as nursery:
         worker._begin(nursery)
         yield worker
@@ -374,6 +406,7 @@ async def run_worker(
     config: Any = None,
     auth: Auth = None,
     api: bool = False,
+    on_job: OnJob = None,
     on_terminate: Callable[[str], Awaitable[None]] | None = None,
     backoff: Backoff = DEFAULT_BACKOFF,
     timing: Timing = DEFAULT_TIMING,
@@ -398,6 +431,7 @@ async def run_worker(
         config=config,
         auth=auth,
         api=api,
+        on_job=on_job,
         on_terminate=on_terminate,
         backoff=backoff,
         timing=timing,

@@ -25,6 +25,7 @@ from signald.sdk.events import (
     ReceiptUpTo,
     Resumed,
 )
+from signald.sdk.jobs_core import JobCancelled
 from signald.sdk.link import Link
 from signald.sdk.notices import Assigned, Notice, SessionEvent, Taken, Terminate
 from signald.sdk.party_core import DEFAULT_TIMING, Over, PartyCore, Timing
@@ -33,12 +34,16 @@ from signald.sdk.streams_core import CancelRequested, FoundStream, StreamRefused
 from signald.sdk.values import check_labels, check_number, check_text, read, read_history, write
 from signald.wire.messages import (
     CAPACITY_MAX,
+    KIND_MAX,
+    KINDS_MAX,
     NAME_MAX,
     REASON_MAX,
     Ack,
     AppAccepted,
     ErrorMessage,
     GoAway,
+    Job,
+    JobCancel,
     Message,
     NewApiToken,
     OpenStream,
@@ -71,14 +76,20 @@ class WorkerCore(PartyCore):
         capacity: int = 1,
         labels: Mapping[str, str] | None = None,
         config: object = None,
+        jobs: Sequence[str] = (),
         backoff: Backoff = DEFAULT_BACKOFF,
         timing: Timing = DEFAULT_TIMING,
         bounds: Bounds = DEFAULT_BOUNDS,
         auth: str | Callable[[], str] | None = None,
         api: bool = False,
     ) -> None:
-        """Raises ValueError when an option is what signald would refuse."""
+        """`jobs`: the kinds of jobs that it takes. Raises ValueError when an option is what signald would refuse."""
         super().__init__(urls, entropy=entropy, backoff=backoff, timing=timing, bounds=bounds, auth=auth, api=api)
+        if len(jobs) > KINDS_MAX:
+            raise ValueError(f"a worker takes at most {KINDS_MAX} kinds of jobs, not {len(jobs)}")
+        for kind in jobs:
+            check_text("a kind of jobs", kind, KIND_MAX, 1)
+        self._kinds = list(jobs)
         check_text("instance_id", instance_id, NAME_MAX, 1)
         check_number("capacity", capacity, CAPACITY_MAX)
         check_labels("labels", labels or {})
@@ -120,6 +131,8 @@ class WorkerCore(PartyCore):
             said["config"] = self._config
         if self._api:
             said["api"] = True
+        if self._kinds:
+            said["jobs"] = self._kinds
         return said
 
     def _opening_message(self, link: Link) -> bytes:
@@ -128,10 +141,7 @@ class WorkerCore(PartyCore):
             link.listed = frozenset(self.sessions)
             said["recovery_token"] = link.token
             said["attempt"] = self.attempts
-            said["sessions"] = [
-                {"session": name, "received": seat.core.finished, "acked": seat.core.accepted}
-                for name, seat in self.sessions.items()
-            ]
+            said["sessions"] = [_position(seat) for seat in self.sessions.values()]
             if self.last_close_code is not None:
                 said["last_close_code"] = self.last_close_code
             if self.ticket is not None:
@@ -183,6 +193,7 @@ class WorkerCore(PartyCore):
         except LinkBroken as broken:
             self._out_of_step(None, seat, broken)
         else:
+            seat.jobs.attach()
             self._to_write[seat.name] = seat
 
     def _out_of_step(self, link: Link | None, seat: Seat, broken: LinkBroken) -> None:
@@ -249,15 +260,48 @@ class WorkerCore(PartyCore):
                 self.notices.append(
                     SessionEvent(message.session or "", RealtimeReceived(value, payload_size(message, binary)))
                 )
-            case TerminateApp() | StreamCancelled():
-                self._asked(message)
+            case TerminateApp() | StreamCancelled() | Job() | JobCancel():
+                self._asked(link, message, binary)
 
-    def _asked(self, message: TerminateApp | StreamCancelled) -> None:
-        if isinstance(message, StreamCancelled):
+    def _asked(
+        self, link: Link, message: TerminateApp | StreamCancelled | Job | JobCancel, binary: bytes | None
+    ) -> None:
+        if isinstance(message, Job | JobCancel):
+            # Of a connection that is being left the current one says all again, and knows what has become of it.
+            if link is self.current and (seat := self.sessions.get(message.session)) is not None:
+                self._of_a_job(seat, message, binary)
+        elif isinstance(message, StreamCancelled):
             self.notices.append(SessionEvent(message.session, CancelRequested(message.stream, message.reason)))
         elif not self._terminating:  # once is enough, however often it is said
             self._terminating = True
             self.notices.append(Terminate(message.request_id, message.reason, max(message.deadline_ms, 0)))
+
+    def _of_a_job(self, seat: Seat, message: Job | JobCancel, binary: bytes | None) -> None:
+        if isinstance(message, JobCancel):
+            self.notices.append(SessionEvent(seat.name, JobCancelled(message.job, message.reason)))
+            if message.reason != "requested":  # it has ended
+                seat.jobs.dropped(message.job)
+            return
+        seat.jobs.forget(seat.core)
+        given = seat.jobs.given(message, binary)
+        if given is not None:
+            self.notices.append(SessionEvent(seat.name, given))
+
+    def job_ended(self, core: SessionCore, job: str, attempt: int, seq: int) -> None:
+        """Note that message `seq` is the last one of an attempt of a job: signald does not give it again."""
+        seat = self._seat_of(core)
+        if seat is not None:
+            seat.jobs.ended(job, attempt, seq)
+
+    def job_progress(self, core: SessionCore, job: str, attempt: int, value: object) -> None:
+        """Say how far an attempt of a job is; nothing is said when it is over.
+
+        Raises:
+            ValueError: longer or deeper than signald takes, or not JSON.
+        """
+        seat = self._seat_of(core)
+        if seat is not None and seat.jobs.progress(job, attempt, value, self.bounds.json_depth_max - 1):
+            self.touched(core)
 
     def _is_of_earlier(self, link: Link, session: str | None) -> bool:
         seat = self.sessions.get(session or "")
@@ -366,8 +410,10 @@ class WorkerCore(PartyCore):
             return
         if self.auth_error(link, error, now) or self.refusal(link, error):
             return
-        if core is not None and error.code in STREAM_REFUSALS and error.expected is not UNSET:
+        if seat is not None and core is not None and error.code in STREAM_REFUSALS and error.expected is not UNSET:
             if core.turned_down(error) and error.stream is not UNSET:
+                if error.code == "stream_over":
+                    seat.jobs.dropped(error.stream)
                 self.notices.append(SessionEvent(core.name or "", StreamRefused(error.stream, error.code)))
             self.touched(core)
             return
@@ -474,6 +520,8 @@ class WorkerCore(PartyCore):
         for name, seat in list(self._to_write.items()):
             if batch.left <= 0:
                 return
+            for said in seat.jobs.due(name):
+                batch.text(said)
             more = seat.core.write(now, batch)
             del self._to_write[name]
             if more or seat.core.wake_at(now) != NEVER:  # over the budget, or paused: it stays, after the others
@@ -503,6 +551,14 @@ def _found(streams: list[OpenStream] | UnsetType) -> tuple[FoundStream, ...]:
             FoundStream(each.stream, each.attempt, each.kind or None, kept, each.truncated, each.cancel, each.reason)
         )
     return tuple(found)
+
+
+def _position(seat: Seat) -> dict[str, object]:
+    """Return what a resume says of a session."""
+    position: dict[str, object] = {"session": seat.name, "received": seat.core.finished, "acked": seat.core.accepted}
+    if jobs := seat.jobs.listed(seat.core):
+        position["jobs"] = jobs
+    return position
 
 
 def _encode(said: dict[str, object]) -> bytes:

@@ -21,10 +21,10 @@ from signald.sdk.events import RealtimeReceived
 from signald.sdk.link import Link
 from signald.sdk.notices import SessionEvent, Taken, Terminate
 from signald.sdk.party_core import DEFAULT_TIMING, FLOOD_MAX, RETIRING_MAX
-from signald.sdk.trio import Backoff, Refused, SessionGone, WorkerSession, open_client, open_worker
+from signald.sdk.trio import Backoff, Refused, SessionGone, WorkerJob, WorkerSession, open_client, open_worker
 from signald.sdk.trio_conversation import EVENTS_BYTES_MAX, Events
 from signald.sdk.worker_core import WorkerCore
-from signald.wire.messages import SEQ_MAX, ErrorMessage, Message
+from signald.wire.messages import JOBS_MAX, SEQ_MAX, ErrorMessage, Message
 from tests.sdk.peer import Accepted, ScriptedPeer
 
 URL = "ws://signald.test"
@@ -60,6 +60,11 @@ def assigned(session: Any, next_seq: int = 1) -> dict[str, Any]:
     return {"type": "session_assigned", "session": session, "client": {}, "next_seq": next_seq}
 
 
+def job(name: Any, **fields: Any) -> dict[str, Any]:
+    """A job as a node gives it."""
+    return {"type": "job", "session": "s_1", "job": name, "kind": "k", "attempt": 1, "data": 1, **fields}
+
+
 LIES: list[Any] = [
     {"type": "message", "seq": 7, "data": 1}, {"type": "message", "seq": SEQ_MAX + 1, "data": 1}, {"type": "message", "seq": 1},
     {"type": "message", "seq": 1, "data": 1, "kind": "\ud83d"}, '{"type":"message","session":"s_1","seq":1,"data":1e999}',
@@ -79,6 +84,14 @@ LIES: list[Any] = [
     assigned("", 1), assigned("s_2", 0),
     assigned("s_2", BIG), '{"type":"session_assigned","session":"s_2","client":{"meta":1e999},"next_seq":1}',
     '{"type":"session_assigned","session":"s_1","client":{},"next_seq":1,"chat_history":[1e999,{"data":1e999},7,[]]}',
+    job("j_1_1"), job("j_1_1", attempt=0), job("j_1_1", attempt=BIG), job("j_2_1"), job("j_1_0"), job("j_1_" + "9" * 70), job(""), job(7),
+    job("j_1_1", deadline_ms=-SEQ_MAX, kind="\ud83d"), job("j_1_1", session="s_none"),
+    '{"type":"job","session":"s_1","job":"j_1_1","kind":"k","attempt":1,"data":1e999}',
+    {"type": "job_cancel", "session": "s_1", "job": "j_1_9", "reason": "requested"},
+    {"type": "job_cancel", "session": "s_1", "job": "j_1_1", "reason": "odd"},
+    {"type": "job_state", "job": "j_1_1", "state": "succeeded", "attempt": 1}, {"type": "job_state", "job": "j_1_1", "state": "odd"},
+    '{"type":"job_state","job":"j_1_1","state":"failed","attempt":1,"error":1e999,"progress":1e999}',
+    {"type": "job_state", "job": "j" * 10_000, "state": "running", "attempt": SEQ_MAX, "error": [7]},
     STARTED, ACCEPTED, "{", "[]", "1e999", "\"", '{"type":1e999}', "[" * 100_000,
     '{"type":"message","seq":1,"data":' + "[" * 100_000 + "]" * 100_000 + "}",
     b"", b"\x00", b"\xff\xff{}", b"\x00\x02{}", b"\x00\x0f" + b'{"type":"ping"}x', b"\x00\x0f" + b'{"type":"ack"}}x',
@@ -166,8 +179,12 @@ def test_a_lie_ends_no_worker(lie: Any) -> None:
                 except Unreadable:
                     continue
 
+        async def work(job: WorkerJob) -> Any:
+            await job.progress(1)
+            return job.data
+
         async with open_worker(
-            URL, handler, instance_id="i", capacity=9, dial=peer.dial, entropy=SeededEntropy(3)
+            URL, handler, instance_id="i", capacity=9, on_job=work, dial=peer.dial, entropy=SeededEntropy(3)
         ) as worker:
             await worker.wait()
 
@@ -304,6 +321,17 @@ def test_a_worker_is_terminated_once() -> None:
             link, json.dumps({"type": "terminate_app", "request_id": "r", "reason": "x", "deadline_ms": -5}), 0.0
         )
     assert [one for one in core.notices if isinstance(one, Terminate)] == [Terminate("r", "x", 0)]
+
+
+def test_jobs_without_end_are_cut() -> None:
+    """A node gives a session only so many jobs; an attempt that comes twice is none."""
+    core, link = worker_with("s_1")
+    for number in range(1, JOBS_MAX + 1):
+        core.receive(link, json.dumps(job(f"j_1_{number}")), 0.0)
+        core.receive(link, json.dumps(job(f"j_1_{number}")), 0.0)
+    assert len(core.notices) == JOBS_MAX
+    with pytest.raises(LinkBroken, match="more jobs"):
+        core.receive(link, json.dumps(job("j_1_9999")), 0.0)
 
 
 def test_a_node_that_asks_and_does_not_read_is_cut() -> None:
