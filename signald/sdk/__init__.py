@@ -8,6 +8,8 @@ The cores decide and know no I/O, so that every driver (Trio today, others to co
     core          a side of a session: unacked messages out, exactly-once messages in
     party_core    the connections of a party, and the contract of a driver
     client_core, worker_core (seats, notices), link, decoding, backoff
+    streams_core, jobs_core (at a worker), client_jobs
 
-The Trio driver carries them: carrier (a WebSocket), trio_party (the nursery tree), trio_client, trio_worker.
+The Trio driver carries them: carrier (a WebSocket), requests (HTTP), trio_party (the nursery tree), trio_client, trio_worker, and
+trio_jobs and trio_client_jobs for the two ends of a job.
 """

@@ -248,7 +248,8 @@ def _rejected(rejected: ConnectionRejected) -> DialFailed:
     return DialFailed(None, text)
 
 
-async def _open_stream(url: str, ssl_context: SSLContext | None) -> trio.abc.Stream:
+async def open_stream(url: str, ssl_context: SSLContext | None) -> trio.abc.Stream:
+    """Connect to the host of `url` (`ws:`, `wss:`). Raises OSError, or ValueError for a host that is no name."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     if parts.scheme == "ws":
@@ -321,7 +322,7 @@ async def dial(url: str, ssl_context: SSLContext | None, timing: Timing) -> Asyn
     stream: trio.abc.Stream | None = None
     try:
         with trio.move_on_after(timing.connect_s):
-            stream = await _open_stream(url, ssl_context)
+            stream = await open_stream(url, ssl_context)
     except (OSError, ValueError) as error:  # ValueError: a host that is no name, from a `target` perhaps
         raise DialFailed(None, f"not reachable: {error}") from None
     if stream is None:

@@ -8,8 +8,9 @@ import msgspec
 from attrs import field, frozen
 from msgspec import UNSET, Raw
 
-from signald.ids import Entropy
+from signald.ids import Entropy, job_of
 from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff
+from signald.sdk.client_jobs import ClientJobs
 from signald.sdk.core import DEFAULT_BOUNDS, PAUSES, STREAM_REFUSALS, Batch, Bounds, Pace, SessionCore, payload_size
 from signald.sdk.decoding import decode_for_client
 from signald.sdk.errors import LinkBroken
@@ -40,6 +41,8 @@ from signald.wire.messages import (
     Ack,
     ErrorMessage,
     GoAway,
+    JobStateChanged,
+    JobSummary,
     Limits,
     Message,
     NewApiToken,
@@ -91,6 +94,7 @@ class ClientCore(PartyCore):
         bounds: Bounds = DEFAULT_BOUNDS,
         auth: str | Callable[[], str] | None = None,
         api: bool = False,
+        jobs: bool = False,
         want: Mapping[str, str] | None = None,
         meta: object = None,
         receipts: bool = False,
@@ -99,7 +103,8 @@ class ClientCore(PartyCore):
         state: ClientState | None = None,
         recovery_token: str | None = None,
     ) -> None:
-        """Raises ValueError when an option is what signald would refuse."""
+        """With `jobs` the core reads the messages of jobs. Raises ValueError when an option is what signald would refuse."""
+        api = api or jobs
         super().__init__(urls, entropy=entropy, backoff=backoff, timing=timing, bounds=bounds, auth=auth, api=api)
         self._want = dict(want or {})
         check_labels("want", self._want)
@@ -136,6 +141,11 @@ class ClientCore(PartyCore):
             self.attempts = None
         else:
             self._check_opening(self._said(None))
+        self.jobs = ClientJobs()
+        """What is known of its jobs."""
+        self.reads_jobs = jobs
+        if jobs:
+            self.session.is_own = self._is_of_a_job
 
     @property
     def established(self) -> bool:
@@ -229,6 +239,8 @@ class ClientCore(PartyCore):
                 if isinstance(entry, dict):
                     self._grown(self.streams.entry(entry))
         self._keep_api_token(message.api_token)
+        for each in message.jobs if message.jobs is not UNSET else ():
+            self._job_is(each)
         handed_over = self._promote(link, message.heartbeat_ms, message.recovery_token, now)
         self.events.append(HandedOver(hint) if handed_over else Resumed())
         self._peer_is(message.peer.state, message.peer.id)
@@ -256,8 +268,8 @@ class ClientCore(PartyCore):
                 self._error(link, message, now)
             case GoAway():
                 self.goaway(link, message, now)
-            case StreamState():
-                self._grown(self.streams.state(message))
+            case StreamState() | JobStateChanged():
+                self._state_of(message)
             case PeerChanged() if link is self.current:
                 self._peer_is(message.state, message.id if message.id is not UNSET else None)
             case Receipt():
@@ -280,10 +292,29 @@ class ClientCore(PartyCore):
         if not self.session.receive(message, binary):
             self.changed()  # an ack is due again
             return
+        if self.reads_jobs and self._is_of_a_job(message):
+            self.jobs.message(message.stream or "", message, binary)
+            self.changed()
+            if self.session.full:
+                self.full.append(self.session)
+            return
         text = read(message.data) if message.fold is not None and binary is None else None
         self._grown(self.streams.message(message, text if isinstance(text, str) else None))
         if self.session.full:
             self.full.append(self.session)
+
+    def _state_of(self, message: StreamState | JobStateChanged) -> None:
+        if isinstance(message, StreamState):
+            self._grown(self.streams.state(message))
+        else:
+            self._job_is(message)
+
+    def _job_is(self, told: JobStateChanged | JobSummary) -> None:
+        if job_of(self.session_id or "", told.job):
+            self.jobs.state(told)
+
+    def _is_of_a_job(self, message: Message) -> bool:
+        return message.stream is not None and job_of(self.session_id or "", message.stream) > 0
 
     def _grown(self, text: StreamText | None) -> None:
         if text is not None:

@@ -172,6 +172,11 @@ class Batch:
         self.left -= len(one[1])
 
 
+def _none(_message: Message) -> bool:
+    """Stand in for an SDK that reads no message itself."""
+    return False
+
+
 def _nothing() -> None:
     """Stand in for a driver without a callback."""
 
@@ -206,6 +211,7 @@ class SessionCore:
         "ended",
         "finished",
         "inbox",
+        "is_own",
         "name",
         "next_seq",
         "pace",
@@ -254,6 +260,8 @@ class SessionCore:
         self.finished = self.received
         self._ack_told = self.received
         self.inbox: deque[tuple[Message, bytes | None]] = deque()
+        self.is_own: Callable[[Message], bool] = _none
+        """Tells the messages that the SDK has read itself: they never come to the application, and are finished with in their turn."""
         self._inbox_bytes = 0
         self._lost: deque[tuple[int, int]] = deque(maxlen=_LOST_RANGES_MAX)
 
@@ -416,8 +424,16 @@ class SessionCore:
         self.received = self._behind_lost(seq)
         self.inbox.append((message, binary))
         self._inbox_bytes += payload_size(message, binary)
+        self._skip()
         self.changed()
         return True
+
+    def _skip(self) -> None:
+        """Finish with the messages of the SDK's own that are next."""
+        while self.inbox and self.is_own(self.inbox[0][0]) and self.finished >= self.inbox[0][0].seq - 1:
+            message, binary = self.inbox.popleft()
+            self._inbox_bytes -= payload_size(message, binary)
+            self.finished = max(self.finished, self._behind_lost(message.seq))
 
     def _behind_lost(self, seq: int) -> int:
         """Return the last seq of the lost range that follows `seq`, or `seq` itself."""
@@ -463,6 +479,10 @@ class SessionCore:
         """Note that the application has finished with everything up to `seq`; True when there is an ack to be written."""
         if seq > self.finished:
             self.finished = self._behind_lost(min(seq, self.received))
+            was_full = self.full
+            self._skip()
+            if was_full and not self.full:
+                self.changed()
         return self.finished > self._ack_told
 
     def ack_again(self) -> None:

@@ -5,6 +5,8 @@ SignaldError
     ├── Refused         the service does not take us: mend the credential or the request
     ├── SessionGone     the service took us, and that is over: start again or stop
     ├── StreamOver      a stream takes no more: end the work for it; the session goes on
+    ├── ApiRefused      signald does not do what was asked over HTTP
+    ├── JobFailed       a job has ended otherwise than by success
     ├── Unreadable      a value that the peer sent cannot be read here: only its message is hurt (also a ValueError)
     └── LinkBroken      this connection cannot be trusted any more: internal, answered by opening another one
 """
@@ -41,6 +43,30 @@ class StreamOver(PartyError):
         super().__init__(f"the stream takes no more: {code}")
         self.code = code
         """`stream_over` or `stream_superseded`."""
+
+
+class ApiRefused(PartyError):
+    """A request over HTTP was refused, and asking again would not help. The fields are those of its problem document."""
+
+    def __init__(self, status: int, kind: str, title: str, detail: str) -> None:
+        super().__init__(f"{status} {title}: {detail}" if detail else f"{status} {title}")
+        self.status = status
+        self.type = kind
+        """A stable word at its end, for programs."""
+        self.title = title
+        self.detail = detail
+
+
+class JobFailed(PartyError):
+    """A job has ended as `failed`, `cancelled` or `expired`."""
+
+    def __init__(self, job: str, state: str, code: str, message: str) -> None:
+        super().__init__(f"the job is {state}: {code} {message}".rstrip(": "))
+        self.job = job
+        self.state = state
+        self.code = code
+        """Why, by the word of the worker or of signald; "" for none."""
+        self.message = message
 
 
 class Unreadable(PartyError, ValueError):

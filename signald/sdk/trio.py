@@ -12,17 +12,20 @@ the `async with` block: leaving it stops everything and, on purpose, does not en
 from signald.sdk.backoff import Backoff
 from signald.sdk.carrier import Carrier, CarrierClosed, DialFailed, over_stream
 from signald.sdk.client_core import ClientState
+from signald.sdk.client_jobs import JobPart
 from signald.sdk.core import Bounds
-from signald.sdk.errors import Refused, SessionGone, StreamOver, Unreadable
+from signald.sdk.errors import ApiRefused, JobFailed, Refused, SessionGone, StreamOver, Unreadable
 from signald.sdk.party_core import Timing
 from signald.sdk.streams_core import StreamText
 from signald.sdk.trio_client import Client, open_client
+from signald.sdk.trio_client_jobs import Job
 from signald.sdk.trio_jobs import JobHandler, WorkerJob
 from signald.sdk.trio_party import Dial
 from signald.sdk.trio_streams import OutStream
 from signald.sdk.trio_worker import Handler, Worker, WorkerSession, open_worker, run_worker
 
 __all__ = [
+    "ApiRefused",
     "Backoff",
     "Bounds",
     "Carrier",
@@ -32,7 +35,10 @@ __all__ = [
     "Dial",
     "DialFailed",
     "Handler",
+    "Job",
+    "JobFailed",
     "JobHandler",
+    "JobPart",
     "OutStream",
     "Refused",
     "SessionGone",

@@ -7,13 +7,16 @@ from typing import Any
 
 import trio
 
-from signald.ids import Entropy, SystemEntropy
+from signald.ids import Entropy, SystemEntropy, job_of
 from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff
+from signald.sdk.carrier import open_stream
 from signald.sdk.client_core import ClientCore, ClientState
 from signald.sdk.core import DEFAULT_BOUNDS, Bounds
 from signald.sdk.events import LifecycleEvent
 from signald.sdk.party_core import DEFAULT_TIMING, Timing
+from signald.sdk.requests import OpenStream
 from signald.sdk.streams_core import StreamText
+from signald.sdk.trio_client_jobs import Job, Jobs
 from signald.sdk.trio_conversation import Conversation, Events
 from signald.sdk.trio_party import Auth, Dial, TrioParty, Urls, running, url_list
 from signald.sdk.values import check_text
@@ -25,11 +28,19 @@ class Client(TrioParty, Conversation):
 
     _core: ClientCore
 
-    def __init__(self, core: ClientCore, *, ssl_context: SSLContext | None, dial: Dial | None) -> None:
+    def __init__(
+        self,
+        core: ClientCore,
+        *,
+        ssl_context: SSLContext | None,
+        dial: Dial | None,
+        open_stream: OpenStream = open_stream,
+    ) -> None:
         TrioParty.__init__(self, core, ssl_context=ssl_context, dial=dial)
         Conversation.__init__(self, core.session, self._room)
         self._events = Events()
         self._texts = trio.lowlevel.ParkingLot()
+        self._jobs = Jobs(self, open_stream)
 
     def __repr__(self) -> str:
         return f"Client(session={self.session!r}, peer={self.peer_state}, connections={self.connections})"
@@ -103,6 +114,43 @@ class Client(TrioParty, Conversation):
         """
         self._core.cancel(stream, reason)
 
+    async def submit(
+        self,
+        kind: str,
+        data: Any = None,
+        *,
+        key: str | None = None,
+        deadline_s: float | None = None,
+        content_type: str | None = None,
+    ) -> Job:
+        """Submit a job for the session's worker; return when signald has stored it, whatever nodes come and go meanwhile.
+
+        `data` is any JSON, or bytes with their `content_type`. The job is expired `deadline_s` seconds from now. With a `key` of its own
+        a program that starts again finds the job that it has submitted; else the SDK makes one.
+
+        Raises:
+            ApiRefused: signald does not take it: the input is too long, too many jobs are unfinished, or the key was used for another job.
+            SessionGone: the session is over.
+            ValueError: the client was opened without `jobs`; or an argument that signald would refuse.
+        """
+        return await self._with_jobs().submit(kind, data, key, deadline_s, content_type)
+
+    def job(self, job: str) -> Job:
+        """Return a job of the session by its id, as after a start of this program with the session's `state`.
+
+        Raises:
+            ValueError: the client was opened without `jobs`; or it is no id of a job of this session.
+        """
+        jobs = self._with_jobs()
+        if not job_of(self.session, job):
+            raise ValueError("this is no id of a job of the session")
+        return Job(jobs, job)
+
+    def _with_jobs(self) -> Jobs:
+        if not self._core.reads_jobs:
+            raise ValueError("open the client with jobs=True")
+        return self._jobs
+
     def state(self) -> ClientState:
         """Return what another process needs to go on with this session: a secret."""
         return self._core.state()
@@ -133,6 +181,7 @@ class Client(TrioParty, Conversation):
         return self._core.failure()
 
     def _drain(self) -> None:
+        self._jobs.news.unpark_all()
         while self._core.events:
             self._events.put(self._core.events.popleft())
         if self._core.stream_news or self._core.over is not None:
@@ -145,6 +194,7 @@ async def open_client(
     *,
     auth: Auth = None,
     api: bool = False,
+    jobs: bool = False,
     want: Mapping[str, str] | None = None,
     meta: Any = None,
     receipts: bool = False,
@@ -158,12 +208,14 @@ async def open_client(
     recovery_token: str | None = None,
     state: ClientState | None = None,
     dial: Dial | None = None,
+    open_stream: OpenStream = open_stream,
 ) -> AsyncIterator[Client]:
     """Start a session, or resume one (`recovery_token` or, better, `state`), and keep it alive for the block.
 
     `urls` are tried in order. `want` names the labels the worker must have; `meta` is shown to it. `auth` is a
     credential, or a function that returns a fresh one. `history` asks for so many messages of the chat history with
-    every resume. `api` asks for API tokens (`Client.api_token`). The block begins when the session is established.
+    every resume. `api` asks for API tokens (`Client.api_token`), and so does `jobs`, which `Client.submit` needs. The
+    messages of jobs then come by their `Job`, and not by the client. The block begins when the session is established.
 
     With `pair` false the session has no worker: `send` and `realtime` raise ValueError. A node of release 0.1.0 does not know of
     this, and gives it one.
@@ -181,6 +233,7 @@ async def open_client(
         bounds=bounds,
         auth=auth,
         api=api,
+        jobs=jobs,
         want=want,
         meta=meta,
         receipts=receipts,
@@ -189,6 +242,6 @@ async def open_client(
         state=state,
         recovery_token=recovery_token,
     )
-    client = Client(core, ssl_context=ssl_context, dial=dial)
+    client = Client(core, ssl_context=ssl_context, dial=dial, open_stream=open_stream)
     async with running(client, lambda: core.established):
         yield client

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ssl import SSLContext
 from urllib.parse import urlsplit
 
 import trio
@@ -39,3 +40,12 @@ class Balancer:
         node.hub.spawn(node.server.serve_stream, theirs)
         async with over_stream(ours, url) as carrier:
             yield carrier
+
+    async def open_stream(self, url: str, _ssl_context: SSLContext | None = None) -> trio.abc.Stream:
+        """Open a connection for HTTP, as `dial` does. Raises OSError."""
+        host = urlsplit(url).hostname or ""
+        name = self.target if host == "lb" else host
+        await trio.lowlevel.checkpoint()
+        if name not in self._cluster.nodes:
+            raise ConnectionRefusedError
+        return self._cluster.plain(name)

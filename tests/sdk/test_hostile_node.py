@@ -89,6 +89,7 @@ LIES: list[Any] = [
     '{"type":"job","session":"s_1","job":"j_1_1","kind":"k","attempt":1,"data":1e999}',
     {"type": "job_cancel", "session": "s_1", "job": "j_1_9", "reason": "requested"},
     {"type": "job_cancel", "session": "s_1", "job": "j_1_1", "reason": "odd"},
+    {"type": "message", "seq": 1, "data": 1, "stream": "j_1_1", "attempt": SEQ_MAX, "end": True, "outcome": "odd"},
     {"type": "job_state", "job": "j_1_1", "state": "succeeded", "attempt": 1}, {"type": "job_state", "job": "j_1_1", "state": "odd"},
     '{"type":"job_state","job":"j_1_1","state":"failed","attempt":1,"error":1e999,"progress":1e999}',
     {"type": "job_state", "job": "j" * 10_000, "state": "running", "attempt": SEQ_MAX, "error": [7]},
@@ -198,8 +199,10 @@ def test_a_lie_ends_no_client(lie: Any) -> None:
     """As for a worker."""
 
     async def party(peer: ScriptedPeer) -> None:
-        async with open_client(URL, dial=peer.dial, entropy=SeededEntropy(3)) as client:
+        async with open_client(URL, dial=peer.dial, entropy=SeededEntropy(3), jobs=True) as client:
             await client.send("said")
+            with suppress(Unreadable):
+                _ = client.job("j_1_1").progress
             async for message in client:
                 try:
                     _ = message.data

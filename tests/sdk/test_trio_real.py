@@ -12,7 +12,7 @@ from signald.config import Config
 from signald.daemon import Daemon, running
 from signald.ids import SystemEntropy
 from signald.sdk.events import HandedOver
-from signald.sdk.trio import Refused, WorkerSession, open_client, open_worker
+from signald.sdk.trio import Refused, WorkerJob, WorkerSession, open_client, open_worker
 from tests.sdk.client_play import drained
 
 pytestmark = pytest.mark.real
@@ -86,6 +86,37 @@ async def test_a_deploy_between_two_real_nodes(tmp_path: Path) -> None:
                 await trio.sleep(0.01)
             assert (client.connections, worker.connections) == (2, 2)
             assert HandedOver(None) in drained(client)
+
+
+async def test_jobs_over_a_deploy_of_two_real_nodes(tmp_path: Path) -> None:
+    """Submitted over HTTP at whatever node there is, done once by a worker that moves, and read back: JSON, and bytes."""
+    store = f"sqlite:{tmp_path / 'jobs.db'}"
+    done: list[object] = []
+
+    async def work(job: WorkerJob) -> object:
+        await trio.sleep(0.5)
+        done.append(job.data)
+        return job.data
+
+    async with bounded(40) as nursery:
+        old: Daemon = await nursery.start(serve, "n0", store)
+        new: Daemon = await nursery.start(serve, "n1", store)
+        urls = [f"ws://127.0.0.1:{port}" for port in (old.websocket_port, new.websocket_port)]
+        async with (
+            open_worker(urls, echo, instance_id="w", on_job={"copy": work}) as worker,
+            open_client(urls, jobs=True) as client,
+        ):
+            jobs = []
+            for number in range(20):
+                if number == 8:
+                    old.node.shutdown.signal()
+                data = b"\x00" * number if number % 2 else {"n": number}
+                jobs.append((await client.submit("copy", data), data))
+                await trio.sleep(0.05)
+            for job, data in jobs:
+                assert await job.result() == data
+            assert (client.connections, worker.connections) == (2, 2)
+    assert len(done) == 20
 
 
 async def test_a_message_above_the_limit_never_leaves(tmp_path: Path) -> None:
