@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from signald.ids import SeededEntropy
 from signald.sdk.trio import ApiRefused, Client, JobFailed, WorkerJob, WorkerSession, open_client, open_worker
@@ -133,6 +134,44 @@ def test_messages_and_jobs_side_by_side() -> None:
                 assert (await anext(client)).data == "last"
                 assert not core.inbox
                 assert await (await client.submit("echo", "x")).result() == "x"
+
+    play(scene)
+
+
+def test_what_passes_is_asked_again() -> None:
+    """A store that is away, a first request that is still being stored, a proxy without a node; too many jobs are told."""
+    answers = [(503, "store-unavailable"), (502, ""), (409, "key-in-use"), (429, "rate")]
+    keys: list[bytes] = []
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n0")
+        balancer = Balancer(cluster, "n0")
+
+        async def opened(url: str, context: SSLContext | None) -> trio.abc.Stream:
+            if not answers:
+                return await balancer.open_stream(url, context)
+            ours, theirs = trio.testing.memory_stream_pair()
+            status, kind = answers.pop(0)
+            body = b'{"type":"x#%b"}' % kind.encode()
+            await theirs.send_all(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body))
+            nursery.start_soon(listen, theirs)
+            return ours
+
+        async def listen(stream: trio.abc.Stream) -> None:
+            keys.append(bytes(await stream.receive_some(65536)).partition(b"idempotency-key: ")[2].partition(b"\r")[0])
+
+        async with (
+            trio.open_nursery() as nursery,
+            worker_of(balancer, work),
+            client_of(balancer, open_stream=opened) as client,
+        ):
+            with trio.fail_after(60):
+                job = await client.submit("echo", 1)
+                assert await job.result() == 1
+                assert (len(keys), len(set(keys))) == (4, 1)
+                answers.append((429, "jobs-full"))
+                with pytest.raises(ApiRefused, match="429"):
+                    await client.submit("echo", 1)
 
     play(scene)
 
