@@ -15,11 +15,11 @@ from attrs import field, frozen
 
 from signald.sdk.errors import PartyError
 
-ANSWER_BYTES_MAX = 4 * 1024 * 1024
-"""The longest answer: a result of 1 MiB (`jobs.result_bytes_max`), as JSON and with what stands around it."""
+ANSWER_BYTES_MAX = 20 * 1024 * 1024
+"""The longest answer: a result of 16 MiB (the highest `jobs.result_bytes_max`), and the job around it."""
 
-TEXT_MAX = 500
-"""Characters of a problem that come into the text of an error."""
+INTERIM_MAX = 16
+"""Answers of 1xx before the real one: a proxy says one or two."""
 
 OpenStream = Callable[[str, SSLContext | None], Awaitable[trio.abc.Stream]]
 """Opens a stream to the host of a URL (`ws:`, `wss:`), TLS included; raises OSError or ValueError."""
@@ -98,7 +98,7 @@ async def _exchange(stream: trio.abc.Stream, request: h11.Request, body: bytes) 
     await stream.send_all(b"".join(part for part in parts if part))
     answer: h11.Response | None = None
     content = bytearray()
-    received = 0
+    received = interim = 0
     while True:
         event = connection.next_event()
         if event is h11.NEED_DATA:
@@ -107,6 +107,10 @@ async def _exchange(stream: trio.abc.Stream, request: h11.Request, body: bytes) 
             if received > 2 * ANSWER_BYTES_MAX:
                 raise NoAnswer("the answer has no end")
             connection.receive_data(bytes(data))
+        elif isinstance(event, h11.InformationalResponse):
+            interim += 1
+            if interim > INTERIM_MAX:
+                raise NoAnswer("no answer, but many before it")
         elif isinstance(event, h11.Response):
             answer = event
         elif isinstance(event, h11.Data):
