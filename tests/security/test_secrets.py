@@ -57,7 +57,7 @@ async def talk_nonsense(dial: Callable[[], Awaitable[Speaker]], bearer: str, mar
     session = f"s_{MARK}." + "A" * 43
     for said in (
         request(f"/v1/client?token={MARK}", SUBPROTOCOL),
-        request(f"/{MARK}", SUBPROTOCOL),
+        request(f"/{MARK}", (b"Connection", b"close"), SUBPROTOCOL, without=(b"Connection",)),
         request("/v1/client", (b"Authorization", MARK.encode()), (b"Origin", MARK.encode())),
         request("/v1/client", (b"Sec-WebSocket-Protocol", b"signald.bearer." + MARK.encode() + b"!")),
         request("/v1/client", (b"Cookie", MARK.encode()), without=(b"Upgrade",)),
