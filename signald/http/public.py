@@ -12,8 +12,8 @@ task of the listener that accepted it, and the listener closes the transport.
   limited, and the ASGI `client`, are those that the request's own `X-Forwarded-For` names.
 - **A patience for each state.** A head and a body that stand still, an idle connection and a peer that takes no answer each
   have a time of their own. An answer that is being made has none: a stream of events may last.
-- **The end.** `stop` begins it: each answer is the last one of its connection, also one whose head could not say so any more,
-  and idle connections end a moment later. `finish` waits for the requests under way.
+- **The end.** `stop` begins it: each answer is the last one of its connection, and idle connections end a moment later.
+  `finish` waits for the requests under way.
 """
 
 from collections.abc import Iterable
@@ -26,7 +26,6 @@ import attrs
 import h11
 import trio
 from hypercorn.events import Closed, RawData, Updated
-from hypercorn.protocol.events import Body, EndBody, Response
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
@@ -319,32 +318,6 @@ class PublicProtocol(PlainHttp):
     def is_last(self) -> bool:
         """The answer that begins now is the last one of its connection."""
         return self.owner.stopping
-
-    _sized = False
-    """The answer has a length: its last byte is one of its body."""
-    _ends = False
-    """The process was ending before the last byte of the answer was out."""
-
-    async def stream_send(self, event: Any) -> None:
-        """Carry what the application says."""
-        if isinstance(event, Response):
-            self._sized = any(name.lower() == b"content-length" for name, _ in event.headers)
-        if isinstance(event, Response | (Body if self._sized else EndBody)):
-            self._ends = self.is_last()
-        await super().stream_send(event)
-
-    async def _maybe_recycle(self) -> None:
-        """Go on to the next request. The connection ends first when the process ends, though the head of the answer was out before.
-
-        The peer sees the end together with the answer. Later, the end would cross the next request on its way. A request
-        that has come already is answered, and that answer says that it is the last one.
-        """
-        if not self._ends or self.connection.trailing_data[0]:
-            await super()._maybe_recycle()
-            return
-        await self._close_stream()
-        await self.can_read.set()
-        await self.send(Closed())
 
     async def _create_stream(self, request: h11.Request) -> None:
         path = request.target.partition(b"?")[0].decode("ascii")

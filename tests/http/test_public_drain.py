@@ -1,6 +1,6 @@
 """HTTP through a planned stop: nothing that has arrived is cut, and no connection stays with a node that goes."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,10 +10,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from signald.http.api.bodies import read_body
-from signald.http.connection import LINGER_S
 from signald.service.hub import Hub
 from signald.testing.cluster import Cluster, play
-from tests.http.publicly import HttpPeer, Stream
+from tests.http.publicly import HttpPeer
 
 GET = b"GET /hello HTTP/1.1\r\nhost: a\r\n\r\n"
 
@@ -31,7 +30,6 @@ class Routes:
             Route("/hello", self._hello),
             Route("/wait", self._wait),
             Route("/poll", self._poll),
-            Route("/begun", self._begun),
             Route("/size", self._size, methods=["POST"]),
         ]
 
@@ -47,15 +45,6 @@ class Routes:
         self.entered.set()
         await request.app.state.draining.wait()
         return Response("as it is")
-
-    async def _begun(self, _: Request) -> Response:
-        return Stream(self._pieces())
-
-    async def _pieces(self) -> AsyncGenerator[bytes]:
-        yield b"one"
-        self.entered.set()
-        await self.leave.wait()
-        yield b"two"
 
     async def _size(self, request: Request) -> Response:
         self.entered.set()
@@ -141,48 +130,6 @@ def test_a_request_under_way_outlasts_the_drain() -> None:
         began = trio.current_time()
         await cluster.wait_exit("n1")
         assert trio.current_time() - began < 1.0
-
-    play(scene)
-
-
-def test_an_answer_that_has_begun_is_the_last_one() -> None:
-    """A head that was out before the signal has no `Connection: close`: the connection ends with the answer, and not a moment later."""
-
-    async def scene(cluster: Cluster) -> None:
-        routes = await start(cluster)
-        await cluster.start("n2")
-        await kept_busy(cluster)
-        peer = dial(cluster)
-        await peer.send(GET.replace(b"/hello", b"/begun"))
-        await routes.entered.wait()
-        cluster.nodes["n1"].shutdown.signal()
-        await trio.sleep(5)
-        began = trio.current_time()
-        routes.leave.set()
-        answer = await peer.answer()
-        assert (answer.body, "connection" in answer.headers) == (b"onetwo", False)
-        await peer.send(GET)  # it crosses the end, and is read: what is unread at a close resets the connection
-        assert await peer.ended() == b""
-        assert trio.current_time() == began + LINGER_S
-        assert "n1" in cluster.nodes
-
-    play(scene)
-
-
-def test_a_request_behind_an_answer_that_has_begun_is_answered() -> None:
-    """A request that has come by the end of such an answer is not left without one."""
-
-    async def scene(cluster: Cluster) -> None:
-        routes = await start(cluster)
-        peer = dial(cluster)
-        await peer.send(GET.replace(b"/hello", b"/begun") + GET)
-        await routes.entered.wait()
-        cluster.nodes["n1"].shutdown.signal()
-        routes.leave.set()
-        assert (await peer.answer()).body == b"onetwo"
-        answer = await peer.answer()
-        assert (answer.status, answer.headers["connection"]) == (200, "close")
-        assert await peer.ended() == b""
 
     play(scene)
 
