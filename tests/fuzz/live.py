@@ -61,7 +61,7 @@ async def judging_live(seed: int) -> AsyncIterator[Callable[[bytes], Awaitable[s
     """A node in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         async with open_nodes(Path(folder), f"sqlite:{folder}/store.db", SETTINGS) as nodes:
-            node = await nodes.start("fuzzed")
+            node = await nodes.start("fuzzed", timeouts={"http_idle_s": 5.0})
             log, rng = Log(node), Random(seed)
             before = descriptors(node)
 

@@ -64,7 +64,9 @@ class Target(NamedTuple):
 async def judging_node(seed: int) -> Any:
     """A node in this process, over memory streams in virtual time."""
     async with listening_for_complaints() as logged, open_cluster(seed) as cluster:
-        node = await cluster.start("n1", session={"resume_ttl_s": 5.0}, worker={"resume_timeout_s": 1.0})
+        node = await cluster.start(
+            "n1", session={"resume_ttl_s": 5.0}, worker={"resume_timeout_s": 1.0}, timeouts={"http_idle_s": 5.0}
+        )
         tasks = Counter(task.name for task in _tasks())
 
         async def dial() -> Client:

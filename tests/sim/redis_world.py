@@ -38,6 +38,7 @@ _STAYS = (
     b":trail",
     b":trails",
     b":trail_bytes",
+    b":history",
     b":jobs",
     b":pieces",
 )

@@ -293,7 +293,7 @@ class NoGhost(Checker):
         left += [f"life {name}" for name in rows._lives]
         left += [f"worker {name}" for name in rows._workers]
         left += [f"entries {name}" for name in rows._entries]
-        left += [f"history {name}" for name in rows._history]
+        left += [f"history {name}" for name in rows._history if name not in rows._pasts]  # kept for its time
         left += self.scene.world.left()
         for node in self.scene.alive():
             if node.node is not None:

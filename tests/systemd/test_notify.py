@@ -131,6 +131,9 @@ async def test_passed_sockets_are_served_instead_of_bound_ones(tmp_path: Path) -
         http, ws = manager.pass_socket("http"), manager.pass_socket("ws")
         node = await manager.start(listen={"websocket": f"{HOST}:1", "http": f"{HOST}:2"})
         await manager.heard("READY")
+        with trio.fail_after(10):
+            while not logged(node, "ready"):
+                await trio.sleep(0.05)  # a line is written by a thread
         entry = logged(node, "ready")[0]
         assert (entry["websocket"], entry["http"]) == (ws, http)
         async with dial(f"ws://{HOST}:{ws}", "/v1/client") as peer:

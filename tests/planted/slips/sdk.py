@@ -134,7 +134,7 @@ SDK = (
     Bug(
         "sdk-negative-deadline-believed",
         _SDK_WORKER,
-        "WorkerCore._terminate",
+        "WorkerCore._asked",
         "max(message.deadline_ms, 0)))",
         "message.deadline_ms))",
         "nobody-hurts",
