@@ -32,7 +32,7 @@ MANNERS = ("frames", "text", "binary")
 
 ALLOWED = frozenset(ADVICE) - {CloseCode.INTERNAL, CloseCode.GOING_AWAY, CloseCode.RESTARTING, CloseCode.MOVED}
 """With what a party may be closed for what it has said. 1011 would be a fault of ours; the other three say that we go."""
-REFUSED = frozenset({400, 401, 403, 404, 405, 414, 426, 429, 431})
+REFUSED = frozenset({400, 401, 403, 404, 405, 411, 413, 414, 417, 426, 429, 431, 501, 505})
 """With what a handshake may be refused for what is in it."""
 
 Dial = Callable[[], Awaitable[Client]]

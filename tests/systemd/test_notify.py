@@ -132,8 +132,8 @@ async def test_passed_sockets_are_served_instead_of_bound_ones(tmp_path: Path) -
         node = await manager.start(listen={"websocket": f"{HOST}:1", "http": f"{HOST}:2"})
         await manager.heard("READY")
         with trio.fail_after(10):
-            while not logged(node, "ready"):
-                await trio.sleep(0.05)  # a line is written by a thread
+            while not logged(node, "ready"):  # noqa: ASYNC110 - a line is written by a thread
+                await trio.sleep(0.05)
         entry = logged(node, "ready")[0]
         assert (entry["websocket"], entry["http"]) == (ws, http)
         async with dial(f"ws://{HOST}:{ws}", "/v1/client") as peer:
