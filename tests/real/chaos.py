@@ -317,15 +317,18 @@ async def store_of(kind: str, directory: Path) -> AsyncIterator[tuple[str, Serve
             checked = database.execute("PRAGMA integrity_check").fetchall()
             if checked != [("ok",)]:
                 raise Broken(f"the database is not whole: {checked}")
-            left = [table for table in ("session", "entry", "history", "place") if _rows(database, table)]
+            left = [table for table in ("session", "entry", "place") if _rows(database, table)]
     if left:
         raise Broken(f"after the end of all sessions the store still holds {left}")
 
 
+OUTLIVE = (b":trail", b":history", b":jobs", b":pieces")
+
+
 def left_in(redis: Server | Watched) -> list[str]:
-    """What still speaks of sessions: all but the trails, which outlive them for a while that is set."""
+    """What still speaks of sessions: all but trails, histories and jobs, which outlive them for a while that is set."""
     keys: list[bytes] = redis.ask("KEYS", "signald:{s_*")
-    return [key.decode() for key in keys if not key.endswith(b":trail") or redis.ask("PTTL", key) < 0]
+    return [key.decode() for key in keys if not key.endswith(OUTLIVE) or redis.ask("PTTL", key) < 0]
 
 
 def _rows(database: sqlite3.Connection, table: str) -> int:

@@ -19,7 +19,10 @@ pytestmark = pytest.mark.real
 
 def port_of(node: Node) -> int:
     """Where a node that chose its port listens."""
-    return int(logged(node, "ready")[0]["websocket"])
+    end = time.monotonic() + 10
+    while not (lines := logged(node, "ready")) and time.monotonic() < end:
+        time.sleep(0.02)  # a line is written by a thread of the node
+    return int(lines[0]["websocket"])
 
 
 @pytest.mark.parametrize("abstract", [False, True])
