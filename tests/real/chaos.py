@@ -317,22 +317,32 @@ async def store_of(kind: str, directory: Path) -> AsyncIterator[tuple[str, Serve
             checked = database.execute("PRAGMA integrity_check").fetchall()
             if checked != [("ok",)]:
                 raise Broken(f"the database is not whole: {checked}")
-            left = [table for table in ("session", "entry", "place") if _rows(database, table)]
+            nowhere = "history WHERE session NOT IN (SELECT session FROM past)"
+            left = [rows for rows in ("session", "entry", "place", nowhere) if _rows(database, rows)]
     if left:
         raise Broken(f"after the end of all sessions the store still holds {left}")
 
 
-OUTLIVE = (b":trail", b":history", b":jobs", b":pieces")
+PAST = b"P"
+"""How the history of a session begins that has ended, as `keep_history` of session.lua writes it."""
+
+OUTLIVE = (b":trail", b":jobs", b":pieces")
 
 
 def left_in(redis: Server | Watched) -> list[str]:
-    """What still speaks of sessions: all but trails, histories and jobs, which outlive them for a while that is set."""
+    """What still speaks of sessions: all but trails, jobs and kept histories, which outlive them for a while that is set."""
     keys: list[bytes] = redis.ask("KEYS", "signald:{s_*")
-    return [key.decode() for key in keys if not key.endswith(OUTLIVE) or redis.ask("PTTL", key) < 0]
+    return [key.decode() for key in keys if not _outlives(redis, key) or redis.ask("PTTL", key) < 0]
 
 
-def _rows(database: sqlite3.Connection, table: str) -> int:
-    return int(database.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0])
+def _outlives(redis: Server | Watched, key: bytes) -> bool:
+    if key.endswith(b":history"):
+        return bool((redis.ask("LINDEX", key, 0) or b"")[:1] == PAST)
+    return key.endswith(OUTLIVE)
+
+
+def _rows(database: sqlite3.Connection, rows: str) -> int:
+    return int(database.execute(f"SELECT COUNT(*) FROM {rows}").fetchone()[0])
 
 
 async def play(plan: Plan, directory: Path, within_s: float) -> dict[str, object]:

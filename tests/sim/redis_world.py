@@ -38,10 +38,10 @@ _STAYS = (
     b":trail",
     b":trails",
     b":trail_bytes",
-    b":history",
     b":jobs",
     b":pieces",
 )
+"""A history stays as well, where `keep_history` of session.lua has put its mark in front."""
 
 
 class RedisWorld(SimWorld):
@@ -79,7 +79,8 @@ class RedisWorld(SimWorld):
 
     def left(self) -> list[str]:
         """See `SimWorld.left`: keys, but those of nodes and of what outlives a session."""
-        return [f"key {key.decode()}" for key in self._server.names() if not key.endswith(_STAYS)]
+        left = [key for key in self._server.names() if not key.endswith(_STAYS)]
+        return [f"key {key.decode()}" for key in left if not (key.endswith(b":history") and self._server.is_kept(key))]
 
     def lose_everything(self) -> None:
         """See `MemoryWorld.lose_everything`."""
@@ -147,6 +148,10 @@ class Server:
     def names(self) -> list[bytes]:
         """Return the name of each key, in order."""
         return sorted(self._commands.ask("KEYS", "*"))
+
+    def is_kept(self, history: bytes) -> bool:
+        """Tell whether a chat history is that of an ended session, which is kept for its time."""
+        return bool(self._commands.ask("LINDEX", history, 0)[:1] == b"P")
 
     def restore(self, keys: dict[bytes, tuple[int, bytes]]) -> None:
         """Hold these keys, and nothing else."""
