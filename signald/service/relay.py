@@ -32,7 +32,6 @@ from signald.service.telemetry import Spans
 from signald.store.base import Behind, Fenced, Result
 from signald.store.committer import Committer
 from signald.store.session.ops import Ack, Append, Appended, Full, Gap, Look, Looked, NoSession, StreamRefused
-from signald.store.session.streams.records import PIECES_PER_ENTRY
 from signald.tally import Histogram
 from signald.wire import records
 from signald.wire.messages import Message
@@ -262,7 +261,7 @@ class Relay:
                 entries,
                 due,
                 settings.backlog_messages_max,
-                settings.history_messages_max * (PIECES_PER_ENTRY if session.streams else 1),
+                settings.history_messages_max,
                 self._events.history_bytes_max(session),
                 self._now_ms(),
             ),

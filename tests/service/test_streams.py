@@ -78,6 +78,33 @@ def test_a_reload_sees_the_text_so_far_and_then_the_rest(worker_at: str) -> None
     play(scene)
 
 
+def test_a_history_with_a_text_keeps_as_many_entries_as_any_other() -> None:
+    """`session.history_messages_max` counts a text of many pieces once, and does not grow with it."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1", session={"history_messages_max": 3})
+        client, started, worker, _, session = await cluster.pair("n1")
+        for seq in range(1, 9):
+            await say(worker, session, seq, f"<{seq}>", end=seq == 8)
+        for _ in range(8):
+            await client.expect("message")
+
+        async def shown() -> list[Json]:
+            nonlocal client, started
+            await trio.sleep(0.1)
+            client, started = await cluster.restore("n1", started["recovery_token"], history=50, received=8)
+            return list(started["chat_history"])
+
+        await client.send({"type": "message", "seq": 1, "data": 1})
+        assert [entry["data"] for entry in await shown()] == ["<1><2><3><4><5><6><7><8>", 1]
+        for seq in range(2, 7):
+            await client.send({"type": "message", "seq": seq, "data": seq})
+        assert [entry["data"] for entry in await shown()][-3:] == [4, 5, 6]
+        assert len(await shown()) <= 4  # what is left of a text that has lost its beginning is no entry more
+
+    play(scene)
+
+
 def test_a_stream_that_is_over_takes_no_more() -> None:
     """The refused piece is not stored, and what was sent behind it is numbered anew: nothing else is lost."""
 

@@ -14,13 +14,15 @@ A browser's `EventSource` gives up for ever on any other status than 200. So a n
 answers 200 with `retry`, and ends; a reader that has the end is told 204, the one status that stops it on purpose.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from typing import Protocol
 
 import msgspec
 import trio
 from msgspec import Struct
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from signald.core.callers import Access
 from signald.errors import StoreUnavailable
@@ -38,7 +40,7 @@ POLL_S, POLL_MAX_S = 0.1, 1.0
 """How long a stream waits for the store to have more: a new piece is shown within a second, and a quiet job costs a read a second."""
 
 KEEPALIVE_S = 15.0
-"""After so much silence a comment is sent: proxies cut what is silent for a minute."""
+"""After so much silence a comment is sent: proxies cut what is silent for a minute. Reads that the store is slow to answer count."""
 
 PIECES_MAX = 64
 """Pieces of one read."""
@@ -85,15 +87,24 @@ async def events_answer(
         jobs.stream_ends()
         raise
 
-    async def events() -> AsyncIterator[bytes]:
-        try:
-            yield retry
-            async for event in _follow(jobs, session, n, access, last, (over, pieces), draining):
-                yield event
-        finally:
-            jobs.stream_ends()
+    events = _follow(jobs, session, n, access, last, (over, pieces), draining)
+    return _Events(events, jobs.stream_ends)
 
-    return StreamingResponse(events(), media_type=EVENTS_MEDIA, headers={"x-accel-buffering": "no"})
+
+class _Events(StreamingResponse):
+    """An answer of events; its generator and its place end with it, however it ends."""
+
+    def __init__(self, events: AsyncGenerator[bytes], ended: Callable[[], None]) -> None:
+        super().__init__(events, media_type=EVENTS_MEDIA, headers={"x-accel-buffering": "no"})
+        self._events = events
+        self._ended = ended
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with aclosing(self._events):
+                await super().__call__(scope, receive, send)
+        finally:
+            self._ended()
 
 
 async def _follow(
@@ -104,9 +115,11 @@ async def _follow(
     last: int,
     read: tuple[bool, Sequence[Piece]],
     draining: trio.Event,
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     over, pieces = read
-    pause_s, quiet_s = POLL_S, 0.0
+    pause_s = POLL_S
+    yield b"retry: %d\n\n" % RETRY_MS
+    said_at = trio.current_time()
     while True:
         for piece in pieces:
             last = max(last, piece.seq)
@@ -118,14 +131,13 @@ async def _follow(
             if draining.is_set():
                 return
             if pieces:
-                pause_s, quiet_s = POLL_S, 0.0
+                pause_s, said_at = POLL_S, trio.current_time()
             else:
                 with trio.move_on_after(pause_s):
                     await draining.wait()
-                quiet_s += pause_s
                 pause_s = min(POLL_MAX_S, pause_s * 1.5)
-                if quiet_s >= KEEPALIVE_S:
-                    quiet_s = 0.0
+                if trio.current_time() - said_at >= KEEPALIVE_S:
+                    said_at = trio.current_time()
                     yield b":\n\n"
             over, pieces = await jobs.pieces(session, n, access, last, PIECES_MAX)
         except (JobRefused, StoreUnavailable):

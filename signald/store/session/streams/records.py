@@ -16,10 +16,6 @@ KNOWN_MAX = 256
 """How many streams of a session are known. When one more begins, the oldest that is over is forgotten: a late piece of it would
 begin it anew. At 100 bytes each they are a tenth of what a history may hold."""
 
-PIECES_PER_ENTRY = 64
-"""Items of the chat history for each entry that may be shown, once a session has streams: 64 pieces are 2.5 s of a roll-up of 40 ms.
-The bytes of the history are what bounds it; this bounds what their overhead comes to."""
-
 
 class Stream(Struct, array_like=True, gc=False):
     """See `StreamView` for the fields that are shown. Numbers stand for flags, because a script writes them as well."""
