@@ -25,6 +25,7 @@ from starlette.routing import BaseRoute
 
 from signald.core.callers import Access, Caller, CallerKind
 from signald.errors import StoreUnavailable
+from signald.http.api import refusals
 from signald.http.api.app import trace_of
 from signald.http.api.auth import caller_of, session_of
 from signald.http.api.bodies import read_body
@@ -171,7 +172,8 @@ _PROBLEMS: dict[Refusal, tuple[int, str, str]] = {
 def as_problems() -> Iterator[None]:
     """Within the block, a refusal and a store that does not answer become an HttpProblem."""
     try:
-        yield
+        with refusals.as_problems():
+            yield
     except JobRefused as refused:
         status, kind, detail = _PROBLEMS[refused.because]
         members: dict[str, object] = {}
@@ -181,9 +183,6 @@ def as_problems() -> Iterator[None]:
                 members["error"] = msgspec.json.decode(refused.job.error)
         problem = HttpProblem(status, kind, detail, **members)
         raise problem.with_headers(retry_after=str(RETRY_S)) if status in (409, 429) else problem from None
-    except StoreUnavailable as error:
-        problem = HttpProblem(503, "store-unavailable", str(error))
-        raise problem.with_headers(retry_after=str(RETRY_S)) from None
 
 
 # --- operations ---------------------------------------------------------------------------------------------------
