@@ -1,4 +1,4 @@
-"""`signald token`: what an operator is told of a token, and that nothing of it can be used by who reads the screen."""
+"""`signald token`: what an operator is told of a token, and that no reader of the screen can use any of it."""
 
 import io
 import json
@@ -42,7 +42,7 @@ def signed(
         "sub": "ann",
         "role": "client",
         "iat": now,
-        "exp": now + 60,
+        "exp": now + 86_400,
         "iss": "core",
         "aud": "signald",
         **(change or {}),

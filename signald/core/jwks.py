@@ -187,7 +187,7 @@ def _key(member: msgspec.Raw, allowed: Sequence[str]) -> Key:
     if jwk.kty == "oct":
         raise UnusableKey("a shared secret (oct) has no place in a set of public keys")
     if any(getattr(jwk, name) is not _ABSENT for name in PRIVATE):
-        raise UnusableKey("holds its private part: it is known to all who can read the set")
+        raise UnusableKey("holds its private part: every reader of the set knows it")
     if jwk.use not in (None, "sig"):
         raise UnusableKey("is not for signatures (use)")
     if jwk.key_ops is not None and "verify" not in jwk.key_ops:

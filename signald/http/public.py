@@ -41,7 +41,7 @@ from signald.places import Place, Places
 
 IDLE_GRACE_S = 1.0
 """How long an idle connection may still bring a request after a stop has begun. A request that was sent before its sender could see
-the end arrives within a round trip; whoever sends later finds the connection closed."""
+the end arrives within a round trip; a request that is sent later finds the connection closed."""
 
 REFUSALS_MAX = 256
 """Refused connections that are given a moment to read why: a flood of them must not take the descriptors of others. Further ones

@@ -1,7 +1,7 @@
 """The steps that all manners of opening have in common, in their order.
 
-Who is it (`credential_of`), is there a place for its set-up (`SetUp`), does the store grant the claim (`make_claim`), and is
-there still somebody to tell (`still_open`). Whoever does not get through a step is `Turned` away.
+The credential is judged (`credential_of`), the set-up takes a place (`SetUp`), the store grants the claim (`make_claim`), and the
+connection must still be open (`still_open`). A party that does not get through a step is `Turned` away.
 """
 
 from collections.abc import Sequence
@@ -115,7 +115,7 @@ async def make_claim(parts: Parts, conn: Connection, ops: Sequence[Op], asked_ms
 
 
 def still_open(context: Context, conn: Connection, credential: Verified, undo: Sequence[Op]) -> None:
-    """The store has granted; is there still somebody to tell, who has not been revoked meanwhile? If not, it is undone.
+    """The store has granted: undo it if the connection is over by now, or the subject is revoked.
 
     A drain that has begun meanwhile is no reason to refuse: the claim has taken the session from where it was, so the
     party is served here, and told to go with the others.

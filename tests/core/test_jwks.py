@@ -90,7 +90,7 @@ def test_a_key_that_cannot_be_used_is_left_out(member: Any, why: str) -> None:
 
 
 def test_an_algorithm_that_is_not_allowed_leaves_the_key_out() -> None:
-    """An operator who allows ES256 alone trusts no RSA key of the issuer."""
+    """With ES256 alone allowed, no RSA key of the issuer is trusted."""
     assert "not allowed" in left_out(jwk(RSA_KEY), ("ES256",))
     assert left_out(jwk(EC_KEY), ("ES256",)) == ""
 

@@ -125,7 +125,7 @@ class Authentication:
 
 
 async def caller_of(request: Request) -> Caller:
-    """Return the caller of a request, who may ask for its operation.
+    """Return the caller of a request, if the operation is open to that kind of caller.
 
     Raises HttpProblem: 401 without a valid credential, 403 for one that is not for this, 503 for one that cannot be judged now.
     """

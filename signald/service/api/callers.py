@@ -3,7 +3,7 @@
     an API token                          a client or a worker
     a JWT, role `service`                 a service
     a JWT, role `client`                  a person; also in a cookie
-    nothing, where no key is configured   an anonymous person, who may ask for what is everybody's
+    nothing, where no key is configured   an anonymous person, to whom no session belongs
 
 A revoked principal is no caller by what was issued to it before. A recovery token is none of these.
 """

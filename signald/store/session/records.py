@@ -38,7 +38,7 @@ class Ahead(Struct, array_like=True, frozen=True, gc=False):
 
 
 class Past(Struct, array_like=True, frozen=True, gc=False):
-    """What is known of a session that has ended while its chat history is kept: by whom, and until when, that may be read."""
+    """What is known of an ended session whose chat history is kept: which callers may read that, and until when."""
 
     session: str
     principal: str
