@@ -63,6 +63,8 @@ class ExactlyOnce(Checker):
         self.first_for: dict[tuple[str, str], int] = {}
         """(session, worker) → the seq a newly assigned worker is to begin with."""
         self._lives: dict[str, int] = {}
+        self._unwitnessed: dict[str, set[int]] = {}
+        """Session → seqs of its worker that were given again after a failover, while no node had the client of the session."""
 
     def applied(self, op: Op, result: Result) -> None:
         if isinstance(op, Append) and isinstance(result, Appended | StreamRefused):
@@ -77,11 +79,17 @@ class ExactlyOnce(Checker):
                 if self.scene.plan.store_may_lose:
                     # A worker that did not know better. It has to be told: what it says is not heard under these numbers.
                     self.scene.reached("seq given again after a failover")
+                    if op.party == "worker" and not self._attached(op.session):
+                        self._unwitnessed.setdefault(op.session, set()).add(entry.seq)
                     log[entry.seq] = body
                 else:
                     self.broken(f"{op.session} {op.party}: seq {entry.seq} was {before!r} and is now {body!r}")
         elif isinstance(op, ClaimWorkerSide) and op.assign and isinstance(result, Claimed):
             self.first_for[op.session, op.worker] = result.head.up_acked + 1
+
+    def _attached(self, session: str) -> bool:
+        held = (node.node.hub.sessions.get(session) for node in self.scene.nodes if node.node is not None)
+        return any(one is not None and one.client.is_here for one in held)
 
     def client_said(self, client: "ClientParty", number: int, seq: int) -> None:
         if number != seq:
@@ -107,7 +115,8 @@ class ExactlyOnce(Checker):
         if what["h"] == what_before["h"]:
             if what["k"] - what_before["k"] != seq - before:
                 self.broken(f"{client.name} hears {what} after {what_before}")
-        elif what["k"] != 1 and seq == before + 1:
+        elif what["k"] != 1 and seq == before + 1 and before not in self._unwitnessed.get(client.session or "", ()):
+            # (The client's claim says a number, and no node is left that knows whose message that was: decision 20.)
             if client.session not in self.scene.brought_back:
                 self.broken(f"{client.name} hears {what} first of another handler, after {what_before}")
             # Parties that knew how far it had come were told that it was over, and may have discarded it.

@@ -209,10 +209,11 @@ class Speaking:
         said = json.loads(frame)
         if said["code"] not in ("stream_over", "stream_superseded"):
             return frame
-        # The SDK says it again from there on, as after a gap, and this time it is no piece.
+        # The SDK says it again from there on, as after a full backlog, and this time it is no piece. (A gap would be taken for one that
+        # an earlier refusal of the same number has answered.)
         self.at(party, said["session"]).plain.add(said["expected"])
         self._scene.reached(f"piece refused: {said['code']}")
-        return _as(frame, {**said, "code": "gap"})
+        return _as(frame, {**said, "code": "backlog", "retry_after_ms": 1})
 
     def _client_takes(self, party: str, wire: str, kind: str, frame: Any) -> tuple[Any, list[Frame]]:
         check, client = self._scene.check.streams, next(one for one in self._scene.clients if one.name == party)
