@@ -24,6 +24,7 @@ are problem documents (RFC 9457).
 
 import hmac
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, Protocol
 
 import msgspec
@@ -184,10 +185,11 @@ def _authenticate(request: Request, token: str) -> None:
 
 async def _body(request: Request, kind: type[Any]) -> Any:
     body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > BODY_BYTES_MAX:
-            raise HttpProblem(400, "too-large", f"a request may have {BODY_BYTES_MAX} bytes")
+    async with aclosing(request.stream()) as stream:
+        async for chunk in stream:
+            body += chunk
+            if len(body) > BODY_BYTES_MAX:
+                raise HttpProblem(400, "too-large", f"a request may have {BODY_BYTES_MAX} bytes")
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
