@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from signald.core.callers import Access
 from signald.testing.cluster import Cluster, play
@@ -257,6 +258,30 @@ def test_a_stream_that_no_worker_goes_on_with_is_interrupted() -> None:
         again, restored = await cluster.restore("n1", started["recovery_token"], history=9, received=1)
         assert restored["chat_history"][0]["outcome"] == "interrupted"
         assert await again.expect("stream_state") == state
+
+    play(scene)
+
+
+def test_a_client_that_is_behind_is_told_of_the_end_behind_the_text() -> None:
+    """`stream_state` never overtakes a piece, however late its client reads."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start(
+            "n1", limits={"send_queue_messages_max": 4}, timeouts={"write_s": 300.0, "ping_interval_s": 300.0}
+        )
+        client = await cluster.dial("n1", "/v1/client", streams=trio.testing.lockstep_stream_pair)
+        await client.ask({"type": "connect"}, "session_started")
+        worker, assigned = await next_worker(cluster, instance="worker-a")
+        for seq in range(1, 31):
+            await say(worker, assigned["session"], seq, f"<{seq}>")
+        await trio.sleep(1)
+        worker.cut()
+        await trio.sleep(30)
+        await next_worker(cluster)
+        await trio.sleep(20)  # it does not speak in the stream, which is interrupted
+        frames = [frame for frame in await client.quiet(5) if frame["type"] in ("message", "stream_state")]
+        assert [frame.get("seq") for frame in frames] == [*range(1, 31), None]
+        assert frames[-1]["outcome"] == "interrupted"
 
     play(scene)
 

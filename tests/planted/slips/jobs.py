@@ -77,6 +77,16 @@ STREAMS = (
         "A stream that a worker found open, and never spoke in, stays open for ever.",
     ),
     Bug(
+        "state-of-a-stream-before-its-pieces",
+        _CARE,
+        "StreamCare.tell",
+        "if client.sent < view.last:",
+        "if client.sent < 0:",
+        "stream-prefix",
+        "A client that reads slowly is told of the end of a stream before it has its last pieces.",
+        (_OF_STREAMS + "test_a_client_that_is_behind_is_told_of_the_end_behind_the_text",),
+    ),
+    Bug(
         "lua-stream-over-goes-on",
         _STREAMS_LUA,
         "take_piece",
