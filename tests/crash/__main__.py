@@ -28,7 +28,7 @@ def main() -> int:
     """Run; the status is 1 if a promise was broken."""
     parser = argparse.ArgumentParser(prog="python -m tests.crash", description=__doc__.partition("\n")[0])
     parser.add_argument("--scenario", choices=SCENARIOS, help="only this one")
-    parser.add_argument("--victim", help="only this one: old, new, both, w0, w1, c0, c1")
+    parser.add_argument("--victim", help="only this one: old, new, both, w0, w1, c0, c1, h0")
     parser.add_argument("--kind", choices=KINDS, help="only steps of this kind")
     parser.add_argument("--step", type=int, help="one step of the kind")
     parser.add_argument("--trace", action="store_true", help="with --step: print every event")
@@ -69,10 +69,10 @@ def main() -> int:
                 _tell(verdict)
             if time.perf_counter() > until:
                 break
-    print(f"\n{'scenario':<10} {'victim':<6} {'kind':<6} {'steps':>6} {'failed':>6}")
+    print(f"\n{'scenario':<14} {'victim':<6} {'kind':<6} {'steps':>6} {'failed':>6}")
     for (scenario, victim, kind), count in ran.items():
         broken = failed[scenario, victim, kind]
-        print(f"{scenario:<10} {victim:<6} {kind:<6} {count:>6} {broken:>6}")
+        print(f"{scenario:<14} {victim:<6} {kind:<6} {count:>6} {broken:>6}")
     print(f"{ran.total()} of {len(wanted)} crashes, {failed.total()} failed, {time.perf_counter() - began:.0f} s")
     return 1 if failed else 0
 

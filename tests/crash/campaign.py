@@ -6,7 +6,7 @@ from functools import cache
 import attrs
 
 from tests.crash.scene import Ending, run
-from tests.crash.scripts import SCENARIOS, plan
+from tests.crash.scripts import SCENARIOS
 from tests.crash.steps import KINDS, Crash, Kind
 
 
@@ -34,7 +34,9 @@ class Verdict:
 
 def _play(point: Point, *, keep: bool) -> Ending:
     scenario = SCENARIOS[point.scenario]
-    return run(scenario.script, plan(), scenario.victims[point.victim], Crash(point.kind, point.step), keep=keep)
+    return run(
+        scenario.script, scenario.plan(), scenario.victims[point.victim], Crash(point.kind, point.step), keep=keep
+    )
 
 
 @cache

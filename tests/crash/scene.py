@@ -18,6 +18,7 @@ from signald.testing.network import Wire
 from signald.testing.sdk_parties import NEW_LIFE_AFTER_S
 from signald.testing.seeded import JumpClock, determined_by
 from signald.testing.trace import logs_to
+from tests.crash import posting
 from tests.crash.steps import Crash, Kind, Steps
 from tests.sim.net import FaultyNetwork
 from tests.sim.nodes import SimNode
@@ -43,6 +44,8 @@ class CrashingWorld(SimWorld):
     def execute(self, ops: Sequence[Op]) -> list[Result]:
         steps = self._scene.steps
         node = steps.owner(trio.lowlevel.current_task())
+        if node == posting.NAME:
+            return super().execute(ops)  # it is its judge that asks
         if node in steps.dead:
             raise StoreUnavailable("asked by a process that is gone")
         share = steps.of_batch(node, len(ops))
@@ -62,8 +65,9 @@ def _names(ops: Sequence[Op]) -> str:
 class Counted(trio.abc.Stream):
     """One end of a connection, which counts what its process writes, and falls silent with it."""
 
-    def __init__(self, end: trio.abc.Stream, owner: str, scene: "CrashScene") -> None:
+    def __init__(self, end: trio.abc.Stream, owner: str, scene: "CrashScene", *, plain: bool) -> None:
         self._end = end
+        self._plain = plain
         self._owner = owner
         self._scene = scene
         self.dead = False
@@ -72,7 +76,7 @@ class Counted(trio.abc.Stream):
         if self.dead:
             await trio.sleep_forever()
         data = bytes(data)
-        share = self._scene.steps.of_write(self._owner, data)
+        share = self._scene.steps.of_write(self._owner, data, plain=self._plain)
         if share is None:
             await self._end.send_all(data)
             return
@@ -109,8 +113,9 @@ class CountedNetwork(FaultyNetwork):
     def connect(self, party: str, node: str, *rest: Any) -> Wire:
         """See `Network.connect`."""
         wire = super().connect(party, node, *rest)
-        wire.node_end = cast("Any", Counted(wire.node_end, node, self._scene))
-        wire.party_end = cast("Any", Counted(wire.party_end, party, self._scene))
+        plain = party == posting.NAME
+        wire.node_end = cast("Any", Counted(wire.node_end, node, self._scene, plain=plain))
+        wire.party_end = cast("Any", Counted(wire.party_end, party, self._scene, plain=plain))
         return wire
 
     def cut(self, process: str) -> list[Wire]:
@@ -134,6 +139,11 @@ class MortalClient(ClientParty):
         self._process = trio.CancelScope()
         self._saved: ClientState | None = None
         self._noted = (0, 0)
+
+    def options(self) -> dict[str, Any]:
+        """See `ClientParty.options`."""
+        # Another opening would have other steps: only a plan with jobs asks for API tokens.
+        return super().options() | ({"api": True} if self.scene.plan.speech is not None else {})
 
     def die(self) -> None:
         """The process is gone; what its tasks do with their last turn is forgotten."""
@@ -201,7 +211,9 @@ class CrashScene(Scene):
         clients = [MortalClient(self, one) for one in plan.clients]
         workers = [MortalWorker(self, one) for one in plan.workers]
         self.clients, self.workers = [*clients], [*workers]
+        self.poster = posting.Poster(self, clients[0])
         self._die = {one.name: one.die for one in clients} | {one.name: one.die for one in workers}
+        self._die[posting.NAME] = self.poster.die
         self.last_words = False
         """What was written before the crash is read before the connections are reset."""
         self.struck_at_line = 0
@@ -268,6 +280,15 @@ class CrashScene(Scene):
             ),
             20.0,
         )
+
+    async def posted(self) -> None:
+        """Have jobs submitted and done, and judge. The steps from the first request to the last answer count."""
+        assert self._nursery is not None
+        self.steps.counting = True
+        self._nursery.start_soon(self.poster.run)
+        await self._until(lambda: self.poster.done, 60.0)
+        self.steps.counting = False
+        self.poster.judge()
 
     async def moving(self) -> None:
         """Wait until the first worker has moved, or the victim is dead."""

@@ -1,8 +1,11 @@
 """The scripts in which processes die, and the possible victims of each."""
 
+from collections.abc import Callable
+
 import attrs
 import trio
 
+from tests.crash import posting
 from tests.crash.scene import CrashScene, Script, there
 from tests.sim.nodes import SimNode
 from tests.sim.plan import ClientPlan, Plan, WorkerPlan
@@ -50,22 +53,31 @@ async def suspend(scene: CrashScene) -> None:
     await there(fresh)
 
 
+async def submit(scene: CrashScene) -> None:
+    """Jobs submitted at two nodes: at that of their worker, and at the other one."""
+    scene.steps.counting = False
+    await scene.all_hear(1)
+    await there(scene.start_node())
+    await scene.posted()
+
+
+async def submit_leaving(scene: CrashScene) -> None:
+    """The same, while the node of the worker is told to go."""
+    (old,) = scene.nodes
+    scene.steps.counting = False
+    await scene.all_hear(1)
+    await there(scene.start_node())
+    scene.operator.stop(old)
+    await scene.posted()
+
+
 @attrs.frozen
 class Scenario:
-    """A script and its victims."""
+    """A script, its victims, and the plan of the parties."""
 
     script: Script
     victims: dict[str, frozenset[str]]
-
-
-PARTIES = {name: frozenset({name}) for name in ("w0", "w1", "c0", "c1")}
-NODES = {"old": frozenset({OLD}), "new": frozenset({NEW}), "both": frozenset({OLD, NEW})}
-
-SCENARIOS = {
-    "handover": Scenario(handover, NODES | PARTIES),
-    "rollback": Scenario(rollback, NODES),
-    "suspend": Scenario(suspend, {"old": NODES["old"], "new": NODES["new"]}),
-}
+    plan: Callable[[], Plan]
 
 
 def plan() -> Plan:
@@ -95,3 +107,23 @@ def plan() -> Plan:
         store=(SlowStore(1.0, 0.03),),
         steps=(),
     )
+
+
+def plan_of_jobs() -> Plan:
+    """The same parties with less to say, and workers that do jobs."""
+    return attrs.evolve(
+        plan(), clients=tuple(attrs.evolve(one, messages=3) for one in plan().clients), speech=posting.NOTHING_ELSE
+    )
+
+
+PARTIES = {name: frozenset({name}) for name in ("w0", "w1", "c0", "c1")}
+NODES = {"old": frozenset({OLD}), "new": frozenset({NEW}), "both": frozenset({OLD, NEW})}
+POSTER = {posting.NAME: frozenset({posting.NAME})}
+
+SCENARIOS = {
+    "handover": Scenario(handover, NODES | PARTIES, plan),
+    "rollback": Scenario(rollback, NODES, plan),
+    "suspend": Scenario(suspend, {"old": NODES["old"], "new": NODES["new"]}, plan),
+    "submit": Scenario(submit, NODES | {name: PARTIES[name] for name in ("w0", "c0")} | POSTER, plan_of_jobs),
+    "submit_leaving": Scenario(submit_leaving, NODES | POSTER, plan_of_jobs),
+}

@@ -24,14 +24,14 @@ class Crash:
     step: int = 0
 
 
-def frame_marks(data: bytes) -> list[int]:
+def frame_marks(data: bytes, *, plain: bool = False) -> list[int]:
     """Where a write may be cut: before all of it, in the middle of each frame, after each frame.
 
-    What is no frame, the opening handshake, counts as one.
+    What is no frame, the opening handshake and everything on a connection that is `plain` HTTP, counts as one.
     """
     marks, at = [0], 0
     while at < len(data):
-        end = len(data) if data[:4] in (b"HTTP", b"GET ") else min(at + _frame_bytes(data[at:]), len(data))
+        end = len(data) if plain or data[:4] in (b"HTTP", b"GET ") else min(at + _frame_bytes(data[at:]), len(data))
         marks += [(at + end) // 2, end]
         at = end
     return marks
@@ -110,9 +110,9 @@ class Steps(trio.abc.Instrument):
         """Count a batch of `count` operations: how many are carried out before the crash, or None."""
         return self._among("store", owner, list(range(count + 1)))
 
-    def of_write(self, owner: str, data: bytes) -> int | None:
-        """Count a write: how many bytes leave before the crash, or None."""
-        return self._among("frame", owner, frame_marks(data))
+    def of_write(self, owner: str, data: bytes, *, plain: bool = False) -> int | None:
+        """Count a write, of HTTP if it is `plain`: how many bytes leave before the crash, or None."""
+        return self._among("frame", owner, frame_marks(data, plain=plain))
 
     def _among(self, kind: Kind, owner: str, marks: list[int]) -> int | None:
         if not self.concerns(owner):

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.crash.campaign import Point, points, run_point, steps_of, story
+from tests.crash.posting import FOUND_BY_ITS_KEY
 from tests.crash.scripts import SCENARIOS
 from tests.crash.steps import KINDS, Kind, frame_marks
 
@@ -33,10 +34,17 @@ def test_what_was_found(point: Point) -> None:
 @pytest.mark.parametrize(("scenario", "victim"), CASES)
 def test_killed_at_any_step(scenario: str, victim: str, kind: Kind) -> None:
     """Any process may die at any step: all acked messages are heard once, no session is lost, all is settled in a minute."""
-    every = THOROUGH if scenario == "handover" and victim in ("old", "new") else SPARSE
+    every = THOROUGH if scenario in ("handover", "submit") and victim in ("old", "new") else SPARSE
     for point in points(scenario, victim, every, (kind,)):
         verdict = run_point(point)
         assert verdict.violations == (), story(point, around=40)
+
+
+def test_a_job_is_stored_and_its_program_does_not_know() -> None:
+    """A node dies with a job in the store and no answer on its way: the next request with the key finds the job."""
+    told = [story(Point("submit", "old", "store", step), around=None) for step in range(4, 9)]
+    assert any(FOUND_BY_ITS_KEY in one for one in told)
+    assert not any("BROKEN" in one for one in told)
 
 
 def test_the_script_is_what_it_says() -> None:

@@ -6,7 +6,17 @@ from signald.core.callers import ALL
 from signald.core.jobs import Job
 from signald.ids import parse_job
 from signald.store.base import Op, Result
-from signald.store.session.jobs.ops import JobGone, JobList, JobMade, JobRead, JobsTaken, NoJob, Pieces, ReadJob
+from signald.store.session.jobs.ops import (
+    CreateJob,
+    JobGone,
+    JobList,
+    JobMade,
+    JobRead,
+    JobsTaken,
+    NoJob,
+    Pieces,
+    ReadJob,
+)
 from signald.store.session.ops import NoSession
 from tests.sim.checkers import Checker
 
@@ -36,6 +46,8 @@ class JobOnce(Checker):
         """(session, key) → the job that a submit was answered with."""
         self._jobs: dict[tuple[str, int], Job] = {}
         """As it was last seen in an answer of the store."""
+        self._of_key: dict[tuple[str, bytes], int] = {}
+        """(session, key) → the job that the store has made."""
         self._told: dict[tuple[str, str], tuple[int, str]] = {}
         """(wire, job) → attempt and state that a client was last told."""
 
@@ -50,6 +62,14 @@ class JobOnce(Checker):
             return
         for job in _jobs_in(result):
             self._see(op.session, job)  # type: ignore[attr-defined]
+        if isinstance(op, CreateJob) and isinstance(result, JobMade):
+            before = self._of_key.setdefault((op.session, op.key), result.job.n)
+            if before != result.job.n:
+                self.broken(f"{op.session}: one key made job {before} and job {result.job.n}")
+
+    def stored(self, session: str) -> list[int]:
+        """Return the numbers of the jobs that the store has made in `session`."""
+        return sorted(n for one, n in self._jobs if one == session)
 
     def _see(self, session: str, job: Job) -> None:
         before = self._jobs.get((session, job.n))

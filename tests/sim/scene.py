@@ -283,6 +283,18 @@ class Scene:
         async with over_stream(OldProgram(wire.party_end) if old else wire.party_end, url) as carrier:
             yield carrier, wire.name
 
+    def listening(self) -> list[SimNode]:
+        """The nodes that take connections."""
+        return [node for node in self.alive() if not node.stopping]
+
+    def connect_plain(self, party: str, node: SimNode) -> trio.abc.Stream:
+        """Open a connection of `party` to `node` on which nothing was said yet, for HTTP. Raises OSError."""
+        if node.node is None or node.gone.is_set() or node.killed or node.stopping:
+            raise ConnectionRefusedError
+        wire = self.network.connect(party, node.name, self._tap, self._lost_wire)
+        node.node.hub.spawn(node.node.server.serve_stream, wire.node_end)
+        return wire.party_end
+
     def _lost_wire(self, wire: str, why: str) -> None:
         self.trace(wire, why)
         self.reached(f"connection {why}")
