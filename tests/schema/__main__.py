@@ -7,7 +7,7 @@ from pathlib import Path
 
 import trio
 
-from tests.schema.campaign import cases, faults, run, unreached
+from tests.schema.campaign import cases, faults, operations, run, unreached
 from tests.schema.served import CALLERS, Caller, serving
 
 
@@ -17,11 +17,15 @@ async def campaign(callers: list[Caller], examples: int, seed: int) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         async with serving(Path(folder)) as served:
             for caller in callers:
+                before = await served.answered()
                 outcome = await run(served, caller, examples, seed, Path(folder))
                 print(
                     f"as {caller}: {cases(outcome):,} requests, {'FAILED' if outcome.failed else 'nothing found'}",
                     flush=True,
                 )
+                answered = await served.answered()
+                for one in await operations(served):
+                    print(f"    {answered[one] - before[one]:6,} {' '.join(one)}")
                 print(outcome.said if outcome.failed else "", end="", flush=True)
                 found = found or outcome.failed
             for operation in await unreached(served):

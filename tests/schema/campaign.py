@@ -99,11 +99,16 @@ def cases(outcome: Outcome) -> int:
     return int(found[1]) if found else 0
 
 
+async def operations(served: Served) -> list[tuple[str, str]]:
+    """The (method, path) that the document has."""
+    document = await trio.to_thread.run_sync(lambda: httpx2.get(f"{served.url}/openapi.json").json())
+    return sorted((method.upper(), path) for path, methods in document["paths"].items() for method in methods)
+
+
 async def unreached(served: Served) -> list[str]:
     """The operations of the document that have answered no request with 2xx: of them only refusals were tested."""
-    document = await trio.to_thread.run_sync(lambda: httpx2.get(f"{served.url}/openapi.json").json())
-    told = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
-    return [" ".join(one) for one in sorted(told - await served.reached())]
+    taken = await served.answered("2xx")
+    return [" ".join(one) for one in await operations(served) if not taken[one]]
 
 
 def faults(served: Served) -> list[str]:

@@ -1,6 +1,7 @@
 """A real node with parties, whose credentials and ids make requests that reach into every operation."""
 
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -41,15 +42,16 @@ class Served:
     """Name of a parameter → values that exist."""
     node: Node
 
-    async def reached(self) -> set[tuple[str, str]]:
-        """Each (method, path) that the node has answered with 2xx, by its metrics."""
+    async def answered(self, status_class: str = "") -> Counter[tuple[str, str]]:
+        """How many requests of each (method, path) the node has answered, by its metrics: all, or those of `status_class`."""
         _, text = await probe(self.node, "/metrics")
-        return {
-            (sample.labels["method"], sample.labels["route"].replace(":path}", "}"))
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-            if sample.name == "signald_api_requests_total" and sample.labels["class"] == "2xx" and sample.value
-        }
+        found: Counter[tuple[str, str]] = Counter()
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                labels = sample.labels
+                if sample.name == "signald_api_requests_total" and status_class in ("", labels["class"]):
+                    found[labels["method"], labels["route"].replace(":path}", "}")] += int(sample.value)
+        return +found
 
 
 def credential(role: str, subject: str, **claims: object) -> str:
