@@ -30,6 +30,7 @@ from signald.service.dialect import Dialects
 from signald.service.drain.shutdown import ShutdownScope
 from signald.service.hub import Hub
 from signald.service.streams import CODES as STREAM_CODES
+from signald.store.session.ops import Ack, Append
 from signald.tally import Histogram
 
 
@@ -135,6 +136,14 @@ def _disconnects(observed: Observed) -> Values:
     return [((str(code) if code else "other", by), n) for (code, by), n in observed.server.ended.items()]
 
 
+def _operations(observed: Observed) -> Iterator[tuple[str, int]]:
+    committer = observed.hub.committer
+    appends, acks = committer.kinds[Append], committer.kinds[Ack]
+    yield "append", appends
+    yield "ack", acks
+    yield "other", committer.ops - appends - acks
+
+
 METRICS: tuple[Metric, ...] = (
     Metric(
         "signald_build_info",
@@ -226,6 +235,13 @@ METRICS: tuple[Metric, ...] = (
         "Messages (`message`, not `realtime`): accepted from a sender here, or delivered to a "
         "receiver here. One that crosses nodes is accepted at one and delivered at another.",
         _by(lambda o: [("accepted", o.hub.relay.accepted), ("delivered", o.hub.relay.delivered)]),
+    ),
+    Metric(
+        "signald_acks_total",
+        "counter",
+        ("role",),
+        "Acks received here, by the role of their sender. Each covers all messages up to its number.",
+        _by(lambda o: o.hub.relay.acks.items()),
     ),
     Metric(
         "signald_hops_total",
@@ -539,6 +555,13 @@ METRICS: tuple[Metric, ...] = (
         (),
         "Operations in one round trip to the store.",
         _one(lambda o: o.hub.committer.sizes),
+    ),
+    Metric(
+        "signald_store_operations_total",
+        "counter",
+        ("operation",),
+        "Operations that the store has answered: appends of messages, acks that found no append to ride with, and all others.",
+        _by(_operations),
     ),
     Metric(
         "signald_trail_steps_left_out_total",

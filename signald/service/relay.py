@@ -143,6 +143,8 @@ class Relay:
         self.refused: Counter[str] = Counter()
         """Pieces of streams that the store has refused, by code."""
         self.accepted = 0
+        self.acks: dict[Party, int] = {"client": 0, "worker": 0}
+        """Frames with an ack, by the party that sent them."""
         self.delivered = 0
         self.hops = 0
         """Messages delivered here whose sender is attached at another node."""
@@ -399,6 +401,7 @@ class Relay:
 
         False when it claims far more than there is: that is no ack, and nothing has happened.
         """
+        self.acks[party] += 1
         side = session.side(party)
         if seq <= side.ack_due:
             return True

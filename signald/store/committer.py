@@ -12,6 +12,7 @@ operations is answered before. Meanwhile the committer is `down`, which readines
 party.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, overload
 
@@ -66,6 +67,8 @@ class Committer:
         self._waiting_for_idle = trio.lowlevel.ParkingLot()
         self.batches = 0
         self.ops = 0
+        self.kinds: Counter[type[Op]] = Counter()
+        """Operations that were answered, by class."""
         self.outages = 0
         """How often the store has ceased to answer."""
         self.seconds = Histogram(SECONDS)
@@ -176,6 +179,7 @@ class Committer:
             self.back_at = answered_at
         self.batches += 1
         self.ops += len(batch)
+        self.kinds.update([type(item[0]) for item in batch])
         self.seconds.observe(answered_at - sent_at)
         self.sizes.observe(len(batch))
         for item, result in zip(batch, results, strict=True):

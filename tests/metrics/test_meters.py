@@ -43,6 +43,7 @@ LABELS = {
     },
     "initiator": {"local", "remote", "abort"},
     "direction": {"accepted", "delivered"},
+    "operation": {"append", "ack", "other"},
     "outcome": {*OUTCOMES, *JWKS_OUTCOMES, *ENDS, "believed", "refused"},
     "reason": {
         "client",
@@ -178,6 +179,11 @@ def test_a_conversation_is_counted() -> None:
         assert await scraper.value("signald_store_batch_seconds_count") == node.hub.committer.batches
         await worker.send({"type": "ack", "session": session, "seq": 3})
         await client.send({"type": "ack", "seq": 1})
+        await trio.sleep(1)
+        assert [await scraper.value("signald_acks_total", role=role) for role in ("client", "worker")] == [1, 1]
+        assert await scraper.value("signald_store_operations_total", operation="append") == 4
+        assert await scraper.value("signald_store_operations_total", operation="ack") == 2
+        assert await scraper.value("signald_store_operations_total", operation="other") == node.hub.committer.ops - 6
         await client.send({"type": "bye"})
         assert await client.closed() == 1000
         await trio.sleep(1)
