@@ -27,13 +27,18 @@ EXCEPTIONS: Sequence[tuple[Mapping[str, str], str, str]] = (
     ),
     (
         {"include-path": "/v1/jobs"},
-        'positive_data_acceptance.expected-statuses = ["2xx", "3xx", 400, 401, 403, 404, 409, 429, "5xx"]',
-        "only a service and a person have to name the session: the document is the same for all callers",
+        'positive_data_acceptance.expected-statuses = ["2xx", "3xx", 400, 401, 403, 404, 409, 422, 429, "5xx"]',
+        "only a service and a person have to name the session: the document is the same for all callers; and a key may be taken (422)",
     ),
     (
         {"include-name": "GET /v1/jobs/{job}/result"},
         "ensure_resource_availability.enabled = false",
         "a job that has just been stored has no result yet, or never",
+    ),
+    (
+        {"include-name": "GET /v1/sessions/{session}/history"},
+        "use_after_free.enabled = false",
+        "a chat history outlives its session",
     ),
     *(
         (

@@ -287,6 +287,8 @@ class _Submitting:
         self.wrong: HttpProblem | None = None
         try:
             self.new = NEW.decode(body, depth_max) if self.is_json else RAW_QUERY.read(request)
+            # A session that the document does not allow is refused, also where the body names another one.
+            SESSION_QUERY.read(request)
             self.headers = SUBMIT_HEADERS.read(request)
         except HttpProblem as problem:
             self.wrong = problem

@@ -133,6 +133,21 @@ def test_refusals() -> None:
     play(scene)
 
 
+def test_the_query_is_read_beside_json() -> None:
+    """A session in the query is held to its bound, also where the JSON of the body names the session."""
+
+    async def scene(cluster: Cluster) -> None:
+        _, _, session, api = await scene_of(cluster, "n1")
+        body = json.dumps({"kind": "tts", "session": session}).encode()
+        for query, status in (("", 202), ("?session=" + "x" * 65, 400), ("?session=a&session=b", 400)):
+            headers = {"content_type": "application/json", "idempotency_key": f"key{len(query)}"}
+            answer = await api.ask("n1", "POST", "/v1/jobs" + query, body, **headers)
+            assert answer.status == status
+            assert status == 202 or answer.json()["errors"][0]["field"] == "session"
+
+    play(scene)
+
+
 def test_store_away() -> None:
     """Without the store 503 with Retry-After, and the same key makes one job once it is back."""
 
