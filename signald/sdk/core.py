@@ -91,6 +91,16 @@ class Of(NamedTuple):
 
 PLAIN = Of()
 
+ACK_PIECES_S = 0.25
+"""How long a client's ack waits for more pieces of a growing stream. Pieces that are rolled up come every 40 ms: about six for each ack.
+No party waits for it: it frees what signald keeps, and without it a reload is shown a quarter of a second again."""
+
+ACK_PIECES = 8
+"""Pieces that a client acks at once, however fast they come: far below the 1,000 messages that signald lets wait."""
+
+ACK_PIECE_BYTES = 16384
+"""A larger piece is acked at once: eight of them are an eighth of the bytes that signald lets wait (1 MiB)."""
+
 _LOST_RANGES_MAX = 16
 _GAP_QUIET_S = 1.0
 _PAUSE_MIN_S, _PAUSE_MAX_S = 0.005, 60.0
@@ -189,6 +199,7 @@ class SessionCore:
     """
 
     __slots__ = (
+        "_ack_at",
         "_ack_told",
         "_anchored",
         "_bounds",
@@ -198,6 +209,7 @@ class SessionCore:
         "_inbox_bytes",
         "_lost",
         "_paused_until",
+        "_prompt_to",
         "_rewound_at",
         "_rewound_to",
         "_slow_until",
@@ -259,6 +271,10 @@ class SessionCore:
         self.received = received or 0
         self.finished = self.received
         self._ack_told = self.received
+        self._ack_at = NEVER
+        """When the ack that waits for more pieces is due; NEVER: none waits."""
+        self._prompt_to = 0
+        """Up to here messages have come whose ack does not wait: it takes along the ack of pieces before them."""
         self.inbox: deque[tuple[Message, bytes | None]] = deque()
         self.is_own: Callable[[Message], bool] = _none
         """Tells the messages that the SDK has read itself: they never come to the application, and are finished with in their turn."""
@@ -423,7 +439,11 @@ class SessionCore:
             raise LinkBroken(f"message {seq} came after {self.received}")
         self.received = self._behind_lost(seq)
         self.inbox.append((message, binary))
-        self._inbox_bytes += payload_size(message, binary)
+        size = payload_size(message, binary)
+        self._inbox_bytes += size
+        # What a worker has not acked goes to the next worker, so its acks never wait.
+        if self.name is not None or message.stream is None or message.end or size > ACK_PIECE_BYTES:
+            self._prompt_to = seq
         self._skip()
         self.changed()
         return True
@@ -449,6 +469,7 @@ class SessionCore:
                 self._anchored = True
                 self.received = self.finished = self._ack_told = low - 1
             self._lost.append((low, high))
+            self._prompt_to = high
             self.received = self._behind_lost(self.received)
             self.finished = self._behind_lost(self.finished)
         return LogLost(low, high)
@@ -488,6 +509,7 @@ class SessionCore:
     def ack_again(self) -> None:
         """Repeat the last ack: it may not have counted."""
         self._ack_told = min(self._ack_told, self.finished - 1)
+        self._prompt_to = max(self._prompt_to, self.finished)
 
     # --- connections -----------------------------------------------------------------------------------------------
 
@@ -513,8 +535,9 @@ class SessionCore:
 
     def write(self, now: float, batch: Batch) -> bool:
         """Put what is due into `batch`; True when the budget ended before that."""
-        if self.finished > self._ack_told and self.finished > 0:
+        if self.finished > self._ack_told and self.finished > 0 and self._ack_is_due(now):
             self._ack_told = self.finished
+            self._ack_at = NEVER
             batch.text(ack_frame(self.finished, self.name))
         if now >= self._paused_until:
             while self.sent + 1 < self.next_seq and self.sent - self.accepted < self._window:
@@ -531,10 +554,21 @@ class SessionCore:
             batch.text(msgspec.json.encode(_bye(self.bye, self.name)))
         return False
 
+    def _ack_is_due(self, now: float) -> bool:
+        """Tell whether the ack leaves now: only that of a few pieces of a stream waits, and rides with what else is written."""
+        pieces = min(ACK_PIECES, max(1, self._bounds.unacked_messages_max // 2))
+        if self._prompt_to > self._ack_told or self.finished - self._ack_told >= pieces:
+            return True
+        if self.bye is not None or (now >= self._paused_until and self.sent + 1 < self.next_seq):
+            return True
+        if self._ack_at == NEVER:
+            self._ack_at = now + ACK_PIECES_S
+        return now >= self._ack_at
+
     def wake_at(self, now: float) -> float:
-        """Return when a pause ends that keeps something from being written, or NEVER."""
+        """Return when a pause or a wait ends that keeps something from being written, or NEVER."""
         until = max(self._paused_until, self._slow_until)
-        return until if self.sent + 1 < self.next_seq and until > now else NEVER
+        return min(until if self.sent + 1 < self.next_seq and until > now else NEVER, self._ack_at)
 
     def end(self, reason: str) -> None:
         """End the session; messages in the inbox can still be taken."""

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from signald.ids import SeededEntropy
-from signald.sdk.core import NEVER, Batch, Bounds, Frame, Pace, SessionCore
+from signald.sdk.core import ACK_PIECE_BYTES, ACK_PIECES, ACK_PIECES_S, NEVER, Batch, Bounds, Frame, Pace, SessionCore
 from signald.sdk.errors import LinkBroken
 from signald.wire.codec import decode_worker
 from signald.wire.messages import ErrorMessage, Message
@@ -228,3 +228,92 @@ def test_a_state_without_positions_goes_on_behind_what_signald_has() -> None:
     session.send("unstored")
     with pytest.raises(LinkBroken):
         session.attach(5)
+
+
+# --- acks of pieces -----------------------------------------------------------------------------------------------
+
+
+def piece(session: SessionCore, seq: int, *, end: bool = False, binary: bytes | None = None) -> None:
+    """Let a piece of a stream arrive, and its application finish with it."""
+    session.receive(Message(seq, stream="a", end=end), binary)
+    session.take()
+    session.finish(seq)
+
+
+def acks(session: SessionCore, now: float = 0.0) -> list[int]:
+    """The acks that the session writes now."""
+    said = [json.loads(payload) for _, payload in written(session, now)]
+    return [message["seq"] for message in said if message["type"] == "ack"]
+
+
+def test_acks_of_pieces_gather() -> None:
+    """The ack of a growing stream leaves some time after the first piece that it covers, and the driver is told when."""
+    session = core()
+    piece(session, 1)
+    assert (acks(session, 5.0), session.wake_at(5.0)) == ([], 5.0 + ACK_PIECES_S)
+    piece(session, 2)
+    assert (acks(session, 5.1), session.wake_at(5.1)) == ([], 5.0 + ACK_PIECES_S)
+    assert (acks(session, 5.0 + ACK_PIECES_S), session.wake_at(5.3)) == ([2], NEVER)
+    piece(session, 3)
+    assert (acks(session, 6.0), session.wake_at(6.0)) == ([], 6.0 + ACK_PIECES_S)
+
+
+def test_fast_pieces_are_acked_by_their_number() -> None:
+    """However fast they come, a few are acked together; fewer where signald lets little wait."""
+    session, narrow = core(), core(bounds=Bounds(unacked_messages_max=4))
+    said: list[int] = []
+    for seq in range(1, 3 * ACK_PIECES + 1):
+        piece(session, seq)
+        said += acks(session)
+    assert said == [ACK_PIECES, 2 * ACK_PIECES, 3 * ACK_PIECES]
+    piece(narrow, 1)
+    assert acks(narrow) == []
+    piece(narrow, 2)
+    assert acks(narrow) == [2]
+
+
+def test_an_end_a_large_piece_and_a_message_are_acked_at_once() -> None:
+    """They take along the ack of the pieces before them."""
+    session = core()
+    piece(session, 1)
+    piece(session, 2, end=True)
+    assert acks(session) == [2]
+    piece(session, 3)
+    piece(session, 4, binary=b"x" * (ACK_PIECE_BYTES + 1))
+    assert acks(session) == [4]
+    piece(session, 5)
+    incoming(session, 6)
+    session.finish(6)
+    assert acks(session) == [6]
+
+
+def test_an_ack_of_pieces_rides_with_a_message_and_with_bye() -> None:
+    """What is written anyway takes it along."""
+    session = core()
+    piece(session, 1)
+    session.send("stop")
+    assert acks(session) == [1]
+    session.acked(1)
+    piece(session, 2)
+    session.bye = "enough"
+    assert acks(session) == [2]
+
+
+def test_an_ack_of_pieces_does_not_wait_after_a_resume() -> None:
+    """Neither behind a duplicate, nor behind what is said to be lost."""
+    session = core()
+    piece(session, 1)
+    assert acks(session) == []
+    session.attach(0)
+    assert acks(session) == [1]
+    session.receive(Message(1, stream="a"), None)
+    assert acks(session) == [1]
+    session.log_lost(2, 3, incoming=True)
+    assert acks(session) == [3]
+
+
+def test_a_worker_acks_each_piece() -> None:
+    """What a worker has not acked goes to the next worker."""
+    session = core("s_1")
+    piece(session, 1)
+    assert acks(session) == [1]

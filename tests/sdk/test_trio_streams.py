@@ -6,6 +6,7 @@ import trio
 from signald.ids import SeededEntropy
 from signald.sdk.streams_core import StreamText
 from signald.sdk.trio import StreamOver, WorkerSession, open_client, open_worker
+from signald.store.session.ops import Ack, Append
 from signald.testing.balancer import Balancer
 from signald.testing.cluster import Cluster, play
 
@@ -60,6 +61,39 @@ def test_a_text_survives_deploys() -> None:
         assert client.streams["answer"].outcome == "complete"
         assert shown[0].text == WORDS[0]
         assert pieces < len(WORDS)
+
+    play(scene)
+
+
+def test_the_cost_of_an_answer() -> None:
+    """150 tokens a second cost at most one append for five tokens, and one ack for four appends: as a frame, and in the store."""
+    tokens = 1500
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("n0")
+        balancer = Balancer(cluster, "n0")
+
+        async def handler(session: WorkerSession) -> None:
+            async with session.stream("answer") as out:
+                for _ in range(tokens):
+                    await out.write("token ")
+                    await trio.sleep(1 / 150)
+            await trio.sleep_forever()
+
+        async with (
+            open_client("ws://lb", dial=balancer.dial, entropy=SeededEntropy(2)) as client,
+            open_worker("ws://lb", handler, instance_id="w", dial=balancer.dial, entropy=SeededEntropy(1)),
+        ):
+            with trio.fail_after(60):
+                async for message in client:
+                    if message.end:
+                        break
+            await trio.sleep(1)
+            assert client.streams["answer"].text == "token " * tokens
+        stored, frames = node.hub.committer.kinds, node.hub.relay.acks
+        assert 0 < stored[Append] <= tokens / 5
+        assert 0 < frames["client"] <= stored[Append] / 4
+        assert 0 < stored[Ack] <= stored[Append] / 4
 
     play(scene)
 
