@@ -1,4 +1,4 @@
-"""`python -m tests.bench relay|idle|accept|drain|pairing|jobs|guard`."""
+"""`python -m tests.bench relay|idle|accept|drain|pairing|jobs|streams|guard`."""
 
 import os
 import sys
@@ -14,6 +14,7 @@ from tests.bench import jobs as jobs_bench
 from tests.bench import pairing as pairing_bench
 from tests.bench import relay as relay_bench
 from tests.bench import report
+from tests.bench import streams as streams_bench
 from tests.bench.errors import BenchError
 from tests.bench.servers import SERVERS, Cores
 
@@ -180,6 +181,48 @@ def jobs(
     rows = [row for name in servers for row in jobs_bench.scenario(name, cores, clients, workers, seconds, slices)]
     rows.append(jobs_bench.baseline(cores, clients, seconds, slices))
     report.show("jobs", {"jobs": rows}, as_json=json)
+
+
+@app.command
+def streams(
+    *,
+    sessions: int = 8,
+    seconds: float = 2.0,
+    slices: int = 5,
+    tokens: int = 9000,
+    quick: bool = False,
+    servers: Servers = ("signald-redis",),
+    json: bool = False,
+) -> None:
+    """Pieces per second of streams, and what an answer costs; the status is 1 when that is more than it may be.
+
+    Parameters
+    ----------
+    sessions
+        Sessions of the one worker, each with its client.
+    seconds
+        Length of one slice; the first is a warm-up.
+    slices
+        Slices of which the median is shown.
+    tokens
+        Length of the answer, which is said at 150 tokens per second, twice.
+    quick
+        An answer of 1,500 tokens, and short slices.
+    """
+    cores = pinned()
+    if quick:
+        seconds, slices, tokens = min(seconds, 0.5), min(slices, 3), min(tokens, 1500)
+    rates: list[report.Row] = []
+    answers: list[report.Row] = []
+    limits: list[report.Row] = []
+    broken = False
+    for name in servers:
+        rates += streams_bench.throughput(name, cores, sessions, seconds, slices)
+        rows, verdicts, exceeded = streams_bench.shape(name, cores, tokens, streams_bench.RATE)
+        answers, limits, broken = answers + rows, limits + verdicts, broken or exceeded
+    report.show("streams", {"pieces": rates, "one answer": answers, "limits": limits}, as_json=json)
+    if broken:
+        sys.exit(1)
 
 
 @app.command

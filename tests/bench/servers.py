@@ -186,6 +186,8 @@ class Server(NamedTuple):
     child: Child
     address: Address
     redis: Child | None
+    http: Address | None = None
+    """Where a node shows its metrics."""
 
     def cpu_s(self) -> tuple[float, float]:
         """Return the CPU seconds of the server and of its store."""
@@ -252,6 +254,6 @@ def running(name: str, cores: Cores, tree: Path = TREE, limits: str = "") -> Ite
                 node = Node.start(url, cores.server, folder, tree, limits)
                 try:
                     node.child.wait_until(node.ready)
-                    yield Server(node.child, node.address, redis_child)
+                    yield Server(node.child, node.address, redis_child, node.http)
                 finally:
                     node.child.stop()
