@@ -19,6 +19,9 @@ PROGRAMS = Path(__file__).parent / "programs"
 END_S = 15.0
 """Far above what a program needs for its last answers on a busy machine."""
 
+SERVED = {"LABELS": '{"for": "all"}', "WANT": '{"for": "all"}'}
+"""What a worker can do and a page asks for."""
+
 Line = dict[str, Any]
 
 
@@ -106,7 +109,8 @@ class Cast:
     async def start(self, program: str, *arguments: str, credential: str = "", **variables: str) -> Program:
         """Run a program of the folder `programs` with `arguments`.
 
-        It finds its JWT in the variable `CREDENTIAL`, and other things in `variables`.
+        It finds its JWT in the variable `CREDENTIAL`, and other things in `variables`. A page is served by the worker of the
+        story, unless `WANT` and `LABELS` say otherwise: a worker of a single play is free for no page of another.
         """
         self._started += 1
         errors = self.directory / f"{self._started}-{program}.err"
@@ -121,7 +125,7 @@ class Cast:
                     stderr=sink,
                     check=False,
                     cwd=self.directory,
-                    env={"PATH": os.environ["PATH"], "CREDENTIAL": credential, **variables},
+                    env={"PATH": os.environ["PATH"], "CREDENTIAL": credential, **SERVED, **variables},
                 )
             )
         started = Program(f"{program} {self._started}", process, errors, lines, self._now)

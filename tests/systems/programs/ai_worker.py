@@ -30,6 +30,8 @@ EVERY_MS = 30
 """Between two pieces of a stream."""
 CREDENTIAL = os.environ.get("CREDENTIAL", "")
 """The JWT of the worker, in the environment because a command line is public."""
+LABELS: dict[str, str] = json.loads(os.environ.get("LABELS", "{}"))
+"""What clients ask for in `want`."""
 FINAL = {1000, 4001, 4400, 4401, 4403, 4409}
 
 
@@ -289,6 +291,8 @@ class Worker:
         fields: Fields = {"type": "app_ready", "instance_id": self.name, "capacity": self.capacity, "jobs": ["*"]}
         if CREDENTIAL:
             fields["auth"] = CREDENTIAL
+        if LABELS:
+            fields["labels"] = LABELS
         if not self.token:
             return fields
         sessions = [

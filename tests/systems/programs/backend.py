@@ -17,6 +17,8 @@ from websockets.typing import Subprotocol
 
 URL = sys.argv[1]
 SUBJECT = os.environ["SUBJECT"]
+WANT: dict[str, str] = json.loads(os.environ.get("WANT", "{}"))
+"""The labels of the workers that may serve the user."""
 PATIENCE_S = 40.0
 
 Fields = dict[str, Any]
@@ -76,7 +78,7 @@ async def talk(token: str) -> None:
 async def main() -> None:
     """Open a session, use it, and end it."""
     api = Api()
-    made = await api.ask("POST", "/v1/sessions", json={"subject": SUBJECT, "meta": {"name": "Alice"}})
+    made = await api.ask("POST", "/v1/sessions", json={"subject": SUBJECT, "want": WANT, "meta": {"name": "Alice"}})
     session: Fields = made.json()
     path = f"/v1/sessions/{session['session']}"
     say("made", status=made.status_code, has=sorted(session), session=session["session"])

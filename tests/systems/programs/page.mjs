@@ -12,6 +12,9 @@ const ANSWER_MS = 10000
 /** The JWT of this program's user, in the environment because a command line is public. */
 export const { CREDENTIAL } = process.env
 
+/** The labels of the workers that may serve this page: in the environment, as JSON. */
+export const WANT = JSON.parse(process.env.WANT ?? '{}')
+
 /** Read a frame: its fields, and in `data` the value or the bytes. */
 export function parse(frame, binary) {
   if (!binary) return JSON.parse(frame.toString())
@@ -88,7 +91,7 @@ export class Page {
 
   greeting(ticket) {
     const auth = this.credential ? { auth: this.credential } : {}
-    if (!this.token) return { type: 'connect', api: true, ...auth, ...this.opening }
+    if (!this.token) return { type: 'connect', api: true, want: WANT, ...auth, ...this.opening }
     const known = this.received === null ? {} : { received: this.received, acked: this.acked }
     const history = this.received === null ? { history: this.history } : {}
     return { type: 'restore_session', api: true, recovery_token: this.token, ...auth, ...known, ...history, ...(ticket ? { ticket } : {}), ...this.opening }

@@ -1,7 +1,7 @@
 // A1: what a recovery token is good for, and what not. usage: node tokens.mjs URL
 
 import WebSocket from 'ws'
-import { CREDENTIAL, say } from './page.mjs'
+import { CREDENTIAL, WANT, say } from './page.mjs'
 
 const [url] = process.argv.slice(2)
 
@@ -35,7 +35,7 @@ async function ask(opening, then) {
 const resume = (recovery_token) => ask({ type: 'restore_session', recovery_token })
 const tell = (step, { type, code, closed, session }) => say('step', { step, type, code, closed, session })
 
-const first = await ask({ type: 'connect' })
+const first = await ask({ type: 'connect', want: WANT })
 tell('started', first)
 const second = await resume(first.recovery_token)
 tell('resumed', second)
@@ -45,7 +45,7 @@ tell('stale token', await resume(first.recovery_token))
 tell('after the theft', await resume(third.recovery_token))
 
 const bye = (socket) => socket.send(JSON.stringify({ type: 'bye' }))
-const ended = await ask({ type: 'connect' }, bye)
+const ended = await ask({ type: 'connect', want: WANT }, bye)
 tell('ended', ended)
 tell('after the end', await resume(ended.recovery_token))
 say('end', { secret: JSON.stringify(first.recovery_token).length > 45, ttl_ms: first.token_ttl_ms })
