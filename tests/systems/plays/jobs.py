@@ -19,9 +19,15 @@ class Jobs(Play):
     name = "jobs"
     shown: Program
 
+    def __init__(self, within_s: float = 60.0, **variables: str) -> None:
+        """`variables` are given to the page; it has `within_s` seconds for what is left at the end."""
+        super().__init__()
+        self._within_s = within_s
+        self._variables = variables
+
     async def start(self) -> None:
         """Start the page."""
-        self.shown = await self.page("jobs.mjs")
+        self.shown = await self.page("jobs.mjs", **self._variables)
 
     async def goes_on(self) -> None:
         """Wait for more jobs and results."""
@@ -31,7 +37,7 @@ class Jobs(Play):
     async def finish(self) -> None:
         """Have the page fetch everything."""
         await self.shown.tell()
-        await self.shown.end(within_s=60)
+        await self.shown.end(within_s=self._within_s)
 
     def judge(self) -> None:
         """Each request made one job, each job had one end, and each piece came once, in order."""

@@ -7,7 +7,8 @@ import { api, problem } from './api.mjs'
 import { Page, commands, say, until } from './page.mjs'
 
 const [url] = process.argv.slice(2)
-const EVERY_MS = 200
+const EVERY_MS = Number(process.env.EVERY_MS ?? 200) // between two requests
+const PIECE_MS = Number(process.env.PIECE_MS ?? 20) // between two pieces of a result
 const PIECES = 3
 const jobs = new Map() // number → id
 const over = new Set() // ids of those whose end was pushed
@@ -31,7 +32,7 @@ const kind = (n) => (n % 3 === 0 ? 'bytes' : 'count')
 const post = (n, pieces = PIECES) =>
   request('POST', '/v1/jobs', {
     headers: { 'Idempotency-Key': `${page.session}-${n}`, 'Content-Type': 'application/json' },
-    body: JSON.stringify({ kind: kind(n), data: { n, pieces, every_ms: 20 } }),
+    body: JSON.stringify({ kind: kind(n), data: { n, pieces, every_ms: PIECE_MS } }),
   })
 
 async function submit(n) {
