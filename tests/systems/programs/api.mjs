@@ -5,18 +5,20 @@ import { say } from './page.mjs'
 const PATIENCE_MS = 60000
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 
-/** Make `request(method, path, {headers, body, token})` for the service at the WebSocket URL `url`.
+/** Make `request(method, path, {headers, body, again, whole})` for the service at the WebSocket URL `url`.
  *
  * `token()` gives the bearer of now. What says "come again" is asked again: 429, 503, 409 with Retry-After, a token that has run
- * out, and a connection that broke, which each POST survives by its key. */
+ * out, and a connection that broke, before the answer or in the middle of it, which each POST survives by its key. An answer is
+ * `whole` when it comes, unless it is to be read piece by piece. */
 export function api(url, token) {
   const base = url.replace(/^ws/, 'http')
-  return async function request(method, path, { headers = {}, body, again = true } = {}) {
+  return async function request(method, path, { headers = {}, body, again = true, whole = true } = {}) {
     for (const until = Date.now() + PATIENCE_MS; ; ) {
       let response
       try {
         const shown = Object.entries({ Authorization: `Bearer ${token()}`, ...headers }).filter(([, value]) => value)
         response = await fetch(base + path, { method, headers: Object.fromEntries(shown), body })
+        if (whole) response = new Response(response.status === 204 ? null : await response.arrayBuffer(), response)
       } catch (error) {
         say('broken', { method, path, why: error.cause?.code ?? String(error.cause ?? error) })
         if (Date.now() > until) throw error

@@ -33,7 +33,7 @@ function event(text) {
 /** Read one stream; whether it went to the end of the job. */
 async function read() {
   const headers = { Accept: 'text/event-stream', ...(last === null ? {} : { 'Last-Event-ID': last }) }
-  const answer = await request('GET', `/v1/jobs/${job}/events`, { headers })
+  const answer = await request('GET', `/v1/jobs/${job}/events`, { headers, whole: false })
   say('stream', { status: answer.status, type: answer.headers.get('content-type'), from: last })
   if (answer.status === 204) return true
   let rest = ''
