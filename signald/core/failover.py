@@ -151,10 +151,13 @@ def is_usurped(known: Known, head: Head) -> bool:
     """Tell whether the worker of `head` is a usurper.
 
     A store that has lost nothing names another worker only under a newer epoch, and that worker numbers from a seq behind
-    everything known here. A store that has only lost something holds nothing that is unknown here.
+    everything known here. So does the same worker when it is assigned anew, which raises `said_before`. A store that has only lost
+    something holds nothing that is unknown here.
     """
-    if head.worker in ("", known.worker_id):
+    if head.worker == "":
         return False
+    if head.worker == known.worker_id:
+        return head.worker_epoch > known.worker.epoch and known.said_before < head.said_before < known.down.last
     if head.worker_epoch > known.worker.epoch:
         return head.said_before < known.down.last
     if head.worker == known.known_worker:

@@ -119,7 +119,10 @@ def test_a_newer_claim_that_begins_inside_what_was_said_is_one_of_a_store_that_l
     assert one.observe(msgspec.structs.replace(newer, said_before=4)).usurped == (5, 5)
     assert (one.worker_id, one.worker.epoch, one.said_before, one.void_to) == ("w2", 3, 4, 7)
     assert session(known).observe(msgspec.structs.replace(newer, said_before=5)).usurped is None
-    assert session(known).observe(msgspec.structs.replace(newer, worker="w1", said_before=4)).usurped is None
+    again = msgspec.structs.replace(newer, worker="w1")
+    assert session(known).observe(msgspec.structs.replace(again, said_before=0)).usurped is None, "it has resumed"
+    assert session(known).observe(msgspec.structs.replace(again, said_before=5)).usurped is None
+    assert session(known).observe(msgspec.structs.replace(again, said_before=4)).usurped == (5, 5), "assigned anew"
 
 
 @pytest.mark.parametrize("known", [PAIRED_2, AWAY_2])
