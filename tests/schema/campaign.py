@@ -52,6 +52,13 @@ EXCEPTIONS: Sequence[tuple[Mapping[str, str], str, str]] = (
 """(operations, setting of a check, why the contract is otherwise)."""
 
 
+PASSES: Sequence[tuple[str, Sequence[str]]] = (
+    ("sessions live on", ("--exclude-operation-id", "endSession")),
+    ("sessions end", ()),
+)
+"""(name, filter of operations). The first request that ends a session would leave nothing but refusals to the other operations on it."""
+
+
 @attrs.frozen
 class Outcome:
     """What schemathesis has found as one caller."""
@@ -68,7 +75,12 @@ def configuration(served: Served, caller: Caller, examples: int, seed: int) -> s
     if served.credentials[caller]:
         lines += ["[headers]", f"Authorization = {json.dumps('Bearer ' + served.credentials[caller])}"]
     for name, values in served.ids.items():
-        lines += [f"[dictionaries.{name}]", f"values = {json.dumps(values)}"]
+        # Half of those that a client names are its own: it is refused for all others.
+        own = [one for one in values if caller == "client" and served.is_first(name, one)]
+        lines += [
+            f"[dictionaries.{name}]",
+            f"values = {json.dumps([*values, *(own * (len(values) // max(1, len(own))))])}",
+        ]
     for name in served.ids:
         for place in ("path", "query"):
             lines += [f'[parameters."{place}.{name}"]', f'dictionary = "{name}"', f"probability = {REAL_IDS}"]
@@ -79,9 +91,15 @@ def configuration(served: Served, caller: Caller, examples: int, seed: int) -> s
 
 
 async def run(
-    served: Served, caller: Caller, examples: int, seed: int, folder: Path, document: Path | None = None
+    served: Served,
+    caller: Caller,
+    examples: int,
+    seed: int,
+    folder: Path,
+    document: Path | None = None,
+    filters: Sequence[str] = (),
 ) -> Outcome:
-    """Test every operation as `caller`, by the document that the node serves, or by another one."""
+    """Test every operation that `filters` leave as `caller`, by the document that the node serves, or by another one."""
     file = folder / f"{caller}.toml"
     file.write_text(configuration(served, caller, examples, seed))
     command = [str(Path(sys.executable).parent / "schemathesis"), "--config-file", str(file), "run"]
@@ -90,7 +108,7 @@ async def run(
     # Without a filter, the operation that serves the document would be left out.
     options = ["--include-path-regex", "^/", "--no-color", "--warnings", "off"]
     done = await trio.run_process(
-        [*command, *where, *options],
+        [*command, *where, *options, *filters],
         capture_stdout=True,
         check=False,
         cwd=folder,
@@ -108,12 +126,6 @@ async def operations(served: Served) -> list[tuple[str, str]]:
     """The (method, path) that the document has."""
     document = await trio.to_thread.run_sync(lambda: httpx2.get(f"{served.url}/openapi.json").json())
     return sorted((method.upper(), path) for path, methods in document["paths"].items() for method in methods)
-
-
-async def unreached(served: Served) -> list[str]:
-    """The operations of the document that have answered no request with 2xx: of them only refusals were tested."""
-    taken = await served.answered("2xx")
-    return [" ".join(one) for one in await operations(served) if not taken[one]]
 
 
 def faults(served: Served) -> list[str]:

@@ -42,6 +42,11 @@ class Served:
     """Name of a parameter → values that exist."""
     node: Node
 
+    def is_first(self, name: str, value: str) -> bool:
+        """Tell whether an id is that of the first session, which is the client's own, or of a job in it."""
+        letters = self.ids["session"][0].removeprefix("s_")
+        return name in ("session", "job") and letters in value
+
     async def answered(self, status_class: str = "") -> Counter[tuple[str, str]]:
         """How many requests of each (method, path) the node has answered, by its metrics: all, or those of `status_class`."""
         _, text = await probe(self.node, "/metrics")
