@@ -323,6 +323,8 @@ class JobDesk:
         session.jobs = max(session.jobs, at.told)
         self._schedule(session.id, min([job.due_ms for job in result.jobs if job.due_ms], default=0))
         again, at.again = at.again, False
+        # The worker here as well: `changed` of the operation that did it comes later, and finds nothing new.
+        self._serve(session)
         self._tell(session, changed=again)
 
     def _say(self, session: LiveSession, at: _AtClient) -> None:

@@ -6,6 +6,7 @@ import trio
 
 from signald.core.callers import ALL
 from signald.ids import job_id
+from signald.service.events import JobOver
 from signald.store.base import Op
 from signald.store.session.jobs.ops import CancelJob, CreateJob, JobMade, JobRead, ReadJob
 from signald.testing.cluster import Cluster, play
@@ -22,12 +23,12 @@ async def ask(cluster: Cluster, node: str, op: Op) -> Any:
     return result
 
 
-async def submit(cluster: Cluster, node: str, session: str, number: int = 1, **said: Any) -> str:
-    """Make a job at `node` and return its id."""
+def creation(cluster: Cluster, node: str, session: str, number: int = 1, **said: Any) -> CreateJob:
+    """Return the operation by which `node` makes a job."""
     now_ms = cluster.nodes[node].hub.context.now_ms()
     fields: dict[str, Any] = {"kind": "tts", "data": b'{"x":%d}' % number, "content_type": "", "deadline_ms": 0}
     fields.update(said)
-    create = CreateJob(
+    return CreateJob(
         session=session,
         node=node,
         access=ALL,
@@ -42,7 +43,11 @@ async def submit(cluster: Cluster, node: str, session: str, number: int = 1, **s
         now_ms=now_ms,
         **fields,
     )
-    made = await ask(cluster, node, create)
+
+
+async def submit(cluster: Cluster, node: str, session: str, number: int = 1, **said: Any) -> str:
+    """Make a job at `node` and return its id."""
+    made = await ask(cluster, node, creation(cluster, node, session, number, **said))
     assert isinstance(made, JobMade)
     return job_id(session, made.job.n)
 
@@ -90,6 +95,29 @@ def test_handed_out_and_told() -> None:
             }  # fmt: skip
             while (await told(client, 1)) != [("running", 1)]:
                 pass
+
+    play(scene)
+
+
+def test_reaches_the_worker_when_the_client_is_told_first() -> None:
+    """The changes for the client may be read before the node acts on what it has stored itself: the worker gets the job too."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1")
+        client, worker, session, _ = await pair(cluster)
+        first = await submit(cluster, "n1", session)
+        assert (await worker.expect("job"))["job"] == first
+        while (await told(client, 1)) != [("running", 1)]:
+            pass
+        hub = cluster.nodes["n1"].hub
+        made: list[Any] = []
+        # In one batch: the job is stored, and the end of another one has the changes read.
+        hub.committer.submit(creation(cluster, "n1", session, 2), made.append)
+        hub.context.events.emit(JobOver(session))
+        assert await told(client, 1) == [("queued", 0)]
+        hub.jobs.changed(session, made[0].job)
+        assert (await worker.expect("job"))["job"] == job_id(session, 2)
+        assert await told(client, 1) == [("running", 1)]
 
     play(scene)
 
