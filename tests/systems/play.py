@@ -3,6 +3,7 @@
 from importlib import import_module
 from pathlib import Path
 
+from tests.systems.crew import Crew
 from tests.systems.program import Cast, Program
 from tests.systems.service import Service, credential
 
@@ -18,8 +19,8 @@ class Play:
     def __init__(self) -> None:
         self.service: Service
         self.cast: Cast
-        self.worker: Program
-        """The AI worker that serves the pages of all plays."""
+        self.worker: Crew
+        """The AI workers that serve the pages of all plays; one, unless a story says otherwise."""
 
     async def start(self) -> None:
         """Start the programs; return when they are at work."""

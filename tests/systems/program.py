@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -42,24 +43,28 @@ class Program:
     now: Callable[[], str]
     """Tells what the operator is doing; each line is marked with it."""
     lines: list[Line] = field(factory=list)
+    _by_kind: dict[str, list[Line]] = field(factory=lambda: defaultdict(list))
+    """The same lines: many programs are asked often."""
     killed: bool = False
     finished: trio.Event = field(factory=trio.Event)
 
     def saw(self, what: str) -> list[Line]:
         """Return the lines of one kind so far."""
-        return [line for line in self.lines if line["saw"] == what]
+        return self._by_kind[what]
 
     async def has_seen(self, what: str, times: int = 1, within_s: float = 10.0) -> Line:
         """Wait until a kind of line was printed so often, and return the last one of it."""
         await until(
-            lambda: len(self.saw(what)) >= times or self._ended(),
+            lambda: len(self.saw(what)) >= times or self.over,
             within_s,
             f"{self.name} has seen {times} times {what}: {self.account()}",
         )
         assert len(self.saw(what)) >= times, f"{self.name} ended without {what}: {self.account()}"
         return self.saw(what)[-1]
 
-    def _ended(self) -> bool:
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, well or not."""
         return self.finished.is_set()
 
     async def tell(self, line: str = "end") -> None:
@@ -75,7 +80,7 @@ class Program:
 
     async def end(self, within_s: float = END_S) -> None:
         """Wait for it to end by itself, well."""
-        await until(self._ended, within_s, f"{self.name} ends: {self.account()}")
+        await until(lambda: self.over, within_s, f"{self.name} ends: {self.account()}")
         assert self.process.returncode == 0, self.account()
 
     async def listen(self) -> None:
@@ -87,6 +92,8 @@ class Program:
                 *lines, rest = (rest + data).split(b"\n")
                 read = [{**json.loads(line), "during": self.now()} for line in lines]
                 self.lines += read
+                for line in read:
+                    self._by_kind[line["saw"]].append(line)
                 kept.writelines(f"{json.dumps(line)}\n" for line in read)
         await self.process.wait()
         self.finished.set()

@@ -154,10 +154,21 @@ class Service:
     @asynccontextmanager
     async def killing(self) -> AsyncIterator[None]:
         """Lose the clients' node to SIGKILL. The block runs while there is none; then another one is started."""
+        async with self._losing(self._clients):
+            yield
+
+    @asynccontextmanager
+    async def killing_workers_node(self) -> AsyncIterator[None]:
+        """Lose the workers' node likewise; it is the same where there is one for all."""
+        async with self._losing(self._workers):
+            yield
+
+    @asynccontextmanager
+    async def _losing(self, stage: Stage) -> AsyncIterator[None]:
         self.doing = UNPLANNED[0]
-        await self._clients.kill()
+        await stage.kill()
         yield
-        await self._clients.start()
+        await stage.start()
         self.doing = UNPLANNED[1]
 
 

@@ -10,9 +10,10 @@ from typing import Final
 import trio
 
 from tests.real.harness import Settings
+from tests.systems.crew import Crew
 from tests.systems.play import MOVES, Play, every_play
 from tests.systems.program import Cast
-from tests.systems.service import Service, credential, open_service
+from tests.systems.service import Service, open_service
 
 PLAYS: Final = every_play()
 
@@ -31,9 +32,19 @@ SETTINGS: Final[Settings] = {
 class Story:
     """What came of each play."""
 
-    def __init__(self, plays: Sequence[Play], moves: Sequence[str] = MOVES) -> None:
+    def __init__(
+        self,
+        plays: Sequence[Play],
+        moves: Sequence[str] = MOVES,
+        *,
+        workers: int = 1,
+        settings: Settings | None = None,
+    ) -> None:
+        """`workers` serve the pages of all plays; `settings` are sections of each node's configuration beside `SETTINGS`."""
         self.plays = plays
         self._moves = moves
+        self._workers = workers
+        self._settings = {**SETTINGS, **(settings or {})}
         self.failures: dict[str, Exception] = {}
 
     def judge(self, name: str) -> None:
@@ -45,19 +56,23 @@ class Story:
     async def tell(self, store: str, nodes: int, directory: Path, within_s: float = STORY_S) -> None:
         """Play all of it, on one node or two; a play that breaks is left out of the rest."""
         with trio.fail_after(within_s):
-            async with open_service(store, nodes, directory, SETTINGS) as service, trio.open_nursery() as nursery:
+            async with open_service(store, nodes, directory, self._settings) as service, trio.open_nursery() as nursery:
                 await self._tell(service, Cast(directory, nursery, lambda: service.doing))
                 nursery.cancel_scope.cancel(reason="the story is over")
 
     async def _tell(self, service: Service, cast: Cast) -> None:
-        worker = await cast.start(
-            "ai_worker.py", service.workers_url, "worker", "100", credential=credential("worker", "ai")
-        )
-        await worker.has_seen("opened")
+        crew = Crew(service, cast)
+        await crew.start(self._workers)
         for play in self.plays:
-            play.service, play.cast, play.worker = service, cast, worker
+            play.service, play.cast, play.worker = service, cast, crew
         await self._all(lambda play: play.start())
-        moves = {"deploy": service.deploying, "rollback": service.rolling_back, "kill": service.killing}
+        moves = {
+            "deploy": service.deploying,
+            "rollback": service.rolling_back,
+            "kill": service.killing,
+            "kill-workers-node": service.killing_workers_node,
+            "kill-worker": crew.losing,
+        }
         for move in self._moves:
             await self._all(lambda play: play.goes_on())
             async with moves[move]():

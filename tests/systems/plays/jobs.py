@@ -52,8 +52,10 @@ class Jobs(Play):
             assert line["later"] == "1", line
         assert all(line["same"] and line["replayed"] == "true" for line in page.saw("repeated")), page.account()
         assert [line["status"] for line in page.saw("misused")] == [422] * (len(ids) // 5)
+        assert [line["job"] for line in page.saw("fetched")] == ids, page.account()
         for line in page.saw("fetched"):
             self._judge_job(line)
+        assert sorted(line["job"] for line in page.saw("over")) == sorted(ids), page.account()
         self._judge_work(ids)
         assert page.saw("listed")[0]["jobs"] == ids[:-6:-1]
         assert page.saw("listed")[0]["next"] is (len(ids) > 5)
@@ -65,12 +67,10 @@ class Jobs(Play):
 
     def _judge_job(self, fetched: Line) -> None:
         """What was pushed is what is fetched, and both are what the worker said."""
-        pushed = [line for line in self.shown.saw("piece") if line["job"] == fetched["job"]]
         texts = ["1 ", "2 ", "3 ", ""]
         blocks = [sha256(piece_of_bytes(n)).hexdigest() for n in range(1, PIECES + 2)]
         is_bytes = fetched["n"] % 3 == 0
-        assert [line["data"] for line in pushed] == (blocks if is_bytes else texts), fetched
-        assert [line["end"] for line in pushed] == [False] * PIECES + [True], fetched
+        self._judge_pushed(fetched, blocks if is_bytes else texts)
         assert (fetched["state"], fetched["status"]) == ("succeeded", 200), fetched
         created, started, ended = map(datetime.fromisoformat, fetched["times"])
         assert created - CLOCKS <= started <= ended + CLOCKS, fetched
@@ -80,6 +80,12 @@ class Jobs(Play):
             assert fetched["result_url"], fetched
         else:
             assert fetched["result"] == "1 2 3 ", fetched
+
+    def _judge_pushed(self, fetched: Line, wanted: list[str]) -> None:
+        """Each piece came once, in order, and the last one says that it is."""
+        pushed = [line for line in self.shown.saw("piece") if line["job"] == fetched["job"]]
+        assert [line["data"] for line in pushed] == wanted, fetched
+        assert [line["end"] for line in pushed] == [False] * PIECES + [True], fetched
 
     def _judge_work(self, ids: list[str]) -> None:
         """The worker was given each job, in order of creation, and did it once: it was never lost."""

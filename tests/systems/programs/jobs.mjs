@@ -20,7 +20,9 @@ const page = new Page(url, {
   on: {
     message: ({ stream, attempt, data, binary = false, end = false, outcome }) => {
       say('piece', { job: stream, attempt, data: binary ? hash(data) : data, binary, end, outcome })
-      if (end) over.add(stream)
+      if (!end) return
+      over.add(stream)
+      say('over', { job: stream })
     },
     job_state: ({ job, state }) => say('state', { job, state }),
   },
