@@ -45,6 +45,16 @@ SDK = (
         "What was on its way when the connection broke is not sent again.",
     ),
     Bug(
+        "sdk-waiting-ack-forgotten",
+        _SDK_CORE,
+        "SessionCore.wake_at",
+        ", self._ack_at)",
+        ", NEVER)",
+        "liveness",
+        "The ack of the last pieces leaves only when something else is written.",
+        ("tests/sdk/test_core.py::test_acks_of_pieces_gather",),
+    ),
+    Bug(
         "sdk-drops-what-is-unacked",
         _SDK_CORE,
         "SessionCore.attach",
