@@ -198,6 +198,16 @@ JOBS = (
         (_OF_JOBS + "test_resumed_worker",),
     ),
     Bug(
+        "job-known-and-not-given",
+        _DESK,
+        "JobDesk._listed",
+        "self._serve(session)",
+        "pass",
+        "job-once",
+        "A job that the client's side has read first is given to no worker until something else happens.",
+        (_OF_JOBS + "test_reaches_the_worker_when_the_client_is_told_first",),
+    ),
+    Bug(
         "key-in-use-for-ever",
         _API,
         "HttpJobs.submit",
