@@ -1,7 +1,7 @@
 """`python -m tests.systems.many`: what a play shows once, many times at once.
 
 usage: python -m tests.systems.many answers [--readers 50] [--pieces 2000] [--every-ms 100] [--deploys 3] [--kills 0]
-       python -m tests.systems.many jobs [--pages 10] [--in-flight 100] [--job-s 60] [--deploys 5] [--kills 2] [--lost-workers 0]
+       python -m tests.systems.many jobs [--pages 10] [--in-flight 130] [--job-s 60] [--deploys 5] [--kills 2] [--lost-workers 0]
 
 Both take [--store sqlite|redis] [--nodes 1|2].
 
@@ -194,7 +194,7 @@ def main() -> int:
     parser.add_argument("--pieces", type=int, default=2000)
     parser.add_argument("--every-ms", type=int, default=100)
     parser.add_argument("--pages", type=int, default=10)
-    parser.add_argument("--in-flight", type=int, default=100, help="unfinished jobs of each page before each move")
+    parser.add_argument("--in-flight", type=int, default=130, help="unfinished jobs of each page before each move")
     parser.add_argument("--job-s", type=float, default=60, help="seconds that a worker takes for a job")
     parser.add_argument("--deploys", type=int, help="3 for answers, 5 for jobs")
     parser.add_argument("--kills", type=int, help="of nodes: none for answers, 2 for jobs")
