@@ -13,10 +13,11 @@ from tests.planted.slips.jobs import STREAMS_AND_JOBS
 from tests.planted.slips.lua import LUA
 from tests.planted.slips.named import NAMED
 from tests.planted.slips.poison import POISON
+from tests.planted.slips.recalls import RECALLS
 from tests.planted.slips.sdk import SDK
 from tests.planted.slips.service import SERVICE
 from tests.planted.slips.store import STORE
 
 BUGS: tuple[Bug, ...] = (
-    *STORE, *CORE, *SERVICE, *SDK, *POISON, *HTTP, *LUA, *NAMED, *CALLERS, *STREAMS_AND_JOBS, *CRASHES,
+    *STORE, *CORE, *SERVICE, *SDK, *POISON, *HTTP, *LUA, *NAMED, *CALLERS, *STREAMS_AND_JOBS, *CRASHES, *RECALLS,
 )  # fmt: skip

@@ -8,6 +8,7 @@ from tests.sim.checkers import ExactlyOnce, Liveness, OneHop, Sticky, Told, Work
 from tests.sim.job_checkers import JobOnce
 from tests.sim.node_checkers import Bounded, BoundedMemory, Goodbye, NoOrphanTask, NoSecret, Paced
 from tests.sim.poison import Poisoned
+from tests.sim.recall_checkers import NoTokenAfterRecall
 from tests.sim.store_checkers import EpochsOnce, Expiry, NoGhost, Positions, Rare, SingleOwner, TokenOnce
 from tests.sim.stream_checkers import StreamPrefix
 
@@ -44,6 +45,7 @@ class Checkers:
         self.poison = Poisoned(scene)
         self.streams = StreamPrefix(scene)
         self.jobs = JobOnce(scene)
+        self.recalls = NoTokenAfterRecall(scene)
         self.client_said = self.exactly_once.client_said
         self.client_heard = self.exactly_once.client_heard
         self.worker_got = self.exactly_once.worker_got
@@ -63,6 +65,7 @@ class Checkers:
             self.rare.applied(op, result)
             self.streams.applied(op, result)
             self.jobs.applied(op, result)
+            self.recalls.applied(op, result)
             self.told_all.applied(op, result)
             self.single_owner.applied(op)
             self.positions.applied(op)

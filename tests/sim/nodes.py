@@ -3,6 +3,7 @@
 import random
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
@@ -39,6 +40,7 @@ class SimNode:
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     ready: trio.Event = attrs.field(factory=trio.Event)
     gone: trio.Event = attrs.field(factory=trio.Event)
+    began_at: float = attrs.field(factory=trio.current_time)
     signalled_at: float | None = None
     signals: int = 0
     """How many its process has had."""
@@ -110,6 +112,8 @@ async def _serve(scene: "Scene", node: SimNode, luck: random.Random, entropy: En
         gate = scene.network.gate(name)
         node.store = FaultyStore(store, name, scene.trouble, gate, luck, scene.applied, scene.late, scene.reached)
         node.store.dead = node.killed
+        if scene.calling is not None:
+            node.store.answered = partial(scene.check.recalls.answered, node)
         async with node_on(node.store, node.config, entropy, claimant=Claimant(node.host)) as inner:
             if not node.stuck:
                 await inner.lease.set_state("ready")

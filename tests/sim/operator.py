@@ -14,6 +14,7 @@ from tests.sim.lying_worker import lie_as_worker
 from tests.sim.nodes import SimNode
 from tests.sim.parties import ClientParty, WorkerParty
 from tests.sim.plan import Step
+from tests.sim.recalls import recall
 from tests.sim.stores import AtClaim, Countdown, fail_over
 from tests.sim.thief import show, steal
 
@@ -361,6 +362,10 @@ class Operator:
         """A stranger with a credential of its own shows a token of another party."""
         parties: list[ClientParty | WorkerParty] = [*self.scene.clients, *self.scene.workers]
         await show(self.scene, parties[step.number % len(parties)], step.seconds)
+
+    async def recall(self, step: Step) -> None:
+        """An operator voids what a caller of the HTTP API was given."""
+        await recall(self.scene, step)
 
     async def lie_as_worker(self, step: Step) -> None:
         """A worker beside the plan's claims positions that were never given out."""

@@ -15,6 +15,7 @@ from signald.testing.seeded import Chance
 from tests.sim.habits import AnswersOnOldConnection, DuplicateFrame, Habit
 from tests.sim.net import CutAtByte, Delay, HalfOpenStall, NetFault, ResetConnection, SmallWindow, WriteSplit
 from tests.sim.poison import FAILURES_MAX, RESUME_TIMEOUT_S, UNCOUNTED, Poison, draw_poison
+from tests.sim.recalls import Recalls, draw_recalls
 from tests.sim.speech import ADOPT_S, KEEP_S, Speech, draw_speech
 from tests.sim.stores import (
     HalfBatch,
@@ -103,6 +104,8 @@ class Plan:
     """A message at which every worker fails as long as the faults last."""
     speech: Speech | None = None
     """Streams and jobs."""
+    recalls: Recalls | None = None
+    """Callers of the HTTP API, whose tokens are recalled."""
 
     @cached_property
     def store_may_lose(self) -> bool:
@@ -130,6 +133,7 @@ class Plan:
             *(f"  {party}" for party in (*self.clients, *self.workers)),
             *([f"  {self.poison}"] if self.poison is not None else []),
             *([f"  {self.speech}"] if self.speech is not None else []),
+            *([f"  {self.recalls}"] if self.recalls is not None else []),
             *(f"  {step}" for step in self.steps),
         ]
         return "\n".join(parts)
@@ -159,7 +163,23 @@ def draw(seed: int) -> Plan:
         habits=() if planned_only else _habits(r),
         steps=_deploys(r) if planned_only else _steps(r, len(clients), len(workers)),
     )
-    return _spoken(_credentials(_lies_of_workers(_poisoned(_lines(_lies(_rarely(plan)))))))
+    return _recalled(_spoken(_credentials(_lies_of_workers(_poisoned(_lines(_lies(_rarely(plan))))))))
+
+
+def _recalled(plan: Plan) -> Plan:
+    """Let some plans have callers of the HTTP API, and an operator who recalls what they were given, from a stream of its own."""
+    drawn = draw_recalls(Chance(plan.seed).random("recalls"))
+    if drawn is None or plan.planned_only:
+        return plan
+    recalls, when = drawn
+    steps = [*plan.steps, *[Step(at, "recall", number) for at, number in when]]
+    auth = {"jwt_secret": JWT_SECRET, "api_token_ttl_s": recalls.ttl_s}
+    return attrs.evolve(
+        plan,
+        recalls=recalls,
+        sections={**plan.sections, "auth": {**plan.sections.get("auth", {}), **auth}},
+        steps=tuple(sorted(steps, key=lambda step: step.at)),
+    )
 
 
 def _spoken(plan: Plan) -> Plan:

@@ -10,6 +10,7 @@ from tests.sim.habits import Habit
 from tests.sim.net import NetFault
 from tests.sim.plan import ClientPlan, Plan, Step, WorkerPlan
 from tests.sim.poison import Poison
+from tests.sim.recalls import CallerPlan, Recalls
 from tests.sim.scene import Kept, Outcome, Transport, play
 from tests.sim.speech import JobPlan, Speech
 from tests.sim.stores import StoreFault
@@ -20,6 +21,8 @@ PARTS = (
     Poison,
     Speech,
     JobPlan,
+    Recalls,
+    CallerPlan,
     ClientPlan,
     WorkerPlan,
     *get_args(NetFault),

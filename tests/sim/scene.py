@@ -45,6 +45,7 @@ from tests.sim.nodes import SimNode, only, run_node
 from tests.sim.operator import Operator
 from tests.sim.parties import CANARY, ClientParty, HandlerFailed, Handling, WorkerParty, dial_through
 from tests.sim.plan import JWT_SECRET, Plan, Step, draw
+from tests.sim.recalls import Calling
 from tests.sim.redis_world import RedisWorld, server_of_this_process
 from tests.sim.small import draw_small
 from tests.sim.speech import Speaking
@@ -119,6 +120,8 @@ class Scene:
         """Sessions a thief has a token of."""
         self.liars: set[str] = set()
         """Sessions one of whose parties claims what is not so; nothing is promised to those either."""
+        self.over_http: set[str] = set()
+        """Parties that open a connection for each request."""
         self.said_bye: set[str] = set()
         """Workers that left in good order."""
         self.brought_back: set[str] = set()
@@ -130,6 +133,7 @@ class Scene:
         self.clients = [ClientParty(self, one) for one in plan.clients]
         self.workers = [WorkerParty(self, one) for one in plan.workers]
         self.operator = Operator(self)
+        self.calling = Calling(self, plan.recalls) if plan.recalls is not None else None
         self.speaking = Speaking(self, plan.speech) if plan.speech is not None else None
         self._view: set[str] = set()
         self._news = 0
@@ -291,6 +295,7 @@ class Scene:
         """Open a connection of `party` to `node` on which nothing was said yet, for HTTP. Raises OSError."""
         if node.node is None or node.gone.is_set() or node.killed or node.stopping:
             raise ConnectionRefusedError
+        self.over_http.add(party)
         wire = self.network.connect(party, node.name, self._tap, self._lost_wire)
         node.node.hub.spawn(node.node.server.serve_stream, wire.node_end)
         return wire.party_end
@@ -381,11 +386,15 @@ class Scene:
                         submitting = Submitting(self)
                         for number, one in enumerate(self.speaking.speech.jobs):
                             parties.start_soon(submitting.run, number, one)
+                    if self.calling is not None:
+                        parties.start_soon(self.calling.run)
                     await self._play()
                     await self._heal()
                     if self.plan.poison is not None:
                         parties.start_soon(self.check.poison.retry_all)
                     await self._settle()
+                    if self.calling is not None:
+                        await self.calling.finish()
                     self.check.settled()
                     self.settled = True
                     await self._say_bye()
@@ -422,6 +431,7 @@ class Scene:
             if node.stuck:
                 self.operator.stop(node)
         self.check.liveness.healed()
+        self.check.recalls.healed()
         if not self.up():
             node = self.start_node()
             await node.ready.wait()

@@ -68,6 +68,10 @@ def smaller_than(plan: Plan) -> Iterator[tuple[str, Plan]]:
         yield "no poison", changed(plan, poison=None)
     if plan.speech is not None:
         yield from _less_speech(plan, plan.speech)
+    if plan.recalls is not None:
+        yield "no callers", changed(plan, recalls=None)
+        for less in fewer(plan.recalls.callers, 1):
+            yield f"{len(less)} callers", changed(plan, recalls=changed(plan.recalls, callers=less))
     for section, values in plan.sections.items():
         yield f"no [{section}]", changed(plan, sections=_without(plan.sections, section))
         for key in values:

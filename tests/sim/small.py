@@ -49,9 +49,14 @@ def draw_small(seed: int) -> Plan:
             attrs.evolve(one, at=round(one.at / shrunk, 3), client=one.client % len(clients)) for one in speech.jobs
         ]
         speech = attrs.evolve(speech, jobs=tuple(jobs))
+    recalls = plan.recalls
+    if recalls is not None:
+        callers = [attrs.evolve(one, starts_at=round(one.starts_at / shrunk, 3)) for one in recalls.callers]
+        recalls = attrs.evolve(recalls, callers=tuple(callers))
     small = attrs.evolve(
         plan,
         speech=speech,
+        recalls=recalls,
         nodes=min(plan.nodes, 2),
         sections=sections,
         clients=clients,

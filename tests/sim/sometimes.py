@@ -75,6 +75,9 @@ FRAMES = (
     Sometimes("worker registered anew", 25),
     Sometimes("handler failed", 25),
     Sometimes("worker said something on a connection it had left", 50),
+    Sometimes("recalled token refused", 30),
+    Sometimes("recalled token refused by a later node", 60),
+    Sometimes("caller came again after a recall", 30),
 )
 
 MESSAGES = (
@@ -146,6 +149,10 @@ MESSAGES = (
     Sometimes("stream begun anew", 120),
     Sometimes("stream interrupted", 80),
     Sometimes("piece refused: stream_over", 80),
+    Sometimes("recalled token refused", 40),
+    Sometimes("recalled token refused by a later node", 50),
+    Sometimes("caller came again after a recall", 40),
+    Sometimes("token made after its recall", 600),
 )
 
 REQUIRED = {"frames": FRAMES, "messages": MESSAGES}

@@ -217,6 +217,8 @@ class FaultyStore:
         self.countdowns: list[Countdown | AtClaim] = []
         self.persisted = 0
         """Batches with a message in them that the store has carried out and the node has not heard of."""
+        self.answered: Callable[[Sequence[Op], Sequence[Result]], None] = lambda _ops, _results: None
+        """Hears of each batch whose answer has reached the node."""
 
     @property
     def lives(self) -> int:
@@ -258,9 +260,11 @@ class FaultyStore:
         results = self._apply(ops)
         self.persisted += _appends(ops)
         try:
-            return await self._answer(ops, results, due, slow)
+            results = await self._answer(ops, results, due, slow)
         finally:
             self.persisted -= _appends(ops)
+        self.answered(ops, results)
+        return results
 
     async def _answer(
         self, ops: Sequence[Op], results: list[Result], due: Sequence[Countdown | AtClaim], slow: StoreFault | None
