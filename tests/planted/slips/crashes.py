@@ -1,9 +1,8 @@
-"""Slips that show when a process dies between a request and its answer: the crash explorer must notice them, because no seed does."""
+"""Slips that show when a process dies between a request and its answer: the crash explorer must notice them: no seed asks over HTTP for jobs."""
 
 from tests.planted.bug import Bug
 
 _ROUTE = "signald/http/api/jobs.py"
-_JOB_RULES = "signald/store/session/jobs/rules.py"
 _EXPLORER = "tests/crash/test_crash.py::test_killed_at_any_step"
 
 CRASHES = (
@@ -18,13 +17,23 @@ CRASHES = (
         (f"{_EXPLORER}[submit-old-store]",),
     ),
     Bug(
-        "no-job-while-the-client-is-away",
-        _JOB_RULES,
-        "create_job",
-        "if opened is None or opened.record is None:",
-        "if opened is None or opened.record is None or not opened.record.client.node:",
+        "key-of-a-token",
+        _ROUTE,
+        "_Submitting.submission",
+        "_digest(b'POST', b'/v1/jobs', headers.idempotency_key.encode())",
+        "_digest(self.request.headers['authorization'].encode(), b'/v1/jobs', headers.idempotency_key.encode())",
         "job-once",
-        "A session whose client has lost its connection takes no job, and does not find one that it has.",
-        (f"{_EXPLORER}[submit-c0-frame]",),
+        "A key that is shown again with the next API token of its session makes a second job.",
+        (f"{_EXPLORER}[submit-old-store]",),
+    ),
+    Bug(
+        "nonce-of-a-node",
+        "signald/service/api/jobs.py",
+        "HttpJobs.submit",
+        "new_nonce(context.entropy)",
+        "context.node",
+        "job-once",
+        "A request that is made again at the node that has stored its job is not called a replay.",
+        (f"{_EXPLORER}[submit-old-store]",),
     ),
 )

@@ -5,8 +5,6 @@ from tests.planted.bug import Bug
 _CALLERS = "signald/service/api/callers.py"
 _KNOWN = "signald/service/revoked.py"
 _KEEPER = "signald/service/cluster/revocations.py"
-_STEPS = "signald/service/opening_steps.py"
-_TOKENS = "signald/service/api_tokens.py"
 
 RECALLS = (
     Bug(
@@ -62,14 +60,5 @@ RECALLS = (
         "self._parts.context.revocations.refuses(said.principal, said.iat)",
         "no-token-after-recall",
         "An API token that was made by a node which had not heard of the revocation outlives it.",
-    ),
-    Bug(
-        "recall-while-a-party-is-let-in",
-        _STEPS,
-        "still_open",
-        "context.revocations.refuses(credential.principal.name, credential.issued_at)",
-        "False",
-        "no-token-after-recall",
-        "A party whose subject is revoked while the store takes it in has a connection that lasts.",
     ),
 )
