@@ -1,4 +1,4 @@
-"""Slips that show when a process dies between a request and its answer: the crash explorer must notice them: no seed asks over HTTP for jobs."""
+"""Slips that show when a process dies between a request and its answer. The crash explorer must notice them."""
 
 from tests.planted.bug import Bug
 
