@@ -22,9 +22,10 @@ async def campaign(callers: list[Caller], examples: int, seed: int) -> bool:
         with tempfile.TemporaryDirectory() as folder:
             async with serving(Path(folder)) as served:
                 told.update(await operations(served))
+                set_up = await served.answered("2xx")
                 for what, filters in PASSES:
                     found = await one_pass(served, caller, what, filters, examples, seed, Path(folder)) or found
-                taken += await served.answered("2xx")
+                taken += await served.answered("2xx") - set_up
                 for line in faults(served):
                     print("log:", line)
                     found = True
