@@ -65,16 +65,20 @@ class ExactlyOnce(Checker):
         self._lives: dict[str, int] = {}
         self._unwitnessed: dict[str, set[int]] = {}
         """Session → seqs of its worker that were given again after a failover, while no node had the client of the session."""
+        self._refused: set[tuple[str, str, int, bytes]] = set()
+        """Pieces that were refused: their seqs are said again with other bodies, and a late copy of such an append changes nothing."""
 
     def applied(self, op: Op, result: Result) -> None:
         if isinstance(op, Append) and isinstance(result, Appended | StreamRefused):
             log = self.stored.setdefault((op.session, op.party), {})
             for entry in op.entries:
-                if entry.seq > result.last:
-                    continue
                 body = _ARRIVED.sub(rb"\1", entry.body)
+                if entry.seq > result.last:
+                    if isinstance(result, StreamRefused) and entry.seq == result.last + 1:
+                        self._refused.add((op.session, op.party, entry.seq, body))
+                    continue
                 before = log.setdefault(entry.seq, body)
-                if before == body:
+                if before == body or (op.session, op.party, entry.seq, body) in self._refused:
                     continue
                 if self.scene.plan.store_may_lose:
                     # A worker that did not know better. It has to be told: what it says is not heard under these numbers.

@@ -38,6 +38,9 @@ _STAYS = (
     b":trail",
     b":trails",
     b":trail_bytes",
+    b":revoked",
+    b":revoked_ends",
+    b":revoked_numbers",
     b":jobs",
     b":pieces",
 )
