@@ -9,6 +9,11 @@ const STREAM = 'answer'
 let text = ''
 let upTo = 0 // seq of the last piece in the text
 
+function over(outcome) {
+  say('end', { text, outcome })
+  process.exit(0)
+}
+
 const page = new Page(url, {
   token,
   history: 10,
@@ -19,15 +24,14 @@ const page = new Page(url, {
       text = entry.data
       upTo = entry.seq
       say('found', { text, seq: upTo, open: entry.open ?? false, attempt: entry.attempt, next_received })
+      if (!entry.open) over(entry.outcome ?? null) // it came to its end while the page was reloaded
     },
     message: ({ seq, stream, data, end = false, outcome = null }) => {
       if (stream !== STREAM || seq <= upTo) return
       text += data
       upTo = seq
       say('piece', { seq, data })
-      if (!end) return
-      say('end', { text, outcome })
-      process.exit(0)
+      if (end) over(outcome)
     },
   },
 })
