@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 
 import trio
 
-from signald.sdk.core import Frame
 from signald.sdk.trio import CarrierClosed, DialFailed, Timing
+from signald.sdk.writing import Frame
 from signald.wire.messages import SUBPROTOCOL
 
 RECEIVE_BYTES = 65536

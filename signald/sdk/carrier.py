@@ -18,9 +18,9 @@ import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError, WebSocketConnection, wrap_client_stream
 from wsproto.utilities import ProtocolError
 
-from signald.sdk.core import Frame
 from signald.sdk.errors import PartyError
 from signald.sdk.party_core import DEFAULT_TIMING, Timing
+from signald.sdk.writing import Frame
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import SUBPROTOCOL
 

@@ -10,8 +10,9 @@ from msgspec import UNSET, Raw
 
 from signald.ids import Entropy, job_of
 from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff
+from signald.sdk.bounds import DEFAULT_BOUNDS, Bounds, Pace
 from signald.sdk.client_jobs import ClientJobs
-from signald.sdk.core import DEFAULT_BOUNDS, PAUSES, STREAM_REFUSALS, Batch, Bounds, Pace, SessionCore, payload_size
+from signald.sdk.core import PAUSES, STREAM_REFUSALS, SessionCore
 from signald.sdk.decoding import decode_for_client
 from signald.sdk.errors import LinkBroken
 from signald.sdk.events import (
@@ -33,6 +34,7 @@ from signald.sdk.link import Link
 from signald.sdk.party_core import DEFAULT_TIMING, Over, PartyCore, Timing
 from signald.sdk.streams_core import StreamText, StreamTexts
 from signald.sdk.values import check_labels, check_number, check_text, read, read_history, write
+from signald.sdk.writing import Batch, payload_size
 from signald.wire.messages import (
     HISTORY_MAX,
     REASON_MAX,

@@ -18,33 +18,21 @@ to it. A message that only reached this process would then be lost with the proc
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw
 
-from signald.bucket import TokenBucket
 from signald.ids import Entropy
+from signald.sdk.bounds import DEFAULT_BOUNDS, Bounds, Pace
 from signald.sdk.errors import LinkBroken
 from signald.sdk.events import LogLost, MessageReceived
+from signald.sdk.stream_fields import PLAIN, Of
 from signald.sdk.values import check_text, read, write
+from signald.sdk.writing import Batch, payload_size
 from signald.wire.codec import ack_frame
-from signald.wire.messages import (
-    JSON_DEPTH,
-    KIND_MAX,
-    REASON_MAX,
-    SEQ_MAX,
-    STREAM_MAX,
-    TRACE_MAX,
-    ErrorMessage,
-    Message,
-    Realtime,
-    StreamError,
-)
+from signald.wire.messages import KIND_MAX, REASON_MAX, SEQ_MAX, TRACE_MAX, ErrorMessage, Message
 from signald.wire.records import frame, head, message_body, renumbered
-
-Frame = tuple[bool, bytes]
-"""A frame: (is text, payload)."""
 
 NEVER = float("inf")
 
@@ -53,43 +41,6 @@ PAUSES = frozenset({"rate", "backlog", "store_unavailable"})
 
 STREAM_REFUSALS = frozenset({"stream_over", "stream_superseded", "bad_message"})
 """Errors that mean, with `expected`: never. That one message is dropped."""
-
-
-OUTCOMES = ("complete", "failed", "cancelled", "interrupted")
-"""How a stream can end."""
-
-
-class Of(NamedTuple):
-    """What a message is of a stream: the fields of `message` from `stream` on."""
-
-    stream: str | None = None
-    attempt: int | None = None
-    fold: str | None = None
-    content_type: str | None = None
-    end: bool = False
-    outcome: str | None = None
-    error: StreamError | None = None
-
-    def check(self, data: object) -> None:
-        """Raise ValueError for what signald would refuse."""
-        if self.stream is None:
-            if self._replace(content_type=None) != PLAIN:
-                raise ValueError("`attempt`, `fold`, `end`, `outcome` and `error` need a `stream`")
-            return
-        check_text("stream", self.stream, STREAM_MAX, 1)
-        if self.attempt is not None and not 1 <= self.attempt <= SEQ_MAX:
-            raise ValueError("an `attempt` is 1 or more")
-        if self.fold is not None and (self.fold != "text" or not isinstance(data, str)):
-            raise ValueError("with `fold`, which is text, the data is a text")
-        if isinstance(data, str) and self.fold is not None:
-            check_text("data", data, len(data))
-        if self.outcome is not None and (not self.end or self.outcome not in OUTCOMES):
-            raise ValueError(f"an `outcome` goes with `end`, and is one of {', '.join(OUTCOMES)}")
-        if self.error is not None and not self.end:
-            raise ValueError("an `error` goes with `end`")
-
-
-PLAIN = Of()
 
 ACK_PIECES_S = 0.25
 """How long a client's ack waits for more pieces of a growing stream. Pieces that are rolled up come every 40 ms: about six for each ack.
@@ -108,78 +59,6 @@ _PAUSE_MIN_S, _PAUSE_MAX_S = 0.005, 60.0
 one asks for at most the seconds that a message takes by its rate, and the next connection begins without a pause anyway."""
 _WINDOW_MAX = 1 << 20
 _WINDOW_AFTER_REFUSAL = 16
-
-
-class Bounds(NamedTuple):
-    """How much one session may hold."""
-
-    unacked_messages_max: int = 1000
-    unacked_bytes_max: int = 4 * 1024 * 1024
-    inbox_messages_max: int = 4096
-    """Above it the driver stops reading the connection until the application catches up. signald's own bound on
-    unacked messages (1,000) is far below, so only a service with another configuration ever meets it."""
-    message_bytes_max: int = 65536
-    """Until the service says its own; so is `json_depth_max`."""
-    pause_s: float = 0.5
-    """The pause after a refusal that names no `retry_after_ms`."""
-    json_depth_max: int = JSON_DEPTH
-    inbox_bytes_max: int = 16 * 1024 * 1024
-    """As `inbox_messages_max`: far above what signald lets wait (1 MiB), and what one hostile service can make a session hold."""
-
-
-DEFAULT_BOUNDS = Bounds()
-
-
-WAIT_MIN_S = 1e-6
-"""Below what a timer keeps to, and well above what a clock that has run for ten years can tell apart."""
-
-
-class Pace:
-    """Keeps a party within the message rate that the service named, so that no message is refused for it and sent twice.
-
-    The rate is a little below the limit, because messages that leave evenly may arrive in bunches.
-    """
-
-    __slots__ = ("_bucket", "_burst", "_per_s")
-
-    def __init__(self, per_s: float, burst: int) -> None:
-        self._per_s = max(per_s * 0.95, 0.001)
-        self._burst = max(1.0, burst * 0.9)
-        self._bucket: TokenBucket | None = None
-        """None until the first message of a connection."""
-
-    def reset(self) -> None:
-        """Begin a new connection, with a whole burst."""
-        self._bucket = None
-
-    def take(self, now: float) -> float:
-        """Take the place of one message and return 0; or return how long to wait for it, in seconds."""
-        bucket = self._bucket
-        if bucket is None:
-            bucket = self._bucket = TokenBucket(self._per_s, self._burst, now)
-        elif now > bucket.at:
-            bucket.refill(now)
-        # The wait that rounding leaves may be too short to reach a later time: the driver would wake in the same moment for ever.
-        return 0.0 if bucket.take() else max(bucket.wait_s, WAIT_MIN_S)
-
-
-class Batch:
-    """The frames of one write. The budget keeps a long resend from delaying other sessions and acks."""
-
-    __slots__ = ("frames", "left")
-
-    def __init__(self, budget_bytes: int = 65536) -> None:
-        self.frames: list[Frame] = []
-        self.left = budget_bytes
-
-    def text(self, payload: bytes) -> None:
-        """Add a text frame."""
-        self.add((True, payload))
-
-    def add(self, one: Frame) -> None:
-        """Add any frame."""
-        self.frames.append(one)
-        self.left -= len(one[1])
 
 
 def _none(_message: Message) -> bool:
@@ -575,11 +454,6 @@ class SessionCore:
         if self.ended is None:
             self.ended = reason
             self.changed()
-
-
-def payload_size(message: Message | Realtime, binary: bytes | None) -> int:
-    """Return the size of a message's data in bytes."""
-    return len(binary) if binary is not None else len(memoryview(message.data))
 
 
 def _bye(reason: str, session: str | None) -> dict[str, str]:

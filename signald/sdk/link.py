@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Literal
 
-from signald.sdk.core import NEVER, Frame
+from signald.sdk.core import NEVER
+from signald.sdk.writing import Frame
 from signald.wire.messages import ErrorMessage, GoAway
 
 

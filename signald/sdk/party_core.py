@@ -48,11 +48,13 @@ from msgspec import UNSET, Raw, UnsetType
 
 from signald.ids import Entropy
 from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff, Schedule, hint_ms
-from signald.sdk.core import DEFAULT_BOUNDS, NEVER, Batch, Bounds, Frame, SessionCore
+from signald.sdk.bounds import DEFAULT_BOUNDS, Bounds
+from signald.sdk.core import NEVER, SessionCore
 from signald.sdk.errors import LinkBroken, PartyError, Refused, SessionGone
 from signald.sdk.events import AuthExpiring
 from signald.sdk.link import Link
 from signald.sdk.values import check_text, write
+from signald.sdk.writing import Batch, Frame
 from signald.wire.close_codes import CloseCode, advice
 from signald.wire.codec import PING, PONG
 from signald.wire.messages import SECRET_MAX, ErrorMessage, GoAway, NewApiToken, Ping, Realtime

@@ -10,10 +10,10 @@ the `async with` block: leaving it stops everything and, on purpose, does not en
 """
 
 from signald.sdk.backoff import Backoff
+from signald.sdk.bounds import Bounds
 from signald.sdk.carrier import Carrier, CarrierClosed, DialFailed, over_stream
 from signald.sdk.client_core import ClientState
 from signald.sdk.client_jobs import JobPart
-from signald.sdk.core import Bounds
 from signald.sdk.errors import ApiRefused, JobFailed, Refused, SessionGone, StreamOver, Unreadable
 from signald.sdk.party_core import Timing
 from signald.sdk.streams_core import StreamText

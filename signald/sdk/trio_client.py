@@ -9,9 +9,9 @@ import trio
 
 from signald.ids import Entropy, SystemEntropy, job_of
 from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff
+from signald.sdk.bounds import DEFAULT_BOUNDS, Bounds
 from signald.sdk.carrier import open_stream
 from signald.sdk.client_core import ClientCore, ClientState
-from signald.sdk.core import DEFAULT_BOUNDS, Bounds
 from signald.sdk.events import LifecycleEvent
 from signald.sdk.party_core import DEFAULT_TIMING, Timing
 from signald.sdk.requests import OpenStream

@@ -7,9 +7,10 @@ from typing import Any
 import trio
 
 from signald.sdk.client_core import EVENTS_MAX
-from signald.sdk.core import Of, SessionCore
+from signald.sdk.core import SessionCore
 from signald.sdk.errors import SessionGone
 from signald.sdk.events import LifecycleEvent, MessageReceived, RealtimeReceived
+from signald.sdk.stream_fields import Of
 from signald.wire.messages import StreamError
 
 EVENTS_BYTES_MAX = 1024 * 1024

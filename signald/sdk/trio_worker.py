@@ -10,12 +10,13 @@ import trio
 
 from signald.ids import Entropy, SystemEntropy
 from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff
-from signald.sdk.core import DEFAULT_BOUNDS, Bounds, Of
+from signald.sdk.bounds import DEFAULT_BOUNDS, Bounds
 from signald.sdk.errors import SessionGone
 from signald.sdk.events import Gone, LifecycleEvent
 from signald.sdk.jobs_core import JobCancelled, JobGiven
 from signald.sdk.notices import Assigned, SessionEvent, Taken, Terminate
 from signald.sdk.party_core import DEFAULT_TIMING, Over, Timing
+from signald.sdk.stream_fields import Of
 from signald.sdk.streams_core import ROLL_UP_S, STREAMS_MAX, CancelRequested, StreamRefused
 from signald.sdk.trio_conversation import Conversation, Events, Kept
 from signald.sdk.trio_jobs import OnJob, SessionJobs, WorkerJob, kinds_of

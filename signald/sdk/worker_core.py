@@ -13,7 +13,8 @@ from msgspec import UNSET, Raw, UnsetType
 
 from signald.ids import Entropy
 from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff
-from signald.sdk.core import DEFAULT_BOUNDS, NEVER, PAUSES, STREAM_REFUSALS, Batch, Bounds, SessionCore, payload_size
+from signald.sdk.bounds import DEFAULT_BOUNDS, Bounds
+from signald.sdk.core import NEVER, PAUSES, STREAM_REFUSALS, SessionCore
 from signald.sdk.decoding import decode_for_worker
 from signald.sdk.errors import LinkBroken
 from signald.sdk.events import (
@@ -32,6 +33,7 @@ from signald.sdk.party_core import DEFAULT_TIMING, Over, PartyCore, Timing
 from signald.sdk.seats import Seat, SeatState
 from signald.sdk.streams_core import CancelRequested, FoundStream, StreamRefused
 from signald.sdk.values import check_labels, check_number, check_text, read, read_history, write
+from signald.sdk.writing import Batch, payload_size
 from signald.wire.messages import (
     CAPACITY_MAX,
     KIND_MAX,

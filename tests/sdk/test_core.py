@@ -5,8 +5,10 @@ import json
 import pytest
 
 from signald.ids import SeededEntropy
-from signald.sdk.core import ACK_PIECE_BYTES, ACK_PIECES, ACK_PIECES_S, NEVER, Batch, Bounds, Frame, Pace, SessionCore
+from signald.sdk.bounds import Bounds, Pace
+from signald.sdk.core import ACK_PIECE_BYTES, ACK_PIECES, ACK_PIECES_S, NEVER, SessionCore
 from signald.sdk.errors import LinkBroken
+from signald.sdk.writing import Batch, Frame
 from signald.wire.codec import decode_worker
 from signald.wire.messages import ErrorMessage, Message
 

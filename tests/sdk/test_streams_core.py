@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from signald.ids import SeededEntropy
-from signald.sdk.core import NEVER, Batch, Of, SessionCore
+from signald.sdk.core import NEVER, SessionCore
+from signald.sdk.stream_fields import Of
 from signald.sdk.streams_core import ROLL_UP_CHARS, RollUp, StreamText, StreamTexts
+from signald.sdk.writing import Batch
 from signald.wire.codec import decode_worker
 from signald.wire.messages import ErrorMessage, Message, StreamState
 

@@ -11,12 +11,14 @@ import pytest
 from msgspec import Raw
 
 from signald.ids import SeededEntropy
+from signald.sdk.bounds import Bounds
 from signald.sdk.client_core import ClientCore
-from signald.sdk.core import Batch, Bounds, SessionCore
+from signald.sdk.core import SessionCore
 from signald.sdk.errors import Unreadable
 from signald.sdk.events import MessageReceived, RealtimeReceived
 from signald.sdk.values import Broken, read, read_history, readable, write
 from signald.sdk.worker_core import WorkerCore
+from signald.sdk.writing import Batch
 from signald.wire.messages import Message
 
 UNREADABLE = [

@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from signald.sdk.carrier import Carrier, CarrierClosed
-from signald.sdk.core import Frame
+from signald.sdk.writing import Frame
 
 if TYPE_CHECKING:
     from tests.sim.scene import Scene

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from signald.sdk.core import Frame
+from signald.sdk.writing import Frame
 
 if TYPE_CHECKING:
     from tests.sim.scene import Scene
