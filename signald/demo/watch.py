@@ -14,7 +14,7 @@ import trio
 
 from signald.demo.carrier import lean_dial
 from signald.demo.judge import Moment
-from signald.sdk.party_core import DEFAULT_TIMING
+from signald.sdk.party_records import DEFAULT_TIMING
 from signald.sdk.trio import Carrier, Dial
 
 _noteworthy = ('{"type":"goaway"', '{"type":"session_restored"', '{"type":"reconnection_ack"')

@@ -19,7 +19,7 @@ from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError,
 from wsproto.utilities import ProtocolError
 
 from signald.sdk.errors import PartyError
-from signald.sdk.party_core import DEFAULT_TIMING, Timing
+from signald.sdk.party_records import DEFAULT_TIMING, Timing
 from signald.sdk.writing import Frame
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import SUBPROTOCOL

@@ -31,10 +31,11 @@ from signald.sdk.events import (
     Waiting,
 )
 from signald.sdk.link import Link
-from signald.sdk.party_core import DEFAULT_TIMING, Over, PartyCore, Timing
+from signald.sdk.party_core import PartyCore
+from signald.sdk.party_records import DEFAULT_TIMING, Over, Timing
 from signald.sdk.streams_core import StreamText, StreamTexts
 from signald.sdk.values import check_labels, check_number, check_text, read, read_history, write
-from signald.sdk.writing import Batch, payload_size
+from signald.sdk.writing import Batch, check_opening, payload_size
 from signald.wire.messages import (
     HISTORY_MAX,
     REASON_MAX,
@@ -142,7 +143,7 @@ class ClientCore(PartyCore):
             self.session = SessionCore(None, entropy, received=None, bounds=bounds)
             self.attempts = None
         else:
-            self._check_opening(self._said(None))
+            check_opening(self._said(None), self.bounds)
         self.jobs = ClientJobs()
         """What is known of its jobs."""
         self.reads_jobs = jobs
@@ -177,7 +178,7 @@ class ClientCore(PartyCore):
 
     def _opening_message(self, link: Link) -> bytes:
         said = self._said(link.token)
-        auth = self.auth()
+        auth = self.credentials.auth()
         if auth is not None:
             said["auth"] = auth
         return msgspec.json.encode(said)
@@ -207,14 +208,14 @@ class ClientCore(PartyCore):
                 said["history"] = self._history
             if self.ticket is not None:
                 said["ticket"] = self.ticket
-        if self._api:
+        if self.credentials.api:
             said["api"] = True
         return said
 
     def _started(self, link: Link, message: SessionStarted, now: float) -> None:
         self.session_id = message.session
         self._limit(message.limits)
-        self._keep_api_token(message.api_token)
+        self.credentials.keep_api_token(message.api_token)
         self.session.begin(message.next_seq, self.bounds)
         self._promote(link, message.heartbeat_ms, message.recovery_token, now)
         self._peer_is(message.peer.state, message.peer.id)
@@ -240,7 +241,7 @@ class ClientCore(PartyCore):
             for entry in self.chat_history:
                 if isinstance(entry, dict):
                     self._grown(self.streams.entry(entry))
-        self._keep_api_token(message.api_token)
+        self.credentials.keep_api_token(message.api_token)
         for each in message.jobs if message.jobs is not UNSET else ():
             self._job_is(each)
         handed_over = self._promote(link, message.heartbeat_ms, message.recovery_token, now)

@@ -37,31 +37,24 @@ The end of the party. When `over` is set, the driver must hand on what is left i
 the error for the application.
 """
 
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
-import msgspec
-from attrs import frozen
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET
 
 from signald.ids import Entropy
 from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff, Schedule, hint_ms
 from signald.sdk.bounds import DEFAULT_BOUNDS, Bounds
 from signald.sdk.core import NEVER, SessionCore
+from signald.sdk.credentials import AUTH_EXPIRING, AUTH_REFUSED, Credentials
 from signald.sdk.errors import LinkBroken, PartyError, Refused, SessionGone
 from signald.sdk.events import AuthExpiring
 from signald.sdk.link import Link
-from signald.sdk.values import check_text, write
-from signald.sdk.writing import Batch, Frame
+from signald.sdk.party_records import DEADLINE_MAX_S, DEFAULT_TIMING, Attempt, Over, Timing
+from signald.sdk.writing import Batch, Frame, realtime_frame
 from signald.wire.close_codes import CloseCode, advice
 from signald.wire.codec import PING, PONG
-from signald.wire.messages import SECRET_MAX, ErrorMessage, GoAway, NewApiToken, Ping, Realtime
-from signald.wire.records import frame, head, realtime_body
-
-# Plain logging: a library does not choose where its application's log goes.
-log = logging.getLogger("signald.sdk")
+from signald.wire.messages import ErrorMessage, GoAway, NewApiToken, Ping
 
 CONTROL_MAX = 256
 """Realtime messages are dropped while this many frames wait for a writer."""
@@ -76,55 +69,12 @@ RETIRING_MAX = 2
 HEARTBEAT_MIN_S, HEARTBEAT_MAX_S = 0.05, 300.0
 """The bounds of the heartbeat that signald names: a shorter one is a flood, and with a longer one a dead connection stays."""
 
-AUTH_TOLD_EVERY_S = 1.0
-"""Words about the credential that are acted on: a node that says more of them makes the application fetch tokens without end."""
-
-AUTH_EXPIRING, AUTH_REFUSED = "auth_expiring", "auth_refused"
-
-DEADLINE_MAX_S = 86_400.0
-"""A day: longer than any node takes to go."""
-
-
-@frozen
-class Timing:
-    """How long the SDK waits for others, in seconds."""
-
-    connect_s: float = 5.0
-    """TCP, TLS and the WebSocket handshake together."""
-    answer_s: float = 10.0
-    """The answer to the opening message: above signald's own 5 s, so that its refusal is heard first."""
-    pong_timeout_s: float = 10.0
-    """Silence after an unanswered ping before the connection counts as dead."""
-    write_s: float = 10.0
-    close_s: float = 2.0
-    retire_s: float = 10.0
-    """How long a left connection may stay open for signald to close it."""
-
-
-DEFAULT_TIMING = Timing()
-
-
-class Attempt(NamedTuple):
-    """A connection to be opened."""
-
-    at: float
-    url: str
-
-
-class Over(NamedTuple):
-    """Why the party's life ended."""
-
-    code: int | None
-    reason: str
-    orderly: bool
-    """It ended as sessions are meant to: by `bye`, or by a terminated or leaving worker."""
-
 
 class PartyCore(ABC):
     """The connections of one party. The module's text is the contract of its driver.
 
-    Public attributes that a driver reads: `over`, `timing`, `schedule`; of a link `state`, `retired_at`. It writes the callbacks and
-    `Link.last_received_at`, and nothing else.
+    Public attributes that a driver reads: `over`, `timing`, `schedule`, `credentials.api_token`; of a link `state`,
+    `retired_at`. It writes the callbacks and `Link.last_received_at`, and nothing else.
     """
 
     path: str
@@ -145,14 +95,7 @@ class PartyCore(ABC):
         self.entropy = entropy
         self.timing = timing
         self.bounds = bounds
-        if not callable(auth):
-            check_text("auth", auth, SECRET_MAX, 1)
-        self._auth = auth
-        self._auth_told_at = -NEVER
-        self._api = api
-        self.api_token: str | None = None
-        """The newest API token: what the party shows to the HTTP API; None before there is one. It is followed by another before it runs
-        out, for as long as the party is connected."""
+        self.credentials = Credentials(auth, api=api)
         self.token: str | None = None
         """The newest recovery token held. An older one is forgotten only when the answer with a newer one is here."""
         self.current: Link | None = None
@@ -208,17 +151,6 @@ class PartyCore(ABC):
         """Leave a notice of the end."""
 
     # --- connecting ------------------------------------------------------------------------------------------------
-
-    def auth(self) -> str | None:
-        """Return the credential for the next opening message, asking the application for a fresh one if it said how."""
-        return self._auth() if callable(self._auth) else self._auth
-
-    def _check_opening(self, said: dict[str, object]) -> None:
-        size = len(msgspec.json.encode(said))
-        if size > self.bounds.message_bytes_max:
-            raise ValueError(
-                f"the opening message has {size} bytes with its options, at most {self.bounds.message_bytes_max} are taken"
-            )
 
     def plan(self, now: float) -> Attempt | None:
         """Return the next connection to open, and when. None: none is to be opened now.
@@ -441,10 +373,6 @@ class PartyCore(ABC):
         self.replan()
         return handed_over
 
-    def _keep_api_token(self, token: str | UnsetType) -> None:
-        if token is not UNSET:
-            self.api_token = token
-
     # --- messages of both parties ----------------------------------------------------------------------------------
 
     def _say(self, link: Link | None, payload: bytes) -> None:
@@ -457,7 +385,7 @@ class PartyCore(ABC):
         if isinstance(message, Ping):
             self.pong(link)
         elif link is self.current:
-            self._keep_api_token(message.api_token)
+            self.credentials.keep_api_token(message.api_token)
 
     def pong(self, link: Link) -> None:
         """Answer a ping; several at once are answered once."""
@@ -500,11 +428,7 @@ class PartyCore(ABC):
         Raises:
             ValueError: as for a message.
         """
-        binary = bytes(data) if isinstance(data, bytes | bytearray | memoryview) else None
-        raw = Raw() if binary is not None else Raw(write(data, self.bounds.json_depth_max - 1))
-        one = frame(head(b"realtime", session), realtime_body(Realtime(raw), binary))
-        if len(one[1]) > self.bounds.message_bytes_max:
-            raise ValueError(f"realtime data may have at most {self.bounds.message_bytes_max} bytes on the wire")
+        one = realtime_frame(data, session, self.bounds)
         link = self.current
         if link is None or len(link.control) >= CONTROL_MAX:
             return False
@@ -518,10 +442,7 @@ class PartyCore(ABC):
         Raises:
             ValueError: it is no text that can be a credential.
         """
-        check_text("auth", auth, SECRET_MAX, 1)
-        if not callable(self._auth):
-            self._auth = auth
-        self._say(self.current, msgspec.json.encode({"type": "auth", "auth": auth}))
+        self._say(self.current, self.credentials.renew(auth))
 
     def auth_error(self, link: Link, error: ErrorMessage, now: float) -> bool:
         """Act on what signald says of the credential; True when `error` was about that.
@@ -532,31 +453,12 @@ class PartyCore(ABC):
             return False
         if link is not self.current:  # a connection that is being left; the one that is opened shows its own
             return True
-        if now < self._auth_told_at + AUTH_TOLD_EVERY_S:
-            return True
-        self._auth_told_at = now
-        grace_s = None
-        if error.code == AUTH_EXPIRING:
-            if (fresh := self._fresh_auth()) is not None:
-                self.renew_auth(fresh)
-                return True
-            grace_ms = error.retry_after_ms if error.retry_after_ms is not UNSET else 0
-            grace_s = min(max(grace_ms / 1000, 0.0), DEADLINE_MAX_S)
-        self._notice(AuthExpiring(grace_s))
+        answer = self.credentials.doubted(error, now)
+        if isinstance(answer, AuthExpiring):
+            self._notice(answer)
+        elif answer is not None:
+            self._say(link, answer)
         return True
-
-    def _fresh_auth(self) -> str | None:
-        """Return a fresh credential; None where there is no function, or it gives none that can be sent."""
-        if not callable(self._auth):
-            return None
-        try:
-            fresh = self._auth()
-            check_text("auth", fresh, SECRET_MAX, 1)
-        except Exception:
-            # The function is the application's and may fail for a moment; the connection still serves.
-            log.exception("the function that gives credentials failed")
-            return None
-        return fresh
 
     def changed(self) -> None:
         """There may be something to write on the current link."""

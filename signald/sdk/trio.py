@@ -15,7 +15,7 @@ from signald.sdk.carrier import Carrier, CarrierClosed, DialFailed, over_stream
 from signald.sdk.client_core import ClientState
 from signald.sdk.client_jobs import JobPart
 from signald.sdk.errors import ApiRefused, JobFailed, Refused, SessionGone, StreamOver, Unreadable
-from signald.sdk.party_core import Timing
+from signald.sdk.party_records import Timing
 from signald.sdk.streams_core import StreamText
 from signald.sdk.trio_client import Client, open_client
 from signald.sdk.trio_client_jobs import Job

@@ -13,7 +13,7 @@ from signald.sdk.bounds import DEFAULT_BOUNDS, Bounds
 from signald.sdk.carrier import open_stream
 from signald.sdk.client_core import ClientCore, ClientState
 from signald.sdk.events import LifecycleEvent
-from signald.sdk.party_core import DEFAULT_TIMING, Timing
+from signald.sdk.party_records import DEFAULT_TIMING, Timing
 from signald.sdk.requests import OpenStream
 from signald.sdk.streams_core import StreamText
 from signald.sdk.trio_client_jobs import Job, Jobs
@@ -68,7 +68,7 @@ class Client(TrioParty, Conversation):
     @property
     def api_token(self) -> str:
         """The newest API token, a secret; "" unless `api` asked for one. Read it for each request: it is replaced before it runs out."""
-        return self._core.api_token or ""
+        return self._core.credentials.api_token or ""
 
     @property
     def connections(self) -> int:

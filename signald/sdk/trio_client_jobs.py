@@ -106,7 +106,7 @@ class Jobs:
             core = self.core
             if core.current is not None:
                 self._url = origin(core.current.url)
-            token = core.api_token or ""
+            token = core.credentials.api_token or ""
             said = {"authorization": f"Bearer {token}", **(headers or {})}
             hint_s: float | None = None
             try:
@@ -120,7 +120,7 @@ class Jobs:
                 if 200 <= answer.status < 300:
                     return answer
                 # A token that has run out while there was no connection: the next connection brings another one.
-                stale = answer.status == 401 and (core.api_token != token or core.current is None)
+                stale = answer.status == 401 and (core.credentials.api_token != token or core.current is None)
                 if not stale and not _is_passing(answer):
                     raise _refused(answer)
                 hint_s = answer.retry_after_s

@@ -15,7 +15,7 @@ from signald.sdk.errors import SessionGone
 from signald.sdk.events import Gone, LifecycleEvent
 from signald.sdk.jobs_core import JobCancelled, JobGiven
 from signald.sdk.notices import Assigned, SessionEvent, Taken, Terminate
-from signald.sdk.party_core import DEFAULT_TIMING, Over, Timing
+from signald.sdk.party_records import DEFAULT_TIMING, Over, Timing
 from signald.sdk.stream_fields import Of
 from signald.sdk.streams_core import ROLL_UP_S, STREAMS_MAX, CancelRequested, StreamRefused
 from signald.sdk.trio_conversation import Conversation, Events, Kept
@@ -229,7 +229,7 @@ class Worker(TrioParty):
     @property
     def api_token(self) -> str:
         """The newest API token, a secret; "" unless `api` asked for one. Read it for each request: it is replaced before it runs out."""
-        return self._core.api_token or ""
+        return self._core.credentials.api_token or ""
 
     @property
     def connections(self) -> int:

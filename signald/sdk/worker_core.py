@@ -29,11 +29,12 @@ from signald.sdk.events import (
 from signald.sdk.jobs_core import JobCancelled
 from signald.sdk.link import Link
 from signald.sdk.notices import Assigned, Notice, SessionEvent, Taken, Terminate
-from signald.sdk.party_core import DEFAULT_TIMING, Over, PartyCore, Timing
+from signald.sdk.party_core import PartyCore
+from signald.sdk.party_records import DEFAULT_TIMING, Over, Timing
 from signald.sdk.seats import Seat, SeatState
 from signald.sdk.streams_core import CancelRequested, FoundStream, StreamRefused
 from signald.sdk.values import check_labels, check_number, check_text, read, read_history, write
-from signald.sdk.writing import Batch, payload_size
+from signald.sdk.writing import Batch, check_opening, payload_size
 from signald.wire.messages import (
     CAPACITY_MAX,
     KIND_MAX,
@@ -111,7 +112,7 @@ class WorkerCore(PartyCore):
         """Sessions → reasons, to be said after the next promotion, because no connection could say them. At most _REFUSALS_MAX."""
         self._bye: str | None = None
         self._terminating = False
-        self._check_opening(self._said(again=False))
+        check_opening(self._said(again=False), bounds)
 
     @property
     def established(self) -> bool:
@@ -131,7 +132,7 @@ class WorkerCore(PartyCore):
             said["labels"] = self._labels
         if self._config is not None:
             said["config"] = self._config
-        if self._api:
+        if self.credentials.api:
             said["api"] = True
         if self._kinds:
             said["jobs"] = self._kinds
@@ -148,7 +149,7 @@ class WorkerCore(PartyCore):
                 said["last_close_code"] = self.last_close_code
             if self.ticket is not None:
                 said["ticket"] = self.ticket
-        auth = self.auth()
+        auth = self.credentials.auth()
         if auth is not None:
             said["auth"] = auth
         return msgspec.json.encode(said)
@@ -164,7 +165,7 @@ class WorkerCore(PartyCore):
     def _accepted(self, link: Link, message: AppAccepted, now: float) -> None:
         self.worker_id = message.worker
         self._limit(message.limits)
-        self._keep_api_token(message.api_token)
+        self.credentials.keep_api_token(message.api_token)
         self._promote(link, message.heartbeat_ms, message.recovery_token, now)
         self._after_promotion(link)
 
@@ -172,7 +173,7 @@ class WorkerCore(PartyCore):
         hint = self._move.target if self._move is not None and self._move.target is not UNSET else None
         self.worker_id = message.worker
         self._limit(message.limits)
-        self._keep_api_token(message.api_token)
+        self.credentials.keep_api_token(message.api_token)
         kept = {one.session: one.accepted for one in message.sessions}
         for name, accepted in kept.items():
             seat = self.sessions.get(name)

@@ -24,7 +24,7 @@ from signald.net.listener import Server
 from signald.net.transport import Transport
 from signald.places import Place
 from signald.sdk.carrier import CarrierClosed, DialFailed
-from signald.sdk.party_core import DEFAULT_TIMING, Timing
+from signald.sdk.party_records import DEFAULT_TIMING, Timing
 from signald.sdk.writing import Frame
 from signald.testing.pipes import End
 from signald.wire.close_codes import CloseCode

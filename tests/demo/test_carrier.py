@@ -10,7 +10,7 @@ import trio
 from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection, WebSocketRequest, serve_websocket
 
 from signald.demo.carrier import LeanCarrier, lean_dial
-from signald.sdk.party_core import DEFAULT_TIMING
+from signald.sdk.party_records import DEFAULT_TIMING
 from signald.sdk.trio import CarrierClosed, DialFailed, Timing
 from signald.wire.messages import SUBPROTOCOL
 

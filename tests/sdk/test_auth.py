@@ -75,7 +75,7 @@ def test_without_a_function_the_application_is_told(role: str) -> None:
     assert notices(core) == [AuthExpiring(30.0)]
     core.renew_auth("second")
     assert said(core, link, 1) == [{"type": "auth", "auth": "second"}]
-    assert core.auth() == "second"
+    assert core.credentials.auth() == "second"
     with pytest.raises(ValueError, match="auth"):
         core.renew_auth("x" * 9000)
 

@@ -6,7 +6,7 @@ import trio.testing
 from trio_websocket import WebSocketConnection, wrap_server_stream
 
 from signald.sdk.carrier import CarrierClosed, DialFailed, OneWriter, over_stream
-from signald.sdk.party_core import Timing
+from signald.sdk.party_records import Timing
 
 URL = "ws://signald.test/v1/client"
 

@@ -21,7 +21,8 @@ from signald.sdk.errors import LinkBroken, Unreadable
 from signald.sdk.events import RealtimeReceived
 from signald.sdk.link import Link
 from signald.sdk.notices import SessionEvent, Taken, Terminate
-from signald.sdk.party_core import DEFAULT_TIMING, FLOOD_MAX, RETIRING_MAX
+from signald.sdk.party_core import FLOOD_MAX, RETIRING_MAX
+from signald.sdk.party_records import DEFAULT_TIMING
 from signald.sdk.trio import Backoff, Refused, SessionGone, WorkerJob, WorkerSession, open_client, open_worker
 from signald.sdk.trio_conversation import EVENTS_BYTES_MAX, Events
 from signald.sdk.worker_core import WorkerCore
