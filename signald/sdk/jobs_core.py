@@ -14,7 +14,7 @@ from signald.ids import job_of
 from signald.sdk.core import SessionCore
 from signald.sdk.errors import LinkBroken
 from signald.sdk.values import read, write
-from signald.wire.messages import JOBS_MAX, STREAM_MAX, Job
+from signald.wire.messages import JOBS_MAX, STREAM_MAX, Job, JobCancel
 
 PROGRESS_BYTES_MAX = 4096
 """Bytes of what a worker says about its progress; signald refuses more."""
@@ -105,6 +105,12 @@ class HeldJobs:
         held = self._held.get(job)
         if held is not None and held.attempt == attempt:
             held.ended_at = seq
+
+    def cancelled(self, message: JobCancel) -> JobCancelled:
+        """Return the event of a cancellation. When the reason is not `requested`, the job has ended: it is dropped."""
+        if message.reason != "requested":
+            self.dropped(message.job)
+        return JobCancelled(message.job, message.reason)
 
     def dropped(self, job: str) -> None:
         """Note that signald does not want a job from this worker any more."""

@@ -1,13 +1,16 @@
 """Notices: what a worker's core tells its driver to do. No I/O."""
 
-from typing import Any
+from typing import Any, Self
 
 from attrs import frozen
+from msgspec import UNSET, Raw, UnsetType
 
 from signald.sdk.core import SessionCore
 from signald.sdk.events import Gone, LifecycleEvent, LogLost, RealtimeReceived, ReceiptUpTo
 from signald.sdk.jobs_core import JobCancelled, JobGiven
 from signald.sdk.streams_core import CancelRequested, FoundStream, StreamRefused
+from signald.sdk.values import read, read_history
+from signald.wire.messages import OpenStream, SessionAssigned
 
 
 @frozen
@@ -24,6 +27,21 @@ class Assigned:
     """What the worker before has left, as `values.read` gives it."""
     attempt: int = 1
     """How often the session has been handed out since a worker last acked something."""
+
+    @classmethod
+    def by(cls, message: SessionAssigned, core: SessionCore) -> Self:
+        """Return the notice of an assignment."""
+        history = message.chat_history if message.chat_history is not UNSET else []
+        meta = message.client.meta
+        return cls(
+            core,
+            read(meta) if isinstance(meta, Raw) and bytes(meta) else None,
+            read_history(history),
+            message.client.subject if message.client.subject is not UNSET else None,
+            _found(message.open_streams),
+            read(message.state) if isinstance(message.state, Raw) else None,
+            max(message.attempt, 1),
+        )
 
 
 @frozen
@@ -52,3 +70,15 @@ class Terminate:
 
 
 Notice = Assigned | Taken | SessionEvent | Terminate | LifecycleEvent
+
+
+def _found(streams: list[OpenStream] | UnsetType) -> tuple[FoundStream, ...]:
+    """Return the streams that a worker finds open, for its application."""
+    found = []
+    for each in streams if streams is not UNSET else ():
+        text = read(each.data) if isinstance(each.data, Raw) else None
+        kept = text if isinstance(text, str) else None
+        found.append(
+            FoundStream(each.stream, each.attempt, each.kind or None, kept, each.truncated, each.cancel, each.reason)
+        )
+    return tuple(found)

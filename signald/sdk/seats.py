@@ -47,3 +47,14 @@ class Seat:
     def continues_at(self, next_seq: int) -> bool:
         """Tell whether an assignment at `next_seq` is this one, said again: nothing of it has been stored by another worker."""
         return self.core.accepted < next_seq <= self.core.next_seq and self.core.bye is None
+
+    def position(self) -> dict[str, object]:
+        """Return what a resume says of the session."""
+        position: dict[str, object] = {
+            "session": self.name,
+            "received": self.core.finished,
+            "acked": self.core.accepted,
+        }
+        if jobs := self.jobs.listed(self.core):
+            position["jobs"] = jobs
+        return position

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from math import inf
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, UnsetType
 
 from signald.ids import Entropy
+from signald.sdk import worker_messages
 from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff
 from signald.sdk.bounds import DEFAULT_BOUNDS, Bounds
 from signald.sdk.core import NEVER, PAUSES, STREAM_REFUSALS, SessionCore
@@ -26,20 +27,17 @@ from signald.sdk.events import (
     ReceiptUpTo,
     Resumed,
 )
-from signald.sdk.jobs_core import JobCancelled
 from signald.sdk.link import Link
 from signald.sdk.notices import Assigned, Notice, SessionEvent, Taken, Terminate
 from signald.sdk.party_core import PartyCore
 from signald.sdk.party_records import DEFAULT_TIMING, Over, Timing
 from signald.sdk.seats import Seat, SeatState
-from signald.sdk.streams_core import CancelRequested, FoundStream, StreamRefused
-from signald.sdk.values import check_labels, check_number, check_text, read, read_history, write
+from signald.sdk.streams_core import CancelRequested, StreamRefused
+from signald.sdk.values import check_number, check_text, read
+from signald.sdk.worker_messages import Registration
 from signald.sdk.writing import Batch, check_opening, payload_size
 from signald.wire.messages import (
     CAPACITY_MAX,
-    KIND_MAX,
-    KINDS_MAX,
-    NAME_MAX,
     REASON_MAX,
     Ack,
     AppAccepted,
@@ -49,7 +47,6 @@ from signald.wire.messages import (
     JobCancel,
     Message,
     NewApiToken,
-    OpenStream,
     Ping,
     Realtime,
     Receipt,
@@ -88,19 +85,10 @@ class WorkerCore(PartyCore):
     ) -> None:
         """`jobs`: the kinds of jobs that it takes. Raises ValueError when an option is what signald would refuse."""
         super().__init__(urls, entropy=entropy, backoff=backoff, timing=timing, bounds=bounds, auth=auth, api=api)
-        if len(jobs) > KINDS_MAX:
-            raise ValueError(f"a worker takes at most {KINDS_MAX} kinds of jobs, not {len(jobs)}")
-        for kind in jobs:
-            check_text("a kind of jobs", kind, KIND_MAX, 1)
-        self._kinds = list(jobs)
-        check_text("instance_id", instance_id, NAME_MAX, 1)
+        self._registration = Registration(instance_id, labels or {}, config, jobs, bounds.json_depth_max - 1)
         check_number("capacity", capacity, CAPACITY_MAX)
-        check_labels("labels", labels or {})
-        self.instance_id = instance_id
         self.capacity = capacity
         self.leaving = False
-        self._labels = dict(labels or {})
-        self._config = None if config is None else Raw(write(config, bounds.json_depth_max - 1))
         self.worker_id: str | None = None
         self.sessions: dict[str, Seat] = {}
         """The sessions this worker has, by id; at most `capacity`."""
@@ -112,7 +100,7 @@ class WorkerCore(PartyCore):
         """Sessions → reasons, to be said after the next promotion, because no connection could say them. At most _REFUSALS_MAX."""
         self._bye: str | None = None
         self._terminating = False
-        check_opening(self._said(again=False), bounds)
+        check_opening(self._registration.said(capacity, again=False, api=api), bounds)
 
     @property
     def established(self) -> bool:
@@ -121,30 +109,13 @@ class WorkerCore(PartyCore):
 
     # --- opening ---------------------------------------------------------------------------------------------------
 
-    def _said(self, *, again: bool) -> dict[str, object]:
-        said: dict[str, object] = {
-            "type": "app_ready",
-            "instance_id": self.instance_id,
-            "capacity": self.capacity,
-            "reconnection": again,
-        }
-        if self._labels:
-            said["labels"] = self._labels
-        if self._config is not None:
-            said["config"] = self._config
-        if self.credentials.api:
-            said["api"] = True
-        if self._kinds:
-            said["jobs"] = self._kinds
-        return said
-
     def _opening_message(self, link: Link) -> bytes:
-        said = self._said(again=link.token is not None)
+        said = self._registration.said(self.capacity, again=link.token is not None, api=self.credentials.api)
         if link.token is not None:
             link.listed = frozenset(self.sessions)
             said["recovery_token"] = link.token
             said["attempt"] = self.attempts
-            said["sessions"] = [_position(seat) for seat in self.sessions.values()]
+            said["sessions"] = [seat.position() for seat in self.sessions.values()]
             if self.last_close_code is not None:
                 said["last_close_code"] = self.last_close_code
             if self.ticket is not None:
@@ -220,9 +191,9 @@ class WorkerCore(PartyCore):
             if seat.state is SeatState.ACCEPTED:
                 self._accept(link, seat)
         if self._bye is not None:
-            self._say(link, _encode({"type": "bye", "reason": self._bye}))
+            self._say(link, worker_messages.bye(self._bye))
         elif self.leaving:
-            self._say(link, self._state_message())
+            self._say(link, worker_messages.app_state(self.capacity, leaving=self.leaving))
 
     def _nothing_to_resume(self, _now: float) -> None:
         # The registration is gone, and its sessions with it: register again at once.
@@ -281,9 +252,7 @@ class WorkerCore(PartyCore):
 
     def _of_a_job(self, seat: Seat, message: Job | JobCancel, binary: bytes | None) -> None:
         if isinstance(message, JobCancel):
-            self.notices.append(SessionEvent(seat.name, JobCancelled(message.job, message.reason)))
-            if message.reason != "requested":  # it has ended
-                seat.jobs.dropped(message.job)
+            self.notices.append(SessionEvent(seat.name, seat.jobs.cancelled(message)))
             return
         seat.jobs.forget(seat.core)
         given = seat.jobs.given(message, binary)
@@ -367,30 +336,14 @@ class WorkerCore(PartyCore):
         core = SessionCore(name, self.entropy, next_seq=message.next_seq, received=None, bounds=self.bounds)
         seat = self.sessions[name] = Seat(core, epoch, tuple(self.retiring))
         self._accept(link, seat)
-        history = message.chat_history if message.chat_history is not UNSET else []
-        meta = message.client.meta
-        self.notices.append(
-            Assigned(
-                core,
-                read(meta) if isinstance(meta, Raw) and bytes(meta) else None,
-                read_history(history),
-                message.client.subject if message.client.subject is not UNSET else None,
-                _found(message.open_streams),
-                read(message.state) if isinstance(message.state, Raw) else None,
-                max(message.attempt, 1),
-            )
-        )
+        self.notices.append(Assigned.by(message, core))
 
     def _accept(self, link: Link, seat: Seat) -> None:
         seat.state = SeatState.ACCEPTED
-        self._answer(link, {"type": "session_accept", "session": seat.name}, seat.epoch)
+        self._say(link, worker_messages.session_accept(seat.name, seat.epoch))
 
     def _refuse(self, link: Link, name: str, reason: str, epoch: int | None = None) -> None:
-        self._answer(link, {"type": "session_refuse", "session": name, "reason": reason[:REASON_MAX]}, epoch)
-
-    def _answer(self, link: Link, said: dict[str, object], epoch: int | None) -> None:
-        """Answer an assignment with its epoch, so that the answer does not count for a later assignment."""
-        self._say(link, _encode(said if epoch is None else {**said, "epoch": epoch}))
+        self._say(link, worker_messages.session_refuse(name, reason, epoch))
 
     def _session_ended(self, message: SessionEnded) -> None:
         if message.session is UNSET:
@@ -475,15 +428,12 @@ class WorkerCore(PartyCore):
             raise ValueError("`load` is a number from 0 on")
         self.capacity = self.capacity if capacity is None else capacity
         self.leaving = self.leaving if leaving is None else leaving
-        self._say(self.current, self._state_message(load))
+        self._say(self.current, worker_messages.app_state(self.capacity, load, leaving=self.leaving))
 
     def terminated(self, request_id: str, *, status: str = "OK", message: str = "") -> None:
         """Answer a `Terminate`."""
         self.leaving = True
-        self._say(
-            self.current,
-            _encode({"type": "app_terminated", "request_id": request_id, "status": status, "message": message}),
-        )
+        self._say(self.current, worker_messages.app_terminated(request_id, status, message))
 
     def bye(self, reason: str) -> None:
         """Leave for good: signald gives what sessions are left to others.
@@ -494,13 +444,7 @@ class WorkerCore(PartyCore):
         check_text("reason", reason, REASON_MAX)
         self.leaving = True
         self._bye = reason
-        self._say(self.current, _encode({"type": "bye", "reason": self._bye}))
-
-    def _state_message(self, load: float | None = None) -> bytes:
-        said: dict[str, object] = {"type": "app_state", "capacity": self.capacity, "leaving": self.leaving}
-        if load is not None:
-            said["load"] = load
-        return _encode(said)
+        self._say(self.current, worker_messages.bye(reason))
 
     def _take_away(self, name: str, reason: str, *, tell: bool = True) -> None:
         core = self._forget(name)
@@ -542,27 +486,3 @@ class WorkerCore(PartyCore):
         for name in list(self.sessions):
             self._take_away(name, over.reason)
         self.notices.append(Gone(over.reason))
-
-
-def _found(streams: list[OpenStream] | UnsetType) -> tuple[FoundStream, ...]:
-    """Return the streams that a worker finds open, for its application."""
-    found = []
-    for each in streams if streams is not UNSET else ():
-        text = read(each.data) if isinstance(each.data, Raw) else None
-        kept = text if isinstance(text, str) else None
-        found.append(
-            FoundStream(each.stream, each.attempt, each.kind or None, kept, each.truncated, each.cancel, each.reason)
-        )
-    return tuple(found)
-
-
-def _position(seat: Seat) -> dict[str, object]:
-    """Return what a resume says of a session."""
-    position: dict[str, object] = {"session": seat.name, "received": seat.core.finished, "acked": seat.core.accepted}
-    if jobs := seat.jobs.listed(seat.core):
-        position["jobs"] = jobs
-    return position
-
-
-def _encode(said: dict[str, object]) -> bytes:
-    return msgspec.json.encode(said)
