@@ -8,13 +8,13 @@ import sqlite3
 from collections.abc import Iterable
 from contextlib import suppress
 
-from msgspec import msgpack, structs
+from msgspec import msgpack
 
 from signald.core.head import Party
 from signald.core.log import Entry
 from signald.core.wants import ROOT, path
 from signald.store.damage import REPORTS, SEAL_BYTES, Unreadable, seal, unseal
-from signald.store.registry.ops import NodeInfo, Revocation
+from signald.store.registry.ops import NodeInfo
 from signald.store.registry.records import Place, TrailCount, Worker
 from signald.store.session.records import Past, Record, Way
 from signald.store.session.streams.records import Stream, decode_stream
@@ -22,6 +22,7 @@ from signald.store.sqlite_jobs import TABLES as JOB_TABLES
 from signald.store.sqlite_jobs import SqliteJobs
 from signald.store.sqlite_later import TABLE as LATER_TABLE
 from signald.store.sqlite_later import TRIGGERS, Later, is_cut
+from signald.store.sqlite_revoked import SqliteRevoked
 from signald.store.sqlite_values import pack, unpack
 
 SCHEMA = 2
@@ -109,7 +110,7 @@ _node = msgpack.Decoder(NodeInfo).decode
 _want = msgpack.Decoder(dict[str, str]).decode
 
 
-class SqliteRows(SqliteJobs):
+class SqliteRows(SqliteJobs, SqliteRevoked):
     """How things are kept here. Changes of the hot tables gather until something reads them or the batch ends."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -430,34 +431,6 @@ class SqliteRows(SqliteJobs):
 
     def save_fact(self, name: str, value: bytes) -> None:
         self._sql.execute("REPLACE INTO fact VALUES (?, ?)", (name, value))
-
-    def revocation(self, principal: str) -> Revocation | None:
-        return next(iter(self._revoked("WHERE principal = ?", principal)), None)
-
-    def save_revocation(self, revocation: Revocation) -> None:
-        self._sql.execute("REPLACE INTO revoked VALUES (?, ?, ?, ?)", structs.astuple(revocation))
-
-    def drop_revocation(self, principal: str) -> None:
-        self._sql.execute("DELETE FROM revoked WHERE principal = ?", (principal,))
-
-    def revocations(self) -> int:
-        return int(self._one("SELECT count(*) FROM revoked"))
-
-    def last_revocation(self) -> int:
-        return int(self._one("SELECT coalesce(max(number), 0) FROM revoked"))
-
-    def revocations_after(self, number: int, limit: int) -> list[Revocation]:
-        return self._revoked("WHERE number > ? ORDER BY number LIMIT ?", number, limit)
-
-    def revocations_over(self, now_ms: int, limit: int) -> list[str]:
-        return [
-            one.principal
-            for one in self._revoked("WHERE until_ms <= ? ORDER BY until_ms, principal LIMIT ?", now_ms, limit)
-        ]
-
-    def _revoked(self, which: str, *values: object) -> list[Revocation]:
-        rows = self._sql.execute(f"SELECT principal, number, at_ms, until_ms FROM revoked {which}", values)  # noqa: S608
-        return [Revocation(*row) for row in rows]
 
     def receipt(self, node: str) -> bytes | None:
         body = self._one("SELECT body FROM receipt WHERE node = ?", node)

@@ -15,8 +15,8 @@ import trio_websocket
 from starlette.routing import BaseRoute
 
 from signald.config import Config
-from signald.daemon import DIALECTS, Node, api_routes, node_on
 from signald.ids import SeededEntropy
+from signald.node import DIALECTS, Node, api_routes, node_on
 from signald.service.cluster.identity import Claimant
 from signald.service.dialect import Dialect
 from signald.service.hub import Hub

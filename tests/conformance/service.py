@@ -12,8 +12,8 @@ from typing import Any
 import trio
 import trio.testing
 
-from signald.daemon import Node
 from signald.net.listener import open_listeners
+from signald.node import Node
 from signald.testing.cluster import Cluster, open_cluster
 from signald.testing.websocket import Client, Speaker, close
 from signald.testing.wire import Json

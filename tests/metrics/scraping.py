@@ -7,9 +7,9 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 
-from signald.daemon import Node
 from signald.daemon import observed as observed_of
 from signald.http.metrics import CountAnswers, metrics_routes
+from signald.node import Node
 from signald.service.meters import node_registry
 
 

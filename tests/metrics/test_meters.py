@@ -9,9 +9,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 from signald import dialects, service
 from signald.core.jobs import ENDS
-from signald.daemon import Node
 from signald.http.api.requests import CLASSES, METHODS, NO_ROUTE
 from signald.net import refusal_log
+from signald.node import Node
 from signald.service.counts import FULL, OUTCOMES
 from signald.service.jwks import OUTCOMES as JWKS_OUTCOMES
 from signald.service.meters import METRICS, render_table

@@ -9,9 +9,9 @@ import trio.testing
 from signald.config import AuthConfig
 from signald.core.api_keys import READ_EVERY_S
 from signald.core.api_tokens import Statement, kid_in
-from signald.daemon import Node
 from signald.errors import StoreUnavailable
 from signald.ids import SeededEntropy
+from signald.node import Node
 from signald.sdk.trio import WorkerSession, open_client, open_worker
 from signald.service.api_tokens import LEARN_EVERY_S
 from signald.service.auth import Role, mint

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from signald.config import Config
-from signald.daemon import DIALECTS
+from signald.node import DIALECTS
 from signald.service.dialect import Dialects
 from signald.testing.cluster import Cluster, play
 from signald.testing.wire import Peer

@@ -4,7 +4,7 @@ import pytest
 import trio
 
 from signald.core.head import Party
-from signald.daemon import Node
+from signald.node import Node
 from signald.testing.cluster import Cluster, play
 from signald.wire.close_codes import CloseCode
 from tests.service.deploys import Load, receipt, traffic

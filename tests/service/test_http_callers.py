@@ -9,7 +9,7 @@ import trio.testing
 from signald.config import AuthConfig
 from signald.core.callers import Caller, CallerRefused
 from signald.core.wants import SEPARATOR
-from signald.daemon import Node
+from signald.node import Node
 from signald.service.api.callers import HttpCallers
 from signald.service.auth import Role, mint
 from signald.testing.cluster import Cluster, play

@@ -4,7 +4,8 @@ import attrs
 import trio
 
 from signald.config import Config
-from signald.daemon import Node, apply_config
+from signald.daemon import apply_config
+from signald.node import Node
 from signald.service.auth import mint
 from signald.service.reloading import prepare
 from signald.testing.cluster import Cluster, play

@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from signald.daemon import Node
+from signald.node import Node
 from signald.testing.cluster import Cluster, play
 from tests.service.deploys import receipt, traffic
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import trio
 
-from signald.daemon import Node
+from signald.node import Node
 from signald.store.base import Op, Result, Store
 from signald.store.registry.ops import Forget, UpdateWorker
 from signald.store.session.ops import ClaimWorkerSide

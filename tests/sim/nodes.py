@@ -11,9 +11,9 @@ import trio
 
 from signald.config import Config
 from signald.core.drain import Phase
-from signald.daemon import Node, node_on
 from signald.errors import StoreUnavailable
 from signald.ids import Entropy
+from signald.node import Node, node_on
 from signald.service.cluster.identity import Claimant
 from signald.service.drain.shutdown import CUTTING_SIGNAL
 from signald.store.memory import open_memory

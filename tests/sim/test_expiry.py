@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from signald.config import Config
-from signald.daemon import Node
+from signald.node import Node
 from signald.store.registry.ops import NodeInfo
 from tests.sim.nodes import SimNode
 from tests.sim.plan import Step, draw

@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from signald.config import Config
 from signald.core.drain import Phase
-from signald.daemon import Node
+from signald.node import Node
 from signald.service.drain.ledger import Ledger
 from tests.sim.net import SmallWindow
 from tests.sim.nodes import SimNode

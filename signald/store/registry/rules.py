@@ -9,7 +9,7 @@ from signald.core.api_keys import ApiKey, renewed
 from signald.core.tokens import Slots, Verdict, confirm, is_previous, present
 from signald.core.wants import suited
 from signald.store import base
-from signald.store.base import CLOCK_SET_MS, WAKE_NODES, WAKE_REVOKED
+from signald.store.base import CLOCK_SET_MS, WAKE_NODES
 from signald.store.claims import Claim, Side, refusal
 from signald.store.damage import Unreadable
 from signald.store.formats import FORMAT_UNSAID
@@ -22,7 +22,6 @@ from signald.store.registry.records import (
     PACE_BURST_S,
     PACE_DEBT_MAX_S,
     RECEIPTS_MAX,
-    REVOKED_DROPPED,
     TRAIL_BYTES,
     TRAILS_DROPPED,
     TRAILS_EXPIRED,
@@ -41,7 +40,7 @@ def put_node(op: ops.PutNode, rows: Rows, wakes: Wakes) -> base.Done | ops.NodeT
         return ops.NodeTaken(before.incarnation, before.renewed_ms, before.lease_until_ms)
     rows.save_node(op.info)
     if before is None or before.state != op.info.state:
-        _wake_nodes(op.info.id, rows, wakes)
+        wake_nodes(op.info.id, rows, wakes)
     return base.Done()
 
 
@@ -57,11 +56,11 @@ def _is_held(entry: ops.NodeInfo, op: ops.PutNode) -> bool:
 def drop_node(op: ops.DropNode, rows: Rows, wakes: Wakes) -> base.Done:
     if any(node.id == op.node and op.incarnation in ("", node.incarnation) for node in rows.nodes()):
         rows.drop_node(op.node)
-        _wake_nodes(op.node, rows, wakes)
+        wake_nodes(op.node, rows, wakes)
     return base.Done()
 
 
-def _wake_nodes(but: str, rows: Rows, wakes: Wakes, wake: base.Wake = WAKE_NODES) -> None:
+def wake_nodes(but: str, rows: Rows, wakes: Wakes, wake: base.Wake = WAKE_NODES) -> None:
     # Neither operation carries the time, so a node whose lease has ended is told as well; it is not there to hear it.
     for node in rows.nodes():
         if node.id != but:
@@ -457,53 +456,6 @@ def get_receipt(op: ops.GetReceipt, rows: Rows, _wakes: Wakes) -> ops.Text:
 @rule(ops.ListReceipts)
 def list_receipts(_op: ops.ListReceipts, rows: Rows, _wakes: Wakes) -> ops.Receipts:
     return ops.Receipts(tuple(rows.receipts()))
-
-
-@rule(ops.Revoke)
-def revoke(op: ops.Revoke, rows: Rows, wakes: Wakes) -> ops.Revoked | base.Refused:
-    for over in rows.revocations_over(op.now_ms, REVOKED_DROPPED):
-        rows.drop_revocation(over)
-    kept = rows.revocation(op.principal)
-    if kept is None:
-        if rows.revocations() >= op.revoked_max:
-            return base.Refused("full")
-        at_ms, until_ms = op.at_ms, op.until_ms
-    elif kept.at_ms >= op.at_ms and kept.until_ms >= op.until_ms:
-        return ops.Revoked(kept.number)
-    else:
-        at_ms, until_ms = max(kept.at_ms, op.at_ms), max(kept.until_ms, op.until_ms)
-    # Above all before it, also above those that a store has forgotten since: a node would not look for a lower one.
-    number = max(rows.last_revocation() + 1, op.now_ms)
-    rows.save_revocation(ops.Revocation(op.principal, number, at_ms, until_ms))
-    _wake_nodes(op.node, rows, wakes, WAKE_REVOKED)
-    return ops.Revoked(number)
-
-
-@rule(ops.ListRevoked)
-def list_revoked(op: ops.ListRevoked, rows: Rows, _wakes: Wakes) -> ops.RevokedPage:
-    found = rows.revocations_after(op.after, op.limit)
-    upto = found[-1].number if found else op.after
-    return ops.RevokedPage(tuple(one for one in found if one.until_ms > op.now_ms), upto, rows.last_revocation())
-
-
-@rule(ops.KeepKeySet)
-def keep_key_set(op: ops.KeepKeySet, rows: Rows, _wakes: Wakes) -> base.Done:
-    if _key_set(op.source, rows).fetched_ms < op.fetched_ms:
-        rows.save_fact("key_set", b"%b %d %b" % (op.source.encode(), op.fetched_ms, op.body))
-    return base.Done()
-
-
-@rule(ops.GetKeySet)
-def get_key_set(op: ops.GetKeySet, rows: Rows, _wakes: Wakes) -> ops.KeptKeySet:
-    return _key_set(op.source, rows)
-
-
-def _key_set(source: str, rows: Rows) -> ops.KeptKeySet:
-    of, _, rest = (rows.fact("key_set") or b"").partition(b" ")
-    fetched_ms, _, body = rest.partition(b" ")
-    if of != source.encode() or not fetched_ms.isdigit():  # another's, or damaged
-        return ops.KeptKeySet(b"")
-    return ops.KeptKeySet(body, int(fetched_ms))
 
 
 @rule(ops.Signal)

@@ -11,11 +11,10 @@ from signald.store.damage import Unreadable
 from signald.store.rows import Rows, Wakes
 from signald.store.rule import rule
 from signald.store.session import ops
-from signald.store.session.jobs.keeping import begin_jobs, finish_jobs, learn_jobs, lose_worker, move_jobs
-from signald.store.session.records import NO_TTL_MS, WORKERS_REMEMBERED, Past, Record, Way
+from signald.store.session.jobs.keeping import begin_jobs, finish_jobs, lose_worker, move_jobs
+from signald.store.session.records import WORKERS_REMEMBERED, Past, Record, Way
 from signald.store.session.streams import rules as streams
 from signald.store.session.streams.keeping import SENDERS, put_item
-from signald.store.session.streams.records import mark_in
 from signald.wire.messages import SEQ_MAX
 
 WAYS: tuple[Way, Way] = ("up", "down")
@@ -95,7 +94,7 @@ def claim_worker_side(op: ops.ClaimWorkerSide, rows: Rows, wakes: Wakes) -> ops.
         record.worker = op.worker
         record.worker_state = "assigned"
         record.said_before = max(record.down.last, op.acked)
-        _count_worker(record)
+        count_worker(record)
         move_jobs(record, rows, op.now_ms)
         record.hand_outs = record.hand_outs + 1 if record.hand_outs_at == record.up.acked else 1
         record.hand_outs_at = record.up.acked
@@ -129,11 +128,11 @@ def _claim(
         if record.log(way).last > last:
             streams.lose(record, way, rows)
     if party == "client":
-        _acknowledge(record, "down", down, rows)
+        take_ack(record, "down", down, rows)
         if lost_up:
-            _acknowledge(record, "up", record.up_heard, rows)
+            take_ack(record, "up", record.up_heard, rows)
     else:
-        _acknowledge(record, "up", up, rows)
+        take_ack(record, "up", up, rows)
         record.up_heard = up if lost_up else 0
     attempt = op.attempt if isinstance(op, ops.ClaimClient) else 0
     agreed = up_agreed or down_agreed
@@ -168,7 +167,7 @@ def _away_ms(claim: Claim, record: Record, now_ms: int) -> int:
     return 0 if claim.previous_node else max(0, now_ms - record.client_away_ms)
 
 
-def _acknowledge(record: Record, way: Way, seq: int, rows: Rows) -> bool:
+def take_ack(record: Record, way: Way, seq: int, rows: Rows) -> bool:
     """Trim one log up to `seq`; tell whether that was news."""
     log = record.log(way)
     seq = min(seq, log.last)
@@ -179,7 +178,7 @@ def _acknowledge(record: Record, way: Way, seq: int, rows: Rows) -> bool:
     return True
 
 
-def _count_worker(record: Record) -> None:
+def count_worker(record: Record) -> None:
     if record.worker not in record.workers_had:
         record.workers_had = (*record.workers_had, record.worker)[-WORKERS_REMEMBERED:]
         record.workers += 1
@@ -290,7 +289,7 @@ def append(
         return refused
     # The ack counts even if the entries are refused: with both directions full, each side's acks may ride on messages
     # that cannot be stored before the other side's have been.
-    acked = op.ack and _acknowledge(record, back, op.ack, rows)
+    acked = op.ack and take_ack(record, back, op.ack, rows)
     new = op.entries
     if new and new[0].seq <= log.last:
         new = tuple(entry for entry in new if entry.seq > log.last)
@@ -355,7 +354,7 @@ def acknowledge(op: ops.Ack, rows: Rows, wakes: Wakes) -> base.Done | base.Fence
         return ops.NoSession()
     if refused := not_holder(record.side(op.party), op.epoch, op.node):
         return refused
-    if _acknowledge(record, "down" if op.party == "client" else "up", op.seq, rows):
+    if take_ack(record, "down" if op.party == "client" else "up", op.seq, rows):
         if record.receipts:
             wakes.session(record, op.node, record.side("worker" if op.party == "client" else "client").node)
         rows.save_session(record)
@@ -468,108 +467,6 @@ def drop_pasts(rows: Rows, now_ms: int, limit: int = ops.PASTS_MAX) -> None:
     """Remove up to `limit` chat histories that are kept no longer. Redis does it by itself."""
     for session in rows.pasts_over(now_ms - ops.OVER_MS, limit):
         rows.drop_past(session)
-
-
-@rule(ops.Reseed)
-def reseed(op: ops.Reseed, rows: Rows, wakes: Wakes) -> Head | ops.NoSession:
-    known = op.head
-    record, damaged = None, False
-    try:
-        record = rows.session(op.session)
-    except Unreadable:
-        damaged = True
-        rows.drop_session(op.session)  # what its logs held above what is given back now is said to be lost
-    if record is None and not (op.create or damaged):
-        return ops.NoSession()
-    if record is None:
-        rows.drop_past(op.session)
-        record = Record(
-            session=op.session,
-            created_ms=known.created_ms,
-            principal=known.principal,
-            want=known.want,
-            meta=known.meta,
-            receipts=known.receipts,
-            # Until the next claim no token of this session expires by it; the session itself does, by ExpireSession.
-            ttl_ms=NO_TTL_MS,
-            client_away_ms=op.now_ms,
-        )
-    # These never change, so each node that knows the session knows them; what is kept of them may be damaged.
-    record.created_ms, record.principal, record.want = known.created_ms, known.principal, known.want
-    record.meta, record.receipts, record.pair = known.meta, known.receipts, known.pair
-    learn_jobs(record, known.jobs, rows)
-    _reseed_client(record, op)
-    _reseed_worker(record, op)
-    up_acked = max(known.up_acked, record.up_heard)
-    _reseed_log(record, "up", known.up_last, up_acked, op.up_tail, op.now_ms, rows)
-    _reseed_log(record, "down", known.down_last, known.down_acked, op.down_tail, op.now_ms, rows)
-    record.streams = max(record.streams, known.streams)
-    wakes.session(record, op.node, record.client.node, record.worker_side.node)
-    rows.save_session(record)
-    return record.head()
-
-
-def _reseed_side(side: Side, epoch: int, node: str, by: str) -> bool:
-    """Merge what `by` knows of a party; tell whether it is newer. A node speaks for the parties it holds itself only.
-
-    Of the others it may have missed that they left; their own nodes speak for them, or they count as away.
-    """
-    newer = epoch > side.epoch
-    if newer:
-        side.epoch, side.node = epoch, ""
-    if epoch == side.epoch and not side.node and node == by:
-        side.node = by
-    return newer
-
-
-def _reseed_client(record: Record, op: ops.Reseed) -> None:
-    side, slots = record.client, record.slots
-    was_attached = bool(side.node)
-    newer = _reseed_side(side, op.head.client_epoch, op.head.client_node, op.node)
-    if was_attached and not side.node:
-        record.client_away_ms = op.now_ms
-    unknown = not (slots.current or slots.retired)
-    # The worker's node may have been first: it knows the epoch, and not the tokens that came with it.
-    back = not was_attached and bool(side.node) and bool(slots.current)
-    if op.client_tokens and (newer or back or (unknown and op.head.client_epoch == side.epoch)):
-        current, previous = (*op.client_tokens, b"")[:2]
-        record.slots = Slots(current, previous, slots.retired)
-
-
-def _reseed_worker(record: Record, op: ops.Reseed) -> None:
-    known = op.head
-    newer = _reseed_side(record.worker_side, known.worker_epoch, known.worker_node, op.node)
-    if newer:
-        record.failed = known.failed
-    elif known.worker_epoch == record.worker_side.epoch:
-        record.failed = max(record.failed, known.failed)
-    if newer:
-        record.worker, record.worker_state = known.worker, known.worker_state
-        record.said_before = known.said_before
-    elif known.worker_epoch == record.worker_side.epoch and known.worker == record.worker and record.worker_state:
-        if known.worker_state == "paired":  # from `assigned` on a pairing only goes forward
-            record.worker_state = "paired"
-        record.said_before = max(record.said_before, known.said_before)
-    if record.worker:
-        _count_worker(record)
-    record.workers = max(record.workers, known.workers)
-
-
-def _reseed_log(
-    record: Record, way: Way, last: int, acked: int, tail: tuple[Entry, ...], now_ms: int, rows: Rows
-) -> None:
-    log = record.log(way)
-    new = [entry for entry in tail if entry.seq > log.last]
-    if (new[0].seq if new else last + 1) > log.last + 1:
-        streams.lose(record, way, rows)
-    log.last = max(log.last, last)
-    _acknowledge(record, way, acked, rows)
-    rows.put_entries(record.session, way, [entry for entry in new if entry.seq > log.acked])
-    for entry in new:
-        if mark := mark_in(entry):
-            streams.take_piece(record, way, entry, mark, now_ms, rows, given_back=True)
-        elif entry.history:
-            put_item(record, SENDERS[way], entry.body, rows)
 
 
 @rule(ops.Mark)

@@ -9,11 +9,11 @@ import msgspec
 import pytest
 from starlette.routing import BaseRoute
 
-from signald.daemon import api_routes
 from signald.dialects.v1.paths import PATHS
 from signald.http.api.describe import DescribedRoute, operations
 from signald.http.api.documents import document_routes
 from signald.http.api.openapi import Published
+from signald.node import api_routes
 from signald.testing.cluster import Cluster, config_for, play
 from signald.wire.catalogue import SENT_BY
 from tests.http.api import toy

@@ -58,7 +58,7 @@ HTTP = (
     ),
     Bug(
         "requests-cut-at-the-end",
-        "signald/daemon.py",
+        "signald/node.py",
         "_finish_http",
         "await public.finish(shutdown.answers_until)",
         "await public.finish(trio.current_time())",

@@ -266,7 +266,7 @@ SERVICE = (
     ),
     Bug(
         "keepers-left-behind",
-        "signald/daemon.py",
+        "signald/node.py",
         "node_on",
         "                keepers.cancel_scope.cancel(reason='the node stops')\n",
         "",

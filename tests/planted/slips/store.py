@@ -3,6 +3,7 @@
 from tests.planted.bug import Bug
 
 _SESSION_RULES = "signald/store/session/rules.py"
+_RESEED = "signald/store/session/reseed.py"
 _REGISTRY_RULES = "signald/store/registry/rules.py"
 _RECORDS = "signald/store/session/records.py"
 _MEMORY = "signald/store/memory.py"
@@ -170,7 +171,7 @@ STORE = (
     Bug(
         "ack-goes-back",
         _SESSION_RULES,
-        "_acknowledge",
+        "take_ack",
         "if seq <= log.acked:",
         "if seq == log.acked:",
         "exactly-once",
@@ -223,7 +224,7 @@ STORE = (
     ),
     Bug(
         "reseed-with-acked-for-last",
-        _SESSION_RULES,
+        _RESEED,
         "_reseed_log",
         "log.last = max(log.last, last)",
         "log.last = max(log.last, acked)",

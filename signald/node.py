@@ -1,0 +1,206 @@
+"""A node: the parts that serve parties on an open store, in the inner nurseries of the daemon (see daemon.py). Simulations run it alone."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import attrs
+import structlog
+import trio
+from starlette.routing import BaseRoute
+
+from signald.config import Config
+from signald.dialects.v1.dialect import SignaldV1
+from signald.dialects.v1.paths import PATHS
+from signald.errors import StoreUnavailable
+from signald.http.api import history, sessions
+from signald.http.api.app import Api, api_settings
+from signald.http.api.auth import Authentication
+from signald.http.api.cors import Cors
+from signald.http.api.documents import document_routes, published
+from signald.http.api.jobs import routes as job_routes
+from signald.http.public import PublicHttp, public_settings
+from signald.ids import Entropy
+from signald.net.admission import Admission, SetupGate
+from signald.net.listener import Server
+from signald.net.settings import net_settings
+from signald.service.api.callers import HttpCallers
+from signald.service.api.history import HttpHistories
+from signald.service.api.jobs import HttpJobs
+from signald.service.api.sessions import HttpSessions
+from signald.service.auth import Authenticator
+from signald.service.cluster.identity import Claimant
+from signald.service.cluster.lease import Lease
+from signald.service.cluster.lives import Lives
+from signald.service.cluster.looks import SecondLooks
+from signald.service.cluster.lost_workers import LostWorkers
+from signald.service.cluster.mender import Mender
+from signald.service.cluster.sweeps import Sweeps
+from signald.service.cluster.wakes import Wakes
+from signald.service.context import Context
+from signald.service.dialect import Dialect, Dialects
+from signald.service.drain.shutdown import ShutdownScope
+from signald.service.hub import Hub
+from signald.service.matchmaker import Matchmaker
+from signald.service.operations import NodeOperations
+from signald.service.telemetry import Spans
+from signald.store.base import Store
+from signald.store.committer import Committer
+
+log = structlog.get_logger(__name__)
+
+DIALECTS: Sequence[Dialect] = (SignaldV1(),)
+"""The wires that a node speaks."""
+
+HANDSHAKE_POLL_S = 0.01
+
+LAST_HEADS_S = 0.5
+"""How long the first request of an accepted connection is waited for at the end: a client that has one sends it with its first round
+trip. A silent peer, such as a probe, holds up the end of a node no longer."""
+
+STORE_GOODBYE_S = 1.0
+"""How long giving the lease back may take; without an answer the lease expires by itself."""
+
+
+@attrs.frozen
+class Node:
+    """The parts of a node. The listeners, or a simulation, bring its connections."""
+
+    hub: Hub
+    server: Server
+    lease: Lease
+    wakes: Wakes
+    shutdown: ShutdownScope
+    admission: Admission
+    committer: Committer
+    operations: NodeOperations
+    public: PublicHttp
+    """The HTTP connections of the listener of the parties."""
+    api: Api
+    """What answers them."""
+
+
+def api_routes(hub: Hub) -> Sequence[BaseRoute]:
+    """Return the routes of the HTTP API, which the parts of `hub` serve, and those of the documents about them."""
+    nouns: list[BaseRoute] = [
+        *job_routes(HttpJobs(hub.parts)),
+        *sessions.routes(HttpSessions(hub.parts)),
+        *history.routes(HttpHistories(hub.parts)),
+    ]
+    return [*nouns, *document_routes(nouns, lambda: published(hub.config), PATHS)]
+
+
+@asynccontextmanager
+async def node_on(
+    store: Store,
+    config: Config,
+    entropy: Entropy,
+    spans: Spans | None = None,
+    claimant: Claimant | None = None,
+    *,
+    dialects: Sequence[Dialect] = DIALECTS,
+    routes: Callable[[Hub], Sequence[BaseRoute]] = api_routes,
+) -> AsyncIterator[Node]:
+    """Run the parts of a node on an open `store`, until the body ends. Simulations bring their own connections.
+
+    `routes` are those of the HTTP API. Requests under way are waited for at the end.
+    """
+    async with trio.open_nursery() as storing:
+        committer = Committer(store, batch_ops_max=config.store.batch_ops_max)
+        storing.start_soon(committer.run)
+        async with trio.open_nursery() as keepers, trio.open_nursery() as connections:
+            spoken = Dialects(dialects)
+            settings = net_settings(config, spoken.endpoints(config))
+            auth, gate = Authenticator.from_config(config.auth), SetupGate(settings, entropy=entropy)
+            context = Context(config, store, committer, entropy, connections.start_soon, spans)
+            hub = Hub(context, attrs.evolve(auth, revocations=context.revocations), gate, spoken)
+            committer.after_batch = hub.batches.done
+            committer.refused = hub.inboxes.store_refused
+            lease, shutdown, wakes = await _keep(hub, keepers, claimant)
+            admission = Admission(settings, entropy=entropy, budget=gate.budget)
+            stopping = trio.Event()
+            callers = Authentication(HttpCallers(hub.parts), lambda: hub.config)
+            api = Api(
+                routes(hub),
+                draining=stopping,
+                settings=api_settings(config),
+                key_of=callers.key_of,
+                more_state={"authentication": callers},
+                owed_s=hub.pauses.owed_s,
+            )
+            public = PublicHttp(
+                Cors(api, lambda: hub.config), public_settings(config, settings.endpoints), stopping=stopping
+            )
+            shutdown.on_stop = public.stop
+            server = Server(
+                hub.serve,
+                settings=settings,
+                admission=admission,
+                nursery=connections,
+                pauses=hub.pauses,
+                http=public.serve,
+            )
+            try:
+                operations = NodeOperations(hub.parts, hub.trail, lease, shutdown, hub.statistics, hub.revocations)
+                yield Node(hub, server, lease, wakes, shutdown, admission, committer, operations, public, api)
+                await _finish_http(admission, public, shutdown)
+            finally:
+                context.stopping = True
+                connections.cancel_scope.cancel(reason="the node stops: every connection has had its goodbye")
+                keepers.cancel_scope.cancel(reason="the node stops")
+        with trio.move_on_after(STORE_GOODBYE_S):
+            try:
+                await committer.wait_idle()
+                await lease.end()
+                if claimant is not None:
+                    claimant.returned()
+            except StoreUnavailable:
+                log.warning("lease_not_returned")
+        storing.cancel_scope.cancel(reason="no part of the node uses the store any more")
+
+
+async def _keep(hub: Hub, keepers: trio.Nursery, claimant: Claimant | None) -> tuple[Lease, ShutdownScope, Wakes]:
+    """Start the tasks that keep a node in the cluster. Raises StoreUnavailable, StoreMisused, NodeIdTaken, StartCalledOff."""
+    context, attachments, assignments, giving_up = hub.context, hub.attachments, hub.assignments, hub.giving_up
+    lease = Lease(context, hub.losses, lambda: len(attachments.links), lambda: shutdown.usurp(), claimant)
+    shutdown = ShutdownScope(hub.parts, hub.trail, hub, lease)
+    matchmaker = Matchmaker(context, attachments)
+    mender = Mender(context, attachments, assignments, giving_up, hub.losses, lease.sight)
+    lives = Lives(context, attachments)
+    sweeps = Sweeps(context, assignments, lease, lives, LostWorkers(context, attachments, giving_up, lease.sight))
+    wakes = Wakes(context, attachments, lives, hub.probe)
+    await mender.begin()
+    await hub.revocations.begin()
+    await lease.begin()
+    await hub.api_tokens.begin()
+    tasks: list[Callable[[], object]] = [
+        wakes.run,
+        hub.batches.run_acks,
+        hub.trail.run,
+        hub.probe.run,
+        hub.jwks.run,
+        hub.credentials.run,
+        hub.revocations.run,
+        hub.jobs.run,
+        matchmaker.run,
+        mender.run,
+        lease.run,
+        lease.lag.run,
+        lives.run_renewals,
+        sweeps.run,
+        SecondLooks(context, attachments).run,
+        shutdown.run_progress,
+        hub.api_tokens.run_keys,
+        hub.api_tokens.run_renewals,
+    ]
+    for task in tasks:
+        keepers.start_soon(task)  # type: ignore[arg-type]
+    return lease, shutdown, wakes
+
+
+async def _finish_http(admission: Admission, public: PublicHttp, shutdown: ShutdownScope) -> None:
+    """Wait for the requests that have arrived: those whose first bytes are under way, and those that are being answered."""
+    public.stop()
+    with trio.move_on_after(LAST_HEADS_S):
+        while admission.handshakes:  # noqa: ASYNC110 - once in the life of a node
+            await trio.sleep(HANDSHAKE_POLL_S)
+    await public.finish(shutdown.answers_until)
