@@ -10,6 +10,11 @@ Party = Literal["client", "worker"]
 PARTIES: frozenset[Party] = frozenset({"client", "worker"})
 
 
+def other(party: Party) -> Party:
+    """The peer of `party`."""
+    return "worker" if party == "client" else "client"
+
+
 class Head(Struct, frozen=True, gc=False):
     """The stored record of a session.
 

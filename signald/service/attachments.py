@@ -40,7 +40,8 @@ from signald.service.line import leave_if_away
 from signald.service.losses import Losses
 from signald.service.pasts import Pasts
 from signald.service.realtime import RealtimeCarrier
-from signald.service.relay import Relay, RelaySettings
+from signald.service.relay import Relay
+from signald.service.relay_needs import RelaySettings
 from signald.service.retries import Retries
 from signald.service.streams import StreamCare
 from signald.service.withdrawals import Withdrawals

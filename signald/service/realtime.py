@@ -3,9 +3,8 @@
 A receiver at another node gets the message inside a wake-up of kind `r`.
 """
 
-from signald.core.head import Party
+from signald.core.head import Party, other
 from signald.service.attached import LiveSession
-from signald.service.relay import other
 from signald.store.base import WAKE_REALTIME, Result
 from signald.store.committer import Committer
 from signald.store.registry.ops import Signal

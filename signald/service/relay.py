@@ -12,22 +12,21 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from math import inf
-from typing import Literal, Protocol
 
-import attrs
 import structlog
 import trio
 from msgspec import UNSET, UnsetType
 
-from signald.core.head import Head, Party
+from signald.core.head import Head, Party, other
 from signald.core.log import Entry, Log, Offer
-from signald.core.session import News, Side
+from signald.core.session import Side
 from signald.core.streams import StreamFault, is_piece, mark_of
 from signald.ids import job_of
 from signald.service import traced
 from signald.service.attached import LiveSession, PartyLink
-from signald.service.losses import is_claimed
+from signald.service.holes import check_dense, pass_over
 from signald.service.outgoing import PendingWrites
+from signald.service.relay_needs import RelayEvents, RelaySettings
 from signald.service.telemetry import Spans
 from signald.store.base import Behind, Fenced, Result
 from signald.store.committer import Committer
@@ -56,65 +55,6 @@ SMALL_LOG_BYTES = 16384
 
 GAP_QUIET_MS = 125
 """How long a gap is told once only: a whole window may be under way behind the message that is missing."""
-
-
-@attrs.frozen
-class RelaySettings:
-    """What the relay must know of the configuration."""
-
-    node: str
-    backlog_messages_max: int
-    backlog_bytes_max: int
-    history_messages_max: int
-    claim_ahead_max: int
-    logs_bytes_max: int
-
-
-class RelayEvents(Protocol):
-    """What the relay reports to the hub."""
-
-    def superseded(self, session: LiveSession, party: Party) -> None:
-        """A newer claim holds `party`; its link here is to go."""
-
-    def news(self, session: LiveSession, news: News) -> None:
-        """The store's head of `session` differed from what was known."""
-
-    def missing(self, session: LiveSession) -> None:
-        """The store has lost `session`, or it has ended."""
-
-    def behind(self, session: LiveSession) -> None:
-        """The store knows less of `session` than this node."""
-
-    def logs_bytes(self) -> int:
-        """Return the bytes that the logs of all sessions hold here."""
-
-    def history_bytes_max(self, session: LiveSession) -> int:
-        """Return how many bytes of its chat history are kept now."""
-
-    def last_words(self, session: LiveSession) -> None:
-        """What a party had said here before it went has been stored."""
-
-    def job_over(self, session: LiveSession) -> None:
-        """The last piece of a job has been stored, and the job has ended in the same step."""
-
-    def lost(
-        self,
-        link: PartyLink,
-        session: str,
-        direction: Literal["sent", "received"],
-        lost: tuple[int, int],
-        *,
-        shown: bool,
-    ) -> None:
-        """The party of `link` is to be told that messages are lost; `shown`: the store shows that they are."""
-
-    def spent(self, session: LiveSession) -> None:
-        """The numbers of `session` have run out."""
-
-
-def other(party: Party) -> Party:
-    """The peer of `party`."""
-    return "worker" if party == "client" else "client"
 
 
 class Relay:
@@ -361,7 +301,7 @@ class Relay:
         if link is None or not link.delivering(session):
             return
         source = session.log_to(party)
-        self._pass_over(session, party)
+        pass_over(session, party, self._events)
         while side.sent < source.last:
             entries = source.after(side.sent)
             if entries is None:
@@ -493,10 +433,10 @@ class Relay:
         side = session.side(party)
         lost_to = 0
         if side.link is not None and side.sent == after:
-            lost_to = self._check_dense(session, party, after, result)
+            lost_to = check_dense(session, party, after, result, self._events)
         self._events.news(session, session.observe(head, result.entries, party))
         self._ack_again(session, party, told, head)
-        self._pass_over(session, party)
+        pass_over(session, party, self._events)
         source = session.log_to(party)
         if side.link is not None and side.sent < source.last:
             entries = source.after(side.sent)
@@ -512,13 +452,6 @@ class Relay:
                 self.deliver(session, party)
         if final and session.looks.again:
             self.look(session)
-
-    def _pass_over(self, session: LiveSession, party: Party) -> None:
-        """Say what a client will not get because a store that had lost its tail has let the numbers it knows be given again."""
-        side = session.side(party)
-        if party == "client" and side.link is not None and side.sent < session.void_to:
-            self._events.lost(side.link, session.id, "received", (side.sent + 1, session.void_to), shown=True)
-            side.sent = session.void_to
 
     def _ack_again(self, session: LiveSession, party: Party, told: tuple[int, int], head: Head) -> None:
         """Tell the store an ack once more that it was told before this look and does not know: it has lost it.
@@ -536,32 +469,6 @@ class Relay:
                 Ack(session.id, party, self.settings.node, epoch, ack_stored),
                 partial(self._acked, session, party, epoch),
             )
-
-    def _check_dense(self, session: LiveSession, party: Party, after: int, looked: Looked) -> int:
-        """Say it when the log cannot supply what the party lacks; a broken promise is better known than hidden.
-
-        The party acks it: until then it may not have heard, and is told again when it resumes.
-        Returns up to which seq it is lost, or 0.
-        """
-        head = looked.head
-        last, acked = (head.down_last, head.down_acked) if party == "client" else (head.up_last, head.up_acked)
-        side = session.side(party)
-        if acked > after:
-            side.sent = acked  # it has that much by its own word, given elsewhere
-            return 0
-        if last <= after:
-            return 0
-        first = looked.entries[0].seq if looked.entries else (looked.unreadable_to or last) + 1
-        if first <= after + 1 or side.link is None:
-            return 0
-        lost = after + 1, first - 1
-        shown = not is_claimed(head.down_claimed if party == "client" else head.up_claimed, lost)
-        self._events.lost(side.link, session.id, "received", lost, shown=shown)
-        side.sent = first - 1
-        sender = session.side(other(party)).link
-        if sender is not None:
-            self._events.lost(sender, session.id, "sent", lost, shown=shown)
-        return side.sent
 
 
 def _note_streams(side: Side[PartyLink], stored: list[Entry]) -> None:

@@ -3,6 +3,7 @@
 from tests.planted.bug import Bug
 
 _RELAY = "signald/service/relay.py"
+_HOLES = "signald/service/holes.py"
 _LOSSES = "signald/service/losses.py"
 _LEASE = "signald/service/cluster/lease.py"
 _LOST_WORKERS = "signald/service/cluster/lost_workers.py"
@@ -84,9 +85,9 @@ SERVICE = (
     ),
     Bug(
         "loss-not-announced",
-        _RELAY,
-        "Relay._check_dense",
-        "    self._events.lost(side.link, session.id, 'received', lost, shown=shown)\n",
+        _HOLES,
+        "check_dense",
+        "    events.lost(side.link, session.id, 'received', lost, shown=shown)\n",
         "",
         "exactly-once",
         "The receiver is not told what the store has lost.",
