@@ -133,6 +133,7 @@ async def test_a_hangup_in_a_drain_is_a_reload_and_no_hurry(tmp_path: Path) -> N
         # A socket that systemd holds would mean that no successor is waited for.
         node = await manager.start(drain=budgets, pace={"sessions_per_s": 100.0})
         await manager.heard("READY")
+        await until(lambda: logged(node, "ready"), 5)  # a thread writes the log, so the notice may be ahead of it
         url = f"ws://{HOST}:{logged(node, 'ready')[0]['websocket']}"
         async with dial(url, "/v1/client") as peer:
             await peer.ask({"type": "connect"}, "session_started")
