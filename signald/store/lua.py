@@ -8,6 +8,7 @@ call of a script makes all its functions anew, and all those of an aggregate wou
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from attrs import frozen
@@ -46,60 +47,74 @@ def literal(value: Value) -> str:
 
 
 @frozen(eq=False)
-class Lua:
-    """One script: the files that it is made of, below this directory, and its constants by name."""
+class Source:
+    """The files that scripts are made of, below this directory, and their constants by name."""
 
     files: tuple[str, ...]
     constants: Mapping[str, Value]
-    operation: str = ""
-    """Of the functions only those that this operation reaches; empty: all."""
 
     def text(self, constants: Mapping[str, Value]) -> bytes:
-        """Put the script together, with `constants` beside its own."""
+        """Put the files together, with `constants` beside their own."""
         known = {
             name.encode(): literal(value).encode() for name, value in (*self.constants.items(), *constants.items())
         }
-        source = _source(self.files)
-        if self.operation:
-            source = reached(source, self.operation.encode())
-        return _WORD.sub(lambda word: known.get(word[0], word[0]), source)
+        return _WORD.sub(lambda word: known.get(word[0], word[0]), self.raw())
+
+    def raw(self) -> bytes:
+        """Return the files without their constants."""
+        return b"".join([(Path(__file__).parent / name).read_bytes() for name in self.files])
 
 
-def _source(files: tuple[str, ...]) -> bytes:
-    return b"".join([(Path(__file__).parent / name).read_bytes() for name in files])
+class Parts:
+    """The statements of the outermost level of a source, and what each of them needs of the others.
 
-
-def reached(source: bytes, operation: bytes) -> bytes:
-    """Return what `operation` reaches of `source`, in its order and without comments.
-
-    Each statement of the outermost level begins a line, and defines names or is the `return` at the end. A name in a text or of a
-    parameter keeps a function that is not needed, which costs its making and changes nothing.
+    Each of them begins a line, and defines names or is the `return` at the end. Comments are gone.
     """
-    parts = [part for part in _PART.split(_COMMENT.sub(rb"\1", source)) if part.strip()]
-    defining: dict[bytes, list[int]] = {}
-    for number, part in enumerate(parts):
-        found = _NAMES.match(part)
-        for name in (found[1] or found[2] or found[3]).split(b",") if found else ():
-            defining.setdefault(name.strip(), []).append(number)
-    wanted = {len(parts) - 1}
-    open_parts = [*defining[b"operation." + operation], len(parts) - 1]
-    while open_parts:
-        number = open_parts.pop()
-        wanted.add(number)
-        named = {each for name in _REFERENCE.findall(parts[number]) for each in defining.get(name, ())}
-        open_parts.extend(named - wanted)
-    return b"".join([part.rstrip() + b"\n" for number, part in enumerate(parts) if number in wanted])
+
+    def __init__(self, source: bytes) -> None:
+        self._parts = [part.rstrip() for part in _PART.split(_COMMENT.sub(rb"\1", source)) if part.strip()]
+        self._defining: dict[bytes, list[int]] = {}
+        for number, part in enumerate(self._parts):
+            found = _NAMES.match(part)
+            for name in (found[1] or found[2] or found[3]).split(b",") if found else ():
+                self._defining.setdefault(name.strip(), []).append(number)
+        self._needs = [
+            {each for name in _REFERENCE.findall(part) for each in self._defining.get(name, ())} for part in self._parts
+        ]
+
+    def reached(self, operation: str) -> bytes:
+        """Return what `operation` reaches, in its order.
+
+        A name in a text or of a parameter keeps a function that is not needed, which costs its making and changes nothing.
+        """
+        wanted = {len(self._parts) - 1, *self._defining[b"operation." + operation.encode()]}
+        left = list(wanted)
+        while left:
+            new = self._needs[left.pop()] - wanted
+            wanted |= new
+            left.extend(new)
+        return b"".join([part + b"\n" for number, part in enumerate(self._parts) if number in wanted])
+
+
+@lru_cache(8)
+def _parts(source: Source, constants: tuple[tuple[str, Value], ...]) -> Parts:
+    # Dozens of scripts are made of one source, one after the other.
+    return Parts(source.text(dict(constants)))
 
 
 @frozen(eq=False)
-class Steps:
-    """The scripts of an aggregate: one for each operation in its files."""
+class Lua:
+    """One script."""
 
-    scripts: Mapping[str, Lua]
+    source: Source
+    operation: str = ""
+    """It holds what this operation reaches; empty: all."""
 
-    def of(self, operation: str) -> Lua:
-        """Return the script of `operation`."""
-        return self.scripts[operation]
+    def text(self, constants: Mapping[str, Value]) -> bytes:
+        """Put the script together, with `constants` beside those of its source."""
+        if not self.operation:
+            return self.source.text(constants)
+        return _parts(self.source, tuple(constants.items())).reached(self.operation)
 
 
 SCRIPTS: list[Lua] = []
@@ -108,15 +123,14 @@ SCRIPTS: list[Lua] = []
 
 def hot(file: str, constants: Mapping[str, Value] | None = None) -> Lua:
     """Make a script of one file, with nothing before it: for what runs with each message."""
-    SCRIPTS.append(Lua((file,), constants or {}))
+    SCRIPTS.append(Lua(Source((file,), constants or {})))
     return SCRIPTS[-1]
 
 
-def cold(*files: str, constants: Mapping[str, Value]) -> Steps:
-    """Make a script for each operation in `common.lua` and `files`."""
+def cold(*files: str, constants: Mapping[str, Value]) -> Mapping[str, Lua]:
+    """Make a script for each operation in `common.lua` and `files`; return them by operation."""
     common: dict[str, Value] = {"RETIRED_MAX": RETIRED_MAX, "CLOCK_SET_MS": CLOCK_SET_MS}
-    whole = ("common.lua", *files)
-    names = [name.decode() for name in _OPERATION.findall(_source(whole))]
-    steps = Steps({name: Lua(whole, {**common, **constants}, name) for name in names})
-    SCRIPTS.extend(steps.scripts.values())
-    return steps
+    source = Source(("common.lua", *files), {**common, **constants})
+    scripts = {name.decode(): Lua(source, name.decode()) for name in _OPERATION.findall(source.raw())}
+    SCRIPTS.extend(scripts.values())
+    return scripts

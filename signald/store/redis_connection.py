@@ -8,6 +8,7 @@ dropped, so nothing half-read is ever read on) or `StoreMisused`.
 
 import select
 import ssl
+from collections.abc import Sequence
 from contextlib import suppress
 from socket import SHUT_RDWR, socket
 from typing import Any
@@ -260,6 +261,13 @@ class RedisLink:
         if isinstance(reply, ErrorReply):
             raise refusal(reply, self.address)
         return reply
+
+    def ask_all(self, commands: Sequence[bytes]) -> None:
+        """Send several commands, already packed, in one round trip; the first error reply is raised as what it means."""
+        self.send(b"".join(commands))
+        for reply in self.read(len(commands)):
+            if isinstance(reply, ErrorReply):
+                raise refusal(reply, self.address)
 
     def readable(self, timeout_s: float) -> bool:
         """Tell whether something, be it the end, can be read within `timeout_s`."""

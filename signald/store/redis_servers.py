@@ -238,8 +238,7 @@ class Servers:
             self._wait = pack("WAIT", 1, self._wait_ms)
         elif self._ack == "disk" and _version(info) >= WAITAOF_VERSION:
             self._wait = pack("WAITAOF", 1, 0, self._wait_ms)
-        for script in scripts(self._space):
-            link.ask("SCRIPT", "LOAD", script.text)
+        link.ask_all([pack("SCRIPT", "LOAD", script.text) for script in scripts(self._space)])
         before = time.monotonic()
         self._set_clock(link.ask("TIME"), before)
         link.prepared = True

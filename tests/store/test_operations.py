@@ -2,16 +2,14 @@
 
 import re
 from copy import deepcopy
-from pathlib import Path
 
 import pytest
 from msgspec import structs
 
-from signald import store
 from signald.core.failures import Failures
 from signald.core.head import Head
 from signald.store.base import Op, SessionOp
-from signald.store.lua import SCRIPTS, Lua, Raw, literal, reached
+from signald.store.lua import SCRIPTS, Lua, Parts, Raw, literal
 from signald.store.memory import MemoryRows
 from signald.store.redis_codecs import CODECS, scripts
 from signald.store.redis_keys import DEFAULT, Keyspace
@@ -74,20 +72,19 @@ def test_what_only_reads_changes_nothing() -> None:
     assert read == {kind for kind in operations() if kind.reads}
 
 
-@pytest.mark.parametrize("lua", SCRIPTS, ids=lambda lua: lua.operation or lua.files[-1])
+@pytest.mark.parametrize("lua", SCRIPTS, ids=lambda lua: lua.operation or lua.source.files[-1])
 def test_scripts_are_whole(lua: Lua) -> None:
     """Each word in capitals of a script is its own or was put in from Python, and nothing is put in that it does not use."""
     left = set(CAPITALS.findall(code(DEFAULT.script(lua).text)))
     declared = re.findall(r"local ([A-Z][A-Z0-9_, \n]*)", code(DEFAULT.script(lua).text))
     assert left == {"KEYS", "ARGV"} & left | {name for names in declared for name in re.findall(r"\w+", names)}
-    source = b"".join([(Path(store.__file__).parent / name).read_bytes() for name in lua.files])
-    unused = set(lua.constants) - set(CAPITALS.findall(code(source)))
+    unused = set(lua.source.constants) - set(CAPITALS.findall(code(lua.source.raw())))
     assert all(name.startswith(("HEAD", "JOB", "STREAM.")) for name in unused), unused
 
 
 def test_a_script_has_what_its_operation_reaches() -> None:
     """The functions and names that an operation uses, also through others, in their order; comments are gone, texts are whole."""
-    source = b"""-- Of two operations.
+    parts = Parts(b"""-- Of two operations.
 local operation = {}
 local A, B = 1, 2 -- two
 local later
@@ -107,12 +104,12 @@ function operation.two()
   return A
 end
 return operation[ARGV[1]]()
-"""
+""")
     whole = [b"local operation = {}", b"return operation[ARGV[1]]()"]
-    assert [part in reached(source, b"two") for part in whole] == [True, True]
-    assert b"local A, B = 1, 2\n" in reached(source, b"two")
-    assert not {b"used", b"later", b"one"} & set(re.findall(rb"\w+", reached(source, b"two")))
-    one = reached(source, b"one")
+    assert [part in parts.reached("two") for part in whole] == [True, True]
+    assert b"local A, B = 1, 2\n" in parts.reached("two")
+    assert not {b"used", b"later", b"one"} & set(re.findall(rb"\w+", parts.reached("two")))
+    one = parts.reached("one")
     assert b"-- no comment" in one
     assert b"two" not in one
     assert (

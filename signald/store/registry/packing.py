@@ -135,7 +135,7 @@ def _registry_keys(space: Keyspace) -> tuple[str, ...]:
 def pack_registry(operation: str, *words: Word, node: str = "") -> bytes:
     """Call the function of `registry.lua` named `operation` with `words`. `node` is the caller, where the rule needs it."""
     space = PACKING.get()
-    return call(space.script(REGISTRY.of(operation)), _registry_keys(space), operation, node, *words)
+    return call(space.script(REGISTRY[operation]), _registry_keys(space), operation, node, *words)
 
 
 # --- nodes and the cluster ----------------------------------------------------------------------------------------

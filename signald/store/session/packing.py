@@ -178,7 +178,7 @@ def pack_pieces(op: Append) -> bytes:
     words = [word for entry in op.entries for word in entry_words(entry, entry.mark, op.now_ms)]
     space = PACKING.get()
     return call(
-        space.script(PIECES.of("append")), space.session_keys(op.session), "append", op.node, op.party, op.epoch, op.ack, op.backlog_max,
+        space.script(PIECES["append"]), space.session_keys(op.session), "append", op.node, op.party, op.epoch, op.ack, op.backlog_max,
         op.history_max, op.history_bytes_max, op.now_ms, op.entries[0].seq, _flags(op.entries), *words,
     )  # fmt: skip
 
@@ -210,7 +210,7 @@ codec(Look, pack_look, read_look)
 def pack_session(op: SessionOp, operation: str, *words: Word, node: str = "") -> bytes:
     """Call the function of `session.lua` named `operation` with `words`. `node` is the caller, where the rule needs it."""
     space = PACKING.get()
-    return call(space.script(SESSION.of(operation)), space.session_keys(op.session), operation, node, *words)
+    return call(space.script(SESSION[operation]), space.session_keys(op.session), operation, node, *words)
 
 
 def pack_create(op: CreateSession) -> bytes:

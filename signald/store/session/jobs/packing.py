@@ -75,7 +75,7 @@ JOBS = lua.cold(
 def pack_jobs(op: SessionOp, operation: str, *words: Word, node: str = "") -> bytes:
     """Call the function of operations.lua named `operation` with `words`. `node` is the caller, where the rule needs it."""
     space = PACKING.get()
-    return call(space.script(JOBS.of(operation)), space.session_keys(op.session), operation, node, *words)
+    return call(space.script(JOBS[operation]), space.session_keys(op.session), operation, node, *words)
 
 
 def pack_create_job(op: CreateJob) -> bytes:
