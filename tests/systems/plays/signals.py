@@ -1,5 +1,7 @@
 """A3 to A5 and A7: a page that stays open over all moves keeps its worker, is led by `goaway`, and connects anew once.
 
+No `realtime` comes twice; in a move, one that went over the old connection may arrive behind those of the new one.
+
 B8: each text carries a trace of the page to the worker, and the answer brings it back.
 """
 
@@ -56,7 +58,7 @@ class Signals(Play):
         assert len(workers - {None}) == 1, page.account()
         assert {line["state"] for line in page.saw("peer")} <= {"paired", "away"}
         signals = [line["n"] for line in page.saw("signal")]
-        assert signals == sorted(set(signals))
+        assert len(signals) == len(set(signals)), page.account()
         answers = page.saw("answered")
         assert [line["to"] for line in answers] == list(range(1, len(answers) + 1))
         assert all(line["traced"] for line in answers)
