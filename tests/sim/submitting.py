@@ -72,7 +72,7 @@ class Submitting:
             node = self._node()
             tries += 1
             if node is not None:
-                with trio.move_on_after(ANSWER_S):
+                with trio.move_on_after(ANSWER_S) as waiting:
                     try:
                         made = await self._api(node).submit(asked)
                     except JobRefused as refused:
@@ -88,6 +88,8 @@ class Submitting:
                             scene.reached("submit replayed")
                         scene.check.jobs.submitted(session, key, made.first.job)
                         return made.first.job
+                if waiting.cancelled_caught:  # the node waits for its store as long, and this scope ends first
+                    scene.reached("submit without an answer")
             await trio.sleep(AGAIN_S)
 
     def _lost(self, session: str, key: str, because: str) -> None:
