@@ -1,6 +1,6 @@
 """A node: the parts that serve parties on an open store, in the inner nurseries of the daemon (see daemon.py). Simulations run it alone."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import attrs
@@ -22,7 +22,7 @@ from signald.http.public import PublicHttp, public_settings
 from signald.ids import Entropy
 from signald.net.admission import Admission, SetupGate
 from signald.net.listener import Server
-from signald.net.settings import net_settings
+from signald.net.settings import Endpoint, net_settings
 from signald.service.api.callers import HttpCallers
 from signald.service.api.history import HttpHistories
 from signald.service.api.jobs import HttpJobs
@@ -117,19 +117,7 @@ async def node_on(
             committer.refused = hub.inboxes.store_refused
             lease, shutdown, wakes = await _keep(hub, keepers, claimant)
             admission = Admission(settings, entropy=entropy, budget=gate.budget)
-            stopping = trio.Event()
-            callers = Authentication(HttpCallers(hub.parts), lambda: hub.config)
-            api = Api(
-                routes(hub),
-                draining=stopping,
-                settings=api_settings(config),
-                key_of=callers.key_of,
-                more_state={"authentication": callers},
-                owed_s=hub.pauses.owed_s,
-            )
-            public = PublicHttp(
-                Cors(api, lambda: hub.config), public_settings(config, settings.endpoints), stopping=stopping
-            )
+            api, public = _http(hub, routes(hub), config, settings.endpoints)
             shutdown.on_stop = public.stop
             server = Server(
                 hub.serve,
@@ -147,15 +135,37 @@ async def node_on(
                 context.stopping = True
                 connections.cancel_scope.cancel(reason="the node stops: every connection has had its goodbye")
                 keepers.cancel_scope.cancel(reason="the node stops")
-        with trio.move_on_after(STORE_GOODBYE_S):
-            try:
-                await committer.wait_idle()
-                await lease.end()
-                if claimant is not None:
-                    claimant.returned()
-            except StoreUnavailable:
-                log.warning("lease_not_returned")
+        await _leave_store(committer, lease, claimant)
         storing.cancel_scope.cancel(reason="no part of the node uses the store any more")
+
+
+def _http(
+    hub: Hub, routes: Sequence[BaseRoute], config: Config, endpoints: Mapping[str, Endpoint]
+) -> tuple[Api, PublicHttp]:
+    """Make the HTTP side of the public port: the API, and what serves it."""
+    stopping = trio.Event()
+    callers = Authentication(HttpCallers(hub.parts), lambda: hub.config)
+    api = Api(
+        routes,
+        draining=stopping,
+        settings=api_settings(config),
+        key_of=callers.key_of,
+        more_state={"authentication": callers},
+        owed_s=hub.pauses.owed_s,
+    )
+    return api, PublicHttp(Cors(api, lambda: hub.config), public_settings(config, endpoints), stopping=stopping)
+
+
+async def _leave_store(committer: Committer, lease: Lease, claimant: Claimant | None) -> None:
+    """Wait for what was asked of the store, and give the lease back, in the time that there is."""
+    with trio.move_on_after(STORE_GOODBYE_S):
+        try:
+            await committer.wait_idle()
+            await lease.end()
+            if claimant is not None:
+                claimant.returned()
+        except StoreUnavailable:
+            log.warning("lease_not_returned")
 
 
 async def _keep(hub: Hub, keepers: trio.Nursery, claimant: Claimant | None) -> tuple[Lease, ShutdownScope, Wakes]:

@@ -129,15 +129,7 @@ class ClientCore(PartyCore):
         self.stream_news: deque[StreamText] = deque(maxlen=EVENTS_MAX)
         self.session = SessionCore(None, entropy, bounds=bounds)
         if state is not None:
-            self.token = state.recovery_token
-            self.session_id = state.session
-            first = state.next_seq - len(state.unacked)
-            self.session = SessionCore(None, entropy, next_seq=first, received=state.received, bounds=bounds)
-            for body in state.unacked:
-                self.session.restore_unacked(body)
-            if state.limits is not None:
-                self._limit(state.limits)
-            self.attempts = state.attempts + ATTEMPTS_UNKNOWN
+            self._restore(state)
         elif recovery_token is not None:
             self.token = recovery_token
             self.session = SessionCore(None, entropy, received=None, bounds=bounds)
@@ -149,6 +141,18 @@ class ClientCore(PartyCore):
         self.reads_jobs = jobs
         if jobs:
             self.session.is_own = self._is_of_a_job
+
+    def _restore(self, state: ClientState) -> None:
+        """Take up the session of a client that was there before."""
+        self.token = state.recovery_token
+        self.session_id = state.session
+        first = state.next_seq - len(state.unacked)
+        self.session = SessionCore(None, self.entropy, next_seq=first, received=state.received, bounds=self._own_bounds)
+        for body in state.unacked:
+            self.session.restore_unacked(body)
+        if state.limits is not None:
+            self._limit(state.limits)
+        self.attempts = state.attempts + ATTEMPTS_UNKNOWN
 
     @property
     def established(self) -> bool:

@@ -255,29 +255,34 @@ class Assignments:
                 self._withdrawals.pairs.add((name, link.worker))
                 context.spawn(self._return_unasked, (name, link.worker), claimed.epoch)
                 continue
-            seat = self._attach(link, claimed, head.up_acked)
-            session = seat.session
-            # Where a store that has lost its tail knows less than this node, it is told so (`Mender`): what this worker says
-            # is not to pass for what another began inside of what was said.
-            session.said_before = session.down.last
-            seat.due = trio.current_time() + context.config.timeouts.assign_s
-            seat.asked_epoch = claimed.epoch
-            context.events.emit(Assigned(name, link.worker))
-            self._streams.found(seat, claimed.streams)
-            link.assign(
-                Assignment(
-                    name,
-                    session.meta,
-                    subject_of(head.principal),
-                    session.down.last + 1,  # which a store that has lost its tail knows less well than this node
-                    claimed.history,
-                    claimed.epoch,
-                    claimed.hand_outs,
-                    claimed.state,
-                    [view for view in claimed.streams if view.found and not view.outcome],
-                )
-            )
+            self._ask(link, claimed)
         context.writes.flush()
+
+    def _ask(self, link: WorkerLike, claimed: Claimed) -> None:
+        """Ask a worker whether it takes a session that is claimed for it."""
+        head = claimed.head
+        seat = self._attach(link, claimed, head.up_acked)
+        session = seat.session
+        # Where a store that has lost its tail knows less than this node, it is told so (`Mender`): what this worker says
+        # is not to pass for what another began inside of what was said.
+        session.said_before = session.down.last
+        seat.due = trio.current_time() + self._context.config.timeouts.assign_s
+        seat.asked_epoch = claimed.epoch
+        self._context.events.emit(Assigned(session.id, link.worker))
+        self._streams.found(seat, claimed.streams)
+        link.assign(
+            Assignment(
+                session.id,
+                session.meta,
+                subject_of(head.principal),
+                session.down.last + 1,  # which a store that has lost its tail knows less well than this node
+                claimed.history,
+                claimed.epoch,
+                claimed.hand_outs,
+                claimed.state,
+                [view for view in claimed.streams if view.found and not view.outcome],
+            )
+        )
 
     async def _return_unasked(self, pair: tuple[str, str], epoch: int) -> None:
         # An earlier release may make the same pair again at once: the pause keeps that from being a loop.

@@ -328,16 +328,7 @@ def routes(jobs: Jobs) -> list[BaseRoute]:
                     raise JobRefused("no_session")
                 raise asked.wrong
             made = await jobs.submit(asked.submission())
-        assert asked.headers is not None
-        wait_s, now = wait_of(asked.headers.prefer), made.now
-        headers = {"location": f"/v1/jobs/{made.first.job}", "retry-after": str(RETRY_S), **_applied(wait_s)}
-        if made.replayed:
-            headers["idempotency-replayed"] = "true"
-        if wait_s and not now.over:
-            now = await _wait_stored(request, jobs, asked, now, wait_s)
-        if wait_s and now.over:
-            return json_answer(ENDED, now, headers)
-        return json_answer(ACCEPTED, made.first, headers)
+        return await _accepted(request, jobs, asked, made)
 
     async def listed(request: Request) -> Response:
         caller, asked = await caller_of(request), LIST_QUERY.read(request)
@@ -379,6 +370,20 @@ def routes(jobs: Jobs) -> list[BaseRoute]:
         (SUBMIT, submit), (LIST, listed), (READ, read), (CANCEL, cancel), (RESULT, result), (FOLLOW, follow),
         body_bytes_max=bounds,
     )  # fmt: skip
+
+
+async def _accepted(request: Request, jobs: Jobs, asked: _Submitting, made: Submitted) -> Response:
+    """Answer for a job that is stored: with its end, when it comes in the time that the caller waits."""
+    assert asked.headers is not None
+    wait_s, now = wait_of(asked.headers.prefer), made.now
+    headers = {"location": f"/v1/jobs/{made.first.job}", "retry-after": str(RETRY_S), **_applied(wait_s)}
+    if made.replayed:
+        headers["idempotency-replayed"] = "true"
+    if wait_s and not now.over:
+        now = await _wait_stored(request, jobs, asked, now, wait_s)
+    if wait_s and now.over:
+        return json_answer(ENDED, now, headers)
+    return json_answer(ACCEPTED, made.first, headers)
 
 
 async def _wait_stored(request: Request, jobs: Jobs, asked: _Submitting, job: ShownJob, wait_s: int) -> ShownJob:

@@ -149,7 +149,7 @@ SERVICE = (
     Bug(
         "history-lost-with-the-worker",
         _ASSIGNING,
-        "Assignments._assign",
+        "Assignments._ask",
         "claimed.history, claimed.epoch",
         "(), claimed.epoch",
         "sticky",
