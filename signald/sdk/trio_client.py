@@ -16,6 +16,7 @@ from signald.sdk.events import LifecycleEvent
 from signald.sdk.party_records import DEFAULT_TIMING, Timing
 from signald.sdk.requests import OpenStream
 from signald.sdk.streams_core import StreamText
+from signald.sdk.trio_api import Api
 from signald.sdk.trio_client_jobs import Job, Jobs
 from signald.sdk.trio_conversation import Conversation, Events
 from signald.sdk.trio_party import Auth, Dial, TrioParty, Urls, running, url_list
@@ -40,7 +41,8 @@ class Client(TrioParty, Conversation):
         Conversation.__init__(self, core.session, self._room)
         self._events = Events()
         self._texts = trio.lowlevel.ParkingLot()
-        self._jobs = Jobs(self, open_stream)
+        self._api = Api(core, ssl_context, open_stream)
+        self._jobs = Jobs(core, self._api)
 
     def __repr__(self) -> str:
         return f"Client(session={self.session!r}, peer={self.peer_state}, connections={self.connections})"
