@@ -93,6 +93,8 @@ class Asker(Protocol):
     """What a request needs of its party; `PartyCore` has it."""
 
     current: Link | None
+    url: str
+    """Where the last connection stood, or stands."""
     credentials: Credentials
     entropy: Entropy
     over: Over | None
@@ -104,25 +106,25 @@ class Asker(Protocol):
 class Tries:
     """The tries of one request. Ask as `begin` says; unless the answer is one of success, wait `wait_s`, and begin anew."""
 
-    __slots__ = ("_asker", "_count", "_token", "url")
+    __slots__ = ("_asker", "_token", "count", "url")
 
     def __init__(self, asker: Asker) -> None:
         self._asker = asker
-        self._count = 0
+        self.count = 0
+        """Of the tries that were of no use."""
         self._token = ""
         self.url = ""
-        """Where the last connection stood, or stands."""
+        """The host that is asked, as the URL of a WebSocket."""
 
     def begin(self) -> dict[str, str]:
         """Return the headers that show who asks, and set `url`."""
-        if self._asker.current is not None:
-            self.url = origin(self._asker.current.url)
+        self.url = origin(self._asker.url)
         self._token = self._asker.credentials.api_token or ""
         return {"authorization": f"Bearer {self._token}"}
 
     def advanced(self) -> None:
         """Note that the last try was of use: the next wait is a short one again."""
-        self._count = 0
+        self.count = 0
 
     def wait_s(self, answer: Answer | None) -> float:
         """Return how long to wait before the next try. `answer` is not one of success; None: there was none.
@@ -139,8 +141,8 @@ class Tries:
             if not is_stale and not answer.is_passing:
                 raise refused(answer)
             hint_s = answer.retry_after_s
-        if asker.over is not None and self._count >= TRIES_AFTER_END:
+        if asker.over is not None and self.count >= TRIES_AFTER_END:
             raise asker.failure() or SessionGone(asker.over.code, asker.over.reason)
-        wait_s = RETRIES.delay_s(self._count, asker.entropy)
-        self._count += 1
+        wait_s = RETRIES.delay_s(self.count, asker.entropy)
+        self.count += 1
         return wait_s if hint_s is None else RETRIES.hinted_s(hint_s, asker.entropy)

@@ -32,9 +32,10 @@ class Api:
         headers: Mapping[str, str] = _PLAIN,
         body: Body | None = None,
         *,
+        tries: Tries | None = None,
         is_transfer: bool = False,
     ) -> Answer:
-        """Ask until there is an answer; return it when it is one of success.
+        """Ask until there is an answer; return it when it is one of success. `tries` counts those that were of no use.
 
         Each try has REQUEST_S for the whole. Of a transfer it has no deadline but the caller's, and a bound for its silence.
 
@@ -43,7 +44,7 @@ class Api:
             SessionGone: the session is over, and no node answers.
             OSError, PartyError: the body cannot be read.
         """
-        tries = Tries(self.core)
+        tries = tries or Tries(self.core)
         while True:
             said = {**tries.begin(), **headers}
             answer: Answer | None = None
