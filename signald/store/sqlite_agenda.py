@@ -13,7 +13,7 @@ TABLES = """
 CREATE TABLE IF NOT EXISTS agenda (kind TEXT, name TEXT, taken INTEGER NOT NULL, at_ms INTEGER NOT NULL, nonce TEXT NOT NULL,
     since_ms INTEGER NOT NULL, record BLOB NOT NULL, PRIMARY KEY (kind, name)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS agenda_by_time ON agenda (kind, taken, at_ms, name);
-CREATE INDEX IF NOT EXISTS agenda_of_nonce ON agenda (nonce, kind);
+CREATE INDEX IF NOT EXISTS agenda_of_nonce ON agenda (nonce);
 CREATE INDEX IF NOT EXISTS agenda_failing ON agenda (kind, since_ms) WHERE since_ms > 0;
 CREATE TABLE IF NOT EXISTS event_queue (name TEXT PRIMARY KEY, until_ms INTEGER NOT NULL, record BLOB NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS event_queue_by_end ON event_queue (until_ms, name)
@@ -64,7 +64,9 @@ class SqliteAgenda(Rows):
         return self._items(f"{where} ORDER BY at_ms, name LIMIT ?", kind, int(taken), *bounds, limit)
 
     def items_taken(self, kind: str, nonce: str) -> list[Item]:
-        found = self._items("kind = ? AND nonce = ? AND taken = 1", kind, nonce)
+        found = self._items(
+            "nonce = ? AND +kind = ?", nonce, kind
+        )  # the plus keeps the search from the index of all of a kind
         return sorted((item for item in found if item.ticket), key=lambda item: item.ticket)
 
     def items_after(self, kind: str, after: str, limit: int) -> list[Item]:
