@@ -14,6 +14,7 @@ from signald.store.registry.records import Place, TrailCount, Worker
 from signald.store.session.jobs.records import Jobs
 from signald.store.session.records import Past, Record, Way
 from signald.store.session.streams.records import Stream
+from signald.store.shelf.records import Item as BlobItem
 
 
 class Rows(Protocol):
@@ -224,6 +225,27 @@ class Rows(Protocol):
 
     def trails_bytes(self) -> int:
         """Return the sum of all counts."""
+
+    def blob_item(self, shelf: str, blob: str) -> BlobItem | None: ...
+    def save_blob_item(self, shelf: str, item: BlobItem) -> None: ...
+    def drop_blob_item(self, shelf: str, blob: str) -> None: ...
+    def item_of_key(self, shelf: str, key: bytes) -> str:
+        """Return the id of the blob that has `key`; empty: none."""
+
+    def shelf_size(self, shelf: str) -> tuple[int, int]:
+        """Return how many blobs a shelf has, and the sum of their bytes."""
+
+    def uploads_over(self, shelf: str, until_ms: int, from_ms: int, limit: int) -> list[str]:
+        """Return the first blobs whose lease ends by `until_ms` or after `from_ms`, in order of its end, then of id."""
+
+    def blobs_over(self, shelf: str, until_ms: int, limit: int) -> list[str]:
+        """Return the first blobs without a lease that are not doomed and are kept until `until_ms` at most, in the same order."""
+
+    def blobs_doomed(self, shelf: str, limit: int) -> list[str]:
+        """Return the first doomed blobs without a lease, in order of id."""
+
+    def shelf_due(self, shelf: str) -> tuple[int, int]:
+        """Return when the first lease ends, and when the first blob that is neither doomed nor leased does; 0: none."""
 
 
 class Wakes:

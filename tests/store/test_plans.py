@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from signald.core.api_keys import LEAD_MS, ApiKey
+from signald.core.blobs import LATE_MS
 from signald.core.callers import ALL, Access
 from signald.core.failures import Failures
 from signald.core.head import Party
 from signald.core.log import Entry
 from signald.core.streams import Mark
 from signald.core.wants import TENANT, offer
-from signald.store.base import Op, Result
+from signald.store.base import CLOCK_SET_MS, Op, Result
 from signald.store.claims import Side
 from signald.store.memory import MemoryRows, MemoryWorld, open_memory
 from signald.store.registry.ops import (
@@ -96,6 +97,7 @@ from signald.store.session.ops import (
 from signald.store.session.ops import Mark as MarkTrail
 from signald.store.session.records import Record
 from signald.store.session.streams.ops import CancelStream, CloseStreams, OpenStreams
+from signald.store.shelf.ops import AbandonBlob, ForgetBlobs, ReadBlob, RemoveBlob, RenewBlob, SweepShelf
 from signald.wire.messages import Message
 from signald.wire.records import message_body
 from tests.examples import examples
@@ -104,6 +106,7 @@ from tests.store.ops import NOW_MS, TTL_MS
 from tests.store.worlds import Fresh, Opener, open_world
 
 SESSIONS = ("s_1", "s_2")
+SHELVES = ("p_1", "p_2")
 WORKERS = ("w_1", "w_2")
 PARTIES: tuple[Party, Party] = ("client", "worker")
 
@@ -660,6 +663,51 @@ class Kitchen:
     def _read_trail(self, draft: Draft) -> Op:
         return ReadTrail(SESSIONS[draft.session])
 
+    def _of_blob(self, draft: Draft) -> tuple[str, str, str]:
+        """The shelf, the blob, and the nonce of its upload, which is the right one unless `small` is 4."""
+        blob = f"b_{draft.worker}{draft.other}"
+        return SHELVES[draft.session], blob, "other" if draft.small == 4 else f"n{blob}"
+
+    def _of_blob_time(self, draft: Draft) -> int:
+        """Now, or long after or before it: the clock may be set."""
+        return self.now_ms + ((0, 0, LATE_MS, LATE_MS, -2 * CLOCK_SET_MS)[draft.small] if draft.flag else 0)
+
+    def _begin_blob(self, draft: Draft) -> Op:
+        shelf, blob, nonce = self._of_blob(draft)
+        key = b"k%d" % (draft.small % 3) if draft.flag else b""
+        # A lease is over some steps later, or long after it.
+        lease_ms, reserved = (30, 20_000)[draft.worker], (10, 40, 0, 90, 10)[draft.small]
+        return ops.begin_blob(
+            blob, shelf=shelf, nonce=nonce, key=key, reserved=reserved, total_max=150, lease_ms=lease_ms,
+            now_ms=self.now_ms,
+        )  # fmt: skip
+
+    def _renew_blob(self, draft: Draft) -> Op:
+        return RenewBlob(*self._of_blob(draft), 30, self._of_blob_time(draft))
+
+    def _finish_blob(self, draft: Draft) -> Op:
+        shelf, blob, nonce = self._of_blob(draft)
+        until_ms = self.now_ms + (60 if draft.flag else 3_600_000)
+        return ops.finish_blob(
+            blob, shelf=shelf, nonce=nonce, size=7 * draft.small, until_ms=until_ms, now_ms=self.now_ms
+        )
+
+    def _abandon_blob(self, draft: Draft) -> Op:
+        return AbandonBlob(*self._of_blob(draft), self.now_ms)
+
+    def _read_blob(self, draft: Draft) -> Op:
+        return ReadBlob(*self._of_blob(draft)[:2], self._of_blob_time(draft))
+
+    def _remove_blob(self, draft: Draft) -> Op:
+        return RemoveBlob(*self._of_blob(draft)[:2], self.now_ms)
+
+    def _sweep_shelf(self, draft: Draft) -> Op:
+        return SweepShelf(SHELVES[draft.session], self._of_blob_time(draft), 1 + draft.other)
+
+    def _forget_blobs(self, draft: Draft) -> Op:
+        blobs = tuple([f"b_{worker}{other}" for worker in range(2) for other in range(draft.other + 1)])
+        return ForgetBlobs(SHELVES[draft.session], blobs, self.now_ms)
+
     def _signal(self, draft: Draft) -> Op:
         return Signal(draft.node, b"r%d" % draft.small)
 
@@ -834,6 +882,44 @@ job_steps = st.builds(
 def test_same_answers_about_jobs(fresh: Fresh, plan: list[Step]) -> None:
     """The same for plans that are mostly about the jobs of one session."""
     made = batches(BEGINNING, plan)
+    expected = trio.run(carry_out, model, made)
+    found = trio.run(carry_out, fresh, made)
+    for place, (one, other) in enumerate(zip(expected, found, strict=True)):
+        assert other == one, place
+
+
+OF_BLOBS = (
+    *("begin_blob", "finish_blob") * 3,
+    *("renew_blob", "abandon_blob", "read_blob", "remove_blob", "sweep_shelf", "sweep_shelf", "forget_blobs"),
+)
+blob_drafts = st.builds(
+    Draft,
+    st.sampled_from(OF_BLOBS),
+    st.sampled_from([0, 0, 0, 1]),
+    st.integers(0, 1),
+    st.sampled_from("ab"),
+    small,
+    small,
+    st.booleans(),
+)
+blob_steps = st.builds(
+    Step,
+    st.sampled_from("ab"),
+    st.lists(blob_drafts, min_size=2, max_size=8),
+    st.sampled_from([False, False, True]),
+    st.sampled_from([0, 0, 0, 0, 1, 2]),
+)
+
+
+@settings(
+    max_examples=examples(40),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(plan=st.lists(blob_steps, min_size=6, max_size=12))
+def test_same_answers_about_blobs(fresh: Fresh, plan: list[Step]) -> None:
+    """The same for plans that are about two shelves, while the clock is set forth and back."""
+    made = batches([], plan)
     expected = trio.run(carry_out, model, made)
     found = trio.run(carry_out, fresh, made)
     for place, (one, other) in enumerate(zip(expected, found, strict=True)):
