@@ -30,14 +30,21 @@ class BlobOwner:
 
 
 @attrs.frozen
+class Payer:
+    """The share that a transfer takes."""
+
+    holder: str
+    """The principal, session or worker that asks."""
+    address: str
+    """Where the request comes from; empty for many behind one proxy, which have no share in common."""
+
+
+@attrs.frozen
 class Upload:
     """A request to keep bytes."""
 
     owner: BlobOwner
-    payer: str
-    """The principal, session or worker whose share the upload takes."""
-    address: str
-    """Where it comes from, as the holder of a share; empty for many behind one proxy."""
+    payer: Payer
     key: bytes
     """Digest of the idempotency key; empty without one."""
     content_type: str

@@ -24,7 +24,16 @@ from signald.core.callers import Access, Caller, CallerKind
 from signald.http.api import refusals
 from signald.http.api.app import address_of
 from signald.http.api.auth import caller_of, session_of
-from signald.http.api.blob_views import BlobOwner, BlobRefusal, BlobRefused, FoundBlob, ShownBlob, Upload, Uploaded
+from signald.http.api.blob_views import (
+    BlobOwner,
+    BlobRefusal,
+    BlobRefused,
+    FoundBlob,
+    Payer,
+    ShownBlob,
+    Upload,
+    Uploaded,
+)
 from signald.http.api.bodies import declared_length, pieces_of
 from signald.http.api.describe import PARTIES, Answer, Header, Operation, described, json_answer
 from signald.http.api.digest_fields import digest_field, sha256_of
@@ -94,10 +103,10 @@ class Blobs(Protocol):
     async def find(self, blob: str, session: SessionId | None, access: Access) -> FoundBlob:
         """Return a blob that `access` may read; `session` is that of a party."""
 
-    def read(self, blob: FoundBlob, start: int, end: int, payer: str) -> AsyncGenerator[bytes]:
+    def read(self, blob: FoundBlob, start: int, end: int, payer: Payer) -> AsyncGenerator[bytes]:
         """Go through some of its bytes, in pieces."""
 
-    async def signed_url(self, blob: FoundBlob, disposition: str) -> str | None:
+    async def signed_url(self, blob: FoundBlob) -> str | None:
         """Return a URL from which the bytes can be read for a moment without a credential; None: they are read here."""
 
     async def remove(self, blob: str, session: SessionId | None, access: Access) -> None:
@@ -190,8 +199,8 @@ def routes(blobs: Blobs) -> list[BaseRoute]:
     async def upload(request: Request) -> Response:
         caller = await caller_of(request)
         with as_problems():
-            blobs.must_keep()
             session, access = session_of(caller, _named(request))
+            blobs.must_keep()
             owner = await blobs.owner(session, access)
             asked = _upload(request, caller, owner)
             async with aclosing(pieces_of(request)) as body:
@@ -205,7 +214,7 @@ def routes(blobs: Blobs) -> list[BaseRoute]:
         caller = await caller_of(request)
         with as_problems():
             found = await blobs.find(*_asked(request, caller, blobs))
-            return await _answer(request, blobs, found, READ_HEADERS.read(request), caller.payer)
+            return await _answer(request, blobs, found, READ_HEADERS.read(request), _payer(request, caller))
 
     async def remove(request: Request) -> Response:
         caller = await caller_of(request)
@@ -227,14 +236,14 @@ def _asked(request: Request, caller: Caller, blobs: Blobs) -> tuple[str, Session
 
     A party asks as its session. A person and a service ask for themselves, and need to name none.
     """
-    blobs.must_keep()
-    blob = ONE.read(request).blob
-    named = _named(request)
+    blob, named = ONE.read(request).blob, _named(request)
+    session, access = None, Access(tenant=caller.tenant)
     if caller.kind in ("client", "worker") or caller.is_anonymous:
-        return blob, *session_of(caller, named)
-    if caller.kind == "person":
-        return blob, None, Access(owner=caller.principal)
-    return blob, None, Access(tenant=caller.tenant)
+        session, access = session_of(caller, named)
+    elif caller.kind == "person":
+        access = Access(owner=caller.principal)
+    blobs.must_keep()
+    return blob, session, access
 
 
 def _upload(request: Request, caller: Caller, owner: BlobOwner) -> Upload:
@@ -255,13 +264,18 @@ def _upload(request: Request, caller: Caller, owner: BlobOwner) -> Upload:
     key = headers.idempotency_key
     return Upload(
         owner,
-        caller.payer,
-        address_of(request.scope),
+        _payer(request, caller),
         b"" if key is UNSET else _key(owner.session, key),
         content_type,
         sha256,
         declared_length(request.scope) if "content-length" in request.headers else None,
     )
+
+
+def _payer(request: Request, caller: Caller) -> Payer:
+    # A backend and a person may have the same name, and are two.
+    kind = "service" if caller.kind == "service" else "principal"
+    return Payer(f"{kind} {caller.payer}", address_of(request.scope))
 
 
 def _key(session: str, key: str) -> bytes:
@@ -274,7 +288,7 @@ def disposition_of(blob: str) -> str:
     return f'attachment; filename="{blob}"'
 
 
-async def _answer(request: Request, blobs: Blobs, found: FoundBlob, asked: Conditions, payer: str) -> Response:
+async def _answer(request: Request, blobs: Blobs, found: FoundBlob, asked: Conditions, payer: Payer) -> Response:
     """Answer with bytes, or with where they are. Raises HttpProblem, BlobRefused."""
     if request.method == "HEAD":
         # A range is defined for GET alone (RFC 9110, section 14.2).
@@ -286,7 +300,7 @@ async def _answer(request: Request, blobs: Blobs, found: FoundBlob, asked: Condi
     if outcome is Outcome.UNCHANGED:
         return Response(status_code=304, headers=headers)
     disposition = disposition_of(found.blob)
-    if request.method != "HEAD" and (url := await blobs.signed_url(found, disposition)) is not None:
+    if request.method != "HEAD" and (url := await blobs.signed_url(found)) is not None:
         return Response(status_code=307, headers={"location": url, "referrer-policy": "no-referrer"})
     if outcome is Outcome.UNSATISFIABLE:
         problem = HttpProblem(416, "range", f"the blob has {found.size} bytes")
