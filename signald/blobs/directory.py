@@ -1,5 +1,6 @@
 """Media in a directory: a local disk, or a volume that all nodes share."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,6 +9,7 @@ import trio
 
 from signald.blobs import spool
 from signald.blobs.kept import LOCAL_S, KeptMedia, MediaSettings
+from signald.errors import MediaMissing
 
 UNFINISHED = "unfinished"
 """The folder of uploads under way. No key has this name: keys of media are ids."""
@@ -19,14 +21,32 @@ class DirectoryMedia(KeptMedia):
     named_spool = True
 
     def __init__(self, directory: Path, settings: MediaSettings) -> None:
-        from obstore.store import LocalStore
-
-        super().__init__(LocalStore(prefix=directory), settings, call_s=LOCAL_S)
+        super().__init__(settings, call_s=LOCAL_S)
         self._directory = directory
 
     def publish(self, file: spool.SpoolFile, key: str, content_type: str) -> None:  # noqa: ARG002 - files have no type
         """Rename the spool file: both lie in one file system."""
         file.keep(self._directory / key)
+
+    def piece(self, key: str, first: int, after: int) -> bytes:
+        """As `KeptMedia.piece`. A link is no object, wherever it leads."""
+        with spool.media_errors():
+            try:
+                fd = os.open(self._directory / key, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except FileNotFoundError:
+                # A volume that is not mounted loses no object: its folder of uploads is absent too.
+                if not self.settings.spool.is_dir():
+                    raise
+                raise MediaMissing(f"there is no {key}") from None
+            try:
+                return os.pread(fd, after - first, first)
+            finally:
+                os.close(fd)
+
+    def remove(self, key: str) -> None:
+        """As `KeptMedia.remove`."""
+        with spool.media_errors():
+            (self._directory / key).unlink(missing_ok=True)
 
     async def sweep(self) -> int:
         """As `Media.sweep`. Uploads of other nodes on this directory hold a lock, and stay."""

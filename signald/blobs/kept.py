@@ -1,14 +1,10 @@
-"""Media behind obstore: what a directory and S3 have in common. Each call of obstore blocks, so it runs in a thread.
+"""What a directory and S3 have in common: calls that block, each in a thread, and uploads that wait in a spool file."""
 
-obstore is used in this package and nowhere else. Its errors become those of the media here.
-"""
-
-import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import attrs
 import trio
@@ -19,12 +15,6 @@ from signald.blobs.threads import Call, Threads
 from signald.errors import MediaAway, MediaError, MediaMissing
 
 T = TypeVar("T")
-
-# A range behind the end has no error class of its own: a directory says it in words, S3 by the status 416 of RFC 9110.
-_beyond_end = re.compile(r"range was invalid|\b416\b|InvalidRange", re.IGNORECASE)
-
-ERROR_CHARS_MAX = 300
-"""Of a text of obstore in a log line: its first line says what failed."""
 
 LOCAL_S = 30.0
 """For one call on a local disk. A disk answers in milliseconds; one that hangs this long, such as a lost network volume, is away."""
@@ -42,15 +32,14 @@ class MediaSettings:
 
 
 class KeptMedia:
-    """Objects of an obstore store. A subclass says how an upload becomes an object."""
+    """Objects that calls reach which block. A subclass says how: `publish`, `piece` and `remove`."""
 
     named_spool = False
     """Whether a spool file has a name: it becomes the object itself."""
 
-    def __init__(self, store: Any, settings: MediaSettings, *, call_s: float) -> None:
+    def __init__(self, settings: MediaSettings, *, call_s: float) -> None:
         """`call_s` is how long one call may take, retries included."""
         self.counts = MediaCounts()
-        self.store = store
         self.settings = settings
         self.call_s = call_s
         self.threads = Threads(settings.threads, wait_s=call_s, counts=self.counts)
@@ -97,20 +86,19 @@ class KeptMedia:
         """Make a spool file an object, in the thread."""
         raise NotImplementedError
 
+    def piece(self, key: str, first: int, after: int) -> bytes:
+        """Return a range of an object, or less at its end, in the thread. Raises MediaMissing, MediaAway."""
+        raise NotImplementedError
+
     def remove(self, key: str) -> None:
-        """Remove an object, in the thread."""
-        with obstore_errors():
-            try:
-                self.store.delete(key)
-            except FileNotFoundError:
-                return
+        """Remove an object, if there is one, in the thread. Raises MediaAway."""
+        raise NotImplementedError
 
     def _piece(self, key: str, first: int, after: int, _: Call[bytes]) -> bytes:
-        with obstore_errors():
-            piece = self.store.get_range(key, start=first, end=after).to_bytes()
+        piece = self.piece(key, first, after)
         if len(piece) != after - first:
             raise MediaMissing(f"{key} ends before byte {after}")
-        return bytes(piece)
+        return piece
 
     async def run(self, function: Callable[[Call[T]], T], deadline_s: float, threads: Threads | None = None) -> T:
         """Return what `function` returns in a thread. Raises MediaError; failures are counted."""
@@ -183,23 +171,3 @@ class SpooledWriting:
 
 
 def _ignore(_: object) -> None: ...
-
-
-@contextmanager
-def obstore_errors() -> Iterator[None]:
-    """Turn the errors of obstore into those of the media. Their texts have many lines, with endpoints and keys: the first one stays."""
-    from obstore.exceptions import BaseError
-
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise MediaMissing(first_line(error)) from None
-    except (BaseError, OSError, ValueError) as error:
-        line = first_line(error)
-        raise (MediaMissing if _beyond_end.search(line) else MediaAway)(line) from None
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text, without the query of a URL: a signature stands there."""
-    line = str(error).strip().partition("\n")[0].partition("?")[0]
-    return line[:ERROR_CHARS_MAX] or type(error).__name__

@@ -16,7 +16,9 @@ async def open_media(config: Config) -> AsyncIterator[Media | None]:
 
     S3 that is away does not hold up the start: no request is made here.
 
-    Raises ResourceRefused when the directory cannot be used; the text names a remedy.
+    Raises:
+        ResourceRefused: a directory cannot be used; the text names a remedy.
+        ConfigError: S3 cannot be used as it is configured.
     """
     scheme, _, rest = media_url(config).partition(":")
     if scheme == "memory":
@@ -26,6 +28,11 @@ async def open_media(config: Config) -> AsyncIterator[Media | None]:
         from signald.blobs.directory import open_directory
 
         async with open_directory(Path(rest), threads=config.blobs.threads) as media:
+            yield media
+    elif scheme == "s3":
+        from signald.blobs.s3 import open_s3
+
+        async with open_s3(config.blobs) as media:
             yield media
     else:
         yield None

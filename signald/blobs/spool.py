@@ -30,7 +30,7 @@ class SpoolFile:
         self._lock = threading.Lock()
         self._path: Path | None = None
         self.size = 0
-        with _media_errors():
+        with media_errors():
             self._fd, path = _create(directory)
             if named:
                 self._path = path
@@ -39,7 +39,7 @@ class SpoolFile:
 
     def write(self, data: bytes) -> None:
         """Add bytes. Raises MediaFull, MediaAway."""
-        with self._lock, _media_errors():
+        with self._lock, media_errors():
             view = memoryview(data)
             while view:
                 view = view[os.write(self._open(), view) :]
@@ -47,12 +47,12 @@ class SpoolFile:
 
     def read(self, at: int, count: int) -> bytes:
         """Return up to `count` bytes from `at` on. Raises MediaAway."""
-        with self._lock, _media_errors():
+        with self._lock, media_errors():
             return os.pread(self._open(), count, at)
 
     def keep(self, target: Path) -> None:
         """Give the file its final name, when its bytes are on the disk. Raises MediaFull, MediaAway."""
-        with self._lock, _media_errors():
+        with self._lock, media_errors():
             assert self._path is not None, "a file without a name cannot be kept"
             os.fsync(self._open())
             self._path.rename(target)
@@ -82,7 +82,7 @@ class SpoolFile:
 
 def sweep(directory: Path) -> int:
     """Remove the files of uploads whose process has ended; returns how many. Raises MediaAway."""
-    with _media_errors():
+    with media_errors():
         return sum(_remove_if_left(path) for path in directory.glob(f"{PREFIX}*"))
 
 
@@ -106,6 +106,16 @@ def _make_directory(path: Path) -> None:
     if found.st_mode & 0o077:
         # A volume that is mounted for a group opens the directories on it to that group.
         path.chmod(0o700)
+
+
+def check_spool(key: str, path: Path) -> None:
+    """Check that files can be made in `path`. Raises ResourceRefused, with a remedy for the operator of `key`."""
+    try:
+        fd, file = _create(path)
+        file.unlink()
+        os.close(fd)
+    except OSError as error:
+        raise ResourceRefused(key, f"no file can be made in {path}", error, "name a directory on a disk") from None
 
 
 def sync_directory(path: Path) -> None:
@@ -151,7 +161,7 @@ def _remove_if_left(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _media_errors() -> Iterator[None]:
+def media_errors() -> Iterator[None]:
     """Turn an error of the system into one of the media, whose text has no path of the machine."""
     try:
         yield

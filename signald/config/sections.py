@@ -617,14 +617,14 @@ class BlobsConfig:
     )
     downloads_in_progress_max: int = key(
         64,
-        "Downloads through this node at once; one more is answered 503. Each holds up to two pieces of 256 KiB.",
+        "Downloads through this node at once; one more is answered 503. Each holds up to two pieces of 64 KiB.",
         unit="downloads",
         at_least=1,
         reload=True,
     )
     threads: int = key(
         16,
-        "Calls of the disk or of S3 at once; more wait. With a service that answers in 20 ms, 16 carry 200 MiB/s.",
+        "Calls of the disk or of S3 at once; more wait. With a service that answers in 20 ms, 16 carry 50 MiB/s.",
         unit="threads",
         at_least=1,
         at_most=256,
