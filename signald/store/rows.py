@@ -201,6 +201,9 @@ class Rows(Protocol):
     def item(self, shelf: str, blob: str) -> Item | None: ...
     def save_item(self, shelf: str, item: Item) -> None: ...
     def drop_item(self, shelf: str, blob: str) -> None: ...
+    def is_doomed(self, shelf: str, blob: str) -> bool:
+        """Tell whether a blob without a lease is doomed, also one that cannot be read."""
+
     def item_of_key(self, shelf: str, key: bytes) -> str:
         """Return the id of the blob that has `key`; empty: none."""
 
