@@ -25,6 +25,10 @@ class MemoryShelves:
         if not items:
             del self._shelves[shelf]
 
+    def is_doomed(self, shelf: str, blob: str) -> bool:
+        item = self.blob_item(shelf, blob)
+        return item is not None and not item.due_ms
+
     def item_of_key(self, shelf: str, key: bytes) -> str:
         return next((blob for blob, item in self._shelves.get(shelf, {}).items() if item.key == key), "")
 

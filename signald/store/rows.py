@@ -229,6 +229,9 @@ class Rows(Protocol):
     def blob_item(self, shelf: str, blob: str) -> BlobItem | None: ...
     def save_blob_item(self, shelf: str, item: BlobItem) -> None: ...
     def drop_blob_item(self, shelf: str, blob: str) -> None: ...
+    def is_doomed(self, shelf: str, blob: str) -> bool:
+        """Tell whether a blob without a lease is doomed, also one that cannot be read."""
+
     def item_of_key(self, shelf: str, key: bytes) -> str:
         """Return the id of the blob that has `key`; empty: none."""
 

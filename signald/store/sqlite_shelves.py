@@ -9,7 +9,7 @@ from signald.store.sqlite_values import Rows, pack, unpack
 TABLE = """
 CREATE TABLE IF NOT EXISTS blob (shelf TEXT, blob TEXT, leased INTEGER NOT NULL, due_ms INTEGER NOT NULL, bytes INTEGER NOT NULL,
     blob_key BLOB NOT NULL, record BLOB NOT NULL, PRIMARY KEY (shelf, blob)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS blob_by_due ON blob (shelf, leased, due_ms, blob);
+CREATE INDEX IF NOT EXISTS blob_by_due ON blob (shelf, leased, due_ms, blob, bytes);
 CREATE INDEX IF NOT EXISTS blob_of_key ON blob (shelf, blob_key) WHERE blob_key <> x''
 """
 """Made like those of `LATER_TABLES`. What a shelf is searched by stands beside the record, so that a blob whose record is damaged counts
@@ -39,6 +39,10 @@ class SqliteShelves(Rows):
 
     def drop_blob_item(self, shelf: str, blob: str) -> None:
         self._sql.execute("DELETE FROM blob WHERE shelf = ? AND blob = ?", (shelf, blob))
+
+    def is_doomed(self, shelf: str, blob: str) -> bool:
+        sql = "SELECT 1 FROM blob WHERE shelf = ? AND blob = ? AND leased = 0 AND due_ms = 0"
+        return self._one(sql, shelf, blob) is not None
 
     def item_of_key(self, shelf: str, key: bytes) -> str:
         return self._one("SELECT blob FROM blob WHERE shelf = ? AND blob_key = ? AND blob_key <> x''", shelf, key) or ""

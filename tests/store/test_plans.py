@@ -980,14 +980,6 @@ def test_same_answers_about_blobs(fresh: Fresh, plan: list[Step]) -> None:
         assert other == one, place
 
 
-def test_plans_are_made_of_every_operation_there_is() -> None:
-    """A new operation of the contract needs a recipe here, or the stores are not compared in it."""
-    cooked = batches(
-        BEGINNING, [Step("a", [Draft(name, 0, 0, "a", 0, 1, True)], False, 0) for name in Kitchen.recipes()]
-    )
-    assert {type(op) for _, batch in cooked for op in batch} == set(RULES)
-
-
 OF_AGENDA = (
     *("schedule", "take_due", "settle", "tell_cluster", "drop_queue") * 4,
     *("read_agenda", "list_agenda", "read_queue", "register", "remove_worker", "claim_worker", "update_worker") * 2,

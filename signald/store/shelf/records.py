@@ -28,6 +28,12 @@ class Item(Struct, array_like=True, frozen=True, gc=False):
         """Tell whether the lease of its upload is over. One that was taken before the clock was set back is."""
         return self.lease_until_ms <= now_ms or self.leased_ms - now_ms > CLOCK_SET_MS
 
+    def over(self, now_ms: int) -> bool:
+        """Tell whether a sweep is to doom it: it is kept no longer, or its lease has lapsed."""
+        if self.doomed:
+            return True
+        return self.blob.until_ms <= now_ms if self.blob.whole else self.lapsed(now_ms)
+
     @property
     def due_ms(self) -> int:
         """When it is to be looked at: the end of its lease, else of its time; 0: it is doomed."""

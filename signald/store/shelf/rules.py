@@ -106,7 +106,7 @@ def sweep_shelf(op: ops.SweepShelf, rows: Rows, _wakes: Wakes) -> ops.ShelfSwept
         if item is None:
             # Nothing is known of it but its id, by which its bytes are found.
             item = Item(Blob(blob, "", "", 0, "", b"", 0, 0), "", b"", 0, 0)
-        elif not item.blob.whole and not item.lapsed(op.now_ms):
+        elif not item.over(op.now_ms):
             continue
         rows.save_blob_item(op.shelf, item.doom(late=True))
     doomed = rows.blobs_doomed(op.shelf, op.limit)
@@ -117,7 +117,7 @@ def sweep_shelf(op: ops.SweepShelf, rows: Rows, _wakes: Wakes) -> ops.ShelfSwept
 def forget_blobs(op: ops.ForgetBlobs, rows: Rows, _wakes: Wakes) -> ops.ShelfSwept:
     for blob in op.blobs:
         item = rows.blob_item(op.shelf, blob)
-        if item is not None and item.doomed:
+        if item.doomed if item is not None else rows.is_doomed(op.shelf, blob):
             rows.drop_blob_item(op.shelf, blob)
     return ops.ShelfSwept((), _next(op.shelf, rows, 0, op.now_ms))
 

@@ -24,6 +24,20 @@ local function read_item(blob)
   return read and type(item) == 'table' and #item >= ITEM_COUNT and item or nil, true
 end
 
+local function is_lapsed(item, now_ms)
+  return item[ITEM.lease_until_ms] <= now_ms or item[ITEM.leased_ms] - now_ms > CLOCK_SET_MS
+end
+
+-- It is kept no longer, or its lease has lapsed.
+local function is_over(item, now_ms)
+  if item[ITEM.doomed] == 1 then
+    return true
+  elseif item[ITEM.digest] ~= '' then
+    return item[ITEM.until_ms] <= now_ms
+  end
+  return is_lapsed(item, now_ms)
+end
+
 local function set_totals(count, size)
   redis.call('HSET', ITEMS, 'n', string.format('%.0f', count), 's', string.format('%.0f', size))
 end
@@ -63,20 +77,25 @@ local function totals()
   return count, size
 end
 
-local function is_lapsed(item, now_ms)
-  return item[ITEM.lease_until_ms] <= now_ms or item[ITEM.leased_ms] - now_ms > CLOCK_SET_MS
+-- Writes an item in one command with what is counted, so that a script that is cut short leaves no wrong sum. `before` are the bytes
+-- for which it counted, nil for a new one; `key` leads to it from now on, unless it is empty.
+local function write(blob, item, before, key)
+  local count, size = totals()
+  local is_there = redis.call('HEXISTS', ITEMS, 'i' .. blob) == 1
+  local packed = cmsgpack.pack(item)
+  local words = {'i' .. blob, seal(blob, packed) .. packed, 'n', string.format('%.0f', count + (is_there and 0 or 1)),
+    's', string.format('%.0f', size + item[ITEM.bytes] - (before or 0))}
+  if key ~= '' then
+    words[7], words[8] = 'k' .. key, blob
+  end
+  redis.call('HSET', ITEMS, unpack(words))
+  if is_there == (before == nil) then
+    recount() -- its bytes were not known, because it was damaged
+  end
 end
 
--- Saves an item; `before` are the bytes for which it counted, nil for a new one.
-local function save(blob, item, before, now_ms)
-  local count, size = totals()
-  local packed = cmsgpack.pack(item)
-  local added = redis.call('HSET', ITEMS, 'i' .. blob, seal(blob, packed) .. packed) == 1
-  if added == (before == nil) then
-    set_totals(count + (added and 1 or 0), size + item[ITEM.bytes] - (before or 0))
-  else
-    recount()
-  end
+-- Enters an item by its time, which it returns.
+local function enter(blob, item)
   local due = item[ITEM.lease_until_ms]
   if due > 0 then
     redis.call('ZADD', LEASES, due, blob)
@@ -85,7 +104,11 @@ local function save(blob, item, before, now_ms)
     redis.call('ZADD', TIMES, due, blob)
     redis.call('ZREM', LEASES, blob)
   end
-  -- Should no sweep come any more, the shelf goes by itself, long after the last of its blobs.
+  return due
+end
+
+-- Keeps the shelf for long after `due`. Should no sweep come any more, it goes by itself then.
+local function stay(due, now_ms)
   local left = math.max(redis.call('PTTL', ITEMS), math.max(due, now_ms) - now_ms + UNSWEPT_MS)
   for _, key in ipairs(KEYS) do
     if redis.call('PTTL', key) < left then
@@ -94,8 +117,15 @@ local function save(blob, item, before, now_ms)
   end
 end
 
--- Dooms a blob and frees its key. `late`: nothing writes in the media any more.
-local function doom(blob, item, late, now_ms)
+-- Saves an item that is not doomed. A script that is cut short leaves an entry that a sweep corrects.
+local function save(blob, item, before, key, now_ms)
+  local due = enter(blob, item)
+  write(blob, item, before, key)
+  stay(due, now_ms)
+end
+
+-- Dooms a blob and frees its key. `late`: nothing writes in the media any more. Cut short, it is doomed, and swept at its time.
+local function doom(blob, item, before, late, now_ms)
   local key = item[ITEM.key]
   if key ~= '' and redis.call('HGET', ITEMS, 'k' .. key) == blob then
     redis.call('HDEL', ITEMS, 'k' .. key)
@@ -104,7 +134,8 @@ local function doom(blob, item, late, now_ms)
   if late then
     item[ITEM.lease_until_ms] = 0
   end
-  save(blob, item, item[ITEM.bytes], now_ms)
+  write(blob, item, before, '')
+  stay(enter(blob, item), now_ms)
 end
 
 -- When the shelf is to be swept, beside `told` doomed blobs; 0: never.
@@ -150,13 +181,10 @@ function operation.begin_blob(blob, nonce, key, reserved, total_max, lease_ms, n
     return {'full', size, next_due(0, now_ms)}
   end
   if other then
-    doom(name, other, false, now_ms)
+    doom(name, other, other[ITEM.bytes], false, now_ms)
   end
   local until_ms = now_ms + tonumber(lease_ms)
-  save(blob, {session, principal, reserved, content_type, '', now_ms, 0, nonce, key, now_ms, until_ms, 0}, nil, now_ms)
-  if key ~= '' then
-    redis.call('HSET', ITEMS, 'k' .. key, blob)
-  end
+  save(blob, {session, principal, reserved, content_type, '', now_ms, 0, nonce, key, now_ms, until_ms, 0}, nil, key, now_ms)
   return {'begun'}
 end
 
@@ -167,7 +195,7 @@ function operation.renew_blob(blob, nonce, lease_ms, now_ms)
   elseif item[ITEM.digest] == '' then
     now_ms = tonumber(now_ms)
     item[ITEM.leased_ms], item[ITEM.lease_until_ms] = now_ms, now_ms + tonumber(lease_ms)
-    save(blob, item, item[ITEM.bytes], now_ms)
+    save(blob, item, item[ITEM.bytes], '', now_ms)
   end
   return {'done'}
 end
@@ -180,7 +208,7 @@ function operation.finish_blob(blob, nonce, size, sha256, until_ms, now_ms)
     local before = item[ITEM.bytes]
     item[ITEM.bytes], item[ITEM.digest], item[ITEM.until_ms] = tonumber(size), sha256, tonumber(until_ms)
     item[ITEM.lease_until_ms] = 0
-    save(blob, item, before, tonumber(now_ms))
+    save(blob, item, before, '', tonumber(now_ms))
   end
   return shown('kept', blob, item)
 end
@@ -192,7 +220,7 @@ function operation.abandon_blob(blob, nonce, now_ms)
   elseif item[ITEM.digest] ~= '' then
     return shown('kept', blob, item)
   end
-  doom(blob, item, false, tonumber(now_ms))
+  doom(blob, item, item[ITEM.bytes], false, tonumber(now_ms))
   return {'done'}
 end
 
@@ -212,9 +240,9 @@ function operation.remove_blob(blob, now_ms)
   local item = read_item(blob)
   if not item or item[ITEM.digest] == '' then
     return {'no_blob'}
-  elseif item[ITEM.doomed] == 0 then
-    doom(blob, item, false, tonumber(now_ms))
   end
+  -- Also one that is doomed: a script that was cut short may not have entered it.
+  doom(blob, item, item[ITEM.bytes], false, tonumber(now_ms))
   return {'done'}
 end
 
@@ -235,9 +263,11 @@ function operation.sweep_shelf(now_ms, limit)
     if not item then
       -- Nothing is known of it but its id, by which its bytes are found.
       damaged[#damaged + 1] = blob
-      save(blob, {'', '', 0, '', '', 0, 0, '', '', 0, 0, 1}, nil, now_ms)
-    elseif item[ITEM.digest] ~= '' or is_lapsed(item, now_ms) then
-      doom(blob, item, true, now_ms)
+      doom(blob, {'', '', 0, '', '', 0, 0, '', '', 0, 0, 0}, nil, true, now_ms)
+    elseif is_over(item, now_ms) then
+      doom(blob, item, item[ITEM.bytes], true, now_ms)
+    else
+      enter(blob, item)
     end
   end
   local doomed = redis.call('ZRANGEBYSCORE', TIMES, 0, 0, 'LIMIT', 0, limit)
@@ -246,19 +276,25 @@ end
 
 -- ARGV 4...: blobs
 function operation.forget_blobs(now_ms)
+  local is_less = false
   for place = 4, #ARGV do
     local blob = ARGV[place]
     local item = read_item(blob)
-    if item and item[ITEM.doomed] == 1 then
+    if item and item[ITEM.doomed] == 1 or not item and redis.call('ZSCORE', TIMES, blob) == '0' then
       local count, size = totals()
       redis.call('HDEL', ITEMS, 'i' .. blob)
+      if item then
+        set_totals(count - 1, size - item[ITEM.bytes])
+      else
+        recount()
+      end
       redis.call('ZREM', LEASES, blob)
       redis.call('ZREM', TIMES, blob)
-      set_totals(count - 1, size - item[ITEM.bytes])
-      if count <= 1 then
-        redis.call('DEL', ITEMS, LEASES, TIMES)
-      end
+      is_less = true
     end
+  end
+  if is_less and totals() <= 0 and recount() == 0 then
+    redis.call('DEL', ITEMS, LEASES, TIMES)
   end
   return {'swept', {}, next_due(0, tonumber(now_ms)), {}}
 end
