@@ -14,9 +14,9 @@ gets all bytes.
 
 import re
 from enum import Enum
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 _ETAG = r'"[\x21\x23-\x7e\x80-\xff]*"'
 _ETAGS = re.compile(rf"[ \t]*(?:(W/)?({_ETAG}))?[ \t]*(?:,|$)")
@@ -46,22 +46,25 @@ class Span(Struct, frozen=True):
         return self.end - self.start
 
 
-class Conditions(Struct, frozen=True):
-    """The header fields of a request; None: not there."""
+class Conditions(Struct, frozen=True, rename="kebab"):
+    """What a reader says of the bytes that it has, and of the part that it wants."""
 
-    if_match: str | None = None
-    if_none_match: str | None = None
-    range: str | None = None
-    if_range: str | None = None
+    range: (
+        Annotated[str, Meta(description="One range, as `bytes=0-499`. Several are answered with all bytes.")]
+        | UnsetType
+    ) = UNSET
+    if_range: str | UnsetType = UNSET
+    if_match: str | UnsetType = UNSET
+    if_none_match: str | UnsetType = UNSET
 
 
 def judge(asked: Conditions, etag: str, size: int) -> Span | Outcome:
     """Return what a GET gets of `size` bytes with the strong entity tag `etag`, in the order of RFC 9110, section 13.2.2."""
-    if asked.if_match is not None and not names(asked.if_match, etag, strong=True):
+    if asked.if_match is not UNSET and not names(asked.if_match, etag, strong=True):
         return Outcome.FAILED
-    if asked.if_none_match is not None and names(asked.if_none_match, etag):
+    if asked.if_none_match is not UNSET and names(asked.if_none_match, etag):
         return Outcome.UNCHANGED
-    if asked.range is None or (asked.if_range is not None and not is_same(asked.if_range, etag)):
+    if asked.range is UNSET or (asked.if_range is not UNSET and not is_same(asked.if_range, etag)):
         return Outcome.WHOLE
     found = span_of(asked.range, size)
     if found == "ignored":
