@@ -71,6 +71,7 @@ from signald.store.registry.ops import (
     WorkerSessions,
 )
 from signald.store.registry.packing import Check
+from signald.store.session.events.ops import DropEvents, ReadEvents, TellEvent
 from signald.store.session.jobs.ops import (
     CancelJob,
     JobProgress,
@@ -149,11 +150,11 @@ def every_op() -> list[Op]:
         put_node("b"),
         ListNodes(NOW_MS + 70_000),
         put_node("a"),
-        create(receipts=True),
+        create(receipts=True, events_max=9),
         enqueue(),
         register(),
         Reserve("a", ((SESSION, WORKER),)),
-        claim_side(),
+        claim_side(events_max=9),
         AcceptSession(SESSION, "b", 1),
         append(entries(1, 3, history=True), history_max=2),
         append(entries(1, 1), party="worker", ack=1),
@@ -169,6 +170,9 @@ def every_op() -> list[Op]:
         CloseStreams(SESSION, "b", 2, ("a",), "interrupted", NOW_MS),
         claim_side(nonce="back"),
         claim_client(acked=5, received=1),
+        TellEvent(SESSION, "n", "app.message", {"a": 1}, 9, NOW_MS),
+        ReadEvents(SESSION, 2),
+        DropEvents(SESSION, 2, NOW_MS),
         create_job(),
         TakeJobs(SESSION, "b", 1, ("*",), (), 9, NOW_MS),
         JobProgress(SESSION, 1, "b", 1, b"1", NOW_MS),

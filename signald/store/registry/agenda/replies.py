@@ -19,4 +19,6 @@ def read_agenda(_op: Op, reply: Reply) -> AgendaRead:
 
 def read_page(_op: Op, reply: Reply) -> AgendaPage:
     """Items by name."""
-    return AgendaPage(tuple([AgendaItem(read_name(name), *rest, taken == 1) for name, *rest, taken in reply]))
+    return AgendaPage(
+        tuple([AgendaItem(read_name(name), at, n, since, taken == 1) for name, at, n, since, taken in reply])
+    )
