@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import structlog
+from msgspec import structs
 from redis import Redis
 
 from signald.core.callers import ALL
@@ -17,6 +18,7 @@ from signald.store import damage
 from signald.store.base import Behind, Done, Op, Refused, Store
 from signald.store.damage import Reports, seal, unseal
 from signald.store.redis import open_redis
+from signald.store.registry.agenda.ops import AgendaRead, ListAgenda, ReadAgenda, Schedule, Settle, TakeDue
 from signald.store.registry.ops import (
     Enqueued,
     GetReceipt,
@@ -36,6 +38,8 @@ from signald.store.registry.ops import (
     WorkerClaimed,
     WorkerSessions,
 )
+from signald.store.registry.queues.ops import CLUSTER, DropQueue, QueueRead, ReadQueue, TellCluster
+from signald.store.session.events.ops import EventsLeft
 from signald.store.session.jobs.ops import JobGone, ReadJob, TakeJobs
 from signald.store.session.ops import (
     Appended,
@@ -117,6 +121,8 @@ class Damaged:
             "stream": ("stream", "record", f"session = '{SESSION}'"),
             "piece": ("history", "body", f"session = '{SESSION}' AND number = 4"),
             "pace": ("fact", "value", "name = 'pace'"),
+            "item": ("agenda", "record", f"name = '{WORKER}'"),
+            "queue": ("event_queue", "record", f"name = '{WORKER}'"),
         }[what]
         with closing(sqlite3.connect(self.url.removeprefix("sqlite:"), isolation_level=None)) as sql:
             found = sql.execute(f"SELECT {column} FROM {table} WHERE {where}").fetchall()
@@ -156,6 +162,8 @@ class Damaged:
                 "node": ("nodes", "b"),
                 "place": ("line", SESSION),
                 "pace": ("misc", "pace_level"),
+                "item": ("agenda", "e" + WORKER),
+                "queue": ("event_queues", WORKER),
             }[what]
             value = redis.hget(registry + name, field)
             assert value is not None
@@ -166,8 +174,9 @@ class Damaged:
 def damaged(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Damaged:
     """An empty store of each kind that can be damaged."""
     reports = Reports()
-    modules = ("sqlite", "sqlite_rows", "sqlite_jobs", "redis_codecs")
-    for module in (*modules, "session.replies", "session.jobs.replies", "registry.replies"):
+    modules = ("sqlite", "sqlite_rows", "sqlite_jobs", "sqlite_agenda", "redis_codecs")
+    of_agenda = "registry.agenda.replies", "registry.queues.replies"
+    for module in (*modules, *of_agenda, "session.replies", "session.jobs.replies", "registry.replies"):
         monkeypatch.setattr(f"signald.store.{module}.REPORTS", reports)
     if request.param == "sqlite":
         return Damaged("sqlite", f"sqlite:{tmp_path / 'damaged.db'}")
@@ -458,6 +467,93 @@ async def test_a_damaged_pace_begins_anew(damaged: Damaged, wound: str) -> None:
         damaged.hit("pace", WOUNDS[wound])
         (paced,) = await ask(store, TakePace(1, 10.0, NOW_MS))
         assert 0 <= paced.wait_ms <= 1000
+
+
+OF_QUEUES: list[Op] = [
+    structs.replace(register(), events_max=9),
+    structs.replace(register(OTHER_WORKER, nonce="other"), events_max=9, now_ms=NOW_MS + 1),
+]
+
+
+@pytest.mark.parametrize("wound", [one for one in WOUNDS if one != "longer"])
+@pytest.mark.parametrize("held", [True, False])
+async def test_a_damaged_item_of_the_agenda_is_due(damaged: Damaged, wound: str, held: bool, logged: list[Any]) -> None:
+    """It is not lost: a node takes it when it was due, or its lease over, and it leaves nothing behind. Others are untouched."""
+    async with damaged.open() as store:
+        await ask(store, *OF_QUEUES)
+        tickets = []
+        if held:
+            (due,) = await ask(store, TakeDue("e", "a", "one", NOW_MS, 500, 1))
+            tickets = [item.ticket for item in due.items]
+        damaged.hit("item", WOUNDS[wound])
+        await ask(store, *[Settle("e", WORKER, ticket, 0, 0, 0, NOW_MS) for ticket in tickets])
+        later_ms = NOW_MS + 500
+        await ask(store, Schedule("e", (WORKER, OTHER_WORKER), later_ms, later_ms), ListAgenda("e", "", 9))
+        (due,) = await ask(store, TakeDue("e", "a", "two", later_ms, 500, 9))
+        assert sorted(item.name for item in due.items) == [WORKER, OTHER_WORKER]
+        assert "agenda item" in {line["what"] for line in logged}
+        settled = [Settle("e", item.name, item.ticket, 0, 0, 0, later_ms) for item in due.items]
+        far_ms = later_ms + 10**9
+        *_, sums, due = await ask(store, *settled, ReadAgenda("e", far_ms), TakeDue("e", "a", "three", far_ms, 500, 9))
+        assert (sums, due.items) == (AgendaRead(0, 0, 0, 0), ())
+
+
+@pytest.mark.parametrize("wound", WOUNDS)
+async def test_a_damaged_item_that_fails_is_no_failure(damaged: Damaged, wound: str) -> None:
+    """What an item has forgotten is not counted for ever: the sums are right when it has been taken."""
+    async with damaged.open() as store:
+        await ask(store, *OF_QUEUES[:1])
+        (due,) = await ask(store, TakeDue("e", "a", "one", NOW_MS, 500, 1))
+        await ask(store, Settle("e", WORKER, due.items[0].ticket, NOW_MS + 50, 3, NOW_MS, NOW_MS))
+        damaged.hit("item", WOUNDS[wound])
+        (due,) = await ask(store, TakeDue("e", "a", "two", NOW_MS + 50, 500, 1))
+        (item,) = due.items
+        settle = Settle("e", WORKER, item.ticket, 0, 0, 0, NOW_MS + 60)
+        assert (await ask(store, settle, TakeDue("e", "a", "x", NOW_MS, 500, 1), ReadAgenda("e", NOW_MS)))[-1] == (
+            AgendaRead(0, 0, 0, 0)
+        )
+
+
+@pytest.mark.parametrize("wound", WOUNDS)
+async def test_a_damaged_event_queue_counts_as_none(damaged: Damaged, wound: str) -> None:
+    """It keeps no worker from being removed, and the next event begins another one. Other queues are untouched."""
+    async with damaged.open() as store:
+        await ask(store, *OF_QUEUES)
+        damaged.hit("queue", WOUNDS[wound])
+        read, left, other = await ask(store, ReadQueue(WORKER, 9), DropQueue(WORKER, 1), ReadQueue(OTHER_WORKER, 9))
+        assert (read, left.waiting, other.waiting) == (QueueRead(), 0, 1)
+        removed, read = await ask(
+            store, RemoveWorker(WORKER, "a", 0, True, "gone", 9, NOW_MS + 7), ReadQueue(WORKER, 9)
+        )
+        assert removed == Sessions(())
+        assert [(event.n, event.type) for event in read.events] == [(1, "worker.lost")]
+        assert read.begun_ms == NOW_MS + 7
+        assert await ask(store, DropQueue(WORKER, 1), ReadQueue(WORKER, 9)) == [EventsLeft(0), QueueRead()]
+
+
+@pytest.mark.parametrize("value", [5, 1.5, "text", b"\xff"])
+async def test_values_of_another_type_in_the_agenda(tmp_path: Path, value: object) -> None:
+    """A column of SQLite may hold anything: items come when they are due, or at once, and none is lost."""
+    url = f"sqlite:{tmp_path / 'types.db'}"
+    damaged = Damaged("sqlite", url)
+    async with damaged.open() as store:
+        await ask(store, *OF_QUEUES)
+        with closing(sqlite3.connect(tmp_path / "types.db", isolation_level=None)) as sql:
+            for table, column in (
+                ("agenda", "record"), ("agenda", "at_ms"), ("agenda", "since_ms"), ("agenda", "nonce"),
+                ("event_queue", "record"), ("event_queue", "until_ms"), ("fact", "value"),
+            ):  # fmt: skip
+                sql.execute(f"UPDATE {table} SET {column} = ?", (value,))
+        (_, _, due) = await ask(
+            store, ReadAgenda("e", NOW_MS), ListAgenda("e", "", 9), TakeDue("e", "a", "n", NOW_MS, 500, 9)
+        )
+        assert [item.name for item in due.items] == [WORKER, OTHER_WORKER]
+        *_, sums, cluster = await ask(
+            store, *[Settle("e", item.name, item.ticket, 0, 0, 0, NOW_MS) for item in due.items],
+            ReadAgenda("e", NOW_MS), ReadQueue(WORKER, 9), RemoveWorker(WORKER, "a", 0, True, "", 9, NOW_MS),
+            TellCluster("once", "deploy.finished", {}, 9, NOW_MS), ReadAgenda("e", NOW_MS), ReadQueue(CLUSTER, 9),
+        )  # fmt: skip
+        assert (sums.count, cluster.waiting) == (2, 1)
 
 
 FIELDS = (
