@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from msgspec import defstruct, msgpack, structs
 
 from signald.core.head import Head
-from signald.core.life import EVENTS_KEEP_MAX_MS, EVENTS_LEFT_MS
+from signald.core.life import EVENTS_LEFT_MS
 from signald.core.log import Entry
-from signald.store.base import CLOCK_SET_MS, Op, Refused, Result
+from signald.store.base import Op, Refused, Result
 from signald.store.claims import CLAIMS_REMEMBERED, Claim
 from signald.store.memory import MemoryRows
 from signald.store.registry.ops import Enqueue, Forget, Paced, TakePace, WorkerClaimed
@@ -208,8 +208,3 @@ def test_nonces_of_events_are_bounded(table: Table) -> None:
     read = table.do(ReadEvents(SESSION, 99))
     assert isinstance(read, EventsRead)
     assert [event.fields["n"] for event in read.events[1:]] == [*range(NONCES_REMEMBERED + 1), 0]
-
-
-def test_the_store_outlives_the_delivery() -> None:
-    """A queue is kept for longer than the last attempt of a day, by more than the clocks of two nodes differ."""
-    assert EVENTS_LEFT_MS > EVENTS_KEEP_MAX_MS + CLOCK_SET_MS
