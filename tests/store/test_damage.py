@@ -39,10 +39,14 @@ from signald.store.registry.ops import (
     WorkerSessions,
 )
 from signald.store.registry.queues.ops import CLUSTER, DropQueue, QueueRead, ReadQueue, TellCluster
-from signald.store.session.events.ops import EventsLeft
+from signald.store.session.events.ops import DropEvents, EventsLeft, EventsRead, ReadEvents, TellEvent
 from signald.store.session.jobs.ops import JobGone, ReadJob, TakeJobs
 from signald.store.session.ops import (
+    AcceptSession,
     Appended,
+    Claimed,
+    Detach,
+    Ended,
     EndSession,
     ExpireSession,
     Look,
@@ -122,7 +126,9 @@ class Damaged:
             "piece": ("history", "body", f"session = '{SESSION}' AND number = 4"),
             "pace": ("fact", "value", "name = 'pace'"),
             "item": ("agenda", "record", f"name = '{WORKER}'"),
-            "queue": ("event_queue", "record", f"name = '{WORKER}'"),
+            "queue of a worker": ("event_queue", "record", f"name = '{WORKER}'"),
+            "queue": ("queue", "record", f"name = '{SESSION}'"),
+            "event": ("event", "event", f"name = '{SESSION}' AND n = 2"),
         }[what]
         with closing(sqlite3.connect(self.url.removeprefix("sqlite:"), isolation_level=None)) as sql:
             found = sql.execute(f"SELECT {column} FROM {table} WHERE {where}").fetchall()
@@ -138,6 +144,11 @@ class Damaged:
                 value = redis.hget(key + ":jobs", field)
                 assert value is not None
                 redis.hset(key + ":jobs", field, wound(value))
+                return
+            if field := {"queue": "h", "event": "2"}.get(what):
+                value = redis.hget(key + ":events", field)
+                assert value is not None
+                redis.hset(key + ":events", field, wound(value))
                 return
             if what == "stream":
                 for field, value in redis.hgetall(key + ":streams").items():
@@ -163,7 +174,7 @@ class Damaged:
                 "place": ("line", SESSION),
                 "pace": ("misc", "pace_level"),
                 "item": ("agenda", "e" + WORKER),
-                "queue": ("event_queues", WORKER),
+                "queue of a worker": ("event_queues", WORKER),
             }[what]
             value = redis.hget(registry + name, field)
             assert value is not None
@@ -174,9 +185,10 @@ class Damaged:
 def damaged(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Damaged:
     """An empty store of each kind that can be damaged."""
     reports = Reports()
-    modules = ("sqlite", "sqlite_rows", "sqlite_jobs", "sqlite_agenda", "redis_codecs")
-    of_agenda = "registry.agenda.replies", "registry.queues.replies"
-    for module in (*modules, *of_agenda, "session.replies", "session.jobs.replies", "registry.replies"):
+    modules = ("sqlite", "sqlite_rows", "sqlite_jobs", "sqlite_events", "sqlite_agenda", "redis_codecs")
+    of_session = "session.replies", "session.jobs.replies", "session.events.replies"
+    of_registry = "registry.replies", "registry.agenda.replies", "registry.queues.replies"
+    for module in (*modules, *of_session, *of_registry):
         monkeypatch.setattr(f"signald.store.{module}.REPORTS", reports)
     if request.param == "sqlite":
         return Damaged("sqlite", f"sqlite:{tmp_path / 'damaged.db'}")
@@ -330,6 +342,78 @@ async def test_a_damaged_input_is_told(damaged: Damaged, wound: str, logged: lis
         (taken,) = await ask(store, TakeJobs(SESSION, "b", 1, ("*",), (), 9, NOW_MS))
         assert [(job.n, data) for job, data in taken.given] == [(1, None)]
     assert [line["what"] for line in logged if line["event"] == "record_unreadable"] == ["input of a job"]
+
+
+TOLD: list[Op] = [
+    create(events_max=9),
+    create(OTHER, events_max=9),
+    claim_side(events_max=9),
+    AcceptSession(SESSION, "b", 1, NOW_MS),
+    Detach(SESSION, "client", "a", 1, NOW_MS),
+]
+
+
+@pytest.mark.parametrize("wound", WOUNDS)
+async def test_a_damaged_event_is_left_out(damaged: Damaged, wound: str, logged: list[Any]) -> None:
+    """Those around it are told; it is said once, and dropped with what was looked at, also when nothing else was."""
+    async with damaged.open() as store:
+        await ask(store, *TOLD)
+        damaged.hit("event", WOUNDS[wound])
+        for _ in range(2):
+            everything, *_, first = await ask(
+                store, ReadEvents(SESSION, 9), ReadEvents(OTHER, 9), ReadEvents(SESSION, 1)
+            )
+            assert ([event.n for event in everything.events], everything.waiting, everything.upto) == ([1, 3], 3, 3)
+            assert ([event.n for event in first.events], first.upto) == ([1], 1)
+        left, alone = await ask(store, DropEvents(SESSION, 1, NOW_MS), ReadEvents(SESSION, 1))
+        assert (left, alone) == (EventsLeft(2), EventsRead((), 2, 0, 2))
+        left, *_, last = await ask(store, DropEvents(SESSION, alone.upto, NOW_MS), ReadEvents(SESSION, 9))
+        assert (left, [event.n for event in last.events]) == (EventsLeft(1), [3])
+    assert [line["what"] for line in logged if line["event"] == "record_unreadable"] == ["event"]
+
+
+@pytest.mark.parametrize("wound", WOUNDS)
+async def test_a_damaged_queue_is_none(damaged: Damaged, wound: str) -> None:
+    """What waits in it is lost; its session and every other go on, and no number is given twice."""
+    async with damaged.open() as store:
+        await ask(store, *TOLD)
+        damaged.hit("queue", WOUNDS[wound])
+        read, other, claimed = await ask(
+            store, ReadEvents(SESSION, 9), ReadEvents(OTHER, 9), claim_client(events_max=9)
+        )
+        assert (read, other.waiting, claimed.epoch) == (EventsRead(), 1, 2)
+        _, read = await ask(store, Detach(SESSION, "client", "b", 2, NOW_MS), ReadEvents(SESSION, 9))
+        assert [(event.n, event.type) for event in read.events] == [(4, "session.away")]
+        damaged.hit("queue", WOUNDS[wound])
+        ended, read, left = await ask(
+            store, EndSession(SESSION, "a", NOW_MS), ReadEvents(SESSION, 9), DropEvents(SESSION, 5, NOW_MS)
+        )
+        assert (ended.events, [(event.n, event.type) for event in read.events]) == (1, [(5, "session.ended")])
+        assert left == EventsLeft(0)
+
+
+@pytest.mark.parametrize("wound", WOUNDS)
+async def test_a_damaged_queue_of_a_session_that_has_ended(damaged: Damaged, wound: str) -> None:
+    """It goes with the first step that meets it."""
+    async with damaged.open() as store:
+        await ask(store, *TOLD, EndSession(SESSION, "a", NOW_MS))
+        damaged.hit("queue", WOUNDS[wound])
+        assert await ask(store, ReadEvents(SESSION, 9), DropEvents(SESSION, 0, NOW_MS)) == [EventsRead(), EventsLeft(0)]
+        _, read = await ask(store, create(nonce="again", events_max=9), ReadEvents(SESSION, 9))
+        assert [event.n for event in read.events] == [1]
+
+
+@pytest.mark.parametrize("wound", WOUNDS)
+async def test_the_end_of_a_damaged_record_is_told(damaged: Damaged, wound: str) -> None:
+    """Its queue knows that the session is told, and keeps what waits."""
+    async with damaged.open() as store:
+        await ask(store, *TOLD)
+        damaged.hit("record", WOUNDS[wound])
+        ended, read = await ask(store, EndSession(SESSION, "a", NOW_MS + 5, reason="r"), ReadEvents(SESSION, 9))
+        assert ended == NoSession()
+        last = read.events[-1]
+        assert (len(read.events), last.n, last.type, last.at_ms) == (4, 4, "session.ended", NOW_MS + 5)
+        assert last.fields["reason"] == "r"
 
 
 @pytest.mark.parametrize("wound", WOUNDS)
@@ -519,7 +603,7 @@ async def test_a_damaged_event_queue_counts_as_none(damaged: Damaged, wound: str
     """It keeps no worker from being removed, and the next event begins another one. Other queues are untouched."""
     async with damaged.open() as store:
         await ask(store, *OF_QUEUES)
-        damaged.hit("queue", WOUNDS[wound])
+        damaged.hit("queue of a worker", WOUNDS[wound])
         read, left, other = await ask(store, ReadQueue(WORKER, 9), DropQueue(WORKER, 1), ReadQueue(OTHER_WORKER, 9))
         assert (read, left.waiting, other.waiting) == (QueueRead(), 0, 1)
         removed, read = await ask(
@@ -627,6 +711,24 @@ async def test_a_number_that_no_frame_can_carry(redis_url: str, field: str, numb
         )
         assert (given.up_last, given.down_last, given.client_epoch, given.worker_epoch) == (4, 0, 1, 1)
         assert again.last == 5
+
+
+async def test_an_event_queue_of_another_type(redis_url: str) -> None:
+    """A key that is no hash any more is none: the session goes on, and tells."""
+    async with open_redis(redis_url, "a") as store:
+        with Redis.from_url(redis_url) as redis:
+            redis.flushall()
+            await ask(store, *TOLD)
+            for step in (claim_client(events_max=9), EndSession(SESSION, "a", NOW_MS)):
+                redis.set(f"signald:{{{SESSION}}}:events", "5")
+                read, left, done = await ask(store, ReadEvents(SESSION, 9), DropEvents(SESSION, 0, NOW_MS), step)
+                assert (read, left) == (EventsRead(), EventsLeft(0))
+                assert isinstance(done, Claimed | Ended)
+                redis.set(f"signald:{{{SESSION}}}:events", "5")
+                (done,) = await ask(store, TellEvent(SESSION, "n", "app.message", {"a": 1}, 9, NOW_MS))
+                assert done == Done()
+        (read,) = await ask(store, ReadEvents(SESSION, 9))
+        assert read == EventsRead()
 
 
 @pytest.mark.parametrize("key", ["", ":up", ":down", ":history", ":streams", ":trail"])

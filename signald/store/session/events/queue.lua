@@ -7,8 +7,8 @@ local queue_key = KEYS[8]
 -- The record of the queue; nil when it cannot be read, or there is none.
 local function read_queue()
   local packed = redis.pcall('HGET', queue_key, 'h')
-  local read, queue = pcall(cmsgpack.unpack, packed)
-  if not read or type(queue) ~= 'table' then
+  local read, queue, more = pcall(cmsgpack.unpack, packed)
+  if not read or type(queue) ~= 'table' or more ~= nil then
     return nil
   end
   for i = 1, #QUEUE_KINDS do
@@ -171,10 +171,11 @@ local function tell_job(job, at_ms)
   end
 end
 
--- The session ends: tells it, and lets the queue go once it is empty, or its time is over. `was` is the head, or nil when that cannot be
--- read: then the queue says whether the session is told.
+-- The session ends: tells it, and lets the queue go once it is empty, or its time is over. `was` is the head; when that is damaged, or nil
+-- because there is nothing to be read, the queue says whether the session is told.
 -- → how many events wait
 local function end_events(now_ms, reason, was)
+  was = was and is_whole(was) and was
   local told = was and told_max() > 0
   local queue
   if told then
