@@ -3,7 +3,6 @@
 from tests.planted.bug import Bug
 
 _THREADS = "signald/blobs/threads.py"
-_KEPT = "signald/blobs/kept.py"
 _SPOOL = "signald/blobs/spool.py"
 _DIRECTORY = "signald/blobs/directory.py"
 _S3 = "signald/blobs/s3.py"
@@ -17,22 +16,22 @@ BLOBS = (
     Bug(
         "abandoned-thread-counted-for-ever",
         _THREADS,
-        "Threads.run",
-        "self._counts.abandoned -= 1",
-        "self._counts.abandoned_total -= 1",
+        "_Call._leave_place",
+        "self._threads.counts.abandoned -= 1",
+        "self._threads.counts.abandoned_total -= 1",
         "bounded",
         "A thread that its caller has left counts as abandoned when it has ended.",
         (_OF_THREADS + "test_a_cancelled_caller_returns_at_once_and_its_thread_is_counted",),
     ),
     Bug(
         "object-of-a-caller-that-has-gone-stays",
-        _KEPT,
-        "SpooledWriting._publish",
-        "kept = call.settle()",
-        "kept = call.settle() or True",
+        _THREADS,
+        "_Call._abandon",
+        "if self._result is not None:",
+        "if self._result is not None and self._undo is None:",
         "whole-blob",
-        "An upload that was cancelled in its last step leaves an object that no record names.",
-        (_OF_DIRECTORY + "test_a_finish_that_is_cancelled_late_leaves_no_object",),
+        "An upload that is cancelled in the moment of its end leaves an object that no record names.",
+        (_OF_THREADS + "test_what_succeeds_without_its_caller_is_undone",),
     ),
     Bug(
         "upload-of-a-living-node-swept",
@@ -97,7 +96,7 @@ BLOBS = (
     Bug(
         "large-uploads-side-by-side",
         _S3,
-        "S3Media.finish",
+        "S3Media.threads_for",
         "size <= SMALL_BYTES",
         "size <= 100 * SMALL_BYTES",
         "bounded-memory",
