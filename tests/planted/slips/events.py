@@ -14,7 +14,7 @@ _REDIS = (_CONTRACT, "tests/store/test_redis.py::TestKeys", "-k", "redis or Test
 
 
 def _slip(name: str, file: str, function: str, old: str, new: str, story: str, noticed_by: tuple[str, ...]) -> Bug:
-    return Bug(name, file, function, old, new, "twin" if file.endswith(".lua") else "told-once", story, noticed_by)
+    return Bug(name, file, function, old, new, "twin" if file.endswith(".lua") else "event-told", story, noticed_by)
 
 
 EVENTS = (
