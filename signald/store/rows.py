@@ -7,7 +7,9 @@ from signald.core.head import Party
 from signald.core.jobs import Job
 from signald.core.log import Entry
 from signald.store.base import WAKE_REALTIME, WAKE_SESSION, WAKE_WORKER, Wake
+from signald.store.registry.agenda.records import Item
 from signald.store.registry.ops import NodeInfo, Revocation
+from signald.store.registry.queues.records import Queue
 from signald.store.registry.records import Place, TrailCount, Worker
 from signald.store.session.jobs.records import Jobs
 from signald.store.session.records import Past, Record, Way
@@ -172,6 +174,32 @@ class Rows(Protocol):
 
     def revocations_over(self, now_ms: int, limit: int) -> list[str]:
         """Return principals whose revocation has ended, in order of its end, then of name."""
+
+    def item(self, kind: str, name: str) -> Item | None:
+        """Return an item of the agenda. One that is damaged is due at once, and under no lease."""
+
+    def save_item(self, item: Item) -> None: ...
+    def drop_item(self, kind: str, name: str) -> None: ...
+    def items(self, kind: str) -> int:
+        """Return how many items of a kind there are."""
+
+    def items_at(self, kind: str, first_ms: int | None, last_ms: int | None, limit: int, *, taken: bool) -> list[Item]:
+        """Return the first items under a lease, or under none, from `first_ms` to `last_ms` (None: no bound), by time, then by name."""
+
+    def items_taken(self, kind: str, nonce: str) -> list[Item]:
+        """Return the items that are under a lease taken with `nonce`, in order of their tickets."""
+
+    def items_after(self, kind: str, after: str, limit: int) -> list[Item]:
+        """Return the first items behind the name `after`, in order of name."""
+
+    def agenda(self, kind: str, now_ms: int) -> tuple[int, int, int, int]:
+        """Return how many items there are, are due and fail, and the earliest time at which one is due or has begun to fail; 0: none."""
+
+    def queue(self, name: str) -> Queue | None: ...
+    def save_queue(self, queue: Queue) -> None: ...
+    def drop_queue(self, name: str) -> None: ...
+    def queues_over(self, until_ms: int, limit: int) -> list[str]:
+        """Return queues that are kept until `until_ms` at most, in order of that time, then of name."""
 
     def receipt(self, node: str) -> bytes | None: ...
     def save_receipt(self, node: str, body: bytes, now_ms: int, keep: int) -> None:

@@ -1,0 +1,42 @@
+"""The operations on the event queues of workers and of the cluster.
+
+Other operations fill them, in the same step as what they tell: `RegisterWorker` (`worker.registered`) and `RemoveWorker` (`worker.lost`). A
+queue with something new is due in the agenda from the same step on, as an item of kind `e` with its name.
+
+A full queue takes no further event. Such an event has no number; how many they were stands in the next one that fits. `worker.lost` is taken
+all the same, being the last. The queue of a worker goes when it is empty and the worker is gone; that of the cluster stays.
+"""
+
+from signald.core.life import Value
+from signald.store.base import Done, EventsLeft, EventsRead, RegistryOp, traits
+
+CLUSTER = "cluster"
+"""The name of the queue of the cluster; no worker has such an id."""
+
+
+class TellCluster(RegistryOp[Done], frozen=True):
+    """Put an event into the queue of the cluster, of `events_max` events at most; 0: do not.
+
+    With the same `once` it does nothing more, whoever asks: `ONCE_REMEMBERED` such words without blanks are remembered.
+    """
+
+    once: str
+    type: str
+    fields: dict[str, Value]
+    events_max: int
+    now_ms: int
+
+
+@traits(reads=True)
+class ReadQueue(RegistryOp[EventsRead], frozen=True):
+    """Read the first `limit` events of a queue, a worker's or `CLUSTER`."""
+
+    name: str
+    limit: int
+
+
+class DropQueue(RegistryOp[EventsLeft], frozen=True):
+    """Remove the events of a queue up to number `upto`: they are delivered."""
+
+    name: str
+    upto: int
