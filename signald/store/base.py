@@ -25,8 +25,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
-from signald.core.life import Event
-
 if TYPE_CHECKING:
     # The default lets `Op` stand for an operation with any result. Only the type checker needs it, and Python 3.11 does not know it.
     from typing_extensions import TypeVar as TypeVarWithDefault
@@ -111,25 +109,6 @@ class Behind(Result, frozen=True):
     """The store knows only an older epoch: it has lost what was written since."""
 
     epoch: int
-
-
-class EventsRead(Result, frozen=True):
-    """The first events of a queue; none when there is no queue."""
-
-    events: tuple[Event, ...]
-    waiting: int
-    """How many wait in all."""
-    dropped: int
-    """How many did not fit behind the last one that waits or was told."""
-    begun_ms: int = 0
-    """When a queue of the registry was made: one that a store has lost begins at 1 again, and other events have its numbers. 0 for
-    sessions, whose numbers the nodes give back."""
-
-
-class EventsLeft(Result, frozen=True):
-    """So many events wait in the queue now."""
-
-    waiting: int
 
 
 # --- wake-ups -----------------------------------------------------------------------------------------------------

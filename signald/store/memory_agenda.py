@@ -3,7 +3,7 @@
 import heapq
 
 from signald.store.registry.agenda.records import Item
-from signald.store.registry.queues.records import Queue
+from signald.store.registry.queues.records import EventQueue
 
 
 class MemoryAgenda:
@@ -13,7 +13,7 @@ class MemoryAgenda:
         super().__init__()
         self._items: dict[str, dict[str, Item]] = {}
         """Kind → name → item."""
-        self._queues: dict[str, Queue] = {}
+        self._event_queues: dict[str, EventQueue] = {}
 
     def item(self, kind: str, name: str) -> Item | None:
         return self._items.get(kind, {}).get(name)
@@ -51,15 +51,15 @@ class MemoryAgenda:
         failing = [item.since_ms for item in items if item.since_ms]
         return len(items), len(due), len(failing), min(due + failing, default=0)
 
-    def queue(self, name: str) -> Queue | None:
-        return self._queues.get(name)
+    def event_queue(self, name: str) -> EventQueue | None:
+        return self._event_queues.get(name)
 
-    def save_queue(self, queue: Queue) -> None:
-        self._queues[queue.name] = queue
+    def save_event_queue(self, queue: EventQueue) -> None:
+        self._event_queues[queue.name] = queue
 
-    def drop_queue(self, name: str) -> None:
-        self._queues.pop(name, None)
+    def drop_event_queue(self, name: str) -> None:
+        self._event_queues.pop(name, None)
 
-    def queues_over(self, until_ms: int, limit: int) -> list[str]:
-        over = ((queue.until_ms, queue.name) for queue in self._queues.values() if queue.until_ms <= until_ms)
+    def event_queues_over(self, until_ms: int, limit: int) -> list[str]:
+        over = ((queue.until_ms, queue.name) for queue in self._event_queues.values() if queue.until_ms <= until_ms)
         return [name for _, name in heapq.nsmallest(limit, over)]

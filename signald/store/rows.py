@@ -9,7 +9,7 @@ from signald.core.log import Entry
 from signald.store.base import WAKE_REALTIME, WAKE_SESSION, WAKE_WORKER, Wake
 from signald.store.registry.agenda.records import Item
 from signald.store.registry.ops import NodeInfo, Revocation
-from signald.store.registry.queues.records import Queue
+from signald.store.registry.queues.records import EventQueue
 from signald.store.registry.records import Place, TrailCount, Worker
 from signald.store.session.jobs.records import Jobs
 from signald.store.session.records import Past, Record, Way
@@ -195,10 +195,10 @@ class Rows(Protocol):
     def agenda(self, kind: str, now_ms: int) -> tuple[int, int, int, int]:
         """Return how many items there are, are due and fail, and the earliest time at which one is due or has begun to fail; 0: none."""
 
-    def queue(self, name: str) -> Queue | None: ...
-    def save_queue(self, queue: Queue) -> None: ...
-    def drop_queue(self, name: str) -> None: ...
-    def queues_over(self, until_ms: int, limit: int) -> list[str]:
+    def event_queue(self, name: str) -> EventQueue | None: ...
+    def save_event_queue(self, queue: EventQueue) -> None: ...
+    def drop_event_queue(self, name: str) -> None: ...
+    def event_queues_over(self, until_ms: int, limit: int) -> list[str]:
         """Return queues that are kept until `until_ms` at most, in order of that time, then of name."""
 
     def receipt(self, node: str) -> bytes | None: ...

@@ -4,10 +4,6 @@ from msgspec import Struct
 
 from signald.core.life import Event
 
-QUEUE_KEPT_MS = 691_200_000
-"""How long a queue is kept behind its last event when its worker is gone: eight days, longer than any event is worth delivering. Only what
-a release that tells nothing has left behind, and what nobody delivers, gets so old."""
-
 QUEUES_CHECKED = 4
 """Old queues that are looked at with each new event: more than come with it, so that what was left behind goes."""
 
@@ -15,13 +11,14 @@ ONCE_REMEMBERED = 256
 """Keys of `TellCluster` that are remembered: a stop is told again within minutes, in which fewer nodes stop. As many bytes as a queue's."""
 
 
-class Queue(Struct, array_like=True, frozen=True):
+class EventQueue(Struct, array_like=True, frozen=True):
     """One queue with its events: a worker has two or three in its life, and the cluster some for each deploy."""
 
     name: str
     begun_ms: int
     until_ms: int
-    """Until when it is kept if its worker is gone."""
+    """Until when it is kept if its worker is gone: `EVENTS_LEFT_MS` behind its last event. Only what nobody delivers gets so old, and what a
+    release that tells nothing has left behind."""
     last: int = 0
     """The number given last."""
     dropped: int = 0
