@@ -3,7 +3,8 @@
 Other operations fill them, in the same step as what they tell: `RegisterWorker` (`worker.registered`) and `RemoveWorker` (`worker.lost`). A
 queue with something new is due in the agenda from the same step on, as an item of kind `e` with its name.
 
-A full queue is as `core.life` says; `worker.lost` always fits, being the last. The queue of a worker goes when it is empty and the worker is gone; that of the cluster stays.
+A full queue is as `core.life` says; `worker.lost` always fits, being the last. The queue of a worker goes when it is empty and the worker
+is gone; that of the cluster stays.
 """
 
 from signald.core.life import Event
