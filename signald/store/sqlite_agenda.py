@@ -73,15 +73,13 @@ class SqliteAgenda(Rows):
         return self._items("kind = ? AND name > ? ORDER BY name LIMIT ?", kind, after, limit)
 
     def agenda(self, kind: str, now_ms: int) -> tuple[int, int, int, int]:
-        def ask(what: str, where: str, *arguments: object) -> int:
-            return int(
-                self._one(f"SELECT coalesce({what}, 0) FROM agenda WHERE kind = ? AND {where}", kind, *arguments)
-            )  # noqa: S608
-
-        due = "taken IN (0, 1) AND at_ms <= ?"
-        first_ms = [ask("min(at_ms)", due, now_ms), ask("min(since_ms)", "since_ms > 0")]
-        counts = self.items(kind), ask("count(*)", due, now_ms), ask("count(*)", "since_ms > 0")
-        return *counts, min((each for each in first_ms if each), default=0)
+        at, due = "kind = ? AND taken IN (0, 1) AND at_ms <= ?", (kind, now_ms)
+        first_ms = self._one(f"SELECT min(at_ms) FROM agenda WHERE {at}", *due)  # noqa: S608
+        since_ms = self._one("SELECT min(since_ms) FROM agenda WHERE kind = ? AND since_ms > 0", kind)
+        past = int(self._one(f"SELECT count(*) FROM agenda WHERE {at}", *due))  # noqa: S608
+        failing = int(self._one("SELECT count(*) FROM agenda WHERE kind = ? AND since_ms > 0", kind))
+        times = [each for each in (first_ms, since_ms) if type(each) is int and each]
+        return self.items(kind), past, failing, min(times, default=0)
 
     def event_queue(self, name: str) -> EventQueue | None:
         packed = self._one("SELECT record FROM event_queue WHERE name = ?", name)
