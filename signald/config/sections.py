@@ -640,7 +640,7 @@ class CoreConfig:
     )
     events_keep_s: float = key(
         86_400.0,
-        "For how long an event is tried again after it has happened; then it is dropped and counted. A day outlasts any repair of a receiver.",
+        "For how long an event is tried again after it has happened; then it is dropped and counted. A day outlasts a repair.",
         unit="seconds",
         at_least=60,
         at_most=86_400,

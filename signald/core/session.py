@@ -95,8 +95,8 @@ class Session(Generic[L]):
     """See the module."""
 
     __slots__ = (
-        "client", "client_tokens", "created_ms", "down", "ending", "failed", "id", "jobs", "known_worker", "looks",
-        "meta", "pair", "pairing", "principal", "receipts", "said_before", "stream_looks", "streams",
+        "client", "client_asked", "client_tokens", "created_ms", "down", "ending", "events", "events_max", "failed",
+        "id", "jobs", "known_worker", "looks", "meta", "pair", "pairing", "principal", "receipts", "said_before", "stream_looks", "streams",
         "up", "void_to", "want", "worker", "worker_id", "workers",
     )  # fmt: skip
 
@@ -119,6 +119,8 @@ class Session(Generic[L]):
         self.pairing = Pairing.WAITING if head.pair else Pairing.NONE
         self.client_tokens: tuple[bytes, ...] = ()
         """Hashes of the tokens issued with `client.epoch`, newest first; empty when another node issued them."""
+        self.client_asked: tuple[int, int] = (0, 0)
+        """How the claim that issued them was asked for: when (ms), and the client's own count; 0: not known."""
         self.ending = False
         """Its end is on the way to the store: it must not be given back there."""
         self.looks = OnceMore()
@@ -131,6 +133,9 @@ class Session(Generic[L]):
         self.failed = head.failed
         self.jobs = head.jobs
         """See `Head.jobs`: the highest that is known here."""
+        self.events = head.events
+        """See `Head.events`: the highest that is known here."""
+        self.events_max = head.events_max
         self.void_to = 0
         """The client here gets no message up to this seq, because a usurper has used seqs again: see `core.failover`."""
         self._settle(head)
@@ -235,6 +240,7 @@ class Session(Generic[L]):
         self._absorb(self.down, head.down_last, head.down_acked, entries if reader == "client" else ())
         self.workers = head.workers
         self.jobs = max(self.jobs, head.jobs)
+        self.events, self.events_max = max(self.events, head.events), head.events_max
         tell = None if outdated else self._settle(head)
         set_aside = 0 if outdated or self.set_aside_at == set_aside_before else self.set_aside_at
         return News(
@@ -259,7 +265,7 @@ class Session(Generic[L]):
             head.worker_epoch > self.worker.epoch,
         )
         if client_is_newer:
-            self.client_tokens = ()
+            self.client_tokens, self.client_asked = (), (0, 0)
             self.up.forget_pending()
             self.down.disown_acks(head.down_acked)
         if worker_is_newer:
@@ -352,4 +358,6 @@ class Session(Generic[L]):
             pair=self.pair,
             jobs=self.jobs,
             streams=self.streams,
+            events=self.events,
+            events_max=self.events_max,
         )

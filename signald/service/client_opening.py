@@ -134,7 +134,7 @@ def _begin(parts: Parts, conn: Connection, made: _Made, asked: NewClient, make: 
     session_id = head.session
     still_open(context, conn, made.credential, made.undo)
     session = parts.attachments.adopt(head)
-    session.client_tokens = (made.token_hash,)
+    session.client_tokens, session.client_asked = (made.token_hash,), (head.created_ms, 0)
     link = make(parts, conn, session)
     parts.attachments.attach(link, session, head.client_epoch, 0, address_of(conn))
     parts.attachments.open(link)
@@ -242,7 +242,7 @@ def _attach(parts: Parts, conn: Connection, granted: _Granted, asked: ReturningC
     if max(head.client_epoch, known.client.epoch if known is not None else 0) > claimed.epoch:
         raise late(context)
     session = parts.attachments.adopt(head)
-    session.client_tokens = granted.hashes
+    session.client_tokens, session.client_asked = granted.hashes, (now, asked.attempt)
     link = make(parts, conn, session)
     received = head.down_acked if asked.received is None else min(asked.received, head.down_last)
     replaying = head.down_last - received

@@ -22,6 +22,7 @@ from signald.core.wants import path
 from signald.errors import StoreMisused, StoreUnavailable
 from signald.store.base import WAKE_ALL, Op, Result, Wake
 from signald.store.memory_agenda import MemoryAgenda
+from signald.store.memory_events import MemoryEvents
 from signald.store.memory_jobs import MemoryJobs
 from signald.store.registry.ops import NodeInfo, Revocation
 from signald.store.registry.records import Place, TrailCount, Worker
@@ -36,7 +37,7 @@ WAKES_MAX = 1024
 Outage = Literal["", "down", "answers lost"]
 
 
-class MemoryRows(MemoryJobs, MemoryAgenda):
+class MemoryRows(MemoryJobs, MemoryEvents, MemoryAgenda):
     """How things are kept here: in dicts, and sorted lists where an order is asked for."""
 
     def __init__(self) -> None:

@@ -128,7 +128,8 @@ class Mender:
                     tuple(session.up.tail),
                     tuple(session.down.tail),
                     now,
-                    create=everything,
+                    everything,
+                    *session.client_asked,
                 )
                 for session in part
             ]

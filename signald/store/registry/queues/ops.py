@@ -7,26 +7,11 @@ A full queue is as `core.life` says; `worker.lost` always fits, being the last. 
 is gone; that of the cluster stays.
 """
 
-from signald.core.life import Event
-from signald.store.base import Done, RegistryOp, Result, traits
+from signald.store.base import Done, RegistryOp, traits
+from signald.store.session.events.ops import EventsLeft, EventsRead
 
 CLUSTER = "cluster"
 """The name of the queue of the cluster; no worker has such an id."""
-
-
-class EventsRead(Result, frozen=True):
-    """The first events that wait, in their order."""
-
-    events: tuple[Event, ...] = ()
-    waiting: int = 0
-    dropped: int = 0
-    upto: int = 0
-
-
-class EventsLeft(Result, frozen=True):
-    """How many events still wait."""
-
-    waiting: int = 0
 
 
 class QueueRead(EventsRead, frozen=True):
