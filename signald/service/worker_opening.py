@@ -54,6 +54,7 @@ async def _register(parts: Parts, conn: Connection, auth: str | None, offer: Off
                 offer.capacity,
                 token_hash,
                 context.now_ms(),
+                context.events_max,
             )
         )
     assert isinstance(registered, WorkerClaimed)
