@@ -243,7 +243,9 @@ class Session(Generic[L]):
         self._absorb(self.down, head.down_last, head.down_acked, entries if reader == "client" else ())
         self.workers = head.workers
         self.jobs = max(self.jobs, head.jobs)
-        self.events, self.events_max = max(self.events, head.events), head.events_max
+        if head.events >= self.events:
+            # Not of a head that has lost events: that is given back.
+            self.events, self.events_max = head.events, head.events_max
         tell = None if outdated else self._settle(head)
         set_aside = 0 if outdated or self.set_aside_at == set_aside_before else self.set_aside_at
         return News(

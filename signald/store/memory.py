@@ -37,11 +37,12 @@ WAKES_MAX = 1024
 Outage = Literal["", "down", "answers lost"]
 
 
-class MemoryRows(MemoryJobs, MemoryEvents, MemoryAgenda):
+class MemoryRows(MemoryJobs, MemoryAgenda, MemoryEvents):
     """How things are kept here: in dicts, and sorted lists where an order is asked for."""
 
     def __init__(self) -> None:
-        super().__init__()
+        MemoryJobs.__init__(self)
+        MemoryEvents.__init__(self)
         self._sessions: dict[str, Record] = {}
         self._entries: dict[tuple[str, Way], deque[Entry]] = {}
         self._history: dict[str, dict[int, tuple[Party, bytes]]] = {}

@@ -39,10 +39,8 @@ class MemoryEvents:
         found = list(islice(self._events.get(name, {}).values(), limit))
         return found, found[-1].n if found else 0
 
-    def drop_events(self, name: str, upto: int) -> None:
+    def drop_events(self, name: str, upto: int) -> int:
         events = self._events.get(name, {})
         for n in [n for n in events if n <= upto]:
             del events[n]
-
-    def waiting_events(self, name: str) -> int:
-        return len(self._events.get(name, ()))
+        return len(events)

@@ -17,9 +17,7 @@ from signald.store.session.jobs import packing as jobs_packing
 
 __all__ = ["AGGREGATES", "CODECS", "read", "scripts", "tag_of", "unreadable"]
 
-AGGREGATES = (
-    session_packing, jobs_packing, events_packing, registry_packing, agenda_packing, queues_packing,
-)  # fmt: skip
+AGGREGATES = (session_packing, jobs_packing, events_packing, registry_packing, agenda_packing, queues_packing)
 """Where the codecs are. Importing an aggregate's packing enters its codecs and scripts."""
 
 _UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, msgspec.MsgspecError)

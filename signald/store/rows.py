@@ -107,11 +107,8 @@ class Rows(Protocol):
     def events(self, name: str, limit: int) -> tuple[list[Event], int]:
         """Return those of the first `limit` events that can be read, and the number of the last one looked at; 0: there is none."""
 
-    def drop_events(self, name: str, upto: int) -> None:
-        """Remove the events with numbers up to `upto`."""
-
-    def waiting_events(self, name: str) -> int:
-        """Return how many events are kept, whether they can be read or not."""
+    def drop_events(self, name: str, upto: int) -> int:
+        """Remove the events with numbers up to `upto`; return how many are left, whether they can be read or not."""
 
     def nodes(self) -> list[NodeInfo]:
         """Return all nodes in order of id."""

@@ -16,7 +16,8 @@ from signald.store.session.streams import rules as streams_rules
 __all__ = ["AGGREGATES", "RULES", "apply"]
 
 AGGREGATES = (
-    session_rules, reseed_rules, jobs_rules, streams_rules, events_rules, registry_rules, credentials_rules, agenda_rules, queues_rules,
+    session_rules, reseed_rules, jobs_rules, streams_rules, events_rules,
+    registry_rules, credentials_rules, agenda_rules, queues_rules,
 )  # fmt: skip
 """Where the rules are. Importing an aggregate's rules enters them in `RULES`, so whatever can `apply` a rule knows them all."""
 

@@ -66,8 +66,6 @@ class SqliteEvents(Rows):
             upto = n
         return found, upto
 
-    def drop_events(self, name: str, upto: int) -> None:
+    def drop_events(self, name: str, upto: int) -> int:
         self._sql.execute("DELETE FROM event WHERE name = ? AND n <= ?", (name, upto))
-
-    def waiting_events(self, name: str) -> int:
         return int(self._one("SELECT count(*) FROM event WHERE name = ?", name))

@@ -80,9 +80,9 @@ CREATE INDEX IF NOT EXISTS past_by_end ON past (until_ms, session);
 """
     + JOB_TABLES
     + ";"
-    + AGENDA_TABLES
-    + ";"
     + EVENT_TABLES
+    + ";"
+    + AGENDA_TABLES
     + ";"
     + LATER_TABLE
 )

@@ -28,7 +28,7 @@ def answered(behave: Any, seconds: float = 60.0) -> dict[str, Any]:
         found.update(await node.operations.events(10))
 
     play(scene)
-    return json.loads(json.dumps(found))  # as it comes over HTTP
+    return dict(json.loads(json.dumps(found)))  # as it comes over HTTP
 
 
 class Asked:

@@ -301,10 +301,14 @@ def reseed_worker(
     tokens: tuple[bytes, ...] = (),
     sessions: tuple[str, ...] = (),
     capacity: int = 2,
+    asked_ms: int = 0,
+    attempt: int = 0,
 ) -> ReseedWorker:
     """Node `b` gives its worker back; its sessions were waiting since `NOW_MS`."""
     pairings = tuple((session, {"lang": "en"}, NOW_MS) for session in sessions)
-    return ReseedWorker(worker, node, epoch, "wes", "pod-1", {"lang": "en"}, capacity, tokens, pairings, NOW_MS)
+    return ReseedWorker(
+        worker, node, epoch, "wes", "pod-1", {"lang": "en"}, capacity, tokens, pairings, NOW_MS, asked_ms, attempt
+    )
 
 
 def enqueue(

@@ -587,7 +587,15 @@ class Kitchen:
         epoch = self._of_worker_epoch(draft) + (0, 1, 0, 2, 0)[draft.small]
         tokens = (ops.token(f"w{epoch}"), ops.token(f"w{epoch - 1}"))
         sessions = SESSIONS[: draft.other % 3]
-        return ops.reseed_worker(WORKERS[draft.worker], node=draft.node, epoch=epoch, tokens=tokens, sessions=sessions)
+        return ops.reseed_worker(
+            WORKERS[draft.worker],
+            node=draft.node,
+            epoch=epoch,
+            tokens=tokens,
+            sessions=sessions,
+            asked_ms=(0, NOW_MS, NOW_MS + 20)[draft.small % 3],
+            attempt=draft.other,
+        )
 
     def _list_workers(self, draft: Draft) -> Op:
         return ListWorkers()

@@ -211,6 +211,7 @@ class Mender:
                     tokens,
                     sessions,
                     now,
+                    *link.asked,
                 )
             )
         await context.committer.call_many(ops)

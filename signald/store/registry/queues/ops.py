@@ -34,7 +34,7 @@ class TellCluster(RegistryOp[Done], frozen=True):
     now_ms: int
 
 
-@traits(reads=True)
+@traits(reads=True, damaged=QueueRead())
 class ReadQueue(RegistryOp[QueueRead], frozen=True):
     """Read the first `limit` events of a queue, a worker's or `CLUSTER`."""
 
@@ -42,6 +42,7 @@ class ReadQueue(RegistryOp[QueueRead], frozen=True):
     limit: int
 
 
+@traits(damaged=EventsLeft())
 class DropQueue(RegistryOp[EventsLeft], frozen=True):
     """Remove the events of a queue up to number `upto`: they are delivered."""
 

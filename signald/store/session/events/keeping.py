@@ -26,10 +26,11 @@ def add(queue: Queue, kind: str, at_ms: int, fields: Fields, rows: Rows, *, alwa
     `at_ms` 0: the time is not known, and that of the last event stands for it.
     """
     queue.seen_ms = at_ms = at_ms or queue.seen_ms
-    if not always and rows.waiting_events(queue.name) >= queue.events_max:
+    if not always and queue.waiting >= queue.events_max:
         queue.dropped += 1
     else:
         queue.last += 1
+        queue.waiting += 1
         if queue.dropped:
             fields = {**fields, DROPPED: queue.dropped}
             queue.dropped = 0
@@ -46,7 +47,7 @@ def tell(record: Record, kind: str, at_ms: int, fields: Fields, rows: Rows) -> N
 def _opened(record: Record, rows: Rows) -> Queue:
     queue = rows.queue(record.session)
     if queue is None:
-        rows.drop_queue(record.session)  # what is left of a damaged one would be counted
+        rows.drop_queue(record.session)  # what is left of a damaged one would be told as if it were of this one
         paired = record.worker if record.worker_state == "paired" else ""
         queue = Queue(record.session, worker=paired, seen_ms=record.created_ms)
     # The numbers that a lost queue has given are not given again: each had raised `Head.events`.
@@ -188,14 +189,13 @@ def end_events(session: str, record: Record | None, reason: str, now_ms: int, ro
         add(queue, "session.ended", at_ms, fields, rows, always=True)
         if record is not None:
             record.events = queue.last
-    waiting = rows.waiting_events(session)
-    if waiting:
+    if queue.waiting:
         queue.until_ms = at_ms + EVENTS_LEFT_MS
         rows.save_queue(queue)
     else:
         rows.drop_queue(session)
     drop_queues(rows, now_ms)
-    return waiting
+    return queue.waiting
 
 
 def drop_queues(rows: Rows, now_ms: int, limit: int = DUE_MAX) -> None:

@@ -2,8 +2,10 @@
 
 from msgspec import Struct
 
+from signald.core.life import EVENTS_LEFT_MS
+from signald.core.wants import SEPARATOR
 from signald.store.claims import CLAIMS_REMEMBERED
-from signald.store.lua import Value
+from signald.store.lua import Raw, Value
 
 NONCES_REMEMBERED = CLAIMS_REMEMBERED
 """How many events that have no step of their own are remembered by nonce. Like a claim they are repeated within seconds, or never."""
@@ -18,6 +20,8 @@ class Queue(Struct, array_like=True):
     """The number of the last event. `Head.events` is at least as high, and goes on where a queue was lost."""
     events_max: int = 0
     """As in the record: what is known of it when that cannot be read, or was saved by an earlier release."""
+    waiting: int = 0
+    """How many events wait, whether they can be read or not."""
     dropped: int = 0
     """Since the last event that has fitted."""
     worker: str = ""
@@ -36,6 +40,8 @@ _FIELDS = [field for field in Queue.__struct_fields__ if field not in ("name", "
 
 CONSTANTS: dict[str, Value] = {
     "QUEUE_KINDS": "".join({"worker": "s", "nonces": "t"}.get(field, "n") for field in _FIELDS),
+    "EVENTS_LEFT_MS": EVENTS_LEFT_MS,
+    "TENANT_AND_SUBJECT": Raw(f"'^(.*)\\{ord(SEPARATOR)}(.-)$'"),
     **{f"QUEUE.{field}": place for place, field in enumerate(_FIELDS, 1)},
 }
 """The record in Lua: where each field stands, and whether it is a number (`n`), a text (`s`) or a list (`t`)."""

@@ -14,19 +14,21 @@ def read_events(op: ops.ReadEvents, rows: Rows, _wakes: Wakes) -> ops.EventsRead
     if queue is None:
         return ops.EventsRead()
     events, upto = rows.events(op.session, op.limit) if op.limit > 0 else ([], 0)
-    return ops.EventsRead(tuple(events), rows.waiting_events(op.session), queue.dropped, upto)
+    return ops.EventsRead(tuple(events), queue.waiting, queue.dropped, upto)
 
 
 @rule(ops.DropEvents)
 def drop_events(op: ops.DropEvents, rows: Rows, _wakes: Wakes) -> ops.EventsLeft:
-    if rows.queue(op.session) is None:
+    queue = rows.queue(op.session)
+    if queue is None:
         rows.drop_queue(op.session)
         return ops.EventsLeft()
-    rows.drop_events(op.session, op.upto)
-    waiting = rows.waiting_events(op.session)
-    if not waiting and _is_gone(op.session, rows):
+    queue.waiting = rows.drop_events(op.session, op.upto)
+    if not queue.waiting and _is_gone(op.session, rows):
         rows.drop_queue(op.session)
-    return ops.EventsLeft(waiting)
+    else:
+        rows.save_queue(queue)
+    return ops.EventsLeft(queue.waiting)
 
 
 def _is_gone(session: str, rows: Rows) -> bool:

@@ -40,7 +40,6 @@ from tests.store.ops import (
 from tests.store.scenes import claimed, look
 from tests.store.worlds import World
 
-pytestmark = pytest.mark.parametrize("fresh", ["memory", pytest.param("sqlite", marks=pytest.mark.real)], indirect=True)
 MAX = 5
 LATER = NOW_MS + 5000
 READ = ReadEvents(SESSION, 100)
