@@ -14,6 +14,7 @@ import trio
 
 from signald.core.deliveries import Breaker, Outcome, judge, retry_after_s
 from signald.core.webhooks import Secrets, secrets_of, signed_headers
+from signald.http.client import REASONS as CALL_REASONS
 from signald.http.client import Answer, CallFailed
 from signald.service.context import Context
 from signald.service.telling.messages import Message
@@ -26,6 +27,11 @@ as one that does not answer."""
 
 REFUSED_LINE_EVERY_S = 10.0
 """Between two lines about refused events: a wrong path refuses each of thousands."""
+
+
+GONE, BUSY, REFUSED, BROKEN = "gone", "busy", "refused_event", "server_error"
+
+ANSWER_REASONS = (GONE, BUSY, REFUSED, BROKEN)
 
 
 class Poster(Protocol):
@@ -56,8 +62,8 @@ class Receiver:
         self.gone = False
         """It has answered 410: it wants no events."""
         self.delivered = 0
-        self.failed: Counter[str] = Counter()
-        """Failed attempts, by reason: see `REASONS`."""
+        self.failed: Counter[str] = Counter(dict.fromkeys((*CALL_REASONS, *ANSWER_REASONS), 0))
+        """Failed attempts, by why no answer came, or what it was."""
         self._refused_said_at = float("-inf")
 
     @property
@@ -121,11 +127,6 @@ class Receiver:
             log.warning("core_events_away", why=why)
         else:
             log.info("core_events_back")
-
-
-GONE, BUSY, REFUSED, BROKEN = "gone", "busy", "refused_event", "server_error"
-
-ANSWER_REASONS = (GONE, BUSY, REFUSED, BROKEN)
 
 
 def _reason(status: int) -> str:

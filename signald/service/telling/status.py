@@ -36,7 +36,7 @@ async def events_json(context: Context, teller: Teller, limit: int) -> Json:
         "next_probe_s": round(max(0.0, breaker.probe_at - trio.current_time()), 1) if breaker.away else None,
         "in_flight": teller.in_flight,
         "delivered": receiver.delivered,
-        "failed": dict(receiver.failed),
+        "failed": {reason: count for reason, count in receiver.failed.items() if count},
         "dropped": {name: teller.tally.dropped[name] for name in ("full", "expired")},
         "waiting": {
             "queues": sums.count,
