@@ -1,5 +1,6 @@
 """The configuration: what loads, what is refused, and how the refusal is said."""
 
+import base64
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,7 @@ from signald.config.problems import Problem
 from signald.config.sections import SECTIONS
 
 ROOT = Path(__file__).parent.parent
+WEBHOOK_SECRET = f"whsec_{base64.b64encode(bytes(24)).decode()}"
 SECRET = "correct horse battery staple, said twice"
 S3_KEYS = 'access_key = "a"\nsecret_key = "b"\n'
 API_KEY = "correct-horse-battery-staple-said-twice"
@@ -481,6 +483,38 @@ def test_a_url_of_keys_is_one_that_can_be_trusted(write: Write, tmp_path: Path, 
     message = only_problem_of(file).message
     assert why in message
     assert "hunter2" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('authorize_url = "https://core.example/signald"', ""),
+        ('authorize_url = "http://[::1]:9/"', ""),
+        ('authorize_url = "http://core.mesh/"\nallow_http = true', ""),
+        ('authorize_url = "http://core.mesh/hunter2"', "use https"),
+        ('authorize_url = "https://ann:hunter2@core.example/"', "no user, password"),
+        ('authorize_url = "https://core.example/hunter2 x"', "expected a URL"),
+        ('authorize_url = "hunter2"', "expected a URL"),
+        (f'secret = "{WEBHOOK_SECRET}"\nsecret_previous = "{WEBHOOK_SECRET}"', ""),
+        ('secret = "hunter2"', "must begin with"),
+        ('secret = "whsec_hunter2"', "base64"),
+        ('secret = "whsec_aHVudGVyMg=="', "has 7 bytes"),
+        (f'secret = "{WEBHOOK_SECRET}"\nsecret_previous = "hunter2"', "must begin with"),
+        (f'secret_previous = "{WEBHOOK_SECRET}"', "no new one"),
+        (f'secret = "{WEBHOOK_SECRET}"\nsecret_file = "hunter2"', "set too"),
+    ],
+)
+def test_the_core_server_is_reached_safely(write: Write, text: str, why: str) -> None:
+    """Over https, or on this machine; signed by a secret that cannot be guessed; and no error shows what a URL may hold."""
+    file = write(f"[core]\n{text}\n")
+    if not why:
+        config = load(file, {})
+        assert config.core.authorize_url or config.core.secret
+        assert WEBHOOK_SECRET not in repr(config)
+        return
+    problem = only_problem_of(file)
+    assert why in problem.message
+    assert "hunter2" not in problem.message
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,8 @@ class News(Struct, frozen=True):
     """The worker has acked more of what the client sent."""
     streams: bool = False
     """Something has changed in the streams that no message tells."""
+    events: bool = False
+    """The queue of its events has been given more than this node knew of."""
     set_aside: int = 0
     """The session has just been set aside at this seq; 0: it has not."""
     overtaken: Overtaken | None = None
@@ -228,6 +230,7 @@ class Session(Generic[L]):
         `entries` are the messages read with the head that `reader` has not been sent.
         """
         up_acked_before, set_aside_before, streams_before = self.up.acked, self.set_aside_at, self.streams
+        events_before = self.events
         self.streams = max(self.streams, head.streams)
         usurped = failover.give_way(self, head) if failover.is_usurped(self, head) else None
         client_superseded, worker_superseded = self._supersede(head)
@@ -251,6 +254,7 @@ class Session(Generic[L]):
             worker_superseded=worker_superseded,
             up_acked=self.up.acked > up_acked_before,
             streams=self.streams > streams_before,
+            events=self.events > events_before,
             set_aside=set_aside,
             overtaken=overtaken,
             usurped=usurped,

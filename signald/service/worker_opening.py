@@ -55,6 +55,7 @@ async def _register(parts: Parts, conn: Connection, auth: str | None, offer: Off
                 offer.capacity,
                 token_hash,
                 now,
+                context.events_max,
             )
         )
     assert isinstance(registered, WorkerClaimed)

@@ -13,6 +13,7 @@ class MemoryEvents:
     """See the module."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._queues: dict[str, Queue] = {}
         self._events: dict[str, dict[int, Event]] = {}
 
