@@ -43,6 +43,7 @@ _STAYS = (
     b":revoked_numbers",
     b":jobs",
     b":pieces",
+    b":events",
 )
 """A history stays as well, where `keep_history` of session.lua has put its mark in front."""
 
