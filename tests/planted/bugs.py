@@ -13,6 +13,7 @@ from tests.planted.slips.events import EVENTS
 from tests.planted.slips.http import HTTP
 from tests.planted.slips.jobs import STREAMS_AND_JOBS
 from tests.planted.slips.lua import LUA
+from tests.planted.slips.media import MEDIA
 from tests.planted.slips.named import NAMED
 from tests.planted.slips.poison import POISON
 from tests.planted.slips.recalls import RECALLS
@@ -26,5 +27,6 @@ BUGS: tuple[Bug, ...] = (
     *AGENDA,
     *BLOBS,
     *EVENTS,
+    *MEDIA,
     *SHELF,
 )  # fmt: skip

@@ -12,7 +12,7 @@ _OF_THREADS = "tests/blobs/test_threads.py::"
 _OF_DIRECTORY = "tests/blobs/test_directory.py::"
 _OF_S3 = "tests/blobs/test_s3.py::"
 
-BLOBS = (
+MEDIA = (
     Bug(
         "abandoned-thread-counted-for-ever",
         _THREADS,
