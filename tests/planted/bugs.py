@@ -17,7 +17,8 @@ from tests.planted.slips.recalls import RECALLS
 from tests.planted.slips.sdk import SDK
 from tests.planted.slips.service import SERVICE
 from tests.planted.slips.store import STORE
+from tests.planted.slips.telling import TELLING
 
 BUGS: tuple[Bug, ...] = (
-    *STORE, *CORE, *SERVICE, *SDK, *POISON, *HTTP, *LUA, *NAMED, *CALLERS, *STREAMS_AND_JOBS, *CRASHES, *RECALLS,
+    *STORE, *CORE, *SERVICE, *SDK, *POISON, *HTTP, *LUA, *NAMED, *CALLERS, *STREAMS_AND_JOBS, *CRASHES, *RECALLS, *TELLING,
 )  # fmt: skip
