@@ -62,6 +62,9 @@ LAST_HEADS_S = 0.5
 """How long the first request of an accepted connection is waited for at the end: a client that has one sends it with its first round
 trip. A silent peer, such as a probe, holds up the end of a node no longer."""
 
+EVENT_CONNECTIONS_MAX = 1024
+"""Connections to the core server for events: the most that `core.events_in_flight_max` may be, which is what bounds them."""
+
 LAST_POSTS_S = 0.25
 """How long an attempt under way at the core server is waited for: most are answered within that. Part of `drain.margin_s`."""
 
@@ -119,7 +122,7 @@ async def node_on(
     for the core server that is told of events; None: that of the configuration.
     """
     async with (
-        HttpClient(allow_inner=True, connections_max=config.core.events_in_flight_max) as client,
+        HttpClient(allow_inner=True, connections_max=EVENT_CONNECTIONS_MAX) as client,
         trio.open_nursery() as storing,
     ):
         committer = Committer(store, batch_ops_max=config.store.batch_ops_max)

@@ -21,6 +21,7 @@ from tests.planted.slips.sdk import SDK
 from tests.planted.slips.service import SERVICE
 from tests.planted.slips.shelf import SHELF
 from tests.planted.slips.store import STORE
+from tests.planted.slips.telling import TELLING
 
 BUGS: tuple[Bug, ...] = (
     *STORE, *CORE, *SERVICE, *SDK, *POISON, *HTTP, *LUA, *NAMED, *CALLERS, *STREAMS_AND_JOBS, *CRASHES, *RECALLS,
@@ -29,4 +30,5 @@ BUGS: tuple[Bug, ...] = (
     *EVENTS,
     *MEDIA,
     *SHELF,
+    *TELLING,
 )  # fmt: skip

@@ -2,11 +2,16 @@
 
 from typing import Any
 
+import pytest
 import trio
 
+from signald.core.callers import ALL
+from signald.ids import SessionId
+from signald.service.api.jobs import HttpJobs
 from signald.testing.cluster import Cluster, play
+from tests.service.api.asker import Asker
 from tests.service.telling.core import SECRET, URL, Core, telling
-from tests.service.test_jobs import cancel, submit
+from tests.service.test_jobs import cancel, pair, submit
 
 
 async def settle(seconds: float = 3.0) -> None:
@@ -118,6 +123,57 @@ def test_the_end_of_a_job() -> None:
         assert core.types(session) == ["session.started", "job.ended"]
         told = core.once(session)[1].data
         assert (told["job"], told["kind"], told["state"]) == (job, "tts", "cancelled")
+        core.check()
+
+    play(scene)
+
+
+def test_a_job_that_its_worker_or_its_time_ends() -> None:
+    """The last piece of a result ends a job in the step that stores it; a deadline ends one whose parties are all away."""
+
+    async def scene(cluster: Cluster) -> None:
+        core = started(cluster)
+        for name in ("n1", "n2"):
+            await cluster.start(name, **telling())
+        client, worker, session, _ = await pair(cluster, "n1", "n2")
+        await submit(cluster, "n1", session)
+        job = await worker.expect("job")
+        piece = {
+            "type": "message",
+            "session": session,
+            "seq": 1,
+            "data": {"audio": 1},
+            "stream": job["job"],
+            "end": True,
+        }
+        await worker.send(piece)
+        await settle()
+        ended = core.once(session)[-1]
+        assert (ended.type, ended.data["job"], ended.data["state"]) == ("job.ended", job["job"], "succeeded")
+        deadline_ms = cluster.world.now_ms() + 10_000
+        await submit(cluster, "n2", session, 2, deadline_ms=deadline_ms)
+        await worker.send({"type": "bye"})
+        client.cut()
+        await settle(20)
+        await HttpJobs(cluster.nodes["n2"].hub.parts).read(SessionId(session), 2, ALL)
+        await settle()
+        assert [one.data["state"] for one in core.once(session) if one.type == "job.ended"] == ["succeeded", "expired"]
+        core.check()
+
+    play(scene)
+
+
+def test_a_session_that_a_backend_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told at once, before its client comes, whose first claim is no return."""
+
+    async def scene(cluster: Cluster) -> None:
+        core = started(cluster)
+        await cluster.start("n1", **telling())
+        asked = await Asker(cluster, monkeypatch)("POST", "", {"subject": "ann"})
+        assert asked.status == 201, asked.body
+        await settle()
+        told = core.once(asked.json()["session"])
+        assert [(one.type, one.data["subject"]) for one in told] == [("session.started", "ann")]
         core.check()
 
     play(scene)
