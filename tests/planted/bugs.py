@@ -5,7 +5,8 @@ plants one at a time and asks whether the simulation notices, or the tests that 
 """
 
 from tests.planted.bug import Bug
-    *STORE, *CORE, *SERVICE, *SDK, *POISON, *HTTP, *LUA, *NAMED, *CALLERS, *STREAMS_AND_JOBS, *CRASHES, *RECALLS,
+from tests.planted.slips.agenda import AGENDA
+from tests.planted.slips.blobs import BLOBS
 from tests.planted.slips.callers import CALLERS
 from tests.planted.slips.core import CORE
 from tests.planted.slips.crashes import CRASHES
@@ -25,10 +26,5 @@ from tests.planted.slips.telling import TELLING
 
 BUGS: tuple[Bug, ...] = (
     *STORE, *CORE, *SERVICE, *SDK, *POISON, *HTTP, *LUA, *NAMED, *CALLERS, *STREAMS_AND_JOBS, *CRASHES, *RECALLS,
-    *AGENDA,
-    *BLOBS,
-    *EVENTS,
-    *MEDIA,
-    *SHELF,
-    *TELLING,
+    *AGENDA, *BLOBS, *EVENTS, *MEDIA, *SHELF, *TELLING,
 )  # fmt: skip
