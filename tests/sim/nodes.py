@@ -114,7 +114,7 @@ async def _serve(scene: "Scene", node: SimNode, luck: random.Random, entropy: En
         node.store.dead = node.killed
         if scene.calling is not None:
             node.store.answered = partial(scene.check.recalls.answered, node)
-        async with node_on(node.store, node.config, entropy, claimant=Claimant(node.host)) as inner:
+        async with node_on(node.store, node.config, entropy, claimant=Claimant(node.host), core=scene.core, media=scene.uploading.media(node) if scene.uploading is not None else None) as inner:
             if not node.stuck:
                 await inner.lease.set_state("ready")
             node.node = inner
