@@ -5,9 +5,13 @@
     │   ├── BadMessage       → `error` and close 4400
     │   └── UnknownType      → `error` `unknown_type`, and nothing else happens
     ├── OperationRefused     an operator or a program asks for an operation that the node cannot do now
-    └── StoreError           the store; no answer was given that depends on it
-        ├── StoreUnavailable the outcome is failed or unknown: ask again later
-        └── StoreMisused     the store refuses to serve signald at all (eviction policy, schema, credentials)
+    ├── StoreError           the store; no answer was given that depends on it
+    │   ├── StoreUnavailable the outcome is failed or unknown: ask again later
+    │   └── StoreMisused     the store refuses to serve signald at all (eviction policy, schema, credentials)
+    └── MediaError           the media of blobs
+        ├── MediaMissing     there is no object of this key
+        └── MediaAway        failed, or the outcome is unknown: ask again later
+            └── MediaFull    no room for further bytes
 
 `ResourceRefused` is an OSError: the system refuses an address or a path that the configuration names.
 `ConfigError` lives with the configuration and `ProtocolError` with the frames: both are local to their layer.
@@ -71,3 +75,19 @@ class StoreUnavailable(StoreError):
 
 class StoreMisused(StoreError):
     """The store can never serve signald with its present set-up; the text names the change."""
+
+
+class MediaError(SignaldError):
+    """The media failed. The text is one line for the log: it may name an endpoint and a key of media, never a credential."""
+
+
+class MediaMissing(MediaError):
+    """There is no object of this key, or it ends before the range that was asked for."""
+
+
+class MediaAway(MediaError):
+    """The outcome is failed or unknown. Every operation of media is safe to repeat."""
+
+
+class MediaFull(MediaAway):
+    """The media have no room for further bytes until others are removed."""

@@ -1,6 +1,6 @@
 # Sourced by tests/run and tests/campaign, from the root of the tree: makes .venv when it is missing or out of date, and puts it
 # first on the PATH. Needs Python 3.11 or later, redis-server for the store, haproxy, nginx and socat for the proxies' recipes, and
-# Node 18 or later for the programs of tests/systems.
+# Node 18 or later for the programs of tests/systems and the S3 of tests/blobs.
 
 . signald/demo/environment.sh
 
@@ -39,4 +39,5 @@ node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' || die "nee
 
 make_environment "[dev]"
 make_node_modules tests/systems
+make_node_modules tests/blobs/s3rver
 PATH="$PWD/.venv/bin:$PATH"

@@ -7,9 +7,20 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from signald.config.media_urls import FORMS as MEDIA_FORMS
+from signald.config.media_urls import OFF, bucket_and_prefix, media_scheme
 from signald.config.origins import origin_problem
 from signald.config.problems import suggestion
-from signald.config.sections import AdminConfig, AuthConfig, Config, CoreConfig, DrainConfig, ListenConfig, NodeConfig
+from signald.config.sections import (
+    AdminConfig,
+    AuthConfig,
+    BlobsConfig,
+    Config,
+    CoreConfig,
+    DrainConfig,
+    ListenConfig,
+    NodeConfig,
+)
 from signald.config.store_urls import FORMS
 
 Finding = tuple[tuple[str, ...], str]
@@ -91,6 +102,7 @@ def cross_checks(config: Config) -> Iterator[Finding]:
     yield from _api_tokens(config.auth)
     yield from _core(config.core)
     yield from _limits(config)
+    yield from _blobs(config)
     yield from _drain(config.drain)
     yield from _admin(config.admin)
 
@@ -301,6 +313,71 @@ def _limits(config: Config) -> Iterator[Finding]:
         if getattr(limits, name) < limits.message_bytes_max:
             message = f"must hold at least one message of limits.message_bytes_max ({limits.message_bytes_max})"
             yield (f"limits.{name}", "limits.message_bytes_max"), message
+
+
+def _blobs(config: Config) -> Iterator[Finding]:
+    blobs, url = config.blobs, config.blobs.url
+    scheme, colon, rest = url.partition(":")
+    if url and url != OFF and (not colon or scheme not in MEDIA_FORMS):
+        hint = suggestion(scheme, MEDIA_FORMS)
+        yield ("blobs.url",), f"expected off, or a URL with one of {', '.join(MEDIA_FORMS)} before the colon{hint}"
+        return
+    if scheme == "memory" and rest:
+        yield ("blobs.url",), "memory: takes nothing after the colon"
+    if scheme == "memory" and not config.store.url.startswith("memory:"):
+        message = (
+            "memory: goes with a memory store only: another store outlives the bytes, and other nodes do not have them"
+        )
+        yield ("blobs.url", "store.url"), message
+    if scheme == "file" and not rest.strip("/"):
+        yield ("blobs.url",), "file: needs the path of a directory, such as file:/var/lib/signald/blobs"
+    if scheme == "s3":
+        yield from _s3(blobs)
+    for name in ("endpoint", "access_key", "secret_key"):
+        if getattr(blobs, name) and media_scheme(config) != "s3":
+            yield (f"blobs.{name}", "blobs.url"), "goes with s3 only: set blobs.url to s3://BUCKET/PREFIX"
+    if blobs.redirect and media_scheme(config) != "s3":
+        yield ("blobs.redirect", "blobs.url"), "needs s3: a directory and memory have no signed URLs"
+    for small, large in (("bytes_max", "principal_bytes_max"), ("uploads_of_principal_max", "uploads_in_progress_max")):
+        if getattr(blobs, small) > getattr(blobs, large):
+            yield (f"blobs.{large}", f"blobs.{small}"), f"is less than blobs.{small} ({getattr(blobs, small)})"
+
+
+def _s3(blobs: BlobsConfig) -> Iterator[Finding]:
+    try:
+        bucket_and_prefix(blobs.url)
+    except ValueError as error:
+        yield ("blobs.url",), str(error)
+    if blobs.endpoint and (problem := _endpoint_problem(blobs.endpoint)):
+        yield ("blobs.endpoint",), problem
+    names = ("access_key", "secret_key")
+    missing = [name for name in names if not getattr(blobs, name) and not getattr(blobs, f"{name}_file")]
+    keys = tuple(f"blobs.{name}{file}" for name in names for file in ("", "_file"))
+    if blobs.credentials == "environment" and len(missing) < len(names):
+        yield ("blobs.credentials", *keys), 'a key is set too: remove it, or set credentials = "keys"'
+    elif blobs.credentials == "keys" and missing:
+        absent = " and ".join(f"{name}_file" for name in missing)
+        yield keys, f'{absent} missing: s3 needs both, or credentials = "environment"'
+
+
+def _endpoint_problem(endpoint: str) -> str:
+    """Return why an endpoint of S3 cannot be used; "" when it can. The text shows nothing of it: it may hold a password."""
+    try:
+        parts = urlsplit(endpoint)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        parts, host = urlsplit(""), None
+    if parts.scheme not in ("http", "https") or not host or not endpoint.isascii() or not endpoint.isprintable():
+        return "expected a URL such as https://minio.example:9000"
+    if (
+        parts.username is not None
+        or parts.password is not None
+        or parts.path.strip("/")
+        or parts.query
+        or parts.fragment
+    ):
+        return "must hold no user, password, path, query or fragment"
+    return ""
 
 
 def drain_needs_s(drain: DrainConfig) -> tuple[float, str]:

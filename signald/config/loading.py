@@ -177,13 +177,23 @@ class _Loader:
             token=self._secret("admin.token", config.admin.token, config.admin.token_file, folder),
             socket=self._socket(config.admin.socket, folder),
         )
-        return attrs.evolve(config, listen=listen, auth=auth, store=store, core=core, admin=admin)
+        blobs = attrs.evolve(
+            config.blobs,
+            spool_directory=self._directory(config.blobs.spool_directory, folder),
+            access_key=self._secret("blobs.access_key", config.blobs.access_key, config.blobs.access_key_file, folder),
+            secret_key=self._secret("blobs.secret_key", config.blobs.secret_key, config.blobs.secret_key_file, folder),
+        )
+        return attrs.evolve(config, listen=listen, auth=auth, store=store, core=core, admin=admin, blobs=blobs)
 
     def _socket(self, text: str, folder: Path) -> str:
         """The path of the admin socket, absolute; "" stays for the default, which the node's id is part of."""
         if text in ("", "off"):
             return text
         return str((folder / text).absolute())
+
+    def _directory(self, text: str, folder: Path) -> str:
+        """The path of a directory, absolute; "" stays for the default, which the environment decides."""
+        return str((folder / text).absolute()) if text else ""
 
     def _path(self, key: str, text: str, folder: Path) -> Path | None:
         if "${CREDENTIALS_DIRECTORY}" in text:

@@ -64,6 +64,31 @@ class Answer:
     body: bytes = attrs.field(repr=False)
 
 
+class _Once:
+    """Gives a body in one piece. It is no generator: one that a cancellation leaves half-way is a warning of trio."""
+
+    def __init__(self, body: bytes) -> None:
+        self._pieces = [body] if body else []
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._pieces:
+            raise StopAsyncIteration
+        return self._pieces.pop()
+
+
+@attrs.frozen
+class _Body:
+    """The body of a request, as often as it is sent."""
+
+    body: bytes = attrs.field(repr=False)
+
+    def __aiter__(self) -> _Once:
+        return _Once(self.body)
+
+
 @attrs.define
 class _Target:
     pool: httpcore.AsyncConnectionPool
@@ -128,7 +153,9 @@ class HttpClient:
         try:
             parts = urlsplit(url)
             host, origin = parts.hostname or "", (parts.scheme, parts.hostname or "", parts.port)
-            request = httpcore.Request(method, url, headers=self._headers(parts.netloc, body, headers), content=body)
+            request = httpcore.Request(
+                method, url, headers=self._headers(method, parts.netloc, body, headers), content=_Body(body)
+            )
         except (ValueError, TypeError):
             raise CallFailed("bad_url", "the URL cannot be read") from None
         try:
@@ -152,10 +179,10 @@ class HttpClient:
         except (httpcore.UnsupportedProtocol, UnicodeError):
             raise CallFailed("bad_url", "the host is no name, or the scheme is not http or https") from None
 
-    def _headers(self, netloc: str, body: bytes, headers: Mapping[str, str]) -> list[tuple[str, str]]:
+    def _headers(self, method: str, netloc: str, body: bytes, headers: Mapping[str, str]) -> list[tuple[str, str]]:
         given = {name.lower(): value for name, value in headers.items()}
         fixed = {"host": netloc.rpartition("@")[2], "accept-encoding": "identity", "user-agent": "signald"}
-        if body:
+        if method != "GET":
             fixed["content-length"] = str(len(body))
         return [*fixed.items(), *((name, value) for name, value in given.items() if name not in fixed)]
 

@@ -26,7 +26,7 @@ from msgspec import UNSET, Raw
 from signald.ids import Entropy
 from signald.sdk.bounds import DEFAULT_BOUNDS, Bounds, Pace
 from signald.sdk.errors import LinkBroken
-from signald.sdk.events import LogLost, MessageReceived
+from signald.sdk.events import LogLost, MessageReceived, NamedBlob
 from signald.sdk.stream_fields import PLAIN, Of
 from signald.sdk.values import check_text, read, write
 from signald.sdk.writing import Batch, payload_size
@@ -66,6 +66,11 @@ def _none(_message: Message) -> bool:
     return False
 
 
+def _unread(_blob: str) -> NamedBlob | None:
+    """Stand in for a driver that reads no blobs."""
+    return None
+
+
 def _nothing() -> None:
     """Stand in for a driver without a callback."""
 
@@ -97,6 +102,7 @@ class SessionCore:
         "_window",
         "accepted",
         "alone",
+        "blob_of",
         "bye",
         "changed",
         "ended",
@@ -157,6 +163,8 @@ class SessionCore:
         self.inbox: deque[tuple[Message, bytes | None]] = deque()
         self.is_own: Callable[[Message], bool] = _none
         """Tells the messages that the SDK has read itself: they never come to the application, and are finished with in their turn."""
+        self.blob_of: Callable[[str], NamedBlob | None] = _unread
+        """A callback of the driver: what an application reads a blob with, by the id that a message names."""
         self._inbox_bytes = 0
         self._lost: deque[tuple[int, int]] = deque(maxlen=_LOST_RANGES_MAX)
 
@@ -373,6 +381,7 @@ class SessionCore:
             message.attempt or 1,
             message.end,
             message.outcome,
+            None if message.blob is None else self.blob_of(message.blob),
         )
 
     def finish(self, seq: int) -> bool:

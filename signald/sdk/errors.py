@@ -7,9 +7,12 @@ SignaldError
     ├── StreamOver      a stream takes no more: end the work for it; the session goes on
     ├── ApiRefused      signald does not do what was asked over HTTP
     ├── JobFailed       a job has ended otherwise than by success
+    ├── BlobFailed      the bytes of a blob could not be carried whole
     ├── Unreadable      a value that the peer sent cannot be read here: only its message is hurt (also a ValueError)
     └── LinkBroken      this connection cannot be trusted any more: internal, answered by opening another one
 """
+
+from typing import Literal
 
 from signald.errors import SignaldError
 
@@ -67,6 +70,19 @@ class JobFailed(PartyError):
         self.code = code
         """Why, by the word of the worker or of signald; "" for none."""
         self.message = message
+
+
+class BlobFailed(PartyError):
+    """The bytes of a blob could not be carried whole, and no refusal of signald is the reason.
+
+    After an upload that was late the blob may be kept all the same: the same `key` finds it.
+    """
+
+    def __init__(self, reason: Literal["late", "too_long", "changed"], detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        """`late`: not in the time that the caller gave. `too_long`: more bytes than the caller takes. `changed`: the bytes are others than
+        those that were announced."""
 
 
 class Unreadable(PartyError, ValueError):

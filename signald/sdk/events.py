@@ -1,10 +1,42 @@
 """The events of a party for its application, as frozen values. A port to another language uses the same names."""
 
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
 
 from attrs import field, frozen
 
 from signald.sdk.values import readable
+
+
+class BlobBytes(Protocol):
+    """The bytes of a blob as they come; `async for` yields them in pieces."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes the whole blob has."""
+
+    @property
+    def content_type(self) -> str:
+        """As its sender gave it."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+
+class NamedBlob(Protocol):
+    """A blob that a peer has named; a driver of the SDK reads it over HTTP."""
+
+    @property
+    def id(self) -> str:
+        """Its id, by the word of the peer."""
+
+    async def read(self, *, bytes_max: int = ..., timeout_s: float = ...) -> bytes:
+        """Return all its bytes."""
+
+    def open(
+        self, start: int = 0, end: int | None = None, *, timeout_s: float = ...
+    ) -> AbstractAsyncContextManager[BlobBytes]:
+        """Read its bytes from `start` to `end` (not included; None: all that follow) as they come, for the time of a block."""
 
 
 @frozen(match_args=False)
@@ -25,6 +57,8 @@ class MessageReceived:
     end: bool = False
     """It is the last piece of its stream."""
     outcome: str | None = None
+    blob: NamedBlob | None = None
+    """The blob that it names; None for none. Whether there is one is seen when it is read."""
 
     @property
     def data(self) -> Any:

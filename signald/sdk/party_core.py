@@ -99,6 +99,8 @@ class PartyCore(ABC):
         self.token: str | None = None
         """The newest recovery token held. An older one is forgotten only when the answer with a newer one is here."""
         self.current: Link | None = None
+        self.url = ""
+        """The URL of the last link that was current: where the HTTP API is asked."""
         self.opening: Link | None = None
         self.retiring: list[Link] = []
         self.attempts: int | None = 0
@@ -357,6 +359,7 @@ class PartyCore(ABC):
                 one.retired_at = -NEVER  # its clock cuts it
                 one.turned()
         self.current = link
+        self.url = link.url
         handed_over = old is not None or self._moved_away is not None
         self._move = None
         self._moved_away = None

@@ -1,61 +1,265 @@
-"""One HTTP request of a client to the node, over a connection of its own. On h11 and Trio.
+"""One HTTP request of a party to a node, over a connection of its own. On h11 and Trio.
 
-Each request has one deadline around the whole, and its answer a bound, whatever the other side does.
+A request ends in time, whatever the other side does: it has a bound for the silence of both directions, and of `ask` one deadline around
+the whole. The answer is read beside the writing, because a node refuses a body that is too long before it has read it all.
 """
 
-import json
-from collections.abc import Awaitable, Callable, Mapping
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from ssl import SSLContext
-from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from typing import Protocol
+from urllib.parse import urlsplit
 
 import h11
 import trio
-from attrs import field, frozen
 
+from signald.sdk.api_core import Answer, NoAnswer
 from signald.sdk.errors import PartyError
 
 ANSWER_BYTES_MAX = 20 * 1024 * 1024
-"""The longest answer: a result of 16 MiB (the highest `jobs.result_bytes_max`), and the job around it."""
+"""The longest answer of `ask`: a result of 16 MiB (the highest `jobs.result_bytes_max`), and the job around it."""
 
 INTERIM_MAX = 16
 """Answers of 1xx before the real one: a proxy says one or two."""
 
+FRAMING_BYTES_MAX = 2 * 1024 * 1024
+"""What an answer may have beside its body, and as much again as the body: chunks are far larger than their heads."""
+
+PIECE_BYTES = 16384
+"""Written at once. It takes a connection of 1 KiB/s less than the time in which silence counts as a break."""
+
+_RECEIVE_BYTES = 65536
+
 OpenStream = Callable[[str, SSLContext | None], Awaitable[trio.abc.Stream]]
 """Opens a stream to the host of a URL (`ws:`, `wss:`), TLS included; raises OSError or ValueError."""
 
-
-class NoAnswer(PartyError):
-    """There was no whole answer: refused, broken, or not in time. It may have been done all the same."""
+_BROKEN = (OSError, ValueError, h11.ProtocolError, trio.BrokenResourceError, trio.ClosedResourceError)
 
 
-@frozen
-class Answer:
-    """An answer over HTTP."""
+Pieces = Callable[[], Awaitable[bytes]]
+"""Returns the next bytes of a body, at most PIECE_BYTES; none at its end. May raise OSError or an error of the SDK."""
 
-    status: int
-    headers: dict[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
 
-    def json(self) -> Any:
-        """Return the JSON of the body as a dict; an empty one when it is none."""
-        try:
-            value = json.loads(self.body)
-        except (ValueError, RecursionError):
-            return {}
-        return value if isinstance(value, dict) else {}
+class Body(Protocol):
+    """The body of a request; it is read anew for each try."""
 
     @property
-    def retry_after_s(self) -> float | None:
-        """The seconds that the answer asks to wait, at most an hour; None when it names none."""
-        said = self.headers.get("retry-after", "")
-        return min(float(said), 3600.0) if said.isascii() and said.isdigit() and len(said) < 7 else None
+    def length(self) -> int:
+        """How many bytes it has."""
+
+    def pieces(self) -> AbstractAsyncContextManager[Pieces]:
+        """Yield its bytes from the start, for the time of a block. Raises as `Pieces`."""
 
 
-def origin(url: str) -> str:
-    """Return the URL of a WebSocket without its path."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], "", "", ""))
+class Bytes:
+    """A body that is in memory."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        self._data = data
+
+    @property
+    def length(self) -> int:
+        """How many bytes it has."""
+        return len(self._data)
+
+    @asynccontextmanager
+    async def pieces(self) -> AsyncIterator[Pieces]:
+        """Yield all of it, in pieces that are soon written."""
+        starts = iter(range(0, len(self._data), PIECE_BYTES))
+
+        async def piece() -> bytes:
+            at = next(starts, len(self._data))
+            return self._data[at : at + PIECE_BYTES]
+
+        yield piece
+
+
+class Reply:
+    """An answer as it comes; made by `asked`."""
+
+    def __init__(self, stream: trio.abc.Stream, silence_s: float) -> None:
+        self._stream = stream
+        self._silence_s = silence_s
+        self._connection = h11.Connection(h11.CLIENT)
+        self._received = self._content = self._interim = 0
+        self._scope: trio.CancelScope | None = None
+        self._written = False
+        self._early: bytes | None = None
+        """The body of an answer that came before the request was written."""
+        self._of_source: Exception | None = None
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        """By names in small letters."""
+
+    async def begin(self, request: h11.Request, body: Body) -> None:
+        """Write the request until its end or the answer's head; return with the head.
+
+        Raises:
+            NoAnswer: there is none.
+            OSError, PartyError: the body cannot be read.
+        """
+        failure: NoAnswer | None = None
+        async with trio.open_nursery() as nursery:
+            self._scope = nursery.cancel_scope
+            self._moved()
+            nursery.start_soon(self._write, request, body)
+            try:
+                await self._head()
+                if not self._written:
+                    self._early = await self._refusal()
+            except NoAnswer as error:
+                failure = error
+            nursery.cancel_scope.cancel(reason="the answer is here, or will never be")
+        self._scope = None
+        if self._of_source is not None:
+            raise self._of_source
+        if failure is not None:
+            raise failure
+        if not self.status:
+            raise NoAnswer(f"nothing came and nothing went for {self._silence_s:g} s")
+
+    async def _write(self, request: h11.Request, body: Body) -> None:
+        connection = self._connection
+        data = connection.send(request) or b""
+        try:
+            async with body.pieces() as pieces:
+                while piece := await pieces():
+                    data += connection.send(h11.Data(data=piece)) or b""
+                    if not await self._sent(data):
+                        return
+                    data = b""
+            self._written = await self._sent(data + (connection.send(h11.EndOfMessage()) or b""))
+        except h11.ProtocolError:
+            pass  # the answer is there already, and ends the connection
+        except (OSError, PartyError) as error:
+            # The nursery would wrap it.
+            self._of_source = error
+            assert self._scope is not None, "the request is being written"
+            self._scope.cancel(reason="the body cannot be read")
+
+    async def _sent(self, data: bytes) -> bool:
+        """Write; False when the connection is broken. The answer may be there all the same."""
+        try:
+            if data:
+                await self._stream.send_all(data)
+        except _BROKEN:
+            return False
+        self._moved()
+        return True
+
+    def _moved(self) -> None:
+        if self._scope is not None:
+            self._scope.deadline = trio.current_time() + self._silence_s
+
+    async def _head(self) -> None:
+        event = await self._event()
+        if not isinstance(event, h11.Response):
+            raise NoAnswer("no answer: the connection was closed")
+        self.headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in event.headers}
+        self.status = event.status_code
+
+    async def _refusal(self) -> bytes:
+        """Return the body of an answer to a request that is not written yet: a write that is cut breaks TLS, and reading with it."""
+        try:
+            return await self.read(FRAMING_BYTES_MAX)
+        except NoAnswer:
+            if self.status < 400:
+                raise
+            return b""  # its status says enough
+
+    async def _event(self) -> object:
+        """Return the next event that is no interim answer. Raises NoAnswer."""
+        try:
+            while True:
+                event = self._connection.next_event()
+                if event is h11.NEED_DATA:
+                    data = await self._stream.receive_some(_RECEIVE_BYTES)
+                    self._received += len(data)
+                    if self._received > 2 * self._content + FRAMING_BYTES_MAX:
+                        raise NoAnswer("the answer has no end")
+                    self._connection.receive_data(bytes(data))
+                    self._moved()
+                elif isinstance(event, h11.InformationalResponse):
+                    self._interim += 1
+                    if self._interim > INTERIM_MAX:
+                        raise NoAnswer("no answer, but many before it")
+                else:
+                    return event
+        except _BROKEN as error:
+            raise NoAnswer(f"no answer: {type(error).__name__}") from None
+
+    async def piece(self) -> bytes:
+        """Return the next bytes of the body; none at its end.
+
+        Raises:
+            NoAnswer: it breaks off.
+        """
+        if self._early is not None:
+            early, self._early = self._early, b""
+            return early
+        event: object = None
+        with trio.move_on_after(self._silence_s):
+            event = await self._event()
+        if isinstance(event, h11.Data):
+            self._content += len(event.data)
+            return bytes(event.data)
+        if isinstance(event, h11.EndOfMessage):
+            return b""
+        raise NoAnswer("the answer breaks off")
+
+    async def read(self, bytes_max: int) -> bytes:
+        """Return the whole body.
+
+        Raises:
+            NoAnswer: it breaks off, or has more than `bytes_max` bytes.
+        """
+        content = bytearray()
+        while piece := await self.piece():
+            content += piece
+            if len(content) > bytes_max:
+                raise NoAnswer(f"the answer has more than {bytes_max} bytes")
+        return bytes(content)
+
+
+@asynccontextmanager
+async def asked(
+    opened: OpenStream,
+    url: str,
+    method: str,
+    target: str,
+    *,
+    headers: Mapping[str, str],
+    body: Body | None = None,
+    ssl_context: SSLContext | None = None,
+    silence_s: float,
+) -> AsyncIterator[Reply]:
+    """Send a request to the host of `url` and yield its answer, of which the head is there.
+
+    Raises:
+        NoAnswer: there is none, or nothing comes and goes for `silence_s`.
+        OSError, PartyError: the body cannot be read.
+    """
+    content = body or Bytes()
+    stream: trio.abc.Stream | None = None
+    try:
+        try:
+            with trio.move_on_after(silence_s):
+                stream = await opened(url, ssl_context)
+            said = {"host": urlsplit(url).netloc.rpartition("@")[2], "connection": "close", **headers}
+            request = h11.Request(
+                method=method, target=target, headers=[*said.items(), ("content-length", str(content.length))]
+            )
+        except _BROKEN as error:
+            raise NoAnswer(f"no answer: {type(error).__name__}") from None
+        if stream is None:
+            raise NoAnswer(f"no connection within {silence_s:g} s")
+        reply = Reply(stream, silence_s)
+        await reply.begin(request, content)
+        yield reply
+    finally:
+        if stream is not None:
+            await trio.aclose_forcefully(stream)
 
 
 async def ask(
@@ -65,60 +269,21 @@ async def ask(
     target: str,
     *,
     headers: Mapping[str, str],
-    body: bytes = b"",
+    body: Body | None = None,
     ssl_context: SSLContext | None = None,
-    timeout_s: float,
+    timeout_s: float = math.inf,
+    silence_s: float | None = None,
 ) -> Answer:
     """Send a request to the host of `url` and return its answer.
 
     Raises:
-        NoAnswer: there is no whole one within `timeout_s`.
+        NoAnswer: there is no whole one within `timeout_s`, or nothing comes and goes for `silence_s`.
+        OSError, PartyError: the body cannot be read.
     """
-    stream: trio.abc.Stream | None = None
-    try:
-        with trio.fail_after(timeout_s):
-            stream = await opened(url, ssl_context)
-            said = {"host": urlsplit(url).netloc.rpartition("@")[2], "connection": "close", **headers}
-            request = h11.Request(
-                method=method, target=target, headers=[*said.items(), ("content-length", str(len(body)))]
-            )
-            return await _exchange(stream, request, body)
-    except trio.TooSlowError:
-        raise NoAnswer(f"no whole answer within {timeout_s:g} s") from None
-    except (OSError, ValueError, h11.ProtocolError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
-        raise NoAnswer(f"no answer: {type(error).__name__}") from None
-    finally:
-        if stream is not None:
-            await trio.aclose_forcefully(stream)
-
-
-async def _exchange(stream: trio.abc.Stream, request: h11.Request, body: bytes) -> Answer:
-    connection = h11.Connection(h11.CLIENT)
-    parts = [connection.send(request), connection.send(h11.Data(data=body)), connection.send(h11.EndOfMessage())]
-    await stream.send_all(b"".join(part for part in parts if part))
-    answer: h11.Response | None = None
-    content = bytearray()
-    received = interim = 0
-    while True:
-        event = connection.next_event()
-        if event is h11.NEED_DATA:
-            data = await stream.receive_some(65536)
-            received += len(data)
-            if received > 2 * ANSWER_BYTES_MAX:
-                raise NoAnswer("the answer has no end")
-            connection.receive_data(bytes(data))
-        elif isinstance(event, h11.InformationalResponse):
-            interim += 1
-            if interim > INTERIM_MAX:
-                raise NoAnswer("no answer, but many before it")
-        elif isinstance(event, h11.Response):
-            answer = event
-        elif isinstance(event, h11.Data):
-            content += event.data
-            if len(content) > ANSWER_BYTES_MAX:
-                raise NoAnswer(f"the answer has more than {ANSWER_BYTES_MAX} bytes")
-        elif isinstance(event, h11.EndOfMessage) and answer is not None:
-            headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers}
-            return Answer(answer.status_code, headers, bytes(content))
-        elif isinstance(event, h11.ConnectionClosed):
-            raise NoAnswer("no answer: the connection was closed")
+    with trio.move_on_after(timeout_s):
+        async with asked(
+            opened, url, method, target,
+            headers=headers, body=body, ssl_context=ssl_context, silence_s=silence_s or timeout_s,
+        ) as reply:  # fmt: skip
+            return Answer(reply.status, reply.headers, await reply.read(ANSWER_BYTES_MAX))
+    raise NoAnswer(f"no whole answer within {timeout_s:g} s")

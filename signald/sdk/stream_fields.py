@@ -1,16 +1,16 @@
-"""The fields by which a message belongs to a stream, and the check of them at the caller. No I/O."""
+"""The fields of a message from `stream` on, and the check of them at the caller. No I/O."""
 
 from typing import NamedTuple
 
 from signald.sdk.values import check_text
-from signald.wire.messages import SEQ_MAX, STREAM_MAX, StreamError
+from signald.wire.messages import BLOB_MAX, SEQ_MAX, STREAM_MAX, StreamError
 
 OUTCOMES = ("complete", "failed", "cancelled", "interrupted")
 """How a stream can end."""
 
 
 class Of(NamedTuple):
-    """What a message is of a stream: the fields of `message` from `stream` on."""
+    """What a message is of a stream, and the blob that it names: the fields of `message` from `stream` on, in their order."""
 
     stream: str | None = None
     attempt: int | None = None
@@ -19,11 +19,13 @@ class Of(NamedTuple):
     end: bool = False
     outcome: str | None = None
     error: StreamError | None = None
+    blob: str | None = None
 
     def check(self, data: object) -> None:
         """Raise ValueError for what signald would refuse."""
+        check_text("blob", self.blob, BLOB_MAX, 1)
         if self.stream is None:
-            if self._replace(content_type=None) != PLAIN:
+            if self._replace(content_type=None, blob=None) != PLAIN:
                 raise ValueError("`attempt`, `fold`, `end`, `outcome` and `error` need a `stream`")
             return
         check_text("stream", self.stream, STREAM_MAX, 1)

@@ -10,13 +10,15 @@ the `async with` block: leaving it stops everything and, on purpose, does not en
 """
 
 from signald.sdk.backoff import Backoff
+from signald.sdk.blob_core import Blob
 from signald.sdk.bounds import Bounds
 from signald.sdk.carrier import Carrier, CarrierClosed, DialFailed, over_stream
 from signald.sdk.client_core import ClientState
 from signald.sdk.client_jobs import JobPart
-from signald.sdk.errors import ApiRefused, JobFailed, Refused, SessionGone, StreamOver, Unreadable
+from signald.sdk.errors import ApiRefused, BlobFailed, JobFailed, Refused, SessionGone, StreamOver, Unreadable
 from signald.sdk.party_records import Timing
 from signald.sdk.streams_core import StreamText
+from signald.sdk.trio_blobs import BlobStream, RemoteBlob
 from signald.sdk.trio_client import Client, open_client
 from signald.sdk.trio_client_jobs import Job
 from signald.sdk.trio_jobs import JobHandler, WorkerJob
@@ -27,6 +29,9 @@ from signald.sdk.trio_worker import Handler, Worker, WorkerSession, open_worker,
 __all__ = [
     "ApiRefused",
     "Backoff",
+    "Blob",
+    "BlobFailed",
+    "BlobStream",
     "Bounds",
     "Carrier",
     "CarrierClosed",
@@ -41,6 +46,7 @@ __all__ = [
     "JobPart",
     "OutStream",
     "Refused",
+    "RemoteBlob",
     "SessionGone",
     "StreamOver",
     "StreamText",

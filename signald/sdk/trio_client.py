@@ -16,6 +16,8 @@ from signald.sdk.events import LifecycleEvent
 from signald.sdk.party_records import DEFAULT_TIMING, Timing
 from signald.sdk.requests import OpenStream
 from signald.sdk.streams_core import StreamText
+from signald.sdk.trio_api import Api
+from signald.sdk.trio_blobs import Blobs
 from signald.sdk.trio_client_jobs import Job, Jobs
 from signald.sdk.trio_conversation import Conversation, Events
 from signald.sdk.trio_party import Auth, Dial, TrioParty, Urls, running, url_list
@@ -37,10 +39,11 @@ class Client(TrioParty, Conversation):
         open_stream: OpenStream = open_stream,
     ) -> None:
         TrioParty.__init__(self, core, ssl_context=ssl_context, dial=dial)
-        Conversation.__init__(self, core.session, self._room)
+        self._api = Api(core, ssl_context, open_stream)
+        Conversation.__init__(self, core.session, self._room, Blobs(self._api))
         self._events = Events()
         self._texts = trio.lowlevel.ParkingLot()
-        self._jobs = Jobs(self, open_stream)
+        self._jobs = Jobs(core, self._api)
 
     def __repr__(self) -> str:
         return f"Client(session={self.session!r}, peer={self.peer_state}, connections={self.connections})"
@@ -214,8 +217,8 @@ async def open_client(
 
     `urls` are tried in order. `want` names the labels the worker must have; `meta` is shown to it. `auth` is a
     credential, or a function that returns a fresh one. `history` asks for so many messages of the chat history with
-    every resume. `api` asks for API tokens (`Client.api_token`), and so does `jobs`, which `Client.submit` needs. The
-    messages of jobs then come by their `Job`, and not by the client. The block begins when the session is established.
+    every resume. `api` asks for API tokens (`Client.api_token`), which blobs need, and so does `jobs`, which `Client.submit`
+    needs. The messages of jobs then come by their `Job`, and not by the client. The block begins when the session is established.
 
     With `pair` false the session has no worker: `send` and `realtime` raise ValueError. A node of release 0.1.0 does not know of
     this, and gives it one.

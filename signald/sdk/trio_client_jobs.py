@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
-from ssl import SSLContext
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 from urllib.parse import urlencode
 
 import msgspec
@@ -11,24 +10,15 @@ import trio
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from signald.ids import job_of
-from signald.sdk.backoff import Backoff
+from signald.sdk.api_core import RETRIES, not_signald
 from signald.sdk.client_core import ClientCore
 from signald.sdk.client_jobs import OVER, ClientJob, JobPart
-from signald.sdk.errors import ApiRefused, JobFailed, SessionGone
-from signald.sdk.requests import Answer, NoAnswer, OpenStream, ask, origin
+from signald.sdk.errors import JobFailed, SessionGone
+from signald.sdk.requests import Bytes
+from signald.sdk.trio_api import Api
 from signald.sdk.values import check_text, read, readable, write
 from signald.wire.messages import CONTENT_TYPE_MAX, KIND_MAX
 
-REQUEST_S = 20.0
-"""For a whole request: above the time in which a node answers that its store is away (503)."""
-
-RETRIES = Backoff(base_s=0.2, cap_s=5.0)
-"""The waits between requests: short, because the next node of a deploy is there at once."""
-
-TRIES_AFTER_END = 5
-"""Requests for a job after the end of the session: its node may be gone as well, and no connection finds another one."""
-
-_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -42,27 +32,14 @@ class _Shown(Struct, frozen=True):
     error: Raw | UnsetType = UNSET
 
 
-class _OfClient(Protocol):
-    """What jobs need of their client."""
-
-    _core: ClientCore
-    _ssl_context: SSLContext | None
-
-
 class Jobs:
     """The requests of one client for its jobs."""
 
-    def __init__(self, client: _OfClient, open_stream: OpenStream) -> None:
-        self._client = client
-        self._open_stream = open_stream
-        self._url = ""
+    def __init__(self, core: ClientCore, api: Api) -> None:
+        self.core = core
+        self.api = api
         self.news = trio.lowlevel.ParkingLot()
         """Unparked when a job may have changed, and at the end of the session."""
-
-    @property
-    def core(self) -> ClientCore:
-        """The client's core."""
-        return self._client._core
 
     async def submit(
         self, kind: str, data: Any, key: str | None, deadline_s: float | None, content_type: str | None
@@ -86,70 +63,19 @@ class Jobs:
             asked["data"] = Raw(write(data, self.core.bounds.json_depth_max - 1))
             target, body = "/v1/jobs", msgspec.json.encode(asked)
             headers["content-type"] = "application/json"
-        answer = await self.request("POST", target, headers, body)
+        answer = await self.api.request("POST", target, headers, Bytes(body))
         name = answer.json().get("job")
         if not isinstance(name, str) or not job_of(self.core.session_id or "", name):
-            raise ApiRefused(answer.status, "about:blank", "not an answer of signald", "")
+            raise not_signald(answer)
         return Job(self, name)
-
-    async def request(
-        self, method: str, target: str, headers: dict[str, str] | None = None, body: bytes = b""
-    ) -> Answer:
-        """Ask until there is an answer; return it when it is one of success.
-
-        Raises:
-            ApiRefused: it is another one, and asking again would not help.
-            SessionGone: the session is over, and no node answers.
-        """
-        tries = 0
-        while True:
-            core = self.core
-            if core.current is not None:
-                self._url = origin(core.current.url)
-            token = core.credentials.api_token or ""
-            said = {"authorization": f"Bearer {token}", **(headers or {})}
-            hint_s: float | None = None
-            try:
-                answer = await ask(
-                    self._open_stream, self._url, method, target,
-                    headers=said, body=body, ssl_context=self._client._ssl_context, timeout_s=REQUEST_S,
-                )  # fmt: skip
-            except NoAnswer:
-                pass
-            else:
-                if 200 <= answer.status < 300:
-                    return answer
-                # A token that has run out while there was no connection: the next connection brings another one.
-                stale = answer.status == 401 and (core.credentials.api_token != token or core.current is None)
-                if not stale and not _is_passing(answer):
-                    raise _refused(answer)
-                hint_s = answer.retry_after_s
-            if core.over is not None and tries >= TRIES_AFTER_END:
-                raise core.failure() or SessionGone(core.over.code, core.over.reason)
-            wait_s = RETRIES.delay_s(tries, core.entropy)
-            tries += 1
-            await trio.sleep(wait_s if hint_s is None else RETRIES.hinted_s(hint_s, core.entropy))
 
     async def shown(self, name: str) -> _Shown:
         """Read a job over HTTP."""
-        answer = await self.request("GET", f"/v1/jobs/{name}")
+        answer = await self.api.request("GET", f"/v1/jobs/{name}")
         try:
             return msgspec.json.decode(answer.body, type=_Shown)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise ApiRefused(answer.status, "about:blank", "not an answer of signald", "") from None
-
-
-def _is_passing(answer: Answer) -> bool:
-    kind = str(answer.json().get("type", ""))
-    if answer.status == 409:
-        return kind.endswith("key-in-use")
-    return answer.status in _AGAIN and not kind.endswith("jobs-full")
-
-
-def _refused(answer: Answer) -> ApiRefused:
-    problem = answer.json()
-    kind, title, detail = (str(problem.get(name, ""))[:500] for name in ("type", "title", "detail"))
-    return ApiRefused(answer.status, kind or "about:blank", title, detail)
+            raise not_signald(answer) from None
 
 
 class Job:
@@ -210,7 +136,7 @@ class Job:
             said = error if isinstance(error, dict) else {}
             raise JobFailed(self.id, shown.state, str(said.get("code", "")), str(said.get("message", "")))
         if shown.result_url is not UNSET:
-            return (await self._jobs.request("GET", f"/v1/jobs/{self.id}/result")).body
+            return (await self._jobs.api.request("GET", f"/v1/jobs/{self.id}/result")).body
         return readable(read(shown.result)) if isinstance(shown.result, Raw) else None
 
     async def cancel(self) -> None:
@@ -220,7 +146,7 @@ class Job:
             ApiRefused: it is kept no longer.
             SessionGone: the session is over, and no node answers.
         """
-        await self._jobs.request("DELETE", f"/v1/jobs/{self.id}")
+        await self._jobs.api.request("DELETE", f"/v1/jobs/{self.id}")
 
     async def __aiter__(self) -> AsyncIterator[JobPart]:
         """Yield the parts of the result as they come, until the end of the job or of the session. One reader."""

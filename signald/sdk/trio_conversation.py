@@ -6,11 +6,14 @@ from typing import Any
 
 import trio
 
+from signald.sdk.blob_core import OCTETS, Blob
 from signald.sdk.client_core import EVENTS_MAX
 from signald.sdk.core import SessionCore
 from signald.sdk.errors import SessionGone
-from signald.sdk.events import LifecycleEvent, MessageReceived, RealtimeReceived
+from signald.sdk.events import LifecycleEvent, MessageReceived, NamedBlob, RealtimeReceived
 from signald.sdk.stream_fields import Of
+from signald.sdk.trio_blobs import TRANSFER_S, Blobs, RemoteBlob
+from signald.sdk.trio_sources import SPOOL_BYTES_MAX, Source
 from signald.wire.messages import StreamError
 
 EVENTS_BYTES_MAX = 1024 * 1024
@@ -60,8 +63,10 @@ class Events:
 class Conversation:
     """Sending and receiving within one session."""
 
-    def __init__(self, core: SessionCore, room: trio.lowlevel.ParkingLot) -> None:
+    def __init__(self, core: SessionCore, room: trio.lowlevel.ParkingLot, blobs: Blobs) -> None:
         self._conversation = core
+        self._blobs = blobs
+        core.blob_of = blobs.named
         self._reading_room = room
         self._lot = trio.lowlevel.ParkingLot()
         self._handed_out = 0
@@ -94,13 +99,14 @@ class Conversation:
         end: bool = False,
         outcome: str | None = None,
         error: Mapping[str, str] | None = None,
+        blob: Blob | NamedBlob | str | None = None,
     ) -> int:
         """Send a message; return its seq. It is kept and sent again until signald has stored it.
 
         `data` is any JSON value, or bytes. `kind` is carried along; `history` says whether it belongs to the chat
         history (unsaid: text without a kind, or of kind `chat`, does). `trace` is a W3C traceparent that the peer
-        finds on the message. The fields from `stream` on make it a piece of a stream: see docs/protocol.md. Waits only while too
-        much is unconfirmed.
+        finds on the message. The fields from `stream` to `error` make it a piece of a stream: see docs/protocol.md. `blob`
+        names what `upload` has returned, or an id: the peer finds it as `message.blob`. Waits only while too much is unconfirmed.
 
         Raises:
             SessionGone: the session has ended.
@@ -114,10 +120,39 @@ class Conversation:
         if core.ended is not None:
             raise self._gone()
         failure = None if error is None else StreamError(error.get("code", ""), error.get("message", ""))
-        of = Of(stream, attempt, fold, content_type, end, outcome, failure)
+        named = blob if blob is None or isinstance(blob, str) else blob.id
+        of = Of(stream, attempt, fold, content_type, end, outcome, failure, named)
         seq = core.send(data, kind=kind, history=history, trace=trace, of=of)
         self._touched()
         return seq
+
+    async def upload(
+        self,
+        source: Source,
+        *,
+        content_type: str = OCTETS,
+        key: str | None = None,
+        timeout_s: float = TRANSFER_S,
+        bytes_max: int = SPOOL_BYTES_MAX,
+    ) -> Blob:
+        """Upload a voice message or another medium; return when signald keeps it, whatever nodes come and go meanwhile.
+
+        `source` is a path, bytes, or an async iterator of bytes, which is kept here until the upload is over, up to `bytes_max`. Give the
+        blob to `send` for the peer to have it. `timeout_s` is for the whole, from the moment at which the bytes are known. With a `key`
+        of its own a program that starts again finds the blob that it has uploaded; else the SDK makes one.
+
+        Raises:
+            ApiRefused: signald does not take it: it is too long, or the principal keeps as much as it may (`blobs-full`).
+            BlobFailed: it was not over in time, the iterator yields too much, or the file was changed meanwhile.
+            OSError: the file cannot be read.
+            SessionGone: the session is over.
+            ValueError: the party was opened without `api`; or an argument that signald would refuse.
+        """
+        return await self._blobs.upload(source, content_type, key, timeout_s, bytes_max)
+
+    def blob(self, blob: Blob | NamedBlob | str) -> RemoteBlob:
+        """Return what reads a blob: by its id, as that of an entry of the chat history, or one that was uploaded."""
+        return self._blobs.named(blob if isinstance(blob, str) else blob.id)
 
     def ack(self, message: MessageReceived) -> None:
         """Say that `message`, and all before it, is finished with; asking for the next message says it too."""

@@ -11,13 +11,17 @@ import trio
 from signald.ids import Entropy, SystemEntropy
 from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff
 from signald.sdk.bounds import DEFAULT_BOUNDS, Bounds
+from signald.sdk.carrier import open_stream
 from signald.sdk.errors import SessionGone
 from signald.sdk.events import Gone, LifecycleEvent
 from signald.sdk.jobs_core import JobCancelled, JobGiven
 from signald.sdk.notices import Assigned, SessionEvent, Taken, Terminate
 from signald.sdk.party_records import DEFAULT_TIMING, Over, Timing
+from signald.sdk.requests import OpenStream
 from signald.sdk.stream_fields import Of
 from signald.sdk.streams_core import ROLL_UP_S, STREAMS_MAX, CancelRequested, StreamRefused
+from signald.sdk.trio_api import Api
+from signald.sdk.trio_blobs import Blobs
 from signald.sdk.trio_conversation import Conversation, Events, Kept
 from signald.sdk.trio_jobs import OnJob, SessionJobs, WorkerJob, kinds_of
 from signald.sdk.trio_party import Auth, Dial, TrioParty, Urls, log, running, url_list
@@ -31,7 +35,7 @@ class WorkerSession(Conversation):
     """A session as its worker's handler sees it."""
 
     def __init__(self, worker: "Worker", assigned: Assigned) -> None:
-        super().__init__(assigned.core, worker._room)
+        super().__init__(assigned.core, worker._room, Blobs(worker._api, assigned.core.name))
         self._worker = worker
         self._scope = trio.CancelScope()
         self._events: deque[LifecycleEvent] = deque()
@@ -208,8 +212,10 @@ class Worker(TrioParty):
         *,
         ssl_context: SSLContext | None,
         dial: Dial | None,
+        open_stream: OpenStream = open_stream,
     ) -> None:
         super().__init__(core, ssl_context=ssl_context, dial=dial)
+        self._api = Api(core, ssl_context, open_stream)
         self._handler = handler
         self._on_job = on_job
         self._on_terminate = on_terminate
@@ -366,12 +372,14 @@ async def open_worker(
     ssl_context: SSLContext | None = None,
     entropy: Entropy | None = None,
     dial: Dial | None = None,
+    open_stream: OpenStream = open_stream,
 ) -> AsyncIterator[Worker]:
     """Register a worker and run `handler` once for every session it is given, up to `capacity` at a time.
 
     A handler that returns ends its session; one that raises gives it back, and its unfinished message goes to another
     worker. `on_job` does the jobs of the sessions: one handler for all kinds, or one for each kind. `api` asks for API tokens
-    (`Worker.api_token`). Leaving the block cancels the handlers; signald then waits for the worker to come back, and reassigns.
+    (`Worker.api_token`), which blobs need. Leaving the block cancels the handlers; signald then waits for the worker to come
+    back, and reassigns.
 
     Raises:
         Refused: signald does not take this worker.
@@ -391,7 +399,7 @@ async def open_worker(
         auth=auth,
         api=api,
     )
-    worker = Worker(core, handler, on_terminate, on_job, ssl_context=ssl_context, dial=dial)
+    worker = Worker(core, handler, on_terminate, on_job, ssl_context=ssl_context, dial=dial, open_stream=open_stream)
     async with running(worker, lambda: core.established) as nursery:
         worker._begin(nursery)
         yield worker
@@ -415,6 +423,7 @@ async def run_worker(
     ssl_context: SSLContext | None = None,
     entropy: Entropy | None = None,
     dial: Dial | None = None,
+    open_stream: OpenStream = open_stream,
     task_status: "trio.TaskStatus[Worker]" = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve sessions until signald terminates the worker; see `open_worker`.
@@ -440,6 +449,7 @@ async def run_worker(
         ssl_context=ssl_context,
         entropy=entropy,
         dial=dial,
+        open_stream=open_stream,
     ) as worker:
         task_status.started(worker)
         await worker.wait()

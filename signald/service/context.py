@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 import trio
 
+from signald.blobs.media import Media
 from signald.config import Config
 from signald.ids import Entropy
 from signald.pauses import Pauses
@@ -20,6 +21,7 @@ from signald.service.nodes import Cluster
 from signald.service.outgoing import PendingWrites
 from signald.service.revoked import Revocations
 from signald.service.telemetry import Spans
+from signald.service.untold import Untold
 from signald.store.base import Op, Store
 from signald.store.committer import Committer, ignore
 
@@ -40,8 +42,12 @@ class Context:
         entropy: Entropy,
         spawn: Spawn,
         spans: Spans | None = None,
+        media: Media | None = None,
     ) -> None:
-        """`spawn` starts a task in the nursery of the connections; `spans`, if any, are told what takes time."""
+        """`spawn` starts a task in the nursery of the connections; `spans`, if any, are told what takes time.
+
+        `media` keep the bytes of blobs; without any the node keeps none.
+        """
         self.config = config
         """The configuration in force. A reload replaces it, so parts read it when they need it and keep no copy."""
         self.config_changed = trio.Event()
@@ -56,6 +62,7 @@ class Context:
         self.stopping = False
         """True once the nursery of the connections is being cancelled: what a task would do now is another node's to do."""
         self.spans = spans
+        self.media = media
         self.counters = Counters()
         self.counts = Counts(reload_at_s=store.now_ms() / 1000)
         self.cluster = Cluster(self.node, store.now_ms)
@@ -68,6 +75,8 @@ class Context:
         self.writes = PendingWrites()
         self.events = Events()
         """What happens to sessions and workers here; see there for its subscribers."""
+        self.untold = Untold(lambda: self.events_max > 0)
+        """The sessions whose queues may hold an event."""
         self.draining = False
         """True from the first move of a drain on, until the drain is called off."""
         self.pauses = Pauses()
@@ -90,6 +99,12 @@ class Context:
         """
         if not self.stopping:
             self._spawn(_guarded, task, args)
+
+    @property
+    def events_max(self) -> int:
+        """How many events of one queue may wait; 0 while no core server is told."""
+        core = self.config.core
+        return core.events_queue_max if core.events_url else 0
 
     @property
     def ttl_ms(self) -> int:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from signald.sdk.requests import Answer, NoAnswer, ask
+from signald.sdk.api_core import Answer, NoAnswer
+from signald.sdk.requests import Bytes, ask
 from signald.store.session.jobs.ops import JobRead
 from signald.testing.sdk_parties import NEW_LIFE_AFTER_S
 from tests.sim.parties import ClientParty
@@ -131,7 +132,7 @@ class Poster:
                         method,
                         target,
                         headers=said,
-                        body=body,
+                        body=Bytes(body),
                         timeout_s=ANSWER_S,
                     )
                 except NoAnswer as error:

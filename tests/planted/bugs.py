@@ -5,9 +5,11 @@ plants one at a time and asks whether the simulation notices, or the tests that 
 """
 
 from tests.planted.bug import Bug
+from tests.planted.slips.blobs import BLOBS
 from tests.planted.slips.callers import CALLERS
 from tests.planted.slips.core import CORE
 from tests.planted.slips.crashes import CRASHES
+from tests.planted.slips.events import EVENTS
 from tests.planted.slips.http import HTTP
 from tests.planted.slips.jobs import STREAMS_AND_JOBS
 from tests.planted.slips.lua import LUA
@@ -16,8 +18,12 @@ from tests.planted.slips.poison import POISON
 from tests.planted.slips.recalls import RECALLS
 from tests.planted.slips.sdk import SDK
 from tests.planted.slips.service import SERVICE
+from tests.planted.slips.shelf import SHELF
 from tests.planted.slips.store import STORE
 
 BUGS: tuple[Bug, ...] = (
     *STORE, *CORE, *SERVICE, *SDK, *POISON, *HTTP, *LUA, *NAMED, *CALLERS, *STREAMS_AND_JOBS, *CRASHES, *RECALLS,
+    *BLOBS,
+    *EVENTS,
+    *SHELF,
 )  # fmt: skip

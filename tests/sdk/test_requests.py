@@ -1,5 +1,7 @@
 """One request of a client over HTTP: whatever the other side does, there is an answer or `NoAnswer`, in time."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from ssl import SSLContext
 from typing import Any
 
@@ -7,23 +9,28 @@ import pytest
 import trio
 import trio.testing
 
-from signald.sdk.requests import ANSWER_BYTES_MAX, Answer, NoAnswer, ask, origin
+from signald.sdk.api_core import Answer, NoAnswer, origin
+from signald.sdk.requests import ANSWER_BYTES_MAX, PIECE_BYTES, Body, Bytes, Pieces, ask
 
 URL = "ws://user:secret@h:81/v1/client"
 
 
-def asked(said: list[bytes], *, close: bool = True) -> tuple[Answer | NoAnswer, bytes]:
-    """Ask a server that says `said`; return what came of it, and what the server has read."""
+def asked(
+    said: list[bytes], *, close: bool = True, body: Body | None = None, least: int = 2
+) -> tuple[Answer | Exception, bytes]:
+    """Ask a server that says `said` after so many bytes of the body; return what came of it, and what the server has read."""
     read = bytearray()
+    content = body or Bytes(b"{}")
 
     async def serve(stream: trio.StapledStream[Any, Any]) -> None:
-        read.extend(await stream.receive_some(65536))
+        while len(read.partition(b"\r\n\r\n")[2]) < least:
+            read.extend(await stream.receive_some(65536))
         for part in said:
             await stream.send_all(part)
         if close:
             await stream.send_eof()
 
-    async def main() -> Answer | NoAnswer:
+    async def main() -> Answer | Exception:
         async with trio.open_nursery() as nursery:
 
             async def opened(_url: str, _context: SSLContext | None) -> trio.abc.Stream:
@@ -33,8 +40,8 @@ def asked(said: list[bytes], *, close: bool = True) -> tuple[Answer | NoAnswer, 
 
             headers = {"authorization": "Bearer t"}
             try:
-                return await ask(opened, origin(URL), "POST", "/v1/jobs", headers=headers, body=b"{}", timeout_s=5)
-            except NoAnswer as error:
+                return await ask(opened, origin(URL), "POST", "/v1/jobs", headers=headers, body=content, timeout_s=5)
+            except (NoAnswer, OSError) as error:
                 return error
             finally:
                 nursery.cancel_scope.cancel(reason="over")
@@ -83,3 +90,57 @@ def test_a_body_that_is_no_object_is_an_empty_one(body: bytes) -> None:
     """What a proxy says for itself is no problem document."""
     assert Answer(502, {"retry-after": "1e9"}, body).json() == {}
     assert Answer(502, {"retry-after": "1e9"}, body).retry_after_s is None
+
+
+class Endless:
+    """A body that goes on and on; a node that refuses it does not read it to its end."""
+
+    length = 1 << 40
+
+    def __init__(self, breaks_after: int = 1 << 30) -> None:
+        self._breaks_after = breaks_after
+
+    @asynccontextmanager
+    async def pieces(self) -> AsyncIterator[Pieces]:
+        """Yield it."""
+        count = 0
+
+        async def piece() -> bytes:
+            nonlocal count
+            count += 1
+            if count > self._breaks_after:
+                raise FileNotFoundError("the file is gone")
+            await trio.lowlevel.checkpoint()
+            return bytes(PIECE_BYTES)
+
+        yield piece
+
+
+REFUSAL = b'HTTP/1.1 413 Too Large\r\nContent-Length: 20\r\nConnection: close\r\n\r\n{"type":"x#too-long"'
+
+
+@pytest.mark.parametrize("close", [True, False])
+def test_a_refusal_in_the_middle_of_a_body_is_heard(close: bool) -> None:
+    """A node that does not want the rest answers at once: the answer counts, and the rest is not written."""
+    answer, read = asked([REFUSAL[:30], REFUSAL[30:]], close=close, body=Endless(), least=50_000)
+    assert isinstance(answer, Answer)
+    assert (answer.status, answer.body) == (413, REFUSAL[-20:])
+    assert len(read) < 1_000_000
+
+
+def test_a_refusal_whose_words_are_lost_counts_by_its_status() -> None:
+    """A connection with a body that nothing reads is reset by the system, and the end of the answer goes with it."""
+    answer, _ = asked([REFUSAL[:-5]], body=Endless(), least=20_000)
+    assert isinstance(answer, Answer)
+    assert (answer.status, answer.body) == (413, b"")
+    answer, _ = asked([REFUSAL[:-5].replace(b"413", b"201")], body=Endless(), least=20_000)
+    assert isinstance(answer, NoAnswer)
+
+
+def test_a_body_that_cannot_be_read_is_the_callers_matter() -> None:
+    """The error of the file comes out as it is, and nothing waits for the answer of a node that waits for the rest."""
+    answer, _ = asked([], close=False, body=Endless(breaks_after=3))
+    assert isinstance(answer, FileNotFoundError)
+    answer, read = asked([b"HTTP/1.1 201 X\r\nContent-Length: 0\r\n\r\n"], body=Bytes(bytes(100_000)), least=100_000)
+    assert isinstance(answer, Answer)
+    assert read.count(0) == 100_000

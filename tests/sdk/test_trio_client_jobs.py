@@ -151,14 +151,13 @@ def test_what_passes_is_asked_again() -> None:
             if not answers:
                 return await balancer.open_stream(url, context)
             ours, theirs = trio.testing.memory_stream_pair()
-            status, kind = answers.pop(0)
-            body = b'{"type":"x#%b"}' % kind.encode()
-            await theirs.send_all(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body))
-            nursery.start_soon(listen, theirs)
+            nursery.start_soon(answer, theirs, *answers.pop(0))
             return ours
 
-        async def listen(stream: trio.abc.Stream) -> None:
+        async def answer(stream: trio.abc.Stream, status: int, kind: str) -> None:
             keys.append(bytes(await stream.receive_some(65536)).partition(b"idempotency-key: ")[2].partition(b"\r")[0])
+            body = b'{"type":"x#%b"}' % kind.encode()
+            await stream.send_all(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body))
 
         async with (
             trio.open_nursery() as nursery,

@@ -16,7 +16,8 @@ import trio
 
 from signald.core.callers import CallerRefused
 from signald.errors import StoreUnavailable
-from signald.sdk.requests import NoAnswer, ask
+from signald.sdk.api_core import NoAnswer
+from signald.sdk.requests import ask
 from signald.sdk.trio import Client, ClientState, Refused, SessionGone, Worker, WorkerSession, open_client, open_worker
 from signald.service.api.callers import HttpCallers
 

@@ -41,6 +41,9 @@ _STAYS = (
     b":revoked",
     b":revoked_ends",
     b":revoked_numbers",
+    b":agenda",
+    b":agenda_order",
+    b":event_queues",
     b":jobs",
     b":pieces",
 )

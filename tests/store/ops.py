@@ -13,6 +13,7 @@ from signald.core.streams import Mark
 from signald.store.registry.ops import ClaimWorker, Enqueue, NodeInfo, PutNode, RegisterWorker, ReseedWorker
 from signald.store.session.jobs.ops import CreateJob
 from signald.store.session.ops import Ack, Append, ClaimClient, ClaimWorkerSide, CreateSession, Reseed
+from signald.store.shelf.ops import BeginBlob, FinishBlob
 from signald.wire.messages import Message
 from signald.wire.records import message_body
 
@@ -20,6 +21,10 @@ NOW_MS = 1_700_000_000_000
 TTL_MS = 300_000
 SESSION = "s_1"
 WORKER = "w_1"
+SHELF = "p_1"
+BLOB = "b_1"
+LEASE_MS = 20_000
+KEEP_MS = 3_600_000
 
 
 def token(name: str) -> bytes:
@@ -37,10 +42,22 @@ def create(
     now_ms: int = NOW_MS,
     ttl_ms: int = TTL_MS,
     pair: bool = True,
+    events_max: int = 0,
 ) -> CreateSession:
     """A session whose client holds the token `t1`."""
     return CreateSession(
-        session, node, nonce, principal, {"lang": "en"}, b'{"m":1}', receipts, token("t1"), now_ms, ttl_ms, pair
+        session,
+        node,
+        nonce,
+        principal,
+        {"lang": "en"},
+        b'{"m":1}',
+        receipts,
+        token("t1"),
+        now_ms,
+        ttl_ms,
+        pair,
+        events_max,
     )
 
 
@@ -59,11 +76,24 @@ def claim_client(
     attempt: int = 0,
     ahead_max: int = 1000,
     history: int = 0,
+    events_max: int = 0,
 ) -> ClaimClient:
     """The client resumes at `b`."""
     tokens = token(presented), token(issued)
     return ClaimClient(
-        session, node, nonce, principal, *tokens, received, acked, now_ms, ttl_ms, attempt, ahead_max, history
+        session,
+        node,
+        nonce,
+        principal,
+        *tokens,
+        received,
+        acked,
+        now_ms,
+        ttl_ms,
+        attempt,
+        ahead_max,
+        history,
+        events_max,
     )
 
 
@@ -78,9 +108,12 @@ def claim_side(
     acked: int = 0,
     ahead_max: int = 1000,
     history: int = 0,
+    events_max: int = 0,
 ) -> ClaimWorkerSide:
     """The worker takes its side at `b`."""
-    return ClaimWorkerSide(session, node, nonce, worker, assign, received, acked, NOW_MS, ahead_max, history)
+    return ClaimWorkerSide(
+        session, node, nonce, worker, assign, received, acked, NOW_MS, ahead_max, history, events_max
+    )
 
 
 def entries(first: int, last: int, *, history: bool = False, text: str = "m") -> tuple[Entry, ...]:
@@ -206,9 +239,11 @@ def reseed(
     down_tail: tuple[Entry, ...] = (),
     now_ms: int = NOW_MS,
     create: bool = True,
+    asked_ms: int = 0,
+    attempt: int = 0,
 ) -> Reseed:
     """Node `a` gives back what it knows."""
-    return Reseed(known.session, node, known, tokens, up_tail, down_tail, now_ms, create)
+    return Reseed(known.session, node, known, tokens, up_tail, down_tail, now_ms, create, asked_ms, attempt)
 
 
 def node_info(
@@ -271,10 +306,14 @@ def reseed_worker(
     tokens: tuple[bytes, ...] = (),
     sessions: tuple[str, ...] = (),
     capacity: int = 2,
+    asked_ms: int = 0,
+    attempt: int = 0,
 ) -> ReseedWorker:
     """Node `b` gives its worker back; its sessions were waiting since `NOW_MS`."""
     pairings = tuple((session, {"lang": "en"}, NOW_MS) for session in sessions)
-    return ReseedWorker(worker, node, epoch, "wes", "pod-1", {"lang": "en"}, capacity, tokens, pairings, NOW_MS)
+    return ReseedWorker(
+        worker, node, epoch, "wes", "pod-1", {"lang": "en"}, capacity, tokens, pairings, NOW_MS, asked_ms, attempt
+    )
 
 
 def enqueue(
@@ -286,3 +325,31 @@ def enqueue(
 ) -> Enqueue:
     """A session waits."""
     return Enqueue(session, {"lang": "en"} if want is None else want, order_ms, alive_until_ms)
+
+
+def begin_blob(
+    blob: str = BLOB,
+    *,
+    shelf: str = SHELF,
+    nonce: str = "upload",
+    key: bytes = b"",
+    reserved: int = 100,
+    total_max: int = 1000,
+    lease_ms: int = LEASE_MS,
+    now_ms: int = NOW_MS,
+) -> BeginBlob:
+    """The client of a session begins to upload up to a hundred bytes."""
+    return BeginBlob(shelf, blob, SESSION, "ann", nonce, key, "audio/ogg", reserved, total_max, lease_ms, now_ms)
+
+
+def finish_blob(
+    blob: str = BLOB,
+    *,
+    shelf: str = SHELF,
+    nonce: str = "upload",
+    size: int = 60,
+    until_ms: int = NOW_MS + KEEP_MS,
+    now_ms: int = NOW_MS,
+) -> FinishBlob:
+    """Its bytes have come."""
+    return FinishBlob(shelf, blob, nonce, size, token(blob), until_ms, now_ms)

@@ -133,6 +133,8 @@ FIELDS = (
     Field("pair", _FLAG, absent=b"1"),  # it wants a worker; only of a session that wants none it is kept
     Field("jobs", _NUMBER, absent=b"0"),  # it never had a job
     Field("streams", _COUNT, absent=b"0"),  # the session has had no stream
+    Field("events", _COUNT, absent=b"0"),  # no event of it was told
+    Field("events_max", _COUNT, absent=b"0"),  # it is not told
 )
 """All of `Head` after the session's id, in its order."""
 

@@ -201,7 +201,7 @@ class TestSettle:
         due = await world.ask(take())
         await world.ask(schedule("s_1", "s_2", due_ms=NOW_MS + 1))
         await world.do(
-            *[Settle("e", one.name, one.ticket, NOW_MS + 100, one.name == "s_2", 0, NOW_MS) for one in due.items]
+            *[Settle("e", one.name, one.ticket, NOW_MS + 100, int(one.name == "s_2"), 0, NOW_MS) for one in due.items]
         )
         assert await listed(world) == {"s_1": (NOW_MS + 1, 0), "s_2": (NOW_MS + 100, 1)}
 

@@ -3,29 +3,15 @@
 Other operations fill them, in the same step as what they tell: `RegisterWorker` (`worker.registered`) and `RemoveWorker` (`worker.lost`). A
 queue with something new is due in the agenda from the same step on, as an item of kind `e` with its name.
 
-A full queue is as `core.life` says; `worker.lost` always fits, being the last. The queue of a worker goes when it is empty and the worker is gone; that of the cluster stays.
+A full queue is as `core.life` says; `worker.lost` always fits, being the last. The queue of a worker goes when it is empty and the worker
+is gone; that of the cluster stays.
 """
 
-from signald.core.life import Event
-from signald.store.base import Done, RegistryOp, Result, traits
+from signald.store.base import Done, RegistryOp, traits
+from signald.store.session.events.ops import EventsLeft, EventsRead
 
 CLUSTER = "cluster"
 """The name of the queue of the cluster; no worker has such an id."""
-
-
-class EventsRead(Result, frozen=True):
-    """The first events that wait, in their order."""
-
-    events: tuple[Event, ...] = ()
-    waiting: int = 0
-    dropped: int = 0
-    upto: int = 0
-
-
-class EventsLeft(Result, frozen=True):
-    """How many events still wait."""
-
-    waiting: int = 0
 
 
 class QueueRead(EventsRead, frozen=True):
@@ -48,7 +34,7 @@ class TellCluster(RegistryOp[Done], frozen=True):
     now_ms: int
 
 
-@traits(reads=True)
+@traits(reads=True, damaged=QueueRead())
 class ReadQueue(RegistryOp[QueueRead], frozen=True):
     """Read the first `limit` events of a queue, a worker's or `CLUSTER`."""
 
@@ -56,6 +42,7 @@ class ReadQueue(RegistryOp[QueueRead], frozen=True):
     limit: int
 
 
+@traits(damaged=EventsLeft())
 class DropQueue(RegistryOp[EventsLeft], frozen=True):
     """Remove the events of a queue up to number `upto`: they are delivered."""
 

@@ -9,10 +9,11 @@ from signald.store import base
 from signald.store.damage import Unreadable
 from signald.store.registry.agenda.rules import enter
 from signald.store.registry.queues import ops
-from signald.store.registry.queues.ops import CLUSTER, EventsLeft, QueueRead
+from signald.store.registry.queues.ops import CLUSTER, QueueRead
 from signald.store.registry.queues.records import ONCE_REMEMBERED, QUEUES_CHECKED, EventQueue
 from signald.store.rows import Rows, Wakes
 from signald.store.rule import rule
+from signald.store.session.events.ops import EventsLeft
 
 
 def tell(

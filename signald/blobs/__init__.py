@@ -1,0 +1,1 @@
+"""Media: where the bytes of blobs lie, behind one small contract."""

@@ -1,0 +1,1 @@
+"""Media: memory, a directory, S3."""
