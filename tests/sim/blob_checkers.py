@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from tests.sim.scene import Scene
 
 
-class HalfBlob(Checker):
+class WholeBlob(Checker):
     """A blob that is known has all its bytes; an upload that has failed leaves nothing; one key makes one blob."""
 
-    name = "half-blob"
+    name = "whole-blob"
 
     def __init__(self, scene: "Scene") -> None:
         super().__init__(scene)
@@ -68,8 +68,8 @@ class HalfBlob(Checker):
                 texts.append(f"{blob} lies in the media")
             elif item.blob.bytes != len(content):
                 self.broken(f"{blob} has {item.blob.bytes} bytes by its record, and {len(content)} in the media")
-        for shelf, items in rows.shelves():
-            for item in items:
+        for shelf, items in rows._shelves.items():
+            for item in items.values():
                 if not item.blob.whole or item.doomed:
                     texts.append(f"{item.blob.id} on {shelf} is {'doomed' if item.doomed else 'uploading'}")
                 elif item.blob.id not in objects:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from signald.store.base import Op, Result
-from tests.sim.blob_checkers import HalfBlob
+from tests.sim.blob_checkers import WholeBlob
 from tests.sim.checkers import ExactlyOnce, Liveness, OneHop, Sticky, Told, WorkerFirst
 from tests.sim.event_checkers import EventTold
 from tests.sim.job_checkers import JobOnce
@@ -49,7 +49,7 @@ class Checkers:
         self.jobs = JobOnce(scene)
         self.recalls = NoTokenAfterRecall(scene)
         self.event_told = EventTold(scene)
-        self.half_blob = HalfBlob(scene)
+        self.whole_blob = WholeBlob(scene)
         self.client_said = self.exactly_once.client_said
         self.client_heard = self.exactly_once.client_heard
         self.worker_got = self.exactly_once.worker_got

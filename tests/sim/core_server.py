@@ -93,9 +93,7 @@ class CoreServer:
         except trio.TooSlowError:
             raise CallFailed("slow", "no answer in time") from None
 
-    async def _answer(
-        self, url: str, body: bytes, headers: Mapping[str, str], mood: str, r: random.Random
-    ) -> Answer:
+    async def _answer(self, url: str, body: bytes, headers: Mapping[str, str], mood: str, r: random.Random) -> Answer:
         await trio.sleep(r.uniform(*ANSWER_S) / 2)  # the way there
         if mood == "down":
             raise CallFailed("refused", "nothing listens")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from signald.core.head import Head
 from signald.core.webhooks import BadSignature, secrets_of, verify
 from signald.store.base import Op, Result
-from signald.store.registry.queues.ops import CLUSTER
 from signald.store.registry.ops import RegisterWorker, WorkerClaimed
+from signald.store.registry.queues.ops import CLUSTER
 from signald.store.session.ops import CreateSession
 from tests.sim.checkers import Checker
 from tests.sim.core_server import SECRET, SECRET_PREVIOUS
@@ -93,7 +93,7 @@ class EventTold(Checker):
         if self.scene.plan.core is None:
             return []
         rows = self.scene.world.rows
-        queues = [f"events of {name}" for name in (*rows._events, *rows._event_queues) if name != CLUSTER]
+        queues = [f"events of {name}" for name in (*rows._queues, *rows._event_queues) if name != CLUSTER]
         return [*queues, *[f"events of {name} in the agenda" for name in rows._items.get("e", ())]]
 
     def settled(self) -> None:

@@ -18,7 +18,6 @@ from tests.sim.net import CutAtByte, Delay, HalfOpenStall, NetFault, ResetConnec
 from tests.sim.poison import FAILURES_MAX, RESUME_TIMEOUT_S, UNCOUNTED, Poison, draw_poison
 from tests.sim.recalls import Recalls, draw_recalls
 from tests.sim.speech import ADOPT_S, KEEP_S, Speech, draw_speech
-from tests.sim.uploading import Blobs, draw_blobs
 from tests.sim.stores import (
     HalfBatch,
     LateApply,
@@ -29,6 +28,7 @@ from tests.sim.stores import (
     SlowStore,
     StoreFault,
 )
+from tests.sim.uploading import Blobs, draw_blobs
 
 CHAOS_S = 30.0
 """How long the operator works and the faults last."""

@@ -540,7 +540,7 @@ class Scene:
 
     async def _all_told(self) -> None:
         deadline = trio.current_time() + TOLD_S
-        for check in (self.check.event_told, self.check.half_blob):
+        for check in (self.check.event_told, self.check.whole_blob):
             while left := check.waiting():
                 if trio.current_time() > deadline:
                     check.broken(", ".join(left[:8]))

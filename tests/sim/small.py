@@ -62,9 +62,7 @@ def draw_small(seed: int) -> Plan:
         blobs = attrs.evolve(blobs, uploads=tuple(uploads), spells=tuple(media))
     core = plan.core
     if core is not None:
-        spells = [
-            attrs.evolve(one, at=round(one.at / shrunk, 3), seconds=min(one.seconds, 2.0)) for one in core.spells
-        ]
+        spells = [attrs.evolve(one, at=round(one.at / shrunk, 3), seconds=min(one.seconds, 2.0)) for one in core.spells]
         core = attrs.evolve(core, spells=tuple(spells))
     small = attrs.evolve(
         plan,

@@ -1,7 +1,7 @@
 """Programs that upload blobs at the nodes, as the HTTP API does, and again when they do not know what came of it.
 
 The media are one for all nodes, with troubles of their own: they are away, they are slow, and an object may appear after its writer has
-given it up. `half-blob` judges what can be read.
+given it up. `whole-blob` judges what can be read.
 """
 
 import json
@@ -214,7 +214,7 @@ class Uploading:
 
     async def run(self, number: int, plan: UploadPlan) -> None:
         """Upload one blob, and see to it."""
-        scene, check = self._scene, self._scene.check.half_blob
+        scene, check = self._scene, self._scene.check.whole_blob
         await trio.sleep(plan.at)
         client = scene.clients[plan.client]
         while not client.session and client.gone is None:  # noqa: ASYNC110
@@ -242,7 +242,7 @@ class Uploading:
 
     async def _upload(self, session: str, number: int, plan: UploadPlan, content: list[bytes]) -> str:
         """Return the blob; empty when there is none to be had."""
-        scene, check, cut_at = self._scene, self._scene.check.half_blob, plan.cut_at
+        scene, check, cut_at = self._scene, self._scene.check.whole_blob, plan.cut_at
         key = sha256(f"blob {number}".encode()).digest() if plan.keyed else b""
         digest = sha256(b"".join(content)).digest()
         for _ in range(TRIES):
@@ -277,7 +277,7 @@ class Uploading:
 
     async def _read(self, blob: str) -> None:
         """Read a blob at another node, as far as there is one."""
-        check = self._scene.check.half_blob
+        check = self._scene.check.whole_blob
         node = self._node()
         if node is None:
             return
