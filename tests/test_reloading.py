@@ -47,7 +47,11 @@ def test_only_addresses_store_and_identity_need_a_restart() -> None:
     others = {f"{section}.{field.name}" for section in ("store", "node") for field in attrs.fields(SECTIONS[section])}
     others -= {"store.url", "store.url_file"}  # as far as they lead to the same store
     listening = {"listen.websocket", "listen.http", "listen.backlog", "admin.socket"}
-    assert set(fixed) == listening | {"telemetry.otlp_endpoint"} | others
+    media = {
+        *("blobs.url", "blobs.endpoint", "blobs.region", "blobs.spool_directory", "blobs.threads", "blobs.timeout_s"),
+        *("blobs.credentials", "blobs.access_key", "blobs.access_key_file", "blobs.secret_key", "blobs.secret_key_file"),
+    }
+    assert set(fixed) == listening | media | {"telemetry.otlp_endpoint"} | others
 
 
 def test_the_same_file_changes_nothing(rewrite: Rewrite) -> None:
