@@ -31,6 +31,7 @@ import structlog
 import trio
 
 from signald import early
+from signald.blobs.open import open_media
 from signald.config import Config, ConfigError, cgroup_limit, memory_problem
 from signald.config.changes import Source
 from signald.config.paths import socket_directory
@@ -251,9 +252,10 @@ async def running(
         closing(listeners),  # also when the start fails below
         exporting(config) as spans,
         open_store(config.store.url, config.node.id, config.store) as store,
+        open_media(config) as media,
         trio.open_nursery() as http_nursery,
         _serving_http(config, health, inherited, http_nursery) as http_port,
-        node_on(store, prepared.config, entropy, spans, claimant) as node,
+        node_on(store, prepared.config, entropy, spans, claimant, media=media) as node,
         _closing_at_last(node, listeners, outlive=bool(inherited.websocket)),
         trio.open_nursery() as watching,
         trio.open_nursery() as accepting,

@@ -5,6 +5,7 @@ so that a simulation can seed all of it.
 """
 
 import base64
+import hashlib
 import random
 import re
 import secrets
@@ -13,7 +14,7 @@ from typing import Any, NewType, Protocol
 SessionId = NewType("SessionId", str)
 WorkerId = NewType("WorkerId", str)
 
-_SESSION, _WORKER, _JOB = "s_", "w_", "j_"
+_SESSION, _WORKER, _JOB, _SHELF, _BLOB = "s_", "w_", "j_", "p_", "b_"
 
 LETTERS = 24
 """How many letters the id of a session or worker has behind its prefix."""
@@ -21,6 +22,10 @@ LETTERS = 24
 JOB_DIGITS_MAX = 15
 """The longest number of a job: any number that a session will ever reach, and exact in every JSON reader."""
 
+BLOB_LETTERS = 22
+"""How many letters a shelf has behind its prefix, and a blob behind that of its shelf: 132 bits in the alphabet of URLs."""
+
+_BLOB_ID = re.compile(rf"{_BLOB}([A-Za-z0-9_-]{{{BLOB_LETTERS}}})[A-Za-z0-9_-]{{{BLOB_LETTERS}}}")
 _JOB_ID = re.compile(rf"{_JOB}([a-z2-7]{{{LETTERS}}})_([1-9][0-9]{{0,{JOB_DIGITS_MAX - 1}}})")
 
 
@@ -50,6 +55,25 @@ def job_of(session: str, name: str) -> int:
     number = name.removeprefix(f"{_JOB}{session.removeprefix(_SESSION)}_")
     is_number = number != name and number.isascii() and number.isdigit() and number[0] != "0"
     return int(number) if is_number and len(number) <= JOB_DIGITS_MAX else 0
+
+
+def shelf_of_owner(principal: str, session: str) -> str:
+    """Return the id of the shelf of `principal`, or of an anonymous `session` when that is empty.
+
+    It is a digest, because ids of blobs have it in them and are shown to others. A principal that is named like a session has another one.
+    """
+    owner = f"principal {principal}" if principal else f"session {session}"
+    return _SHELF + _letters(hashlib.sha256(owner.encode()).digest())
+
+
+def shelf_of_blob(name: str) -> str | None:
+    """Return the shelf that the id of a blob names; None when it has not the form of one."""
+    found = _BLOB_ID.fullmatch(name)
+    return None if found is None else _SHELF + found[1]
+
+
+def _letters(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data)[:BLOB_LETTERS].decode()
 
 
 class Entropy(Protocol):
@@ -116,6 +140,11 @@ def new_session_id(entropy: Entropy) -> SessionId:
 def new_worker_id(entropy: Entropy) -> WorkerId:
     """Return an id for a worker: `w_` and 24 letters."""
     return WorkerId(_name(_WORKER, entropy))
+
+
+def new_blob_id(shelf: str, entropy: Entropy) -> str:
+    """Return an id for a blob of `shelf`: `b_`, the letters of the shelf, and 22 others. It is no secret."""
+    return _BLOB + shelf.removeprefix(_SHELF) + _letters(entropy.token_bytes(18))
 
 
 def new_nonce(entropy: Entropy) -> str:

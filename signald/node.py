@@ -8,11 +8,12 @@ import structlog
 import trio
 from starlette.routing import BaseRoute
 
+from signald.blobs.media import Media
 from signald.config import Config
 from signald.dialects.v1.dialect import SignaldV1
 from signald.dialects.v1.paths import PATHS
 from signald.errors import StoreUnavailable
-from signald.http.api import history, sessions
+from signald.http.api import blobs, history, sessions
 from signald.http.api.app import Api, api_settings
 from signald.http.api.auth import Authentication
 from signald.http.api.cors import Cors
@@ -23,6 +24,7 @@ from signald.ids import Entropy
 from signald.net.admission import Admission, SetupGate
 from signald.net.listener import Server
 from signald.net.settings import Endpoint, net_settings
+from signald.service.api.blobs import HttpBlobs
 from signald.service.api.callers import HttpCallers
 from signald.service.api.history import HttpHistories
 from signald.service.api.jobs import HttpJobs
@@ -85,6 +87,7 @@ def api_routes(hub: Hub) -> Sequence[BaseRoute]:
         *job_routes(HttpJobs(hub.parts)),
         *sessions.routes(HttpSessions(hub.parts)),
         *history.routes(HttpHistories(hub.parts)),
+        *blobs.routes(HttpBlobs(hub.parts)),
     ]
     return [*nouns, *document_routes(nouns, lambda: published(hub.config), PATHS)]
 
@@ -97,12 +100,13 @@ async def node_on(
     spans: Spans | None = None,
     claimant: Claimant | None = None,
     *,
+    media: Media | None = None,
     dialects: Sequence[Dialect] = DIALECTS,
     routes: Callable[[Hub], Sequence[BaseRoute]] = api_routes,
 ) -> AsyncIterator[Node]:
     """Run the parts of a node on an open `store`, until the body ends. Simulations bring their own connections.
 
-    `routes` are those of the HTTP API. Requests under way are waited for at the end.
+    `media` keep the bytes of blobs, and `routes` are those of the HTTP API. Requests under way are waited for at the end.
     """
     async with trio.open_nursery() as storing:
         committer = Committer(store, batch_ops_max=config.store.batch_ops_max)
@@ -111,7 +115,7 @@ async def node_on(
             spoken = Dialects(dialects)
             settings = net_settings(config, spoken.endpoints(config))
             auth, gate = Authenticator.from_config(config.auth), SetupGate(settings, entropy=entropy)
-            context = Context(config, store, committer, entropy, connections.start_soon, spans)
+            context = Context(config, store, committer, entropy, connections.start_soon, spans, media)
             hub = Hub(context, attrs.evolve(auth, revocations=context.revocations), gate, spoken)
             committer.after_batch = hub.batches.done
             committer.refused = hub.inboxes.store_refused
@@ -201,6 +205,7 @@ async def _keep(hub: Hub, keepers: trio.Nursery, claimant: Claimant | None) -> t
         shutdown.run_progress,
         hub.api_tokens.run_keys,
         hub.api_tokens.run_renewals,
+        hub.blobs.shelves.run,
     ]
     for task in tasks:
         keepers.start_soon(task)  # type: ignore[arg-type]

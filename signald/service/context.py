@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 import trio
 
+from signald.blobs.media import Media
 from signald.config import Config
 from signald.ids import Entropy
 from signald.pauses import Pauses
@@ -40,8 +41,12 @@ class Context:
         entropy: Entropy,
         spawn: Spawn,
         spans: Spans | None = None,
+        media: Media | None = None,
     ) -> None:
-        """`spawn` starts a task in the nursery of the connections; `spans`, if any, are told what takes time."""
+        """`spawn` starts a task in the nursery of the connections; `spans`, if any, are told what takes time.
+
+        `media` keep the bytes of blobs; without any the node keeps none.
+        """
         self.config = config
         """The configuration in force. A reload replaces it, so parts read it when they need it and keep no copy."""
         self.config_changed = trio.Event()
@@ -56,6 +61,7 @@ class Context:
         self.stopping = False
         """True once the nursery of the connections is being cancelled: what a task would do now is another node's to do."""
         self.spans = spans
+        self.media = media
         self.counters = Counters()
         self.counts = Counts(reload_at_s=store.now_ms() / 1000)
         self.cluster = Cluster(self.node, store.now_ms)

@@ -25,6 +25,7 @@ from signald.service.assigning import Assignments
 from signald.service.attachments import Attachments
 from signald.service.auth import Authenticator
 from signald.service.batches import Batches
+from signald.service.blobs import BlobDesk
 from signald.service.cluster.probe import Probe
 from signald.service.cluster.revocations import RevocationKeeper
 from signald.service.context import Context
@@ -94,6 +95,7 @@ class Hub:
         self.probe = Probe(context)
         self.revocations = RevocationKeeper(context, self.credentials, lambda: self.parts.auth.keys is not None)
         self.api_tokens = ApiTokens(context)
+        self.blobs = BlobDesk(context)
         self.parts: Parts = Parts(
             context,
             gate,
@@ -110,6 +112,7 @@ class Hub:
             self.assignments,
             self.giving_up,
             self.credentials,
+            self.blobs,
         )
         self.jwks = JwksFetcher(context, lambda: self.parts.auth.remote)
 

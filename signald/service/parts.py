@@ -8,6 +8,7 @@ from signald.service.assigning import Assignments
 from signald.service.attachments import Attachments
 from signald.service.auth import Authenticator
 from signald.service.batches import Batches
+from signald.service.blobs import BlobDesk
 from signald.service.context import Context
 from signald.service.credentials import Credentials
 from signald.service.endings import Endings
@@ -40,3 +41,4 @@ class Parts:
     assignments: Assignments
     giving_up: GivingUp
     credentials: Credentials
+    blobs: BlobDesk

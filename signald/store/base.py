@@ -2,8 +2,8 @@
 
 A store takes frozen operations, many at a time (`Store.execute`), and gives each of them its result. That is the whole contract;
 the files `test_contract.py` in `tests/store` hold every twin to it. The operations are sorted by aggregate, which is what one atomic
-step may change: everything of one session (`session/ops.py`), and the registry (`registry/ops.py`): nodes, workers, pairings, the
-waiting line, the index of living sessions. No operation spans both.
+step may change: everything of one session (`session/ops.py`), the blobs of one owner (`shelf/ops.py`), and the registry
+(`registry/ops.py`): nodes, workers, pairings, the waiting line, the index of living sessions. No operation spans two of them.
 
 Rules all operations share:
 
@@ -14,7 +14,7 @@ Rules all operations share:
   is answered `Fenced` and changes nothing.
 * **Waking.** When a change concerns a party attached at *another* node, the store wakes that node, in the same atomic
   step. A wake-up names what to look at and carries nothing else (see `Wake`): losing one costs time, never data.
-* **Damage** hurts one session or worker only. A record that cannot be read counts as one that has lost everything: the operation
+* **Damage** hurts one session, worker or blob only. A record that cannot be read counts as one that has lost everything: the operation
   gets the answer it declares (`Op.damaged`), `Reseed` replaces the record, and `EndSession` removes it. A message that cannot be
   read is a hole in its log, and lists leave out what cannot be read.
 * **Time** is the caller's: `now_ms` in every operation is `Store.now_ms()`, milliseconds since 1970 by the store's clock.
@@ -78,11 +78,17 @@ class SessionOp(Op[R_co], Generic[R_co], frozen=True):
     session: str
 
 
+class ShelfOp(Op[R_co], Generic[R_co], frozen=True):
+    """Base of the operations on the blobs of one owner."""
+
+    shelf: str
+
+
 class RegistryOp(Op[R_co], Generic[R_co], frozen=True):
     """Base of the operations on nodes, workers, pairings and the waiting line."""
 
 
-# --- results of both aggregates -----------------------------------------------------------------------------------
+# --- results of all aggregates ------------------------------------------------------------------------------------
 
 
 class Result(Struct, frozen=True, gc=False):

@@ -21,7 +21,9 @@ from signald.core.log import Entry
 from signald.core.wants import path
 from signald.errors import StoreMisused, StoreUnavailable
 from signald.store.base import WAKE_ALL, Op, Result, Wake
+from signald.store.memory_agenda import MemoryAgenda
 from signald.store.memory_jobs import MemoryJobs
+from signald.store.memory_shelves import MemoryShelves
 from signald.store.registry.ops import NodeInfo, Revocation
 from signald.store.registry.records import Place, TrailCount, Worker
 from signald.store.rows import Wakes
@@ -35,7 +37,7 @@ WAKES_MAX = 1024
 Outage = Literal["", "down", "answers lost"]
 
 
-class MemoryRows(MemoryJobs):
+class MemoryRows(MemoryJobs, MemoryAgenda, MemoryShelves):
     """How things are kept here: in dicts, and sorted lists where an order is asked for."""
 
     def __init__(self) -> None:

@@ -2,19 +2,22 @@
 
 import msgspec
 
-from signald.store.base import Op, Result, SessionOp
+from signald.store.base import Op, Result, SessionOp, ShelfOp
 from signald.store.damage import REPORTS, Unreadable
 from signald.store.lua import SCRIPTS
 from signald.store.redis_codec import CODECS
 from signald.store.redis_connection import Reply
 from signald.store.redis_keys import REGISTRY_TAG, Keyspace, Script
 from signald.store.registry import packing as registry_packing
+from signald.store.registry.agenda import packing as agenda_packing
+from signald.store.registry.queues import packing as queues_packing
 from signald.store.session import packing as session_packing
 from signald.store.session.jobs import packing as jobs_packing
+from signald.store.shelf import packing as shelf_packing
 
 __all__ = ["AGGREGATES", "CODECS", "read", "scripts", "tag_of", "unreadable"]
 
-AGGREGATES = (session_packing, jobs_packing, registry_packing)
+AGGREGATES = (session_packing, jobs_packing, shelf_packing, registry_packing, agenda_packing, queues_packing)
 """Where the codecs are. Importing an aggregate's packing enters its codecs and scripts."""
 
 _UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, msgspec.MsgspecError)
@@ -27,7 +30,9 @@ def scripts(space: Keyspace) -> tuple[Script, ...]:
 
 def tag_of(op: Op) -> str:
     """The hash tag of the keys `op` touches."""
-    return op.session if isinstance(op, SessionOp) else REGISTRY_TAG
+    if isinstance(op, SessionOp):
+        return op.session
+    return op.shelf if isinstance(op, ShelfOp) else REGISTRY_TAG
 
 
 def read(op: Op, reply: Reply) -> Result:
@@ -41,7 +46,8 @@ def read(op: Op, reply: Reply) -> Result:
 
 def unreadable(op: Op) -> Result:
     """Return the result of `op` when what it is about cannot be read. Raises Unreadable as `read`."""
-    about = op.session if isinstance(op, SessionOp) else "registry"
+    tag = tag_of(op)
+    about = "registry" if tag == REGISTRY_TAG else tag
     REPORTS.tell("record", about)
     if op.damaged is None:
         raise Unreadable(type(op).__name__, about)

@@ -43,6 +43,11 @@ class Keyspace:
         key = self.key(session)
         return key, key + ":up", key + ":down", key + ":history", key + ":jobs", key + ":pieces", key + ":streams"
 
+    def shelf_keys(self, shelf: str) -> tuple[str, ...]:
+        """The keys that the scripts for one shelf are called with: its blobs, those with a lease and those without one by time."""
+        key = self.key(shelf)
+        return key, key + ":leases", key + ":times"
+
     @property
     def channels(self) -> str:
         """What the names of its channels begin with. A prefix has no `@`, so no two stores have one in common."""

@@ -7,11 +7,14 @@ from signald.core.head import Party
 from signald.core.jobs import Job
 from signald.core.log import Entry
 from signald.store.base import WAKE_REALTIME, WAKE_SESSION, WAKE_WORKER, Wake
+from signald.store.registry.agenda.records import Item
 from signald.store.registry.ops import NodeInfo, Revocation
+from signald.store.registry.queues.records import EventQueue
 from signald.store.registry.records import Place, TrailCount, Worker
 from signald.store.session.jobs.records import Jobs
 from signald.store.session.records import Past, Record, Way
 from signald.store.session.streams.records import Stream
+from signald.store.shelf.records import Item as BlobItem
 
 
 class Rows(Protocol):
@@ -173,6 +176,32 @@ class Rows(Protocol):
     def revocations_over(self, now_ms: int, limit: int) -> list[str]:
         """Return principals whose revocation has ended, in order of its end, then of name."""
 
+    def item(self, kind: str, name: str) -> Item | None:
+        """Return an item of the agenda. One that is damaged is due at once, and under no lease."""
+
+    def save_item(self, item: Item) -> None: ...
+    def drop_item(self, kind: str, name: str) -> None: ...
+    def items(self, kind: str) -> int:
+        """Return how many items of a kind there are."""
+
+    def items_at(self, kind: str, first_ms: int | None, last_ms: int | None, limit: int, *, taken: bool) -> list[Item]:
+        """Return the first items under a lease, or under none, from `first_ms` to `last_ms` (None: no bound), by time, then by name."""
+
+    def items_taken(self, kind: str, nonce: str) -> list[Item]:
+        """Return the items that are under a lease taken with `nonce`, in order of their tickets."""
+
+    def items_after(self, kind: str, after: str, limit: int) -> list[Item]:
+        """Return the first items behind the name `after`, in order of name."""
+
+    def agenda(self, kind: str, now_ms: int) -> tuple[int, int, int, int]:
+        """Return how many items there are, are due and fail, and the earliest time at which one is due or has begun to fail; 0: none."""
+
+    def event_queue(self, name: str) -> EventQueue | None: ...
+    def save_event_queue(self, queue: EventQueue) -> None: ...
+    def drop_event_queue(self, name: str) -> None: ...
+    def event_queues_over(self, until_ms: int, limit: int) -> list[str]:
+        """Return queues that are kept until `until_ms` at most, in order of that time, then of name."""
+
     def receipt(self, node: str) -> bytes | None: ...
     def save_receipt(self, node: str, body: bytes, now_ms: int, keep: int) -> None:
         """Keep `body` for `node`, and of all receipts the `keep` latest."""
@@ -196,6 +225,30 @@ class Rows(Protocol):
 
     def trails_bytes(self) -> int:
         """Return the sum of all counts."""
+
+    def blob_item(self, shelf: str, blob: str) -> BlobItem | None: ...
+    def save_blob_item(self, shelf: str, item: BlobItem) -> None: ...
+    def drop_blob_item(self, shelf: str, blob: str) -> None: ...
+    def is_doomed(self, shelf: str, blob: str) -> bool:
+        """Tell whether a blob without a lease is doomed, also one that cannot be read."""
+
+    def item_of_key(self, shelf: str, key: bytes) -> str:
+        """Return the id of the blob that has `key`; empty: none."""
+
+    def shelf_size(self, shelf: str) -> tuple[int, int]:
+        """Return how many blobs a shelf has, and the sum of their bytes."""
+
+    def uploads_over(self, shelf: str, until_ms: int, from_ms: int, limit: int) -> list[str]:
+        """Return the first blobs whose lease ends by `until_ms` or after `from_ms`, in order of its end, then of id."""
+
+    def blobs_over(self, shelf: str, until_ms: int, limit: int) -> list[str]:
+        """Return the first blobs without a lease that are not doomed and are kept until `until_ms` at most, in the same order."""
+
+    def blobs_doomed(self, shelf: str, limit: int) -> list[str]:
+        """Return the first doomed blobs without a lease, in order of id."""
+
+    def shelf_due(self, shelf: str) -> tuple[int, int]:
+        """Return when the first lease ends, and when the first blob that is neither doomed nor leased does; 0: none."""
 
 
 class Wakes:

@@ -18,11 +18,15 @@ from signald.store.registry.ops import NodeInfo
 from signald.store.registry.records import Place, TrailCount, Worker
 from signald.store.session.records import Past, Record, Way
 from signald.store.session.streams.records import Stream, decode_stream
+from signald.store.sqlite_agenda import TABLES as AGENDA_TABLES
+from signald.store.sqlite_agenda import SqliteAgenda
 from signald.store.sqlite_jobs import TABLES as JOB_TABLES
 from signald.store.sqlite_jobs import SqliteJobs
 from signald.store.sqlite_later import TABLE as LATER_TABLE
 from signald.store.sqlite_later import TRIGGERS, Later, is_cut
 from signald.store.sqlite_revoked import SqliteRevoked
+from signald.store.sqlite_shelves import TABLE as SHELF_TABLE
+from signald.store.sqlite_shelves import SqliteShelves
 from signald.store.sqlite_values import pack, unpack
 
 SCHEMA = 2
@@ -75,6 +79,10 @@ CREATE INDEX IF NOT EXISTS past_by_end ON past (until_ms, session);
 """
     + JOB_TABLES
     + ";"
+    + AGENDA_TABLES
+    + ";"
+    + SHELF_TABLE
+    + ";"
     + LATER_TABLE
 )
 """What earlier releases of the same schema do not know and do not touch: a file of theirs gets it when it is opened."""
@@ -110,7 +118,7 @@ _node = msgpack.Decoder(NodeInfo).decode
 _want = msgpack.Decoder(dict[str, str]).decode
 
 
-class SqliteRows(SqliteJobs, SqliteRevoked):
+class SqliteRows(SqliteJobs, SqliteRevoked, SqliteAgenda, SqliteShelves):
     """How things are kept here. Changes of the hot tables gather until something reads them or the batch ends."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:

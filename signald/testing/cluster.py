@@ -14,6 +14,8 @@ import trio.testing
 import trio_websocket
 from starlette.routing import BaseRoute
 
+from signald.blobs.media import Media
+from signald.blobs.memory import MemoryMedia
 from signald.config import Config
 from signald.ids import SeededEntropy
 from signald.node import DIALECTS, Node, api_routes, node_on
@@ -70,6 +72,8 @@ class Cluster:
         """Where a node tells its spans."""
         self.dialects: Sequence[Dialect] = DIALECTS
         """The wires that a node speaks which is started from now on."""
+        self.media: Media | None = MemoryMedia()
+        """Where all nodes that are started from now on keep the bytes of blobs; None: they keep none."""
         self.routes: Callable[[Hub], Sequence[BaseRoute]] = api_routes
         """The routes of the HTTP API of a node which is started from now on."""
 
@@ -95,6 +99,7 @@ class Cluster:
                     self._entropy,
                     self.spans(name),
                     self._claimant(name),
+                    media=self.media,
                     dialects=self.dialects,
                     routes=self.routes,
                 ) as node,

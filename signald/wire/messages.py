@@ -24,6 +24,8 @@ TICKET_MAX = 256
 """Characters of a `ticket`: five times what a node makes."""
 STREAM_MAX, CONTENT_TYPE_MAX = 64, 128
 """Characters of the name of a stream, and of a `content_type`."""
+BLOB_MAX = 64
+"""Characters of the id of a blob: a third more than signald makes."""
 NAME_MAX, SECRET_MAX = 128, 8192
 API_TOKEN_MAX = 10_240
 """Characters of an API token: it names a principal, which a JWT of `SECRET_MAX` may have named."""
@@ -226,6 +228,7 @@ class Message(Inbound, tag="message", frozen=True):
     end: bool = False
     outcome: Annotated[str, Meta(max_length=KIND_MAX)] | None = None
     error: StreamError | None = None
+    blob: Annotated[str, Meta(max_length=BLOB_MAX)] | None = None
 
 
 class Ack(Inbound, tag="ack", frozen=True):

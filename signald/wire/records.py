@@ -48,7 +48,7 @@ def message_body(message: Message, binary: bytes | None, at_ms: int = 0) -> byte
     `at_ms`: when it arrived (milliseconds since 1970), for a message of the chat history; 0 for any other.
     """
     plain = message.kind is None and message.trace is None and message.history is None and message.stream is None
-    extra = b"" if plain and message.content_type is None else _extra(message)
+    extra = b"" if plain and message.content_type is None and message.blob is None else _extra(message)
     if at_ms:
         extra = _at(at_ms) + extra
     if binary is None:
@@ -79,6 +79,8 @@ def _extra(message: Message) -> bytes:
         parts += b',"outcome":' + _encode(message.outcome)
     if message.error is not None:
         parts += b',"error":' + _encode(message.error)
+    if message.blob is not None:
+        parts += b',"blob":' + _encode(message.blob)
     return parts
 
 

@@ -12,6 +12,7 @@ from signald.core.jobs import ENDS
 from signald.http.api.requests import CLASSES, METHODS, NO_ROUTE
 from signald.net import refusal_log
 from signald.node import Node
+from signald.service.blobs import REFUSALS, UPLOAD_OUTCOMES
 from signald.service.counts import FULL, OUTCOMES
 from signald.service.jwks import OUTCOMES as JWKS_OUTCOMES
 from signald.service.meters import METRICS, render_table
@@ -29,7 +30,7 @@ COUNTED_THINGS = {
     "signald_sessions_stuck", "signald_draining", "signald_drain_remaining", "signald_drain_rate", "signald_store_up",
     "signald_strangers", "signald_store_batch_operations", "signald_config_last_reload_successful",
     "signald_jobs_running", "signald_jobs_waiting", "signald_streams_open", "signald_api_connections", "signald_api_requests_in_flight",
-    "signald_revoked_subjects",
+    "signald_revoked_subjects", "signald_transfers_in_progress", "signald_media_abandoned",
 }  # fmt: skip
 """Metrics of things or of yes and no, which have no unit."""
 
@@ -42,9 +43,9 @@ LABELS = {
         *map(str, [200, 404, 500, *range(1000, 1014), 4001, *range(4400, 4411), 4429, 4508]),
     },
     "initiator": {"local", "remote", "abort"},
-    "direction": {"accepted", "delivered"},
+    "direction": {"accepted", "delivered", "up", "down"},
     "operation": {"append", "ack", "other"},
-    "outcome": {*OUTCOMES, *JWKS_OUTCOMES, *ENDS, "believed", "refused"},
+    "outcome": {*OUTCOMES, *JWKS_OUTCOMES, *ENDS, *UPLOAD_OUTCOMES, "believed", "refused"},
     "reason": {
         "client",
         "worker",
@@ -68,6 +69,7 @@ LABELS = {
         "body",
         "bodies",
         *FULL,
+        *REFUSALS,
     },
     "state": {"ready", "leaving", "moving"},
     "stage": {"handshake", "opening"},

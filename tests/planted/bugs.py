@@ -5,6 +5,7 @@ plants one at a time and asks whether the simulation notices, or the tests that 
 """
 
 from tests.planted.bug import Bug
+from tests.planted.slips.blobs import BLOBS
 from tests.planted.slips.callers import CALLERS
 from tests.planted.slips.core import CORE
 from tests.planted.slips.crashes import CRASHES
@@ -20,5 +21,5 @@ from tests.planted.slips.service import SERVICE
 from tests.planted.slips.store import STORE
 
 BUGS: tuple[Bug, ...] = (
-    *STORE, *CORE, *SERVICE, *SDK, *POISON, *HTTP, *LUA, *NAMED, *CALLERS, *STREAMS_AND_JOBS, *CRASHES, *RECALLS, *MEDIA,
+    *STORE, *CORE, *SERVICE, *SDK, *POISON, *HTTP, *LUA, *NAMED, *CALLERS, *STREAMS_AND_JOBS, *CRASHES, *RECALLS, *BLOBS, *MEDIA,
 )  # fmt: skip

@@ -13,6 +13,7 @@ from signald.core.streams import Mark
 from signald.store.registry.ops import ClaimWorker, Enqueue, NodeInfo, PutNode, RegisterWorker, ReseedWorker
 from signald.store.session.jobs.ops import CreateJob
 from signald.store.session.ops import Ack, Append, ClaimClient, ClaimWorkerSide, CreateSession, Reseed
+from signald.store.shelf.ops import BeginBlob, FinishBlob
 from signald.wire.messages import Message
 from signald.wire.records import message_body
 
@@ -20,6 +21,10 @@ NOW_MS = 1_700_000_000_000
 TTL_MS = 300_000
 SESSION = "s_1"
 WORKER = "w_1"
+SHELF = "p_1"
+BLOB = "b_1"
+LEASE_MS = 20_000
+KEEP_MS = 3_600_000
 
 
 def token(name: str) -> bytes:
@@ -286,3 +291,31 @@ def enqueue(
 ) -> Enqueue:
     """A session waits."""
     return Enqueue(session, {"lang": "en"} if want is None else want, order_ms, alive_until_ms)
+
+
+def begin_blob(
+    blob: str = BLOB,
+    *,
+    shelf: str = SHELF,
+    nonce: str = "upload",
+    key: bytes = b"",
+    reserved: int = 100,
+    total_max: int = 1000,
+    lease_ms: int = LEASE_MS,
+    now_ms: int = NOW_MS,
+) -> BeginBlob:
+    """The client of a session begins to upload up to a hundred bytes."""
+    return BeginBlob(shelf, blob, SESSION, "ann", nonce, key, "audio/ogg", reserved, total_max, lease_ms, now_ms)
+
+
+def finish_blob(
+    blob: str = BLOB,
+    *,
+    shelf: str = SHELF,
+    nonce: str = "upload",
+    size: int = 60,
+    until_ms: int = NOW_MS + KEEP_MS,
+    now_ms: int = NOW_MS,
+) -> FinishBlob:
+    """Its bytes have come."""
+    return FinishBlob(shelf, blob, nonce, size, token(blob), until_ms, now_ms)

@@ -11,6 +11,7 @@ import pytest
 import structlog
 from redis import Redis
 
+from signald.core.blobs import LATE_MS
 from signald.core.callers import ALL
 from signald.core.head import Head
 from signald.store import damage
@@ -49,14 +50,33 @@ from signald.store.session.ops import (
     ReadTrail,
 )
 from signald.store.session.streams.ops import CancelStream, NoStream, OpenStreams, Streams
+from signald.store.shelf.ops import (
+    BlobBegun,
+    BlobInProgress,
+    BlobKept,
+    BlobRead,
+    ForgetBlobs,
+    NoBlob,
+    ReadBlob,
+    RemoveBlob,
+    RenewBlob,
+    ShelfFull,
+    ShelfSwept,
+    SweepShelf,
+)
 from signald.store.sqlite import open_sqlite
 from tests.store.ops import (
+    BLOB,
+    KEEP_MS,
+    LEASE_MS,
     NOW_MS,
     SESSION,
+    SHELF,
     TTL_MS,
     WORKER,
     ack,
     append,
+    begin_blob,
     claim_client,
     claim_side,
     claim_worker,
@@ -64,6 +84,7 @@ from tests.store.ops import (
     create_job,
     enqueue,
     entries,
+    finish_blob,
     head,
     piece,
     put_node,
@@ -117,6 +138,7 @@ class Damaged:
             "stream": ("stream", "record", f"session = '{SESSION}'"),
             "piece": ("history", "body", f"session = '{SESSION}' AND number = 4"),
             "pace": ("fact", "value", "name = 'pace'"),
+            "blob": ("blob", "record", f"blob = '{BLOB}'"),
         }[what]
         with closing(sqlite3.connect(self.url.removeprefix("sqlite:"), isolation_level=None)) as sql:
             found = sql.execute(f"SELECT {column} FROM {table} WHERE {where}").fetchall()
@@ -132,6 +154,10 @@ class Damaged:
                 value = redis.hget(key + ":jobs", field)
                 assert value is not None
                 redis.hset(key + ":jobs", field, wound(value))
+                return
+            if what == "blob":
+                shelf = f"signald:{{{SHELF}}}"
+                redis.hset(shelf, "i" + BLOB, wound(redis.hget(shelf, "i" + BLOB) or b""))
                 return
             if what == "stream":
                 for field, value in redis.hgetall(key + ":streams").items():
@@ -166,8 +192,8 @@ class Damaged:
 def damaged(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Damaged:
     """An empty store of each kind that can be damaged."""
     reports = Reports()
-    modules = ("sqlite", "sqlite_rows", "sqlite_jobs", "redis_codecs")
-    for module in (*modules, "session.replies", "session.jobs.replies", "registry.replies"):
+    modules = ("sqlite", "sqlite_rows", "sqlite_jobs", "sqlite_shelves", "redis_codecs")
+    for module in (*modules, "session.replies", "session.jobs.replies", "registry.replies", "shelf.replies"):
         monkeypatch.setattr(f"signald.store.{module}.REPORTS", reports)
     if request.param == "sqlite":
         return Damaged("sqlite", f"sqlite:{tmp_path / 'damaged.db'}")
@@ -310,6 +336,69 @@ async def test_damaged_jobs_hurt_their_session_in_nothing_else(damaged: Damaged,
         assert isinstance(read, JobGone) or wound == "longer"
         again, ended = await ask(store, create_job(key=b"new", nonce="again"), EndSession(SESSION, "a", NOW_MS))
         assert (again.job.n > 2, ended.head.session) == (True, SESSION)
+
+
+UNTIL_MS = NOW_MS + KEEP_MS
+KEY = token("key")
+
+
+@pytest.mark.parametrize("wound", WOUNDS)
+async def test_a_damaged_blob_is_none(damaged: Damaged, wound: str, logged: list[Any]) -> None:
+    """A blob whose record cannot be read is unknown, which is said once; its key is free, and all others of its shelf are as before."""
+    async with damaged.open() as store:
+        await ask(store, begin_blob(key=KEY), finish_blob(), begin_blob("b_2", key=token("other")), finish_blob("b_2"))
+        damaged.hit("blob", WOUNDS[wound])
+        read, other, removed, replayed, begun = await ask(
+            store,
+            ReadBlob(SHELF, BLOB, NOW_MS),
+            ReadBlob(SHELF, "b_2", NOW_MS),
+            RemoveBlob(SHELF, BLOB, NOW_MS),
+            begin_blob("b_3", nonce="again", key=token("other")),
+            begin_blob("b_4", nonce="again", key=KEY),
+        )
+        assert (read, other.blob.id, removed, replayed, begun) == (
+            NoBlob(), "b_2", NoBlob(), BlobKept(other.blob), BlobBegun(),
+        )  # fmt: skip
+        assert await ask(store, begin_blob("b_5", nonce="third", key=KEY)) == [BlobInProgress(LEASE_MS)]
+        assert await ask(store, ReadBlob(SHELF, BLOB, NOW_MS), ReadBlob(SHELF, "b_2", NOW_MS)) == [NoBlob(), other]
+    told = [(line["of"], line["what"]) for line in logged if line["event"] == "record_unreadable"]
+    assert told == [(BLOB, "blob")]
+
+
+@pytest.mark.parametrize("wound", WOUNDS)
+@pytest.mark.parametrize("life", ["uploading", "kept", "doomed"])
+async def test_a_damaged_blob_is_swept_at_its_time(damaged: Damaged, life: str, wound: str) -> None:
+    """Its bytes are deleted when those of a whole record would be; it counts until then, and nothing of it is left."""
+    begun: list[Op] = [begin_blob(reserved=60)]
+    kept: list[Op] = [finish_blob(until_ms=UNTIL_MS)]
+    async with damaged.open() as store:
+        await ask(store, *begun, *(kept if life != "uploading" else []))
+        if life == "doomed":
+            await ask(store, RemoveBlob(SHELF, BLOB, NOW_MS))
+        damaged.hit("blob", WOUNDS[wound])
+        (full,) = await ask(store, begin_blob("b_2", reserved=941))
+        assert isinstance(full, ShelfFull)
+        assert full.bytes == 60
+        due_ms = {"uploading": NOW_MS + LEASE_MS + LATE_MS, "kept": UNTIL_MS, "doomed": NOW_MS}[life]
+        if life != "doomed":
+            assert await ask(store, SweepShelf(SHELF, due_ms - 1, 9)) == [ShelfSwept((), due_ms)]
+            assert await ask(store, ForgetBlobs(SHELF, (BLOB,), NOW_MS)) == [ShelfSwept((), due_ms)]
+        assert await ask(store, SweepShelf(SHELF, due_ms, 9)) == [ShelfSwept((BLOB,), 0)]
+        assert await ask(store, ForgetBlobs(SHELF, (BLOB,), due_ms)) == [ShelfSwept((), 0)]
+        begun_anew, _, read = await ask(store, begin_blob(reserved=1000), finish_blob(), ReadBlob(SHELF, BLOB, NOW_MS))
+        assert (begun_anew, type(read)) == (BlobBegun(), BlobRead)
+
+
+@pytest.mark.parametrize("wound", WOUNDS)
+async def test_a_damaged_upload_ends(damaged: Damaged, wound: str) -> None:
+    """An upload whose record cannot be read is neither renewed nor kept."""
+    async with damaged.open() as store:
+        await ask(store, begin_blob(), begin_blob("b_2"))
+        damaged.hit("blob", WOUNDS[wound])
+        renewed, finished, other = await ask(
+            store, RenewBlob(SHELF, BLOB, "upload", LEASE_MS, NOW_MS), finish_blob(), finish_blob("b_2")
+        )
+        assert (renewed, finished, type(other)) == (NoBlob(), NoBlob(), BlobKept)
 
 
 @pytest.mark.parametrize("wound", WOUNDS)

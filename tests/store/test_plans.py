@@ -15,15 +15,19 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from signald.core.api_keys import LEAD_MS, ApiKey
+from signald.core.blobs import LATE_MS
 from signald.core.callers import ALL, Access
 from signald.core.failures import Failures
 from signald.core.head import Party
+from signald.core.life import EVENTS_LEFT_MS
 from signald.core.log import Entry
 from signald.core.streams import Mark
 from signald.core.wants import TENANT, offer
-from signald.store.base import Op, Result
+from signald.store.base import CLOCK_SET_MS, Op, Result
 from signald.store.claims import Side
 from signald.store.memory import MemoryRows, MemoryWorld, open_memory
+from signald.store.registry.agenda.ops import ListAgenda, ReadAgenda, Schedule, Settle, TakeDue
+from signald.store.registry.agenda.records import Kind
 from signald.store.registry.ops import (
     ClusterSecret,
     ConfirmWorkerToken,
@@ -64,6 +68,7 @@ from signald.store.registry.ops import (
     Workers,
     WorkerSessions,
 )
+from signald.store.registry.queues.ops import CLUSTER, DropQueue, ReadQueue, TellCluster
 from signald.store.rows import Wakes
 from signald.store.rules import RULES, apply
 from signald.store.session.jobs.ops import (
@@ -96,6 +101,7 @@ from signald.store.session.ops import (
 from signald.store.session.ops import Mark as MarkTrail
 from signald.store.session.records import Record
 from signald.store.session.streams.ops import CancelStream, CloseStreams, OpenStreams
+from signald.store.shelf.ops import AbandonBlob, ForgetBlobs, ReadBlob, RemoveBlob, RenewBlob, SweepShelf
 from signald.wire.messages import Message
 from signald.wire.records import message_body
 from tests.examples import examples
@@ -104,6 +110,7 @@ from tests.store.ops import NOW_MS, TTL_MS
 from tests.store.worlds import Fresh, Opener, open_world
 
 SESSIONS = ("s_1", "s_2")
+SHELVES = ("p_1", "p_2")
 WORKERS = ("w_1", "w_2")
 PARTIES: tuple[Party, Party] = ("client", "worker")
 
@@ -515,7 +522,8 @@ class Kitchen:
         return ReadApiKeys(known, candidate, draft.small * LEAD_MS, draft.other * LEAD_MS, now_ms)
 
     def _register(self, draft: Draft) -> Op:
-        return ops.register(WORKERS[draft.worker], node=draft.node, capacity=1 + draft.small % 2)
+        op = ops.register(WORKERS[draft.worker], node=draft.node, capacity=1 + draft.small % 2)
+        return msgspec.structs.replace(op, events_max=draft.other % 3, now_ms=self.now_ms)
 
     def _of_worker_epoch(self, draft: Draft) -> int:
         worker = self.rows.worker(WORKERS[draft.worker])
@@ -547,7 +555,8 @@ class Kitchen:
 
     def _remove_worker(self, draft: Draft) -> Op:
         epoch = (0, self._of_worker_epoch(draft), 1, 2, 0)[draft.small]
-        return RemoveWorker(WORKERS[draft.worker], draft.node, epoch, draft.flag)
+        told = ("given_up", draft.other % 3, self.now_ms)
+        return RemoveWorker(WORKERS[draft.worker], draft.node, epoch, draft.flag, *told)
 
     def _reseed_worker(self, draft: Draft) -> Op:
         epoch = self._of_worker_epoch(draft) + (0, 1, 0, 2, 0)[draft.small]
@@ -629,6 +638,54 @@ class Kitchen:
     def _pace(self, draft: Draft) -> Op:
         return TakePace(1 + draft.small * 3, (1.0, 8.0, 200.0)[draft.other % 3], self.now_ms - draft.small)
 
+    def _of_item(self, draft: Draft) -> tuple[Kind, str]:
+        names = (*SESSIONS, WORKERS[draft.worker], CLUSTER, "s_\u00e4")
+        return ("e", "e", "b")[draft.session + draft.worker], names[draft.other]
+
+    def _schedule(self, draft: Draft) -> Op:
+        kind, name = self._of_item(draft)
+        due_ms = self.now_ms + (0, -30, 20, 200, 10**9)[draft.small]
+        return Schedule(kind, (name, SESSIONS[0]), due_ms, self.now_ms, draft.flag and draft.small == 1)
+
+    def _take_due(self, draft: Draft) -> Op:
+        kind, _ = self._of_item(draft)
+        now_ms = self.now_ms + (0, 0, 0, 10**10, -(10**9))[draft.other]
+        lease_ms = (20, 40, 1000, 10**8)[draft.small % 4]
+        return TakeDue(kind, draft.node, f"n{self._number // 2}", now_ms, lease_ms, draft.small)
+
+    def _settle(self, draft: Draft) -> Op:
+        kind, name = self._of_item(draft)
+        if not draft.worker:
+            name = next((item.name for item in self.rows.items_at(kind, None, None, 1, taken=True)), name)
+        item = self.rows.item(kind, name)
+        ticket = (item.ticket if item is not None else 0) + draft.small // 4
+        due_ms = (0, 0, self.now_ms + 30, self.now_ms - 5, self.now_ms + 10**9)[draft.other]
+        since_ms = self.now_ms - 20 if draft.flag else 0
+        return Settle(kind, name, ticket, due_ms, draft.small % 3, since_ms, self.now_ms)
+
+    def _read_agenda(self, draft: Draft) -> Op:
+        return ReadAgenda(self._of_item(draft)[0], self.now_ms + 10 * draft.small)
+
+    def _list_agenda(self, draft: Draft) -> Op:
+        kind, name = self._of_item(draft)
+        return ListAgenda(kind, name if draft.flag else "", draft.small)
+
+    def _tell_cluster(self, draft: Draft) -> Op:
+        fields: dict[str, str | int] = {"node": draft.node, "n": self._number}
+        late_ms = EVENTS_LEFT_MS if (draft.other, draft.flag) == (4, True) else 0
+        return TellCluster(f"o{self._number // 2}", "deploy.finished", fields, draft.small, self.now_ms + late_ms)
+
+    def _of_queue(self, draft: Draft) -> str:
+        return (CLUSTER, WORKERS[draft.worker], WORKERS[draft.worker], CLUSTER, "s_1")[draft.small]
+
+    def _read_queue(self, draft: Draft) -> Op:
+        return ReadQueue(self._of_queue(draft), draft.other)
+
+    def _drop_queue(self, draft: Draft) -> Op:
+        queue = self.rows.event_queue(self._of_queue(draft))
+        last = 0 if queue is None else queue.last
+        return DropQueue(self._of_queue(draft), max(0, last + (0, 0, -1, -2, 2)[draft.other]))
+
     def _put_receipt(self, draft: Draft) -> Op:
         return PutReceipt(draft.node, b'{"n":%d}' % self._number, self.now_ms)
 
@@ -659,6 +716,51 @@ class Kitchen:
 
     def _read_trail(self, draft: Draft) -> Op:
         return ReadTrail(SESSIONS[draft.session])
+
+    def _of_blob(self, draft: Draft) -> tuple[str, str, str]:
+        """The shelf, the blob, and the nonce of its upload, which is the right one unless `small` is 4."""
+        blob = f"b_{draft.worker}{draft.other}"
+        return SHELVES[draft.session], blob, "other" if draft.small == 4 else f"n{blob}"
+
+    def _of_blob_time(self, draft: Draft) -> int:
+        """Now, or long after or before it: the clock may be set."""
+        return self.now_ms + ((0, 0, LATE_MS, LATE_MS, -2 * CLOCK_SET_MS)[draft.small] if draft.flag else 0)
+
+    def _begin_blob(self, draft: Draft) -> Op:
+        shelf, blob, nonce = self._of_blob(draft)
+        key = b"k%d" % (draft.small % 3) if draft.flag else b""
+        # A lease is over some steps later, or long after it.
+        lease_ms, reserved = (30, 20_000)[draft.worker], (10, 40, 0, 90, 10)[draft.small]
+        return ops.begin_blob(
+            blob, shelf=shelf, nonce=nonce, key=key, reserved=reserved, total_max=150, lease_ms=lease_ms,
+            now_ms=self.now_ms,
+        )  # fmt: skip
+
+    def _renew_blob(self, draft: Draft) -> Op:
+        return RenewBlob(*self._of_blob(draft), 30, self._of_blob_time(draft))
+
+    def _finish_blob(self, draft: Draft) -> Op:
+        shelf, blob, nonce = self._of_blob(draft)
+        until_ms = self.now_ms + (60 if draft.flag else 3_600_000)
+        return ops.finish_blob(
+            blob, shelf=shelf, nonce=nonce, size=7 * draft.small, until_ms=until_ms, now_ms=self.now_ms
+        )
+
+    def _abandon_blob(self, draft: Draft) -> Op:
+        return AbandonBlob(*self._of_blob(draft), self.now_ms)
+
+    def _read_blob(self, draft: Draft) -> Op:
+        return ReadBlob(*self._of_blob(draft)[:2], self._of_blob_time(draft))
+
+    def _remove_blob(self, draft: Draft) -> Op:
+        return RemoveBlob(*self._of_blob(draft)[:2], self.now_ms)
+
+    def _sweep_shelf(self, draft: Draft) -> Op:
+        return SweepShelf(SHELVES[draft.session], self._of_blob_time(draft), 1 + draft.other)
+
+    def _forget_blobs(self, draft: Draft) -> Op:
+        blobs = tuple([f"b_{worker}{other}" for worker in range(2) for other in range(draft.other + 1)])
+        return ForgetBlobs(SHELVES[draft.session], blobs, self.now_ms)
 
     def _signal(self, draft: Draft) -> Op:
         return Signal(draft.node, b"r%d" % draft.small)
@@ -833,6 +935,82 @@ job_steps = st.builds(
 @given(plan=st.lists(job_steps, min_size=6, max_size=12))
 def test_same_answers_about_jobs(fresh: Fresh, plan: list[Step]) -> None:
     """The same for plans that are mostly about the jobs of one session."""
+    made = batches(BEGINNING, plan)
+    expected = trio.run(carry_out, model, made)
+    found = trio.run(carry_out, fresh, made)
+    for place, (one, other) in enumerate(zip(expected, found, strict=True)):
+        assert other == one, place
+
+
+OF_BLOBS = (
+    *("begin_blob", "finish_blob") * 3,
+    *("renew_blob", "abandon_blob", "read_blob", "remove_blob", "sweep_shelf", "sweep_shelf", "forget_blobs"),
+)
+blob_drafts = st.builds(
+    Draft,
+    st.sampled_from(OF_BLOBS),
+    st.sampled_from([0, 0, 0, 1]),
+    st.integers(0, 1),
+    st.sampled_from("ab"),
+    small,
+    small,
+    st.booleans(),
+)
+blob_steps = st.builds(
+    Step,
+    st.sampled_from("ab"),
+    st.lists(blob_drafts, min_size=2, max_size=8),
+    st.sampled_from([False, False, True]),
+    st.sampled_from([0, 0, 0, 0, 1, 2]),
+)
+
+
+@settings(
+    max_examples=examples(40),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(plan=st.lists(blob_steps, min_size=6, max_size=12))
+def test_same_answers_about_blobs(fresh: Fresh, plan: list[Step]) -> None:
+    """The same for plans that are about two shelves, while the clock is set forth and back."""
+    made = batches([], plan)
+    expected = trio.run(carry_out, model, made)
+    found = trio.run(carry_out, fresh, made)
+    for place, (one, other) in enumerate(zip(expected, found, strict=True)):
+        assert other == one, place
+
+
+OF_AGENDA = (
+    *("schedule", "take_due", "settle", "tell_cluster", "drop_queue") * 4,
+    *("read_agenda", "list_agenda", "read_queue", "register", "remove_worker", "claim_worker", "update_worker") * 2,
+)
+agenda_drafts = st.builds(
+    Draft,
+    st.sampled_from(OF_AGENDA),
+    st.integers(0, 1),
+    st.integers(0, 1),
+    st.sampled_from("ab"),
+    small,
+    small,
+    st.booleans(),
+)
+agenda_steps = st.builds(
+    Step,
+    st.sampled_from("ab"),
+    st.lists(agenda_drafts, min_size=2, max_size=6),
+    st.sampled_from([False, False, True]),
+    st.sampled_from([0, 0, 0, 0, 1, 2]),
+)
+
+
+@settings(
+    max_examples=examples(40),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(plan=st.lists(agenda_steps, min_size=6, max_size=12))
+def test_same_answers_about_the_agenda(fresh: Fresh, plan: list[Step]) -> None:
+    """The same for plans that are mostly about the agenda, and the event queues of workers and of the cluster."""
     made = batches(BEGINNING, plan)
     expected = trio.run(carry_out, model, made)
     found = trio.run(carry_out, fresh, made)

@@ -103,12 +103,16 @@ from signald.store.session.ops import (
 )
 from signald.store.session.packing import APPEND
 from signald.store.session.streams.ops import CancelStream, CloseStreams, OpenStreams
+from signald.store.shelf.ops import AbandonBlob, ForgetBlobs, ReadBlob, RemoveBlob, RenewBlob, SweepShelf
 from tests.store.ops import (
+    BLOB,
     NOW_MS,
     SESSION,
+    SHELF,
     WORKER,
     ack,
     append,
+    begin_blob,
     claim_client,
     claim_side,
     claim_worker,
@@ -116,12 +120,14 @@ from tests.store.ops import (
     create_job,
     enqueue,
     entries,
+    finish_blob,
     head,
     piece,
     put_node,
     register,
     reseed,
     reseed_worker,
+    token,
 )
 from tests.store.redis_servers import HOST, Server, form_cluster, proxy, replica_of, sentinel_of, servers, until
 
@@ -213,6 +219,15 @@ def every_op() -> list[Op]:
         Hold("s_3", ("x",), 9, 9, NOW_MS, NOW_MS),
         ListSessionsOf("x", "", 5),
         CountTrails((("s_3", 100), ("s_4", 100)), 500, 1000, NOW_MS + 9, NOW_MS),
+        begin_blob(key=token("key")),
+        RenewBlob(SHELF, BLOB, "upload", 5, NOW_MS),
+        finish_blob(),
+        ReadBlob(SHELF, BLOB, NOW_MS),
+        RemoveBlob(SHELF, BLOB, NOW_MS),
+        begin_blob("b_2"),
+        AbandonBlob(SHELF, "b_2", "upload", NOW_MS),
+        SweepShelf(SHELF, NOW_MS, 9),
+        ForgetBlobs(SHELF, (BLOB, "b_2"), NOW_MS),
         Forget(SESSION),
         ExpireSession("s_2", "a", (), NOW_MS + 10**9, 1),
         EndSession(SESSION, "a"),

@@ -50,6 +50,19 @@ def test_a_binary_message_arrives_byte_for_byte(
     assert read(payload, is_text=False) == wanted
 
 
+@given(SEQS, st.none() | st.binary(max_size=20), LETTERS, st.none() | LETTERS)
+def test_a_blob_is_named_in_both_forms(seq: int, data: bytes | None, blob: str, kind: str | None) -> None:
+    """The name of a blob arrives with any other field, in the frame and in the chat history."""
+    message = Message(seq, Raw(b"1") if data is None else Raw(), None, kind, blob=blob)
+    body = records.message_body(message, data, at_ms=1_700_000_000_000 if data is None else 0)
+    is_text, payload = records.frame(records.head(b"message", None), body)
+    wanted = {"type": "message", "seq": seq, "data": 1 if data is None else data, "blob": blob}
+    wanted |= {} if kind is None else {"kind": kind}
+    assert read(payload, is_text=is_text) == wanted
+    if data is None:
+        assert json.loads(records.history_entry("client", body))["blob"] == blob
+
+
 @given(VALUES, st.none() | st.binary(max_size=50), st.none() | LETTERS, st.booleans())
 def test_realtime_takes_the_same_forms(value: object, data: bytes | None, trace: str | None, to_worker: bool) -> None:
     """Text or binary, with or without trace and session: a header is never left with a comma too many."""

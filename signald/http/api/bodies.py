@@ -1,5 +1,10 @@
-"""Bodies of requests: bounded each by its route, and all that are kept in memory together."""
+"""Bodies of requests: bounded each by its route, and all that are kept in memory together.
 
+A handler reads a body whole (`read_body`) or piece by piece (`pieces_of`). While it works on a piece, the socket is not read, but for the
+one piece of the connection's queue: the sender waits.
+"""
+
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from starlette.requests import Request
@@ -7,6 +12,9 @@ from starlette.types import Message, Receive, Scope
 
 from signald.http.api.requests import RequestCounts
 from signald.http.problem_details import HttpProblem
+
+PIECE_BYTES = 65_536
+"""Of a body that passes through: a few reads of the socket, so that the work for each piece costs little beside its bytes."""
 
 
 def too_large(bytes_max: int) -> HttpProblem:
@@ -43,15 +51,37 @@ async def read_body(request: Request) -> bytes:
 
     Raises HttpProblem: 413 beyond the route's bound, 503 beyond the budget of all; ClientDisconnect.
     """
-    counts: RequestCounts = request.app.state.counts
     pieces = []
     async with aclosing(request.stream()) as stream:
         async for piece in stream:
             # The route's bound is applied by `receive`; here it is the total of all requests.
-            if counts.bodies_held + len(piece) > request.app.state.settings().bodies_bytes_max:
-                counts.refused["bodies"] += 1
-                raise HttpProblem(503, "busy", "too many bodies are being received").with_headers(retry_after="1")
-            counts.bodies_held += len(piece)
-            request.state.held_bytes = getattr(request.state, "held_bytes", 0) + len(piece)
+            _hold(request, len(piece))
             pieces.append(piece)
     return b"".join(pieces)
+
+
+async def pieces_of(request: Request) -> AsyncGenerator[bytes]:
+    """Go through the body in pieces of at most `PIECE_BYTES`. One piece counts in the budget until the request is over.
+
+    Raises HttpProblem as `read_body`; ClientDisconnect when the body ends before it is whole.
+    """
+    _hold(request, PIECE_BYTES)
+    gathered = bytearray()
+    async with aclosing(request.stream()) as stream:
+        async for piece in stream:
+            gathered += piece
+            while len(gathered) >= PIECE_BYTES:
+                yield bytes(gathered[:PIECE_BYTES])
+                del gathered[:PIECE_BYTES]
+    if gathered:
+        yield bytes(gathered)
+
+
+def _hold(request: Request, size: int) -> None:
+    """Count `size` bytes that the request makes the node keep. Raises HttpProblem 503 beyond the budget of all."""
+    counts: RequestCounts = request.app.state.counts
+    if counts.bodies_held + size > request.app.state.settings().bodies_bytes_max:
+        counts.refused["bodies"] += 1
+        raise HttpProblem(503, "busy", "too many bodies are being received").with_headers(retry_after="1")
+    counts.bodies_held += size
+    request.state.held_bytes = getattr(request.state, "held_bytes", 0) + size

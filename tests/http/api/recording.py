@@ -87,7 +87,7 @@ async def _talk(cluster: Cluster) -> tuple[tuple[Peer, str], tuple[Peer, str], s
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     await client.send({"type": "message", "seq": 1, "data": {"a": 1}, "kind": "chat", "history": True, "trace": trace})
     await client.send_binary(b"\x00\xff", {"type": "message", "seq": 2, "kind": "voice"})
-    await client.send({"type": "message", "seq": 3, "data": None})
+    await client.send({"type": "message", "seq": 3, "data": None, "blob": "b_voice"})
     await client.send({"type": "message", "seq": 9, "data": "too early"})
     await client.expect("error")
     for _ in range(3):

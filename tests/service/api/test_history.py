@@ -66,6 +66,25 @@ def test_messages_are_shown(asking: Asking) -> None:
     play(scene)
 
 
+def test_the_blob_of_a_message_is_carried_and_shown(asking: Asking) -> None:
+    """The peer, the next worker and a reader over HTTP see which blob a message is about, whether or not there is one."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1")
+        asker = asking(cluster)
+        client, _, worker, _, session = await cluster.pair("n1")
+        await client.send({"type": "message", "seq": 1, "data": None, "blob": "b_voice"})
+        assert (await worker.expect("message"))["blob"] == "b_voice"
+        await client.send_binary(b"\x01", {"type": "message", "seq": 2, "blob": "b_voice"})
+        assert (await worker.expect("message"))["blob"] == "b_voice"
+        await worker.send({"type": "message", "session": session, "seq": 1, "data": 2, "blob": "b_answer"})
+        assert (await client.expect("message"))["blob"] == "b_answer"
+        shown = (await page(asker, session))["entries"]
+        assert [(entry["from"], entry["blob"]) for entry in shown] == [("client", "b_voice"), ("worker", "b_answer")]
+
+    play(scene)
+
+
 def test_a_stream_is_one_entry(asking: Asking) -> None:
     """A text that grows stands where it began, with all that was said of it so far, and says when it is over."""
 

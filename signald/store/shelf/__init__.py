@@ -1,0 +1,1 @@
+"""The shelf: the blobs of one principal, or of one anonymous session, as one aggregate."""
