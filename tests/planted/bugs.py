@@ -12,6 +12,7 @@ from tests.planted.slips.crashes import CRASHES
 from tests.planted.slips.http import HTTP
 from tests.planted.slips.jobs import STREAMS_AND_JOBS
 from tests.planted.slips.lua import LUA
+from tests.planted.slips.media import MEDIA
 from tests.planted.slips.named import NAMED
 from tests.planted.slips.poison import POISON
 from tests.planted.slips.recalls import RECALLS
@@ -20,5 +21,5 @@ from tests.planted.slips.service import SERVICE
 from tests.planted.slips.store import STORE
 
 BUGS: tuple[Bug, ...] = (
-    *STORE, *CORE, *SERVICE, *SDK, *POISON, *HTTP, *LUA, *NAMED, *CALLERS, *STREAMS_AND_JOBS, *CRASHES, *RECALLS, *BLOBS,
+    *STORE, *CORE, *SERVICE, *SDK, *POISON, *HTTP, *LUA, *NAMED, *CALLERS, *STREAMS_AND_JOBS, *CRASHES, *RECALLS, *BLOBS, *MEDIA,
 )  # fmt: skip
