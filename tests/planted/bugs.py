@@ -18,8 +18,10 @@ from tests.planted.slips.poison import POISON
 from tests.planted.slips.recalls import RECALLS
 from tests.planted.slips.sdk import SDK
 from tests.planted.slips.service import SERVICE
+from tests.planted.slips.shelf import SHELF
 from tests.planted.slips.store import STORE
 
 BUGS: tuple[Bug, ...] = (
     *STORE, *CORE, *SERVICE, *SDK, *POISON, *HTTP, *LUA, *NAMED, *CALLERS, *STREAMS_AND_JOBS, *CRASHES, *RECALLS, *BLOBS, *MEDIA,
+    *SHELF,
 )  # fmt: skip

@@ -103,7 +103,16 @@ from signald.store.session.ops import (
 )
 from signald.store.session.packing import APPEND
 from signald.store.session.streams.ops import CancelStream, CloseStreams, OpenStreams
-from signald.store.shelf.ops import AbandonBlob, ForgetBlobs, ReadBlob, RemoveBlob, RenewBlob, SweepShelf
+from signald.store.shelf.ops import (
+    AbandonBlob,
+    BlobKept,
+    BlobRead,
+    ForgetBlobs,
+    ReadBlob,
+    RemoveBlob,
+    RenewBlob,
+    SweepShelf,
+)
 from tests.store.ops import (
     BLOB,
     NOW_MS,
@@ -1251,6 +1260,12 @@ async def test_cluster(tmp_path: Path) -> None:
             assert results.count(Appended(1, 0, "")) == len(sessions)
             sizes = [member.ask("DBSIZE") for member in members]
             assert min(sizes) > 10
+            shelves = [f"p_{number}" for number in range(40)]
+            uploads = [op for shelf in shelves for op in (begin_blob(shelf=shelf), finish_blob(shelf=shelf))]
+            kept = (await store.execute(uploads))[1::2]
+            assert await store.execute([ReadBlob(shelf, BLOB, NOW_MS) for shelf in shelves]) == [
+                BlobRead(result.blob) for result in kept if isinstance(result, BlobKept)
+            ]
             # Any member's scripts can wake the node.
             await store.execute([claim_side(session=session, node="b", nonce="w") for session in sessions])
             woken: set[Wake] = set()
