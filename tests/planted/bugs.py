@@ -5,6 +5,7 @@ plants one at a time and asks whether the simulation notices, or the tests that 
 """
 
 from tests.planted.bug import Bug
+from tests.planted.slips.agenda import AGENDA
 from tests.planted.slips.callers import CALLERS
 from tests.planted.slips.core import CORE
 from tests.planted.slips.crashes import CRASHES
@@ -22,5 +23,5 @@ from tests.planted.slips.telling import TELLING
 
 BUGS: tuple[Bug, ...] = (
     *STORE, *CORE, *SERVICE, *SDK, *POISON, *HTTP, *LUA, *NAMED, *CALLERS, *STREAMS_AND_JOBS, *CRASHES, *RECALLS, *EVENTS,
-    *TELLING,
+    *AGENDA, *TELLING,
 )  # fmt: skip

@@ -19,6 +19,7 @@ import trio.testing
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from msgspec import structs
 from redis.backoff import NoBackoff
 
 from signald.core.callers import ALL, Access
@@ -34,6 +35,7 @@ from signald.store.redis_codecs import CODECS
 from signald.store.redis_connection import ErrorReply, RedisLink, refusal
 from signald.store.redis_keys import DEFAULT
 from signald.store.redis_url import Address, parse_url
+from signald.store.registry.agenda.ops import ListAgenda, ReadAgenda, Schedule, Settle, TakeDue
 from signald.store.registry.ops import (
     ClusterSecret,
     ConfirmWorkerToken,
@@ -72,6 +74,7 @@ from signald.store.registry.ops import (
     WorkerSessions,
 )
 from signald.store.registry.packing import Check
+from signald.store.registry.queues.ops import CLUSTER, DropQueue, ReadQueue, TellCluster
 from signald.store.session.events.ops import DropEvents, ReadEvents, TellEvent
 from signald.store.session.jobs.ops import (
     CancelJob,
@@ -153,7 +156,17 @@ def every_op() -> list[Op]:
         put_node("a"),
         create(receipts=True, events_max=9),
         enqueue(),
-        register(),
+        structs.replace(register(), events_max=9),
+        Schedule("e", (SESSION, "s_2"), NOW_MS, NOW_MS),
+        TakeDue("e", "a", "n", NOW_MS, 1000, 2),
+        Schedule("e", (SESSION, WORKER), NOW_MS, NOW_MS),
+        Settle("e", SESSION, NOW_MS, NOW_MS + 1, 1, NOW_MS, NOW_MS),
+        Settle("e", WORKER, NOW_MS + 2, 0, 0, 0, NOW_MS),
+        ReadAgenda("e", NOW_MS),
+        ListAgenda("e", "a", 9),
+        TellCluster("o", "deploy.finished", {}, 9, NOW_MS + 10**9),
+        ReadQueue(CLUSTER, 9),
+        DropQueue(CLUSTER, 1),
         Reserve("a", ((SESSION, WORKER),)),
         claim_side(events_max=9),
         AcceptSession(SESSION, "b", 1),
@@ -213,7 +226,8 @@ def every_op() -> list[Op]:
         Leave("s_none"),
         reseed(head("s_2", up_last=2), up_tail=entries(1, 2, history=True)),
         reseed_worker("w_2", sessions=("s_2",)),
-        RemoveWorker("w_2", "a", 0, True),
+        RemoveWorker("w_2", "a", 0, True, "", 9, NOW_MS),
+        DropQueue("w_2", 1),
         DetachWorker(WORKER, 2, NOW_MS),
         Hold("s_3", ("x",), 9, 9, NOW_MS, NOW_MS),
         ListSessionsOf("x", "", 5),

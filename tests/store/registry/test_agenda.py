@@ -4,8 +4,10 @@ The nodes `a` and `b` look at one fresh store.
 """
 
 import pytest
+from redis import Redis
 
 from signald.store.base import CLOCK_SET_MS, Done
+from signald.store.memory import MemoryRows
 from signald.store.registry.agenda import records
 from signald.store.registry.agenda.ops import (
     AgendaItem,
@@ -21,6 +23,8 @@ from signald.store.registry.agenda.ops import (
     TakeDue,
 )
 from signald.store.registry.agenda.records import AHEAD_MAX_MS, LEASE_MAX_MS, Kind
+from signald.store.rows import Wakes
+from signald.store.rules import apply
 from tests.store.ops import NOW_MS
 from tests.store.worlds import World
 
@@ -270,7 +274,7 @@ class TestReading:
         assert await world.ask(ListAgenda("e", "s_3", 2)) == AgendaPage(())
         assert await world.ask(ListAgenda("e", "", 0)) == AgendaPage(())
 
-    async def test_nothing_is_left(self, world: World) -> None:
+    async def test_nothing_is_left(self, world: World, request: pytest.FixtureRequest) -> None:
         """Items come and go without a trace in any sum or order."""
         for turn in range(5):
             now_ms = NOW_MS + 1000 * turn
@@ -282,3 +286,20 @@ class TestReading:
             await world.do(*[Settle("e", one.name, one.ticket, 0, 0, 0, now_ms + 1) for one in due.items])
             assert await world.ask(ReadAgenda("e", now_ms + 10**9)) == AgendaRead(0, 0, 0, 0)
             assert await world.ask(take("three", now_ms=now_ms + 10**9)) == Due((), 0)
+        if request.node.callspec.params["fresh"] == "redis":
+            with Redis.from_url(request.getfixturevalue("redis_url")) as client:
+                assert [client.exists("signald:{signald}:" + name) for name in ("agenda", "agenda_order")] == [0, 0]
+
+
+def test_an_emptied_store() -> None:
+    """A store that came back empty has nothing to do: what is entered again is none of what a node had before."""
+    before, after = MemoryRows(), MemoryRows()
+    for rows, now_ms in ((before, NOW_MS), (after, NOW_MS + 1)):
+        apply(schedule("s_1", now_ms=now_ms), rows, Wakes())
+    held = apply(take(), before, Wakes())
+    again = apply(take("other", now_ms=NOW_MS + 1), after, Wakes())
+    assert isinstance(held, Due)
+    assert isinstance(again, Due)
+    assert held.items[0].ticket < again.items[0].ticket
+    apply(Settle("e", "s_1", held.items[0].ticket, 0, 0, 0, NOW_MS + 2), after, Wakes())
+    assert after.item("e", "s_1") is not None

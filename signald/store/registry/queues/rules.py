@@ -76,7 +76,7 @@ def read_queue(op: ops.ReadQueue, rows: Rows, _wakes: Wakes) -> QueueRead:
 
 
 @rule(ops.DropQueue)
-def drop_event_queue(op: ops.DropQueue, rows: Rows, _wakes: Wakes) -> EventsLeft:
+def drop_queue(op: ops.DropQueue, rows: Rows, _wakes: Wakes) -> EventsLeft:
     queue = rows.event_queue(op.name)
     if queue is None:
         return EventsLeft(0)
