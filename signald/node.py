@@ -189,6 +189,8 @@ async def _keep(hub: Hub, keepers: trio.Nursery, claimant: Claimant | None) -> t
         hub.probe.run,
         hub.jwks.run,
         hub.credentials.run,
+        hub.authoriser.run,
+        hub.reasking.run,
         hub.revocations.run,
         hub.jobs.run,
         matchmaker.run,

@@ -37,11 +37,15 @@ def create(
     now_ms: int = NOW_MS,
     ttl_ms: int = TTL_MS,
     pair: bool = True,
+    settings: bytes = b"",
+    rooms: bytes = b"",
+    asked_until_ms: int = 0,
 ) -> CreateSession:
     """A session whose client holds the token `t1`."""
     return CreateSession(
-        session, node, nonce, principal, {"lang": "en"}, b'{"m":1}', receipts, token("t1"), now_ms, ttl_ms, pair
-    )
+        session, node, nonce, principal, {"lang": "en"}, b'{"m":1}', receipts, token("t1"), now_ms, ttl_ms, pair,
+        settings, rooms, asked_until_ms,
+    )  # fmt: skip
 
 
 def claim_client(

@@ -151,6 +151,9 @@ def test_a_head_comes_back_as_it_was() -> None:
         up_claimed=(3, 4),
         failed=Failures(2, 1, 5, True),
         pair=False,
+        settings=b'{"tier":"gold"}',
+        rooms=b'{"r":["join"]}',
+        asked_until_ms=7,
     )
     assert read_head(SESSION, _kept(known)) == known
 
@@ -169,6 +172,9 @@ def test_absent_field(field: Field) -> None:
         "pair": True,
         "jobs": 0,
         "streams": 0,
+        "settings": b"",
+        "rooms": b"",
+        "asked_until_ms": 0,
     }
     if FIELDS[place].name in meanings:
         assert getattr(read_head(SESSION, kept), FIELDS[place].name) == meanings[FIELDS[place].name]

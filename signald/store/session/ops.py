@@ -150,6 +150,10 @@ class CreateSession(SessionOp[Head | Exists], frozen=True):
     now_ms: int
     ttl_ms: int
     pair: bool = True
+    settings: bytes = b""
+    """See `Head`; so are the next two."""
+    rooms: bytes = b""
+    asked_until_ms: int = 0
 
 
 @traits(damaged=Refused("unreadable"))
@@ -416,6 +420,15 @@ class Mark(SessionOp[Done], frozen=True):
 @traits(reads=True, damaged=Trail(()))
 class ReadTrail(SessionOp[Trail], frozen=True):
     """Read the session's trail."""
+
+
+@traits(damaged=NoSession())
+class KeepAnswer(SessionOp[Done | NoSession], frozen=True):
+    """Keep what the core server has answered when it was asked again. Wakes no node: the next worker is told."""
+
+    settings: bytes
+    rooms: bytes
+    asked_until_ms: int
 
 
 class Reseed(SessionOp[Head | NoSession], frozen=True):

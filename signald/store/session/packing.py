@@ -35,6 +35,7 @@ from signald.store.session.ops import (
     EndSession,
     ExpireSession,
     HandOn,
+    KeepAnswer,
     Look,
     Mark,
     ReadHistory,
@@ -217,11 +218,12 @@ def pack_create(op: CreateSession) -> bytes:
     """Call `create` of `session.lua`."""
     return pack_session(
         op, "create", op.nonce, op.principal, labels(op.want), op.meta, int(op.receipts), op.token, op.now_ms, op.ttl_ms,
-        int(op.pair), node=op.node,
+        int(op.pair), op.settings, op.rooms, op.asked_until_ms, node=op.node,
     )  # fmt: skip
 
 
 codec(CreateSession, pack_create, read_session)
+codec(KeepAnswer, lambda op: pack_session(op, "keep_answer", op.settings, op.rooms, op.asked_until_ms), read_session)
 
 
 def pack_claim_client(op: ClaimClient) -> bytes:
