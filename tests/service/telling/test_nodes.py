@@ -4,7 +4,7 @@ import trio
 
 from signald.store.session.ops import EndSession
 from signald.testing.cluster import Cluster, play
-from tests.service.telling.core import Attempt, always, answer, slow, telling
+from tests.service.telling.core import Attempt, always, answer, away, slow, telling
 from tests.service.telling.test_events import names, settle, started
 
 
@@ -199,6 +199,30 @@ def test_events_after_a_store_has_lost_its_data() -> None:
         assert core.types(session) == ["session.started", "session.paired", "session.away", "session.resumed"]
         core.check()
         del worker
+
+    play(scene, within_s=2_000)
+
+
+def test_an_agenda_that_was_lost() -> None:
+    """A store that comes back without what its agenda knew: with the next renewal of lives the queues are named again."""
+
+    async def scene(cluster: Cluster) -> None:
+        core = started(cluster)
+        core.behave = away
+        node = await cluster.start("n1", **telling(), session={"resume_ttl_s": 60.0})
+        client, one = await cluster.client("n1")
+        await settle(5)
+        rows = cluster.world.rows
+        for name in names(cluster):
+            rows.drop_item("e", name)
+        core.behave = always(200)
+        await settle(40)
+        assert not core.told
+        node.hub.losses.store_went_back("a test says so")
+        await settle(25)
+        assert core.types(one["session"]) == ["session.started"]
+        core.check()
+        del client
 
     play(scene, within_s=2_000)
 
