@@ -249,7 +249,7 @@ def _is_readable_between(url: str) -> bool:
 
 
 def _core(core: CoreConfig) -> Iterator[Finding]:
-    for name in ("authorize_url",):
+    for name in ("authorize_url", "events_url"):
         url = getattr(core, name)
         if not url:
             continue

@@ -545,7 +545,7 @@ class JobsConfig:
 
 @attrs.frozen
 class CoreConfig:
-    """The core server of the operator's application: it is asked before a new party is let in."""
+    """The core server of the operator's application: it is asked before a new party is let in, and told what happens."""
 
     authorize_url: str = key(
         "",
@@ -622,6 +622,46 @@ class CoreConfig:
     )
     secret_previous_file: str = key(
         "", "File that holds it instead. Excludes secret_previous.", unit="path", reload=True
+    )
+    events_url: str = key(
+        "",
+        "Where the events in the lives of sessions, workers, jobs and deploys are told by POST. Empty: no event is stored, and none told. "
+        "It may be an inner address. It must be https, or http to loopback.",
+        unit="URL",
+        reload=True,
+    )
+    events_timeout_s: float = key(
+        10.0,
+        "For one event with its answer; after it the event is tried again. A receiver should answer first and work then.",
+        unit="seconds",
+        at_least=0.1,
+        at_most=60,
+        reload=True,
+    )
+    events_keep_s: float = key(
+        86_400.0,
+        "For how long an event is tried again after it has happened; then it is dropped and counted. A day outlasts a repair.",
+        unit="seconds",
+        at_least=60,
+        at_most=86_400,
+        reload=True,
+    )
+    events_queue_max: int = key(
+        1000,
+        "Events of one session (worker, cluster) that wait; beyond it new ones are dropped and counted. A session has a dozen in its life, "
+        "and two for each absence of its client. At 200 bytes each, 200 KB of the store.",
+        unit="events",
+        at_least=10,
+        at_most=100_000,
+        reload=True,
+    )
+    events_in_flight_max: int = key(
+        16,
+        "Events that a node tells at once, each of another session. A receiver that answers in 20 ms gets 800 in a second so.",
+        unit="events",
+        at_least=1,
+        at_most=1024,
+        reload=True,
     )
 
 

@@ -27,7 +27,8 @@ from signald.service.withdrawals import REFUSED_PAUSE_S
 from signald.service.worker_like import Assignment, WorkerLike
 from signald.store.base import WAKE_SESSION, Behind, Fenced, Refused, Result
 from signald.store.committer import ignore
-from signald.store.registry.ops import Forget, NoWorker, Release, UpdateWorker, WorkerSessions
+from signald.store.registry.ops import NoWorker, Release, UpdateWorker, WorkerSessions
+from signald.store.sagas import forget_session
 from signald.store.session.ops import AcceptSession, Claimed, ClaimWorkerSide, Detach
 from signald.wire.messages import SEQ_MAX, SETTINGS_BYTES_MAX, STATE_BYTES_MAX, ResumedSession, SessionPosition
 
@@ -78,6 +79,7 @@ class Assignments:
                     position.acked,
                     asked_ms,
                     self._context.config.limits.claim_ahead_max,
+                    events_max=self._context.events_max,
                 )
             )
         results = await self._context.committer.call_many(ops)
@@ -223,7 +225,16 @@ class Assignments:
         results = await context.committer.call_many(
             [
                 ClaimWorkerSide(
-                    name, context.node, new_nonce(context.entropy), link.worker, True, 0, 0, now, history=history
+                    name,
+                    context.node,
+                    new_nonce(context.entropy),
+                    link.worker,
+                    True,
+                    0,
+                    0,
+                    now,
+                    history=history,
+                    events_max=context.events_max,
                 )
                 for name in names
             ]
@@ -239,7 +250,8 @@ class Assignments:
                     context.committer.submit(Release(name, link.worker, False), ignore)
                     continue
                 # The session ended while it was being paired.
-                context.committer.submit(Forget(name), ignore)
+                for op in forget_session(name, now, told=context.events_max > 0):
+                    context.submit(op)
                 continue
             if link.over:
                 # The node that takes the worker next finds the pairing in the registry. But no worker is attached here.
@@ -317,7 +329,7 @@ class Assignments:
             self._accept(worker, session)
 
     def _accept(self, link: WorkerLike, session: LiveSession) -> None:
-        op = AcceptSession(session.id, self._context.node, session.worker.epoch)
+        op = AcceptSession(session.id, self._context.node, session.worker.epoch, self._context.now_ms())
         self._context.committer.submit(op, partial(self._accepted, link, session))
 
     def _accepted(self, link: WorkerLike, session: LiveSession, result: Result) -> None:
@@ -331,6 +343,7 @@ class Assignments:
         if link.over or session.worker.link is not link:
             return
         context.events.emit(Accepted(session.id, link.worker))
+        context.untold.note(session.id)
         self._relay.deliver(session, "worker")
         if session.streams:
             self._streams.look(session)  # a request to end one may have come since it was assigned

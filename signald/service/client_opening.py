@@ -28,11 +28,11 @@ from signald.service.opening_steps import (
     still_open,
 )
 from signald.service.parts import Parts
+from signald.service.pasts import take_back
 from signald.service.refusals import late, refused, refused_by_store, turning_away
 from signald.store.base import WAKE_SESSION, Op, Refused
 from signald.store.committer import ignore
 from signald.store.registry.ops import KeepAlive
-from signald.store.sagas import end_session
 from signald.store.session.jobs.ops import JobList, ListChangedJobs
 from signald.store.session.ops import ClaimClient, Claimed, CreateSession, Detach
 
@@ -118,6 +118,7 @@ async def _create(parts: Parts, conn: Connection, auth: str | None, asked: NewCl
             now,
             context.ttl_ms,
             asked.pair,
+            context.events_max,
             grant.settings,
             grant.rooms,
             admitted.asked_until_ms,
@@ -127,7 +128,7 @@ async def _create(parts: Parts, conn: Connection, auth: str | None, asked: NewCl
             ops.append(place(session_id, want, subject, now, alive_until))
         # Nobody has its token before this is answered: a session that was made for nothing would take a worker's place for as
         # long as one that is waited for.
-        undo = end_session(session_id, context.node)
+        undo = take_back(context, session_id)
         _, head, *_ = await context.committer.call_many(ops, undo=undo)
     if not isinstance(head, Head):
         raise StoreUnavailable("a session with this id exists")
@@ -140,7 +141,7 @@ def _begin(parts: Parts, conn: Connection, made: _Made, asked: NewClient, make: 
     session_id = head.session
     still_open(context, conn, made.credential, made.undo)
     session = parts.attachments.adopt(head)
-    session.client_tokens = (made.token_hash,)
+    session.client_tokens, session.client_asked = (made.token_hash,), (head.created_ms, 0)
     link = make(parts, conn, session)
     parts.attachments.attach(link, session, head.client_epoch, 0, address_of(conn))
     parts.attachments.open(link)
@@ -225,6 +226,7 @@ async def _claim(parts: Parts, conn: Connection, auth: str | None, asked: Return
             asked.attempt,
             context.config.limits.claim_ahead_max,
             asked.history,
+            context.events_max,
         )
         (claimed,) = await make_claim(parts, conn, [claim], now, WAKE_SESSION + session_id.encode())
         if isinstance(claimed, Refused):
@@ -258,7 +260,7 @@ def _attach(parts: Parts, conn: Connection, granted: _Granted, asked: ReturningC
     if max(head.client_epoch, known.client.epoch if known is not None else 0) > claimed.epoch:
         raise late(context)
     session = parts.attachments.adopt(head)
-    session.client_tokens = granted.hashes
+    session.client_tokens, session.client_asked = granted.hashes, (now, asked.attempt)
     link = make(parts, conn, session)
     received = head.down_acked if asked.received is None else min(asked.received, head.down_last)
     replaying = head.down_last - received

@@ -13,6 +13,7 @@ class MemoryJobs:
     """See the module."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._jobs: dict[str, Jobs] = {}
         self._job: dict[str, dict[int, Job]] = {}
         self._job_keys: dict[str, dict[bytes, int]] = {}

@@ -9,12 +9,15 @@ from signald.store.redis_codec import CODECS
 from signald.store.redis_connection import Reply
 from signald.store.redis_keys import REGISTRY_TAG, Keyspace, Script
 from signald.store.registry import packing as registry_packing
+from signald.store.registry.agenda import packing as agenda_packing
+from signald.store.registry.queues import packing as queues_packing
 from signald.store.session import packing as session_packing
+from signald.store.session.events import packing as events_packing
 from signald.store.session.jobs import packing as jobs_packing
 
 __all__ = ["AGGREGATES", "CODECS", "read", "scripts", "tag_of", "unreadable"]
 
-AGGREGATES = (session_packing, jobs_packing, registry_packing)
+AGGREGATES = (session_packing, jobs_packing, events_packing, registry_packing, agenda_packing, queues_packing)
 """Where the codecs are. Importing an aggregate's packing enters its codecs and scripts."""
 
 _UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, msgspec.MsgspecError)

@@ -5,10 +5,14 @@ from typing import Protocol
 
 from signald.core.head import Party
 from signald.core.jobs import Job
+from signald.core.life import Event
 from signald.core.log import Entry
 from signald.store.base import WAKE_REALTIME, WAKE_SESSION, WAKE_WORKER, Wake
+from signald.store.registry.agenda.records import Item
 from signald.store.registry.ops import NodeInfo, Revocation
+from signald.store.registry.queues.records import EventQueue
 from signald.store.registry.records import Place, TrailCount, Worker
+from signald.store.session.events.records import Queue
 from signald.store.session.jobs.records import Jobs
 from signald.store.session.records import Past, Record, Way
 from signald.store.session.streams.records import Stream
@@ -88,6 +92,23 @@ class Rows(Protocol):
 
     def pieces_after(self, session: str, job: Job, seq: int, limit: int) -> list[Entry]:
         """Return the first pieces of a job whose seq is above `seq`."""
+
+    def queue(self, name: str) -> Queue | None:
+        """Return the record of a queue of events, which is the caller's own: a change of it is kept by `save_queue` alone."""
+
+    def save_queue(self, queue: Queue) -> None: ...
+    def drop_queue(self, name: str) -> None:
+        """Remove a queue and its events."""
+
+    def queues_over(self, now_ms: int, limit: int) -> list[str]:
+        """Return queues of ended sessions that are kept no longer at `now_ms`, those that end first."""
+
+    def put_event(self, name: str, event: Event) -> None: ...
+    def events(self, name: str, limit: int) -> tuple[list[Event], int]:
+        """Return those of the first `limit` events that can be read, and the number of the last one looked at; 0: there is none."""
+
+    def drop_events(self, name: str, upto: int) -> int:
+        """Remove the events with numbers up to `upto`; return how many are left, whether they can be read or not."""
 
     def nodes(self) -> list[NodeInfo]:
         """Return all nodes in order of id."""
@@ -172,6 +193,32 @@ class Rows(Protocol):
 
     def revocations_over(self, now_ms: int, limit: int) -> list[str]:
         """Return principals whose revocation has ended, in order of its end, then of name."""
+
+    def item(self, kind: str, name: str) -> Item | None:
+        """Return an item of the agenda. One that is damaged is due at once, and under no lease."""
+
+    def save_item(self, item: Item) -> None: ...
+    def drop_item(self, kind: str, name: str) -> None: ...
+    def items(self, kind: str) -> int:
+        """Return how many items of a kind there are."""
+
+    def items_at(self, kind: str, first_ms: int | None, last_ms: int | None, limit: int, *, taken: bool) -> list[Item]:
+        """Return the first items under a lease, or under none, from `first_ms` to `last_ms` (None: no bound), by time, then by name."""
+
+    def items_taken(self, kind: str, nonce: str) -> list[Item]:
+        """Return the items that are under a lease taken with `nonce`, in order of their tickets."""
+
+    def items_after(self, kind: str, after: str, limit: int) -> list[Item]:
+        """Return the first items behind the name `after`, in order of name."""
+
+    def agenda(self, kind: str, now_ms: int) -> tuple[int, int, int, int]:
+        """Return how many items there are, are due and fail, and the earliest time at which one is due or has begun to fail; 0: none."""
+
+    def event_queue(self, name: str) -> EventQueue | None: ...
+    def save_event_queue(self, queue: EventQueue) -> None: ...
+    def drop_event_queue(self, name: str) -> None: ...
+    def event_queues_over(self, until_ms: int, limit: int) -> list[str]:
+        """Return queues that are kept until `until_ms` at most, in order of that time, then of name."""
 
     def receipt(self, node: str) -> bytes | None: ...
     def save_receipt(self, node: str, body: bytes, now_ms: int, keep: int) -> None:

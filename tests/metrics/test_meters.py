@@ -10,12 +10,15 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from signald import dialects, service
 from signald.core.jobs import ENDS
 from signald.http.api.requests import CLASSES, METHODS, NO_ROUTE
+from signald.http.client import REASONS as CALL_REASONS
 from signald.net import refusal_log
 from signald.node import Node
 from signald.service.counts import FULL, OUTCOMES
 from signald.service.hooks.authorising import OUTCOMES as CORE_OUTCOMES
 from signald.service.jwks import OUTCOMES as JWKS_OUTCOMES
 from signald.service.meters import METRICS, render_table
+from signald.service.telling.receiver import ANSWER_REASONS
+from signald.service.telling.turn import DROP_REASONS
 from signald.tally import Histogram
 from signald.testing.cluster import Cluster, play
 from tests.http.publicly import HttpPeer
@@ -30,7 +33,8 @@ COUNTED_THINGS = {
     "signald_sessions_stuck", "signald_draining", "signald_drain_remaining", "signald_drain_rate", "signald_store_up",
     "signald_strangers", "signald_store_batch_operations", "signald_config_last_reload_successful",
     "signald_jobs_running", "signald_jobs_waiting", "signald_streams_open", "signald_api_connections", "signald_api_requests_in_flight",
-    "signald_revoked_subjects", "signald_core_up", "signald_core_questions_in_flight", "signald_core_questions_due",
+    "signald_revoked_subjects", "signald_core_events_queues", "signald_core_events_failing", "signald_core_events_stopped",
+    "signald_core_up", "signald_core_questions_in_flight", "signald_core_questions_due",
     "signald_core_answers_remembered",
 }  # fmt: skip
 """Metrics of things or of yes and no, which have no unit."""
@@ -71,6 +75,9 @@ LABELS = {
         "body",
         "bodies",
         *FULL,
+        *DROP_REASONS,
+        *ANSWER_REASONS,
+        *CALL_REASONS,
     },
     "state": {"ready", "leaving", "moving"},
     "stage": {"handshake", "opening"},

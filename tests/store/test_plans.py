@@ -18,12 +18,15 @@ from signald.core.api_keys import LEAD_MS, ApiKey
 from signald.core.callers import ALL, Access
 from signald.core.failures import Failures
 from signald.core.head import Party
+from signald.core.life import EVENTS_LEFT_MS
 from signald.core.log import Entry
 from signald.core.streams import Mark
 from signald.core.wants import TENANT, offer
 from signald.store.base import Op, Result
 from signald.store.claims import Side
 from signald.store.memory import MemoryRows, MemoryWorld, open_memory
+from signald.store.registry.agenda.ops import ListAgenda, ReadAgenda, Schedule, Settle, TakeDue
+from signald.store.registry.agenda.records import Kind
 from signald.store.registry.ops import (
     ClusterSecret,
     ConfirmWorkerToken,
@@ -64,8 +67,10 @@ from signald.store.registry.ops import (
     Workers,
     WorkerSessions,
 )
+from signald.store.registry.queues.ops import CLUSTER, DropQueue, ReadQueue, TellCluster
 from signald.store.rows import Wakes
 from signald.store.rules import RULES, apply
+from signald.store.session.events.ops import DropEvents, ReadEvents, TellEvent
 from signald.store.session.jobs.ops import (
     CancelJob,
     JobProgress,
@@ -173,10 +178,15 @@ class Kitchen:
             receipts=draft.flag,
             now_ms=self.now_ms,
             pair=draft.worker == 0 or draft.flag,
+            events_max=self._of_events_max(draft),
             settings=b'{"tier":%d}' % draft.small if draft.small % 2 else b"",
             rooms=b'{"r":["join"]}' if draft.small == 3 else b"",
             asked_until_ms=self.now_ms * draft.worker,
         )
+
+    def _of_events_max(self, draft: Draft) -> int:
+        """A queue that is full at times; at others the session is not told."""
+        return (5, 5, 2, 40, 0)[(draft.small + draft.worker) % 5]
 
     def _of_token(self, epoch: int, small: int) -> str:
         return f"t{max(1, epoch - (0, 0, 0, 1, 2)[small])}"
@@ -196,6 +206,7 @@ class Kitchen:
             attempt=2 * draft.worker + draft.flag,
             ahead_max=2 if draft.small == 3 else 1000,
             history=draft.other,
+            events_max=self._of_events_max(draft),
         )
 
     def _claim_side(self, draft: Draft) -> Op:
@@ -210,12 +221,14 @@ class Kitchen:
             acked=max(0, record.down.last + (0, 0, -1, 2, 0)[draft.other]),
             ahead_max=8 if draft.other == 2 else 1000,
             history=2 * draft.small,
+            events_max=self._of_events_max(draft),
         )
 
     def _accept(self, draft: Draft) -> Op:
         side = self._of_record(draft).worker_side
         node = draft.node if draft.small == 4 else side.node
-        return AcceptSession(SESSIONS[draft.session], node, max(1, side.epoch - draft.small // 3))
+        now_ms = self.now_ms if draft.flag else 0
+        return AcceptSession(SESSIONS[draft.session], node, max(1, side.epoch - draft.small // 3), now_ms)
 
     def _unpair(self, draft: Draft) -> Op:
         side = self._of_record(draft).worker_side
@@ -338,12 +351,15 @@ class Kitchen:
 
     def _end(self, draft: Draft) -> Op:
         keep_ms = (0, 5, 50)[draft.small % 3] if draft.flag else 0
-        return EndSession(SESSIONS[draft.session], draft.node, self.now_ms if draft.flag else 0, keep_ms)
+        reason = ("", "finished")[draft.worker]
+        return EndSession(SESSIONS[draft.session], draft.node, self.now_ms if draft.flag else 0, keep_ms, reason)
 
     def _expire(self, draft: Draft) -> Op:
         nodes = ("a", "b") if draft.small < 4 else ("b",)
         ttl_ms, keep_ms = (7, 20, TTL_MS)[draft.other % 3], (0, 50)[draft.flag]
-        return ExpireSession(SESSIONS[draft.session], draft.node, nodes, self.now_ms, ttl_ms, keep_ms)
+        return ExpireSession(
+            SESSIONS[draft.session], draft.node, nodes, self.now_ms, ttl_ms, keep_ms, "r" * draft.worker
+        )
 
     def _reseed(self, draft: Draft) -> Op:
         record = self._of_record(draft)
@@ -370,6 +386,8 @@ class Kitchen:
                 Failures(record.up.acked + 1, 1, NOW_MS, False),
             )[draft.other],
             jobs=record.jobs + draft.small // 4,
+            events=max(0, record.events + (draft.small - 2) * draft.worker),
+            events_max=self._of_events_max(draft),
         )
         up_tail = tuple(Entry(seq, b"tup%d" % seq, draft.flag) for seq in range(max(1, up_last - 2), up_last + 1))
         down_tail = tuple(
@@ -386,7 +404,21 @@ class Kitchen:
             down_tail=tails[1],
             now_ms=self.now_ms,
             create=draft.other != 1,
+            asked_ms=(0, self.now_ms, self.now_ms + 20)[draft.other % 3],
+            attempt=draft.small,
         )
+
+    def _events(self, draft: Draft) -> Op:
+        return ReadEvents(SESSIONS[draft.session], draft.small * 3)
+
+    def _drop_events(self, draft: Draft) -> Op:
+        n = self._of_record(draft).events
+        return DropEvents(SESSIONS[draft.session], max(0, n + (0, -1, -2, 9, -n)[draft.small]), self.now_ms)
+
+    def _tell_event(self, draft: Draft) -> Op:
+        nonce = f"n{self._number // 3}"
+        fields: dict[str, str | int] = {"text": "t" * draft.other, "count": draft.small}
+        return TellEvent(SESSIONS[draft.session], nonce, "app.message", fields, self._of_events_max(draft), self.now_ms)
 
     def _job_pieces(self, draft: Draft) -> Op:
         record = self._of_record(draft)
@@ -524,7 +556,8 @@ class Kitchen:
         return ReadApiKeys(known, candidate, draft.small * LEAD_MS, draft.other * LEAD_MS, now_ms)
 
     def _register(self, draft: Draft) -> Op:
-        return ops.register(WORKERS[draft.worker], node=draft.node, capacity=1 + draft.small % 2)
+        op = ops.register(WORKERS[draft.worker], node=draft.node, capacity=1 + draft.small % 2)
+        return msgspec.structs.replace(op, events_max=draft.other % 3, now_ms=self.now_ms)
 
     def _of_worker_epoch(self, draft: Draft) -> int:
         worker = self.rows.worker(WORKERS[draft.worker])
@@ -556,13 +589,22 @@ class Kitchen:
 
     def _remove_worker(self, draft: Draft) -> Op:
         epoch = (0, self._of_worker_epoch(draft), 1, 2, 0)[draft.small]
-        return RemoveWorker(WORKERS[draft.worker], draft.node, epoch, draft.flag)
+        told = ("given_up", draft.other % 3, self.now_ms)
+        return RemoveWorker(WORKERS[draft.worker], draft.node, epoch, draft.flag, *told)
 
     def _reseed_worker(self, draft: Draft) -> Op:
         epoch = self._of_worker_epoch(draft) + (0, 1, 0, 2, 0)[draft.small]
         tokens = (ops.token(f"w{epoch}"), ops.token(f"w{epoch - 1}"))
         sessions = SESSIONS[: draft.other % 3]
-        return ops.reseed_worker(WORKERS[draft.worker], node=draft.node, epoch=epoch, tokens=tokens, sessions=sessions)
+        return ops.reseed_worker(
+            WORKERS[draft.worker],
+            node=draft.node,
+            epoch=epoch,
+            tokens=tokens,
+            sessions=sessions,
+            asked_ms=(0, NOW_MS, NOW_MS + 20)[draft.small % 3],
+            attempt=draft.other,
+        )
 
     def _list_workers(self, draft: Draft) -> Op:
         return ListWorkers()
@@ -637,6 +679,54 @@ class Kitchen:
 
     def _pace(self, draft: Draft) -> Op:
         return TakePace(1 + draft.small * 3, (1.0, 8.0, 200.0)[draft.other % 3], self.now_ms - draft.small)
+
+    def _of_item(self, draft: Draft) -> tuple[Kind, str]:
+        names = (*SESSIONS, WORKERS[draft.worker], CLUSTER, "s_\u00e4")
+        return ("e", "e", "b")[draft.session + draft.worker], names[draft.other]
+
+    def _schedule(self, draft: Draft) -> Op:
+        kind, name = self._of_item(draft)
+        due_ms = self.now_ms + (0, -30, 20, 200, 10**9)[draft.small]
+        return Schedule(kind, (name, SESSIONS[0]), due_ms, self.now_ms, draft.flag and draft.small == 1)
+
+    def _take_due(self, draft: Draft) -> Op:
+        kind, _ = self._of_item(draft)
+        now_ms = self.now_ms + (0, 0, 0, 10**10, -(10**9))[draft.other]
+        lease_ms = (20, 40, 1000, 10**8)[draft.small % 4]
+        return TakeDue(kind, draft.node, f"n{self._number // 2}", now_ms, lease_ms, draft.small)
+
+    def _settle(self, draft: Draft) -> Op:
+        kind, name = self._of_item(draft)
+        if not draft.worker:
+            name = next((item.name for item in self.rows.items_at(kind, None, None, 1, taken=True)), name)
+        item = self.rows.item(kind, name)
+        ticket = (item.ticket if item is not None else 0) + draft.small // 4
+        due_ms = (0, 0, self.now_ms + 30, self.now_ms - 5, self.now_ms + 10**9)[draft.other]
+        since_ms = self.now_ms - 20 if draft.flag else 0
+        return Settle(kind, name, ticket, due_ms, draft.small % 3, since_ms, self.now_ms)
+
+    def _read_agenda(self, draft: Draft) -> Op:
+        return ReadAgenda(self._of_item(draft)[0], self.now_ms + 10 * draft.small)
+
+    def _list_agenda(self, draft: Draft) -> Op:
+        kind, name = self._of_item(draft)
+        return ListAgenda(kind, name if draft.flag else "", draft.small)
+
+    def _tell_cluster(self, draft: Draft) -> Op:
+        fields: dict[str, str | int] = {"node": draft.node, "n": self._number}
+        late_ms = EVENTS_LEFT_MS if (draft.other, draft.flag) == (4, True) else 0
+        return TellCluster(f"o{self._number // 2}", "deploy.finished", fields, draft.small, self.now_ms + late_ms)
+
+    def _of_queue(self, draft: Draft) -> str:
+        return (CLUSTER, WORKERS[draft.worker], WORKERS[draft.worker], CLUSTER, "s_1")[draft.small]
+
+    def _read_queue(self, draft: Draft) -> Op:
+        return ReadQueue(self._of_queue(draft), draft.other)
+
+    def _drop_queue(self, draft: Draft) -> Op:
+        queue = self.rows.event_queue(self._of_queue(draft))
+        last = 0 if queue is None else queue.last
+        return DropQueue(self._of_queue(draft), max(0, last + (0, 0, -1, -2, 2)[draft.other]))
 
     def _put_receipt(self, draft: Draft) -> Op:
         return PutReceipt(draft.node, b'{"n":%d}' % self._number, self.now_ms)
@@ -806,6 +896,48 @@ def test_same_answers(fresh: Fresh, first: list[Draft], plan: list[Step]) -> Non
         assert other == one, place
 
 
+OF_EVENTS = (
+    *("claim_client", "detach", "claim_side", "accept", "events", "drop_events") * 3,
+    *(
+        "create",
+        "tell_event",
+        "end",
+        "expire",
+        "reseed",
+        "unpair",
+        "create_job",
+        "cancel_job",
+        "take_jobs",
+        "job_pieces",
+    ),
+)
+event_drafts = st.builds(
+    Draft, st.sampled_from(OF_EVENTS), st.just(0), st.integers(0, 1), st.sampled_from("ab"), small, small, st.booleans()
+)
+event_steps = st.builds(
+    Step,
+    st.sampled_from("ab"),
+    st.lists(event_drafts, min_size=2, max_size=6),
+    st.sampled_from([False, False, True]),
+    st.sampled_from([0, 0, 0, 0, 1, 2]),
+)
+
+
+@settings(
+    max_examples=examples(40),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(plan=st.lists(event_steps, min_size=6, max_size=12))
+def test_same_answers_about_events(fresh: Fresh, plan: list[Step]) -> None:
+    """The same for plans that are mostly about what is told of one session."""
+    made = batches(BEGINNING, plan)
+    expected = trio.run(carry_out, model, made)
+    found = trio.run(carry_out, fresh, made)
+    for place, (one, other) in enumerate(zip(expected, found, strict=True)):
+        assert other == one, place
+
+
 OF_JOBS = (
     *("create_job", "take_jobs", "job_pieces", "job_pieces") * 4,
     *("read_job", "cancel_job", "list_jobs", "list_changed_jobs", "read_pieces", "job_progress", "sweep_jobs") * 2,
@@ -842,6 +974,44 @@ job_steps = st.builds(
 @given(plan=st.lists(job_steps, min_size=6, max_size=12))
 def test_same_answers_about_jobs(fresh: Fresh, plan: list[Step]) -> None:
     """The same for plans that are mostly about the jobs of one session."""
+    made = batches(BEGINNING, plan)
+    expected = trio.run(carry_out, model, made)
+    found = trio.run(carry_out, fresh, made)
+    for place, (one, other) in enumerate(zip(expected, found, strict=True)):
+        assert other == one, place
+
+
+OF_AGENDA = (
+    *("schedule", "take_due", "settle", "tell_cluster", "drop_queue") * 4,
+    *("read_agenda", "list_agenda", "read_queue", "register", "remove_worker", "claim_worker", "update_worker") * 2,
+)
+agenda_drafts = st.builds(
+    Draft,
+    st.sampled_from(OF_AGENDA),
+    st.integers(0, 1),
+    st.integers(0, 1),
+    st.sampled_from("ab"),
+    small,
+    small,
+    st.booleans(),
+)
+agenda_steps = st.builds(
+    Step,
+    st.sampled_from("ab"),
+    st.lists(agenda_drafts, min_size=2, max_size=6),
+    st.sampled_from([False, False, True]),
+    st.sampled_from([0, 0, 0, 0, 1, 2]),
+)
+
+
+@settings(
+    max_examples=examples(40),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(plan=st.lists(agenda_steps, min_size=6, max_size=12))
+def test_same_answers_about_the_agenda(fresh: Fresh, plan: list[Step]) -> None:
+    """The same for plans that are mostly about the agenda, and the event queues of workers and of the cluster."""
     made = batches(BEGINNING, plan)
     expected = trio.run(carry_out, model, made)
     found = trio.run(carry_out, fresh, made)

@@ -23,6 +23,7 @@ from redis.backoff import NoBackoff
 
 from signald.core.callers import ALL, Access
 from signald.core.head import Head
+from signald.core.life import EVENTS_LEFT_MS
 from signald.core.wants import offer
 from signald.demo.cluster import free_port
 from signald.errors import StoreMisused, StoreUnavailable
@@ -71,6 +72,7 @@ from signald.store.registry.ops import (
     WorkerSessions,
 )
 from signald.store.registry.packing import Check
+from signald.store.session.events.ops import DropEvents, ReadEvents, TellEvent
 from signald.store.session.jobs.ops import (
     CancelJob,
     JobProgress,
@@ -150,11 +152,11 @@ def every_op() -> list[Op]:
         put_node("b"),
         ListNodes(NOW_MS + 70_000),
         put_node("a"),
-        create(receipts=True),
+        create(receipts=True, events_max=9),
         enqueue(),
         register(),
         Reserve("a", ((SESSION, WORKER),)),
-        claim_side(),
+        claim_side(events_max=9),
         AcceptSession(SESSION, "b", 1),
         append(entries(1, 3, history=True), history_max=2),
         append(entries(1, 1), party="worker", ack=1),
@@ -171,6 +173,9 @@ def every_op() -> list[Op]:
         CloseStreams(SESSION, "b", 2, ("a",), "interrupted", NOW_MS),
         claim_side(nonce="back"),
         claim_client(acked=5, received=1),
+        TellEvent(SESSION, "n", "app.message", {"a": 1}, 9, NOW_MS),
+        ReadEvents(SESSION, 2),
+        DropEvents(SESSION, 2, NOW_MS),
         create_job(),
         TakeJobs(SESSION, "b", 1, ("*",), (), 9, NOW_MS),
         JobProgress(SESSION, 1, "b", 1, b"1", NOW_MS),
@@ -653,7 +658,7 @@ class TestKeys:
     """What is in Redis, and for how long."""
 
     async def test_no_ghost(self, server: Server) -> None:
-        """After a session has ended and was forgotten, only its trail and its jobs speak of it, each for its time only."""
+        """After a session has ended and was forgotten, its trail, jobs and events alone speak of it, each for its time only."""
         async with open_redis(server.url, "a") as store:
             await store.execute(every_op())
             with server.client() as client:
@@ -661,7 +666,9 @@ class TestKeys:
                 assert 0 < client.pttl(trail) <= 60_000
                 jobs = b"signald:{%b}:jobs" % SESSION.encode()
                 assert 0 < client.pttl(jobs) <= 3_600_000 + OVER_MS
-                for key in set(client.scan_iter()) - {trail, jobs}:
+                events = b"signald:{%b}:events" % SESSION.encode()
+                assert 0 < client.pttl(events) <= EVENTS_LEFT_MS
+                for key in set(client.scan_iter()) - {trail, jobs, events}:
                     assert SESSION.encode() not in key
                     kind = client.type(key)
                     held = (
@@ -736,12 +743,12 @@ class TestKeys:
     async def test_safety_ttl(self, server: Server) -> None:
         """Every key of a session has a time to live from its birth; keeping the session alive renews it."""
         async with open_redis(server.url, "a") as store:
-            await store.execute([create(), claim_side(), append(entries(1, 2, history=True))])
+            await store.execute([create(), claim_side(events_max=9), append(entries(1, 2, history=True))])
             await store.execute([append(entries(1, 1), party="worker"), create_job()])
             await store.execute([reseed(head("s_2", up_last=3, down_last=2), up_tail=entries(3, 3, history=True))])
             with server.client() as client:
                 keys = [key for session in (SESSION, "s_2") for key in client.scan_iter(f"signald:{{{session}}}*")]
-                assert len(keys) == 9
+                assert len(keys) == 10
                 assert all(3_500_000 < client.pttl(key) <= 3_600_000 for key in keys)
                 await store.execute([KeepAlive((SESSION, "s_2", "s_9"), store.now_ms() + 86_400_000)])
                 await store.execute([Look(SESSION, "client", 0, 0)])  # renewals travel with the batches that follow
@@ -754,6 +761,24 @@ class TestKeys:
             with server.client() as client:
                 assert [*client.scan_iter("signald:{s_1}*")] == [f"signald:{{{SESSION}}}:jobs".encode()]
                 assert 600_000 < client.pttl(f"signald:{{{SESSION}}}:jobs") <= 600_000 + OVER_MS
+
+    async def test_events_go_by_themselves(self, server: Server) -> None:
+        """The queue of a session has its time to live; beyond its end that of what nobody fetches, and it begins anew with the session."""
+        key = f"signald:{{{SESSION}}}:events"
+        async with open_redis(server.url, "a") as store:
+            with server.client() as client:
+                await store.execute([create(events_max=9)])
+                assert 3_500_000 < client.pttl(key) <= 3_600_000
+                await store.execute([KeepAlive((SESSION,), store.now_ms() + 86_400_000)])
+                await store.execute([Look(SESSION, "client", 0, 0)])
+                await until(lambda: 2 * 86_000_000 < client.pttl(key) <= 2 * 86_400_000, 5)
+                await store.execute([EndSession(SESSION, "a", NOW_MS)])
+                assert [*client.scan_iter("signald:{s_1}*")] == [key.encode()]
+                assert EVENTS_LEFT_MS - 60_000 < client.pttl(key) <= EVENTS_LEFT_MS
+                await store.execute([create(nonce="again", events_max=9)])
+                assert client.pttl(key) <= 3_600_000
+                await store.execute([EndSession(SESSION, "a", NOW_MS), DropEvents(SESSION, 4, NOW_MS)])
+                assert [*client.scan_iter("signald:{s_1}*")] == []
 
     async def test_a_chat_history_goes_by_itself(self, server: Server) -> None:
         """After the end of its session a kept history is the only key, and has a time to live of its own."""

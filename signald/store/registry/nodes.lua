@@ -10,12 +10,15 @@
 --        and those hold.
 --        holds: session → holders, each behind a space   held: holder → sessions   holds_due: session by when its count is to be
 --        looked at   revoked: principal → number, at_ms, until_ms   revoked_numbers: principal by number
---        revoked_ends: principal by until_ms   trails: session by when its trail is forgotten   trail_bytes: session → what its trail counts for, "" → the sum
+--        revoked_ends: principal by until_ms   agenda: kind name → an item, agenda_order: where it stands (agenda.lua)
+--        event_queues: worker or cluster → cmsgpack (queues.lua); agenda_order has under `qq` until when each is kept
+--         trails: session by when its trail is forgotten   trail_bytes: session → what its trail counts for, "" → the sum
 -- Their order is that of registry/packing.py.
 local NODES, LEASES, WORKERS, PAIRS, PAIRED = KEY.nodes, KEY.leases, KEY.workers, KEY.pairs, KEY.paired
 local WAITING, LINE, LINES, SPOTS, WANTED = KEY.waiting, KEY.line, KEY.lines, KEY.spots, KEY.wanted
 local ALIVE, HOLDS, HELD, HOLDS_DUE, TRAILS, TRAIL_SIZES = KEY.alive, KEY.holds, KEY.held_by, KEY.holds_due, KEY.trails, KEY.trail_bytes
 local REVOKED, REVOKED_NUMBERS, REVOKED_ENDS = KEY.revoked, KEY.revoked_numbers, KEY.revoked_ends
+local AGENDA, ORDER, EVENT_QUEUES = KEY.agenda, KEY.agenda_order, KEY.event_queues
 local MISC, RECEIPTS, RECEIPT_TIMES = KEY.misc, KEY.receipts, KEY.receipt_times
 
 -- The time is not known here, so a node whose lease has ended is told as well; it is not there to hear it.

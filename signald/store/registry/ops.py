@@ -247,7 +247,10 @@ class RaiseFormat(RegistryOp[Format], frozen=True):
 
 @traits(damaged=Refused("exists"))
 class RegisterWorker(RegistryOp[WorkerClaimed | Refused], frozen=True):
-    """Enter a new worker, attached at `node` under epoch 1. Repeated with the same `nonce`, it gives the same answer."""
+    """Enter a new worker, attached at `node` under epoch 1. Repeated with the same `nonce`, it gives the same answer.
+
+    Tells `worker.registered` with `events_max` above 0, see `queues/ops.py`.
+    """
 
     worker: str
     node: str
@@ -258,6 +261,8 @@ class RegisterWorker(RegistryOp[WorkerClaimed | Refused], frozen=True):
     capacity: int
     token: Secret32
     now_ms: int
+    events_max: int = 0
+    """How many events may wait in a worker's queue; 0: nothing is told."""
 
 
 @traits(damaged=Refused("unreadable"))
@@ -311,20 +316,26 @@ class RemoveWorker(RegistryOp[Sessions], frozen=True):
     """Give a worker up and forget it; return the sessions it had. Wakes the worker's node (`worker`), if other than `node`.
 
     With `epoch` (0: any) only if that is still the worker's epoch. With `requeue` its sessions go back into the waiting line at their
-    old places, in the same step; otherwise they are only unpaired.
+    old places, in the same step; otherwise they are only unpaired. Tells `worker.lost` with its `reason`, with `events_max` above 0: see
+    `queues/ops.py`.
     """
 
     worker: str
     node: str
     epoch: int
     requeue: bool
+    reason: str = ""
+    events_max: int = 0
+    """As in `RegisterWorker`."""
+    now_ms: int = 0
+    """Needed for what is told only."""
 
 
 class ReseedWorker(RegistryOp[Done], frozen=True):
     """Give a live worker and its pairings back after the store came back empty.
 
     Creates the worker if it is missing (with `epoch` and tokens as given) and pairs it with those of `sessions` that are
-    not paired with another.
+    not paired with another. `asked_ms` and `attempt` are as in `Reseed`, of the claim by which the worker has got these tokens.
     """
 
     worker: str
@@ -338,6 +349,8 @@ class ReseedWorker(RegistryOp[Done], frozen=True):
     sessions: tuple[tuple[str, dict[str, str], int], ...]
     """(session, want, order_ms)"""
     now_ms: int
+    asked_ms: int = 0
+    attempt: int = 0
 
 
 @traits(reads=True)

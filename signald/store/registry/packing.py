@@ -9,6 +9,7 @@ from functools import lru_cache
 import msgspec
 
 from signald.core import api_keys, wants
+from signald.core.life import EVENTS_LEFT_MS
 from signald.store import lua
 from signald.store.base import Done, RegistryOp
 from signald.store.claims import CLAIMS_REMEMBERED
@@ -18,6 +19,7 @@ from signald.store.redis_connection import Word, pack
 from signald.store.redis_keys import PACKING, REGISTRY_TAG, Keyspace
 from signald.store.redis_replies import read_done, read_name
 from signald.store.registry import records
+from signald.store.registry.agenda.records import LEASE_MAX_MS
 from signald.store.registry.ops import (
     ClaimWorker,
     ClusterSecret,
@@ -69,6 +71,9 @@ from signald.store.registry.ops import (
     Waiting,
     WorkerSessions,
 )
+from signald.store.registry.queues.fields import lost, registered
+from signald.store.registry.queues.ops import CLUSTER
+from signald.store.registry.queues.records import ONCE_REMEMBERED, QUEUES_CHECKED
 from signald.store.registry.replies import (
     read_hold,
     read_keys,
@@ -87,12 +92,15 @@ _REGISTRY_KEYS = (
     "lines", "spots", "wanted",
     "holds", "held_by", "holds_due", "trails", "trail_bytes",
     "revoked", "revoked_numbers", "revoked_ends",
+    "agenda", "agenda_order", "event_queues",
 )  # fmt: skip
 """What the keys of the registry end with; the script calls them `KEY.nodes` and so on."""
 
 REGISTRY = lua.cold(
     "registry/nodes.lua",
     "registry/line.lua",
+    "registry/agenda/agenda.lua",
+    "registry/queues/queues.lua",
     "registry/workers.lua",
     "registry/revoked.lua",
     "registry/registry.lua",
@@ -103,13 +111,18 @@ REGISTRY = lua.cold(
         "API_KEY_BYTES": api_keys.SECRET_BYTES,
         "API_KEY_LEAD_MS": api_keys.LEAD_MS,
         "CLAIMS_REMEMBERED": CLAIMS_REMEMBERED,
+        "CLUSTER": CLUSTER,
         "DIGEST": wants.DIGEST,
+        "EVENTS_LEFT_MS": EVENTS_LEFT_MS,
         "FORGET_NODE_AFTER_MS": records.FORGET_NODE_AFTER_MS,
         "FORMAT_UNSAID": FORMAT_UNSAID,
         "HOLDS_CHECKED": records.HOLDS_CHECKED,
         "HOLD_CHECK_MS": records.HOLD_CHECK_MS,
+        "LEASE_MAX_MS": LEASE_MAX_MS,
+        "ONCE_REMEMBERED": ONCE_REMEMBERED,
         "PACE_BURST_S": records.PACE_BURST_S,
         "PACE_DEBT_MAX_S": records.PACE_DEBT_MAX_S,
+        "QUEUES_CHECKED": QUEUES_CHECKED,
         "RECEIPTS_MAX": records.RECEIPTS_MAX,
         "REVOKED_DROPPED": records.REVOKED_DROPPED,
         "ROOT": wants.ROOT,
@@ -203,7 +216,7 @@ def pack_register(op: RegisterWorker) -> bytes:
     """Call `register` of `registry.lua`."""
     return pack_registry(
         "register", op.worker, op.nonce, op.principal, op.instance, labels(op.labels), op.capacity, op.token, op.now_ms,
-        node=op.node,
+        op.events_max, msgspec.msgpack.encode(registered(op)), node=op.node,
     )  # fmt: skip
 
 
@@ -222,9 +235,15 @@ codec(ClaimWorker, pack_claim_worker, read_worker)
 codec(UpdateWorker, lambda op: pack_registry("update", op.worker, op.epoch, op.capacity, int(op.leaving)), read_worker)
 codec(ConfirmWorkerToken, lambda op: pack_registry("confirm", op.worker, op.epoch), read_worker)
 codec(DetachWorker, lambda op: pack_registry("detach", op.worker, op.epoch, op.now_ms), read_worker)
-codec(
-    RemoveWorker, lambda op: pack_registry("remove", op.worker, op.epoch, int(op.requeue), node=op.node), read_sessions
-)
+
+
+def pack_remove_worker(op: RemoveWorker) -> bytes:
+    """Call `remove` of `workers.lua`."""
+    words = op.worker, op.epoch, int(op.requeue), op.events_max, op.now_ms, msgspec.msgpack.encode(lost(op))
+    return pack_registry("remove", *words, node=op.node)
+
+
+codec(RemoveWorker, pack_remove_worker, read_sessions)
 codec(ListWorkers, lambda _op: pack_registry("list_workers"), read_workers)
 codec(WorkerSessions, lambda op: pack_registry("worker_sessions", op.worker), read_sessions)
 
@@ -235,7 +254,7 @@ def pack_reseed_worker(op: ReseedWorker) -> bytes:
     pairings = [word for session, want, order_ms in op.sessions for word in (session, order_ms, labels(want))]
     return pack_registry(
         "reseed", op.worker, op.epoch, op.principal, op.instance, labels(op.labels), op.capacity, current, previous,
-        op.now_ms, *pairings, node=op.node,
+        op.now_ms, op.asked_ms, op.attempt, *pairings, node=op.node,
     )  # fmt: skip
 
 

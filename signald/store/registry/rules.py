@@ -15,6 +15,9 @@ from signald.store.damage import Unreadable
 from signald.store.formats import FORMAT_UNSAID
 from signald.store.registry import ops
 from signald.store.registry.ops import WaitingSession, WorkerInfo
+from signald.store.registry.queues.fields import lost, registered
+from signald.store.registry.queues.rules import leave as leave_queue
+from signald.store.registry.queues.rules import tell
 from signald.store.registry.records import (
     FORGET_NODE_AFTER_MS,
     HOLD_CHECK_MS,
@@ -137,6 +140,7 @@ def register_worker(op: ops.RegisterWorker, rows: Rows, _wakes: Wakes) -> ops.Wo
     claim = Claim(op.nonce, 1, asked_ms=op.now_ms)
     worker.side.claim(claim, op.node)
     rows.save_worker(worker)
+    tell(op.worker, "worker.registered", registered(op), op.events_max, op.now_ms, rows)
     return _worker_claimed(claim, worker, rows)
 
 
@@ -223,6 +227,8 @@ def remove_worker(op: ops.RemoveWorker, rows: Rows, wakes: Wakes) -> ops.Session
     for session in sessions:
         _unplace(session, op.worker, rows, requeue=op.requeue)
     rows.drop_worker(op.worker)
+    tell(op.worker, "worker.lost", lost(op), op.events_max, op.now_ms, rows, last=True)
+    leave_queue(op.worker, rows)
     wakes.worker(op.worker, op.node, node)
     return ops.Sessions(sessions)
 
@@ -244,6 +250,7 @@ def reseed_worker(op: ops.ReseedWorker, rows: Rows, _wakes: Wakes) -> base.Done:
         current, previous = (*op.tokens, b"", b"")[:2]
         retired = worker.slots.retired if worker is not None else ()
         slots, side = Slots(current, previous, retired), Side(op.epoch, op.node)
+        side.give_back(Claim("", op.epoch, asked_ms=op.asked_ms, attempt=op.attempt))
         rows.save_worker(Worker(op.worker, op.principal, op.instance, op.labels, op.capacity, slots, side))
     for session, want, order_ms in op.sessions:
         place = rows.place(session)

@@ -65,7 +65,7 @@ local function find_claim(record, nonce)
   return nil
 end
 
-function operation.register(name, nonce, principal, instance, labels, capacity, token, now_ms)
+function operation.register(name, nonce, principal, instance, labels, capacity, token, now_ms, events_max, fields)
   local record, damaged = worker(name)
   local claim
   if record or damaged then
@@ -76,6 +76,7 @@ function operation.register(name, nonce, principal, instance, labels, capacity, 
   else
     claim = {nonce, 1, '', tonumber(now_ms)}
     put_worker(name, {caller, 1, {claim}, principal, instance, labels, tonumber(capacity), 0, 0, token, '', {}})
+    tell_queue(name, 'worker.registered', fields, events_max, now_ms)
   end
   return claimed(name, claim)
 end
@@ -152,7 +153,7 @@ function operation.detach(name, epoch, now_ms)
   return {'done'}
 end
 
-function operation.remove(name, epoch, again)
+function operation.remove(name, epoch, again, events_max, now_ms, fields)
   local record, damaged = worker(name)
   if not damaged and (not record or (epoch ~= '0' and record[EPOCH] ~= tonumber(epoch))) then
     return {}
@@ -162,19 +163,23 @@ function operation.remove(name, epoch, again)
     release(session, name, again)
   end
   redis.call('HDEL', WORKERS, name)
+  tell_queue(name, 'worker.lost', fields, events_max, now_ms, true)
+  leave_queue(name)
   wake_node(record and record[NODE] or '', 'w' .. name)
   return sessions
 end
 
 -- ARGV 12...: session, order_ms and want, for each pairing
-function operation.reseed(name, epoch, principal, instance, labels, capacity, current, previous, now_ms)
+function operation.reseed(name, epoch, principal, instance, labels, capacity, current, previous, now_ms, asked_ms, attempt)
   local record = worker(name)
   if not record or tonumber(epoch) > record[EPOCH] then
     local retired = record and record[RETIRED] or {}
-    put_worker(name, {caller, tonumber(epoch), {}, principal, instance, labels, tonumber(capacity), 0, 0, current, previous,
+    -- How its last claim was asked for; the nonce of that is lost.
+    local claims = asked_ms ~= '0' and {{'', tonumber(epoch), '', tonumber(asked_ms), tonumber(attempt)}} or {}
+    put_worker(name, {caller, tonumber(epoch), claims, principal, instance, labels, tonumber(capacity), 0, 0, current, previous,
       retired})
   end
-  for i = 12, #ARGV, 3 do
+  for i = 14, #ARGV, 3 do
     local session = ARGV[i]
     if not redis.call('HGET', PAIRS, session) then
       redis.call('HSET', LINE, session, ARGV[i + 1] .. ' ' .. ARGV[i + 2])

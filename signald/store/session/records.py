@@ -95,6 +95,10 @@ class Record(Struct, array_like=True):
     """What a worker has left for the next one, as JSON; empty for nothing."""
     history_parts: int = 0
     """How many items of the chat history begin no entry of it (`core.chat_history`)."""
+    events: int = 0
+    """See `Head.events`."""
+    events_max: int = 0
+    """See `Head.events_max`."""
     settings: bytes = b""
     """See `Head`; so are the next two."""
     rooms: bytes = b""
@@ -163,6 +167,8 @@ class Record(Struct, array_like=True):
             pair=self.pair,
             jobs=self.jobs,
             streams=self.streams,
+            events=self.events,
+            events_max=self.events_max,
             settings=self.settings,
             rooms=self.rooms,
             asked_until_ms=self.asked_until_ms,

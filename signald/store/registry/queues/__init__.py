@@ -1,0 +1,1 @@
+"""The event queues of workers and of the cluster, in the registry, whose steps fill them."""
