@@ -44,8 +44,8 @@ def create(
 ) -> CreateSession:
     """A session whose client holds the token `t1`."""
     return CreateSession(
-        session, node, nonce, principal, {"lang": "en"}, b'{"m":1}', receipts, token("t1"), now_ms, ttl_ms, pair,
-        events_max, settings, rooms, asked_until_ms,
+        session, node, nonce, principal, {"lang": "en"}, b'{"m":1}', receipts, token("t1"), now_ms, ttl_ms, pair, events_max,
+        settings, rooms, asked_until_ms,
     )  # fmt: skip
 
 
