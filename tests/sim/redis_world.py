@@ -46,6 +46,7 @@ _STAYS = (
     b":event_queues",
     b":jobs",
     b":pieces",
+    b":events",
 )
 """A history stays as well, where `keep_history` of session.lua has put its mark in front."""
 

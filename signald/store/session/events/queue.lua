@@ -41,9 +41,8 @@ end
 
 local function save_queue(queue)
   redis.call('HSET', queue_key, 'h', cmsgpack.pack(queue))
-  if redis.call('PTTL', queue_key) < 0 then
-    expire_with_head(queue_key)
-  end
+  -- Each time: an earlier release that keeps the session alive does not renew what it does not know.
+  expire_with_head(queue_key)
 end
 
 -- Adds an event; in a full queue it is dropped and counted, unless it is added `always`.
