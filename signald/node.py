@@ -216,6 +216,8 @@ async def _keep(
         hub.probe.run,
         hub.jwks.run,
         hub.credentials.run,
+        hub.authoriser.run,
+        hub.reasking.run,
         hub.revocations.run,
         hub.jobs.run,
         matchmaker.run,

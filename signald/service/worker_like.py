@@ -69,6 +69,8 @@ class Assignment:
     """What the worker before has left for this one, as JSON; empty for nothing."""
     streams: Sequence[StreamView] = ()
     """The streams of its direction that it finds open."""
+    settings: bytes = b""
+    """What the core server says for the session, as JSON; empty for nothing."""
 
 
 @attrs.frozen

@@ -13,7 +13,7 @@ from signald.service.assigning import Sides
 from signald.service.auth import Verified
 from signald.service.context import Context
 from signald.service.events import WorkerRegistered, WorkerResumed
-from signald.service.opening_steps import SetUp, credential_of, make_claim, still_open
+from signald.service.opening_steps import SetUp, admit, credential_of, make_claim, still_open
 from signald.service.parts import Parts
 from signald.service.refusals import late, refused, refused_by_store, turning_away
 from signald.service.worker_like import Offer, Registered, WorkerLike
@@ -43,6 +43,8 @@ async def _register(parts: Parts, conn: Connection, auth: str | None, offer: Off
     token, token_hash = tokens.issue(worker, context.entropy)
     offer = _capped(context, offer)
     with SetUp(parts, conn, resume=False):
+        admitted = await admit(parts, conn, credential, want={}, labels=offer.labels)
+        offer = attrs.evolve(offer, labels={**offer.labels, **admitted.grant.labels})
         now = context.now_ms()
         registered = await context.committer.call(
             RegisterWorker(

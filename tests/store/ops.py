@@ -43,22 +43,15 @@ def create(
     ttl_ms: int = TTL_MS,
     pair: bool = True,
     events_max: int = 0,
+    settings: bytes = b"",
+    rooms: bytes = b"",
+    asked_until_ms: int = 0,
 ) -> CreateSession:
     """A session whose client holds the token `t1`."""
     return CreateSession(
-        session,
-        node,
-        nonce,
-        principal,
-        {"lang": "en"},
-        b'{"m":1}',
-        receipts,
-        token("t1"),
-        now_ms,
-        ttl_ms,
-        pair,
-        events_max,
-    )
+        session, node, nonce, principal, {"lang": "en"}, b'{"m":1}', receipts, token("t1"), now_ms, ttl_ms, pair, events_max,
+        settings, rooms, asked_until_ms,
+    )  # fmt: skip
 
 
 def claim_client(

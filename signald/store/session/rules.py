@@ -37,6 +37,9 @@ def create_session(op: ops.CreateSession, rows: Rows, _wakes: Wakes) -> Head | o
         slots=Slots(current=op.token),
         client_away_ms=op.now_ms,
         pair=op.pair,
+        settings=op.settings,
+        rooms=op.rooms,
+        asked_until_ms=op.asked_until_ms,
     )
     record.client.claim(Claim(op.nonce, 1 if op.node else 0, asked_ms=op.now_ms), op.node)
     begin_jobs(op.session, rows)
@@ -46,6 +49,16 @@ def create_session(op: ops.CreateSession, rows: Rows, _wakes: Wakes) -> Head | o
     rows.drop_past(op.session)
     rows.save_session(record)
     return record.head()
+
+
+@rule(ops.KeepAnswer)
+def keep_answer(op: ops.KeepAnswer, rows: Rows, _wakes: Wakes) -> base.Done | ops.NoSession:
+    record = rows.session(op.session)
+    if record is None:
+        return ops.NoSession()
+    record.settings, record.rooms, record.asked_until_ms = op.settings, op.rooms, op.asked_until_ms
+    rows.save_session(record)
+    return base.Done()
 
 
 @rule(ops.ClaimClient)
