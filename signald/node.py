@@ -160,6 +160,7 @@ async def node_on(
                 context.stopping = True
                 connections.cancel_scope.cancel(reason="the node stops: every connection has had its goodbye")
                 keepers.cancel_scope.cancel(reason="the node stops")
+        teller.scheduling.schedule()  # what the last connections have left, and the drain
         await _leave_store(committer, lease, claimant)
         storing.cancel_scope.cancel(reason="no part of the node uses the store any more")
 
@@ -244,7 +245,6 @@ async def _finish_telling(teller: Teller) -> None:
     """Wait a moment for the answers to what the core server is being told: else another node tells it once more."""
     with trio.move_on_after(LAST_POSTS_S):
         await teller.finish()
-    teller.scheduling.schedule()
 
 
 async def _finish_http(admission: Admission, public: PublicHttp, shutdown: ShutdownScope) -> None:

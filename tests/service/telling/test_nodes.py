@@ -95,6 +95,25 @@ def test_a_node_that_stops_hands_on_what_it_holds() -> None:
     play(scene, within_s=2_000)
 
 
+def test_what_the_last_moment_of_a_node_fills_is_told() -> None:
+    """Clients that are cut with their node, by a fourth signal, are told as away: by the node that goes on, at once."""
+
+    async def scene(cluster: Cluster) -> None:
+        core = started(cluster)
+        await cluster.start("n1", **telling())
+        begun = [(await cluster.client("n1"))[1]["session"] for _ in range(3)]
+        await settle()
+        await cluster.start("n2", **telling())
+        for _ in range(4):
+            cluster.nodes["n1"].shutdown.signal()
+        await cluster.wait_exit("n1")
+        await settle(2)
+        assert [core.types(session) for session in begun] == [["session.started", "session.away"]] * 3
+        core.check()
+
+    play(scene)
+
+
 def test_the_last_node_leaves_its_end_to_the_next_start() -> None:
     """A cluster of one node: the node that starts later tells that the first has finished, and once."""
 
