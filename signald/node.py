@@ -94,11 +94,12 @@ class Node:
 
 def api_routes(hub: Hub) -> Sequence[BaseRoute]:
     """Return the routes of the HTTP API, which the parts of `hub` serve, and those of the documents about them."""
+    media = HttpBlobs(hub.parts)
     nouns: list[BaseRoute] = [
-        *job_routes(HttpJobs(hub.parts)),
+        *job_routes(HttpJobs(hub.parts), media),
         *sessions.routes(HttpSessions(hub.parts)),
         *history.routes(HttpHistories(hub.parts)),
-        *blobs.routes(HttpBlobs(hub.parts)),
+        *blobs.routes(media),
     ]
     return [*nouns, *document_routes(nouns, lambda: published(hub.config), PATHS)]
 
