@@ -97,8 +97,13 @@ class Hub:
         self.revocations = RevocationKeeper(context, self.credentials, lambda: self.parts.auth.keys is not None)
         self.api_tokens = ApiTokens(context)
         self.blobs = BlobDesk(context)
-        self.parts: Parts = Parts(
-            context,
+        self.parts = self._parts(gate, auth)
+        self.jwks = JwksFetcher(context, lambda: self.parts.auth.remote)
+        self.reasking = self.parts.reasking
+
+    def _parts(self, gate: SetupGate, auth: Authenticator) -> Parts:
+        return Parts(
+            self.context,
             gate,
             auth,
             self.api_tokens,
@@ -115,10 +120,8 @@ class Hub:
             self.credentials,
             self.blobs,
             self.authoriser,
-            Reasking(context, self.attachments, self.endings, self.authoriser),
+            Reasking(self.context, self.attachments, self.endings, self.authoriser),
         )
-        self.jwks = JwksFetcher(context, lambda: self.parts.auth.remote)
-        self.reasking = self.parts.reasking
 
     def renew(self, config: Config, auth: Authenticator) -> None:
         """Go on by another configuration, and let in by `auth`. Parties that are here stay as they are."""
