@@ -78,6 +78,19 @@ FRAMES = (
     Sometimes("recalled token refused", 30),
     Sometimes("recalled token refused by a later node", 60),
     Sometimes("caller came again after a recall", 30),
+    Sometimes("core server cut", 100),
+    Sometimes("core server mute", 100),
+    Sometimes("core server down", 100),
+    Sometimes("core server putting off", 100),
+    Sometimes("event told again", 60),
+    Sometimes("told session.away", 40),
+    Sometimes("told session.reassigned", 60),
+    Sometimes("upload cut", 60),
+    Sometimes("upload replayed", 60),
+    Sometimes("upload without an answer", 60),
+    Sometimes("blob removed", 60),
+    Sometimes("media away", 100),
+    Sometimes("media slow", 100),
 )
 
 MESSAGES = (
@@ -153,6 +166,19 @@ MESSAGES = (
     Sometimes("recalled token refused by a later node", 50),
     Sometimes("caller came again after a recall", 40),
     Sometimes("token made after its recall", 600),
+    Sometimes("core server cut", 100),
+    Sometimes("core server mute", 100),
+    Sometimes("core server down", 100),
+    Sometimes("core server putting off", 100),
+    Sometimes("event told again", 60),
+    Sometimes("told session.away", 40),
+    Sometimes("told session.reassigned", 60),
+    Sometimes("upload cut", 60),
+    Sometimes("upload replayed", 60),
+    Sometimes("upload without an answer", 60),
+    Sometimes("blob removed", 60),
+    Sometimes("media away", 100),
+    Sometimes("media slow", 100),
 )
 
 REQUIRED = {"frames": FRAMES, "messages": MESSAGES}
