@@ -44,7 +44,7 @@ async def _register(parts: Parts, conn: Connection, auth: str | None, offer: Off
     offer = _capped(context, offer)
     with SetUp(parts, conn, resume=False):
         admitted = await admit(parts, conn, credential, want={}, labels=offer.labels)
-        offer = attrs.evolve(offer, labels={**offer.labels, **admitted.grant.labels})
+        offer = _granted(offer, admitted.grant.labels)
         now = context.now_ms()
         registered = await context.committer.call(
             RegisterWorker(
@@ -58,6 +58,7 @@ async def _register(parts: Parts, conn: Connection, auth: str | None, offer: Off
                 token_hash,
                 now,
                 context.events_max,
+                offer.granted,
             )
         )
     assert isinstance(registered, WorkerClaimed)
@@ -102,6 +103,8 @@ class _Granted:
     """See `WorkerLike.asked`."""
     epoch: int
     sides: Sides
+    labels: dict[str, str]
+    """Those that the core server has given the worker."""
 
 
 async def resume_worker(
@@ -115,7 +118,7 @@ async def resume_worker(
     offer = _capped(parts.context, asked.offer)
     with turning_away(parts.context, resuming=True), ExitStack() as until_attached:
         granted = await _claim(parts, conn, auth, asked, offer, until_attached)
-        return _attach(parts, conn, granted, offer, make)
+        return _attach(parts, conn, granted, _granted(offer, granted.labels), make)
 
 
 async def _claim(
@@ -152,7 +155,14 @@ async def _claim(
         until_attached.enter_context(parts.attachments.resuming(worker))
         sides = await parts.assignments.claim_sessions(worker, claimed.sessions, offer.sessions, now)
     return _Granted(
-        worker, credential, token, tokens.Slots(issued, presented), (now, asked.attempt), claimed.epoch, sides
+        worker,
+        credential,
+        token,
+        tokens.Slots(issued, presented),
+        (now, asked.attempt),
+        claimed.epoch,
+        sides,
+        claimed.granted,
     )
 
 
@@ -206,6 +216,11 @@ def _predecessor(context: Context, parts: Parts, conn: Connection, granted: _Gra
 
 def _worker_ttl_ms(context: Context) -> int:
     return round(context.config.worker.resume_timeout_s * 1000)
+
+
+def _granted(offer: Offer, labels: dict[str, str]) -> Offer:
+    """Return the offer with the labels that the core server gives: they win over the worker's own."""
+    return attrs.evolve(offer, labels={**offer.labels, **labels}, granted=labels) if labels else offer
 
 
 def _capped(context: Context, offer: Offer) -> Offer:

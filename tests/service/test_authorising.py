@@ -180,6 +180,31 @@ def test_a_no(role: str, reason: str | None) -> None:
     act(scene)
 
 
+def test_granted_labels_outlive_a_resume_and_the_store() -> None:
+    """A worker that resumes at another node, or whose store has lost all, has what the core server gave it, and is not asked for."""
+
+    async def scene(cluster: Cluster, core: CoreServer) -> None:
+        first, second = await start(cluster, core), await start(cluster, core, "n2")
+        core.answers["wes"] = says(allow=True, labels={"tier": "gold"})
+        worker, accepted = await come(cluster, first, "wes", "worker", labels={"lang": "en"})
+        worker.cut()
+        core.answers["wes"] = says(allow=False)
+        own = {"labels": {"lang": "de", "tier": "iron"}}
+        worker, again = await cluster.resume("n2", accepted["recovery_token"], auth=jwt(second, "wes", "worker"), **own)
+        assert again["type"] == "reconnection_ack"
+        await trio.sleep(1)
+        cluster.world.lose_everything()
+        await trio.sleep(5)
+        worker.cut()
+        worker, again = await cluster.resume("n1", again["recovery_token"], auth=jwt(first, "wes", "worker"), **own)
+        assert again["type"] == "reconnection_ack"
+        _, started = await come(cluster, first, want={"lang": "de", "tier": "gold"})
+        assert (await worker.expect("session_assigned"))["session"] == started["session"]
+        assert len(core.asked) == 2
+
+    act(scene)
+
+
 LIES = (
     http(b""),
     http(b"yes"),

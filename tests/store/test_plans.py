@@ -557,7 +557,8 @@ class Kitchen:
 
     def _register(self, draft: Draft) -> Op:
         op = ops.register(WORKERS[draft.worker], node=draft.node, capacity=1 + draft.small % 2)
-        return msgspec.structs.replace(op, events_max=draft.other % 3, now_ms=self.now_ms)
+        granted = ({}, {"tier": "g/1"}, {"lang": "de", "é": ""})[draft.small % 3]
+        return msgspec.structs.replace(op, granted=granted, events_max=draft.other % 3, now_ms=self.now_ms)
 
     def _of_worker_epoch(self, draft: Draft) -> int:
         worker = self.rows.worker(WORKERS[draft.worker])
@@ -604,6 +605,7 @@ class Kitchen:
             sessions=sessions,
             asked_ms=(0, NOW_MS, NOW_MS + 20)[draft.small % 3],
             attempt=draft.other,
+            granted={"tier": "1"} if draft.flag else {},
         )
 
     def _list_workers(self, draft: Draft) -> Op:

@@ -110,6 +110,7 @@ class WorkerLink(V1Link):
         self.labels = offer.labels
         self.capacity = offer.capacity
         self.kinds = offer.kinds
+        self.granted = offer.granted
         self._reconnecting = reconnecting
         self.leaving = False
         self.unasked = False
