@@ -26,6 +26,8 @@ SETTINGS: Final[Settings] = {
     # Others than those of the defaults: a page must see what the operator has set.
     "timeouts": {"ping_interval_s": 1.0},
     "limits": {"message_bytes_max": 32768},
+    # So little that what a few uploads leave behind leaves no room for another one.
+    "blobs": {"bytes_max": 2 * 1024 * 1024, "principal_bytes_max": 8 * 1024 * 1024},
 }
 
 
