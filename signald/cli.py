@@ -37,6 +37,7 @@ from signald.config import effective as effective_config
 from signald.config.changes import Source
 from signald.ctl.client import CtlError
 from signald.ctl.commands import app as ctl
+from signald.ctl.events import app as ctl_events
 from signald.demo.options import DemoOptions
 from signald.exit_codes import ExitCode
 from signald.service.auth import mint
@@ -54,6 +55,7 @@ app = App(
     result_action="return_value",
 )
 app.command(token_commands)
+ctl.command(ctl_events)
 app.command(ctl)
 config_app = App(name="config", help="The configuration that holds.")
 app.command(config_app)

@@ -414,4 +414,6 @@ async def _serving_http(
 
 def observed(node: Node, answers: Counter[int]) -> Observed:
     """Return what the metrics of `node` are read from; `answers` counts those of the internal listener."""
-    return Observed(node.hub, node.server, node.lease, node.shutdown, answers, node.public, node.api.counts)
+    return Observed(
+        node.hub, node.server, node.lease, node.shutdown, answers, node.public, node.api.counts, node.teller
+    )

@@ -19,6 +19,7 @@ from signald.http.api.auth import Authentication
 from signald.http.api.cors import Cors
 from signald.http.api.documents import document_routes, published
 from signald.http.api.jobs import routes as job_routes
+from signald.http.client import HttpClient
 from signald.http.public import PublicHttp, public_settings
 from signald.ids import Entropy
 from signald.net.admission import Admission, SetupGate
@@ -45,6 +46,8 @@ from signald.service.hub import Hub
 from signald.service.matchmaker import Matchmaker
 from signald.service.operations import NodeOperations
 from signald.service.telemetry import Spans
+from signald.service.telling.receiver import Poster
+from signald.service.telling.teller import Teller
 from signald.store.base import Store
 from signald.store.committer import Committer
 
@@ -58,6 +61,12 @@ HANDSHAKE_POLL_S = 0.01
 LAST_HEADS_S = 0.5
 """How long the first request of an accepted connection is waited for at the end: a client that has one sends it with its first round
 trip. A silent peer, such as a probe, holds up the end of a node no longer."""
+
+EVENT_CONNECTIONS_MAX = 1024
+"""Connections to the core server for events: the most that `core.events_in_flight_max` may be, which is what bounds them."""
+
+LAST_POSTS_S = 0.25
+"""How long an attempt under way at the core server is waited for: most are answered within that. Part of `drain.margin_s`."""
 
 STORE_GOODBYE_S = 1.0
 """How long giving the lease back may take; without an answer the lease expires by itself."""
@@ -79,6 +88,8 @@ class Node:
     """The HTTP connections of the listener of the parties."""
     api: Api
     """What answers them."""
+    teller: Teller
+    """Tells the core server what happens."""
 
 
 def api_routes(hub: Hub) -> Sequence[BaseRoute]:
@@ -103,12 +114,17 @@ async def node_on(
     media: Media | None = None,
     dialects: Sequence[Dialect] = DIALECTS,
     routes: Callable[[Hub], Sequence[BaseRoute]] = api_routes,
+    core: Poster | None = None,
 ) -> AsyncIterator[Node]:
     """Run the parts of a node on an open `store`, until the body ends. Simulations bring their own connections.
 
-    `media` keep the bytes of blobs, and `routes` are those of the HTTP API. Requests under way are waited for at the end.
+    `media` keep the bytes of blobs, and `routes` are those of the HTTP API. Requests under way are waited for at the end. `core` stands
+    for the core server that is told of events; None: that of the configuration.
     """
-    async with trio.open_nursery() as storing:
+    async with (
+        HttpClient(allow_inner=True, connections_max=EVENT_CONNECTIONS_MAX) as client,
+        trio.open_nursery() as storing,
+    ):
         committer = Committer(store, batch_ops_max=config.store.batch_ops_max)
         storing.start_soon(committer.run)
         async with trio.open_nursery() as keepers, trio.open_nursery() as connections:
@@ -119,7 +135,8 @@ async def node_on(
             hub = Hub(context, attrs.evolve(auth, revocations=context.revocations), gate, spoken)
             committer.after_batch = hub.batches.done
             committer.refused = hub.inboxes.store_refused
-            lease, shutdown, wakes = await _keep(hub, keepers, claimant)
+            teller = Teller(context, core or client)
+            lease, shutdown, wakes = await _keep(hub, keepers, claimant, teller)
             admission = Admission(settings, entropy=entropy, budget=gate.budget)
             api, public = _http(hub, routes(hub), config, settings.endpoints)
             shutdown.on_stop = public.stop
@@ -132,9 +149,13 @@ async def node_on(
                 http=public.serve,
             )
             try:
-                operations = NodeOperations(hub.parts, hub.trail, lease, shutdown, hub.statistics, hub.revocations)
-                yield Node(hub, server, lease, wakes, shutdown, admission, committer, operations, public, api)
+                operations = NodeOperations(
+                    hub.parts, hub.trail, lease, shutdown, hub.statistics, hub.revocations, teller
+                )
+                yield Node(hub, server, lease, wakes, shutdown, admission, committer, operations, public, api, teller)
+                teller.stop()
                 await _finish_http(admission, public, shutdown)
+                await _finish_telling(teller)
             finally:
                 context.stopping = True
                 connections.cancel_scope.cancel(reason="the node stops: every connection has had its goodbye")
@@ -172,7 +193,9 @@ async def _leave_store(committer: Committer, lease: Lease, claimant: Claimant | 
             log.warning("lease_not_returned")
 
 
-async def _keep(hub: Hub, keepers: trio.Nursery, claimant: Claimant | None) -> tuple[Lease, ShutdownScope, Wakes]:
+async def _keep(
+    hub: Hub, keepers: trio.Nursery, claimant: Claimant | None, teller: Teller
+) -> tuple[Lease, ShutdownScope, Wakes]:
     """Start the tasks that keep a node in the cluster. Raises StoreUnavailable, StoreMisused, NodeIdTaken, StartCalledOff."""
     context, attachments, assignments, giving_up = hub.context, hub.attachments, hub.assignments, hub.giving_up
     lease = Lease(context, hub.losses, lambda: len(attachments.links), lambda: shutdown.usurp(), claimant)
@@ -193,6 +216,8 @@ async def _keep(hub: Hub, keepers: trio.Nursery, claimant: Claimant | None) -> t
         hub.probe.run,
         hub.jwks.run,
         hub.credentials.run,
+        hub.authoriser.run,
+        hub.reasking.run,
         hub.revocations.run,
         hub.jobs.run,
         matchmaker.run,
@@ -206,10 +231,20 @@ async def _keep(hub: Hub, keepers: trio.Nursery, claimant: Claimant | None) -> t
         hub.api_tokens.run_keys,
         hub.api_tokens.run_renewals,
         hub.blobs.shelves.run,
+        teller.scheduling.run,
+        teller.run,
+        teller.run_sums,
     ]
     for task in tasks:
         keepers.start_soon(task)  # type: ignore[arg-type]
     return lease, shutdown, wakes
+
+
+async def _finish_telling(teller: Teller) -> None:
+    """Wait a moment for the answers to what the core server is being told: else another node tells it once more."""
+    with trio.move_on_after(LAST_POSTS_S):
+        await teller.finish()
+    teller.scheduling.schedule()
 
 
 async def _finish_http(admission: Admission, public: PublicHttp, shutdown: ShutdownScope) -> None:

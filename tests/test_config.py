@@ -1,5 +1,6 @@
 """The configuration: what loads, what is refused, and how the refusal is said."""
 
+import base64
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 import signald
 from signald.config import (
     AuthConfig,
+    BlobsConfig,
     Config,
     ConfigError,
     DrainConfig,
@@ -24,11 +26,14 @@ from signald.config import (
     render_toml,
 )
 from signald.config.keys import key_info
+from signald.config.media_urls import media_url
 from signald.config.problems import Problem
 from signald.config.sections import SECTIONS
 
 ROOT = Path(__file__).parent.parent
+WEBHOOK_SECRET = f"whsec_{base64.b64encode(bytes(24)).decode()}"
 SECRET = "correct horse battery staple, said twice"
+S3_KEYS = 'access_key = "a"\nsecret_key = "b"\n'
 API_KEY = "correct-horse-battery-staple-said-twice"
 
 Write = Callable[[str], Path]
@@ -481,6 +486,38 @@ def test_a_url_of_keys_is_one_that_can_be_trusted(write: Write, tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('authorize_url = "https://core.example/signald"', ""),
+        ('authorize_url = "http://[::1]:9/"', ""),
+        ('authorize_url = "http://core.mesh/"\nallow_http = true', ""),
+        ('authorize_url = "http://core.mesh/hunter2"', "use https"),
+        ('authorize_url = "https://ann:hunter2@core.example/"', "no user, password"),
+        ('authorize_url = "https://core.example/hunter2 x"', "expected a URL"),
+        ('authorize_url = "hunter2"', "expected a URL"),
+        (f'secret = "{WEBHOOK_SECRET}"\nsecret_previous = "{WEBHOOK_SECRET}"', ""),
+        ('secret = "hunter2"', "must begin with"),
+        ('secret = "whsec_hunter2"', "base64"),
+        ('secret = "whsec_aHVudGVyMg=="', "has 7 bytes"),
+        (f'secret = "{WEBHOOK_SECRET}"\nsecret_previous = "hunter2"', "must begin with"),
+        (f'secret_previous = "{WEBHOOK_SECRET}"', "no new one"),
+        (f'secret = "{WEBHOOK_SECRET}"\nsecret_file = "hunter2"', "set too"),
+    ],
+)
+def test_the_core_server_is_reached_safely(write: Write, text: str, why: str) -> None:
+    """Over https, or on this machine; signed by a secret that cannot be guessed; and no error shows what a URL may hold."""
+    file = write(f"[core]\n{text}\n")
+    if not why:
+        config = load(file, {})
+        assert config.core.authorize_url or config.core.secret
+        assert WEBHOOK_SECRET not in repr(config)
+        return
+    problem = only_problem_of(file)
+    assert why in problem.message
+    assert "hunter2" not in problem.message
+
+
+@pytest.mark.parametrize(
     "text", ["", "8080", ":8080", "host", "host:", "host:x", "host:65536", "::1:80", "[h]:80", "h:-1"]
 )
 def test_an_address_that_is_not_host_and_port_is_refused(text: str) -> None:
@@ -525,6 +562,30 @@ def test_loopback_is_told_from_the_rest() -> None:
         (f'[auth]\njwt_secret = "{SECRET}"\ninsecure = true\n', "auth.insecure"),
         ("[limits]\nsend_queue_bytes_max = 65535\n", "limits.send_queue_bytes_max"),
         ("[limits]\nbacklog_bytes_max = 65535\n", "limits.backlog_bytes_max"),
+        ('[blobs]\nurl = "/var/lib/blobs"\n', "blobs.url"),
+        ('[blobs]\nurl = "fil:/var/lib/blobs"\n', "blobs.url"),
+        ('[blobs]\nurl = "file:"\n', "blobs.url"),
+        ('[blobs]\nurl = "file:///"\n', "blobs.url"),
+        ('[blobs]\nurl = "memory:"\n', "blobs.url"),
+        ('[store]\nurl = "memory:"\n[blobs]\nurl = "memory:x"\n', "blobs.url"),
+        (f'[blobs]\n{S3_KEYS}url = "s3://"\n', "blobs.url"),
+        (f'[blobs]\n{S3_KEYS}url = "s3://Bucket"\n', "blobs.url"),
+        (f'[blobs]\n{S3_KEYS}url = "s3:bucket"\n', "blobs.url"),
+        (f'[blobs]\n{S3_KEYS}url = "s3://bucket/../x"\n', "blobs.url"),
+        (f'[blobs]\n{S3_KEYS}url = "s3://bucket/x?y"\n', "blobs.url"),
+        (f'[blobs]\n{S3_KEYS}url = "s3://id:secret@bucket"\n', "blobs.url"),
+        (f'[blobs]\n{S3_KEYS}url = "s3://bucket"\nendpoint = "minio:9000"\n', "blobs.endpoint"),
+        (f'[blobs]\n{S3_KEYS}url = "s3://bucket"\nendpoint = "https://a:b@minio"\n', "blobs.endpoint"),
+        (f'[blobs]\n{S3_KEYS}url = "s3://bucket"\nendpoint = "https://minio/bucket"\n', "blobs.endpoint"),
+        (f'[blobs]\n{S3_KEYS}url = "s3://bucket"\ncredentials = "environment"\n', "blobs.credentials"),
+        ('[blobs]\nurl = "s3://bucket"\n', "blobs.access_key"),
+        ('[blobs]\nurl = "s3://bucket"\naccess_key = "a"\n', "blobs.access_key"),
+        ('[blobs]\nurl = "s3://bucket"\nsecret_key = "a"\n', "blobs.access_key"),
+        ('[blobs]\nendpoint = "https://minio"\n', "blobs.endpoint"),
+        ('[blobs]\naccess_key = "a"\n', "blobs.access_key"),
+        ("[blobs]\nredirect = true\n", "blobs.redirect"),
+        ("[blobs]\nprincipal_bytes_max = 10485759\n", "blobs.principal_bytes_max"),
+        ("[blobs]\nuploads_in_progress_max = 7\n", "blobs.uploads_in_progress_max"),
         ("[drain]\ntimeout_s = 71\n", "drain.timeout_s"),
         ("[drain]\nworker_timeout_s = 36.1\n", "drain.stop_timeout_s"),
     ],
@@ -532,6 +593,37 @@ def test_loopback_is_told_from_the_rest() -> None:
 def test_keys_that_contradict_each_other_are_refused(write: Write, text: str, key: str) -> None:
     """What cannot work together is refused at load, named by the key to change."""
     assert only_problem_of(write(text)).key == key
+
+
+def test_half_a_credential_of_s3_is_named(write: Write, tmp_path: Path) -> None:
+    """Which half is missing, and what would do without both; no problem shows the half that is there."""
+    text = '[blobs]\nurl = "s3://bucket"\naccess_key = "AKIAEXAMPLE"\n'
+    problem = only_problem_of(write(text))
+    assert problem.message == 'secret_key_file missing: s3 needs both, or credentials = "environment"'
+    assert "AKIAEXAMPLE" not in repr(load(write(f'{text}secret_key = "a"\n'), {}))
+    (tmp_path / "secret").write_text("wJalr\n")
+    assert load(write(f'{text}secret_key_file = "secret"\n'), {}).blobs.secret_key == "wJalr"
+    assert only_problem_of(write(f'{text}secret_key_file = "absent"\n')).key == "blobs.secret_key_file"
+    assert load(write('[blobs]\nurl = "s3://bucket/a/b"\ncredentials = "environment"\n'), {})
+
+
+@pytest.mark.parametrize(
+    ("store", "url", "media"),
+    [
+        ("sqlite:signald.db", "", "file:signald.db.blobs"),
+        ("sqlite:/var/lib/signald/signald.db", "", "file:/var/lib/signald/signald.db.blobs"),
+        ("sqlite:signald.db", "off", ""),
+        ("sqlite:signald.db", "file:elsewhere", "file:elsewhere"),
+        ("memory:", "", "memory:"),
+        ("redis://h", "", ""),
+        ("rediss+cluster://h", "", ""),
+        ("redis+sentinel://h/s", "file:/shared", "file:/shared"),
+    ],
+)
+def test_where_the_media_are(store: str, url: str, media: str) -> None:
+    """Beside what keeps the records; with Redis nowhere, unless the operator says where."""
+    config = attrs.evolve(Config(), store=StoreConfig(url=store), blobs=BlobsConfig(url=url))
+    assert media_url(config) == media
 
 
 def test_tls_needs_certificate_and_key(write: Write, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from signald.config import Config, check_memory, memory_problem
+from signald.config import BlobsConfig, Config, StoreConfig, check_memory, memory_problem
 from signald.config.memory import MIB, memory_shares
 from signald.config.problems import Problem
 
@@ -30,10 +30,31 @@ def test_every_budget_of_a_node_is_in_the_sum() -> None:
         ("admission", "strangers_bytes_max", 2),
         ("admission", "connections_max", 16 * 1024),
         ("admission", "handshakes_in_progress_max", 2 * 12 * 1024),
+        ("blobs", "uploads_in_progress_max", 128 * 1024),
+        ("blobs", "downloads_in_progress_max", 128 * 1024),
+        ("blobs", "threads", 256 * 1024),
     ):
         values = getattr(Config(), section)
         more = attrs.evolve(Config(), **{section: attrs.evolve(values, **{key: getattr(values, key) + 1000})})
         assert sum(share.bytes for share in memory_shares(more)) == before + 1000 * times, key
+
+
+@pytest.mark.parametrize(
+    ("store", "url", "mib"),
+    [
+        ("sqlite:a", "", 20),
+        ("sqlite:a", "off", 0),
+        ("redis://a", "", 0),
+        ("redis://a", "file:/b", 20),
+        ("redis://a", "s3://bucket", 36),
+        ("memory:", "", 272),
+    ],
+)
+def test_blobs_count_where_there_are_media(store: str, url: str, mib: int) -> None:
+    """By their kind: a node without media has no budget for them."""
+    config = attrs.evolve(Config(), store=StoreConfig(url=store), blobs=BlobsConfig(url=url))
+    shares = [share.bytes for share in memory_shares(config) if "blobs" in share.what]
+    assert sum(shares) == mib * MIB
 
 
 def test_four_thousand_talking_sessions_fit() -> None:
@@ -93,5 +114,5 @@ def test_the_sum_is_shown_with_the_limit() -> None:
     """The message has the limit, the sum and what to do."""
     found = memory_problem(Config(), 100 * MIB, "/limit", "")
     assert isinstance(found, Problem)
-    assert found.message.startswith("grants 100 MiB, the budgets add up to 968 MiB: 80 MiB (the process) + ")
+    assert found.message.startswith("grants 100 MiB, the budgets add up to 988 MiB: 80 MiB (the process) + ")
     assert found.message.endswith("Raise it, or lower one of them")

@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -50,7 +51,7 @@ class DirectoryMedia(KeptMedia):
 
     async def sweep(self) -> int:
         """As `Media.sweep`. Uploads of other nodes on this directory hold a lock, and stay."""
-        swept = await self.run(lambda _: spool.sweep(self.settings.spool), LOCAL_S)
+        swept = await self.run(partial(spool.sweep, self.settings.spool), LOCAL_S)
         self.counts.swept += swept
         return swept
 

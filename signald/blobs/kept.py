@@ -11,7 +11,7 @@ import trio
 
 from signald.blobs.media import HELD_BYTES, MediaCounts, check_key, pieces
 from signald.blobs.spool import SpoolFile
-from signald.blobs.threads import Call, Threads
+from signald.blobs.threads import Threads
 from signald.errors import MediaAway, MediaError, MediaMissing
 
 T = TypeVar("T")
@@ -65,7 +65,7 @@ class KeptMedia:
     async def delete(self, key: str) -> None:
         """As `Media.delete`."""
         check_key(key)
-        await self.run(lambda _: self.remove(key), self.call_s)
+        await self.run(partial(self.remove, key), self.call_s)
 
     async def signed_url(self, key: str, *, ttl_s: float) -> str | None:  # noqa: ARG002 - the contract
         """As `Media.signed_url`."""
@@ -78,9 +78,18 @@ class KeptMedia:
         await trio.lowlevel.checkpoint()
         return 0
 
-    async def finish(self, call: Callable[[Call[None]], None], size: int) -> None:  # noqa: ARG002 - S3 differs by it
-        """Have `call`, which makes an object of `size` bytes, run in a thread."""
-        await self.run(call, self.call_s)
+    async def finish(self, file: SpoolFile, key: str, content_type: str) -> None:
+        """Make a spool file an object. Without a caller that hears of it, the object is removed again."""
+        publish, remove = partial(self._publish, file, key, content_type), partial(self.remove, key)
+        await self.run(publish, self.publish_s(file.size), undo=remove, threads=self.threads_for(file.size))
+
+    def publish_s(self, size: int) -> float:  # noqa: ARG002 - S3 differs by it
+        """How long it may take to make an object of `size` bytes."""
+        return self.call_s
+
+    def threads_for(self, size: int) -> Threads:  # noqa: ARG002 - likewise
+        """Which threads make an object of `size` bytes."""
+        return self.threads
 
     def publish(self, file: SpoolFile, key: str, content_type: str) -> None:
         """Make a spool file an object, in the thread."""
@@ -94,16 +103,32 @@ class KeptMedia:
         """Remove an object, if there is one, in the thread. Raises MediaAway."""
         raise NotImplementedError
 
-    def _piece(self, key: str, first: int, after: int, _: Call[bytes]) -> bytes:
+    def _publish(self, file: SpoolFile, key: str, content_type: str) -> None:
+        try:
+            self.publish(file, key, content_type)
+        except MediaError:
+            # The object may be there although its answer was lost: its writer will never name it.
+            with suppress(MediaError):
+                self.remove(key)
+            raise
+
+    def _piece(self, key: str, first: int, after: int) -> bytes:
         piece = self.piece(key, first, after)
         if len(piece) != after - first:
             raise MediaMissing(f"{key} ends before byte {after}")
         return piece
 
-    async def run(self, function: Callable[[Call[T]], T], deadline_s: float, threads: Threads | None = None) -> T:
+    async def run(
+        self,
+        function: Callable[[], T],
+        deadline_s: float,
+        *,
+        undo: Callable[[], object] | None = None,
+        threads: Threads | None = None,
+    ) -> T:
         """Return what `function` returns in a thread. Raises MediaError; failures are counted."""
         try:
-            return await (threads or self.threads).run(function, deadline_s)
+            return await (threads or self.threads).run(function, deadline_s, undo=undo)
         except MediaAway:
             self.counts.failed += 1
             raise
@@ -133,7 +158,7 @@ class SpooledWriting:
         """As `Writing.finish`."""
         await self._spill()
         assert self._spool is not None
-        await self._media.finish(self._publish, self._spool.size)
+        await self._media.finish(self._spool, self._key, self._content_type)
 
     def discard(self) -> None:
         """Remove the spool file, if it was not kept, in a thread of its own that is not waited for.
@@ -147,7 +172,7 @@ class SpooledWriting:
     async def _spill(self) -> None:
         held, self._held = bytes(self._held), bytearray()
         if self._spool is None or held:
-            await self._media.run(lambda _: self._write(held), LOCAL_S)
+            await self._media.run(partial(self._write, held), LOCAL_S)
 
     def _write(self, data: bytes) -> None:
         if self._spool is None:
@@ -156,18 +181,6 @@ class SpooledWriting:
             if self._given_up:  # while the file was made
                 spool.discard()
         self._spool.write(data)
-
-    def _publish(self, call: Call[None]) -> None:
-        assert self._spool is not None
-        kept = False
-        try:
-            self._media.publish(self._spool, self._key, self._content_type)
-            kept = call.settle()
-        finally:
-            if not kept:
-                # Without an answer the object may be there all the same, and its writer will never name it.
-                with suppress(MediaError):
-                    self._media.remove(self._key)
 
 
 def _ignore(_: object) -> None: ...

@@ -7,9 +7,10 @@ take proxies, endpoints and keys from the environment beside it, and show none.
 import os
 import re
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import trio
 from signald.blobs.kept import KeptMedia, MediaSettings
 from signald.blobs.media import PIECE_BYTES, check_key
 from signald.blobs.spool import SpoolFile, check_spool
-from signald.blobs.threads import Call, Lane, Threads
+from signald.blobs.threads import Lane, Threads
 from signald.config import BlobsConfig, ConfigError, Problem
 from signald.config.media_urls import bucket_and_prefix
 from signald.errors import MediaAway, MediaMissing
@@ -30,8 +31,9 @@ SMALL_BYTES = 256 * 1024
 """An upload of this size is sent from memory beside the large ones: half a minute of speech waits for no file of an hour. With sixteen
 threads that is 4 MiB."""
 
-LANE_WAIT_S = 30.0
-"""How long a large upload waits for those before it: sixty of 10 MiB at 40 MiB/s take half as long."""
+LANE_WAIT_S = 300.0
+"""How long a large upload waits for those before it: sixty of 10 MiB at 2 MiB/s. Its bytes are here, and its client decides how long
+it waits; the bound is for a service that takes one after the other to its time-out."""
 
 RETRIES = 1
 """obstore retries ten times by default, which made a refused connection take 13 s. The client of signald retries too."""
@@ -64,13 +66,13 @@ class S3Media(KeptMedia):
         self._store = store
         self._large = Threads(1, wait_s=LANE_WAIT_S, counts=self.counts, start=lane.start)
 
-    async def finish(self, call: Callable[[Call[None]], None], size: int) -> None:
-        """Send small uploads side by side, and large ones one after the other."""
-        if size <= SMALL_BYTES:
-            await self.run(call, self.call_s)
-        else:
-            requests = 2 + -(-size // PART_BYTES)  # the parts, and those that begin and end them
-            await self.run(call, requests * self.call_s, self._large)
+    def publish_s(self, size: int) -> float:
+        """As `KeptMedia.publish_s`: for the parts, and the requests that begin and end them."""
+        return self.call_s if size <= SMALL_BYTES else (2 + -(-size // PART_BYTES)) * self.call_s
+
+    def threads_for(self, size: int) -> Threads:
+        """As `KeptMedia.threads_for`: small uploads go side by side, and large ones one after the other."""
+        return self.threads if size <= SMALL_BYTES else self._large
 
     def publish(self, file: SpoolFile, key: str, content_type: str) -> None:
         """Send the file. An error aborts a multipart upload; nothing is visible before its end."""
@@ -104,7 +106,7 @@ class S3Media(KeptMedia):
     async def signed_url(self, key: str, *, ttl_s: float) -> str | None:
         """As `Media.signed_url`. In a thread, as credentials of the environment may have to be fetched first."""
         check_key(key)
-        return await self.run(lambda _: self._sign(key, timedelta(seconds=ttl_s)), self.call_s)
+        return await self.run(partial(self._sign, key, timedelta(seconds=ttl_s)), self.call_s)
 
     def _sign(self, key: str, ttl: timedelta) -> str:
         import obstore

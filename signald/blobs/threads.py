@@ -4,6 +4,7 @@ A cancel does not reach a call of a library. So a cancelled caller returns at on
 call end it: it is *abandoned*, counted, and keeps its place, so that abandoned threads never become more than the places.
 """
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -21,86 +22,84 @@ Start = Callable[[Callable[[], Any], Callable[[outcome.Outcome[Any]], object]], 
 """Begins a function in a thread, and gives its outcome to a callback in that thread."""
 
 
-class Call(Generic[T]):
-    """One call in a thread. The thread asks it whether its caller still waits."""
-
-    def __init__(self, function: Callable[["Call[T]"], T]) -> None:
-        self._function = function
-        self._lock = threading.Lock()
-        self._gone = False
-        self._over = False
-
-    def run(self) -> T:
-        """Carry out the call, in the thread."""
-        return self._function(self)
-
-    def leave(self) -> bool:
-        """Tell the thread that its caller has gone. Returns False when the call is over already."""
-        with self._lock:
-            self._gone = not self._over
-            return self._gone
-
-    def settle(self) -> bool:
-        """Declare the work done, in the thread. Returns False when the caller has gone before: then undo it."""
-        with self._lock:
-            self._over = not self._gone
-            return self._over
-
-
 class Threads:
     """At most `places` calls at once, each in a thread; further callers wait, and give up after `wait_s`."""
 
     def __init__(self, places: int, *, wait_s: float, counts: MediaCounts, start: Start | None = None) -> None:
         """`start` begins a function in a thread; the default takes an idle one of Trio, or a new one."""
-        self._limiter = trio.CapacityLimiter(places)
+        self.limiter = trio.CapacityLimiter(places)
+        self.counts = counts
+        self.start: Start = start or trio.lowlevel.start_thread_soon
         self._wait_s = wait_s
-        self._counts = counts
-        self._start: Start = start or trio.lowlevel.start_thread_soon
 
-    async def run(self, function: Callable[[Call[T]], T], deadline_s: float) -> T:
-        """Return what `function` returns in a thread; it gets the call, to learn whether the caller has gone.
+    async def run(self, function: Callable[[], T], deadline_s: float, *, undo: Callable[[], object] | None = None) -> T:
+        """Return what `function` returns in a thread. When its caller has gone before it succeeds, `undo` follows it in a thread.
 
         Raises what it raises, and MediaAway when no place is free in time or the call takes longer than `deadline_s`.
         """
-        call = Call(function)
-        await self._take_place(call)
-        ended = trio.Event()
-        found: list[outcome.Outcome[T]] = []
-        token = trio.lowlevel.current_trio_token()
-        left = False
-
-        def end(result: outcome.Outcome[T]) -> None:
-            found.append(result)
-            ended.set()
-            self._limiter.release_on_behalf_of(call)
-            if left:
-                self._counts.abandoned -= 1
-
-        def deliver(result: outcome.Outcome[T]) -> None:
-            try:
-                token.run_sync_soon(end, result)
-            except trio.RunFinishedError:
-                return  # the process is about to end
-
-        self._start(call.run, deliver)
-        try:
-            with trio.move_on_after(deadline_s):
-                await ended.wait()
-        finally:
-            if not found:
-                call.leave()
-                left = True
-                self._counts.abandoned += 1
-                self._counts.abandoned_total += 1
-        if not found:
-            raise MediaAway(f"no answer within {deadline_s:g} s")
-        return found[0].unwrap()
-
-    async def _take_place(self, call: object) -> None:
+        call = _Call(self, function, undo)
         with trio.move_on_after(self._wait_s) as scope:
-            await self._limiter.acquire_on_behalf_of(call)
+            await self.limiter.acquire_on_behalf_of(call)
         if scope.cancelled_caught:
             raise MediaAway(f"no thread has become free within {self._wait_s:g} s")
+        result = await call.outcome_within(deadline_s)
+        if result is None:
+            raise MediaAway(f"no answer within {deadline_s:g} s")
+        return result.unwrap()
+
+
+class _Call(Generic[T]):
+    """One call in a thread, which has a place until it is over, and what undoes it as well."""
+
+    def __init__(self, threads: Threads, function: Callable[[], T], undo: Callable[[], object] | None) -> None:
+        self._threads = threads
+        self._function = function
+        self._undo = undo
+        self._token = trio.lowlevel.current_trio_token()
+        self._ended = trio.Event()
+        self._result: outcome.Outcome[T] | None = None
+        self._left = False
+
+    async def outcome_within(self, deadline_s: float) -> outcome.Outcome[T] | None:
+        """Begin the call and wait for it; None when it takes longer. It is abandoned then, and when the caller is cancelled."""
+        self._threads.start(self._function, self._deliver)
+        taken = None
+        try:
+            with trio.move_on_after(deadline_s):
+                await self._ended.wait()
+            taken = self._result
+        finally:
+            if taken is not None:
+                self._threads.limiter.release_on_behalf_of(self)
+            else:
+                self._abandon()
+        return taken
+
+    def _abandon(self) -> None:
+        self._left = True
+        self._threads.counts.abandoned += 1
+        self._threads.counts.abandoned_total += 1
+        if self._result is not None:  # its end and the cancel have crossed
+            self._leave_place()
+
+    def _deliver(self, result: outcome.Outcome[T]) -> None:
+        # In the thread.
+        with contextlib.suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._end, result)
+
+    def _end(self, result: outcome.Outcome[T]) -> None:
+        self._result = result
+        self._ended.set()
+        if self._left:
+            self._leave_place()
+
+    def _leave_place(self) -> None:
+        undo, self._undo = self._undo, None
+        if undo is not None and isinstance(self._result, outcome.Value):
+            self._threads.start(undo, self._deliver)
+        else:
+            self._threads.counts.abandoned -= 1
+            self._threads.limiter.release_on_behalf_of(self)
 
 
 class Lane:

@@ -1,5 +1,6 @@
 """The rules between keys. Each check yields the keys that break its rule, and the remedy."""
 
+import base64
 import ipaddress
 import os
 import re
@@ -10,7 +11,16 @@ from signald.config.media_urls import FORMS as MEDIA_FORMS
 from signald.config.media_urls import OFF, bucket_and_prefix, media_scheme
 from signald.config.origins import origin_problem
 from signald.config.problems import suggestion
-from signald.config.sections import AdminConfig, AuthConfig, BlobsConfig, Config, DrainConfig, ListenConfig, NodeConfig
+from signald.config.sections import (
+    AdminConfig,
+    AuthConfig,
+    BlobsConfig,
+    Config,
+    CoreConfig,
+    DrainConfig,
+    ListenConfig,
+    NodeConfig,
+)
 from signald.config.store_urls import FORMS
 
 Finding = tuple[tuple[str, ...], str]
@@ -24,6 +34,10 @@ PUBLIC_KEY_ALGORITHMS = (
 API_TOKEN_KEY_BYTES_MIN = 32
 API_TOKEN_KEYS_MAX = 4
 """A rotation by hand needs two at a time, and one that was begun anew three."""
+
+WEBHOOK_SECRET_PREFIX = "whsec_"  # noqa: S105
+WEBHOOK_SECRET_BYTES_MIN, WEBHOOK_SECRET_BYTES_MAX = 24, 64
+"""The bounds of the Standard Webhooks specification 1.0.0."""
 
 ADMIN_TOKEN_CHARS_MIN = 32
 # The capacity of sockaddr_un on Linux, less the final NUL.
@@ -86,6 +100,7 @@ def cross_checks(config: Config) -> Iterator[Finding]:
     yield from _store(config)
     yield from _auth(config.auth)
     yield from _api_tokens(config.auth)
+    yield from _core(config.core)
     yield from _limits(config)
     yield from _blobs(config)
     yield from _drain(config.drain)
@@ -217,23 +232,62 @@ def _auth(auth: AuthConfig) -> Iterator[Finding]:
 
 
 def _jwks_url_problem(auth: AuthConfig) -> str:
-    """Return why the URL cannot be used; "" when it can. The text shows nothing of it: it may hold a password."""
+    """Return why the URL cannot be used; "" when it can."""
+    if problem := _url_problem(auth.jwks_url, "https://issuer.example/.well-known/jwks.json", "a JWK set is public"):
+        return problem
+    if _is_readable_between(auth.jwks_url) and not auth.jwks_allow_http:
+        return "http lets any machine between replace the keys: use https, or set jwks_allow_http"
+    return ""
+
+
+def _url_problem(url: str, example: str, why: str) -> str:
+    """Return why `url` is none that signald calls; "" when it is one. The text shows nothing of it: it may hold a password."""
     try:
-        parts = urlsplit(auth.jwks_url)
+        parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
         parts, host = urlsplit(""), None
-    if (
-        parts.scheme not in ("http", "https")
-        or not host
-        or not auth.jwks_url.isascii()
-        or not auth.jwks_url.isprintable()
-    ):
-        return "expected a URL such as https://issuer.example/.well-known/jwks.json"
+    if parts.scheme not in ("http", "https") or not host or not url.isascii() or not url.isprintable() or " " in url:
+        return f"expected a URL such as {example}"
     if parts.username is not None or parts.password is not None or parts.fragment:
-        return "must hold no user, password or fragment: a JWK set is public"
-    if parts.scheme == "http" and not is_loopback(host) and not auth.jwks_allow_http:
-        return "http lets any machine between replace the keys: use https, or set jwks_allow_http"
+        return f"must hold no user, password or fragment: {why}"
+    return ""
+
+
+def _is_readable_between(url: str) -> bool:
+    """Tell whether machines between here and the host read and change what is sent."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and not is_loopback(parts.hostname or "")
+
+
+def _core(core: CoreConfig) -> Iterator[Finding]:
+    for name in ("authorize_url", "events_url"):
+        url = getattr(core, name)
+        if not url:
+            continue
+        if problem := _url_problem(url, "https://core.example/signald", "core.secret_file proves who asks"):
+            yield (f"core.{name}",), problem
+        elif _is_readable_between(url) and not core.allow_http:
+            problem = "http lets any machine between read and change what is said: use https, or set allow_http"
+            yield (f"core.{name}", "core.allow_http"), problem
+    for name in ("secret", "secret_previous"):
+        if (text := getattr(core, name)) and (problem := _webhook_secret_problem(text)):
+            yield (f"core.{name}", f"core.{name}_file"), problem
+    if core.secret_previous and not core.secret:
+        yield ("core.secret_previous", "core.secret_previous_file"), "there is no new one: set core.secret_file"
+
+
+def _webhook_secret_problem(text: str) -> str:
+    """Return why `text` is no secret of Standard Webhooks; "" when it is one. The text shows nothing of it."""
+    remedy = f"{WEBHOOK_SECRET_PREFIX}$(openssl rand -base64 32) makes a good one"
+    if not text.startswith(WEBHOOK_SECRET_PREFIX):
+        return f'must begin with "{WEBHOOK_SECRET_PREFIX}": {remedy}'
+    try:
+        size = len(base64.b64decode(text[len(WEBHOOK_SECRET_PREFIX) :], validate=True))
+    except ValueError:
+        return f'needs base64 with its padding behind "{WEBHOOK_SECRET_PREFIX}": {remedy}'
+    if not WEBHOOK_SECRET_BYTES_MIN <= size <= WEBHOOK_SECRET_BYTES_MAX:
+        return f"has {size} bytes, {WEBHOOK_SECRET_BYTES_MIN} to {WEBHOOK_SECRET_BYTES_MAX} are allowed: {remedy}"
     return ""
 
 

@@ -165,6 +165,13 @@ class _Loader:
             api_token_key=self._secret("auth.api_token_key", auth.api_token_key, auth.api_token_key_file, folder),
         )
         store = attrs.evolve(store, url=self._secret("store.url", store.url, store.url_file, folder))
+        core = attrs.evolve(
+            config.core,
+            secret=self._secret("core.secret", config.core.secret, config.core.secret_file, folder),
+            secret_previous=self._secret(
+                "core.secret_previous", config.core.secret_previous, config.core.secret_previous_file, folder
+            ),
+        )
         admin = attrs.evolve(
             config.admin,
             token=self._secret("admin.token", config.admin.token, config.admin.token_file, folder),
@@ -176,7 +183,7 @@ class _Loader:
             access_key=self._secret("blobs.access_key", config.blobs.access_key, config.blobs.access_key_file, folder),
             secret_key=self._secret("blobs.secret_key", config.blobs.secret_key, config.blobs.secret_key_file, folder),
         )
-        return attrs.evolve(config, listen=listen, auth=auth, store=store, admin=admin, blobs=blobs)
+        return attrs.evolve(config, listen=listen, auth=auth, store=store, core=core, admin=admin, blobs=blobs)
 
     def _socket(self, text: str, folder: Path) -> str:
         """The path of the admin socket, absolute; "" stays for the default, which the node's id is part of."""

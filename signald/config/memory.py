@@ -10,6 +10,7 @@ from pathlib import Path
 import attrs
 
 from signald.config.manifests import read_pods
+from signald.config.media_urls import media_scheme
 from signald.config.problems import Problem
 from signald.config.sections import Config
 from signald.config.stop_timeouts import read_document
@@ -33,6 +34,24 @@ HTTP_BYTES = 24 * MIB
 PUBLIC_HTTP_BYTES = 72 * 1024
 """An HTTP connection of the public listener: 14 KiB measured when it is idle, 25 with a request under way, 68 with a large head
 and a body that an application does not read."""
+
+UPLOAD_BYTES = 128 * 1024
+"""An upload of a blob: 64 KiB gathered, and as much on its way to the spool file."""
+
+DOWNLOAD_BYTES = 128 * 1024
+"""A download of a blob: a piece of 64 KiB on its way to the socket, and the next one."""
+
+MEDIA_THREAD_BYTES = 256 * 1024
+"""A thread at the media: its stack, and what an allocator keeps for it."""
+
+S3_BYTES = 16 * MIB
+"""obstore with its connections takes 5 MiB, the large object on its way 7 MiB, and small ones 256 KiB for each of sixteen threads."""
+
+MEMORY_MEDIA_BYTES = 256 * MIB
+"""All objects of media in memory (`signald/blobs/memory.py`)."""
+
+CORE_ANSWERS_BYTES = 16 * MIB
+"""Answers of the core server that are remembered (`core/authorising.py`)."""
 
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
@@ -62,10 +81,27 @@ def memory_shares(config: Config) -> tuple[Share, ...]:
             f"admission.http_connections_max {admission.http_connections_max} x 72 KiB",
             admission.http_connections_max * PUBLIC_HTTP_BYTES,
         ),
+        Share("core.authorize_cache_max", CORE_ANSWERS_BYTES if config.core.authorize_url else 0),
         Share("limits.request_bodies_bytes_max", limits.request_bodies_bytes_max),
         Share("limits.send_queues_bytes_max", limits.send_queues_bytes_max),
         Share("limits.logs_bytes_max", limits.logs_bytes_max),
+        *_of_blobs(config),
     )
+
+
+def _of_blobs(config: Config) -> Iterator[Share]:
+    blobs, scheme = config.blobs, media_scheme(config)
+    if not scheme:
+        return
+    uploads, downloads = blobs.uploads_in_progress_max, blobs.downloads_in_progress_max
+    yield Share(f"blobs.uploads_in_progress_max {uploads} x 128 KiB", uploads * UPLOAD_BYTES)
+    yield Share(f"blobs.downloads_in_progress_max {downloads} x 128 KiB", downloads * DOWNLOAD_BYTES)
+    if scheme == "memory":
+        yield Share("blobs in memory", MEMORY_MEDIA_BYTES)
+        return
+    yield Share(f"blobs.threads {blobs.threads} x 256 KiB", blobs.threads * MEDIA_THREAD_BYTES)
+    if scheme == "s3":
+        yield Share("blobs on their way to S3", S3_BYTES)
 
 
 def memory_problem(config: Config, limit_bytes: float, where: str, key: str) -> Problem | None:

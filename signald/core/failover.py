@@ -71,6 +71,7 @@ class Known(Protocol):
     said_before: int
     void_to: int
     jobs: int
+    events: int
 
     @property
     def client(self) -> Side:
@@ -98,7 +99,7 @@ class Loss(Struct, frozen=True):
     claim: bool = False
     """The store has a forgotten claim: see the module."""
     messages: bool = False
-    """The store has lost messages, or changes of jobs, whose numbers must not be given again: see the module."""
+    """The store has lost messages, changes of jobs or events, whose numbers must not be given again: see the module."""
 
     def __bool__(self) -> bool:
         return self.claim or self.messages
@@ -127,7 +128,12 @@ def find_loss(known: Known, head: Head) -> Loss:
         or (known.worker.is_here and known.worker.forgets(head.worker_epoch, head.worker_node))
         or is_outdated(known, head)
     )
-    lost = head.up_last < known.up.last or head.down_last < known.down.last or head.jobs < known.jobs
+    lost = (
+        head.up_last < known.up.last
+        or head.down_last < known.down.last
+        or head.jobs < known.jobs
+        or head.events < known.events
+    )
     return Loss(forgotten, lost) if forgotten or lost else NO_LOSS
 
 

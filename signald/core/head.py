@@ -57,6 +57,17 @@ class Head(Struct, frozen=True, gc=False):
     streams: int = 0
     """Grows with every change of a stream that no message tells: a request to end it, or an end that signald makes. 0: the
     session has had no stream."""
+    events: int = 0
+    """The number of the last event that the session's queue was given (`core.life`); 0: none. A node that sees it grow knows that an
+    event waits."""
+    events_max: int = 0
+    """How many events of the session may wait to be told; 0: it is not told."""
+    settings: bytes = b""
+    """What the core server says for this session, as JSON; empty for nothing."""
+    rooms: bytes = b""
+    """The rooms that its client may enter, by pattern, with its rights there, as JSON; empty: the core server has named none."""
+    asked_until_ms: int = 0
+    """Until when the answer of the core server counts; behind it a resume has it asked again. 0: it was never asked."""
 
     @property
     def failures(self) -> Failures:

@@ -1,7 +1,7 @@
 """An event: one step in the life of a session, a worker or the cluster, of which the operator's core is told.
 
-Theory of operation. An event is stored in the step that it tells, in a queue of its own session (worker, cluster), and numbered there from 1
-without a gap. So no step is told that did not happen, and none is forgotten because a node died behind it. Whatever delivers the event
+Theory of operation. An event is stored in the step that it tells, in the queue of its session (worker, cluster), and numbered there from
+1 without a gap. So no step is told that did not happen, and none is forgotten because a node died behind it. Whatever delivers the event
 makes its request from what is stored alone: each attempt says the same under the same id, by which the receiver recognizes a repetition.
 
 *A full queue.* An event that finds no room is dropped: it gets no number, and the next event that fits says how many were dropped

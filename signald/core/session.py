@@ -81,6 +81,8 @@ class News(Struct, frozen=True):
     """The worker has acked more of what the client sent."""
     streams: bool = False
     """Something has changed in the streams that no message tells."""
+    events: bool = False
+    """The queue of its events has been given more than this node knew of."""
     set_aside: int = 0
     """The session has just been set aside at this seq; 0: it has not."""
     overtaken: Overtaken | None = None
@@ -95,8 +97,9 @@ class Session(Generic[L]):
     """See the module."""
 
     __slots__ = (
-        "client", "client_tokens", "created_ms", "down", "ending", "failed", "id", "jobs", "known_worker", "looks",
-        "meta", "pair", "pairing", "principal", "receipts", "said_before", "stream_looks", "streams",
+        "asked_until_ms", "client", "client_asked", "client_tokens", "created_ms", "down", "ending", "events", "events_max", "failed",
+        "id", "jobs", "known_worker", "looks", "meta", "pair", "pairing", "principal", "receipts", "rooms", "said_before", "settings",
+        "stream_looks", "streams",
         "up", "void_to", "want", "worker", "worker_id", "workers",
     )  # fmt: skip
 
@@ -107,6 +110,10 @@ class Session(Generic[L]):
         self.want = head.want
         self.meta = head.meta
         self.receipts = head.receipts
+        self.settings = head.settings
+        """See `Head`; so are the next two."""
+        self.rooms = head.rooms
+        self.asked_until_ms = head.asked_until_ms
         self.up = Log(head.up_last, head.up_acked, backlog_max, bytes_max)
         self.down = Log(head.down_last, head.down_acked, backlog_max, bytes_max)
         self.client: Side[L] = Side(head.client_epoch, head.client_node, head.down_acked)
@@ -119,6 +126,8 @@ class Session(Generic[L]):
         self.pairing = Pairing.WAITING if head.pair else Pairing.NONE
         self.client_tokens: tuple[bytes, ...] = ()
         """Hashes of the tokens issued with `client.epoch`, newest first; empty when another node issued them."""
+        self.client_asked: tuple[int, int] = (0, 0)
+        """How the claim that issued them was asked for: when (ms), and the client's own count; 0: not known."""
         self.ending = False
         """Its end is on the way to the store: it must not be given back there."""
         self.looks = OnceMore()
@@ -131,6 +140,9 @@ class Session(Generic[L]):
         self.failed = head.failed
         self.jobs = head.jobs
         """See `Head.jobs`: the highest that is known here."""
+        self.events = head.events
+        """See `Head.events`: the highest that is known here."""
+        self.events_max = head.events_max
         self.void_to = 0
         """The client here gets no message up to this seq, because a usurper has used seqs again: see `core.failover`."""
         self._settle(head)
@@ -223,7 +235,10 @@ class Session(Generic[L]):
         `entries` are the messages read with the head that `reader` has not been sent.
         """
         up_acked_before, set_aside_before, streams_before = self.up.acked, self.set_aside_at, self.streams
+        events_before = self.events
         self.streams = max(self.streams, head.streams)
+        if head.asked_until_ms > self.asked_until_ms:  # it was asked again
+            self.answered(head.settings, head.rooms, head.asked_until_ms)
         usurped = failover.give_way(self, head) if failover.is_usurped(self, head) else None
         client_superseded, worker_superseded = self._supersede(head)
         self._learn_failures(head)
@@ -235,6 +250,9 @@ class Session(Generic[L]):
         self._absorb(self.down, head.down_last, head.down_acked, entries if reader == "client" else ())
         self.workers = head.workers
         self.jobs = max(self.jobs, head.jobs)
+        if head.events >= self.events:
+            # Not of a head that has lost events: that is given back.
+            self.events, self.events_max = head.events, head.events_max
         tell = None if outdated else self._settle(head)
         set_aside = 0 if outdated or self.set_aside_at == set_aside_before else self.set_aside_at
         return News(
@@ -243,6 +261,7 @@ class Session(Generic[L]):
             worker_superseded=worker_superseded,
             up_acked=self.up.acked > up_acked_before,
             streams=self.streams > streams_before,
+            events=self.events > events_before,
             set_aside=set_aside,
             overtaken=overtaken,
             usurped=usurped,
@@ -259,7 +278,7 @@ class Session(Generic[L]):
             head.worker_epoch > self.worker.epoch,
         )
         if client_is_newer:
-            self.client_tokens = ()
+            self.client_tokens, self.client_asked = (), (0, 0)
             self.up.forget_pending()
             self.down.disown_acks(head.down_acked)
         if worker_is_newer:
@@ -325,6 +344,10 @@ class Session(Generic[L]):
         self.pairing, tell = step(PAIRING, self.pairing, PairingEvent.END)
         return tell
 
+    def answered(self, settings: bytes, rooms: bytes, asked_until_ms: int) -> None:
+        """Take over what the core server has answered."""
+        self.settings, self.rooms, self.asked_until_ms = settings, rooms, asked_until_ms
+
     def head(self) -> Head:
         """Return the head that this node gives back to a store that has lost the session."""
         return Head(
@@ -352,4 +375,9 @@ class Session(Generic[L]):
             pair=self.pair,
             jobs=self.jobs,
             streams=self.streams,
+            events=self.events,
+            events_max=self.events_max,
+            settings=self.settings,
+            rooms=self.rooms,
+            asked_until_ms=self.asked_until_ms,
         )

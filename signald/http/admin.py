@@ -14,6 +14,8 @@
     GET  /v1/admin/sessions/ID/trail the steps of a session
     GET  /v1/admin/sessions/ID/jobs  its jobs, the newest first: ?limit=
     GET  /v1/admin/jobs              how many unfinished jobs the sessions here have, by state
+    GET  /v1/admin/events            how the core server is told of events: ?limit= queues that wait
+    POST /v1/admin/events/retry      tell everything that waits now
     POST /v1/admin/revoke            void the tokens of a subject: {"subject": "...", "tenant": "..."}
     GET  /v1/admin/receipts          the latest drains of the cluster
     GET  /v1/admin/receipts/NODE     the fate of each session in a drain
@@ -123,6 +125,12 @@ class Operations(Protocol):
     async def jobs_of(self, session: str, limit: int) -> Json:
         """The jobs of a session, the newest first."""
 
+    async def events(self, limit: int) -> Json:
+        """How the core server is told of events."""
+
+    async def retry_events(self) -> Json:
+        """Tell everything that waits now."""
+
     async def receipts(self) -> Json:
         """The latest drains."""
 
@@ -169,6 +177,8 @@ def admin_routes(operations: Callable[[], Operations | None], *, token: Callable
         route("GET", "jobs", _jobs),
         route("POST", "sessions/{session}/end", _end),
         route("POST", "sessions/{session}/retry", _retry),
+        route("GET", "events", _events),
+        route("POST", "events/retry", _retry_events),
         route("POST", "revoke", _revoke),
         route("GET", "receipts", _receipts),
         route("GET", "receipts/{node}", _receipt),
@@ -254,6 +264,14 @@ async def _jobs(_: Request, node: Operations) -> Json:
 
 async def _jobs_of(request: Request, node: Operations) -> Json:
     return await node.jobs_of(request.path_params["session"], _limit(request))
+
+
+async def _events(request: Request, node: Operations) -> Json:
+    return await node.events(_limit(request))
+
+
+async def _retry_events(_: Request, node: Operations) -> Json:
+    return await node.retry_events()
 
 
 async def _end(request: Request, node: Operations) -> Json:

@@ -1,21 +1,17 @@
-"""One GET of a small document from a URL that the operator has given: bounded in time and bytes, whatever the server does.
-
-httpcore is used here and nowhere else, and below this module no setting of it is known. Its time-outs do not end a server that sends
-one byte at a time, so one deadline stands around the whole. A redirect is not followed, content is taken as it is
-(a packed body could unpack to any size), and no proxy is taken from the environment.
-"""
+"""One GET of a small document from a URL that the operator has given: bounded in time and bytes, whatever the server does."""
 
 import re
 import ssl
+from collections.abc import Mapping
 from functools import partial
-from urllib.parse import urlsplit
 
 import attrs
-import httpcore
 import trio
 
-_MAX_AGE = re.compile(rb"(?:^|[\s,])max-age=\"?([0-9]{1,9})(?![0-9])", re.IGNORECASE)
-_UNCACHED = re.compile(rb"(?:^|[\s,])no-(?:store|cache)(?:$|[\s,;=])", re.IGNORECASE)
+from signald.http.client import Answer, CallFailed, HttpClient
+
+_MAX_AGE = re.compile(r"(?:^|[\s,])max-age=\"?([0-9]{1,9})(?![0-9])", re.IGNORECASE)
+_UNCACHED = re.compile(r"(?:^|[\s,])no-(?:store|cache)(?:$|[\s,;=])", re.IGNORECASE)
 
 
 class FetchFailed(Exception):
@@ -48,67 +44,27 @@ class Fetcher:
 
     async def get(self, url: str, accept: str) -> Fetched:
         """Return the document at `url`. Raises FetchFailed."""
-        host = urlsplit(url).hostname or ""
+        headers = {"accept": accept, "connection": "close"}
         try:
-            with trio.fail_after(self.timeout_s):
-                return await self._get(url, accept)
-        except trio.TooSlowError:
-            raise FetchFailed(f"{host} gives no whole answer within {self.timeout_s:g} s") from None
-        except httpcore.TimeoutException as error:  # of one step; the deadline of the whole is hardly later
-            raise FetchFailed(f"{host} is too slow: {type(error).__name__}") from None
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError) as error:
-            raise FetchFailed(f"{host} does not answer: {_root(error)}") from None
-        except UnicodeError:
-            raise FetchFailed("the host is no name") from None
-
-    async def _get(self, url: str, accept: str) -> Fetched:
-        headers = [
-            ("accept", accept),
-            ("accept-encoding", "identity"),
-            ("user-agent", "signald"),
-            ("connection", "close"),
-        ]
-        backend = httpcore.TrioBackend()
-        async with (
-            httpcore.AsyncConnectionPool(ssl_context=self.tls, max_connections=1, network_backend=backend) as pool,
-            pool.stream("GET", url, headers=headers) as answer,
-        ):
-            self._judge(answer)
-            body = bytearray()
-            # An exception here would leave httpcore's generators half-way, and trio warns of each; a cancellation ends them all.
-            with trio.CancelScope() as enough:
-                async for piece in answer.aiter_stream():
-                    body += piece
-                    if len(body) > self.bytes_max:
-                        enough.cancel(reason="the document is too long")
-            if len(body) > self.bytes_max:
-                raise FetchFailed(f"the answer has more than {self.bytes_max} bytes")
-            return Fetched(bytes(body), _max_age(answer.headers))
-
-    def _judge(self, answer: httpcore.Response) -> None:
-        if 300 <= answer.status < 400:
-            raise FetchFailed(
-                f"the answer is {answer.status}: a redirect is not followed, give the URL that it leads to"
-            )
-        if answer.status != 200:
-            raise FetchFailed(f"the answer is {answer.status}")
-        packed = [value for name, value in answer.headers if name.lower() == b"content-encoding"]
-        if any(value.strip().lower() not in (b"", b"identity") for value in packed):
-            raise FetchFailed("the answer is compressed, which was not asked for")
+            # The operator may name an inner address. No connection is kept: the next fetch is minutes away.
+            async with HttpClient(allow_inner=True, connections_max=1, tls=self.tls) as client:
+                answer = await client.get(url, headers, timeout_s=self.timeout_s, bytes_max=self.bytes_max)
+        except CallFailed as error:
+            raise FetchFailed(str(error)) from None
+        _judge(answer)
+        return Fetched(answer.body, _max_age(answer.headers))
 
 
-def _max_age(headers: list[tuple[bytes, bytes]]) -> int | None:
-    said = b", ".join(value for name, value in headers if name.lower() == b"cache-control")
+def _judge(answer: Answer) -> None:
+    if 300 <= answer.status < 400:
+        raise FetchFailed(f"the answer is {answer.status}: a redirect is not followed, give the URL that it leads to")
+    if answer.status != 200:
+        raise FetchFailed(f"the answer is {answer.status}")
+
+
+def _max_age(headers: Mapping[str, str]) -> int | None:
+    said = headers.get("cache-control", "")
     if _UNCACHED.search(said):
         return 0
     found = _MAX_AGE.search(said)
     return int(found[1]) if found else None
-
-
-def _root(error: BaseException) -> str:
-    """Return the first line of the error below all others: httpcore's own say nothing of a wrong certificate."""
-    while (below := error.__cause__ or error.__context__) is not None:
-        error = below
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return str(error).partition("\n")[0][:200] or type(error).__name__

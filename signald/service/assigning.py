@@ -27,9 +27,10 @@ from signald.service.withdrawals import REFUSED_PAUSE_S
 from signald.service.worker_like import Assignment, WorkerLike
 from signald.store.base import WAKE_SESSION, Behind, Fenced, Refused, Result
 from signald.store.committer import ignore
-from signald.store.registry.ops import Forget, NoWorker, Release, UpdateWorker, WorkerSessions
+from signald.store.registry.ops import NoWorker, Release, UpdateWorker, WorkerSessions
+from signald.store.sagas import forget_session
 from signald.store.session.ops import AcceptSession, Claimed, ClaimWorkerSide, Detach
-from signald.wire.messages import SEQ_MAX, STATE_BYTES_MAX, ResumedSession, SessionPosition
+from signald.wire.messages import SEQ_MAX, SETTINGS_BYTES_MAX, STATE_BYTES_MAX, ResumedSession, SessionPosition
 
 LOT_MAX = 100
 """Sessions a worker is asked to take in one go."""
@@ -78,6 +79,7 @@ class Assignments:
                     position.acked,
                     asked_ms,
                     self._context.config.limits.claim_ahead_max,
+                    events_max=self._context.events_max,
                 )
             )
         results = await self._context.committer.call_many(ops)
@@ -208,7 +210,7 @@ class Assignments:
         limits = self._context.config.limits
         # The texts of open streams are in it twice: as entries, and for the worker that is to go on with them.
         history_bytes = self._context.config.session.history_bytes_max
-        longest_bytes = 2 * history_bytes + STATE_BYTES_MAX + limits.message_bytes_max
+        longest_bytes = 2 * history_bytes + STATE_BYTES_MAX + SETTINGS_BYTES_MAX + limits.message_bytes_max
         return max(1, min(limits.send_queue_messages_max, limits.send_queue_bytes_max // longest_bytes, LOT_MAX))
 
     async def is_unknown(self, link: WorkerLike) -> bool:
@@ -223,7 +225,16 @@ class Assignments:
         results = await context.committer.call_many(
             [
                 ClaimWorkerSide(
-                    name, context.node, new_nonce(context.entropy), link.worker, True, 0, 0, now, history=history
+                    name,
+                    context.node,
+                    new_nonce(context.entropy),
+                    link.worker,
+                    True,
+                    0,
+                    0,
+                    now,
+                    history=history,
+                    events_max=context.events_max,
                 )
                 for name in names
             ]
@@ -239,7 +250,8 @@ class Assignments:
                     context.committer.submit(Release(name, link.worker, False), ignore)
                     continue
                 # The session ended while it was being paired.
-                context.committer.submit(Forget(name), ignore)
+                for op in forget_session(name, now, told=context.events_max > 0):
+                    context.submit(op)
                 continue
             if link.over:
                 # The node that takes the worker next finds the pairing in the registry. But no worker is attached here.
@@ -281,6 +293,7 @@ class Assignments:
                 claimed.hand_outs,
                 claimed.state,
                 [view for view in claimed.streams if view.found and not view.outcome],
+                session.settings,
             )
         )
 
@@ -316,7 +329,7 @@ class Assignments:
             self._accept(worker, session)
 
     def _accept(self, link: WorkerLike, session: LiveSession) -> None:
-        op = AcceptSession(session.id, self._context.node, session.worker.epoch)
+        op = AcceptSession(session.id, self._context.node, session.worker.epoch, self._context.now_ms())
         self._context.committer.submit(op, partial(self._accepted, link, session))
 
     def _accepted(self, link: WorkerLike, session: LiveSession, result: Result) -> None:
@@ -330,6 +343,7 @@ class Assignments:
         if link.over or session.worker.link is not link:
             return
         context.events.emit(Accepted(session.id, link.worker))
+        context.untold.note(session.id)
         self._relay.deliver(session, "worker")
         if session.streams:
             self._streams.look(session)  # a request to end one may have come since it was assigned

@@ -92,6 +92,9 @@ class Attachments:
             limits = self._context.config.limits
             session = Session(head, limits.backlog_messages_max, limits.backlog_bytes_max)
             self.sessions[head.session] = session
+            if head.events:
+                # They may be told already. But a node that was killed may have left them before the agenda knew.
+                self._context.untold.note(session.id)
             if session.recall(*self._departed.recall(session.id)):
                 self.behind(session)
         else:
@@ -249,6 +252,7 @@ class Attachments:
                 context.submit(Detach(session.id, "worker", context.node, epoch, now))
             elif not link.ending:  # behind its end, this would be all that is left of the session
                 context.submit(Detach(session.id, "client", context.node, epoch, now))
+                context.untold.note(session.id)
                 context.submit(KeepAlive((session.id,), now + context.ttl_ms))
                 if session.pair and not session.worker_id:
                     context.spawn(leave_if_away, context, [session.id])
@@ -284,9 +288,9 @@ class Attachments:
         """End `session` in the store, or as soon as the store is back, and here."""
         context = self._context
         session.ending = True
-        ops = self.pasts.end(session.id, session.principal)
+        ops = self.pasts.end(session.id, session.principal, reason)
         try:
-            ended, _ = await context.committer.call_each(*ops)
+            ended, *_ = await context.committer.call_many(ops)
             if isinstance(ended, Ended):  # the other party may have said it too
                 self.pasts.count(ended)
                 self.streams.tell(session, ended.streams)
@@ -357,6 +361,8 @@ class Attachments:
                 self.relay.receipt(session)
         if news.streams:
             self.streams.look(session)
+        if news.events:
+            self._context.untold.note(session.id)
         self._context.events.emit(SessionChanged(session.id, session.worker_id, session.worker.node))
 
     def _overtaken(self, session: LiveSession, said: tuple[int, int], *, by_claim: bool) -> None:
@@ -410,6 +416,7 @@ class Attachments:
 
     def job_over(self, session: LiveSession) -> None:
         """The last piece of a job has been stored, and the job has ended in the same step."""
+        self._context.untold.note(session.id)
         self._context.events.emit(JobOver(session.id))
 
     def lost(

@@ -21,17 +21,18 @@ from signald.service.line import enqueue, give_back, place
 from signald.service.opening_steps import (
     SetUp,
     address_of,
+    admit,
     credential_of,
     hold_session,
     make_claim,
     still_open,
 )
 from signald.service.parts import Parts
+from signald.service.pasts import take_back
 from signald.service.refusals import late, refused, refused_by_store, turning_away
 from signald.store.base import WAKE_SESSION, Op, Refused
 from signald.store.committer import ignore
 from signald.store.registry.ops import KeepAlive
-from signald.store.sagas import end_session
 from signald.store.session.jobs.ops import JobList, ListChangedJobs
 from signald.store.session.ops import ClaimClient, Claimed, CreateSession, Detach
 
@@ -100,6 +101,8 @@ async def _create(parts: Parts, conn: Connection, auth: str | None, asked: NewCl
     session_id = new_session_id(context.entropy)
     token, token_hash = tokens.issue(session_id, context.entropy)
     with SetUp(parts, conn, resume=False, client=subject):
+        admitted = await admit(parts, conn, credential, want=asked.want, meta=asked.meta)
+        grant, want = admitted.grant, {**asked.want, **admitted.grant.want}
         now = context.now_ms()
         alive_until = now + context.life_ms
         await hold_session(parts, conn, subject, session_id, len(asked.meta), now, alive_until)
@@ -108,20 +111,24 @@ async def _create(parts: Parts, conn: Connection, auth: str | None, asked: NewCl
             context.node,
             new_nonce(context.entropy),
             subject,
-            asked.want,
+            want,
             asked.meta,
             asked.receipts,
             token_hash,
             now,
             context.ttl_ms,
             asked.pair,
+            context.events_max,
+            grant.settings,
+            grant.rooms,
+            admitted.asked_until_ms,
         )
         ops: list[Op] = [KeepAlive((session_id,), alive_until), create]
         if asked.pair:
-            ops.append(place(session_id, asked.want, subject, now, alive_until))
+            ops.append(place(session_id, want, subject, now, alive_until))
         # Nobody has its token before this is answered: a session that was made for nothing would take a worker's place for as
         # long as one that is waited for.
-        undo = end_session(session_id, context.node)
+        undo = take_back(context, session_id)
         _, head, *_ = await context.committer.call_many(ops, undo=undo)
     if not isinstance(head, Head):
         raise StoreUnavailable("a session with this id exists")
@@ -134,7 +141,7 @@ def _begin(parts: Parts, conn: Connection, made: _Made, asked: NewClient, make: 
     session_id = head.session
     still_open(context, conn, made.credential, made.undo)
     session = parts.attachments.adopt(head)
-    session.client_tokens = (made.token_hash,)
+    session.client_tokens, session.client_asked = (made.token_hash,), (head.created_ms, 0)
     link = make(parts, conn, session)
     parts.attachments.attach(link, session, head.client_epoch, 0, address_of(conn))
     parts.attachments.open(link)
@@ -142,7 +149,17 @@ def _begin(parts: Parts, conn: Connection, made: _Made, asked: NewClient, make: 
     # Nobody has read from the connection while the store was asked: that the client is gone shows when it is to be answered.
     conn.on_unsaid = partial(parts.endings.unheard, session, link)
     api = parts.api_tokens.issue(link) if asked.api else None
-    link.started(Started(session_id, made.token, context.ttl_ms, session.peer_state, session.worker_id, api=api))
+    link.started(
+        Started(
+            session_id,
+            made.token,
+            context.ttl_ms,
+            session.peer_state,
+            session.worker_id,
+            api=api,
+            settings=head.settings,
+        )
+    )
     context.writes.flush()
     if session.pair:
         context.inboxes.line()
@@ -209,6 +226,7 @@ async def _claim(parts: Parts, conn: Connection, auth: str | None, asked: Return
             asked.attempt,
             context.config.limits.claim_ahead_max,
             asked.history,
+            context.events_max,
         )
         (claimed,) = await make_claim(parts, conn, [claim], now, WAKE_SESSION + session_id.encode())
         if isinstance(claimed, Refused):
@@ -242,13 +260,14 @@ def _attach(parts: Parts, conn: Connection, granted: _Granted, asked: ReturningC
     if max(head.client_epoch, known.client.epoch if known is not None else 0) > claimed.epoch:
         raise late(context)
     session = parts.attachments.adopt(head)
-    session.client_tokens = granted.hashes
+    session.client_tokens, session.client_asked = granted.hashes, (now, asked.attempt)
     link = make(parts, conn, session)
     received = head.down_acked if asked.received is None else min(asked.received, head.down_last)
     replaying = head.down_last - received
     parts.attachments.attach(link, session, claimed.epoch, received, address_of(conn))
     parts.attachments.open(link)
     parts.credentials.bind(link, granted.credential)
+    parts.reasking.resumed(session, granted.credential, "" if conn.shared else conn.remote)
     parts.jobs.restored(session, link, head.jobs, granted.jobs)
     api = parts.api_tokens.issue(link) if asked.api else None
     link.restored(_restored(context, session, granted, asked, replaying, api))
@@ -292,6 +311,7 @@ def _restored(
         jobs=granted.jobs,
         next_received=last - replaying + 1 if asked.received is None else None,
         api=api,
+        settings=session.settings if asked.received is None else b"",
     )
 
 

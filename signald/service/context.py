@@ -11,6 +11,7 @@ import trio
 
 from signald.blobs.media import Media
 from signald.config import Config
+from signald.core.head import Party
 from signald.ids import Entropy
 from signald.pauses import Pauses
 from signald.service.counts import Counters, Counts
@@ -21,8 +22,10 @@ from signald.service.nodes import Cluster
 from signald.service.outgoing import PendingWrites
 from signald.service.revoked import Revocations
 from signald.service.telemetry import Spans
+from signald.service.untold import Untold
 from signald.store.base import Op, Store
 from signald.store.committer import Committer, ignore
+from signald.wire.close_codes import CloseCode
 
 log = structlog.get_logger(__name__)
 
@@ -74,8 +77,12 @@ class Context:
         self.writes = PendingWrites()
         self.events = Events()
         """What happens to sessions and workers here; see there for its subscribers."""
+        self.untold = Untold(lambda: self.events_max > 0)
+        """The sessions whose queues may hold an event."""
         self.draining = False
         """True from the first move of a drain on, until the drain is called off."""
+        self.refusing: dict[Party, CloseCode] = {}
+        """While draining: party → what its new connections are closed with."""
         self.pauses = Pauses()
         """Of this process; parties are not charged for them."""
 
@@ -96,6 +103,12 @@ class Context:
         """
         if not self.stopping:
             self._spawn(_guarded, task, args)
+
+    @property
+    def events_max(self) -> int:
+        """How many events of one queue may wait; 0 while no core server is told."""
+        core = self.config.core
+        return core.events_queue_max if core.events_url else 0
 
     @property
     def ttl_ms(self) -> int:

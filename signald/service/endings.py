@@ -12,7 +12,7 @@ from signald.service.attachments import Attachments
 from signald.service.context import Context
 from signald.service.counts import EndCause
 from signald.service.events import Carried, SessionEnded, SessionGone
-from signald.store.sagas import end_session
+from signald.service.pasts import UNHEARD, take_back
 from signald.store.session.ops import Ended
 from signald.wire.close_codes import CloseCode
 
@@ -54,16 +54,26 @@ class Endings:
 
         An operator or a program has ordered it: what was accepted for the parties, and not delivered, is lost. Raises StoreUnavailable.
         """
+        return await self._at_once(session, reason, cause)
+
+    async def forbidden(self, session: str, reason: str) -> bool:
+        """End a session as `by_order` does, because its client may not stay: here the client is closed with 4403 and told why."""
+        return await self._at_once(session, "forbidden", "forbidden", why=reason)
+
+    async def _at_once(self, session: str, reason: str, cause: EndCause, why: str | None = None) -> bool:
         context = self._context
         held = self._attachments.sessions.get(session)
-        ops = self._attachments.pasts.end(session, held.principal if held is not None else "")
-        ended, _ = await context.committer.call_each(*ops)
+        ops = self._attachments.pasts.end(session, held.principal if held is not None else "", reason)
+        ended, *_ = await context.committer.call_many(ops)
         if not isinstance(ended, Ended):
             return False
         self._attachments.pasts.count(ended)
         context.events.emit(SessionEnded(session, cause))
         held = self._attachments.sessions.get(session)
         if held is not None:
+            if why is not None and held.client.link is not None:
+                # The first close that is begun counts: the one of an ended session comes behind.
+                held.client.link.fail(CloseCode.FORBIDDEN, "forbidden", why)
             self._attachments.gone(held, reason)
         else:
             context.events.emit(gone_unheld(ended.head, reason, context.now_ms()))
@@ -72,10 +82,10 @@ class Endings:
     def unheard(self, session: LiveSession, link: PartyLink) -> None:
         """The client was gone before its new session could be told to it: no party has its token, so none can ever resume it."""
         link.ending = True
-        for op in end_session(session.id, self._context.node):
+        for op in take_back(self._context, session.id):
             self._context.submit(op)
         self._context.events.emit(SessionEnded(session.id, "unheard"))
-        self._attachments.gone(session, "nobody has heard of it", say_to_client=False)
+        self._attachments.gone(session, UNHEARD, say_to_client=False)
 
     async def _linger(self, session: LiveSession) -> None:
         with trio.move_on_after(BYE_LINGER_S):

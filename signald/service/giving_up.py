@@ -20,6 +20,9 @@ from signald.wire.close_codes import CloseCode
 
 log = structlog.get_logger(__name__)
 
+WORKER_LOST = "worker lost"
+"""Why a session ends whose worker is given up, where the policy is to end it."""
+
 RETRY_S = 1.0
 """How long a worker that leaves waits before its sessions are asked to be taken from it again, while the store is away."""
 
@@ -41,11 +44,12 @@ class GivingUp:
         context = self._context
         log.warning("session_without_worker", session=session.id, worker=session.worker_id)
         if context.config.worker.on_loss == "end":
-            ended, _ = await context.committer.call_each(*self._attachments.pasts.end(session.id, session.principal))
+            ops = self._attachments.pasts.end(session.id, session.principal, WORKER_LOST)
+            ended, *_ = await context.committer.call_many(ops)
             if isinstance(ended, Ended):
                 self._attachments.pasts.count(ended)
                 context.events.emit(SessionEnded(session.id, "worker_lost"))
-            self._attachments.gone(session, "worker lost")
+            self._attachments.gone(session, WORKER_LOST)
             return
         alive_until = context.now_ms() + context.life_ms
         await context.committer.call_many(
@@ -69,6 +73,20 @@ class GivingUp:
             if session is not None:
                 self._relay.look(session)
 
+    async def _end_all(self, names: Sequence[str]) -> None:
+        context, attachments = self._context, self._attachments
+        endings = [attachments.pasts.end(name, self._principal(name), WORKER_LOST) for name in names]
+        results = iter(await context.committer.call_many([op for ops in endings for op in ops]))
+        for name, ops in zip(names, endings, strict=True):
+            result, *_ = [next(results) for _ in ops]
+            if isinstance(result, Ended):
+                attachments.pasts.count(result)
+                context.events.emit(SessionEnded(name, "worker_lost"))
+        for name in names:
+            session = attachments.sessions.get(name)
+            if session is not None:
+                attachments.gone(session, WORKER_LOST)
+
     def _principal(self, name: str) -> str:
         session = self._attachments.sessions.get(name)
         return session.principal if session is not None else ""
@@ -89,20 +107,13 @@ class GivingUp:
                 return ()  # it is forgotten when the last of them has expired
         # What counts a failure decides whether its session waits again, and when: until then it has no place in line.
         requeue = policy != "end" and not lost_ms
-        released = await context.committer.call(RemoveWorker(worker, context.node, epoch, requeue))
+        released = await context.committer.call(
+            RemoveWorker(worker, context.node, epoch, requeue, reason, context.events_max, context.now_ms())
+        )
         names = released.sessions
         context.events.emit(WorkerGivenUp(worker, tuple(names), reason))
         if policy == "end":
-            ops = [op for name in names for op in self._attachments.pasts.end(name, self._principal(name))]
-            results = await context.committer.call_many(ops)
-            for name, result in zip(names, results[::2], strict=True):
-                if isinstance(result, Ended):
-                    self._attachments.pasts.count(result)
-                    context.events.emit(SessionEnded(name, "worker_lost"))
-            for name in names:
-                session = self._attachments.sessions.get(name)
-                if session is not None:
-                    self._attachments.gone(session, "worker lost")
+            await self._end_all(names)
         else:
             await self._unpair_all(worker, names, lost_ms)
         link = self._attachments.workers.get(worker)

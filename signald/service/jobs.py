@@ -134,6 +134,8 @@ class JobDesk:
 
     def changed(self, name: str, job: Job) -> None:
         """An operation of this node has changed `job` of the session `name`: the store wakes other nodes only."""
+        if job.over:
+            self._context.untold.note(name)
         session = self._attachments.sessions.get(name)
         if session is not None and job.changed > session.jobs:
             session.jobs = job.changed
@@ -234,6 +236,8 @@ class JobDesk:
                 self._attachments.missing(session)
             return
         at.taken, at.more = result.head_jobs, result.more
+        if result.head_jobs > session.jobs:
+            self._context.untold.note(session.id)  # time may have ended one of them in this step
         session.jobs = max(session.jobs, result.head_jobs)
         for job, data in result.given:
             at.known[job.n] = job.attempt

@@ -41,6 +41,7 @@ class Link:
         self.ending = False
         """The party has said `bye`, or its end is under way for another reason."""
         self.tokens = Slots()
+        self.asked: tuple[int, int] = (0, 0)
         self.credential: Verified | None = None
         """What the party has shown last; None until it is attached."""
         self.expires_by = 0.0

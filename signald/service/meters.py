@@ -30,6 +30,7 @@ from signald.service.dialect import Dialects
 from signald.service.drain.shutdown import ShutdownScope
 from signald.service.hub import Hub
 from signald.service.streams import CODES as STREAM_CODES
+from signald.service.telling.teller import Teller
 from signald.store.session.ops import Ack, Append
 from signald.tally import Histogram
 
@@ -48,6 +49,8 @@ class Observed:
     """HTTP connections of the listener of the parties."""
     requests: RequestCounts
     """HTTP requests there."""
+    teller: Teller
+    """Tells the core server what happens."""
 
 
 Values = Iterable[tuple[tuple[str, ...], float | Histogram]]
@@ -134,6 +137,11 @@ def _evicted(observed: Observed) -> Iterator[tuple[str, int]]:
 
 def _disconnects(observed: Observed) -> Values:
     return [((str(code) if code else "other", by), n) for (code, by), n in observed.server.ended.items()]
+
+
+def _oldest_event_s(observed: Observed) -> float:
+    since_ms = observed.teller.agenda.oldest_ms
+    return max(0, observed.hub.context.now_ms() - since_ms) / 1000 if since_ms else 0.0
 
 
 def _operations(observed: Observed) -> Iterator[tuple[str, int]]:
@@ -454,6 +462,49 @@ METRICS: tuple[Metric, ...] = (
         _one(lambda o: o.hub.jwks.age_s),
     ),
     Metric(
+        "signald_core_questions_total",
+        "counter",
+        ("outcome",),
+        "Questions to core.authorize_url: allowed, refused, cached (answered before), failed (no answer in time, or another status), "
+        "wrong (no such object), skipped (not made, because it is away or all places were taken).",
+        _by(lambda o: o.hub.authoriser.outcomes.items()),
+    ),
+    Metric(
+        "signald_core_unanswered_total",
+        "counter",
+        ("outcome",),
+        "New parties for which there was no answer, by core.on_failure: let_in or turned_away.",
+        _by(lambda o: (("let_in", o.hub.authoriser.let_in), ("turned_away", o.hub.authoriser.turned_away))),
+    ),
+    Metric(
+        "signald_core_up",
+        "gauge",
+        (),
+        "0 while the core server failed too often in a row and new parties do not wait for it (core.breaker_failures_max).",
+        _one(lambda o: float(o.hub.authoriser.state == "closed")),
+    ),
+    Metric(
+        "signald_core_questions_in_flight",
+        "gauge",
+        (),
+        "Questions that wait for their answer, or for one of core.authorize_in_flight_max places.",
+        _one(lambda o: o.hub.authoriser.in_flight),
+    ),
+    Metric(
+        "signald_core_questions_due",
+        "gauge",
+        (),
+        "Sessions that are to be asked for again, because their answer had run out when their client resumed.",
+        _one(lambda o: o.hub.reasking.waiting),
+    ),
+    Metric(
+        "signald_core_answers_remembered",
+        "gauge",
+        (),
+        "Answers that are remembered for their ttl_ms.",
+        _one(lambda o: o.hub.authoriser.remembered),
+    ),
+    Metric(
         "signald_credentials_ended_total",
         "counter",
         ("reason",),
@@ -466,6 +517,64 @@ METRICS: tuple[Metric, ...] = (
         (),
         "Subjects whose tokens are revoked, as this node knows them.",
         _one(lambda o: len(o.hub.context.revocations)),
+    ),
+    # the core server
+    Metric(
+        "signald_core_events_delivered_total",
+        "counter",
+        (),
+        "Events that this node has told the core server, answered with 2xx.",
+        _one(lambda o: o.teller.receiver.delivered),
+    ),
+    Metric(
+        "signald_core_events_failed_total",
+        "counter",
+        ("reason",),
+        "Attempts at events that failed, each to be repeated: gone (410), busy (408, 429, 503), server_error (other 5xx), refused_event "
+        "(any other status), or why no answer came.",
+        _by(lambda o: o.teller.receiver.failed.items()),
+    ),
+    Metric(
+        "signald_core_events_dropped_total",
+        "counter",
+        ("reason",),
+        "Events that are never told: full (core.events_queue_max of one queue were waiting), expired (core.events_keep_s were over).",
+        _by(lambda o: o.teller.tally.dropped.items()),
+    ),
+    Metric(
+        "signald_core_events_unscheduled_total",
+        "counter",
+        (),
+        "Queues for which the agenda of the cluster had no room, at each try; they wait at their node.",
+        _one(lambda o: o.teller.scheduling.refused),
+    ),
+    Metric(
+        "signald_core_events_queues",
+        "gauge",
+        (),
+        "Queues of sessions, workers and the cluster whose events wait to be told, of the whole cluster, as read every 10 s.",
+        _one(lambda o: o.teller.agenda.count),
+    ),
+    Metric(
+        "signald_core_events_failing",
+        "gauge",
+        (),
+        "Of these, queues whose last attempt has failed.",
+        _one(lambda o: o.teller.agenda.failing),
+    ),
+    Metric(
+        "signald_core_events_oldest_seconds",
+        "gauge",
+        (),
+        "For how long the queue that waits or fails the longest has done so, in the whole cluster.",
+        _one(_oldest_event_s),
+    ),
+    Metric(
+        "signald_core_events_stopped",
+        "gauge",
+        (),
+        "1 when the core server has answered 410 to this node, which tells it nothing until ctl events retry, a reload or a restart.",
+        _one(lambda o: float(o.teller.receiver.gone)),
     ),
     # deploys
     Metric(

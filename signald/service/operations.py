@@ -28,6 +28,8 @@ from signald.service.drain.shutdown import ShutdownScope
 from signald.service.drain.status import DrainStatus, names_of
 from signald.service.parts import Parts
 from signald.service.reloading import Reloader
+from signald.service.telling.status import events_json
+from signald.service.telling.teller import Teller
 from signald.service.trail import Trail as TrailWriter
 from signald.service.trail import summary
 from signald.store.registry.ops import GetReceipt, ListNodes, ListReceipts, ListSessionsOf, ListWorkers
@@ -63,6 +65,7 @@ class NodeOperations:
         shutdown: ShutdownScope,
         statistics: Callable[[], dict[str, int]],
         revocations: RevocationKeeper,
+        teller: Teller,
     ) -> None:
         """`statistics` counts what is held here now."""
         self._context = parts.context
@@ -72,6 +75,7 @@ class NodeOperations:
         self._trail = trail
         self._statistics = statistics
         self._revocations = revocations
+        self._teller = teller
         self._lease = lease
         self._shutdown = shutdown
         self._started_at = trio.current_time()
@@ -256,6 +260,18 @@ class NodeOperations:
         if not isinstance(listed, JobList):
             raise OperationRefused("unknown", "unknown-session", f"nothing is known of {session}")
         return {"session": session, "more": listed.more, "jobs": [_job_json(session, job) for job in listed.jobs]}
+
+    # --- the core server --------------------------------------------------------------------------------------------
+
+    async def events(self, limit: int) -> Json:
+        """How the core server is told of events; up to `limit` queues that wait."""
+        return await events_json(self._context, self._teller, limit)
+
+    async def retry_events(self) -> Json:
+        """Tell everything that waits now. Raises OperationRefused where no core server is named."""
+        if not self._context.config.core.events_url:
+            raise OperationRefused("state", "no-core-server", "core.events_url is not set: nothing is told")
+        return {"node": self._context.node, "queues": await self._teller.retry()}
 
     # --- the cluster ------------------------------------------------------------------------------------------------
 

@@ -16,15 +16,23 @@ import trio
 from signald.net.admission import share
 from signald.service.context import Context
 from signald.service.holdings import Holdings
-from signald.store.registry.ops import Forget
+from signald.store.base import Op
 from signald.store.sagas import end_session
-from signald.store.session.ops import Ended, EndSession
+from signald.store.session.ops import Ended
 
 BYTES_MAX = 64 << 20
 """256 histories of the largest size, or ten thousand of twenty short messages: what ten sessions a second leave in 15 minutes."""
 
 ENTRY_BYTES = 256
 """What a kept history counts for beside its messages, so that a million empty ones are not nothing."""
+
+UNHEARD = "nobody has heard of it"
+"""Why a session ends that was made, and could not be told to its client."""
+
+
+def take_back(context: Context, session: str) -> tuple[Op, ...]:
+    """Return what ends a session of which no party has heard. No history is kept."""
+    return end_session(session, context.node, context.now_ms(), reason=UNHEARD, told=context.events_max > 0)
 
 
 class Pasts:
@@ -46,13 +54,16 @@ class Pasts:
             return 0
         return round(self._context.config.auth.api_token_ttl_s * 1000)
 
-    def end(self, session: str, principal: str = "") -> tuple[EndSession, Forget]:
-        """Return what ends a session in the store and keeps its history. `count` is to be told of the result."""
-        context = self._context
-        return end_session(session, context.node, context.now_ms(), self.keep_ms(session, principal))
+    def end(self, session: str, principal: str, reason: str) -> tuple[Op, ...]:
+        """Return what ends a session in the store and keeps its history. `count` is to be told of the result of the first."""
+        context, keep_ms = self._context, self.keep_ms(session, principal)
+        told = context.events_max > 0
+        return end_session(session, context.node, context.now_ms(), keep_ms, reason=reason, told=told)
 
     def count(self, ended: Ended) -> None:
-        """Count the history of a session that this node has ended; before the session is let go of here."""
+        """Count the history of a session that this node has ended; before the session is let go of here. Have its events told."""
+        if ended.events:
+            self._context.untold.note(ended.head.session)
         if ended.history_bytes < 0:
             return
         head = ended.head

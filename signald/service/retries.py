@@ -16,8 +16,8 @@ from signald.service.context import Context
 from signald.service.counts import FailureCause
 from signald.service.events import HandoutFailed, Retried, SetAside
 from signald.service.line import place, wants_worker
-from signald.store.committer import ignore
-from signald.store.registry.ops import Enqueue, Forget
+from signald.store.registry.ops import Enqueue
+from signald.store.sagas import forget_session
 from signald.store.session.ops import Look, Looked, RetrySession, Unpaired, UnpairFailed
 
 log = structlog.get_logger(__name__)
@@ -116,7 +116,8 @@ class Retries:
         queue = [self._enqueue(looked.head)] if wants_worker(context, looked.head) else []
         retried, *_ = await context.committer.call_many([RetrySession(session, context.node), *queue])
         if not isinstance(retried, Unpaired):
-            context.committer.submit(Forget(session), ignore)  # it has ended meanwhile
+            for op in forget_session(session, context.now_ms(), told=context.events_max > 0):
+                context.submit(op)  # it has ended meanwhile
             return None
         context.events.emit(Retried(session))
         context.inboxes.line()

@@ -91,18 +91,17 @@ class Shelves:
         until = trio.current_time() + LEASE_S - RESERVE_S
         try:
             due: Due = await context.committer.call(take)
-            for item in due.items:
-                await self._sweep(item, until)
+            dues_ms = [due.next_ms, *[await self._sweep(item, until) for item in due.items]]
         except StoreUnavailable:
             return POLL_S  # what was taken is due again when the lease ends
         if len(due.items) == SHELVES_MAX:
             return 0.0
-        next_s = (due.next_ms - context.now_ms()) / 1000 if due.next_ms else POLL_S
+        next_s = min([(due_ms - context.now_ms()) / 1000 for due_ms in dues_ms if due_ms], default=POLL_S)
         # Nodes that wait for the same shelf do not come together.
         return max(POLL_LEAST_S, min(next_s, POLL_S)) * context.entropy.uniform(1.0, 1.25)
 
-    async def _sweep(self, item: DueItem, until: float) -> None:
-        """Sweep a shelf, and settle when it is due next. Raises StoreUnavailable."""
+    async def _sweep(self, item: DueItem, until: float) -> int:
+        """Sweep a shelf, and settle when it is due next; return that time, 0: never. Raises StoreUnavailable."""
         context, shelf = self._context, item.name
         swept = await context.committer.call(SweepShelf(shelf, context.now_ms(), BLOBS_MAX))
         deleted, error = await self._delete(swept.doomed, until)
@@ -111,12 +110,11 @@ class Shelves:
             forgot: ShelfSwept = await context.committer.call(ForgetBlobs(shelf, tuple(deleted), context.now_ms()))
             next_ms = forgot.next_ms
         if error is None:
-            await self._settle(item, next_ms, 0)
-            return
+            return await self._settle(item, next_ms, 0)
         self.failed += 1
         log.warning("blobs_not_removed", shelf=shelf, waiting=len(swept.doomed) - len(deleted), why=str(error))
         pause_s = min(AGAIN_FIRST_S * 2.0 ** min(item.failures, 20), AGAIN_MAX_S) * context.entropy.uniform(0.5, 1.0)
-        await self._settle(item, context.now_ms() + round(pause_s * 1000), item.failures + 1)
+        return await self._settle(item, context.now_ms() + round(pause_s * 1000), item.failures + 1)
 
     async def _delete(self, blobs: Sequence[str], until: float) -> tuple[list[str], MediaAway | None]:
         """Delete the bytes of `blobs` until the time `until`; return those that are deleted, and what went wrong with the next one."""
@@ -134,7 +132,8 @@ class Shelves:
             self.removed += 1
         return deleted, None
 
-    async def _settle(self, item: DueItem, due_ms: int, failures: int) -> None:
+    async def _settle(self, item: DueItem, due_ms: int, failures: int) -> int:
         now_ms = self._context.now_ms()
         since_ms = (item.since_ms or now_ms) if failures else 0
         await self._context.committer.call(Settle(KIND, item.name, item.ticket, due_ms, failures, since_ms, now_ms))
+        return due_ms

@@ -69,6 +69,8 @@ class Assignment:
     """What the worker before has left for this one, as JSON; empty for nothing."""
     streams: Sequence[StreamView] = ()
     """The streams of its direction that it finds open."""
+    settings: bytes = b""
+    """What the core server says for the session, as JSON; empty for nothing."""
 
 
 @attrs.frozen
@@ -102,6 +104,8 @@ class WorkerLike(PartyLink, Protocol):
     leaving: bool
     """It takes no more sessions, and is about to go."""
     tokens: Slots
+    asked: tuple[int, int]
+    """How the claim that issued them was asked for: when (ms), and the worker's own count; 0: not known."""
     seats: dict[str, Seat]
     """Every session attached here, accepted or not, in the order of attachment."""
     unasked: bool

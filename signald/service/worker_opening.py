@@ -13,7 +13,7 @@ from signald.service.assigning import Sides
 from signald.service.auth import Verified
 from signald.service.context import Context
 from signald.service.events import WorkerRegistered, WorkerResumed
-from signald.service.opening_steps import SetUp, credential_of, make_claim, still_open
+from signald.service.opening_steps import SetUp, admit, credential_of, make_claim, still_open
 from signald.service.parts import Parts
 from signald.service.refusals import late, refused, refused_by_store, turning_away
 from signald.service.worker_like import Offer, Registered, WorkerLike
@@ -43,6 +43,9 @@ async def _register(parts: Parts, conn: Connection, auth: str | None, offer: Off
     token, token_hash = tokens.issue(worker, context.entropy)
     offer = _capped(context, offer)
     with SetUp(parts, conn, resume=False):
+        admitted = await admit(parts, conn, credential, want={}, labels=offer.labels)
+        offer = attrs.evolve(offer, labels={**offer.labels, **admitted.grant.labels})
+        now = context.now_ms()
         registered = await context.committer.call(
             RegisterWorker(
                 worker,
@@ -53,13 +56,14 @@ async def _register(parts: Parts, conn: Connection, auth: str | None, offer: Off
                 offer.labels,
                 offer.capacity,
                 token_hash,
-                context.now_ms(),
+                now,
+                context.events_max,
             )
         )
     assert isinstance(registered, WorkerClaimed)
     still_open(context, conn, credential, [DetachWorker(worker, registered.epoch, context.now_ms())])
     link = make(parts, conn, worker, registered.epoch, offer, subject)
-    link.tokens = tokens.Slots(token_hash)
+    link.tokens, link.asked = tokens.Slots(token_hash), (now, 0)
     parts.attachments.workers[worker] = link
     parts.attachments.open(link)
     parts.credentials.bind(link, credential)
@@ -94,6 +98,8 @@ class _Granted:
     token: str = attrs.field(repr=False)
     """The new token, in the clear."""
     slots: tokens.Slots = attrs.field(repr=False)
+    asked: tuple[int, int]
+    """See `WorkerLike.asked`."""
     epoch: int
     sides: Sides
 
@@ -145,7 +151,9 @@ async def _claim(
         # nor a drain. It is in time, because the sessions are claimed by what follows.
         until_attached.enter_context(parts.attachments.resuming(worker))
         sides = await parts.assignments.claim_sessions(worker, claimed.sessions, offer.sessions, now)
-    return _Granted(worker, credential, token, tokens.Slots(issued, presented), claimed.epoch, sides)
+    return _Granted(
+        worker, credential, token, tokens.Slots(issued, presented), (now, asked.attempt), claimed.epoch, sides
+    )
 
 
 def _attach(parts: Parts, conn: Connection, granted: _Granted, offer: Offer, make: MakeLink) -> WorkerLike:
@@ -153,7 +161,7 @@ def _attach(parts: Parts, conn: Connection, granted: _Granted, offer: Offer, mak
     context, worker, sides = parts.context, granted.worker, granted.sides
     before = _predecessor(context, parts, conn, granted)
     link = make(parts, conn, worker, granted.epoch, offer, granted.credential.principal.name)
-    link.tokens = granted.slots
+    link.tokens, link.asked = granted.slots, granted.asked
     parts.attachments.workers[worker] = link
     parts.attachments.open(link)
     parts.credentials.bind(link, granted.credential)

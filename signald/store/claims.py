@@ -38,6 +38,11 @@ class Side(Struct, array_like=True):
         self.node = node
         self.claims = (*self.claims, claim)[-CLAIMS_REMEMBERED:]
 
+    def give_back(self, claim: Claim) -> None:
+        """Remember how the last claim was asked for, where a store has lost it. Its nonce is lost as well."""
+        if claim.asked_ms and (not self.claims or self.claims[-1].epoch < claim.epoch):
+            self.claims = (*self.claims, claim)[-CLAIMS_REMEMBERED:]
+
     def claimed(self, nonce: str) -> Claim | None:
         """Return the claim that was made with `nonce`."""
         return next((claim for claim in self.claims if claim.nonce == nonce), None)

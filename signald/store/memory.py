@@ -22,6 +22,7 @@ from signald.core.wants import path
 from signald.errors import StoreMisused, StoreUnavailable
 from signald.store.base import WAKE_ALL, Op, Result, Wake
 from signald.store.memory_agenda import MemoryAgenda
+from signald.store.memory_events import MemoryEvents
 from signald.store.memory_jobs import MemoryJobs
 from signald.store.memory_shelves import MemoryShelves
 from signald.store.registry.ops import NodeInfo, Revocation
@@ -37,11 +38,12 @@ WAKES_MAX = 1024
 Outage = Literal["", "down", "answers lost"]
 
 
-class MemoryRows(MemoryJobs, MemoryAgenda, MemoryShelves):
+class MemoryRows(MemoryJobs, MemoryAgenda, MemoryEvents, MemoryShelves):
     """How things are kept here: in dicts, and sorted lists where an order is asked for."""
 
     def __init__(self) -> None:
-        super().__init__()
+        MemoryJobs.__init__(self)
+        MemoryEvents.__init__(self)
         self._sessions: dict[str, Record] = {}
         self._entries: dict[tuple[str, Way], deque[Entry]] = {}
         self._history: dict[str, dict[int, tuple[Party, bytes]]] = {}

@@ -12,12 +12,15 @@ from signald.store.registry import packing as registry_packing
 from signald.store.registry.agenda import packing as agenda_packing
 from signald.store.registry.queues import packing as queues_packing
 from signald.store.session import packing as session_packing
+from signald.store.session.events import packing as events_packing
 from signald.store.session.jobs import packing as jobs_packing
 from signald.store.shelf import packing as shelf_packing
 
 __all__ = ["AGGREGATES", "CODECS", "read", "scripts", "tag_of", "unreadable"]
 
-AGGREGATES = (session_packing, jobs_packing, shelf_packing, registry_packing, agenda_packing, queues_packing)
+AGGREGATES = (
+    session_packing, jobs_packing, events_packing, shelf_packing, registry_packing, agenda_packing, queues_packing,
+)  # fmt: skip
 """Where the codecs are. Importing an aggregate's packing enters its codecs and scripts."""
 
 _UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, msgspec.MsgspecError)

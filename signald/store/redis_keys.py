@@ -39,9 +39,11 @@ class Keyspace:
 
     def session_keys(self, session: str) -> tuple[str, ...]:
         """The keys that the scripts for one session are called with: head, both logs, chat history, jobs, pieces of their results,
-        streams."""
+        streams, event queue."""
         key = self.key(session)
-        return key, key + ":up", key + ":down", key + ":history", key + ":jobs", key + ":pieces", key + ":streams"
+        return (
+            key, key + ":up", key + ":down", key + ":history", key + ":jobs", key + ":pieces", key + ":streams", key + ":events"
+        )  # fmt: skip
 
     def shelf_keys(self, shelf: str) -> tuple[str, ...]:
         """The keys that the scripts for one shelf are called with: its blobs, those with a lease and those without one by time."""

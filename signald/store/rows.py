@@ -5,12 +5,14 @@ from typing import Protocol
 
 from signald.core.head import Party
 from signald.core.jobs import Job
+from signald.core.life import Event
 from signald.core.log import Entry
 from signald.store.base import WAKE_REALTIME, WAKE_SESSION, WAKE_WORKER, Wake
 from signald.store.registry.agenda.records import Item
 from signald.store.registry.ops import NodeInfo, Revocation
 from signald.store.registry.queues.records import EventQueue
 from signald.store.registry.records import Place, TrailCount, Worker
+from signald.store.session.events.records import Queue
 from signald.store.session.jobs.records import Jobs
 from signald.store.session.records import Past, Record, Way
 from signald.store.session.streams.records import Stream
@@ -91,6 +93,23 @@ class Rows(Protocol):
 
     def pieces_after(self, session: str, job: Job, seq: int, limit: int) -> list[Entry]:
         """Return the first pieces of a job whose seq is above `seq`."""
+
+    def queue(self, name: str) -> Queue | None:
+        """Return the record of a queue of events, which is the caller's own: a change of it is kept by `save_queue` alone."""
+
+    def save_queue(self, queue: Queue) -> None: ...
+    def drop_queue(self, name: str) -> None:
+        """Remove a queue and its events."""
+
+    def queues_over(self, now_ms: int, limit: int) -> list[str]:
+        """Return queues of ended sessions that are kept no longer at `now_ms`, those that end first."""
+
+    def put_event(self, name: str, event: Event) -> None: ...
+    def events(self, name: str, limit: int) -> tuple[list[Event], int]:
+        """Return those of the first `limit` events that can be read, and the number of the last one looked at; 0: there is none."""
+
+    def drop_events(self, name: str, upto: int) -> int:
+        """Remove the events with numbers up to `upto`; return how many are left, whether they can be read or not."""
 
     def nodes(self) -> list[NodeInfo]:
         """Return all nodes in order of id."""

@@ -9,6 +9,7 @@ from signald.store.rows import Rows, Wakes
 from signald.store.rule import RULES
 from signald.store.session import reseed as reseed_rules
 from signald.store.session import rules as session_rules
+from signald.store.session.events import rules as events_rules
 from signald.store.session.jobs import rules as jobs_rules
 from signald.store.session.streams import rules as streams_rules
 from signald.store.shelf import rules as shelf_rules
@@ -16,7 +17,8 @@ from signald.store.shelf import rules as shelf_rules
 __all__ = ["AGGREGATES", "RULES", "apply"]
 
 AGGREGATES = (
-    session_rules, reseed_rules, jobs_rules, streams_rules, registry_rules, credentials_rules, agenda_rules, queues_rules,
+    session_rules, reseed_rules, jobs_rules, streams_rules, events_rules,
+    registry_rules, credentials_rules, agenda_rules, queues_rules,
     shelf_rules,
 )  # fmt: skip
 """Where the rules are. Importing an aggregate's rules enters them in `RULES`, so whatever can `apply` a rule knows them all."""

@@ -28,6 +28,7 @@ from signald.store.base import WAKE_ALL, Op, Result, Wake
 from signald.store.damage import REPORTS, Unreadable
 from signald.store.rows import Wakes
 from signald.store.rules import apply
+from signald.store.session.events.keeping import drop_queues
 from signald.store.session.rules import drop_pasts
 from signald.store.sqlite_rows import LATER_TABLES, SCHEMA, STRAYS, TABLES, WITH_SESSION, SqliteRows
 
@@ -40,7 +41,7 @@ LISTEN_MS = 60_000
 """How long a node counts as listening without renewing it: a killed one is written to no longer than that."""
 
 SWEPT_MAX = 1000
-"""Chat histories of ended sessions that are removed each time it is renewed, in some hundredths of a second."""
+"""Chat histories and event queues of ended sessions that are removed each time it is renewed, in some hundredths of a second."""
 
 IDLE_POLLS = 20
 """While no other node listens, the file is asked this many times more rarely."""
@@ -138,6 +139,7 @@ class _File:
             self._sql.execute("DELETE FROM listener WHERE until_ms <= ?", (now_ms,))
             # Each session that ends does it as well; this is for a file in which none ends any more.
             drop_pasts(self._rows, now_ms, SWEPT_MAX)
+            drop_queues(self._rows, now_ms, SWEPT_MAX)
             self._version_of_listeners = -1
         return [WAKE_ALL]
 

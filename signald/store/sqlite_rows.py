@@ -20,6 +20,9 @@ from signald.store.session.records import Past, Record, Way
 from signald.store.session.streams.records import Stream, decode_stream
 from signald.store.sqlite_agenda import TABLES as AGENDA_TABLES
 from signald.store.sqlite_agenda import SqliteAgenda
+from signald.store.sqlite_events import TABLES as EVENT_TABLES
+from signald.store.sqlite_events import TRIGGER as EVENT_TRIGGER
+from signald.store.sqlite_events import SqliteEvents
 from signald.store.sqlite_jobs import TABLES as JOB_TABLES
 from signald.store.sqlite_jobs import SqliteJobs
 from signald.store.sqlite_later import TABLE as LATER_TABLE
@@ -79,6 +82,8 @@ CREATE INDEX IF NOT EXISTS past_by_end ON past (until_ms, session);
 """
     + JOB_TABLES
     + ";"
+    + EVENT_TABLES
+    + ";"
     + AGENDA_TABLES
     + ";"
     + SHELF_TABLE
@@ -100,6 +105,7 @@ WITH_SESSION = (
     """CREATE TRIGGER IF NOT EXISTS session_is_gone AFTER DELETE ON session
     BEGIN DELETE FROM stream WHERE session = OLD.session; END""",
     *TRIGGERS,
+    EVENT_TRIGGER,
 )
 """The streams of a session go with it, also when an earlier release, which does not know them, removes it."""
 
@@ -118,7 +124,7 @@ _node = msgpack.Decoder(NodeInfo).decode
 _want = msgpack.Decoder(dict[str, str]).decode
 
 
-class SqliteRows(SqliteJobs, SqliteRevoked, SqliteAgenda, SqliteShelves):
+class SqliteRows(SqliteJobs, SqliteEvents, SqliteRevoked, SqliteAgenda, SqliteShelves):
     """How things are kept here. Changes of the hot tables gather until something reads them or the batch ends."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -181,7 +187,14 @@ class SqliteRows(SqliteJobs, SqliteRevoked, SqliteAgenda, SqliteShelves):
                 record = self._records[session] = unpack(_record, packed, "record", session)
                 if is_cut(packed):
                     self._later.mend(record)
+                    self._mend_events(record)
         return record
+
+    def _mend_events(self, record: Record) -> None:
+        """Give back to a record what an earlier release has not saved with it: its queue knows that as well."""
+        queue = self.queue(record.session)
+        if queue is not None:
+            record.events, record.events_max = queue.last, queue.events_max
 
     def save_session(self, record: Record) -> None:
         self._records[record.session] = self._changed[record.session] = record

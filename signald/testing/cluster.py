@@ -23,6 +23,7 @@ from signald.service.cluster.identity import Claimant
 from signald.service.dialect import Dialect
 from signald.service.hub import Hub
 from signald.service.telemetry import Spans
+from signald.service.telling.receiver import Poster
 from signald.store.base import Store
 from signald.store.memory import MemoryWorld, open_memory
 from signald.testing.wire import Json, Peer
@@ -76,6 +77,8 @@ class Cluster:
         """Where all nodes that are started from now on keep the bytes of blobs; None: they keep none."""
         self.routes: Callable[[Hub], Sequence[BaseRoute]] = api_routes
         """The routes of the HTTP API of a node which is started from now on."""
+        self.core: Poster | None = None
+        """The core server that a node tells which is started from now on."""
 
     async def start(self, name: str, **sections: dict[str, object]) -> Node:
         """Start a node and wait until it is ready."""
@@ -102,6 +105,7 @@ class Cluster:
                     media=self.media,
                     dialects=self.dialects,
                     routes=self.routes,
+                    core=self.core,
                 ) as node,
             ):
                 await node.lease.set_state("ready")
@@ -202,11 +206,11 @@ async def open_cluster(seed: int = 1) -> AsyncIterator[Cluster]:
         nursery.cancel_scope.cancel(reason="the test is over")
 
 
-def play(scene: Callable[[Cluster], Awaitable[None]], seed: int = 1) -> None:
-    """Run `scene` on a fresh cluster under a clock of its own."""
+def play(scene: Callable[[Cluster], Awaitable[None]], seed: int = 1, *, within_s: float = 600) -> None:
+    """Run `scene` on a fresh cluster under a clock of its own, by which it ends `within_s`."""
 
     async def main() -> None:
-        with trio.fail_after(600):
+        with trio.fail_after(within_s):
             async with open_cluster(seed) as cluster:
                 await scene(cluster)
 

@@ -14,7 +14,7 @@ import trio
 from signald.blobs.directory import open_directory
 from signald.blobs.media import HELD_BYTES, PIECE_BYTES, Media
 from signald.blobs.memory import MemoryMedia
-from signald.blobs.s3 import open_s3
+from signald.blobs.s3 import S3Media, open_s3
 from signald.errors import MediaMissing
 from tests.blobs.conftest import BUCKET
 
@@ -153,6 +153,13 @@ async def test_a_key_is_an_id(media: Media) -> None:
             await media.delete(key)
         with pytest.raises(ValueError, match="no key of media"):
             await media.signed_url(key, ttl_s=1)
+
+
+async def test_only_s3_has_signed_urls(media: Media) -> None:
+    """Without them the node gives out the bytes itself."""
+    await put(media, KEY, b"x")
+    found = await media.signed_url(KEY, ttl_s=60)
+    assert (found is not None) is isinstance(media, S3Media)
 
 
 async def test_many_at_once(media: Media) -> None:

@@ -323,7 +323,7 @@ async def test_a_signed_url_reads_the_object_for_a_while(tmp_path: Path, s3: Blo
 
 async def test_an_error_is_one_line_without_a_key(tmp_path: Path) -> None:
     """What the service writes into its answer, and the credential, stay out."""
-    body = b"<Error><Code>AccessDenied</Code><AWSAccessKeyId>AKIAEXAMPLE</AWSAccessKeyId>\n</Error>"
+    body = b"<AWSAccessKeyId>AKIAEXAMPLE</AWSAccessKeyId><Code>AccessDenied</Code>"
     async with service(saying("403 Forbidden", body)) as s3:
         more = {"access_key": "AKIAEXAMPLE", "secret_key": "wJalrXUtnFEMI"}
         async with media_at(s3.endpoint, tmp_path, **more) as media:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import outcome
@@ -10,7 +11,7 @@ import trio
 import trio.testing
 
 from signald.blobs.media import MediaCounts
-from signald.blobs.threads import Call, Lane, Threads
+from signald.blobs.threads import Lane, Threads
 from signald.errors import MediaAway
 
 
@@ -37,11 +38,11 @@ def threads(places: int, held: Held) -> tuple[Threads, MediaCounts]:
     return Threads(places, wait_s=5, counts=counts, start=held.start), counts
 
 
-async def cancelled(pool: Threads, function: Callable[[Call[Any]], Any] = lambda _: None) -> None:
+async def cancelled(pool: Threads) -> None:
     """Begin a call and cancel its caller."""
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(pool.run, function, 60)
+            nursery.start_soon(pool.run, lambda: None, 60)
             await trio.testing.wait_all_tasks_blocked()
             scope.cancel()
 
@@ -66,12 +67,12 @@ async def test_abandoned_threads_keep_their_places(autojump_clock: trio.testing.
     for _ in range(2):
         await cancelled(pool)
     with pytest.raises(MediaAway, match="no thread has become free within 5 s"):
-        await pool.run(lambda _: None, 60)
+        await pool.run(lambda: None, 60)
     assert trio.current_time() == pytest.approx(5)
     assert (len(held.calls), counts.abandoned) == (2, 2)
     await held.end()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(pool.run, lambda _: None, 60)
+        nursery.start_soon(pool.run, lambda: None, 60)
         await trio.testing.wait_all_tasks_blocked()
         assert len(held.calls) == 2
         await held.end(1)
@@ -91,7 +92,7 @@ async def test_a_call_has_a_deadline(autojump_clock: trio.testing.MockClock) -> 
     held = Held()
     pool, counts = threads(1, held)
     with pytest.raises(MediaAway, match="no answer within 60 s"):
-        await pool.run(lambda _: None, 60)
+        await pool.run(lambda: None, 60)
     assert trio.current_time() == pytest.approx(60)
     assert counts.abandoned == 1
 
@@ -99,23 +100,57 @@ async def test_a_call_has_a_deadline(autojump_clock: trio.testing.MockClock) -> 
 async def test_the_outcome_is_that_of_the_call() -> None:
     """A result and an error come through, by threads of Trio."""
     pool = Threads(2, wait_s=5, counts=MediaCounts())
-    assert await pool.run(lambda _: threading.get_ident(), 60) != threading.get_ident()
+    assert await pool.run(lambda: threading.get_ident(), 60) != threading.get_ident()
     with pytest.raises(ZeroDivisionError):
-        await pool.run(lambda _: 1 // 0, 60)
+        await pool.run(lambda: 1 // 0, 60)
 
 
-async def test_a_call_learns_whether_its_caller_has_gone(autojump_clock: trio.testing.MockClock) -> None:
-    """What it has done is settled for a caller that waits, and to be undone for one that has gone."""
+@pytest.mark.parametrize("order", ["cancel, end", "end, cancel", "crossing", "crossing, the end first"])
+async def test_what_succeeds_without_its_caller_is_undone(order: str) -> None:
+    """Whichever comes first, also within one turn of the loop: a caller hears of the success, or it is undone. Not both."""
     held = Held()
-    pool, _ = threads(2, held)
-    settled: list[bool] = []
-    await cancelled(pool, lambda call: settled.append(call.settle()))
-    await held.end()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(pool.run, lambda call: settled.append(call.settle()), 60)
-        await trio.testing.wait_all_tasks_blocked()
+    heard: list[str] = []
+    undone: list[int] = []
+    pool, counts = threads(1, held)
+
+    async def call() -> None:
+        heard.append(await pool.run(lambda: "done", 60, undo=partial(undone.append, 1)))
+
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call)
+            await trio.testing.wait_all_tasks_blocked()
+            function, deliver = held.calls.pop()
+            if order.endswith("the end first") or order.startswith("end"):
+                deliver(outcome.capture(function))
+            if order == "end, cancel":
+                await trio.testing.wait_all_tasks_blocked()
+            scope.cancel()
+            if order == "crossing":
+                deliver(outcome.capture(function))
+    if order == "cancel, end":
+        deliver(outcome.capture(function))
+    await trio.testing.wait_all_tasks_blocked()
+    assert len(heard) + len(held.calls) == 1
+    assert pool.limiter.borrowed_tokens == counts.abandoned == len(held.calls)
+    while held.calls:
         await held.end()
-    assert settled == [False, True]
+    assert len(heard) + len(undone) == 1
+    assert (pool.limiter.borrowed_tokens, counts.abandoned) == (0, 0)
+
+
+async def test_what_fails_without_its_caller_is_not_undone() -> None:
+    """It has done nothing."""
+    held = Held()
+    undone: list[int] = []
+    pool, counts = threads(1, held)
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: pool.run(lambda: 1 // 0, 60, undo=partial(undone.append, 1)))
+            await trio.testing.wait_all_tasks_blocked()
+            scope.cancel()
+    await held.end()
+    assert (held.calls, undone, counts.abandoned) == ([], [], 0)
 
 
 async def test_a_lane_is_one_thread() -> None:
@@ -125,6 +160,6 @@ async def test_a_lane_is_one_thread() -> None:
     seen: set[int] = set()
     async with trio.open_nursery() as nursery:
         for _ in range(20):
-            nursery.start_soon(pool.run, lambda _: seen.add(threading.get_ident()), 60)
+            nursery.start_soon(pool.run, lambda: seen.add(threading.get_ident()), 60)
     assert len(seen) == 1
     lane.close()

@@ -32,6 +32,15 @@ def test_a_head_that_ends_too_early_has_lost_messages_and_nothing_else() -> None
     assert not NO_LOSS
 
 
+def test_a_head_that_has_lost_events_is_given_back_what_was_known() -> None:
+    """Neither the number of the last event nor whether the session is told is believed of such a head."""
+    one = session(msgspec.structs.replace(PAIRED, events=4, events_max=9))
+    news = one.observe(msgspec.structs.replace(PAIRED, events=3, events_max=0))
+    assert (news.loss, one.head().events, one.head().events_max) == (Loss(messages=True), 4, 9)
+    assert one.observe(msgspec.structs.replace(PAIRED, events=5, events_max=0)).loss is NO_LOSS
+    assert (one.head().events, one.head().events_max) == (5, 0)
+
+
 @pytest.mark.parametrize(("here", "loss"), [(True, Loss(claim=True)), (False, NO_LOSS)])
 def test_the_node_of_a_worker_knows_best_that_it_accepted(here: bool, loss: Loss) -> None:
     """An acceptance has no epoch: a head without it is outdated where the worker is attached, and news elsewhere."""

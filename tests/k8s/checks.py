@@ -11,6 +11,7 @@ from typing import Any
 import jsonschema
 import kubernetes_validate
 
+from signald.config import BlobsConfig
 from signald.config.manifests import read_pods
 from signald.config.problems import Problem
 from signald.service.meters import METRICS
@@ -35,6 +36,8 @@ LABEL_KEYS = {
     "signald.dev/party",
     "signald.dev/role",
 }
+WRITTEN = ("run", "spool")
+"""Volumes that signald writes to."""
 RUNBOOK = "https://example.com/signald/"
 JOB_NAME_MAX = 63 - len("01234567-0123-0123-0123-0123456789ab") - len("..1")
 """Argo calls a gate's job UID.METRIC.N, and Kubernetes makes it a label's value."""
@@ -46,7 +49,7 @@ def problems(tree: Tree) -> list[str]:
     for overlay in OVERLAYS:
         try:
             objects = tree.render(overlay)
-            found += [f"{overlay}: {problem}" for problem in _of_overlay(objects, tree.files[SAMPLES][0])]
+            found += [f"{overlay}: {problem}" for problem in _of_overlay(objects, *tree.files[SAMPLES])]
         except (KeyError, ValueError, TypeError, AttributeError, StopIteration, OSError) as error:
             found.append(f"{overlay}: cannot be put together: {error!r}")
     return found
@@ -96,12 +99,13 @@ def _inner(document: Json) -> Iterator[str]:
 # --- all together -------------------------------------------------------------------------------------------------
 
 
-def _of_overlay(objects: list[Json], secret: Json) -> Iterator[str]:
+def _of_overlay(objects: list[Json], secret: Json, s3: Json) -> Iterator[str]:
     for one in objects:
         yield from _by_schema(json.dumps(one))
     for check in CHECKS:
         yield from check(objects)
     yield from _secrets(objects, secret)
+    yield from _blobs(objects, s3)
 
 
 def of_kind(objects: list[Json], kind: str) -> dict[str, Json]:
@@ -269,7 +273,7 @@ def _containers(objects: list[Json]) -> Iterator[str]:
             yield f"{container['name']}: keeps capabilities"
         if {mount["name"] for mount in container["volumeMounts"]} != {volume["name"] for volume in spec["volumes"]}:
             yield f"{container['name']}: mounts and volumes differ"
-        if not all(mount.get("readOnly") for mount in container["volumeMounts"] if mount["name"] != "run"):
+        if not all(mount.get("readOnly") for mount in container["volumeMounts"] if mount["name"] not in WRITTEN):
             yield f"{container['name']}: may write what it only reads"
         resources = container["resources"]
         if set(resources["requests"]) != {"cpu", "memory"} or set(resources["limits"]) != {"memory"}:
@@ -348,6 +352,7 @@ def _identity(objects: list[Json]) -> Iterator[str]:
         "SIGNALD_NODE__ID": "metadata.name",
         "SIGNALD_NODE__RELEASE": "metadata.labels['rollouts-pod-template-hash']",
         "RUNTIME_DIRECTORY": "/run/signald",
+        "CACHE_DIRECTORY": "/var/cache/signald",
     }:
         yield "a node does not know who it is"
     (spread,) = spec["template"]["spec"]["topologySpreadConstraints"]
@@ -531,6 +536,39 @@ def _workers(objects: list[Json]) -> Iterator[str]:
         yield f"workers dial {urls}"
 
 
+def with_blobs(objects: list[Json]) -> str:
+    """The text of the configuration, with the lines about blobs as an operator would take them into use."""
+    text = of_kind(objects, "ConfigMap")["signald"]["data"]["signald.toml"]
+    before, mark, after = text.partition("# [blobs]\n")
+    lines, blank, rest = after.partition("\n\n")
+    taken = "".join(f"{line.removeprefix('# ')}\n" for line in lines.split("\n"))
+    return f"{before}{mark.removeprefix('# ')}{taken}{blank}{rest}"
+
+
+def _blobs(objects: list[Json], s3: Json) -> Iterator[str]:
+    """The keys of S3 are read where their Secret is mounted, if there is one, and the spool holds all uploads."""
+    (rollout,) = of_kind(objects, "Rollout").values()
+    container, spec = _signald(rollout), rollout["spec"]["template"]["spec"]
+    mounts = {one["name"]: one["mountPath"] for one in container["volumeMounts"]}
+    volumes = {one["name"]: one for one in spec["volumes"]}
+    blobs = tomllib.loads(with_blobs(objects))["blobs"]
+    if {blobs["access_key_file"], blobs["secret_key_file"]} != {f"{mounts['s3']}/{key}" for key in s3["stringData"]}:
+        yield "the sample has other keys of S3 than are read"
+    named = s3["metadata"]["name"], s3["metadata"]["namespace"], s3["type"], volumes["s3"]["secret"]["optional"]
+    if named != (volumes["s3"]["secret"]["secretName"], "signald", "Opaque", True):
+        yield "the Secret of S3 is another one, or pods without it would not start"
+    variables = {one["name"]: one.get("value") for one in container["env"]}
+    if variables["CACHE_DIRECTORY"] != mounts["spool"]:
+        yield "uploads wait on a disk that cannot be written"
+    spool, most = volumes["spool"]["emptyDir"], BlobsConfig().uploads_in_progress_max * BlobsConfig().bytes_max
+    if (
+        spool["medium"]
+        or not re.fullmatch(r"[0-9]+Gi", spool["sizeLimit"])
+        or int(spool["sizeLimit"][:-2]) << 30 < most
+    ):
+        yield "the spool does not hold all uploads, or is in memory"
+
+
 def _secrets(objects: list[Json], secret: Json) -> Iterator[str]:
     """Every file that is read from the Secret is a key of the sample."""
     root = "/etc/signald/secrets"
@@ -542,7 +580,7 @@ def _secrets(objects: list[Json], secret: Json) -> Iterator[str]:
         yield "the sample is another secret"
     for spec, container in containers(objects):
         for volume in spec["volumes"]:
-            if "secret" not in volume:
+            if "secret" not in volume or volume["secret"].get("optional"):
                 continue
             if volume["secret"]["secretName"] != secret["metadata"]["name"]:
                 yield f"{volume['name']}: is another secret"

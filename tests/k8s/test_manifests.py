@@ -74,6 +74,25 @@ def test_the_configuration_is_taken_and_fits_the_pods(
     assert main(["check-config", str(file), "--k8s", manifest]) == 78
 
 
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_lines_about_blobs_are_taken_as_they_stand(
+    overlay: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An operator removes the signs in front, names the bucket and makes the second Secret."""
+    for document in TREE.files[SAMPLES]:
+        for name, value in document["stringData"].items():
+            (tmp_path / name).write_text(value)
+    text = checks.with_blobs(TREE.render(overlay)).replace("BUCKET", "voice")
+    for folder in ("/etc/signald/secrets", "/etc/signald/s3"):
+        text = text.replace(folder, str(tmp_path))
+    file = tmp_path / "signald.toml"
+    file.write_text(text)
+    arguments = ["check-config", str(file), "--k8s", str(FOLDER / "base/rollout.yaml")]
+    assert main(arguments) == 0, capsys.readouterr().err
+    file.write_text(re.sub(r"^secret_key_file.*$", "", text, flags=re.MULTILINE))
+    assert main(arguments) == 78
+
+
 @pytest.mark.parametrize("name", ["signald-handover", "signald-receipt"])
 def test_the_gates_run_commands_that_exist(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Argo's arguments filled in, the command gets as far as looking for the nodes."""

@@ -5,19 +5,26 @@ plants one at a time and asks whether the simulation notices, or the tests that 
 """
 
 from tests.planted.bug import Bug
+from tests.planted.slips.agenda import AGENDA
+from tests.planted.slips.blobs import BLOBS
 from tests.planted.slips.callers import CALLERS
 from tests.planted.slips.core import CORE
 from tests.planted.slips.crashes import CRASHES
+from tests.planted.slips.events import EVENTS
 from tests.planted.slips.http import HTTP
 from tests.planted.slips.jobs import STREAMS_AND_JOBS
 from tests.planted.slips.lua import LUA
+from tests.planted.slips.media import MEDIA
 from tests.planted.slips.named import NAMED
 from tests.planted.slips.poison import POISON
 from tests.planted.slips.recalls import RECALLS
 from tests.planted.slips.sdk import SDK
 from tests.planted.slips.service import SERVICE
+from tests.planted.slips.shelf import SHELF
 from tests.planted.slips.store import STORE
+from tests.planted.slips.telling import TELLING
 
 BUGS: tuple[Bug, ...] = (
     *STORE, *CORE, *SERVICE, *SDK, *POISON, *HTTP, *LUA, *NAMED, *CALLERS, *STREAMS_AND_JOBS, *CRASHES, *RECALLS,
+    *AGENDA, *BLOBS, *EVENTS, *MEDIA, *SHELF, *TELLING,
 )  # fmt: skip

@@ -326,11 +326,11 @@ async def store_of(kind: str, directory: Path) -> AsyncIterator[tuple[str, Serve
 PAST = b"P"
 """How the history of a session begins that has ended, as `keep_history` of session.lua writes it."""
 
-OUTLIVE = (b":trail", b":jobs", b":pieces")
+OUTLIVE = (b":trail", b":jobs", b":pieces", b":events")
 
 
 def left_in(redis: Server | Watched) -> list[str]:
-    """What still speaks of sessions: all but trails, jobs and kept histories, which outlive them for a while that is set."""
+    """What still speaks of sessions: all but trails, jobs, events and kept histories, which outlive them for a while that is set."""
     keys: list[bytes] = redis.ask("KEYS", "signald:{s_*")
     return [key.decode() for key in keys if not _outlives(redis, key) or redis.ask("PTTL", key) < 0]
 

@@ -31,6 +31,16 @@ EXCEPTIONS: Sequence[tuple[Mapping[str, str], str, str]] = (
         "only a service and a person have to name the session: the document is the same for all callers; and a key may be taken (422)",
     ),
     (
+        {"include-path": "/v1/blobs"},
+        'positive_data_acceptance.expected-statuses = ["2xx", 400, 401, 403, 404, 409, 422, 429, "5xx"]',
+        "a digest that is drawn is hardly ever that of the body; a session must be named by some callers; and a key may be taken (422)",
+    ),
+    (
+        {"include-path": "/v1/blobs/{blob}"},
+        'positive_data_acceptance.expected-statuses = ["2xx", "3xx", 400, 401, 403, 404, 412, 416, 429, "5xx"]',
+        "a worker must name a session; and conditions and ranges are held to the bytes (412, 416)",
+    ),
+    (
         {"include-name": "GET /v1/jobs/{job}/result"},
         "ensure_resource_availability.enabled = false",
         "a job that has just been stored has no result yet, or never",

@@ -95,7 +95,8 @@ async def serving(directory: Path, store: str = "memory:") -> AsyncIterator[Serv
         }
         url = url_of(node).replace("ws://", "http://")
         jobs = await trio.to_thread.run_sync(_submit, url, tokens)
-        ids = {"session": sessions, "subject": ["ann"], "job": jobs, "stream": ["answer-1", *jobs[:2]]}
+        blobs = await trio.to_thread.run_sync(_upload, url, tokens[0])
+        ids = {"session": sessions, "subject": ["ann"], "job": jobs, "stream": ["answer-1", *jobs[:2]], "blob": blobs}
         yield Served(url, credentials, ids, node)
         nursery.cancel_scope.cancel()
 
@@ -110,6 +111,16 @@ def _submit(url: str, tokens: Sequence[str]) -> list[str]:
             made = httpx2.post(f"{url}/v1/jobs", headers=headers, json=body)
             jobs.append(made.raise_for_status().json()["job"])
     return jobs
+
+
+def _upload(url: str, token: str) -> list[str]:
+    """Upload blobs of several sizes, enough that some are left when others have been removed; return their ids."""
+    blobs = []
+    for size in (0, 1, *[1000] * 10, 200_000):
+        headers = {"authorization": f"Bearer {token}", "content-type": "audio/ogg"}
+        made = httpx2.post(f"{url}/v1/blobs", headers=headers, content=bytes(size))
+        blobs.append(made.raise_for_status().json()["blob"])
+    return blobs
 
 
 async def _work(worker: Peer) -> None:

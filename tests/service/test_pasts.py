@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from signald.service import pasts
 from signald.service.pasts import ENTRY_BYTES, Pasts
-from signald.store.session.ops import Ended
+from signald.store.session.ops import Ended, EndSession
 from signald.testing.cluster import Cluster, play
 from tests.store.ops import head
 
@@ -51,7 +51,9 @@ def test_all_together_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
         for number in range(4):
             kept.count(ended(f"s_{number}", f"p{number}", 1000))
         assert kept.keep_ms("s_9", "new") == 0
-        assert kept.end("s_9", "new")[0].keep_ms == 0
+        end = kept.end("s_9", "new", "done")[0]
+        assert isinstance(end, EndSession)
+        assert end.keep_ms == 0
         await trio.sleep(KEEP_S)
         assert (kept.keep_ms("s_9", "new"), kept.bytes) == (KEEP_S * 1000, 0)
 

@@ -417,3 +417,34 @@ def test_a_signal_right_after_an_aborted_drain_does_not_wait_for_the_store() -> 
         assert len(node.hub.refusing) > 0
 
     play(scene)
+
+
+def test_how_parties_have_claimed_is_given_back() -> None:
+    """token-once: after a loss of the store a claim from before the last one is late, and takes no party from its newer connection."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1")
+        _, started, _, _, session = await cluster.pair("n1")
+        client, _ = await cluster.restore("n1", started["recovery_token"], attempt=4)
+        worker, accepted = await cluster.worker("n1", "worker-b")
+        worker.cut()
+        await trio.sleep(0.2)
+        worker, _ = await cluster.resume("n1", accepted["recovery_token"], attempt=7)
+        before = claims(cluster, session)
+        assert before[0][1] == 4
+        assert {attempt for _, attempt in before[1:]} == {0, 7}
+        cluster.world.lose_everything()
+        await trio.sleep(5)
+        assert claims(cluster, session) == before
+        assert "error" not in [frame["type"] for peer in (client, worker) for frame in await peer.quiet(1)]
+
+    play(scene)
+
+
+def claims(cluster: Cluster, session: str) -> list[tuple[int, int]]:
+    """Return when and how often the last claims of the client of a session, and of each worker, were asked for, as the store knows it."""
+    rows = cluster.world.rows
+    record = rows.session(session)
+    assert record is not None
+    sides = [record.client, *[worker.side for worker in rows.workers()]]
+    return [(side.claims[-1].asked_ms, side.claims[-1].attempt) for side in sides]

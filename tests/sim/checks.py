@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from signald.store.base import Op, Result
+from tests.sim.blob_checkers import WholeBlob
 from tests.sim.checkers import ExactlyOnce, Liveness, OneHop, Sticky, Told, WorkerFirst
+from tests.sim.event_checkers import EventTold
 from tests.sim.job_checkers import JobOnce
 from tests.sim.node_checkers import Bounded, BoundedMemory, Goodbye, NoOrphanTask, NoSecret, Paced
 from tests.sim.poison import Poisoned
@@ -46,6 +48,8 @@ class Checkers:
         self.streams = StreamPrefix(scene)
         self.jobs = JobOnce(scene)
         self.recalls = NoTokenAfterRecall(scene)
+        self.event_told = EventTold(scene)
+        self.whole_blob = WholeBlob(scene)
         self.client_said = self.exactly_once.client_said
         self.client_heard = self.exactly_once.client_heard
         self.worker_got = self.exactly_once.worker_got
@@ -65,6 +69,7 @@ class Checkers:
             self.rare.applied(op, result)
             self.streams.applied(op, result)
             self.jobs.applied(op, result)
+            self.event_told.applied(op, result)
             self.recalls.applied(op, result)
             self.told_all.applied(op, result)
             self.single_owner.applied(op)

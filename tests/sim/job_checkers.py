@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from signald.core.callers import ALL
 from signald.core.jobs import Job
-from signald.ids import parse_job
+from signald.ids import job_id, parse_job
 from signald.store.base import Op, Result
 from signald.store.session.jobs.ops import (
     CreateJob,
@@ -70,6 +70,14 @@ class JobOnce(Checker):
     def stored(self, session: str) -> list[int]:
         """Return the numbers of the jobs that the store has made in `session`."""
         return sorted(n for one, n in self._jobs if one == session)
+
+    def ended(self) -> dict[str, list[str]]:
+        """Return the jobs of each session that have ended, as far as the store has shown them."""
+        found: dict[str, list[str]] = {}
+        for (session, n), job in self._jobs.items():
+            if job.over:
+                found.setdefault(session, []).append(job_id(session, n))
+        return found
 
     def _see(self, session: str, job: Job) -> None:
         before = self._jobs.get((session, job.n))

@@ -108,13 +108,21 @@ async def run_node(scene: "Scene", node: SimNode) -> None:
 
 async def _serve(scene: "Scene", node: SimNode, luck: random.Random, entropy: Entropy) -> None:
     name = node.name
+    media = scene.uploading.media(node) if scene.uploading is not None else None
     async with open_memory("memory:", name, world=scene.world) as store:
         gate = scene.network.gate(name)
         node.store = FaultyStore(store, name, scene.trouble, gate, luck, scene.applied, scene.late, scene.reached)
         node.store.dead = node.killed
         if scene.calling is not None:
             node.store.answered = partial(scene.check.recalls.answered, node)
-        async with node_on(node.store, node.config, entropy, claimant=Claimant(node.host)) as inner:
+        async with node_on(
+            node.store,
+            node.config,
+            entropy,
+            claimant=Claimant(node.host),
+            core=scene.core,
+            media=media,
+        ) as inner:
             if not node.stuck:
                 await inner.lease.set_state("ready")
             node.node = inner

@@ -12,6 +12,7 @@ import attrs
 from signald.service.drain.moving import PACE_MARGIN
 from signald.service.relay import LOOK_LIMIT
 from signald.testing.seeded import Chance
+from tests.sim.core_server import Core, core_section, draw_core
 from tests.sim.habits import AnswersOnOldConnection, DuplicateFrame, Habit
 from tests.sim.net import CutAtByte, Delay, HalfOpenStall, NetFault, ResetConnection, SmallWindow, WriteSplit
 from tests.sim.poison import FAILURES_MAX, RESUME_TIMEOUT_S, UNCOUNTED, Poison, draw_poison
@@ -27,6 +28,7 @@ from tests.sim.stores import (
     SlowStore,
     StoreFault,
 )
+from tests.sim.uploading import Blobs, draw_blobs
 
 CHAOS_S = 30.0
 """How long the operator works and the faults last."""
@@ -106,6 +108,10 @@ class Plan:
     """Streams and jobs."""
     recalls: Recalls | None = None
     """Callers of the HTTP API, whose tokens are recalled."""
+    blobs: Blobs | None = None
+    """What is uploaded, and the troubles of the media."""
+    core: Core | None = None
+    """The operator's core server, which is told of events."""
 
     @cached_property
     def store_may_lose(self) -> bool:
@@ -134,6 +140,8 @@ class Plan:
             *([f"  {self.poison}"] if self.poison is not None else []),
             *([f"  {self.speech}"] if self.speech is not None else []),
             *([f"  {self.recalls}"] if self.recalls is not None else []),
+            *([f"  {self.blobs}"] if self.blobs is not None else []),
+            *([f"  {self.core}"] if self.core is not None else []),
             *(f"  {step}" for step in self.steps),
         ]
         return "\n".join(parts)
@@ -163,7 +171,25 @@ def draw(seed: int) -> Plan:
         habits=() if planned_only else _habits(r),
         steps=_deploys(r) if planned_only else _steps(r, len(clients), len(workers)),
     )
-    return _recalled(_spoken(_credentials(_lies_of_workers(_poisoned(_lines(_lies(_rarely(plan))))))))
+    return _uploaded(_told(_recalled(_spoken(_credentials(_lies_of_workers(_poisoned(_lines(_lies(_rarely(plan))))))))))
+
+
+def _uploaded(plan: Plan) -> Plan:
+    """Let some plans have blobs, from a stream of its own."""
+    blobs = draw_blobs(Chance(plan.seed).random("blobs"), len(plan.clients), plan.lasts_s)
+    if blobs is not None and plan.planned_only:
+        blobs = attrs.evolve(blobs, spells=(), late_share=0.0)
+    return attrs.evolve(plan, blobs=blobs)
+
+
+def _told(plan: Plan) -> Plan:
+    """Let some plans have a core server, from a stream of its own."""
+    core = draw_core(Chance(plan.seed).random("core"), plan.lasts_s)
+    if core is None:
+        return plan
+    if plan.planned_only:
+        core = attrs.evolve(core, spells=())
+    return attrs.evolve(plan, core=core, sections={**plan.sections, "core": core_section(core)})
 
 
 def _recalled(plan: Plan) -> Plan:

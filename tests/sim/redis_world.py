@@ -41,8 +41,12 @@ _STAYS = (
     b":revoked",
     b":revoked_ends",
     b":revoked_numbers",
+    b":agenda",
+    b":agenda_order",
+    b":event_queues",
     b":jobs",
     b":pieces",
+    b":events",
 )
 """A history stays as well, where `keep_history` of session.lua has put its mark in front."""
 

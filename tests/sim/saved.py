@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import attrs
 
+from tests.sim.core_server import Core, Spell
 from tests.sim.habits import Habit
 from tests.sim.net import NetFault
 from tests.sim.plan import ClientPlan, Plan, Step, WorkerPlan
@@ -14,6 +15,7 @@ from tests.sim.recalls import CallerPlan, Recalls
 from tests.sim.scene import Kept, Outcome, Transport, play
 from tests.sim.speech import JobPlan, Speech
 from tests.sim.stores import StoreFault
+from tests.sim.uploading import Blobs, MediaSpell, UploadPlan
 
 PARTS = (
     Plan,
@@ -23,6 +25,11 @@ PARTS = (
     JobPlan,
     Recalls,
     CallerPlan,
+    Core,
+    Blobs,
+    MediaSpell,
+    UploadPlan,
+    Spell,
     ClientPlan,
     WorkerPlan,
     *get_args(NetFault),

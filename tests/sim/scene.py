@@ -39,6 +39,7 @@ from signald.wire.messages import SUBPROTOCOL
 from tests.sim.checkers import bridged
 from tests.sim.checks import Checkers
 from tests.sim.conduct_checkers import Conduct
+from tests.sim.core_server import CoreServer
 from tests.sim.habits import Tapped
 from tests.sim.net import FaultyNetwork
 from tests.sim.nodes import SimNode, only, run_node
@@ -51,6 +52,7 @@ from tests.sim.small import draw_small
 from tests.sim.speech import Speaking
 from tests.sim.stores import SimWorld, StoreTrouble
 from tests.sim.submitting import Submitting
+from tests.sim.uploading import Uploading
 
 Transport = Literal["frames", "messages"]
 """How parties and nodes are connected: over faulty byte streams, or by whole messages, which is faster."""
@@ -67,6 +69,9 @@ BYE_S = 50.0
 """A party whose connection has stalled finds that out by its heartbeat, and then comes again to say it."""
 GHOST_S = 420.0
 """Above twice the time to live of a session: one whose start was never heard of is held for so long."""
+
+TOLD_S = 600.0
+"""Above the longest pause between two attempts to tell an event, after as many failures as the faults of a run can cause."""
 
 IDLE = frozenset({Incarnation, ListNodes, ListOverdue, ListSuited, ListWaiting, ListWorkers, PutNode})
 """What nodes ask of the store all the time: two thirds of all operations. Only how a node renews its lease is judged."""
@@ -135,6 +140,9 @@ class Scene:
         self.operator = Operator(self)
         self.calling = Calling(self, plan.recalls) if plan.recalls is not None else None
         self.speaking = Speaking(self, plan.speech) if plan.speech is not None else None
+        self.core = CoreServer(self, plan.core) if plan.core is not None else None
+        self.uploading = Uploading(self, plan.blobs) if plan.blobs is not None else None
+        self.began_at = 0.0
         self._view: set[str] = set()
         self._news = 0
         self._heard: dict[str, int] = {}
@@ -372,6 +380,7 @@ class Scene:
         self._tasks_before = trio.lowlevel.current_statistics().tasks_living
         with self._scope:
             async with trio.open_nursery() as self._nursery:
+                self.began_at = trio.current_time()
                 first = [self.start_node() for _ in range(self.plan.nodes)]
                 for node in first:
                     await node.ready.wait()
@@ -386,6 +395,9 @@ class Scene:
                         submitting = Submitting(self)
                         for number, one in enumerate(self.speaking.speech.jobs):
                             parties.start_soon(submitting.run, number, one)
+                    if self.uploading is not None:
+                        for number, upload in enumerate(self.uploading.uploads):
+                            parties.start_soon(self.uploading.run, number, upload)
                     if self.calling is not None:
                         parties.start_soon(self.calling.run)
                     await self._play()
@@ -400,6 +412,7 @@ class Scene:
                     await self._say_bye()
                     parties.cancel_scope.cancel(reason="the applications end")
                 await self._no_ghosts()
+                await self._all_told()
                 await self._stop_all()
                 self._nursery.cancel_scope.cancel(reason="the run is over")
             left = trio.lowlevel.current_statistics().tasks_living - self._tasks_before
@@ -524,6 +537,16 @@ class Scene:
                 self.check.no_ghost.broken(", ".join(left[:8]))
                 return
             await trio.sleep(1.0)
+
+    async def _all_told(self) -> None:
+        deadline = trio.current_time() + TOLD_S
+        for check in (self.check.event_told, self.check.whole_blob):
+            while left := check.waiting():
+                if trio.current_time() > deadline:
+                    check.broken(", ".join(left[:8]))
+                    return
+                await trio.sleep(1.0)
+        self.check.event_told.settled()
 
     async def _stop_all(self) -> None:
         for node in self.nodes:

@@ -72,6 +72,7 @@ def smaller_than(plan: Plan) -> Iterator[tuple[str, Plan]]:
         yield "no callers", changed(plan, recalls=None)
         for less in fewer(plan.recalls.callers, 1):
             yield f"{len(less)} callers", changed(plan, recalls=changed(plan.recalls, callers=less))
+    yield from _less_asked(plan)
     for section, values in plan.sections.items():
         yield f"no [{section}]", changed(plan, sections=_without(plan.sections, section))
         for key in values:
@@ -85,6 +86,19 @@ def smaller_than(plan: Plan) -> Iterator[tuple[str, Plan]]:
         for index, part in enumerate(parts):
             for words, simpler in simpler_than(part):
                 yield words, changed(plan, **{name: (*parts[:index], simpler, *parts[index + 1 :])})
+
+
+def _less_asked(plan: Plan) -> Iterator[tuple[str, Plan]]:
+    if plan.blobs is not None:
+        yield "no blobs", changed(plan, blobs=None)
+        for less in fewer(plan.blobs.uploads, 1):
+            yield f"{len(less)} uploads", changed(plan, blobs=changed(plan.blobs, uploads=less))
+        for less in fewer(plan.blobs.spells, 0):
+            yield f"{len(less)} spells of the media", changed(plan, blobs=changed(plan.blobs, spells=less))
+    if plan.core is not None:
+        yield "no core server", changed(plan, core=None, sections=_without(plan.sections, "core"))
+        for less in fewer(plan.core.spells, 0):
+            yield f"{len(less)} spells", changed(plan, core=changed(plan.core, spells=less))
 
 
 def _less_speech(plan: Plan, speech: Speech) -> Iterator[tuple[str, Plan]]:

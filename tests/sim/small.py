@@ -53,8 +53,21 @@ def draw_small(seed: int) -> Plan:
     if recalls is not None:
         callers = [attrs.evolve(one, starts_at=round(one.starts_at / shrunk, 3)) for one in recalls.callers]
         recalls = attrs.evolve(recalls, callers=tuple(callers))
+    blobs = plan.blobs
+    if blobs is not None:
+        uploads = [
+            attrs.evolve(one, at=round(one.at / shrunk, 3), client=one.client % len(clients)) for one in blobs.uploads
+        ]
+        media = [attrs.evolve(one, at=round(one.at / shrunk, 3)) for one in blobs.spells]
+        blobs = attrs.evolve(blobs, uploads=tuple(uploads), spells=tuple(media))
+    core = plan.core
+    if core is not None:
+        spells = [attrs.evolve(one, at=round(one.at / shrunk, 3), seconds=min(one.seconds, 2.0)) for one in core.spells]
+        core = attrs.evolve(core, spells=tuple(spells))
     small = attrs.evolve(
         plan,
+        core=core,
+        blobs=blobs,
         speech=speech,
         recalls=recalls,
         nodes=min(plan.nodes, 2),

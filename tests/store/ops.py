@@ -42,11 +42,16 @@ def create(
     now_ms: int = NOW_MS,
     ttl_ms: int = TTL_MS,
     pair: bool = True,
+    events_max: int = 0,
+    settings: bytes = b"",
+    rooms: bytes = b"",
+    asked_until_ms: int = 0,
 ) -> CreateSession:
     """A session whose client holds the token `t1`."""
     return CreateSession(
-        session, node, nonce, principal, {"lang": "en"}, b'{"m":1}', receipts, token("t1"), now_ms, ttl_ms, pair
-    )
+        session, node, nonce, principal, {"lang": "en"}, b'{"m":1}', receipts, token("t1"), now_ms, ttl_ms, pair, events_max,
+        settings, rooms, asked_until_ms,
+    )  # fmt: skip
 
 
 def claim_client(
@@ -64,11 +69,24 @@ def claim_client(
     attempt: int = 0,
     ahead_max: int = 1000,
     history: int = 0,
+    events_max: int = 0,
 ) -> ClaimClient:
     """The client resumes at `b`."""
     tokens = token(presented), token(issued)
     return ClaimClient(
-        session, node, nonce, principal, *tokens, received, acked, now_ms, ttl_ms, attempt, ahead_max, history
+        session,
+        node,
+        nonce,
+        principal,
+        *tokens,
+        received,
+        acked,
+        now_ms,
+        ttl_ms,
+        attempt,
+        ahead_max,
+        history,
+        events_max,
     )
 
 
@@ -83,9 +101,12 @@ def claim_side(
     acked: int = 0,
     ahead_max: int = 1000,
     history: int = 0,
+    events_max: int = 0,
 ) -> ClaimWorkerSide:
     """The worker takes its side at `b`."""
-    return ClaimWorkerSide(session, node, nonce, worker, assign, received, acked, NOW_MS, ahead_max, history)
+    return ClaimWorkerSide(
+        session, node, nonce, worker, assign, received, acked, NOW_MS, ahead_max, history, events_max
+    )
 
 
 def entries(first: int, last: int, *, history: bool = False, text: str = "m") -> tuple[Entry, ...]:
@@ -211,9 +232,11 @@ def reseed(
     down_tail: tuple[Entry, ...] = (),
     now_ms: int = NOW_MS,
     create: bool = True,
+    asked_ms: int = 0,
+    attempt: int = 0,
 ) -> Reseed:
     """Node `a` gives back what it knows."""
-    return Reseed(known.session, node, known, tokens, up_tail, down_tail, now_ms, create)
+    return Reseed(known.session, node, known, tokens, up_tail, down_tail, now_ms, create, asked_ms, attempt)
 
 
 def node_info(
@@ -276,10 +299,14 @@ def reseed_worker(
     tokens: tuple[bytes, ...] = (),
     sessions: tuple[str, ...] = (),
     capacity: int = 2,
+    asked_ms: int = 0,
+    attempt: int = 0,
 ) -> ReseedWorker:
     """Node `b` gives its worker back; its sessions were waiting since `NOW_MS`."""
     pairings = tuple((session, {"lang": "en"}, NOW_MS) for session in sessions)
-    return ReseedWorker(worker, node, epoch, "wes", "pod-1", {"lang": "en"}, capacity, tokens, pairings, NOW_MS)
+    return ReseedWorker(
+        worker, node, epoch, "wes", "pod-1", {"lang": "en"}, capacity, tokens, pairings, NOW_MS, asked_ms, attempt
+    )
 
 
 def enqueue(

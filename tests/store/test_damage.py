@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import structlog
+from msgspec import structs
 from redis import Redis
 
 from signald.core.blobs import LATE_MS
@@ -18,6 +19,7 @@ from signald.store import damage
 from signald.store.base import Behind, Done, Op, Refused, Store
 from signald.store.damage import Reports, seal, unseal
 from signald.store.redis import open_redis
+from signald.store.registry.agenda.ops import AgendaRead, ListAgenda, ReadAgenda, Schedule, Settle, TakeDue
 from signald.store.registry.ops import (
     Enqueued,
     GetReceipt,
@@ -37,9 +39,15 @@ from signald.store.registry.ops import (
     WorkerClaimed,
     WorkerSessions,
 )
+from signald.store.registry.queues.ops import CLUSTER, DropQueue, QueueRead, ReadQueue, TellCluster
+from signald.store.session.events.ops import DropEvents, EventsLeft, EventsRead, ReadEvents, TellEvent
 from signald.store.session.jobs.ops import JobGone, ReadJob, TakeJobs
 from signald.store.session.ops import (
+    AcceptSession,
     Appended,
+    Claimed,
+    Detach,
+    Ended,
     EndSession,
     ExpireSession,
     Look,
@@ -139,6 +147,10 @@ class Damaged:
             "piece": ("history", "body", f"session = '{SESSION}' AND number = 4"),
             "pace": ("fact", "value", "name = 'pace'"),
             "blob": ("blob", "record", f"blob = '{BLOB}'"),
+            "item": ("agenda", "record", f"name = '{WORKER}'"),
+            "queue of a worker": ("event_queue", "record", f"name = '{WORKER}'"),
+            "queue": ("queue", "record", f"name = '{SESSION}'"),
+            "event": ("event", "event", f"name = '{SESSION}' AND n = 2"),
         }[what]
         with closing(sqlite3.connect(self.url.removeprefix("sqlite:"), isolation_level=None)) as sql:
             found = sql.execute(f"SELECT {column} FROM {table} WHERE {where}").fetchall()
@@ -158,6 +170,11 @@ class Damaged:
             if what == "blob":
                 shelf = f"signald:{{{SHELF}}}"
                 redis.hset(shelf, "i" + BLOB, wound(redis.hget(shelf, "i" + BLOB) or b""))
+                return
+            if field := {"queue": "h", "event": "2"}.get(what):
+                value = redis.hget(key + ":events", field)
+                assert value is not None
+                redis.hset(key + ":events", field, wound(value))
                 return
             if what == "stream":
                 for field, value in redis.hgetall(key + ":streams").items():
@@ -182,6 +199,8 @@ class Damaged:
                 "node": ("nodes", "b"),
                 "place": ("line", SESSION),
                 "pace": ("misc", "pace_level"),
+                "item": ("agenda", "e" + WORKER),
+                "queue of a worker": ("event_queues", WORKER),
             }[what]
             value = redis.hget(registry + name, field)
             assert value is not None
@@ -192,8 +211,18 @@ class Damaged:
 def damaged(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Damaged:
     """An empty store of each kind that can be damaged."""
     reports = Reports()
-    modules = ("sqlite", "sqlite_rows", "sqlite_jobs", "sqlite_shelves", "redis_codecs")
-    for module in (*modules, "session.replies", "session.jobs.replies", "registry.replies", "shelf.replies"):
+    modules = (
+        "sqlite",
+        "sqlite_rows",
+        "sqlite_jobs",
+        "sqlite_events",
+        "sqlite_agenda",
+        "sqlite_shelves",
+        "redis_codecs",
+    )
+    of_session = "session.replies", "session.jobs.replies", "session.events.replies"
+    of_registry = "registry.replies", "registry.agenda.replies", "registry.queues.replies"
+    for module in (*modules, *of_session, *of_registry, "shelf.replies"):
         monkeypatch.setattr(f"signald.store.{module}.REPORTS", reports)
     if request.param == "sqlite":
         return Damaged("sqlite", f"sqlite:{tmp_path / 'damaged.db'}")
@@ -412,6 +441,78 @@ async def test_a_damaged_input_is_told(damaged: Damaged, wound: str, logged: lis
     assert [line["what"] for line in logged if line["event"] == "record_unreadable"] == ["input of a job"]
 
 
+TOLD: list[Op] = [
+    create(events_max=9),
+    create(OTHER, events_max=9),
+    claim_side(events_max=9),
+    AcceptSession(SESSION, "b", 1, NOW_MS),
+    Detach(SESSION, "client", "a", 1, NOW_MS),
+]
+
+
+@pytest.mark.parametrize("wound", WOUNDS)
+async def test_a_damaged_event_is_left_out(damaged: Damaged, wound: str, logged: list[Any]) -> None:
+    """Those around it are told; it is said once, and dropped with what was looked at, also when nothing else was."""
+    async with damaged.open() as store:
+        await ask(store, *TOLD)
+        damaged.hit("event", WOUNDS[wound])
+        for _ in range(2):
+            everything, *_, first = await ask(
+                store, ReadEvents(SESSION, 9), ReadEvents(OTHER, 9), ReadEvents(SESSION, 1)
+            )
+            assert ([event.n for event in everything.events], everything.waiting, everything.upto) == ([1, 3], 3, 3)
+            assert ([event.n for event in first.events], first.upto) == ([1], 1)
+        left, alone = await ask(store, DropEvents(SESSION, 1, NOW_MS), ReadEvents(SESSION, 1))
+        assert (left, alone) == (EventsLeft(2), EventsRead((), 2, 0, 2))
+        left, *_, last = await ask(store, DropEvents(SESSION, alone.upto, NOW_MS), ReadEvents(SESSION, 9))
+        assert (left, [event.n for event in last.events]) == (EventsLeft(1), [3])
+    assert [line["what"] for line in logged if line["event"] == "record_unreadable"] == ["event"]
+
+
+@pytest.mark.parametrize("wound", WOUNDS)
+async def test_a_damaged_queue_is_none(damaged: Damaged, wound: str) -> None:
+    """What waits in it is lost; its session and every other go on, and no number is given twice."""
+    async with damaged.open() as store:
+        await ask(store, *TOLD)
+        damaged.hit("queue", WOUNDS[wound])
+        read, other, claimed = await ask(
+            store, ReadEvents(SESSION, 9), ReadEvents(OTHER, 9), claim_client(events_max=9)
+        )
+        assert (read, other.waiting, claimed.epoch) == (EventsRead(), 1, 2)
+        _, read = await ask(store, Detach(SESSION, "client", "b", 2, NOW_MS), ReadEvents(SESSION, 9))
+        assert [(event.n, event.type) for event in read.events] == [(4, "session.away")]
+        damaged.hit("queue", WOUNDS[wound])
+        ended, read, left = await ask(
+            store, EndSession(SESSION, "a", NOW_MS), ReadEvents(SESSION, 9), DropEvents(SESSION, 5, NOW_MS)
+        )
+        assert (ended.events, [(event.n, event.type) for event in read.events]) == (1, [(5, "session.ended")])
+        assert left == EventsLeft(0)
+
+
+@pytest.mark.parametrize("wound", WOUNDS)
+async def test_a_damaged_queue_of_a_session_that_has_ended(damaged: Damaged, wound: str) -> None:
+    """It goes with the first step that meets it."""
+    async with damaged.open() as store:
+        await ask(store, *TOLD, EndSession(SESSION, "a", NOW_MS))
+        damaged.hit("queue", WOUNDS[wound])
+        assert await ask(store, ReadEvents(SESSION, 9), DropEvents(SESSION, 0, NOW_MS)) == [EventsRead(), EventsLeft(0)]
+        _, read = await ask(store, create(nonce="again", events_max=9), ReadEvents(SESSION, 9))
+        assert [event.n for event in read.events] == [1]
+
+
+@pytest.mark.parametrize("wound", WOUNDS)
+async def test_the_end_of_a_damaged_record_is_told(damaged: Damaged, wound: str) -> None:
+    """Its queue knows that the session is told, and keeps what waits."""
+    async with damaged.open() as store:
+        await ask(store, *TOLD)
+        damaged.hit("record", WOUNDS[wound])
+        ended, read = await ask(store, EndSession(SESSION, "a", NOW_MS + 5, reason="r"), ReadEvents(SESSION, 9))
+        assert ended == NoSession()
+        last = read.events[-1]
+        assert (len(read.events), last.n, last.type, last.at_ms) == (4, 4, "session.ended", NOW_MS + 5)
+        assert last.fields["reason"] == "r"
+
+
 @pytest.mark.parametrize("wound", WOUNDS)
 async def test_a_damaged_message_is_a_hole(damaged: Damaged, wound: str, logged: list[Any]) -> None:
     """It is never handed out, those around it are, and it is said once."""
@@ -549,6 +650,93 @@ async def test_a_damaged_pace_begins_anew(damaged: Damaged, wound: str) -> None:
         assert 0 <= paced.wait_ms <= 1000
 
 
+OF_QUEUES: list[Op] = [
+    structs.replace(register(), events_max=9),
+    structs.replace(register(OTHER_WORKER, nonce="other"), events_max=9, now_ms=NOW_MS + 1),
+]
+
+
+@pytest.mark.parametrize("wound", [one for one in WOUNDS if one != "longer"])
+@pytest.mark.parametrize("held", [True, False])
+async def test_a_damaged_item_of_the_agenda_is_due(damaged: Damaged, wound: str, held: bool, logged: list[Any]) -> None:
+    """It is not lost: a node takes it when it was due, or its lease over, and it leaves nothing behind. Others are untouched."""
+    async with damaged.open() as store:
+        await ask(store, *OF_QUEUES)
+        tickets = []
+        if held:
+            (due,) = await ask(store, TakeDue("e", "a", "one", NOW_MS, 500, 1))
+            tickets = [item.ticket for item in due.items]
+        damaged.hit("item", WOUNDS[wound])
+        await ask(store, *[Settle("e", WORKER, ticket, 0, 0, 0, NOW_MS) for ticket in tickets])
+        later_ms = NOW_MS + 500
+        await ask(store, Schedule("e", (OTHER_WORKER,), later_ms, later_ms), ListAgenda("e", "", 9))
+        (due,) = await ask(store, TakeDue("e", "a", "two", later_ms, 500, 9))
+        assert sorted(item.name for item in due.items) == [WORKER, OTHER_WORKER]
+        assert "agenda item" in {line["what"] for line in logged}
+        settled = [Settle("e", item.name, item.ticket, 0, 0, 0, later_ms) for item in due.items]
+        far_ms = later_ms + 10**9
+        *_, sums, due = await ask(store, *settled, ReadAgenda("e", far_ms), TakeDue("e", "a", "three", far_ms, 500, 9))
+        assert (sums, due.items) == (AgendaRead(0, 0, 0, 0), ())
+
+
+@pytest.mark.parametrize("wound", WOUNDS)
+async def test_a_damaged_item_that_fails_is_no_failure(damaged: Damaged, wound: str) -> None:
+    """What an item has forgotten is not counted for ever: the sums are right when it has been taken."""
+    async with damaged.open() as store:
+        await ask(store, *OF_QUEUES[:1])
+        (due,) = await ask(store, TakeDue("e", "a", "one", NOW_MS, 500, 1))
+        await ask(store, Settle("e", WORKER, due.items[0].ticket, NOW_MS + 50, 3, NOW_MS, NOW_MS))
+        damaged.hit("item", WOUNDS[wound])
+        (due,) = await ask(store, TakeDue("e", "a", "two", NOW_MS + 50, 500, 1))
+        (item,) = due.items
+        settle = Settle("e", WORKER, item.ticket, 0, 0, 0, NOW_MS + 60)
+        assert (await ask(store, settle, TakeDue("e", "a", "x", NOW_MS, 500, 1), ReadAgenda("e", NOW_MS)))[-1] == (
+            AgendaRead(0, 0, 0, 0)
+        )
+
+
+@pytest.mark.parametrize("wound", WOUNDS)
+async def test_a_damaged_event_queue_counts_as_none(damaged: Damaged, wound: str) -> None:
+    """It keeps no worker from being removed, and the next event begins another one. Other queues are untouched."""
+    async with damaged.open() as store:
+        await ask(store, *OF_QUEUES)
+        damaged.hit("queue of a worker", WOUNDS[wound])
+        read, left, other = await ask(store, ReadQueue(WORKER, 9), DropQueue(WORKER, 1), ReadQueue(OTHER_WORKER, 9))
+        assert (read, left.waiting, other.waiting) == (QueueRead(), 0, 1)
+        removed, read = await ask(
+            store, RemoveWorker(WORKER, "a", 0, True, "gone", 9, NOW_MS + 7), ReadQueue(WORKER, 9)
+        )
+        assert removed == Sessions(())
+        assert [(event.n, event.type) for event in read.events] == [(1, "worker.lost")]
+        assert read.begun_ms == NOW_MS + 7
+        assert await ask(store, DropQueue(WORKER, 1), ReadQueue(WORKER, 9)) == [EventsLeft(0), QueueRead()]
+
+
+@pytest.mark.parametrize("value", [5, 1.5, "text", b"\xff"])
+async def test_values_of_another_type_in_the_agenda(tmp_path: Path, value: object) -> None:
+    """A column of SQLite may hold anything: items come when they are due, or at once, and none is lost."""
+    url = f"sqlite:{tmp_path / 'types.db'}"
+    damaged = Damaged("sqlite", url)
+    async with damaged.open() as store:
+        await ask(store, *OF_QUEUES)
+        with closing(sqlite3.connect(tmp_path / "types.db", isolation_level=None)) as sql:
+            for table, column in (
+                ("agenda", "record"), ("agenda", "at_ms"), ("agenda", "since_ms"), ("agenda", "nonce"),
+                ("event_queue", "record"), ("event_queue", "until_ms"), ("fact", "value"),
+            ):  # fmt: skip
+                sql.execute(f"UPDATE {table} SET {column} = ?", (value,))
+        (_, _, due) = await ask(
+            store, ReadAgenda("e", NOW_MS), ListAgenda("e", "", 9), TakeDue("e", "a", "n", NOW_MS, 500, 9)
+        )
+        assert [item.name for item in due.items] == [WORKER, OTHER_WORKER]
+        *_, sums, cluster = await ask(
+            store, *[Settle("e", item.name, item.ticket, 0, 0, 0, NOW_MS) for item in due.items],
+            ReadAgenda("e", NOW_MS), ReadQueue(WORKER, 9), RemoveWorker(WORKER, "a", 0, True, "", 9, NOW_MS),
+            TellCluster("once", "deploy.finished", {}, 9, NOW_MS), ReadAgenda("e", NOW_MS), ReadQueue(CLUSTER, 9),
+        )  # fmt: skip
+        assert (sums.count, cluster.waiting) == (2, 1)
+
+
 FIELDS = (
     "said_before",
     "failed",
@@ -620,6 +808,24 @@ async def test_a_number_that_no_frame_can_carry(redis_url: str, field: str, numb
         )
         assert (given.up_last, given.down_last, given.client_epoch, given.worker_epoch) == (4, 0, 1, 1)
         assert again.last == 5
+
+
+async def test_an_event_queue_of_another_type(redis_url: str) -> None:
+    """A key that is no hash any more is none: the session goes on, and tells."""
+    async with open_redis(redis_url, "a") as store:
+        with Redis.from_url(redis_url) as redis:
+            redis.flushall()
+            await ask(store, *TOLD)
+            for step in (claim_client(events_max=9), EndSession(SESSION, "a", NOW_MS)):
+                redis.set(f"signald:{{{SESSION}}}:events", "5")
+                read, left, done = await ask(store, ReadEvents(SESSION, 9), DropEvents(SESSION, 0, NOW_MS), step)
+                assert (read, left) == (EventsRead(), EventsLeft(0))
+                assert isinstance(done, Claimed | Ended)
+                redis.set(f"signald:{{{SESSION}}}:events", "5")
+                (done,) = await ask(store, TellEvent(SESSION, "n", "app.message", {"a": 1}, 9, NOW_MS))
+                assert done == Done()
+        (read,) = await ask(store, ReadEvents(SESSION, 9))
+        assert read == EventsRead()
 
 
 @pytest.mark.parametrize("key", ["", ":up", ":down", ":history", ":streams", ":trail"])

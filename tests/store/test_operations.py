@@ -79,7 +79,7 @@ def test_scripts_are_whole(lua: Lua) -> None:
     declared = re.findall(r"local ([A-Z][A-Z0-9_, \n]*)", code(DEFAULT.script(lua).text))
     assert left == {"KEYS", "ARGV"} & left | {name for names in declared for name in re.findall(r"\w+", names)}
     unused = set(lua.source.constants) - set(CAPITALS.findall(code(lua.source.raw())))
-    assert all(name.startswith(("HEAD", "JOB", "STREAM.", "ITEM.")) for name in unused), unused
+    assert all(name.startswith(("HEAD", "JOB", "STREAM.", "QUEUE.", "ITEM.")) for name in unused), unused
 
 
 def test_a_script_has_what_its_operation_reaches() -> None:
@@ -151,6 +151,11 @@ def test_a_head_comes_back_as_it_was() -> None:
         up_claimed=(3, 4),
         failed=Failures(2, 1, 5, True),
         pair=False,
+        events=12,
+        events_max=1000,
+        settings=b'{"tier":"gold"}',
+        rooms=b'{"r":["join"]}',
+        asked_until_ms=7,
     )
     assert read_head(SESSION, _kept(known)) == known
 
@@ -169,6 +174,11 @@ def test_absent_field(field: Field) -> None:
         "pair": True,
         "jobs": 0,
         "streams": 0,
+        "events": 0,
+        "events_max": 0,
+        "settings": b"",
+        "rooms": b"",
+        "asked_until_ms": 0,
     }
     if FIELDS[place].name in meanings:
         assert getattr(read_head(SESSION, kept), FIELDS[place].name) == meanings[FIELDS[place].name]

@@ -71,6 +71,7 @@ from signald.store.registry.ops import (
 from signald.store.registry.queues.ops import CLUSTER, DropQueue, ReadQueue, TellCluster
 from signald.store.rows import Wakes
 from signald.store.rules import RULES, apply
+from signald.store.session.events.ops import DropEvents, ReadEvents, TellEvent
 from signald.store.session.jobs.ops import (
     CancelJob,
     JobProgress,
@@ -90,6 +91,7 @@ from signald.store.session.ops import (
     EndSession,
     ExpireSession,
     HandOn,
+    KeepAnswer,
     Look,
     ReadHistory,
     ReadSession,
@@ -179,7 +181,15 @@ class Kitchen:
             receipts=draft.flag,
             now_ms=self.now_ms,
             pair=draft.worker == 0 or draft.flag,
+            events_max=self._of_events_max(draft),
+            settings=b'{"tier":%d}' % draft.small if draft.small % 2 else b"",
+            rooms=b'{"r":["join"]}' if draft.small == 3 else b"",
+            asked_until_ms=self.now_ms * draft.worker,
         )
+
+    def _of_events_max(self, draft: Draft) -> int:
+        """A queue that is full at times; at others the session is not told."""
+        return (5, 5, 2, 40, 0)[(draft.small + draft.worker) % 5]
 
     def _of_token(self, epoch: int, small: int) -> str:
         return f"t{max(1, epoch - (0, 0, 0, 1, 2)[small])}"
@@ -199,6 +209,7 @@ class Kitchen:
             attempt=2 * draft.worker + draft.flag,
             ahead_max=2 if draft.small == 3 else 1000,
             history=draft.other,
+            events_max=self._of_events_max(draft),
         )
 
     def _claim_side(self, draft: Draft) -> Op:
@@ -213,12 +224,14 @@ class Kitchen:
             acked=max(0, record.down.last + (0, 0, -1, 2, 0)[draft.other]),
             ahead_max=8 if draft.other == 2 else 1000,
             history=2 * draft.small,
+            events_max=self._of_events_max(draft),
         )
 
     def _accept(self, draft: Draft) -> Op:
         side = self._of_record(draft).worker_side
         node = draft.node if draft.small == 4 else side.node
-        return AcceptSession(SESSIONS[draft.session], node, max(1, side.epoch - draft.small // 3))
+        now_ms = self.now_ms if draft.flag else 0
+        return AcceptSession(SESSIONS[draft.session], node, max(1, side.epoch - draft.small // 3), now_ms)
 
     def _unpair(self, draft: Draft) -> Op:
         side = self._of_record(draft).worker_side
@@ -304,6 +317,11 @@ class Kitchen:
         side = self._of_record(draft).worker_side
         return HandOn(SESSIONS[draft.session], side.node, side.epoch - draft.small // 4, b"%d" % draft.other)
 
+    def _keep_answer(self, draft: Draft) -> Op:
+        settings = (b"", b"1", b"2", b'{"a":1}', b"")[draft.small]
+        rooms = b'{"r":[]}' if draft.flag else b""
+        return KeepAnswer(SESSIONS[draft.session], settings, rooms, self.now_ms * (draft.other % 3))
+
     def _ack(self, draft: Draft) -> Op:
         party, _, node, epoch = self._of_side(draft)
         record = self._of_record(draft)
@@ -336,12 +354,15 @@ class Kitchen:
 
     def _end(self, draft: Draft) -> Op:
         keep_ms = (0, 5, 50)[draft.small % 3] if draft.flag else 0
-        return EndSession(SESSIONS[draft.session], draft.node, self.now_ms if draft.flag else 0, keep_ms)
+        reason = ("", "finished")[draft.worker]
+        return EndSession(SESSIONS[draft.session], draft.node, self.now_ms if draft.flag else 0, keep_ms, reason)
 
     def _expire(self, draft: Draft) -> Op:
         nodes = ("a", "b") if draft.small < 4 else ("b",)
         ttl_ms, keep_ms = (7, 20, TTL_MS)[draft.other % 3], (0, 50)[draft.flag]
-        return ExpireSession(SESSIONS[draft.session], draft.node, nodes, self.now_ms, ttl_ms, keep_ms)
+        return ExpireSession(
+            SESSIONS[draft.session], draft.node, nodes, self.now_ms, ttl_ms, keep_ms, "r" * draft.worker
+        )
 
     def _reseed(self, draft: Draft) -> Op:
         record = self._of_record(draft)
@@ -368,6 +389,8 @@ class Kitchen:
                 Failures(record.up.acked + 1, 1, NOW_MS, False),
             )[draft.other],
             jobs=record.jobs + draft.small // 4,
+            events=max(0, record.events + (draft.small - 2) * draft.worker),
+            events_max=self._of_events_max(draft),
         )
         up_tail = tuple(Entry(seq, b"tup%d" % seq, draft.flag) for seq in range(max(1, up_last - 2), up_last + 1))
         down_tail = tuple(
@@ -384,7 +407,21 @@ class Kitchen:
             down_tail=tails[1],
             now_ms=self.now_ms,
             create=draft.other != 1,
+            asked_ms=(0, self.now_ms, self.now_ms + 20)[draft.other % 3],
+            attempt=draft.small,
         )
+
+    def _events(self, draft: Draft) -> Op:
+        return ReadEvents(SESSIONS[draft.session], draft.small * 3)
+
+    def _drop_events(self, draft: Draft) -> Op:
+        n = self._of_record(draft).events
+        return DropEvents(SESSIONS[draft.session], max(0, n + (0, -1, -2, 9, -n)[draft.small]), self.now_ms)
+
+    def _tell_event(self, draft: Draft) -> Op:
+        nonce = f"n{self._number // 3}"
+        fields: dict[str, str | int] = {"text": "t" * draft.other, "count": draft.small}
+        return TellEvent(SESSIONS[draft.session], nonce, "app.message", fields, self._of_events_max(draft), self.now_ms)
 
     def _job_pieces(self, draft: Draft) -> Op:
         record = self._of_record(draft)
@@ -562,7 +599,15 @@ class Kitchen:
         epoch = self._of_worker_epoch(draft) + (0, 1, 0, 2, 0)[draft.small]
         tokens = (ops.token(f"w{epoch}"), ops.token(f"w{epoch - 1}"))
         sessions = SESSIONS[: draft.other % 3]
-        return ops.reseed_worker(WORKERS[draft.worker], node=draft.node, epoch=epoch, tokens=tokens, sessions=sessions)
+        return ops.reseed_worker(
+            WORKERS[draft.worker],
+            node=draft.node,
+            epoch=epoch,
+            tokens=tokens,
+            sessions=sessions,
+            asked_ms=(0, NOW_MS, NOW_MS + 20)[draft.small % 3],
+            attempt=draft.other,
+        )
 
     def _list_workers(self, draft: Draft) -> Op:
         return ListWorkers()
@@ -893,6 +938,48 @@ def model() -> Opener:
 def test_same_answers(fresh: Fresh, first: list[Draft], plan: list[Step]) -> None:
     """Whatever is asked, in whatever order and however often, every store answers and wakes as the one in memory."""
     made = batches(first, plan)
+    expected = trio.run(carry_out, model, made)
+    found = trio.run(carry_out, fresh, made)
+    for place, (one, other) in enumerate(zip(expected, found, strict=True)):
+        assert other == one, place
+
+
+OF_EVENTS = (
+    *("claim_client", "detach", "claim_side", "accept", "events", "drop_events") * 3,
+    *(
+        "create",
+        "tell_event",
+        "end",
+        "expire",
+        "reseed",
+        "unpair",
+        "create_job",
+        "cancel_job",
+        "take_jobs",
+        "job_pieces",
+    ),
+)
+event_drafts = st.builds(
+    Draft, st.sampled_from(OF_EVENTS), st.just(0), st.integers(0, 1), st.sampled_from("ab"), small, small, st.booleans()
+)
+event_steps = st.builds(
+    Step,
+    st.sampled_from("ab"),
+    st.lists(event_drafts, min_size=2, max_size=6),
+    st.sampled_from([False, False, True]),
+    st.sampled_from([0, 0, 0, 0, 1, 2]),
+)
+
+
+@settings(
+    max_examples=examples(40),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(plan=st.lists(event_steps, min_size=6, max_size=12))
+def test_same_answers_about_events(fresh: Fresh, plan: list[Step]) -> None:
+    """The same for plans that are mostly about what is told of one session."""
+    made = batches(BEGINNING, plan)
     expected = trio.run(carry_out, model, made)
     found = trio.run(carry_out, fresh, made)
     for place, (one, other) in enumerate(zip(expected, found, strict=True)):

@@ -19,10 +19,12 @@ import trio.testing
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from msgspec import structs
 from redis.backoff import NoBackoff
 
 from signald.core.callers import ALL, Access
 from signald.core.head import Head
+from signald.core.life import EVENTS_LEFT_MS
 from signald.core.wants import offer
 from signald.demo.cluster import free_port
 from signald.errors import StoreMisused, StoreUnavailable
@@ -33,6 +35,7 @@ from signald.store.redis_codecs import CODECS
 from signald.store.redis_connection import ErrorReply, RedisLink, refusal
 from signald.store.redis_keys import DEFAULT
 from signald.store.redis_url import Address, parse_url
+from signald.store.registry.agenda.ops import ListAgenda, ReadAgenda, Schedule, Settle, TakeDue
 from signald.store.registry.ops import (
     ClusterSecret,
     ConfirmWorkerToken,
@@ -71,6 +74,8 @@ from signald.store.registry.ops import (
     WorkerSessions,
 )
 from signald.store.registry.packing import Check
+from signald.store.registry.queues.ops import CLUSTER, DropQueue, ReadQueue, TellCluster
+from signald.store.session.events.ops import DropEvents, ReadEvents, TellEvent
 from signald.store.session.jobs.ops import (
     CancelJob,
     JobProgress,
@@ -90,6 +95,7 @@ from signald.store.session.ops import (
     EndSession,
     ExpireSession,
     HandOn,
+    KeepAnswer,
     Look,
     Looked,
     Mark,
@@ -103,7 +109,16 @@ from signald.store.session.ops import (
 )
 from signald.store.session.packing import APPEND
 from signald.store.session.streams.ops import CancelStream, CloseStreams, OpenStreams
-from signald.store.shelf.ops import AbandonBlob, ForgetBlobs, ReadBlob, RemoveBlob, RenewBlob, SweepShelf
+from signald.store.shelf.ops import (
+    AbandonBlob,
+    BlobKept,
+    BlobRead,
+    ForgetBlobs,
+    ReadBlob,
+    RemoveBlob,
+    RenewBlob,
+    SweepShelf,
+)
 from tests.store.ops import (
     BLOB,
     NOW_MS,
@@ -155,11 +170,21 @@ def every_op() -> list[Op]:
         put_node("b"),
         ListNodes(NOW_MS + 70_000),
         put_node("a"),
-        create(receipts=True),
+        create(receipts=True, events_max=9),
         enqueue(),
-        register(),
+        structs.replace(register(), events_max=9),
+        Schedule("e", (SESSION, "s_2"), NOW_MS, NOW_MS),
+        TakeDue("e", "a", "n", NOW_MS, 1000, 2),
+        Schedule("e", (SESSION, WORKER), NOW_MS, NOW_MS),
+        Settle("e", SESSION, NOW_MS, NOW_MS + 1, 1, NOW_MS, NOW_MS),
+        Settle("e", WORKER, NOW_MS + 2, 0, 0, 0, NOW_MS),
+        ReadAgenda("e", NOW_MS),
+        ListAgenda("e", "a", 9),
+        TellCluster("o", "deploy.finished", {}, 9, NOW_MS + 10**9),
+        ReadQueue(CLUSTER, 9),
+        DropQueue(CLUSTER, 1),
         Reserve("a", ((SESSION, WORKER),)),
-        claim_side(),
+        claim_side(events_max=9),
         AcceptSession(SESSION, "b", 1),
         append(entries(1, 3, history=True), history_max=2),
         append(entries(1, 1), party="worker", ack=1),
@@ -171,10 +196,14 @@ def every_op() -> list[Op]:
         CancelStream(SESSION, "down", "a", "", ALL, "a"),
         OpenStreams(SESSION),
         HandOn(SESSION, "b", 1, b"1"),
+        KeepAnswer(SESSION, b"1", b"{}", NOW_MS),
         claim_side("w_2", nonce="next", history=5),
         CloseStreams(SESSION, "b", 2, ("a",), "interrupted", NOW_MS),
         claim_side(nonce="back"),
         claim_client(acked=5, received=1),
+        TellEvent(SESSION, "n", "app.message", {"a": 1}, 9, NOW_MS),
+        ReadEvents(SESSION, 2),
+        DropEvents(SESSION, 2, NOW_MS),
         create_job(),
         TakeJobs(SESSION, "b", 1, ("*",), (), 9, NOW_MS),
         JobProgress(SESSION, 1, "b", 1, b"1", NOW_MS),
@@ -214,7 +243,8 @@ def every_op() -> list[Op]:
         Leave("s_none"),
         reseed(head("s_2", up_last=2), up_tail=entries(1, 2, history=True)),
         reseed_worker("w_2", sessions=("s_2",)),
-        RemoveWorker("w_2", "a", 0, True),
+        RemoveWorker("w_2", "a", 0, True, "", 9, NOW_MS),
+        DropQueue("w_2", 1),
         DetachWorker(WORKER, 2, NOW_MS),
         Hold("s_3", ("x",), 9, 9, NOW_MS, NOW_MS),
         ListSessionsOf("x", "", 5),
@@ -666,7 +696,7 @@ class TestKeys:
     """What is in Redis, and for how long."""
 
     async def test_no_ghost(self, server: Server) -> None:
-        """After a session has ended and was forgotten, only its trail and its jobs speak of it, each for its time only."""
+        """After a session has ended and was forgotten, its trail, jobs and events alone speak of it, each for its time only."""
         async with open_redis(server.url, "a") as store:
             await store.execute(every_op())
             with server.client() as client:
@@ -674,7 +704,9 @@ class TestKeys:
                 assert 0 < client.pttl(trail) <= 60_000
                 jobs = b"signald:{%b}:jobs" % SESSION.encode()
                 assert 0 < client.pttl(jobs) <= 3_600_000 + OVER_MS
-                for key in set(client.scan_iter()) - {trail, jobs}:
+                events = b"signald:{%b}:events" % SESSION.encode()
+                assert 0 < client.pttl(events) <= EVENTS_LEFT_MS
+                for key in set(client.scan_iter()) - {trail, jobs, events}:
                     assert SESSION.encode() not in key
                     kind = client.type(key)
                     held = (
@@ -749,12 +781,12 @@ class TestKeys:
     async def test_safety_ttl(self, server: Server) -> None:
         """Every key of a session has a time to live from its birth; keeping the session alive renews it."""
         async with open_redis(server.url, "a") as store:
-            await store.execute([create(), claim_side(), append(entries(1, 2, history=True))])
+            await store.execute([create(), claim_side(events_max=9), append(entries(1, 2, history=True))])
             await store.execute([append(entries(1, 1), party="worker"), create_job()])
             await store.execute([reseed(head("s_2", up_last=3, down_last=2), up_tail=entries(3, 3, history=True))])
             with server.client() as client:
                 keys = [key for session in (SESSION, "s_2") for key in client.scan_iter(f"signald:{{{session}}}*")]
-                assert len(keys) == 9
+                assert len(keys) == 10
                 assert all(3_500_000 < client.pttl(key) <= 3_600_000 for key in keys)
                 await store.execute([KeepAlive((SESSION, "s_2", "s_9"), store.now_ms() + 86_400_000)])
                 await store.execute([Look(SESSION, "client", 0, 0)])  # renewals travel with the batches that follow
@@ -767,6 +799,24 @@ class TestKeys:
             with server.client() as client:
                 assert [*client.scan_iter("signald:{s_1}*")] == [f"signald:{{{SESSION}}}:jobs".encode()]
                 assert 600_000 < client.pttl(f"signald:{{{SESSION}}}:jobs") <= 600_000 + OVER_MS
+
+    async def test_events_go_by_themselves(self, server: Server) -> None:
+        """The queue of a session has its time to live; beyond its end that of what nobody fetches, and it begins anew with the session."""
+        key = f"signald:{{{SESSION}}}:events"
+        async with open_redis(server.url, "a") as store:
+            with server.client() as client:
+                await store.execute([create(events_max=9)])
+                assert 3_500_000 < client.pttl(key) <= 3_600_000
+                await store.execute([KeepAlive((SESSION,), store.now_ms() + 86_400_000)])
+                await store.execute([Look(SESSION, "client", 0, 0)])
+                await until(lambda: 2 * 86_000_000 < client.pttl(key) <= 2 * 86_400_000, 5)
+                await store.execute([EndSession(SESSION, "a", NOW_MS)])
+                assert [*client.scan_iter("signald:{s_1}*")] == [key.encode()]
+                assert EVENTS_LEFT_MS - 60_000 < client.pttl(key) <= EVENTS_LEFT_MS
+                await store.execute([create(nonce="again", events_max=9)])
+                assert client.pttl(key) <= 3_600_000
+                await store.execute([EndSession(SESSION, "a", NOW_MS), DropEvents(SESSION, 4, NOW_MS)])
+                assert [*client.scan_iter("signald:{s_1}*")] == []
 
     async def test_a_chat_history_goes_by_itself(self, server: Server) -> None:
         """After the end of its session a kept history is the only key, and has a time to live of its own."""
@@ -1251,6 +1301,12 @@ async def test_cluster(tmp_path: Path) -> None:
             assert results.count(Appended(1, 0, "")) == len(sessions)
             sizes = [member.ask("DBSIZE") for member in members]
             assert min(sizes) > 10
+            shelves = [f"p_{number}" for number in range(40)]
+            uploads = [op for shelf in shelves for op in (begin_blob(shelf=shelf), finish_blob(shelf=shelf))]
+            kept = (await store.execute(uploads))[1::2]
+            assert await store.execute([ReadBlob(shelf, BLOB, NOW_MS) for shelf in shelves]) == [
+                BlobRead(result.blob) for result in kept if isinstance(result, BlobKept)
+            ]
             # Any member's scripts can wake the node.
             await store.execute([claim_side(session=session, node="b", nonce="w") for session in sessions])
             woken: set[Wake] = set()

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from msgspec import defstruct, msgpack, structs
 
 from signald.core.head import Head
+from signald.core.life import EVENTS_LEFT_MS
 from signald.core.log import Entry
 from signald.store.base import Op, Refused, Result
 from signald.store.claims import CLAIMS_REMEMBERED, Claim
@@ -15,6 +16,8 @@ from signald.store.registry.records import PACE_BURST_S, PACE_DEBT_MAX_S
 from signald.store.rows import Wakes
 from signald.store.rules import apply
 from signald.store.session import ops
+from signald.store.session.events.ops import EventsRead, ReadEvents, TellEvent
+from signald.store.session.events.records import NONCES_REMEMBERED
 from signald.store.session.ops import Claimed, Look, Looked, ReadHistory
 from signald.store.session.records import Record
 from tests.store.ops import NOW_MS, SESSION, append, claim_client, claim_side, create, entries, head, register, reseed
@@ -179,3 +182,29 @@ def test_no_ghost(table: Table) -> None:
     table.do(ops.EndSession(SESSION, "a"), Forget(SESSION))
     assert table.rows.is_empty_of(SESSION)
     assert isinstance(table.do(append(entries(4, 4))), ops.NoSession)
+
+
+def test_queues_of_ended_sessions_are_removed(table: Table) -> None:
+    """What is told to no receiver goes when its time is over, with the next session that ends; what others have to tell stays."""
+    for session in ("s_1", "s_2", "s_3", "s_4"):
+        table.do(create(session, events_max=9))
+    table.do(ops.EndSession("s_1", "a", NOW_MS), ops.EndSession("s_2", "a", NOW_MS + 1))
+    table.do(ops.EndSession("s_3", "a", NOW_MS + EVENTS_LEFT_MS - 1))
+    assert table.do(ReadEvents("s_1", 0)) == EventsRead((), 2, 0, 0)
+    table.do(ops.EndSession("s_4", "a", NOW_MS + EVENTS_LEFT_MS))
+    assert [table.do(ReadEvents(session, 0)) for session in ("s_1", "s_2", "s_3", "s_4")] == [
+        EventsRead(), *[EventsRead((), 2, 0, 0)] * 3
+    ]  # fmt: skip
+
+
+def test_nonces_of_events_are_bounded(table: Table) -> None:
+    """The last events without a step of their own are remembered by nonce; of those before them one is told again."""
+    table.do(create(events_max=99))
+    tells = [
+        TellEvent(SESSION, f"n{number}", "app.message", {"n": number}, 99, NOW_MS)
+        for number in range(NONCES_REMEMBERED + 1)
+    ]
+    table.do(*tells, *tells[1:], tells[0])
+    read = table.do(ReadEvents(SESSION, 99))
+    assert isinstance(read, EventsRead)
+    assert [event.fields["n"] for event in read.events[1:]] == [*range(NONCES_REMEMBERED + 1), 0]

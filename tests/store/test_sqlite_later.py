@@ -9,9 +9,11 @@ import msgspec
 import pytest
 
 from signald.core.callers import ALL
+from signald.core.life import EVENTS_LEFT_MS
 from signald.store.damage import seal, unseal
+from signald.store.session.events.ops import DropEvents, EventsRead, ReadEvents
 from signald.store.session.jobs.ops import CancelJob
-from signald.store.session.ops import EndSession, Look, Looked
+from signald.store.session.ops import Detach, EndSession, Look, Looked
 from signald.store.session.records import Record
 from signald.store.session.streams.ops import CancelStream
 from signald.store.sqlite import SqliteStore, open_sqlite
@@ -120,3 +122,51 @@ def test_a_row_is_written_when_it_changes() -> None:
             later.note([record])
             later.forget()
             assert file.total_changes == changes
+
+
+async def test_what_is_told_comes_back(path: Path) -> None:
+    """Whether the session is told, and the number of its last event, are as they were, also after the queue was emptied."""
+    async with opened(path) as store:
+        await store.execute([create(events_max=7), DropEvents(SESSION, 1, NOW_MS)])
+        save_as_0_1_0(path)
+        await store.execute([Detach(SESSION, "client", "a", 1, NOW_MS)])
+        save_as_0_1_0(path)
+        looked, read = await store.execute([Look(SESSION, "client", 0, 0), ReadEvents(SESSION, 9)])
+        assert isinstance(looked, Looked)
+        assert isinstance(read, EventsRead)
+        assert (looked.head.events, looked.head.events_max) == (2, 7)
+        assert [event.n for event in read.events] == [2]
+
+
+async def test_a_session_that_is_not_told_has_no_queue(path: Path) -> None:
+    """An earlier release costs it nothing, and its records are read as before."""
+    async with opened(path) as store:
+        await store.execute([create(), claim_side()])
+        save_as_0_1_0(path)
+        (looked,) = await store.execute([Look(SESSION, "client", 0, 0)])
+        assert isinstance(looked, Looked)
+        assert (looked.head.events, looked.head.events_max) == (0, 0)
+        assert rows(path, "SELECT name FROM queue") == []
+
+
+async def test_an_earlier_release_ends_a_session(path: Path) -> None:
+    """What it had to tell waits for its time, and goes once that is over."""
+    async with opened(path) as store:
+        await store.execute([create(events_max=7), create("s_2", events_max=7)])
+        before_ms = store.now_ms()
+        with closing(sqlite3.connect(path)) as file, file:
+            file.execute("DELETE FROM session WHERE session = ?", (SESSION,))
+        ((until_ms, other_ms),) = rows(
+            path,
+            "SELECT one.until_ms, two.until_ms FROM queue one, queue two WHERE one.name = 's_1' AND two.name = 's_2'",
+        )
+        assert isinstance(until_ms, int)
+        assert other_ms == 0
+        assert before_ms - 1000 <= until_ms - EVENTS_LEFT_MS <= store.now_ms()
+        (read,) = await store.execute([ReadEvents(SESSION, 9)])
+        assert isinstance(read, EventsRead)
+        assert [event.type for event in read.events] == ["session.started"]
+        assert rows(path, f"SELECT 1 FROM queue WHERE until_ms <= {until_ms - 1} AND until_ms > 0") == []
+        await store.execute([EndSession("s_2", "a", until_ms)])
+        assert rows(path, "SELECT name FROM queue") == [("s_2",)]
+        assert rows(path, "SELECT DISTINCT name FROM event") == [("s_2",)]

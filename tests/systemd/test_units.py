@@ -153,6 +153,14 @@ def test_reload_asks_the_socket_the_service_makes(name: str) -> None:
     assert values(name, "Type") == ["notify"], "Debian 12 does not know notify-reload"
 
 
+@pytest.mark.parametrize("name", SERVICES)
+def test_what_signald_writes_is_in_directories_of_the_service(name: str) -> None:
+    """The SQLite file and blobs in the state directory, uploads to S3 on a disk in the cache directory; nothing else can be written."""
+    assert values(name, "StateDirectory") == values(name, "CacheDirectory") == ["signald"]
+    assert values(name, "WorkingDirectory") == ["%S/signald"]
+    assert values(name, "ProtectSystem") == ["strict"]
+
+
 def test_colours_differ_where_they_must() -> None:
     """Each colour has an address for parties and one for HTTP of its own, and both are loopback: a proxy stands in front."""
     addresses = [values(f"signald@{colour}.socket.d/listen.conf", "ListenStream") for colour in ("blue", "green")]

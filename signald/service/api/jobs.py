@@ -227,8 +227,11 @@ class HttpJobs:
         job = getattr(result, "job", None)
         if job is not None:
             self._parts.jobs.changed(op.session, job)
-        elif isinstance(op, ListJobs) and (session := self._parts.attachments.sessions.get(op.session)) is not None:
-            self._parts.relay.look(session)
+        elif isinstance(op, ListJobs):
+            # Time may have ended some of them in this step, of a session without a party as well.
+            self._context.untold.note(op.session)
+            if (session := self._parts.attachments.sessions.get(op.session)) is not None:
+                self._parts.relay.look(session)
         return result
 
 

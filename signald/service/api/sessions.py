@@ -22,9 +22,9 @@ from signald.net.admission import share
 from signald.service.auth import Principal
 from signald.service.events import SessionCreated
 from signald.service.parts import Parts
+from signald.service.pasts import take_back
 from signald.store.base import Behind, Refused, Result
 from signald.store.registry.ops import Hold, KeepAlive, ListSessionsOf
-from signald.store.sagas import end_session
 from signald.store.session.jobs.ops import JobList, ListChangedJobs
 from signald.store.session.ops import CreateSession, ReadSession, SessionRead
 
@@ -81,13 +81,14 @@ class HttpSessions:
         token, token_hash = tokens.issue(session, context.entropy)
         create = CreateSession(
             session, "", new_nonce(context.entropy), principal, new.want, bytes(new.meta), False, token_hash, now,
-            context.ttl_ms, new.pair,
+            context.ttl_ms, new.pair, context.events_max,
         )  # fmt: skip
         made = await context.committer.call_many(
-            [KeepAlive((session,), until), create], undo=end_session(session, context.node)
+            [KeepAlive((session,), until), create], undo=take_back(context, session)
         )
         if not isinstance(made[1], Head):
             raise StoreUnavailable("a session with this id exists")
+        context.untold.note(session)
         context.events.emit(SessionCreated(session))
         api = self._parts.api_tokens.make("client", session, principal)
         return MadeSession(session, token, context.ttl_ms, api.text, api.ttl_ms)

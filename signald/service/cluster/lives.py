@@ -17,8 +17,8 @@ from signald.service.endings import gone_unheld
 from signald.service.events import SessionEnded
 from signald.store.base import WAKE_OVERDUE, WAKE_SESSION, Behind, Op
 from signald.store.committer import ignore
-from signald.store.registry.ops import Forget, KeepAlive, ListOverdue, Signal
-from signald.store.sagas import end_session
+from signald.store.registry.ops import KeepAlive, ListOverdue, Signal
+from signald.store.sagas import end_session, forget_session
 from signald.store.session.ops import Detach, Ended, ExpireSession, Look, Looked
 
 log = structlog.get_logger(__name__)
@@ -43,6 +43,10 @@ class Lives:
                 await context.config_changed.wait()
             here = [session for session in attachments.sessions.values() if session.client.link is not None]
             until = context.now_ms() + context.life_ms
+            if context.untold.doubted:
+                context.untold.doubted = False
+                for session in here:
+                    context.untold.note(session.id)
             for start in range(0, len(here), 500):
                 part = here[start : start + 500]
                 holders = tuple([principal_holder(session.principal) for session in part])
@@ -56,7 +60,7 @@ class Lives:
             return
         nodes = tuple(context.cluster.nodes)
         ops: list[Op] = [
-            ExpireSession(name, context.node, nodes, now, context.ttl_ms, attachments.pasts.keep_ms(name))
+            ExpireSession(name, context.node, nodes, now, context.ttl_ms, attachments.pasts.keep_ms(name), "expired")
             for name in overdue.sessions
         ]
         results = await context.committer.call_many(ops)
@@ -78,13 +82,15 @@ class Lives:
                     context.events.emit(gone_unheld(result.head, "expired", now))
                 if session is not None:
                     attachments.gone(session, "expired")
-                after.append(Forget(name))
+                after += self._forget(name, now)
             elif session is not None and session.client.link is not None:
                 after.append(KeepAlive((name,), now + context.life_ms))
             elif isinstance(result, Behind):
                 # It cannot be read, its time is over, and no node has given it back.
                 log.error("session_unreadable", session=name)
-                after += end_session(name, context.node, context.now_ms())
+                after += end_session(
+                    name, context.node, context.now_ms(), reason="unreadable", told=context.events_max > 0
+                )
                 if session is not None:
                     attachments.gone(session, "expired")
             else:
@@ -95,7 +101,7 @@ class Lives:
     async def _unclaimed(self, name: str, now: int) -> list[Op]:
         looked = await self._context.committer.call(Look(name, "client", 0, 0))
         if not isinstance(looked, Looked):
-            return [Forget(name)]
+            return self._forget(name, now)
         head = looked.head
         ops: list[Op] = [KeepAlive((name,), now + self._context.ttl_ms)]
         if head.client_node == self._context.node:
@@ -105,6 +111,10 @@ class Lives:
             # Only that node can tell, and the first node to sweep has just put it off: it would be put off for ever.
             ops.append(Signal(head.client_node, WAKE_OVERDUE + name.encode()))
         return ops
+
+    def _forget(self, name: str, now: int) -> list[Op]:
+        """A session is over. The node that has ended it may have been killed before the agenda knew of its last events."""
+        return [*forget_session(name, now, told=self._context.events_max > 0)]
 
     def overdue(self, name: str) -> None:
         """Another node has found that the life of a session has passed whose client is said to be here."""

@@ -128,7 +128,8 @@ class Mender:
                     tuple(session.up.tail),
                     tuple(session.down.tail),
                     now,
-                    create=everything,
+                    everything,
+                    *session.client_asked,
                 )
                 for session in part
             ]
@@ -210,6 +211,7 @@ class Mender:
                     tokens,
                     sessions,
                     now,
+                    *link.asked,
                 )
             )
         await context.committer.call_many(ops)

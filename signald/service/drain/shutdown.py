@@ -35,6 +35,7 @@ from signald.service.drain.status import DrainStatus
 from signald.service.parts import Parts
 from signald.service.trail import Trail
 from signald.service.worker_like import WorkerLike
+from signald.store.registry.queues.ops import TellCluster
 from signald.wire.close_codes import CloseCode
 
 log = structlog.get_logger(__name__)
@@ -50,6 +51,9 @@ PROGRESS_S = 1.0
 
 TALK_S = 2.0
 """How long the store may take to hear that this node drains; the drain goes on without."""
+
+TOLD_TOTALS = ("moved", "left", "suspended", "lost")
+"""What the core server is told of a receipt: how many sessions had which outcome."""
 
 RECALL_S, RECALL_POLL_S = 1.0, 0.25
 """How long a node that holds must have been the only one left until it serves again: well below `successor_timeout_s`, for
@@ -182,6 +186,7 @@ class ShutdownScope:
             await self._begun.wait()
             await self._drain()
             if self._status.state is DrainState.DONE:
+                self._tell_finished()
                 return
             if self._status.state is DrainState.SERVING:
                 self._reopen()
@@ -407,6 +412,21 @@ class ShutdownScope:
 
     def _finish(self, ledger: Ledger) -> bytes:
         return ledger.finish(trio.current_time(), final=self._status.by_signal, why=self._why_left.value)
+
+    def _tell_finished(self) -> None:
+        """Tell the core server of this planned stop: once, however often its drain began. A node that lost its id was not stopped."""
+        context, totals = self._context, self.ledger.totals()
+        if self._lease.taken or not context.events_max:
+            return
+        fields: dict[str, str | int] = {
+            "node": context.node,
+            "release": context.config.node.release,
+            "reason": self._status.reason,
+            "duration_ms": max(0, context.now_ms() - self._asked_ms),
+            **{name: count for name in TOLD_TOTALS if isinstance(count := totals[name], int)},
+        }
+        once = f"{context.node}:{self._lease.info.incarnation}"
+        context.submit(TellCluster(once, "deploy.finished", fields, context.events_max, context.now_ms()))
 
     def _unfollow(self) -> None:
         """The mover of an earlier drain hears no more of the parties."""

@@ -335,7 +335,7 @@ class ReseedWorker(RegistryOp[Done], frozen=True):
     """Give a live worker and its pairings back after the store came back empty.
 
     Creates the worker if it is missing (with `epoch` and tokens as given) and pairs it with those of `sessions` that are
-    not paired with another.
+    not paired with another. `asked_ms` and `attempt` are as in `Reseed`, of the claim by which the worker has got these tokens.
     """
 
     worker: str
@@ -349,6 +349,8 @@ class ReseedWorker(RegistryOp[Done], frozen=True):
     sessions: tuple[tuple[str, dict[str, str], int], ...]
     """(session, want, order_ms)"""
     now_ms: int
+    asked_ms: int = 0
+    attempt: int = 0
 
 
 @traits(reads=True)

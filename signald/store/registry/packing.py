@@ -254,7 +254,7 @@ def pack_reseed_worker(op: ReseedWorker) -> bytes:
     pairings = [word for session, want, order_ms in op.sessions for word in (session, order_ms, labels(want))]
     return pack_registry(
         "reseed", op.worker, op.epoch, op.principal, op.instance, labels(op.labels), op.capacity, current, previous,
-        op.now_ms, *pairings, node=op.node,
+        op.now_ms, op.asked_ms, op.attempt, *pairings, node=op.node,
     )  # fmt: skip
 
 

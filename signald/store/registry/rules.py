@@ -250,6 +250,7 @@ def reseed_worker(op: ops.ReseedWorker, rows: Rows, _wakes: Wakes) -> base.Done:
         current, previous = (*op.tokens, b"", b"")[:2]
         retired = worker.slots.retired if worker is not None else ()
         slots, side = Slots(current, previous, retired), Side(op.epoch, op.node)
+        side.give_back(Claim("", op.epoch, asked_ms=op.asked_ms, attempt=op.attempt))
         rows.save_worker(Worker(op.worker, op.principal, op.instance, op.labels, op.capacity, slots, side))
     for session, want, order_ms in op.sessions:
         place = rows.place(session)

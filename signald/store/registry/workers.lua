@@ -170,14 +170,16 @@ function operation.remove(name, epoch, again, events_max, now_ms, fields)
 end
 
 -- ARGV 12...: session, order_ms and want, for each pairing
-function operation.reseed(name, epoch, principal, instance, labels, capacity, current, previous, now_ms)
+function operation.reseed(name, epoch, principal, instance, labels, capacity, current, previous, now_ms, asked_ms, attempt)
   local record = worker(name)
   if not record or tonumber(epoch) > record[EPOCH] then
     local retired = record and record[RETIRED] or {}
-    put_worker(name, {caller, tonumber(epoch), {}, principal, instance, labels, tonumber(capacity), 0, 0, current, previous,
+    -- How its last claim was asked for; the nonce of that is lost.
+    local claims = asked_ms ~= '0' and {{'', tonumber(epoch), '', tonumber(asked_ms), tonumber(attempt)}} or {}
+    put_worker(name, {caller, tonumber(epoch), claims, principal, instance, labels, tonumber(capacity), 0, 0, current, previous,
       retired})
   end
-  for i = 12, #ARGV, 3 do
+  for i = 14, #ARGV, 3 do
     local session = ARGV[i]
     if not redis.call('HGET', PAIRS, session) then
       redis.call('HSET', LINE, session, ARGV[i + 1] .. ' ' .. ARGV[i + 2])

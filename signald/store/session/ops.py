@@ -127,6 +127,8 @@ class Ended(Result, frozen=True):
     streams: tuple[StreamView, ...] = ()
     history_bytes: int = -1
     """Of the chat history that is kept beyond the end, which may be empty; -1: none is kept."""
+    events: int = 0
+    """How many events of the session wait to be told (`events/ops.py`)."""
 
 
 # --- operations ---------------------------------------------------------------------------------------------------
@@ -150,6 +152,13 @@ class CreateSession(SessionOp[Head | Exists], frozen=True):
     now_ms: int
     ttl_ms: int
     pair: bool = True
+    events_max: int = 0
+    """How many events of the session may wait to be told; 0: it is not told. Told are its beginning and end, its pairings, the absences
+    of its client, and the ends of its jobs: each in the step that makes it (`core.life`)."""
+    settings: bytes = b""
+    """See `Head`; so are the next two."""
+    rooms: bytes = b""
+    asked_until_ms: int = 0
 
 
 @traits(damaged=Refused("unreadable"))
@@ -191,6 +200,8 @@ class ClaimClient(SessionOp[Claimed | Refused], frozen=True):
     ahead_max: int = SEQ_MAX
     history: int = 0
     """How many entries of the chat history are read in the same step."""
+    events_max: int = 0
+    """As in `CreateSession`: what the claiming node is configured to holds for the session from now on."""
 
 
 @traits(damaged=Refused("unreadable"))
@@ -218,6 +229,8 @@ class ClaimWorkerSide(SessionOp[Claimed | Refused], frozen=True):
     ahead_max: int = SEQ_MAX
     history: int = 0
     """As in `ClaimClient`."""
+    events_max: int = 0
+    """As in `ClaimClient`."""
 
 
 @traits(damaged=Behind(0))
@@ -226,6 +239,8 @@ class AcceptSession(SessionOp[Done | Fenced | Behind | NoSession], frozen=True):
 
     node: str
     epoch: int
+    now_ms: int = 0
+    """For the event that tells it; 0: the time of the event before it."""
 
 
 @traits(damaged=Behind(0))
@@ -373,15 +388,17 @@ class ConfirmToken(SessionOp[Done], frozen=True):
 
 @traits(damaged=NoSession())
 class EndSession(SessionOp[Ended | NoSession], frozen=True):
-    """Remove every trace of the session but its jobs (`jobs/ops.py`) and, for a while, its chat history. Wakes both parties' nodes,
-    other than `node`.
+    """Remove every trace of the session but its jobs (`jobs/ops.py`), the events that wait (`events/ops.py`) and, for a while, its
+    chat history. Wakes both parties' nodes, other than `node`.
     """
 
     node: str
     now_ms: int = 0
-    """For its jobs; 0: the time of the last operation on them."""
+    """For its jobs and its event; 0: the time of the last operation on the jobs, and of the last event."""
     keep_ms: int = 0
     """For how long from `now_ms` on the chat history can still be read; 0: it goes at once."""
+    reason: str = ""
+    """Why it ends, as its event tells it."""
 
 
 @traits(damaged=Behind(0))
@@ -396,6 +413,8 @@ class ExpireSession(SessionOp[Ended | Done | Behind], frozen=True):
     now_ms: int
     ttl_ms: int
     keep_ms: int = 0
+    """As in `EndSession`."""
+    reason: str = ""
     """As in `EndSession`."""
 
 
@@ -418,6 +437,15 @@ class ReadTrail(SessionOp[Trail], frozen=True):
     """Read the session's trail."""
 
 
+@traits(damaged=NoSession())
+class KeepAnswer(SessionOp[Done | NoSession], frozen=True):
+    """Keep what the core server has answered when it was asked again. Wakes no node: the next worker is told."""
+
+    settings: bytes
+    rooms: bytes
+    asked_until_ms: int
+
+
 class Reseed(SessionOp[Head | NoSession], frozen=True):
     """Give back to the store what a node knows of a live session, after the store lost something.
 
@@ -425,6 +453,9 @@ class Reseed(SessionOp[Head | NoSession], frozen=True):
     has, dense up to `head.up_last` / `down_last`, or are empty; entries above the stored last are stored. `client_tokens` is
     (current, previous), or () when the client is not attached to this node. An absent session is created with `create` only:
     a store that has lost its tail still has a record, so without one the session has ended while this was in flight.
+
+    `asked_ms` and `attempt` are those of the claim by which the client has got these tokens (0: not known). Without them, an earlier
+    claim of the client that is late would pass for a later one.
     """
 
     node: str
@@ -434,3 +465,5 @@ class Reseed(SessionOp[Head | NoSession], frozen=True):
     down_tail: tuple[Entry, ...]
     now_ms: int
     create: bool
+    asked_ms: int = 0
+    attempt: int = 0

@@ -20,6 +20,7 @@ from signald.store.redis_connection import DAMAGE_SIGNS, Word, pack
 from signald.store.redis_keys import PACKING, Keyspace
 from signald.store.redis_replies import read_done
 from signald.store.session import head
+from signald.store.session.events import records as events
 from signald.store.session.head import SAFETY_MIN_MS
 from signald.store.session.jobs import packing as jobs
 from signald.store.session.ops import (
@@ -35,6 +36,7 @@ from signald.store.session.ops import (
     EndSession,
     ExpireSession,
     HandOn,
+    KeepAnswer,
     Look,
     Mark,
     ReadHistory,
@@ -60,6 +62,7 @@ LOOK = lua.hot("session/look.lua", head.CONSTANTS)
 TRAIL = lua.hot("session/trail.lua")
 SESSION = lua.cold(
     *jobs.FILES,
+    "session/events/operations.lua",
     "session/jobs/pieces.lua",
     "session/jobs/session.lua",
     "session/streams/streams.lua",
@@ -68,6 +71,8 @@ SESSION = lua.cold(
     "session/session.lua",
     constants={
         **head.CONSTANTS,
+        **events.CONSTANTS,
+        "NONCES_REMEMBERED": events.NONCES_REMEMBERED,
         **jobs.CONSTANTS,
         **streams.CONSTANTS,
         "CLAIMS_REMEMBERED": CLAIMS_REMEMBERED,
@@ -88,6 +93,7 @@ PIECES = lua.cold(
     "session/streams/append.lua",
     constants={
         **head.CONSTANTS,
+        **events.CONSTANTS,
         **{name: value for name, value in jobs.CONSTANTS.items() if name != "WORKER_LOST"},
         **streams.CONSTANTS,
         "SAFETY_MIN_MS": SAFETY_MIN_MS,
@@ -217,18 +223,19 @@ def pack_create(op: CreateSession) -> bytes:
     """Call `create` of `session.lua`."""
     return pack_session(
         op, "create", op.nonce, op.principal, labels(op.want), op.meta, int(op.receipts), op.token, op.now_ms, op.ttl_ms,
-        int(op.pair), node=op.node,
+        int(op.pair), op.events_max, op.settings, op.rooms, op.asked_until_ms, node=op.node,
     )  # fmt: skip
 
 
 codec(CreateSession, pack_create, read_session)
+codec(KeepAnswer, lambda op: pack_session(op, "keep_answer", op.settings, op.rooms, op.asked_until_ms), read_session)
 
 
 def pack_claim_client(op: ClaimClient) -> bytes:
     """Call `claim_client` of `session.lua`."""
     return pack_session(
         op, "claim_client", op.nonce, op.principal, op.presented, op.issued, op.received, op.acked, op.now_ms, op.ttl_ms,
-        op.attempt, op.ahead_max, op.history, node=op.node,
+        op.attempt, op.ahead_max, op.history, op.events_max, node=op.node,
     )  # fmt: skip
 
 
@@ -239,12 +246,12 @@ def pack_claim_worker_side(op: ClaimWorkerSide) -> bytes:
     """Call `claim_worker_side` of `session.lua`."""
     return pack_session(
         op, "claim_worker_side", op.nonce, op.worker, int(op.assign), op.received, op.acked, op.now_ms,
-        op.ahead_max, op.history, node=op.node,
+        op.ahead_max, op.history, op.events_max, node=op.node,
     )  # fmt: skip
 
 
 codec(ClaimWorkerSide, pack_claim_worker_side, read_session)
-codec(AcceptSession, lambda op: pack_session(op, "accept", op.epoch, node=op.node), read_session)
+codec(AcceptSession, lambda op: pack_session(op, "accept", op.epoch, op.now_ms, node=op.node), read_session)
 codec(HandOn, lambda op: pack_session(op, "hand_on", op.epoch, op.state, node=op.node), read_session)
 codec(Unpair, lambda op: pack_session(op, "unpair", op.worker, op.epoch, node=op.node), read_session)
 codec(
@@ -267,10 +274,10 @@ codec(ReadSession, lambda op: pack_session(op, "read", *op.access.words), read_s
 codec(ReadHistory, lambda op: pack_session(op, "history", *op.access.words, op.now_ms), read_history)
 codec(Detach, lambda op: pack_session(op, "detach", op.party, op.epoch, op.now_ms, node=op.node), read_session)
 codec(ConfirmToken, lambda op: pack_session(op, "confirm", op.epoch), read_session)
-codec(EndSession, lambda op: pack_session(op, "finish", op.now_ms, op.keep_ms, node=op.node), read_session)
+codec(EndSession, lambda op: pack_session(op, "finish", op.now_ms, op.keep_ms, op.reason, node=op.node), read_session)
 codec(
     ExpireSession,
-    lambda op: pack_session(op, "expire", op.now_ms, op.ttl_ms, op.keep_ms, *op.nodes, node=op.node),
+    lambda op: pack_session(op, "expire", op.now_ms, op.ttl_ms, op.keep_ms, op.reason, *op.nodes, node=op.node),
     read_session,
 )
 
@@ -281,7 +288,7 @@ def pack_reseed(op: Reseed) -> bytes:
     current, previous, *_ = (*op.client_tokens, b"", b"")
     return pack_session(
         op, "reseed", int(op.create), int(bool(op.client_tokens)), current, previous, op.now_ms,
-        up[0].seq if up else 0, _flags(up), down[0].seq if down else 0, _flags(down), *head.write_head(op.head),
+        up[0].seq if up else 0, _flags(up), down[0].seq if down else 0, _flags(down), op.asked_ms, op.attempt, *head.write_head(op.head),
         *[word for entry in (*up, *down) for word in entry_words(entry, mark_in(entry), op.now_ms)], node=op.node,
     )  # fmt: skip
 
@@ -327,7 +334,7 @@ codec(ReadTrail, pack_read_trail, lambda _op, reply: Trail(tuple(reply)))
 
 # --- the safety TTL -----------------------------------------------------------------------------------------------
 
-TOUCH_REPLIES = 7
+TOUCH_REPLIES = 8
 """How many replies one `touch` has."""
 
 
@@ -338,6 +345,6 @@ def touch(session: str, left_ms: int) -> bytes:
     return b"".join(
         [
             b"*3\r\n$7\r\nPEXPIRE\r\n" + bulk(key + end) + left
-            for end in (b"", b":up", b":down", b":history", b":jobs", b":pieces", b":streams")
+            for end in (b"", b":up", b":down", b":history", b":jobs", b":pieces", b":streams", b":events")
         ]
     )

@@ -95,6 +95,14 @@ class Record(Struct, array_like=True):
     """What a worker has left for the next one, as JSON; empty for nothing."""
     history_parts: int = 0
     """How many items of the chat history begin no entry of it (`core.chat_history`)."""
+    events: int = 0
+    """See `Head.events`."""
+    events_max: int = 0
+    """See `Head.events_max`."""
+    settings: bytes = b""
+    """See `Head`; so are the next two."""
+    rooms: bytes = b""
+    asked_until_ms: int = 0
 
     def side(self, party: Party) -> Side:
         """Return where `party` is."""
@@ -159,4 +167,9 @@ class Record(Struct, array_like=True):
             pair=self.pair,
             jobs=self.jobs,
             streams=self.streams,
+            events=self.events,
+            events_max=self.events_max,
+            settings=self.settings,
+            rooms=self.rooms,
+            asked_until_ms=self.asked_until_ms,
         )

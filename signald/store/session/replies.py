@@ -109,8 +109,8 @@ def read_session(op: SessionOp, reply: Reply) -> Result | Head:
             return _NO_SESSION
         case [b"read", head, connected_ms, away_ms]:
             return SessionRead(read_head(op.session, head), connected_ms, away_ms)
-        case [b"ended", head, streams, history_bytes]:
-            return Ended(read_head(op.session, head), _views(op, streams), history_bytes)
+        case [b"ended", head, streams, history_bytes, events]:
+            return Ended(read_head(op.session, head), _views(op, streams), history_bytes, events)
         case _:
             return read_refusal(reply)
 

@@ -15,6 +15,16 @@ local function reseed_side(party, epoch, node)
   return newer, v[2] ~= '' and at == '', v[2] == '' and at ~= ''
 end
 
+-- Remembers how the last claim of the client was asked for, where the store has lost it. Its nonce is lost as well.
+local function give_back_claim(epoch, asked_ms, attempt)
+  local claims = claims_kept('client_claims')
+  local last = claims[#claims]
+  if asked_ms > 0 and (not last or last[2] < epoch) then
+    remember(claims, {'', epoch, '', 0, 0, 0, 0, asked_ms, attempt}, CLAIMS_REMEMBERED)
+    set('client_claims', cmsgpack.pack(claims))
+  end
+end
+
 -- The entries of the tail begin at ARGV[at], three words each as in streams/append.lua; `flags` has a 0 or 1 for each: is it of the
 -- history?
 local function reseed_log(way, last, acked, first, flags, at, now_ms)
@@ -57,10 +67,11 @@ local function reseed_log(way, last, acked, first, flags, at, now_ms)
   expire_with_head(KEYS[4])
 end
 
-local function reseed(known, tokens, current, previous, now_ms, up_first, up_flags, down_first, down_flags)
+local function reseed(known, tokens, current, previous, now_ms, up_first, up_flags, down_first, down_flags, asked_ms, attempt)
   if not exists() then
     begin(known[HEAD.created_ms], known[HEAD.principal], known[HEAD.want], known[HEAD.meta], known[HEAD.receipts],
       NO_TTL_MS, 0, '', {}, {'', '', {}}, now_ms)
+    begin_events()
     touch_all(0)
   end
   -- A key of another type makes this fail, and so does an entry that `last` does not know of: both would refuse what comes next.
@@ -79,6 +90,9 @@ local function reseed(known, tokens, current, previous, now_ms, up_first, up_fla
   else
     redis.call('HDEL', key, 'pair')
   end
+  if tonumber(known[HEAD.asked_until_ms]) >= (tonumber(get('asked_until_ms')[1] or 0) or 0) then -- a later answer counts for longer
+    put_answer(known[HEAD.settings], known[HEAD.rooms], known[HEAD.asked_until_ms])
+  end
   learn_jobs(tonumber(known[HEAD.jobs]))
   local newer, left, back = reseed_side('client', known[HEAD.client_epoch], known[HEAD.client_node])
   if left then
@@ -90,6 +104,7 @@ local function reseed(known, tokens, current, previous, now_ms, up_first, up_fla
   back = back and slots[1] ~= ''
   if tokens == '1' and (newer or back or (unknown and get('client_epoch')[1] == known[HEAD.client_epoch])) then
     set('tokens', cmsgpack.pack({current, previous, slots[3]}))
+    give_back_claim(tonumber(known[HEAD.client_epoch]), tonumber(asked_ms), tonumber(attempt))
   end
   if reseed_side('worker', known[HEAD.worker_epoch], known[HEAD.worker_node]) then
     set('worker', known[HEAD.worker], 'worker_state', known[HEAD.worker_state],
@@ -106,6 +121,7 @@ local function reseed(known, tokens, current, previous, now_ms, up_first, up_fla
       end
     end
   end
+  learn_events(tonumber(known[HEAD.events]), tonumber(known[HEAD.events_max]))
   local has = get('worker')[1]
   if has ~= '' then
     count_worker(has)
@@ -130,13 +146,13 @@ local function is_damage(failure)
   return string.find(text, 'Invalid stream ID', 1, true) ~= nil
 end
 
--- ARGV 12...: the values of the head (`HEAD_FIELDS`), then the entries of both tails
+-- ARGV 14...: the values of the head (`HEAD_FIELDS`), then the entries of both tails
 -- Only what can be read in full is added to. Anything else begins anew, from what the caller knows.
 function operation.reseed(create, ...)
   if create == '0' and not exists() then
     return {'no_session'}
   end
-  local known = {unpack(ARGV, 12, 11 + HEAD_COUNT)}
+  local known = {unpack(ARGV, 14, 13 + HEAD_COUNT)}
   local done, answer = pcall(reseed, known, ...)
   if done and is_whole(answer[2]) then
     return answer

@@ -3,11 +3,12 @@
 from signald.core.head import Head
 from signald.core.log import Entry
 from signald.core.tokens import Slots
-from signald.store.claims import Side
+from signald.store.claims import Claim, Side
 from signald.store.damage import Unreadable
 from signald.store.rows import Rows, Wakes
 from signald.store.rule import rule
 from signald.store.session import ops
+from signald.store.session.events.keeping import begin_events, learn_events
 from signald.store.session.jobs.keeping import learn_jobs
 from signald.store.session.records import NO_TTL_MS, Record, Way
 from signald.store.session.rules import count_worker, take_ack
@@ -40,12 +41,17 @@ def reseed(op: ops.Reseed, rows: Rows, wakes: Wakes) -> Head | ops.NoSession:
             ttl_ms=NO_TTL_MS,
             client_away_ms=op.now_ms,
         )
+        begin_events(record, rows)
     # These never change, so each node that knows the session knows them; what is kept of them may be damaged.
     record.created_ms, record.principal, record.want = known.created_ms, known.principal, known.want
     record.meta, record.receipts, record.pair = known.meta, known.receipts, known.pair
+    if known.asked_until_ms >= record.asked_until_ms:  # a later answer counts for longer
+        record.settings, record.rooms = known.settings, known.rooms
+        record.asked_until_ms = known.asked_until_ms
     learn_jobs(record, known.jobs, rows)
     _reseed_client(record, op)
     _reseed_worker(record, op)
+    learn_events(record, known, rows)
     up_acked = max(known.up_acked, record.up_heard)
     _reseed_log(record, "up", known.up_last, up_acked, op.up_tail, op.now_ms, rows)
     _reseed_log(record, "down", known.down_last, known.down_acked, op.down_tail, op.now_ms, rows)
@@ -80,6 +86,7 @@ def _reseed_client(record: Record, op: ops.Reseed) -> None:
     if op.client_tokens and (newer or back or (unknown and op.head.client_epoch == side.epoch)):
         current, previous = (*op.client_tokens, b"")[:2]
         record.slots = Slots(current, previous, slots.retired)
+        side.give_back(Claim("", op.head.client_epoch, asked_ms=op.asked_ms, attempt=op.attempt))
 
 
 def _reseed_worker(record: Record, op: ops.Reseed) -> None:

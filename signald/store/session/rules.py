@@ -11,6 +11,7 @@ from signald.store.damage import Unreadable
 from signald.store.rows import Rows, Wakes
 from signald.store.rule import rule
 from signald.store.session import ops
+from signald.store.session.events import keeping as events
 from signald.store.session.jobs.keeping import begin_jobs, finish_jobs, lose_worker, move_jobs
 from signald.store.session.records import WORKERS_REMEMBERED, Past, Record, Way
 from signald.store.session.streams import rules as streams
@@ -36,12 +37,28 @@ def create_session(op: ops.CreateSession, rows: Rows, _wakes: Wakes) -> Head | o
         slots=Slots(current=op.token),
         client_away_ms=op.now_ms,
         pair=op.pair,
+        settings=op.settings,
+        rooms=op.rooms,
+        asked_until_ms=op.asked_until_ms,
     )
     record.client.claim(Claim(op.nonce, 1 if op.node else 0, asked_ms=op.now_ms), op.node)
     begin_jobs(op.session, rows)
+    events.begin_events(record, rows)
+    events.set_events_max(record, op.events_max, rows)
+    events.tell_started(record, op.node, rows)
     rows.drop_past(op.session)
     rows.save_session(record)
     return record.head()
+
+
+@rule(ops.KeepAnswer)
+def keep_answer(op: ops.KeepAnswer, rows: Rows, _wakes: Wakes) -> base.Done | ops.NoSession:
+    record = rows.session(op.session)
+    if record is None:
+        return ops.NoSession()
+    record.settings, record.rooms, record.asked_until_ms = op.settings, op.rooms, op.asked_until_ms
+    rows.save_session(record)
+    return base.Done()
 
 
 @rule(ops.ClaimClient)
@@ -72,6 +89,8 @@ def claim_client(op: ops.ClaimClient, rows: Rows, wakes: Wakes) -> ops.Claimed |
         return base.Refused("ahead")
     record.slots = slots
     record.ttl_ms = op.ttl_ms
+    events.set_events_max(record, op.events_max, rows)
+    events.tell_resumed(record, op.node, _absence_ms(record.client.node, record, op.now_ms), op.now_ms, rows)
     return _claim(record, "client", op, op.acked, op.received, rows, wakes)
 
 
@@ -90,6 +109,7 @@ def claim_worker_side(op: ops.ClaimWorkerSide, rows: Rows, wakes: Wakes) -> ops.
         return base.Refused("ahead")
     if op.assign and record.failed.current(record.up.acked).set_aside:
         return base.Refused("set_aside")
+    events.set_events_max(record, op.events_max, rows)
     if op.assign:
         record.worker = op.worker
         record.worker_state = "assigned"
@@ -164,7 +184,12 @@ def _claimed(
 
 def _away_ms(claim: Claim, record: Record, now_ms: int) -> int:
     """How long the client had been detached when it made `claim`, by the time of its first asking."""
-    return 0 if claim.previous_node else max(0, now_ms - record.client_away_ms)
+    return _absence_ms(claim.previous_node, record, now_ms)
+
+
+def _absence_ms(node: str, record: Record, now_ms: int) -> int:
+    """How long the client has been detached; `node` is where it is attached."""
+    return 0 if node else max(0, now_ms - record.client_away_ms)
 
 
 def take_ack(record: Record, way: Way, seq: int, rows: Rows) -> bool:
@@ -196,6 +221,7 @@ def accept_session(
     if record.worker_state != "paired":
         record.worker_state = "paired"
         record.state = b""
+        events.tell_paired(record, op.now_ms, rows)
         wakes.session(record, op.node, record.client.node)
         rows.save_session(record)
     return base.Done()
@@ -415,6 +441,7 @@ def detach(op: ops.Detach, rows: Rows, wakes: Wakes) -> base.Done:
     side.node = ""
     if op.party == "client":
         record.client_away_ms = op.now_ms
+        events.tell_away(record, op.node, op.now_ms, rows)
     wakes.session(record, op.node, record.client.node, record.worker_side.node)
     rows.save_session(record)
     return base.Done()
@@ -436,6 +463,7 @@ def end_session(op: ops.EndSession, rows: Rows, wakes: Wakes) -> ops.Ended | ops
     except Unreadable:
         rows.drop_session(op.session)
         rows.drop_jobs(op.session)
+        events.end_events(op.session, None, op.reason, op.now_ms, rows)
         raise
     return ops.NoSession() if record is None else _end(record, op, rows, wakes)
 
@@ -454,13 +482,14 @@ def _end(record: Record, op: ops.EndSession | ops.ExpireSession, rows: Rows, wak
     wakes.session(record, op.node, record.client.node, record.worker_side.node)
     finish_jobs(record, rows, op.now_ms)
     interrupted = streams.close_all(record, op.now_ms, rows)
+    waiting = events.end_events(record.session, record, op.reason, op.now_ms, rows)
     if not op.keep_ms:
         rows.drop_session(record.session)
-        return ops.Ended(record.head(), interrupted)
+        return ops.Ended(record.head(), interrupted, events=waiting)
     drop_pasts(rows, op.now_ms)
     past = Past(record.session, record.principal, record.worker, op.now_ms + op.keep_ms)
     rows.drop_session(record.session, past)
-    return ops.Ended(record.head(), interrupted, record.history_bytes)
+    return ops.Ended(record.head(), interrupted, record.history_bytes, waiting)
 
 
 def drop_pasts(rows: Rows, now_ms: int, limit: int = ops.PASTS_MAX) -> None:

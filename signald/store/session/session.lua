@@ -1,11 +1,13 @@
 -- Every operation on one session but the hot ones (append.lua, ack.lua, look.lua), the trail, and jobs (jobs/operations.lua). It
--- follows common.lua, head.lua, jobs/jobs.lua, jobs/session.lua, streams.lua, claims.lua and reseed.lua.
+-- follows common.lua, head.lua, events/queue.lua, jobs/jobs.lua, jobs/session.lua, streams.lua, claims.lua and reseed.lua.
 --
 -- KEYS  1 head  2 log of client → worker  3 log of worker → client  4 chat history  5 jobs  6 pieces of their results  7 streams
+--       8 event queue
 -- ARGV  1 operation  2 the caller's node  3... the arguments of the function of `operation` that has its name
 -- An answer begins with its kind, which replies.py makes a result of.
 
-function operation.create(nonce, principal, want, meta, receipts, token, now_ms, ttl_ms, pair)
+function operation.create(nonce, principal, want, meta, receipts, token, now_ms, ttl_ms, pair, events_max, settings, rooms,
+    asked_until_ms)
   if exists() then
     return find_claim('client_claims', nonce) and {'head', head()} or {'exists'}
   end
@@ -16,11 +18,24 @@ function operation.create(nonce, principal, want, meta, receipts, token, now_ms,
   if pair == '0' then
     set('pair', 0)
   end
+  put_answer(settings, rooms, asked_until_ms)
+  begin_events()
+  set_events_max(events_max)
+  tell_started(caller, principal, want, now_ms)
   touch_all(tonumber(ttl_ms))
   return {'head', head()}
 end
 
-function operation.claim_client(nonce, principal, presented, issued, received, acked, now_ms, ttl_ms, attempt, ahead_max, history)
+function operation.keep_answer(settings, rooms, asked_until_ms)
+  if not exists() then
+    return {'no_session'}
+  end
+  put_answer(settings, rooms, asked_until_ms)
+  return {'done'}
+end
+
+function operation.claim_client(nonce, principal, presented, issued, received, acked, now_ms, ttl_ms, attempt, ahead_max, history,
+    events_max)
   if not exists() then
     return {'refused', 'unknown'}
   end
@@ -61,10 +76,12 @@ function operation.claim_client(nonce, principal, presented, issued, received, a
   end
   set('tokens', cmsgpack.pack(slots), 'ttl_ms', ttl_ms)
   touch_all(tonumber(ttl_ms))
+  set_events_max(events_max)
+  tell_resumed(v[1] == '' and math.max(0, tonumber(now_ms) - tonumber(v[2])) or 0, now_ms)
   return claim('client', nonce, tonumber(acked), tonumber(received), now_ms, attempt, history)
 end
 
-function operation.claim_worker_side(nonce, worker, assign, received, acked, now_ms, ahead_max, history)
+function operation.claim_worker_side(nonce, worker, assign, received, acked, now_ms, ahead_max, history, events_max)
   if not exists() then
     return {'refused', 'unknown'}
   end
@@ -85,6 +102,7 @@ function operation.claim_worker_side(nonce, worker, assign, received, acked, now
   if assign == '1' and is_set_aside() then
     return {'refused', 'set_aside'}
   end
+  set_events_max(events_max)
   if assign == '1' then
     local last = tonumber(get('down_last')[1])
     set('worker', worker, 'worker_state', 'assigned', 'said_before', math.max(last, tonumber(acked)))
@@ -96,7 +114,7 @@ function operation.claim_worker_side(nonce, worker, assign, received, acked, now
   return claim('worker', nonce, tonumber(received), tonumber(acked), now_ms, 0, history, assign == '1')
 end
 
-function operation.accept(epoch)
+function operation.accept(epoch, now_ms)
   local v = get('worker_epoch', 'worker_node', 'worker_state', 'client_node')
   if not v[1] then
     return exists() and {'behind', 0} or {'no_session'}
@@ -107,6 +125,7 @@ function operation.accept(epoch)
   if v[3] ~= 'paired' then
     set('worker_state', 'paired')
     redis.call('HDEL', key, 'handed_on')
+    tell_paired(now_ms)
     wake(v[4])
   end
   return {'done'}
@@ -184,6 +203,7 @@ function operation.detach(party, epoch, now_ms)
     set(party .. '_node', '')
     if party == 'client' then
       set('client_away_ms', now_ms)
+      tell_away(now_ms)
     end
     wake(v[3], v[4])
   end
@@ -227,16 +247,18 @@ local function read_past(kind, text, now_ms)
   return {'history', items}
 end
 
-local function finish(now_ms, keep_ms)
+local function finish(now_ms, keep_ms, reason)
   local closed, interrupted = pcall(close_all_streams, now_ms)
   local read, was = pcall(head)
   if not read then
-    redis.call('DEL', unpack(KEYS))
+    redis.call('DEL', unpack(KEYS, 1, 7))
+    end_events(now_ms, reason)
     return {'no_session'}
   end
   if was[HEAD.jobs] and not pcall(finish_jobs, now_ms) then
     redis.call('DEL', KEYS[5], KEYS[6])
   end
+  local counted, events = pcall(end_events, now_ms, reason, was)
   local kept, history_bytes = false, nil
   if keep_ms ~= '0' then
     kept, history_bytes = pcall(keep_history, now_ms, keep_ms)
@@ -246,28 +268,28 @@ local function finish(now_ms, keep_ms)
     redis.call('DEL', KEYS[4])
   end
   wake(was[HEAD.client_node], was[HEAD.worker_node])
-  return {'ended', was, closed and interrupted or {}, kept and history_bytes or -1}
+  return {'ended', was, closed and interrupted or {}, kept and history_bytes or -1, counted and events or 0}
 end
 
-function operation.finish(now_ms, keep_ms)
-  return exists() and finish(now_ms, keep_ms) or {'no_session'}
+function operation.finish(now_ms, keep_ms, reason)
+  return exists() and finish(now_ms, keep_ms, reason) or {'no_session'}
 end
 
--- ARGV 6...: the live nodes
-function operation.expire(now_ms, ttl_ms, keep_ms)
+-- ARGV 7...: the live nodes
+function operation.expire(now_ms, ttl_ms, keep_ms, reason)
   local v = get('client_node', 'client_away_ms')
   if not v[1] then
     return exists() and {'behind', 0} or {'done'}
   end
   if v[1] == '' then
-    return tonumber(now_ms) - tonumber(v[2]) >= tonumber(ttl_ms) and finish(now_ms, keep_ms) or {'done'}
+    return tonumber(now_ms) - tonumber(v[2]) >= tonumber(ttl_ms) and finish(now_ms, keep_ms, reason) or {'done'}
   end
-  for i = 6, #ARGV do
+  for i = 7, #ARGV do
     if ARGV[i] == v[1] then
       return {'done'}
     end
   end
-  return finish(now_ms, keep_ms)
+  return finish(now_ms, keep_ms, reason)
 end
 
 -- → head, when the client has attached last, since when it is detached

@@ -12,6 +12,9 @@ from signald.store.base import Done, Result, ShelfOp, traits
 RETRY_MIN_MS = 1000
 """The shortest time after which a full shelf is worth another try: a sweep has to delete bytes before there is room."""
 
+SWEPT_MAX = 128
+"""How many blobs one sweep tells, whatever its caller asks for: a script holds up all of Redis, by some milliseconds for so many."""
+
 # --- results ------------------------------------------------------------------------------------------------------
 
 
@@ -151,7 +154,8 @@ class RemoveBlob(ShelfOp[Done | NoBlob], frozen=True):
 
 @traits(damaged=ShelfSwept((), 0))
 class SweepShelf(ShelfOp[ShelfSwept], frozen=True):
-    """Doom what is kept no longer, and uploads whose lease has lapsed `LATE_MS` ago. Tell up to `limit` doomed blobs, in order of id.
+    """Doom what is kept no longer, and uploads whose lease has lapsed `LATE_MS` ago. Tell up to `limit` doomed blobs, in order of id,
+    and no more than `SWEPT_MAX`.
 
     A lease that was taken before the clock was set back has lapsed. A blob whose record cannot be read is doomed at its time.
     """

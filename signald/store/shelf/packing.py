@@ -7,6 +7,7 @@ from signald.store.redis_codec import call, codec
 from signald.store.redis_connection import Word
 from signald.store.redis_keys import PACKING
 from signald.store.shelf.ops import (
+    SWEPT_MAX,
     AbandonBlob,
     BeginBlob,
     FinishBlob,
@@ -67,5 +68,5 @@ codec(
 codec(AbandonBlob, lambda op: pack_shelf(op, "abandon_blob", op.blob, op.nonce, op.now_ms), read_shelf)
 codec(ReadBlob, lambda op: pack_shelf(op, "read_blob", op.blob, op.now_ms), read_shelf)
 codec(RemoveBlob, lambda op: pack_shelf(op, "remove_blob", op.blob, op.now_ms), read_shelf)
-codec(SweepShelf, lambda op: pack_shelf(op, "sweep_shelf", op.now_ms, op.limit), read_shelf)
+codec(SweepShelf, lambda op: pack_shelf(op, "sweep_shelf", op.now_ms, min(op.limit, SWEPT_MAX)), read_shelf)
 codec(ForgetBlobs, lambda op: pack_shelf(op, "forget_blobs", op.now_ms, *op.blobs), read_shelf)

@@ -97,9 +97,10 @@ def remove_blob(op: ops.RemoveBlob, rows: Rows, _wakes: Wakes) -> Done | ops.NoB
 
 @rule(ops.SweepShelf)
 def sweep_shelf(op: ops.SweepShelf, rows: Rows, _wakes: Wakes) -> ops.ShelfSwept:
+    limit = min(op.limit, ops.SWEPT_MAX)
     over = [
-        *rows.uploads_over(op.shelf, op.now_ms - LATE_MS, op.now_ms + CLOCK_SET_MS, op.limit),
-        *rows.blobs_over(op.shelf, op.now_ms, op.limit),
+        *rows.uploads_over(op.shelf, op.now_ms - LATE_MS, op.now_ms + CLOCK_SET_MS, limit),
+        *rows.blobs_over(op.shelf, op.now_ms, limit),
     ]
     for blob in over:
         item = rows.blob_item(op.shelf, blob)
@@ -109,7 +110,7 @@ def sweep_shelf(op: ops.SweepShelf, rows: Rows, _wakes: Wakes) -> ops.ShelfSwept
         elif not item.over(op.now_ms):
             continue
         rows.save_blob_item(op.shelf, item.doom(late=True))
-    doomed = rows.blobs_doomed(op.shelf, op.limit)
+    doomed = rows.blobs_doomed(op.shelf, limit)
     return ops.ShelfSwept(tuple(doomed), _next(op.shelf, rows, len(doomed), op.now_ms))
 
 

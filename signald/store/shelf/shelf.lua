@@ -44,20 +44,22 @@ end
 
 -- Counts anew, after damage: what cannot be read has no bytes and no key.
 local function recount()
-  local count, size, keys = 0, 0, {}
+  local count, size, keys, held = 0, 0, {}, {}
   local all = redis.call('HGETALL', ITEMS)
   for place = 1, #all, 2 do
     local what, name = string.match(all[place], '^([ik])(.*)$')
     if what == 'i' then
       local item = read_item(name)
       count, size = count + 1, size + (item and item[ITEM.bytes] or 0)
+      if item then
+        held[item[ITEM.key]] = name
+      end
     elseif what == 'k' then
-      keys[name] = all[place + 1]
+      keys[#keys + 1] = name
     end
   end
-  for key, blob in pairs(keys) do
-    local item = read_item(blob)
-    if not item or item[ITEM.key] ~= key then
+  for _, key in ipairs(keys) do
+    if not held[key] then
       redis.call('HDEL', ITEMS, 'k' .. key)
     end
   end

@@ -1,7 +1,7 @@
 """Blobs over HTTP, at whole nodes: what a program that knows the contract alone sees, and what is left of an upload that fails."""
 
 import hashlib
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from itertools import pairwise
 from typing import Any
 
@@ -50,7 +50,7 @@ def is_empty(cluster: Cluster, session: str) -> bool:
 
 
 def test_uploaded_and_read() -> None:
-    """201 with its digest and end; any node gives all of it, or a part; HEAD says the same and gives none."""
+    """201 with its digest and end; any node gives all of it, or a part, or says that the reader has it."""
 
     async def scene(cluster: Cluster) -> None:
         _, _, session, api = await scene_of(cluster, "n1", "n2")
@@ -196,10 +196,15 @@ def test_an_anonymous_session() -> None:
     """Its blobs are its own: no other anonymous session has them, nor its worker in another session. They outlive it for its token."""
 
     async def scene(cluster: Cluster) -> None:
-        client, worker, _, api = await scene_of(cluster, "n1")
-        _, other = await cluster.client("n1", api=True)
+        client, _, _, api = await scene_of(cluster, "n1")
+        worker, accepted = await cluster.worker("n1", "another", labels={"lang": "de"}, api=True)
+        _, other = await cluster.client("n1", want={"lang": "de"}, api=True)
         await worker.accept()
         blob = (await api.upload("n1", VOICE)).json()["blob"]
+        query = f"?session={other['session']}"
+        own = (await Blobs(cluster, other["api_token"]).upload("n1", b"x")).json()["blob"]
+        assert (await Blobs(cluster, accepted["api_token"]).read("n1", own, query)).status == 200
+        assert (await Blobs(cluster, accepted["api_token"]).read("n1", blob, query)).status == 404
         assert (await Blobs(cluster, other["api_token"]).read("n1", blob)).status == 404
         assert await Blobs(cluster, other["api_token"]).remove("n1", blob) == 404
         assert (await Blobs(cluster, "").read("n1", blob)).status == 401
@@ -490,18 +495,23 @@ def test_bytes_that_cannot_be_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene(cluster: Cluster) -> None:
         _, _, session, api = await scene_of(cluster, "n1")
         asked: list[float] = []
-        blobs = [(await api.upload("n1", b"abc")).json()["blob"] for _ in range(3)]
+        blobs = sorted([(await api.upload("n1", b"abc")).json()["blob"] for _ in range(3)])
+        delete = MemoryMedia.delete
 
         async def fail(self: MemoryMedia, key: str) -> None:
+            if key == blobs[0]:
+                await delete(self, key)
+                return
             asked.append(trio.current_time())
             raise MediaAway("no answer")
 
         with monkeypatch.context() as patch:
             patch.setattr(MemoryMedia, "delete", fail)
-            for blob in blobs:
+            for blob in (*blobs[1:], blobs[0]):  # so that a sweep deletes one before it fails
                 assert await api.remove("n1", blob) == 204
             await trio.sleep(200)
-        assert kept(cluster, "", session) == (3, 9)
+        assert kept(cluster, "", session) == (2, 6)
+        assert sorted(media_of(cluster).objects) == blobs[1:]
         assert 5 <= len(asked) <= 9
         pauses = [later - earlier for earlier, later in pairwise(asked)]
         assert pauses[0] < 10 < pauses[-1]
@@ -558,6 +568,77 @@ def test_uploads_at_once() -> None:
             go.set()
         assert (desk.uploading.taken, len(desk.uploading)) == (0, 0)
         assert (await api.upload("n1", b"x")).status == 201
+
+    play(scene)
+
+
+def test_downloads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the share of a principal 429, beyond the places of the node 503; a place is free when its download has ended."""
+
+    async def scene(cluster: Cluster) -> None:
+        _, worker, _, api = await scene_of(cluster, "n1", blobs={"downloads_in_progress_max": 4})
+        desk = cluster.nodes["n1"].hub.blobs
+        _, started = await cluster.client("n1", api=True)
+        await worker.accept()
+        other = Blobs(cluster, started["api_token"])
+        blobs = [(one, (await one.upload("n1", VOICE)).json()["blob"]) for one in (api, other)]
+        go, read = trio.Event(), MemoryMedia.read
+
+        async def wait(*asked: Any) -> Any:
+            async with aclosing(read(*asked)) as pieces:
+                async for piece in pieces:
+                    await go.wait()
+                    yield piece
+
+        async def hold(one: Blobs, blob: str, remote: str) -> None:
+            async with cluster.plain("n1", remote=remote) as stream:
+                head = f"GET /v1/blobs/{blob} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {one.token}\r\n\r\n"
+                assert (await HttpPeer(stream).ask(head.encode())).body == VOICE
+
+        with monkeypatch.context() as patch:
+            patch.setattr(MemoryMedia, "read", wait)
+            async with trio.open_nursery() as nursery:
+                for count, (one, blob) in enumerate((*blobs, *blobs)):
+                    nursery.start_soon(hold, one, blob, f"192.0.2.{count}")
+                    await trio.testing.wait_all_tasks_blocked()
+                    assert desk.downloading.taken == count + 1
+                    if count == 2:
+                        assert (await api.read("n1", blobs[0][1])).json()["type"] == "urn:signald:problem:busy"
+                        assert (await api.read("n1", blobs[0][1])).status == 429
+                _, started = await cluster.client("n1", api=True)
+                await worker.accept()
+                late = Blobs(cluster, started["api_token"])
+                blob = (await late.upload("n1", b"abc")).json()["blob"]
+                assert (await late.read("n1", blob)).status == 503
+                go.set()
+        assert (desk.downloading.taken, len(desk.downloading)) == (0, 0)
+        assert (await late.read("n1", blob)).body == b"abc"
+
+    play(scene)
+
+
+def test_redirected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `blobs.redirect` a reader is sent to the URL that the media sign; media without such URLs, or without an answer, send none."""
+
+    async def scene(cluster: Cluster) -> None:
+        _, _, _, api = await scene_of(cluster, "n1", "n2")
+        await cluster.start("n3", blobs={"redirect": True})
+        blob = (await api.upload("n1", VOICE)).json()["blob"]
+        assert (await api.read("n3", blob)).body == VOICE
+        away = False
+
+        async def sign(self: MemoryMedia, key: str, *, ttl_s: float) -> str | None:
+            if away:
+                raise MediaAway("no answer")
+            return f"https://s3.example/bucket/{key}?ttl={ttl_s:g}"
+
+        with monkeypatch.context() as patch:
+            patch.setattr(MemoryMedia, "signed_url", sign)
+            told = await api.read("n3", blob)
+            assert (told.status, told.headers["location"]) == (307, f"https://s3.example/bucket/{blob}?ttl=60")
+            assert (await api.read("n1", blob)).status == 200
+            away = True
+            assert (await api.read("n3", blob)).body == VOICE
 
     play(scene)
 

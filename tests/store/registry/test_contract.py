@@ -467,6 +467,20 @@ class TestWorkers:
         assert await waiting(world) == []
         assert await world.ask(claim_worker("w4", "w6", node="b")) == WorkerClaimed(5, ("s_1", "s_3"), "b")
 
+    async def test_reseed_says_how_it_was_asked_for(self, world: World) -> None:
+        """A claim from before the one that a node gave back is late, by its time or by its count, as before the loss."""
+        tokens = token("w2"), token("w1")
+        await world.do(reseed_worker(epoch=2, tokens=tokens, asked_ms=NOW_MS + 10, attempt=3))
+        early = claim_worker(nonce="early", now_ms=NOW_MS + 9)
+        given_up = claim_worker(nonce="given up", now_ms=NOW_MS + 20, attempt=2)
+        assert await world.do(early, given_up) == [Refused("late")] * 2
+        assert await world.ask(claim_worker(nonce="next", now_ms=NOW_MS + 20, attempt=4)) == WorkerClaimed(3, (), "b")
+
+    async def test_reseed_does_not_know_how_it_was_asked_for(self, world: World) -> None:
+        """A node of an earlier release does not say it: then a claim is judged by its token alone."""
+        await world.do(reseed_worker(epoch=2, tokens=(token("w2"), token("w1")), attempt=3))
+        assert await world.ask(claim_worker(now_ms=1, attempt=2)) == WorkerClaimed(3, (), "b")
+
     async def test_reseed_present(self, world: World) -> None:
         """A worker that is there under a newer epoch is left as it is."""
         await world.do(register(), claim_worker())

@@ -11,8 +11,9 @@ from signald.core.life import EVENTS_LEFT_MS, Event
 from signald.store.base import Done, Refused
 from signald.store.registry.agenda.ops import AgendaRead, ReadAgenda
 from signald.store.registry.ops import ClaimWorker, RegisterWorker, RemoveWorker, Sessions, WorkerClaimed
-from signald.store.registry.queues.ops import CLUSTER, DropQueue, EventsLeft, QueueRead, ReadQueue, TellCluster
+from signald.store.registry.queues.ops import CLUSTER, DropQueue, QueueRead, ReadQueue, TellCluster
 from signald.store.registry.queues.records import ONCE_REMEMBERED
+from signald.store.session.events.ops import EventsLeft
 from tests.store.ops import NOW_MS, WORKER, claim_worker, register, reseed_worker
 from tests.store.registry.test_agenda import take
 from tests.store.worlds import World
@@ -148,7 +149,7 @@ class TestCluster:
         await world.ask(tell("b"))
         assert numbers(await read(world, CLUSTER)) == [2]
 
-    async def test_nobody_wants_it(self, world: World) -> None:
+    async def test_not_wanted(self, world: World) -> None:
         """Without a receiver nothing is told nor remembered."""
         await world.ask(tell("a", events_max=0))
         assert await read(world, CLUSTER) == NONE

@@ -9,6 +9,7 @@ from signald.core.blobs import BLOBS_MAX, LATE_MS, Blob
 from signald.store.base import CLOCK_SET_MS, Done
 from signald.store.shelf.ops import (
     RETRY_MIN_MS,
+    SWEPT_MAX,
     AbandonBlob,
     BlobBegun,
     BlobGone,
@@ -309,6 +310,16 @@ class TestSweepShelf:
         assert await sweep(world, UNTIL_MS, 2) == ShelfSwept(("b_1", "b_2"), UNTIL_MS)
         assert await world.ask(ForgetBlobs(SHELF, ("b_1", "b_3"), UNTIL_MS)) == ShelfSwept((), UNTIL_MS)
         assert await sweep(world, UNTIL_MS, 10) == ShelfSwept(("b_2", "b_4", "b_5"), 0)
+
+    async def test_a_step_is_bounded(self, world: World) -> None:
+        """Whatever a sweep is asked for, it tells so many; the others have the next turns."""
+        names = [f"b_{n:04}" for n in range(2 * SWEPT_MAX + 1)]
+        await world.do(*[op for name in names for op in (begin_blob(name, reserved=1), finish_blob(name, size=1))])
+        for first in (0, SWEPT_MAX):
+            told = tuple(names[first : first + SWEPT_MAX])
+            assert await sweep(world, UNTIL_MS, 10**6) == ShelfSwept(told, UNTIL_MS)
+            assert await world.ask(ForgetBlobs(SHELF, told, UNTIL_MS)) == ShelfSwept((), UNTIL_MS)
+        assert await sweep(world, UNTIL_MS, 10**6) == ShelfSwept((names[-1],), 0)
 
     async def test_next(self, world: World) -> None:
         """The next sweep is due with the first lease or the first blob that is over."""

@@ -102,7 +102,7 @@ local function first_places(kind, region, from, to, limit, found)
       has = has or each == place
     end
     if has then
-      found[#found + 1] = {at, name, kept, place}
+      found[#found + 1] = {at, name, kept, place, damaged}
     else
       redis.call('ZREM', ORDER, place)
     end
@@ -132,7 +132,7 @@ local function due_places(kind, now, ahead_max, limit)
   return past
 end
 
--- → when the next one may be due, then name, ticket, failures and since_ms of each
+-- → when the next one may be due, then name, ticket, failures, since_ms and whether it was damaged, for each
 function operation.take_due(kind, nonce, now_ms, lease_ms, limit, ahead_max)
   local now, most, taken = tonumber(now_ms), tonumber(limit), {}
   local by = kind .. 't\0' .. nonce
@@ -155,7 +155,7 @@ function operation.take_due(kind, nonce, now_ms, lease_ms, limit, ahead_max)
       local new = {ends, ticket + i - 1, kept[FAILURES], kept[SINCE], 0, nonce}
       redis.call('ZREM', ORDER, each[4])
       put_agenda_item(kind, name, kept, new)
-      taken[i] = {new[TICKET], name, new}
+      taken[i] = {new[TICKET], name, new, each[5]}
       redis.call('HSET', MISC, 'agenda_ticket', string.format('%.0f', new[TICKET]))
     end
     -- The oldest of those that fail is shown: should it be one that does not, it goes.
@@ -169,7 +169,7 @@ function operation.take_due(kind, nonce, now_ms, lease_ms, limit, ahead_max)
   end
   local reply = {next_ms}
   for _, each in ipairs(taken) do
-    reply[#reply + 1] = {each[2], each[1], each[3][FAILURES], each[3][SINCE]}
+    reply[#reply + 1] = {each[2], each[1], each[3][FAILURES], each[3][SINCE], each[4] and 1 or 0}
   end
   return reply
 end

@@ -7,26 +7,11 @@ A full queue is as `core.life` says; `worker.lost` always fits, being the last. 
 is gone; that of the cluster stays.
 """
 
-from signald.core.life import Event
-from signald.store.base import Done, RegistryOp, Result, traits
+from signald.store.base import Done, RegistryOp, traits
+from signald.store.session.events.ops import EventsLeft, EventsRead
 
 CLUSTER = "cluster"
 """The name of the queue of the cluster; no worker has such an id."""
-
-
-class EventsRead(Result, frozen=True):
-    """The first events that wait, in their order."""
-
-    events: tuple[Event, ...] = ()
-    waiting: int = 0
-    dropped: int = 0
-    upto: int = 0
-
-
-class EventsLeft(Result, frozen=True):
-    """How many events still wait."""
-
-    waiting: int = 0
 
 
 class QueueRead(EventsRead, frozen=True):
@@ -39,7 +24,7 @@ class QueueRead(EventsRead, frozen=True):
 class TellCluster(RegistryOp[Done], frozen=True):
     """Put an event into the queue of the cluster, of `events_max` events at most; 0: do not.
 
-    With the same `once` it does nothing more, whoever asks: `ONCE_REMEMBERED` such words without blanks are remembered.
+    With the same `once` a repetition does nothing, at whichever node: `ONCE_REMEMBERED` such words without blanks are remembered.
     """
 
     once: str
@@ -49,7 +34,7 @@ class TellCluster(RegistryOp[Done], frozen=True):
     now_ms: int
 
 
-@traits(reads=True)
+@traits(reads=True, damaged=QueueRead())
 class ReadQueue(RegistryOp[QueueRead], frozen=True):
     """Read the first `limit` events of a queue, a worker's or `CLUSTER`."""
 
@@ -57,6 +42,7 @@ class ReadQueue(RegistryOp[QueueRead], frozen=True):
     limit: int
 
 
+@traits(damaged=EventsLeft())
 class DropQueue(RegistryOp[EventsLeft], frozen=True):
     """Remove the events of a queue up to number `upto`: they are delivered."""
 

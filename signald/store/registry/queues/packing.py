@@ -5,8 +5,9 @@ from msgspec import msgpack
 from signald.store.redis_codec import codec
 from signald.store.redis_replies import read_done
 from signald.store.registry.packing import pack_registry
-from signald.store.registry.queues.ops import DropQueue, EventsLeft, ReadQueue, TellCluster
+from signald.store.registry.queues.ops import DropQueue, ReadQueue, TellCluster
 from signald.store.registry.queues.replies import read_queue
+from signald.store.session.events.ops import EventsLeft
 
 
 def pack_tell_cluster(op: TellCluster) -> bytes:

@@ -6,8 +6,8 @@ local BEGUN, UNTIL, LAST, DROPPED, EVENTS = 1, 2, 3, 4, 5
 
 -- Nil for none, and for one that cannot be read.
 local function event_queue(name)
-  local read, queue = pcall(cmsgpack.unpack, redis.call('HGET', EVENT_QUEUES, name) or '')
-  if not read or type(queue) ~= 'table' or type(queue[EVENTS]) ~= 'table' then
+  local read, queue, more = pcall(cmsgpack.unpack, redis.call('HGET', EVENT_QUEUES, name) or '')
+  if not read or more ~= nil or type(queue) ~= 'table' or type(queue[EVENTS]) ~= 'table' then
     return nil
   end
   for i = BEGUN, DROPPED do

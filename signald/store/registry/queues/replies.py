@@ -16,11 +16,12 @@ def read_queue(op: ReadQueue, reply: Reply) -> QueueRead:
         return QueueRead()
     waiting, dropped, begun_ms, *kept = reply
     events, upto = [], 0
-    for n, kind, at_ms, packed, before in kept:
-        upto = n
+    for event in kept:
+        upto = event[0]
         try:
+            n, kind, at_ms, packed, before = event
             fields = _fields(packed)
             events.append(Event(n, kind.decode(), at_ms, {**fields, DROPPED: before} if before else fields))
-        except (MsgspecError, UnicodeDecodeError):
+        except (MsgspecError, ValueError, TypeError, AttributeError):
             REPORTS.tell("event", op.name)
     return QueueRead(tuple(events), waiting, dropped, upto, begun_ms)

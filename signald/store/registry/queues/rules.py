@@ -9,10 +9,11 @@ from signald.store import base
 from signald.store.damage import Unreadable
 from signald.store.registry.agenda.rules import enter
 from signald.store.registry.queues import ops
-from signald.store.registry.queues.ops import CLUSTER, EventsLeft, QueueRead
+from signald.store.registry.queues.ops import CLUSTER, QueueRead
 from signald.store.registry.queues.records import ONCE_REMEMBERED, QUEUES_CHECKED, EventQueue
 from signald.store.rows import Rows, Wakes
 from signald.store.rule import rule
+from signald.store.session.events.ops import EventsLeft
 
 
 def tell(
@@ -75,7 +76,7 @@ def read_queue(op: ops.ReadQueue, rows: Rows, _wakes: Wakes) -> QueueRead:
 
 
 @rule(ops.DropQueue)
-def drop_event_queue(op: ops.DropQueue, rows: Rows, _wakes: Wakes) -> EventsLeft:
+def drop_queue(op: ops.DropQueue, rows: Rows, _wakes: Wakes) -> EventsLeft:
     queue = rows.event_queue(op.name)
     if queue is None:
         return EventsLeft(0)

@@ -1,4 +1,4 @@
--- The jobs of a session during one step: the twin of keeping.py. It follows head.lua.
+-- The jobs of a session during one step: the twin of keeping.py. It follows head.lua and events/queue.lua.
 --
 -- KEYS[5]  a hash: `h` the record of them all (JOBS), `j<n>` a job (JOB), `i<n>` its input, `k<digest of its key>` and `e<place>` its
 --          number. Records are lists, packed; a later release may add to their ends.
@@ -6,7 +6,7 @@
 -- Both outlive the session. What cannot be read counts as absent.
 local jobs_key, pieces_key = KEYS[5], KEYS[6]
 
--- The jobs that are open: `record` whether the session is there; see `SessionJobs`.
+-- The jobs that are open: `record` whether the session is there, `told` whether it was before this step; see `SessionJobs`.
 local jobs
 local here
 
@@ -112,6 +112,9 @@ local function end_job(job, state, failure)
   if here.record then
     close_stream_of_job(n, here.now_ms)
   end
+  if here.told then
+    tell_job(job, here.now_ms)
+  end
   jobs[JOBS.next_place] = place + 1
   jobs[JOBS.kept_bytes] = jobs[JOBS.kept_bytes] + job[JOB.size]
   close_job(n, job[JOB.input_bytes])
@@ -206,7 +209,7 @@ end
 
 local function use_jobs(kept, record, number, now_ms)
   jobs = kept
-  here = {record = record, number = number, now_ms = now_ms, renew = jobs[JOBS.keep_ms] == 0 or (record and jobs[JOBS.over] == 1)}
+  here = {record = record, told = record, number = number, now_ms = now_ms, renew = jobs[JOBS.keep_ms] == 0 or (record and jobs[JOBS.over] == 1)}
   jobs[JOBS.seen_ms] = math.max(jobs[JOBS.seen_ms], now_ms)
 end
 

@@ -12,6 +12,7 @@ from signald.core.jobs import OF_OUTCOME, RESULT_TOO_BIG, WORKER_LOST, Job, JobE
 from signald.core.log import Entry
 from signald.core.streams import Mark, Verdict, judge
 from signald.store.rows import Rows, Wakes
+from signald.store.session.events.keeping import tell_job
 from signald.store.session.jobs.ops import DUE_MAX, KEPT_BYTES_MAX, KEPT_MAX, PIECE_BYTES
 from signald.store.session.jobs.records import Jobs
 from signald.store.session.ops import OVER_MS
@@ -24,6 +25,8 @@ class SessionJobs:
 
     def __init__(self, record: Record | None, jobs: Jobs, rows: Rows, now_ms: int) -> None:
         self.record = record
+        self.told = record
+        """What tells of an end: the record, also in the step that ends the session."""
         self.jobs = jobs
         self.rows = rows
         self.now_ms = now_ms
@@ -59,6 +62,8 @@ class SessionJobs:
         self.rows.drop_input(jobs.session, job.n)
         if self.record is not None:
             close_of_job(self.record, job.n, self.now_ms, self.rows)
+        if self.told is not None:
+            tell_job(self.told, ended, self.now_ms, self.rows)
         jobs.next_place += 1
         jobs.kept_bytes += job.size
         self._close(job.n, job.input_bytes)

@@ -11,6 +11,7 @@ from signald.store.redis_codec import call, codec
 from signald.store.redis_connection import Word
 from signald.store.redis_keys import PACKING
 from signald.store.session import head
+from signald.store.session.events import records as events
 from signald.store.session.jobs.ops import (
     DUE_MAX,
     INPUT_BYTES_MAX,
@@ -52,7 +53,7 @@ CONSTANTS: dict[str, Value] = {
 }
 """What jobs.lua and session.lua need of Python: above all where each field stands in the list that is kept of a record."""
 
-FILES = ("session/head.lua", "session/jobs/jobs.lua")
+FILES = ("session/head.lua", "session/events/queue.lua", "session/jobs/jobs.lua")
 
 JOBS = lua.cold(
     *FILES,
@@ -61,6 +62,7 @@ JOBS = lua.cold(
     "session/jobs/operations.lua",
     constants={
         **head.CONSTANTS,
+        **events.CONSTANTS,
         **{name: value for name, value in CONSTANTS.items() if name != "WORKER_LOST"},
         **streams.CONSTANTS,
         "SEAL_BYTES": SEAL_BYTES,

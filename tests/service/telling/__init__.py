@@ -1,0 +1,1 @@
+"""Telling the core server: delivery over a cluster in memory, under the mock clock."""

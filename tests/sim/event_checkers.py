@@ -1,0 +1,114 @@
+"""Events: each life event that the core server was promised is told, in order for its session, signed, and the same in each attempt."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from signald.core.head import Head
+from signald.core.webhooks import BadSignature, secrets_of, verify
+from signald.store.base import Op, Result
+from signald.store.registry.ops import RegisterWorker, WorkerClaimed
+from signald.store.registry.queues.ops import CLUSTER
+from signald.store.session.ops import CreateSession
+from tests.sim.checkers import Checker
+from tests.sim.core_server import SECRET, SECRET_PREVIOUS
+
+if TYPE_CHECKING:
+    from tests.sim.scene import Scene
+
+BOUNDS = {"session": ("session.started", "session.ended"), "worker": ("worker.registered", "worker.lost")}
+"""The first and the last event of a queue."""
+
+
+class EventTold(Checker):
+    """Every life event a core server was promised is delivered at least once, in order for its session."""
+
+    name = "event-told"
+
+    def __init__(self, scene: "Scene") -> None:
+        super().__init__(scene)
+        core = scene.plan.core
+        self._secrets = [secrets_of(SECRET), *([secrets_of(SECRET_PREVIOUS)] if core and core.rotates else [])]
+        self._bodies: dict[str, bytes] = {}
+        """webhook-id → the body that came with it."""
+        self._told: dict[str, list[dict[str, Any]]] = {}
+        """Queue → its events, each once, as they came."""
+        self._made: dict[str, str] = {}
+        """Queue that the store has begun → its kind."""
+        self._finished: Counter[str] = Counter()
+        """Node → how often its drain was told to be over."""
+
+    @property
+    def promised(self) -> bool:
+        """Tell whether the store keeps what it is given."""
+        return not self.scene.plan.store_may_lose
+
+    # --- what the store has promised --------------------------------------------------------------------------------
+
+    def applied(self, op: Op, result: Result) -> None:
+        """The store has carried out an operation."""
+        if isinstance(op, CreateSession) and op.events_max and isinstance(result, Head):
+            self._made.setdefault(op.session, "session")
+        elif isinstance(op, RegisterWorker) and op.events_max and isinstance(result, WorkerClaimed):
+            self._made.setdefault(op.worker, "worker")
+
+    # --- what the core server has processed -------------------------------------------------------------------------
+
+    def received(self, headers: Mapping[str, str], body: bytes) -> None:
+        """The core server has processed a request."""
+        for secrets in self._secrets:
+            try:
+                verify(headers, body, secrets, self.scene.world.now_ms() / 1000)
+            except BadSignature as error:
+                if not self.scene.plan.clock_steps:
+                    self.broken(f"{headers}: {error}")
+        said = json.loads(body)
+        name, data = headers["webhook-id"], said["data"]
+        queue = data.get("session") or data.get("worker") or "cluster"
+        before = self._bodies.setdefault(name, body)
+        if before is not body:
+            self.scene.reached("event told again")
+            if before != body:
+                self.broken(f"{name} was {before!r}, and is {body!r}")
+            return
+        told = self._told.setdefault(queue, [])
+        last = told[-1]["data"]["n"] if told else 0
+        told.append(said)
+        if self.promised and data["n"] != last + 1:
+            self.broken(f"{queue}: event {data['n']} {said['type']} came behind {last}")
+        if self.promised and said["type"] == "deploy.finished":
+            self._finish(data)
+        self.scene.reached(f"told {said['type']}")
+
+    def _finish(self, data: dict[str, Any]) -> None:
+        self._finished[data["node"]] += 1
+        if self._finished[data["node"]] > 1:
+            self.broken(f"{data['node']} is told to have finished twice")
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    def waiting(self) -> list[str]:
+        """Each queue that holds something."""
+        if self.scene.plan.core is None:
+            return []
+        rows = self.scene.world.rows
+        queues = [f"events of {name}" for name in (*rows._queues, *rows._event_queues) if name != CLUSTER]
+        return [*queues, *[f"events of {name} in the agenda" for name in rows._items.get("e", ())]]
+
+    def settled(self) -> None:
+        """All sessions and workers are over, and nothing waits."""
+        if not self.promised:
+            return
+        for queue, kind in self._made.items():
+            types = [one["type"] for one in self._told.get(queue, [])]
+            first, last = BOUNDS[kind]
+            if types[:1] != [first] or types[-1:] != [last] or types.count(first) != 1 or types.count(last) != 1:
+                self.broken(f"{queue} had {types}")
+        self._judge_jobs()
+
+    def _judge_jobs(self) -> None:
+        for session, jobs in self.scene.check.jobs.ended().items():
+            told = [one["data"]["job"] for one in self._told.get(session, []) if one["type"] == "job.ended"]
+            if session in self._made and sorted(told) != sorted(jobs):
+                self.broken(f"{session}: the ends of {sorted(told)} were told, and {sorted(jobs)} have ended")
