@@ -211,6 +211,7 @@ def test_nothing_is_told_and_no_poll_made_without_a_url() -> None:
 
     async def scene(cluster: Cluster) -> None:
         core = started(cluster)
+        cluster.media = None  # a sweep of blobs asks the agenda as well
         node = await cluster.start("n1")
         client, *_ = await cluster.pair("n1")
         client.cut()
