@@ -36,6 +36,8 @@ class EventTold(Checker):
         """Queue → its events, each once, as they came."""
         self._made: dict[str, str] = {}
         """Queue that the store has begun → its kind."""
+        self._granted: set[str] = set()
+        """The clients that the core server has let in."""
         self._finished: Counter[str] = Counter()
         """Node → how often its drain was told to be over."""
 
@@ -56,13 +58,8 @@ class EventTold(Checker):
     # --- what the core server has processed -------------------------------------------------------------------------
 
     def received(self, headers: Mapping[str, str], body: bytes) -> None:
-        """The core server has processed a request."""
-        for secrets in self._secrets:
-            try:
-                verify(headers, body, secrets, self.scene.world.now_ms() / 1000)
-            except BadSignature as error:
-                if not self.scene.plan.clock_steps:
-                    self.broken(f"{headers}: {error}")
+        """The core server has processed an event."""
+        self.asked(headers, body)
         said = json.loads(body)
         name, data = headers["webhook-id"], said["data"]
         queue = data.get("session") or data.get("worker") or "cluster"
@@ -80,6 +77,32 @@ class EventTold(Checker):
         if self.promised and said["type"] == "deploy.finished":
             self._finish(data)
         self.scene.reached(f"told {said['type']}")
+
+    def asked(self, headers: Mapping[str, str], body: bytes) -> None:
+        """The core server has a request: it is signed by each secret."""
+        for secrets in self._secrets:
+            try:
+                verify(headers, body, secrets, self.scene.world.now_ms() / 1000)
+            except BadSignature as error:
+                if not self.scene.plan.clock_steps:
+                    self.broken(f"{headers}: {error}")
+
+    def granted(self, name: str) -> None:
+        """The core server has let a client in, by an answer that may be lost."""
+        self._granted.add(name)
+
+    def connected(self, name: str, settings: Any) -> None:
+        """A client has a session. With a closed door it was let in, and has its settings; with an open one, or none."""
+        core = self.scene.plan.core
+        if core is None or not core.asked:
+            if settings is not None:
+                self.broken(f"{name} has the settings {settings}")
+            return
+        if core.asked == "closed" and name not in self._granted:
+            self.broken(f"{name} is in, and the core server was not asked")
+        if settings != {"for": name} and (settings is not None or core.asked == "closed"):
+            self.broken(f"{name} has the settings {settings}")
+        self.scene.reached("client with settings" if settings else "client let in while the core server was away")
 
     def _finish(self, data: dict[str, Any]) -> None:
         self._finished[data["node"]] += 1

@@ -95,6 +95,7 @@ class ClientParty(ClientApp):
         """See `ClientApp.connected`."""
         self.scene.sessions[client.session] = self
         self.scene.trace(self.name, f"has {client.session}")
+        self.scene.check.event_told.connected(self.name, client.settings)
 
     def died(self) -> None:
         """See `ClientApp.died`."""

@@ -22,7 +22,7 @@ from signald.core.authorising import ANSWER_BYTES_MAX, Answers, BadAnswer, Grant
 from signald.core.breaker import Breaker, BreakerState
 from signald.core.webhooks import secrets_of, signed_headers
 from signald.http.client import Answer as HttpAnswer
-from signald.http.client import CallFailed, HttpClient
+from signald.http.client import CallFailed, HttpClient, Poster
 from signald.http.dialing import Dial
 from signald.ids import new_nonce
 from signald.service.auth import Verified
@@ -87,6 +87,8 @@ class Authoriser:
         self._context = context
         self.connect: Dial | None = None
         """Stands for the network in a simulation; set before the first question."""
+        self.poster: Poster | None = None
+        """Stands for the core server in a simulation."""
         self._client: HttpClient | None = None
         self.outcomes: Counter[str] = Counter(dict.fromkeys(OUTCOMES, 0))
         self.turned_away = 0
@@ -194,7 +196,9 @@ class Authoriser:
             log.warning("core_failed", why=why)
             self._said = why, now
 
-    def _http(self) -> HttpClient:
+    def _http(self) -> Poster:
+        if self.poster is not None:
+            return self.poster
         if self._client is None:
             # The operator's own URL may be an inner address.
             self._client = HttpClient(allow_inner=True, connections_max=CONNECTIONS_MAX, connect=self.connect)
