@@ -523,6 +523,13 @@ def test_a_reload_begins_anew() -> None:
         config = node.hub.config
         changed = attrs.evolve(config.core, secret=PREVIOUS, secret_previous=WEBHOOK_SECRET)
         node.hub.renew(attrs.evolve(config, core=changed), node.hub.auth)
+        assert breaker_of(node) == "closed"
         assert (await connect(cluster, node))["type"] == "session_started"
+        core.answer = http(b"", "500 No")
+        for number in range(5):
+            await connect(cluster, node, f"q{number}")
+        assert breaker_of(node) == "open"
+        node.hub.renew(attrs.evolve(config, core=attrs.evolve(changed, authorize_url="")), node.hub.auth)
+        assert breaker_of(node) == "closed"
 
     act(scene)

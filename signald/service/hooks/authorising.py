@@ -115,7 +115,7 @@ class Authoriser:
     @property
     def state(self) -> BreakerState:
         """Of the breaker; closed where there is no URL."""
-        return self._breaker.state(trio.current_time())
+        return self._breaker.state(trio.current_time()) if self.config.authorize_url else "closed"
 
     @property
     def remembered(self) -> int:
