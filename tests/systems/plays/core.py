@@ -143,13 +143,14 @@ class Core(Play):
                 queues[line["queue"]].append(line)
             bodies[line["id"]].add(line["body"])
         assert all(len(one) == 1 for one in bodies.values()), "an event was told in other words"
-        assert {line["id"] for line in told} >= bodies.keys()
         for queue, lines in queues.items():
             assert [line["n"] for line in lines] == list(range(1, len(lines) + 1)), queue
         for page in (self.shown, *self.short):
             lines = queues[page.saw("opened")[0]["session"]]
-            life = " ".join(line["type"].removeprefix("session.") for line in lines)
+            life = " ".join(line["type"].removeprefix("session.") for line in lines if line["type"] != "job.ended")
             assert LIFE.fullmatch(life), life
+            ended = [(line["data"]["job"], line["data"]["state"]) for line in lines if line["type"] == "job.ended"]
+            assert sorted(ended) == sorted((line["job"], "succeeded") for line in page.saw("submitted")), page.account()
             assert lines[0]["data"]["subject"] == self.name
             assert lines[-1]["data"]["up"] == page.saw("end")[0]["said"]
         deploys = [line["data"]["node"] for line in queues["cluster"] if line["type"] == "deploy.finished"]

@@ -38,10 +38,10 @@ function event(request, fields, body, answer) {
   const line = { id: request.headers['webhook-id'], type, n, queue: session ?? worker ?? 'cluster', data, timestamp, body: createHash('sha256').update(body).digest('hex') }
   const count = ++events
   say('told', line)
-  if (count % 7 === 0) answer.writeHead(503, { 'retry-after': '1' }).end()
-  else if (count % 11 === 0) request.socket.destroy()
-  else if (count % 13 === 0) setTimeout(() => answer.writeHead(204).end(), LATE_MS)
-  else if (count % 17 === 0) answer.writeHead(302, { location: '/elsewhere' }).end()
+  if (count % 19 === 0) answer.writeHead(503, { 'retry-after': '1' }).end()
+  else if (count % 23 === 0) request.socket.destroy()
+  else if (count % 29 === 0) setTimeout(() => answer.writeHead(204).end(), LATE_MS)
+  else if (count % 31 === 0) answer.writeHead(302, { location: '/elsewhere' }).end()
   else {
     say('taken', line)
     answer.writeHead(204).end()
