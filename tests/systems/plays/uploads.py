@@ -1,5 +1,9 @@
 """A7: an upload that is under way when a deploy begins ends well; one that a SIGKILL cuts is made again, and is kept once."""
 
+from contextlib import suppress
+
+import trio
+
 from tests.systems.play import MOVES, Play
 from tests.systems.program import Program
 from tests.systems.service import BETWEEN, UNPLANNED
@@ -25,8 +29,9 @@ class Uploads(Play):
         await self.runs[-1].has_seen("sending", within_s=30)
 
     async def during_move(self) -> None:
-        """Let the rest be sent."""
-        await self.runs[-1].tell()
+        """Let the rest be sent, if the node has not said already that it goes."""
+        with suppress(trio.BrokenResourceError):
+            await self.runs[-1].tell()
 
     async def finish(self) -> None:
         """Let the last one be sent as well."""
