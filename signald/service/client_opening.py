@@ -311,7 +311,7 @@ def _restored(
         jobs=granted.jobs,
         next_received=last - replaying + 1 if asked.received is None else None,
         api=api,
-        settings=session.settings if asked.received is None else b"",
+        settings=session.settings,
     )
 
 

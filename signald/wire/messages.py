@@ -367,7 +367,7 @@ class SessionRestored(Outbound, tag="session_restored", frozen=True):
     next_received: Seq | UnsetType = UNSET
     """The seq of the first message that follows; for a client that did not say what it has."""
     settings: Raw | UnsetType = UNSET
-    """As in `SessionStarted`; for a client that did not say what it has."""
+    """As in `SessionStarted`, or later ones: a program that starts again from what it has kept may not have kept them."""
 
 
 class PeerChanged(Outbound, tag="peer", frozen=True):
