@@ -22,6 +22,8 @@ class Cut(Repeated):
         """None was answered as if it were whole; then there was room for all that the user may have, and after that nothing was left."""
         assert [line["tenth"] for line in run.saw("cut")] == list(range(1, 10)), run.account()
         assert not [line for line in run.saw("answered") if line["status"] < 400], run.account()
+        # The room is there at once: no upload waits for the end of what was cut.
+        assert not [line for line in run.saw("put off") if line["status"] == 429], run.account()
         filled = run.saw("filled")
         assert [(line["status"], line["own"]) for line in filled] == [(201, True)] * 4, run.account()
         assert run.saw("over")[0]["status"] == 429, run.account()
