@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tests.sim.scene import Scene
 
 EVENTS_URL = "https://core.example/events"
+AUTHORIZE_URL = "https://core.example/authorize"
 SECRET = "whsec_" + "Y2FuYXJ5LXNlY3JldC1vZi1ldmVudHMtMDE="
 SECRET_PREVIOUS = "whsec_" + "Y2FuYXJ5LXNlY3JldC1vZi1ldmVudHMtMDA="
 
@@ -28,6 +29,7 @@ SLOW_S = (0.5, 9.0)
 LIES = (204, 302, 400, 404, 500, 502)
 """What it answers when it lies; one of them is a success that it has not processed: see `CoreServer.post`."""
 PUT_OFF_S = (1, 20)
+YES = b'{"allow":true,"settings":{"from":"the core"}}'
 
 
 @attrs.frozen
@@ -46,6 +48,8 @@ class Core:
     spells: tuple[Spell, ...] = ()
     rotates: bool = False
     """The nodes sign with two secrets."""
+    policy: str = ""
+    """`core.on_failure`, when new parties are asked for; empty: they are not."""
 
 
 def draw_core(r: random.Random, lasts_s: float) -> Core | None:
@@ -62,6 +66,8 @@ def draw_core(r: random.Random, lasts_s: float) -> Core | None:
 def core_section(core: Core) -> dict[str, object]:
     """Return the section `[core]` of the nodes."""
     section: dict[str, object] = {"events_url": EVENTS_URL, "secret": SECRET}
+    if core.policy:
+        section |= {"authorize_url": AUTHORIZE_URL, "on_failure": core.policy}
     return section | ({"secret_previous": SECRET_PREVIOUS} if core.rotates else {})
 
 
@@ -103,6 +109,8 @@ class CoreServer:
             await trio.sleep_forever()
         if mood == "lying":
             status = r.choice(LIES)
+            if url == AUTHORIZE_URL:
+                return Answer(r.choice((200, status)), {}, r.choice((b"<html>", b"[]", b'{"allow":"yes"}')))
             if 200 <= status < 300:
                 self._process(url, body, headers, "2xx")
             return Answer(status, {}, b"<html>")
@@ -116,9 +124,18 @@ class CoreServer:
         if mood == "flooding":
             raise CallFailed("too_long", "an answer without an end")
         await trio.sleep(r.uniform(*ANSWER_S) / 2)
+        if url == AUTHORIZE_URL:
+            self._scene.check.event_told.said_yes(body)
+            return Answer(200, {}, YES)
         return Answer(200, {}, b"")
+
+    async def aclose(self) -> None:
+        """A node that asks it about new parties closes its connections."""
+        await trio.lowlevel.checkpoint()
 
     def _process(self, url: str, body: bytes, headers: Mapping[str, str], mood: str) -> None:
         self._scene.trace("core", f"{headers.get('webhook-id')} {mood}")
         if url == EVENTS_URL:
             self._scene.check.event_told.received(headers, body)
+        else:
+            self._scene.check.event_told.signed(headers, body)

@@ -38,6 +38,13 @@ class EventTold(Checker):
         """Queue that the store has begun → its kind."""
         self._finished: Counter[str] = Counter()
         """Node → how often its drain was told to be over."""
+        self._allowed: set[str] = set()
+        """Clients that the core server has said yes to."""
+
+    @property
+    def count(self) -> int:
+        """How many events were told, each counted once."""
+        return len(self._bodies)
 
     @property
     def promised(self) -> bool:
@@ -53,16 +60,26 @@ class EventTold(Checker):
         elif isinstance(op, RegisterWorker) and op.events_max and isinstance(result, WorkerClaimed):
             self._made.setdefault(op.worker, "worker")
 
+    # --- who comes in -----------------------------------------------------------------------------------------------
+
+    def said_yes(self, body: bytes) -> None:
+        """The core server has said yes to a new party."""
+        self._allowed.add((json.loads(body).get("meta") or {}).get("name", ""))
+
+    def let_in(self, client: str) -> None:
+        """A client is in."""
+        core = self.scene.plan.core
+        if core is None or not core.policy or client in self._allowed:
+            return
+        if core.policy == "closed":
+            self.broken(f"{client} was let in without a yes")
+        self.scene.reached("client let in without a yes")
+
     # --- what the core server has processed -------------------------------------------------------------------------
 
     def received(self, headers: Mapping[str, str], body: bytes) -> None:
-        """The core server has processed a request."""
-        for secrets in self._secrets:
-            try:
-                verify(headers, body, secrets, self.scene.world.now_ms() / 1000)
-            except BadSignature as error:
-                if not self.scene.plan.clock_steps:
-                    self.broken(f"{headers}: {error}")
+        """The core server has processed an event."""
+        self.signed(headers, body)
         said = json.loads(body)
         name, data = headers["webhook-id"], said["data"]
         queue = data.get("session") or data.get("worker") or "cluster"
@@ -80,6 +97,15 @@ class EventTold(Checker):
         if self.promised and said["type"] == "deploy.finished":
             self._finish(data)
         self.scene.reached(f"told {said['type']}")
+
+    def signed(self, headers: Mapping[str, str], body: bytes) -> None:
+        """Hold a request to its signatures: one by each secret in force."""
+        for secrets in self._secrets:
+            try:
+                verify(headers, body, secrets, self.scene.world.now_ms() / 1000)
+            except BadSignature as error:
+                if not self.scene.plan.clock_steps:
+                    self.broken(f"{headers}: {error}")
 
     def _finish(self, data: dict[str, Any]) -> None:
         self._finished[data["node"]] += 1

@@ -125,6 +125,9 @@ async def _serve(scene: "Scene", node: SimNode, luck: random.Random, entropy: En
         ) as inner:
             if not node.stuck:
                 await inner.lease.set_state("ready")
+            if scene.core is not None:
+                # Instead of the client that speaks HTTP: the answers are the same, and no byte of them is.
+                inner.hub.authoriser._client = scene.core  # type: ignore[assignment]
             node.node = inner
             if node.signalled_at is not None:
                 node.signal()
