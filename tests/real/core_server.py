@@ -86,7 +86,7 @@ class Result:
     policy: Policy
     round_trips_ms: Gaps
     opening_ms: Gaps
-    """How long guests waited until they were in."""
+    """How long guests waited until they were in, and had a worker."""
     counts: dict[str, int]
     by_mood: dict[str, int]
     wrong: list[str]
@@ -208,6 +208,8 @@ class Run:
             began = trio.current_time()
             with trio.CancelScope() as leaving:
                 chatter = await self.talk.client(name, urls[count % 2], urls[1 - count % 2])
+                # What it asks before it has a worker waits for one, which in a deploy is no matter of the core server.
+                await until(lambda one=chatter: one.client.peer_state == "paired", 20, f"{name} has a worker")
                 self.openings_s.append(trio.current_time() - began)
                 self.guests[chatter.client.session] = name
                 self.sessions.add(chatter.client.session)
@@ -415,7 +417,9 @@ def main() -> int:
             broken += 1
             continue
         show(result)
-        if result.wrong or result.counts["late round trips"]:
+        # Without a core server it is the machine and the deploys alone: the line that the others stand beside.
+        late = policy != "without" and result.counts["late round trips"]
+        if result.wrong or late:
             broken += 1
             print(f"BROKEN, seed {options.seed}: see {directory}")
         elif not options.keep:

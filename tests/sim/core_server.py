@@ -49,8 +49,8 @@ class Core:
     spells: tuple[Spell, ...] = ()
     rotates: bool = False
     """The nodes sign with two secrets."""
-    asked: str = ""
-    """`core.on_failure` where it is asked for each party; empty: it is not asked."""
+    policy: str = ""
+    """`core.on_failure`, when new parties are asked for; empty: they are not."""
     ttl_ms: int = 0
     """How long its answers count; 0: for the session."""
 
@@ -66,7 +66,7 @@ def draw_core(r: random.Random, lasts_s: float) -> Core | None:
     return Core(
         tuple(sorted(spells, key=lambda one: one.at)),
         rotates=r.random() < 0.5,
-        asked=r.choice(("", "open", "closed")),
+        policy=r.choice(("", "open", "closed")),
         ttl_ms=r.choice((0, 1000, 5000)),
     )
 
@@ -76,8 +76,8 @@ def core_section(core: Core) -> dict[str, object]:
     section: dict[str, object] = {"events_url": EVENTS_URL, "secret": SECRET}
     if core.rotates:
         section["secret_previous"] = SECRET_PREVIOUS
-    if core.asked:
-        section |= {"authorize_url": AUTHORIZE_URL, "on_failure": core.asked, "breaker_pause_s": 1.0}
+    if core.policy:
+        section |= {"authorize_url": AUTHORIZE_URL, "on_failure": core.policy, "breaker_pause_s": 1.0}
     return section
 
 
@@ -119,6 +119,8 @@ class CoreServer:
             await trio.sleep_forever()
         if mood == "lying":
             status = r.choice(LIES)
+            if url == AUTHORIZE_URL:
+                return Answer(r.choice((200, status)), {}, r.choice((b"<html>", b"[]", b'{"allow":"yes"}')))
             if 200 <= status < 300:
                 self._process(url, body, headers, "2xx")
             return Answer(status, {}, b"<html>")
@@ -148,4 +150,4 @@ class CoreServer:
         if url == EVENTS_URL:
             self._scene.check.event_told.received(headers, body)
         else:
-            self._scene.check.event_told.asked(headers, body)
+            self._scene.check.event_told.signed(headers, body)

@@ -42,6 +42,11 @@ class EventTold(Checker):
         """Node → how often its drain was told to be over."""
 
     @property
+    def count(self) -> int:
+        """How many events were told, each counted once."""
+        return len(self._bodies)
+
+    @property
     def promised(self) -> bool:
         """Tell whether the store keeps what it is given."""
         return not self.scene.plan.store_may_lose
@@ -59,7 +64,7 @@ class EventTold(Checker):
 
     def received(self, headers: Mapping[str, str], body: bytes) -> None:
         """The core server has processed an event."""
-        self.asked(headers, body)
+        self.signed(headers, body)
         said = json.loads(body)
         name, data = headers["webhook-id"], said["data"]
         queue = data.get("session") or data.get("worker") or "cluster"
@@ -78,8 +83,8 @@ class EventTold(Checker):
             self._finish(data)
         self.scene.reached(f"told {said['type']}")
 
-    def asked(self, headers: Mapping[str, str], body: bytes) -> None:
-        """The core server has a request: it is signed by each secret."""
+    def signed(self, headers: Mapping[str, str], body: bytes) -> None:
+        """Hold a request to its signatures: one by each secret in force."""
         for secrets in self._secrets:
             try:
                 verify(headers, body, secrets, self.scene.world.now_ms() / 1000)
@@ -94,13 +99,13 @@ class EventTold(Checker):
     def connected(self, name: str, settings: Any) -> None:
         """A client has a session. With a closed door it was let in, and has its settings; with an open one, or none."""
         core = self.scene.plan.core
-        if core is None or not core.asked:
+        if core is None or not core.policy:
             if settings is not None:
                 self.broken(f"{name} has the settings {settings}")
             return
-        if core.asked == "closed" and name not in self._granted:
+        if core.policy == "closed" and name not in self._granted:
             self.broken(f"{name} is in, and the core server was not asked")
-        if settings != {"for": name} and (settings is not None or core.asked == "closed"):
+        if settings != {"for": name} and (settings is not None or core.policy == "closed"):
             self.broken(f"{name} has the settings {settings}")
         self.scene.reached("client with settings" if settings else "client let in while the core server was away")
 
