@@ -110,6 +110,8 @@ class Cluster:
         """Marks this run's nodes, workers and clients, should several demos share a store."""
         self.code: Path | None = None
         """Where the code of the nodes to be started lies; None: the code that runs here."""
+        self.further: dict[str, dict[str, object]] = {}
+        """Further sections of the nodes to be started."""
         self._store_url = store_url
         self._settings = settings
         self._entrances: list[Entrance] = []
@@ -153,10 +155,11 @@ class Cluster:
             "node": {"id": name, "release": f"demo-{self._nodes_started}"},
         }
         # A section of the settings adds to one that the node has of its own, such as `listen`.
-        sections = own.keys() | self._settings.keys()
+        settings = self._settings | self.further
+        sections = own.keys() | settings.keys()
         config.write_text(
             render_toml(
-                {section: {**own.get(section, {}), **self._settings.get(section, {})} for section in sorted(sections)}
+                {section: {**own.get(section, {}), **settings.get(section, {})} for section in sorted(sections)}
             )
         )
         log = self.directory / f"{name}.log"

@@ -40,9 +40,22 @@ def _play(point: Point, *, keep: bool) -> Ending:
 
 
 @cache
+def _whole(scenario: str, victim: str) -> Ending:
+    """A run in which no process dies."""
+    return _play(Point(scenario, victim, "await", 0), keep=False)
+
+
 def steps_of(scenario: str, victim: str) -> dict[Kind, int]:
     """How many steps of each kind a victim takes when no process dies."""
-    return _play(Point(scenario, victim, "await", 0), keep=False).steps
+    return _whole(scenario, victim).steps
+
+
+def points_around(scenario: str, victim: str, operation: str, batches: int) -> Iterator[Point]:
+    """Every point of the first `batches` batches of the store in which a victim has an operation of this name."""
+    found = [(step, names.split()) for step, names in _whole(scenario, victim).batches.items()]
+    for step, names in [one for one in found if operation in one[1]][:batches]:
+        for further in range(len(names) + 1):
+            yield Point(scenario, victim, "store", step + further)
 
 
 def points(scenario: str, victim: str, every: Mapping[Kind, int], kinds: Sequence[Kind] = KINDS) -> Iterator[Point]:

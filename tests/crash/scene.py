@@ -19,6 +19,7 @@ from signald.testing.sdk_parties import NEW_LIFE_AFTER_S
 from signald.testing.seeded import JumpClock, determined_by
 from signald.testing.trace import logs_to
 from tests.crash import posting
+from tests.crash.outside import CountedCore, CountedUploading
 from tests.crash.steps import Crash, Kind, Steps
 from tests.sim.net import FaultyNetwork
 from tests.sim.nodes import SimNode
@@ -30,6 +31,9 @@ from tests.sim.stores import SimWorld
 FRESH_NODE_AFTER_S = 0.3
 LAST_WORDS_S = 0.01
 """What was written before the crash arrives; then the kernel resets the connections."""
+
+UPLOADED_S = 600.0
+"""The lease of a shelf whose node has died in a sweep lasts five minutes."""
 
 Script = Callable[["CrashScene"], Awaitable[None]]
 
@@ -48,6 +52,8 @@ class CrashingWorld(SimWorld):
             return super().execute(ops)  # it is its judge that asks
         if node in steps.dead:
             raise StoreUnavailable("asked by a process that is gone")
+        if steps.concerns(node):
+            self._scene.batches[steps.counts["store"] + 1] = _names(ops)
         share = steps.of_batch(node, len(ops))
         if share is None:
             return super().execute(ops)
@@ -212,8 +218,13 @@ class CrashScene(Scene):
         workers = [MortalWorker(self, one) for one in plan.workers]
         self.clients, self.workers = [*clients], [*workers]
         self.poster = posting.Poster(self, clients[0])
+        if plan.core is not None:
+            self.core = CountedCore(self, plan.core)
+        self.uploading: CountedUploading | None = CountedUploading(self, plan.blobs) if plan.blobs is not None else None
         self._die = {one.name: one.die for one in clients} | {one.name: one.die for one in workers}
         self._die[posting.NAME] = self.poster.die
+        self.batches: dict[int, str] = {}
+        """The first step of a victim's batch → the names of its operations."""
         self.last_words = False
         """What was written before the crash is read before the connections are reset."""
         self.struck_at_line = 0
@@ -290,6 +301,26 @@ class CrashScene(Scene):
         self.steps.counting = False
         self.poster.judge()
 
+    def lose(self, party: str) -> None:
+        """The process of a party that is no victim dies, and another one goes on."""
+        _reset(self._network.cut(party))
+        self._die[party]()
+
+    async def told(self) -> None:
+        """Wait until the core server was told of all that has happened, or the victim is dead."""
+        agenda = self.world.rows._items
+        await trio.sleep(0.5)
+        await self._until(lambda: self.steps.struck or not agenda.get("e"), 30.0)
+
+    async def uploaded(self) -> None:
+        """Wait until all programs have done their uploads and nothing else is left of these, and judge."""
+        uploading = self.uploading
+        assert uploading is not None
+        await self._until(lambda: uploading.done == len(uploading.uploads), UPLOADED_S)
+        await self._until(lambda: not self.check.whole_blob.waiting(), UPLOADED_S)
+        self.steps.counting = False
+        await uploading.judge()
+
     async def moving(self) -> None:
         """Wait until the first worker has moved, or the victim is dead."""
         await self._until(lambda: self.steps.struck or any(one.connections_now > 1 for one in self.workers), 5.0)
@@ -317,6 +348,8 @@ class Ending:
 
     steps: dict[Kind, int]
     """How many there were, up to the crash."""
+    batches: dict[int, str]
+    """The first step of each batch of the store → the names of its operations."""
     struck: bool
     violations: tuple[tuple[str, str], ...]
     lines: list[str]
@@ -344,6 +377,7 @@ def run(script: Script, plan: Plan, victims: frozenset[str], crash: Crash, *, ke
             scene.violations.append(("no-crash", "".join(traceback.format_exception(error))))
     return Ending(
         dict(scene.steps.counts),
+        scene.batches,
         scene.steps.struck,
         tuple(scene.violations),
         scene.trace.lines,

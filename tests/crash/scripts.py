@@ -7,9 +7,12 @@ import trio
 
 from tests.crash import posting
 from tests.crash.scene import CrashScene, Script, there
+from tests.crash.steps import Kind
+from tests.sim.core_server import Core, core_section
 from tests.sim.nodes import SimNode
 from tests.sim.plan import ClientPlan, Plan, WorkerPlan
 from tests.sim.stores import SlowStore
+from tests.sim.uploading import Blobs, UploadPlan
 
 OLD, NEW = "n1", "n2"
 
@@ -71,6 +74,31 @@ async def submit_leaving(scene: CrashScene) -> None:
     await scene.posted()
 
 
+async def tell(scene: CrashScene) -> None:
+    """The life of two sessions and of their workers, told to a core server; at the end the first node is told to go.
+
+    One client and one worker lose their processes, so that a session is away and resumed, and another worker gets it. The first client
+    says bye.
+    """
+    (old,) = scene.nodes
+    await scene.all_hear(1)
+    await there(scene.start_node())
+    scene.lose("c1")
+    scene.lose("w0")
+    await scene.all_said()
+    if not old.killed:
+        scene.operator.stop(old)
+    await old.gone.wait()
+    await scene.told()
+
+
+async def upload(scene: CrashScene) -> None:
+    """Uploads at two nodes: one that is made again, one that is cut, and one that is removed and swept."""
+    await scene.all_hear(1)
+    await there(scene.start_node())
+    await scene.uploaded()
+
+
 @attrs.frozen
 class Scenario:
     """A script, its victims, and the plan of the parties."""
@@ -78,6 +106,8 @@ class Scenario:
     script: Script
     victims: dict[str, frozenset[str]]
     plan: Callable[[], Plan]
+    kinds: tuple[Kind, ...] = ("store", "frame", "await")
+    """Of the steps that nodes have in it."""
 
 
 def plan() -> Plan:
@@ -116,6 +146,24 @@ def plan_of_jobs() -> Plan:
     )
 
 
+def plan_of_events() -> Plan:
+    """The same parties, one of which ends its session, and a core server."""
+    plain, core = plan(), Core()
+    clients = (attrs.evolve(plain.clients[0], says_bye=True), *plain.clients[1:])
+    return attrs.evolve(plain, clients=clients, core=core, sections=plain.sections | {"core": core_section(core)})
+
+
+def plan_of_blobs() -> Plan:
+    """The same parties with less to say, and programs that upload for them."""
+    uploads = (
+        UploadPlan(1.5, 0, 2, 0.05, keyed=True, again=True),
+        UploadPlan(1.6, 0, 1, 0.05, keyed=True, removed=True),
+        UploadPlan(1.7, 1, 2, 0.05, keyed=True, cut_at=1),
+    )
+    clients = tuple(attrs.evolve(one, messages=3) for one in plan().clients)
+    return attrs.evolve(plan(), clients=clients, blobs=Blobs(uploads))
+
+
 PARTIES = {name: frozenset({name}) for name in ("w0", "w1", "c0", "c1")}
 NODES = {"old": frozenset({OLD}), "new": frozenset({NEW}), "both": frozenset({OLD, NEW})}
 POSTER = {posting.NAME: frozenset({posting.NAME})}
@@ -126,4 +174,6 @@ SCENARIOS = {
     "suspend": Scenario(suspend, {"old": NODES["old"], "new": NODES["new"]}, plan),
     "submit": Scenario(submit, NODES | {name: PARTIES[name] for name in ("w0", "c0")} | POSTER, plan_of_jobs),
     "submit_leaving": Scenario(submit_leaving, NODES | POSTER, plan_of_jobs),
+    "tell": Scenario(tell, NODES, plan_of_events, ("store", "frame", "await", "post")),
+    "upload": Scenario(upload, NODES, plan_of_blobs, ("store", "frame", "await", "media")),
 }

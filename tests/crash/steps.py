@@ -3,6 +3,8 @@
 store   a batch of operations is carried out: before it, after each of its operations, after all of them
 frame   a write to a connection: before it, in the middle of each frame, after each frame
 await   the scheduler gives a task of the victim a turn
+post    an attempt to tell the core server: before it, and when it is processed and not answered
+media   a step of the media, such as the begin or the end of an object: before it, and when it is done and not answered
 """
 
 from collections import Counter
@@ -12,7 +14,7 @@ from typing import Literal, get_args
 import attrs
 import trio
 
-Kind = Literal["store", "frame", "await"]
+Kind = Literal["store", "frame", "await", "post", "media"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
@@ -113,6 +115,10 @@ class Steps(trio.abc.Instrument):
     def of_write(self, owner: str, data: bytes, *, plain: bool = False) -> int | None:
         """Count a write, of HTTP if it is `plain`: how many bytes leave before the crash, or None."""
         return self._among("frame", owner, frame_marks(data, plain=plain))
+
+    def of_deed(self, kind: Kind, owner: str) -> int | None:
+        """Count something that happens outside of the process: 0 to die before it, 1 to die when it has happened, or None."""
+        return self._among(kind, owner, [0, 1])
 
     def _among(self, kind: Kind, owner: str, marks: list[int]) -> int | None:
         if not self.concerns(owner):

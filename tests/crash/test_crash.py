@@ -2,17 +2,22 @@
 
 import pytest
 
-from tests.crash.campaign import Point, points, run_point, steps_of, story
+from tests.crash.campaign import Point, points, points_around, run_point, steps_of, story
 from tests.crash.posting import FOUND_BY_ITS_KEY
 from tests.crash.scripts import SCENARIOS
-from tests.crash.steps import KINDS, Kind, frame_marks
+from tests.crash.steps import Kind, frame_marks
 
-THOROUGH: dict[Kind, int] = {"store": 1, "frame": 1, "await": 25}
+THOROUGH: dict[Kind, int] = {"store": 1, "frame": 1, "await": 25, "post": 1, "media": 1}
 """For each node of the handover alone: every n-th step of a kind."""
-SPARSE: dict[Kind, int] = {"store": 13, "frame": 13, "await": 80}
+SPARSE: dict[Kind, int] = {"store": 13, "frame": 13, "await": 80, "post": 3, "media": 3}
 """For the rest, which `python -m tests.crash` goes through in full."""
 
-CASES = [(name, victim) for name, scenario in SCENARIOS.items() for victim in scenario.victims]
+CASES = [
+    (name, victim, kind)
+    for name, scenario in SCENARIOS.items()
+    for victim in scenario.victims
+    for kind in scenario.kinds
+]
 
 
 FOUND = {
@@ -30,12 +35,35 @@ def test_what_was_found(point: Point) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("scenario", "victim"), CASES)
+@pytest.mark.parametrize(("scenario", "victim", "kind"), CASES)
 def test_killed_at_any_step(scenario: str, victim: str, kind: Kind) -> None:
     """Any process may die at any step: all acked messages are heard once, no session is lost, all is settled in a minute."""
     every = THOROUGH if scenario in ("handover", "submit") and victim in ("old", "new") else SPARSE
     for point in points(scenario, victim, every, (kind,)):
+        verdict = run_point(point)
+        assert verdict.violations == (), story(point, around=40)
+
+
+AROUND = (
+    ("tell", "old", "CreateSession", 2),
+    ("tell", "old", "EndSession", 1),
+    ("tell", "old", "DropEvents", 2),
+    ("tell", "new", "TakeDue", 2),
+    ("upload", "old", "BeginBlob", 1),
+    ("upload", "old", "FinishBlob", 2),
+    ("upload", "both", "RemoveBlob", 1),
+    ("upload", "both", "ForgetBlobs", 2),
+)
+"""Scenario, victim, operation and how many of its batches: what it leaves for another node to do is seldom left by chance."""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("scenario", "victim", "operation", "batches"), AROUND)
+def test_killed_around_an_operation(scenario: str, victim: str, operation: str, batches: int) -> None:
+    """A node dies before, within or behind a batch that has something left to be done: another node does it."""
+    found = list(points_around(scenario, victim, operation, batches))
+    assert found, f"{victim} has no {operation}"
+    for point in found:
         verdict = run_point(point)
         assert verdict.violations == (), story(point, around=40)
 
@@ -52,6 +80,13 @@ def test_the_script_is_what_it_says() -> None:
     for victim in ("old", "new"):
         counts = steps_of("handover", victim)
         assert all(counts[kind] > 30 for kind in ("store", "frame", "await")), counts
+
+
+def test_what_is_outside_has_steps() -> None:
+    """Both nodes tell the core server something, and both have to do with the media."""
+    for victim in ("old", "new"):
+        assert steps_of("tell", victim)["post"] > 4
+        assert steps_of("upload", victim)["media"] > 4
 
 
 def test_a_point_is_a_run() -> None:

@@ -26,6 +26,11 @@ TEXTS = (
     "é" * 64,
     "\U0001f600" * 200,
 )
+BLOBS = (
+    '"b_xk3PqTzv0d8mY5nRw1LcAbQe7uFh2sJ9gVtKo4iDyXpB"', '"b_"', '""', f'"{"b" * 64}"', f'"{"b" * 65}"', '"../../etc/passwd"', '"%2e%2e"',
+    '"b_?x=1#y"', r'"b_\u0000"', r'"b_\r\nx: y"', r'"\ud83d"', '"//h/x"', "null", "[]", '{"id":"b_x"}', "1e999",
+)  # fmt: skip
+"""What a message names as its blob: an id, what would lead elsewhere as a part of a path, and what is no text."""
 NUMBERS = (0, 1, -1, 2, 7, SEQ_MAX, SEQ_MAX + 1, -SEQ_MAX, 10**20, 10**400)
 
 Frame = str | bytes
@@ -77,7 +82,7 @@ def framed(rng: Random, text: str) -> Frame:
 
 # A `bye` is no lie: it ends the session of its sender.
 OF_A_CLIENT = {
-    "message": ("data", "kind", "trace", "history", "session"),
+    "message": ("data", "kind", "trace", "history", "session", "blob"),
     "realtime": ("data", "trace"),
     "ack": ("seq", "session"),
     "receipt": ("seq",),
@@ -106,7 +111,8 @@ def of_a_party(rng: Random, worker: bool, known: dict[str, Any]) -> Frame:
         numbered = {
             name: known[name] for name in ("session", "seq") if name in known and (name != "seq" or kind == "message")
         }
-        return f'{{"type":"{kind}",{json.dumps(numbered)[1:-1]}{"," if numbered else ""}"data":{literal(rng)}}}'
+        blob = f',"blob":{rng.choice(BLOBS)}' if kind == "message" and rng.random() < 0.3 else ""
+        return f'{{"type":"{kind}",{json.dumps(numbered)[1:-1]}{"," if numbered else ""}"data":{literal(rng)}{blob}}}'
     must = ("session", "seq") if worker else ("seq",)
     return framed(rng, object_of(rng, kind, kinds[kind], known, tuple(one for one in must if one in known)))
 
@@ -117,7 +123,7 @@ def connect(rng: Random) -> str:
 
 
 OF_A_NODE = {
-    "message": ("data", "kind", "trace", "history", "seq"),
+    "message": ("data", "kind", "trace", "history", "seq", "blob"),
     "realtime": ("data", "trace"),
     "ack": ("seq",),
     "receipt": ("seq",),

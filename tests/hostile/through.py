@@ -78,6 +78,7 @@ async def echo(session: WorkerSession) -> None:
     _ = session.meta
     async for message in session:
         session.events()
+        _ = message.blob.id if message.blob is not None else ""
         await session.send(message.data, kind=message.kind, trace=message.trace)
 
 

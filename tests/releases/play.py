@@ -16,6 +16,7 @@ from signald.demo.options import DemoOptions
 from signald.demo.parties import Parties
 from signald.sdk.client_core import ClientState
 from signald.sdk.trio import Client, open_client
+from tests.real.harness import Settings
 from tests.store.redis_servers import Server, servers
 
 ANSWER_S = 30.0
@@ -71,10 +72,16 @@ class Away:
 class Releases(Demo):
     """The demo, each of whose deploys brings the next of `codes`, in a circle."""
 
-    def __init__(self, options: DemoOptions, directory: Path, codes: list[Path | None], away: int) -> None:
-        """`codes`: where the code of each release lies, None for the present one; the first node runs the first."""
+    def __init__(
+        self, options: DemoOptions, directory: Path, codes: list[Path | None], away: int, settings: Settings
+    ) -> None:
+        """`codes`: where the code of each release lies, None for the present one; the first node runs the first.
+
+        `settings` are sections for nodes of the present one.
+        """
         super().__init__(options, directory)
         self._codes = codes
+        self._settings = settings
         self._turn = 0
         # A judge each: whether an answer is outstanding is asked for one client.
         self._judges = [Judge() for _ in range(away)]
@@ -100,6 +107,7 @@ class Releases(Demo):
 
     def _take_code(self, cluster: Cluster) -> None:
         cluster.code = self._codes[self._turn % len(self._codes)]
+        cluster.further = {} if cluster.code is not None else self._settings
         self._turn += 1
 
 
@@ -124,15 +132,24 @@ class Outcome:
         }
 
 
-async def play(options: DemoOptions, directory: Path, codes: list[Path | None], away: int, store: str) -> Outcome:
+async def play(
+    options: DemoOptions,
+    directory: Path,
+    codes: list[Path | None],
+    away: int,
+    store: str,
+    settings: Settings | None = None,
+) -> Outcome:
     """Deploy `options.deploys` times, each time to the next of `codes`; `store` is `sqlite` or `redis`, a server of its own."""
     if store != "redis":
-        return await _play(options, directory, codes, away)
+        return await _play(options, directory, codes, away, settings or {})
     server = Server(directory)
     async with servers(server):
-        return await _play(evolve(options, store=server.url), directory, codes, away)
+        return await _play(evolve(options, store=server.url), directory, codes, away, settings or {})
 
 
-async def _play(options: DemoOptions, directory: Path, codes: list[Path | None], away: int) -> Outcome:
-    releases = Releases(options, directory, codes, away)
+async def _play(
+    options: DemoOptions, directory: Path, codes: list[Path | None], away: int, settings: Settings
+) -> Outcome:
+    releases = Releases(options, directory, codes, away, settings)
     return Outcome(await releases._play(), releases.verdicts)

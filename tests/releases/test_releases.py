@@ -21,6 +21,7 @@ from signald.store.session.jobs.ops import JobRead, ReadJob
 from signald.store.session.ops import Look, Looked, NoSession, ReadHistory
 from tests.real.harness import exit_of, logged, open_nodes, term, url_of
 from tests.releases.play import ANSWER_S, play
+from tests.releases.receiver import open_receiver
 from tests.releases.wheels import unpacked
 from tests.store.ops import NOW_MS, append, create, create_job, entries
 from tests.store.redis_servers import Server, servers
@@ -30,12 +31,21 @@ pytestmark = pytest.mark.real
 
 @pytest.mark.parametrize("store", ["sqlite", "redis"])
 async def test_deploys_forth_and_back_lose_nothing(store: str, tmp_path: Path) -> None:
-    """Two deploys to this release and one back between them, under load, with clients away during each."""
+    """Two deploys to this release and one back between them, under load, with clients away during each.
+
+    This release tells a core server of what it has of the sessions: their numbers have no gap.
+    """
     options = DemoOptions(sessions=16, workers=4, rate=2.0, deploys=3)
-    outcome = await play(options, tmp_path, [unpacked("0.1.0", tmp_path), None], away=3, store=store)
-    assert outcome.ok, outcome.as_json()
-    assert outcome.stayed.messages > 0
-    assert len(outcome.away) == 3
+    async with open_receiver() as receiver:
+        codes = [unpacked("0.1.0", tmp_path), None]
+        outcome = await play(options, tmp_path, codes, away=3, store=store, settings=receiver.settings)
+        assert outcome.ok, outcome.as_json()
+        assert outcome.stayed.messages > 0
+        assert len(outcome.away) == 3
+        assert receiver.wrong == []
+        told = {queue: receiver.types(queue) for queue in receiver.events if queue.startswith("s_")}
+        assert len(told) == 16 + 3
+        assert set(receiver.types("cluster")) == {"deploy.finished"}
 
 
 async def _echo(session: WorkerSession) -> None:

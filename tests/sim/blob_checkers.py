@@ -45,6 +45,10 @@ class WholeBlob(Checker):
         """A program is about to remove a blob."""
         self._removing.add(blob)
 
+    def kept(self) -> dict[str, bytes]:
+        """Return the bytes of each blob that was answered, and that no program removes."""
+        return {blob: content for blob, content in self._kept.items() if blob not in self._removing}
+
     def shown(self, blob: str, content: bytes) -> None:
         """A blob was read."""
         if content != self._kept[blob]:

@@ -19,7 +19,7 @@ from signald.errors import StoreUnavailable
 from signald.store.base import Op, Result, Wake
 from signald.store.redis_codecs import CODECS, read, scripts
 from signald.store.redis_connection import ErrorReply, pack
-from signald.store.redis_keys import DEFAULT
+from signald.store.redis_keys import DEFAULT, REGISTRY_TAG
 from signald.store.registry.ops import MendLine, Nodes, Workers
 from signald.store.rows import Wakes
 from signald.store.rules import apply
@@ -48,6 +48,8 @@ _STAYS = (
     b":pieces",
     b":events",
 )
+_AGENDA, _EVENT_QUEUES = f"{DEFAULT.key(REGISTRY_TAG)}:agenda", f"{DEFAULT.key(REGISTRY_TAG)}:event_queues"
+
 """A history stays as well, where `keep_history` of session.lua has put its mark in front."""
 
 
@@ -85,9 +87,25 @@ class RedisWorld(SimWorld):
         return results
 
     def left(self) -> list[str]:
-        """See `SimWorld.left`: keys, but those of nodes and of what outlives a session."""
-        left = [key for key in self._server.names() if not key.endswith(_STAYS)]
+        """See `SimWorld.left`: keys, but those of nodes and of what outlives a session. These are compared with the rows."""
+        names, rows = self._server.names(), self.rows
+        shelves = {DEFAULT.key(shelf).encode() for shelf in rows._shelves}
+        queues = {DEFAULT.session_keys(session)[-1].encode() for session in rows._queues}
+        items = {f"{kind}{name}".encode() for kind, of_kind in rows._items.items() for name in of_kind}
+        self._compare("shelves", {name for name in names if name in shelves}, shelves)
+        self._compare("event queues", {name for name in names if name.endswith(b":events")}, queues)
+        self._compare("items of the agenda", self._server.fields(_AGENDA), items)
+        self._compare(
+            "event queues of the registry",
+            self._server.fields(_EVENT_QUEUES),
+            {name.encode() for name in rows._event_queues},
+        )
+        left = [key for key in names if not key.endswith(_STAYS) and key.rpartition(b"}")[0] + b"}" not in shelves]
         return [f"key {key.decode()}" for key in left if not (key.endswith(b":history") and self._server.is_kept(key))]
+
+    def _compare(self, what: str, found: set[bytes], expected: set[bytes]) -> None:
+        if found != expected:
+            self._differs(f"{what}: Redis has {sorted(found - expected)} besides, and lacks {sorted(expected - found)}")
 
     def lose_everything(self) -> None:
         """See `MemoryWorld.lose_everything`."""
@@ -159,6 +177,10 @@ class Server:
     def is_kept(self, history: bytes) -> bool:
         """Tell whether a chat history is that of an ended session, which is kept for its time."""
         return bool(self._commands.ask("LINDEX", history, 0)[:1] == b"P")
+
+    def fields(self, key: str) -> set[bytes]:
+        """Return the names of the fields of a hash."""
+        return set(self._commands.ask("HKEYS", key))
 
     def restore(self, keys: dict[bytes, tuple[int, bytes]]) -> None:
         """Hold these keys, and nothing else."""

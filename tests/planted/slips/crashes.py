@@ -4,6 +4,7 @@ from tests.planted.bug import Bug
 
 _ROUTE = "signald/http/api/jobs.py"
 _EXPLORER = "tests/crash/test_crash.py::test_killed_at_any_step"
+_AROUND = "tests/crash/test_crash.py::test_killed_around_an_operation"
 
 CRASHES = (
     Bug(
@@ -35,5 +36,36 @@ CRASHES = (
         "job-once",
         "A request that is made again at the node that has stored its job is not called a replay.",
         (f"{_EXPLORER}[submit-old-store]",),
+    ),
+    Bug(
+        "event-dropped-before-it-is-told",
+        "signald/service/telling/turn.py",
+        "Turn._send",
+        "attempt = await self._receiver.tell(message_of(self._item.name, begun_ms, event))",
+        "self._sent = event.n; await self._drop(); "
+        "attempt = await self._receiver.tell(message_of(self._item.name, begun_ms, event))",
+        "event-told",
+        "The store drops an event whose attempt is not over: with the node it is lost.",
+        (f"{_EXPLORER}[tell-old-post]",),
+    ),
+    Bug(
+        "ended-session-forgotten-before-its-queue-is-due",
+        "signald/store/sagas.py",
+        "forget_session",
+        "(Schedule('e', (session,), now_ms, now_ms), forget) if told",
+        "(forget, Schedule('e', (session,), now_ms, now_ms)) if told",
+        "event-told",
+        "A node is killed between the two, and no node looks for the queue of a session that is over.",
+        (f"{_AROUND}[tell-old-EndSession-1]",),
+    ),
+    Bug(
+        "blob-whole-before-its-bytes",
+        "signald/service/uploads.py",
+        "Uploads._write",
+        "await writing.finish()",
+        "await self._finish(way, size, digest.digest()); await writing.finish()",
+        "whole-blob",
+        "A record is finished before the media have kept the bytes: a node killed between the two leaves a blob that cannot be read.",
+        (f"{_EXPLORER}[upload-old-media]",),
     ),
 )
