@@ -107,7 +107,7 @@ class EventTold(Checker):
             self.broken(f"{name} is in, and the core server was not asked")
         if settings != {"for": name} and (settings is not None or core.policy == "closed"):
             self.broken(f"{name} has the settings {settings}")
-        self.scene.reached("client with settings" if settings else "client let in while the core server was away")
+        self.scene.reached("client with settings" if settings else "client let in without a yes")
 
     def _finish(self, data: dict[str, Any]) -> None:
         self._finished[data["node"]] += 1
