@@ -202,6 +202,9 @@ class Cluster:
         # From a checkout as from an installation: the children run the very code that is running here, unless told otherwise.
         paths = [str(self.code or Path(signald.__file__).parent.parent), environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        environment["PYTHONSAFEPATH"] = (
+            "1"  # else what lies in the working directory comes before that: a checkout, as a rule
+        )
         process: trio.Process = await trio.lowlevel.open_process(
             command, env=environment, start_new_session=True, stdin=stdin, stdout=stdout, stderr=stderr
         )

@@ -125,6 +125,9 @@ class Nodes:
         """Run this Python as a child with `arguments`; what it says goes to the file `output`."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SIGNALD_")}
         environment["PYTHONPATH"] = str(self.code or Path(signald.__file__).parent.parent)
+        environment["PYTHONSAFEPATH"] = (
+            "1"  # else the code in the working directory, which is that of today, comes before it
+        )
         with output.open("wb") as file:
             sink = file if self.sink is None else self.sink
             process: trio.Process = await trio.lowlevel.open_process(

@@ -43,7 +43,7 @@ class Both:
         """Start a node of this release, which tells events and keeps blobs."""
         self.nodes.code = None
         blobs = {"url": f"file:{self.directory}/blobs"}
-        return await self.nodes.start(name, **self.receiver.settings, blobs=blobs)
+        return await self.nodes.start(name, core=self.receiver.settings["core"], blobs=blobs)
 
     async def old(self, name: str) -> Node:
         """Start a node of the release before."""
@@ -129,8 +129,8 @@ async def test_an_end_at_the_release_before(store: str, tmp_path: Path) -> None:
         async with open_client(url_of(new)) as client, open_client(url_of(new)) as other:
             state, other_state, session = client.state(), other.state(), client.session
         old = await both.old("old")
-        for one in (state, other_state):
-            async with open_client(url_of(old), state=one) as client:
+        for left in (state, other_state):
+            async with open_client(url_of(old), state=left) as client:
                 await client.bye("done")
         await until(partial(_is_for_a_time, both, session), 10.0, "the queue is kept for a time only")
         receiver.away = False

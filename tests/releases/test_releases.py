@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
+import signald
 from signald.config import StoreConfig
 from signald.core.callers import ALL
 from signald.demo.options import DemoOptions
@@ -46,6 +47,16 @@ async def test_deploys_forth_and_back_lose_nothing(store: str, tmp_path: Path) -
         told = {queue: receiver.types(queue) for queue in receiver.events if queue.startswith("s_")}
         assert len(told) == 16 + 3
         assert set(receiver.types("cluster")) == {"deploy.finished"}
+
+
+async def test_nodes_are_of_the_release_that_is_asked_for(tmp_path: Path) -> None:
+    """A node runs the code of its release, and not that in the working directory."""
+    async with open_nodes(tmp_path, "memory:") as nodes:
+        for code, version in ((unpacked("0.1.0", tmp_path), "0.1.0"), (None, signald.__version__)):
+            nodes.code = code
+            said = tmp_path / "version"
+            await (await nodes.spawn(["-m", "signald.cli", "--version"], said)).wait()
+            assert said.read_text().strip() == version
 
 
 async def _echo(session: WorkerSession) -> None:
