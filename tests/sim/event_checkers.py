@@ -105,7 +105,7 @@ class EventTold(Checker):
             return
         if core.policy == "closed" and name not in self._granted:
             self.broken(f"{name} is in, and the core server was not asked")
-        if settings != {"for": name} and (settings is not None or core.policy == "closed"):
+        elif settings != {"for": name} and (settings is not None or core.policy == "closed"):
             self.broken(f"{name} has the settings {settings}")
         self.scene.reached("client with settings" if settings else "client let in without a yes")
 
