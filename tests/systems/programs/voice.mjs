@@ -15,6 +15,7 @@ const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 
 const voices = [] // to be played, in order
 let ended = false
+let recorded = false // the last one
 let replies = 0 // the highest voice that was answered
 
 /** What a voice must be: the worker says each backwards. */
@@ -66,7 +67,7 @@ async function play() {
 
 commands(async () => {
   ended = true
-  await until(() => page.session && page.outbox.length === 0 && replies === page.said && !voices.length)
+  await until(() => recorded && page.outbox.length === 0 && replies === page.said && !voices.length)
   let path = `/v1/sessions/${page.session}/history?limit=200`
   for (let next = ''; next !== undefined; ) {
     const shown = await (await request('GET', next ? `${path}&before=${next}` : path)).json()
@@ -89,3 +90,4 @@ while (!ended) {
   if (!ended) await record(page.said + 1)
   await sleep(EVERY_MS)
 }
+recorded = true
