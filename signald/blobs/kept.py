@@ -176,11 +176,11 @@ class SpooledWriting:
             trio.lowlevel.start_thread_soon(self._spool.discard, _ignore)
 
     async def _spill(self) -> None:
-        held, self._held = bytes(self._held), bytearray()
+        held, self._held = self._held, bytearray()
         if self._spool is None or held:
             await self._media.run(partial(self._write, held), LOCAL_S)
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytearray) -> None:
         if self._spool is None:
             spool = SpoolFile(self._media.settings.spool, named=self._media.named_spool)
             self._spool = spool

@@ -17,8 +17,8 @@ PIECE_BYTES = 64 * 1024
 """One piece of a read, and one request to S3. Twenty downloads at once hold 6 MiB with it, and 16 MiB with four times as much: each
 piece is copied twice on its way. A hop to a thread takes 0.2 ms, and a service that answers in 20 ms gives one reader 3 MiB/s."""
 
-HELD_BYTES = 64 * 1024
-"""How much of an upload is gathered before a thread writes it. Sixty uploads hold 4 MiB, and 10 MiB take 160 hops."""
+HELD_BYTES = 32 * 1024
+"""How much of an upload is gathered before a thread writes it: one piece of a body. Sixty uploads hold 2 MiB, and 10 MiB take 320 hops."""
 
 KEY_CHARS_MAX = 128
 

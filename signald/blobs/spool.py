@@ -37,7 +37,7 @@ class SpoolFile:
             else:
                 path.unlink()
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | bytearray) -> None:
         """Add bytes. Raises MediaFull, MediaAway."""
         with self._lock, media_errors():
             view = memoryview(data)

@@ -1,4 +1,4 @@
-"""`python -m tests.bench relay|idle|accept|drain|pairing|jobs|streams|guard`."""
+"""`python -m tests.bench relay|idle|accept|drain|pairing|jobs|streams|blobs|guard`."""
 
 import os
 import sys
@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from tests.bench import accept as accept_bench
+from tests.bench import blobs as blobs_bench
 from tests.bench import drain as drain_bench
 from tests.bench import guard as guard_bench
 from tests.bench import idle as idle_bench
@@ -221,6 +222,44 @@ def streams(
         rows, verdicts, exceeded = streams_bench.shape(name, cores, tokens, streams_bench.RATE)
         answers, limits, broken = answers + rows, limits + verdicts, broken or exceeded
     report.show("streams", {"pieces": rates, "one answer": answers, "limits": limits}, as_json=json)
+    if broken:
+        sys.exit(1)
+
+
+@app.command
+def blobs(
+    *,
+    at_once: int = 20,
+    mib: float = 10.0,
+    seconds: float = 5.0,
+    rounds: int = 3,
+    servers: Servers = ("signald-sqlite",),
+    json: bool = False,
+) -> None:
+    """Memory and loop lag of a node that carries large blobs both ways; the status is 1 when one is more than it may be.
+
+    Parameters
+    ----------
+    at_once
+        Uploads, and then downloads, under way at a time; so many sessions talk beside.
+    mib
+        MiB of each.
+    seconds
+        Length of the steady state before.
+    rounds
+        How often all upload and download.
+    """
+    cores = pinned()
+    load = blobs_bench.Load(at_once, round(mib * blobs_bench.MIB), seconds, rounds)
+    carried: list[report.Row] = []
+    limits: list[report.Row] = []
+    broken = False
+    for name in servers:
+        phases = blobs_bench.measure(name, cores, load)
+        carried += blobs_bench.rows_of(name, phases, load.size)
+        rows, exceeded = blobs_bench.judge(phases)
+        limits, broken = [*limits, *rows], broken or exceeded
+    report.show("blobs", {"carried": carried, "limits": limits}, as_json=json)
     if broken:
         sys.exit(1)
 

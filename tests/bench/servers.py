@@ -97,6 +97,11 @@ class Child:
             os.sched_setaffinity(0, home)
         self._stats = psutil.Process(self._process.pid)
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
     def failure(self, what: str) -> BenchError:
         """Return an error that shows the end of what the process wrote."""
         tail = self._log.read_text(errors="replace")[-4000:]
@@ -162,12 +167,14 @@ class Node(NamedTuple):
     http: Address
 
     @classmethod
-    def start(cls, store_url: str, core: int, folder: Path, tree: Path = TREE, limits: str = "") -> "Node":
+    def start(
+        cls, store_url: str, core: int, folder: Path, tree: Path = TREE, limits: str = "", entry: str = ENTRY_POINT
+    ) -> "Node":
         """Start `signald serve` of a checkout on free ports; it is not ready yet. `limits`: more lines of `[limits]`."""
         port, http_port = free_port(), free_port()
         config = folder / f"signald-{port}.toml"
         config.write_text(CONFIG.format(host=HOST, port=port, http_port=http_port, store=store_url, limits=limits))
-        command = [sys.executable, "-c", ENTRY_POINT, "serve", "--config", str(config)]
+        command = [sys.executable, "-c", entry, "serve", "--config", str(config)]
         child = Child("signald", command, core, config.with_suffix(".log"), tree)
         return cls(child, (HOST, port), (HOST, http_port))
 
@@ -236,7 +243,7 @@ def empty_store(name: str, cores: Cores, folder: Path) -> Iterator[tuple[str, Ch
 
 
 @contextmanager
-def running(name: str, cores: Cores, tree: Path = TREE, limits: str = "") -> Iterator[Server]:
+def running(name: str, cores: Cores, tree: Path = TREE, limits: str = "", entry: str = ENTRY_POINT) -> Iterator[Server]:
     """Run one of SERVERS, ready to serve, with an empty store; signald is that of `tree`, with more lines of `[limits]`."""
     with tempfile.TemporaryDirectory(prefix="signald-bench-") as temporary:
         folder = Path(temporary)
@@ -251,7 +258,7 @@ def running(name: str, cores: Cores, tree: Path = TREE, limits: str = "") -> Ite
                 child.stop()
         else:
             with empty_store(name, cores, folder) as (url, redis_child):
-                node = Node.start(url, cores.server, folder, tree, limits)
+                node = Node.start(url, cores.server, folder, tree, limits, entry)
                 try:
                     node.child.wait_until(node.ready)
                     yield Server(node.child, node.address, redis_child, node.http)

@@ -25,6 +25,7 @@ from signald.bucket import Buckets
 from signald.config import Config
 from signald.http.api.bodies import bounded, declared_length, too_large
 from signald.http.api.requests import NO_ROUTE, RequestCounts
+from signald.http.api.turns import Turns
 from signald.http.problem_details import HttpProblem, problem_of
 from signald.wire import traces
 
@@ -107,7 +108,13 @@ class Api:
         # Not a Starlette application: its outermost layer answers 500 with a text, and raises on.
         self._router = Router(self._routes, redirect_slashes=False)
         self.state = State(
-            {"draining": draining, "counts": self.counts, "settings": lambda: self._settings, **more_state}
+            {
+                "draining": draining,
+                "counts": self.counts,
+                "settings": lambda: self._settings,
+                "turns": Turns(),
+                **more_state,
+            }
         )
         """What handlers find in `request.app.state`."""
 

@@ -39,6 +39,7 @@ from signald.http.api.describe import PARTIES, Answer, Header, Operation, descri
 from signald.http.api.digest_fields import digest_field, sha256_of
 from signald.http.api.ranges import Conditions, Outcome, Span, judge
 from signald.http.api.reading import Headers, Path, Query, RawBody, bad_fields
+from signald.http.api.turns import Turns
 from signald.http.problem_details import HttpProblem
 from signald.ids import SessionId
 from signald.wire.messages import CONTENT_TYPE_MAX
@@ -334,16 +335,24 @@ async def _answer(request: Request, blobs: Blobs, found: FoundBlob, asked: Condi
     except BaseException:
         await pieces.aclose()
         raise
-    return _Pieces(206 if isinstance(outcome, Span) else 200, headers, first, pieces, len(span))
+    return _Pieces(
+        206 if isinstance(outcome, Span) else 200, headers, first, pieces, len(span), request.app.state.turns
+    )
 
 
 class _Pieces(StreamingResponse):
     """An answer of bytes that come in pieces. Whatever goes wrong once it has begun cuts it: a part never passes for the whole."""
 
     def __init__(
-        self, status: int, headers: Mapping[str, str], first: bytes, pieces: AsyncGenerator[bytes], size: int
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        first: bytes,
+        pieces: AsyncGenerator[bytes],
+        size: int,
+        turns: Turns,
     ) -> None:
-        self._all, self._pieces = _behind(first, pieces), pieces
+        self._all, self._pieces = _behind(first, pieces, turns), pieces
         super().__init__(self._all, status, headers)
         self._patience_s = TAKEN_S + size / TAKEN_BYTES_PER_S
 
@@ -353,8 +362,16 @@ class _Pieces(StreamingResponse):
                 await super().__call__(scope, receive, send)
 
 
-async def _behind(first: bytes, pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+async def _behind(first: bytes, pieces: AsyncGenerator[bytes], turns: Turns) -> AsyncGenerator[bytes]:
     yield first
+    del first  # a reader that is slow holds the next piece, and not this one as well
     with as_problems():
-        async for piece in pieces:
+        while True:
+            # Before the piece is read: what waits for its turn holds nothing meanwhile.
+            await turns.wait()
+            try:
+                piece = await anext(pieces)
+            except StopAsyncIteration:
+                return
             yield piece
+            del piece
