@@ -25,7 +25,7 @@ class Deed:
         self._mark = steps.of_deed(kind, owner)
 
     def before(self) -> None:
-        """Die before it, if that is the step. Raises StoreUnavailable, which is what who has asked makes of a node that is gone."""
+        """Die before it, if that is the step. Raises StoreUnavailable, as the loss of the node does for a caller."""
         if self._mark == 0:
             self._die()
 

@@ -11,11 +11,12 @@ from contextlib import closing
 import pytest
 
 from signald.core.wants import offer
+from signald.store.registry.agenda.ops import Schedule
 from signald.store.registry.ops import Incarnation, ListSuited, Waiting
 from tests.sim.redis_world import RedisWorld, Server
 from tests.sim.runner import Job, run
 from tests.sim.scene import STARTED_MS
-from tests.store.ops import append, claim_side, create, enqueue, entries
+from tests.store.ops import append, begin_blob, claim_side, create, enqueue, entries
 
 pytestmark = pytest.mark.real
 
@@ -78,3 +79,19 @@ def test_a_difference_is_said(server: Server) -> None:
     world.execute([append(entries(1, 1))])
     assert any("the rules say" in text for text in said)
     assert any("the rules wake" in text for text in said)
+
+
+def test_what_outlives_a_session_is_compared(server: Server) -> None:
+    """A shelf, an event queue and an item of the agenda that only one of the two has are told of; a shelf that both have is no ghost."""
+    said: list[str] = []
+    world = RedisWorld(started_ms=STARTED_MS, server=server, differs=said.append)
+    begin = begin_blob()
+    shelf = begin.shelf
+    world.execute([begin, create(events_max=9), Schedule("b", (shelf,), STARTED_MS, STARTED_MS)])
+    assert [text for text in world.left() if shelf in text] == []
+    assert said == []
+    world.rows._shelves.clear()
+    world.rows._queues.clear()
+    world.rows._items.clear()
+    assert [text for text in world.left() if shelf in text] != []
+    assert [text.partition(":")[0] for text in said] == ["event queues", "items of the agenda"]
