@@ -267,8 +267,7 @@ async def running(
         await _wait_for_keys(node, notifier)
         await node.lease.set_state("ready")
         health.begin(observed(node, health.answers), node.operations)
-        ports = {"websocket": websocket_port, "http": http_port}
-        log.info("ready", node=config.node.id, release=config.node.release, **ports)
+        _say_ready(config, websocket=websocket_port, http=http_port)
         supervision = _supervision(notifier, node)
         if source is not None:
             reloader = _reloader(source, node, inherited, supervision)
@@ -283,6 +282,10 @@ async def running(
                 supervision.end()
             watching.cancel_scope.cancel(reason="the node stops")
             accepting.cancel_scope.cancel(reason="the node stops")
+
+
+def _say_ready(config: Config, **ports: int) -> None:
+    log.info("ready", node=config.node.id, release=config.node.release, **ports)
 
 
 async def _wait_for_keys(node: Node, notifier: Notifier | None) -> None:

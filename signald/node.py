@@ -19,7 +19,7 @@ from signald.http.api.auth import Authentication
 from signald.http.api.cors import Cors
 from signald.http.api.documents import document_routes, published
 from signald.http.api.jobs import routes as job_routes
-from signald.http.client import HttpClient
+from signald.http.client import HttpClient, Poster
 from signald.http.public import PublicHttp, public_settings
 from signald.ids import Entropy
 from signald.net.admission import Admission, SetupGate
@@ -46,7 +46,6 @@ from signald.service.hub import Hub
 from signald.service.matchmaker import Matchmaker
 from signald.service.operations import NodeOperations
 from signald.service.telemetry import Spans
-from signald.service.telling.receiver import Poster
 from signald.service.telling.teller import Teller
 from signald.store.base import Store
 from signald.store.committer import Committer
@@ -94,11 +93,12 @@ class Node:
 
 def api_routes(hub: Hub) -> Sequence[BaseRoute]:
     """Return the routes of the HTTP API, which the parts of `hub` serve, and those of the documents about them."""
+    media = HttpBlobs(hub.parts)
     nouns: list[BaseRoute] = [
-        *job_routes(HttpJobs(hub.parts)),
+        *job_routes(HttpJobs(hub.parts), media),
         *sessions.routes(HttpSessions(hub.parts)),
         *history.routes(HttpHistories(hub.parts)),
-        *blobs.routes(HttpBlobs(hub.parts)),
+        *blobs.routes(media),
     ]
     return [*nouns, *document_routes(nouns, lambda: published(hub.config), PATHS)]
 
@@ -119,7 +119,7 @@ async def node_on(
     """Run the parts of a node on an open `store`, until the body ends. Simulations bring their own connections.
 
     `media` keep the bytes of blobs, and `routes` are those of the HTTP API. Requests under way are waited for at the end. `core` stands
-    for the core server that is told of events; None: that of the configuration.
+    for the core server, which is asked and told; None: that of the configuration.
     """
     async with (
         HttpClient(allow_inner=True, connections_max=EVENT_CONNECTIONS_MAX) as client,
@@ -135,6 +135,7 @@ async def node_on(
             hub = Hub(context, attrs.evolve(auth, revocations=context.revocations), gate, spoken)
             committer.after_batch = hub.batches.done
             committer.refused = hub.inboxes.store_refused
+            hub.authoriser.poster = core
             teller = Teller(context, core or client)
             lease, shutdown, wakes = await _keep(hub, keepers, claimant, teller)
             admission = Admission(settings, entropy=entropy, budget=gate.budget)
@@ -160,6 +161,7 @@ async def node_on(
                 context.stopping = True
                 connections.cancel_scope.cancel(reason="the node stops: every connection has had its goodbye")
                 keepers.cancel_scope.cancel(reason="the node stops")
+        teller.scheduling.schedule()  # what the last connections have left, and the drain
         await _leave_store(committer, lease, claimant)
         storing.cancel_scope.cancel(reason="no part of the node uses the store any more")
 
@@ -216,6 +218,8 @@ async def _keep(
         hub.probe.run,
         hub.jwks.run,
         hub.credentials.run,
+        hub.authoriser.run,
+        hub.reasking.run,
         hub.revocations.run,
         hub.jobs.run,
         matchmaker.run,
@@ -242,7 +246,6 @@ async def _finish_telling(teller: Teller) -> None:
     """Wait a moment for the answers to what the core server is being told: else another node tells it once more."""
     with trio.move_on_after(LAST_POSTS_S):
         await teller.finish()
-    teller.scheduling.schedule()
 
 
 async def _finish_http(admission: Admission, public: PublicHttp, shutdown: ShutdownScope) -> None:

@@ -29,7 +29,7 @@ class DirectoryMedia(KeptMedia):
         """Rename the spool file: both lie in one file system."""
         file.keep(self._directory / key)
 
-    def piece(self, key: str, first: int, after: int) -> bytes:
+    def piece(self, key: str, first: int, buffer: memoryview) -> int:
         """As `KeptMedia.piece`. A link is no object, wherever it leads."""
         with spool.media_errors():
             try:
@@ -40,7 +40,7 @@ class DirectoryMedia(KeptMedia):
                     raise
                 raise MediaMissing(f"there is no {key}") from None
             try:
-                return os.pread(fd, after - first, first)
+                return os.preadv(fd, [buffer], first)
             finally:
                 os.close(fd)
 

@@ -90,10 +90,13 @@ class S3Media(KeptMedia):
                 for at in range(0, file.size, PIECE_BYTES):
                     writer.write(file.read(at, PIECE_BYTES))
 
-    def piece(self, key: str, first: int, after: int) -> bytes:
+    def piece(self, key: str, first: int, buffer: memoryview) -> int:
         """As `KeptMedia.piece`."""
         with obstore_errors():
-            return bytes(self._store.get_range(key, start=first, end=after).to_bytes())
+            found = memoryview(self._store.get_range(key, start=first, end=first + len(buffer)))
+        if len(found) <= len(buffer):  # a longer answer is none to this request, and its length says so
+            buffer[: len(found)] = found
+        return len(found)
 
     def remove(self, key: str) -> None:
         """As `KeptMedia.remove`."""

@@ -50,6 +50,9 @@ S3_BYTES = 16 * MIB
 MEMORY_MEDIA_BYTES = 256 * MIB
 """All objects of media in memory (`signald/blobs/memory.py`)."""
 
+CORE_ANSWERS_BYTES = 16 * MIB
+"""Answers of the core server that are remembered (`core/authorising.py`)."""
+
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -78,6 +81,7 @@ def memory_shares(config: Config) -> tuple[Share, ...]:
             f"admission.http_connections_max {admission.http_connections_max} x 72 KiB",
             admission.http_connections_max * PUBLIC_HTTP_BYTES,
         ),
+        Share("core.authorize_cache_max", CORE_ANSWERS_BYTES if config.core.authorize_url else 0),
         Share("limits.request_bodies_bytes_max", limits.request_bodies_bytes_max),
         Share("limits.send_queues_bytes_max", limits.send_queues_bytes_max),
         Share("limits.logs_bytes_max", limits.logs_bytes_max),

@@ -62,6 +62,12 @@ class Head(Struct, frozen=True, gc=False):
     event waits."""
     events_max: int = 0
     """How many events of the session may wait to be told; 0: it is not told."""
+    settings: bytes = b""
+    """What the core server says for this session, as JSON; empty for nothing."""
+    rooms: bytes = b""
+    """The rooms that its client may enter, by pattern, with its rights there, as JSON; empty: the core server has named none."""
+    asked_until_ms: int = 0
+    """Until when the answer of the core server counts; behind it a resume has it asked again. 0: it was never asked."""
 
     @property
     def failures(self) -> Failures:

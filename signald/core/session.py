@@ -97,8 +97,9 @@ class Session(Generic[L]):
     """See the module."""
 
     __slots__ = (
-        "client", "client_asked", "client_tokens", "created_ms", "down", "ending", "events", "events_max", "failed",
-        "id", "jobs", "known_worker", "looks", "meta", "pair", "pairing", "principal", "receipts", "said_before", "stream_looks", "streams",
+        "asked_until_ms", "client", "client_asked", "client_tokens", "created_ms", "down", "ending", "events", "events_max", "failed",
+        "id", "jobs", "known_worker", "looks", "meta", "pair", "pairing", "principal", "receipts", "rooms", "said_before", "settings",
+        "stream_looks", "streams",
         "up", "void_to", "want", "worker", "worker_id", "workers",
     )  # fmt: skip
 
@@ -109,6 +110,10 @@ class Session(Generic[L]):
         self.want = head.want
         self.meta = head.meta
         self.receipts = head.receipts
+        self.settings = head.settings
+        """See `Head`; so are the next two."""
+        self.rooms = head.rooms
+        self.asked_until_ms = head.asked_until_ms
         self.up = Log(head.up_last, head.up_acked, backlog_max, bytes_max)
         self.down = Log(head.down_last, head.down_acked, backlog_max, bytes_max)
         self.client: Side[L] = Side(head.client_epoch, head.client_node, head.down_acked)
@@ -232,6 +237,8 @@ class Session(Generic[L]):
         up_acked_before, set_aside_before, streams_before = self.up.acked, self.set_aside_at, self.streams
         events_before = self.events
         self.streams = max(self.streams, head.streams)
+        if head.asked_until_ms > self.asked_until_ms:  # it was asked again
+            self.answered(head.settings, head.rooms, head.asked_until_ms)
         usurped = failover.give_way(self, head) if failover.is_usurped(self, head) else None
         client_superseded, worker_superseded = self._supersede(head)
         self._learn_failures(head)
@@ -337,6 +344,10 @@ class Session(Generic[L]):
         self.pairing, tell = step(PAIRING, self.pairing, PairingEvent.END)
         return tell
 
+    def answered(self, settings: bytes, rooms: bytes, asked_until_ms: int) -> None:
+        """Take over what the core server has answered."""
+        self.settings, self.rooms, self.asked_until_ms = settings, rooms, asked_until_ms
+
     def head(self) -> Head:
         """Return the head that this node gives back to a store that has lost the session."""
         return Head(
@@ -366,4 +377,7 @@ class Session(Generic[L]):
             streams=self.streams,
             events=self.events,
             events_max=self.events_max,
+            settings=self.settings,
+            rooms=self.rooms,
+            asked_until_ms=self.asked_until_ms,
         )

@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Mapping
 from functools import partial
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, Protocol, Self
 from urllib.parse import urlsplit
 
 import attrs
@@ -62,6 +62,15 @@ class Answer:
     headers: Mapping[str, str]
     """Names in lower case; the first HEADERS_BYTES_MAX of them. Values of a repeated name are joined by commas."""
     body: bytes = attrs.field(repr=False)
+
+
+class Poster(Protocol):
+    """What sends a POST: `HttpClient`, or in a simulation the server itself."""
+
+    async def post(
+        self, url: str, body: bytes, headers: Mapping[str, str], *, timeout_s: float, bytes_max: int
+    ) -> Answer:
+        """Return the answer. Raises CallFailed."""
 
 
 class _Once:

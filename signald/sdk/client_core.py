@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 from attrs import field, frozen
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from signald.ids import Entropy, job_of
 from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff
@@ -119,6 +119,8 @@ class ClientCore(PartyCore):
         self._pair = pair
         self._history = history
         self.session_id: str | None = None
+        self.settings: Any = None
+        """What the core server says for the session, as `values.read` gives it."""
         self.peer = Peer("waiting")
         self._told_peer = False
         self._limits: Limits | None = None
@@ -218,6 +220,7 @@ class ClientCore(PartyCore):
 
     def _started(self, link: Link, message: SessionStarted, now: float) -> None:
         self.session_id = message.session
+        self._learn(message.settings)
         self._limit(message.limits)
         self.credentials.keep_api_token(message.api_token)
         self.session.begin(message.next_seq, self.bounds)
@@ -237,6 +240,7 @@ class ClientCore(PartyCore):
     def _restored(self, link: Link, message: SessionRestored, now: float) -> None:
         hint = self._move.target if self._move is not None and self._move.target is not UNSET else None
         self.session_id = message.session
+        self._learn(message.settings)
         self.session.attach(message.accepted)
         if message.limits is not UNSET:
             self._limit(message.limits)
@@ -251,6 +255,10 @@ class ClientCore(PartyCore):
         handed_over = self._promote(link, message.heartbeat_ms, message.recovery_token, now)
         self.events.append(HandedOver(hint) if handed_over else Resumed())
         self._peer_is(message.peer.state, message.peer.id)
+
+    def _learn(self, settings: Raw | UnsetType) -> None:
+        if isinstance(settings, Raw):  # an answer without them takes nothing back
+            self.settings = read(settings)
 
     def _nothing_to_resume(self, _now: float) -> None:
         self.finish(Over(4404, "nothing_to_resume", orderly=False))

@@ -27,6 +27,8 @@ class Assigned:
     """What the worker before has left, as `values.read` gives it."""
     attempt: int = 1
     """How often the session has been handed out since a worker last acked something."""
+    settings: Any = None
+    """What the core server says for the session, as `values.read` gives it."""
 
     @classmethod
     def by(cls, message: SessionAssigned, core: SessionCore) -> Self:
@@ -41,6 +43,7 @@ class Assigned:
             _found(message.open_streams),
             read(message.state) if isinstance(message.state, Raw) else None,
             max(message.attempt, 1),
+            read(message.client.settings) if isinstance(message.client.settings, Raw) else None,
         )
 
 

@@ -21,7 +21,7 @@ from signald.sdk.trio_blobs import Blobs
 from signald.sdk.trio_client_jobs import Job, Jobs
 from signald.sdk.trio_conversation import Conversation, Events
 from signald.sdk.trio_party import Auth, Dial, TrioParty, Urls, running, url_list
-from signald.sdk.values import check_text
+from signald.sdk.values import check_text, readable
 from signald.wire.messages import REASON_MAX
 
 
@@ -52,6 +52,15 @@ class Client(TrioParty, Conversation):
     def session(self) -> str:
         """The session's id."""
         return self._core.session_id or ""
+
+    @property
+    def settings(self) -> Any:
+        """What the core server says for this session; None for nothing.
+
+        Raises:
+            Unreadable: it cannot be read here.
+        """
+        return readable(self._core.settings)
 
     @property
     def peer_state(self) -> str:

@@ -47,6 +47,7 @@ class WorkerSession(Conversation):
         """The subject (`sub`) of the client's credential, as the node has verified it; None: it showed none."""
         self.open_streams = assigned.open_streams
         """The streams of an earlier worker that are open: go on in each, with `attempt` + 1 and all said anew, or end it."""
+        self._settings = assigned.settings
         self._state = assigned.state
         self.attempt = assigned.attempt
         """How often the session has been handed out since a worker last acked something, this time included."""
@@ -74,6 +75,15 @@ class WorkerSession(Conversation):
             Unreadable: it said what cannot be read here.
         """
         return readable(self._meta)
+
+    @property
+    def settings(self) -> Any:
+        """What the core server says for this session, the same that the client is told; None for nothing.
+
+        Raises:
+            Unreadable: it cannot be read here.
+        """
+        return readable(self._settings)
 
     @property
     def state(self) -> Any:

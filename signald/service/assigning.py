@@ -30,7 +30,7 @@ from signald.store.committer import ignore
 from signald.store.registry.ops import NoWorker, Release, UpdateWorker, WorkerSessions
 from signald.store.sagas import forget_session
 from signald.store.session.ops import AcceptSession, Claimed, ClaimWorkerSide, Detach
-from signald.wire.messages import SEQ_MAX, STATE_BYTES_MAX, ResumedSession, SessionPosition
+from signald.wire.messages import SEQ_MAX, SETTINGS_BYTES_MAX, STATE_BYTES_MAX, ResumedSession, SessionPosition
 
 LOT_MAX = 100
 """Sessions a worker is asked to take in one go."""
@@ -210,7 +210,7 @@ class Assignments:
         limits = self._context.config.limits
         # The texts of open streams are in it twice: as entries, and for the worker that is to go on with them.
         history_bytes = self._context.config.session.history_bytes_max
-        longest_bytes = 2 * history_bytes + STATE_BYTES_MAX + limits.message_bytes_max
+        longest_bytes = 2 * history_bytes + STATE_BYTES_MAX + SETTINGS_BYTES_MAX + limits.message_bytes_max
         return max(1, min(limits.send_queue_messages_max, limits.send_queue_bytes_max // longest_bytes, LOT_MAX))
 
     async def is_unknown(self, link: WorkerLike) -> bool:
@@ -293,6 +293,7 @@ class Assignments:
                 claimed.hand_outs,
                 claimed.state,
                 [view for view in claimed.streams if view.found and not view.outcome],
+                session.settings,
             )
         )
 

@@ -181,6 +181,8 @@ class Started:
     """Empty while there is none."""
     api: ApiToken | None = attrs.field(default=None, kw_only=True)
     """None: the client has not asked for one."""
+    settings: bytes = attrs.field(default=b"", kw_only=True)
+    """What the core server says for the session, as JSON; empty for nothing."""
 
 
 @attrs.frozen

@@ -74,6 +74,8 @@ class Verified:
     """Infinite for an anonymous party."""
     issued_at: float | None = None
     """None: the token does not say it."""
+    claims: Mapping[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
+    """All that the token says, for the core server. A connected party's are forgotten."""
 
 
 @attrs.frozen
@@ -155,7 +157,7 @@ class Authenticator:
         principal, issued_at = Principal(subject, role, tenant, scopes), issued if is_time(issued) else None
         if self.revocations.refuses(principal.name, issued_at):
             raise Unauthenticated
-        return Verified(principal, claims["exp"], issued_at)
+        return Verified(principal, claims["exp"], issued_at, claims)
 
     def _claims(self, keys: Keys, bearer: str, now: float) -> Mapping[str, Any]:
         # Times are checked by `_current`, because PyJWT asks the wall clock.

@@ -21,6 +21,7 @@ from signald.service.line import enqueue, give_back, place
 from signald.service.opening_steps import (
     SetUp,
     address_of,
+    admit,
     credential_of,
     hold_session,
     make_claim,
@@ -100,6 +101,8 @@ async def _create(parts: Parts, conn: Connection, auth: str | None, asked: NewCl
     session_id = new_session_id(context.entropy)
     token, token_hash = tokens.issue(session_id, context.entropy)
     with SetUp(parts, conn, resume=False, client=subject):
+        admitted = await admit(parts, conn, credential, want=asked.want, meta=asked.meta)
+        grant, want = admitted.grant, {**asked.want, **admitted.grant.want}
         now = context.now_ms()
         alive_until = now + context.life_ms
         await hold_session(parts, conn, subject, session_id, len(asked.meta), now, alive_until)
@@ -108,7 +111,7 @@ async def _create(parts: Parts, conn: Connection, auth: str | None, asked: NewCl
             context.node,
             new_nonce(context.entropy),
             subject,
-            asked.want,
+            want,
             asked.meta,
             asked.receipts,
             token_hash,
@@ -116,10 +119,13 @@ async def _create(parts: Parts, conn: Connection, auth: str | None, asked: NewCl
             context.ttl_ms,
             asked.pair,
             context.events_max,
+            grant.settings,
+            grant.rooms,
+            admitted.asked_until_ms,
         )
         ops: list[Op] = [KeepAlive((session_id,), alive_until), create]
         if asked.pair:
-            ops.append(place(session_id, asked.want, subject, now, alive_until))
+            ops.append(place(session_id, want, subject, now, alive_until))
         # Nobody has its token before this is answered: a session that was made for nothing would take a worker's place for as
         # long as one that is waited for.
         undo = take_back(context, session_id)
@@ -143,7 +149,17 @@ def _begin(parts: Parts, conn: Connection, made: _Made, asked: NewClient, make: 
     # Nobody has read from the connection while the store was asked: that the client is gone shows when it is to be answered.
     conn.on_unsaid = partial(parts.endings.unheard, session, link)
     api = parts.api_tokens.issue(link) if asked.api else None
-    link.started(Started(session_id, made.token, context.ttl_ms, session.peer_state, session.worker_id, api=api))
+    link.started(
+        Started(
+            session_id,
+            made.token,
+            context.ttl_ms,
+            session.peer_state,
+            session.worker_id,
+            api=api,
+            settings=head.settings,
+        )
+    )
     context.writes.flush()
     if session.pair:
         context.inboxes.line()
@@ -251,6 +267,7 @@ def _attach(parts: Parts, conn: Connection, granted: _Granted, asked: ReturningC
     parts.attachments.attach(link, session, claimed.epoch, received, address_of(conn))
     parts.attachments.open(link)
     parts.credentials.bind(link, granted.credential)
+    parts.reasking.resumed(session, granted.credential, "" if conn.shared else conn.remote)
     parts.jobs.restored(session, link, head.jobs, granted.jobs)
     api = parts.api_tokens.issue(link) if asked.api else None
     link.restored(_restored(context, session, granted, asked, replaying, api))
@@ -294,6 +311,7 @@ def _restored(
         jobs=granted.jobs,
         next_received=last - replaying + 1 if asked.received is None else None,
         api=api,
+        settings=session.settings,
     )
 
 

@@ -11,6 +11,7 @@ import trio
 
 from signald.blobs.media import Media
 from signald.config import Config
+from signald.core.head import Party
 from signald.ids import Entropy
 from signald.pauses import Pauses
 from signald.service.counts import Counters, Counts
@@ -24,6 +25,7 @@ from signald.service.telemetry import Spans
 from signald.service.untold import Untold
 from signald.store.base import Op, Store
 from signald.store.committer import Committer, ignore
+from signald.wire.close_codes import CloseCode
 
 log = structlog.get_logger(__name__)
 
@@ -79,6 +81,8 @@ class Context:
         """The sessions whose queues may hold an event."""
         self.draining = False
         """True from the first move of a drain on, until the drain is called off."""
+        self.refusing: dict[Party, CloseCode] = {}
+        """While draining: party → what its new connections are closed with."""
         self.pauses = Pauses()
         """Of this process; parties are not charged for them."""
 

@@ -5,7 +5,7 @@ a reason that a party gives.
 """
 
 from collections import Counter
-from typing import Literal
+from typing import Literal, get_args
 
 import attrs
 
@@ -13,9 +13,9 @@ from signald.core.head import Party
 from signald.core.jobs import ENDS
 from signald.tally import Histogram
 
-EndCause = Literal["client", "worker", "expired", "worker_lost", "unheard", "spent", "operator", "api"]
+EndCause = Literal["client", "worker", "expired", "worker_lost", "unheard", "spent", "operator", "api", "forbidden"]
 """The cause of a session's end: the `bye` of a party, its time, `worker.on_loss = "end"`, that its client was gone before it was
-told of it, that its numbers had run out, an operator, or a request over HTTP."""
+told of it, that its numbers had run out, an operator, a request over HTTP, or a later no of the core server."""
 
 FULL = ("store", "share", "bytes")
 """All of `limits.sessions_max`, the share of an address or principal in it, the bytes of an address."""
@@ -50,7 +50,7 @@ JOB_SECONDS = (0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 180
 
 ROLES: tuple[Party, ...] = ("client", "worker")
 
-CAUSES: tuple[EndCause, ...] = ("client", "worker", "expired", "worker_lost", "unheard", "spent", "operator", "api")
+CAUSES: tuple[EndCause, ...] = get_args(EndCause)
 
 FailureCause = Literal["lost", "refused"]
 """How a hand-out of a session failed: its worker was lost, or gave the session back."""

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from math import inf
 
+import attrs
 import structlog
 import trio
 
@@ -47,7 +48,7 @@ class Credentials:
 
     def bind(self, link: PartyLink, credential: Verified) -> None:
         """`link` was opened with `credential`, or has renewed it."""
-        link.credential = credential
+        link.credential = attrs.evolve(credential, claims={})
         link.expires_by = 0.0
         if credential.expires_at < self._next and self._context.config.auth.expiry_grace_s:
             self._next = credential.expires_at

@@ -54,6 +54,13 @@ class Endings:
 
         An operator or a program has ordered it: what was accepted for the parties, and not delivered, is lost. Raises StoreUnavailable.
         """
+        return await self._at_once(session, reason, cause)
+
+    async def forbidden(self, session: str, reason: str) -> bool:
+        """End a session as `by_order` does, because its client may not stay: here the client is closed with 4403 and told why."""
+        return await self._at_once(session, "forbidden", "forbidden", why=reason)
+
+    async def _at_once(self, session: str, reason: str, cause: EndCause, why: str | None = None) -> bool:
         context = self._context
         held = self._attachments.sessions.get(session)
         ops = self._attachments.pasts.end(session, held.principal if held is not None else "", reason)
@@ -64,6 +71,9 @@ class Endings:
         context.events.emit(SessionEnded(session, cause))
         held = self._attachments.sessions.get(session)
         if held is not None:
+            if why is not None and held.client.link is not None:
+                # The first close that is begun counts: the one of an ended session comes behind.
+                held.client.link.fail(CloseCode.FORBIDDEN, "forbidden", why)
             self._attachments.gone(held, reason)
         else:
             context.events.emit(gone_unheld(ended.head, reason, context.now_ms()))

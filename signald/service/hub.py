@@ -34,6 +34,8 @@ from signald.service.dialect import Dialects
 from signald.service.endings import Endings
 from signald.service.giving_up import GivingUp
 from signald.service.holdings import Holdings
+from signald.service.hooks.authorising import Authoriser
+from signald.service.hooks.reasking import Reasking
 from signald.service.jobs import JobDesk
 from signald.service.jwks import JwksFetcher
 from signald.service.losses import Losses
@@ -70,8 +72,6 @@ class Hub:
         self.spawn = context.spawn
         self.inboxes = context.inboxes
         self.incarnation = context.incarnation
-        self.refusing: dict[Party, CloseCode] = {}
-        """While draining: party → what its new connections are closed with."""
         self.connections: dict[int, Connection] = {}
         """Every connection that is not over: also those being opened, and those only waiting for the peer's close."""
         self.recorder = Recorder(context)
@@ -92,12 +92,18 @@ class Hub:
         self.assignments = Assignments(context, self.attachments, self.losses, self.retries, self.jobs)
         self.giving_up = GivingUp(context, self.attachments, self.retries)
         self.credentials = Credentials(context, self.attachments, lambda: self.parts.auth)
+        self.authoriser = Authoriser(context)
         self.probe = Probe(context)
         self.revocations = RevocationKeeper(context, self.credentials, lambda: self.parts.auth.keys is not None)
         self.api_tokens = ApiTokens(context)
         self.blobs = BlobDesk(context)
-        self.parts: Parts = Parts(
-            context,
+        self.parts = self._parts(gate, auth)
+        self.jwks = JwksFetcher(context, lambda: self.parts.auth.remote)
+        self.reasking = self.parts.reasking
+
+    def _parts(self, gate: SetupGate, auth: Authenticator) -> Parts:
+        return Parts(
+            self.context,
             gate,
             auth,
             self.api_tokens,
@@ -113,14 +119,24 @@ class Hub:
             self.giving_up,
             self.credentials,
             self.blobs,
+            self.authoriser,
+            Reasking(self.context, self.attachments, self.endings, self.authoriser),
         )
-        self.jwks = JwksFetcher(context, lambda: self.parts.auth.remote)
 
     def renew(self, config: Config, auth: Authenticator) -> None:
         """Go on by another configuration, and let in by `auth`. Parties that are here stay as they are."""
         self.parts.auth = auth.following(self.parts.auth)
         self.attachments.renew(config)
         self.context.renew(config)
+
+    @property
+    def refusing(self) -> dict[Party, CloseCode]:
+        """While draining: party → what its new connections are closed with."""
+        return self.context.refusing
+
+    @refusing.setter
+    def refusing(self, refusing: dict[Party, CloseCode]) -> None:
+        self.context.refusing = refusing
 
     @property
     def config(self) -> Config:

@@ -43,6 +43,7 @@ class Losses:
         if not self._is_recent():
             log.warning("store_went_back", why=why)
         self._seen_at = trio.current_time()
+        self._context.untold.doubted = True
 
     def check_store(self) -> None:
         """Find out whether another server answers than before."""

@@ -1,11 +1,15 @@
 """The steps that all manners of opening have in common, in their order.
 
-The credential is judged (`credential_of`), the set-up takes a place (`SetUp`), the store grants the claim (`make_claim`), and the
-connection must still be open (`still_open`). A party that does not get through a step is `Turned` away.
+The credential is judged (`credential_of`), the set-up takes a place (`SetUp`), the core server is asked for a new party (`admit`), the
+store grants the claim (`make_claim`), and the connection must still be open (`still_open`). A party that does not get through a step is
+`Turned` away.
 """
 
 from collections.abc import Sequence
 
+import attrs
+
+from signald.core.authorising import Grant
 from signald.core.holders import address_holder, principal_holder
 from signald.errors import StoreUnavailable
 from signald.net.admission import bearer_of_share, share
@@ -14,6 +18,7 @@ from signald.net.ending import ConnectionClosed
 from signald.service.asking import ask_holders, is_unreadable
 from signald.service.auth import Role, Unauthenticated, Verified
 from signald.service.context import Context
+from signald.service.hooks.authorising import question_of
 from signald.service.parts import Parts
 from signald.service.refusals import Turned
 from signald.store.base import Op, Refused, Result, Wake
@@ -24,6 +29,49 @@ from signald.wire.close_codes import CloseCode
 def credential_of(parts: Parts, conn: Connection, auth: str | None, role: Role) -> Verified:
     """Authenticate a party by what its opening message or its handshake brought, and return what that says."""
     return parts.auth.identify(auth or conn.bearer, role, parts.context.now_ms() / 1000)
+
+
+@attrs.frozen
+class Admitted:
+    """What the core server has said of a new party that may come in."""
+
+    grant: Grant
+    asked_until_ms: int
+    """Until when that counts; 0: it was not asked."""
+
+
+async def admit(
+    parts: Parts,
+    conn: Connection,
+    credential: Verified,
+    *,
+    want: dict[str, str],
+    meta: bytes = b"",
+    labels: dict[str, str] | None = None,
+) -> Admitted:
+    """Ask the core server, if there is one, whether a new party may come in. Raises Turned, ConnectionClosed.
+
+    Without an answer `core.on_failure` decides. What could change while it was waited for is looked at again: a drain that has begun
+    meanwhile would send the party on at once.
+    """
+    context, authoriser = parts.context, parts.authoriser
+    if not context.config.core.authorize_url:
+        return Admitted(Grant(True), 0)
+    remote = "" if conn.shared else conn.remote
+    grant = await authoriser.ask(question_of(credential, remote, want=want, meta=meta, labels=labels))
+    still_open(context, conn, credential, ())
+    if credential.principal.role in context.refusing:
+        raise Turned(CloseCode.REFUSED, "busy", "this node admits no new party any more", context.retry_after_ms())
+    if grant is None:
+        if context.config.core.on_failure == "closed":
+            authoriser.turned_away += 1
+            text = "the core server does not answer; come again"
+            raise Turned(CloseCode.REFUSED, "core_unavailable", text, context.retry_after_ms())
+        authoriser.let_in += 1
+        return Admitted(Grant(True), context.now_ms())
+    if not grant.allow:
+        raise Turned(CloseCode.FORBIDDEN, "forbidden", grant.reason or "not allowed")
+    return Admitted(grant, grant.until_ms(context.now_ms()))
 
 
 class SetUp:

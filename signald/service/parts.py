@@ -14,6 +14,8 @@ from signald.service.credentials import Credentials
 from signald.service.endings import Endings
 from signald.service.giving_up import GivingUp
 from signald.service.holdings import Holdings
+from signald.service.hooks.authorising import Authoriser
+from signald.service.hooks.reasking import Reasking
 from signald.service.jobs import JobDesk
 from signald.service.losses import Losses
 from signald.service.relay import Relay
@@ -42,3 +44,5 @@ class Parts:
     giving_up: GivingUp
     credentials: Credentials
     blobs: BlobDesk
+    authoriser: Authoriser
+    reasking: Reasking

@@ -38,6 +38,8 @@ class Retries:
     def note(self, head: Head, cause: FailureCause) -> float:
         """Count a failed hand-out of the session, which is now as `head` says; return its pause in seconds, inf for no retry."""
         context, failures = self._context, head.failures
+        if head.events:
+            context.untold.note(head.session)  # it may have ended jobs of the lost worker
         if failures.count > 0:
             context.events.emit(HandoutFailed(head.session, cause))
         if not failures.set_aside:

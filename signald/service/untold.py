@@ -6,6 +6,8 @@ node finds the queue again:
 
 * the client or the worker resumes elsewhere, and the head of the session tells of more events than that node knows (`Head.events`);
 * the peer's node looks at the session, which the step has woken, and finds the same;
+* the store may have lost its tail, and with it what the agenda knew: with the next renewal of lives each node names the queues of all
+  sessions whose client it has (`doubted`);
 * the session is over: whichever node lets the registry forget it schedules its queue before that, in the same batch. A session whose
   node is killed between the end and that batch stays in the index of the living, and its sweep does the same.
 
@@ -30,6 +32,8 @@ class Untold:
         self._names: dict[str, None] = {}
         self._noted = trio.Event()
         self.left_out = 0
+        self.doubted = False
+        """The store has shown that it may have lost something since the last renewal of lives."""
 
     def note(self, name: str) -> None:
         """The queue of a session may hold an event."""

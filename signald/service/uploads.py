@@ -66,7 +66,6 @@ class _Way:
     """The media were asked to keep the bytes: from then on these may be there, whatever was answered."""
     finish: FinishBlob | None = None
     """The end of the record was asked for."""
-    lapsed: bool = False
 
 
 class Uploads:
@@ -85,7 +84,11 @@ class Uploads:
         way = _Way(asked, shelf, new_blob_id(shelf, context.entropy), new_nonce(context.entropy))
         # Before the upload begins: a node that is killed right behind that leaves nothing that no sweep will find.
         await self._shelves.enter(shelf, context.now_ms() + round(LEASE_S * 1000) + LATE_MS)
-        begun = await self._begin(way)
+        try:
+            begun = await self._begin(way)
+        except trio.Cancelled:
+            self._give_up(way)
+            raise
         if isinstance(begun, BlobKept):
             return await self._replay(asked, begun.blob, body)
         try:
@@ -162,7 +165,6 @@ class Uploads:
                     continue
                 held = False
             if not held:
-                way.lapsed = True
                 scope.cancel(reason="the lease of the upload has lapsed")
                 return
             until = asked_at + LEASE_S
@@ -197,7 +199,6 @@ class Uploads:
         finished = await context.committer.call(way.finish)
         if isinstance(finished, BlobKept):
             return finished.blob
-        way.lapsed = True
         if context.media is not None:
             # The process has stood still: a sweep may have come before the bytes did.
             with suppress(MediaAway):
@@ -205,10 +206,11 @@ class Uploads:
         raise StoreUnavailable("the upload has lost its lease")
 
     def _give_up(self, way: _Way) -> None:
-        """Leave nothing of an upload that has failed, wherever it was. Does not wait: the caller may be cancelled."""
+        """Leave nothing of an upload that has failed, wherever it was. Does not wait: the caller may be cancelled.
+
+        All of it changes nothing when the lease has lapsed, and a sweep has come before.
+        """
         submit, now_ms = self._context.submit, self._context.now_ms()
-        if way.lapsed:
-            return  # a sweep will find it
         abandon = AbandonBlob(way.shelf, way.blob, way.nonce, now_ms)
         if way.finish is not None and way.asked.key:
             # Its end may be stored. The sender comes again with the key, and is answered with this blob: so let it be kept.

@@ -30,6 +30,8 @@ class Offer:
     """It asks for API tokens."""
     kinds: tuple[str, ...] = ()
     """The kinds of jobs that it takes; `*` is every kind."""
+    granted: dict[str, str] = attrs.field(factory=dict)
+    """Labels that the core server has given it, which it does not say itself; `labels` has them too."""
 
 
 @attrs.frozen
@@ -69,6 +71,8 @@ class Assignment:
     """What the worker before has left for this one, as JSON; empty for nothing."""
     streams: Sequence[StreamView] = ()
     """The streams of its direction that it finds open."""
+    settings: bytes = b""
+    """What the core server says for the session, as JSON; empty for nothing."""
 
 
 @attrs.frozen
@@ -99,6 +103,8 @@ class WorkerLike(PartyLink, Protocol):
     capacity: int
     kinds: tuple[str, ...]
     """As in its offer."""
+    granted: dict[str, str]
+    """Labels that the core server has given it; `labels` has them too."""
     leaving: bool
     """It takes no more sessions, and is about to go."""
     tokens: Slots

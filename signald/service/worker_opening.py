@@ -13,7 +13,7 @@ from signald.service.assigning import Sides
 from signald.service.auth import Verified
 from signald.service.context import Context
 from signald.service.events import WorkerRegistered, WorkerResumed
-from signald.service.opening_steps import SetUp, credential_of, make_claim, still_open
+from signald.service.opening_steps import SetUp, admit, credential_of, make_claim, still_open
 from signald.service.parts import Parts
 from signald.service.refusals import late, refused, refused_by_store, turning_away
 from signald.service.worker_like import Offer, Registered, WorkerLike
@@ -43,6 +43,8 @@ async def _register(parts: Parts, conn: Connection, auth: str | None, offer: Off
     token, token_hash = tokens.issue(worker, context.entropy)
     offer = _capped(context, offer)
     with SetUp(parts, conn, resume=False):
+        admitted = await admit(parts, conn, credential, want={}, labels=offer.labels)
+        offer = _granted(offer, admitted.grant.labels)
         now = context.now_ms()
         registered = await context.committer.call(
             RegisterWorker(
@@ -56,6 +58,7 @@ async def _register(parts: Parts, conn: Connection, auth: str | None, offer: Off
                 token_hash,
                 now,
                 context.events_max,
+                offer.granted,
             )
         )
     assert isinstance(registered, WorkerClaimed)
@@ -100,6 +103,8 @@ class _Granted:
     """See `WorkerLike.asked`."""
     epoch: int
     sides: Sides
+    labels: dict[str, str]
+    """Those that the core server has given the worker."""
 
 
 async def resume_worker(
@@ -113,7 +118,7 @@ async def resume_worker(
     offer = _capped(parts.context, asked.offer)
     with turning_away(parts.context, resuming=True), ExitStack() as until_attached:
         granted = await _claim(parts, conn, auth, asked, offer, until_attached)
-        return _attach(parts, conn, granted, offer, make)
+        return _attach(parts, conn, granted, _granted(offer, granted.labels), make)
 
 
 async def _claim(
@@ -150,7 +155,14 @@ async def _claim(
         until_attached.enter_context(parts.attachments.resuming(worker))
         sides = await parts.assignments.claim_sessions(worker, claimed.sessions, offer.sessions, now)
     return _Granted(
-        worker, credential, token, tokens.Slots(issued, presented), (now, asked.attempt), claimed.epoch, sides
+        worker,
+        credential,
+        token,
+        tokens.Slots(issued, presented),
+        (now, asked.attempt),
+        claimed.epoch,
+        sides,
+        claimed.granted,
     )
 
 
@@ -204,6 +216,11 @@ def _predecessor(context: Context, parts: Parts, conn: Connection, granted: _Gra
 
 def _worker_ttl_ms(context: Context) -> int:
     return round(context.config.worker.resume_timeout_s * 1000)
+
+
+def _granted(offer: Offer, labels: dict[str, str]) -> Offer:
+    """Return the offer with the labels that the core server gives: they win over the worker's own."""
+    return attrs.evolve(offer, labels={**offer.labels, **labels}, granted=labels) if labels else offer
 
 
 def _capped(context: Context, offer: Offer) -> Offer:

@@ -7,6 +7,7 @@ from signald.store.registry.agenda import rules as agenda_rules
 from signald.store.registry.queues import rules as queues_rules
 from signald.store.rows import Rows, Wakes
 from signald.store.rule import RULES
+from signald.store.session import reading as reading_rules
 from signald.store.session import reseed as reseed_rules
 from signald.store.session import rules as session_rules
 from signald.store.session.events import rules as events_rules
@@ -17,7 +18,7 @@ from signald.store.shelf import rules as shelf_rules
 __all__ = ["AGGREGATES", "RULES", "apply"]
 
 AGGREGATES = (
-    session_rules, reseed_rules, jobs_rules, streams_rules, events_rules,
+    session_rules, reading_rules, reseed_rules, jobs_rules, streams_rules, events_rules,
     registry_rules, credentials_rules, agenda_rules, queues_rules,
     shelf_rules,
 )  # fmt: skip

@@ -17,13 +17,13 @@ from starlette.routing import BaseRoute
 from signald.blobs.media import Media
 from signald.blobs.memory import MemoryMedia
 from signald.config import Config
+from signald.http.client import Poster
 from signald.ids import SeededEntropy
 from signald.node import DIALECTS, Node, api_routes, node_on
 from signald.service.cluster.identity import Claimant
 from signald.service.dialect import Dialect
 from signald.service.hub import Hub
 from signald.service.telemetry import Spans
-from signald.service.telling.receiver import Poster
 from signald.store.base import Store
 from signald.store.memory import MemoryWorld, open_memory
 from signald.testing.wire import Json, Peer
@@ -78,7 +78,7 @@ class Cluster:
         self.routes: Callable[[Hub], Sequence[BaseRoute]] = api_routes
         """The routes of the HTTP API of a node which is started from now on."""
         self.core: Poster | None = None
-        """The core server that a node tells which is started from now on."""
+        """The core server that a node asks and tells which is started from now on."""
 
     async def start(self, name: str, **sections: dict[str, object]) -> Node:
         """Start a node and wait until it is ready."""

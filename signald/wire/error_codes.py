@@ -57,7 +57,14 @@ ERROR_CODES: tuple[ErrorCode, ...] = (
     ErrorCode(
         "auth_unavailable", CloseCode.REFUSED, "the credential cannot be judged now; come again after `retry_after_ms`"
     ),
-    ErrorCode("forbidden", CloseCode.FORBIDDEN, "a valid credential of another role or subject"),
+    ErrorCode(
+        "forbidden",
+        CloseCode.FORBIDDEN,
+        "a valid credential of another role or subject, or one that the core server refuses",
+    ),
+    ErrorCode(
+        "core_unavailable", CloseCode.REFUSED, "the core server does not answer; come again after `retry_after_ms`"
+    ),
     ErrorCode("nothing_to_resume", CloseCode.NOTHING_TO_RESUME, "no session or worker for this token"),
     ErrorCode("token_revoked", CloseCode.FORBIDDEN, "the tokens of this party have been revoked"),
     ErrorCode("token_reuse", CloseCode.FORBIDDEN, "a retired token was shown: all tokens of this party are revoked"),

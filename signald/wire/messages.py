@@ -20,6 +20,8 @@ KIND_MAX, TRACE_MAX, REASON_MAX = 64, 256, 512
 """Characters of a `kind`, a `trace` and a `reason`."""
 STATE_BYTES_MAX = 32_768
 """Bytes of a `state` that a worker leaves for the next one."""
+SETTINGS_BYTES_MAX = 32_768
+"""Bytes of the `settings` that the core server gives for a session: as many as a worker may leave for the next one."""
 TICKET_MAX = 256
 """Characters of a `ticket`: five times what a node makes."""
 STREAM_MAX, CONTENT_TYPE_MAX = 64, 128
@@ -334,6 +336,8 @@ class SessionStarted(Outbound, tag="session_started", frozen=True):
     heartbeat_ms: Millis
     api_token: ApiTokenText | UnsetType = UNSET
     api_token_ttl_ms: Millis | UnsetType = UNSET
+    settings: Raw | UnsetType = UNSET
+    """What the core server says for this session."""
 
 
 class JobSummary(Struct, frozen=True, gc=False):
@@ -362,6 +366,8 @@ class SessionRestored(Outbound, tag="session_restored", frozen=True):
     """Its jobs that have not ended, or have within the time that its token lives."""
     next_received: Seq | UnsetType = UNSET
     """The seq of the first message that follows; for a client that did not say what it has."""
+    settings: Raw | UnsetType = UNSET
+    """As in `SessionStarted`, or later ones: a program that starts again from what it has kept may not have kept them."""
 
 
 class PeerChanged(Outbound, tag="peer", frozen=True):
@@ -433,10 +439,14 @@ class ReconnectionAck(Outbound, tag="reconnection_ack", frozen=True):
 
 
 class AssignedClient(Struct, frozen=True, omit_defaults=True, gc=False):
-    """The client of an assigned session; `subject` is what its credential says of it, absent when it showed none."""
+    """The client of an assigned session; `subject` is what its credential says of it, absent when it showed none.
+
+    `settings` is what the core server says for the session, the same that the client is told.
+    """
 
     meta: Raw | UnsetType = UNSET
     subject: str | UnsetType = UNSET
+    settings: Raw | UnsetType = UNSET
 
 
 class OpenStream(Struct, frozen=True, omit_defaults=True, gc=False):

@@ -134,7 +134,7 @@ OF_A_NODE = {
     "session_assigned": ("chat_history", "epoch", "client"),
     "terminate_app": ("deadline_ms",),
     "session_ended": ("session",),
-    "session_started": (),
+    "session_started": ("settings",),
     "app_accepted": (),
     "api_token": ("api_token", "api_token_ttl_ms"),
     "odd": ("data",),
@@ -165,7 +165,8 @@ def of_a_node(rng: Random, session: str, seq: int) -> Frame:
         "not_before_ms": rng.choice(NUMBERS), "deadline_ms": rng.choice(NUMBERS),
         "target": rng.choice(("h:1", "ws://h:99999", "ws://[", "ws://h/ \n")),
         "state": rng.choice(("waiting", "paired", "away", "replaced", "gone", "odd")), "next_seq": rng.choice((1, *NUMBERS)),
-        "client": {}, "chat_history": [], "request_id": "r", "fatal": rng.random() < 0.1, "id": "w_1", "epoch": 1,
+        "client": rng.choice(({}, {"settings": {"a": [1]}}, {"settings": None})), "settings": {"a": 1},
+        "chat_history": [], "request_id": "r", "fatal": rng.random() < 0.1, "id": "w_1", "epoch": 1,
         "api_token": "a.b.c", "api_token_ttl_ms": rng.choice(NUMBERS),
     }  # fmt: skip
     kind = rng.choice(list(OF_A_NODE)) if rng.random() < 0.7 else "message"

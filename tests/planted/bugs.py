@@ -11,6 +11,7 @@ from tests.planted.slips.callers import CALLERS
 from tests.planted.slips.core import CORE
 from tests.planted.slips.crashes import CRASHES
 from tests.planted.slips.events import EVENTS
+from tests.planted.slips.hooks import HOOKS
 from tests.planted.slips.http import HTTP
 from tests.planted.slips.jobs import STREAMS_AND_JOBS
 from tests.planted.slips.lua import LUA
@@ -26,5 +27,5 @@ from tests.planted.slips.telling import TELLING
 
 BUGS: tuple[Bug, ...] = (
     *STORE, *CORE, *SERVICE, *SDK, *POISON, *HTTP, *LUA, *NAMED, *CALLERS, *STREAMS_AND_JOBS, *CRASHES, *RECALLS,
-    *AGENDA, *BLOBS, *EVENTS, *MEDIA, *SHELF, *TELLING,
+    *AGENDA, *BLOBS, *EVENTS, *HOOKS, *MEDIA, *SHELF, *TELLING,
 )  # fmt: skip

@@ -85,6 +85,8 @@ LIES: list[Any] = [
     {"type": "terminate_app", "request_id": "r", "reason": "x", "deadline_ms": BIG}, assigned(1),
     assigned("", 1), assigned("s_2", 0),
     assigned("s_2", BIG), '{"type":"session_assigned","session":"s_2","client":{"meta":1e999},"next_seq":1}',
+    '{"type":"session_assigned","session":"s_2","client":{"settings":1e999},"next_seq":1}',
+    {"type": "session_assigned", "session": "s_2", "client": {"settings": "x" * 60_000}, "next_seq": 1},
     '{"type":"session_assigned","session":"s_1","client":{},"next_seq":1,"chat_history":[1e999,{"data":1e999},7,[]]}',
     job("j_1_1"), job("j_1_1", attempt=0), job("j_1_1", attempt=BIG), job("j_2_1"), job("j_1_0"), job("j_1_" + "9" * 70), job(""), job(7),
     job("j_1_1", deadline_ms=-SEQ_MAX, kind="\ud83d"), job("j_1_1", session="s_none"),

@@ -10,6 +10,8 @@ from signald.sdk.trio import Client, SessionGone, WorkerSession, open_client, op
 from signald.testing.balancer import Balancer
 from signald.testing.cluster import Cluster, play
 from tests.sdk.client_play import drained
+from tests.service.core_server import URL as CORE_URL
+from tests.service.core_server import CoreServer, says
 
 
 class Talk:
@@ -177,6 +179,33 @@ def test_a_worker_that_never_comes_back_is_replaced() -> None:
                     assert (await anext(client)).data == "answer"
                     assert Replaced(worker.worker) in drained(client)
         assert got == [("first", "question"), ["question"], ("second", "question")]
+
+    play(scene)
+
+
+def test_both_sides_have_the_settings_of_the_core_server() -> None:
+    """The client has them from the beginning, the worker with its session; without a core server there are none."""
+
+    async def show(session: WorkerSession) -> None:
+        await session.send([session.settings, session.subject])
+        async for _ in session:
+            pass
+
+    async def scene(cluster: Cluster) -> None:
+        async with trio.open_nursery() as nursery:
+            core = CoreServer(nursery)
+            core.answer = says(allow=True, settings={"voice": "alto"})
+            for url, settings in (("", None), (CORE_URL, {"voice": "alto"})):
+                name = "asking" if url else "plain"
+                core.hear(await cluster.start(name, core={"authorize_url": url}))
+                balancer = Balancer(cluster, name)
+                async with (
+                    open_worker("ws://lb", show, instance_id="a", dial=balancer.dial),
+                    open_client("ws://lb", dial=balancer.dial) as client,
+                ):
+                    assert client.settings == settings
+                    assert (await anext(client)).data == [settings, None]
+            nursery.cancel_scope.cancel()
 
     play(scene)
 

@@ -10,9 +10,9 @@ import trio
 
 from signald.config import Config
 from signald.daemon import Daemon, running
-from signald.ids import SystemEntropy
+from signald.ids import SeededEntropy, SystemEntropy
 from signald.sdk.events import HandedOver
-from signald.sdk.trio import Refused, WorkerJob, WorkerSession, open_client, open_worker
+from signald.sdk.trio import ApiRefused, Refused, WorkerJob, WorkerSession, open_client, open_worker
 from tests.sdk.client_play import drained
 
 pytestmark = pytest.mark.real
@@ -149,3 +149,41 @@ async def test_an_invalid_credential_is_refused(tmp_path: Path) -> None:
                 pass
         assert caught.value.code == 4401
         assert "not a token" not in str(caught.value)
+
+
+async def test_a_recording_goes_through_real_files_and_sockets(tmp_path: Path) -> None:
+    """A file of some megabytes is uploaded, named and read in parts while the node is replaced; a longer one is refused."""
+    store = f"sqlite:{tmp_path / 'three.db'}"
+    voice = SeededEntropy(1).token_bytes(3_000_000)
+    path = tmp_path / "voice.ogg"
+    path.write_bytes(voice)
+
+    async def answers(session: WorkerSession) -> None:
+        async for message in session:
+            assert message.blob is not None
+            async with message.blob.open(1_000_000, 1_100_000) as stream:
+                part = b"".join([piece async for piece in stream])
+            await session.send(len(part), blob=await session.upload(part, content_type="audio/ogg"))
+
+    async with bounded(60) as nursery:
+        old: Daemon = await nursery.start(serve, "n0", store)
+        new: Daemon = await nursery.start(serve, "n1", store)
+        urls = [f"ws://127.0.0.1:{port}" for port in (old.websocket_port, new.websocket_port)]
+        async with (
+            open_worker(urls, answers, instance_id="w", api=True),
+            open_client(urls, api=True) as client,
+        ):
+            with pytest.raises(ApiRefused) as refused:
+                await client.upload(voice * 4)
+            assert refused.value.status == 413
+            for number in range(4):
+                if number == 1:
+                    old.node.shutdown.signal()
+                blob = await client.upload(path, content_type="audio/ogg")
+                await client.send(number, blob=blob)
+                answer = await anext(client)
+                assert answer.data == 100_000
+                assert answer.blob is not None
+                assert await answer.blob.read() == voice[1_000_000:1_100_000]
+                assert await client.blob(blob).read() == voice
+            assert client.connections == 2

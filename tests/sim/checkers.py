@@ -219,7 +219,7 @@ class OneHop(Checker):
         if not self.scene.plan.planned_only:
             return
         rollouts = len(self.scene.plan.steps)
-        counts = {one.name: one.connections_now for one in self.scene.clients}
+        counts = {one.name: one.connections_now - one.turned_away for one in self.scene.clients}
         counts |= {one.name: one.connections_now for one in self.scene.workers}
         for name, count in counts.items():
             if count > 1 + rollouts:

@@ -1,10 +1,12 @@
-"""The core server of a scene: what it is told of, and the troubles that it has of its own.
+"""The core server of a scene: what it is asked and told of, and the troubles that it has of its own.
 
-It takes events as the program of an operator would: it keeps what it has processed and judges nothing itself (`event_checkers`). In a
+It takes events and answers questions as the program of an operator would: it keeps what it has processed and judges nothing itself
+(`event_checkers`). In a
 spell it is slow, mute, down, cuts connections behind a request, lies about its state, floods its answers, or puts its callers off. In
 some of these moods it has processed what its caller never gets an answer to.
 """
 
+import json
 import random
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from tests.sim.scene import Scene
 
 EVENTS_URL = "https://core.example/events"
+AUTHORIZE_URL = "https://core.example/authorize"
 SECRET = "whsec_" + "Y2FuYXJ5LXNlY3JldC1vZi1ldmVudHMtMDE="
 SECRET_PREVIOUS = "whsec_" + "Y2FuYXJ5LXNlY3JldC1vZi1ldmVudHMtMDA="
 
@@ -46,6 +49,10 @@ class Core:
     spells: tuple[Spell, ...] = ()
     rotates: bool = False
     """The nodes sign with two secrets."""
+    policy: str = ""
+    """`core.on_failure`, when new parties are asked for; empty: they are not."""
+    ttl_ms: int = 0
+    """How long its answers count; 0: for the session."""
 
 
 def draw_core(r: random.Random, lasts_s: float) -> Core | None:
@@ -56,13 +63,22 @@ def draw_core(r: random.Random, lasts_s: float) -> Core | None:
         Spell(round(r.uniform(0.0, lasts_s - 1), 3), r.choice((0.5, 2.0, 8.0)), r.choice(MOODS))
         for _ in range(r.choice((0, 1, 2, 4, 6)))
     ]
-    return Core(tuple(sorted(spells, key=lambda one: one.at)), rotates=r.random() < 0.5)
+    return Core(
+        tuple(sorted(spells, key=lambda one: one.at)),
+        rotates=r.random() < 0.5,
+        policy=r.choice(("", "open", "closed")),
+        ttl_ms=r.choice((0, 1000, 5000)),
+    )
 
 
 def core_section(core: Core) -> dict[str, object]:
     """Return the section `[core]` of the nodes."""
     section: dict[str, object] = {"events_url": EVENTS_URL, "secret": SECRET}
-    return section | ({"secret_previous": SECRET_PREVIOUS} if core.rotates else {})
+    if core.rotates:
+        section["secret_previous"] = SECRET_PREVIOUS
+    if core.policy:
+        section |= {"authorize_url": AUTHORIZE_URL, "on_failure": core.policy, "breaker_pause_s": 1.0}
+    return section
 
 
 class CoreServer:
@@ -103,6 +119,8 @@ class CoreServer:
             await trio.sleep_forever()
         if mood == "lying":
             status = r.choice(LIES)
+            if url == AUTHORIZE_URL:
+                return Answer(r.choice((200, status)), {}, r.choice((b"<html>", b"[]", b'{"allow":"yes"}')))
             if 200 <= status < 300:
                 self._process(url, body, headers, "2xx")
             return Answer(status, {}, b"<html>")
@@ -116,9 +134,20 @@ class CoreServer:
         if mood == "flooding":
             raise CallFailed("too_long", "an answer without an end")
         await trio.sleep(r.uniform(*ANSWER_S) / 2)
-        return Answer(200, {}, b"")
+        return Answer(200, {}, self._grant(body) if url == AUTHORIZE_URL else b"")
+
+    def _grant(self, question: bytes) -> bytes:
+        """Return the answer to a question: a party is let in, with settings that name it."""
+        asked = json.loads(question)
+        meta = asked.get("meta")
+        name = meta.get("name", "") if isinstance(meta, dict) else ""
+        self._scene.check.event_told.granted(name)
+        answer: dict[str, object] = {"allow": True, "settings": {"for": name}}
+        return json.dumps(answer | ({"ttl_ms": self._core.ttl_ms} if self._core.ttl_ms else {})).encode()
 
     def _process(self, url: str, body: bytes, headers: Mapping[str, str], mood: str) -> None:
         self._scene.trace("core", f"{headers.get('webhook-id')} {mood}")
         if url == EVENTS_URL:
             self._scene.check.event_told.received(headers, body)
+        else:
+            self._scene.check.event_told.signed(headers, body)

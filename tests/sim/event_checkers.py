@@ -36,8 +36,15 @@ class EventTold(Checker):
         """Queue → its events, each once, as they came."""
         self._made: dict[str, str] = {}
         """Queue that the store has begun → its kind."""
+        self._granted: set[str] = set()
+        """The clients that the core server has let in."""
         self._finished: Counter[str] = Counter()
         """Node → how often its drain was told to be over."""
+
+    @property
+    def count(self) -> int:
+        """How many events were told, each counted once."""
+        return len(self._bodies)
 
     @property
     def promised(self) -> bool:
@@ -56,13 +63,8 @@ class EventTold(Checker):
     # --- what the core server has processed -------------------------------------------------------------------------
 
     def received(self, headers: Mapping[str, str], body: bytes) -> None:
-        """The core server has processed a request."""
-        for secrets in self._secrets:
-            try:
-                verify(headers, body, secrets, self.scene.world.now_ms() / 1000)
-            except BadSignature as error:
-                if not self.scene.plan.clock_steps:
-                    self.broken(f"{headers}: {error}")
+        """The core server has processed an event."""
+        self.signed(headers, body)
         said = json.loads(body)
         name, data = headers["webhook-id"], said["data"]
         queue = data.get("session") or data.get("worker") or "cluster"
@@ -80,6 +82,32 @@ class EventTold(Checker):
         if self.promised and said["type"] == "deploy.finished":
             self._finish(data)
         self.scene.reached(f"told {said['type']}")
+
+    def signed(self, headers: Mapping[str, str], body: bytes) -> None:
+        """Hold a request to its signatures: one by each secret in force."""
+        for secrets in self._secrets:
+            try:
+                verify(headers, body, secrets, self.scene.world.now_ms() / 1000)
+            except BadSignature as error:
+                if not self.scene.plan.clock_steps:
+                    self.broken(f"{headers}: {error}")
+
+    def granted(self, name: str) -> None:
+        """The core server has let a client in, by an answer that may be lost."""
+        self._granted.add(name)
+
+    def connected(self, name: str, settings: Any) -> None:
+        """A client has a session. With a closed door it was let in, and has its settings; with an open one, or none."""
+        core = self.scene.plan.core
+        if core is None or not core.policy:
+            if settings is not None:
+                self.broken(f"{name} has the settings {settings}")
+            return
+        if core.policy == "closed" and name not in self._granted:
+            self.broken(f"{name} is in, and the core server was not asked")
+        elif settings != {"for": name} and (settings is not None or core.policy == "closed"):
+            self.broken(f"{name} has the settings {settings}")
+        self.scene.reached("client with settings" if settings else "client let in without a yes")
 
     def _finish(self, data: dict[str, Any]) -> None:
         self._finished[data["node"]] += 1
@@ -108,7 +136,8 @@ class EventTold(Checker):
         self._judge_jobs()
 
     def _judge_jobs(self) -> None:
+        """Each job that was seen to have ended is told to have, once. The end of a session ends jobs that no node looks at any more."""
         for session, jobs in self.scene.check.jobs.ended().items():
             told = [one["data"]["job"] for one in self._told.get(session, []) if one["type"] == "job.ended"]
-            if session in self._made and sorted(told) != sorted(jobs):
+            if session in self._made and (len(set(told)) < len(told) or not set(jobs) <= set(told)):
                 self.broken(f"{session}: the ends of {sorted(told)} were told, and {sorted(jobs)} have ended")

@@ -68,6 +68,8 @@ class ClientParty(ClientApp):
         self.said = 0
         """How many messages it has said; the n-th has the number n and, as it happens, the seq n."""
         self.byed = False
+        self.turned_away = 0
+        """Connections on which it was not let in, because the core server had no answer."""
         self.reads_from = -float("inf")
         """Before that it reads nothing."""
         self._random: random.Random = scene.chance.random(f"talk {plan.name}")
@@ -93,8 +95,12 @@ class ClientParty(ClientApp):
 
     def connected(self, client: Client) -> None:
         """See `ClientApp.connected`."""
+        core = self.scene.plan.core
+        if core is not None and core.policy == "closed" and client.session not in self.scene.sessions:
+            self.turned_away = client.connections - 1
         self.scene.sessions[client.session] = self
         self.scene.trace(self.name, f"has {client.session}")
+        self.scene.check.event_told.connected(self.name, client.settings)
 
     def died(self) -> None:
         """See `ClientApp.died`."""
@@ -129,6 +135,7 @@ class ClientParty(ClientApp):
             await trio.lowlevel.checkpoint()
             self.take_events(client)  # where that task has just begun
         self.scene.check.client_heard(self)
+        self.scene.check.round_trips.heard(self, message.data)
 
     async def talk(self, client: Client) -> None:
         """See `ClientApp.talk`."""
@@ -136,6 +143,7 @@ class ClientParty(ClientApp):
             while self.said < self.plan.messages and self.scene.chaos:
                 await trio.sleep(self._random.uniform(0.0, 2 * self.plan.every_s))
                 number = self.said + 1
+                self.scene.check.round_trips.says(self, number)
                 pad = "x" * (self.plan.pad if number % 7 == 0 else 0)
                 seq = await client.send({"n": number, "pad": pad} if pad else {"n": number})
                 self.said = number

@@ -112,6 +112,8 @@ class Plan:
     """What is uploaded, and the troubles of the media."""
     core: Core | None = None
     """The operator's core server, which is told of events."""
+    round_trip_s: float = 0.0
+    """Within it each message of a client is answered; 0: that is not judged."""
 
     @cached_property
     def store_may_lose(self) -> bool:

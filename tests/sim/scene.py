@@ -579,7 +579,12 @@ def play(plan: Plan | int, *, keep: bool = False, transport: Transport = "frames
     """Run a plan, or that of a seed. Errors of the simulation itself come out as they are."""
     if isinstance(plan, int):
         plan = draw(plan) if transport == "frames" else draw_small(plan)
-    scene = Scene(plan, keep=keep, transport=transport, store=store)
+    return play_scene(Scene(plan, keep=keep, transport=transport, store=store))
+
+
+def play_scene(scene: Scene) -> Outcome:
+    """Play a scene that was made and not begun; what its checkers have counted is there afterwards."""
+    plan, transport = scene.plan, scene.transport
     virtual_s = 0.0
 
     async def main() -> None:

@@ -18,6 +18,22 @@ class Sometimes:
     one_in: int
 
 
+CORE_AND_BLOBS = (
+    Sometimes("core server cut", 100),
+    Sometimes("core server mute", 100),
+    Sometimes("core server down", 100),
+    Sometimes("core server putting off", 100),
+    Sometimes("event told again", 60),
+    Sometimes("told session.away", 40),
+    Sometimes("told session.reassigned", 60),
+    Sometimes("upload cut", 60),
+    Sometimes("upload replayed", 60),
+    Sometimes("upload without an answer", 60),
+    Sometimes("blob removed", 60),
+    Sometimes("media away", 100),
+    Sometimes("media slow", 100),
+)
+
 FRAMES = (
     Sometimes("handover with 0 workers", 20),
     Sometimes("timeout after apply during token rotation", 50),
@@ -78,6 +94,7 @@ FRAMES = (
     Sometimes("recalled token refused", 30),
     Sometimes("recalled token refused by a later node", 60),
     Sometimes("caller came again after a recall", 30),
+    *CORE_AND_BLOBS,
 )
 
 MESSAGES = (
@@ -153,6 +170,7 @@ MESSAGES = (
     Sometimes("recalled token refused by a later node", 50),
     Sometimes("caller came again after a recall", 40),
     Sometimes("token made after its recall", 600),
+    *CORE_AND_BLOBS,
 )
 
 REQUIRED = {"frames": FRAMES, "messages": MESSAGES}

@@ -43,22 +43,15 @@ def create(
     ttl_ms: int = TTL_MS,
     pair: bool = True,
     events_max: int = 0,
+    settings: bytes = b"",
+    rooms: bytes = b"",
+    asked_until_ms: int = 0,
 ) -> CreateSession:
     """A session whose client holds the token `t1`."""
     return CreateSession(
-        session,
-        node,
-        nonce,
-        principal,
-        {"lang": "en"},
-        b'{"m":1}',
-        receipts,
-        token("t1"),
-        now_ms,
-        ttl_ms,
-        pair,
-        events_max,
-    )
+        session, node, nonce, principal, {"lang": "en"}, b'{"m":1}', receipts, token("t1"), now_ms, ttl_ms, pair, events_max,
+        settings, rooms, asked_until_ms,
+    )  # fmt: skip
 
 
 def claim_client(
@@ -274,10 +267,18 @@ def hold_node(
 
 
 def register(
-    worker: str = WORKER, *, node: str = "b", nonce: str = "register", capacity: int = 2, principal: str = "wes"
+    worker: str = WORKER,
+    *,
+    node: str = "b",
+    nonce: str = "register",
+    capacity: int = 2,
+    principal: str = "wes",
+    granted: dict[str, str] | None = None,
 ) -> RegisterWorker:
     """A worker announces itself at `b`, holding the token `w1`."""
-    return RegisterWorker(worker, node, nonce, principal, "pod-1", {"lang": "en"}, capacity, token("w1"), NOW_MS)
+    return RegisterWorker(
+        worker, node, nonce, principal, "pod-1", {"lang": "en"}, capacity, token("w1"), NOW_MS, granted=granted or {}
+    )
 
 
 def claim_worker(
@@ -308,12 +309,14 @@ def reseed_worker(
     capacity: int = 2,
     asked_ms: int = 0,
     attempt: int = 0,
+    granted: dict[str, str] | None = None,
 ) -> ReseedWorker:
     """Node `b` gives its worker back; its sessions were waiting since `NOW_MS`."""
     pairings = tuple((session, {"lang": "en"}, NOW_MS) for session in sessions)
     return ReseedWorker(
-        worker, node, epoch, "wes", "pod-1", {"lang": "en"}, capacity, tokens, pairings, NOW_MS, asked_ms, attempt
-    )
+        worker, node, epoch, "wes", "pod-1", {"lang": "en", **(granted or {})}, capacity, tokens, pairings, NOW_MS, asked_ms,
+        attempt, granted or {},
+    )  # fmt: skip
 
 
 def enqueue(

@@ -153,6 +153,9 @@ def test_a_head_comes_back_as_it_was() -> None:
         pair=False,
         events=12,
         events_max=1000,
+        settings=b'{"tier":"gold"}',
+        rooms=b'{"r":["join"]}',
+        asked_until_ms=7,
     )
     assert read_head(SESSION, _kept(known)) == known
 
@@ -173,6 +176,9 @@ def test_absent_field(field: Field) -> None:
         "streams": 0,
         "events": 0,
         "events_max": 0,
+        "settings": b"",
+        "rooms": b"",
+        "asked_until_ms": 0,
     }
     if FIELDS[place].name in meanings:
         assert getattr(read_head(SESSION, kept), FIELDS[place].name) == meanings[FIELDS[place].name]

@@ -91,6 +91,7 @@ from signald.store.session.ops import (
     EndSession,
     ExpireSession,
     HandOn,
+    KeepAnswer,
     Look,
     ReadHistory,
     ReadSession,
@@ -181,6 +182,9 @@ class Kitchen:
             now_ms=self.now_ms,
             pair=draft.worker == 0 or draft.flag,
             events_max=self._of_events_max(draft),
+            settings=b'{"tier":%d}' % draft.small if draft.small % 2 else b"",
+            rooms=b'{"r":["join"]}' if draft.small == 3 else b"",
+            asked_until_ms=self.now_ms * draft.worker,
         )
 
     def _of_events_max(self, draft: Draft) -> int:
@@ -312,6 +316,11 @@ class Kitchen:
     def _hand_on(self, draft: Draft) -> Op:
         side = self._of_record(draft).worker_side
         return HandOn(SESSIONS[draft.session], side.node, side.epoch - draft.small // 4, b"%d" % draft.other)
+
+    def _keep_answer(self, draft: Draft) -> Op:
+        settings = (b"", b"1", b"2", b'{"a":1}', b"")[draft.small]
+        rooms = b'{"r":[]}' if draft.flag else b""
+        return KeepAnswer(SESSIONS[draft.session], settings, rooms, self.now_ms * (draft.other % 3))
 
     def _ack(self, draft: Draft) -> Op:
         party, _, node, epoch = self._of_side(draft)
@@ -551,7 +560,8 @@ class Kitchen:
 
     def _register(self, draft: Draft) -> Op:
         op = ops.register(WORKERS[draft.worker], node=draft.node, capacity=1 + draft.small % 2)
-        return msgspec.structs.replace(op, events_max=draft.other % 3, now_ms=self.now_ms)
+        granted = ({}, {"tier": "g/1"}, {"lang": "de", "é": ""})[draft.small % 3]
+        return msgspec.structs.replace(op, granted=granted, events_max=draft.other % 3, now_ms=self.now_ms)
 
     def _of_worker_epoch(self, draft: Draft) -> int:
         worker = self.rows.worker(WORKERS[draft.worker])
@@ -598,6 +608,7 @@ class Kitchen:
             sessions=sessions,
             asked_ms=(0, NOW_MS, NOW_MS + 20)[draft.small % 3],
             attempt=draft.other,
+            granted={"tier": "1"} if draft.flag else {},
         )
 
     def _list_workers(self, draft: Draft) -> Op:

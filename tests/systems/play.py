@@ -3,6 +3,7 @@
 from importlib import import_module
 from pathlib import Path
 
+from tests.real.harness import Settings
 from tests.systems.crew import Crew
 from tests.systems.program import Cast, Program
 from tests.systems.service import Service, credential
@@ -15,12 +16,19 @@ class Play:
     """One need of a system, and the programs that show it. A play that needs no step leaves it out."""
 
     name = ""
+    alone = False
+    """It has a story of its own: what it asks of the operator would touch all other plays."""
 
     def __init__(self) -> None:
+        self.settings: Settings = {}
+        """Sections of the configuration of each node that it needs."""
         self.service: Service
         self.cast: Cast
         self.worker: Crew
         """The AI workers that serve the pages of all plays; one, unless a story says otherwise."""
+
+    async def before(self) -> None:
+        """Start what must be there before the workers."""
 
     async def start(self) -> None:
         """Start the programs; return when they are at work."""

@@ -12,6 +12,8 @@ class Reloaded(Play):
     """The lines by which a page shows that it gets on."""
     more = 3
     """How many of them show that it goes on after a move."""
+    within_s = 30.0
+    """How soon it goes on."""
 
     def __init__(self, *, reloads: bool = True, **variables: str) -> None:
         """`variables` are given to each page; without `reloads` there is only one."""
@@ -32,8 +34,8 @@ class Reloaded(Play):
     async def goes_on(self) -> None:
         """Wait for the page to get on, and reload it."""
         page = self.pages[-1]
-        await page.has_seen("opened", within_s=30)
-        await page.has_seen(self.growing, len(page.saw(self.growing)) + self.more, within_s=30)
+        await page.has_seen("opened", within_s=self.within_s)
+        await page.has_seen(self.growing, len(page.saw(self.growing)) + self.more, within_s=self.within_s)
         await self._reload()
 
     async def _reload(self) -> None:

@@ -92,10 +92,12 @@ class Stage:
 class Service:
     """One node for all parties, or one for the clients and one for the workers, so that each message crosses nodes."""
 
-    def __init__(self, clients: Stage, workers: Stage, settings: Settings) -> None:
+    def __init__(self, clients: Stage, workers: Stage, settings: Settings, media: Path) -> None:
         """`clients` and `workers` are where they enter; the same for one node."""
         self.settings = settings
         """What the operator has set."""
+        self.media = media
+        """The directory of the bytes of blobs, which all nodes share."""
         self.doing = BETWEEN
         """What the operator is doing now."""
         self._clients = clients
@@ -175,11 +177,14 @@ class Service:
 @asynccontextmanager
 async def open_service(store: str, nodes: int, directory: Path, settings: Settings) -> AsyncIterator[Service]:
     """Run one node or two on `store`, which is `sqlite` or `redis`, for the time of the block."""
-    async with _store_url(store, directory) as url, open_cluster(directory, url, {**OPERATORS, **settings}) as cluster:
+    media = directory / "media"
+    shared: Settings = {"blobs": {**settings.get("blobs", {}), "url": f"file:{media}"}}
+    operators: Settings = {**OPERATORS, **settings, **shared}
+    async with _store_url(store, directory) as url, open_cluster(directory, url, operators) as cluster:
         clients = workers = Stage(cluster, await cluster.open_entrance("public"))
         if nodes > 1:
             workers = Stage(cluster, await cluster.open_entrance("workers'"))
-        service = Service(clients, workers, settings)
+        service = Service(clients, workers, settings, media)
         await service.start()
         yield service
 

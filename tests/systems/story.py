@@ -15,7 +15,9 @@ from tests.systems.play import MOVES, Play, every_play
 from tests.systems.program import Cast
 from tests.systems.service import Service, open_service
 
-PLAYS: Final = every_play()
+EVERY: Final = every_play()
+PLAYS: Final = tuple(play for play in EVERY if not play.alone)
+"""The plays of one story, side by side."""
 
 STORY_S = 240.0
 """A bound for a hang; a story takes some twenty seconds on two quiet cores."""
@@ -26,6 +28,8 @@ SETTINGS: Final[Settings] = {
     # Others than those of the defaults: a page must see what the operator has set.
     "timeouts": {"ping_interval_s": 1.0},
     "limits": {"message_bytes_max": 32768},
+    # So little that what a few uploads leave behind leaves no room for another one.
+    "blobs": {"bytes_max": 2 * 1024 * 1024, "principal_bytes_max": 8 * 1024 * 1024},
 }
 
 
@@ -45,6 +49,8 @@ class Story:
         self._moves = moves
         self._workers = workers
         self._settings = {**SETTINGS, **(settings or {})}
+        for play in plays:
+            self._settings |= play.settings
         self.failures: dict[str, Exception] = {}
 
     def judge(self, name: str) -> None:
@@ -62,9 +68,10 @@ class Story:
 
     async def _tell(self, service: Service, cast: Cast) -> None:
         crew = Crew(service, cast)
-        await crew.start(self._workers)
         for play in self.plays:
             play.service, play.cast, play.worker = service, cast, crew
+        await self._all(lambda play: play.before())
+        await crew.start(self._workers)
         await self._all(lambda play: play.start())
         moves = {
             "deploy": service.deploying,

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.systems.plays.core import Core
 from tests.systems.story import PLAYS, Story
 
 pytestmark = pytest.mark.real
@@ -24,3 +25,14 @@ def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def test_the_programs_of_a_row_do_their_work(story: Story, play: str) -> None:
     """Over a deploy, a rollback and a SIGKILL; docs/systems.md says which row a play shows."""
     story.judge(play)
+
+
+@pytest.mark.parametrize(
+    ("store", "nodes", "on_failure"), [("sqlite", 1, "closed"), ("redis", 2, "closed"), ("sqlite", 1, "open")]
+)
+def test_a_core_server_decides_and_is_told(store: str, nodes: int, on_failure: str, tmp_path: Path) -> None:
+    """Over the same moves, and while it is away itself: it keeps newcomers out or not, and no session waits for it."""
+    play = Core(on_failure)
+    told = Story([play])
+    trio.run(told.tell, store, nodes, tmp_path)
+    told.judge(play.name)

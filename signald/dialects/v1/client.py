@@ -109,6 +109,7 @@ class ClientLink(V1Link):
                 1,
                 client_limits(context),
                 heartbeat_ms(context),
+                settings=Raw(answer.settings) if answer.settings else UNSET,
                 **api_fields(answer.api),
             )
         )
@@ -130,6 +131,7 @@ class ClientLink(V1Link):
                 jobs=[JobSummary(job_id(answer.session, job.n), job.state, job.attempt) for job in answer.jobs]
                 or UNSET,
                 next_received=UNSET if answer.next_received is None else answer.next_received,
+                settings=Raw(answer.settings) if answer.settings else UNSET,
                 **api_fields(answer.api),
             )
         )

@@ -110,6 +110,7 @@ class WorkerLink(V1Link):
         self.labels = offer.labels
         self.capacity = offer.capacity
         self.kinds = offer.kinds
+        self.granted = offer.granted
         self._reconnecting = reconnecting
         self.leaving = False
         self.unasked = False
@@ -213,11 +214,11 @@ class WorkerLink(V1Link):
 
     def assign(self, assignment: Assignment) -> None:
         """See `WorkerLike`."""
-        meta, subject, state = assignment.meta, assignment.subject, assignment.state
+        meta, subject, state, settings = assignment.meta, assignment.subject, assignment.state, assignment.settings
         self.send(
             SessionAssigned(
                 assignment.session,
-                AssignedClient(Raw(meta) if meta else UNSET, subject or UNSET),
+                AssignedClient(Raw(meta) if meta else UNSET, subject or UNSET, Raw(settings) if settings else UNSET),
                 assignment.next_seq,
                 shown(assignment.history) if assignment.history else UNSET,
                 assignment.epoch,

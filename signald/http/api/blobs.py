@@ -144,7 +144,7 @@ def as_problems() -> Iterator[None]:
 # --- operations ---------------------------------------------------------------------------------------------------
 
 ONE, SESSION = Path(OneBlob), Query(OfSession)
-UPLOAD_HEADERS, READ_HEADERS = Headers(UploadHeaders), Headers(Conditions)
+UPLOAD_HEADERS, CONDITIONS = Headers(UploadHeaders), Headers(Conditions)
 
 _ETAG = Header("The digest of the bytes.")
 _OF_BYTES = {
@@ -184,7 +184,7 @@ UPLOAD = Operation(
 )  # fmt: skip
 READ = Operation(
     name="readBlob", method="GET", path="/v1/blobs/{blob}", tag="blobs", summary="Read a blob",
-    callers=PARTIES, scope="blobs", parameters=(ONE, SESSION, READ_HEADERS), answers=(BYTES, PART, UNCHANGED, ELSEWHERE),
+    callers=PARTIES, scope="blobs", parameters=(ONE, SESSION, CONDITIONS), answers=(BYTES, PART, UNCHANGED, ELSEWHERE),
     problems=frozenset({404, 412, 416, 501}),
 )  # fmt: skip
 REMOVE = Operation(
@@ -212,14 +212,14 @@ def routes(blobs: Blobs) -> list[BaseRoute]:
 
     async def read(request: Request) -> Response:
         caller = await caller_of(request)
-        with as_problems():
-            found = await blobs.find(*_asked(request, caller, blobs))
-            return await _answer(request, blobs, found, READ_HEADERS.read(request), _payer(request, caller))
+        return await blob_answer(request, blobs, *_asked(request, caller), caller)
 
     async def remove(request: Request) -> Response:
         caller = await caller_of(request)
+        asked = _asked(request, caller)
         with as_problems():
-            await blobs.remove(*_asked(request, caller, blobs))
+            blobs.must_keep()
+            await blobs.remove(*asked)
         return Response(status_code=204)
 
     bounds: dict[str, Callable[[], int]] = {"/v1/blobs": lambda: blobs.bytes_max}
@@ -231,8 +231,8 @@ def _named(request: Request) -> str | None:
     return None if session is UNSET else session
 
 
-def _asked(request: Request, caller: Caller, blobs: Blobs) -> tuple[str, SessionId | None, Access]:
-    """Return the blob of a request, and what its caller may do there. Raises HttpProblem, BlobRefused.
+def _asked(request: Request, caller: Caller) -> tuple[str, SessionId | None, Access]:
+    """Return the blob of a request, and what its caller may do there. Raises HttpProblem.
 
     A party asks as its session. A person and a service ask for themselves, and need to name none.
     """
@@ -242,7 +242,6 @@ def _asked(request: Request, caller: Caller, blobs: Blobs) -> tuple[str, Session
         session, access = session_of(caller, named)
     elif caller.kind == "person":
         access = Access(owner=caller.principal)
-    blobs.must_keep()
     return blob, session, access
 
 
@@ -286,6 +285,16 @@ def _key(session: str, key: str) -> bytes:
 def disposition_of(blob: str) -> str:
     """Return `Content-Disposition`: bytes of a party are saved, and never shown as a page of this host. The id needs no escape."""
     return f'attachment; filename="{blob}"'
+
+
+async def blob_answer(
+    request: Request, blobs: Blobs, blob: str, session: SessionId | None, access: Access, caller: Caller
+) -> Response:
+    """Answer with the bytes of a blob, as the request wants them and its caller may have them. Raises HttpProblem."""
+    with as_problems():
+        blobs.must_keep()
+        found = await blobs.find(blob, session, access)
+        return await _answer(request, blobs, found, CONDITIONS.read(request), _payer(request, caller))
 
 
 async def _answer(request: Request, blobs: Blobs, found: FoundBlob, asked: Conditions, payer: Payer) -> Response:

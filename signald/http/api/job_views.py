@@ -49,6 +49,7 @@ class Piece(Struct, frozen=True, omit_defaults=True):
     data_b64: str | UnsetType = UNSET
     end: bool | UnsetType = UNSET
     outcome: str | UnsetType = UNSET
+    blob: Annotated[str, Meta(description="The blob that it is about.")] | UnsetType = UNSET
 
 
 class Event(Struct, frozen=True):
@@ -93,6 +94,8 @@ class Result:
 
     data: bytes = attrs.field(repr=False)
     content_type: str
+    blob: str = ""
+    """The blob that has them instead, if there is one."""
 
 
 Refusal = Literal[

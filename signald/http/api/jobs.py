@@ -28,6 +28,7 @@ from signald.errors import StoreUnavailable
 from signald.http.api import refusals
 from signald.http.api.app import trace_of
 from signald.http.api.auth import caller_of, session_of
+from signald.http.api.blobs import CONDITIONS, ELSEWHERE, PART, UNCHANGED, Blobs, blob_answer
 from signald.http.api.bodies import read_body
 from signald.http.api.describe import Answer, Header, Operation, described, json_answer
 from signald.http.api.job_events import EVENTS_MEDIA, Follow, events_answer
@@ -231,7 +232,9 @@ READ = Operation(
 )  # fmt: skip
 RESULT = Operation(
     name="readJobResult", method="GET", path="/v1/jobs/{job}/result", tag="jobs", summary="Read the result of a job",
-    callers=OF_ITS_USER, scope="jobs", parameters=(ONE,), answers=(BYTES,), problems=frozenset({404, 409, 410}),
+    about="A result that is a blob is answered as the blob itself, with a part and conditions as there.",
+    callers=OF_ITS_USER, scope="jobs", parameters=(ONE, CONDITIONS), answers=(BYTES, PART, UNCHANGED, ELSEWHERE),
+    problems=frozenset({404, 409, 410, 412, 416, 501}),
 )  # fmt: skip
 FOLLOW = Operation(
     name="followJob", method="GET", path="/v1/jobs/{job}/events", tag="jobs", summary="Follow a job",
@@ -316,8 +319,8 @@ class _Submitting:
         )
 
 
-def routes(jobs: Jobs) -> list[BaseRoute]:
-    """Return the routes of jobs."""
+def routes(jobs: Jobs, blobs: Blobs) -> list[BaseRoute]:
+    """Return the routes of jobs. A result may be one of `blobs`."""
 
     async def submit(request: Request) -> Response:
         caller = await caller_of(request)
@@ -346,9 +349,12 @@ def routes(jobs: Jobs) -> list[BaseRoute]:
         return json_answer(SHOWN, job, _applied(wait_s))
 
     async def result(request: Request) -> Response:
-        session, n, access = _of_job(request, await caller_of(request))
+        caller = await caller_of(request)
+        session, n, access = _of_job(request, caller)
         with as_problems():
             found = await jobs.result(session, n, access)
+        if found.blob:
+            return await blob_answer(request, blobs, found.blob, session, access, caller)
         # Bytes of a party must not run in a page of this host.
         headers = {"x-content-type-options": "nosniff", "content-security-policy": "sandbox"}
         return Response(found.data, 200, headers, media_type=found.content_type)

@@ -247,7 +247,8 @@ def _prose(published: Published) -> str:
     if published.key_life_s:
         parts.append(
             "**Idempotency.** An `Idempotency-Key` belongs to the session, the method and the path, and is good for "
-            f"{published.key_life_s:g} seconds. The same key with the same request gives the first answer again, with "
+            f"{published.key_life_s:g} seconds, that of an upload for as long as its blob is kept. "
+            "The same key with the same request gives the first answer again, with "
             "`Idempotency-Replayed: true`. The same key with another request gives 422."
         )
     parts += [

@@ -79,6 +79,7 @@ class _Body(Struct):
     content_type: str | None = None
     end: bool = False
     outcome: str | None = None
+    blob: str | None = None
 
 
 _body = msgspec.json.Decoder(_Body).decode
@@ -266,7 +267,7 @@ def _shown(session: str, job: Job, result: Sequence[Entry] | None = None) -> Sho
         if found is not None and found.content_type == _JSON:
             value = Raw(found.data)
         else:
-            url = f"/v1/jobs/{name}/result"
+            url = f"/v1/blobs/{found.blob}" if found is not None and found.blob else f"/v1/jobs/{name}/result"
     return ShownJob(
         job=name,
         session=session,
@@ -286,9 +287,12 @@ def _shown(session: str, job: Job, result: Sequence[Entry] | None = None) -> Sho
 
 _JSON = "application/json"
 
+_NOTHING = (UNSET, Raw(b"null"))
+"""The `data` of a last piece that says no more than which blob is the result."""
+
 
 def _result(job: Job, pieces: Sequence[Entry]) -> Result:
-    """Return the result that `pieces` make: one text, or the data of the last."""
+    """Return the result that `pieces` make: one text, or the data of the last, or its blob."""
     read = [found for entry in pieces if (found := _read(entry)) is not None]
     if job.folded:
         text = "".join([_text(said.data) for said, _ in read if said.fold is not None and said.data is not UNSET])
@@ -296,6 +300,8 @@ def _result(job: Job, pieces: Sequence[Entry]) -> Result:
     if not read:
         return Result(b"null", _JSON)
     said, binary = read[-1]
+    if said.blob is not None and binary is None and said.data in _NOTHING:
+        return Result(b"", "", said.blob)
     if binary is not None:
         return Result(binary, said.content_type or "application/octet-stream")
     return Result(bytes(said.data) if said.data is not UNSET else b"null", _JSON)
@@ -322,4 +328,5 @@ def _piece(entry: Entry) -> Piece | None:
         b64encode(binary).decode() if binary is not None else UNSET,
         True if said.end else UNSET,
         (said.outcome or "complete") if said.end else UNSET,
+        UNSET if said.blob is None else said.blob,
     )

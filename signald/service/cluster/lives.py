@@ -43,6 +43,10 @@ class Lives:
                 await context.config_changed.wait()
             here = [session for session in attachments.sessions.values() if session.client.link is not None]
             until = context.now_ms() + context.life_ms
+            if context.untold.doubted:
+                context.untold.doubted = False
+                for session in here:
+                    context.untold.note(session.id)
             for start in range(0, len(here), 500):
                 part = here[start : start + 500]
                 holders = tuple([principal_holder(session.principal) for session in part])

@@ -212,6 +212,7 @@ class Mender:
                     sessions,
                     now,
                     *link.asked,
+                    link.granted,
                 )
             )
         await context.committer.call_many(ops)

@@ -5,8 +5,6 @@ Both stand in one place, because each attempt teaches about the receiver: three 
 """
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import Protocol
 
 import attrs
 import structlog
@@ -15,7 +13,7 @@ import trio
 from signald.core.deliveries import Breaker, Outcome, judge, retry_after_s
 from signald.core.webhooks import Secrets, secrets_of, signed_headers
 from signald.http.client import REASONS as CALL_REASONS
-from signald.http.client import Answer, CallFailed
+from signald.http.client import CallFailed, Poster
 from signald.service.context import Context
 from signald.service.telling.messages import Message
 
@@ -32,15 +30,6 @@ REFUSED_LINE_EVERY_S = 10.0
 GONE, BUSY, REFUSED, BROKEN = "gone", "busy", "refused_event", "server_error"
 
 ANSWER_REASONS = (GONE, BUSY, REFUSED, BROKEN)
-
-
-class Poster(Protocol):
-    """How a request is sent (`signald.http.client.HttpClient`)."""
-
-    async def post(
-        self, url: str, body: bytes, headers: Mapping[str, str], *, timeout_s: float, bytes_max: int
-    ) -> Answer:
-        """Return the answer. Raises CallFailed."""
 
 
 @attrs.frozen

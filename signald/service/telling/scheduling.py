@@ -54,7 +54,10 @@ class Scheduling:
         if result.refused:
             self.refused += result.refused
             log.warning("core_events_agenda_full", refused=result.refused)
-            self._context.spawn(self._later, names)
+            # Which ones were refused is not said, but they are new and stand behind those that were entered. So they go first the
+            # next time: else those before them, told meanwhile and entered anew, would take the room again.
+            entered = len(names) - result.refused
+            self._context.spawn(self._later, names[entered:] + names[:entered])
 
     async def _later(self, names: tuple[str, ...]) -> None:
         await trio.sleep(FULL_PAUSE_S)

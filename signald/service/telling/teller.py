@@ -9,10 +9,11 @@ import structlog
 import trio
 
 from signald.errors import StoreUnavailable
+from signald.http.client import Poster
 from signald.ids import new_nonce
 from signald.service.context import Context
 from signald.service.inboxes import Poke
-from signald.service.telling.receiver import Poster, Receiver
+from signald.service.telling.receiver import Receiver
 from signald.service.telling.scheduling import NAMES_AT_ONCE, Scheduling
 from signald.service.telling.turn import LEASE_SHARE, LEASE_SLACK_S, Tally, Turn
 from signald.store.registry.agenda.ops import AgendaRead, ListAgenda, ReadAgenda, Schedule, TakeDue

@@ -100,6 +100,11 @@ class Turn:
                 pass
         except StoreUnavailable:
             pass  # what was sent is dropped, and the queue given back, when the store is back
+        except Exception:
+            self._failed(
+                (), 0.0
+            )  # an error of signald's own comes again with the queue: not at once, and ever more rarely
+            raise
         finally:
             if self._sent > self._dropped:
                 self._context.submit(self._drop_op())

@@ -5,7 +5,7 @@ The registry is one group of keys, atomic in itself. The rules are in rules.py, 
 
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from signald.core.api_keys import ApiKey
 from signald.store.base import Behind, Done, Fenced, Refused, RegistryOp, Result, Secret32, traits
@@ -109,6 +109,8 @@ class WorkerClaimed(Result, frozen=True):
     epoch: int
     sessions: tuple[str, ...]
     previous_node: str = ""
+    granted: dict[str, str] = field(default_factory=dict)
+    """As it was registered with."""
 
 
 class Sessions(Result, frozen=True):
@@ -263,6 +265,8 @@ class RegisterWorker(RegistryOp[WorkerClaimed | Refused], frozen=True):
     now_ms: int
     events_max: int = 0
     """How many events may wait in a worker's queue; 0: nothing is told."""
+    granted: dict[str, str] = field(default_factory=dict)
+    """Labels that the core server gives the worker: merged over those that it says, now and at each claim."""
 
 
 @traits(damaged=Refused("unreadable"))
@@ -351,6 +355,8 @@ class ReseedWorker(RegistryOp[Done], frozen=True):
     now_ms: int
     asked_ms: int = 0
     attempt: int = 0
+    granted: dict[str, str] = field(default_factory=dict)
+    """As in `RegisterWorker`; they are in `labels` as well."""
 
 
 @traits(reads=True)

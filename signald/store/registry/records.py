@@ -48,6 +48,8 @@ class Worker(Struct, array_like=True):
     side: Side
     leaving: bool = False
     away_since_ms: int = 0
+    granted: dict[str, str] = {}
+    """Labels that the core server has given it, over its own."""
 
 
 class Place(Struct, array_like=True, frozen=True, gc=False):

@@ -1,8 +1,8 @@
 -- The registry: workers.
 
 -- Places in a worker's record. Claims: {{nonce, epoch, previous node, asked_ms, attempt}...}
-local NODE, EPOCH, CLAIMS, PRINCIPAL, INSTANCE, LABELS, CAPACITY, LEAVING, AWAY, CURRENT, PREVIOUS, RETIRED =
-  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
+local NODE, EPOCH, CLAIMS, PRINCIPAL, INSTANCE, LABELS, CAPACITY, LEAVING, AWAY, CURRENT, PREVIOUS, RETIRED, GRANTED =
+  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13
 
 -- What a record looks like; one that does not is damaged.
 local SHAPE = {'string', 'number', 'table', 'string', 'string', 'string', 'number', 'number', 'number', 'string', 'string', 'table'}
@@ -52,8 +52,25 @@ local function count_of(name)
   return redis.call('ZLEXCOUNT', PAIRED, '[' .. name .. '\0', '(' .. name .. '\1')
 end
 
-local function claimed(name, claim)
-  return {'claimed', claim[2], sessions_of(name), claim[3]}
+-- The labels that the core server has granted, as JSON; a record of an earlier release has none.
+local function granted_of(record)
+  return type(record[GRANTED]) == 'string' and record[GRANTED] or '{}'
+end
+
+local function claimed(name, claim, record)
+  return {'claimed', claim[2], sessions_of(name), claim[3], granted_of(record)}
+end
+
+local function with_granted(labels, record)
+  local read, granted = pcall(cjson.decode, granted_of(record))
+  if not read or type(granted) ~= 'table' or next(granted) == nil then
+    return labels
+  end
+  local all = cjson.decode(labels)
+  for name, value in pairs(granted) do
+    all[name] = value
+  end
+  return cjson.encode(all)
 end
 
 local function find_claim(record, nonce)
@@ -65,7 +82,7 @@ local function find_claim(record, nonce)
   return nil
 end
 
-function operation.register(name, nonce, principal, instance, labels, capacity, token, now_ms, events_max, fields)
+function operation.register(name, nonce, principal, instance, labels, capacity, token, now_ms, events_max, fields, granted)
   local record, damaged = worker(name)
   local claim
   if record or damaged then
@@ -75,10 +92,12 @@ function operation.register(name, nonce, principal, instance, labels, capacity, 
     end
   else
     claim = {nonce, 1, '', tonumber(now_ms)}
-    put_worker(name, {caller, 1, {claim}, principal, instance, labels, tonumber(capacity), 0, 0, token, '', {}})
+    record = {caller, 1, {claim}, principal, instance, labels, tonumber(capacity), 0, 0, token, '', {}, granted}
+    record[LABELS] = with_granted(labels, record)
+    put_worker(name, record)
     tell_queue(name, 'worker.registered', fields, events_max, now_ms)
   end
-  return claimed(name, claim)
+  return claimed(name, claim, record)
 end
 
 function operation.claim(name, nonce, principal, presented, issued, labels, capacity, now_ms, attempt)
@@ -88,7 +107,7 @@ function operation.claim(name, nonce, principal, presented, issued, labels, capa
   end
   local claim = find_claim(record, nonce)
   if claim then
-    return claimed(name, claim)
+    return claimed(name, claim, record)
   end
   if record[PRINCIPAL] ~= principal then
     return {'refused', 'principal'} -- before the token, as in session.lua
@@ -115,10 +134,10 @@ function operation.claim(name, nonce, principal, presented, issued, labels, capa
   remember(record[CLAIMS], claim, CLAIMS_REMEMBERED)
   record[NODE], record[EPOCH] = caller, claim[2]
   record[CURRENT], record[PREVIOUS], record[RETIRED] = unpack(slots)
-  record[LABELS], record[CAPACITY], record[LEAVING], record[AWAY] = labels, tonumber(capacity), 0, 0
+  record[LABELS], record[CAPACITY], record[LEAVING], record[AWAY] = with_granted(labels, record), tonumber(capacity), 0, 0
   put_worker(name, record)
   wake_node(before, 'w' .. name)
-  return claimed(name, claim)
+  return claimed(name, claim, record)
 end
 
 function operation.update(name, epoch, capacity, leaving)
@@ -169,17 +188,17 @@ function operation.remove(name, epoch, again, events_max, now_ms, fields)
   return sessions
 end
 
--- ARGV 12...: session, order_ms and want, for each pairing
-function operation.reseed(name, epoch, principal, instance, labels, capacity, current, previous, now_ms, asked_ms, attempt)
+-- ARGV 15...: session, order_ms and want, for each pairing
+function operation.reseed(name, epoch, principal, instance, labels, capacity, current, previous, now_ms, asked_ms, attempt, granted)
   local record = worker(name)
   if not record or tonumber(epoch) > record[EPOCH] then
     local retired = record and record[RETIRED] or {}
     -- How its last claim was asked for; the nonce of that is lost.
     local claims = asked_ms ~= '0' and {{'', tonumber(epoch), '', tonumber(asked_ms), tonumber(attempt)}} or {}
     put_worker(name, {caller, tonumber(epoch), claims, principal, instance, labels, tonumber(capacity), 0, 0, current, previous,
-      retired})
+      retired, granted})
   end
-  for i = 14, #ARGV, 3 do
+  for i = 15, #ARGV, 3 do
     local session = ARGV[i]
     if not redis.call('HGET', PAIRS, session) then
       redis.call('HSET', LINE, session, ARGV[i + 1] .. ' ' .. ARGV[i + 2])

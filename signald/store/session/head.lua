@@ -86,6 +86,15 @@ local function wake(...)
   end
 end
 
+-- Keep what the core server has answered; the absence of a field means nothing was.
+local function put_answer(settings, rooms, asked_until_ms)
+  if settings == '' and rooms == '' and tonumber(asked_until_ms) == 0 then
+    redis.call('HDEL', key, 'settings', 'rooms', 'asked_until_ms')
+  else
+    set('settings', settings, 'rooms', rooms, 'asked_until_ms', asked_until_ms)
+  end
+end
+
 local function begin(created_ms, principal, want, meta, receipts, ttl_ms, client_epoch, client_node, claims, tokens, now_ms)
   redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[7])
   set('client_epoch', client_epoch, 'worker_epoch', 0, 'up_last', 0, 'up_acked', 0, 'down_last', 0, 'down_acked', 0,

@@ -65,6 +65,14 @@ def _read_meta(kept: bytes) -> bytes:
     return kept
 
 
+@lru_cache(256)
+def _read_answered(kept: bytes) -> bytes:
+    # As `meta`. Of at most 32 KiB each, so that fewer are remembered.
+    if kept != b"":
+        msgspec.json.decode(kept)
+    return kept
+
+
 def _read_flag(kept: bytes) -> bool:
     return bytes.__eq__(kept, b"1")
 
@@ -105,6 +113,7 @@ _TEXT = Kind(False, bytes.decode, str)
 _NAME = Kind(False, read_name, str)
 _LABELS = Kind(False, LABELS.decode, labels)
 _META = Kind(False, _read_meta, bytes)
+_ANSWERED = Kind(False, _read_answered, bytes)
 _FLAG = Kind(False, _read_flag, int)
 _CLAIMED = Kind(False, _read_claimed, lambda seqs: f"{seqs[0]} {seqs[1]}")
 _FAILURES = Kind(False, _read_failures, _write_failures)
@@ -135,6 +144,9 @@ FIELDS = (
     Field("streams", _COUNT, absent=b"0"),  # the session has had no stream
     Field("events", _COUNT, absent=b"0"),  # no event of it was told
     Field("events_max", _COUNT, absent=b"0"),  # it is not told
+    Field("settings", _ANSWERED, absent=b""),  # the core server has said nothing for it
+    Field("rooms", _ANSWERED, absent=b""),
+    Field("asked_until_ms", _COUNT, absent=b"0"),  # the core server was never asked
 )
 """All of `Head` after the session's id, in its order."""
 

@@ -155,6 +155,10 @@ class CreateSession(SessionOp[Head | Exists], frozen=True):
     events_max: int = 0
     """How many events of the session may wait to be told; 0: it is not told. Told are its beginning and end, its pairings, the absences
     of its client, and the ends of its jobs: each in the step that makes it (`core.life`)."""
+    settings: bytes = b""
+    """See `Head`; so are the next two."""
+    rooms: bytes = b""
+    asked_until_ms: int = 0
 
 
 @traits(damaged=Refused("unreadable"))
@@ -431,6 +435,15 @@ class Mark(SessionOp[Done], frozen=True):
 @traits(reads=True, damaged=Trail(()))
 class ReadTrail(SessionOp[Trail], frozen=True):
     """Read the session's trail."""
+
+
+@traits(damaged=NoSession())
+class KeepAnswer(SessionOp[Done | NoSession], frozen=True):
+    """Keep what the core server has answered when it was asked again. Wakes no node: the next worker is told."""
+
+    settings: bytes
+    rooms: bytes
+    asked_until_ms: int
 
 
 class Reseed(SessionOp[Head | NoSession], frozen=True):

@@ -36,6 +36,7 @@ from signald.store.session.ops import (
     EndSession,
     ExpireSession,
     HandOn,
+    KeepAnswer,
     Look,
     Mark,
     ReadHistory,
@@ -222,11 +223,12 @@ def pack_create(op: CreateSession) -> bytes:
     """Call `create` of `session.lua`."""
     return pack_session(
         op, "create", op.nonce, op.principal, labels(op.want), op.meta, int(op.receipts), op.token, op.now_ms, op.ttl_ms,
-        int(op.pair), op.events_max, node=op.node,
+        int(op.pair), op.events_max, op.settings, op.rooms, op.asked_until_ms, node=op.node,
     )  # fmt: skip
 
 
 codec(CreateSession, pack_create, read_session)
+codec(KeepAnswer, lambda op: pack_session(op, "keep_answer", op.settings, op.rooms, op.asked_until_ms), read_session)
 
 
 def pack_claim_client(op: ClaimClient) -> bytes:

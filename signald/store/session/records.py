@@ -99,6 +99,10 @@ class Record(Struct, array_like=True):
     """See `Head.events`."""
     events_max: int = 0
     """See `Head.events_max`."""
+    settings: bytes = b""
+    """See `Head`; so are the next two."""
+    rooms: bytes = b""
+    asked_until_ms: int = 0
 
     def side(self, party: Party) -> Side:
         """Return where `party` is."""
@@ -165,4 +169,7 @@ class Record(Struct, array_like=True):
             streams=self.streams,
             events=self.events,
             events_max=self.events_max,
+            settings=self.settings,
+            rooms=self.rooms,
+            asked_until_ms=self.asked_until_ms,
         )

@@ -90,6 +90,9 @@ local function reseed(known, tokens, current, previous, now_ms, up_first, up_fla
   else
     redis.call('HDEL', key, 'pair')
   end
+  if tonumber(known[HEAD.asked_until_ms]) >= (tonumber(get('asked_until_ms')[1] or 0) or 0) then -- a later answer counts for longer
+    put_answer(known[HEAD.settings], known[HEAD.rooms], known[HEAD.asked_until_ms])
+  end
   learn_jobs(tonumber(known[HEAD.jobs]))
   local newer, left, back = reseed_side('client', known[HEAD.client_epoch], known[HEAD.client_node])
   if left then

@@ -45,6 +45,9 @@ def reseed(op: ops.Reseed, rows: Rows, wakes: Wakes) -> Head | ops.NoSession:
     # These never change, so each node that knows the session knows them; what is kept of them may be damaged.
     record.created_ms, record.principal, record.want = known.created_ms, known.principal, known.want
     record.meta, record.receipts, record.pair = known.meta, known.receipts, known.pair
+    if known.asked_until_ms >= record.asked_until_ms:  # a later answer counts for longer
+        record.settings, record.rooms = known.settings, known.rooms
+        record.asked_until_ms = known.asked_until_ms
     learn_jobs(record, known.jobs, rows)
     _reseed_client(record, op)
     _reseed_worker(record, op)

@@ -37,6 +37,9 @@ def create_session(op: ops.CreateSession, rows: Rows, _wakes: Wakes) -> Head | o
         slots=Slots(current=op.token),
         client_away_ms=op.now_ms,
         pair=op.pair,
+        settings=op.settings,
+        rooms=op.rooms,
+        asked_until_ms=op.asked_until_ms,
     )
     record.client.claim(Claim(op.nonce, 1 if op.node else 0, asked_ms=op.now_ms), op.node)
     begin_jobs(op.session, rows)
@@ -46,6 +49,16 @@ def create_session(op: ops.CreateSession, rows: Rows, _wakes: Wakes) -> Head | o
     rows.drop_past(op.session)
     rows.save_session(record)
     return record.head()
+
+
+@rule(ops.KeepAnswer)
+def keep_answer(op: ops.KeepAnswer, rows: Rows, _wakes: Wakes) -> base.Done | ops.NoSession:
+    record = rows.session(op.session)
+    if record is None:
+        return ops.NoSession()
+    record.settings, record.rooms, record.asked_until_ms = op.settings, op.rooms, op.asked_until_ms
+    rows.save_session(record)
+    return base.Done()
 
 
 @rule(ops.ClaimClient)
@@ -374,49 +387,6 @@ def acknowledge(op: ops.Ack, rows: Rows, wakes: Wakes) -> base.Done | base.Fence
     return base.Done()
 
 
-@rule(ops.Look)
-def look(op: ops.Look, rows: Rows, _wakes: Wakes) -> ops.Looked | base.Behind | ops.NoSession:
-    record = rows.session(op.session)
-    if record is None:
-        return ops.NoSession()
-    way: Way = "down" if op.party == "client" else "up"
-    log = record.log(way)
-    after = max(op.after, log.acked)
-    entries: list[Entry] = []
-    if op.limit > 0 and after < log.last:
-        entries = rows.read_entries(record.session, way, after, op.limit)
-        for place, entry in enumerate(entries):
-            if entry.seq != entries[0].seq + place:
-                del entries[place:]
-                break
-    return ops.Looked(record.head(), tuple(entries))
-
-
-@rule(ops.ReadSession)
-def read_session(op: ops.ReadSession, rows: Rows, _wakes: Wakes) -> ops.SessionRead | base.Refused | ops.NoSession:
-    record = rows.session(op.session)
-    if record is None:
-        return ops.NoSession()
-    if not op.access.allows(record.principal, record.worker):
-        return base.Refused("access")
-    connected_ms = 0
-    if record.client.epoch:  # a record that a node gave back knows of no claim
-        connected_ms = record.client.claims[-1].asked_ms if record.client.claims else record.created_ms
-    return ops.SessionRead(record.head(), connected_ms, record.client_away_ms)
-
-
-@rule(ops.ReadHistory)
-def read_history(op: ops.ReadHistory, rows: Rows, _wakes: Wakes) -> ops.History | base.Refused | ops.NoSession:
-    shown: Record | Past | None = rows.session(op.session)
-    if shown is None:
-        shown = rows.past(op.session)
-        if shown is None or shown.until_ms <= op.now_ms:
-            return ops.NoSession()
-    if not op.access.allows(shown.principal, shown.worker):
-        return base.Refused("access")
-    return ops.History(*unfold(rows.history(op.session), op.limit, op.before)) if op.limit > 0 else ops.History(())
-
-
 @rule(ops.Detach)
 def detach(op: ops.Detach, rows: Rows, wakes: Wakes) -> base.Done:
     record = rows.session(op.session)
@@ -492,8 +462,3 @@ def mark(op: ops.Mark, rows: Rows, _wakes: Wakes) -> base.Done:
     else:
         rows.drop_steps(op.session)
     return base.Done()
-
-
-@rule(ops.ReadTrail)
-def read_trail(op: ops.ReadTrail, rows: Rows, _wakes: Wakes) -> ops.Trail:
-    return ops.Trail(tuple(rows.steps(op.session)))

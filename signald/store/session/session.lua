@@ -6,7 +6,8 @@
 -- ARGV  1 operation  2 the caller's node  3... the arguments of the function of `operation` that has its name
 -- An answer begins with its kind, which replies.py makes a result of.
 
-function operation.create(nonce, principal, want, meta, receipts, token, now_ms, ttl_ms, pair, events_max)
+function operation.create(nonce, principal, want, meta, receipts, token, now_ms, ttl_ms, pair, events_max, settings, rooms,
+    asked_until_ms)
   if exists() then
     return find_claim('client_claims', nonce) and {'head', head()} or {'exists'}
   end
@@ -17,11 +18,20 @@ function operation.create(nonce, principal, want, meta, receipts, token, now_ms,
   if pair == '0' then
     set('pair', 0)
   end
+  put_answer(settings, rooms, asked_until_ms)
   begin_events()
   set_events_max(events_max)
   tell_started(caller, principal, want, now_ms)
   touch_all(tonumber(ttl_ms))
   return {'head', head()}
+end
+
+function operation.keep_answer(settings, rooms, asked_until_ms)
+  if not exists() then
+    return {'no_session'}
+  end
+  put_answer(settings, rooms, asked_until_ms)
+  return {'done'}
 end
 
 function operation.claim_client(nonce, principal, presented, issued, received, acked, now_ms, ttl_ms, attempt, ahead_max, history,

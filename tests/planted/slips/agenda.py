@@ -74,7 +74,7 @@ AGENDA = (
         "item = Item(kind, name, 0)",
         "continue",
         "nobody-lost",
-        "An item that is damaged stays in the file, and nobody ever does what it names.",
+        "An item that is damaged stays in the file, and no node ever takes it.",
         _by("tests/store/test_damage.py", "agenda and sqlite"),
     ),
     Bug(

@@ -444,6 +444,28 @@ def test_the_store_is_away_for_longer_than_the_lease() -> None:
     play(scene, seed=2)
 
 
+def test_a_store_that_lost_everything() -> None:
+    """What was kept is unknown, an upload under way is refused with 503 as soon as its node notices, and its key makes one blob anew."""
+
+    async def scene(cluster: Cluster) -> None:
+        _, _, session, api = await scene_of(cluster, "n1", "n2")
+        blob = (await api.upload("n1", b"before")).json()["blob"]
+        async with api.begun("n1", 100, idempotency_key="k") as peer:
+            await trio.sleep(1)
+            cluster.world.lose_everything()
+            for _ in range(8):
+                await peer.send(b"x")
+                await trio.sleep(1)
+            assert (await peer.answer()).status == 503
+        assert (await api.read("n2", blob)).status == 404
+        made = await api.upload("n2", VOICE, idempotency_key="k")
+        assert made.status == 201
+        assert kept(cluster, "", session) == (1, len(VOICE))
+        assert (await api.read("n1", made.json()["blob"])).body == VOICE
+
+    play(scene)
+
+
 @pytest.mark.parametrize("step", ["send", "finish"])
 def test_the_media_are_away(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     """503 with Retry-After, nothing is left, and the key makes one blob later."""

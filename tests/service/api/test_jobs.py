@@ -254,6 +254,39 @@ def test_result_of_bytes() -> None:
     play(scene)
 
 
+def test_result_in_a_blob() -> None:
+    """A last piece that names a blob and has no data: the job shows where the blob is, and its result is the blob, in whole or in part."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1")
+        worker, accepted = await cluster.worker("n1", jobs=["*"], api=True)
+        _, started = await cluster.client("n1", api=True)
+        await worker.accept()
+        session, api = started["session"], Api(cluster, started["api_token"])
+        job = (await api.submit("n1", "one")).json()["job"]
+        await worker.expect("job")
+        headers = {"bearer": accepted["api_token"], "content_type": "audio/ogg"}
+        kept = await api.ask("n1", "POST", f"/v1/blobs?session={session}", b"a voice", **headers)
+        await end(worker, session, job, 1, None, blob=kept.json()["blob"])
+        shown = (await api.ask("n1", "GET", f"/v1/jobs/{job}", prefer="wait=5")).json()
+        assert shown["state"] == "succeeded"
+        assert shown["result_url"] == kept.headers["location"]
+        assert "result" not in shown
+        for target in (shown["result_url"], f"/v1/jobs/{job}/result"):
+            result = await api.ask("n1", "GET", target)
+            assert (result.status, result.body, result.headers["content-type"]) == (200, b"a voice", "audio/ogg")
+            part = await api.ask("n1", "GET", target, range="bytes=2-")
+            assert (part.status, part.body) == (206, b"voice")
+        events = await api.ask("n1", "GET", f"/v1/jobs/{job}/events")
+        assert f'"blob":"{kept.json()["blob"]}"'.encode() in events.body
+        assert (await api.ask("n1", "DELETE", shown["result_url"])).status == 204
+        assert (await api.ask("n1", "GET", f"/v1/jobs/{job}/result")).json()[
+            "type"
+        ] == "urn:signald:problem:unknown-blob"
+
+    play(scene)
+
+
 def test_no_result() -> None:
     """Unfinished 409; ended otherwise 404 with the error of the job."""
 

@@ -89,7 +89,8 @@ class Core:
 
     def __init__(self, cluster: Cluster) -> None:
         """Judge times by the clock of the store of `cluster`."""
-        self._cluster = cluster
+        self.now_s: Callable[[], float] = lambda: cluster.world.now_ms() / 1000
+        """By the clock of the store."""
         self.behave: Behave = always(200)
         self.attempts: list[Attempt] = []
         self.told: list[Attempt] = []
@@ -110,7 +111,7 @@ class Core:
         attempt = Attempt(trio.current_time(), url, headers["webhook-id"], body, msgspec.json.decode(body))
         self.attempts.append(attempt)
         try:
-            verify(headers, body, self.secrets, self._cluster.world.now_ms() / 1000)
+            verify(headers, body, self.secrets, self.now_s())
         except BadSignature as error:
             self.wrong.append(f"{attempt.id}: {error}")
         if self._bodies.setdefault(attempt.id, body) != body:

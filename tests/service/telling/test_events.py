@@ -9,8 +9,9 @@ from signald.core.callers import ALL
 from signald.ids import SessionId
 from signald.service.api.jobs import HttpJobs
 from signald.testing.cluster import Cluster, play
+from tests.metrics.scraping import Scraper
 from tests.service.api.asker import Asker
-from tests.service.telling.core import SECRET, URL, Core, telling
+from tests.service.telling.core import SECRET, URL, Core, always, telling
 from tests.service.test_jobs import cancel, pair, submit
 
 
@@ -210,6 +211,7 @@ def test_nothing_is_told_and_no_poll_made_without_a_url() -> None:
 
     async def scene(cluster: Cluster) -> None:
         core = started(cluster)
+        cluster.media = None  # a sweep of blobs asks the agenda as well
         node = await cluster.start("n1")
         client, *_ = await cluster.pair("n1")
         client.cut()
@@ -220,6 +222,31 @@ def test_nothing_is_told_and_no_poll_made_without_a_url() -> None:
         await settle(20)
         assert not core.attempts
         assert (await with_url.operations.events(10))["waiting"]["queues"] == 0
+
+    play(scene)
+
+
+def test_what_is_measured() -> None:
+    """What was told, what failed and what waits is counted."""
+
+    async def scene(cluster: Cluster) -> None:
+        core = started(cluster)
+        node = await cluster.start("n1", **telling())
+        scraper = Scraper(node)
+        await cluster.client("n1")
+        await settle()
+        assert await scraper.value("signald_core_events_delivered_total") == 1
+        core.behave = always(500)
+        await cluster.client("n1")
+        await settle(65)
+        assert await scraper.value("signald_core_events_failed_total", reason="server_error") > 1
+        assert await scraper.value("signald_core_events_queues") == 1
+        assert await scraper.value("signald_core_events_failing") == 1
+        assert 40 < await scraper.value("signald_core_events_oldest_seconds") < 80
+        assert await scraper.value("signald_core_events_stopped") == 0
+        core.behave = always(410)
+        await settle(65)
+        assert await scraper.value("signald_core_events_stopped") == 1
 
     play(scene)
 

@@ -1,10 +1,13 @@
 """Nodes that die, drain, and stand still between a step and its telling; stores that are away, or come back empty."""
 
+import pytest
 import trio
 
+from signald.service import untold
+from signald.store.registry.agenda.records import ITEMS_MAX
 from signald.store.session.ops import EndSession
 from signald.testing.cluster import Cluster, play
-from tests.service.telling.core import Attempt, always, answer, slow, telling
+from tests.service.telling.core import Attempt, always, answer, away, slow, telling
 from tests.service.telling.test_events import names, settle, started
 
 
@@ -90,6 +93,25 @@ def test_a_node_that_stops_hands_on_what_it_holds() -> None:
         core.check()
 
     play(scene, within_s=2_000)
+
+
+def test_what_the_last_moment_of_a_node_fills_is_told() -> None:
+    """Clients that are cut with their node, by a fourth signal, are told as away: by the node that goes on, at once."""
+
+    async def scene(cluster: Cluster) -> None:
+        core = started(cluster)
+        await cluster.start("n1", **telling())
+        begun = [(await cluster.client("n1"))[1]["session"] for _ in range(3)]
+        await settle()
+        await cluster.start("n2", **telling())
+        for _ in range(4):
+            cluster.nodes["n1"].shutdown.signal()
+        await cluster.wait_exit("n1")
+        await settle(2)
+        assert [core.types(session) for session in begun] == [["session.started", "session.away"]] * 3
+        core.check()
+
+    play(scene)
 
 
 def test_the_last_node_leaves_its_end_to_the_next_start() -> None:
@@ -199,6 +221,90 @@ def test_events_after_a_store_has_lost_its_data() -> None:
         assert core.types(session) == ["session.started", "session.paired", "session.away", "session.resumed"]
         core.check()
         del worker
+
+    play(scene, within_s=2_000)
+
+
+def test_what_a_node_fills_after_a_loss_does_not_die_with_it() -> None:
+    """A session that was given back is told on: what its node has not scheduled before its death is found where the client resumes."""
+
+    async def scene(cluster: Cluster) -> None:
+        core = started(cluster)
+        for name in ("n1", "n2"):
+            await cluster.start(name, **telling())
+        client, one = await cluster.client("n1")
+        await settle()
+        cluster.world.lose_everything()
+        await settle(20)
+        cluster.nodes["n1"].teller.scheduling.schedule = lambda: None  # type: ignore[method-assign]
+        client.cut()
+        await trio.sleep(1)
+        cluster.kill("n1")
+        client, _ = await cluster.restore("n2", one["recovery_token"])
+        await settle()
+        assert core.types(one["session"]) == ["session.started", "session.away", "session.resumed"]
+        core.check()
+        del client
+
+    play(scene)
+
+
+def test_an_agenda_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Queues for which the agenda has no room wait at their node, and are told when there is room again."""
+    monkeypatch.setitem(ITEMS_MAX, "e", 3)
+
+    async def scene(cluster: Cluster) -> None:
+        core = started(cluster)
+        core.behave = away
+        node = await cluster.start("n1", **telling())
+        begun = [(await cluster.client("n1"))[1]["session"] for _ in range(10)]
+        await settle(5)
+        assert len(names(cluster)) == 3
+        assert node.teller.scheduling.refused
+        core.behave = always(200)
+        await settle(200)
+        assert sorted(one.data["session"] for one in core.once() if one.type == "session.started") == sorted(begun)
+        core.check()
+
+    play(scene)
+
+
+def test_names_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound a name is left out and counted; the oldest are taken first; without a core server nothing is noted."""
+    monkeypatch.setattr(untold, "NAMES_MAX", 3)
+    wanted = [False]
+    names_here = untold.Untold(lambda: wanted[0])
+    names_here.note("s_0")
+    assert len(names_here) == 0
+    wanted[0] = True
+    for name in ("s_1", "s_2", "s_1", "s_3", "s_4"):
+        names_here.note(name)
+    assert (len(names_here), names_here.left_out) == (3, 1)
+    assert names_here.take(2) == ("s_1", "s_2")
+    names_here.put_back(["s_9"])
+    assert names_here.take(9) == ("s_3", "s_9")
+
+
+def test_an_agenda_that_was_lost() -> None:
+    """A store that comes back without what its agenda knew: with the next renewal of lives the queues are named again."""
+
+    async def scene(cluster: Cluster) -> None:
+        core = started(cluster)
+        core.behave = away
+        node = await cluster.start("n1", **telling(), session={"resume_ttl_s": 60.0})
+        client, one = await cluster.client("n1")
+        await settle(5)
+        rows = cluster.world.rows
+        for name in names(cluster):
+            rows.drop_item("e", name)
+        core.behave = always(200)
+        await settle(40)
+        assert not core.told
+        node.hub.losses.store_went_back("a test says so")
+        await settle(25)
+        assert core.types(one["session"]) == ["session.started"]
+        core.check()
+        del client
 
     play(scene, within_s=2_000)
 

@@ -1,8 +1,11 @@
 """A core server that is slow, away, silent, busy, gone or wrong: events wait, and sessions do not."""
 
+import pytest
 import trio
 
 from signald.core.deliveries import RETRY_AFTER_MAX_S
+from signald.core.life import Event
+from signald.service.telling import messages, turn
 from signald.testing.cluster import Cluster, play
 from signald.testing.wire import Json, Peer
 from tests.service.telling.core import Attempt, always, answer, away, silent, slow, telling
@@ -189,6 +192,39 @@ def test_one_session_that_is_refused_keeps_back_no_other() -> None:
         assert all(core.types(two["session"]) == ["session.started"] for _, two in others)
         bad = ""
         await settle(400)
+        assert core.types(one["session"])[:2] == ["session.started", "session.away"]
+        core.check()
+
+    play(scene, within_s=10_000)
+
+
+def test_an_error_of_our_own_is_no_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue whose turn fails by an error of signald's own waits as after any failure; the node and the other queues go on."""
+    bad: set[str] = set()
+    turns: list[str] = []
+
+    def message_of(queue: str, begun_ms: int, event: Event) -> messages.Message:
+        turns.append(queue)
+        if queue in bad:
+            raise ValueError(queue)
+        return messages.message_of(queue, begun_ms, event)
+
+    monkeypatch.setattr(turn, "message_of", message_of)
+
+    async def scene(cluster: Cluster) -> None:
+        core = started(cluster)
+        await cluster.start("n1", **telling())
+        client, one = await cluster.client("n1")
+        await settle()
+        bad.add(one["session"])
+        client.cut()
+        await settle(60)
+        assert 2 < turns.count(one["session"]) < 12
+        _, two = await cluster.client("n1")
+        await settle()
+        assert core.types(two["session"]) == ["session.started"]
+        bad.clear()
+        await settle(300)
         assert core.types(one["session"])[:2] == ["session.started", "session.away"]
         core.check()
 

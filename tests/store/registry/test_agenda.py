@@ -68,7 +68,7 @@ async def listed(world: World, kind: Kind = "e") -> dict[str, tuple[int, int]]:
 
 
 class TestSchedule:
-    """What is to be done is entered once, with the earliest time that anybody asked for."""
+    """An item is entered once, with the earliest time that was asked for."""
 
     async def test_earliest(self, world: World) -> None:
         """A later time changes nothing, an earlier one moves the item forward; each kind is a world of its own."""
@@ -143,7 +143,7 @@ class TestTakeDue:
         assert await listed(world) == {}
 
     async def test_late_but_alone(self, world: World) -> None:
-        """A holder whose lease has ended may still settle while nobody else has taken the item."""
+        """A holder whose lease has ended may still settle while no other node has taken the item."""
         await world.ask(schedule("s_1"))
         held = await ticket(world, take())
         await world.ask(Settle("e", "s_1", held, 0, 0, 0, NOW_MS + 2 * LEASE_MS))
@@ -175,7 +175,7 @@ class TestTakeDue:
         assert await taken(world, take("three", now_ms=NOW_MS - 1)) == ["s_1", "s_2"]
 
     async def test_failures_stay(self, world: World) -> None:
-        """How often an item has failed, and since when, is told to whoever takes it, also behind a holder that died."""
+        """A node that takes an item is told how often the item has failed, and since when, also behind a holder that died."""
         await world.ask(schedule("s_1"))
         held = await ticket(world, take("one"))
         await world.ask(Settle("e", "s_1", held, NOW_MS + 10, 2, NOW_MS - 99, NOW_MS))
@@ -186,7 +186,7 @@ class TestTakeDue:
 
 
 class TestSettle:
-    """What is done goes, unless somebody has asked for it again meanwhile."""
+    """An item that is done goes, unless it was asked for again meanwhile."""
 
     async def test_asked_again(self, world: World) -> None:
         """An item that was asked for under a lease is due as it was asked for, and no other node gets it before."""
@@ -210,7 +210,7 @@ class TestSettle:
         assert await listed(world) == {"s_1": (NOW_MS + 1, 0), "s_2": (NOW_MS + 100, 1)}
 
     async def test_taken_by_another_covers_what_was_asked(self, world: World) -> None:
-        """Who takes an item does all that was asked for before: nothing is left of it."""
+        """A node that takes an item does all that was asked for before: nothing is left of it."""
         await world.ask(schedule("s_1"))
         await ticket(world, take("one"))
         await world.ask(schedule("s_1"))
@@ -219,7 +219,7 @@ class TestSettle:
         assert await listed(world) == {}
 
     async def test_once(self, world: World) -> None:
-        """A repetition, and a settling of what nobody has taken, change nothing."""
+        """A repetition, and a settling of an item that no node has, change nothing."""
         await world.ask(schedule("s_1"))
         held = await ticket(world, take())
         await world.ask(schedule("s_1", due_ms=NOW_MS + 5))
@@ -229,7 +229,7 @@ class TestSettle:
         assert await world.ask(Settle("e", "s_9", 1, 0, 0, 0, NOW_MS)) == Done()
 
     async def test_bound(self, world: World) -> None:
-        """Nobody puts an item off for longer than its kind allows, and the first failure has a time."""
+        """No node puts an item off for longer than its kind allows, and the first failure has a time."""
         await world.ask(schedule("s_1"))
         held = await ticket(world, take())
         await world.ask(Settle("e", "s_1", held, NOW_MS + 10**9, 1, 0, NOW_MS))

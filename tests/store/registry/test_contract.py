@@ -882,3 +882,26 @@ class TestCountTrails:
         assert await world.do(count(bytes_max=0), count(bytes_max=0)) == [
             Sessions(tuple(names[:1000])), Sessions(tuple(names[1000:])),
         ]  # fmt: skip
+
+
+class TestGranted:
+    """Labels that the core server gives a worker."""
+
+    async def test_they_win_at_each_claim(self, world: World) -> None:
+        """Over the worker's own, at its registration and whenever it resumes; the claim says them."""
+        granted = {"lang": "de", "tier": "g/1"}
+        registered, claimed = await world.do(register(granted=granted), claim_worker())
+        for of in (registered, claimed):
+            assert isinstance(of, WorkerClaimed)
+            assert of.granted == granted
+            workers = await world.ask(ListWorkers())
+            assert [info.labels for info in workers.workers] == [granted]
+
+    async def test_they_are_given_back(self, world: World) -> None:
+        """With the worker, to a store that has lost it."""
+        tokens = (token("w1"), b"")
+        _, claimed = await world.do(reseed_worker(tokens=tokens, granted={"tier": "gold"}), claim_worker())
+        assert isinstance(claimed, WorkerClaimed)
+        assert claimed.granted == {"tier": "gold"}
+        workers = await world.ask(ListWorkers())
+        assert [info.labels for info in workers.workers] == [{"lang": "en", "tier": "gold"}]

@@ -149,7 +149,7 @@ class TestCluster:
         await world.ask(tell("b"))
         assert numbers(await read(world, CLUSTER)) == [2]
 
-    async def test_nobody_wants_it(self, world: World) -> None:
+    async def test_not_wanted(self, world: World) -> None:
         """Without a receiver nothing is told nor remembered."""
         await world.ask(tell("a", events_max=0))
         assert await read(world, CLUSTER) == NONE

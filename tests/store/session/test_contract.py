@@ -27,6 +27,7 @@ from signald.store.session.ops import (
     ExpireSession,
     Full,
     Gap,
+    KeepAnswer,
     Look,
     Mark,
     NoSession,
@@ -952,6 +953,42 @@ class TestEnd:
         await world.do(create(), Detach(SESSION, "client", "a", 1, NOW_MS), claim_client(now_ms=NOW_MS + 9))
         await world.do(Detach(SESSION, "client", "b", 2, NOW_MS + 10))
         assert await world.ask(ExpireSession(SESSION, "a", (), NOW_MS + TTL_MS, TTL_MS)) == Done()
+
+
+class TestAnswers:
+    """What the core server has answered for a session."""
+
+    async def test_it_is_kept_with_the_session(self, world: World) -> None:
+        """The head shows it, to the worker's node as well."""
+        answer = {"settings": b'{"tier":"gold"}', "rooms": b'{"r":["join"]}', "asked_until_ms": NOW_MS + 9}
+        begun, claimed = await world.do(create(**answer), claim_side())  # type: ignore[arg-type]
+        assert isinstance(begun, Head)
+        assert isinstance(claimed, Claimed)
+        for of in (begun, claimed.head):
+            assert (of.settings, of.rooms, of.asked_until_ms) == tuple(answer.values())
+
+    async def test_a_later_answer(self, world: World) -> None:
+        """It takes the place of the one before, with less as well; a session that is over gets none."""
+        await world.do(create(settings=b"1", rooms=b"{}", asked_until_ms=NOW_MS))
+        for settings, rooms, until in ((b"2", b"", NOW_MS + 5), (b"", b'{"r":[]}', NOW_MS), (b"", b"", 0)):
+            assert await world.ask(KeepAnswer(SESSION, settings, rooms, until)) == Done()
+            read = await world.ask(ReadSession(SESSION, ALL))
+            assert isinstance(read, SessionRead)
+            assert (read.head.settings, read.head.rooms, read.head.asked_until_ms) == (settings, rooms, until)
+        assert await world.ask(KeepAnswer("s_9", b"1", b"", NOW_MS)) == NoSession()
+
+    @pytest.mark.parametrize("known_until", [NOW_MS + 5, NOW_MS + 10, NOW_MS + 15])
+    async def test_it_is_given_back(self, world: World, known_until: int) -> None:
+        """Of two answers the one that counts longer stays; a store that has lost the session takes the node's."""
+        known = structs.replace(head(), settings=b"2", rooms=b"[2]", asked_until_ms=known_until)
+        _, given = await world.do(create(settings=b"1", rooms=b"[1]", asked_until_ms=NOW_MS + 10), reseed(known))
+        assert isinstance(given, Head)
+        later = known_until >= NOW_MS + 10
+        assert (given.settings, given.rooms) == ((b"2", b"[2]") if later else (b"1", b"[1]"))
+        assert given.asked_until_ms == max(known_until, NOW_MS + 10)
+        (again,) = await world.do(reseed(structs.replace(known, session="s_2")))
+        assert isinstance(again, Head)
+        assert (again.settings, again.rooms, again.asked_until_ms) == (b"2", b"[2]", known_until)
 
 
 class TestReseed:

@@ -216,6 +216,9 @@ def piece_of_bytes(n: int) -> bytes:
 class Worker:
     """One registration over as many connections as it takes."""
 
+    seat: type[Seat] = Seat
+    """What serves a session."""
+
     def __init__(self, url: str, name: str, capacity: int) -> None:
         self.url = url
         self.name = name
@@ -315,7 +318,7 @@ class Worker:
                 await self._opened(socket, fields)
             case "session_assigned":
                 session = fields["session"]
-                self.seats[session] = Seat(self, session, fields["next_seq"])
+                self.seats[session] = self.seat(self, session, fields["next_seq"])
                 say("assigned", session=session)
                 await self.write({"type": "session_accept", "session": session, "epoch": fields["epoch"]})
                 for stream in fields.get("open_streams", []):

@@ -5,7 +5,8 @@ import { say } from './page.mjs'
 const PATIENCE_MS = 60000
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 
-/** Make `request(method, path, {headers, body, again, whole})` for the service at the WebSocket URL `url`.
+/** Make `request(method, path, {headers, body, again, whole})` for the service at the WebSocket URL `url`. A `body` that comes in pieces
+ * is a function that makes it, because each try needs it from the start.
  *
  * `token()` gives the bearer of now. What says "come again" is asked again: 429, 503, 409 with Retry-After, a token that has run
  * out, and a connection that broke, before the answer or in the middle of it, which each POST survives by its key. An answer is
@@ -17,7 +18,8 @@ export function api(url, token) {
       let response
       try {
         const shown = Object.entries({ Authorization: `Bearer ${token()}`, ...headers }).filter(([, value]) => value)
-        response = await fetch(base + path, { method, headers: Object.fromEntries(shown), body })
+        const pieces = typeof body === 'function' ? { body: body(), duplex: 'half' } : { body }
+        response = await fetch(base + path, { method, headers: Object.fromEntries(shown), ...pieces })
         if (whole) response = new Response(response.status === 204 ? null : await response.arrayBuffer(), response)
       } catch (error) {
         say('broken', { method, path, why: error.cause?.code ?? String(error.cause ?? error) })

@@ -24,7 +24,7 @@ class QueueRead(EventsRead, frozen=True):
 class TellCluster(RegistryOp[Done], frozen=True):
     """Put an event into the queue of the cluster, of `events_max` events at most; 0: do not.
 
-    With the same `once` it does nothing more, whoever asks: `ONCE_REMEMBERED` such words without blanks are remembered.
+    With the same `once` a repetition does nothing, at whichever node: `ONCE_REMEMBERED` such words without blanks are remembered.
     """
 
     once: str

@@ -17,8 +17,8 @@ class EventQueue(Struct, array_like=True, frozen=True):
     name: str
     begun_ms: int
     until_ms: int
-    """Until when it is kept if its worker is gone: `EVENTS_LEFT_MS` behind its last event. Only what nobody delivers gets so old, and
-    what a release that tells nothing has left behind."""
+    """Until when it is kept if its worker is gone: `EVENTS_LEFT_MS` behind its last event. Only events that no node delivers get so old,
+    and what a release that tells nothing has left behind."""
     last: int = 0
     """The number given last."""
     dropped: int = 0
