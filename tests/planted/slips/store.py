@@ -326,7 +326,7 @@ STORE = (
     ),
     Bug(
         "read-for-any-caller",
-        _SESSION_RULES,
+        "signald/store/session/reading.py",
         "read_session",
         "if not op.access.allows(record.principal, record.worker):",
         "if op.access.owner is not None and not op.access.allows(record.principal, record.worker):",
