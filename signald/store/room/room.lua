@@ -172,8 +172,8 @@ function operation.join_room(member, epoch, nonce, new_epoch, known_epoch, recei
   local turn = head and turn_of(member)
   if seat then
     if seat[SEAT.nonce] == nonce then
-      local known = not turn and read('m' .. member)
-      if known then
+      local known = read('m' .. member)
+      if known and known[3] ~= turn then
         redis.call('ZADD', MEMBERS, known[3], member) -- a script was cut short
       end
       return answer_joined(seat, known_epoch, received)
@@ -306,9 +306,8 @@ function operation.set_presence(member, epoch, presence)
   end
   local words, turn = say(member, presence)
   if not turn then
-    local last = turn_of(member)
-    if not last then
-      last = read('m' .. member)[3]
+    local last = read('m' .. member)[3]
+    if last ~= turn_of(member) then
       redis.call('ZADD', MEMBERS, last, member) -- a script was cut short
     end
     return {'presence', last}
@@ -482,9 +481,9 @@ local function fold(said)
   return names, before, after, there, is_damaged
 end
 
--- Takes a publication, with the seat of its member if it has one; or returns why not. The log, the records, the seat and the head change in
+-- Takes a publication, with the seat of its member or the key of its service; or returns why not. The log, the records, the seat and the head change in
 -- one command. What is entered before it by a script that is cut short is entered again, or passed over by its reader.
-local function store(member, said, size, packed, bounds, now_ms, seat)
+local function store(member, said, size, packed, bounds, now_ms, seat, kept)
   local names, before, after, there, is_damaged = fold(said)
   local records, bytes, tombstones = head[ROOM.records], head[ROOM.bytes], head[ROOM.tombstones]
   for _, name in ipairs(names) do
@@ -537,6 +536,9 @@ local function store(member, said, size, packed, bounds, now_ms, seat)
   if seat then
     seat[SEAT.seq], seat[SEAT.position] = said[SAID.seq], position
     words[#words + 1], words[#words + 2] = 'q' .. member, keep('q' .. member, seat)
+  end
+  if kept then
+    words[#words + 1], words[#words + 2] = 'd', keep('d', kept)
   end
   local entry = 'l' .. position
   words[#words + 1], words[#words + 2] = entry, keep(entry, {member, now_ms, size, is_update and 1 or 0, packed})
@@ -614,12 +616,9 @@ function operation.post(key, new_epoch, bounds, now_ms, size, said, packed)
       table.remove(keys, 1)
     end
   end
-  local fault = store('', cmsgpack.unpack(said), tonumber(size), packed, bounds, now_ms)
+  local fault = store('', cmsgpack.unpack(said), tonumber(size), packed, bounds, now_ms, nil, key ~= '' and kept)
   if fault then
     return {'refused', fault}
-  end
-  if key ~= '' then
-    redis.call('HSET', DATA, 'd', keep('d', kept))
   end
   if head[ROOM.members] == 0 then
     expire(bounds[BOUND.keep_ms] + CLOCK_SET_MS)

@@ -210,6 +210,7 @@ class TestLeaveRoom:
         await world.do(join_room(), join_room(node="b", epoch=2, nonce="move"))
         assert await world.ask(LeaveRoom(ROOM, SESSION, "a", 1, KEEP_MS, NOW_MS)) == Fenced(2)
         assert (await look(world)).members_count == 1
+        assert (await read(world)).nodes == ("b",)
 
     async def test_comes_back(self, world: World) -> None:
         """One that has left and is back is a member that has joined, with seqs of its own."""
@@ -425,6 +426,13 @@ class TestRecords:
         assert await world.ask(
             publish(publication(2, put={"b": RED}), publication(3, patch={"a": (("x", b"2"),)}), bounds=bounds)
         ) == Published(3, 2, ((2, "room_full"),), 0)
+
+    async def test_tighter_bounds(self, world: World) -> None:
+        """A room that has more than it may now takes what makes it smaller, and what leaves it as large."""
+        await world.do(join_room(), publish(publication(1, put={"a": RED, "b": RED})))
+        tight = replace(BOUNDS, records_max=1, room_bytes_max=5)
+        said = publication(2, patch={"a": (("x", b"2"),)}), publication(3, remove=("a",)), publication(4)
+        assert await world.ask(publish(*said, bounds=tight)) == Published(4, 4, (), 0)
 
 
 class TestPost:
