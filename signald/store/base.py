@@ -2,8 +2,8 @@
 
 A store takes frozen operations, many at a time (`Store.execute`), and gives each of them its result. That is the whole contract;
 the files `test_contract.py` in `tests/store` hold every twin to it. The operations are sorted by aggregate, which is what one atomic
-step may change: everything of one session (`session/ops.py`), the blobs of one owner (`shelf/ops.py`), and the registry
-(`registry/ops.py`): nodes, workers, pairings, the waiting line, the index of living sessions. No operation spans two of them.
+step may change: everything of one session (`session/ops.py`), the blobs of one owner (`shelf/ops.py`), one room (`room/ops.py`), and the
+registry (`registry/ops.py`): nodes, workers, pairings, the waiting line, the index of living sessions. No operation spans two of them.
 
 Rules all operations share:
 
@@ -14,9 +14,9 @@ Rules all operations share:
   is answered `Fenced` and changes nothing.
 * **Waking.** When a change concerns a party attached at *another* node, the store wakes that node, in the same atomic
   step. A wake-up names what to look at and carries nothing else (see `Wake`): losing one costs time, never data.
-* **Damage** hurts one session, worker or blob only. A record that cannot be read counts as one that has lost everything: the operation
-  gets the answer it declares (`Op.damaged`), `Reseed` replaces the record, and `EndSession` removes it. A message that cannot be
-  read is a hole in its log, and lists leave out what cannot be read.
+* **Damage** hurts one session, worker, blob or room only. A record that cannot be read counts as one that has lost everything: the
+  operation gets the answer it declares (`Op.damaged`), `Reseed` replaces the record, and `EndSession` removes it. A message that cannot
+  be read is a hole in its log, and lists leave out what cannot be read.
 * **Time** is the caller's: `now_ms` in every operation is `Store.now_ms()`, milliseconds since 1970 by the store's clock.
 """
 
@@ -84,6 +84,12 @@ class ShelfOp(Op[R_co], Generic[R_co], frozen=True):
     shelf: str
 
 
+class RoomOp(Op[R_co], Generic[R_co], frozen=True):
+    """Base of the operations on one room."""
+
+    room: str
+
+
 class RegistryOp(Op[R_co], Generic[R_co], frozen=True):
     """Base of the operations on nodes, workers, pairings and the waiting line."""
 
@@ -126,6 +132,7 @@ Wake = bytes
 `w` + worker id    look at the worker again: superseded claim, new pairings
 `o` + session id   the session's life has passed, and its client is said to be here: renew it, or say that it is gone
 `n`                look at the nodes again
+`m` + room         look at the room again: messages, members, presence; nodes of earlier releases ignore it
 `v`                look at the revoked principals again; nodes of earlier releases ignore it
 `*`                wake-ups may have been lost: look at everything
 `p` + anything     a probe of the backplane by the node itself (service/probe.py)
@@ -134,6 +141,7 @@ Wake = bytes
 
 WAKE_SESSION = b"s"
 WAKE_WORKER = b"w"
+WAKE_ROOM = b"m"
 WAKE_OVERDUE = b"o"
 WAKE_NODES = b"n"
 WAKE_REVOKED = b"v"

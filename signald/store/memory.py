@@ -24,6 +24,7 @@ from signald.store.base import WAKE_ALL, Op, Result, Wake
 from signald.store.memory_agenda import MemoryAgenda
 from signald.store.memory_events import MemoryEvents
 from signald.store.memory_jobs import MemoryJobs
+from signald.store.memory_rooms import MemoryRooms
 from signald.store.memory_shelves import MemoryShelves
 from signald.store.registry.ops import NodeInfo, Revocation
 from signald.store.registry.records import Place, TrailCount, Worker
@@ -38,7 +39,7 @@ WAKES_MAX = 1024
 Outage = Literal["", "down", "answers lost"]
 
 
-class MemoryRows(MemoryJobs, MemoryAgenda, MemoryEvents, MemoryShelves):
+class MemoryRows(MemoryJobs, MemoryAgenda, MemoryEvents, MemoryShelves, MemoryRooms):
     """How things are kept here: in dicts, and sorted lists where an order is asked for."""
 
     def __init__(self) -> None:

@@ -18,6 +18,10 @@ REGISTRY_TAG = "signald"
 """The hash tag of the registry's keys, whatever the prefix is."""
 
 
+ROOM_TAG = "room:"
+"""What the hash tag of a room begins with: rooms are named by their users, and no session or shelf has a colon in its id."""
+
+
 class Script(NamedTuple):
     """One Lua script, and the name Redis gives it."""
 
@@ -49,6 +53,11 @@ class Keyspace:
         """The keys that the scripts for one shelf are called with: its blobs, those with a lease and those without one by time."""
         key = self.key(shelf)
         return key, key + ":leases", key + ":times"
+
+    def room_keys(self, room: str) -> tuple[str, ...]:
+        """The keys that the scripts for one room are called with: all it has; its records by change, removals, members, updates."""
+        key = self.key(ROOM_TAG + room)
+        return key, key + ":changes", key + ":removed", key + ":members", key + ":updates"
 
     @property
     def channels(self) -> str:

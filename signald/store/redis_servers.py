@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import trio
 
 from signald.errors import StoreMisused, StoreUnavailable
-from signald.store.base import Op, Result, SessionOp, ShelfOp
+from signald.store.base import Op, Result, RoomOp, SessionOp, ShelfOp
 from signald.store.damage import Unreadable
 from signald.store.redis_codecs import CODECS, read, scripts, tag_of, unreadable
 from signald.store.redis_connection import ErrorReply, RedisLink, Reply, pack, refusal
@@ -158,7 +158,7 @@ class Servers:
             for place, reply in zip(work.places, replies, strict=True):
                 op = ops[place]
                 if isinstance(reply, ErrorReply):
-                    if reply.tells_damage and isinstance(op, SessionOp | ShelfOp):
+                    if reply.tells_damage and isinstance(op, SessionOp | ShelfOp | RoomOp):
                         results[place] = unreadable(op)
                         continue
                     if reply.code != "NOSCRIPT":

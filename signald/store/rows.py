@@ -7,11 +7,15 @@ from signald.core.head import Party
 from signald.core.jobs import Job
 from signald.core.life import Event
 from signald.core.log import Entry
-from signald.store.base import WAKE_REALTIME, WAKE_SESSION, WAKE_WORKER, Wake
+from signald.core.rooms import Entry as RoomEntry
+from signald.core.rooms import Record as RoomRecord
+from signald.store.base import WAKE_REALTIME, WAKE_ROOM, WAKE_SESSION, WAKE_WORKER, Wake
 from signald.store.registry.agenda.records import Item
 from signald.store.registry.ops import NodeInfo, Revocation
 from signald.store.registry.queues.records import EventQueue
 from signald.store.registry.records import Place, TrailCount, Worker
+from signald.store.room.records import Head as RoomHead
+from signald.store.room.records import Kept, Presence, Seat
 from signald.store.session.events.records import Queue
 from signald.store.session.jobs.records import Jobs
 from signald.store.session.records import Past, Record, Way
@@ -269,6 +273,77 @@ class Rows(Protocol):
     def shelf_due(self, shelf: str) -> tuple[int, int]:
         """Return when the first lease ends, and when the first blob that is neither doomed nor leased does; 0: none."""
 
+    def room(self, room: str) -> RoomHead | None:
+        """Return a record of its own: a change of it is kept by `save_room` alone."""
+
+    def save_room(self, head: RoomHead) -> None: ...
+    def drop_room(self, room: str) -> None:
+        """Remove all that is kept of a room."""
+
+    def rooms_over(self, until_ms: int, limit: int) -> list[str]:
+        """Return rooms without members that are kept until `until_ms` at most, those that end first."""
+
+    def room_kept(self, room: str) -> Kept | None:
+        """Return what a room remembers, which may be nothing; None: it cannot be read."""
+
+    def save_room_kept(self, room: str, kept: Kept) -> None: ...
+
+    def seat(self, room: str, member: str) -> Seat | None: ...
+    def save_seat(self, room: str, member: str, seat: Seat) -> None: ...
+    def members_by_node(self, room: str) -> dict[str, int]:
+        """Count the members at each node by their seats."""
+
+    def member_turn(self, room: str, member: str) -> int:
+        """Return the last turn of a member; 0: it is none."""
+
+    def presence(self, room: str, member: str) -> Presence | None: ...
+    def save_presence(self, room: str, member: str, turn: int, presence: Presence) -> None: ...
+    def members_after(self, room: str, turn: int, limit: int) -> list[str]:
+        """Return the first members whose last turn is behind `turn`, in order of it."""
+
+    def drop_member(self, room: str, member: str) -> None:
+        """Remove its seat and its presence."""
+
+    def put_room_entry(self, room: str, entry: RoomEntry) -> None: ...
+    def room_entries(self, room: str, after: int, upto: int) -> list[RoomEntry]:
+        """Return the entries behind `after` up to `upto`, by position."""
+
+    def room_entry_size(self, room: str, position: int) -> int:
+        """Return the bytes for which an entry counts."""
+
+    def trim_room_entry(self, room: str, position: int, snapshot: int) -> None:
+        """Remove an entry, unless it is an update behind the position `snapshot`."""
+
+    def room_updates(self, room: str, after: int, limit: int) -> tuple[list[RoomEntry], int]:
+        """Return the first `limit` updates behind `after`, without unreadable ones, and the position of the last; 0: there are fewer."""
+
+    def room_updates_upto(self, room: str, after: int, upto: int) -> tuple[int, int]:
+        """Return how many updates are behind `after` up to `upto`, and their bytes."""
+
+    def snapshot(self, room: str) -> bytes:
+        """Return the body of the snapshot; empty: there is none."""
+
+    def save_snapshot(self, room: str, body: bytes, upto: int, floor: int) -> None:
+        """Keep the snapshot, and remove the updates up to `upto` that are not behind `floor`."""
+
+    def room_record(self, room: str, name: str) -> RoomRecord | None: ...
+    def has_room_record(self, room: str, name: str) -> bool:
+        """Tell whether there is such a record or its removal, also one that cannot be read."""
+
+    def save_room_record(self, room: str, name: str, record: RoomRecord) -> None: ...
+    def drop_room_record(self, room: str, name: str) -> None: ...
+    def first_tombstone(self, room: str) -> tuple[str, int]:
+        """Return the id and the position of the oldest removal, then the first by id."""
+
+    def count_room_records(self, room: str) -> tuple[int, int, int]:
+        """Return how many records there are, their bytes, and how many removals."""
+
+    def room_changes(self, room: str, after: int, limit: int) -> tuple[list[tuple[str, RoomRecord]], int]:
+        """Return records and removals whose last change is behind `after`, by its position, then by id, and the position of the last.
+
+        They are the first `limit`, and all others of the same position as the last one. 0 instead of it: there are fewer.
+        """
+
 
 class Wakes:
     """The wake-ups of one batch, in order. Each that says `look` is said once; realtime messages are all different."""
@@ -296,3 +371,8 @@ class Wakes:
         """Let `node`, if it is not `by` itself, look at the worker."""
         if node and node != by:
             self.tell(node, WAKE_WORKER + worker.encode())
+
+    def room(self, room: str, by: str, node: str) -> None:
+        """Let `node`, if it is not `by` itself, look at the room."""
+        if node != by:
+            self.tell(node, WAKE_ROOM + room.encode())

@@ -5,6 +5,8 @@ from signald.store.registry import credentials as credentials_rules
 from signald.store.registry import rules as registry_rules
 from signald.store.registry.agenda import rules as agenda_rules
 from signald.store.registry.queues import rules as queues_rules
+from signald.store.room import reading as room_reading_rules
+from signald.store.room import rules as room_rules
 from signald.store.rows import Rows, Wakes
 from signald.store.rule import RULES
 from signald.store.session import reading as reading_rules
@@ -20,7 +22,7 @@ __all__ = ["AGGREGATES", "RULES", "apply"]
 AGGREGATES = (
     session_rules, reading_rules, reseed_rules, jobs_rules, streams_rules, events_rules,
     registry_rules, credentials_rules, agenda_rules, queues_rules,
-    shelf_rules,
+    shelf_rules, room_rules, room_reading_rules,
 )  # fmt: skip
 """Where the rules are. Importing an aggregate's rules enters them in `RULES`, so whatever can `apply` a rule knows them all."""
 

@@ -26,6 +26,7 @@ import trio
 from signald.errors import StoreError, StoreMisused, StoreUnavailable
 from signald.store.base import WAKE_ALL, Op, Result, Wake
 from signald.store.damage import REPORTS, Unreadable
+from signald.store.room.rules import drop_rooms
 from signald.store.rows import Wakes
 from signald.store.rules import apply
 from signald.store.session.events.keeping import drop_queues
@@ -42,6 +43,9 @@ LISTEN_MS = 60_000
 
 SWEPT_MAX = 1000
 """Chat histories and event queues of ended sessions that are removed each time it is renewed, in some hundredths of a second."""
+
+ROOMS_SWEPT_MAX = 20
+"""Rooms without members that are removed at the same times. A large one has tens of thousands of rows."""
 
 IDLE_POLLS = 20
 """While no other node listens, the file is asked this many times more rarely."""
@@ -140,6 +144,7 @@ class _File:
             # Each session that ends does it as well; this is for a file in which none ends any more.
             drop_pasts(self._rows, now_ms, SWEPT_MAX)
             drop_queues(self._rows, now_ms, SWEPT_MAX)
+            drop_rooms(self._rows, now_ms, ROOMS_SWEPT_MAX)
             self._version_of_listeners = -1
         return [WAKE_ALL]
 

@@ -28,6 +28,8 @@ from signald.store.sqlite_jobs import SqliteJobs
 from signald.store.sqlite_later import TABLE as LATER_TABLE
 from signald.store.sqlite_later import TRIGGERS, Later, is_cut
 from signald.store.sqlite_revoked import SqliteRevoked
+from signald.store.sqlite_rooms import TABLES as ROOM_TABLES
+from signald.store.sqlite_rooms import SqliteRooms
 from signald.store.sqlite_shelves import TABLE as SHELF_TABLE
 from signald.store.sqlite_shelves import SqliteShelves
 from signald.store.sqlite_values import pack, unpack
@@ -88,6 +90,8 @@ CREATE INDEX IF NOT EXISTS past_by_end ON past (until_ms, session);
     + ";"
     + SHELF_TABLE
     + ";"
+    + ROOM_TABLES
+    + ";"
     + LATER_TABLE
 )
 """What earlier releases of the same schema do not know and do not touch: a file of theirs gets it when it is opened."""
@@ -124,7 +128,7 @@ _node = msgpack.Decoder(NodeInfo).decode
 _want = msgpack.Decoder(dict[str, str]).decode
 
 
-class SqliteRows(SqliteJobs, SqliteEvents, SqliteRevoked, SqliteAgenda, SqliteShelves):
+class SqliteRows(SqliteJobs, SqliteEvents, SqliteRevoked, SqliteAgenda, SqliteShelves, SqliteRooms):
     """How things are kept here. Changes of the hot tables gather until something reads them or the batch ends."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Literal
 
 from msgspec import Raw
@@ -9,8 +10,10 @@ from msgspec import Raw
 from signald.core.callers import ALL, Access
 from signald.core.head import Head, Party
 from signald.core.log import Entry
+from signald.core.rooms import Bounds, Fault, Offer, Properties, Publication
 from signald.core.streams import Mark
 from signald.store.registry.ops import ClaimWorker, Enqueue, NodeInfo, PutNode, RegisterWorker, ReseedWorker
+from signald.store.room.ops import JoinRoom, Post, Publish
 from signald.store.session.jobs.ops import CreateJob
 from signald.store.session.ops import Ack, Append, ClaimClient, ClaimWorkerSide, CreateSession, Reseed
 from signald.store.shelf.ops import BeginBlob, FinishBlob
@@ -23,6 +26,9 @@ SESSION = "s_1"
 WORKER = "w_1"
 SHELF = "p_1"
 BLOB = "b_1"
+ROOM = "canvas:1"
+BOUNDS = Bounds(10, 1000, 5, 100, 400, 3, 4, 60_000)
+"""Of a room in tests: ten messages or a thousand bytes, five records, three removals, four members, a minute."""
 LEASE_MS = 20_000
 KEEP_MS = 3_600_000
 
@@ -356,3 +362,64 @@ def finish_blob(
 ) -> FinishBlob:
     """Its bytes have come."""
     return FinishBlob(shelf, blob, nonce, size, token(blob), until_ms, now_ms)
+
+
+def join_room(
+    member: str = SESSION,
+    *,
+    room: str = ROOM,
+    node: str = "a",
+    epoch: int = 1,
+    nonce: str = "join",
+    new_epoch: str = "e1",
+    known_epoch: str = "",
+    received: int = 0,
+    presence: bytes | None = None,
+    bounds: Bounds = BOUNDS,
+    now_ms: int = NOW_MS,
+) -> JoinRoom:
+    """The client of a session joins a room at `a`."""
+    return JoinRoom(room, member, node, epoch, nonce, new_epoch, known_epoch, received, presence, bounds, now_ms)
+
+
+def publication(
+    seq: int = 1,
+    body: bytes = b"",
+    *,
+    put: Mapping[str, Properties] | None = None,
+    patch: Mapping[str, Properties] | None = None,
+    remove: tuple[str, ...] = (),
+    update: bool = False,
+) -> Publication:
+    """What a member publishes: a body unless records are named."""
+    changes = tuple((put or {}).items()), tuple((patch or {}).items()), remove
+    return Publication(seq, body or (b"" if any(changes) else b"m%d" % seq), *changes, update)
+
+
+def publish(
+    *said: Publication,
+    member: str = SESSION,
+    room: str = ROOM,
+    node: str = "a",
+    epoch: int = 1,
+    faults: Mapping[int, Fault] | None = None,
+    bounds: Bounds = BOUNDS,
+    now_ms: int = NOW_MS,
+) -> Publish:
+    """The client publishes; its node refuses those with `faults`, by seq."""
+    offers = tuple([Offer(each, (faults or {}).get(each.seq, "")) for each in said])
+    return Publish(room, member, node, epoch, offers, bounds, now_ms)
+
+
+def post(
+    said: Publication | None = None,
+    *,
+    room: str = ROOM,
+    node: str = "a",
+    key: bytes = b"",
+    new_epoch: str = "e1",
+    bounds: Bounds = BOUNDS,
+    now_ms: int = NOW_MS,
+) -> Post:
+    """A service publishes."""
+    return Post(room, node, key, new_epoch, publication(0, b"post") if said is None else said, bounds, now_ms)

@@ -8,7 +8,7 @@ from msgspec import structs
 
 from signald.core.failures import Failures
 from signald.core.head import Head
-from signald.store.base import Op, SessionOp, ShelfOp
+from signald.store.base import Op, RoomOp, SessionOp, ShelfOp
 from signald.store.lua import SCRIPTS, Lua, Parts, Raw, literal
 from signald.store.memory import MemoryRows
 from signald.store.redis_codecs import CODECS, scripts
@@ -42,8 +42,10 @@ def test_every_operation_is_known_everywhere() -> None:
 
 
 def test_damage_has_an_answer() -> None:
-    """An operation on a session or shelf says what it answers when nothing can be read; `Reseed` alone begins the record anew."""
-    assert {kind for kind in operations() if issubclass(kind, SessionOp | ShelfOp) and kind.damaged is None} == {Reseed}
+    """An operation on a session, shelf or room says what it answers when nothing can be read; `Reseed` alone begins the record anew."""
+    assert {
+        kind for kind in operations() if issubclass(kind, SessionOp | ShelfOp | RoomOp) and kind.damaged is None
+    } == {Reseed}
 
 
 def test_traits_are_inherited() -> None:
@@ -79,7 +81,10 @@ def test_scripts_are_whole(lua: Lua) -> None:
     declared = re.findall(r"local ([A-Z][A-Z0-9_, \n]*)", code(DEFAULT.script(lua).text))
     assert left == {"KEYS", "ARGV"} & left | {name for names in declared for name in re.findall(r"\w+", names)}
     unused = set(lua.source.constants) - set(CAPITALS.findall(code(lua.source.raw())))
-    assert all(name.startswith(("HEAD", "JOB", "STREAM.", "QUEUE.", "ITEM.")) for name in unused), unused
+    assert all(
+        name.startswith(("HEAD", "JOB", "STREAM.", "QUEUE.", "ITEM.", "ROOM.", "SEAT.", "BOUND.", "SAID."))
+        for name in unused
+    ), unused
 
 
 def test_a_script_has_what_its_operation_reaches() -> None:

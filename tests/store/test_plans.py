@@ -21,6 +21,7 @@ from signald.core.failures import Failures
 from signald.core.head import Party
 from signald.core.life import EVENTS_LEFT_MS
 from signald.core.log import Entry
+from signald.core.rooms import Bounds, Fault, Properties, Publication
 from signald.core.streams import Mark
 from signald.core.wants import TENANT, offer
 from signald.store.base import CLOCK_SET_MS, Op, Result
@@ -69,6 +70,19 @@ from signald.store.registry.ops import (
     WorkerSessions,
 )
 from signald.store.registry.queues.ops import CLUSTER, DropQueue, ReadQueue, TellCluster
+from signald.store.room.ops import (
+    DropMembers,
+    LeaveRoom,
+    LookRoom,
+    ReadRoom,
+    ReadRoomHistory,
+    ReadRoomState,
+    ReadRoomUpdates,
+    SetPresence,
+    SnapshotRoom,
+    SweepRoom,
+)
+from signald.store.room.records import Seat
 from signald.store.rows import Wakes
 from signald.store.rules import RULES, apply
 from signald.store.session.events.ops import DropEvents, ReadEvents, TellEvent
@@ -113,6 +127,7 @@ from tests.store.worlds import Fresh, Opener, open_world
 
 SESSIONS = ("s_1", "s_2")
 SHELVES = ("p_1", "p_2")
+ROOMS = ("canvas:1", "user:ann")
 WORKERS = ("w_1", "w_2")
 PARTIES: tuple[Party, Party] = ("client", "worker")
 
@@ -809,6 +824,111 @@ class Kitchen:
         blobs = tuple([f"b_{worker}{other}" for worker in range(2) for other in range(draft.other + 1)])
         return ForgetBlobs(SHELVES[draft.session], blobs, self.now_ms)
 
+    def _of_room(self, draft: Draft) -> tuple[str, str, Seat]:
+        """The room, the member, and its seat or that which it would have."""
+        room, member = ROOMS[draft.session], ("s_1", "s_2", "s_1/worker", "s_3", "s_4")[draft.other]
+        return room, member, self.rows.seat(room, member) or Seat(draft.node, 1, "none")
+
+    def _of_connection(self, draft: Draft) -> tuple[str, str, str, int]:
+        """The room, the member, its node and the epoch of its connection: right ones, unless `small` is 4."""
+        room, member, seat = self._of_room(draft)
+        node = draft.node if draft.small == 4 and draft.flag else seat.node
+        return room, member, node, seat.epoch + (draft.worker * 2 - 1 if draft.small == 4 else 0)
+
+    def _of_bounds(self, draft: Draft) -> Bounds:
+        """Bounds that few publications meet; now and then tighter ones."""
+        tight = draft.flag and draft.small == 3
+        return Bounds(3 if tight else 6, 700, 2 if tight else 4, 40, 300, 1 if tight else 2, 3, 100)
+
+    def _of_publication(self, draft: Draft, seq: int, kind: int) -> Publication:
+        """Records with few names, so that they are changed often; bodies; updates."""
+        name, other = f"r{(self._number + kind) % 3}", f"r{(self._number + seq) % 5}"
+        value: Properties = (("a", b"%d" % self._number), ("b", b"null" if draft.flag else b"7"))
+        large: Properties = (("a", b"%30d" % self._number),)
+        match kind % 5:
+            case 0:
+                return ops.publication(seq, put={name: value, other: ()}, patch={name: (("c", b"1"),)})
+            case 1:
+                return ops.publication(seq, patch={name: value, other: large}, remove=(f"r{draft.small}",))
+            case 2:
+                return ops.publication(seq, remove=(name, other))
+            case 3:
+                return ops.publication(seq, b"u%d" % self._number, update=True)
+            case _:
+                return ops.publication(seq, b"\xff%d" % self._number)
+
+    def _join_room(self, draft: Draft) -> Op:
+        room, member, seat = self._of_room(draft)
+        head = self.rows.room(room)
+        epoch = seat.epoch + (0, 0, 1, 1, -1)[draft.small]
+        return ops.join_room(
+            member, room=room, node=seat.node if draft.small == 1 else draft.node, epoch=epoch,
+            nonce=f"n{epoch}" if draft.small < 4 else "other", new_epoch=f"e{self._number}",
+            known_epoch="" if head is None or draft.small == 3 else head.epoch,
+            received=max(0, (head.position if head else 0) + draft.small - 2 * draft.worker - 1),
+            presence=b"%d" % draft.small if draft.flag else None, bounds=self._of_bounds(draft), now_ms=self.now_ms,
+        )  # fmt: skip
+
+    def _leave_room(self, draft: Draft) -> Op:
+        return LeaveRoom(*self._of_connection(draft), 100, self.now_ms)
+
+    def _drop_members(self, draft: Draft) -> Op:
+        return DropMembers(ROOMS[draft.session], f"s_{1 + draft.worker}", draft.node, 100, self.now_ms)
+
+    def _publish(self, draft: Draft) -> Op:
+        room, member, node, epoch = self._of_connection(draft)
+        first = self._of_room(draft)[2].seq + (1, 1, 1, 0, 2)[draft.other if draft.flag else 0]
+        said = [
+            self._of_publication(draft, max(1, first + place), draft.small + draft.worker + place)
+            for place in range(1 + draft.small)
+        ]
+        faults: dict[int, Fault] = {first + 1: "forbidden"} if draft.flag and draft.worker else {}
+        return ops.publish(
+            *said, member=member, room=room, node=node, epoch=epoch, faults=faults, bounds=self._of_bounds(draft),
+            now_ms=self.now_ms,
+        )  # fmt: skip
+
+    def _post(self, draft: Draft) -> Op:
+        return ops.post(
+            self._of_publication(draft, 0, draft.other), room=ROOMS[draft.session], node=draft.node,
+            key=b"k%d" % draft.small if draft.flag else b"", new_epoch=f"e{self._number}", bounds=self._of_bounds(draft),
+            now_ms=self.now_ms,
+        )  # fmt: skip
+
+    def _set_presence(self, draft: Draft) -> Op:
+        return SetPresence(*self._of_connection(draft), b"%d" % draft.small)
+
+    def _snapshot_room(self, draft: Draft) -> Op:
+        head = self.rows.room(ROOMS[draft.session])
+        position = (head.position if head else 0) + (0, -1, -2, -5, 1)[draft.small]
+        body = b"s" * (250 if draft.flag and draft.worker else 9)
+        return SnapshotRoom(*self._of_connection(draft), max(0, position), body, self._of_bounds(draft))
+
+    def _of_cursor(self, draft: Draft) -> int:
+        """A position, mostly near the last one."""
+        head = self.rows.room(ROOMS[draft.session])
+        return max(0, (head.position if head and draft.flag else 0) - draft.small + draft.worker)
+
+    def _look_room(self, draft: Draft) -> Op:
+        head = self.rows.room(ROOMS[draft.session])
+        turn = max(0, (head.turn if head else 0) - draft.other + draft.worker)
+        return LookRoom(ROOMS[draft.session], self._of_cursor(draft), turn, 1 + draft.small, self.now_ms)
+
+    def _read_room(self, draft: Draft) -> Op:
+        return ReadRoom(ROOMS[draft.session], draft.small, self.now_ms)
+
+    def _read_room_history(self, draft: Draft) -> Op:
+        return ReadRoomHistory(ROOMS[draft.session], self._of_cursor(draft), 1 + draft.other, self.now_ms)
+
+    def _read_room_state(self, draft: Draft) -> Op:
+        return ReadRoomState(ROOMS[draft.session], self._of_cursor(draft), 1 + draft.other, self.now_ms)
+
+    def _read_room_updates(self, draft: Draft) -> Op:
+        return ReadRoomUpdates(ROOMS[draft.session], self._of_cursor(draft), 1 + draft.other, self.now_ms)
+
+    def _sweep_room(self, draft: Draft) -> Op:
+        return SweepRoom(ROOMS[draft.session], self._of_blob_time(draft))
+
     def _signal(self, draft: Draft) -> Op:
         return Signal(draft.node, b"r%d" % draft.small)
 
@@ -1062,6 +1182,45 @@ blob_steps = st.builds(
 @given(plan=st.lists(blob_steps, min_size=6, max_size=12))
 def test_same_answers_about_blobs(fresh: Fresh, plan: list[Step]) -> None:
     """The same for plans that are about two shelves, while the clock is set forth and back."""
+    made = batches([], plan)
+    expected = trio.run(carry_out, model, made)
+    found = trio.run(carry_out, fresh, made)
+    for place, (one, other) in enumerate(zip(expected, found, strict=True)):
+        assert other == one, place
+
+
+OF_ROOMS = (
+    *("join_room", "publish", "publish") * 4,
+    *("set_presence", "snapshot_room", "look_room", "read_room_state", "read_room_updates", "post") * 2,
+    *("leave_room", "drop_members", "read_room", "read_room_history", "sweep_room"),
+)
+room_drafts = st.builds(
+    Draft,
+    st.sampled_from(OF_ROOMS),
+    st.sampled_from([0, 0, 0, 1]),
+    st.integers(0, 1),
+    st.sampled_from("ab"),
+    small,
+    small,
+    st.booleans(),
+)
+room_steps = st.builds(
+    Step,
+    st.sampled_from("ab"),
+    st.lists(room_drafts, min_size=2, max_size=8),
+    st.sampled_from([False, False, True]),
+    st.sampled_from([0, 0, 0, 0, 1, 2]),
+)
+
+
+@settings(
+    max_examples=examples(40),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(plan=st.lists(room_steps, min_size=6, max_size=14))
+def test_same_answers_about_rooms(fresh: Fresh, plan: list[Step]) -> None:
+    """The same for plans that are about two rooms, while members come, move and go, and bounds are met."""
     made = batches([], plan)
     expected = trio.run(carry_out, model, made)
     found = trio.run(carry_out, fresh, made)

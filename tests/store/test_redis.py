@@ -75,6 +75,20 @@ from signald.store.registry.ops import (
 )
 from signald.store.registry.packing import Check
 from signald.store.registry.queues.ops import CLUSTER, DropQueue, ReadQueue, TellCluster
+from signald.store.room.ops import (
+    DropMembers,
+    LeaveRoom,
+    LookRoom,
+    Published,
+    ReadRoom,
+    ReadRoomHistory,
+    ReadRoomState,
+    ReadRoomUpdates,
+    RoomSwept,
+    SetPresence,
+    SnapshotRoom,
+    SweepRoom,
+)
 from signald.store.session.events.ops import DropEvents, ReadEvents, TellEvent
 from signald.store.session.jobs.ops import (
     CancelJob,
@@ -121,7 +135,9 @@ from signald.store.shelf.ops import (
 )
 from tests.store.ops import (
     BLOB,
+    BOUNDS,
     NOW_MS,
+    ROOM,
     SESSION,
     SHELF,
     WORKER,
@@ -137,7 +153,11 @@ from tests.store.ops import (
     entries,
     finish_blob,
     head,
+    join_room,
     piece,
+    post,
+    publication,
+    publish,
     put_node,
     register,
     reseed,
@@ -258,10 +278,39 @@ def every_op() -> list[Op]:
         AbandonBlob(SHELF, "b_2", "upload", NOW_MS),
         SweepShelf(SHELF, NOW_MS, 9),
         ForgetBlobs(SHELF, (BLOB, "b_2"), NOW_MS),
+        *room_ops(),
         Forget(SESSION),
         ExpireSession("s_2", "a", (), NOW_MS + 10**9, 1),
         EndSession(SESSION, "a"),
         DropNode("b"),
+    ]
+
+
+def room_ops(room: str = ROOM) -> list[Op]:
+    """Every operation on a room, which is removed at the end."""
+    tight = structs.replace(BOUNDS, history_messages_max=1, tombstones_max=0)
+    return [
+        join_room(room=room),
+        join_room("s_2", room=room, node="b"),
+        publish(
+            publication(1, put={"r": (("x", b"1"),)}),
+            publication(2, remove=("r",)),
+            publication(3, b"u", update=True),
+            publication(4),
+            room=room,
+            bounds=tight,
+        ),
+        post(room=room, key=token("key")),
+        SetPresence(room, SESSION, "a", 1, b"1"),
+        LookRoom(room, 0, 0, 9, NOW_MS),
+        ReadRoom(room, 9, NOW_MS),
+        ReadRoomHistory(room, 0, 9, NOW_MS),
+        ReadRoomState(room, 0, 9, NOW_MS),
+        ReadRoomUpdates(room, 0, 9, NOW_MS),
+        SnapshotRoom(room, SESSION, "a", 1, 4, b"s", BOUNDS),
+        LeaveRoom(room, SESSION, "a", 1, 9, NOW_MS),
+        DropMembers(room, "s_2", "a", 9, NOW_MS),
+        SweepRoom(room, NOW_MS + 9),
     ]
 
 
@@ -1312,6 +1361,10 @@ async def test_cluster(tmp_path: Path) -> None:
             assert await store.execute([ReadBlob(shelf, BLOB, NOW_MS) for shelf in shelves]) == [
                 BlobRead(result.blob) for result in kept if isinstance(result, BlobKept)
             ]
+            for number in range(20):
+                found = await store.execute(room_ops(f"canvas:{number}"))
+                assert found[2] == Published(4, 4, (), 0)
+                assert found[-1] == RoomSwept(0)
             # Any member's scripts can wake the node.
             await store.execute([claim_side(session=session, node="b", nonce="w") for session in sessions])
             woken: set[Wake] = set()

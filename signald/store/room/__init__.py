@@ -1,0 +1,1 @@
+"""The room: its log, records and members, as one aggregate."""
