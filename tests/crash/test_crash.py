@@ -88,7 +88,7 @@ def test_the_script_is_what_it_says() -> None:
 def test_what_is_outside_has_steps() -> None:
     """Both nodes tell the core server something, and both have to do with the media."""
     for victim in ("old", "new"):
-        assert steps_of("tell", victim)["post"] > 4
+        assert steps_of("tell", victim)["post"] >= 2  # before an answer, and behind it
         assert steps_of("upload", victim)["media"] > 4
 
 

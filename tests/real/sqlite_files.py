@@ -53,7 +53,7 @@ def promises(talk: Talk) -> dict[str, Promise]:
 def _copy_sound(path: Path, copy: Path) -> None:
     copy.mkdir()
     for file in path.parent.glob(f"{path.name}*"):
-        if not file.name.endswith("-shm"):  # rebuilt from the WAL, as after a power cut
+        if file.is_file() and not file.name.endswith("-shm"):  # rebuilt from the WAL, as after a power cut
             shutil.copy(file, copy / file.name)
     with closing(sqlite3.connect(copy / path.name)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

@@ -24,7 +24,7 @@ STORY_S = 240.0
 
 SETTINGS: Final[Settings] = {
     # Pages ask for the whole chat of a story, which has more lines than a node keeps by default.
-    "session": {"history_messages_max": 1000},
+    "session": {"history_messages_max": 5000, "history_bytes_max": 1048576},
     # Others than those of the defaults: a page must see what the operator has set.
     "timeouts": {"ping_interval_s": 1.0},
     "limits": {"message_bytes_max": 32768},

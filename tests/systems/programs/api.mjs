@@ -14,7 +14,9 @@ const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 export function api(url, token) {
   const base = url.replace(/^ws/, 'http')
   return async function request(method, path, { headers = {}, body, again = true, whole = true } = {}) {
-    for (const until = Date.now() + PATIENCE_MS; ; ) {
+    // From the first time on that it has to come again: what takes its time is no trouble.
+    let until
+    for (;;) {
       let response
       try {
         const shown = Object.entries({ Authorization: `Bearer ${token()}`, ...headers }).filter(([, value]) => value)
@@ -23,12 +25,14 @@ export function api(url, token) {
         if (whole) response = new Response(response.status === 204 ? null : await response.arrayBuffer(), response)
       } catch (error) {
         say('broken', { method, path, why: error.cause?.code ?? String(error.cause ?? error) })
+        until ??= Date.now() + PATIENCE_MS
         if (Date.now() > until) throw error
         await sleep(100)
         continue
       }
       const { status } = response
       const later = response.headers.get('retry-after')
+      if (later !== null) until ??= Date.now() + PATIENCE_MS
       if (again && later !== null && [409, 429, 503].includes(status) && Date.now() < until) {
         say('put off', { method, path, status })
         await response.arrayBuffer()
