@@ -631,10 +631,11 @@ class BlobsConfig:
     )
     timeout_s: float = key(
         10.0,
-        "S3 only: for one request, its body of at most 5 MiB included; it is tried twice. An abandoned call ends with it.",
+        "S3 only: for one request, its body of at most 5 MiB included; it is tried twice. An abandoned call ends with it, within the "
+        "minute after which the bytes of a lost upload are deleted.",
         unit="seconds",
         at_least=0.1,
-        at_most=300,
+        at_most=25,
     )
 
 
