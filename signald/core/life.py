@@ -47,6 +47,10 @@ class Event(Struct, frozen=True, array_like=True, gc=False):
     """What is told of the step, by the names of wire.md; see `JSON_FIELDS`."""
 
 
-def webhook_id(queue: str, n: int) -> str:
-    """Return the id of the event `n` of a queue for its receiver: the same for each attempt."""
-    return f"msg_{queue}_{n}"
+def webhook_id(queue: str, event: Event) -> str:
+    """Return the id of an event of a queue for its receiver: the same for each attempt.
+
+    A store that has lost its last steps gives their numbers to other events. So the time of the event is part of the id: by
+    the number alone a receiver would take the other event for a repetition, and drop it.
+    """
+    return f"msg_{queue}_{event.n}_{event.at_ms}"

@@ -57,8 +57,9 @@ class Asked:
 
     @property
     def queue(self) -> str:
-        """The queue that it comes from: its id without the number."""
-        return self.id.rpartition("_")[0]
+        """The queue that it comes from."""
+        data = self.said["data"]
+        return str(data.get("session") or data.get("worker") or "cluster")
 
 
 def read_notes(path: Path) -> list[Asked]:
@@ -102,6 +103,8 @@ class Judge:
     wrong: list[str] = field(factory=list)
     told: dict[str, list[dict[str, Any]]] = field(factory=lambda: defaultdict(list))
     """Queue → its events, as each came first."""
+    _newest: dict[str, str] = field(factory=dict)
+    """Queue → the id of the last of these."""
     attempts: int = 0
     questions: int = 0
     by_mood: Counter[str] = field(factory=Counter)
@@ -152,13 +155,14 @@ class Judge:
             return
         data, told = one.said["data"], self.told[one.queue]
         before_n = told[-1]["data"]["n"] if told else 0
-        if data["n"] != before_n + 1 or not one.id.endswith(f"_{data['n']}"):
+        if data["n"] != before_n + 1 or not one.id.startswith(f"msg_{one.queue}_{data['n']}_"):
             self.wrong.append(f"{one.id} says n {data['n']} behind {before_n}")
-        if told and f"{one.queue}_{before_n}" not in self._taken:
+        if told and self._newest[one.queue] not in self._taken:
             self.wrong.append(f"{one.id} came before {before_n} was taken")
         if data.get("dropped"):
             self.wrong.append(f"{one.id} says that {data['dropped']} were dropped")
         told.append(one.said)
+        self._newest[one.queue] = one.id
 
     def taken(self, expected: Expected) -> list[str]:
         """What of `expected` was not told to its end, or told otherwise; empty when all was."""

@@ -30,7 +30,7 @@ class Notes:
         self._line += 2
         body = json.dumps({"type": kind, "data": {"session": SESSION, "n": n, **data}}).encode()
         at = 1000.0 + self._line
-        headers = signed_headers(f"msg_{SESSION}_{n}", int(at), body, secrets_of(*secrets))
+        headers = signed_headers(f"msg_{SESSION}_{n}_1000", int(at), body, secrets_of(*secrets))
         one = Asked(at, EVENTS, "well", headers, body, self._line, self._line + 1, at + 0.5, status)
         self.asked.append(one)
         return one
@@ -74,7 +74,7 @@ def test_what_the_judge_finds() -> None:
 
     never = whole()
     never.event(4, "job.ended", status=503)
-    assert never.judged() == [f"msg_{SESSION}_4 was not taken"]
+    assert never.judged() == [f"msg_{SESSION}_4_1000 was not taken"]
 
     changed = whole()
     changed.event(3, "session.ended", reason="another")

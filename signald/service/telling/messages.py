@@ -17,18 +17,13 @@ class Message:
     body: bytes
 
 
-def message_of(queue: str, begun_ms: int, event: Event) -> Message:
-    """Return the message of an event.
-
-    A queue of the registry that a store has lost begins anew with other events under the same numbers. So the time at which it
-    was begun (0 for a session, whose numbers outlive the store) is part of the id.
-    """
+def message_of(queue: str, event: Event) -> Message:
+    """Return the message of an event."""
     about = {"session": queue} if as_session(queue) else {"worker": queue} if as_worker(queue) else {}
     told = {name: _json(value) if name in JSON_FIELDS else value for name, value in event.fields.items()}
     data = {**about, "n": event.n, **told}
     body = {"type": event.type, "timestamp": rfc3339(event.at_ms), "data": data}
-    name = f"{queue}_{begun_ms}" if begun_ms else queue
-    return Message(webhook_id(name, event.n), msgspec.json.encode(body))
+    return Message(webhook_id(queue, event), msgspec.json.encode(body))
 
 
 def _json(value: str | int) -> object:

@@ -28,7 +28,7 @@ from signald.service.telling.messages import message_of
 from signald.service.telling.receiver import Receiver
 from signald.store.base import Op
 from signald.store.registry.agenda.ops import DueItem, Settle
-from signald.store.registry.queues.ops import DropQueue, QueueRead, ReadQueue
+from signald.store.registry.queues.ops import DropQueue, ReadQueue
 from signald.store.session.events.ops import DropEvents, EventsLeft, EventsRead, ReadEvents
 
 log = structlog.get_logger(__name__)
@@ -128,13 +128,12 @@ class Turn:
 
     async def _send(self, read: EventsRead) -> bool:
         """Send events in their order; False when the turn is over before the last. Raises StoreUnavailable."""
-        begun_ms = read.begun_ms if isinstance(read, QueueRead) else 0
         for event in read.events:
             if self._receiver.gone:
                 return self._rest(read.events, GONE_PAUSE_S)
             if self.handing_on or not self._has_time:
                 return False
-            attempt = await self._receiver.tell(message_of(self._item.name, begun_ms, event))
+            attempt = await self._receiver.tell(message_of(self._item.name, event))
             if attempt.outcome is Outcome.GONE:
                 return self._rest(read.events, OTHERS_PAUSE_S)
             if attempt.outcome is not Outcome.DELIVERED:

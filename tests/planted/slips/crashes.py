@@ -41,9 +41,9 @@ CRASHES = (
         "event-dropped-before-it-is-told",
         "signald/service/telling/turn.py",
         "Turn._send",
-        "attempt = await self._receiver.tell(message_of(self._item.name, begun_ms, event))",
+        "attempt = await self._receiver.tell(message_of(self._item.name, event))",
         "self._sent = event.n; await self._drop(); "
-        "attempt = await self._receiver.tell(message_of(self._item.name, begun_ms, event))",
+        "attempt = await self._receiver.tell(message_of(self._item.name, event))",
         "event-told",
         "The store drops an event whose attempt is not over: with the node it is lost.",
         (f"{_EXPLORER}[tell-old-post]",),

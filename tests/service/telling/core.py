@@ -40,8 +40,8 @@ class Attempt:
 
     @property
     def queue(self) -> str:
-        """The queue of the event: all of its id but the number."""
-        return self.id.rpartition("_")[0].removeprefix("msg_")
+        """The queue of the event."""
+        return str(self.data.get("session") or self.data.get("worker") or "cluster")
 
 
 Behave = Callable[[Attempt], Awaitable[Answer]]

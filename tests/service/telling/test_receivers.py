@@ -203,11 +203,11 @@ def test_an_error_of_our_own_is_no_loop(monkeypatch: pytest.MonkeyPatch) -> None
     bad: set[str] = set()
     turns: list[str] = []
 
-    def message_of(queue: str, begun_ms: int, event: Event) -> messages.Message:
+    def message_of(queue: str, event: Event) -> messages.Message:
         turns.append(queue)
         if queue in bad:
             raise ValueError(queue)
-        return messages.message_of(queue, begun_ms, event)
+        return messages.message_of(queue, event)
 
     monkeypatch.setattr(turn, "message_of", message_of)
 

@@ -11,15 +11,15 @@ from signald.core.life import EVENTS_LEFT_MS, Event
 from signald.store.base import Done, Refused
 from signald.store.registry.agenda.ops import AgendaRead, ReadAgenda
 from signald.store.registry.ops import ClaimWorker, RegisterWorker, RemoveWorker, Sessions, WorkerClaimed
-from signald.store.registry.queues.ops import CLUSTER, DropQueue, QueueRead, ReadQueue, TellCluster
+from signald.store.registry.queues.ops import CLUSTER, DropQueue, ReadQueue, TellCluster
 from signald.store.registry.queues.records import ONCE_REMEMBERED
-from signald.store.session.events.ops import EventsLeft
+from signald.store.session.events.ops import EventsLeft, EventsRead
 from tests.store.ops import NOW_MS, WORKER, claim_worker, register, reseed_worker
 from tests.store.registry.test_agenda import take
 from tests.store.worlds import World
 
 REGISTERED = Event(1, "worker.registered", NOW_MS, {"worker": WORKER, "instance": "pod-1", "capacity": 2, "node": "b"})
-NONE = QueueRead()
+NONE = EventsRead()
 
 
 def enter(
@@ -39,15 +39,15 @@ def tell(once: str, *, events_max: int = 9, now_ms: int = NOW_MS) -> TellCluster
     return TellCluster(once, "deploy.finished", {"node": once, "moved": 3}, events_max, now_ms)
 
 
-async def read(world: World, name: str, limit: int = 99) -> QueueRead:
+async def read(world: World, name: str, limit: int = 99) -> EventsRead:
     """Read a queue, which looks the same from both nodes."""
     found = await world.ask(ReadQueue(name, limit), at="a")
-    assert isinstance(found, QueueRead)
+    assert isinstance(found, EventsRead)
     assert await world.ask(ReadQueue(name, limit), at="b") == found
     return found
 
 
-def numbers(read: QueueRead) -> list[int]:
+def numbers(read: EventsRead) -> list[int]:
     """Return the numbers of the events."""
     return [event.n for event in read.events]
 
@@ -59,12 +59,12 @@ class TestWorkers:
         """Both are told once, in order, and let the queue be due in the same step."""
         first = await world.ask(enter())
         assert await world.ask(enter()) == first
-        assert await read(world, WORKER) == QueueRead((REGISTERED,), 1, 0, 1, NOW_MS)
+        assert await read(world, WORKER) == EventsRead((REGISTERED,), 1, 0, 1)
         assert await world.ask(ReadAgenda("e", NOW_MS)) == AgendaRead(1, 1, 0, NOW_MS)
         assert await world.do(remove(), remove()) == [Sessions(()), Sessions(())]
         lost = Event(2, "worker.lost", NOW_MS + 5, {"worker": WORKER, "reason": "expired"})
-        assert await read(world, WORKER) == QueueRead((REGISTERED, lost), 2, 0, 2, NOW_MS)
-        assert await read(world, WORKER, 1) == QueueRead((REGISTERED,), 2, 0, 1, NOW_MS)
+        assert await read(world, WORKER) == EventsRead((REGISTERED, lost), 2, 0, 2)
+        assert await read(world, WORKER, 1) == EventsRead((REGISTERED,), 2, 0, 1)
         assert (await read(world, WORKER, 0)).events == ()
 
     async def test_nothing_is_told_unless_it_is_asked_for(self, world: World) -> None:
@@ -79,7 +79,7 @@ class TestWorkers:
         """While the worker lives its empty queue is kept: the next event has the next number."""
         await world.ask(enter())
         assert await world.ask(DropQueue(WORKER, 1)) == EventsLeft(0)
-        assert await read(world, WORKER) == QueueRead(begun_ms=NOW_MS)
+        assert await read(world, WORKER) == NONE
         await world.ask(remove())
         assert numbers(await read(world, WORKER)) == [2]
 
@@ -115,16 +115,15 @@ class TestWorkers:
         assert numbers(await read(world, "w_2")) == [1]
         await world.ask(enter("w_4", now_ms=later_ms))
         assert await read(world, "w_2") == NONE
-        assert await read(world, WORKER) == QueueRead(begun_ms=NOW_MS)
+        assert await read(world, WORKER) == NONE
         await world.do(remove(), tell("b"))
         assert numbers(await read(world, WORKER)) == numbers(await read(world, CLUSTER)) == [2]
 
     async def test_an_emptied_store(self, world: World) -> None:
-        """A worker that is given back has no queue of before: the next event begins one that says when it was made."""
+        """A worker that is given back has no queue of before: the next event begins one anew."""
         await world.ask(reseed_worker())
         assert await read(world, WORKER) == NONE
         await world.ask(remove())
-        assert (await read(world, WORKER)).begun_ms == NOW_MS + 5
         assert numbers(await read(world, WORKER)) == [1]
 
     async def test_a_claim_is_not_told(self, world: World) -> None:
@@ -145,7 +144,7 @@ class TestCluster:
         found = await read(world, CLUSTER)
         assert found.events == (Event(1, "deploy.finished", NOW_MS, {"node": "a", "moved": 3}),)
         await world.do(DropQueue(CLUSTER, 1), tell("a"))
-        assert await read(world, CLUSTER) == QueueRead(begun_ms=NOW_MS)
+        assert await read(world, CLUSTER) == NONE
         await world.ask(tell("b"))
         assert numbers(await read(world, CLUSTER)) == [2]
 

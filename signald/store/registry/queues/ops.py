@@ -14,13 +14,6 @@ CLUSTER = "cluster"
 """The name of the queue of the cluster; no worker has such an id."""
 
 
-class QueueRead(EventsRead, frozen=True):
-    """The first events that wait in a queue of the registry."""
-
-    begun_ms: int = 0
-    """When the queue was made. One that a store has lost begins at 1 again, later than that of before: both together name an event."""
-
-
 class TellCluster(RegistryOp[Done], frozen=True):
     """Put an event into the queue of the cluster, of `events_max` events at most; 0: do not.
 
@@ -34,8 +27,8 @@ class TellCluster(RegistryOp[Done], frozen=True):
     now_ms: int
 
 
-@traits(reads=True, damaged=QueueRead())
-class ReadQueue(RegistryOp[QueueRead], frozen=True):
+@traits(reads=True, damaged=EventsRead())
+class ReadQueue(RegistryOp[EventsRead], frozen=True):
     """Read the first `limit` events of a queue, a worker's or `CLUSTER`."""
 
     name: str

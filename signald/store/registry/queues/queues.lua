@@ -2,7 +2,7 @@
 
 -- Places in a queue's record. Events: {{n, type, at_ms, fields, dropped}...}; what was dropped before an event is one of its fields only
 -- where it is read.
-local BEGUN, UNTIL, LAST, DROPPED, EVENTS = 1, 2, 3, 4, 5
+local UNTIL, LAST, DROPPED, EVENTS = 1, 2, 3, 4
 
 -- Nil for none, and for one that cannot be read.
 local function event_queue(name)
@@ -10,7 +10,7 @@ local function event_queue(name)
   if not read or more ~= nil or type(queue) ~= 'table' or type(queue[EVENTS]) ~= 'table' then
     return nil
   end
-  for i = BEGUN, DROPPED do
+  for i = UNTIL, DROPPED do
     if type(queue[i]) ~= 'number' then
       return nil
     end
@@ -63,7 +63,7 @@ local function tell_queue(name, what, fields, events_max, now_ms, is_last)
     return
   end
   check_old_queues(now)
-  local queue = event_queue(name) or {now, 0, 0, 0, {}}
+  local queue = event_queue(name) or {0, 0, 0, {}}
   if #queue[EVENTS] >= most and not is_last then
     queue[DROPPED] = queue[DROPPED] + 1
   else
@@ -99,13 +99,13 @@ function operation.tell_cluster(once, what, fields, events_max, now_ms)
   return {'done'}
 end
 
--- → how many wait, are dropped, when the queue was made, then n, type, at_ms, fields and dropped of each; nothing for no queue
+-- → how many wait, are dropped, then n, type, at_ms, fields and dropped of each; nothing for no queue
 function operation.read_queue(name, limit)
   local queue = event_queue(name)
   if not queue then
     return {}
   end
-  local reply = {#queue[EVENTS], queue[DROPPED], queue[BEGUN]}
+  local reply = {#queue[EVENTS], queue[DROPPED]}
   for i = 1, math.min(tonumber(limit), #queue[EVENTS]) do
     reply[#reply + 1] = queue[EVENTS][i]
   end

@@ -15,7 +15,6 @@ class EventQueue(Struct, array_like=True, frozen=True):
     """One queue with its events: a worker has two or three in its life, and the cluster some for each deploy."""
 
     name: str
-    begun_ms: int
     until_ms: int
     """Until when it is kept if its worker is gone: `EVENTS_LEFT_MS` behind its last event. Only events that no node delivers get so old,
     and what a release that tells nothing has left behind."""

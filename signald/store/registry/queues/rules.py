@@ -9,11 +9,11 @@ from signald.store import base
 from signald.store.damage import Unreadable
 from signald.store.registry.agenda.rules import enter
 from signald.store.registry.queues import ops
-from signald.store.registry.queues.ops import CLUSTER, QueueRead
+from signald.store.registry.queues.ops import CLUSTER
 from signald.store.registry.queues.records import ONCE_REMEMBERED, QUEUES_CHECKED, EventQueue
 from signald.store.rows import Rows, Wakes
 from signald.store.rule import rule
-from signald.store.session.events.ops import EventsLeft
+from signald.store.session.events.ops import EventsLeft, EventsRead
 
 
 def tell(
@@ -23,7 +23,7 @@ def tell(
     if events_max <= 0:
         return
     _check_old(now_ms, rows)
-    queue = rows.event_queue(name) or EventQueue(name, now_ms, 0)
+    queue = rows.event_queue(name) or EventQueue(name, 0)
     if len(queue.events) >= events_max and not last:
         queue = replace(queue, dropped=queue.dropped + 1)
     else:
@@ -67,12 +67,12 @@ def tell_cluster(op: ops.TellCluster, rows: Rows, _wakes: Wakes) -> base.Done:
 
 
 @rule(ops.ReadQueue)
-def read_queue(op: ops.ReadQueue, rows: Rows, _wakes: Wakes) -> QueueRead:
+def read_queue(op: ops.ReadQueue, rows: Rows, _wakes: Wakes) -> EventsRead:
     queue = rows.event_queue(op.name)
     if queue is None:
-        return QueueRead()
+        return EventsRead()
     events = queue.events[: max(0, op.limit)]
-    return QueueRead(events, len(queue.events), queue.dropped, events[-1].n if events else 0, queue.begun_ms)
+    return EventsRead(events, len(queue.events), queue.dropped, events[-1].n if events else 0)
 
 
 @rule(ops.DropQueue)
