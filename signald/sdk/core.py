@@ -442,6 +442,18 @@ class SessionCore:
             batch.text(msgspec.json.encode(_bye(self.bye, self.name)))
         return False
 
+    def part(self, now: float, batch: Batch) -> None:
+        """Put what may still be written into `batch`; the session is given back behind it.
+
+        What the application has finished with is acked together with all that it has said, or not at all. Else the next worker
+        would not get a message whose answer is lost here.
+        """
+        self.bye = None
+        told, self._ack_told = self._ack_told, max(self._ack_told, self.finished)
+        self.write(now, batch)
+        if self.finished > told and self.sent + 1 == self.next_seq:
+            batch.text(ack_frame(self.finished, self.name))
+
     def _ack_is_due(self, now: float) -> bool:
         """Tell whether the ack leaves now: only that of a few pieces of a stream waits, and rides with what else is written."""
         pieces = min(ACK_PIECES, max(1, self._bounds.unacked_messages_max // 2))

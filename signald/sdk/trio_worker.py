@@ -342,12 +342,12 @@ class Worker(TrioParty):
                 except* SessionGone:
                     if core.ended is None:  # another one's, which the handler had no right to let out
                         log.exception("the handler of session %s failed", session.session)
-                        self._core.release(core, "handler failed")
+                        self._core.release(core, "handler failed", trio.current_time())
                 except* Exception:  # noqa: BLE001
                     # The barrier: one session's handler never takes the others with it. Its message stays unacked, so
                     # the worker that gets the session next gets the message too.
                     log.exception("the handler of session %s failed", session.session)
-                    self._core.release(core, "handler failed")
+                    self._core.release(core, "handler failed", trio.current_time())
         finally:
             if self._sessions.get(session.session) is session:
                 del self._sessions[session.session]

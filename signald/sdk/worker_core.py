@@ -400,8 +400,11 @@ class WorkerCore(PartyCore):
         seat = self.sessions.get(core.name or "")
         return seat if seat is not None and seat.core is core else None
 
-    def release(self, core: SessionCore, reason: str) -> None:
+    def release(self, core: SessionCore, reason: str, now: float) -> None:
         """Give a session back: its unacked messages go to another worker.
+
+        What the application has just said and finished with goes ahead. Without that each worker in turn would be given again
+        what the one before it had done.
 
         Raises:
             ValueError: `reason` is no text that signald takes.
@@ -411,6 +414,9 @@ class WorkerCore(PartyCore):
         if seat is None:
             return
         if self.current is not None:
+            batch = Batch()
+            core.part(now, batch)
+            self.current.control += batch.frames
             self._refuse(self.current, seat.name, reason, seat.epoch)
         self._take_away(seat.name, reason, tell=False)
         if (self.current is None or self.opening is not None) and len(self._refusals) < _REFUSALS_MAX:

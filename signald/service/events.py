@@ -7,6 +7,7 @@ A part of the node that lets something happen emits one event. Subscribers take 
     workers, retries, drain, …             Recorder     counters, and the lines of the log
                                            tell_life    spans, where they are wanted
                                            Mover        a drain under way
+                                           LostWorkers  workers that are here
 
 A new subscriber (a hook, a job, another wire) needs no change where an event is emitted. An event holds ids, numbers and
 words, never an object of the node: it may be kept, sent or compared. It holds no secret.

@@ -51,6 +51,30 @@ def test_a_workers_frames_name_the_session_and_decode_on_the_wire() -> None:
     assert decode_worker(*frames[2], 32)[1] == b"\x00\x01"
 
 
+def parting(session: SessionCore, now: float) -> list[tuple[str, int]]:
+    """What is written behind which the session is given back."""
+    batch = Batch()
+    session.part(now, batch)
+    return [(said["type"], said["seq"]) for said in map(json.loads, (payload for _, payload in batch.frames))]
+
+
+def test_a_session_is_given_back_behind_what_was_done_in_it() -> None:
+    """The ack follows what was said. Where that may not be written yet it is lost, so the message is left to the next worker."""
+    for now, written_then in ((0.5, []), (5.0, [("message", 1), ("message", 2), ("ack", 1)])):
+        session = core("s_1")
+        incoming(session, 1, 2)
+        session.send("one")
+        session.send("two")
+        session.refused(ErrorMessage("rate", "", expected=1, retry_after_ms=1000), 0.0)
+        session.finish(1)
+        assert parting(session, now) == written_then
+    session = core("s_1")
+    incoming(session, 1, 2)
+    session.finish(1)
+    assert parting(session, 0.0) == [("ack", 1)]
+    assert parting(session, 0.0) == [], "it is said once"
+
+
 def test_a_trace_goes_out_with_its_message_and_comes_in_with_it() -> None:
     """What the application gives as `trace` is on the wire, also of binary messages, and the peer's application finds it."""
     session, peer = core("s_1", next_seq=1), core()

@@ -169,7 +169,7 @@ class CoresMachine(RuleBasedStateMachine):
         elif what == "crash":
             self.crash_worker()
         elif self.handling is not None:
-            self.worker.release(self.handling.core, "enough")
+            self.worker.release(self.handling.core, "enough", self.exchange.now)
 
     def restart_client(self) -> None:
         """The next process goes on from the state, and is given again what this one had not finished."""

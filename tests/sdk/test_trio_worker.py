@@ -219,6 +219,33 @@ def test_a_handler_that_raises_gives_its_session_back() -> None:
     play(script, handler)
 
 
+def test_a_handler_that_raises_at_a_message_has_finished_with_those_before() -> None:
+    """What it has said and acked without a pause goes ahead of the refusal: the next worker is not given again what is done."""
+    begin = {f"s_{number}": trio.Event() for number in range(8)}  # in half of them the writer is the first to run
+
+    async def handler(session: WorkerSession) -> None:
+        await begin[session.session].wait()
+        async for message in session:
+            if message.data == "poison":
+                raise RuntimeError("cannot")
+            await session.send(message.data)
+
+    async def script(peer: ScriptedPeer, _: Worker) -> None:
+        for name, event in begin.items():
+            await peer.first.assign(name)
+            for seq, data in ((1, "one"), (2, "two"), (3, "poison")):
+                await peer.first.send(type="message", session=name, seq=seq, data=data)
+            await trio.sleep(0.1)
+            event.set()
+            said = [await peer.first.receive() for _ in range(4)]
+            assert sorted((one["type"], one.get("seq")) for one in said[:3]) == [
+                ("ack", 2), ("message", 1), ("message", 2),
+            ]  # fmt: skip
+            assert said[3]["type"] == "session_refuse"
+
+    play(script, handler)
+
+
 def test_a_handler_that_returns_ends_its_session() -> None:
     """`bye` leaves after the last answer was stored."""
 
@@ -371,7 +398,7 @@ def test_an_answer_carries_the_epoch_of_its_assignment() -> None:
         assert await peer.first.assign("s_1") == accept
         await peer.first.send(type="session_ended", session="s_1", reason="not accepted in time")
         assert await peer.first.assign("s_1", epoch=3) == {**accept, "epoch": 3}
-        worker._core.release(worker._core.sessions["s_1"].core, "tired")
+        worker._core.release(worker._core.sessions["s_1"].core, "tired", trio.current_time())
         assert await peer.first.until("session_refuse") == {
             "type": "session_refuse", "session": "s_1", "reason": "tired", "epoch": 3,
         }  # fmt: skip

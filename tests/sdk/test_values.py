@@ -225,7 +225,7 @@ def test_reasons_and_states_of_a_worker_are_checked_at_the_caller() -> None:
     refusals: list[Callable[[], None]] = [
         lambda: core.bye("x" * 513),
         lambda: core.bye("\ud83d"),
-        lambda: core.release(SessionCore("s", SeededEntropy(1)), "x" * 513),
+        lambda: core.release(SessionCore("s", SeededEntropy(1)), "x" * 513, 0.0),
         lambda: core.set_state(capacity=-1),
         lambda: core.set_state(load=float("nan")),
         lambda: core.set_state(load=-1.0),

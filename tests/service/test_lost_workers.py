@@ -1,13 +1,23 @@
 """Workers that go away: which workers get their sessions, with what history, and what the client is told."""
 
+import copy
 from collections.abc import Sequence
 
 import pytest
 import trio
 
 from signald.core import tokens
+from signald.service.cluster.lost_workers import LostWorkers
 from signald.store.base import Op, Result, Store
-from signald.store.registry.ops import ClaimWorker, ListWorkers, WorkerClaimed, Workers
+from signald.store.committer import Committer
+from signald.store.registry.ops import (
+    ClaimWorker,
+    DetachWorker,
+    ListWorkers,
+    RegisterWorker,
+    WorkerClaimed,
+    Workers,
+)
 from signald.store.session.ops import ClaimWorkerSide
 from signald.testing.cluster import Cluster, play
 
@@ -25,6 +35,23 @@ class LateToAssign:
         if any(isinstance(op, ClaimWorkerSide) for op in ops):
             self.assigned.set()
             await trio.sleep(1.0)
+        return results
+
+
+class SweptInBetween:
+    """A node's store: a sweep comes between the grant of a worker's claim and its answer, and a detach takes a second."""
+
+    def __init__(self, store: Store, sweeping: LostWorkers) -> None:
+        self._store = store
+        self._sweeping = sweeping
+
+    async def execute(self, ops: Sequence[Op]) -> list[Result]:
+        """See `Store.execute`."""
+        if any(isinstance(op, DetachWorker) for op in ops):
+            await trio.sleep(1.0)
+        results = await self._store.execute(ops)
+        if any(isinstance(op, RegisterWorker | ClaimWorker) for op in ops):
+            await self._sweeping.sweep()
         return results
 
 
@@ -199,6 +226,37 @@ def test_a_worker_that_is_being_resumed_is_not_lost() -> None:
             assert await registered() == [worker]
         await trio.sleep(30)
         assert await registered() == []
+
+    play(scene)
+
+
+@pytest.mark.parametrize("resumes", [False, True])
+def test_a_worker_that_was_here_between_two_sweeps_is_not_lost_since_the_first(resumes: bool) -> None:
+    """sticky: a slow store keeps two sweeps apart, and each of them finds the worker named for a node that does not have it."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("n1", worker={"resume_timeout_s": 2.0})
+        async with trio.open_nursery() as nursery:
+            beside = copy.copy(node.hub.context)
+            beside.committer = Committer(node.committer.store)  # the node's own waits for the answer
+            nursery.start_soon(beside.committer.run)
+            sweeping = LostWorkers(beside, node.hub.attachments, node.hub.giving_up, node.lease.sight)
+            slow = SweptInBetween(node.committer.store, sweeping)
+            if not resumes:
+                node.committer.store = slow  # type: ignore[assignment]
+            worker, accepted = await cluster.worker("n1")
+            if resumes:
+                worker.cut()
+                await trio.sleep(0.5)
+                node.committer.store = slow  # type: ignore[assignment]
+                worker, accepted = await cluster.resume("n1", accepted["recovery_token"])
+            await trio.sleep(2.5)
+            worker.cut()
+            await trio.sleep(0.5)
+            await sweeping.sweep()
+            _, answer = await cluster.resume("n1", accepted["recovery_token"])
+            assert answer["type"] == "reconnection_ack"
+            nursery.cancel_scope.cancel()
 
     play(scene)
 

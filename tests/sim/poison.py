@@ -92,10 +92,18 @@ class Poisoned(Checker):
             match op, result:
                 case (ClaimWorkerSide(assign=True), Claimed()) if result.head.failures.set_aside:
                     self.broken(f"{op.session} is set aside, and was given to {op.worker}")
-                case (UnpairFailed(), Unpaired()) if result.head.failures.set_aside:
-                    self._set_aside(op.session)
+                case (UnpairFailed(), Unpaired()):
+                    self._failed(op.session, result.head.up_acked)
+                    if result.head.failures.set_aside:
+                        self._set_aside(op.session)
                 case (RetrySession(), Unpaired()):
                     self._met[op.session] = 0
+
+    def _failed(self, session: str, acked: int) -> None:
+        """A hand-out has failed, at the message behind `acked`: before the poison if the ack of what comes before was lost on its way."""
+        poison = self.scene.plan.poison
+        if poison is not None and acked + 1 < poison.number:
+            self._met[session] = 0
 
     def _set_aside(self, session: str) -> None:
         self.scene.reached("session set aside")

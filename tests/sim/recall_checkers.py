@@ -44,6 +44,8 @@ class NoTokenAfterRecall(Checker):
         """Subject → the moments of its recalls (ms), and when the store had each of them."""
         self._known: dict[tuple[str, str], tuple[int, float]] = {}
         """(node, subject) → the latest moment that the node knows of, and since when."""
+        self._hung_up: dict[str, list[tuple[int, int]]] = {}
+        """Node → from when to when (ms) an operator waited for it to recall something, and then no more."""
         self._healed_at = float("inf")
         self._prompt = all(isinstance(one, LostWake) for one in scene.plan.store) and not any(
             step.what in AILS for step in scene.plan.steps
@@ -70,7 +72,14 @@ class NoTokenAfterRecall(Checker):
         trouble = self.scene.trouble
         if node.store is None or trio.current_time() - trouble.clock_set_at < 2 * GIVES_UP_S:
             return False  # the clock does not tell when that was asked
+        if any(first <= op.now_ms <= last for first, last in self._hung_up.get(node.name, ())):
+            return False  # it was perhaps asked for the operator, and went with that call
         return node.store.now_ms() - op.now_ms < GIVES_UP_S * 1000
+
+    def hung_up(self, node: "SimNode", asked_ms: int) -> None:
+        """An operator waits no more for a node that it asked at `asked_ms` to recall something: what the node had asked for it is lost."""
+        if node.store is not None:
+            self._hung_up.setdefault(node.name, []).append((asked_ms, node.store.now_ms()))
 
     def told(self, node: "SimNode", subject: str, at_ms: int) -> None:
         """A node knows of a recall from now on."""

@@ -269,8 +269,11 @@ async def recall(scene: "Scene", step: "Step") -> None:
             node = calling._random.choice(nodes)
             assert node.node is not None
             scene.trace(node.name, f"is to recall {subject}")
-            with trio.move_on_after(ANSWER_S), suppress(StoreUnavailable):
+            asked_ms = node.node.hub.context.now_ms()
+            with trio.move_on_after(ANSWER_S) as patience, suppress(StoreUnavailable):
                 said = await node.node.operations.revoke(subject, None)
                 scene.check.recalls.told(node, subject, said["revoked_at_ms"])
                 return
+            if patience.cancelled_caught:
+                scene.check.recalls.hung_up(node, asked_ms)
         await trio.sleep(SHOWN_EVERY_S)

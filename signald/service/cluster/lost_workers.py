@@ -6,6 +6,7 @@ from signald.ids import SessionId
 from signald.service.attachments import Attachments
 from signald.service.cluster.sight import Sight
 from signald.service.context import Context
+from signald.service.events import WorkerRegistered, WorkerResumed
 from signald.service.giving_up import GivingUp
 from signald.store.base import CLOCK_SET_MS
 from signald.store.registry.ops import ListWorkers, WorkerInfo, WorkerSessions
@@ -21,14 +22,21 @@ class LostWorkers:
         self._sight = sight
         self._clock_sets = sight.clock_sets
         self._lost: dict[tuple[str, int], float] = {}
-        """Workers found on a node that is not live, with the epoch of their claim → since when (trio time). A worker that has
-        claimed since was there meanwhile, however far apart two sweeps are."""
+        """Workers found on a node that is not live or does not have them, with the epoch of their claim → since when (trio
+        time). A worker that has claimed since was there meanwhile, and so was one that was let in here (`_let_in`), however far
+        apart two sweeps are."""
         self._no_way_back = False
         """Since the last sweep there was a time without any node, or without the store: no worker could come back then."""
         self._counts_from_ms = 0
         """When a way back was found again. What a worker may be away does not count from before."""
         self._orphans: dict[tuple[SessionId, bool], float] = {}
         """Sessions here whose worker is not attached, and whether the registry knows it → since when (trio time)."""
+        context.events.subscribe(WorkerRegistered, lambda event: self._let_in(event.worker))
+        context.events.subscribe(WorkerResumed, lambda event: self._let_in(event.worker))
+
+    def _let_in(self, worker: str) -> None:
+        """A worker is attached here. Where a sweep came between the grant of its claim and this, it was taken for lost."""
+        self._lost = {claim: since for claim, since in self._lost.items() if claim[0] != worker}
 
     def no_way_back(self) -> None:
         """No worker can come back now: the time until one can counts for none of them."""

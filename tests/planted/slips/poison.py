@@ -26,4 +26,14 @@ POISON = (
         "A message at which each handler raises is handed out twice a second for ever.",
         ("tests/service/test_poison.py::test_a_message_that_each_handler_refuses_is_set_aside",),
     ),
+    Bug(
+        "session-given-back-without-what-was-done",
+        "signald/sdk/worker_core.py",
+        "WorkerCore.release",
+        "core.part(now, batch)",
+        "core.ended",
+        "nobody-hurts",
+        "Each worker in turn is given again what the one before it had done.",
+        ("tests/sdk/test_trio_worker.py::test_a_handler_that_raises_at_a_message_has_finished_with_those_before",),
+    ),
 )

@@ -138,6 +138,18 @@ SERVICE = (
         "A worker whose connection broke is given up at once.",
     ),
     Bug(
+        "worker-here-between-two-sweeps-is-lost",
+        _LOST_WORKERS,
+        "LostWorkers._let_in",
+        "if claim[0] != worker",
+        "if claim[0] == worker",
+        "sticky",
+        "A worker that was let in here counts as lost from before.",
+        (
+            "tests/service/test_lost_workers.py::test_a_worker_that_was_here_between_two_sweeps_is_not_lost_since_the_first",
+        ),
+    ),
+    Bug(
         "empty-store-taken-for-ended-sessions",
         _MENDER,
         "Mender._mend",
