@@ -1,5 +1,6 @@
 """Deploys behind real proxies: no party notices, and none comes twice."""
 
+import signal
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -9,7 +10,7 @@ import trio
 
 from tests.http.publicly import HttpPeer
 from tests.proxies.proxy import KINDS, Kind
-from tests.proxies.scene import behind
+from tests.proxies.scene import Scene, behind
 from tests.real.harness import DRAIN, HOST, Settings, dial, kill, logged, until
 
 pytestmark = pytest.mark.real
@@ -169,6 +170,20 @@ async def test_only_parties_get_through(kind: Kind, tmp_path: Path) -> None:
                 assert bytes(await stream.receive_some()).startswith(b"HTTP/1.1 404 "), path
 
 
+async def ask(scene: Scene, answers: Counter[tuple[int, str]]) -> None:
+    """Make one request after the other, over one connection as long as it lasts, and count what comes."""
+    body = b"x" * 1000
+    head = b"POST /v1/nothing HTTP/1.1\r\nHost: signald\r\nContent-Length: 1000\r\n\r\n"
+    while True:
+        async with await trio.open_tcp_stream(HOST, scene.proxy.port) as stream:
+            peer = HttpPeer(stream)
+            with suppress(EOFError, trio.BrokenResourceError):
+                while True:
+                    answer = await peer.ask(head + body)
+                    answers[answer.status, answer.headers["content-type"]] += 1
+                    await trio.sleep(0.01)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_the_api_gets_through_deploys(kind: Kind, tmp_path: Path) -> None:
     """Each request is answered by a node, while blue and green change places twice; the proxy has no error of its own to tell.
@@ -178,26 +193,14 @@ async def test_the_api_gets_through_deploys(kind: Kind, tmp_path: Path) -> None:
     async with behind(kind, tmp_path, {"limits": {"requests_per_s": 0}}, clients=2, workers=1) as scene:
         answers: Counter[tuple[int, str]] = Counter()
 
-        async def ask() -> None:
-            body = b"x" * 1000
-            head = b"POST /v1/nothing HTTP/1.1\r\nHost: signald\r\nContent-Length: 1000\r\n\r\n"
-            while True:
-                async with await trio.open_tcp_stream(HOST, scene.proxy.port) as stream:
-                    peer = HttpPeer(stream)
-                    with suppress(EOFError, trio.BrokenResourceError):
-                        while True:
-                            answer = await peer.ask(head + body)
-                            answers[answer.status, answer.headers["content-type"]] += 1
-                            await trio.sleep(0.01)
-
         async with trio.open_nursery() as nursery:
             for _ in range(4):
-                nursery.start_soon(ask)
+                nursery.start_soon(ask, scene, answers)
             for _ in range(2):
                 await scene.deploy()
                 await trio.sleep(1)
             nursery.cancel_scope.cancel(reason="both deploys are through")
-        assert set(answers) == {(404, "application/problem+json")}
+        assert set(answers) == {(404, "application/problem+json")}, (answers, scene.proxy.said())
         assert answers.total() > 100
 
 
@@ -220,3 +223,22 @@ async def test_haproxy_is_sent_to_nobody_who_is_not_ready(tmp_path: Path) -> Non
         with pytest.raises(AssertionError, match="green is not ready, nothing was changed"):
             await scene.proxy.flip_to("green")
         assert await scene.newcomers(2) == {"blue": 2}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_node_that_stands_still_for_two_seconds_is_waited_for(kind: Kind, tmp_path: Path) -> None:
+    """It is the only one with a weight: a proxy that gave it up would have no node to send a request to."""
+    async with behind(kind, tmp_path, {"limits": {"requests_per_s": 0}}, clients=2, workers=1) as scene:
+        answers: Counter[tuple[int, str]] = Counter()
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(ask, scene, answers)
+            await until(lambda: answers.total() > 20, 10, "there are answers")
+            scene.running["blue"].send_signal(signal.SIGSTOP)
+            await trio.sleep(2)
+            scene.running["blue"].send_signal(signal.SIGCONT)
+            before = answers.total()
+            await until(lambda: answers.total() > before + 20, 10, "there are answers again")
+            nursery.cancel_scope.cancel(reason="it has gone on")
+        assert set(answers) == {(404, "application/problem+json")}, (answers, scene.proxy.said())
+        assert scene.connections() == {1}

@@ -24,6 +24,9 @@ from signald.store.shelf.ops import BlobRead, NoBlob, ReadBlob, RemoveBlob
 SIGNED_S = 60.0
 """How long a signed URL is good: a client follows it at once, and a copy in a log is worth nothing a minute later."""
 
+REMOVAL_MS = 10_000
+"""When a shelf is swept whose node is lost while it removes a blob: behind the removal, which takes 5 s at most."""
+
 
 class HttpBlobs:
     """See the module."""
@@ -127,6 +130,8 @@ class HttpBlobs:
         found = await self._find(blob, session, access)
         shelf = shelf_of_blob(found.id)
         assert shelf is not None
+        # Before the removal: when this node is killed right behind it, another one finds the shelf.
+        await self._blobs.shelves.enter(shelf, self._context.now_ms() + REMOVAL_MS)
         removed = await self._context.committer.call(RemoveBlob(shelf, found.id, self._context.now_ms()))
         self._blobs.shelves.poke(shelf)
         if isinstance(removed, NoBlob):

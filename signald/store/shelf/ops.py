@@ -12,6 +12,10 @@ from signald.store.base import Done, Result, ShelfOp, traits
 RETRY_MIN_MS = 1000
 """The shortest time after which a full shelf is worth another try: a sweep has to delete bytes before there is room."""
 
+UPLOAD_RETRY_MS = 5000
+"""The longest time after which a shelf that an upload under way fills is worth another try: an upload may be cut, or end with fewer bytes
+than were reserved for it, at any moment. The end of its lease says nothing of that."""
+
 SWEPT_MAX = 128
 """How many blobs one sweep tells, whatever its caller asks for: a script holds up all of Redis, by some milliseconds for so many."""
 
@@ -37,7 +41,8 @@ class BlobInProgress(Result, frozen=True):
 class ShelfFull(Result, frozen=True):
     """The owner has as many blobs as it may, or too many bytes: `bytes` of them are taken or reserved.
 
-    `retry_ms`: when the next of them is to be removed; 0: there is none to be removed, and the bytes asked for are too many for any shelf.
+    `retry_ms`: when the next of them is to be removed, or `UPLOAD_RETRY_MS` while an upload is under way; 0: there is none to be removed,
+    and the bytes asked for are too many for any shelf.
     """
 
     bytes: int

@@ -8,6 +8,7 @@ from signald.store.redis_connection import Word
 from signald.store.redis_keys import PACKING
 from signald.store.shelf.ops import (
     SWEPT_MAX,
+    UPLOAD_RETRY_MS,
     AbandonBlob,
     BeginBlob,
     FinishBlob,
@@ -41,6 +42,7 @@ SHELF = lua.cold(
         "LATE_MS": LATE_MS,
         "SEAL_LETTERS": SEAL_LETTERS,
         "UNSWEPT_MS": UNSWEPT_MS,
+        "UPLOAD_RETRY_MS": UPLOAD_RETRY_MS,
     },
 )
 

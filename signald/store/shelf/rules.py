@@ -24,7 +24,7 @@ def begin_blob(
         return ops.BlobInProgress(other.lease_until_ms - op.now_ms)
     count, size = rows.shelf_size(op.shelf)
     if count >= BLOBS_MAX or size + op.reserved > op.total_max:
-        return ops.ShelfFull(size, ops.retry_ms(_next(op.shelf, rows, 0, op.now_ms), op.now_ms))
+        return ops.ShelfFull(size, ops.retry_ms(_room_ms(op.shelf, rows, op.now_ms), op.now_ms))
     if other is not None:
         rows.save_blob_item(op.shelf, other.doom())
     blob = Blob(op.blob, op.session, op.principal, op.reserved, op.content_type, b"", op.now_ms, 0)
@@ -130,3 +130,9 @@ def _next(shelf: str, rows: Rows, told: int, now_ms: int) -> int:
     upload_ms, blob_ms = rows.shelf_due(shelf)
     dues = [due for due in (upload_ms and upload_ms + LATE_MS, blob_ms) if due]
     return min(dues, default=0)
+
+
+def _room_ms(shelf: str, rows: Rows, now_ms: int) -> int:
+    """Return when a full shelf is worth another try; 0: never."""
+    next_ms, (lease_until_ms, _) = _next(shelf, rows, 0, now_ms), rows.shelf_due(shelf)
+    return min(next_ms, now_ms + ops.UPLOAD_RETRY_MS) if lease_until_ms > now_ms else next_ms

@@ -151,6 +151,13 @@ local function next_due(told, now_ms)
   return math.min(lease or time or 0, time or lease or 0)
 end
 
+-- When a full shelf is worth another try; 0: never.
+local function next_room(now_ms)
+  local due = next_due(0, now_ms)
+  local lease = redis.call('ZRANGE', LEASES, 0, 0, 'WITHSCORES')[2]
+  return lease and tonumber(lease) > now_ms and math.min(due, now_ms + UPLOAD_RETRY_MS) or due
+end
+
 -- The blob as replies.py takes it.
 local function shown(kind, blob, item)
   return {kind, blob, unpack(item, 1, SHOWN_COUNT)}
@@ -180,7 +187,7 @@ function operation.begin_blob(blob, nonce, key, reserved, total_max, lease_ms, n
   end
   local count, size = totals()
   if count >= BLOBS_MAX or size + reserved > tonumber(total_max) then
-    return {'full', size, next_due(0, now_ms)}
+    return {'full', size, next_room(now_ms)}
   end
   if other then
     doom(name, other, other[ITEM.bytes], false, now_ms)

@@ -12,7 +12,8 @@ from signald.blobs.memory import MemoryMedia, MemoryWriting
 from signald.core.wants import SEPARATOR
 from signald.errors import MediaAway
 from signald.ids import shelf_of_owner
-from signald.service.shelves import POLL_S
+from signald.service.api.blobs import REMOVAL_MS
+from signald.service.shelves import POLL_S, Shelves
 from signald.service.uploads import BYTES_PER_S, LEASE_S, PATIENCE_S
 from signald.testing.cluster import Cluster, play
 from signald.testing.wire import Json, Peer
@@ -106,6 +107,25 @@ def test_removed() -> None:
         await trio.sleep(1)
         assert is_empty(cluster, session)
         assert sum(node.hub.blobs.shelves.removed for node in cluster.nodes.values()) == 1
+
+    play(scene)
+
+
+def test_removed_by_a_node_that_is_killed_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another node deletes the bytes soon, and not only when the next blob of the shelf is over."""
+
+    async def scene(cluster: Cluster) -> None:
+        _, _, session, api = await scene_of(cluster, "n1", "n2")
+        blob = (await api.upload("n2", VOICE)).json()["blob"]
+        stays = (await api.upload("n2", b"stays")).json()["blob"]
+        await trio.sleep(LAPSED_S)
+        with monkeypatch.context() as patch:
+            patch.setattr(Shelves, "poke", lambda *_: cluster.kill("n1"))
+            with suppress(EOFError, trio.BrokenResourceError):
+                await api.remove("n1", blob)
+        await trio.sleep(SWEPT_S + REMOVAL_MS / 1000)
+        assert media_of(cluster).objects == {stays: b"stays"}
+        assert kept(cluster, "", session) == (1, 5)
 
     play(scene)
 

@@ -10,6 +10,7 @@ from signald.store.base import CLOCK_SET_MS, Done
 from signald.store.shelf.ops import (
     RETRY_MIN_MS,
     SWEPT_MAX,
+    UPLOAD_RETRY_MS,
     AbandonBlob,
     BlobBegun,
     BlobGone,
@@ -191,13 +192,13 @@ class TestBounds:
     async def test_bytes(self, world: World) -> None:
         """Bytes count from the beginning on as they are reserved, then as they are, and until the blob is forgotten."""
         await world.do(begin_blob(reserved=600), begin_blob("b_2", reserved=400))
-        assert await world.ask(begin_blob("b_3", reserved=1)) == ShelfFull(1000, LEASE_MS + LATE_MS)
+        assert await world.ask(begin_blob("b_3", reserved=1)) == ShelfFull(1000, UPLOAD_RETRY_MS)
         assert await world.ask(begin_blob("b_1", shelf="p_2", reserved=600)) == BlobBegun()
         await world.do(finish_blob(size=500), RemoveBlob(SHELF, BLOB, NOW_MS))
         assert await world.ask(begin_blob("b_3", reserved=101)) == ShelfFull(900, RETRY_MIN_MS)
         await world.ask(ForgetBlobs(SHELF, (BLOB,), NOW_MS))
         assert await world.do(begin_blob("b_3", reserved=601), begin_blob("b_3", reserved=600)) == [
-            ShelfFull(400, LEASE_MS + LATE_MS),
+            ShelfFull(400, UPLOAD_RETRY_MS),
             BlobBegun(),
         ]
 
@@ -216,7 +217,7 @@ class TestBounds:
         """A shelf has at most `BLOBS_MAX` blobs, however small."""
         for first in range(0, BLOBS_MAX, 512):
             await world.do(*[begin_blob(f"b_{n}", reserved=0) for n in range(first, first + 512)])
-        assert await world.ask(begin_blob("b_more", reserved=0)) == ShelfFull(0, LEASE_MS + LATE_MS)
+        assert await world.ask(begin_blob("b_more", reserved=0)) == ShelfFull(0, UPLOAD_RETRY_MS)
         await world.do(AbandonBlob(SHELF, "b_7", "upload", NOW_MS), ForgetBlobs(SHELF, ("b_7",), NOW_MS))
         assert await world.ask(begin_blob("b_more", reserved=0)) == BlobBegun()
 

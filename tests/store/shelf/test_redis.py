@@ -12,6 +12,7 @@ from signald.errors import StoreMisused
 from signald.store.base import Done, Op
 from signald.store.redis import ACL, open_redis
 from signald.store.shelf.ops import (
+    UPLOAD_RETRY_MS,
     AbandonBlob,
     BlobBegun,
     BlobKept,
@@ -87,7 +88,7 @@ async def test_a_damaged_sum_is_counted_anew(redis_url: str, client: Redis, wron
             else:
                 client.hset(f"signald:{{{SHELF}}}", field, value)
         (full,) = await store.execute([begin_blob("b_3", reserved=901)])
-        assert full == ShelfFull(100, LEASE_MS + LATE_MS)
+        assert full == ShelfFull(100, UPLOAD_RETRY_MS)
         await store.execute([RemoveBlob(SHELF, BLOB, NOW_MS), AbandonBlob(SHELF, "b_2", "upload", NOW_MS)])
         await store.execute([ForgetBlobs(SHELF, (BLOB, "b_2"), NOW_MS)])
         assert not [*client.scan_iter(KEYS)]

@@ -6,6 +6,9 @@ import { Page, commands, say, until } from './page.mjs'
 
 const [url, token] = process.argv.slice(2)
 const EVERY_MS = 200
+// A page is shown 1,000 messages at most, which are 500 lines and their answers. A story has 8 pages and takes at most 240 s: 432 lines.
+const QUICK = 24 // lines of one page
+const SLOW_MS = 1000 // between those behind them
 let ended = false
 let replies = 0 // the highest line that was answered
 
@@ -39,9 +42,9 @@ commands(async () => {
 })
 
 await until(() => page.session)
-while (!ended) {
+for (let own = 1; !ended; own++) {
   const n = page.said + 1
   const data = { line: n, text: `line ${n} of page ${process.pid}` }
   say('said', { seq: page.send(data), data })
-  await new Promise((resolve) => setTimeout(resolve, EVERY_MS))
+  await new Promise((resolve) => setTimeout(resolve, own < QUICK ? EVERY_MS : SLOW_MS))
 }
