@@ -419,6 +419,7 @@ end
 -- Drops the oldest of the log, but never its last entry, and the oldest removals. The head goes before what it no longer names.
 local function trim(bounds)
   local drops, forgotten = {}, {}
+  local floor_before, tombstones_before = head[ROOM.floor], head[ROOM.tombstones]
   while head[ROOM.floor] < head[ROOM.position] - 1 and
     (head[ROOM.position] - head[ROOM.floor] > bounds[BOUND.history_messages_max]
       or head[ROOM.log_bytes] > bounds[BOUND.history_bytes_max]) do
@@ -444,7 +445,8 @@ local function trim(bounds)
       forgotten[#forgotten + 1], drops[#drops + 1] = name, 'r' .. name
     end
   end
-  if #drops > 0 then
+  -- The log shrinks also where nothing is dropped: an update outlives it.
+  if head[ROOM.floor] > floor_before or head[ROOM.tombstones] < tombstones_before then
     save_head()
     for first = 1, #drops, WORDS_MAX do
       redis.call('HDEL', DATA, unpack(drops, first, math.min(#drops, first + WORDS_MAX - 1)))

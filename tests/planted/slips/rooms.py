@@ -224,6 +224,16 @@ TWINS = (
         _REDIS_ONLY,
     ),
     Bug(
+        "lua-floor-forgotten-with-updates",
+        _LUA,
+        "trim",
+        "if head[ROOM.floor] > floor_before or head[ROOM.tombstones] < tombstones_before then",
+        "if #drops > 0 then",
+        "twin",
+        "A log from which only updates go is told longer than its bound.",
+        _REDIS_ONLY,
+    ),
+    Bug(
         "lua-page-cuts-a-position",
         _LUA,
         "operation.read_room_state",
