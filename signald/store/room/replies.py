@@ -125,7 +125,7 @@ def _read(reply: Any, room: str) -> Result:
 
 
 def read_room(op: Op, reply: Reply) -> Result:
-    """What room.lua answers: a list that begins with its kind, and the fields that cannot be read."""
+    """What the scripts of a room answer: a list that begins with its kind, and the fields that cannot be read."""
     assert isinstance(op, RoomOp)
     answer, damaged = reply
     for field in damaged:

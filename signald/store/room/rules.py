@@ -1,4 +1,4 @@
-"""What the operations on a room do (see store/rule.py). The Lua twin is room.lua; what only reads is in reading.py."""
+"""What the operations on a room do (see store/rule.py). The Lua twins are beside it; what only reads is in reading.py."""
 
 from typing import TypeVar
 

@@ -555,6 +555,16 @@ class TestUpdates:
         assert await self.updates(world) == (13, b"S", [14], 29)
         assert (await world.ask(join_room(OTHER))).snapshot == 13
 
+    async def test_leaves_the_log_alone(self, world: World) -> None:
+        """A log from which only updates go begins behind them at once, though they are kept."""
+        bounds = replace(BOUNDS, history_messages_max=2)
+        await world.do(join_room(), publish(update(1), update(2), update(3), bounds=bounds))
+        assert (await look(world)).floor == 1
+        assert [position for position, _, _ in await bodies(world)] == [2, 3]
+        assert (await world.ask(join_room(OTHER))).floor == 1
+        assert await world.ask(ReadRoomHistory(ROOM, 0, 2, NOW_MS)) == RoomHistory((await look(world)).entries, 0)
+        assert await self.updates(world) == (0, b"", [1, 2, 3], 3)
+
     async def test_still_in_the_log(self, world: World) -> None:
         """An update that a snapshot stands for is shown as long as the log has it."""
         await world.do(join_room(), publish(update(1), update(2)))
