@@ -7,8 +7,8 @@ An attempt has one outcome:
     AWAY        no answer, or one that says nothing about this event: 408, 429, 5xx. The receiver may be away for all events
     REFUSED     any other answer: this event is retried, and its queue waits for it
 
-A queue whose attempt has failed waits longer after each failure. The receiver as a whole has a breaker: while it is away one
-attempt at a time shows whether it is back.
+A queue whose attempt has failed waits longer after each failure. While the receiver as a whole is away, one attempt at a time
+shows whether it is back (`Reachability`).
 """
 
 from email.utils import parsedate_to_datetime
@@ -45,7 +45,7 @@ RETRY_AFTER_MAX_S = 3600.0
 FAILURES_MAX = 1000
 """Failures that are counted of one queue: the pause has its bound long before, and the number stays small."""
 
-BREAKER_FAILURES = 3
+AWAY_FAILURES = 3
 """Attempts that fail in a row, of any queues, until the receiver counts as away: one lost connection is no outage."""
 
 PROBE_FIRST_S, PROBE_MAX_S = 1.0, 30.0
@@ -92,8 +92,11 @@ def _doubled(first_s: float, times: int, most_s: float) -> float:
 
 
 @attrs.define
-class Breaker:
-    """Whether the receiver is there, as far as this node knows. Times are trio times."""
+class Reachability:
+    """Whether the receiver is there, as far as this node knows. Times are trio times.
+
+    Unlike `core.breaker` it bounds how many attempts may begin, waits longer after each probe, and heeds `Retry-After`.
+    """
 
     failures: int = 0
     """Attempts in a row that found the receiver away."""
@@ -105,7 +108,7 @@ class Breaker:
     @property
     def away(self) -> bool:
         """The receiver counts as away."""
-        return self.failures >= BREAKER_FAILURES
+        return self.failures >= AWAY_FAILURES
 
     def room(self, free: int, now: float) -> int:
         """Return how many queues may be taken now, with `free` places: all, or one as a probe, or none."""
@@ -127,8 +130,8 @@ class Breaker:
             return False  # an attempt from before: it is no probe, and says nothing new
         self.failures += 1
         if retry_after_s:
-            self.failures = max(self.failures, BREAKER_FAILURES)
+            self.failures = max(self.failures, AWAY_FAILURES)
         if self.away:
-            bound = _doubled(PROBE_FIRST_S, self.failures - BREAKER_FAILURES + 1, PROBE_MAX_S)
+            bound = _doubled(PROBE_FIRST_S, self.failures - AWAY_FAILURES + 1, PROBE_MAX_S)
             self.probe_at = now + max(retry_after_s, bound * (0.5 + share / 2))
         return self.away is not was_away

@@ -1,17 +1,17 @@
-"""What becomes of an event after an attempt, when the next one is, and how the breaker keeps off a receiver that is away."""
+"""What becomes of an event after an attempt, when the next one is, and how a receiver that is away is probed."""
 
 import pytest
 
 from signald.core.deliveries import (
-    BREAKER_FAILURES,
+    AWAY_FAILURES,
     FAILURES_MAX,
     PAUSE_FIRST_S,
     PAUSE_MAX_S,
     PAUSE_MIN_S,
     PROBE_MAX_S,
     RETRY_AFTER_MAX_S,
-    Breaker,
     Outcome,
+    Reachability,
     judge,
     pause_s,
     retry_after_s,
@@ -76,36 +76,36 @@ def test_retry_after(text: str, seconds: float) -> None:
     assert retry_after_s(text, NOW_S) == seconds
 
 
-def test_the_breaker_probes_one_at_a_time() -> None:
+def test_a_receiver_that_is_away_is_probed_by_one_at_a_time() -> None:
     """After some failures in a row no queue is taken until a probe is due, and then one."""
-    breaker = Breaker()
-    for _ in range(BREAKER_FAILURES - 1):
-        assert not breaker.note(Outcome.AWAY, 0.0, 1.0)
-        assert breaker.room(16, 0.0) == 16
-    assert breaker.note(Outcome.AWAY, 0.0, 1.0)
-    assert breaker.room(16, 0.9) == 0
-    assert breaker.room(16, 1.0) == 1
-    assert breaker.room(0, 1.0) == 0
-    breaker.probing = True
-    assert breaker.room(16, 1.0) == 0
+    reachability = Reachability()
+    for _ in range(AWAY_FAILURES - 1):
+        assert not reachability.note(Outcome.AWAY, 0.0, 1.0)
+        assert reachability.room(16, 0.0) == 16
+    assert reachability.note(Outcome.AWAY, 0.0, 1.0)
+    assert reachability.room(16, 0.9) == 0
+    assert reachability.room(16, 1.0) == 1
+    assert reachability.room(0, 1.0) == 0
+    reachability.probing = True
+    assert reachability.room(16, 1.0) == 0
 
 
 def test_failures_from_before_say_nothing_new() -> None:
     """Attempts that were under way when the receiver was found away do not put its next probe off."""
-    breaker = Breaker(BREAKER_FAILURES - 1)
+    reachability = Reachability(AWAY_FAILURES - 1)
     for _ in range(16):
-        breaker.note(Outcome.AWAY, 10.0, 1.0)
-    assert breaker.failures == BREAKER_FAILURES
-    assert breaker.room(16, 11.0) == 1
+        reachability.note(Outcome.AWAY, 10.0, 1.0)
+    assert reachability.failures == AWAY_FAILURES
+    assert reachability.room(16, 11.0) == 1
 
 
 def test_probes_come_more_rarely_and_never_stop() -> None:
     """The pause between two probes doubles up to its bound."""
-    breaker, now, pauses = Breaker(BREAKER_FAILURES - 1), 0.0, []
+    reachability, now, pauses = Reachability(AWAY_FAILURES - 1), 0.0, []
     for _ in range(10):
-        breaker.note(Outcome.AWAY, now, 1.0)
-        pauses.append(breaker.probe_at - now)
-        now = breaker.probe_at
+        reachability.note(Outcome.AWAY, now, 1.0)
+        pauses.append(reachability.probe_at - now)
+        now = reachability.probe_at
     assert pauses[:3] == [1.0, 2.0, 4.0]
     assert pauses[-1] == PROBE_MAX_S
 
@@ -113,16 +113,16 @@ def test_probes_come_more_rarely_and_never_stop() -> None:
 @pytest.mark.parametrize("outcome", [Outcome.DELIVERED, Outcome.REFUSED, Outcome.GONE])
 def test_any_answer_shows_that_it_is_back(outcome: Outcome) -> None:
     """Then all queues are taken again."""
-    breaker = Breaker(BREAKER_FAILURES - 1)
-    breaker.note(Outcome.AWAY, 0.0, 1.0)
-    assert breaker.note(outcome, 2.0, 1.0)
-    assert breaker.room(16, 2.0) == 16
-    assert not breaker.note(outcome, 2.0, 1.0)
+    reachability = Reachability(AWAY_FAILURES - 1)
+    reachability.note(Outcome.AWAY, 0.0, 1.0)
+    assert reachability.note(outcome, 2.0, 1.0)
+    assert reachability.room(16, 2.0) == 16
+    assert not reachability.note(outcome, 2.0, 1.0)
 
 
 def test_a_receiver_that_asks_for_time_gets_it() -> None:
     """With `Retry-After` all queues wait, at the first answer."""
-    breaker = Breaker()
-    assert breaker.note(Outcome.AWAY, 0.0, 1.0, 60.0)
-    assert breaker.room(16, 59.0) == 0
-    assert breaker.room(16, 60.0) == 1
+    reachability = Reachability()
+    assert reachability.note(Outcome.AWAY, 0.0, 1.0, 60.0)
+    assert reachability.room(16, 59.0) == 0
+    assert reachability.room(16, 60.0) == 1

@@ -8,7 +8,9 @@ import trio
 import trio.testing
 
 from signald.core.webhooks import Secrets, verify
+from signald.http.client import HttpClient
 from signald.node import Node
+from signald.service.hooks.authorising import CONNECTIONS_MAX
 
 Asked = dict[str, Any]
 Answer = Callable[[Asked], bytes | None] | Callable[[Asked], Awaitable[bytes | None]]
@@ -48,7 +50,7 @@ class CoreServer:
 
     def hear(self, node: Node) -> None:
         """Let `node` reach it."""
-        node.hub.authoriser.connect = self.dial
+        node.hub.authoriser.poster = HttpClient(connections_max=CONNECTIONS_MAX, connect=self.dial)
 
     async def dial(self, host: str, port: int) -> trio.abc.Stream:
         """Connect. Raises OSError while it is down."""

@@ -23,7 +23,6 @@ from signald.core.breaker import Breaker, BreakerState
 from signald.core.webhooks import secrets_of, signed_headers
 from signald.http.client import Answer as HttpAnswer
 from signald.http.client import CallFailed, HttpClient, Poster
-from signald.http.dialing import Dial
 from signald.ids import new_nonce
 from signald.service.auth import Verified
 from signald.service.context import Context
@@ -85,10 +84,8 @@ class Authoriser:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self.connect: Dial | None = None
-        """Stands for the network in a simulation; set before the first question."""
         self.poster: Poster | None = None
-        """Stands for the core server in a simulation."""
+        """Stands for the core server in a simulation or a test; set before the first question, and closed by its owner."""
         self._client: HttpClient | None = None
         self.outcomes: Counter[str] = Counter(dict.fromkeys(OUTCOMES, 0))
         self.turned_away = 0
@@ -201,7 +198,7 @@ class Authoriser:
             return self.poster
         if self._client is None:
             # The operator's own URL may be an inner address.
-            self._client = HttpClient(allow_inner=True, connections_max=CONNECTIONS_MAX, connect=self.connect)
+            self._client = HttpClient(allow_inner=True, connections_max=CONNECTIONS_MAX)
         return self._client
 
     async def run(self) -> None:

@@ -1,7 +1,8 @@
 """The core server as this node sees it: one attempt to tell it something, and whether it is there at all.
 
-Both stand in one place, because each attempt teaches about the receiver: three that find it away in a row open the breaker
-(`core.deliveries.Breaker`), and a 410 ends the telling at this node until a reload, a restart or `ctl events retry`.
+Both stand in one place, because each attempt teaches about the receiver: after three in a row that find it away it is probed by
+one attempt at a time (`core.deliveries.Reachability`), and a 410 ends the telling at this node until a reload, a restart or
+`ctl events retry`.
 """
 
 from collections import Counter
@@ -10,7 +11,7 @@ import attrs
 import structlog
 import trio
 
-from signald.core.deliveries import Breaker, Outcome, judge, retry_after_s
+from signald.core.deliveries import Outcome, Reachability, judge, retry_after_s
 from signald.core.webhooks import Secrets, secrets_of, signed_headers
 from signald.http.client import REASONS as CALL_REASONS
 from signald.http.client import CallFailed, Poster
@@ -47,7 +48,7 @@ class Receiver:
     def __init__(self, context: Context, poster: Poster) -> None:
         self._context = context
         self._poster = poster
-        self.breaker = Breaker()
+        self.reachability = Reachability()
         self.gone = False
         """It has answered 410: it wants no events."""
         self.delivered = 0
@@ -62,7 +63,7 @@ class Receiver:
 
     def renew(self) -> None:
         """Begin anew: the configuration or an operator says that the receiver takes events."""
-        self.breaker = Breaker()
+        self.reachability = Reachability()
         self.gone = False
 
     async def tell(self, message: Message) -> Attempt:
@@ -110,9 +111,9 @@ class Receiver:
 
     def _note(self, attempt: Attempt, why: str) -> None:
         share = self._context.entropy.uniform(0.0, 1.0)
-        if not self.breaker.note(attempt.outcome, trio.current_time(), share, attempt.retry_after_s):
+        if not self.reachability.note(attempt.outcome, trio.current_time(), share, attempt.retry_after_s):
             return
-        if self.breaker.away:
+        if self.reachability.away:
             log.warning("core_events_away", why=why)
         else:
             log.info("core_events_back")

@@ -20,7 +20,7 @@ def state(context: Context, teller: Teller) -> str:
         return "off"
     if teller.receiver.gone:
         return "gone"
-    return "away" if teller.receiver.breaker.away else "ok"
+    return "away" if teller.receiver.reachability.away else "ok"
 
 
 async def events_json(context: Context, teller: Teller, limit: int) -> Json:
@@ -29,11 +29,11 @@ async def events_json(context: Context, teller: Teller, limit: int) -> Json:
     page = await context.committer.call(ListAgenda("e", "", LISTED_MAX))
     now_ms = context.now_ms()
     shown = sorted(page.items, key=lambda item: (not item.failures, item.since_ms or item.due_ms, item.name))[:limit]
-    receiver, breaker = teller.receiver, teller.receiver.breaker
+    receiver, reachability = teller.receiver, teller.receiver.reachability
     return {
         "node": context.node,
         "state": state(context, teller),
-        "next_probe_s": round(max(0.0, breaker.probe_at - trio.current_time()), 1) if breaker.away else None,
+        "next_probe_s": round(max(0.0, reachability.probe_at - trio.current_time()), 1) if reachability.away else None,
         "in_flight": teller.in_flight,
         "delivered": receiver.delivered,
         "failed": {reason: count for reason, count in receiver.failed.items() if count},

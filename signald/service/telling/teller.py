@@ -142,7 +142,7 @@ class Teller:
         context, receiver = self._context, self.receiver
         config = context.config.core
         now = trio.current_time()
-        room = receiver.breaker.room(config.events_in_flight_max - len(self._turns), now)
+        room = receiver.reachability.room(config.events_in_flight_max - len(self._turns), now)
         if room <= 0 or self._stopping or context.committer.down_since is not None:
             return POLL_S
         attempts_s = LEASE_SHARE * config.events_timeout_s
@@ -155,7 +155,7 @@ class Teller:
         except StoreUnavailable:
             return POLL_S  # what was taken by an answer that is lost comes back with its lease
         for item in due.items:
-            receiver.breaker.probing = receiver.breaker.away
+            receiver.reachability.probing = receiver.reachability.away
             turn = Turn(context, receiver, self.tally, item, now + attempts_s)
             turn.handing_on = self._stopping
             self._turns.add(turn)
@@ -172,5 +172,5 @@ class Teller:
             log.exception("core_events_failed")
         finally:
             self._turns.discard(turn)
-            self.receiver.breaker.probing = False
+            self.receiver.reachability.probing = False
             self._due()

@@ -89,7 +89,7 @@ TELLING = (
     Bug(
         "receiver-that-asks-for-time-gets-none",
         _DELIVERIES,
-        "Breaker.note",
+        "Reachability.note",
         "max(retry_after_s, bound * (0.5 + share / 2))",
         "bound * (0.5 + share / 2)",
         "event-told",
