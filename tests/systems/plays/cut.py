@@ -31,7 +31,7 @@ class Cut(Repeated):
         """Wait for its end, and for that of what it has removed."""
         await super().goes_on()
         for run in self.runs:
-            await until(lambda run=run: not self._left(run), SWEPT_S, "what was removed is deleted")  # type: ignore[misc]
+            await until(lambda run=run: not self._left(run), SWEPT_S, "what was removed is deleted")
 
     def _left(self, run: Program) -> list[str]:
         """Return the files of its user."""
