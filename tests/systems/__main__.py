@@ -34,7 +34,10 @@ def main() -> int:
     directory.mkdir(exist_ok=True)
     chosen = [play for play in EVERY if play.name in options.only] if options.only else PLAYS
     story = Story([play() for play in chosen])
-    trio.run(story.tell, options.store, options.nodes, directory)
+    try:
+        trio.run(story.tell, options.store, options.nodes, directory)
+    finally:
+        print(story.account())
     broken = 0
     for play in story.plays:
         try:

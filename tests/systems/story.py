@@ -52,6 +52,8 @@ class Story:
         for play in plays:
             self._settings |= play.settings
         self.failures: dict[str, Exception] = {}
+        self.took: list[tuple[str, dict[str, float]]] = []
+        """Each step so far, and how many seconds it took each play; a move has the name `operator` for its play."""
 
     def judge(self, name: str) -> None:
         """Raise what broke in the play `name`, if anything did."""
@@ -70,9 +72,9 @@ class Story:
         crew = Crew(service, cast)
         for play in self.plays:
             play.service, play.cast, play.worker = service, cast, crew
-        await self._all(lambda play: play.before())
+        await self._all("before", lambda play: play.before())
         await crew.start(self._workers)
-        await self._all(lambda play: play.start())
+        await self._all("start", lambda play: play.start())
         moves = {
             "deploy": service.deploying,
             "rollback": service.rolling_back,
@@ -81,21 +83,35 @@ class Story:
             "kill-worker": crew.losing,
         }
         for move in self._moves:
-            await self._all(lambda play: play.goes_on())
+            await self._all(f"goes on before {move}", lambda play: play.goes_on())
+            began = trio.current_time()
             async with moves[move]():
-                await self._all(lambda play: play.during_move())
-        await self._all(lambda play: play.goes_on())
-        await self._all(lambda play: play.finish())
+                await self._all(f"in the middle of {move}", lambda play: play.during_move())
+            self.took.append((move, {"operator": trio.current_time() - began}))
+        await self._all("goes on", lambda play: play.goes_on())
+        await self._all("finish", lambda play: play.finish())
 
-    async def _all(self, step: Callable[[Play], Awaitable[None]]) -> None:
+    async def _all(self, name: str, step: Callable[[Play], Awaitable[None]]) -> None:
         """Take a step of every play that has not failed, side by side."""
+        took: dict[str, float] = {}
+        self.took.append((name, took))
         async with trio.open_nursery() as nursery:
             for play in self.plays:
                 if play.name not in self.failures:
-                    nursery.start_soon(self._one, play, step)
+                    nursery.start_soon(self._one, play, step, took)
 
-    async def _one(self, play: Play, step: Callable[[Play], Awaitable[None]]) -> None:
+    async def _one(self, play: Play, step: Callable[[Play], Awaitable[None]], took: dict[str, float]) -> None:
+        began = trio.current_time()
         try:
             await step(play)
         except Exception as error:
             self.failures[play.name] = error
+        took[play.name] = trio.current_time() - began
+
+    def account(self) -> str:
+        """Which steps took how long, and the plays for which each waited the longest."""
+        lines = []
+        for step, took in self.took:
+            longest = sorted(took.items(), key=lambda one: -one[1])[:3]
+            lines.append(f"{step}: {', '.join(f'{play} {seconds:.1f} s' for play, seconds in longest)}")
+        return "\n".join(lines)
