@@ -703,7 +703,7 @@ class Kitchen:
 
     def _of_item(self, draft: Draft) -> tuple[Kind, str]:
         names = (*SESSIONS, WORKERS[draft.worker], CLUSTER, "s_\u00e4")
-        return ("e", "e", "b")[draft.session + draft.worker], names[draft.other]
+        return ("e", "e", "r" if draft.flag else "b")[draft.session + draft.worker], names[draft.other]
 
     def _schedule(self, draft: Draft) -> Op:
         kind, name = self._of_item(draft)

@@ -98,8 +98,8 @@ def _answer(reply: Any, room: str) -> Result:
             return Posted(position)
         case [b"presence", turn]:
             return PresenceSet(turn)
-        case [b"swept", next_ms]:
-            return RoomSwept(next_ms)
+        case [b"swept", next_ms, members]:
+            return RoomSwept(next_ms, members)
         case _:
             return _read(reply, room)
 

@@ -69,16 +69,16 @@ function operation.sweep_room(now_ms)
   now_ms = tonumber(now_ms)
   if not stand(now_ms) then
     redis.call('DEL', unpack(KEYS))
-    return {'swept', 0}
+    return {'swept', 0, 0}
   elseif head[ROOM.members] > 0 then
-    return {'swept', 0}
+    return {'swept', 0, head[ROOM.members]}
   elseif head[ROOM.empty_ms] - now_ms > CLOCK_SET_MS then
     local keep_ms = head[ROOM.until_ms] - head[ROOM.empty_ms]
     stay(keep_ms, now_ms)
     save_head()
     expire(keep_ms + CLOCK_SET_MS)
   end
-  return {'swept', head[ROOM.until_ms]}
+  return {'swept', head[ROOM.until_ms], 0}
 end
 
 return {operation[ARGV[1]](unpack(ARGV, 3, math.min(#ARGV, 12))), damaged}
