@@ -9,6 +9,7 @@ import logging
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -194,7 +195,7 @@ _COLOURS = {"warning": "\x1b[33m", "error": "\x1b[31m", "critical": "\x1b[31m"}
 _BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
 
 
-class _Form:
+class _Form(ABC):
     """Renders an event, its name first. Every event becomes a line, whatever its values are."""
 
     def __call__(self, logger: Any, method: str, event: Event) -> str:
@@ -207,9 +208,9 @@ class _Form:
                 {**{name: str(event.get(name, "")) for name in _FIRST}, "unreadable": type(error).__name__}
             )
 
+    @abstractmethod
     def line(self, event: Event) -> str:
         """One line of text, without its end."""
-        raise NotImplementedError
 
 
 class JsonForm(_Form):

@@ -1,5 +1,6 @@
 """What a directory and S3 have in common: calls that block, each in a thread, and uploads that wait in a spool file."""
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -31,7 +32,7 @@ class MediaSettings:
     """Where uploads wait; for a directory, a folder in it."""
 
 
-class KeptMedia:
+class KeptMedia(ABC):
     """Objects that calls reach which block. A subclass says how: `publish`, `piece` and `remove`."""
 
     named_spool = False
@@ -96,20 +97,20 @@ class KeptMedia:
         """Which threads make an object of `size` bytes."""
         return self.threads
 
+    @abstractmethod
     def publish(self, file: SpoolFile, key: str, content_type: str) -> None:
         """Make a spool file an object, in the thread."""
-        raise NotImplementedError
 
+    @abstractmethod
     def piece(self, key: str, first: int, buffer: memoryview) -> int:
         """Fill `buffer` with the bytes of an object from `first` on, in the thread; return how many there are, less at its end.
 
         Raises MediaMissing, MediaAway.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def remove(self, key: str) -> None:
         """Remove an object, if there is one, in the thread. Raises MediaAway."""
-        raise NotImplementedError
 
     def _publish(self, file: SpoolFile, key: str, content_type: str) -> None:
         try:

@@ -71,7 +71,7 @@ class Media(Protocol):
         """
 
     async def delete(self, key: str) -> None:
-        """Remove an object; one that is absent is removed already. Raises MediaAway."""
+        """Remove an object; an absent object counts as removed. Raises MediaAway."""
 
     async def signed_url(self, key: str, *, ttl_s: float) -> str | None:
         """Return a URL that reads the object for `ttl_s` without a further credential; None where media have no such URLs.
@@ -86,7 +86,7 @@ class Media(Protocol):
 def check_key(key: str) -> str:
     """Return `key` if it can name an object: letters, digits, "_" and "-" only.
 
-    Raises ValueError for any other key: what a path or a URL gives a meaning to never reaches the media.
+    Raises ValueError for any other key: no character with a meaning in a path or a URL reaches the media.
     """
     if not _key.fullmatch(key):
         raise ValueError(f"no key of media: {key[:40]!a}")

@@ -49,7 +49,7 @@ class Threads:
 
 
 class _Call(Generic[T]):
-    """One call in a thread, which has a place until it is over, and what undoes it as well."""
+    """One call in a thread, which has a place until it and the call that undoes it are over."""
 
     def __init__(self, threads: Threads, function: Callable[[], T], undo: Callable[[], object] | None) -> None:
         self._threads = threads

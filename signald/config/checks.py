@@ -33,7 +33,7 @@ PUBLIC_KEY_ALGORITHMS = (
 
 API_TOKEN_KEY_BYTES_MIN = 32
 API_TOKEN_KEYS_MAX = 4
-"""A rotation by hand needs two at a time, and one that was begun anew three."""
+"""A rotation by hand needs two at a time, and a rotation that was restarted three."""
 
 WEBHOOK_SECRET_PREFIX = "whsec_"  # noqa: S105
 WEBHOOK_SECRET_BYTES_MIN, WEBHOOK_SECRET_BYTES_MAX = 24, 64

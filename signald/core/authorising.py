@@ -63,7 +63,7 @@ class Question(Struct, frozen=True, omit_defaults=True):
 
 
 def claims_json(claims: Mapping[str, Any]) -> Raw:
-    """Return the claims of a token as JSON. One that JSON cannot say (NaN, or nested beyond all bounds) is left out."""
+    """Return the claims of a token as JSON. A claim that JSON cannot say (NaN, or nested beyond all bounds) is left out."""
     said = {}
     for name, value in claims.items():
         try:
@@ -172,7 +172,7 @@ class Answers:
         return grant
 
     def keep(self, key: bytes, grant: Grant, now: float) -> None:
-        """Remember an answer for its `ttl_ms`; one without is not."""
+        """Remember an answer for its `ttl_ms`; an answer without it is not kept."""
         self._drop(key)
         if not grant.ttl_ms:
             return

@@ -1,8 +1,8 @@
 """An event: one step in the life of a session, a worker or the cluster, of which the operator's core is told.
 
 Theory of operation. An event is stored in the step that it tells, in the queue of its session (worker, cluster), and numbered there from
-1 without a gap. So no step is told that did not happen, and none is forgotten because a node died behind it. Whatever delivers the event
-makes its request from what is stored alone: each attempt says the same under the same id, by which the receiver recognizes a repetition.
+1 without a gap. So no step is told that did not happen, and none is forgotten because a node died behind it. The delivery
+makes its request from the stored event alone: each attempt says the same under the same id, by which the receiver recognizes a repetition.
 
 *A full queue.* An event that finds no room is dropped: it gets no number, and the next event that fits says how many were dropped
 before it (`dropped`). So the numbers of what is told stay dense, and the receiver learns of each loss. The end of a session always fits.
@@ -26,7 +26,7 @@ EVENTS_KEEP_MAX_MS = 86_400_000
 
 EVENTS_LEFT_MS = EVENTS_KEEP_MAX_MS + 3_600_000
 """For how long the store keeps the queue of a session that has ended, from its last event on, when nothing takes that away. The hour is
-for the last attempt, and for clocks: what is given up is then given up, and counted, by the delivery and not by the store."""
+for the last attempt, and for clocks: so the delivery gives an event up, and counts it, before the store removes it."""
 
 DROPPED = "dropped"
 """The field of an event that says how many were dropped between the event before it and this one; absent: none."""

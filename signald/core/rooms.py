@@ -97,7 +97,7 @@ def fits(pattern: str, room: str) -> bool:
 
 
 def read_patterns(claim: object) -> dict[str, tuple[str, ...]]:
-    """Read the claim `rooms`. What is not as it should be allows nothing: a right is never given by a mistake."""
+    """Read the claim `rooms`. A malformed claim or pattern allows nothing: a right is never given by a mistake."""
     if not isinstance(claim, dict):
         return {}
     return {

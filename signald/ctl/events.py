@@ -40,7 +40,7 @@ def status(*, limit: int = 20, target: Target = HERE, many: Many = ONE) -> int:
 
 @app.command
 def retry(*, target: Target = HERE, many: Many = ONE) -> int:
-    """Tell everything that waits now: pauses after failures end, and a node whose core server has answered 410 asks it anew."""
+    """Tell everything that waits now: pauses after failures end, and a node whose core server has answered 410 asks it again."""
     if nodes := many.nodes(target):
         answers = [member.client.post("events/retry") for member in nodes.find()]
         target.print({"nodes": answers}, "\n".join(_retried(answer) for answer in answers))

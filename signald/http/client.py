@@ -74,7 +74,7 @@ class Poster(Protocol):
 
 
 class _Once:
-    """Gives a body in one piece. It is no generator: one that a cancellation leaves half-way is a warning of trio."""
+    """Gives a body in one piece. It is no generator: trio warns of a generator that a cancellation leaves half-way."""
 
     def __init__(self, body: bytes) -> None:
         self._pieces = [body] if body else []

@@ -1,7 +1,7 @@
 """Connections of the HTTP client: each name is resolved once, its addresses are judged, and the connection goes to a judged address.
 
 A server that changes its name's address between the judgement and the connection (DNS rebinding) therefore gains nothing. Host and
-SNI keep the name. What a server may send before the body begins is bounded here, because httpcore reads interim answers without end.
+SNI keep the name. Bytes before the body are bounded here, because httpcore reads interim answers without end.
 """
 
 import ipaddress
@@ -25,7 +25,7 @@ RESOLVERS_MAX = 4
 """Threads that resolve names at once. A resolver that hangs holds them until it gives up, and takes none from the store."""
 
 READ_BYTES = 4096
-"""One read. h11 parses what came without a pause: 4 KiB hold 160 interim answers or 700 chunks of a byte, which take some 10 ms."""
+"""One read. h11 parses one read without a pause: 4 KiB hold 160 interim answers or 700 chunks of a byte, which take some 10 ms."""
 
 HEAD_BYTES_MAX = 16_384
 """Bytes before the body begins, interim answers (1xx) included. Servers and proxies commonly refuse a head above 8 KiB."""

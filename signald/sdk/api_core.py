@@ -1,7 +1,7 @@
 """The requests of a party to the HTTP API: what an answer means, and when to ask again. No I/O.
 
 asked ──2xx──▸ done
-  ├── no answer, 408, 425, 429, 5xx, 409 of a key in use ──▸ a wait, then asked anew at the node of the current connection
+  ├── no answer, 408, 425, 429, 5xx, 409 of a key in use ──▸ a wait, then a retry at the node of the current connection
   ├── 401 while another API token is on its way ──▸ likewise
   └── anything else ──▸ ApiRefused
 """
@@ -104,7 +104,7 @@ class Asker(Protocol):
 
 
 class Tries:
-    """The tries of one request. Ask as `begin` says; unless the answer is one of success, wait `wait_s`, and begin anew."""
+    """The tries of one request. Ask as `begin` says; unless the answer is one of success, wait `wait_s`, and begin again."""
 
     __slots__ = ("_asker", "_token", "count", "url")
 

@@ -42,7 +42,7 @@ Pieces = Callable[[], Awaitable[bytes]]
 
 
 class Body(Protocol):
-    """The body of a request; it is read anew for each try."""
+    """The body of a request; it is read from its start for each try."""
 
     @property
     def length(self) -> int:

@@ -1,7 +1,7 @@
 """The blobs of a session, on Trio: uploaded and read over HTTP, at the node that its party is connected to.
 
 upload   counted and hashed first, then sent until there is an answer; a node that goes in between costs another try
-open     a part of the bytes as they come; what a node could not send any more another one does
+open     a part of the bytes as they come; when a node goes, another one sends the rest
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -136,7 +136,7 @@ class RemoteBlob:
             yield stream
 
     async def delete(self) -> None:
-        """Remove it, for all who may read it. A worker may not.
+        """Remove it, for all its readers. A worker may not.
 
         Raises:
             ApiRefused: there is no such blob, or this party may not remove it.

@@ -1,5 +1,6 @@
 """The conversation of an application within a session, on Trio; clients and workers alike."""
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -60,7 +61,7 @@ class Events:
         self._drop.close()
 
 
-class Conversation:
+class Conversation(ABC):
     """Sending and receiving within one session."""
 
     def __init__(self, core: SessionCore, room: trio.lowlevel.ParkingLot, blobs: Blobs) -> None:
@@ -76,11 +77,11 @@ class Conversation:
         self._lot.unpark_all()
         self._reading_room.unpark_all()
 
-    def _touched(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _touched(self) -> None: ...
 
-    def _failure(self) -> Exception | None:
-        raise NotImplementedError
+    @abstractmethod
+    def _failure(self) -> Exception | None: ...
 
     def _gone(self) -> Exception:
         return self._failure() or SessionGone(None, self._conversation.ended or "ended")

@@ -51,7 +51,7 @@ async def admit(
 ) -> Admitted:
     """Ask the core server, if there is one, whether a new party may come in. Raises Turned, ConnectionClosed.
 
-    Without an answer `core.on_failure` decides. What could change while it was waited for is looked at again: a drain that has begun
+    Without an answer `core.on_failure` decides. State that could change during the wait is checked again: a drain that has begun
     meanwhile would send the party on at once.
     """
     context, authoriser = parts.context, parts.authoriser

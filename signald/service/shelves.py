@@ -1,8 +1,8 @@
-"""The removal of blobs: bytes whose time is over, that were removed by request, or that an upload has left, by whichever node.
+"""The removal of blobs: bytes whose time is over, that were removed by request, or that an upload has left, by any node.
 
 The shelves that have something to remove stand in the agenda of the registry, each with the time at which it is due next. A node takes
-one with a lease, asks the shelf what is doomed, deletes the bytes, and then has the shelf forget the records: a node that is killed
-between the two deletes once more, and what is absent is deleted already.
+a shelf with a lease, asks it for its doomed blobs, deletes the bytes, and then has the shelf forget the records. When a node is killed
+between the two, the bytes are deleted once more, and an absent object counts as deleted.
 
 A shelf is entered before the first upload to it begins (`enter`). Therefore no blob lies on a shelf that nothing will look at, however a
 node ends. A shelf leaves the agenda when it is empty.
@@ -27,8 +27,8 @@ log = structlog.get_logger(__name__)
 KIND: Kind = "b"
 
 POLL_S = 30.0
-"""The longest pause between two looks at the agenda: what another node has entered meanwhile waits so long at most. A blob that is removed
-can be read no more from then on, so nothing but room waits for this."""
+"""The longest pause between two looks at the agenda: an item that another node has entered meanwhile waits so long at most. A blob that is
+removed can be read no more from then on, so nothing but room waits for this."""
 
 POLL_LEAST_S = 1.0
 """The shortest pause, so that an agenda that cannot be emptied costs a question a second."""

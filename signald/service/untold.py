@@ -8,7 +8,7 @@ node finds the queue again:
 * the peer's node looks at the session, which the step has woken, and finds the same;
 * the store may have lost its tail, and with it what the agenda knew: with the next renewal of lives each node names the queues of all
   sessions whose client it has (`doubted`);
-* the session is over: whichever node lets the registry forget it schedules its queue before that, in the same batch. A session whose
+* the session is over: the node that lets the registry forget it schedules its queue before that, in the same batch. A session whose
   node is killed between the end and that batch stays in the index of the living, and its sweep does the same.
 
 So each event is scheduled at last. A name that is noted for nothing costs one look into an empty queue.
@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterable
 import trio
 
 NAMES_MAX = 100_000
-"""Names that wait here: one for each session that a node can hold. A name beyond it is left out and counted; what finds the queues of
-a node that was killed finds these as well."""
+"""Names that wait here: one for each session that a node can hold. A name beyond it is left out and counted; its queue
+is found as those of a killed node are."""
 
 
 class Untold:

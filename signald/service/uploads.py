@@ -63,7 +63,7 @@ class _Way:
     blob: str
     nonce: str
     written: bool = False
-    """The media were asked to keep the bytes: from then on these may be there, whatever was answered."""
+    """The media were asked to keep the bytes: from then on these may be there, after any answer."""
     finish: FinishBlob | None = None
     """The end of the record was asked for."""
 

@@ -7,7 +7,7 @@ from signald.store.shelf.records import Item
 
 
 class MemoryShelves:
-    """See the module. A shelf has few blobs, and its lists are made anew each time."""
+    """See the module. A shelf has few blobs, and its lists are rebuilt each time."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -200,7 +200,7 @@ class Rows(Protocol):
         """Return principals whose revocation has ended, in order of its end, then of name."""
 
     def item(self, kind: str, name: str) -> Item | None:
-        """Return an item of the agenda. One that is damaged is due at once, and under no lease."""
+        """Return an item of the agenda. A damaged item is due at once, and under no lease."""
 
     def save_item(self, item: Item) -> None: ...
     def drop_item(self, kind: str, name: str) -> None: ...

@@ -12,8 +12,8 @@ CREATE TABLE IF NOT EXISTS blob (shelf TEXT, blob TEXT, leased INTEGER NOT NULL,
 CREATE INDEX IF NOT EXISTS blob_by_due ON blob (shelf, leased, due_ms, blob, bytes);
 CREATE INDEX IF NOT EXISTS blob_of_key ON blob (shelf, blob_key) WHERE blob_key <> x''
 """
-"""Made like those of `LATER_TABLES`. What a shelf is searched by stands beside the record, so that a blob whose record is damaged counts
-for its owner and is swept at its time."""
+"""Made like those of `LATER_TABLES`. The columns that a shelf is searched by stand beside the record, so that a blob whose record is
+damaged counts for its owner and is swept at its time."""
 
 _item = msgpack.Decoder(Item).decode
 

@@ -4,6 +4,7 @@ They follow the protocol and nothing of signald's own code: numbered messages, c
 break, and a count of what reached the application.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -61,7 +62,7 @@ class Way:
             del self.unacked[old]
 
 
-class Party:
+class Party(ABC):
     """A client or a worker that comes back by itself. `entry` names the node that new connections reach."""
 
     path = ""
@@ -190,28 +191,28 @@ class Party:
             self.peer.cut()
         self._poke.set()
 
+    @abstractmethod
     def hello(self) -> Json:
         """The opening message."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def answered(self, answer: Json) -> None:
         """The opening message was answered."""
-        raise NotImplementedError
 
-    def turned_away(self, code: int) -> None:
+    def turned_away(self, code: int) -> None:  # noqa: B027 - not every party cares
         """The opening message was refused."""
 
+    @abstractmethod
     async def frame(self, frame: Json) -> None:
         """Anything else came."""
-        raise NotImplementedError
 
+    @abstractmethod
     def way(self, frame: Json) -> Way:
         """The session that `frame` is about."""
-        raise NotImplementedError
 
+    @abstractmethod
     def named(self, way: Way) -> Json:
         """How frames of a session name it."""
-        raise NotImplementedError
 
 
 class Client(Party):

@@ -3,6 +3,7 @@
 Acks wait a few milliseconds for a frame to ride with (`ack_later`).
 """
 
+from abc import ABC, abstractmethod
 from typing import Literal
 
 import trio
@@ -19,7 +20,7 @@ from signald.wire.close_codes import CloseCode
 from signald.wire.messages import ErrorMessage, GoAway, NewApiToken, Outbound
 
 
-class V1Link(Link):
+class V1Link(Link, ABC):
     """See the module. The base of `ClientLink` and `WorkerLink`."""
 
     def __init__(self, conn: Connection, writes: PendingWrites, pauses: Pauses) -> None:
@@ -27,9 +28,9 @@ class V1Link(Link):
         super().__init__(conn, writes)
         self._pauses = pauses
 
+    @abstractmethod
     def session_name(self, session: str) -> str | None:
         """What `session` is called in frames on this connection: its id, or nothing on a client's."""
-        raise NotImplementedError
 
     def send(self, message: Outbound) -> None:
         """Queue a message."""

@@ -99,7 +99,7 @@ class Blobs(Protocol):
         """Return what a blob of this session belongs to."""
 
     async def upload(self, asked: Upload, body: AsyncGenerator[bytes]) -> Uploaded:
-        """Keep the bytes of `body`, or find those that came with the same key. What `body` raises leaves nothing behind."""
+        """Keep the bytes of `body`, or find those that came with the same key. An upload whose `body` raises leaves nothing behind."""
 
     async def find(self, blob: str, session: SessionId | None, access: Access) -> FoundBlob:
         """Return a blob that `access` may read; `session` is that of a party."""
@@ -341,7 +341,7 @@ async def _answer(request: Request, blobs: Blobs, found: FoundBlob, asked: Condi
 
 
 class _Pieces(StreamingResponse):
-    """An answer of bytes that come in pieces. Whatever goes wrong once it has begun cuts it: a part never passes for the whole."""
+    """An answer of bytes that come in pieces. A failure after its begin cuts it: a part never passes for the whole."""
 
     def __init__(
         self,
@@ -367,7 +367,7 @@ async def _behind(first: bytes, pieces: AsyncGenerator[bytes], turns: Turns) -> 
     del first  # a reader that is slow holds the next piece, and not this one as well
     with as_problems():
         while True:
-            # Before the piece is read: what waits for its turn holds nothing meanwhile.
+            # Before the piece is read: a download that waits for its turn holds no bytes meanwhile.
             await turns.wait()
             try:
                 piece = await anext(pieces)

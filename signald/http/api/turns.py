@@ -21,5 +21,5 @@ class Turns:
     async def wait(self) -> None:
         """Return in a turn of the event loop that no other piece has."""
         async with self._lock:
-            # Who waits for the lock has it in the turn after the one in which it is let go of.
+            # A task that waits for the lock acquires it in the turn after its release.
             pass

@@ -1,7 +1,7 @@
 """Blobs for the HTTP API: see `signald.http.api.blobs`, whose protocol this implements.
 
-Any node answers: the record is in the store, and the bytes in media that all nodes share. Who may read a blob is judged by the session and
-the principal in its record, which never change.
+Any node answers: the record is in the store, and the bytes in media that all nodes share. The right to read a blob is judged by the
+session and the principal in its record, which never change.
 """
 
 from collections.abc import AsyncGenerator, Iterator
@@ -55,7 +55,7 @@ class HttpBlobs:
         return BlobOwner(session, read.head.principal)
 
     async def upload(self, asked: Upload, body: AsyncGenerator[bytes]) -> Uploaded:
-        """Keep the bytes of `body`, or find those that came with the same key. What `body` raises leaves nothing behind."""
+        """Keep the bytes of `body`, or find those that came with the same key. An upload whose `body` raises leaves nothing behind."""
         desk, config = self._blobs, self._context.config.blobs
         outcome: UploadOutcome = "cut"
         try:

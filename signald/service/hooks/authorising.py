@@ -5,7 +5,7 @@
     a place in flight, then POST ─▸ 200 and a right body ────▸ Grant, remembered for its ttl_ms
                                  └▸ all else ────────────────▸ None: it is away
 
-A reload that changes `[core]` begins anew: nothing is remembered, and the breaker is closed.
+A reload that changes `[core]` resets all of it: the cache is empty, and the breaker is closed.
 """
 
 from collections import Counter

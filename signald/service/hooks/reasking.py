@@ -1,6 +1,6 @@
 """Sessions whose answer of the core server has run out: after their client's resume it is asked again, and a no ends them.
 
-No resume waits for that. While the core server is away a session goes on, and is asked for again later: what was allowed once is not
+No resume waits for that. While the core server is away a session goes on, and is asked for again later: a right that was granted is not
 taken back because a server fails.
 """
 
@@ -25,7 +25,7 @@ ASKERS = 4
 """Questions of this kind at once: new parties, which wait for their answers, find most of the places free."""
 
 DUE_MAX = 10_000
-"""Sessions that wait to be asked for. The one that waits longest gives way: it is asked for after its next resume."""
+"""Sessions that wait to be asked for. The session that waits longest gives way: it is asked for after its next resume."""
 
 
 class Reasking:

@@ -62,7 +62,7 @@ class Receiver:
         return bool(self._context.config.core.events_url) and not self.gone
 
     def renew(self) -> None:
-        """Begin anew: the configuration or an operator says that the receiver takes events."""
+        """Reset: the configuration or an operator says that the receiver takes events."""
         self.reachability = Reachability()
         self.gone = False
 

@@ -12,7 +12,7 @@ from signald.store.registry.agenda.ops import Schedule, Scheduled
 log = structlog.get_logger(__name__)
 
 DELAY_S = 0.05
-"""How long names gather: what one batch of the store has filled goes in one operation. An event is told that much later."""
+"""How long names gather: the queues that one batch of the store has filled go in one operation. An event is told that much later."""
 
 NAMES_AT_ONCE = 500
 """Names in one operation, so that none keeps the store for long."""
@@ -55,7 +55,7 @@ class Scheduling:
             self.refused += result.refused
             log.warning("core_events_agenda_full", refused=result.refused)
             # Which ones were refused is not said, but they are new and stand behind those that were entered. So they go first the
-            # next time: else those before them, told meanwhile and entered anew, would take the room again.
+            # next time: else those before them, told meanwhile and entered once more, would take the room again.
             entered = len(names) - result.refused
             self._context.spawn(self._later, names[entered:] + names[:entered])
 

@@ -24,7 +24,7 @@ POLL_S = 1.0
 """How often the agenda is asked: so late at most a queue is taken that another node has entered and does not take itself."""
 
 POLL_MIN_S = 0.05
-"""The least pause before a time that the agenda has named: what is due by then may be another node's."""
+"""The least pause before a time that the agenda has named: another node may take the items that are due by then."""
 
 GONE_LAG_S = 60.0
 """How long a queue must be due before a node takes it whose receiver has answered 410. A node that has been told to try again, or was
@@ -87,7 +87,7 @@ class Teller:
                 await changed.wait()
 
     async def read_sums(self) -> AgendaRead:
-        """Read how much waits in the cluster; what was read last while the store is away."""
+        """Read how much waits in the cluster; while the store is away, return the last values."""
         try:
             self.agenda = await self._context.committer.call(ReadAgenda("e", self._context.now_ms()))
         except StoreUnavailable:
@@ -97,7 +97,7 @@ class Teller:
     # --- from outside -----------------------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Take no more queues, and begin no more attempts: what is held is handed on, in order."""
+        """Take no more queues, and begin no more attempts: the queues held are handed on, in order."""
         self._stopping = True
         for turn in self._turns:
             turn.handing_on = True
@@ -128,7 +128,7 @@ class Teller:
     # --- the work ---------------------------------------------------------------------------------------------------
 
     async def _renew(self) -> None:
-        """The configuration was read again: a receiver that wanted no events is asked anew."""
+        """The configuration was read again: a receiver that wanted no events is asked again."""
         was_gone = self.receiver.gone
         self.receiver.renew()
         if was_gone:

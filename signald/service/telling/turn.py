@@ -10,7 +10,7 @@ A turn ends in one of three ways, each of which gives the queue back (`Settle`):
     handed on   due at once: the lease has no time for another attempt, or this node stops
     failed      due after a pause, which grows with each failure
 
-Whatever ends the turn, a cancellation as well, both steps are handed to the committer, which is the last part of a node to end.
+At each end of a turn, by a cancellation as well, both steps are handed to the committer, which is the last part of a node to end.
 """
 
 from collections import Counter
@@ -46,7 +46,7 @@ LEASE_SHARE = 3
 """A lease lasts as long as so many attempts at their slowest."""
 
 LEASE_SLACK_S = 2.0
-"""And so much longer: what the steps of the store take, and the clocks of two nodes may differ by."""
+"""And so much longer: for the steps of the store, and the difference of the clocks of two nodes."""
 
 OTHERS_PAUSE_S = 60.0
 """How long a queue rests that was answered 410: another node, which was not, may have more luck with it."""

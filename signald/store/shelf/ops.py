@@ -1,7 +1,7 @@
 """The operations on a shelf: the blobs of one principal, or of one anonymous session. See core/blobs.py for the life of a blob.
 
-Who may read or remove a blob is judged by the caller, from the session and the principal of a `Blob`: neither ever changes. No operation
-wakes a node.
+The right to read or remove a blob is judged by the caller, from the session and the principal of a `Blob`: neither ever changes. No
+operation wakes a node.
 
 A shelf that has lost everything, as a store without persistence does, is empty: its blobs are unknown, and their bytes stay in the media.
 """
@@ -151,7 +151,7 @@ class ReadBlob(ShelfOp[BlobRead | NoBlob | BlobGone], frozen=True):
 
 @traits(damaged=NoBlob())
 class RemoveBlob(ShelfOp[Done | NoBlob], frozen=True):
-    """Doom a blob that is whole. One that is doomed already is `Done` as well, until it is forgotten."""
+    """Doom a blob that is whole. A doomed blob is `Done` as well, until it is forgotten."""
 
     blob: str
     now_ms: int

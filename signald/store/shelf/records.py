@@ -25,7 +25,7 @@ class Item(Struct, array_like=True, frozen=True, gc=False):
     doomed: int = 0
 
     def lapsed(self, now_ms: int) -> bool:
-        """Tell whether the lease of its upload is over. One that was taken before the clock was set back is."""
+        """Tell whether the lease of its upload is over. A lease from before the clock was set back is over."""
         return self.lease_until_ms <= now_ms or self.leased_ms - now_ms > CLOCK_SET_MS
 
     def over(self, now_ms: int) -> bool:

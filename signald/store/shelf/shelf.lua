@@ -42,7 +42,7 @@ local function set_totals(count, size)
   redis.call('HSET', ITEMS, 'n', string.format('%.0f', count), 's', string.format('%.0f', size))
 end
 
--- Counts anew, after damage: what cannot be read has no bytes and no key.
+-- Recounts, after damage: an unreadable record has no bytes and no key.
 local function recount()
   local count, size, keys, held = 0, 0, {}, {}
   local all = redis.call('HGETALL', ITEMS)

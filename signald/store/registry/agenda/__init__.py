@@ -1,1 +1,1 @@
-"""The agenda: what is to be done at a time, by whichever node, and by one at a time."""
+"""The agenda: what is to be done at a time, by any node, and by one node at a time."""

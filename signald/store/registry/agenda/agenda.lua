@@ -5,7 +5,7 @@
 -- since when it fails. A place in ORDER that the item does not have is of an item that was damaged, and goes when it is met.
 local AT, TICKET, FAILURES, SINCE, AGAIN, NONCE = 1, 2, 3, 4, 5, 6
 
--- Returns nil for none; one that cannot be read is due at once, and the second is true.
+-- Returns nil for none; an unreadable item is due at once, and the second result is true.
 local function agenda_item(kind, name)
   local kept = redis.call('HGET', AGENDA, kind .. name)
   if not kept then

@@ -71,7 +71,7 @@ class AgendaPage(Result, frozen=True):
 class Schedule(RegistryOp[Scheduled], frozen=True):
     """Enter each name, to be due at `due_ms`, or move it forward to then; a later time changes nothing.
 
-    What a node has taken is noted as asked for again. An item with failures keeps its time, unless `hurry`: what comes new does not cut a
+    An item that a node has taken is noted as asked for again. An item with failures keeps its time, unless `hurry`: a new event cuts no
     pause short. A kind is filled to `ITEMS_MAX`, and further new names are counted and left out. No time is further ahead than
     `AHEAD_MAX_MS`.
     """

@@ -9,8 +9,8 @@ Kind = Literal["e", "b", "r"]
 its name, which is over at a time or has members whose sessions may have ended without it."""
 
 AHEAD_MAX_MS: dict[Kind, int] = {"e": 3_600_000, "b": 86_400_000, "r": 86_400_000}
-"""How far ahead an item may be due; one that asks for more is due then. An hour is the longest time for which a queue waits after a
-failure. A day lets each shelf and room be looked at now and then, whatever was lost, at the cost of one read. One that is due still later
+"""How far ahead an item may be due; a later time is cut to it. An hour is the longest time for which a queue waits after a
+failure. A day lets each shelf and room be looked at now and then, after any loss, at the cost of one read. An item that is due still later
 was entered before the clock was set back, and is due at once."""
 
 ITEMS_MAX: dict[Kind, int] = {"e": 200_000, "b": 0, "r": 0}
@@ -20,7 +20,7 @@ go: there are as many as principals with blobs. No more is a room, in which a se
 as rooms that are kept, and each of them takes far more than its item."""
 
 LEASE_MAX_MS = 600_000
-"""The longest lease: so long an item stays with a node that has died. One that ends later was taken before the clock was set back."""
+"""The longest lease: so long an item stays with a node that has died. A lease that ends later was taken before the clock was set back."""
 
 
 class Item(Struct, array_like=True, frozen=True, gc=False):

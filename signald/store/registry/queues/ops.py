@@ -17,7 +17,7 @@ CLUSTER = "cluster"
 class TellCluster(RegistryOp[Done], frozen=True):
     """Put an event into the queue of the cluster, of `events_max` events at most; 0: do not.
 
-    With the same `once` a repetition does nothing, at whichever node: `ONCE_REMEMBERED` such words without blanks are remembered.
+    With the same `once` a repetition does nothing, at any node: `ONCE_REMEMBERED` such words without blanks are remembered.
     """
 
     once: str

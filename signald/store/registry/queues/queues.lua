@@ -1,7 +1,7 @@
 -- The registry: the event queues of workers and of the cluster. The keys are described in nodes.lua.
 
--- Places in a queue's record. Events: {{n, type, at_ms, fields, dropped}...}; what was dropped before an event is one of its fields only
--- where it is read.
+-- Places in a queue's record. Events: {{n, type, at_ms, fields, dropped}...}; the count of drops before an event becomes one of its
+-- fields where it is read.
 local UNTIL, LAST, DROPPED, EVENTS = 1, 2, 3, 4
 
 -- Nil for none, and for one that cannot be read.

@@ -66,7 +66,7 @@ def _add(record: Record, queue: Queue, kind: str, at_ms: int, fields: Fields, ro
 
 
 def begin_events(record: Record, rows: Rows) -> None:
-    """A session begins or is given back: what waits of one that had its id is still told, and the numbers go on."""
+    """A session begins or is given back: waiting events of an earlier session with its id are still told, and the numbers go on."""
     queue = rows.queue(record.session)
     if queue is not None:
         record.events = max(record.events, queue.last)

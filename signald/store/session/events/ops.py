@@ -1,7 +1,7 @@
 """The operations on the event queue of a session (`core.life`), for its delivery. The queue is filled by the operations of session/ops.py.
 
 A session whose record says `events_max` 0 is not told. An operation that sets it (`CreateSession`, both claims) changes what is told
-from then on; what waits already is kept. A queue that cannot be read is dropped, and never keeps a session from going on.
+from then on; events that wait already are kept. A queue that cannot be read is dropped, and never keeps a session from going on.
 """
 
 from signald.core.life import Event

@@ -75,7 +75,7 @@ end
 
 -- The steps that are told ---------------------------------------------------------------------------------------------
 
--- A session begins or is given back: what waits of one that had its id is still told, and the numbers go on.
+-- A session begins or is given back: waiting events of an earlier session with its id are still told, and the numbers go on.
 local function begin_events()
   local queue = read_queue()
   if queue and queue[QUEUE.last] > 0 then
