@@ -16,7 +16,8 @@ from signald.service.outgoing import PendingWrites
 from signald.service.rate_limit import RateLimit
 from signald.wire import codec, records
 from signald.wire.close_codes import CloseCode
-from signald.wire.messages import ErrorMessage, GoAway, NewApiToken, Outbound
+from signald.wire.fields import Outbound
+from signald.wire.messages import ErrorMessage, GoAway, NewApiToken
 
 
 class V1Link(Link):

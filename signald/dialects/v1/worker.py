@@ -28,8 +28,8 @@ from signald.service.worker_like import Assignment, GivenJob, Offer, Registered
 from signald.store.session.ops import HandOn
 from signald.wire import codec, records
 from signald.wire.close_codes import CloseCode
+from signald.wire.fields import NO_DATA
 from signald.wire.messages import (
-    NO_DATA,
     STATE_BYTES_MAX,
     Ack,
     AppAccepted,
