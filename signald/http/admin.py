@@ -43,6 +43,7 @@ STATUSES: dict[RefusedBecause, int] = {
     "unknown": 404,
     "forbidden": 403,
     "share": 429,
+    "large": 413,
     "full": 503,
 }
 """The status of an `OperationRefused`. No operation knows HTTP."""
