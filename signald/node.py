@@ -208,7 +208,7 @@ async def _keep(
     mender = Mender(context, attachments, assignments, giving_up, hub.losses, lease.sight)
     lives = Lives(context, attachments)
     sweeps = Sweeps(context, assignments, lease, lives, LostWorkers(context, attachments, giving_up, lease.sight))
-    wakes = Wakes(context, attachments, lives, hub.probe)
+    wakes = Wakes(context, attachments, lives, hub.probe, hub.rooms.hall)
     await mender.begin()
     await hub.revocations.begin()
     await lease.begin()
@@ -235,6 +235,7 @@ async def _keep(
         hub.api_tokens.run_keys,
         hub.api_tokens.run_renewals,
         hub.blobs.shelves.run,
+        hub.rooms.hall.run,
         teller.scheduling.run,
         teller.run,
         teller.run_sums,

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from signald.errors import BadMessage, UnknownType
 from signald.wire import codec
 from signald.wire import messages as m
+from signald.wire.rooms import Publish, Snapshot
 from tests.wire.frames import DEPTH_MAX, binary, text
 
 SHARED: dict[str, dict[str, Any]] = {
@@ -313,7 +314,7 @@ def test_the_goaway_says_when_and_until_when() -> None:
 def test_a_snapshot_is_a_binary_frame() -> None:
     """Its bytes are the snapshot; a text frame has none."""
     message, data = codec.decode_client(False, binary(b"\x00", type="snapshot", room="r:1", position=3), DEPTH_MAX)
-    assert (message, data) == (m.Snapshot("r:1", 3), b"\x00")
+    assert (message, data) == (Snapshot("r:1", 3), b"\x00")
     with pytest.raises(BadMessage):
         codec.decode_client(True, text(type="snapshot", room="r:1", position=3), DEPTH_MAX)
 
@@ -327,4 +328,4 @@ def test_wrong_content_of_a_publication_is_decoded() -> None:
     """What a party publishes is judged by the room: no content of it is a wrong frame, and neither is a name that no room has."""
     for wrong in WRONG:
         message, _ = codec.decode_client(True, text(**{"type": "publish", "room": "r:1", "seq": 1} | wrong), DEPTH_MAX)
-        assert isinstance(message, m.Publish)
+        assert isinstance(message, Publish)
