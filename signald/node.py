@@ -49,7 +49,7 @@ from signald.service.operations import NodeOperations
 from signald.service.telemetry import Spans
 from signald.service.telling.teller import Teller
 from signald.store.base import Store
-from signald.store.committer import Committer, ignore
+from signald.store.committer import Committer
 
 log = structlog.get_logger(__name__)
 
@@ -100,7 +100,7 @@ def api_routes(hub: Hub) -> Sequence[BaseRoute]:
         *sessions.routes(HttpSessions(hub.parts)),
         *history.routes(HttpHistories(hub.parts)),
         *blobs.routes(media),
-        *rooms.routes(HttpRooms(hub.parts, ignore)),
+        *rooms.routes(HttpRooms(hub.parts)),
     ]
     return [*nouns, *document_routes(nouns, lambda: published(hub.config), PATHS)]
 

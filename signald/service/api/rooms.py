@@ -4,7 +4,7 @@ Each answer comes from the store, so that any node gives it. What is published h
 nodes of the others.
 """
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 
 import attrs
 from msgspec import UNSET, Raw
@@ -25,6 +25,7 @@ from signald.service.api.room_states import RoomStates, unknown_room
 from signald.service.api.sessions import unknown_session
 from signald.service.parts import Parts
 from signald.service.rooms.bounds import bounds_of
+from signald.service.rooms.counts import RESULTS, STORED
 from signald.service.rooms.rights import rights_of_caller
 from signald.store.base import Behind
 from signald.store.room import ops
@@ -55,11 +56,10 @@ class _Place:
 class HttpRooms:
     """See the module."""
 
-    def __init__(self, parts: Parts, look: Callable[[str], None]) -> None:
-        """`look` has the members of a room at this node told what is new there."""
-        self._parts = parts
+    def __init__(self, parts: Parts) -> None:
         self._context = parts.context
-        self._look = look
+        self._rooms = parts.rooms
+        self._counts = parts.rooms.hall.counts.publications
         self._states = RoomStates(parts.context)
 
     @property
@@ -100,8 +100,10 @@ class HttpRooms:
             )
         )
         if not isinstance(posted, ops.Posted):
+            self._counts[posted.reason] += posted.reason in RESULTS
             raise _refused(posted.reason)
-        self._look(place.stored)
+        self._counts[STORED] += 1
+        self._rooms.look(place.stored)
         return PublishedAt(posted.position)
 
     async def state(self, asking: Asking, room: str) -> tuple[int, AsyncGenerator[bytes]]:
@@ -125,6 +127,7 @@ class HttpRooms:
             raise unknown_session(asking.session)
         rights = rights_of_caller(self._context.config, asking.caller, read.head.rooms)
         if right not in rights.of(room):
+            self._counts["forbidden"] += right != "join"
             raise _refused("forbidden")
         author = f"{asking.session}/worker" if asking.caller.kind == "worker" else asking.session
         return _Place(of_principal(room, read.head.principal), author)

@@ -83,6 +83,7 @@ class Publishing:
             for offer in offers
             if guest.stored < offer.publication.seq <= result.seq and offer.publication.seq not in fault_of
         ]
+        self._hall.counts.published(result, len(new))
         first = result.position - len(new) + 1
         entries = [Entry(first + place, guest.name, now_ms, said) for place, said in enumerate(new)]
         if guest.gone:

@@ -12,6 +12,7 @@ from signald.node import Node
 from signald.service.api import room_states
 from signald.service.api.room_states import RoomStates
 from signald.service.rooms.bounds import bounds_of
+from signald.service.rooms.counts import RESULTS
 from signald.store.room.ops import Joined, JoinRoom
 from signald.testing.cluster import Cluster, play
 from tests.http.publicly import Answer, HttpPeer
@@ -430,5 +431,52 @@ def test_readers_of_records_share_a_budget(monkeypatch: pytest.MonkeyPatch) -> N
         pieces = [piece async for piece in document]
         assert int(pieces[0]) == len(b"".join(pieces[1:]))
         assert states.bytes_held == 0
+
+    play(scene)
+
+
+def test_members_hear_of_it() -> None:
+    """What is posted is told to the members at this node and at others; a session shows its rooms; a node counts."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await two_nodes(cluster, record_bytes_max=256)
+        claim: dict[str, Any] = {"rooms": {"*": ["join"]}}
+        members = []
+        for at in ("n1", "n2"):
+            peer, opened = await cluster.client(at, auth=token(10_000, **claim))
+            await peer.ask({"type": "join", "room": "lobby"}, "joined")
+            members.append((peer, opened["session"]))
+        backend = service(cluster)
+        await backend.posted("lobby", {"data": 1})
+        await backend.patch("lobby", {"a": {"x": 1}}, "n2")
+        for peer, _ in members:
+            first, second = await peer.expect("room_message"), await peer.expect("room_message")
+            assert (first["position"], first["data"], first["member"]) == (1, 1, "")
+            assert (second["position"], second["patch"]) == (2, {"a": {"x": 1}})
+        shown = json.loads((await backend.ask("n1", "GET", f"/v1/sessions/{members[0][1]}")).body)
+        assert shown["rooms"] == ["lobby"]
+        assert (await backend.post("lobby/messages", {"put": {"a": {"x": "y" * 300}}})).status == 413
+        hall = node.hub.rooms.hall
+        assert hall.counts.publications == {**dict.fromkeys(RESULTS, 0), "stored": 1, "too_big": 1}
+        assert (hall.counts.deliveries, sum(hall.counts.fanouts.counts), hall.members) == (2, 2, 1)
+
+    play(scene)
+
+
+def test_a_publication_of_a_member_is_counted() -> None:
+    async def scene(cluster: Cluster) -> None:
+        node = await two_nodes(cluster)
+        claim: dict[str, Any] = {"rooms": {"*": ["join", "publish"]}}
+        peer, _ = await cluster.client("n1", auth=token(10_000, **claim))
+        await peer.ask({"type": "join", "room": "lobby"}, "joined")
+        for seq, said in ((1, {"data": 1}), (2, {"remove": ["a"]}), (4, {"data": 1})):
+            await peer.send({"type": "publish", "room": "lobby", "seq": seq, **said})
+        await trio.sleep(1)
+        counts = node.hub.rooms.hall.counts
+        assert {name: count for name, count in counts.publications.items() if count} == {
+            "stored": 1,
+            "forbidden": 1,
+            "gap": 1,
+        }
 
     play(scene)
