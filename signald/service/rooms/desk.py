@@ -12,16 +12,18 @@ import structlog
 from msgspec import Raw
 
 from signald.core.head import Party
-from signald.core.rooms import RIGHTS, Right, is_room, room_of
+from signald.core.room_names import of_principal, room_of_user, shown_name
+from signald.core.rooms import Right, is_room
 from signald.service.attached import LiveSession, PartyLink
 from signald.service.context import Context
 from signald.service.events import PartyReleased, SessionGone
 from signald.service.rooms.bounds import bounds_of
-from signald.service.rooms.guest import Guest, member_name
+from signald.service.rooms.guest import Guest, RoomHere, member_name
 from signald.service.rooms.hall import Hall
 from signald.service.rooms.joining import Joining, Request
 from signald.service.rooms.offers import offer_of, refused
 from signald.service.rooms.publishing import Publishing
+from signald.service.rooms.rights import rights_of
 from signald.store.base import Result
 from signald.store.room.ops import DropMembers, LeaveRoom, SnapshotRoom
 from signald.wire.fields import NO_DATA
@@ -70,7 +72,8 @@ class RoomDesk:
         if "join" not in self._rights(session, party, room):
             return "forbidden"
         mine = self._of.get((session.id, party), {})
-        return "too_many" if room not in mine and len(mine) >= ROOMS_MAX else ""
+        is_new = of_principal(room, session.principal) not in mine
+        return "too_many" if is_new and len(mine) >= ROOMS_MAX else ""
 
     def _refuse(self, session: LiveSession, party: Party, room: str, why: str) -> None:
         link = session.side(party).link
@@ -78,27 +81,29 @@ class RoomDesk:
             link.room_left(session.id, room, why)
 
     def _rights(self, session: LiveSession, party: Party, room: str) -> frozenset[Right]:
-        del session, party, room
-        return RIGHTS
+        return rights_of(self._context.config, session, party).of(room)
+
+    def _guest(self, session: LiveSession, party: Party, room: str) -> Guest | None:
+        return self.hall.guest(session.id, party, of_principal(room, session.principal))
 
     def _enter(self, session: LiveSession, party: Party, room: str, request: Request) -> None:
         link = session.side(party).link
         if link is None:
             return
-        guest = self.hall.guest(session.id, party, room)
+        guest = self._guest(session, party, room)
         if guest is None or guest.link is not link:
             if guest is not None:
                 self.hall.remove(guest)
-            here = self.hall.enter(room)
+            here = self.hall.enter(of_principal(room, session.principal))
             guest = here.guests[member_name(session.id, party)] = Guest(here, session, party, link)
-            self._of.setdefault((session.id, party), {})[room] = guest
+            self._of.setdefault((session.id, party), {})[here.name] = guest
         self._joining.begin(guest, request)
 
     def publish(
         self, session: LiveSession, party: Party, said: Publish, binary: bytes | None, *, in_rate: bool = True
     ) -> None:
         """Take one publication; `settle` must follow when the batch is through. `in_rate`: the party is not over its rate."""
-        guest = self.hall.guest(session.id, party, said.room)
+        guest = self._guest(session, party, said.room)
         if guest is None:
             link = session.side(party).link
             if link is not None:
@@ -117,7 +122,7 @@ class RoomDesk:
         presence = bytes(said)
         if len(presence) > PRESENCE_BYTES_MAX:
             return False
-        guest = self.hall.guest(session.id, party, room)
+        guest = self._guest(session, party, room)
         if guest is not None:
             guest.said = presence
             self.hall.say(guest, presence)
@@ -125,17 +130,17 @@ class RoomDesk:
 
     def snapshot(self, session: LiveSession, party: Party, room: str, position: int, body: bytes) -> None:
         """A party folds all updates up to `position`. One that is not taken costs nothing: the updates stay."""
-        guest = self.hall.guest(session.id, party, room)
+        guest = self._guest(session, party, room)
         if guest is None or not guest.seated or "publish" not in self._rights(session, party, room):
             return
         context = self._context
         bounds = bounds_of(context.config.rooms)
-        context.submit(SnapshotRoom(room, guest.name, context.node, guest.epoch, position, body, bounds))
+        context.submit(SnapshotRoom(guest.room.name, guest.name, context.node, guest.epoch, position, body, bounds))
 
     def leave(self, session: LiveSession, party: Party, room: str) -> None:
         """A party leaves a room. It is told when the store has taken its seat; nothing of the room comes from now on."""
         link = session.side(party).link
-        guest = self.hall.guest(session.id, party, room)
+        guest = self._guest(session, party, room)
         if link is None:
             return
         if guest is None:
@@ -143,13 +148,13 @@ class RoomDesk:
             return
         self._forget(guest)
         context = self._context
-        op = LeaveRoom(room, guest.name, context.node, guest.epoch, self._keep_ms, context.now_ms())
-        context.committer.submit(op, partial(self._has_left, link, session.id, room))
+        op = LeaveRoom(guest.room.name, guest.name, context.node, guest.epoch, self._keep_ms, context.now_ms())
+        context.committer.submit(op, partial(self._has_left, link, session.id, guest.room))
 
-    def _has_left(self, link: PartyLink, session: str, room: str, _: Result) -> None:
-        self.hall.look(room)
+    def _has_left(self, link: PartyLink, session: str, room: RoomHere, _: Result) -> None:
+        self.hall.look(room.name)
         if not link.over:
-            link.room_left(session, room, "left")
+            link.room_left(session, room.shown, "left")
 
     # --- what becomes of a party ------------------------------------------------------------------------------------
 
@@ -164,10 +169,9 @@ class RoomDesk:
 
     def greet(self, session: LiveSession) -> None:
         """A client of a subject was answered: it joins the room of its user unasked, unless it has named that."""
-        if session.principal:
-            room = room_of("user", session.principal)
-            if self.hall.guest(session.id, "client", room) is None:
-                self._enter(session, "client", room, Request())
+        room = room_of_user(session.principal)
+        if room and self._guest(session, "client", room) is None:
+            self._enter(session, "client", room, Request())
 
     def has_room(self, link: PartyLink) -> None:
         """The send queue of `link` has room again."""
@@ -176,10 +180,10 @@ class RoomDesk:
     def rooms_of(self, session: str) -> list[str]:
         """Return the rooms in which a session is here, by name."""
         parties: tuple[Party, Party] = ("client", "worker")
-        return sorted({room for party in parties for room in self._of.get((session, party), {})})
+        return sorted({shown_name(room) for party in parties for room in self._of.get((session, party), {})})
 
     def look(self, room: str) -> None:
-        """Something is new in `room`: tell its members here."""
+        """Something is new in `room`, by the name that the store knows: tell its members here."""
         self.hall.look(room)
 
     @property
@@ -190,7 +194,7 @@ class RoomDesk:
         """A party does not come in, for the reason that it is told; empty: it is told nothing."""
         self._forget(guest)
         if reason:
-            guest.link.room_left(guest.session.id, guest.room.name, reason)
+            guest.link.room_left(guest.session.id, guest.room.shown, reason)
 
     def _again(self, guest: Guest) -> None:
         """The store has lost the seat of a member, or the room: it joins again with what it knows, and is told anew."""

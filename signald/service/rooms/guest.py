@@ -14,6 +14,7 @@ from math import inf
 
 from signald.core.head import Party
 from signald.core.once_more import OnceMore
+from signald.core.room_names import shown_name
 from signald.core.rooms import Offer
 from signald.service.attached import LiveSession, PartyLink
 from signald.service.rooms.presence import Roll
@@ -109,10 +110,13 @@ class Guest:
 class RoomHere:
     """A room with members at this node."""
 
-    __slots__ = ("epoch", "guests", "known", "looks", "name", "position", "roll", "told_at", "turn")
+    __slots__ = ("epoch", "guests", "known", "looks", "name", "position", "roll", "shown", "told_at", "turn")
 
     def __init__(self, name: str) -> None:
         self.name = name
+        """By which the store knows it."""
+        self.shown = shown_name(name)
+        """As its members say it."""
         self.guests: dict[str, Guest] = {}
         """By member."""
         self.known = False

@@ -141,7 +141,7 @@ class Hall:
         """Tell the live members of the next entries of the log."""
         if not entries:
             return
-        shown = [Shown(room.name, entry) for entry in entries]
+        shown = [Shown(room.shown, entry) for entry in entries]
         room.position = entries[-1].position
         for guest in room.live():
             self._tell(guest, shown)
@@ -170,13 +170,13 @@ class Hall:
 
     def tell_published(self, guest: Guest, seq: int, position: int) -> None:
         """Tell a member how far its publications are stored."""
-        guest.link.room_published(guest.session.id, guest.room.name, seq, position)
+        guest.link.room_published(guest.session.id, guest.room.shown, seq, position)
 
     def slow(self, guest: Guest) -> None:
         """A member does not take what is published as fast as it comes."""
         guest.state = State.SLOW
         self.counts.slow += 1
-        guest.link.room_left(guest.session.id, guest.room.name, SLOW)
+        guest.link.room_left(guest.session.id, guest.room.shown, SLOW)
 
     # --- presence ---------------------------------------------------------------------------------------------------
 
@@ -195,9 +195,9 @@ class Hall:
     def _tell_roll(self, room: RoomHere) -> None:
         """Tell the live members who has come, changed his presence, and left."""
         room.told_at = trio.current_time()
-        roll, whole = room.roll, room.roll.came(room.name)
+        roll, whole = room.roll, room.roll.came(room.shown)
         for guest in room.live():
-            came = whole if guest.since <= roll.told_upto else roll.came(room.name, guest.since)
+            came = whole if guest.since <= roll.told_upto else roll.came(room.shown, guest.since)
             guest.since = roll.news
             if came and not _is_only(guest.name, came):
                 if guest.link.conn.room:

@@ -199,7 +199,7 @@ class Joining:
             self._go_live(guest, members)
             return
         guest.state, guest.seated = State.SLOW, True
-        guest.link.room_left(guest.session.id, guest.room.name, SLOW)
+        guest.link.room_left(guest.session.id, guest.room.shown, SLOW)
 
     async def _seat(self, guest: Guest, request: Request, number: int) -> Joined | None:
         context = self._context
@@ -332,7 +332,7 @@ class Joining:
             )
             if not isinstance(page, RoomHistory):
                 raise _VoidError
-            found = [Shown(room.name, entry) for entry in page.entries] + found
+            found = [Shown(room.shown, entry) for entry in page.entries] + found
             before = page.next
         return found
 
@@ -350,12 +350,12 @@ class Joining:
         room, link, session = guest.room, guest.link, guest.session.id
         if request.epoch == joined.epoch:
             for seq, fault in joined.refused:
-                link.room_refused(session, room.name, seq, fault)
+                link.room_refused(session, room.shown, seq, fault)
         guest.given = request.received if joined.recovered else picture.position
         guest.stored = joined.next_seq - 1
         replaying = picture.position - guest.given
         answer = Answer(
-            room.name,
+            room.shown,
             joined.epoch,
             picture.position,
             joined.next_seq,
@@ -371,10 +371,10 @@ class Joining:
         for _ in link.room_joined(session, answer):
             await self._wait_for_room(guest, number)
         if picture.snapshot is not None:
-            link.room_snapshot(session, room.name, *picture.snapshot)
+            link.room_snapshot(session, room.shown, *picture.snapshot)
         for entry in picture.updates:
             await self._wait_for_room(guest, number)
-            link.room_snapshot(session, room.name, entry.position, *update_of(entry.publication)[::-1])
+            link.room_snapshot(session, room.shown, entry.position, *update_of(entry.publication)[::-1])
 
     async def _wait_for_room(self, guest: Guest, number: int) -> None:
         """Wait until the send queue of a member takes more. Raises _OverError."""
@@ -401,13 +401,13 @@ class Joining:
                 raise _VoidError
             for entry in looked.entries:
                 await self._wait_for_room(guest, number)
-                guest.link.room_message(guest.session.id, Shown(room.name, entry), own=entry.member == guest.name)
+                guest.link.room_message(guest.session.id, Shown(room.shown, entry), own=entry.member == guest.name)
                 guest.given = entry.position
         self._same(guest, epoch)
 
     def _go_live(self, guest: Guest, members: dict[str, bytes]) -> None:
         room = guest.room
-        came = difference(room.name, members, room.roll.members, but=guest.name)
+        came = difference(room.shown, members, room.roll.members, but=guest.name)
         if came:
             guest.link.room_presence(guest.session.id, came)
         guest.since = room.roll.news

@@ -90,7 +90,7 @@ class Publishing:
             self._hall.look(room.name)  # the others here are not woken by what this node has stored
             return
         for seq, fault in result.refused:
-            guest.link.room_refused(guest.session.id, room.name, seq, fault)
+            guest.link.room_refused(guest.session.id, room.shown, seq, fault)
         guest.stored, guest.stored_at = max(guest.stored, result.seq), result.position
         if entries and room.known and room.position == first - 1:
             self._hall.deliver(room, entries)
@@ -108,4 +108,4 @@ class Publishing:
             self.settle(guest)
 
     def _gap(self, guest: Guest, seq: int, expected: int) -> None:
-        guest.link.room_refused(guest.session.id, guest.room.name, seq, "gap", expected)
+        guest.link.room_refused(guest.session.id, guest.room.shown, seq, "gap", expected)
