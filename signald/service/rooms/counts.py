@@ -35,7 +35,6 @@ class RoomCounts:
     def published(self, result: Published, new: int) -> None:
         """Count a step of a member that has stored `new` publications."""
         self.publications[STORED] += new
-        self.publications[GAP] += bool(result.expected)
         self.publications.update([fault for _, fault in result.refused])
 
     def told(self, entries: Sequence[Entry], now_ms: int) -> None:

@@ -12,6 +12,7 @@ from functools import partial
 from signald.core.rooms import Entry, Offer
 from signald.service.context import Context
 from signald.service.rooms.bounds import bounds_of
+from signald.service.rooms.counts import GAP
 from signald.service.rooms.guest import Guest, State
 from signald.service.rooms.hall import Hall
 from signald.store.base import Behind, Result
@@ -108,4 +109,5 @@ class Publishing:
             self.settle(guest)
 
     def _gap(self, guest: Guest, seq: int, expected: int) -> None:
+        self._hall.counts.publications[GAP] += 1
         guest.link.room_refused(guest.session.id, guest.room.shown, seq, "gap", expected)
