@@ -1,4 +1,4 @@
-"""Rooms over HTTP, on nodes in memory: published in, read and changed at any node, by whoever may."""
+"""Rooms over HTTP, on nodes in memory: published in, read and changed at any node, by each kind of caller."""
 
 import json
 from typing import Any
