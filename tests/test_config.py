@@ -586,6 +586,7 @@ def test_loopback_is_told_from_the_rest() -> None:
         ("[blobs]\nredirect = true\n", "blobs.redirect"),
         ("[blobs]\nprincipal_bytes_max = 10485759\n", "blobs.principal_bytes_max"),
         ("[blobs]\nuploads_in_progress_max = 7\n", "blobs.uploads_in_progress_max"),
+        ('[rooms]\ndefault_rights = ["join", "publsh"]\n', "rooms.default_rights"),
         ("[drain]\ntimeout_s = 71\n", "drain.timeout_s"),
         ("[drain]\nworker_timeout_s = 36.1\n", "drain.stop_timeout_s"),
     ],

@@ -24,8 +24,9 @@ from signald.exit_codes import MEANINGS, ExitCode
 from signald.service import refusals
 from signald.service.events import Events
 from signald.store.redis import ACL
-from signald.wire import codec, messages
+from signald.wire import codec, messages, rooms
 from signald.wire.close_codes import ADVICE
+from signald.wire.fields import Inbound, Outbound
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -38,10 +39,10 @@ SOURCES = {path: ast.parse(path.read_text()) for path in sorted((ROOT / "signald
 
 def message_types() -> Iterator[tuple[str, type[Struct]]]:
     """Every message of both ways with its name on the wire."""
-    for kind in vars(messages).values():
-        if isinstance(kind, type) and issubclass(kind, messages.Inbound | messages.Outbound):
+    for kind in (vars(messages) | vars(rooms)).values():
+        if isinstance(kind, type) and issubclass(kind, Inbound | Outbound):
             config = kind.__struct_config__
-            if config.tag is not None and kind not in (messages.Inbound, messages.Outbound):
+            if config.tag is not None and kind not in (Inbound, Outbound):
                 yield str(config.tag), kind
 
 
@@ -122,7 +123,7 @@ def test_every_message_and_field_is_described(tag: str, kind: type[Struct]) -> N
 
 def test_codec_and_document_know_the_same_types() -> None:
     """The types the codec takes from clients and workers are those of the messages."""
-    inbound = {tag for tag, kind in TYPES if issubclass(kind, messages.Inbound)}
+    inbound = {tag for tag, kind in TYPES if issubclass(kind, Inbound)}
     assert inbound == codec.CLIENT_TYPES | codec.WORKER_TYPES
 
 

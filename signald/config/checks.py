@@ -20,6 +20,7 @@ from signald.config.sections import (
     DrainConfig,
     ListenConfig,
     NodeConfig,
+    RoomsConfig,
 )
 from signald.config.store_urls import FORMS
 
@@ -47,6 +48,9 @@ NODE_ID_CHARS_MAX = 253
 """The bound of a name in Kubernetes; a host name has at most 64."""
 RELEASE_CHARS_MAX = 128
 """A commit hash has 64, an image tag 128."""
+
+ROOM_RIGHTS = ("join", "publish", "state")
+"""The words of the claim `rooms`, from the contract of the wire."""
 
 _node_id = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
@@ -103,6 +107,7 @@ def cross_checks(config: Config) -> Iterator[Finding]:
     yield from _core(config.core)
     yield from _limits(config)
     yield from _blobs(config)
+    yield from _rooms(config.rooms)
     yield from _drain(config.drain)
     yield from _admin(config.admin)
 
@@ -378,6 +383,13 @@ def _endpoint_problem(endpoint: str) -> str:
     ):
         return "must hold no user, password, path, query or fragment"
     return ""
+
+
+def _rooms(rooms: RoomsConfig) -> Iterator[Finding]:
+    for word in rooms.default_rights:
+        if word not in ROOM_RIGHTS:
+            hint = suggestion(word, ROOM_RIGHTS)
+            yield ("rooms.default_rights",), f'"{word}" is no right: use {", ".join(ROOM_RIGHTS)}{hint}'
 
 
 def drain_needs_s(drain: DrainConfig) -> tuple[float, str]:

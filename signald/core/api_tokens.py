@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import jwt
 import msgspec
 from jwt.utils import base64url_decode
-from msgspec import Meta, Struct, structs
+from msgspec import UNSET, Meta, Struct, UnsetType, structs
 
 from signald.core.callers import Caller
 from signald.core.wants import subject_of, tenant_of
@@ -50,13 +50,16 @@ class Statement(Struct, frozen=True, forbid_unknown_fields=True):
     auth_time: Annotated[float, Meta(gt=-_TIME_MAX, lt=_TIME_MAX)] | None = None
     """When the credential was issued by which the party was let in, likewise; None: it does not say. A revocation is judged by it: a node
     that has not heard of the revocation yet may make a token after it."""
+    rooms: dict[str, tuple[str, ...]] | UnsetType = UNSET
+    """What that credential had as its claim `rooms`. It is no longer there than here, so a token has room for it."""
 
     @property
     def caller(self) -> Caller:
         """The caller that shows it."""
         session, worker = (self.owner, "") if self.kind == "client" else ("", self.owner)
         tenant = tenant_of(self.principal)
-        return Caller(self.kind, self.principal, subject_of(self.principal), tenant, session, worker)
+        rooms = None if self.rooms is UNSET else self.rooms
+        return Caller(self.kind, self.principal, subject_of(self.principal), tenant, session, worker, rooms=rooms)
 
 
 _header = msgspec.json.Decoder(_Header)

@@ -14,7 +14,8 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from signald.wire.codec import too_deep
-from signald.wire.messages import LABELS_MAX, REASON_MAX, SEQ_MAX, SETTINGS_BYTES_MAX, Labels
+from signald.wire.fields import REASON_MAX, SEQ_MAX
+from signald.wire.messages import LABELS_MAX, SETTINGS_BYTES_MAX, Labels
 
 ANSWER_BYTES_MAX = 131_072
 """Longest body of an answer: settings and rooms of 32 KiB each, 32 labels twice, and the JSON around them."""

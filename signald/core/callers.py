@@ -4,6 +4,7 @@ A `Caller` is the verified statement of a credential. An `Access` is the part of
 that reads or changes a session judges it against the principal of the session's head, so that no answer depends on an earlier look.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from msgspec import Struct
@@ -48,6 +49,8 @@ class Caller(Struct, frozen=True, gc=False):
     """The id of a worker; "" for any other kind."""
     scopes: frozenset[str] | None = None
     """The scopes of a service; None: all. Only a service has some."""
+    rooms: Mapping[str, Sequence[str]] | None = None
+    """The claim `rooms` of its credential, or of the one by which a party was let in; None: it has none."""
 
     @property
     def is_anonymous(self) -> bool:

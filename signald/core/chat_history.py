@@ -18,7 +18,7 @@ from msgspec import Raw, Struct
 from signald.core.head import Party
 from signald.core.streams import Mark
 from signald.wire import records
-from signald.wire.messages import SEQ_MAX
+from signald.wire.fields import SEQ_MAX
 
 
 class Piece(Struct, array_like=True, frozen=True, gc=False):

@@ -20,7 +20,7 @@ from itertools import islice
 from msgspec import Struct
 
 from signald.core.streams import Mark
-from signald.wire.messages import SEQ_MAX
+from signald.wire.fields import SEQ_MAX
 
 
 class Entry(Struct, frozen=True, gc=False):

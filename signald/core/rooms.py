@@ -80,9 +80,12 @@ def escape(text: str) -> str:
 def room_of(kind: str, text: str) -> str:
     """Return the room `KIND:TEXT`, such as that of a subject. A long text is told by its digest behind `~.`, which no escape makes."""
     name = f"{kind}:{escape(text)}"
-    if len(name) > NAME_CHARS_MAX:
-        name = f"{kind}:~.{sha256(text.encode(errors='surrogatepass')).hexdigest()}"
-    return name
+    return name if len(name) <= NAME_CHARS_MAX else f"{kind}:{digest_of(text)}"
+
+
+def digest_of(text: str) -> str:
+    """Return what stands for a long text in the name of a room."""
+    return f"~.{sha256(text.encode(errors='surrogatepass')).hexdigest()}"
 
 
 def rights_in(patterns: Mapping[str, Iterable[str]], room: str) -> frozenset[Right]:

@@ -15,7 +15,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from signald.wire import records, surrogates
-from signald.wire.messages import SEQ_MAX, STREAM_MAX, Message, StreamError
+from signald.wire.fields import SEQ_MAX
+from signald.wire.messages import STREAM_MAX, Message, StreamError
 
 COMPLETE: Final = "complete"
 INTERRUPTED: Final = "interrupted"

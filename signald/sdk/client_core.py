@@ -36,9 +36,8 @@ from signald.sdk.party_records import DEFAULT_TIMING, Over, Timing
 from signald.sdk.streams_core import StreamText, StreamTexts
 from signald.sdk.values import check_labels, check_number, check_text, read, read_history, write
 from signald.sdk.writing import Batch, check_opening, payload_size
+from signald.wire.fields import HISTORY_MAX, REASON_MAX
 from signald.wire.messages import (
-    HISTORY_MAX,
-    REASON_MAX,
     SECRET_MAX,
     STREAM_MAX,
     Ack,

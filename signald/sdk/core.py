@@ -31,7 +31,8 @@ from signald.sdk.stream_fields import PLAIN, Of
 from signald.sdk.values import check_text, read, write
 from signald.sdk.writing import Batch, payload_size
 from signald.wire.codec import ack_frame
-from signald.wire.messages import KIND_MAX, REASON_MAX, SEQ_MAX, TRACE_MAX, ErrorMessage, Message
+from signald.wire.fields import KIND_MAX, REASON_MAX, SEQ_MAX
+from signald.wire.messages import TRACE_MAX, ErrorMessage, Message
 from signald.wire.records import frame, head, message_body, renumbered
 
 NEVER = float("inf")

@@ -31,18 +31,23 @@ from signald.wire.messages import (
     StreamState,
     TerminateApp,
 )
+from signald.wire.rooms import Joined, Left, Published, RoomError, RoomMessage, RoomPresence, RoomSnapshot
 
 _U16 = struct.Struct(">H")
 M = TypeVar("M")
 
-Shared = Message | Ack | Receipt | Realtime | Ping | Pong | ErrorMessage | GoAway | SessionEnded | NewApiToken
+OfRooms = Joined | RoomSnapshot | Published | RoomMessage | RoomError | RoomPresence | Left
+Shared = Message | Ack | Receipt | Realtime | Ping | Pong | ErrorMessage | GoAway | SessionEnded | NewApiToken | OfRooms
 ToClient = SessionStarted | SessionRestored | PeerChanged | JobStateChanged | StreamState | Shared
 ToWorker = AppAccepted | ReconnectionAck | SessionAssigned | Job | JobCancel | StreamCancelled | TerminateApp | Shared
 
 _client: msgspec.json.Decoder[ToClient] = msgspec.json.Decoder(ToClient)
 _worker: msgspec.json.Decoder[ToWorker] = msgspec.json.Decoder(ToWorker)
 
-_SHARED = {"message", "ack", "receipt", "realtime", "ping", "pong", "error", "goaway", "session_ended", "api_token"}
+_OF_ROOMS = {"joined", "snapshot", "published", "room_message", "room_error", "room_presence", "left"}
+_SHARED = _OF_ROOMS | {
+    "message", "ack", "receipt", "realtime", "ping", "pong", "error", "goaway", "session_ended", "api_token",
+}  # fmt: skip
 _CLIENT = frozenset(_SHARED | {"session_started", "session_restored", "peer", "job_state", "stream_state"})
 _WORKER = frozenset(
     _SHARED

@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 from signald.sdk.values import check_text
-from signald.wire.messages import BLOB_MAX, SEQ_MAX, STREAM_MAX, StreamError
+from signald.wire.fields import SEQ_MAX
+from signald.wire.messages import BLOB_MAX, STREAM_MAX, StreamError
 
 OUTCOMES = ("complete", "failed", "cancelled", "interrupted")
 """How a stream can end."""

@@ -22,7 +22,7 @@ from signald.sdk.trio_client_jobs import Job, Jobs
 from signald.sdk.trio_conversation import Conversation, Events
 from signald.sdk.trio_party import Auth, Dial, TrioParty, Urls, running, url_list
 from signald.sdk.values import check_text, readable
-from signald.wire.messages import REASON_MAX
+from signald.wire.fields import REASON_MAX
 
 
 class Client(TrioParty, Conversation):

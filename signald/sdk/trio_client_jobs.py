@@ -17,7 +17,8 @@ from signald.sdk.errors import JobFailed, SessionGone
 from signald.sdk.requests import Bytes
 from signald.sdk.trio_api import Api
 from signald.sdk.values import check_text, read, readable, write
-from signald.wire.messages import CONTENT_TYPE_MAX, KIND_MAX
+from signald.wire.fields import KIND_MAX
+from signald.wire.messages import CONTENT_TYPE_MAX
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 

@@ -12,7 +12,7 @@ from signald.sdk.jobs_core import JobCancelled, JobGiven
 from signald.sdk.streams_core import ROLL_UP_S
 from signald.sdk.trio_streams import OutStream
 from signald.sdk.values import check_text, readable
-from signald.wire.messages import KIND_MAX, REASON_MAX
+from signald.wire.fields import KIND_MAX, REASON_MAX
 
 # Plain logging: a library does not choose where its application's log goes.
 log = logging.getLogger("signald.sdk")

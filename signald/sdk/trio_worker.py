@@ -28,7 +28,7 @@ from signald.sdk.trio_party import Auth, Dial, TrioParty, Urls, log, running, ur
 from signald.sdk.trio_streams import OutStream
 from signald.sdk.values import check_text, readable
 from signald.sdk.worker_core import WorkerCore
-from signald.wire.messages import REASON_MAX
+from signald.wire.fields import REASON_MAX
 
 
 class WorkerSession(Conversation):

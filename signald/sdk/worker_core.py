@@ -36,9 +36,9 @@ from signald.sdk.streams_core import CancelRequested, StreamRefused
 from signald.sdk.values import check_number, check_text, read
 from signald.sdk.worker_messages import Registration
 from signald.sdk.writing import Batch, check_opening, payload_size
+from signald.wire.fields import REASON_MAX
 from signald.wire.messages import (
     CAPACITY_MAX,
-    REASON_MAX,
     Ack,
     AppAccepted,
     ErrorMessage,

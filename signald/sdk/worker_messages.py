@@ -6,7 +6,8 @@ import msgspec
 from msgspec import Raw
 
 from signald.sdk.values import check_labels, check_text, write
-from signald.wire.messages import KIND_MAX, KINDS_MAX, NAME_MAX, REASON_MAX
+from signald.wire.fields import KIND_MAX, NAME_MAX, REASON_MAX
+from signald.wire.messages import KINDS_MAX
 
 
 class Registration:

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 import structlog
 import trio
+from msgspec import structs
 
 from signald.core import api_tokens
 from signald.core.api_keys import READ_EVERY_S, SECRET_BYTES, ApiKey, kid_of, signer, signing_key
@@ -129,13 +130,12 @@ class ApiTokens:
 
     def make(self, kind: Literal["client", "worker"], owner: str, principal: str) -> ApiToken:
         """Sign a token for a session (`client`) or a worker, that acts for `principal`; the caller vouches for it now."""
-        return self._make(kind, owner, principal, self._context.now_ms() / 1000)
+        return self._make(Statement(kind, owner, principal, auth_time=self._context.now_ms() / 1000))
 
-    def _make(self, kind: Literal["client", "worker"], owner: str, principal: str, auth_time: float | None) -> ApiToken:
+    def _make(self, said: Statement) -> ApiToken:
         now = self._context.now_ms()
         ttl_ms = round(self._context.config.auth.api_token_ttl_s * 1000)
         kid, key = self._signer(now)
-        said = Statement(kind, owner, principal, auth_time=auth_time)
         return ApiToken(api_tokens.mint(said, kid, key, now, ttl_ms), ttl_ms)
 
     def _signer(self, now_ms: int) -> tuple[str, bytes]:
@@ -151,8 +151,13 @@ class ApiTokens:
 
         It is void once its credential is: a node that learns late of a revocation cannot make tokens that outlive it.
         """
-        issued_at = link.credential.issued_at if link.credential is not None else None
-        token = self._make(link.party, link.owner, link.principal, issued_at)
+        shown = link.credential
+        said = Statement(
+            link.party, link.owner, link.principal, auth_time=shown.issued_at if shown is not None else None
+        )
+        if shown is not None and shown.rooms is not None:
+            said = structs.replace(said, rooms={pattern: tuple(words) for pattern, words in shown.rooms.items()})
+        token = self._make(said)
         self._asking[link.owner] = _Asking(link, self._context.now_ms() + round(token.ttl_ms * RENEW_AT))
         return token
 

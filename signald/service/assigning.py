@@ -30,7 +30,8 @@ from signald.store.committer import ignore
 from signald.store.registry.ops import NoWorker, Release, UpdateWorker, WorkerSessions
 from signald.store.sagas import forget_session
 from signald.store.session.ops import AcceptSession, Claimed, ClaimWorkerSide, Detach
-from signald.wire.messages import SEQ_MAX, SETTINGS_BYTES_MAX, STATE_BYTES_MAX, ResumedSession, SessionPosition
+from signald.wire.fields import SEQ_MAX
+from signald.wire.messages import SETTINGS_BYTES_MAX, STATE_BYTES_MAX, ResumedSession, SessionPosition
 
 LOT_MAX = 100
 """Sessions a worker is asked to take in one go."""

@@ -4,7 +4,7 @@ The relay, the attachments and the drain know a party by `PartyLink` alone, and 
 that speaks a wire (`ClientLink` and `WorkerLink` speak `signald.v1`) has these attributes; none of them appears here.
 """
 
-from collections.abc import Collection, Sequence, Sized
+from collections.abc import Collection, Iterator, Sequence, Sized
 from typing import ClassVar, Literal, Protocol
 
 import attrs
@@ -13,12 +13,14 @@ from msgspec import UNSET, UnsetType
 from signald.core.chat_history import HistoryEntry
 from signald.core.head import Party
 from signald.core.jobs import Job
+from signald.core.room_views import Answer, Came, Shown
 from signald.core.session import Session
 from signald.net.connection import Connection
 from signald.net.frames import Message as Frame
 from signald.service.auth import Verified
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import PeerState
+from signald.wire.rooms import RoomErrorCode
 
 
 class PartyLink(Protocol):
@@ -143,6 +145,27 @@ class PartyLink(Protocol):
 
     def stream_cancel(self, session: str, stream: str, reason: str) -> None:
         """Tell a worker that its client asks for the end of a stream."""
+
+    def room_joined(self, session: str, answer: Answer) -> Iterator[None]:
+        """Tell a party that it is a member of a room: each step queues one frame."""
+
+    def room_snapshot(self, session: str, room: str, position: int, data: bytes, update: bytes = b"") -> None:
+        """Give a new member the snapshot of a room, or one `update` behind it: the fields of that, as JSON."""
+
+    def room_message(self, session: str, shown: Shown, *, own: bool = False) -> None:
+        """Give a member a publication; `own`: it is its own, and replayed."""
+
+    def room_published(self, session: str, room: str, seq: int, position: int) -> None:
+        """Tell a member that all its publications up to `seq` are stored or refused, the last at `position`."""
+
+    def room_refused(self, session: str, room: str, seq: int, code: RoomErrorCode, expected: int = 0) -> None:
+        """Tell a party that one publication is refused."""
+
+    def room_presence(self, session: str, came: Came) -> None:
+        """Tell a member who has come, changed his presence, and left."""
+
+    def room_left(self, session: str, room: str, reason: str) -> None:
+        """Tell a party that it is no member of a room, or gets nothing of it any more."""
 
     def log_lost(self, session: str, direction: Literal["sent", "received"], lost: tuple[int, int]) -> None:
         """Say that the store has lost messages this party has sent or was to receive."""

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from signald.config import AuthConfig, ConfigError, Problem
 from signald.core.jwks import SET_BYTES_MAX, BadKeySet, Key, KeySet, UnusableKey, algorithms_of, parse
+from signald.core.rooms import read_patterns
 from signald.core.wants import SEPARATOR
 from signald.service.key_sets import FileKeys, Keys, OneKey, RemoteKeys
 from signald.service.revoked import Revocations
@@ -76,6 +77,8 @@ class Verified:
     """None: the token does not say it."""
     claims: Mapping[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
     """All that the token says, for the core server. A connected party's are forgotten."""
+    rooms: Mapping[str, Sequence[str]] | None = attrs.field(default=None, eq=False)
+    """Its claim `rooms`: pattern → rights. None: it has none."""
 
 
 @attrs.frozen
@@ -157,7 +160,8 @@ class Authenticator:
         principal, issued_at = Principal(subject, role, tenant, scopes), issued if is_time(issued) else None
         if self.revocations.refuses(principal.name, issued_at):
             raise Unauthenticated
-        return Verified(principal, claims["exp"], issued_at, claims)
+        rooms = read_patterns(claims["rooms"]) if "rooms" in claims else None
+        return Verified(principal, claims["exp"], issued_at, claims, rooms)
 
     def _claims(self, keys: Keys, bearer: str, now: float) -> Mapping[str, Any]:
         # Times are checked by `_current`, because PyJWT asks the wall clock.

@@ -35,6 +35,7 @@ from signald.store.committer import ignore
 from signald.store.registry.ops import KeepAlive
 from signald.store.session.jobs.ops import JobList, ListChangedJobs
 from signald.store.session.ops import ClaimClient, Claimed, CreateSession, Detach
+from signald.wire.rooms import RoomPosition
 
 
 @attrs.frozen
@@ -62,6 +63,7 @@ class ReturningClient:
     ticket: str | None = None
     trace: str | None = None
     api: bool = False
+    rooms: Sequence[RoomPosition] = ()
 
 
 MakeLink = Callable[[Parts, Connection, LiveSession], ClientLike]
@@ -160,6 +162,8 @@ def _begin(parts: Parts, conn: Connection, made: _Made, asked: NewClient, make: 
             settings=head.settings,
         )
     )
+    if asked.api:
+        parts.rooms.greet(session)
     context.writes.flush()
     if session.pair:
         context.inboxes.line()
@@ -277,6 +281,9 @@ def _attach(parts: Parts, conn: Connection, granted: _Granted, asked: ReturningC
     parts.attachments.streams.tell(session, claimed.streams)
     if session.spent:
         parts.attachments.spent(session)
+    parts.rooms.resume(session, "client", asked.rooms)
+    if asked.api:
+        parts.rooms.greet(session)
     context.writes.flush()
     if not session.pair:
         if head.worker:  # by a node of release 0.1.0

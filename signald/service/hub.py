@@ -42,6 +42,7 @@ from signald.service.losses import Losses
 from signald.service.parts import Parts
 from signald.service.recording import Recorder
 from signald.service.retries import Retries
+from signald.service.rooms.desk import RoomDesk
 from signald.service.telemetry import tell_life
 from signald.service.trail import Trail
 from signald.wire.close_codes import CloseCode
@@ -97,6 +98,7 @@ class Hub:
         self.revocations = RevocationKeeper(context, self.credentials, lambda: self.parts.auth.keys is not None)
         self.api_tokens = ApiTokens(context)
         self.blobs = BlobDesk(context)
+        self.rooms = RoomDesk(context)
         self.parts = self._parts(gate, auth)
         self.jwks = JwksFetcher(context, lambda: self.parts.auth.remote)
         self.reasking = self.parts.reasking
@@ -121,6 +123,7 @@ class Hub:
             self.blobs,
             self.authoriser,
             Reasking(self.context, self.attachments, self.endings, self.authoriser),
+            self.rooms,
         )
 
     def renew(self, config: Config, auth: Authenticator) -> None:

@@ -4,9 +4,11 @@ Nothing here writes. A dialect's link queues on its connection and marks itself 
 `PendingWrites.flush`, so that everything a batch produced for one connection leaves in one write (`write`).
 """
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 from signald.core.head import Party
+from signald.core.room_views import Answer, Came, Shown
 from signald.core.tokens import Slots
 from signald.net.connection import Connection
 from signald.service.attached import ApiToken, LiveSession
@@ -14,6 +16,7 @@ from signald.service.auth import Verified
 from signald.service.outgoing import PendingWrites
 from signald.service.seats import Seat
 from signald.wire.close_codes import CloseCode
+from signald.wire.rooms import RoomErrorCode
 
 
 class Link:
@@ -113,6 +116,30 @@ class Link:
 
     def stream_cancel(self, session: str, stream: str, reason: str) -> None:
         """Nothing is told on a wire without such a word."""
+
+    # --- of rooms: a wire without words for them joins none ----------------------------------------------------------
+
+    def room_joined(self, _session: str, _answer: Answer) -> Iterator[None]:
+        """See `PartyLink`; so are the next ones."""
+        return iter(())
+
+    def room_snapshot(self, session: str, room: str, position: int, data: bytes, update: bytes = b"") -> None:
+        """Nothing is told."""
+
+    def room_message(self, session: str, shown: Shown, *, own: bool = False) -> None:
+        """Nothing is told."""
+
+    def room_published(self, session: str, room: str, seq: int, position: int) -> None:
+        """Nothing is told."""
+
+    def room_refused(self, session: str, room: str, seq: int, code: RoomErrorCode, expected: int = 0) -> None:
+        """Nothing is told."""
+
+    def room_presence(self, session: str, came: Came) -> None:
+        """Nothing is told."""
+
+    def room_left(self, session: str, room: str, reason: str) -> None:
+        """Nothing is told."""
 
     def close(self, code: CloseCode, reason: str = "") -> None:
         """Close behind what is queued."""

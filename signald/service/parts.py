@@ -20,6 +20,7 @@ from signald.service.jobs import JobDesk
 from signald.service.losses import Losses
 from signald.service.relay import Relay
 from signald.service.retries import Retries
+from signald.service.rooms.desk import RoomDesk
 
 
 @attrs.define
@@ -46,3 +47,4 @@ class Parts:
     blobs: BlobDesk
     authoriser: Authoriser
     reasking: Reasking
+    rooms: RoomDesk

@@ -185,6 +185,9 @@ def _attach(parts: Parts, conn: Connection, granted: _Granted, offer: Offer, mak
     parts.assignments.tell_claimed(link, sides)
     for session in link.attached:
         parts.relay.deliver(session, "worker")
+    for one in offer.sessions:
+        if one.rooms and (live := parts.attachments.sessions.get(one.session)) is not None and live.worker.link is link:
+            parts.rooms.resume(live, "worker", one.rooms)
     context.writes.flush()
     if not context.cluster.alone:
         for session in link.attached:

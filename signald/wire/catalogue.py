@@ -1,6 +1,7 @@
 """Which message goes which way: by party, what it sends, what it is sent, and which of these may be binary frames.
 
-`message`, `ack`, `receipt`, `realtime` and `pong` have one struct for both ways; signald writes them without building it.
+`message`, `ack`, `receipt`, `realtime` and `pong` have one struct for both ways. signald writes these, and `room_message`, without
+building one.
 """
 
 from collections.abc import Mapping
@@ -36,10 +37,22 @@ from signald.wire.messages import (
     TerminateApp,
     WorkerMessage,
 )
+from signald.wire.rooms import (
+    Joined,
+    Left,
+    Publish,
+    Published,
+    RoomError,
+    RoomMessage,
+    RoomPresence,
+    RoomSnapshot,
+    Snapshot,
+)
 
 Kinds = tuple[type[Struct], ...]
 
-_TO_BOTH: Kinds = (Message, Ack, Realtime, Pong, SessionEnded, GoAway, ErrorMessage, NewApiToken)
+_OF_ROOMS: Kinds = (Joined, RoomSnapshot, Published, RoomMessage, RoomError, RoomPresence, Left)
+_TO_BOTH: Kinds = (Message, Ack, Realtime, Pong, SessionEnded, GoAway, ErrorMessage, NewApiToken, *_OF_ROOMS)
 
 SENT_BY: Mapping[Literal["client", "worker"], Kinds] = {
     "client": get_args(ClientMessage),
@@ -60,8 +73,14 @@ ANSWERS: Mapping[type[Struct], Kinds] = {
 }
 """Opening message → its answers. Each may get an `error` instead."""
 
-BINARY: frozenset[type[Struct]] = frozenset({Message, Realtime, Job})
+BINARY: frozenset[type[Struct]] = frozenset({Message, Realtime, Job, Publish, RoomMessage, Snapshot, RoomSnapshot})
 """What may be a binary frame, whose `data` stands behind the JSON."""
+
+BINARY_ONLY: frozenset[type[Struct]] = frozenset({Snapshot, RoomSnapshot})
+"""What is never a text frame."""
+
+WITHOUT_DATA: frozenset[type[Struct]] = frozenset({Publish, RoomMessage, *BINARY_ONLY})
+"""What may be a binary frame, and needs no `data` in a text frame: changes of records stand in its place, or it is never one."""
 
 
 def tag(kind: type[Struct]) -> str:

@@ -8,15 +8,9 @@ import msgspec
 
 from signald.errors import BadMessage, UnknownType
 from signald.wire import surrogates
-from signald.wire.messages import (
-    NO_DATA,
-    ClientMessage,
-    Message,
-    Name,
-    Outbound,
-    Realtime,
-    WorkerMessage,
-)
+from signald.wire.fields import NO_DATA, Name, Outbound
+from signald.wire.messages import ClientMessage, Message, Realtime, WorkerMessage
+from signald.wire.rooms import Publish, Snapshot
 
 _U16 = struct.Struct(">H")
 _EMPTY = b""
@@ -41,8 +35,11 @@ _named_decoder = msgspec.json.Decoder(_Named)
 # How the frames of a worker begin that do not go on as JSON; a name that needs no escape cannot be misread.
 _NAMED = re.compile(rb'\s*\{\s*"type"\s*:\s*"[^"\\]{0,64}"\s*,\s*"session"\s*:\s*"([^"\\]{1,128})"')
 
+_IN_ROOMS = {"join", "publish", "snapshot", "presence", "leave"}
+
 CLIENT_TYPES = frozenset(
-    {
+    _IN_ROOMS
+    | {
         "connect",
         "restore_session",
         "stream_cancel",
@@ -58,7 +55,8 @@ CLIENT_TYPES = frozenset(
     }
 )
 WORKER_TYPES = frozenset(
-    {
+    _IN_ROOMS
+    | {
         "app_ready",
         "session_accept",
         "session_refuse",
@@ -121,8 +119,11 @@ def _decode(
     if kind is Message or kind is Realtime:
         if (message.data is NO_DATA) is (binary is None):  # type: ignore[attr-defined]
             raise BadMessage("`data` belongs in a text frame, or after the header of a binary one")
-    elif binary is not None:
-        raise BadMessage("only `message` and `realtime` may be binary")
+    elif kind is Snapshot:
+        if binary is None:
+            raise BadMessage("a `snapshot` is a binary frame")
+    elif binary is not None and kind is not Publish:
+        raise BadMessage("only `message`, `realtime`, `publish` and `snapshot` may be binary")
     return message, binary
 
 

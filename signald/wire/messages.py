@@ -9,15 +9,33 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from msgspec.structs import force_setattr
 
+from signald.wire.fields import (
+    HISTORY_MAX,
+    KIND_MAX,
+    NAME_MAX,
+    NO_DATA,
+    REASON_MAX,
+    SEQ_MAX,
+    Inbound,
+    Name,
+    Outbound,
+    Position,
+    Reason,
+    Seq,
+)
+from signald.wire.rooms import (
+    Join,
+    Leave,
+    Presence,
+    Publish,
+    RoomPositions,
+    Snapshot,
+)
+
 SUBPROTOCOL = "signald.v1"
 
-NO_DATA = Raw()
-"""The `data` of a frame that has none. Compared by identity."""
-
-SEQ_MAX = 2**53 - 1  # the largest integer every JSON reader keeps exact
-
-KIND_MAX, TRACE_MAX, REASON_MAX = 64, 256, 512
-"""Characters of a `kind`, a `trace` and a `reason`."""
+TRACE_MAX = 256
+"""Characters of a `trace`."""
 STATE_BYTES_MAX = 32_768
 """Bytes of a `state` that a worker leaves for the next one."""
 SETTINGS_BYTES_MAX = 32_768
@@ -28,20 +46,17 @@ STREAM_MAX, CONTENT_TYPE_MAX = 64, 128
 """Characters of the name of a stream, and of a `content_type`."""
 BLOB_MAX = 64
 """Characters of the id of a blob: a third more than signald makes."""
-NAME_MAX, SECRET_MAX = 128, 8192
+SECRET_MAX = 8192
 API_TOKEN_MAX = 10_240
 """Characters of an API token: it names a principal, which a JWT of `SECRET_MAX` may have named."""
 KINDS_MAX, JOBS_MAX = 64, 200
 """Kinds of jobs that a worker names, and jobs that it names in one session: twice as many as a session may have unfinished."""
 LABELS_MAX, LABEL_NAME_MAX, LABEL_VALUE_MAX = 32, 64, 256
-CAPACITY_MAX, HISTORY_MAX = 100_000, 1000
+CAPACITY_MAX = 100_000
 
-Seq = Annotated[int, Meta(ge=1, le=SEQ_MAX)]
-Position = Annotated[int, Meta(ge=0, le=SEQ_MAX)]
 Millis = Annotated[int, Meta(ge=-SEQ_MAX, le=SEQ_MAX)]
 """A duration that signald gives. A negative one counts as 0."""
 Epoch = Annotated[int, Meta(ge=-SEQ_MAX, le=SEQ_MAX)]
-Name = Annotated[str, Meta(min_length=1, max_length=NAME_MAX)]
 Secret = Annotated[str, Meta(min_length=1, max_length=SECRET_MAX)]
 ApiTokenText = Annotated[str, Meta(min_length=1, max_length=API_TOKEN_MAX)]
 Labels = Annotated[
@@ -49,7 +64,6 @@ Labels = Annotated[
     Meta(max_length=LABELS_MAX),
 ]
 Capacity = Annotated[int, Meta(ge=0, le=CAPACITY_MAX)]
-Reason = Annotated[str, Meta(max_length=REASON_MAX)]
 Trace = Annotated[str, Meta(max_length=TRACE_MAX)]
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled", "expired"]
@@ -57,10 +71,6 @@ CancelReason = Literal["requested", "deadline", "session_ended"]
 
 PeerState = Literal["waiting", "paired", "away", "replaced", "gone", "none"]
 """`none` is told only to a session that asked for no worker."""
-
-
-class Inbound(Struct, frozen=True, tag_field="type", gc=False):
-    """Base of what a party sends."""
 
 
 class _Trimmed(Struct, frozen=True, gc=False):
@@ -117,6 +127,8 @@ class RestoreSession(Inbound, _Trimmed, tag="restore_session", frozen=True):
     ticket: str | None = None
     trace: str | None = None
     api: bool = False
+    rooms: RoomPositions = []
+    """The rooms that it is in."""
 
 
 class StreamCancel(Inbound, tag="stream_cancel", frozen=True):
@@ -137,6 +149,8 @@ class SessionPosition(Struct, frozen=True, gc=False):
     acked: Position = 0
     jobs: Annotated[list[Name], Meta(max_length=JOBS_MAX)] = []
     """The ids of the jobs that it has and has not ended."""
+    rooms: RoomPositions = []
+    """The rooms that it is in for this session."""
 
 
 class AppReady(Inbound, _Trimmed, tag="app_ready", frozen=True):
@@ -285,15 +299,12 @@ class PartyError(Inbound, _Trimmed, tag="error", frozen=True):
 
 
 Shared = Message | Ack | Receipt | Realtime | Ping | Pong | Bye | Auth | PartyError
-ClientMessage = Connect | RestoreSession | StreamCancel | Shared
-WorkerMessage = AppReady | SessionAccept | SessionRefuse | JobProgress | AppState | AppTerminated | Shared
+InRooms = Join | Publish | Snapshot | Presence | Leave
+ClientMessage = Connect | RestoreSession | StreamCancel | Shared | InRooms
+WorkerMessage = AppReady | SessionAccept | SessionRefuse | JobProgress | AppState | AppTerminated | Shared | InRooms
 
 
 # --- to a party --------------------------------------------------------------------------------------------------
-
-
-class Outbound(Struct, frozen=True, tag_field="type", omit_defaults=True, gc=False):
-    """Base of what signald sends, other than `message` and `realtime`, which are spliced (see records)."""
 
 
 class Peer(Struct, frozen=True, gc=False):

@@ -1,4 +1,4 @@
-"""The stored form of a message, and its way back into frames without parsing.
+"""The stored form of a message and of a publication in a room, and its way back into frames without parsing.
 
 The log keeps *bodies*. A body is one letter for the frame kind, then the tail of the message's JSON object: everything but
 `type` and `session`. To deliver it, a head is put in front, which costs no decoding:
@@ -12,6 +12,8 @@ is in no frame. Bodies of release 0.1.0 have none.
 
 import re
 import struct
+from base64 import b64encode
+from collections.abc import Sequence
 from functools import lru_cache
 
 from msgspec import json
@@ -96,9 +98,14 @@ def seq_and_time(body: bytes) -> tuple[int, int]:
 def realtime_body(message: Realtime, binary: bytes | None) -> bytes:
     """Return the body of a `realtime`, in the same form as a message's."""
     trace = b'"trace":' + _encode(message.trace) if message.trace is not None else b""
+    return _loose_body(trace, bytes(message.data), binary)
+
+
+def _loose_body(first: bytes, data: bytes, binary: bytes | None) -> bytes:
+    """Return a body without a seq: with the field `first`, if it is not empty, and `data` or the data of a binary frame."""
     if binary is None:
-        return b"t" + trace + (b"," if trace else b"") + b'"data":' + bytes(message.data) + b"}"
-    tail = trace + b"}"
+        return b"t" + first + (b"," if first else b"") + b'"data":' + data + b"}"
+    tail = first + b"}"
     return b"b" + _U16.pack(len(tail)) + tail + binary
 
 
@@ -188,3 +195,59 @@ def stream_entry(
         b'"truncated":true,' if truncated else b"",
         data,
     )
+
+
+# --- rooms --------------------------------------------------------------------------------------------------------
+
+Changes = Sequence[tuple[str, Sequence[tuple[str, bytes]]]]
+"""Records by id, each with its properties: name, and value as JSON."""
+
+
+def publication_body(kind: str | None, data: bytes, binary: bytes | None) -> bytes:
+    """Return the body that a room keeps for `data`, or for the data of a binary frame. It has neither seq nor position."""
+    return _loose_body(b"" if kind is None else b'"kind":' + _encode(kind), data, binary)
+
+
+def changes_body(puts: Changes, patches: Changes, removes: Sequence[str]) -> bytes:
+    """Return changes of records in the form of a body."""
+    fields = [b'"%b":%b' % (name, records_json(some)) for name, some in ((b"put", puts), (b"patch", patches)) if some]
+    if removes:
+        fields.append(b'"remove":' + _encode(removes))
+    return b"t" + b",".join(fields) + b"}"
+
+
+def records_json(records: Changes) -> bytes:
+    """Return records as one JSON object."""
+    return b"{" + b",".join([_encode(name) + b":" + record_json(properties) for name, properties in records]) + b"}"
+
+
+def record_json(properties: Sequence[tuple[str, bytes]]) -> bytes:
+    """Return a record as a JSON object."""
+    return b"{" + b",".join([_encode(key) + b":" + value for key, value in properties]) + b"}"
+
+
+def room_front(room: str, session: str | None) -> bytes:
+    """Return the beginning of each `room_message` of a room, with `session` on worker connections."""
+    return head(b"room_message", session) + b'"room":' + _encode(room) + b","
+
+
+def placed(front: bytes, position: int, member: str, at_ms: int, seq: int = 0) -> bytes:
+    """Return `front` (see `room_front`) with the place of a publication in the log; `seq` for its own member only."""
+    own = b"" if not seq else b'"seq":%d,' % seq
+    return front + b'"position":%d,"member":%b,"at_ms":%d,%b' % (position, _encode(member), at_ms, own)
+
+
+def room_frame(front: bytes, body: bytes) -> tuple[bool, bytes]:
+    """Glue `front` (see `placed`) before the body of a publication: (is text, payload of one frame)."""
+    if body[:1] == b"t":
+        return True, front + body[1:]
+    return frame(front, body)
+
+
+def room_object(front: bytes, body: bytes) -> bytes:
+    """Return a publication as a JSON object; binary data is `data_b64`, in base64."""
+    if body[:1] == b"t":
+        return front + body[1:]
+    tail, data = parts(body)
+    first = tail[1:-1] + b"," if len(tail) > 2 else b""
+    return front + first + b'"data_b64":"' + b64encode(data or b"") + b'"}'

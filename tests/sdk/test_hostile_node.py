@@ -26,7 +26,8 @@ from signald.sdk.party_records import DEFAULT_TIMING
 from signald.sdk.trio import Backoff, Refused, SessionGone, WorkerJob, WorkerSession, open_client, open_worker
 from signald.sdk.trio_conversation import EVENTS_BYTES_MAX, Events
 from signald.sdk.worker_core import WorkerCore
-from signald.wire.messages import JOBS_MAX, SEQ_MAX, ErrorMessage, Message
+from signald.wire.fields import SEQ_MAX
+from signald.wire.messages import JOBS_MAX, ErrorMessage, Message
 from tests.sdk.peer import Accepted, ScriptedPeer
 
 URL = "ws://signald.test"

@@ -16,7 +16,7 @@ from signald.store.session.ops import ClaimWorkerSide
 from signald.testing.cluster import Cluster, play
 from signald.testing.wire import Json, Peer
 from signald.wire.close_codes import CloseCode
-from signald.wire.messages import SEQ_MAX
+from signald.wire.fields import SEQ_MAX
 from tests.service.test_store_loss import faulty
 
 LIES = (101 + 3, 10**6, 2**53 - 2, SEQ_MAX)

@@ -10,7 +10,7 @@ import trio_websocket
 from signald.dialects.v1.worker import OTHERS_BURST, WRONG_BURST
 from signald.testing.cluster import Cluster, play
 from signald.testing.wire import Json, Peer
-from signald.wire.messages import SEQ_MAX
+from signald.wire.fields import SEQ_MAX
 
 WRONG: dict[str, Any] = {
     "ill-typed seq": {"type": "message", "seq": "1", "data": 1},

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from signald.sdk.carrier import Carrier, CarrierClosed, DialFailed
-from signald.wire.messages import SEQ_MAX
+from signald.wire.fields import SEQ_MAX
 from tests.sim.parties import dial_through
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from signald.sdk.carrier import Carrier
-from signald.wire.messages import SEQ_MAX
+from signald.wire.fields import SEQ_MAX
 from tests.sim.false_party import HONEST_MESSAGES, FalseParty, Json
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from signald.core.head import Head
 from signald.store.base import Refused
 from signald.store.registry.ops import ConfirmWorkerToken, WorkerClaimed
 from signald.store.session.ops import ConfirmToken, Detach, Gap, Unpair
-from signald.wire.messages import SEQ_MAX
+from signald.wire.fields import SEQ_MAX
 from tests.store.ops import (
     NOW_MS,
     SESSION,

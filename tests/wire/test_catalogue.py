@@ -47,7 +47,8 @@ def test_binary_frames_are_those_that_the_codec_takes(kind: type[Struct]) -> Non
     """A binary frame of any other type is refused for being binary, whatever it holds."""
     decode = codec.decode_client if kind in SENT_BY["client"] else codec.decode_worker
     needed = dict.fromkeys(("instance_id", "recovery_token", "session", "auth", "job", "progress", "stream"), "a")
-    frame = binary(b"data", type=tag(kind), seq=1, capacity=1, **needed)
+    needed |= dict.fromkeys(("room", "presence"), "a")
+    frame = binary(b"data", type=tag(kind), seq=1, capacity=1, position=1, **needed)
     if kind in BINARY:
         assert decode(False, frame, DEPTH_MAX)[1] == b"data"
     else:

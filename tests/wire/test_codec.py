@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from signald.errors import BadMessage, UnknownType
 from signald.wire import codec
 from signald.wire import messages as m
+from signald.wire.rooms import Publish, Snapshot
 from tests.wire.frames import DEPTH_MAX, binary, text
 
 SHARED: dict[str, dict[str, Any]] = {
@@ -24,7 +25,20 @@ SHARED: dict[str, dict[str, Any]] = {
     "bye": {"reason": "done"},
     "auth": {"auth": "jwt"},
     "error": {"code": "oops", "message": "it broke"},
+    "join": {"room": "r:1", "received": 3, "epoch": "e", "presence": {"x": 1}, "state": True, "history": 5},
+    "publish": {
+        "room": "r:1",
+        "seq": 1,
+        "data": [1],
+        "kind": "chat",
+        "put": 1,
+        "patch": {"a": {"b": None}},
+        "remove": ["c"],
+    },
+    "presence": {"room": "r:1", "presence": None},
+    "leave": {"room": "r:1"},
 }
+BINARY_ONLY = {"snapshot"}
 CLIENT: dict[str, dict[str, Any]] = SHARED | {
     "connect": {"auth": "jwt", "want": {"lang": "en"}, "meta": {"app": 1}, "receipts": True, "trace": "t"},
     "restore_session": {
@@ -35,6 +49,7 @@ CLIENT: dict[str, dict[str, Any]] = SHARED | {
         "auth": "jwt",
         "history": 5,
         "ticket": "t",
+        "rooms": [{"room": "r:1", "received": 3, "epoch": "e", "state": True}],
     },
     "stream_cancel": {"stream": "a", "reason": "enough"},
 }
@@ -42,7 +57,9 @@ WORKER: dict[str, dict[str, Any]] = SHARED | {
     "app_ready": {
         "instance_id": "i-1", "capacity": 4, "labels": {"lang": "en"}, "config": {"any": [1]}, "auth": "jwt",
         "reconnection": True, "last_close_code": 1006, "recovery_token": "w_1.x",
-        "sessions": [{"session": "s_1", "received": 2, "acked": 1, "jobs": ["j_1_1"]}], "attempt": 3, "ticket": "t",
+        "sessions": [{"session": "s_1", "received": 2, "acked": 1, "jobs": ["j_1_1"],
+                      "rooms": [{"room": "r:1", "received": 3, "epoch": "e", "state": True}]}],
+        "attempt": 3, "ticket": "t",
     },
     "session_accept": {"session": "s_1"},
     "job_progress": {"session": "s_1", "job": "j_1_1", "progress": 1},
@@ -65,8 +82,8 @@ def decode(party: str, payload: bytes, *, is_text: bool = True) -> tuple[Any, by
 
 def test_the_tables_of_types_name_every_message() -> None:
     """The names by which a wrong message is told from an unknown one are those of the messages themselves."""
-    assert set(CLIENT) == codec.CLIENT_TYPES
-    assert set(WORKER) == codec.WORKER_TYPES
+    assert set(CLIENT) | BINARY_ONLY == codec.CLIENT_TYPES
+    assert set(WORKER) | BINARY_ONLY == codec.WORKER_TYPES
 
 
 @pytest.mark.parametrize(("party", "kind", "fields"), EVERY)
@@ -78,8 +95,8 @@ def test_every_message_is_read_field_by_field(party: str, kind: str, fields: dic
         seen = getattr(message, name)
         if isinstance(seen, msgspec.Raw):
             seen = json.loads(bytes(seen))
-        elif name == "sessions":
-            seen = [{field: getattr(one, field) for field in one.__struct_fields__} for one in seen]
+        elif name in ("sessions", "rooms"):
+            seen = msgspec.to_builtins(seen)
         assert seen == value
 
 
@@ -292,3 +309,23 @@ def test_the_goaway_says_when_and_until_when() -> None:
         "type": "goaway", "reason": "deploy", "not_before_ms": 0, "deadline_ms": 5000,
     }  # fmt: skip
     assert json.loads(codec.encode(m.GoAway("deploy", 0, 5000, "wss://b", "t")))["ticket"] == "t"
+
+
+def test_a_snapshot_is_a_binary_frame() -> None:
+    """Its bytes are the snapshot; a text frame has none."""
+    message, data = codec.decode_client(False, binary(b"\x00", type="snapshot", room="r:1", position=3), DEPTH_MAX)
+    assert (message, data) == (Snapshot("r:1", 3), b"\x00")
+    with pytest.raises(BadMessage):
+        codec.decode_client(True, text(type="snapshot", room="r:1", position=3), DEPTH_MAX)
+
+
+WRONG: list[dict[str, Any]] = [
+    {"put": [1]}, {"patch": {"a": 1}}, {"remove": {"a": "b"}}, {"data": 1, "put": {}}, {"room": "no room"}, {"room": "x" * 500}
+]  # fmt: skip
+
+
+def test_wrong_content_of_a_publication_is_decoded() -> None:
+    """What a party publishes is judged by the room: no content of it is a wrong frame, and neither is a name that no room has."""
+    for wrong in WRONG:
+        message, _ = codec.decode_client(True, text(**{"type": "publish", "room": "r:1", "seq": 1} | wrong), DEPTH_MAX)
+        assert isinstance(message, Publish)

@@ -9,7 +9,8 @@ from msgspec.structs import fields
 
 from signald.wire import messages
 from signald.wire.codec import decode_client, decode_worker
-from signald.wire.messages import AppReady, AppTerminated, Connect, Inbound, PartyError, RestoreSession
+from signald.wire.fields import Inbound
+from signald.wire.messages import AppReady, AppTerminated, Connect, PartyError, RestoreSession
 
 LONG = "x" * 70_000
 

@@ -17,6 +17,7 @@ from signald.config.sections.limits import LimitsConfig
 from signald.config.sections.listen import ListenConfig
 from signald.config.sections.node import NodeConfig
 from signald.config.sections.operation import AdminConfig, LogConfig, TelemetryConfig
+from signald.config.sections.rooms import RoomsConfig
 from signald.config.sections.session import SessionConfig
 from signald.config.sections.store import StoreConfig
 from signald.config.sections.timeouts import TimeoutsConfig
@@ -37,6 +38,7 @@ __all__ = [
     "LogConfig",
     "NodeConfig",
     "PaceConfig",
+    "RoomsConfig",
     "SessionConfig",
     "StoreConfig",
     "TimeoutsConfig",
@@ -58,6 +60,7 @@ class Config:
     worker: WorkerConfig = attrs.field(factory=WorkerConfig)
     jobs: JobsConfig = attrs.field(factory=JobsConfig)
     blobs: BlobsConfig = attrs.field(factory=BlobsConfig)
+    rooms: RoomsConfig = attrs.field(factory=RoomsConfig)
     core: CoreConfig = attrs.field(factory=CoreConfig)
     admission: AdmissionConfig = attrs.field(factory=AdmissionConfig)
     drain: DrainConfig = attrs.field(factory=DrainConfig)

@@ -10,7 +10,7 @@ from signald.core.chat_history import shown
 from signald.core.head import Party
 from signald.core.jobs import Job
 from signald.dialects.v1.answers import api_fields, client_limits, heartbeat_ms
-from signald.dialects.v1.link import V1Link
+from signald.dialects.v1.link import InRoom, V1Link
 from signald.errors import BadMessage, UnknownType
 from signald.ids import job_id
 from signald.net.connection import Connection
@@ -41,6 +41,7 @@ from signald.wire.messages import (
     StreamCancel,
     StreamState,
 )
+from signald.wire.rooms import Join, Leave, Presence, Publish, Snapshot
 
 OTHERS_PER_S, OTHERS_BURST = 100.0, 1000
 """What a client may send that is neither a message nor an ack: each is answered, so a flood of them is work for two."""
@@ -95,7 +96,8 @@ class ClientLink(V1Link):
         """The registry knows nothing of clients."""
 
     def has_room(self) -> None:
-        """Nothing but messages waits for room."""
+        """What a room has for a new member waits for room, beside messages."""
+        self._parts.rooms.has_room(self)
 
     def started(self, answer: Started) -> None:
         """See `ClientLike`."""
@@ -214,6 +216,7 @@ class ClientLink(V1Link):
                 break
         if offered:
             relay.settle(self.session, "client")
+        self._parts.rooms.settle()
         self._parts.batches.done()
 
     def _may_add(self, seq: int, size: int) -> bool:
@@ -225,8 +228,7 @@ class ClientLink(V1Link):
         if not self.session.pair:
             return self._refuse_alone()
         if self._rate.flooding:
-            self.fail(CloseCode.RATE, "rate", "far over the message rate", self._rate.retry_after_ms)
-            return False
+            return self._floods()
         log = self.session.up
         if log.tell_refusal(self._parts.context.now_ms(), self._rate.retry_after_ms):
             self.error(
@@ -237,11 +239,33 @@ class ClientLink(V1Link):
             )
         return True
 
+    def _floods(self) -> bool:
+        """End the connection of a client that goes on after it was told to wait."""
+        self.fail(CloseCode.RATE, "rate", "far over the message rate", self._rate.retry_after_ms)
+        return False
+
     def _refuse_alone(self) -> bool:
         """Tell a client that asked for no worker that it has none; False when the connection is to end."""
         if not self._bears_another():
             return False
         self.error("no_peer", "this session has no worker", expected=self.session.up.expected)
+        return True
+
+    def _publish(self, message: Publish, binary: bytes | None) -> bool:
+        """Take a publication, or refuse it for the rate; False when the connection is to end."""
+        in_rate = self._rate.take()
+        if not in_rate and self._rate.flooding:
+            return self._floods()
+        self._parts.rooms.publish(self.session, "client", message, binary, in_rate=in_rate)
+        return True
+
+    def _in_rooms(self, message: Publish | InRoom, binary: bytes | None) -> bool:
+        """Handle what concerns a room; False when the connection is to end."""
+        if isinstance(message, Publish):
+            return self._publish(message, binary)
+        if not self._bears_another():
+            return False
+        self.in_room(self._parts.rooms, self.session, message, binary)
         return True
 
     def _bears_another(self) -> bool:
@@ -259,6 +283,8 @@ class ClientLink(V1Link):
             if not self._bears_another():
                 return False
             self.send_text(codec.PONG)
+        elif isinstance(message, Publish | Join | Snapshot | Presence | Leave):
+            return self._in_rooms(message, binary)
         elif isinstance(message, StreamCancel):
             if not self._bears_another():
                 return False

@@ -4,20 +4,39 @@ Acks wait a few milliseconds for a frame to ride with (`ack_later`).
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Literal
 
 import trio
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, UnsetType, json
 
+from signald.core.room_views import Answer, Came, Shown
+from signald.dialects.v1.rooms import named, pages_of, presence_of
 from signald.net.connection import Connection
 from signald.pauses import Pauses
-from signald.service.attached import ApiToken
+from signald.service.attached import ApiToken, LiveSession
 from signald.service.link import Link
 from signald.service.outgoing import PendingWrites
 from signald.service.rate_limit import RateLimit
+from signald.service.rooms.desk import RoomDesk
 from signald.wire import codec, records
 from signald.wire.close_codes import CloseCode
-from signald.wire.messages import ErrorMessage, GoAway, NewApiToken, Outbound
+from signald.wire.fields import Outbound
+from signald.wire.messages import ErrorMessage, GoAway, NewApiToken
+from signald.wire.rooms import (
+    PRESENCE_BYTES_MAX,
+    Join,
+    Leave,
+    Left,
+    Presence,
+    Published,
+    RoomError,
+    RoomErrorCode,
+    RoomSnapshot,
+    Snapshot,
+)
+
+InRoom = Join | Snapshot | Presence | Leave
 
 
 class V1Link(Link, ABC):
@@ -97,6 +116,61 @@ class V1Link(Link, ABC):
                 stream=stream,
             )
         )
+
+    # --- of rooms ---------------------------------------------------------------------------------------------------
+
+    def in_room(self, rooms: RoomDesk, session: LiveSession, message: InRoom, binary: bytes | None) -> None:
+        """Hand on what a party says about a room, a publication excepted."""
+        if isinstance(message, Join):
+            rooms.join(session, self.party, message)
+        elif isinstance(message, Leave):
+            rooms.leave(session, self.party, message.room)
+        elif isinstance(message, Snapshot):
+            rooms.snapshot(session, self.party, message.room, message.position, binary or b"")
+        elif not rooms.presence(session, self.party, message.room, message.presence):
+            self.error("too_big", f"a presence is at most {PRESENCE_BYTES_MAX} bytes", session=session.id)
+
+    def room_joined(self, session: str, answer: Answer) -> Iterator[None]:
+        """See `PartyLink`; so are the next ones."""
+        for page in pages_of(answer, self.session_name(session)):
+            self.send(page)
+            yield
+
+    def room_snapshot(self, session: str, room: str, position: int, data: bytes, update: bytes = b"") -> None:
+        """A binary `snapshot`."""
+        kind = json.decode(update).get("kind", UNSET) if update else UNSET
+        head = RoomSnapshot(room, position, kind, bool(update), named(self.session_name(session)))
+        self.conn.send_binary(codec.encode_binary(head, data))
+        self.writes.mark(self)
+
+    def room_message(self, session: str, shown: Shown, *, own: bool = False) -> None:
+        """A `room_message`, which is the same for all clients."""
+        text, payload = shown.frame(self.session_name(session), own=own)
+        if text:
+            self.conn.send_text(payload)
+        else:
+            self.conn.send_binary(payload)
+        self.writes.mark(self)
+
+    def room_published(self, session: str, room: str, seq: int, position: int) -> None:
+        """A `published`."""
+        self.send(Published(room, seq, position, named(self.session_name(session))))
+
+    def room_refused(self, session: str, room: str, seq: int, code: RoomErrorCode, expected: int = 0) -> None:
+        """A `room_error`."""
+        self.send(RoomError(room, seq, code, expected or UNSET, named(self.session_name(session))))
+
+    def room_presence(self, session: str, came: Came) -> None:
+        """A `room_presence`, which is the same for all clients that know as much."""
+        name = self.session_name(session)
+        if name is None:
+            self.send_text(came.encoded(lambda: codec.encode(presence_of(came, None))))
+        else:
+            self.send(presence_of(came, name))
+
+    def room_left(self, session: str, room: str, reason: str) -> None:
+        """A `left`."""
+        self.send(Left(room, reason, named(self.session_name(session))))
 
     def log_lost(self, session: str, direction: Literal["sent", "received"], lost: tuple[int, int]) -> None:
         """Say that the store has lost messages this party has sent or was to receive. To the operator: `Losses.tell`."""

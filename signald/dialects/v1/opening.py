@@ -69,6 +69,7 @@ async def _let_in(parts: Parts, conn: Connection, message: Opening) -> PartyLink
             message.ticket,
             message.trace,
             message.api,
+            message.rooms,
         )
         return await restore_session(parts, conn, message.auth, returning, ClientLink)
     offer = Offer(

@@ -28,8 +28,8 @@ from signald.service.worker_like import Assignment, GivenJob, Offer, Registered
 from signald.store.session.ops import HandOn
 from signald.wire import codec, records
 from signald.wire.close_codes import CloseCode
+from signald.wire.fields import NO_DATA
 from signald.wire.messages import (
-    NO_DATA,
     STATE_BYTES_MAX,
     Ack,
     AppAccepted,
@@ -55,6 +55,7 @@ from signald.wire.messages import (
     StreamCancelled,
     TerminateApp,
 )
+from signald.wire.rooms import Join, Leave, Presence, Publish, Snapshot
 
 log = structlog.get_logger(__name__)
 
@@ -70,10 +71,11 @@ ten for each at once. It is a hundredth of the frames that one core carries. Bey
 LEFT_MAX = 1000
 """Sessions remembered as over on this connection: as many as a worker may have, 100 KiB at most."""
 
-_OF_A_SESSION = frozenset({Message, Ack, Realtime, SessionAccept, SessionRefuse, JobProgress})
+_OF_ROOMS = frozenset({Join, Publish, Snapshot, Presence, Leave})
+_OF_A_SESSION = frozenset({Message, Ack, Realtime, SessionAccept, SessionRefuse, JobProgress, *_OF_ROOMS})
 """Messages that name their session."""
 
-_AFTER_ACCEPTANCE = frozenset({Message, Ack, JobProgress})
+_AFTER_ACCEPTANCE = frozenset({Message, Ack, JobProgress, *_OF_ROOMS})
 """Those that count only in a session the worker has accepted."""
 
 
@@ -171,6 +173,7 @@ class WorkerLink(V1Link):
         if self.unasked:
             self.check()
         self._parts.jobs.has_room(self)
+        self._parts.rooms.has_room(self)
 
     def goodbye(self, reason: str) -> None:
         """A worker is told of each session by `end_session`."""
@@ -315,6 +318,7 @@ class WorkerLink(V1Link):
     def _settle(self, offered: dict[str, LiveSession]) -> None:
         for session in offered.values():
             self._relay.settle(session, "worker")
+        self._parts.rooms.settle()
         self._parts.batches.done()
 
     def _refuse_ack(self, session: LiveSession) -> bool:
@@ -371,6 +375,10 @@ class WorkerLink(V1Link):
             self._answered(seat, message)
         elif isinstance(message, JobProgress):
             self._progress(seat, message)
+        elif isinstance(message, Publish):
+            self._parts.rooms.publish(seat.session, "worker", message, binary)
+        elif isinstance(message, Join | Snapshot | Presence | Leave):
+            self.in_room(self._parts.rooms, seat.session, message, binary)
         return True
 
     def _progress(self, seat: Seat, message: JobProgress) -> None:

@@ -17,7 +17,7 @@ from signald.http.api.describe import PARTIES, Answer, Operation, described, jso
 from signald.http.api.reading import JsonBody, Path, Query
 from signald.http.api.refusals import as_problems
 from signald.http.api.sessions import OF_ITS_USER, SESSION_ID, OneSession
-from signald.wire.messages import Reason
+from signald.wire.fields import Reason
 
 PAGE_MAX = 200
 """Entries of one page; the whole of a history has at most 1,000 by default."""

@@ -36,7 +36,8 @@ from signald.http.api.job_views import Event, JobRefused, Refusal, Result, Shown
 from signald.http.api.reading import JSON, Headers, JsonBody, Path, Query, RawBody, media_type
 from signald.http.problem_details import HttpProblem
 from signald.ids import SessionId, parse_job
-from signald.wire.messages import CONTENT_TYPE_MAX, KIND_MAX, SEQ_MAX, JobState
+from signald.wire.fields import KIND_MAX, SEQ_MAX
+from signald.wire.messages import CONTENT_TYPE_MAX, JobState
 
 ENVELOPE_BYTES = 1024
 """What the JSON around an input may have: a kind, a session and a deadline."""

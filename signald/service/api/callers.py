@@ -9,9 +9,9 @@ A revoked principal is no caller by what was issued to it before. A recovery tok
 """
 
 from signald.core.api_tokens import Statement, kid_in
-from signald.core.callers import Caller, CallerRefused
+from signald.core.callers import Caller, CallerKind, CallerRefused
 from signald.errors import StoreUnavailable
-from signald.service.auth import Forbidden, Principal, Role, Unauthenticated
+from signald.service.auth import Forbidden, Role, Unauthenticated, Verified
 from signald.service.key_sets import KeysAway
 from signald.service.parts import Parts
 
@@ -61,16 +61,19 @@ class HttpCallers:
 
     def _of_jwt(self, shown: str, roles: tuple[Role, ...]) -> Caller:
         try:
-            principal = self._parts.auth.verify(shown, roles, self._parts.context.now_ms() / 1000).principal
+            verified = self._parts.auth.verify(shown, roles, self._parts.context.now_ms() / 1000)
         except Unauthenticated:
             raise CallerRefused("unauthenticated") from None
         except Forbidden:
             raise CallerRefused("forbidden") from None
         except KeysAway:
             raise CallerRefused("unavailable") from None
-        return _caller(principal)
+        return _caller(verified)
 
 
-def _caller(principal: Principal) -> Caller:
-    kind = "service" if principal.role == "service" else "person"
-    return Caller(kind, principal.name, principal.subject, principal.tenant, scopes=principal.scopes)  # type: ignore[arg-type]
+def _caller(verified: Verified) -> Caller:
+    principal = verified.principal
+    kind: CallerKind = "service" if principal.role == "service" else "person"
+    return Caller(
+        kind, principal.name, principal.subject, principal.tenant, scopes=principal.scopes, rooms=verified.rooms
+    )

@@ -13,6 +13,7 @@ from signald.service.attachments import Attachments
 from signald.service.cluster.lives import Lives
 from signald.service.cluster.probe import Probe
 from signald.service.context import Context
+from signald.service.rooms.hall import Hall
 from signald.store.base import (
     WAKE_ALL,
     WAKE_NODES,
@@ -20,6 +21,7 @@ from signald.store.base import (
     WAKE_PROBE,
     WAKE_REALTIME,
     WAKE_REVOKED,
+    WAKE_ROOM,
     WAKE_SESSION,
     WAKE_WORKER,
     Wake,
@@ -33,10 +35,11 @@ BACKPLANE_RETRY_S = 1.0
 class Wakes:
     """See the module."""
 
-    def __init__(self, context: Context, attachments: Attachments, lives: Lives, probe: Probe) -> None:
+    def __init__(self, context: Context, attachments: Attachments, lives: Lives, probe: Probe, hall: Hall) -> None:
         self._context = context
         self._attachments = attachments
         self._probe = probe
+        self._hall = hall
         self._lives = lives
 
     async def run(self) -> None:
@@ -63,6 +66,8 @@ class Wakes:
         kind = wake[:1]
         if kind in (WAKE_SESSION, WAKE_WORKER):
             look_at(attachments, wake)
+        elif kind == WAKE_ROOM:
+            self._hall.look(wake[1:].decode(errors="replace"))
         elif kind == WAKE_REALTIME:
             attachments.realtime.from_afar(attachments.sessions, wake)
         elif kind == WAKE_OVERDUE:
@@ -87,4 +92,5 @@ class Wakes:
             attachments.relay.look(session)
         for link in list(attachments.workers.values()):
             link.check()
+        self._hall.look_at_everything()
         context.inboxes.line()

@@ -16,7 +16,7 @@ from signald.store.lua import Raw, Value
 from signald.store.redis_codec import labels
 from signald.store.redis_connection import Word
 from signald.store.redis_replies import LABELS, read_name
-from signald.wire.messages import SEQ_MAX
+from signald.wire.fields import SEQ_MAX
 
 SAFETY_MIN_MS = 3_600_000
 """For how long at least the keys of a session outlive a cluster of which no node is left: longer than any outage that is mended."""

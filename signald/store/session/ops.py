@@ -9,7 +9,7 @@ from signald.core.head import Head, Party
 from signald.core.log import Entry
 from signald.core.streams import StreamView
 from signald.store.base import CLOCK_SET_MS, Behind, Done, Fenced, Refused, Result, Secret32, SessionOp, traits
-from signald.wire.messages import SEQ_MAX
+from signald.wire.fields import SEQ_MAX
 
 # --- results ------------------------------------------------------------------------------------------------------
 

@@ -54,7 +54,7 @@ from signald.store.session.streams import records as streams
 from signald.store.session.streams.ops import CancelStream, CloseStreams, OpenStreams
 from signald.store.session.streams.packing import entry_words
 from signald.store.session.streams.records import mark_in
-from signald.wire.messages import SEQ_MAX
+from signald.wire.fields import SEQ_MAX
 
 APPEND = lua.hot("session/append.lua", {"SEAL_BYTES": SEAL_BYTES})
 ACK = lua.hot("session/ack.lua")

@@ -31,7 +31,7 @@ from signald.store.session.ops import (
 )
 from signald.store.session.streams.ops import NoStream, Streams
 from signald.store.session.streams.records import decode_stream
-from signald.wire.messages import SEQ_MAX
+from signald.wire.fields import SEQ_MAX
 
 _NO_SESSION = NoSession()
 _PARTIES: dict[bytes, Party] = {b"c": "client", b"w": "worker"}

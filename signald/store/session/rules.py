@@ -16,7 +16,7 @@ from signald.store.session.jobs.keeping import begin_jobs, finish_jobs, lose_wor
 from signald.store.session.records import WORKERS_REMEMBERED, Past, Record, Way
 from signald.store.session.streams import rules as streams
 from signald.store.session.streams.keeping import SENDERS, put_item
-from signald.wire.messages import SEQ_MAX
+from signald.wire.fields import SEQ_MAX
 
 WAYS: tuple[Way, Way] = ("up", "down")
 

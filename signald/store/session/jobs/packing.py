@@ -32,7 +32,7 @@ from signald.store.session.jobs.records import Jobs
 from signald.store.session.jobs.replies import read_jobs
 from signald.store.session.ops import OVER_MS
 from signald.store.session.streams import records as streams
-from signald.wire.messages import SEQ_MAX
+from signald.wire.fields import SEQ_MAX
 
 
 def _places(name: str, kind: type[Struct], *left_out: str) -> dict[str, Value]:

@@ -1,0 +1,253 @@
+"""The rooms that have members at this node, and what those are told.
+
+    store ─wake─▸ look() ─▸ LookRoom ─▸ _looked() ─▸ deliver() ─▸ each member that is live
+    settle() ─▸ Publish ─▸ published() ─▸ deliver()                (without a look, when nobody else has published)
+
+One look is under way for each room, so a hundred wake-ups cost two. The position of the room here is that of the last publication that its
+live members were told; those that are joining read for themselves what is behind their own (`joining`). A publication is made into a frame
+once for all clients of a room.
+
+Publications are told at once, and changes of who is here and of presences in frames of their own pace (`presence.interval_s`).
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import structlog
+import trio
+
+from signald.core.head import Party
+from signald.core.room_views import Came, Shown
+from signald.core.rooms import Entry, is_dense
+from signald.service.context import Context
+from signald.service.rooms.counts import RoomCounts
+from signald.service.rooms.guest import Guest, RoomHere, State, member_name
+from signald.service.rooms.presence import INTERVAL_S, interval_s
+from signald.store.base import Result
+from signald.store.room.ops import LookRoom, NoRoom, RoomLooked, SetPresence
+
+log = structlog.get_logger(__name__)
+
+LOOK_LIMIT = 256
+"""Publications read at once: at 64 KiB each 16 MiB, as a look at a session."""
+
+SLOW = "slow"
+
+
+class Hall:
+    """See the module."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.rooms: dict[str, RoomHere] = {}
+        self.lost: Callable[[Guest], None] = lambda _: None
+        """Called for each member of a room that the store has lost, or that has gone on without them: it is to join again."""
+        self._waiting: dict[str, RoomHere] = {}
+        """Rooms whose members are to be told who is here, or who have presences to tell the store."""
+        self._work = trio.Event()
+        self.counts = RoomCounts()
+
+    @property
+    def members(self) -> int:
+        """How many members are here, each once for each of its rooms."""
+        return sum([len(room.guests) for room in self.rooms.values()])
+
+    # --- who is here ------------------------------------------------------------------------------------------------
+
+    def guest(self, session: str, party: Party, room: str) -> Guest | None:
+        """Return a party of a session as a member of `room` here."""
+        here = self.rooms.get(room)
+        return None if here is None else here.guests.get(member_name(session, party))
+
+    def enter(self, room: str) -> RoomHere:
+        """Return `room` as it is here."""
+        here = self.rooms.get(room)
+        if here is None:
+            here = self.rooms[room] = RoomHere(room)
+        return here
+
+    def remove(self, guest: Guest) -> None:
+        """A member is here no more; the room neither, when it was the last one."""
+        guest.gone = True
+        guest.forget()
+        room = guest.room
+        if room.guests.get(guest.name) is guest:
+            del room.guests[guest.name]
+        if not room.guests and self.rooms.get(room.name) is room:
+            del self.rooms[room.name]
+            self._waiting.pop(room.name, None)
+
+    def know(self, room: RoomHere, looked: RoomLooked, position: int) -> None:
+        """Begin to follow `room` behind `position`, by the first look at it."""
+        room.known, room.epoch, room.position, room.turn = True, looked.epoch, position, looked.turn
+        room.roll.clear()
+        room.roll.whole(looked.members)
+        room.roll.count = looked.members_count
+        room.roll.told()
+
+    def forget(self, room: RoomHere) -> None:
+        """What this node knows of `room` is void; its members are to join again."""
+        room.known = False
+        for guest in room.guests.values():
+            guest.said = guest.said or room.roll.members.get(guest.name, b"")
+        room.roll.clear()
+        for guest in list(room.guests.values()):
+            if guest.state is not State.JOINING:
+                self.lost(guest)
+
+    # --- from the store ---------------------------------------------------------------------------------------------
+
+    def look(self, name: str) -> None:
+        """Read what is new in a room, if it has members here."""
+        room = self.rooms.get(name)
+        if room is None or not room.known or not room.looks.begin():
+            return
+        op = LookRoom(name, room.position, room.turn, LOOK_LIMIT, self._context.now_ms())
+        self._context.committer.submit(op, partial(self._looked, room, room.epoch, room.position))
+
+    def look_at_everything(self) -> None:
+        """Wake-ups may have been lost."""
+        for name in list(self.rooms):
+            self.look(name)
+
+    def _looked(self, room: RoomHere, epoch: str, after: int, result: Result) -> None:
+        again = room.looks.end()
+        if self.rooms.get(room.name) is not room or not room.known or room.epoch != epoch:
+            return
+        if isinstance(result, RoomLooked) and result.epoch == epoch and result.position >= after:
+            self._take(room, after, result)
+            if again or result.upto < result.position:
+                self.look(room.name)
+        elif isinstance(result, RoomLooked | NoRoom):
+            log.warning("room_lost", room=room.name, had=after)
+            self.forget(room)
+
+    def _take(self, room: RoomHere, after: int, result: RoomLooked) -> None:
+        if result.turn >= room.turn:
+            if result.whole:
+                room.roll.whole(result.members)
+            elif result.members or result.departed:
+                room.roll.change(result.members, result.departed)
+            room.roll.count, room.turn = result.members_count, result.turn
+        if result.floor > after or not is_dense(result.entries, after, result.upto):
+            # The oldest that its members here have not are kept no more, or are damaged.
+            self.forget(room)
+            return
+        # Some may have been told already, as those of a member here.
+        self.deliver(room, [entry for entry in result.entries if entry.position > room.position])
+        self._tell_soon(room)
+
+    def deliver(self, room: RoomHere, entries: Sequence[Entry]) -> None:
+        """Tell the live members of the next entries of the log."""
+        if not entries:
+            return
+        shown = [Shown(room.shown, entry) for entry in entries]
+        room.position = entries[-1].position
+        for guest in room.live():
+            self._tell(guest, shown)
+        self.counts.told(entries, self._context.now_ms())
+
+    def _tell(self, guest: Guest, shown: Sequence[Shown]) -> None:
+        own: Entry | None = None
+        for one in shown:
+            entry = one.entry
+            if entry.position <= guest.given:
+                continue
+            if entry.member == guest.name:
+                own = entry
+            else:
+                if own is not None:
+                    self.tell_published(guest, own.publication.seq, own.position)
+                    own = None
+                if not guest.link.conn.room:
+                    self.slow(guest)
+                    return
+                guest.link.room_message(guest.session.id, one)
+                self.counts.deliveries += 1
+            guest.given = entry.position
+        if own is not None:
+            self.tell_published(guest, own.publication.seq, own.position)
+
+    def tell_published(self, guest: Guest, seq: int, position: int) -> None:
+        """Tell a member how far its publications are stored."""
+        guest.link.room_published(guest.session.id, guest.room.shown, seq, position)
+
+    def slow(self, guest: Guest) -> None:
+        """A member does not take what is published as fast as it comes."""
+        guest.state = State.SLOW
+        self.counts.slow += 1
+        guest.link.room_left(guest.session.id, guest.room.shown, SLOW)
+
+    # --- presence ---------------------------------------------------------------------------------------------------
+
+    def _tell_soon(self, room: RoomHere) -> None:
+        if not room.roll.untold:
+            return
+        if trio.current_time() - room.told_at >= interval_s(room.roll.count):
+            self._tell_roll(room)
+        else:
+            self._wait(room)
+
+    def _wait(self, room: RoomHere) -> None:
+        self._waiting[room.name] = room
+        self._work.set()
+
+    def _tell_roll(self, room: RoomHere) -> None:
+        """Tell the live members who has come, changed his presence, and left."""
+        room.told_at = trio.current_time()
+        roll, whole = room.roll, room.roll.came(room.shown)
+        for guest in room.live():
+            came = whole if guest.since <= roll.told_upto else roll.came(room.shown, guest.since)
+            guest.since = roll.news
+            if came and not _is_only(guest.name, came):
+                if guest.link.conn.room:
+                    guest.link.room_presence(guest.session.id, came)
+                else:
+                    self.slow(guest)
+        roll.told()
+
+    def say(self, guest: Guest, presence: bytes) -> None:
+        """A member says what others see of it: the store is told as soon as it may be."""
+        guest.presence = presence
+        if guest.seated and trio.current_time() >= guest.presence_from:
+            self._store_presence(guest)
+        else:
+            self._wait(guest.room)
+
+    def _store_presence(self, guest: Guest) -> None:
+        presence, guest.presence = guest.presence, None
+        if presence is None:
+            return
+        room = guest.room
+        guest.presence_from = trio.current_time() + interval_s(room.roll.count)
+        op = SetPresence(room.name, guest.name, self._context.node, guest.epoch, presence)
+        # A member that has lost its seat hears of it with its next publication, or with the look.
+        self._context.committer.submit(op, lambda _: self.look(room.name))
+
+    async def run(self) -> None:
+        """Tell members who is here, and the store their presences, at the pace of their rooms. Runs until cancelled."""
+        while True:
+            await self._work.wait()
+            await trio.sleep(INTERVAL_S)
+            self._work = trio.Event()
+            waiting, self._waiting = self._waiting, {}
+            for room in waiting.values():
+                self._go_on(room)
+            self._context.writes.flush()
+
+    def _go_on(self, room: RoomHere) -> None:
+        now = trio.current_time()
+        if self.rooms.get(room.name) is not room:
+            return
+        self._tell_soon(room)
+        for guest in list(room.guests.values()):
+            if guest.presence is not None:
+                if guest.seated and now >= guest.presence_from:
+                    self._store_presence(guest)
+                else:
+                    self._wait(room)
+
+
+def _is_only(name: str, came: Came) -> bool:
+    """Tell whether `came` is about this member alone."""
+    return not came.left and {one for one, _ in (*came.joined, *came.changed)} == {name}

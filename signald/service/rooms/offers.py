@@ -1,0 +1,70 @@
+"""What a party publishes, as the store takes it, or the reason for which it is refused. Nothing that is in it is an error of a frame."""
+
+import msgspec
+from msgspec import Raw
+
+from signald.core.rooms import Fault, Offer, Properties, Publication, Right, fault_of
+from signald.wire import records
+from signald.wire.fields import NO_DATA
+from signald.wire.rooms import Publish
+
+UPDATE_KINDS = frozenset({"update"})
+"""Kinds of binary publications that are kept until a snapshot stands for them."""
+
+_records = msgspec.json.Decoder(dict[str, dict[str, Raw]])
+_ids = msgspec.json.Decoder(list[str])
+
+
+class _BadRecordError(Exception):
+    """A change of records is of another form."""
+
+
+def offer_of(said: Publish, binary: bytes | None, rights: frozenset[Right]) -> Offer:
+    """Return what `said` offers, by a party that has `rights` in the room; `binary` is the data of a binary frame."""
+    try:
+        publication = _publication(said, binary)
+    except _BadRecordError:
+        return refused(said.seq, "bad_record")
+    needed: Right = "publish" if publication.body else "state"
+    if needed not in rights:
+        return refused(said.seq, "forbidden")
+    fault = fault_of(publication)
+    return refused(said.seq, fault) if fault else Offer(publication)
+
+
+def refused(seq: int, fault: Fault) -> Offer:
+    """Return an offer that is refused already: of its content nothing is kept."""
+    return Offer(Publication(seq), fault)
+
+
+def _publication(said: Publish, binary: bytes | None) -> Publication:
+    puts, patches, removes = _changes(said.put), _changes(said.patch), _removes(said.remove)
+    has_data = said.data is not NO_DATA or binary is not None
+    has_changes = any(part is not NO_DATA for part in (said.put, said.patch, said.remove))
+    if has_data is has_changes or (binary is not None and said.data is not NO_DATA):
+        raise _BadRecordError
+    if has_changes:
+        if not (puts or patches or removes):
+            raise _BadRecordError
+        return Publication(said.seq, b"", puts, patches, removes)
+    is_update = binary is not None and said.kind in UPDATE_KINDS
+    return Publication(said.seq, records.publication_body(said.kind, bytes(said.data), binary), update=is_update)
+
+
+def _changes(part: Raw) -> tuple[tuple[str, Properties], ...]:
+    if part is NO_DATA:
+        return ()
+    try:
+        read = _records.decode(part)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise _BadRecordError from None
+    return tuple([(name, tuple([(key, bytes(value)) for key, value in one.items()])) for name, one in read.items()])
+
+
+def _removes(part: Raw) -> tuple[str, ...]:
+    if part is NO_DATA:
+        return ()
+    try:
+        return tuple(_ids.decode(part))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise _BadRecordError from None

@@ -1,0 +1,189 @@
+"""What members of a room are told when they, their node or the store have lost something."""
+
+import pytest
+import trio
+import trio.testing
+
+from signald.service.rooms import sweeping
+from signald.testing.cluster import Cluster, play
+from signald.testing.wire import Peer
+from tests.service.rooms.test_rooms import join, publish
+
+
+async def published(peer: Peer, seq: int) -> None:
+    """Wait until everything up to `seq` is."""
+    while (await peer.expect("published"))["seq"] < seq:
+        pass
+
+
+def test_what_is_kept_no_longer_is_never_a_hole() -> None:
+    """A member that has missed more than is kept is told so, and is replayed nothing."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("a", rooms={"history_messages_max": 5})
+        (ada, _), (bob, started) = await cluster.client("a", pair=False), await cluster.client("a", pair=False)
+        await join(ada)
+        epoch = (await join(bob))["epoch"]
+        bob.cut()
+        for seq in range(1, 11):
+            await publish(ada, seq, data=seq)
+        await published(ada, 10)
+        for received, recovered in ((4, False), (5, True), (11, False)):
+            position = {"room": "r:1", "received": received, "epoch": epoch}
+            bob, answer = await cluster.restore("a", started["recovery_token"], rooms=[position])
+            started = answer
+            joined = await bob.expect("joined")
+            assert (joined["recovered"], joined["wipe"]) == (recovered, not recovered), received
+            assert joined["replaying"] == (5 if recovered else 0)
+            came = [one["position"] for one in await bob.quiet() if one["type"] == "room_message"]
+            assert came == (list(range(6, 11)) if recovered else [])
+            bob.cut()
+
+    play(scene)
+
+
+def test_a_room_that_the_store_has_lost_is_another_one() -> None:
+    """Its members are told without asking: another epoch, their seqs begin anew, and what they have of it is void."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("a")
+        (ada, _), (bob, _) = await cluster.client("a", pair=False), await cluster.client("a", pair=False)
+        epoch = (await join(ada, presence="Ada"))["epoch"]
+        await join(bob, state=True)
+        await publish(ada, 1, data=1)
+        await bob.expect("room_message")
+        await ada.quiet()
+        cluster.world.rows.drop_room("r:1")
+        await publish(ada, 2, data=2)
+        for peer in (ada, bob):
+            joined = await peer.expect("joined")
+            assert joined["epoch"] != epoch
+            assert (joined["recovered"], joined["wipe"], joined["next_seq"], joined["position"]) == (False, True, 1, 0)
+        assert "records" in joined, "bob has asked for them"
+        await publish(ada, 1, data=3)
+        await published(ada, 1)
+        assert (await bob.expect("room_message"))["data"] == 3
+
+    play(scene)
+
+
+def test_a_store_without_anything_gets_its_rooms_back() -> None:
+    """It comes back empty while both have their connections: they are in a room of one epoch again, and hear each other."""
+
+    async def scene(cluster: Cluster) -> None:
+        for name in ("a", "b"):
+            await cluster.start(name)
+        (ada, _), (bob, _) = await cluster.client("a", pair=False), await cluster.client("b", pair=False)
+        await join(ada)
+        await join(bob)
+        cluster.world.lose_everything()
+        await trio.sleep(5.0)
+        epochs = [[one for one in await peer.quiet() if one["type"] == "joined"][-1]["epoch"] for peer in (ada, bob)]
+        assert epochs[0] == epochs[1]
+        await publish(ada, 1, data="here")
+        assert (await bob.expect("room_message"))["data"] == "here"
+
+    play(scene)
+
+
+def test_what_was_not_answered_is_taken_once() -> None:
+    """A member that resumes sends again what is not `published`: what the store has is passed over."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("a")
+        (ada, started), (bob, _) = await cluster.client("a", pair=False), await cluster.client("a", pair=False)
+        epoch = (await join(ada))["epoch"]
+        await join(bob)
+        for seq in (1, 2, 3):
+            await publish(ada, seq, data=seq)
+        await bob.expect("room_message")
+        ada.cut()
+        ada, _ = await cluster.restore(
+            "a", started["recovery_token"], rooms=[{"room": "r:1", "received": 0, "epoch": epoch}]
+        )
+        joined = await ada.expect("joined")
+        assert joined["next_seq"] == joined["replaying"] + 1
+        replayed = [await ada.expect("room_message") for _ in range(joined["replaying"])]
+        assert [one["seq"] for one in replayed] == list(range(1, joined["next_seq"]))
+        for seq in (1, 2, 3, 4):
+            await publish(ada, seq, data=seq)
+        await published(ada, 4)
+        data = [one["data"] for one in await bob.quiet() if one["type"] == "room_message"]
+        assert data == [2, 3, 4]
+
+    play(scene)
+
+
+def test_a_node_that_is_killed_takes_nobody_from_a_room() -> None:
+    """The others see nothing of it; a client that resumes elsewhere goes on."""
+
+    async def scene(cluster: Cluster) -> None:
+        for name in ("a", "b"):
+            await cluster.start(name)
+        (ada, started), (bob, _) = await cluster.client("a", pair=False), await cluster.client("b", pair=False)
+        epoch = (await join(ada))["epoch"]
+        await join(bob)
+        await publish(ada, 1, data=1)
+        await bob.expect("room_message")
+        cluster.kill("a")
+        ada, _ = await cluster.restore(
+            "b", started["recovery_token"], rooms=[{"room": "r:1", "received": 1, "epoch": epoch}]
+        )
+        assert (await ada.expect("joined"))["next_seq"] == 2
+        await publish(ada, 2, data=2)
+        assert (await bob.expect("room_message"))["data"] == 2
+        assert [one for one in await bob.quiet() if one["type"] == "room_presence"] == []
+
+    play(scene)
+
+
+def test_a_slow_member_joins_again_and_has_missed_nothing() -> None:
+    """It is told once, keeps its seat, and is replayed what it did not take."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("a", limits={"send_queue_messages_max": 20})
+        ada, _ = await cluster.client("a", pair=False)
+        bob = await cluster.dial("a", "/v1/client", streams=trio.testing.lockstep_stream_pair)
+        await bob.ask({"type": "connect", "pair": False}, "session_started")
+        epoch = (await join(bob))["epoch"]
+        await join(ada)
+        count = 100
+        for seq in range(1, count + 1):
+            await publish(ada, seq, data=seq)
+            await trio.sleep(0.1)
+        await published(ada, count)
+        frames = await bob.quiet()
+        assert [one["reason"] for one in frames if one["type"] == "left"] == ["slow"]
+        seen = [one["data"] for one in frames if one["type"] == "room_message"]
+        assert seen == list(range(1, len(seen) + 1))
+        assert len(seen) < count
+        await publish(bob, 1, data="mine")
+        assert (await bob.expect("published"))["position"] == count + 1
+        await join(bob, received=len(seen), epoch=epoch)
+        rest = [one["position"] for one in await bob.quiet() if one["type"] == "room_message"]
+        assert rest == list(range(len(seen) + 1, count + 2))
+
+    play(scene)
+
+
+def test_the_seat_of_a_session_that_ended_unseen_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its node was killed, and it never came back: the others see it leave, and see no living member leave."""
+    monkeypatch.setattr(sweeping, "AGAIN_S", 60.0)
+
+    async def scene(cluster: Cluster) -> None:
+        for name in ("a", "b"):
+            await cluster.start(name, session={"resume_ttl_s": 20.0}, rooms={"keep_s": 30.0})
+        (ada, started), (bob, _) = await cluster.client("a", pair=False), await cluster.client("b", pair=False)
+        joined = await join(bob)
+        await join(ada)
+        await bob.expect("room_presence")
+        cluster.kill("a")
+        await trio.sleep(120)
+        left = [one["left"] for one in await bob.quiet() if one["type"] == "room_presence"]
+        assert left == [[started["session"]]]
+        await bob.send({"type": "bye"})
+        await bob.expect("session_ended")
+        await trio.sleep(180)
+        assert cluster.world.rows.room(joined["room"]) is None
+
+    play(scene)
