@@ -76,6 +76,12 @@ ANSWERS: Mapping[type[Struct], Kinds] = {
 BINARY: frozenset[type[Struct]] = frozenset({Message, Realtime, Job, Publish, RoomMessage, Snapshot, RoomSnapshot})
 """What may be a binary frame, whose `data` stands behind the JSON."""
 
+BINARY_ONLY: frozenset[type[Struct]] = frozenset({Snapshot, RoomSnapshot})
+"""What is never a text frame."""
+
+WITHOUT_DATA: frozenset[type[Struct]] = frozenset({Publish, RoomMessage, *BINARY_ONLY})
+"""What may be a binary frame, and needs no `data` in a text frame: changes of records stand in its place, or it is never one."""
+
 
 def tag(kind: type[Struct]) -> str:
     """Return the `type` of a message on the wire."""

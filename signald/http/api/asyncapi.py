@@ -11,7 +11,7 @@ from typing import Literal
 from msgspec import Struct
 
 from signald.http.api.schemas import Json, components
-from signald.wire.catalogue import ANSWERS, BINARY, SENT_BY, SENT_TO, tag
+from signald.wire.catalogue import ANSWERS, BINARY, BINARY_ONLY, SENT_BY, SENT_TO, WITHOUT_DATA, tag
 from signald.wire.close_codes import ADVICE, UNKNOWN, CloseCode
 from signald.wire.error_codes import ERROR_CODES
 from signald.wire.messages import SUBPROTOCOL, ErrorMessage
@@ -44,8 +44,9 @@ def asyncapi(version: str, paths: Mapping[_Party, str]) -> Json:
     for kind in BINARY:
         schema = named[kind.__name__]
         named[f"{kind.__name__}Header"] = _header(schema)
-        schema["required"] = [*schema["required"], "data"]
-    messages = {kind.__name__: _message(kind) for kind in kinds}
+        if kind not in WITHOUT_DATA:
+            schema["required"] = [*schema["required"], "data"]
+    messages = {kind.__name__: _message(kind) for kind in kinds if kind not in BINARY_ONLY}
     messages |= {f"{kind.__name__}Binary": _binary_message(kind) for kind in kinds if kind in BINARY}
     return {
         "asyncapi": ASYNCAPI,
@@ -125,7 +126,7 @@ def _binary_message(kind: type[Struct]) -> Json:
 
 
 def _names(kinds: tuple[type[Struct], ...]) -> list[str]:
-    names = [kind.__name__ for kind in kinds]
+    names = [kind.__name__ for kind in kinds if kind not in BINARY_ONLY]
     return [*names, *(f"{kind.__name__}Binary" for kind in kinds if kind in BINARY)]
 
 

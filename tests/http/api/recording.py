@@ -56,12 +56,13 @@ async def _exchange(cluster: Cluster) -> None:
     await cluster.start("new")
     old.shutdown.signal()
     ticket = (await worker.expect("goaway"))["ticket"]
-    had = {"session": session, "received": 3, "acked": 2}
+    room = {"room": "kept", "received": 0, "epoch": "", "state": True}
+    had = {"session": session, "received": 3, "acked": 2, "rooms": [room]}
     more: dict[str, object] = {"last_close_code": 1001, "attempt": 2, "api": True}
     worker, ack = await cluster.resume("new", worker_token, had, **more, ticket=ticket)
     assert ack["sessions"][0]["session"] == session
     ticket = (await client.expect("goaway"))["ticket"]
-    seen: dict[str, object] = {"received": 2, "acked": 3, "history": 10, "attempt": 2, "api": True}
+    seen: dict[str, object] = {"received": 2, "acked": 3, "history": 10, "attempt": 2, "api": True, "rooms": [room]}
     client, restored = await cluster.restore("new", token, **seen, ticket=ticket)
     assert restored["chat_history"]
     terminate = await legacy.expect("terminate_app")
@@ -113,6 +114,7 @@ async def _talk(cluster: Cluster) -> tuple[tuple[Peer, str], tuple[Peer, str], s
         await party.send({"type": "auth", "auth": "a credential that no key is here for"})
     await _jobs(cluster, worker, client, session)
     await _streams(worker, client, session)
+    await _rooms(cluster, worker, client, session)
     await worker.send({"type": "app_state", "capacity": 4, "load": 0.5, "leaving": False})
     await client.quiet(1.0)
     await worker.quiet(1.0)
@@ -130,6 +132,38 @@ async def _jobs(cluster: Cluster, worker: Peer, client: Peer, session: str) -> N
         await cancel(cluster, "old", session, n, timeout_ms=100)
         await worker.expect("job_cancel")
         await client.expect("job_state")
+
+
+async def _rooms(cluster: Cluster, worker: Peer, client: Peer, session: str) -> None:
+    """Have both be in a room, say each thing that can be said there, and be told each."""
+    other, _ = await cluster.client("old", pair=False)
+    await other.ask({"type": "join", "room": "r", "presence": [1], "received": 0, "epoch": ""}, "joined")
+    await client.ask({"type": "join", "room": "r", "presence": {"name": "A"}, "state": True, "history": 5}, "joined")
+    await worker.ask({"type": "join", "session": session, "room": "r"}, "joined")
+    for who, named in ((client, {}), (worker, {"session": session})):
+        told: dict[str, object] = {"room": "r", **named}
+        await who.send({"type": "publish", **told, "seq": 1, "data": {"text": "hi"}, "kind": "chat"})
+        await who.send(
+            {"type": "publish", **told, "seq": 2, "put": {"a": {"x": 1}}, "patch": {"b": {"y": None}}, "remove": ["c"]}
+        )
+        await who.send_binary(b"u", {"type": "publish", **told, "seq": 3, "kind": "update"})
+        await who.send({"type": "publish", **told, "seq": 9, "data": 1})
+        await who.expect("room_error")
+        await who.expect("published")
+        await who.send({"type": "presence", **told, "presence": 2})
+        await who.send_binary(b"s", {"type": "snapshot", **told, "position": 1})
+    for who in (client, worker):
+        await who.expect("room_message")
+        await who.expect("room_presence")
+    await other.send({"type": "bye"})
+    await client.quiet(0.5)
+    await client.send({"type": "join", "room": "r", "history": 9, "state": True})
+    await worker.send({"type": "join", "room": "r", "session": session})
+    for who, named in ((client, {}), (worker, {"session": session})):
+        await who.expect("joined")
+        await who.expect("snapshot")
+        await who.send({"type": "leave", "room": "r", **named})
+        await who.expect("left")
 
 
 async def _streams(worker: Peer, client: Peer, session: str) -> None:
