@@ -153,7 +153,8 @@ class Hall:
             entry = one.entry
             if entry.position <= guest.given:
                 continue
-            if entry.member == guest.name:
+            # What a member has published over HTTP has no seq, and it is told of it as the others are.
+            if entry.member == guest.name and entry.publication.seq:
                 own = entry
             else:
                 if own is not None:
