@@ -236,6 +236,7 @@ async def _keep(
         hub.api_tokens.run_renewals,
         hub.blobs.shelves.run,
         hub.rooms.hall.run,
+        hub.rooms.sweeps.run,
         teller.scheduling.run,
         teller.run,
         teller.run_sums,

@@ -1,10 +1,19 @@
 """What members of a room are told when they, their node or the store have lost something."""
 
+import random
+
+import pytest
 import trio
 import trio.testing
 
+from signald.core.rooms import Publication
+from signald.service.rooms import sweeping
+from signald.service.rooms.bounds import bounds_of
+from signald.service.rooms.hall import LOOK_LIMIT
+from signald.store.room.ops import Post
 from signald.testing.cluster import Cluster, play
-from signald.testing.wire import Peer
+from signald.testing.wire import Json, Peer
+from signald.wire.records import publication_body
 from tests.service.rooms.test_rooms import join, publish
 
 
@@ -15,7 +24,7 @@ async def published(peer: Peer, seq: int) -> None:
 
 
 def test_what_is_kept_no_longer_is_never_a_hole() -> None:
-    """Who has missed more than is kept is told so, and is replayed nothing."""
+    """A member that has missed more than is kept is told so, and is replayed nothing."""
 
     async def scene(cluster: Cluster) -> None:
         await cluster.start("a", rooms={"history_messages_max": 5})
@@ -113,7 +122,7 @@ def test_what_was_not_answered_is_taken_once() -> None:
 
 
 def test_a_node_that_is_killed_takes_nobody_from_a_room() -> None:
-    """The others see nothing of it; who resumes elsewhere goes on."""
+    """The others see nothing of it; a client that resumes elsewhere goes on."""
 
     async def scene(cluster: Cluster) -> None:
         for name in ("a", "b"):
@@ -160,5 +169,129 @@ def test_a_slow_member_joins_again_and_has_missed_nothing() -> None:
         await join(bob, received=len(seen), epoch=epoch)
         rest = [one["position"] for one in await bob.quiet() if one["type"] == "room_message"]
         assert rest == list(range(len(seen) + 1, count + 2))
+
+    play(scene)
+
+
+def test_the_seat_of_a_session_that_ended_unseen_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its node was killed, and it never came back: the others see it leave, and see no living member leave."""
+    monkeypatch.setattr(sweeping, "AGAIN_S", 60.0)
+
+    async def scene(cluster: Cluster) -> None:
+        for name in ("a", "b"):
+            await cluster.start(name, session={"resume_ttl_s": 20.0}, rooms={"keep_s": 30.0})
+        (ada, started), (bob, _) = await cluster.client("a", pair=False), await cluster.client("b", pair=False)
+        joined = await join(bob)
+        await join(ada)
+        await bob.expect("room_presence")
+        cluster.kill("a")
+        await trio.sleep(120)
+        left = [one["left"] for one in await bob.quiet() if one["type"] == "room_presence"]
+        assert left == [[started["session"]]]
+        await bob.send({"type": "bye"})
+        await bob.expect("session_ended")
+        await trio.sleep(180)
+        assert cluster.world.rows.room(joined["room"]) is None
+
+    play(scene)
+
+
+def test_a_node_that_is_far_behind_reads_on() -> None:
+    """More was published at once than one look tells."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("a")
+        ada, _ = await cluster.client("a", pair=False)
+        await join(ada)
+        context = cluster.nodes["a"].hub.context
+        bounds, now_ms = bounds_of(context.config.rooms), context.now_ms()
+        said = [Publication(0, publication_body(None, b"%d" % number, None)) for number in range(3 * LOOK_LIMIT)]
+        cluster.world.execute([Post("r:1", "elsewhere", b"", "e", one, bounds, now_ms) for one in said])
+        data = [one["data"] for one in await ada.quiet(5.0) if one["type"] == "room_message"]
+        assert data == list(range(3 * LOOK_LIMIT))
+
+    play(scene)
+
+
+def test_a_node_forgets_rooms_without_members_here() -> None:
+    """A member whose connection is gone is not told of any more, and its room is not followed."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("a")
+        (ada, started), (bob, _) = await cluster.client("a", pair=False), await cluster.client("a", pair=False)
+        await join(ada)
+        await join(bob)
+        hall, desk = cluster.nodes["a"].hub.rooms.hall, cluster.nodes["a"].hub.rooms
+        assert (hall.members, desk.rooms_of(started["session"])) == (2, ["r:1"])
+        ada.cut()
+        await trio.sleep(0.1)
+        assert (hall.members, desk.rooms_of(started["session"])) == (1, [])
+        bob.cut()
+        await trio.sleep(0.1)
+        assert not hall.rooms
+
+    play(scene)
+
+
+class Told:
+    """What a member has been told of a room by all its connections."""
+
+    def __init__(self) -> None:
+        self.epoch, self.at = "", 0
+        self.records: dict[str, Json] = {}
+
+    async def join(self, reader: Peer, most: int) -> None:
+        """Join, and take up to `most` publications."""
+        joined = await join(reader, received=self.at, epoch=self.epoch, state=True)
+        self.epoch = joined["epoch"]
+        self.records = joined["records"] if joined["wipe"] else self.records | joined["records"]
+        self.at = self.at if joined["recovered"] else joined["position"]
+        for _ in range(most):
+            with trio.move_on_after(0.5) as waited:
+                frame = await reader.expect("room_message")
+            if waited.cancelled_caught:
+                break
+            assert frame["position"] == self.at + 1
+            self.at += 1
+            if self.at > joined["position"]:
+                for key, value in frame["patch"].items():
+                    self.records[key] = self.records.get(key, {}) | value
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whoever_joins_while_others_publish_misses_nothing(seed: int) -> None:
+    """However a join falls between publications: from its position on each comes once, and the records are those of it."""
+
+    async def scene(cluster: Cluster) -> None:
+        for name in ("a", "b"):
+            await cluster.start(name, rooms={"history_messages_max": 30}, limits={"messages_burst": 1000})
+        chance = random.Random(seed)
+        writers = [(await cluster.client(name, pair=False))[0] for name in ("a", "b")]
+        for writer in writers:
+            await join(writer)
+
+        async def write(writer: Peer) -> None:
+            for seq in range(1, 151):
+                await publish(writer, seq, patch={str(seq % 7): {"by": seq}})
+                if chance.random() < 0.3:
+                    await trio.sleep(chance.choice([0, 0.001, 0.02]))
+            await published(writer, 150)
+
+        async def read(name: str) -> None:
+            reader, started = await cluster.client(name, pair=False)
+            told = Told()
+            while told.at < 300:
+                await told.join(reader, chance.randrange(60))
+                reader.cut()
+                reader, started = await cluster.restore(chance.choice("ab"), started["recovery_token"])
+            other, _ = await cluster.client(name, pair=False)
+            whole = await join(other, state=True)
+            assert told.records == whole["records"]
+
+        async with trio.open_nursery() as nursery:
+            for writer in writers:
+                nursery.start_soon(write, writer)
+            for name in ("a", "b"):
+                nursery.start_soon(read, name)
 
     play(scene)
