@@ -35,7 +35,7 @@ class WorkerSession(Conversation):
     """A session as its worker's handler sees it."""
 
     def __init__(self, worker: "Worker", assigned: Assigned) -> None:
-        super().__init__(assigned.core, worker._room, Blobs(worker._api, assigned.core.name))
+        super().__init__(assigned.core, worker._room, Blobs(worker._api, assigned.core.name), assigned.rooms)
         self._worker = worker
         self._scope = trio.CancelScope()
         self._events: deque[LifecycleEvent] = deque()
