@@ -49,9 +49,9 @@ class UnknownType(PeerError):
     """A well-formed message whose `type` is not known here."""
 
 
-RefusedBecause = Literal["invalid", "state", "unknown", "forbidden", "share", "full"]
+RefusedBecause = Literal["invalid", "state", "unknown", "forbidden", "share", "large", "full"]
 """Why an operation is refused: its arguments, the state of the node or session, a name that the cluster does not know, the credential of
-its caller, the share of its caller, or a bound for all."""
+its caller, the share of its caller, a bound for one thing, or a bound for all."""
 
 
 class OperationRefused(SignaldError):

@@ -13,7 +13,7 @@ from signald.config import Config
 from signald.dialects.v1.dialect import SignaldV1
 from signald.dialects.v1.paths import PATHS
 from signald.errors import StoreUnavailable
-from signald.http.api import blobs, history, sessions
+from signald.http.api import blobs, history, rooms, sessions
 from signald.http.api.app import Api, api_settings
 from signald.http.api.auth import Authentication
 from signald.http.api.cors import Cors
@@ -29,6 +29,7 @@ from signald.service.api.blobs import HttpBlobs
 from signald.service.api.callers import HttpCallers
 from signald.service.api.history import HttpHistories
 from signald.service.api.jobs import HttpJobs
+from signald.service.api.rooms import HttpRooms
 from signald.service.api.sessions import HttpSessions
 from signald.service.auth import Authenticator
 from signald.service.cluster.identity import Claimant
@@ -99,6 +100,7 @@ def api_routes(hub: Hub) -> Sequence[BaseRoute]:
         *sessions.routes(HttpSessions(hub.parts)),
         *history.routes(HttpHistories(hub.parts)),
         *blobs.routes(media),
+        *rooms.routes(HttpRooms(hub.parts)),
     ]
     return [*nouns, *document_routes(nouns, lambda: published(hub.config), PATHS)]
 
@@ -234,6 +236,7 @@ async def _keep(
         hub.api_tokens.run_renewals,
         hub.blobs.shelves.run,
         hub.rooms.hall.run,
+        hub.rooms.sweeps.run,
         teller.scheduling.run,
         teller.run,
         teller.run_sums,

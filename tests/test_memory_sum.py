@@ -114,5 +114,5 @@ def test_the_sum_is_shown_with_the_limit() -> None:
     """The message has the limit, the sum and what to do."""
     found = memory_problem(Config(), 100 * MIB, "/limit", "")
     assert isinstance(found, Problem)
-    assert found.message.startswith("grants 100 MiB, the budgets add up to 988 MiB: 80 MiB (the process) + ")
+    assert found.message.startswith("grants 100 MiB, the budgets add up to 1004 MiB: 80 MiB (the process) + ")
     assert found.message.endswith("Raise it, or lower one of them")

@@ -12,7 +12,7 @@ import attrs
 from signald.config.manifests import read_pods
 from signald.config.media_urls import media_scheme
 from signald.config.problems import Problem
-from signald.config.sections import Config
+from signald.config.sections import Config, RoomsConfig
 from signald.config.stop_timeouts import read_document
 from signald.config.units import read_unit
 
@@ -53,6 +53,9 @@ MEMORY_MEDIA_BYTES = 256 * MIB
 CORE_ANSWERS_BYTES = 16 * MIB
 """Answers of the core server that are remembered (`core/authorising.py`)."""
 
+ROOM_STATES_BYTES = 16 * MIB
+"""Records of rooms that are read over HTTP at once, and their documents: one of the largest room by default, or a hundred usual ones."""
+
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -85,8 +88,14 @@ def memory_shares(config: Config) -> tuple[Share, ...]:
         Share("limits.request_bodies_bytes_max", limits.request_bodies_bytes_max),
         Share("limits.send_queues_bytes_max", limits.send_queues_bytes_max),
         Share("limits.logs_bytes_max", limits.logs_bytes_max),
+        Share("records read over HTTP", room_states_bytes(config.rooms)),
         *_of_blobs(config),
     )
+
+
+def room_states_bytes(rooms: RoomsConfig) -> int:
+    """Return the budget of records that are read over HTTP: enough for one room, however large, with its document."""
+    return max(ROOM_STATES_BYTES, 2 * rooms.room_bytes_max)
 
 
 def _of_blobs(config: Config) -> Iterator[Share]:

@@ -26,6 +26,12 @@ def shown_name(stored: str) -> str:
     return stored.rpartition(SEPARATOR)[2]
 
 
+def tenant_in(stored: str) -> str | None:
+    """Return the tenant of a room as its stored name has it, with other bytes as `~xx`; None: it is of no tenant."""
+    tenant, separator, _ = stored.rpartition(SEPARATOR)
+    return tenant if separator else None
+
+
 def of_principal(room: str, principal: str) -> str:
     """Return the name by which the store knows `room`, as a session of `principal` says it."""
     return stored_name(room, tenant_of(principal))

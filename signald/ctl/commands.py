@@ -297,6 +297,41 @@ def jobs(session: str = "", /, *, limit: int = 100, target: Target = HERE, many:
 
 
 @app.command
+def rooms(*, limit: int = 100, target: Target = HERE, many: Many = ONE) -> int:
+    """List the rooms with members at this node, the largest first: members here and in all, position, records, bytes.
+
+    Parameters
+    ----------
+    limit
+        How many of each node at most.
+    """
+    found = many.nodes(target)
+    clients = [member.client for member in found.find()] if found else [target.client()]
+    answers = [client.get(f"rooms?limit={limit}") for client in clients]
+    target.print({"nodes": answers} if found else answers[0], show.rooms(answers))
+    return ExitCode.OK
+
+
+@app.command
+def room(name: str, /, *, tenant: str | None = None, limit: int = 100, target: Target = HERE) -> int:
+    """Show a room and its members, wherever they are. Any node can be asked.
+
+    Parameters
+    ----------
+    name
+        The room, by the name that its members say.
+    tenant
+        The tenant whose room it is.
+    limit
+        How many members at most.
+    """
+    of = "" if tenant is None else f"&tenant={quote(tenant, safe='')}"
+    answer = target.client().get(f"rooms/{quote(name, safe='')}?limit={limit}{of}")
+    target.print(answer, show.room(answer))
+    return ExitCode.OK
+
+
+@app.command
 def end(session: str, /, *, target: Target = HERE) -> int:
     """End a session, wherever its parties are: both are told, and nothing of it can be resumed. Any node can be asked.
 

@@ -132,6 +132,47 @@ def jobs(answer: Json) -> str:
     return f"{text}\n... and more (--limit)" if answer["more"] else text
 
 
+def rooms(answers: Sequence[Json]) -> str:
+    """Return the table of the rooms of nodes, each node's largest first."""
+    rows = [
+        (
+            answer["node"],
+            _room_name(one),
+            f"{one['members_here']}/{one['members']}",
+            one["position_here"]
+            if one["position_here"] == one["position"]
+            else f"{one['position_here']}/{one['position']}",
+            one["records"],
+            one["bytes"],
+        )
+        for answer in answers
+        for one in answer["rooms"]
+    ]
+    text = table(("NODE", "ROOM", "MEMBERS", "POSITION", "RECORDS", "BYTES"), rows, "no room has members here")
+    hidden = sum(answer["total"] - len(answer["rooms"]) for answer in answers)
+    return f"{text}\n... and {hidden} more (--limit)" if hidden > 0 else text
+
+
+def room(answer: Json) -> str:
+    """Return a room, and the table of its members."""
+    lines = [
+        f"{_room_name(answer)}: position {answer['position']}, epoch {answer['epoch']}, publications kept from {answer['kept_from']} on",
+        f"  {answer['records']} records; {answer['bytes']} bytes with the snapshot"
+        + (f" of {answer['snapshot']}" if answer["snapshot"] else " (none)")
+        + " and the updates behind it",
+        f"  {answer['members']} members at {', '.join(answer['nodes']) or 'no node'}",
+    ]
+    rows = [(one["member"], one["presence_bytes"]) for one in answer["listed"]]
+    if rows:
+        lines.append(table(("MEMBER", "BYTES OF ITS PRESENCE"), rows, ""))
+    hidden = answer["members"] - len(rows)
+    return "\n".join(lines) + (f"\n... and {hidden} more (--limit)" if hidden > 0 else "")
+
+
+def _room_name(one: Json) -> str:
+    return str(one["room"]) if one["tenant"] is None else f"{one['room']} (tenant {one['tenant']})"
+
+
 def _utc(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 

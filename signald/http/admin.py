@@ -43,6 +43,7 @@ STATUSES: dict[RefusedBecause, int] = {
     "unknown": 404,
     "forbidden": 403,
     "share": 429,
+    "large": 413,
     "full": 503,
 }
 """The status of an `OperationRefused`. No operation knows HTTP."""
@@ -125,6 +126,12 @@ class Operations(Protocol):
     async def jobs_of(self, session: str, limit: int) -> Json:
         """The jobs of a session, the newest first."""
 
+    async def rooms(self, limit: int) -> Json:
+        """The rooms with members at this node, the largest first."""
+
+    async def room(self, room: str, tenant: str | None, limit: int) -> Json:
+        """A room, wherever its members are, with up to `limit` of them."""
+
     async def events(self, limit: int) -> Json:
         """How the core server is told of events."""
 
@@ -177,6 +184,8 @@ def admin_routes(operations: Callable[[], Operations | None], *, token: Callable
         route("GET", "jobs", _jobs),
         route("POST", "sessions/{session}/end", _end),
         route("POST", "sessions/{session}/retry", _retry),
+        route("GET", "rooms", _rooms),
+        route("GET", "rooms/{room}", _room),
         route("GET", "events", _events),
         route("POST", "events/retry", _retry_events),
         route("POST", "revoke", _revoke),
@@ -264,6 +273,14 @@ async def _jobs(_: Request, node: Operations) -> Json:
 
 async def _jobs_of(request: Request, node: Operations) -> Json:
     return await node.jobs_of(request.path_params["session"], _limit(request))
+
+
+async def _rooms(request: Request, node: Operations) -> Json:
+    return await node.rooms(_limit(request))
+
+
+async def _room(request: Request, node: Operations) -> Json:
+    return await node.room(request.path_params["room"], request.query_params.get("tenant"), _limit(request))
 
 
 async def _events(request: Request, node: Operations) -> Json:

@@ -832,6 +832,50 @@ METRICS: tuple[Metric, ...] = (
         "Threads that still carry out a call of the media whose request is over; at blobs.threads no call can be made.",
         _one(lambda o: 0 if o.hub.context.media is None else o.hub.context.media.counts.abandoned),
     ),
+    # rooms
+    Metric(
+        "signald_rooms",
+        "gauge",
+        (),
+        "Rooms that have members attached here.",
+        _one(lambda o: len(o.hub.rooms.hall.rooms)),
+    ),
+    Metric(
+        "signald_room_members",
+        "gauge",
+        (),
+        "Members of rooms that are attached here, each once for each of its rooms.",
+        _one(lambda o: o.hub.rooms.hall.members),
+    ),
+    Metric(
+        "signald_room_publications_total",
+        "counter",
+        ("result",),
+        "Publications that came to this node: stored, behind a gap (gap), or refused by a right (forbidden), a bound (too_big, room_full), "
+        "their form (bad_record) or their rate (rate).",
+        _by(lambda o: o.hub.rooms.hall.counts.publications.items()),
+    ),
+    Metric(
+        "signald_room_deliveries_total",
+        "counter",
+        (),
+        "Publications written to members attached here, each member counted.",
+        _one(lambda o: o.hub.rooms.hall.counts.deliveries),
+    ),
+    Metric(
+        "signald_room_fanout_seconds",
+        "histogram",
+        (),
+        "From the time at which a publication is stored until it is written to the members attached here.",
+        _one(lambda o: o.hub.rooms.hall.counts.fanouts),
+    ),
+    Metric(
+        "signald_room_slow_members_total",
+        "counter",
+        (),
+        "Members that were put out of a room because they did not take what is published as fast as it comes.",
+        _one(lambda o: o.hub.rooms.hall.counts.slow),
+    ),
     Metric(
         "signald_config_last_reload_successful",
         "gauge",

@@ -28,6 +28,7 @@ from signald.service.drain.shutdown import ShutdownScope
 from signald.service.drain.status import DrainStatus, names_of
 from signald.service.parts import Parts
 from signald.service.reloading import Reloader
+from signald.service.rooms.status import room_json, rooms_json
 from signald.service.telling.status import events_json
 from signald.service.telling.teller import Teller
 from signald.service.trail import Trail as TrailWriter
@@ -72,6 +73,7 @@ class NodeOperations:
         self._attachments = parts.attachments
         self._retries = parts.retries
         self._endings = parts.endings
+        self._rooms = parts.rooms
         self._trail = trail
         self._statistics = statistics
         self._revocations = revocations
@@ -260,6 +262,16 @@ class NodeOperations:
         if not isinstance(listed, JobList):
             raise OperationRefused("unknown", "unknown-session", f"nothing is known of {session}")
         return {"session": session, "more": listed.more, "jobs": [_job_json(session, job) for job in listed.jobs]}
+
+    # --- rooms ------------------------------------------------------------------------------------------------------
+
+    async def rooms(self, limit: int) -> Json:
+        """The rooms with members at this node, the largest first, at most `limit` of them."""
+        return await rooms_json(self._context, self._rooms.hall, limit)
+
+    async def room(self, room: str, tenant: str | None, limit: int) -> Json:
+        """A room, wherever its members are, with up to `limit` of them. Raises OperationRefused when there is none."""
+        return await room_json(self._context, self._rooms.hall, room, tenant, limit)
 
     # --- the core server --------------------------------------------------------------------------------------------
 

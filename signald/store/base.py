@@ -52,7 +52,7 @@ class Op(Struct, Generic[R_co], frozen=True, gc=False):
     reads: ClassVar[bool] = False
     """It never changes anything: a batch of such operations alone does not ask for SQLite's one write lock."""
     later: ClassVar[bool] = False
-    """It goes behind others unless a caller awaits it (`lines.py`): any number of sessions have it in flight at once."""
+    """It goes behind others unless a caller awaits it (`lines.py`): any number of parties have it in flight at once."""
     damaged: ClassVar["Result | None"] = None
     """The answer when the record it is about cannot be read; None: it needs none, or it repairs the record."""
 

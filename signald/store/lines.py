@@ -1,18 +1,19 @@
 """Two lines of operations that wait for the store: openings, resumes and departures go before messages.
 
-Operations with `Op.later` carry messages. As many of them are in flight as there are sessions, and missing acks hold their senders
-back. All other operations are rare, and a caller awaits them with a timeout. Behind ten thousand messages such a call would time
-out and be retried, which makes its own line longer.
+Operations with `Op.later` carry messages and publications. As many of them are in flight as there are parties, and missing acks hold
+their senders back. All other operations are rare, and a caller awaits them with a timeout. Behind ten thousand messages such a call
+would time out and be retried, which makes its own line longer.
 
-The rule that makes this safe: **all operations of one session stand in the same line**. An operation for the first line takes
-along the operations that its session has in the second, ahead of itself. An operation for the second line joins the first while its
-session has others there. So the operations of a session reach the store in the order of their submission: an append
+The rule that makes this safe: **all operations of one session stand in the same line**, and so do those of one room. An operation for
+the first line takes along the operations that its session has in the second, ahead of itself. An operation for the second line joins the
+first while its session has others there. So the operations of a session reach the store in the order of their submission: an append
 before the claim that fences it, an ack before the detach after it. An operation overtakes only messages of *other* sessions. It has
 nothing in common with them, because a session is atomic in itself and no such message touches the registry (`store/base.py`).
 The first line keeps its order as a whole: the life of a session is renewed before the session is created, and a worker is detached
 after its sessions.
 
-While both lines wait, a quarter of each batch is for messages: openings never starve messages.
+While both lines wait, a quarter of each batch is for messages: openings never starve messages. A room whose publications do not fit into
+a batch goes on behind all others: it may have a thousand members, where a session has two parties.
 """
 
 from collections import deque
@@ -21,7 +22,7 @@ from typing import Any
 
 import trio
 
-from signald.store.base import Op, SessionOp
+from signald.store.base import Op, RoomOp, SessionOp
 
 LATER_SHARE = 4
 """One part in this many of a batch is for operations that go later."""
@@ -60,8 +61,15 @@ Item = tuple[Op, Callable[[Any], None], Call | None]
 """An operation, the function that takes its result, and the call it belongs to."""
 
 
+def _whose(op: Op) -> str:
+    """Return the session or the room of an operation, empty for all others. No id of a session has a colon."""
+    if isinstance(op, SessionOp):
+        return op.session
+    return f"room:{op.room}" if isinstance(op, RoomOp) else ""
+
+
 class Lines:
-    """See the module."""
+    """See the module. What is said of a session holds for a room as well."""
 
     def __init__(self) -> None:
         self._first: deque[Item] = deque()
@@ -77,10 +85,10 @@ class Lines:
     def put(self, item: Item) -> None:
         """Stand in line behind everything of the same session."""
         op = item[0]
-        if not isinstance(op, SessionOp):
+        session = _whose(op)
+        if not session:
             self._first.append(item)
             return
-        session = op.session
         if op.later and item[2] is None and session not in self._sessions:
             self._later.setdefault(session, []).append(item)
             self._later_count += 1
@@ -105,6 +113,7 @@ class Lines:
 
     def _take_later(self, batch: list[Item], count: int) -> None:
         through: list[str] = []
+        cut = ""
         for session, items in self._later.items():
             room = count - len(batch)
             if not room:
@@ -113,13 +122,17 @@ class Lines:
             self._later_count -= min(room, len(items))
             if room < len(items):
                 del items[:room]
+                cut = session
             else:
                 through.append(session)
         for session in through:
             del self._later[session]
+        if cut:
+            self._later[cut] = self._later.pop(cut)
 
     def _leaves(self, op: Op) -> None:
-        if isinstance(op, SessionOp):
-            self._sessions[op.session] -= 1
-            if not self._sessions[op.session]:
-                del self._sessions[op.session]
+        session = _whose(op)
+        if session:
+            self._sessions[session] -= 1
+            if not self._sessions[session]:
+                del self._sessions[session]

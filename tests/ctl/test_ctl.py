@@ -230,6 +230,9 @@ async def test_the_other_looks(tmp_path: Path, ctl: Ctl) -> None:
         assert await ctl("jobs", session, "--node", "blue") == os.EX_OK
         assert ctl.words == f"{session} has no job\n"
         assert await ctl("jobs", "s_nobody", "--node", "blue") == os.EX_DATAERR
+        assert await ctl("rooms", "--node", "blue") == os.EX_OK
+        assert ctl.words == "no room has members here\n"
+        assert await ctl("room", "lobby", "--node", "blue") == os.EX_DATAERR
         await talk.settle()
         talk.check()
 

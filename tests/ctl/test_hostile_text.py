@@ -31,6 +31,24 @@ ANSWERS: dict[str, dict[str, Any]] = {
             }
         ],
     },
+    "/v1/admin/rooms?limit=100": {
+        "node": HOSTILE, "total": 3, "unread": 0,
+        "rooms": [
+            {
+                "room": "canvas:1", "tenant": "acme", "members": 3, "members_here": 2, "position": 9, "position_here": 8,
+                "records": 4, "bytes": 512,
+            },
+            {
+                "room": "lobby", "tenant": None, "members": 1, "members_here": 1, "position": 0, "position_here": 0,
+                "records": 0, "bytes": 0,
+            },
+        ],
+    },
+    "/v1/admin/rooms/canvas%3A1?limit=100&tenant=acme": {
+        "node": "a", "room": "canvas:1", "tenant": "acme", "members": 3, "members_here": 2, "position": 9, "position_here": 8,
+        "records": 4, "bytes": 512, "epoch": HOSTILE, "kept_from": 3, "snapshot": 0, "nodes": ["a", "b"],
+        "listed": [{"member": "s_1", "presence_bytes": 12}, {"member": "s_1/worker", "presence_bytes": 0}],
+    },
     "/v1/admin/sessions/s_1/trail": {
         "session": "s_1",
         "state": HOSTILE,
@@ -67,7 +85,10 @@ def url() -> Iterator[str]:
     server.server_close()
 
 
-@pytest.mark.parametrize("asked", [["workers"], ["trace", "s_1"], ["jobs", "s_1"], ["sessions"]])
+@pytest.mark.parametrize(
+    "asked",
+    [["workers"], ["trace", "s_1"], ["jobs", "s_1"], ["sessions"], ["rooms"], ["room", "canvas:1", "--tenant", "acme"]],
+)
 def test_answers_and_problems_are_printable(asked: list[str], url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Every control character is an escape, in tables, in a trail and in a problem; newlines begin lines of ours only."""
     main(["ctl", *asked, "--url", url])
@@ -81,3 +102,18 @@ def test_json_is_as_it_came(url: str, capsys: pytest.CaptureFixture[str]) -> Non
     """A program gets the text itself, which JSON escapes on its own."""
     main(["ctl", "workers", "--url", url, "--json"])
     assert json.loads(capsys.readouterr().out) == ANSWERS["/v1/admin/workers"]
+
+
+def test_rooms_are_shown(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where a node is behind the store, both positions; members here and in all; what is not shown is said."""
+    main(["ctl", "rooms", "--url", url])
+    _, first, second, more = capsys.readouterr().out.splitlines()
+    assert first.split()[-7:] == ["canvas:1", "(tenant", "acme)", "2/3", "8/9", "4", "512"]
+    assert second.split()[-5:] == ["lobby", "1/1", "0", "0", "0"]
+    assert more == "... and 1 more (--limit)"
+    main(["ctl", "room", "canvas:1", "--tenant", "acme", "--url", url])
+    shown = capsys.readouterr().out
+    assert "canvas:1 (tenant acme): position 9" in shown
+    assert "4 records; 512 bytes with the snapshot (none)" in shown
+    assert "3 members at a, b" in shown
+    assert "... and 1 more" in shown

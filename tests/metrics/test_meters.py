@@ -18,6 +18,7 @@ from signald.service.counts import FULL, OUTCOMES
 from signald.service.hooks.authorising import OUTCOMES as CORE_OUTCOMES
 from signald.service.jwks import OUTCOMES as JWKS_OUTCOMES
 from signald.service.meters import METRICS, render_table
+from signald.service.rooms.counts import RESULTS
 from signald.service.telling.receiver import ANSWER_REASONS
 from signald.service.telling.turn import DROP_REASONS
 from signald.tally import Histogram
@@ -35,7 +36,7 @@ COUNTED_THINGS = {
     "signald_strangers", "signald_store_batch_operations", "signald_config_last_reload_successful",
     "signald_jobs_running", "signald_jobs_waiting", "signald_streams_open", "signald_api_connections", "signald_api_requests_in_flight",
     "signald_revoked_subjects", "signald_transfers_in_progress", "signald_media_abandoned", "signald_core_events_queues",
-    "signald_core_events_failing", "signald_core_events_stopped",
+    "signald_rooms", "signald_room_members", "signald_core_events_failing", "signald_core_events_stopped",
     "signald_core_up", "signald_core_questions_in_flight", "signald_core_questions_due", "signald_core_answers_remembered",
 }  # fmt: skip
 """Metrics of things or of yes and no, which have no unit."""
@@ -91,6 +92,7 @@ LABELS = {
         *ANSWER_REASONS,
         *CALL_REASONS,
     },
+    "result": set(RESULTS),
     "state": {"ready", "leaving", "moving"},
     "stage": {"handshake", "opening"},
     "method": {*METHODS, "other"},

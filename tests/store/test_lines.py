@@ -3,11 +3,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from signald.store.base import Op, SessionOp
+from signald.store.base import Op, RoomOp, SessionOp
 from signald.store.committer import ignore
 from signald.store.lines import LATER_SHARE, Call, Item, Lines
 from signald.store.registry.ops import DropNode, Forget, ListWorkers
+from signald.store.room.ops import DropMembers, LookRoom, SetPresence, SweepRoom
 from signald.store.session.ops import Ack, Append, Detach, EndSession, Look, Mark
+from tests.store.ops import publication, publish
 
 
 def _append(session: str) -> Append:
@@ -85,7 +87,34 @@ def test_what_nobody_waits_for_any_more_is_left_out() -> None:
     assert not len(lines)
 
 
+def test_publications_go_behind_openings() -> None:
+    """A room under load holds up no opening, not even that of a member of another room; its own members keep their order."""
+    load = [_item(publish(publication(seq), room="room")) for seq in range(1, 5)]
+    other = _item(publish(publication(), room="other"))
+    presence, look = _item(SetPresence("room", "s_1", "n", 1, b"")), _item(LookRoom("room", 0, 0, 9, 0))
+    opening, claim = _item(ListWorkers(), Call(1)), _item(Look("room", "client", 0, 0), Call(1))
+    lines = _lines(*load, other, presence, opening, look, claim)
+    assert lines.take(100) == [opening, claim, *load, presence, look, other]
+    left = _item(DropMembers("room", "s_1", "n", 9, 0), Call(1))
+    lines = _lines(*load, other, opening, left, presence)
+    assert lines.take(7) == [opening, *load, left, other], "what the room has goes before the end of a member"
+    assert lines.take(9) == [presence]
+
+
+def test_a_room_that_is_full_of_publications_takes_turns() -> None:
+    """However many publications of a room wait, each batch that it fills is followed by one that begins with the others."""
+    load = [_item(publish(publication(seq), room="room")) for seq in range(1, 12)]
+    others = [_item(_append("s_1")), _item(_append("s_2"))]
+    lines = _lines(*load, *others)
+    assert lines.take(4) == load[:4]
+    more = _item(publish(publication(12), room="room"))
+    lines.put(more)
+    assert lines.take(4) == [*others, *load[4:6]]
+    assert lines.take(100) == [*load[6:], more]
+
+
 _SESSIONS = st.sampled_from(["s_1", "s_2", "s_3"])
+_ROOMS = st.sampled_from(["s_1", "canvas:1"])
 _STEPS = st.lists(
     st.one_of(
         st.integers(min_value=1, max_value=9),
@@ -95,6 +124,8 @@ _STEPS = st.lists(
                 _SESSIONS.map(lambda session: Mark(session, (), 1, 1, 0)),
                 _SESSIONS.map(lambda session: Detach(session, "client", "n", 1, 0)),
                 st.just(DropNode("n")),
+                _ROOMS.map(lambda room: publish(publication(), room=room)),
+                _ROOMS.map(lambda room: SweepRoom(room, 0)),
             ),
             st.booleans(),
         ),
@@ -121,10 +152,20 @@ def test_every_session_keeps_its_order(steps: list[int | tuple[Op, bool]]) -> No
         assert len(lines) == len(put) - len(taken)
     while lines:
         taken += lines.take(2)
-    for session in ("s_1", "s_2", "s_3", ""):
-        assert _of(session, taken) == _of(session, put)
+    for whose in ("s_1", "s_2", "s_3", "room s_1", "room canvas:1", ""):
+        assert _of(whose, taken) == _of(whose, put)
 
 
-def _of(session: str, items: list[Item]) -> list[int]:
-    """Which of `items` concern `session`, each by its identity; those of the registry concern `""`."""
-    return [id(item) for item in items if (item[0].session if isinstance(item[0], SessionOp) else "") == session]
+def _of(whose: str, items: list[Item]) -> list[int]:
+    """Which of `items` concern a session or a room, each by its identity; those of the registry concern `""`."""
+    return [id(item) for item in items if _whose(item[0]) == whose]
+
+
+def _whose(op: Op) -> str:
+    match op:
+        case SessionOp(session=session):
+            return session
+        case RoomOp(room=room):
+            return f"room {room}"
+        case _:
+            return ""

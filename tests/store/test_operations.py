@@ -53,9 +53,9 @@ def test_traits_are_inherited() -> None:
     assert UnpairFailed.damaged == Unpair.damaged is not None
 
 
-def test_later_is_for_sessions() -> None:
-    """Only an operation on one session may go behind others: the order of all others is kept."""
-    assert all(issubclass(kind, SessionOp) for kind in operations() if kind.later)
+def test_later_is_for_sessions_and_rooms() -> None:
+    """Only an operation on one session or room may go behind others: the order of all others is kept."""
+    assert all(issubclass(kind, SessionOp | RoomOp) for kind in operations() if kind.later)
 
 
 def test_what_only_reads_changes_nothing() -> None:

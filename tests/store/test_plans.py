@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
+import pytest
 import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -702,7 +703,7 @@ class Kitchen:
 
     def _of_item(self, draft: Draft) -> tuple[Kind, str]:
         names = (*SESSIONS, WORKERS[draft.worker], CLUSTER, "s_\u00e4")
-        return ("e", "e", "b")[draft.session + draft.worker], names[draft.other]
+        return ("e", "e", "r" if draft.flag else "b")[draft.session + draft.worker], names[draft.other]
 
     def _schedule(self, draft: Draft) -> Op:
         kind, name = self._of_item(draft)
@@ -961,17 +962,6 @@ OFTEN = (
 )
 """What most of a store's life is made of, and where most of its rules are."""
 
-small = st.integers(0, 4)
-drafts = st.builds(
-    Draft,
-    st.sampled_from([*OFTEN * 4, *Kitchen.recipes()]),
-    st.sampled_from([0, 0, 1]),
-    st.integers(0, 1),
-    st.sampled_from("ab"),
-    small,
-    small,
-    st.booleans(),
-)
 BEGINNING = [
     Draft("create", 0, 0, "a", 0, 0, True),
     Draft("create", 1, 0, "b", 0, 0, False),
@@ -983,13 +973,33 @@ BEGINNING = [
     Draft("create_job", 0, 0, "a", 0, 4, True),
 ]
 beginning = st.sampled_from([BEGINNING, BEGINNING[:4], []])
-steps = st.builds(
-    Step,
-    st.sampled_from("ab"),
-    st.lists(drafts, min_size=1, max_size=4),
-    st.sampled_from([False, False, True]),
-    st.sampled_from([0, 0, 0, 0, 1, 2, 3]),
-)
+
+
+def steps_of(
+    recipes: Sequence[str], sessions: Sequence[int], longest: tuple[int, int], again: int
+) -> st.SearchStrategy[Step]:
+    """Steps of so many drafts, each of one of `recipes` and about one of `sessions`, or of a batch up to `again` steps ago.
+
+    What stands there several times comes as much more often.
+    """
+    small = st.integers(0, 4)
+    drafts = st.builds(
+        Draft,
+        st.sampled_from(recipes),
+        st.sampled_from(sessions),
+        st.integers(0, 1),
+        st.sampled_from("ab"),
+        small,
+        small,
+        st.booleans(),
+    )
+    return st.builds(
+        Step,
+        st.sampled_from("ab"),
+        st.lists(drafts, min_size=longest[0], max_size=longest[1]),
+        st.sampled_from([False, False, True]),
+        st.sampled_from([0, 0, 0, *range(again + 1)]),
+    )
 
 
 def batches(first: list[Draft], plan: list[Step]) -> list[tuple[str, list[Op]]]:
@@ -1051,219 +1061,97 @@ def model() -> Opener:
     return lambda node: open_memory("memory:", node, world=world)
 
 
-@settings(
-    max_examples=examples(100),
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(first=beginning, plan=st.lists(steps, min_size=8, max_size=16))
+def compare(fresh: Fresh, made: list[tuple[str, list[Op]]]) -> None:
+    """Carry out a plan with the store in memory and with another one, which is to say the same."""
+    expected = trio.run(carry_out, model, made)
+    found = trio.run(carry_out, fresh, made)
+    for place, (one, other) in enumerate(zip(expected, found, strict=True)):
+        assert other == one, place
+
+
+SUPPRESSED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+STEPS = steps_of([*OFTEN * 4, *Kitchen.recipes()], [0, 0, 1], (1, 4), 3)
+
+
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=SUPPRESSED)
+@given(first=beginning, plan=st.lists(STEPS, min_size=8, max_size=16))
 def test_same_answers(fresh: Fresh, first: list[Draft], plan: list[Step]) -> None:
     """Whatever is asked, in whatever order and however often, every store answers and wakes as the one in memory."""
-    made = batches(first, plan)
-    expected = trio.run(carry_out, model, made)
-    found = trio.run(carry_out, fresh, made)
-    for place, (one, other) in enumerate(zip(expected, found, strict=True)):
-        assert other == one, place
+    compare(fresh, batches(first, plan))
 
 
-OF_EVENTS = (
-    *("claim_client", "detach", "claim_side", "accept", "events", "drop_events") * 3,
-    *(
-        "create",
-        "tell_event",
-        "end",
-        "expire",
-        "reseed",
-        "unpair",
-        "create_job",
-        "cancel_job",
-        "take_jobs",
-        "job_pieces",
+class Topic(NamedTuple):
+    """What plans are mostly about."""
+
+    recipes: Sequence[str]
+    sessions: Sequence[int] = (0, 0, 0, 1)
+    """Which sessions, shelves or rooms."""
+    longest: tuple[int, int] = (2, 6)
+    """How many operations a batch has."""
+    steps_max: int = 12
+    first: Sequence[Draft] = BEGINNING
+
+
+TOPICS = {
+    "events": Topic(
+        (
+            *("claim_client", "detach", "claim_side", "accept", "events", "drop_events") * 3,
+            *("create", "tell_event", "end", "expire", "reseed", "unpair"),
+            *("create_job", "cancel_job", "take_jobs", "job_pieces"),
+        ),
+        sessions=[0],
     ),
-)
-event_drafts = st.builds(
-    Draft, st.sampled_from(OF_EVENTS), st.just(0), st.integers(0, 1), st.sampled_from("ab"), small, small, st.booleans()
-)
-event_steps = st.builds(
-    Step,
-    st.sampled_from("ab"),
-    st.lists(event_drafts, min_size=2, max_size=6),
-    st.sampled_from([False, False, True]),
-    st.sampled_from([0, 0, 0, 0, 1, 2]),
-)
-
-
-@settings(
-    max_examples=examples(40),
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(plan=st.lists(event_steps, min_size=6, max_size=12))
-def test_same_answers_about_events(fresh: Fresh, plan: list[Step]) -> None:
-    """The same for plans that are mostly about what is told of one session."""
-    made = batches(BEGINNING, plan)
-    expected = trio.run(carry_out, model, made)
-    found = trio.run(carry_out, fresh, made)
-    for place, (one, other) in enumerate(zip(expected, found, strict=True)):
-        assert other == one, place
-
-
-OF_JOBS = (
-    *("create_job", "take_jobs", "job_pieces", "job_pieces") * 4,
-    *("read_job", "cancel_job", "list_jobs", "list_changed_jobs", "read_pieces", "job_progress", "sweep_jobs") * 2,
-    *(
-        "create",
-        "claim_side",
-        "claim_side",
-        "unpair",
-        "unpair_failed",
-        "unpair_failed",
-        "detach",
-        "end",
-        "expire",
-        "reseed",
+    "jobs": Topic(
+        (
+            *("create_job", "take_jobs", "job_pieces", "job_pieces") * 4,
+            *("read_job", "cancel_job", "list_jobs", "list_changed_jobs", "read_pieces", "job_progress", "sweep_jobs")
+            * 2,
+            *("create", "claim_side", "claim_side", "unpair", "unpair_failed", "unpair_failed"),
+            *("detach", "end", "expire", "reseed"),
+        ),
+        sessions=[0],
     ),
-)
-job_drafts = st.builds(
-    Draft, st.sampled_from(OF_JOBS), st.just(0), st.integers(0, 1), st.sampled_from("ab"), small, small, st.booleans()
-)
-job_steps = st.builds(
-    Step,
-    st.sampled_from("ab"),
-    st.lists(job_drafts, min_size=2, max_size=6),
-    st.sampled_from([False, False, True]),
-    st.sampled_from([0, 0, 0, 0, 1, 2]),
-)
+    # While the clock is set forth and back.
+    "blobs": Topic(
+        (
+            *("begin_blob", "finish_blob") * 3,
+            *("renew_blob", "abandon_blob", "read_blob", "remove_blob", "sweep_shelf", "sweep_shelf", "forget_blobs"),
+        ),
+        longest=(2, 8),
+        first=[],
+    ),
+    # While members come, move and go, and bounds are met.
+    "rooms": Topic(
+        (
+            *("join_room", "publish", "publish") * 4,
+            *("set_presence", "snapshot_room", "look_room", "read_room_state", "read_room_updates", "post") * 2,
+            *("leave_room", "drop_members", "read_room", "read_room_history", "sweep_room"),
+        ),
+        longest=(2, 8),
+        steps_max=14,
+        first=[],
+    ),
+    # And the event queues of workers and of the cluster.
+    "agenda": Topic(
+        (
+            *("schedule", "take_due", "settle", "tell_cluster", "drop_queue") * 4,
+            *("read_agenda", "list_agenda", "read_queue") * 2,
+            *("register", "remove_worker", "claim_worker", "update_worker") * 2,
+        ),
+        sessions=[0, 1],
+    ),
+}
 
 
-@settings(
-    max_examples=examples(40),
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(plan=st.lists(job_steps, min_size=6, max_size=12))
-def test_same_answers_about_jobs(fresh: Fresh, plan: list[Step]) -> None:
-    """The same for plans that are mostly about the jobs of one session."""
-    made = batches(BEGINNING, plan)
-    expected = trio.run(carry_out, model, made)
-    found = trio.run(carry_out, fresh, made)
-    for place, (one, other) in enumerate(zip(expected, found, strict=True)):
-        assert other == one, place
-
-
-OF_BLOBS = (
-    *("begin_blob", "finish_blob") * 3,
-    *("renew_blob", "abandon_blob", "read_blob", "remove_blob", "sweep_shelf", "sweep_shelf", "forget_blobs"),
-)
-blob_drafts = st.builds(
-    Draft,
-    st.sampled_from(OF_BLOBS),
-    st.sampled_from([0, 0, 0, 1]),
-    st.integers(0, 1),
-    st.sampled_from("ab"),
-    small,
-    small,
-    st.booleans(),
-)
-blob_steps = st.builds(
-    Step,
-    st.sampled_from("ab"),
-    st.lists(blob_drafts, min_size=2, max_size=8),
-    st.sampled_from([False, False, True]),
-    st.sampled_from([0, 0, 0, 0, 1, 2]),
-)
-
-
-@settings(
-    max_examples=examples(40),
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(plan=st.lists(blob_steps, min_size=6, max_size=12))
-def test_same_answers_about_blobs(fresh: Fresh, plan: list[Step]) -> None:
-    """The same for plans that are about two shelves, while the clock is set forth and back."""
-    made = batches([], plan)
-    expected = trio.run(carry_out, model, made)
-    found = trio.run(carry_out, fresh, made)
-    for place, (one, other) in enumerate(zip(expected, found, strict=True)):
-        assert other == one, place
-
-
-OF_ROOMS = (
-    *("join_room", "publish", "publish") * 4,
-    *("set_presence", "snapshot_room", "look_room", "read_room_state", "read_room_updates", "post") * 2,
-    *("leave_room", "drop_members", "read_room", "read_room_history", "sweep_room"),
-)
-room_drafts = st.builds(
-    Draft,
-    st.sampled_from(OF_ROOMS),
-    st.sampled_from([0, 0, 0, 1]),
-    st.integers(0, 1),
-    st.sampled_from("ab"),
-    small,
-    small,
-    st.booleans(),
-)
-room_steps = st.builds(
-    Step,
-    st.sampled_from("ab"),
-    st.lists(room_drafts, min_size=2, max_size=8),
-    st.sampled_from([False, False, True]),
-    st.sampled_from([0, 0, 0, 0, 1, 2]),
-)
-
-
-@settings(
-    max_examples=examples(40),
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(plan=st.lists(room_steps, min_size=6, max_size=14))
-def test_same_answers_about_rooms(fresh: Fresh, plan: list[Step]) -> None:
-    """The same for plans that are about two rooms, while members come, move and go, and bounds are met."""
-    made = batches([], plan)
-    expected = trio.run(carry_out, model, made)
-    found = trio.run(carry_out, fresh, made)
-    for place, (one, other) in enumerate(zip(expected, found, strict=True)):
-        assert other == one, place
-
-
-OF_AGENDA = (
-    *("schedule", "take_due", "settle", "tell_cluster", "drop_queue") * 4,
-    *("read_agenda", "list_agenda", "read_queue", "register", "remove_worker", "claim_worker", "update_worker") * 2,
-)
-agenda_drafts = st.builds(
-    Draft,
-    st.sampled_from(OF_AGENDA),
-    st.integers(0, 1),
-    st.integers(0, 1),
-    st.sampled_from("ab"),
-    small,
-    small,
-    st.booleans(),
-)
-agenda_steps = st.builds(
-    Step,
-    st.sampled_from("ab"),
-    st.lists(agenda_drafts, min_size=2, max_size=6),
-    st.sampled_from([False, False, True]),
-    st.sampled_from([0, 0, 0, 0, 1, 2]),
-)
-
-
-@settings(
-    max_examples=examples(40),
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(plan=st.lists(agenda_steps, min_size=6, max_size=12))
-def test_same_answers_about_the_agenda(fresh: Fresh, plan: list[Step]) -> None:
-    """The same for plans that are mostly about the agenda, and the event queues of workers and of the cluster."""
-    made = batches(BEGINNING, plan)
-    expected = trio.run(carry_out, model, made)
-    found = trio.run(carry_out, fresh, made)
-    for place, (one, other) in enumerate(zip(expected, found, strict=True)):
-        assert other == one, place
+@pytest.mark.parametrize("about", TOPICS)
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=SUPPRESSED)
+@given(data=st.data())
+def test_same_answers_about(fresh: Fresh, about: str, data: st.DataObject) -> None:
+    """The same for plans that are mostly about one part of the store."""
+    topic = TOPICS[about]
+    steps = steps_of(topic.recipes, topic.sessions, topic.longest, 2)
+    plan = data.draw(st.lists(steps, min_size=6, max_size=topic.steps_max))
+    compare(fresh, batches([*topic.first], plan))
 
 
 def test_plans_are_made_of_every_operation_there_is() -> None:

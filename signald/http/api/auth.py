@@ -124,16 +124,17 @@ class Authentication:
         return Shown(found[0], cookie=True) if found else Shown(None)
 
 
-async def caller_of(request: Request) -> Caller:
+async def caller_of(request: Request, scope: Scope | None = None) -> Caller:
     """Return the caller of a request, if the operation is open to that kind of caller.
 
+    `scope`: what the credential of a service must cover, where that depends on more than the operation.
     Raises HttpProblem: 401 without a valid credential, 403 for one that is not for this, 503 for one that cannot be judged now.
     """
     authentication: Authentication = request.app.state.authentication
     caller = await authentication.caller(request.scope)
     operation: Judged | None = request.scope.get("signald.operation")
     if operation is not None:
-        allow(caller, operation.callers, operation.scope)
+        allow(caller, operation.callers, scope or operation.scope)
     return caller
 
 

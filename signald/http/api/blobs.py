@@ -335,12 +335,10 @@ async def _answer(request: Request, blobs: Blobs, found: FoundBlob, asked: Condi
     except BaseException:
         await pieces.aclose()
         raise
-    return _Pieces(
-        206 if isinstance(outcome, Span) else 200, headers, first, pieces, len(span), request.app.state.turns
-    )
+    return Pieces(206 if isinstance(outcome, Span) else 200, headers, first, pieces, len(span), request.app.state.turns)
 
 
-class _Pieces(StreamingResponse):
+class Pieces(StreamingResponse):
     """An answer of bytes that come in pieces. Whatever goes wrong once it has begun cuts it: a part never passes for the whole."""
 
     def __init__(

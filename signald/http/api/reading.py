@@ -28,6 +28,7 @@ from signald.http.problem_details import HttpProblem
 from signald.wire.codec import too_deep
 
 T = TypeVar("T", bound=Struct)
+B = TypeVar("B")
 
 JSON = "application/json"
 
@@ -127,16 +128,22 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-class JsonBody(Generic[T]):
-    """A body of JSON."""
+def must_be_json(request: Request) -> None:
+    """Raise HttpProblem 415 when the body is said to be something else than JSON."""
+    if media_type(request) not in (JSON, ""):
+        raise HttpProblem(415, "media-type", f"this takes {JSON}")
 
-    def __init__(self, kind: type[T], *, may_be_missing: bool = False) -> None:
+
+class JsonBody(Generic[B]):
+    """A body of JSON: a struct, or a map whose keys a program chooses."""
+
+    def __init__(self, kind: type[B], *, may_be_missing: bool = False) -> None:
         self.kind = kind
         self.may_be_missing = may_be_missing
         """An empty body is an empty object."""
 
-    def decode(self, body: bytes, depth_max: int) -> T:
-        """Return the struct of `body`; raises HttpProblem 400, also for JSON that is nested deeper than `depth_max`."""
+    def decode(self, body: bytes, depth_max: int) -> B:
+        """Return the value of `body`; raises HttpProblem 400, also for JSON that is nested deeper than `depth_max`."""
         if not body and self.may_be_missing:
             body = b"{}"
         if too_deep(body, depth_max):
@@ -148,10 +155,9 @@ class JsonBody(Generic[T]):
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise bad_fields(("", "the body is not valid JSON")) from None
 
-    async def read(self, request: Request, depth_max: int) -> T:
+    async def read(self, request: Request, depth_max: int) -> B:
         """Read and decode the body; raises HttpProblem as `read_body` and `decode`, and 415 for another media type."""
-        if media_type(request) not in (JSON, ""):
-            raise HttpProblem(415, "media-type", f"this takes {JSON}")
+        must_be_json(request)
         return self.decode(await read_body(request), depth_max)
 
 

@@ -12,6 +12,7 @@ STATUSES: dict[RefusedBecause, int] = {
     "unknown": 404,
     "state": 409,
     "share": 429,
+    "large": 413,
     "full": 503,
 }
 """The status of an `OperationRefused`."""

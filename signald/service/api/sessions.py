@@ -131,7 +131,7 @@ class HttpSessions:
             last_seen_at=rfc3339(now_ms if online else read.connected_ms if head.client_node else read.away_ms),
             presence="online" if online else "away",
             peer=ShownPeer(known.peer_state, head.worker or UNSET) if head.pair else ShownPeer("none"),
-            rooms=[],
+            rooms=self._parts.rooms.rooms_of(known.id),
             settings={},
             jobs=[
                 SessionJob(job_id(known.id, job.n), job.state, job.attempt)

@@ -24,6 +24,7 @@ from signald.service.rooms.joining import Joining, Request
 from signald.service.rooms.offers import offer_of, refused
 from signald.service.rooms.publishing import Publishing
 from signald.service.rooms.rights import rights_of
+from signald.service.rooms.sweeping import RoomSweeps
 from signald.store.base import Result
 from signald.store.room.ops import DropMembers, LeaveRoom, SnapshotRoom
 from signald.wire.fields import NO_DATA
@@ -41,6 +42,7 @@ class RoomDesk:
     def __init__(self, context: Context) -> None:
         self._context = context
         self.hall = Hall(context)
+        self.sweeps = RoomSweeps(context)
         self._joining = Joining(context, self.hall, self._stay_out)
         self._publishing = Publishing(context, self.hall)
         self.hall.lost = self._again
@@ -94,7 +96,10 @@ class RoomDesk:
         if guest is None or guest.link is not link:
             if guest is not None:
                 self.hall.remove(guest)
-            here = self.hall.enter(of_principal(room, session.principal))
+            stored = of_principal(room, session.principal)
+            if stored not in self.hall.rooms:
+                self.sweeps.watch(stored)
+            here = self.hall.enter(stored)
             guest = here.guests[member_name(session.id, party)] = Guest(here, session, party, link)
             self._of.setdefault((session.id, party), {})[here.name] = guest
         self._joining.begin(guest, request)

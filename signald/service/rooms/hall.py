@@ -20,6 +20,7 @@ from signald.core.head import Party
 from signald.core.room_views import Came, Shown
 from signald.core.rooms import Entry, is_dense
 from signald.service.context import Context
+from signald.service.rooms.counts import RoomCounts
 from signald.service.rooms.guest import Guest, RoomHere, State, member_name
 from signald.service.rooms.presence import INTERVAL_S, interval_s
 from signald.store.base import Result
@@ -44,6 +45,12 @@ class Hall:
         self._waiting: dict[str, RoomHere] = {}
         """Rooms whose members are to be told who is here, or who have presences to tell the store."""
         self._work = trio.Event()
+        self.counts = RoomCounts()
+
+    @property
+    def members(self) -> int:
+        """How many members are here, each once for each of its rooms."""
+        return sum([len(room.guests) for room in self.rooms.values()])
 
     # --- who is here ------------------------------------------------------------------------------------------------
 
@@ -138,6 +145,7 @@ class Hall:
         room.position = entries[-1].position
         for guest in room.live():
             self._tell(guest, shown)
+        self.counts.told(entries, self._context.now_ms())
 
     def _tell(self, guest: Guest, shown: Sequence[Shown]) -> None:
         own: Entry | None = None
@@ -155,6 +163,7 @@ class Hall:
                     self.slow(guest)
                     return
                 guest.link.room_message(guest.session.id, one)
+                self.counts.deliveries += 1
             guest.given = entry.position
         if own is not None:
             self.tell_published(guest, own.publication.seq, own.position)
@@ -166,6 +175,7 @@ class Hall:
     def slow(self, guest: Guest) -> None:
         """A member does not take what is published as fast as it comes."""
         guest.state = State.SLOW
+        self.counts.slow += 1
         guest.link.room_left(guest.session.id, guest.room.shown, SLOW)
 
     # --- presence ---------------------------------------------------------------------------------------------------

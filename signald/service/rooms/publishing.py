@@ -12,6 +12,7 @@ from functools import partial
 from signald.core.rooms import Entry, Offer
 from signald.service.context import Context
 from signald.service.rooms.bounds import bounds_of
+from signald.service.rooms.counts import GAP
 from signald.service.rooms.guest import Guest, State
 from signald.service.rooms.hall import Hall
 from signald.store.base import Behind, Result
@@ -83,6 +84,7 @@ class Publishing:
             for offer in offers
             if guest.stored < offer.publication.seq <= result.seq and offer.publication.seq not in fault_of
         ]
+        self._hall.counts.published(result, len(new))
         first = result.position - len(new) + 1
         entries = [Entry(first + place, guest.name, now_ms, said) for place, said in enumerate(new)]
         if guest.gone:
@@ -107,4 +109,5 @@ class Publishing:
             self.settle(guest)
 
     def _gap(self, guest: Guest, seq: int, expected: int) -> None:
+        self._hall.counts.publications[GAP] += 1
         guest.link.room_refused(guest.session.id, guest.room.shown, seq, "gap", expected)

@@ -146,9 +146,12 @@ class RoomUpdates(Result, frozen=True):
 
 
 class RoomSwept(Result, frozen=True):
-    """When the room is to be swept next, by the store's clock; 0: there is none, or it has members and will be told when it has not."""
+    """What is left of the room; 0 and 0: nothing."""
 
     next_ms: int
+    """When it is to be swept next, by the store's clock; 0: it is gone, or has members."""
+    members: int = 0
+    """A room with members has no end of its own; whether their sessions live, the caller asks."""
 
 
 # --- operations ---------------------------------------------------------------------------------------------------
@@ -201,7 +204,7 @@ class DropMembers(RoomOp[Done], frozen=True):
     now_ms: int
 
 
-@traits(damaged=NotMember())
+@traits(later=True, damaged=NotMember())
 class Publish(RoomOp[Published | Fenced | Behind | NotMember], frozen=True):
     """Store what a member publishes, in order of seq, which is dense.
 
@@ -231,7 +234,7 @@ class Post(RoomOp[Posted | Refused], frozen=True):
     now_ms: int
 
 
-@traits(damaged=NotMember())
+@traits(later=True, damaged=NotMember())
 class SetPresence(RoomOp[PresenceSet | Fenced | Behind | NotMember], frozen=True):
     """Say what others see of a member. The same as before changes nothing."""
 
@@ -241,7 +244,7 @@ class SetPresence(RoomOp[PresenceSet | Fenced | Behind | NotMember], frozen=True
     presence: bytes
 
 
-@traits(damaged=NotMember())
+@traits(later=True, damaged=NotMember())
 class SnapshotRoom(RoomOp[Done | Refused | Fenced | Behind | NotMember], frozen=True):
     """Let a body stand for all updates up to `position`, which are dropped as soon as the log does not need them.
 
@@ -257,7 +260,7 @@ class SnapshotRoom(RoomOp[Done | Refused | Fenced | Behind | NotMember], frozen=
     bounds: Bounds
 
 
-@traits(reads=True, damaged=NoRoom())
+@traits(reads=True, later=True, damaged=NoRoom())
 class LookRoom(RoomOp[RoomLooked | NoRoom], frozen=True):
     """Read what is new for a node: entries behind `after`, and who is here since `turn`. 0: all."""
 
@@ -304,6 +307,6 @@ class ReadRoomUpdates(RoomOp[RoomUpdates | NoRoom], frozen=True):
 
 @traits(damaged=RoomSwept(0))
 class SweepRoom(RoomOp[RoomSwept], frozen=True):
-    """Remove a room that has been without members for as long as it is kept."""
+    """Remove a room that has been without members for as long as it is kept. The agenda names it under `r` (registry/agenda/records.py)."""
 
     now_ms: int

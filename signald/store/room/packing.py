@@ -53,6 +53,11 @@ _PLACES = {
 }
 
 ROOM = lua.cold(
+    "room/head.lua",
+    "room/members.lua",
+    "room/records.lua",
+    "room/publications.lua",
+    "room/updates.lua",
     "room/room.lua",
     constants={
         **{f"{name}.{field}": place for name, fields in _PLACES.items() for place, field in enumerate(fields, 1)},
@@ -71,7 +76,7 @@ ROOM = lua.cold(
 
 
 def pack_room(op: RoomOp, operation: str, node: str, *words: Word) -> bytes:
-    """Call the function of room.lua named `operation` with `words`, on behalf of `node`, which it does not wake."""
+    """Call the function named `operation` of the scripts with `words`, on behalf of `node`, which it does not wake."""
     space = PACKING.get()
     return call(space.script(ROOM[operation]), space.room_keys(op.room), operation, node, *words)
 

@@ -1,4 +1,4 @@
-"""What memory and SQLite keep of a room. Redis keeps the same in a hash and four sorted sets (room.lua)."""
+"""What memory and SQLite keep of a room. Redis keeps the same in a hash and four sorted sets (head.lua)."""
 
 from msgspec import Struct
 from msgspec.structs import replace

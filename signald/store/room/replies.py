@@ -98,8 +98,8 @@ def _answer(reply: Any, room: str) -> Result:
             return Posted(position)
         case [b"presence", turn]:
             return PresenceSet(turn)
-        case [b"swept", next_ms]:
-            return RoomSwept(next_ms)
+        case [b"swept", next_ms, members]:
+            return RoomSwept(next_ms, members)
         case _:
             return _read(reply, room)
 
@@ -125,7 +125,7 @@ def _read(reply: Any, room: str) -> Result:
 
 
 def read_room(op: Op, reply: Reply) -> Result:
-    """What room.lua answers: a list that begins with its kind, and the fields that cannot be read."""
+    """What the scripts of a room answer: a list that begins with its kind, and the fields that cannot be read."""
     assert isinstance(op, RoomOp)
     answer, damaged = reply
     for field in damaged:

@@ -1,4 +1,4 @@
-"""What the operations on a room do (see store/rule.py). The Lua twin is room.lua; what only reads is in reading.py."""
+"""What the operations on a room do (see store/rule.py). The Lua twins are beside it; what only reads is in reading.py."""
 
 from typing import TypeVar
 
@@ -309,7 +309,7 @@ def sweep_room(op: ops.SweepRoom, rows: Rows, _wakes: Wakes) -> ops.RoomSwept:
         rows.drop_room(op.room)
         return ops.RoomSwept(0)
     if head.members:
-        return ops.RoomSwept(0)
+        return ops.RoomSwept(0, head.members)
     if head.is_of_the_future(op.now_ms):
         head.stay(head.until_ms - head.empty_ms, op.now_ms)
         rows.save_room(head)

@@ -9,7 +9,10 @@ _CORE = "signald/core/rooms.py"
 _RULES = "signald/store/room/rules.py"
 _READING = "signald/store/room/reading.py"
 _RECORDS = "signald/store/room/records.py"
-_LUA = "signald/store/room/room.lua"
+_LUA_MEMBERS = "signald/store/room/members.lua"
+_LUA_PUBLICATIONS = "signald/store/room/publications.lua"
+_LUA_RECORDS = "signald/store/room/records.lua"
+_LUA_HEAD = "signald/store/room/head.lua"
 
 _CONTRACT = "tests/store/room/test_contract.py"
 _MEMORY_ONLY = (_CONTRACT, "-k", "memory")
@@ -195,7 +198,7 @@ RULES = (
 TWINS = (
     Bug(
         "lua-repetition-stored-twice",
-        _LUA,
+        _LUA_PUBLICATIONS,
         "operation.publish",
         "seq > seat[SEAT.seq] then",
         "seq >= seat[SEAT.seq] then",
@@ -205,7 +208,7 @@ TWINS = (
     ),
     Bug(
         "lua-old-connection-publishes",
-        _LUA,
+        _LUA_MEMBERS,
         "seated",
         "seat[SEAT.epoch] > epoch or seat[SEAT.node] ~= caller",
         "seat[SEAT.node] ~= caller",
@@ -215,7 +218,7 @@ TWINS = (
     ),
     Bug(
         "lua-update-trimmed-with-the-log",
-        _LUA,
+        _LUA_PUBLICATIONS,
         "trim",
         "if not entry or entry[4] == 0 or floor <= head[ROOM.snapshot] then",
         "if entry then",
@@ -224,8 +227,18 @@ TWINS = (
         _REDIS_ONLY,
     ),
     Bug(
+        "lua-floor-forgotten-with-updates",
+        _LUA_PUBLICATIONS,
+        "trim",
+        "if head[ROOM.floor] > floor_before or head[ROOM.tombstones] < tombstones_before then",
+        "if #drops > 0 then",
+        "twin",
+        "A log from which only updates go is told longer than its bound.",
+        _REDIS_ONLY,
+    ),
+    Bug(
         "lua-page-cuts-a-position",
-        _LUA,
+        _LUA_RECORDS,
         "operation.read_room_state",
         "#changes == 2 * tonumber(limit) and changes[#changes]",
         "false",
@@ -235,7 +248,7 @@ TWINS = (
     ),
     Bug(
         "lua-damaged-part-believed",
-        _LUA,
+        _LUA_HEAD,
         "read_packed",
         "string.sub(kept, 1, SEAL_LETTERS) ~= seal(field, packed)",
         "false",
@@ -245,7 +258,7 @@ TWINS = (
     ),
     Bug(
         "lua-departure-counted-twice",
-        _LUA,
+        _LUA_MEMBERS,
         "drop",
         "if (at[member] or 0) <= turn_of(member) then",
         "if true then",

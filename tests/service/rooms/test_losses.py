@@ -1,8 +1,10 @@
 """What members of a room are told when they, their node or the store have lost something."""
 
+import pytest
 import trio
 import trio.testing
 
+from signald.service.rooms import sweeping
 from signald.testing.cluster import Cluster, play
 from signald.testing.wire import Peer
 from tests.service.rooms.test_rooms import join, publish
@@ -15,7 +17,7 @@ async def published(peer: Peer, seq: int) -> None:
 
 
 def test_what_is_kept_no_longer_is_never_a_hole() -> None:
-    """Who has missed more than is kept is told so, and is replayed nothing."""
+    """A member that has missed more than is kept is told so, and is replayed nothing."""
 
     async def scene(cluster: Cluster) -> None:
         await cluster.start("a", rooms={"history_messages_max": 5})
@@ -113,7 +115,7 @@ def test_what_was_not_answered_is_taken_once() -> None:
 
 
 def test_a_node_that_is_killed_takes_nobody_from_a_room() -> None:
-    """The others see nothing of it; who resumes elsewhere goes on."""
+    """The others see nothing of it; a client that resumes elsewhere goes on."""
 
     async def scene(cluster: Cluster) -> None:
         for name in ("a", "b"):
@@ -160,5 +162,28 @@ def test_a_slow_member_joins_again_and_has_missed_nothing() -> None:
         await join(bob, received=len(seen), epoch=epoch)
         rest = [one["position"] for one in await bob.quiet() if one["type"] == "room_message"]
         assert rest == list(range(len(seen) + 1, count + 2))
+
+    play(scene)
+
+
+def test_the_seat_of_a_session_that_ended_unseen_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its node was killed, and it never came back: the others see it leave, and see no living member leave."""
+    monkeypatch.setattr(sweeping, "AGAIN_S", 60.0)
+
+    async def scene(cluster: Cluster) -> None:
+        for name in ("a", "b"):
+            await cluster.start(name, session={"resume_ttl_s": 20.0}, rooms={"keep_s": 30.0})
+        (ada, started), (bob, _) = await cluster.client("a", pair=False), await cluster.client("b", pair=False)
+        joined = await join(bob)
+        await join(ada)
+        await bob.expect("room_presence")
+        cluster.kill("a")
+        await trio.sleep(120)
+        left = [one["left"] for one in await bob.quiet() if one["type"] == "room_presence"]
+        assert left == [[started["session"]]]
+        await bob.send({"type": "bye"})
+        await bob.expect("session_ended")
+        await trio.sleep(180)
+        assert cluster.world.rows.room(joined["room"]) is None
 
     play(scene)

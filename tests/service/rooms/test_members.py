@@ -1,4 +1,4 @@
-"""Who may be a member: by right, by number, and the room that each user has."""
+"""Membership: by right, by number, and in the room that each user has."""
 
 from signald.core.rooms import Publication
 from signald.ids import new_nonce
@@ -82,7 +82,7 @@ def test_each_user_has_a_room_of_its_own() -> None:
 
 
 def test_a_room_and_a_session_have_bounds() -> None:
-    """Who comes beyond one of them is told why, and keeps the rest."""
+    """A party that comes beyond one of them is told why, and keeps the rest."""
 
     async def scene(cluster: Cluster) -> None:
         await cluster.start("a", rooms={"members_max": 1})

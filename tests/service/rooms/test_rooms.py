@@ -51,7 +51,7 @@ def test_a_publication_goes_to_the_others() -> None:
 
 
 def test_rooms_go_along_to_another_node() -> None:
-    """Who resumes elsewhere names the rooms, is told `joined` behind the answer and what was missed, and goes on under the same seqs."""
+    """A client that resumes elsewhere names its rooms, is told `joined` behind the answer and what was missed, and goes on under the same seqs."""
 
     async def scene(cluster: Cluster) -> None:
         for name in ("a", "b"):
@@ -160,7 +160,7 @@ def test_a_worker_takes_part_in_its_session() -> None:
 
 
 def test_records_are_told_at_a_position() -> None:
-    """All of them to who has none, and what has changed and what is gone to who has some."""
+    """A new member gets all of them, and one that comes back what has changed and what is gone."""
 
     async def scene(cluster: Cluster) -> None:
         await cluster.start("a")
@@ -215,7 +215,7 @@ def test_a_long_answer_comes_in_pages() -> None:
 
 
 def test_updates_are_kept_until_a_snapshot_stands_for_them() -> None:
-    """Who joins gets the snapshot and each update behind it, in their order."""
+    """A new member gets the snapshot and each update behind it, in their order."""
 
     async def scene(cluster: Cluster) -> None:
         await cluster.start("a")

@@ -96,6 +96,7 @@ class TestSchedule:
         assert await world.ask(schedule("s_2", "s_3")) == Scheduled(1)
         assert await listed(world) == {"s_1": (NOW_MS + 9, 0), "s_2": (NOW_MS, 0)}
         assert await world.ask(schedule("p_1", "p_2", "p_3", kind="b")) == Scheduled(0)
+        assert await world.ask(schedule("canvas:1", "canvas:2", "canvas:3", kind="r")) == Scheduled(0)
 
     async def test_far_ahead(self, world: World) -> None:
         """No item is put off for longer than its kind allows."""

@@ -19,6 +19,7 @@ from signald.core.rooms import (
     is_picture,
 )
 from signald.store.base import CLOCK_SET_MS, WAKE_ROOM, Behind, Done, Fenced, Refused
+from signald.store.registry.agenda.ops import Due, Schedule, Settle, TakeDue
 from signald.store.room.ops import (
     DropMembers,
     Joined,
@@ -555,6 +556,16 @@ class TestUpdates:
         assert await self.updates(world) == (13, b"S", [14], 29)
         assert (await world.ask(join_room(OTHER))).snapshot == 13
 
+    async def test_leaves_the_log_alone(self, world: World) -> None:
+        """A log from which only updates go begins behind them at once, though they are kept."""
+        bounds = replace(BOUNDS, history_messages_max=2)
+        await world.do(join_room(), publish(update(1), update(2), update(3), bounds=bounds))
+        assert (await look(world)).floor == 1
+        assert [position for position, _, _ in await bodies(world)] == [2, 3]
+        assert (await world.ask(join_room(OTHER))).floor == 1
+        assert await world.ask(ReadRoomHistory(ROOM, 0, 2, NOW_MS)) == RoomHistory((await look(world)).entries, 0)
+        assert await self.updates(world) == (0, b"", [1, 2, 3], 3)
+
     async def test_still_in_the_log(self, world: World) -> None:
         """An update that a snapshot stands for is shown as long as the log has it."""
         await world.do(join_room(), publish(update(1), update(2)))
@@ -591,7 +602,12 @@ class TestLife:
     async def test_without_members(self, world: World) -> None:
         """A room is kept for its time after its last member has left, and then there is another one."""
         await world.do(join_room(), publish(publication(1, put={"a": RED})))
-        assert await world.ask(SweepRoom(ROOM, NOW_MS + 10**9)) == RoomSwept(0)
+        assert await world.do(join_room(OTHER), SweepRoom(ROOM, NOW_MS + 10**9)) == [
+            Joined("e1", 1, 0, 0, 0, 2, 2, 1, False, True, ()),
+            RoomSwept(0, 2),
+        ]
+        await world.ask(DropMembers(ROOM, OTHER, "a", KEEP_MS, NOW_MS))
+        assert await world.ask(SweepRoom(ROOM, NOW_MS + 10**9)) == RoomSwept(0, 1)
         await world.ask(LeaveRoom(ROOM, SESSION, "a", 1, KEEP_MS, NOW_MS))
         over_ms = NOW_MS + KEEP_MS
         assert await world.do(SweepRoom(ROOM, over_ms - 1), ReadRoom(ROOM, 0, over_ms)) == [
@@ -611,6 +627,29 @@ class TestLife:
         await world.ask(post())
         assert await world.do(*[SweepRoom(ROOM, NOW_MS + KEEP_MS)] * 2) == [RoomSwept(0)] * 2
         assert await world.ask(ReadRoom(ROOM, 0, NOW_MS)) == NoRoom()
+
+    async def test_in_its_time(self, world: World) -> None:
+        """The agenda names a room, whatever its name is, and a node that takes it sweeps it and says when it is due next."""
+        room = "user:ann~20b.c-d"
+        left_ms, over_ms = NOW_MS + 40, NOW_MS + 40 + KEEP_MS
+        await world.do(join_room(room=room), Schedule("r", (room,), NOW_MS + 30, NOW_MS))
+        assert await world.ask(TakeDue("r", "a", "n0", NOW_MS + 29, 1000, 9)) == Due((), NOW_MS + 30)
+        (item,) = (await world.ask(TakeDue("r", "a", "n1", NOW_MS + 30, 1000, 9))).items
+        assert (item.name, await world.ask(SweepRoom(item.name, NOW_MS + 30))) == (room, RoomSwept(0, 1))
+        await world.do(
+            DropMembers(room, SESSION, "a", KEEP_MS, left_ms), Settle("r", room, item.ticket, left_ms, 0, 0, left_ms)
+        )
+        (item,) = (await world.ask(TakeDue("r", "b", "n2", left_ms, 1000, 9), at="b")).items
+        swept = await world.ask(SweepRoom(item.name, left_ms), at="b")
+        assert swept == RoomSwept(over_ms)
+        await world.ask(Settle("r", room, item.ticket, swept.next_ms, 0, 0, left_ms), at="b")
+        (item,) = (await world.ask(TakeDue("r", "a", "n3", over_ms, 1000, 9))).items
+        assert await world.ask(SweepRoom(item.name, over_ms)) == RoomSwept(0)
+        await world.ask(Settle("r", room, item.ticket, 0, 0, 0, over_ms))
+        assert await world.do(TakeDue("r", "a", "n4", over_ms, 1000, 9), ReadRoom(room, 9, NOW_MS)) == [
+            Due((), 0),
+            NoRoom(),
+        ]
 
     async def test_clock_set_back(self, world: World) -> None:
         """A time that began before the clock was set back begins again with a sweep."""

@@ -4,18 +4,20 @@ from typing import Literal
 
 from msgspec import Struct
 
-Kind = Literal["e", "b"]
-"""`e`: an event queue, named by its session, worker, or `cluster`; `b`: the blobs of one principal, named by their shelf."""
+Kind = Literal["e", "b", "r"]
+"""`e`: an event queue, named by its session, worker, or `cluster`; `b`: the blobs of one principal, named by their shelf; `r`: a room, by
+its name, which is over at a time or has members whose sessions may have ended without it."""
 
-AHEAD_MAX_MS: dict[Kind, int] = {"e": 3_600_000, "b": 86_400_000}
+AHEAD_MAX_MS: dict[Kind, int] = {"e": 3_600_000, "b": 86_400_000, "r": 86_400_000}
 """How far ahead an item may be due; one that asks for more is due then. An hour is the longest time for which a queue waits after a
-failure. A day lets each shelf be looked at now and then, whatever was lost, at the cost of one read. One that is due still later was
-entered before the clock was set back, and is due at once."""
+failure. A day lets each shelf and room be looked at now and then, whatever was lost, at the cost of one read. One that is due still later
+was entered before the clock was set back, and is due at once."""
 
-ITEMS_MAX: dict[Kind, int] = {"e": 200_000, "b": 0}
+ITEMS_MAX: dict[Kind, int] = {"e": 200_000, "b": 0, "r": 0}
 """How many items `Schedule` fills a kind to; 0: no bound. Of queues, four for each session of `limits.sessions_max`: those that live, and
 those that ended while the receiver is away; half a kilobyte each in Redis. A shelf is never refused, because what lies on it would never
-go: there are as many as principals with blobs."""
+go: there are as many as principals with blobs. No more is a room, in which a seat of a session that has ended would stay: there are as many
+as rooms that are kept, and each of them takes far more than its item."""
 
 LEASE_MAX_MS = 600_000
 """The longest lease: so long an item stays with a node that has died. One that ends later was taken before the clock was set back."""

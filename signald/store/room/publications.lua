@@ -1,0 +1,198 @@
+-- The log of a room: what is published, and what goes for it (rules.py).
+
+-- Counts the bytes of the log anew, after damage.
+local function count_log()
+  local size = 0
+  for position = head[ROOM.floor] + 1, head[ROOM.position] do
+    local entry = read('l' .. position)
+    size = size + (entry and entry[3] or 0)
+  end
+  head[ROOM.log_bytes] = size
+end
+
+-- Drops the oldest of the log, but never its last entry, and the oldest removals. The head goes before what it no longer names.
+local function trim(bounds)
+  local drops, forgotten = {}, {}
+  local floor_before, tombstones_before = head[ROOM.floor], head[ROOM.tombstones]
+  while head[ROOM.floor] < head[ROOM.position] - 1 and
+    (head[ROOM.position] - head[ROOM.floor] > bounds[BOUND.history_messages_max]
+      or head[ROOM.log_bytes] > bounds[BOUND.history_bytes_max]) do
+    local floor = head[ROOM.floor] + 1
+    local entry = read('l' .. floor)
+    head[ROOM.floor] = floor
+    if entry then
+      head[ROOM.log_bytes] = math.max(0, head[ROOM.log_bytes] - entry[3])
+    else
+      count_log()
+    end
+    if not entry or entry[4] == 0 or floor <= head[ROOM.snapshot] then
+      drops[#drops + 1] = 'l' .. floor
+    end
+  end
+  while head[ROOM.tombstones] > bounds[BOUND.tombstones_max] do
+    local name, position = first_tombstone()
+    if not name then
+      head[ROOM.tombstones] = 0
+    else
+      head[ROOM.tombstones], head[ROOM.horizon] = head[ROOM.tombstones] - 1, math.max(head[ROOM.horizon], position)
+      redis.call('ZREM', REMOVED, name)
+      forgotten[#forgotten + 1], drops[#drops + 1] = name, 'r' .. name
+    end
+  end
+  -- The log shrinks also where nothing is dropped: an update outlives it.
+  if head[ROOM.floor] > floor_before or head[ROOM.tombstones] < tombstones_before then
+    save_head()
+    for first = 1, #drops, WORDS_MAX do
+      redis.call('HDEL', DATA, unpack(drops, first, math.min(#drops, first + WORDS_MAX - 1)))
+    end
+    for first = 1, #forgotten, WORDS_MAX do
+      redis.call('ZREM', CHANGES, unpack(forgotten, first, math.min(#forgotten, first + WORDS_MAX - 1)))
+    end
+  end
+end
+
+-- Takes a publication, with the seat of its member or the key of its service; or returns why not. The log, the records, the seat and the head change in
+-- one command. What is entered before it by a script that is cut short is entered again, or passed over by its reader.
+local function store(member, said, size, packed, bounds, now_ms, seat, kept)
+  local names, before, after, there, is_damaged = fold(said)
+  local records, bytes, tombstones = head[ROOM.records], head[ROOM.bytes], head[ROOM.tombstones]
+  for _, name in ipairs(names) do
+    local record, known = after[name], before[name]
+    if record then
+      if size_of(name, record) > bounds[BOUND.record_bytes_max] then
+        return 'too_big'
+      end
+      records, bytes = records + 1, bytes + size_of(name, record)
+    elseif known then
+      tombstones = tombstones + 1
+    end
+    if known and known[2] == 1 then
+      records, bytes = records - 1, bytes - known[3]
+    elseif known then
+      tombstones = tombstones - 1
+    end
+  end
+  local is_update = said[SAID.update] and true or false
+  local grown = bytes - head[ROOM.bytes] + (is_update and size or 0)
+  if records > math.max(bounds[BOUND.records_max], head[ROOM.records])
+    or grown > 0 and bytes_all() + grown > bounds[BOUND.room_bytes_max]
+    or is_update and head[ROOM.updates] >= UPDATES_MAX then
+    return 'room_full'
+  end
+  local position = head[ROOM.position] + 1
+  head[ROOM.position], head[ROOM.records], head[ROOM.bytes], head[ROOM.tombstones] = position, records, bytes, tombstones
+  local words = {}
+  for _, name in ipairs(names) do
+    local record = after[name]
+    if record or there[name] then
+      local kept = {position, record and 1 or 0, record and size_of(name, record) or 0}
+      for place, word in ipairs(record or {}) do
+        kept[place + 3] = word
+      end
+      words[#words + 1], words[#words + 2] = 'r' .. name, keep('r' .. name, kept)
+      redis.call('ZADD', CHANGES, position, name)
+      if record then
+        redis.call('ZREM', REMOVED, name)
+      else
+        redis.call('ZADD', REMOVED, position, name)
+      end
+    end
+  end
+  if is_update then
+    head[ROOM.updates], head[ROOM.updates_bytes] = head[ROOM.updates] + 1, head[ROOM.updates_bytes] + size
+    redis.call('ZADD', UPDATES, position, position)
+  end
+  head[ROOM.log_bytes] = head[ROOM.log_bytes] + size
+  if seat then
+    seat[SEAT.seq], seat[SEAT.position] = said[SAID.seq], position
+    words[#words + 1], words[#words + 2] = 'q' .. member, keep('q' .. member, seat)
+  end
+  if kept then
+    words[#words + 1], words[#words + 2] = 'd', keep('d', kept)
+  end
+  local entry = 'l' .. position
+  words[#words + 1], words[#words + 2] = entry, keep(entry, {member, now_ms, size, is_update and 1 or 0, packed})
+  words[#words + 1], words[#words + 2] = 'h', keep('h', head)
+  redis.call('HSET', DATA, unpack(words))
+  if is_damaged then
+    count_records()
+    save_head()
+  end
+  trim(bounds)
+end
+
+-- ARGV 7...: of each publication why its node refuses it, or nothing; its size; what it does to records; itself
+function operation.publish(member, epoch, bounds, now_ms)
+  local seat, refusal = seated(member, epoch)
+  if not seat then
+    return refusal
+  end
+  bounds, now_ms = cmsgpack.unpack(bounds), tonumber(now_ms)
+  local expected, is_stored, asked, told = 0, false, {}, {}
+  for place = 7, #ARGV, 4 do
+    local said = cmsgpack.unpack(ARGV[place + 2])
+    local seq, fault = said[SAID.seq], ARGV[place]
+    asked[seq] = true
+    if expected == 0 and seq > seat[SEAT.seq] + 1 then
+      expected = seat[SEAT.seq] + 1
+    elseif expected == 0 and seq > seat[SEAT.seq] then
+      if fault == '' then
+        fault = store(member, said, tonumber(ARGV[place + 1]), ARGV[place + 3], bounds, now_ms, seat) or ''
+      end
+      if fault == '' then
+        is_stored = true
+      else
+        local refused = seat[SEAT.refused]
+        refused[#refused + 1], refused[#refused + 2] = seq, fault
+        while #refused > 2 * REFUSALS_MAX do
+          table.remove(refused, 1)
+          table.remove(refused, 1)
+        end
+        seat[SEAT.seq] = seq
+        redis.call('HSET', DATA, 'q' .. member, keep('q' .. member, seat))
+      end
+    end
+  end
+  if is_stored then
+    wake()
+  end
+  for place = 1, #seat[SEAT.refused], 2 do
+    if asked[seat[SEAT.refused][place]] then
+      told[#told + 1], told[#told + 2] = seat[SEAT.refused][place], seat[SEAT.refused][place + 1]
+    end
+  end
+  return {'published', seat[SEAT.seq], seat[SEAT.position], told, expected}
+end
+
+function operation.post(key, new_epoch, bounds, now_ms, size, said, packed)
+  bounds, now_ms = cmsgpack.unpack(bounds), tonumber(now_ms)
+  if not stand(now_ms) then
+    make(new_epoch)
+  end
+  local kept = begin_kept()
+  local keys = kept[2]
+  for place = 1, key ~= '' and #keys or 0, 2 do
+    if keys[place] == key then
+      return {'posted', keys[place + 1]}
+    end
+  end
+  if head[ROOM.members] == 0 then
+    stay(bounds[BOUND.keep_ms], now_ms)
+  end
+  if key ~= '' then
+    keys[#keys + 1], keys[#keys + 2] = key, head[ROOM.position] + 1
+    while #keys > 2 * KEYS_MAX do
+      table.remove(keys, 1)
+      table.remove(keys, 1)
+    end
+  end
+  local fault = store('', cmsgpack.unpack(said), tonumber(size), packed, bounds, now_ms, nil, key ~= '' and kept)
+  if fault then
+    return {'refused', fault}
+  end
+  if head[ROOM.members] == 0 then
+    expire(bounds[BOUND.keep_ms] + CLOCK_SET_MS)
+  end
+  wake()
+  return {'posted', head[ROOM.position]}
+end
