@@ -71,9 +71,8 @@ class News:
     def tell(self, event: RoomEvent, size: int, position: int) -> None:
         """Queue an event of `size` bytes; the room stands at `position`."""
         last = self._events[-1][0] if self._events else None
-        if isinstance(
-            last, RoomLagged
-        ):  # as long as the application has not seen it, the gap goes on: one gap, not many
+        if isinstance(last, RoomLagged):
+            # The gap goes on until the application has seen it: one gap, not many.
             self._events[-1] = (RoomLagged(last.missed + 1, position), 0)
         elif len(self._events) >= EVENTS_MAX or self._bytes + size > EVENTS_BYTES_MAX:
             self._events.append((RoomLagged(1, position), 0))

@@ -137,7 +137,7 @@ class Outgoing:
         `same`: it is the room that has the others. A room that does not know it counts anew: all that wait are sent again.
         """
         done: list[Waiting] = []
-        if same and next_seq > self.accepted:
+        if same:
             done = self.confirm(min(next_seq - 1, self._most)) or []
         self._line = deque(waiting for waiting in self._line if not waiting.refused)
         self._bytes = sum(len(waiting.body) for waiting in self._line)

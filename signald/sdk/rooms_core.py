@@ -239,7 +239,7 @@ class Rooms:
         for room in list(self._rooms.values()):
             for said in room.write(now):
                 batch.add(said)
-        busy = [room for room in self._rooms.values() if room.has_more] if now >= self._slow_until else []
+        busy = [room for room in self._rooms.values() if room.has_more]
         pace = self._session.pace
         while busy:
             for room in busy:

@@ -213,6 +213,32 @@ def test_own_changes_lie_over_others_until_their_place_is_known() -> None:
     assert changed[1].removed == ("new",)
 
 
+def test_each_own_change_of_a_record_goes_by_itself() -> None:
+    """The confirmation of one leaves those behind it over what others change."""
+    scene = Scene(state=True)
+    scene.joined()
+    for number in (1, 2, 3):
+        scene.rooms.change(scene.room, {}, {"a": {"x": number}}, ())
+    scene.written()
+    scene.told(type="published", seq=1, position=1)
+    scene.message(2, patch={"a": {"x": "theirs", "y": 0}})
+    assert scene.shown == {"a": {"x": 3, "y": 0}}
+    scene.told(type="room_error", seq=3, code="rate")
+    assert scene.shown == {"a": {"x": 2, "y": 0}}
+    scene.message(4, patch={"a": {"x": "last"}})
+    assert scene.shown == {"a": {"x": "last", "y": 0}}
+
+
+def test_a_program_that_asks_for_all_is_told_all() -> None:
+    """Also where the answer to an earlier join is on the way, which goes on from where the member was."""
+    scene = Scene(state=True)
+    scene.joined(position=3, records={"a": {}})
+    scene.rooms.attach(frozenset("r"))
+    scene.room.resync()
+    scene.joined(position=3, recovered=True, wipe=False)
+    assert scene.events() == [RoomReset(3, lost=False)]
+
+
 def test_a_refused_publication_is_shown_no_longer() -> None:
     """It takes no position; those around it keep theirs."""
     scene = Scene(state=True)
@@ -221,10 +247,14 @@ def test_a_refused_publication_is_shown_no_longer() -> None:
     scene.written()
     scene.told(type="room_error", seq=2, code="too_big")
     assert set(scene.shown) == {"a", "c"}
-    scene.told(type="published", seq=1, position=1)
-    scene.message(3, data=1)
-    assert (scene.room.at, len(scene.room.out)) == (3, 0)
-    assert scene.events() == [PublicationRefused(numbers[1], "too_big"), RoomPublication(3, "s_2", 5, 1)]
+    assert len(scene.room.out) == 3
+    scene.message(2, data=0)  # so the first is stored at 1, and of the second nothing more will be said
+    assert len(scene.room.out) == 1
+    scene.message(4, data=1)
+    assert (scene.room.at, len(scene.room.out)) == (4, 0)
+    assert scene.events() == [
+        PublicationRefused(numbers[1], "too_big"), RoomPublication(2, "s_2", 5, 0), RoomPublication(4, "s_2", 5, 1),
+    ]  # fmt: skip
 
 
 def test_a_gap_is_filled_once() -> None:
@@ -335,10 +365,13 @@ def test_members_are_told_as_they_come_and_go() -> None:
     scene.told(
         type="room_presence", joined=[{"member": "s_2", "presence": None}], changed=[{"member": "s_1", "presence": 2}]
     )
+    scene.told(type="room_presence", joined=[{"member": "s_1", "presence": 2}])
     scene.told(type="room_presence", left=["s_2", "s_9"])
     assert scene.room.members.known == {"s_1": b"2"}
     assert scene.room.members.count == 1999
-    assert scene.events() == [MembersChanged(("s_2",), ("s_1",), ()), MembersChanged((), (), ("s_2", "s_9"))]
+    assert scene.events() == [
+        MembersChanged(("s_2",), ("s_1",), ()), MembersChanged((), ("s_1",), ()), MembersChanged((), (), ("s_2", "s_9")),
+    ]  # fmt: skip
     scene.rooms.attach(frozenset("r"))
     scene.joined(recovered=True, members=[{"member": "s_3", "presence": 1}])
     assert scene.events() == [MembersChanged(("s_3",), (), ("s_1",))]
