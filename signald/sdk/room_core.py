@@ -276,7 +276,7 @@ class RoomCore:
         recovered = not first and same and message.recovered and not self._anew
         position, begins_at = message.position, message.position - message.replaying
         if recovered and begins_at > self._shown:
-            self.out_of_step()  # a hole that the service does not admit
+            self.out_of_step(now)  # a hole that the service does not admit
             return False
         for stored in self.out.attach(message.next_seq, same=same):
             self._settle(stored, None)
@@ -310,14 +310,14 @@ class RoomCore:
 
     # --- what follows -----------------------------------------------------------------------------------------------
 
-    def message(self, message: RoomMessage, binary: bytes | None) -> None:
+    def message(self, message: RoomMessage, binary: bytes | None, now: float) -> None:
         """Take a publication of the room."""
         position = message.position
         if self._state != "in" or self.ended is not None or position <= self.at:
             return
         own = self.out.confirm_next(position - 1 - self.at)
         if own is None:
-            self.out_of_step()
+            self.out_of_step(now)
             return
         for stored in own:
             self._settle(stored, self.at + 1)
@@ -331,7 +331,7 @@ class RoomCore:
             self._tell(event, size)
         self.changed()
 
-    def published(self, message: Published) -> None:
+    def published(self, message: Published, now: float) -> None:
         """Take a confirmation."""
         if self._state != "in" or self.ended is not None or message.seq <= self.out.accepted:
             return
@@ -339,7 +339,7 @@ class RoomCore:
         if stored is None or (stored and message.position - self.at != len(stored)):
             for one in stored or ():
                 self._settle(one, None)
-            self.out_of_step()
+            self.out_of_step(now)
             return
         for one in stored:
             self._settle(one, self.at + 1)
@@ -355,7 +355,7 @@ class RoomCore:
                 return
             self._rewound_to, self._rewound_at = expected, now
             if self._state == "in" and not self.out.rewind(expected):
-                self.out_of_step()
+                self.out_of_step(now)
             return
         waiting = self.out.refuse(error.seq)
         if waiting is not None:
@@ -392,16 +392,19 @@ class RoomCore:
         if message.reason not in COME_AGAIN or (self.leaving and not len(self.out)):
             self.end("left" if self.leaving else message.reason)
             return
+        self._join_later(now)
+
+    def _join_later(self, now: float) -> None:
         self._state = "absent"
         steady = now - self._joined_at >= STEADY_S
         self._pause_s = REJOIN_MIN_S if steady else min(self._pause_s * 2, REJOIN_MAX_S)
         self._join_at = now + self._pause_s
         self.changed()
 
-    def out_of_step(self) -> None:
-        """Join anew, because the positions contradict each other. What is told until then is void."""
-        self.resync()
-        self.changed()
+    def out_of_step(self, now: float) -> None:
+        """Join anew after a pause, because the positions contradict each other. What is told until then is void."""
+        self._anew = True
+        self._join_later(now)
 
     def _give_up(self) -> None:
         self.leaving = True

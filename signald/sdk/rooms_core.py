@@ -190,9 +190,9 @@ class Rooms:
             return
         match message:
             case RoomMessage():
-                room.message(message, binary)
+                room.message(message, binary, now)
             case Published():
-                room.published(message)
+                room.published(message, now)
             case Joined():
                 room.joined(message, size, now)
             case RoomPresence():

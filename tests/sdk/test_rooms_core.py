@@ -2,6 +2,7 @@
 
 import json
 import random
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -426,7 +427,9 @@ def test_a_service_that_contradicts_itself_is_joined_anew(lie: str) -> None:
         case _:
             scene.rooms.attach(frozenset("r"))
             scene.joined(position=9, replaying=2, recovered=True, wipe=False)
-    assert scene.events() == []
+    assert (scene.events(), scene.written()) == ([], [])
+    scene.now = scene.rooms.wake_at(scene.now)
+    assert 100 < scene.now <= 101
     assert scene.written() == [{"type": "join", "room": "r", "state": True}]
     scene.message(6, data=1)
     scene.joined(position=9, next_seq=2)
@@ -461,6 +464,59 @@ def test_values_that_cannot_be_read_harm_themselves_alone() -> None:
     assert dict(scene.room.records["b"]) == {"z": 1}
     with pytest.raises(LinkBroken):
         scene.joined(records={"a": 1})
+
+
+ODD = (0, 1, 2, 3, 5, 9, -1, 2**53 - 1, 2**60, "r", "", "user:a", None, True, [], ["a"], {}, {"a": {}}, {"a": {"x": None}}, {"a": 1},
+       [{"member": "s_1", "presence": 1}], [{"position": 1}], "gap", "slow", "e")  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_no_frame_does_more_than_break_the_connection(seed: int) -> None:
+    """Odd values in each field, some of which fit: the rooms go on, say nothing that is wrong, and ask for little."""
+    rng = random.Random(seed)
+    scene = Scene(state=True, history=5)
+    frames: list[dict[str, Any]] = [
+        {**JOINED, "records": {}, "removed": []},
+        {"type": "published", "seq": 1, "position": 1},
+        {
+            "type": "room_message",
+            "position": 1,
+            "member": "s_2",
+            "at_ms": 1,
+            "data": 1,
+            "put": {},
+            "patch": {},
+            "remove": [],
+            "seq": 1,
+        },
+        {"type": "room_error", "seq": 1, "code": "gap", "expected": 1},
+        {"type": "room_presence", "joined": [], "changed": [], "left": []},
+        {"type": "snapshot", "position": 1, "update": False},
+        {"type": "left", "reason": "slow"},
+    ]
+    joins = 0
+    for _ in range(600):
+        scene.now += 0.1
+        frame = dict(rng.choice(frames))
+        for name in rng.sample(sorted(frame), rng.randint(0, 2)):
+            if name != "type":
+                frame[name] = rng.choice(ODD)
+            if rng.random() < 0.2:
+                frame.pop(name if name != "type" else "", None)
+        with suppress(LinkBroken):
+            scene.told(b"x" if rng.random() < 0.1 else None, **frame)
+        if scene.room.ended is not None:
+            scene.room = scene.rooms.join("r", state=True)
+        if rng.random() < 0.3:
+            scene.rooms.change(scene.room, {"a": {"x": 1}}, {}, ())
+        joins += sum(one["type"] == "join" for one in scene.written())
+        assert scene.rooms.wake_at(scene.now) > scene.now
+        assert len([dict(record) for record in scene.room.records.values()]) == len(scene.room.records)
+        assert len(scene.room.out) <= 600
+        for said in scene.rooms.positions():
+            assert isinstance(said["received"], int)
+            assert said["received"] >= 0
+    assert joins < 100
 
 
 def test_the_end_of_the_session_ends_all() -> None:

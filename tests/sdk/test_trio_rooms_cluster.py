@@ -16,6 +16,7 @@ from signald.sdk.room_events import (
     RoomEvent,
     RoomPublication,
     RoomReset,
+    RoomUpdate,
 )
 from signald.sdk.trio import Client, Room, RoomGone, WorkerSession, open_client, open_worker
 from signald.testing.balancer import Balancer
@@ -248,6 +249,62 @@ def test_the_room_of_the_user() -> None:
             await until(lambda: len(seen) == 6)
             assert ada.user_room is room
             assert (data_of(seen), ada.connections) == ([0, 1, 2, 3, 4, 5], 3)
+            nursery.cancel_scope.cancel(reason="all is seen")
+
+    play(scene)
+
+
+def test_a_document_of_opaque_updates() -> None:
+    """Each member has all updates, in one order, by whichever way they come; a snapshot stands for those before it."""
+
+    def read(document: list[bytes], event: RoomEvent) -> None:
+        match event:
+            case RoomUpdate(data=data, snapshot=True):
+                document[:] = data.split(b",")
+            case RoomUpdate(data=data) | RoomPublication(data=data, kind="update"):
+                document.append(data)
+
+    async def keep(room: Room, document: list[bytes]) -> None:
+        async for event in room:
+            read(document, event)
+
+    async def scene(cluster: Cluster) -> None:
+        for name in ("n0", "n1"):
+            await cluster.start(name)
+        first, second = Lines(cluster, "n0"), Lines(cluster, "n1")
+        documents: list[list[bytes]] = [[], [], []]
+        async with (
+            client_of(first, 1) as ada,
+            client_of(second, 2) as bob,
+            client_of(second, 3) as eve,
+            ada.room("doc") as here,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(keep, here, documents[0])
+            for number in range(3):
+                await here.publish(b"a%d" % number, kind="update")
+                documents[0].append(b"a%d" % number)
+            await here.flush()
+            async with bob.room("doc") as there:
+                nursery.start_soon(keep, there, documents[1])
+                await here.publish(b"a3", kind="update")
+                documents[0].append(b"a3")
+                await here.flush()
+                await until(lambda: len(documents[1]) == 4)
+                second.cut()
+                await there.publish(b"b0", kind="update")
+                documents[1].append(b"b0")
+                await there.flush()
+                await until(lambda: documents[0] == documents[1])
+                here.snapshot(5, b",".join(documents[0]))
+                await here.publish(b"a4", kind="update")
+                documents[0].append(b"a4")
+                async with eve.room("doc") as late:
+                    nursery.start_soon(keep, late, documents[2])
+                    await until(lambda: documents[0] == documents[1] == documents[2])
+                    late.resync()
+                    await trio.sleep(1)
+                    assert documents[2] == [b"a0", b"a1", b"a2", b"a3", b"b0", b"a4"]
             nursery.cancel_scope.cancel(reason="all is seen")
 
     play(scene)
