@@ -137,6 +137,11 @@ class RoomCore:
         """It is a member, as far as it knows."""
         return self._state == "in"
 
+    @property
+    def said(self) -> bytes | None:
+        """What others are to see of this member, as JSON; None: it has said nothing here."""
+        return self._presence
+
     # --- what the application does ----------------------------------------------------------------------------------
 
     def publish(self, body: bytes, change: Change | None) -> int:

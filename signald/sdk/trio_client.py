@@ -196,6 +196,9 @@ class Client(TrioParty, Conversation):
         self._touched()
         await self._wait(lambda: self._core.over is not None)
 
+    def _member(self) -> str:
+        return self.session
+
     def _touched(self) -> None:
         self._core.changed()
 

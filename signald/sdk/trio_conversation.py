@@ -68,7 +68,7 @@ class Conversation:
 
     def __init__(self, core: SessionCore, room: trio.lowlevel.ParkingLot, blobs: Blobs, rooms: Rooms) -> None:
         self._conversation = core
-        self._hall = Hall(rooms, self._touched, lambda: core.ended, self._failure, self._gone)
+        self._hall = Hall(rooms, self._member, self._touched, lambda: core.ended, self._failure, self._gone)
         self._blobs = blobs
         core.blob_of = blobs.named
         self._reading_room = room
@@ -79,6 +79,9 @@ class Conversation:
     def _changed(self) -> None:
         self._lot.unpark_all()
         self._reading_room.unpark_all()
+
+    def _member(self) -> str:
+        raise NotImplementedError
 
     def _touched(self) -> None:
         raise NotImplementedError

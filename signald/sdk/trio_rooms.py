@@ -40,6 +40,11 @@ class Room:
         return self._core.name
 
     @property
+    def member(self) -> str:
+        """What this party is called in rooms."""
+        return self._hall.member()
+
+    @property
     def epoch(self) -> str:
         """Another one when the store has lost the room; "" before the first join is answered."""
         return self._core.epoch
@@ -60,7 +65,9 @@ class Room:
 
         Of a presence that cannot be read here the value is None as well.
         """
-        return {name: _presence(said) for name, said in self._core.members.known.items()}
+        known = self._core.members.known
+        own = {} if self._core.said is None or self.member not in known else {self.member: self._core.said}
+        return {name: _presence(said) for name, said in {**known, **own}.items()}
 
     @property
     def members_count(self) -> int:
@@ -188,13 +195,18 @@ class Hall:
     def __init__(
         self,
         rooms: Rooms,
+        member: Callable[[], str],
         touched: Callable[[], None],
         over: Callable[[], str | None],
         failure: Callable[[], Exception | None],
         gone: Callable[[], Exception],
     ) -> None:
-        """`touched`: something is to be written. `over`: why the session is over, with which `failure`; `gone` is what a sender is told."""
+        """`member`: what the party is called. `touched`: something is to be written.
+
+        `over`: why the session is over, with which `failure`; `gone` is what a sender is told.
+        """
         self.rooms = rooms
+        self.member = member
         self.touched = touched
         self._over = over
         self._failure = failure

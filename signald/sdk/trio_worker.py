@@ -198,6 +198,9 @@ class WorkerSession(Conversation):
         while self._conversation.ended is None:
             await self._lot.park()
 
+    def _member(self) -> str:
+        return f"{self.session}/worker"
+
     def _touched(self) -> None:
         self._worker._core.touched(self._conversation)
 

@@ -466,8 +466,10 @@ def test_values_that_cannot_be_read_harm_themselves_alone() -> None:
         scene.joined(records={"a": 1})
 
 
-ODD = (0, 1, 2, 3, 5, 9, -1, 2**53 - 1, 2**60, "r", "", "user:a", None, True, [], ["a"], {}, {"a": {}}, {"a": {"x": None}}, {"a": 1},
-       [{"member": "s_1", "presence": 1}], [{"position": 1}], "gap", "slow", "e")  # fmt: skip
+ODD: tuple[Any, ...] = (
+    0, 1, 2, 3, 5, 9, -1, 2**53 - 1, 2**60, "r", "", "user:a", None, True, [], ["a"], {}, {"a": {}}, {"a": {"x": None}}, {"a": 1},
+    [{"member": "s_1", "presence": 1}], [{"position": 1}], "gap", "slow", "e",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -90,6 +90,7 @@ def test_said_seen_and_left() -> None:
                     await here.publish({"text": "hello"}, kind="chat")
                     await here.publish(b"\x00\xff")
                     here.set_presence({"name": "Ada", "cursor": [1, 2]})
+                    assert here.members[here.member] == {"name": "Ada", "cursor": [1, 2]}
                     await here.flush()
                     await until(lambda: there.members.get(ada.session, {}).get("cursor") == [1, 2])
                     assert (here.position, there.position, here.unconfirmed) == (2, 2, 0)
@@ -121,7 +122,7 @@ def test_records_end_alike_and_own_changes_show_at_once() -> None:
 
         async def work(session: WorkerSession) -> None:
             async with session.room("canvas:1", state=True) as room:
-                await room.put("w", {"by": session.session})
+                await room.put("w", {"by": room.member.removesuffix("/worker")})
                 await room.flush()
                 await trio.sleep_forever()
 
