@@ -420,6 +420,7 @@ def post(
     new_epoch: str = "e1",
     bounds: Bounds = BOUNDS,
     now_ms: int = NOW_MS,
+    member: str = "",
 ) -> Post:
-    """A service publishes."""
-    return Post(room, node, key, new_epoch, publication(0, b"post") if said is None else said, bounds, now_ms)
+    """A service publishes, or a party over HTTP."""
+    return Post(room, node, key, new_epoch, publication(0, b"post") if said is None else said, bounds, now_ms, member)

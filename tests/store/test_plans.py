@@ -893,7 +893,7 @@ class Kitchen:
         return ops.post(
             self._of_publication(draft, 0, draft.other), room=ROOMS[draft.session], node=draft.node,
             key=b"k%d" % draft.small if draft.flag else b"", new_epoch=f"e{self._number}", bounds=self._of_bounds(draft),
-            now_ms=self.now_ms,
+            now_ms=self.now_ms, member=SESSIONS[draft.session] if draft.worker else "",
         )  # fmt: skip
 
     def _set_presence(self, draft: Draft) -> Op:

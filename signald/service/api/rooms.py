@@ -96,7 +96,14 @@ class HttpRooms:
         bounds = bounds_of(context.config.rooms)
         posted = await context.committer.call(
             ops.Post(
-                place.stored, context.node, post.key, new_nonce(context.entropy), publication, bounds, context.now_ms()
+                place.stored,
+                context.node,
+                post.key,
+                new_nonce(context.entropy),
+                publication,
+                bounds,
+                context.now_ms(),
+                place.author,
             )
         )
         if not isinstance(posted, ops.Posted):

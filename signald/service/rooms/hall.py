@@ -129,7 +129,7 @@ class Hall:
             elif result.members or result.departed:
                 room.roll.change(result.members, result.departed)
             room.roll.count, room.turn = result.members_count, result.turn
-        if result.floor > after or not is_dense(result.entries, after, result.upto):
+        if not is_dense(result.entries, after, result.upto):
             # The oldest that its members here have not are kept no more, or are damaged.
             self.forget(room)
             return
@@ -153,7 +153,8 @@ class Hall:
             entry = one.entry
             if entry.position <= guest.given:
                 continue
-            if entry.member == guest.name:
+            # What a member has published over HTTP has no seq, and it is told of it as the others are.
+            if entry.member == guest.name and entry.publication.seq:
                 own = entry
             else:
                 if own is not None:

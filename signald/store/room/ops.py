@@ -65,7 +65,7 @@ class Published(Result, frozen=True):
 
 
 class Posted(Result, frozen=True):
-    """The publication of a service is stored at `position`, now or when its key was used first."""
+    """The publication is stored at `position`, now or when its key was used first."""
 
     position: int
 
@@ -222,7 +222,10 @@ class Publish(RoomOp[Published | Fenced | Behind | NotMember], frozen=True):
 
 @traits(damaged=Refused("damaged"))
 class Post(RoomOp[Posted | Refused], frozen=True):
-    """Store what a service publishes, and make the room when there is none. A key that is known gets the position of its first use."""
+    """Store what is published over HTTP, without a seq, and make the room when there is none.
+
+    A key that is known gets the position of its first use.
+    """
 
     node: str
     """The caller."""
@@ -232,6 +235,8 @@ class Post(RoomOp[Posted | Refused], frozen=True):
     publication: Publication
     bounds: Bounds
     now_ms: int
+    member: str = ""
+    """The author, a party that asks over HTTP and need have no seat; empty: a service."""
 
 
 @traits(later=True, damaged=NotMember())

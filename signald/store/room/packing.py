@@ -110,7 +110,7 @@ def _pack_publish(op: Publish) -> bytes:
 
 def _pack_post(op: Post) -> bytes:
     bounds = msgpack.encode(op.bounds)
-    return pack_room(op, "post", op.node, op.key, op.new_epoch, bounds, op.now_ms, *_words(op.publication))
+    return pack_room(op, "post", op.node, op.member, op.key, op.new_epoch, bounds, op.now_ms, *_words(op.publication))
 
 
 def _pack_snapshot(op: SnapshotRoom) -> bytes:

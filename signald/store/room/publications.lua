@@ -164,7 +164,7 @@ function operation.publish(member, epoch, bounds, now_ms)
   return {'published', seat[SEAT.seq], seat[SEAT.position], told, expected}
 end
 
-function operation.post(key, new_epoch, bounds, now_ms, size, said, packed)
+function operation.post(member, key, new_epoch, bounds, now_ms, size, said, packed)
   bounds, now_ms = cmsgpack.unpack(bounds), tonumber(now_ms)
   if not stand(now_ms) then
     make(new_epoch)
@@ -186,7 +186,7 @@ function operation.post(key, new_epoch, bounds, now_ms, size, said, packed)
       table.remove(keys, 1)
     end
   end
-  local fault = store('', cmsgpack.unpack(said), tonumber(size), packed, bounds, now_ms, nil, key ~= '' and kept)
+  local fault = store(member, cmsgpack.unpack(said), tonumber(size), packed, bounds, now_ms, nil, key ~= '' and kept)
   if fault then
     return {'refused', fault}
   end

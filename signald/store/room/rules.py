@@ -209,7 +209,7 @@ def post(op: ops.Post, rows: Rows, wakes: Wakes) -> ops.Posted | Refused:
         kept, head.turn_floor = Kept(), head.turn
     known = dict(kept.keys).get(op.key, 0) if op.key else 0
     if not known:
-        fault = _store(rows, head, "", op.publication, op.bounds, op.now_ms)
+        fault = _store(rows, head, op.member, op.publication, op.bounds, op.now_ms)
         if fault:
             return Refused(fault)
         if not head.members:

@@ -480,3 +480,30 @@ def test_a_publication_of_a_member_is_counted() -> None:
         }
 
     play(scene)
+
+
+def test_the_author_of_a_publication() -> None:
+    """A service has no name. A party has that of a member, need not be one, and hears of it on its connection as others do."""
+
+    async def scene(cluster: Cluster) -> None:
+        await two_nodes(cluster)
+        everything: dict[str, Any] = {"rooms": {"*": ["join", "publish", "state"]}}
+        peer, opened = await cluster.client("n1", auth=token(10_000, **everything), api=True)
+        session = opened["session"]
+        assert (await peer.expect("joined"))["room"] == "user:ann"
+        joined = await peer.ask({"type": "join", "room": "lobby"}, "joined")
+        worker, accepted = await cluster.worker("n2", auth=token(10_000, "worker", **everything), api=True)
+        await worker.accept()
+        client = Rooms(cluster, opened["api_token"])
+        await client.posted("lobby", {"data": 1}, "n2")
+        await peer.send({"type": "publish", "room": "lobby", "seq": joined["next_seq"], "data": 2})
+        assert (await peer.expect("room_message")).items() >= {"position": 1, "member": session, "data": 1}.items()
+        assert (await peer.expect("published")).items() >= {"position": 2, "seq": 1}.items()
+        for asking in (Rooms(cluster, accepted["api_token"]), person(cluster, **everything)):
+            assert (await asking.post(f"lobby/messages?session={session}", {"data": 3})).status == 201
+        await service(cluster).posted("lobby", {"data": 4})
+        told = await client.read("lobby/history")
+        assert [one["member"] for one in told["entries"]] == [session, session, f"{session}/worker", session, ""]
+        assert [(await peer.expect("room_message"))["position"] for _ in range(3)] == [3, 4, 5]
+
+    play(scene)

@@ -447,6 +447,16 @@ class TestPost:
         assert await records(world) == {"a": (2, RED)}
         assert await world.ask(ReadRoom(ROOM, 9, NOW_MS + KEEP_MS)) == NoRoom()
 
+    async def test_author(self, world: World) -> None:
+        """It may be of a party, which needs no seat, and whose seqs are as before."""
+        await world.ask(join_room())
+        assert await world.ask(post(member=SESSION)) == Posted(1)
+        assert await world.ask(post(member="s_9/worker")) == Posted(2)
+        assert await bodies(world) == [(1, SESSION, b"post"), (2, "s_9/worker", b"post")]
+        published = await world.ask(publish(publication(1, b"own")))
+        assert isinstance(published, Published)
+        assert (published.seq, published.position) == (1, 3)
+
     async def test_key(self, world: World) -> None:
         """A key is used once; without one each call counts."""
         assert await world.do(post(key=token("k")), post(key=token("l")), post(key=token("k")), post(), post()) == [
