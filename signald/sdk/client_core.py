@@ -31,8 +31,9 @@ from signald.sdk.events import (
     Waiting,
 )
 from signald.sdk.link import Link
-from signald.sdk.party_core import PartyCore
+from signald.sdk.party_core import PartyCore, Writer
 from signald.sdk.party_records import DEFAULT_TIMING, Over, Timing
+from signald.sdk.rooms_core import OfRooms, Rooms
 from signald.sdk.streams_core import StreamText, StreamTexts
 from signald.sdk.values import check_labels, check_number, check_text, read, read_history, write
 from signald.sdk.writing import Batch, check_opening, payload_size
@@ -137,6 +138,8 @@ class ClientCore(PartyCore):
             self.attempts = None
         else:
             check_opening(self._said(None), self.bounds)
+        self.rooms = Rooms(self.session, lambda: self.bounds)
+        """The rooms that it is in."""
         self.jobs = ClientJobs()
         """What is known of its jobs."""
         self.reads_jobs = jobs
@@ -183,6 +186,9 @@ class ClientCore(PartyCore):
 
     def _opening_message(self, link: Link) -> bytes:
         said = self._said(link.token)
+        if link.token is not None and (rooms := self.rooms.positions()):
+            said["rooms"] = rooms
+            link.rooms[""] = frozenset([str(each["room"]) for each in rooms])
         auth = self.credentials.auth()
         if auth is not None:
             said["auth"] = auth
@@ -224,6 +230,7 @@ class ClientCore(PartyCore):
         self.credentials.keep_api_token(message.api_token)
         self.session.begin(message.next_seq, self.bounds)
         self._promote(link, message.heartbeat_ms, message.recovery_token, now)
+        self.rooms.attach(frozenset())
         self._peer_is(message.peer.state, message.peer.id)
 
     def _limit(self, limits: Limits) -> None:
@@ -252,6 +259,7 @@ class ClientCore(PartyCore):
         for each in message.jobs if message.jobs is not UNSET else ():
             self._job_is(each)
         handed_over = self._promote(link, message.heartbeat_ms, message.recovery_token, now)
+        self.rooms.attach(link.rooms.get("", frozenset()))
         self.events.append(HandedOver(hint) if handed_over else Resumed())
         self._peer_is(message.peer.state, message.peer.id)
 
@@ -274,6 +282,8 @@ class ClientCore(PartyCore):
             case Ack():
                 if self.session.acked(message.seq):
                     self.changed()
+            case _ if isinstance(message, OfRooms):
+                self._of_a_room(link, message, binary, len(data), now)
             case SessionStarted() | SessionRestored():
                 self._answered(link, message, now)
             case Ping() | NewApiToken():
@@ -286,13 +296,15 @@ class ClientCore(PartyCore):
                 self._state_of(message)
             case PeerChanged() if link is self.current:
                 self._peer_is(message.state, message.id if message.id is not UNSET else None)
-            case Receipt():
-                self.events.append(ReceiptUpTo(message.seq))
-            case Realtime():
-                value = binary if binary is not None else read(message.data)
-                self.events.append(RealtimeReceived(value, payload_size(message, binary)))
+            case Receipt() | Realtime():
+                self._told(message, binary)
             case SessionEnded() if link.state != "retiring":  # if it has ended, the current connection says so too
                 self.finish(Over(None, message.reason, orderly=True))
+
+    def _of_a_room(self, link: Link, message: OfRooms, binary: bytes | None, size: int, now: float) -> None:
+        if link is self.current:
+            self.rooms.receive(message, binary, size, now)
+            self.changed()
 
     def _answered(self, link: Link, message: SessionStarted | SessionRestored, now: float) -> None:
         if link.state != "opening" or (link.token is None) is not isinstance(message, SessionStarted):
@@ -316,6 +328,13 @@ class ClientCore(PartyCore):
         self._grown(self.streams.message(message, text if isinstance(text, str) else None))
         if self.session.full:
             self.full.append(self.session)
+
+    def _told(self, message: Receipt | Realtime, binary: bytes | None) -> None:
+        if isinstance(message, Receipt):
+            self.events.append(ReceiptUpTo(message.seq))
+        else:
+            value = binary if binary is not None else read(message.data)
+            self.events.append(RealtimeReceived(value, payload_size(message, binary)))
 
     def _state_of(self, message: StreamState | JobStateChanged) -> None:
         if isinstance(message, StreamState):
@@ -387,11 +406,12 @@ class ClientCore(PartyCore):
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
-    def _sessions(self) -> Sequence[SessionCore]:
-        return (self.session,)
+    def _writers(self) -> Sequence[Writer]:
+        return (self.session, self.rooms)
 
     def _write_sessions(self, now: float, batch: Batch) -> None:
         self.session.write(now, batch)
+        self.rooms.write(now, batch)
 
     def _notice(self, notice: AuthExpiring) -> None:
         self.events.append(notice)
@@ -404,4 +424,5 @@ class ClientCore(PartyCore):
     def _ended(self, over: Over) -> None:
         self.stream_news.extend(self.streams.end())
         self.session.end(over.reason)
+        self.rooms.end(over.reason)
         self.events.append(Gone(over.reason))

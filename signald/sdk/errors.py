@@ -5,6 +5,7 @@ SignaldError
     ├── Refused         the service does not take us: mend the credential or the request
     ├── SessionGone     the service took us, and that is over: start again or stop
     ├── StreamOver      a stream takes no more: end the work for it; the session goes on
+    ├── RoomGone        the party is not in a room, or not any more; the session goes on
     ├── ApiRefused      signald does not do what was asked over HTTP
     ├── JobFailed       a job has ended otherwise than by success
     ├── BlobFailed      the bytes of a blob could not be carried whole
@@ -46,6 +47,16 @@ class StreamOver(PartyError):
         super().__init__(f"the stream takes no more: {code}")
         self.code = code
         """`stream_over` or `stream_superseded`."""
+
+
+class RoomGone(PartyError):
+    """The party is not in a room, or not any more. The session goes on."""
+
+    def __init__(self, room: str, reason: str) -> None:
+        super().__init__(f"not in the room {room}: {reason}")
+        self.room = room
+        self.reason = reason
+        """As in `left`: `forbidden`, `room_full`, ..."""
 
 
 class ApiRefused(PartyError):

@@ -23,6 +23,7 @@ class Link:
         "pinged_at",
         "refusal",
         "retired_at",
+        "rooms",
         "state",
         "token",
         "turned",
@@ -52,6 +53,8 @@ class Link:
         """The last fatal error: it explains the close that follows."""
         self.listed: frozenset[str] = frozenset()
         """The sessions a worker's opening message named."""
+        self.rooms: dict[str, frozenset[str]] = {}
+        """The rooms that the opening message named, by session; "" is that of a client."""
 
     def __repr__(self) -> str:
         return f"Link({self.url}, {self.state})"

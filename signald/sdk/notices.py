@@ -8,6 +8,7 @@ from msgspec import UNSET, Raw, UnsetType
 from signald.sdk.core import SessionCore
 from signald.sdk.events import Gone, LifecycleEvent, LogLost, RealtimeReceived, ReceiptUpTo
 from signald.sdk.jobs_core import JobCancelled, JobGiven
+from signald.sdk.rooms_core import Rooms
 from signald.sdk.streams_core import CancelRequested, FoundStream, StreamRefused
 from signald.sdk.values import read, read_history
 from signald.wire.messages import OpenStream, SessionAssigned
@@ -18,6 +19,7 @@ class Assigned:
     """A session was assigned to this worker and accepted."""
 
     core: SessionCore
+    rooms: Rooms
     meta: Any
     """As `values.read` gives it: `readable` tells whether it is one."""
     chat_history: list[Any]
@@ -31,12 +33,13 @@ class Assigned:
     """What the core server says for the session, as `values.read` gives it."""
 
     @classmethod
-    def by(cls, message: SessionAssigned, core: SessionCore) -> Self:
+    def by(cls, message: SessionAssigned, core: SessionCore, rooms: Rooms) -> Self:
         """Return the notice of an assignment."""
         history = message.chat_history if message.chat_history is not UNSET else []
         meta = message.client.meta
         return cls(
             core,
+            rooms,
             read(meta) if isinstance(meta, Raw) and bytes(meta) else None,
             read_history(history),
             message.client.subject if message.client.subject is not UNSET else None,

@@ -39,6 +39,7 @@ the error for the application.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from msgspec import UNSET
 
@@ -68,6 +69,13 @@ RETIRING_MAX = 2
 
 HEARTBEAT_MIN_S, HEARTBEAT_MAX_S = 0.05, 300.0
 """The bounds of the heartbeat that signald names: a shorter one is a flood, and with a longer one a dead connection stays."""
+
+
+class Writer(Protocol):
+    """What a session, or its rooms, is to a party."""
+
+    def wake_at(self, now: float) -> float:
+        """Return when a pause ends that keeps something from being written, or NEVER."""
 
 
 class PartyCore(ABC):
@@ -129,8 +137,8 @@ class PartyCore(ABC):
         """Act on one frame. Raises LinkBroken as `receive`."""
 
     @abstractmethod
-    def _sessions(self) -> Sequence[SessionCore]:
-        """Return the sessions with something to write, now or after a pause."""
+    def _writers(self) -> Sequence[Writer]:
+        """Return those with something to write, now or after a pause."""
 
     @abstractmethod
     def _write_sessions(self, now: float, batch: Batch) -> None:
@@ -261,7 +269,7 @@ class PartyCore(ABC):
         """Return when `write` may have more for `link` without a call of `link.changed`, because a pause ends; or NEVER."""
         if link is not self.current:
             return NEVER
-        return min((session.wake_at(now) for session in self._sessions()), default=NEVER)
+        return min((writer.wake_at(now) for writer in self._writers()), default=NEVER)
 
     def due(self, link: Link, now: float) -> float:
         """Do what the clock asks for on `link` (a ping); return when to call this method again.

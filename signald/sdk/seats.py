@@ -9,13 +9,16 @@
 A seat ends with a release, with `session_ended`, when the session is out of step, and when a resume does not name the session.
 """
 
+from collections.abc import Callable
 from enum import Enum
 
 from attrs import define, field
 
+from signald.sdk.bounds import DEFAULT_BOUNDS, Bounds
 from signald.sdk.core import SessionCore
 from signald.sdk.jobs_core import HeldJobs
 from signald.sdk.link import Link
+from signald.sdk.rooms_core import Rooms
 
 
 class SeatState(Enum):
@@ -38,6 +41,14 @@ class Seat:
     """Connections that were being left at the assignment: a frame of the session that comes there is of an earlier assignment."""
     state: SeatState = SeatState.ACCEPTED
     jobs: HeldJobs = field(factory=HeldJobs)
+    bounds: Callable[[], Bounds] = lambda: DEFAULT_BOUNDS
+    """What signald takes at the moment."""
+    rooms: Rooms = field(init=False)
+    """The rooms that the worker is in with the session."""
+
+    @rooms.default
+    def _rooms(self) -> Rooms:
+        return Rooms(self.core, self.bounds)
 
     @property
     def name(self) -> str:
@@ -48,8 +59,12 @@ class Seat:
         """Tell whether an assignment at `next_seq` is this one, said again: nothing of it has been stored by another worker."""
         return self.core.accepted < next_seq <= self.core.next_seq and self.core.bye is None
 
-    def position(self) -> dict[str, object]:
-        """Return what a resume says of the session."""
+    def wake_at(self, now: float) -> float:
+        """Return when a pause ends that keeps something from being written, or NEVER."""
+        return min(self.core.wake_at(now), self.rooms.wake_at(now))
+
+    def position(self, link: Link) -> dict[str, object]:
+        """Return what a resume over `link` says of the session."""
         position: dict[str, object] = {
             "session": self.name,
             "received": self.core.finished,
@@ -57,4 +72,7 @@ class Seat:
         }
         if jobs := self.jobs.listed(self.core):
             position["jobs"] = jobs
+        if rooms := self.rooms.positions():
+            position["rooms"] = rooms
+            link.rooms[self.name] = frozenset([str(each["room"]) for each in rooms])
         return position

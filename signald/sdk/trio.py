@@ -15,14 +15,25 @@ from signald.sdk.bounds import Bounds
 from signald.sdk.carrier import Carrier, CarrierClosed, DialFailed, over_stream
 from signald.sdk.client_core import ClientState
 from signald.sdk.client_jobs import JobPart
-from signald.sdk.errors import ApiRefused, BlobFailed, JobFailed, Refused, SessionGone, StreamOver, Unreadable
+from signald.sdk.errors import ApiRefused, BlobFailed, JobFailed, Refused, RoomGone, SessionGone, StreamOver, Unreadable
 from signald.sdk.party_records import Timing
+from signald.sdk.room_events import (
+    MembersChanged,
+    PublicationRefused,
+    Record,
+    RecordsChanged,
+    RoomLagged,
+    RoomPublication,
+    RoomReset,
+    RoomUpdate,
+)
 from signald.sdk.streams_core import StreamText
 from signald.sdk.trio_blobs import BlobStream, RemoteBlob
 from signald.sdk.trio_client import Client, open_client
 from signald.sdk.trio_client_jobs import Job
 from signald.sdk.trio_jobs import JobHandler, WorkerJob
 from signald.sdk.trio_party import Dial
+from signald.sdk.trio_rooms import Room
 from signald.sdk.trio_streams import OutStream
 from signald.sdk.trio_worker import Handler, Worker, WorkerSession, open_worker, run_worker
 
@@ -44,9 +55,19 @@ __all__ = [
     "JobFailed",
     "JobHandler",
     "JobPart",
+    "MembersChanged",
     "OutStream",
+    "PublicationRefused",
+    "Record",
+    "RecordsChanged",
     "Refused",
     "RemoteBlob",
+    "Room",
+    "RoomGone",
+    "RoomLagged",
+    "RoomPublication",
+    "RoomReset",
+    "RoomUpdate",
     "SessionGone",
     "StreamOver",
     "StreamText",

@@ -21,6 +21,7 @@ from signald.sdk.trio_blobs import Blobs
 from signald.sdk.trio_client_jobs import Job, Jobs
 from signald.sdk.trio_conversation import Conversation, Events
 from signald.sdk.trio_party import Auth, Dial, TrioParty, Urls, running, url_list
+from signald.sdk.trio_rooms import Room
 from signald.sdk.values import check_text, readable
 from signald.wire.fields import REASON_MAX
 
@@ -40,7 +41,7 @@ class Client(TrioParty, Conversation):
     ) -> None:
         TrioParty.__init__(self, core, ssl_context=ssl_context, dial=dial)
         self._api = Api(core, ssl_context, open_stream)
-        Conversation.__init__(self, core.session, self._room, Blobs(self._api))
+        Conversation.__init__(self, core.session, self._room, Blobs(self._api), core.rooms)
         self._events = Events()
         self._texts = trio.lowlevel.ParkingLot()
         self._jobs = Jobs(core, self._api)
@@ -101,6 +102,15 @@ class Client(TrioParty, Conversation):
     def events(self) -> "trio.MemoryReceiveChannel[LifecycleEvent]":
         """Lifecycle events and realtime data; bounded, the oldest are dropped."""
         return self._events.receive
+
+    @property
+    def user_room(self) -> Room | None:
+        """The room of the client's subject, in which only services publish: what a backend tells a user wherever he is.
+
+        None unless `api` asked for API tokens and the credential names a subject; and before signald has told of it, which it does
+        behind the answer that begins the session.
+        """
+        return self._hall.of_the_user
 
     @property
     def streams(self) -> dict[str, StreamText]:
@@ -185,6 +195,9 @@ class Client(TrioParty, Conversation):
         self._core.session.bye = reason
         self._touched()
         await self._wait(lambda: self._core.over is not None)
+
+    def _member(self) -> str:
+        return self.session
 
     def _touched(self) -> None:
         self._core.changed()

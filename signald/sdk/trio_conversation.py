@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import trio
@@ -12,8 +13,10 @@ from signald.sdk.client_core import EVENTS_MAX
 from signald.sdk.core import SessionCore
 from signald.sdk.errors import SessionGone
 from signald.sdk.events import LifecycleEvent, MessageReceived, NamedBlob, RealtimeReceived
+from signald.sdk.rooms_core import Rooms
 from signald.sdk.stream_fields import Of
 from signald.sdk.trio_blobs import TRANSFER_S, Blobs, RemoteBlob
+from signald.sdk.trio_rooms import Hall, Room
 from signald.sdk.trio_sources import SPOOL_BYTES_MAX, Source
 from signald.wire.messages import StreamError
 
@@ -64,8 +67,9 @@ class Events:
 class Conversation(ABC):
     """Sending and receiving within one session."""
 
-    def __init__(self, core: SessionCore, room: trio.lowlevel.ParkingLot, blobs: Blobs) -> None:
+    def __init__(self, core: SessionCore, room: trio.lowlevel.ParkingLot, blobs: Blobs, rooms: Rooms) -> None:
         self._conversation = core
+        self._hall = Hall(rooms, self._member, self._touched, lambda: core.ended, self._failure, self._gone)
         self._blobs = blobs
         core.blob_of = blobs.named
         self._reading_room = room
@@ -76,6 +80,9 @@ class Conversation(ABC):
     def _changed(self) -> None:
         self._lot.unpark_all()
         self._reading_room.unpark_all()
+
+    @abstractmethod
+    def _member(self) -> str: ...
 
     @abstractmethod
     def _touched(self) -> None: ...
@@ -154,6 +161,22 @@ class Conversation(ABC):
     def blob(self, blob: Blob | NamedBlob | str) -> RemoteBlob:
         """Return what reads a blob: by its id, as that of an entry of the chat history, or one that was uploaded."""
         return self._blobs.named(blob if isinstance(blob, str) else blob.id)
+
+    def room(
+        self, name: str, *, presence: Any = None, state: bool = False, history: int = 0
+    ) -> AbstractAsyncContextManager[Room]:
+        """Be in a room for the time of an `async with` block, which begins when signald has answered.
+
+        `presence` is what other members see of this party, any JSON of up to 4 KiB. `state` asks for the records, and `history` for so many
+        of the last publications. When the block is left, the party leaves the room as soon as all that it has published is confirmed.
+        Without that, as after the end of the process, it stays a member until its session ends.
+
+        Raises:
+            RoomGone: the party may not be there, or the room is full.
+            SessionGone: the session is over.
+            ValueError: no room can have this name, the party is in it already, or an option is what signald would refuse.
+        """
+        return self._hall.join(name, presence, state, history)
 
     def ack(self, message: MessageReceived) -> None:
         """Say that `message`, and all before it, is finished with; asking for the next message says it too."""

@@ -35,7 +35,7 @@ class WorkerSession(Conversation):
     """A session as its worker's handler sees it."""
 
     def __init__(self, worker: "Worker", assigned: Assigned) -> None:
-        super().__init__(assigned.core, worker._room, Blobs(worker._api, assigned.core.name))
+        super().__init__(assigned.core, worker._room, Blobs(worker._api, assigned.core.name), assigned.rooms)
         self._worker = worker
         self._scope = trio.CancelScope()
         self._events: deque[LifecycleEvent] = deque()
@@ -197,6 +197,9 @@ class WorkerSession(Conversation):
         self._touched()
         while self._conversation.ended is None:
             await self._lot.park()
+
+    def _member(self) -> str:
+        return f"{self.session}/worker"
 
     def _touched(self) -> None:
         self._worker._core.touched(self._conversation)

@@ -29,8 +29,9 @@ from signald.sdk.events import (
 )
 from signald.sdk.link import Link
 from signald.sdk.notices import Assigned, Notice, SessionEvent, Taken, Terminate
-from signald.sdk.party_core import PartyCore
+from signald.sdk.party_core import PartyCore, Writer
 from signald.sdk.party_records import DEFAULT_TIMING, Over, Timing
+from signald.sdk.rooms_core import OfRooms
 from signald.sdk.seats import Seat, SeatState
 from signald.sdk.streams_core import CancelRequested, StreamRefused
 from signald.sdk.values import check_number, check_text, read
@@ -115,7 +116,7 @@ class WorkerCore(PartyCore):
             link.listed = frozenset(self.sessions)
             said["recovery_token"] = link.token
             said["attempt"] = self.attempts
-            said["sessions"] = [seat.position() for seat in self.sessions.values()]
+            said["sessions"] = [seat.position(link) for seat in self.sessions.values()]
             if self.last_close_code is not None:
                 said["last_close_code"] = self.last_close_code
             if self.ticket is not None:
@@ -149,7 +150,7 @@ class WorkerCore(PartyCore):
         for name, accepted in kept.items():
             seat = self.sessions.get(name)
             if seat is not None:
-                self._attach(seat, accepted)
+                self._attach(link, seat, accepted)
             elif name in link.listed:
                 # Released while the answer was under way: signald has to be told on this connection.
                 self._refusals.setdefault(name, "released")
@@ -161,13 +162,14 @@ class WorkerCore(PartyCore):
         self.notices.append(HandedOver(hint) if handed_over else Resumed())
         self._after_promotion(link)
 
-    def _attach(self, seat: Seat, accepted: int) -> None:
+    def _attach(self, link: Link, seat: Seat, accepted: int) -> None:
         try:
             seat.core.attach(accepted)
         except LinkBroken as broken:
             self._out_of_step(None, seat, broken)
         else:
             seat.jobs.attach()
+            seat.rooms.attach(link.rooms.get(seat.name, frozenset()))
             self._to_write[seat.name] = seat
 
     def _out_of_step(self, link: Link | None, seat: Seat, broken: LinkBroken) -> None:
@@ -227,15 +229,27 @@ class WorkerCore(PartyCore):
                 self.goaway(link, message, now)
             case SessionEnded() if link.state != "retiring":  # what is left may not know where its sessions have gone
                 self._session_ended(message)
-            case Receipt():
-                self.notices.append(SessionEvent(message.session or "", ReceiptUpTo(message.seq)))
-            case Realtime():
-                value = binary if binary is not None else read(message.data)
-                self.notices.append(
-                    SessionEvent(message.session or "", RealtimeReceived(value, payload_size(message, binary)))
-                )
+            case Receipt() | Realtime():
+                self._told(message, binary)
+            case _ if isinstance(message, OfRooms):
+                self._of_a_room(link, message, binary, len(data), now)
             case TerminateApp() | StreamCancelled() | Job() | JobCancel():
                 self._asked(link, message, binary)
+
+    def _told(self, message: Receipt | Realtime, binary: bytes | None) -> None:
+        told: ReceiptUpTo | RealtimeReceived
+        if isinstance(message, Receipt):
+            told = ReceiptUpTo(message.seq)
+        else:
+            value = binary if binary is not None else read(message.data)
+            told = RealtimeReceived(value, payload_size(message, binary))
+        self.notices.append(SessionEvent(message.session or "", told))
+
+    def _of_a_room(self, link: Link, message: OfRooms, binary: bytes | None, size: int, now: float) -> None:
+        seat = self.sessions.get(message.session or "")
+        if seat is not None and link is self.current:
+            seat.rooms.receive(message, binary, size, now)
+            self.touched(seat.core)
 
     def _asked(
         self, link: Link, message: TerminateApp | StreamCancelled | Job | JobCancel, binary: bytes | None
@@ -324,6 +338,7 @@ class WorkerCore(PartyCore):
         if seat is not None and seat.continues_at(message.next_seq):
             seat.core.attach(message.next_seq - 1)
             seat.epoch = seat.epoch if epoch is None else epoch
+            seat.rooms.attach(frozenset())
             self._accept(link, seat)
             self.touched(seat.core)
             return
@@ -334,9 +349,9 @@ class WorkerCore(PartyCore):
             self._refuse(link, name, "leaving" if self.leaving else "no room", epoch)
             return
         core = SessionCore(name, self.entropy, next_seq=message.next_seq, received=None, bounds=self.bounds)
-        seat = self.sessions[name] = Seat(core, epoch, tuple(self.retiring))
+        seat = self.sessions[name] = Seat(core, epoch, tuple(self.retiring), bounds=lambda: self.bounds)
         self._accept(link, seat)
-        self.notices.append(Assigned.by(message, core))
+        self.notices.append(Assigned.by(message, core, seat.rooms))
 
     def _accept(self, link: Link, seat: Seat) -> None:
         seat.state = SeatState.ACCEPTED
@@ -349,9 +364,7 @@ class WorkerCore(PartyCore):
         if message.session is UNSET:
             self.finish(Over(None, message.reason, orderly=True))
             return
-        core = self._forget(message.session)
-        if core is not None:
-            core.end(message.reason)
+        if self._forget(message.session, message.reason):
             self.notices.append(SessionEvent(message.session, Gone(message.reason)))
 
     def _error(self, link: Link, error: ErrorMessage, now: float) -> None:
@@ -453,21 +466,23 @@ class WorkerCore(PartyCore):
         self._say(self.current, worker_messages.bye(reason))
 
     def _take_away(self, name: str, reason: str, *, tell: bool = True) -> None:
-        core = self._forget(name)
         if tell:
             self.notices.append(Taken(name, reason))
-        if core is not None:
-            core.end(reason)
+        self._forget(name, reason)
 
-    def _forget(self, name: str) -> SessionCore | None:
+    def _forget(self, name: str, reason: str) -> bool:
+        """End a session here; False when there is none."""
         self._to_write.pop(name, None)
         seat = self.sessions.pop(name, None)
-        return seat.core if seat is not None else None
+        if seat is not None:
+            seat.core.end(reason)
+            seat.rooms.end(reason)
+        return seat is not None
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
-    def _sessions(self) -> Sequence[SessionCore]:
-        return tuple(seat.core for seat in self._to_write.values())
+    def _writers(self) -> Sequence[Writer]:
+        return tuple(self._to_write.values())
 
     def _write_sessions(self, now: float, batch: Batch) -> None:
         for name, seat in list(self._to_write.items()):
@@ -476,8 +491,9 @@ class WorkerCore(PartyCore):
             for said in seat.jobs.due(name):
                 batch.text(said)
             more = seat.core.write(now, batch)
+            more = seat.rooms.write(now, batch) or more
             del self._to_write[name]
-            if more or seat.core.wake_at(now) != NEVER:  # over the budget, or paused: it stays, after the others
+            if more or seat.wake_at(now) != NEVER:  # over the budget, or paused: it stays, after the others
                 self._to_write[name] = seat
 
     # --- ends ------------------------------------------------------------------------------------------------------

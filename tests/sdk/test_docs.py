@@ -15,9 +15,9 @@ from signald.testing.cluster import Cluster, play
 DOCS = Path(__file__).parents[2] / "docs" / "sdk.md"
 
 
-def example(name: str) -> str:
+def example(name: str, page: Path = DOCS) -> str:
     """The code under the heading `name`."""
-    found = re.search(rf"^## {name}\n+```python\n(.*?)```", DOCS.read_text(), re.DOTALL | re.MULTILINE)
+    found = re.search(rf"^## {name}\n+```python\n(.*?)```", page.read_text(), re.DOTALL | re.MULTILINE)
     assert found is not None
     return found[1]
 
@@ -26,6 +26,31 @@ def example(name: str) -> str:
 def test_twelve_lines_are_enough(name: str) -> None:
     """Each example is a whole program of at most twelve lines of code."""
     assert len([line for line in example(name).splitlines() if line.strip()]) <= 12
+
+
+def test_two_draw_on_the_canvas(capsys: pytest.CaptureFixture[str]) -> None:
+    """The example of docs/rooms.md runs as printed; only the network is exchanged."""
+    code = example("A shared canvas", DOCS.with_name("rooms.md"))
+    assert len([line for line in code.splitlines() if line.strip()]) <= 12
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n0")
+        balancer = Balancer(cluster, "n0")
+
+        def open_client(_: str, **options: Any) -> Any:
+            return sdk.open_client("ws://lb", dial=balancer.dial, **options)
+
+        names: dict[str, Any] = {"open_client": open_client, "RoomPublication": sdk.RoomPublication}
+        exec(compile(re.sub(r"^(import|from) .*$", "", code, flags=re.MULTILINE), "rooms.md", "exec"), names)
+        async with trio.open_nursery() as nursery:
+            for name in ("Ada", "Bob"):
+                nursery.start_soon(names["draw"], name)
+                await trio.sleep(1)
+            nursery.cancel_scope.cancel(reason="enough was drawn")
+
+    play(scene)
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("20")]
+    assert lines == ["Ada reads Bob is here and sees ['shape of Ada', 'shape of Bob']"]
 
 
 def test_the_chat_client_talks_to_the_echo_worker(capsys: pytest.CaptureFixture[str]) -> None:
