@@ -11,6 +11,7 @@ from tests.sim.job_checkers import JobOnce
 from tests.sim.node_checkers import Bounded, BoundedMemory, Goodbye, NoOrphanTask, NoSecret, Paced
 from tests.sim.poison import Poisoned
 from tests.sim.recall_checkers import NoTokenAfterRecall
+from tests.sim.room_checkers import RoomOrder
 from tests.sim.round_trips import RoundTrips
 from tests.sim.store_checkers import EpochsOnce, Expiry, NoGhost, Positions, Rare, SingleOwner, TokenOnce
 from tests.sim.stream_checkers import StreamPrefix
@@ -52,6 +53,7 @@ class Checkers:
         self.event_told = EventTold(scene)
         self.whole_blob = WholeBlob(scene)
         self.round_trips = RoundTrips(scene)
+        self.room_order = RoomOrder(scene)
         self.client_said = self.exactly_once.client_said
         self.client_heard = self.exactly_once.client_heard
         self.worker_got = self.exactly_once.worker_got
@@ -77,6 +79,7 @@ class Checkers:
             self.single_owner.applied(op)
             self.positions.applied(op)
             self.positions.claimed(op, result)
+            self.room_order.applied(op, result)
 
     def written(self, node: "SimNode", wire: "Wire", data: bytes) -> None:
         """A node writes to a party."""

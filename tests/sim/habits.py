@@ -82,6 +82,10 @@ class Tapped:
                     await self._carrier.send(again)
                 if data is None:
                     continue
+            if scene.rooming is not None and scene.rooming.knows(self._party):
+                data = scene.rooming.takes(self, self._party, kind, data)
+                if data is None:
+                    continue
             if kind == "goaway" and self._party in scene.at_goaway:
                 scene.at_goaway[self._party](self._wire)
             if kind == "goaway" and self._party in scene.old_clients:
@@ -99,6 +103,8 @@ class Tapped:
             kind = kind_of(payload)
             if scene.speaking is not None and scene.speaking.knows(self._party):
                 text, payload = scene.speaking.sends(self._party, kind, (text, payload))
+            if scene.rooming is not None and scene.rooming.knows(self._party):
+                text, payload = scene.rooming.sends(self, self._party, kind, (text, payload))
             scene.trace.frame(self._wire, ">", payload, said)
             out.append((text, payload))
             if self._party.startswith("w"):
@@ -115,6 +121,12 @@ class Tapped:
                 if not one._closed:
                     scene.later(seconds, one._say_late, late)
         await self._carrier.send(out)
+
+    async def say(self, frames: Sequence[Frame]) -> None:
+        """Say what the SDK knows nothing of. Raises CarrierClosed."""
+        for _, payload in frames:
+            self._scene.trace.frame(self._wire, ">", payload, said)
+        await self._carrier.send(frames)
 
     async def _say_late(self, frames: Sequence[Frame]) -> None:
         if self._closed:

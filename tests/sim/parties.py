@@ -224,13 +224,20 @@ class WorkerParty(WorkerApp):
         handling = self.scene.begin_handling(worker, session.session, session._conversation)
         self.scene.conduct.begins(session.session, worker, session.chat_history)
         try:
-            if self.scene.speaking is not None and not self.plan.old:
-                await self._speaks(session, handling)
+            if self.scene.rooming is not None and not self.plan.old:
+                async with self.scene.rooming.of_worker(self.name, session.session):
+                    await self._serves(session, handling)
             else:
-                await self._converses(session, handling)
+                await self._serves(session, handling)
         finally:
             handling.over = True
             self.scene.trace(self.name, f"h{handling.number} over")
+
+    async def _serves(self, session: WorkerSession, handling: Handling) -> None:
+        if self.scene.speaking is not None and not self.plan.old:
+            await self._speaks(session, handling)
+        else:
+            await self._converses(session, handling)
 
     async def _speaks(self, session: WorkerSession, handling: Handling) -> None:
         """Converse, and do jobs meanwhile."""

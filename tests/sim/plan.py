@@ -17,6 +17,7 @@ from tests.sim.habits import AnswersOnOldConnection, DuplicateFrame, Habit
 from tests.sim.net import CutAtByte, Delay, HalfOpenStall, NetFault, ResetConnection, SmallWindow, WriteSplit
 from tests.sim.poison import FAILURES_MAX, RESUME_TIMEOUT_S, UNCOUNTED, Poison, draw_poison
 from tests.sim.recalls import Recalls, draw_recalls
+from tests.sim.rooms import Rooms, draw_rooms, rooms_section
 from tests.sim.speech import ADOPT_S, KEEP_S, Speech, draw_speech
 from tests.sim.stores import (
     HalfBatch,
@@ -112,6 +113,8 @@ class Plan:
     """What is uploaded, and the troubles of the media."""
     core: Core | None = None
     """The operator's core server, which is told of events."""
+    rooms: Rooms | None = None
+    """Rooms, and who is in them."""
     round_trip_s: float = 0.0
     """Within it each message of a client is answered; 0: that is not judged."""
 
@@ -144,6 +147,7 @@ class Plan:
             *([f"  {self.recalls}"] if self.recalls is not None else []),
             *([f"  {self.blobs}"] if self.blobs is not None else []),
             *([f"  {self.core}"] if self.core is not None else []),
+            *([f"  {self.rooms}"] if self.rooms is not None else []),
             *(f"  {step}" for step in self.steps),
         ]
         return "\n".join(parts)
@@ -173,7 +177,17 @@ def draw(seed: int) -> Plan:
         habits=() if planned_only else _habits(r),
         steps=_deploys(r) if planned_only else _steps(r, len(clients), len(workers)),
     )
-    return _uploaded(_told(_recalled(_spoken(_credentials(_lies_of_workers(_poisoned(_lines(_lies(_rarely(plan))))))))))
+    return _gathered(
+        _uploaded(_told(_recalled(_spoken(_credentials(_lies_of_workers(_poisoned(_lines(_lies(_rarely(plan))))))))))
+    )
+
+
+def _gathered(plan: Plan) -> Plan:
+    """Let some plans have rooms, from a stream of its own."""
+    rooms = draw_rooms(Chance(plan.seed).random("rooms"), len(plan.clients), plan.lasts_s)
+    if rooms is None:
+        return plan
+    return attrs.evolve(plan, rooms=rooms, sections={**plan.sections, "rooms": rooms_section(rooms)})
 
 
 def _uploaded(plan: Plan) -> Plan:

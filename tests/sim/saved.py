@@ -12,6 +12,7 @@ from tests.sim.net import NetFault
 from tests.sim.plan import ClientPlan, Plan, Step, WorkerPlan
 from tests.sim.poison import Poison
 from tests.sim.recalls import CallerPlan, Recalls
+from tests.sim.rooms import MemberPlan, Rooms
 from tests.sim.scene import Kept, Outcome, Transport, play
 from tests.sim.speech import JobPlan, Speech
 from tests.sim.stores import StoreFault
@@ -30,6 +31,8 @@ PARTS = (
     MediaSpell,
     UploadPlan,
     Spell,
+    Rooms,
+    MemberPlan,
     ClientPlan,
     WorkerPlan,
     *get_args(NetFault),

@@ -17,6 +17,7 @@ from signald.sdk.core import SessionCore
 from signald.sdk.trio import Dial
 from signald.service import relay
 from signald.service.cluster import lag, sweeps
+from signald.service.rooms import sweeping
 from signald.store.base import Op, Result
 from signald.store.registry.ops import (
     Incarnation,
@@ -48,6 +49,7 @@ from tests.sim.parties import CANARY, ClientParty, HandlerFailed, Handling, Work
 from tests.sim.plan import JWT_SECRET, Plan, Step, draw
 from tests.sim.recalls import Calling
 from tests.sim.redis_world import RedisWorld, server_of_this_process
+from tests.sim.rooms import Rooming
 from tests.sim.small import draw_small
 from tests.sim.speech import Speaking
 from tests.sim.stores import SimWorld, StoreTrouble
@@ -61,6 +63,9 @@ Kept = Literal["memory", "redis"]
 
 COARSE: tuple[Patch, ...] = ((lag, "LAG_EVERY_S", 60.0), (sweeps, "SWEEP_S", 2.0))
 """For whole messages. In virtual time no loop is late, and its measurement would be a third of a run; sweeps may come later, too."""
+
+ROOMS_SWEPT: tuple[Patch, ...] = ((sweeping, "AGAIN_S", 60.0),)
+"""Seats of sessions that ended with their node are taken after two minutes, and not after half an hour."""
 
 STARTED_MS = 1_700_000_000_000
 SETTLE_S = 60.0
@@ -142,6 +147,7 @@ class Scene:
         self.speaking = Speaking(self, plan.speech) if plan.speech is not None else None
         self.core = CoreServer(self, plan.core) if plan.core is not None else None
         self.uploading = Uploading(self, plan.blobs) if plan.blobs is not None else None
+        self.rooming = Rooming(self, plan.rooms) if plan.rooms is not None else None
         self.began_at = 0.0
         self._view: set[str] = set()
         self._news = 0
@@ -400,6 +406,8 @@ class Scene:
                             parties.start_soon(self.uploading.run, number, upload)
                     if self.calling is not None:
                         parties.start_soon(self.calling.run)
+                    if self.rooming is not None:
+                        self.rooming.begin(parties)
                     await self._play()
                     await self._heal()
                     if self.plan.poison is not None:
@@ -474,7 +482,11 @@ class Scene:
     def waiting(self) -> list[str]:
         """Each client that waits, and what for; else the workers that linger."""
         return [text for client in self.clients if (text := self._waits(client))] or (
-            [*self.conduct.lingering(), *self._speech_waits()]
+            [
+                *self.conduct.lingering(),
+                *self._speech_waits(),
+                *(self.rooming.waiting() if self.rooming is not None else []),
+            ]
         )
 
     def _speech_waits(self) -> list[str]:
@@ -543,7 +555,7 @@ class Scene:
         if self.trouble.clock_ms < 0:
             self.trouble.clock_ms, self.trouble.clock_set_at = 0, trio.current_time()
         deadline = trio.current_time() + GHOST_S
-        while left := self.check.no_ghost.left():
+        while left := [*self.check.no_ghost.left(), *self.check.room_order.ghosts()]:
             if trio.current_time() > deadline:
                 self.check.no_ghost.broken(", ".join(left[:8]))
                 return
@@ -605,7 +617,7 @@ def play_scene(scene: Scene) -> Outcome:
             await scene.run()
         virtual_s = trio.current_time() - began
 
-    patches = ((relay, "LOOK_LIMIT", plan.look_limit), *(COARSE if transport == "messages" else ()))
+    patches = ((relay, "LOOK_LIMIT", plan.look_limit), *ROOMS_SWEPT, *(COARSE if transport == "messages" else ()))
     with determined_by(plan.seed, patches), logs_to(scene.logged):
         try:
             trio.run(main, clock=JumpClock())

@@ -60,6 +60,14 @@ def draw_small(seed: int) -> Plan:
         ]
         media = [attrs.evolve(one, at=round(one.at / shrunk, 3)) for one in blobs.spells]
         blobs = attrs.evolve(blobs, uploads=tuple(uploads), spells=tuple(media))
+    rooms = plan.rooms
+    if rooms is not None:
+        members = [
+            attrs.evolve(one, at=round(one.at / shrunk, 3), stays_s=round(one.stays_s / shrunk, 3))
+            for one in rooms.members
+            if one.client < len(clients)
+        ]
+        rooms = attrs.evolve(rooms, members=tuple(members))
     core = plan.core
     if core is not None:
         spells = [attrs.evolve(one, at=round(one.at / shrunk, 3), seconds=min(one.seconds, 2.0)) for one in core.spells]
@@ -70,6 +78,7 @@ def draw_small(seed: int) -> Plan:
         blobs=blobs,
         speech=speech,
         recalls=recalls,
+        rooms=rooms,
         nodes=min(plan.nodes, 2),
         sections=sections,
         clients=clients,
