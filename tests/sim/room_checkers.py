@@ -199,6 +199,12 @@ class RoomOrder(Checker):
         if reason != "unavailable":
             self.broken(f"{member!r} is turned away: {reason}")
 
+    def has_left(self, member: "RoomMember") -> None:
+        """A member is told that it has left."""
+        truth = self._of(member)
+        if truth is not None and member.name in truth.seqs:
+            self.broken(f"{member!r} is told that it has left, and has its seat")
+
     def came(self, member: "RoomMember", said: dict[str, Any]) -> None:
         """A member is told who has come, changed and left."""
         for one in said.get("joined", []):

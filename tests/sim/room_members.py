@@ -87,6 +87,8 @@ class RoomMember:
         """Up to here its own come as messages too."""
         self._asked_received = 0
         self._named: dict[Tapped, tuple[int, str]] = {}
+        self._is_new = True
+        """It has left, or was never there: it publishes under seqs of a new seat."""
         self._refused_until = 0.0
         self._page: dict[str, Any] | None = None
         self._news = trio.Event()
@@ -216,7 +218,7 @@ class RoomMember:
                 continue
             self.scene.reached("member left a room")
             self.scene.check.room_order.leaves(self)
-            self.inside, self.leaving = False, True
+            self.inside, self.leaving, self._is_new = False, True, True
             self.pending.clear()
             self.asked = None
             if self.wire is not None:
@@ -244,7 +246,10 @@ class RoomMember:
         """Take a frame of its room."""
         if self.over or tapped not in (self.rooming.current.get(self.party), self.wire):
             return
-        if kind == "joined":
+        if self.leaving:
+            if kind == "left" and tapped is self.wire:
+                self._turned_away(said)
+        elif kind == "joined":
             if tapped is self.asked or tapped is self.wire:
                 self._joined_page(tapped, said)
         elif tapped is self.asked and tapped is not self.wire:
@@ -278,7 +283,8 @@ class RoomMember:
     def _joined(self, said: dict[str, Any], asked: int) -> None:
         check = self.scene.check.room_order
         check.joined(self, said, asked)
-        same = said["epoch"] == self.epoch
+        same = said["epoch"] == self.epoch and not self._is_new
+        self._is_new = False
         self.epoch, recovered = said["epoch"], said["recovered"]
         self.received = asked if recovered else said["position"]
         self.replayed_upto = said["position"]
@@ -292,11 +298,11 @@ class RoomMember:
             self.stands_at = said["position"]
         self.roster = {one["member"]: one["presence"] for one in said["members"]}
         waiting, self.pending = list(self.pending.values()), {}
-        if same and not check.may_lose:
+        if same:
             waiting = [one for one in waiting if one.seq >= said["next_seq"]]
         self.next_seq = said["next_seq"]
         for one in waiting:
-            if same and one.seq != self.next_seq:
+            if same and one.seq != self.next_seq and not check.may_lose:
                 check.broken(f"{self!r} was `published` up to {one.seq - 1}, and is to begin at {said['next_seq']}")
             one.seq = self.next_seq
             self.pending[one.seq] = one
@@ -323,6 +329,7 @@ class RoomMember:
         if reason == "left":
             if self.leaving:
                 self.leaving, self.wire = False, None
+                self.scene.check.room_order.has_left(self)
         elif reason == "slow":
             self.slow, self.asked = True, None
             self._refused_until = trio.current_time() + AGAIN_S

@@ -18,14 +18,14 @@ from signald.service.attached import LiveSession, PartyLink
 from signald.service.context import Context
 from signald.service.events import PartyReleased, SessionGone
 from signald.service.rooms.bounds import bounds_of
-from signald.service.rooms.guest import Guest, RoomHere, member_name
+from signald.service.rooms.guest import Guest, member_name
 from signald.service.rooms.hall import Hall
 from signald.service.rooms.joining import Joining, Request
 from signald.service.rooms.offers import offer_of, refused
 from signald.service.rooms.publishing import Publishing
 from signald.service.rooms.rights import rights_of
 from signald.service.rooms.sweeping import RoomSweeps
-from signald.store.base import Result
+from signald.store.base import Fenced, Result
 from signald.store.room.ops import DropMembers, LeaveRoom, SnapshotRoom
 from signald.wire.fields import NO_DATA
 from signald.wire.rooms import PRESENCE_BYTES_MAX, ROOMS_MAX, Join, Publish, RoomPosition
@@ -143,23 +143,29 @@ class RoomDesk:
         context.submit(SnapshotRoom(guest.room.name, guest.name, context.node, guest.epoch, position, body, bounds))
 
     def leave(self, session: LiveSession, party: Party, room: str) -> None:
-        """A party leaves a room. It is told when the store has taken its seat; nothing of the room comes from now on."""
+        """A party leaves a room. It is told when the store has taken its seat; nothing of the room comes from now on.
+
+        One that is no member here may have its seat from an earlier connection, on which its `leave` was lost.
+        """
         link = session.side(party).link
         guest = self._guest(session, party, room)
         if link is None:
             return
-        if guest is None:
+        if not is_room(room):
             link.room_left(session.id, room, "left")
             return
-        self._forget(guest)
-        context = self._context
-        op = LeaveRoom(guest.room.name, guest.name, context.node, guest.epoch, self._keep_ms, context.now_ms())
-        context.committer.submit(op, partial(self._has_left, link, session.id, guest.room))
+        if guest is not None:
+            self._forget(guest)
+        context, stored = self._context, of_principal(room, session.principal)
+        member, epoch = member_name(session.id, party), session.side(party).epoch
+        op = LeaveRoom(stored, member, context.node, epoch, self._keep_ms, context.now_ms())
+        context.committer.submit(op, partial(self._has_left, link, session.id, stored))
 
-    def _has_left(self, link: PartyLink, session: str, room: RoomHere, _: Result) -> None:
-        self.hall.look(room.name)
-        if not link.over:
-            link.room_left(session, room.shown, "left")
+    def _has_left(self, link: PartyLink, session: str, room: str, result: Result) -> None:
+        self.hall.look(room)
+        # Fenced: it has its seat at another connection, and this one is about to be released.
+        if not link.over and not isinstance(result, Fenced):
+            link.room_left(session, shown_name(room), "left")
 
     # --- what becomes of a party ------------------------------------------------------------------------------------
 

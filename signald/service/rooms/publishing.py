@@ -97,8 +97,10 @@ class Publishing:
             self._hall.deliver(room, entries)
         elif entries:
             self._hall.look(room.name)
-        if guest.state is not State.LIVE or (not entries and len(fault_of) < len(offers)):
-            # It hears of its publications in no order with others', or they were stored before.
+        slow = guest.state is State.SLOW
+        stored_before = guest.state is State.LIVE and not entries and len(fault_of) < len(offers)
+        if slow or stored_before:
+            # It hears of them in no order with others'. One that joins again hears of them by its next seq.
             self._hall.tell_published(guest, result.seq, result.position)
         if result.expected:
             behind = [offer.publication.seq for offer in offers if offer.publication.seq > result.seq]

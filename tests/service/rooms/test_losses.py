@@ -307,3 +307,21 @@ def test_whoever_joins_while_others_publish_misses_nothing(seed: int) -> None:
                 nursery.start_soon(read, name)
 
     play(scene)
+
+
+def test_a_leave_that_was_lost_is_said_again() -> None:
+    """A member whose `leave` was lost with its connection says it on the next one: its seat is taken, and others see it leave."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("a")
+        (ada, _), (bob, started) = await cluster.client("a", pair=False), await cluster.client("a", pair=False)
+        await join(ada)
+        await join(bob)
+        await ada.expect("room_presence")
+        bob.cut()
+        bob, _ = await cluster.restore("a", started["recovery_token"])
+        await bob.send({"type": "leave", "room": "r:1"})
+        assert await bob.expect("left") == {"type": "left", "room": "r:1", "reason": "left"}
+        assert (await ada.expect("room_presence"))["left"] == [started["session"]]
+
+    play(scene)
