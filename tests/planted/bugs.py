@@ -20,6 +20,7 @@ from tests.planted.slips.named import NAMED
 from tests.planted.slips.poison import POISON
 from tests.planted.slips.recalls import RECALLS
 from tests.planted.slips.room_callers import ROOM_CALLERS
+from tests.planted.slips.room_service import ROOM_SERVICE
 from tests.planted.slips.rooms import ROOMS
 from tests.planted.slips.sdk import SDK
 from tests.planted.slips.service import SERVICE
@@ -29,5 +30,5 @@ from tests.planted.slips.telling import TELLING
 
 BUGS: tuple[Bug, ...] = (
     *STORE, *CORE, *SERVICE, *SDK, *POISON, *HTTP, *LUA, *NAMED, *CALLERS, *STREAMS_AND_JOBS, *CRASHES, *RECALLS,
-    *AGENDA, *BLOBS, *EVENTS, *HOOKS, *MEDIA, *ROOMS, *ROOM_CALLERS, *SHELF, *TELLING,
+    *AGENDA, *BLOBS, *EVENTS, *HOOKS, *MEDIA, *ROOMS, *ROOM_CALLERS, *ROOM_SERVICE, *SHELF, *TELLING,
 )  # fmt: skip

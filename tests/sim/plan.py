@@ -114,7 +114,7 @@ class Plan:
     core: Core | None = None
     """The operator's core server, which is told of events."""
     rooms: Rooms | None = None
-    """Rooms, and who is in them."""
+    """The members of rooms, and what they do."""
     round_trip_s: float = 0.0
     """Within it each message of a client is answered; 0: that is not judged."""
 

@@ -39,6 +39,7 @@ class _Truth:
     seqs: dict[str, int] = attrs.field(factory=dict)
     """Member with a seat → its last seq."""
     refused: dict[tuple[str, int], str] = attrs.field(factory=dict)
+    keys: dict[bytes, int] = attrs.field(factory=dict)
     left: Counter[str] = attrs.field(factory=Counter)
     """Member → how often its seat was taken."""
 
@@ -75,7 +76,7 @@ class RoomOrder(Checker):
         elif isinstance(result, Published) and isinstance(op, Publish):
             self._has_published(op, result)
         elif isinstance(result, Posted) and isinstance(op, Post):
-            self._rooms.pop(op.room, None)  # nobody posts here yet
+            self._has_posted(op, result)
         elif isinstance(op, LeaveRoom) and isinstance(result, Done):
             if (op.room, op.member) not in self._leaving:
                 self.broken(f"{op.member} did not ask to leave {op.room}: {op}")
@@ -126,6 +127,25 @@ class RoomOrder(Checker):
             self.broken(f"{op.member} in {op.room}: {result}, and the log has {known} up to {truth.position}")
         truth.seqs[op.member] = known
         return None
+
+    def _has_posted(self, op: Post, result: Posted) -> None:
+        truth = self._rooms.get(op.room)
+        head = self.scene.world.rows.room(op.room)
+        if truth is None or (head is not None and head.epoch != truth.epoch and result.position == 1):
+            if truth is not None:
+                self._before[op.room, truth.epoch] = truth
+            truth = self._rooms[op.room] = _Truth("" if head is None else head.epoch)
+        known = truth.keys.get(op.key) if op.key else None
+        if known is not None:
+            self.scene.reached("post in a room replayed")
+            if known != result.position:
+                self.broken(f"{op.room} has {op.publication} at {known}, and again at {result.position}")
+            return
+        truth.position += 1
+        truth.keys[op.key] = truth.position
+        truth.log[truth.position] = op.member, op.publication
+        if result.position != truth.position:
+            self.broken(f"{op.room} is at {truth.position}, and {result}")
 
     # --- what members are told --------------------------------------------------------------------------------------
 
@@ -206,7 +226,7 @@ class RoomOrder(Checker):
             self.broken(f"{member!r} is told that it has left, and has its seat")
 
     def came(self, member: "RoomMember", said: dict[str, Any]) -> None:
-        """A member is told who has come, changed and left."""
+        """A member is told of arrivals, changes and departures."""
         for one in said.get("joined", []):
             if one["member"] in member.roster and one["member"] != member.name:
                 self.broken(f"{member!r} knows {one['member']}, and is told {said}")

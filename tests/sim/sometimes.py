@@ -34,6 +34,14 @@ CORE_AND_BLOBS = (
     Sometimes("media slow", 100),
 )
 
+ROOMS = (
+    Sometimes("room joined again", 25),
+    Sometimes("room replayed", 50),
+    Sometimes("room joined with a hole", 60),
+    Sometimes("member left a room", 40),
+    Sometimes("member seen leaving", 60),
+)
+
 FRAMES = (
     Sometimes("handover with 0 workers", 20),
     Sometimes("timeout after apply during token rotation", 50),
@@ -95,6 +103,7 @@ FRAMES = (
     Sometimes("recalled token refused by a later node", 60),
     Sometimes("caller came again after a recall", 30),
     *CORE_AND_BLOBS,
+    *ROOMS,
 )
 
 MESSAGES = (
@@ -171,6 +180,7 @@ MESSAGES = (
     Sometimes("caller came again after a recall", 40),
     Sometimes("token made after its recall", 600),
     *CORE_AND_BLOBS,
+    *ROOMS,
 )
 
 REQUIRED = {"frames": FRAMES, "messages": MESSAGES}
