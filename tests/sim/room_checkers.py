@@ -147,6 +147,14 @@ class RoomOrder(Checker):
         if result.position != truth.position:
             self.broken(f"{op.room} is at {truth.position}, and {result}")
 
+    def posted(self, room: str, key: bytes, position: int) -> None:
+        """A service is told where its publication stands."""
+        truth = self._rooms.get(room)
+        if self.goes_back or self.may_lose or truth is None:
+            return
+        if truth.keys.get(key) != position:
+            self.broken(f"a service is told {position} in {room}, and has {truth.keys.get(key)}")
+
     # --- what members are told --------------------------------------------------------------------------------------
 
     def _of(self, member: "RoomMember") -> _Truth | None:
@@ -276,7 +284,8 @@ class RoomOrder(Checker):
         if self.scene.rooming is None:
             return []
         rows = self.scene.world.rows
-        rooms = sorted({one.room for one in self.scene.rooming.rooms.members})
+        plan = self.scene.rooming.rooms
+        rooms = sorted({one.room for one in plan.members} | {one.room for one in plan.posts})
         left = [f"room {room}: {rows.room(room)}" for room in rooms if rows.room(room) is not None]
         for node in self.scene.alive():
             if node.node is not None:

@@ -8,17 +8,27 @@ import json
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 
+from signald.core.callers import Caller
+from signald.core.rooms import Publication, properties_of
+from signald.errors import StoreUnavailable
+from signald.http.api.room_views import Asking, Post
 from signald.sdk.writing import Frame
+from signald.service.api.rooms import HttpRooms
+from signald.wire.records import publication_body
 from tests.sim.room_members import RoomMember
 
 if TYPE_CHECKING:
     from tests.sim.habits import Tapped
     from tests.sim.scene import Scene
+
+ANSWER_S = 5.0
+"""How long a service waits for an answer; a node that was killed gives none."""
 
 OPENED = frozenset({"session_started", "session_restored", "app_accepted", "reconnection_ack"})
 """The answers from which on a connection is that of its party."""
@@ -47,6 +57,18 @@ class MemberPlan:
 
 
 @attrs.frozen
+class PostPlan:
+    """One publication of a service."""
+
+    at: float
+    room: str
+    state: bool
+    """It changes a record."""
+    again: bool
+    """It is posted once more when it is answered, with the same key."""
+
+
+@attrs.frozen
 class Rooms:
     """What a plan has of rooms."""
 
@@ -55,6 +77,7 @@ class Rooms:
     """`rooms.history_messages_max`: with few, a member that comes back is told that it has missed some."""
     tombstones: int
     """`rooms.tombstones_max`."""
+    posts: tuple[PostPlan, ...] = ()
 
 
 def draw_rooms(r: random.Random, clients: int, lasts_s: float) -> Rooms | None:
@@ -69,7 +92,12 @@ def draw_rooms(r: random.Random, clients: int, lasts_s: float) -> Rooms | None:
         for worker in (False, True)
         if r.random() < (0.4 if worker else 0.9)
     )
-    return Rooms(members, r.choice((1, 5, 1000)), r.choice((0, 1, 1000)))
+    history, tombstones = r.choice((1, 5, 1000)), r.choice((0, 1, 1000))
+    posts = [
+        PostPlan(round(r.uniform(1.0, lasts_s - 2), 3), r.choice(rooms), r.random() < 0.3, r.random() < 0.3)
+        for _ in range(r.choice((0, 0, 3, 8)))
+    ]
+    return Rooms(members, history, tombstones, tuple(posts))
 
 
 def _draw_member(r: random.Random, room: str, client: int, *, worker: bool, lasts_s: float) -> MemberPlan:
@@ -124,6 +152,35 @@ class Rooming:
         """Let the members of clients live."""
         for one in self.members:
             nursery.start_soon(one.run)
+        for number, post in enumerate(self.rooms.posts):
+            nursery.start_soon(self._post, number, post)
+
+    async def _post(self, number: int, plan: PostPlan) -> None:
+        """Publish as a service, as often as it takes to be answered."""
+        scene, random = self.scene, self.scene.chance.random(f"post {number}")
+        await trio.sleep_until(scene.began_at + plan.at)
+        said = {"by": f"service.{number}"}
+        record = (("s0", properties_of({"x": f"service.{number}"})),)
+        body = b"" if plan.state else publication_body(None, json.dumps(said).encode(), None)
+        post = Post(Publication(0, body, (), record if plan.state else ()), sha256(f"key {number}".encode()).digest())
+        left = 1 + plan.again
+        while left:
+            nodes = [one for one in scene.listening() if one.ready.is_set()]
+            node = random.choice(nodes) if nodes else None
+            if node is not None and node.node is not None:
+                api = HttpRooms(node.node.hub.parts)
+                with trio.move_on_after(ANSWER_S) as waiting:
+                    try:
+                        posted = await api.post(Asking(Caller("service", "", ""), None), plan.room, post)
+                    except StoreUnavailable:
+                        scene.reached("post in a room without an answer")
+                    else:
+                        scene.trace("post", f"{number} in {plan.room} at {node.name}: {posted.position}")
+                        scene.check.room_order.posted(plan.room, post.key, posted.position)
+                        left -= 1
+                if waiting.cancelled_caught:
+                    scene.reached("post in a room without an answer")
+            await trio.sleep(random.uniform(0.1, 1.0))
 
     def knows(self, party: str) -> bool:
         """Tell whether members stand beside it."""

@@ -12,7 +12,7 @@ from tests.sim.net import NetFault
 from tests.sim.plan import ClientPlan, Plan, Step, WorkerPlan
 from tests.sim.poison import Poison
 from tests.sim.recalls import CallerPlan, Recalls
-from tests.sim.rooms import MemberPlan, Rooms
+from tests.sim.rooms import MemberPlan, PostPlan, Rooms
 from tests.sim.scene import Kept, Outcome, Transport, play
 from tests.sim.speech import JobPlan, Speech
 from tests.sim.stores import StoreFault
@@ -33,6 +33,7 @@ PARTS = (
     Spell,
     Rooms,
     MemberPlan,
+    PostPlan,
     ClientPlan,
     WorkerPlan,
     *get_args(NetFault),

@@ -67,7 +67,8 @@ def draw_small(seed: int) -> Plan:
             for one in rooms.members
             if one.client < len(clients)
         ]
-        rooms = attrs.evolve(rooms, members=tuple(members))
+        posts = [attrs.evolve(one, at=round(one.at / shrunk, 3)) for one in rooms.posts]
+        rooms = attrs.evolve(rooms, members=tuple(members), posts=tuple(posts))
     core = plan.core
     if core is not None:
         spells = [attrs.evolve(one, at=round(one.at / shrunk, 3), seconds=min(one.seconds, 2.0)) for one in core.spells]
