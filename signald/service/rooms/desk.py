@@ -46,6 +46,7 @@ class RoomDesk:
         self._joining = Joining(context, self.hall, self._stay_out)
         self._publishing = Publishing(context, self.hall)
         self.hall.lost = self._again
+        self.hall.followed = self.sweeps.watch
         self._joining.live = self._publishing.seated
         self._of: dict[tuple[str, Party], dict[str, Guest]] = {}
         """Party → its rooms."""

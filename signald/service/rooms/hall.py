@@ -42,6 +42,9 @@ class Hall:
         self.rooms: dict[str, RoomHere] = {}
         self.lost: Callable[[Guest], None] = lambda _: None
         """Called for each member of a room that the store has lost, or that has gone on without them: it is to join again."""
+        self.followed: Callable[[str], None] = lambda _: None
+        """Called for each room that this node begins to follow, or follows under another epoch: a store that had lost it has lost its
+        place in the agenda too."""
         self._waiting: dict[str, RoomHere] = {}
         """Rooms whose members are to be told who is here, or who have presences to tell the store."""
         self._work = trio.Event()
@@ -84,6 +87,7 @@ class Hall:
         room.roll.whole(looked.members)
         room.roll.count = looked.members_count
         room.roll.told()
+        self.followed(room.name)
 
     def forget(self, room: RoomHere) -> None:
         """What this node knows of `room` is void; its members are to join again."""

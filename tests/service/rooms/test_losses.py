@@ -89,6 +89,7 @@ def test_a_store_without_anything_gets_its_rooms_back() -> None:
         assert epochs[0] == epochs[1]
         await publish(ada, 1, data="here")
         assert (await bob.expect("room_message"))["data"] == "here"
+        assert cluster.world.rows.item("r", "r:1") is not None, "it is to be swept as before"
 
     play(scene)
 
