@@ -138,10 +138,13 @@ class Rooming:
         self.current: dict[str, Tapped] = {}
         """Party → the connection on which it was let in last."""
         self.members: list[RoomMember] = []
-        names = [one.name for one in scene.plan.clients]
         self._of_clients = {
-            name: [RoomMember(self, name, one) for one in rooms.members if names[one.client] == name and not one.worker]
-            for name in names
+            one.name: [
+                RoomMember(self, one.name, member)
+                for member in rooms.members
+                if (member.client, member.worker) == (number, False)
+            ]
+            for number, one in enumerate(scene.plan.clients)
         }
         self._at_workers: dict[tuple[str, str], list[RoomMember]] = {}
         """Worker and session → its members."""
@@ -195,11 +198,11 @@ class Rooming:
     async def of_worker(self, worker: str, session: str) -> AsyncIterator[None]:
         """A worker has a session for the time of the block, and is in the rooms of the plan meanwhile."""
         client = self.scene.sessions.get(session)
-        names = [one.name for one in self.scene.plan.clients]
+        number = self.scene.clients.index(client) if client is not None else -1
         members = [
             RoomMember(self, worker, one, session)
             for one in self.rooms.members
-            if one.worker and client is not None and names[one.client] == client.name
+            if (one.client, one.worker) == (number, True)
         ]
         self._at_workers[worker, session] = members
         self.members += members

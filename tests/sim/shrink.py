@@ -95,6 +95,12 @@ def _less_asked(plan: Plan) -> Iterator[tuple[str, Plan]]:
             yield f"{len(less)} uploads", changed(plan, blobs=changed(plan.blobs, uploads=less))
         for less in fewer(plan.blobs.spells, 0):
             yield f"{len(less)} spells of the media", changed(plan, blobs=changed(plan.blobs, spells=less))
+    if plan.rooms is not None:
+        yield "no rooms", changed(plan, rooms=None)
+        for less in fewer(plan.rooms.members, 0):
+            yield f"{len(less)} members", changed(plan, rooms=changed(plan.rooms, members=less))
+        for less in fewer(plan.rooms.posts, 0):
+            yield f"{len(less)} posts", changed(plan, rooms=changed(plan.rooms, posts=less))
     if plan.core is not None:
         yield "no core server", changed(plan, core=None, sections=_without(plan.sections, "core"))
         for less in fewer(plan.core.spells, 0):
