@@ -21,8 +21,8 @@ Records = dict[str, dict[str, Any]]
 
 AGAIN_S = 0.5
 """The pause before a member joins again that was turned away, or was too slow."""
-ANSWER_S = 40.0
-"""Above the time that a node waits for the store: no answer to a join within it is judged as none at all."""
+ACCEPTED_S = 0.05
+"""By then what a worker says in answer to its assignment is written, and what it says of rooms comes behind it."""
 LEFT_S = 5.0
 
 
@@ -137,6 +137,10 @@ class RoomMember:
     async def run(self) -> None:
         """Live until cancelled."""
         await trio.sleep_until(self.scene.began_at + self.plan.at)
+        while self._session is not None and (self.party, self._session) not in self.rooming.accepted:  # noqa: ASYNC110
+            await trio.sleep(ACCEPTED_S)
+        if self._session is not None:
+            await trio.sleep(ACCEPTED_S)
         self.inside = True
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._talk)

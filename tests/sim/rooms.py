@@ -137,6 +137,8 @@ class Rooming:
         self.rooms = rooms
         self.current: dict[str, Tapped] = {}
         """Party → the connection on which it was let in last."""
+        self.accepted: set[tuple[str, str]] = set()
+        """Worker and session that it has accepted: before that it may say nothing of it."""
         self.members: list[RoomMember] = []
         self._of_clients = {
             one.name: [
@@ -234,6 +236,8 @@ class Rooming:
             said = json.loads(payload)
             said["rooms"] = [one.named(tapped) for one in self._members(party, None) if one.is_named]
             return text, dumped(said)
+        if kind == "session_accept":
+            self.accepted.add((party, json.loads(payload)["session"]))
         if kind == "app_ready":
             said = json.loads(payload)
             for position in said.get("sessions", ()):
@@ -250,6 +254,8 @@ class Rooming:
                 if one.party == party:
                     one.let_in(tapped)
             return frame
+        if kind == "session_assigned":
+            self.accepted.discard((party, json.loads(frame)["session"]))
         if kind not in OF_ROOMS:
             return frame
         said = json.loads(frame)

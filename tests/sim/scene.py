@@ -617,7 +617,11 @@ def play_scene(scene: Scene) -> Outcome:
             await scene.run()
         virtual_s = trio.current_time() - began
 
-    patches = ((relay, "LOOK_LIMIT", plan.look_limit), *ROOMS_SWEPT, *(COARSE if transport == "messages" else ()))
+    patches = (
+        (relay, "LOOK_LIMIT", plan.look_limit),
+        *(ROOMS_SWEPT if plan.rooms is not None else ()),
+        *(COARSE if transport == "messages" else ()),
+    )
     with determined_by(plan.seed, patches), logs_to(scene.logged):
         try:
             trio.run(main, clock=JumpClock())
