@@ -129,7 +129,7 @@ class Hall:
             elif result.members or result.departed:
                 room.roll.change(result.members, result.departed)
             room.roll.count, room.turn = result.members_count, result.turn
-        if result.floor > after or not is_dense(result.entries, after, result.upto):
+        if not is_dense(result.entries, after, result.upto):
             # The oldest that its members here have not are kept no more, or are damaged.
             self.forget(room)
             return

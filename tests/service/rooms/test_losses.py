@@ -1,12 +1,19 @@
 """What members of a room are told when they, their node or the store have lost something."""
 
+import random
+
 import pytest
 import trio
 import trio.testing
 
+from signald.core.rooms import Publication
 from signald.service.rooms import sweeping
+from signald.service.rooms.bounds import bounds_of
+from signald.service.rooms.hall import LOOK_LIMIT
+from signald.store.room.ops import Post
 from signald.testing.cluster import Cluster, play
-from signald.testing.wire import Peer
+from signald.testing.wire import Json, Peer
+from signald.wire.records import publication_body
 from tests.service.rooms.test_rooms import join, publish
 
 
@@ -185,5 +192,106 @@ def test_the_seat_of_a_session_that_ended_unseen_is_taken(monkeypatch: pytest.Mo
         await bob.expect("session_ended")
         await trio.sleep(180)
         assert cluster.world.rows.room(joined["room"]) is None
+
+    play(scene)
+
+
+def test_a_node_that_is_far_behind_reads_on() -> None:
+    """More was published at once than one look tells."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("a")
+        ada, _ = await cluster.client("a", pair=False)
+        await join(ada)
+        context = cluster.nodes["a"].hub.context
+        bounds, now_ms = bounds_of(context.config.rooms), context.now_ms()
+        said = [Publication(0, publication_body(None, b"%d" % number, None)) for number in range(3 * LOOK_LIMIT)]
+        cluster.world.execute([Post("r:1", "elsewhere", b"", "e", one, bounds, now_ms) for one in said])
+        data = [one["data"] for one in await ada.quiet(5.0) if one["type"] == "room_message"]
+        assert data == list(range(3 * LOOK_LIMIT))
+
+    play(scene)
+
+
+def test_a_node_forgets_rooms_without_members_here() -> None:
+    """A member whose connection is gone is not told of any more, and its room is not followed."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("a")
+        (ada, started), (bob, _) = await cluster.client("a", pair=False), await cluster.client("a", pair=False)
+        await join(ada)
+        await join(bob)
+        hall, desk = cluster.nodes["a"].hub.rooms.hall, cluster.nodes["a"].hub.rooms
+        assert (hall.members, desk.rooms_of(started["session"])) == (2, ["r:1"])
+        ada.cut()
+        await trio.sleep(0.1)
+        assert (hall.members, desk.rooms_of(started["session"])) == (1, [])
+        bob.cut()
+        await trio.sleep(0.1)
+        assert not hall.rooms
+
+    play(scene)
+
+
+class Told:
+    """What a member has been told of a room by all its connections."""
+
+    def __init__(self) -> None:
+        self.epoch, self.at = "", 0
+        self.records: dict[str, Json] = {}
+
+    async def join(self, reader: Peer, most: int) -> None:
+        """Join, and take up to `most` publications."""
+        joined = await join(reader, received=self.at, epoch=self.epoch, state=True)
+        self.epoch = joined["epoch"]
+        self.records = joined["records"] if joined["wipe"] else self.records | joined["records"]
+        self.at = self.at if joined["recovered"] else joined["position"]
+        for _ in range(most):
+            with trio.move_on_after(0.5) as waited:
+                frame = await reader.expect("room_message")
+            if waited.cancelled_caught:
+                break
+            assert frame["position"] == self.at + 1
+            self.at += 1
+            if self.at > joined["position"]:
+                for key, value in frame["patch"].items():
+                    self.records[key] = self.records.get(key, {}) | value
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whoever_joins_while_others_publish_misses_nothing(seed: int) -> None:
+    """However a join falls between publications: from its position on each comes once, and the records are those of it."""
+
+    async def scene(cluster: Cluster) -> None:
+        for name in ("a", "b"):
+            await cluster.start(name, rooms={"history_messages_max": 30}, limits={"messages_burst": 1000})
+        chance = random.Random(seed)
+        writers = [(await cluster.client(name, pair=False))[0] for name in ("a", "b")]
+        for writer in writers:
+            await join(writer)
+
+        async def write(writer: Peer) -> None:
+            for seq in range(1, 151):
+                await publish(writer, seq, patch={str(seq % 7): {"by": seq}})
+                if chance.random() < 0.3:
+                    await trio.sleep(chance.choice([0, 0.001, 0.02]))
+            await published(writer, 150)
+
+        async def read(name: str) -> None:
+            reader, started = await cluster.client(name, pair=False)
+            told = Told()
+            while told.at < 300:
+                await told.join(reader, chance.randrange(60))
+                reader.cut()
+                reader, started = await cluster.restore(chance.choice("ab"), started["recovery_token"])
+            other, _ = await cluster.client(name, pair=False)
+            whole = await join(other, state=True)
+            assert told.records == whole["records"]
+
+        async with trio.open_nursery() as nursery:
+            for writer in writers:
+                nursery.start_soon(write, writer)
+            for name in ("a", "b"):
+                nursery.start_soon(read, name)
 
     play(scene)

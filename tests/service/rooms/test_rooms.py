@@ -51,7 +51,7 @@ def test_a_publication_goes_to_the_others() -> None:
 
 
 def test_rooms_go_along_to_another_node() -> None:
-    """A client that resumes elsewhere names its rooms, is told `joined` behind the answer and what was missed, and goes on under the same seqs."""
+    """A client that resumes elsewhere names its rooms, is told what was missed behind the answer, and goes on under the same seqs."""
 
     async def scene(cluster: Cluster) -> None:
         for name in ("a", "b"):
