@@ -23,6 +23,7 @@ HOP = re.compile(
 )
 WAYS = {
     "The way of a message": 8,
+    "The way of a publication": 5,
     "The way of an HTTP request": 6,
     "The way of an upload": 7,
     "The way of a SIGTERM": 8,

@@ -40,6 +40,14 @@ EXCEPTIONS: Sequence[tuple[Mapping[str, str], str, str]] = (
         'positive_data_acceptance.expected-statuses = ["2xx", "3xx", 400, 401, 403, 404, 412, 416, 429, "5xx"]',
         "a worker must name a session; and conditions and ranges are held to the bytes (412, 416)",
     ),
+    *(
+        (
+            {"include-path": path},
+            'positive_data_acceptance.expected-statuses = ["2xx", 400, 401, 403, 404, 409, 413, 429, "5xx"]',
+            "data or changes, one of them; a session for some callers; a room may be full, and one of a user is read only",
+        )
+        for path in ("/v1/rooms/{room}", *(f"/v1/rooms/{{room}}/{rest}" for rest in ("history", "messages", "state")))
+    ),
     (
         {"include-name": "GET /v1/jobs/{job}/result"},
         "ensure_resource_availability.enabled = false",

@@ -27,6 +27,9 @@ SETTINGS: Final[Settings] = {
 CLIENTS: Final = 6
 """More than one, so that a request can name another's session."""
 
+ROOMS: Final = {"rooms": {"*": ["join", "publish", "state"]}}
+"""What parties may in rooms: a refusal would be the same for each operation."""
+
 Caller = Literal["nobody", "client", "worker", "service", "person"]
 CALLERS: Final[tuple[Caller, ...]] = ("nobody", "client", "worker", "service", "person")
 
@@ -73,13 +76,18 @@ async def serving(directory: Path, store: str = "memory:") -> AsyncIterator[Serv
         nursery = await stack.enter_async_context(trio.open_nursery())
         worker = await stack.enter_async_context(dial(url_of(node), "/v1/worker"))
         ready: Json = {"type": "app_ready", "instance_id": "w", "capacity": 1000, "api": True, "jobs": ["*"]}
-        accepted = await worker.ask({**ready, "auth": credential("worker", "bot")}, "app_accepted")
+        accepted = await worker.ask({**ready, "auth": credential("worker", "bot", **ROOMS)}, "app_accepted")
         nursery.start_soon(_work, worker)
         sessions: list[str] = []
         tokens: list[str] = []
         for _ in range(CLIENTS):
             client = await stack.enter_async_context(dial(url_of(node), "/v1/client"))
-            hello: Json = {"type": "connect", "api": True, "meta": {"name": "Ann"}, "auth": credential("client", "ann")}
+            hello: Json = {
+                "type": "connect",
+                "api": True,
+                "meta": {"name": "Ann"},
+                "auth": credential("client", "ann", **ROOMS),
+            }
             started = await client.ask(hello, "session_started")
             await client.send({"type": "message", "seq": 1, "data": {"text": "hello"}})
             await client.expect("ack")
@@ -91,12 +99,14 @@ async def serving(directory: Path, store: str = "memory:") -> AsyncIterator[Serv
             "client": tokens[0],
             "worker": accepted["api_token"],
             "service": credential("service", "backend"),
-            "person": credential("client", "ann"),
+            "person": credential("client", "ann", **ROOMS),
         }
         url = url_of(node).replace("ws://", "http://")
         jobs = await trio.to_thread.run_sync(_submit, url, tokens)
         blobs = await trio.to_thread.run_sync(_upload, url, tokens[0])
         ids = {"session": sessions, "subject": ["ann"], "job": jobs, "stream": ["answer-1", *jobs[:2]], "blob": blobs}
+        await trio.to_thread.run_sync(_publish, url, credentials["service"])
+        ids["room"] = ["lobby", "canvas:1"]
         yield Served(url, credentials, ids, node)
         nursery.cancel_scope.cancel()
 
@@ -111,6 +121,14 @@ def _submit(url: str, tokens: Sequence[str]) -> list[str]:
             made = httpx2.post(f"{url}/v1/jobs", headers=headers, json=body)
             jobs.append(made.raise_for_status().json()["job"])
     return jobs
+
+
+def _publish(url: str, token: str) -> None:
+    """Make rooms with records, and with publications of each kind."""
+    headers = {"authorization": f"Bearer {token}"}
+    for room in ("lobby", "canvas:1"):
+        for body in ({"data": {"text": "hello"}, "kind": "chat"}, {"put": {"a": {"x": 1}}}, {"remove": ["b"]}):
+            httpx2.post(f"{url}/v1/rooms/{room}/messages", headers=headers, json=body).raise_for_status()
 
 
 def _upload(url: str, token: str) -> list[str]:

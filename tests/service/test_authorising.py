@@ -10,8 +10,10 @@ import pytest
 import trio
 
 from signald.core.authorising import FOREVER
+from signald.core.callers import ALL
 from signald.core.webhooks import secrets_of
 from signald.node import Node
+from signald.service.api.sessions import HttpSessions
 from signald.testing.cluster import Cluster, play
 from signald.testing.wire import Json, Peer
 from tests.service.core_server import URL, CoreServer, http, says
@@ -105,6 +107,8 @@ def test_settings_reach_both_parties() -> None:
         assigned = await worker.expect("session_assigned")
         assert started["settings"] == assigned["client"]["settings"] == SETTINGS
         assert assigned["client"]["subject"] == "ann"
+        shown = await HttpSessions(second.hub.parts).read(started["session"], ALL)
+        assert {name: json.loads(bytes(value)) for name, value in shown.settings.items()} == SETTINGS
         session = first.hub.sessions[started["session"]]
         assert json.loads(session.rooms) == {"lobby:*": ["join"]}
         client.cut()

@@ -95,6 +95,8 @@ class HttpRooms:
         place = await self._enter(asking, room, "publish" if publication.body else "state")
         if fault := fault_of(publication) or fault_of_update(publication):
             raise _refused(fault)
+        if not publication.body and not publication.names:
+            raise OperationRefused("invalid", "bad-record", "there is nothing to publish: no data, and no record")
         bounds = bounds_of(context.config.rooms)
         posted = await context.committer.call(
             ops.Post(

@@ -6,7 +6,8 @@ with its time to live, as does one whose client is away.
 
 from collections.abc import Sequence
 
-from msgspec import UNSET
+import msgspec
+from msgspec import UNSET, Raw
 
 from signald.core import tokens
 from signald.core.callers import Access, Caller
@@ -27,6 +28,8 @@ from signald.store.base import Behind, Refused, Result
 from signald.store.registry.ops import Hold, KeepAlive, ListSessionsOf
 from signald.store.session.jobs.ops import JobList, ListChangedJobs
 from signald.store.session.ops import CreateSession, ReadSession, SessionRead
+
+_object = msgspec.json.Decoder(dict[str, Raw]).decode
 
 JOBS_MAX = 200
 """Jobs shown with a session: those that its client is told of when it resumes."""
@@ -132,12 +135,20 @@ class HttpSessions:
             presence="online" if online else "away",
             peer=ShownPeer(known.peer_state, head.worker or UNSET) if head.pair else ShownPeer("none"),
             rooms=self._parts.rooms.rooms_of(known.id),
-            settings={},
+            settings=_settings(head.settings),
             jobs=[
                 SessionJob(job_id(known.id, job.n), job.state, job.attempt)
                 for job in (jobs.jobs if isinstance(jobs, JobList) else ())
             ],
         )
+
+
+def _settings(answered: bytes) -> dict[str, Raw]:
+    """Return what the core server has answered for a session. Its client and worker get any JSON; here only an object has a place."""
+    try:
+        return _object(answered)
+    except msgspec.DecodeError:
+        return {}
 
 
 def _principal(caller: Caller, subject: str, tenant: str | None) -> str:

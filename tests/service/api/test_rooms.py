@@ -254,6 +254,24 @@ def test_a_wrong_publication(body: Any, field: str) -> None:
     play(scene)
 
 
+def test_nothing_is_no_publication() -> None:
+    """It would be a frame without content to each member."""
+
+    async def scene(cluster: Cluster) -> None:
+        await two_nodes(cluster)
+        backend = service(cluster)
+        nothing: tuple[dict[str, Any], ...] = ({"put": {}}, {"patch": {}, "remove": []})
+        for body in nothing:
+            answer = await backend.post("lobby/messages", body)
+            assert (answer.status, json.loads(answer.body)["type"]) == (400, "urn:signald:problem:bad-record")
+        assert (await backend.patch("lobby", {})).status == 400
+        assert (await backend.get("lobby")).status == 404
+        assert (await backend.post("lobby/messages?kind=x", b"", content_type=BINARY)).status == 201
+        assert (await backend.read("lobby/history"))["entries"][0]["data_b64"] == ""
+
+    play(scene)
+
+
 def test_bounds() -> None:
     """A record and a room have theirs, and the names of rooms."""
 

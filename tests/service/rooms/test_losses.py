@@ -237,25 +237,37 @@ class Told:
     """What a member has been told of a room by all its connections."""
 
     def __init__(self) -> None:
-        self.epoch, self.at = "", 0
+        self.epoch, self.position, self.at = "", 0, 0
         self.records: dict[str, Json] = {}
 
     async def join(self, reader: Peer, most: int) -> None:
-        """Join, and take up to `most` publications."""
-        joined = await join(reader, received=self.at, epoch=self.epoch, state=True)
-        self.epoch = joined["epoch"]
-        self.records = joined["records"] if joined["wipe"] else self.records | joined["records"]
-        self.at = self.at if joined["recovered"] else joined["position"]
-        for _ in range(most):
+        """Join, and take up to `most` publications. What is kept may go while it is told: then there is another answer."""
+        self.joined(await join(reader, received=self.at, epoch=self.epoch, state=True))
+        while most > 0:
             with trio.move_on_after(0.5) as waited:
-                frame = await reader.expect("room_message")
+                frame = await reader.receive()
             if waited.cancelled_caught:
                 break
-            assert frame["position"] == self.at + 1
-            self.at += 1
-            if self.at > joined["position"]:
-                for key, value in frame["patch"].items():
-                    self.records[key] = self.records.get(key, {}) | value
+            if frame["type"] == "joined":
+                assert frame["recovered"] is False
+                self.joined(frame)
+            elif frame["type"] == "room_message":
+                self.published(frame)
+                most -= 1
+
+    def joined(self, frame: Json) -> None:
+        """Take an answer."""
+        self.epoch, self.position = frame["epoch"], frame["position"]
+        self.records = frame["records"] if frame["wipe"] else self.records | frame["records"]
+        self.at = self.at if frame["recovered"] else frame["position"]
+
+    def published(self, frame: Json) -> None:
+        """Take a publication."""
+        assert frame["position"] == self.at + 1
+        self.at += 1
+        if self.at > self.position:
+            for key, value in frame["patch"].items():
+                self.records[key] = self.records.get(key, {}) | value
 
 
 @pytest.mark.parametrize("seed", range(4))
