@@ -46,10 +46,10 @@ def body_of(publication: Publication) -> bytes:
     return publication.body if records.is_body(publication.body) else NOTHING
 
 
-def update_of(publication: Publication) -> tuple[bytes, bytes]:
-    """Return the fields of an opaque update as JSON, and its bytes."""
-    fields, data = records.parts(body_of(publication))
-    return fields, data or b""
+def data_of(body: bytes) -> tuple[bytes, bytes]:
+    """Return the bytes of a snapshot or of an update, and its fields as JSON. Of one that the store has damaged there are none."""
+    fields, data = records.parts(body) if records.is_body(body) else (b"{}", b"")
+    return data or b"", fields if data is not None else b"{}"
 
 
 @attrs.frozen

@@ -28,7 +28,7 @@ Right = Literal["join", "publish", "state"]
 RIGHTS: frozenset[Right] = frozenset(("join", "publish", "state"))
 NO_RIGHTS: frozenset[Right] = frozenset()
 
-Fault = Literal["forbidden", "bad_record", "too_big", "room_full", "rate"]
+Fault = Literal["forbidden", "bad_record", "too_big", "room_full", "rate", "unsupported"]
 """Why one publication is refused; a gap refuses all behind it."""
 
 NAME_CHARS_MAX = 128

@@ -149,8 +149,21 @@ class PartyLink(Protocol):
     def room_joined(self, session: str, answer: Answer) -> Iterator[None]:
         """Tell a party that it is a member of a room: each step queues one frame."""
 
-    def room_snapshot(self, session: str, room: str, position: int, data: bytes, update: bytes = b"") -> None:
-        """Give a new member the snapshot of a room, or one `update` behind it: the fields of that, as JSON."""
+    def room_snapshot(
+        self,
+        session: str,
+        room: str,
+        position: int,
+        data: bytes,
+        fields: bytes,
+        *,
+        update: bool = False,
+        more: bool = False,
+    ) -> None:
+        """Give a new member the snapshot of a room, or one `update` behind it; its `fields` are JSON.
+
+        `more`: the next piece of the same snapshot follows.
+        """
 
     def room_message(self, session: str, shown: Shown, *, own: bool = False) -> None:
         """Give a member a publication; `own`: it is its own, and replayed."""

@@ -123,7 +123,17 @@ class Link:
         """See `PartyLink`; so are the next ones."""
         return iter(())
 
-    def room_snapshot(self, session: str, room: str, position: int, data: bytes, update: bytes = b"") -> None:
+    def room_snapshot(
+        self,
+        session: str,
+        room: str,
+        position: int,
+        data: bytes,
+        fields: bytes,
+        *,
+        update: bool = False,
+        more: bool = False,
+    ) -> None:
         """Nothing is told."""
 
     def room_message(self, session: str, shown: Shown, *, own: bool = False) -> None:

@@ -852,7 +852,7 @@ METRICS: tuple[Metric, ...] = (
         "counter",
         ("result",),
         "Publications that came to this node: stored, behind a gap (gap), or refused by a right (forbidden), a bound (too_big, room_full), "
-        "their form (bad_record) or their rate (rate).",
+        "their form (bad_record), their rate (rate), or for the want of the extra yjs (unsupported).",
         _by(lambda o: o.hub.rooms.hall.counts.publications.items()),
     ),
     Metric(

@@ -24,7 +24,7 @@ PRESENCE_BYTES_MAX = 4096
 
 RoomText = Annotated[str, Meta(max_length=ROOM_TEXT_MAX)]
 RoomEpoch = Annotated[str, Meta(max_length=EPOCH_MAX)]
-RoomErrorCode = Literal["forbidden", "bad_record", "too_big", "room_full", "gap", "rate"]
+RoomErrorCode = Literal["forbidden", "bad_record", "too_big", "room_full", "gap", "rate", "unsupported"]
 
 
 class RoomPosition(Struct, frozen=True, gc=False):
@@ -163,8 +163,10 @@ class RoomSnapshot(Outbound, tag="snapshot", frozen=True):
     room: str
     position: Seq
     kind: str | UnsetType = UNSET
-    """Of an update."""
+    """Of an update; of a snapshot `yjs`, when signald has made it."""
     update: bool = False
+    more: bool = False
+    """The next frame goes on with the bytes of this snapshot."""
     session: str | UnsetType = UNSET
 
 

@@ -16,6 +16,7 @@ import trio.testing
 from trio_websocket import ConnectionClosed, HandshakeError
 
 from signald.ids import SeededEntropy
+from signald.sdk.client_core import ClientCore
 from signald.sdk.errors import Unreadable
 from signald.sdk.trio import Refused, SessionGone, WorkerSession, open_client, open_worker
 from tests.hostile import lies
@@ -139,10 +140,15 @@ async def _client(peer: ScriptedPeer, seed: int) -> None:
         nursery.cancel_scope.cancel(reason="over")
 
 
+def _sessions(core: Any) -> list[Any]:
+    """Return the sessions of a client or of a worker."""
+    return [core.session] if isinstance(core, ClientCore) else [seat.core for seat in core._to_write.values()]
+
+
 async def _watch(cores: list[Any]) -> None:
     while True:
         for core in cores:
-            held = sum(session._inbox_bytes for session in core._sessions())
+            held = sum(session._inbox_bytes for session in _sessions(core))
             if held > HELD_MAX or len(core.retiring) > 4:
                 raise Harm(f"{held} bytes wait, {len(core.retiring)} connections are left open")
         await trio.sleep(0.5)

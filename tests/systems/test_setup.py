@@ -19,7 +19,7 @@ def test_the_lock_file_names_no_host() -> None:
     packages = json.loads(text)["packages"]
     assert "http" not in text
     assert all("integrity" in package for name, package in packages.items() if name)
-    assert {"node_modules/ws"} <= packages.keys()
+    assert {"node_modules/ws", "node_modules/yjs"} <= packages.keys()
 
 
 @pytest.mark.parametrize("program", sorted(path.name for path in PROGRAMS.iterdir() if path.is_file()))
@@ -43,7 +43,9 @@ def test_the_page_links_each_program_and_each_play() -> None:
 def test_node_has_what_the_programs_import() -> None:
     """Without the set-up of tests/environment.sh this fails, and says so; it is not skipped."""
     try:
-        asked = subprocess.run(["node", "-e", "import('ws')"], cwd=HERE, capture_output=True, text=True, check=False)
+        asked = subprocess.run(
+            ["node", "-e", "import('ws'); import('yjs')"], cwd=HERE, capture_output=True, text=True, check=False
+        )
     except FileNotFoundError:
         pytest.fail("node is missing: `. tests/environment.sh` installs it, and what the programs import")
     assert asked.returncode == 0, f"`. tests/environment.sh` installs what the programs import: {asked.stderr}"

@@ -136,10 +136,20 @@ class V1Link(Link, ABC):
             self.send(page)
             yield
 
-    def room_snapshot(self, session: str, room: str, position: int, data: bytes, update: bytes = b"") -> None:
+    def room_snapshot(
+        self,
+        session: str,
+        room: str,
+        position: int,
+        data: bytes,
+        fields: bytes,
+        *,
+        update: bool = False,
+        more: bool = False,
+    ) -> None:
         """A binary `snapshot`."""
-        kind = json.decode(update).get("kind", UNSET) if update else UNSET
-        head = RoomSnapshot(room, position, kind, bool(update), named(self.session_name(session)))
+        kind = json.decode(fields).get("kind", UNSET)
+        head = RoomSnapshot(room, position, kind, update, more, named(self.session_name(session)))
         self.conn.send_binary(codec.encode_binary(head, data))
         self.writes.mark(self)
 

@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from signald.core import updates
 from signald.core.room_names import is_of_user
 from signald.core.rooms import ID_CHARS_MAX, Properties, Publication
 from signald.http.api.auth import caller_of, session_of
@@ -54,9 +55,6 @@ Q = TypeVar("Q", bound="OfCaller")
 
 PAGE_MAX = 200
 """Members or publications of one answer."""
-
-UPDATE = "update"
-"""The `kind` of binary data that is kept until a snapshot stands for it."""
 
 RecordId = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX)]
 Kind = Annotated[str, Meta(max_length=KIND_MAX, description="What the data is, by the word of its readers.")]
@@ -213,7 +211,7 @@ def routes(rooms: Rooms) -> list[BaseRoute]:
             publication = publication_of(NEW.decode(body, rooms.json_depth_max))
         else:
             kind = None if asked.kind is UNSET else asked.kind
-            publication = Publication(0, publication_body(kind, b"", body), update=kind == UPDATE)
+            publication = Publication(0, publication_body(kind, b"", body), update=kind in updates.KINDS)
         post = Post(publication, _digest(request, asking, key, body))
         with as_problems():
             return json_answer(STORED, await rooms.post(asking, room, post))

@@ -11,6 +11,7 @@ from msgspec import UNSET, Raw
 
 from signald.core.room_names import of_principal, stored_name
 from signald.core.rooms import Entry, Right, fault_of
+from signald.core.updates import fault_of_update
 from signald.errors import OperationRefused, RefusedBecause, StoreUnavailable
 from signald.http.api.room_views import (
     Asking,
@@ -35,6 +36,7 @@ from signald.wire.records import changes_body, placed, room_front, room_object
 _REFUSALS: dict[str, tuple[RefusedBecause, str, str]] = {
     "forbidden": ("forbidden", "forbidden", "not allowed in this room"),
     "bad_record": ("invalid", "bad-record", "the id of a record has 1 to 128 characters"),
+    "unsupported": ("invalid", "bad-record", "the kind yjs needs the extra: pip install signald[yjs]"),
     "too_big": ("large", "too-large", "a record is larger than rooms.record_bytes_max, or there are too many at once"),
     "room_full": (
         "state",
@@ -91,7 +93,7 @@ class HttpRooms:
         """Publish."""
         publication, context = post.publication, self._context
         place = await self._enter(asking, room, "publish" if publication.body else "state")
-        if fault := fault_of(publication):
+        if fault := fault_of(publication) or fault_of_update(publication):
             raise _refused(fault)
         if not publication.body and not publication.names:
             raise OperationRefused("invalid", "bad-record", "there is nothing to publish: no data, and no record")

@@ -18,6 +18,7 @@ from signald.service.attached import LiveSession, PartyLink
 from signald.service.context import Context
 from signald.service.events import PartyReleased, SessionGone
 from signald.service.rooms.bounds import bounds_of
+from signald.service.rooms.folding import Folding
 from signald.service.rooms.guest import Guest, member_name
 from signald.service.rooms.hall import Hall
 from signald.service.rooms.joining import Joining, Request
@@ -26,7 +27,7 @@ from signald.service.rooms.publishing import Publishing
 from signald.service.rooms.rights import rights_of
 from signald.service.rooms.sweeping import RoomSweeps
 from signald.store.base import Fenced, Result
-from signald.store.room.ops import DropMembers, LeaveRoom, SnapshotRoom
+from signald.store.room.ops import DropMembers, LeaveRoom
 from signald.wire.fields import NO_DATA
 from signald.wire.rooms import PRESENCE_BYTES_MAX, ROOMS_MAX, Join, Publish, RoomPosition
 
@@ -44,7 +45,8 @@ class RoomDesk:
         self.hall = Hall(context)
         self.sweeps = RoomSweeps(context)
         self._joining = Joining(context, self.hall, self._stay_out)
-        self._publishing = Publishing(context, self.hall)
+        self._folding = Folding(context)
+        self._publishing = Publishing(context, self.hall, self._folding)
         self.hall.lost = self._again
         self.hall.followed = self.sweeps.watch
         self._joining.live = self._publishing.seated
@@ -137,11 +139,8 @@ class RoomDesk:
     def snapshot(self, session: LiveSession, party: Party, room: str, position: int, body: bytes) -> None:
         """A party folds all updates up to `position`. One that is not taken costs nothing: the updates stay."""
         guest = self._guest(session, party, room)
-        if guest is None or not guest.seated or "publish" not in self._rights(session, party, room):
-            return
-        context = self._context
-        bounds = bounds_of(context.config.rooms)
-        context.submit(SnapshotRoom(guest.room.name, guest.name, context.node, guest.epoch, position, body, bounds))
+        if guest is not None and guest.seated and "publish" in self._rights(session, party, room):
+            self._folding.offered(guest, position, body)
 
     def leave(self, session: LiveSession, party: Party, room: str) -> None:
         """A party leaves a room. It is told when the store has taken its seat; nothing of the room comes from now on.

@@ -110,7 +110,9 @@ class Guest:
 class RoomHere:
     """A room with members at this node."""
 
-    __slots__ = ("epoch", "guests", "known", "looks", "name", "position", "roll", "shown", "told_at", "turn")
+    __slots__ = (
+        "epoch", "fold_at", "folding", "guests", "known", "looks", "name", "position", "roll", "shown", "told_at", "turn",
+    )  # fmt: skip
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -128,6 +130,10 @@ class RoomHere:
         """The roll stands here."""
         self.roll = Roll()
         self.looks = OnceMore()
+        self.fold_at = 0.0
+        """The position from which on the updates are to be folded, as far as this node knows."""
+        self.folding = False
+        """The updates are being folded, or a party's snapshot is judged."""
         self.told_at = -inf
         """When its members were last told who is here (trio time)."""
 

@@ -83,6 +83,7 @@ class Hall:
     def know(self, room: RoomHere, looked: RoomLooked, position: int) -> None:
         """Begin to follow `room` behind `position`, by the first look at it."""
         room.known, room.epoch, room.position, room.turn = True, looked.epoch, position, looked.turn
+        room.fold_at = 0.0
         room.roll.clear()
         room.roll.whole(looked.members)
         room.roll.count = looked.members_count

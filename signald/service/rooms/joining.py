@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from signald.core.head import Party
-from signald.core.room_views import Answer, Shown, update_of
+from signald.core.room_views import Answer, Shown, body_of, data_of
 from signald.core.rooms import Entry, is_dense, is_picture
 from signald.errors import StoreUnavailable
 from signald.ids import new_nonce
@@ -53,6 +53,9 @@ TAKE_S = 30.0
 
 PICTURES_MAX = 8
 """Members whose rooms are read at once: 64 MiB of the largest rooms."""
+
+PIECE_BYTES = 60_000
+"""Bytes of one frame of a snapshot: below 64 KiB with its header, as each page of an answer. A queue that has room takes one more."""
 
 SMALL_BYTES = 1 << 20
 """What is read of a smaller room waits for its member beside others: as much as its send queue holds."""
@@ -371,10 +374,15 @@ class Joining:
         for _ in link.room_joined(session, answer):
             await self._wait_for_room(guest, number)
         if picture.snapshot is not None:
-            link.room_snapshot(session, room.shown, *picture.snapshot)
+            position, body = picture.snapshot
+            data, fields = data_of(body)
+            for start in range(0, max(1, len(data)), PIECE_BYTES):
+                await self._wait_for_room(guest, number)
+                more = start + PIECE_BYTES < len(data)
+                link.room_snapshot(session, room.shown, position, data[start : start + PIECE_BYTES], fields, more=more)
         for entry in picture.updates:
             await self._wait_for_room(guest, number)
-            link.room_snapshot(session, room.shown, entry.position, *update_of(entry.publication)[::-1])
+            link.room_snapshot(session, room.shown, entry.position, *data_of(body_of(entry.publication)), update=True)
 
     async def _wait_for_room(self, guest: Guest, number: int) -> None:
         """Wait until the send queue of a member takes more. Raises _OverError."""

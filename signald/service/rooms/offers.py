@@ -3,28 +3,30 @@
 import msgspec
 from msgspec import Raw
 
+from signald.core import updates
 from signald.core.rooms import Fault, Offer, Properties, Publication, Right, fault_of
 from signald.wire import records
 from signald.wire.fields import NO_DATA
 from signald.wire.rooms import Publish
 
-UPDATE_KINDS = frozenset({"update"})
-"""Kinds of binary publications that are kept until a snapshot stands for them."""
-
 _records = msgspec.json.Decoder(dict[str, dict[str, Raw]])
 _ids = msgspec.json.Decoder(list[str])
 
 
-class _BadRecordError(Exception):
-    """A change of records is of another form."""
+class _FaultError(Exception):
+    """What is in a publication is refused."""
+
+    def __init__(self, fault: Fault = "bad_record") -> None:
+        super().__init__(fault)
+        self.fault: Fault = fault
 
 
 def offer_of(said: Publish, binary: bytes | None, rights: frozenset[Right]) -> Offer:
     """Return what `said` offers, by a party that has `rights` in the room; `binary` is the data of a binary frame."""
     try:
         publication = _publication(said, binary)
-    except _BadRecordError:
-        return refused(said.seq, "bad_record")
+    except _FaultError as error:
+        return refused(said.seq, error.fault)
     needed: Right = "publish" if publication.body else "state"
     if needed not in rights:
         return refused(said.seq, "forbidden")
@@ -42,12 +44,14 @@ def _publication(said: Publish, binary: bytes | None) -> Publication:
     has_data = said.data is not NO_DATA or binary is not None
     has_changes = any(part is not NO_DATA for part in (said.put, said.patch, said.remove))
     if has_data is has_changes or (binary is not None and said.data is not NO_DATA):
-        raise _BadRecordError
+        raise _FaultError
     if has_changes:
         if not (puts or patches or removes):
-            raise _BadRecordError
+            raise _FaultError
         return Publication(said.seq, b"", puts, patches, removes)
-    is_update = binary is not None and said.kind in UPDATE_KINDS
+    if fault := updates.fault_in(said.kind, binary):
+        raise _FaultError(fault)
+    is_update = binary is not None and said.kind in updates.KINDS
     return Publication(said.seq, records.publication_body(said.kind, bytes(said.data), binary), update=is_update)
 
 
@@ -57,7 +61,7 @@ def _changes(part: Raw) -> tuple[tuple[str, Properties], ...]:
     try:
         read = _records.decode(part)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise _BadRecordError from None
+        raise _FaultError from None
     return tuple([(name, tuple([(key, bytes(value)) for key, value in one.items()])) for name, one in read.items()])
 
 
@@ -67,4 +71,4 @@ def _removes(part: Raw) -> tuple[str, ...]:
     try:
         return tuple(_ids.decode(part))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise _BadRecordError from None
+        raise _FaultError from None

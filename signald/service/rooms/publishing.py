@@ -13,6 +13,7 @@ from signald.core.rooms import Entry, Offer
 from signald.service.context import Context
 from signald.service.rooms.bounds import bounds_of
 from signald.service.rooms.counts import GAP
+from signald.service.rooms.folding import Folding
 from signald.service.rooms.guest import Guest, State
 from signald.service.rooms.hall import Hall
 from signald.store.base import Behind, Result
@@ -22,9 +23,10 @@ from signald.store.room.ops import NotMember, Publish, Published
 class Publishing:
     """See the module."""
 
-    def __init__(self, context: Context, hall: Hall) -> None:
+    def __init__(self, context: Context, hall: Hall, folding: Folding) -> None:
         self._context = context
         self._hall = hall
+        self._folding = folding
         self._touched: dict[Guest, None] = {}
 
     def offer(self, guest: Guest, offer: Offer) -> None:
@@ -87,6 +89,8 @@ class Publishing:
         self._hall.counts.published(result, len(new))
         first = result.position - len(new) + 1
         entries = [Entry(first + place, guest.name, now_ms, said) for place, said in enumerate(new)]
+        if entries:
+            self._folding.stored(room, entries)
         if guest.gone:
             self._hall.look(room.name)  # the others here are not woken by what this node has stored
             return
