@@ -122,6 +122,8 @@ class RoomCore:
         self._records_at = 0
         self._pages: list[Joined] = []
         self._pages_bytes = 0
+        self._pieces = bytearray()
+        """Of a snapshot whose next piece is to come."""
         self._presence = presence
         self._presence_due = False
         self._presence_at = -NEVER
@@ -180,6 +182,7 @@ class RoomCore:
                 if waiting.change is not None:
                     self.records.hide(waiting.change)
             self._pages.clear()
+            self._pieces.clear()
             self.changed()
 
     # --- connections ------------------------------------------------------------------------------------------------
@@ -202,6 +205,7 @@ class RoomCore:
         self._left_said = False
         self._pages.clear()
         self._pages_bytes = 0
+        self._pieces.clear()
         # What was written last on the connection before may have been lost with it.
         self._presence_due = self._presence is not None and bool(self.epoch)
 
@@ -384,10 +388,17 @@ class RoomCore:
         self.news.tell(event, size, self._shown)
 
     def update(self, message: RoomSnapshot, binary: bytes | None) -> None:
-        """Take a snapshot, or an update behind it."""
-        if self._state == "in" and self.ended is None and binary is not None:
+        """Take a snapshot, a piece of one, or an update behind it."""
+        if self._state != "in" or self.ended is not None or binary is None:
+            return
+        self._pieces += binary
+        if len(self._pieces) > ROOM_BYTES_MAX:
+            self._give_up()
+        elif not message.more:
             kind = message.kind if message.kind is not UNSET else None
-            self._tell(RoomUpdate(message.position, binary, kind, snapshot=not message.update), len(binary))
+            data = bytes(self._pieces)
+            self._pieces.clear()
+            self._tell(RoomUpdate(message.position, data, kind, snapshot=not message.update), len(data))
             self.changed()
 
     def left(self, message: Left, now: float) -> None:
@@ -401,6 +412,7 @@ class RoomCore:
 
     def _join_later(self, now: float) -> None:
         self._state = "absent"
+        self._pieces.clear()
         steady = now - self._joined_at >= STEADY_S
         self._pause_s = REJOIN_MIN_S if steady else min(self._pause_s * 2, REJOIN_MAX_S)
         self._join_at = now + self._pause_s

@@ -408,6 +408,22 @@ def test_an_application_that_lags_is_told_once() -> None:
     ]  # fmt: skip
 
 
+def test_a_large_snapshot_comes_in_pieces() -> None:
+    """They are joined. Those that a cut or a `left` leaves behind are discarded: the next join brings all of them again."""
+    scene = Scene()
+    scene.joined(position=9)
+    scene.told(b"lost", type="snapshot", position=7, more=True)
+    scene.told(type="left", reason="slow")
+    scene.now += 60
+    scene.written()
+    scene.joined(position=9)
+    assert scene.events() == [RoomReset(9, lost=False)]
+    scene.told(b"one, ", type="snapshot", position=7, kind="yjs", more=True)
+    assert scene.events() == []
+    scene.told(b"two", type="snapshot", position=7, kind="yjs")
+    assert scene.events() == [RoomUpdate(7, b"one, two", "yjs", snapshot=True)]
+
+
 @pytest.mark.parametrize("lie", ["a hole", "too far", "unsent", "impossible gap", "a hole in the replay"])
 def test_a_service_that_contradicts_itself_is_joined_anew(lie: str) -> None:
     """Nothing is shown in a wrong order: the member begins again, and the application is told."""
