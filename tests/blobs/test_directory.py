@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 import trio
 
 from signald.blobs import spool
-from signald.blobs.directory import UNFINISHED, DirectoryMedia, open_directory
+from signald.blobs.directory import READERS, UNFINISHED, DirectoryMedia, open_directory
 from signald.blobs.media import HELD_BYTES
 from signald.errors import MediaAway, MediaFull, MediaMissing, ResourceRefused
 from tests.blobs.test_contract import KEY, get, noise, put
@@ -67,6 +68,32 @@ async def test_the_folder_of_uploads_is_no_link(tmp_path: Path) -> None:
     with pytest.raises(ResourceRefused, match="it is a link"):
         async with open_directory(tmp_path / "blobs", threads=2):
             pass
+
+
+async def test_few_pieces_are_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the number of readers and of threads; and a write waits for none of them."""
+    held = threading.Event()
+    reading = 0
+
+    async with open_directory(tmp_path / "blobs", threads=16) as media:
+        await put(media, KEY, b"bytes")
+        read = media.piece
+
+        def piece(key: str, first: int, buffer: memoryview) -> int:
+            nonlocal reading
+            reading += 1
+            held.wait(30)
+            return read(key, first, buffer)
+
+        monkeypatch.setattr(media, "piece", piece)
+        async with trio.open_nursery() as nursery:
+            for _ in range(8):
+                nursery.start_soon(get, media, KEY, 0, 5)
+            await until(lambda: media.readers.limiter.statistics().tasks_waiting == 8 - READERS)
+            await put(media, f"{KEY}2", b"more")
+            assert reading <= READERS
+            held.set()
+        assert reading == 8
 
 
 async def test_a_link_in_the_directory_is_no_object(tmp_path: Path) -> None:
