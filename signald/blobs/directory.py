@@ -6,20 +6,20 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+import attrs
 import trio
 
 from signald.blobs import spool
 from signald.blobs.kept import LOCAL_S, KeptMedia, MediaSettings
-from signald.blobs.threads import Threads
 from signald.errors import MediaMissing
 
 UNFINISHED = "unfinished"
 """The folder of uploads under way. No key has this name: keys of media are ids."""
 
-READERS = 2
-"""Pieces that are read at once. Each thread that has a piece wants the interpreter from the event loop: 20 downloads in 16 threads made the
-loop's p99 up to three times as late as without them, in four twice, and in two 1.3 times, at the same 150 MiB/s. A disk that
-hangs stops all reads with any number."""
+CALLS_MAX = 2
+"""Calls at once, whatever `blobs.threads` says. Each thread that is done wants the interpreter from the event loop: 20 downloads in 16
+threads made the loop's p99 up to three times as late as without them, in four twice, and in two 1.4 times, at the same 150 MiB/s.
+A disk answers most calls from memory, and one that hangs stops all of them with any number."""
 
 
 class DirectoryMedia(KeptMedia):
@@ -28,8 +28,7 @@ class DirectoryMedia(KeptMedia):
     named_spool = True
 
     def __init__(self, directory: Path, settings: MediaSettings) -> None:
-        super().__init__(settings, call_s=LOCAL_S)
-        self.readers = Threads(min(READERS, settings.threads), wait_s=LOCAL_S, counts=self.counts)
+        super().__init__(attrs.evolve(settings, threads=min(CALLS_MAX, settings.threads)), call_s=LOCAL_S)
         self._directory = directory
 
     def publish(self, file: spool.SpoolFile, key: str, content_type: str) -> None:  # noqa: ARG002 - files have no type

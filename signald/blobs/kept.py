@@ -44,8 +44,6 @@ class KeptMedia(ABC):
         self.settings = settings
         self.call_s = call_s
         self.threads = Threads(settings.threads, wait_s=call_s, counts=self.counts)
-        self.readers = self.threads
-        """The threads that read pieces."""
 
     @asynccontextmanager
     async def write(
@@ -67,7 +65,7 @@ class KeptMedia(ABC):
         buffer = memoryview(bytearray(min(PIECE_BYTES, max(0, end - start))))
         for first, after in pieces(start, end):
             piece = buffer[: after - first]
-            await self.run(partial(self._piece, key, first, piece), self.call_s, threads=self.readers)
+            await self.run(partial(self._piece, key, first, piece), self.call_s)
             yield bytes(piece)
 
     async def delete(self, key: str) -> None:

@@ -88,7 +88,7 @@ class BlobsConfig:
     )
     threads: int = key(
         16,
-        "Calls of the disk or of S3 at once; more wait. With a service that answers in 20 ms, 16 carry 50 MiB/s.",
+        "Calls of S3 at once; more wait. With a service that answers in 20 ms, 16 carry 50 MiB/s. A directory takes two at once.",
         unit="threads",
         at_least=1,
         at_most=256,
