@@ -83,7 +83,7 @@ class TestOnePort:
 
 
 class TestAddresses:
-    """Whom a request comes from."""
+    """The address that a request comes from."""
 
     @simulated
     async def test_without_a_trusted_proxy_the_peer_counts(self) -> None:

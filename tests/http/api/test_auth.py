@@ -1,4 +1,4 @@
-"""Who asks over HTTP: credentials in the header and in a cookie, the pages that may send them, sessions, kinds and scopes."""
+"""Callers over HTTP: credentials in the header and in a cookie, the pages that may send them, sessions, kinds and scopes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -66,7 +66,7 @@ class Known:
 
 
 async def who(request: Request) -> Response:
-    """Say who asks."""
+    """Say which caller it is."""
     caller = await caller_of(request)
     return JSONResponse({"kind": caller.kind, "payer": caller.payer})
 

@@ -207,7 +207,7 @@ class TestLeaveRoom:
         assert await world.ask(publish(publication())) == NotMember()
 
     async def test_superseded(self, world: World) -> None:
-        """A late departure of an older connection takes nobody's seat."""
+        """A late departure of an older connection takes no seat."""
         await world.do(join_room(), join_room(node="b", epoch=2, nonce="move"))
         assert await world.ask(LeaveRoom(ROOM, SESSION, "a", 1, KEEP_MS, NOW_MS)) == Fenced(2)
         assert (await look(world)).members_count == 1
@@ -252,7 +252,7 @@ class TestPublish:
     """A member says something."""
 
     async def test_in_order(self, world: World) -> None:
-        """Positions are dense, whoever publishes; each node with members is woken once."""
+        """Positions are dense over all publishers; each node with members is woken once."""
         await world.do(join_room(), join_room(OTHER, node="b"))
         await world.woken()
         assert await world.ask(publish(publication(1), publication(2))) == Published(2, 2, (), 0)

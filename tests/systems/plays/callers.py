@@ -1,4 +1,4 @@
-"""B6: each node verifies who asks: the API token of a session, or the JWT of its user, in a header or a cookie."""
+"""B6: each node verifies the caller: the API token of a session, or the JWT of its user, in a header or a cookie."""
 
 from tests.systems.program import Program
 from tests.systems.repeated import Repeated
