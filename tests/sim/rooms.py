@@ -120,7 +120,7 @@ def rooms_section(rooms: Rooms) -> dict[str, object]:
     return {
         "history_messages_max": rooms.history,
         "tombstones_max": rooms.tombstones,
-        "default_rights": ["join", "publish", "state"],
+        "default_rights": ("join", "publish", "state"),
         "keep_s": KEEP_S,
     }
 
