@@ -19,7 +19,7 @@ from signald.errors import StoreUnavailable
 from signald.store.base import Op, Result, Wake
 from signald.store.redis_codecs import CODECS, read, scripts
 from signald.store.redis_connection import ErrorReply, pack
-from signald.store.redis_keys import DEFAULT, REGISTRY_TAG
+from signald.store.redis_keys import DEFAULT, REGISTRY_TAG, ROOM_TAG
 from signald.store.registry.ops import MendLine, Nodes, Workers
 from signald.store.rows import Wakes
 from signald.store.rules import apply
@@ -51,6 +51,11 @@ _STAYS = (
 _AGENDA, _EVENT_QUEUES = f"{DEFAULT.key(REGISTRY_TAG)}:agenda", f"{DEFAULT.key(REGISTRY_TAG)}:event_queues"
 
 """A history stays as well, where `keep_history` of session.lua has put its mark in front."""
+
+
+def _is_room(key: bytes) -> bool:
+    """Tell whether a key is one of a room."""
+    return key.startswith(DEFAULT.key(ROOM_TAG)[:-1].encode())
 
 
 class RedisWorld(SimWorld):
@@ -92,7 +97,9 @@ class RedisWorld(SimWorld):
         shelves = {DEFAULT.key(shelf).encode() for shelf in rows._shelves}
         queues = {DEFAULT.session_keys(session)[-1].encode() for session in rows._queues}
         items = {f"{kind}{name}".encode() for kind, of_kind in rows._items.items() for name in of_kind}
+        rooms = {DEFAULT.room_keys(room)[0].encode() for room in rows._rooms}
         self._compare("shelves", {name for name in names if name in shelves}, shelves)
+        self._compare("rooms", {name for name in names if _is_room(name) and name.endswith(b"}")}, rooms)
         self._compare("event queues", {name for name in names if name.endswith(b":events")}, queues)
         self._compare("items of the agenda", self._server.fields(_AGENDA), items)
         self._compare(
@@ -100,7 +107,8 @@ class RedisWorld(SimWorld):
             self._server.fields(_EVENT_QUEUES),
             {name.encode() for name in rows._event_queues},
         )
-        left = [key for key in names if not key.endswith(_STAYS) and key.rpartition(b"}")[0] + b"}" not in shelves]
+        kept = shelves | rooms
+        left = [key for key in names if not key.endswith(_STAYS) and key.rpartition(b"}")[0] + b"}" not in kept]
         return [f"key {key.decode()}" for key in left if not (key.endswith(b":history") and self._server.is_kept(key))]
 
     def _compare(self, what: str, found: set[bytes], expected: set[bytes]) -> None:
