@@ -299,7 +299,7 @@ def _digests(request: Request, asking: Asking, key: str | UnsetType, body: bytes
     caller = asking.caller
     of_key = caller.kind, caller.payer, asking.session, key, request.method, request.url.path
     of_content = request.url.query, request.headers.get("content-type", "")
-    return _digest(*[text.encode() for text in of_key]), _digest(*[text.encode() for text in of_content], body)
+    return _digest(*[text.encode() for text in of_key]), _digest(*[text.encode() for text in of_content], body)[:16]
 
 
 def _digest(*parts: bytes) -> bytes:

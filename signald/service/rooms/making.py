@@ -30,6 +30,10 @@ from signald.service.rooms.sweeping import AGAIN_S
 from signald.store.base import Refused
 from signald.store.registry.agenda.ops import Own
 
+LEAST_S = 60.0
+"""When a room is swept first at the earliest: no sweep must come between its place in the agenda and the step that makes it, which has up
+to half a minute (`joining.STORE_S`)."""
+
 _REFUSALS = dict(zip(("owner", "rooms"), NOT_MADE, strict=True))
 
 
@@ -86,7 +90,9 @@ class Making:
         config, now_ms = context.config, context.now_ms()
         holder = "" if is_of_user(shown_name(room)) else owner.holder
         bounds = owned_max(config, owner), config.rooms.rooms_max
-        op = Own(room, holder, *bounds, now_ms + round(AGAIN_S * 1000), now_ms)
+        # A room with members is swept now and then, and one without when it is kept no longer.
+        due_s = max(LEAST_S, min(config.rooms.keep_s, AGAIN_S))
+        op = Own(room, holder, *bounds, now_ms + round(due_s * 1000), now_ms)
         answer = await context.committer.call(op, timeout_s)
         if not isinstance(answer, Refused):
             return ""

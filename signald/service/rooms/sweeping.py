@@ -2,8 +2,8 @@
 
 A session that ends takes its seats along (`desk`). One that ends while no node knows its rooms leaves them: its node was killed, or its
 client has resumed elsewhere without naming them. So each room stands in the agenda of the registry from before it is made (`making`). A
-node takes what is due, asks of each member whether its session lives, and takes the seats of those that do not. It comes again as long as there
-are members; afterwards the room is removed when it has been without any for as long as it is kept. One in which nothing was
+node takes what is due, asks of each member whether its session lives, and takes the seats of those that do not. It comes again as long as
+there are members; afterwards the room is removed when it has been without any for as long as it is kept. A room in which nothing was
 published is kept no longer than its members, and the node at which the last one has left asks for its sweep.
 """
 

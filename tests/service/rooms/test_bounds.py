@@ -8,7 +8,6 @@ from signald.config import RoomsConfig
 from signald.core.rooms import Bounds
 from signald.service.rooms.bounds import bounds_of
 
-
 NOT_OF_ONE = ("keep_s", "owned_max", "rooms_max", "default_rights")
 """Keys that bound no single room."""
 
