@@ -67,7 +67,7 @@ class RoomsConfig:
     )
     keep_s: float = key(
         86_400.0,
-        "How long a room without members is kept: a day, after which whoever wants its content has saved it elsewhere.",
+        "How long a room without members is kept, if something was published in it: a day, in which a program can save its content.",
         unit="seconds",
         at_least=1,
         at_most=31_536_000,
