@@ -121,12 +121,8 @@ function operation.own(room, owner, owned_max, rooms_max, ahead_max, due_ms, now
     return {'refused', 'owner'}
   end
   local due = math.min(tonumber(due_ms), tonumber(now_ms) + tonumber(ahead_max))
-  if kept and kept[TICKET] > 0 then
-    ask_for(ROOMS, room, kept, due, false)
-  else
-    -- A node that takes the old item in between would end it, and the new room would be in no agenda.
-    put_agenda_item(ROOMS, room, kept, {due, 0, 0, 0, 0, ''})
-  end
+  -- What a node has taken, or takes in between, is the old item: it would end that of the new room.
+  put_agenda_item(ROOMS, room, kept, {due, 0, 0, 0, 0, ''})
   if owner ~= before then
     set_room_owner(room, owner)
   end

@@ -86,8 +86,8 @@ class Schedule(RegistryOp[Scheduled], frozen=True):
 class Own(RegistryOp[Done | Refused], frozen=True):
     """Enter a room that is about to be made, for its `owner`, to be due at `due_ms`.
 
-    The room counts for its owner until `Settle` ends its item. The last owner that was about to make it has it. An item that was due
-    already, for a room that is over, is due at `due_ms` only; one that a node has taken is noted as asked for again.
+    The room counts for its owner until `Settle` ends its item. The last owner that was about to make it has it. An item of a room that is
+    over is due at `due_ms` alone, and no node has it any more.
 
     Refusals, which change nothing: `owner` (the owner has `owned_max` other rooms in the agenda), `rooms` (there are `rooms_max` others).
     """

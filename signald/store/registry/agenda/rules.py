@@ -59,11 +59,8 @@ def own(op: ops.Own, rows: Rows, _wakes: Wakes) -> base.Done | base.Refused:
     if op.owner != owner:
         rows.save_room_owner(op.room, op.owner)
     due_ms = min(op.due_ms, op.now_ms + AHEAD_MAX_MS[ROOMS])
-    if item is not None and item.ticket:
-        _ask(ROOMS, op.room, item, due_ms, rows)
-    else:
-        # A node that takes the old item in between would end it, and the new room would be in no agenda.
-        rows.save_item(Item(ROOMS, op.room, due_ms))
+    # What a node has taken, or takes in between, is the old item: it would end that of the new room.
+    rows.save_item(Item(ROOMS, op.room, due_ms))
     return base.Done()
 
 
