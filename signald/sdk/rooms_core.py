@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from signald.sdk.bounds import Bounds
 from signald.sdk.core import NEVER, SessionCore
 from signald.sdk.room_core import RoomCore
@@ -16,7 +18,7 @@ from signald.sdk.room_records import Change
 from signald.sdk.values import check_number, check_text, write
 from signald.sdk.writing import Batch
 from signald.wire.fields import HISTORY_MAX, KIND_MAX
-from signald.wire.records import changes_body, publication_body
+from signald.wire.records import changes_body, head, publication_body
 from signald.wire.rooms import (
     PRESENCE_BYTES_MAX,
     ROOMS_MAX,
@@ -57,7 +59,7 @@ def _nothing() -> None:
 class Rooms:
     """See the module."""
 
-    __slots__ = ("_bounds", "_rooms", "_session", "_slow_until", "changed", "of_the_user")
+    __slots__ = ("_bounds", "_named", "_rooms", "_session", "_slow_until", "_taken_back", "changed", "of_the_user")
 
     def __init__(self, session: SessionCore, bounds: Callable[[], Bounds]) -> None:
         """`bounds` gives what signald takes at the moment."""
@@ -65,6 +67,10 @@ class Rooms:
         self._bounds = bounds
         self._rooms: dict[str, RoomCore] = {}
         self._slow_until = -NEVER
+        self._named: list[str] = []
+        """Rooms in which the party is only because it was in them as its opening message was written: at most `ROOMS_MAX`."""
+        self._taken_back: set[str] = set()
+        """Those of them whose `leave` is written, and not answered on this connection."""
         self.of_the_user: RoomCore | None = None
         """The room `user:<subject>`, in which a client is unasked."""
         self.changed: Callable[[], None] = _nothing
@@ -178,11 +184,20 @@ class Rooms:
     def attach(self, listed: frozenset[str]) -> None:
         """Go on over another connection, whose opening message has named the rooms `listed`."""
         self._slow_until = -NEVER
+        # `left` came on the connection before while the answer was under way, and signald gives the seat again to a party that names it.
+        self._named = [name for name in sorted(listed) if name not in self._rooms]
+        self._taken_back.clear()
         for name, room in self._rooms.items():
-            room.attach(listed=name in listed)
+            # One that was joined meanwhile is not the one that was named: its position and its options are other ones.
+            room.attach(listed=name in listed and bool(room.epoch))
 
     def receive(self, message: OfRooms, binary: bytes | None, size: int, now: float) -> None:
         """Take a frame of `size` bytes. One of a room in which the party is not any more is passed over."""
+        if message.room in self._taken_back and not (isinstance(message, Left) and message.reason != "left"):
+            # In front of the answer all is of the membership that ends, also where the application has joined again.
+            if isinstance(message, Left):
+                self._taken_back.discard(message.room)
+            return
         room = self._rooms.get(message.room)
         if room is None and isinstance(message, Joined) and message.room.startswith(USER_ROOM):
             room = self._of_the_user(message.room)
@@ -236,6 +251,11 @@ class Rooms:
 
     def write(self, now: float, batch: Batch) -> bool:
         """Put what is due into `batch`; True when the budget ended before that. Rooms with much to publish take turns."""
+        while self._named:
+            name = self._named.pop()
+            if name not in self._rooms:
+                self._taken_back.add(name)
+                batch.add((True, head(b"leave", self._session.name) + b'"room":' + msgspec.json.encode(name) + b"}"))
         for room in list(self._rooms.values()):
             for said in room.write(now):
                 batch.add(said)

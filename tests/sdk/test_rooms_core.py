@@ -120,6 +120,64 @@ def test_what_is_written() -> None:
     assert (room.ended, rooms.get("r")) == ("left", None)
 
 
+def _left_while_moving(scene: Scene) -> None:
+    """`left` comes on the old connection when the opening message of the new one has named the room."""
+    scene.written()
+    scene.joined(position=4)
+    named = frozenset(str(one["room"]) for one in scene.rooms.positions())
+    scene.room.leave()
+    assert scene.written() == [{"type": "leave", "room": "r"}]
+    scene.told(type="left", reason="left")
+    assert (scene.room.ended, set(named)) == ("left", {"r"})
+    scene.rooms.attach(named)
+
+
+def test_a_room_that_was_left_during_a_move_is_left_on_the_new_connection() -> None:
+    """The service gives the seat again to a party that names the room, so the party says once more that it leaves."""
+    scene = Scene()
+    _left_while_moving(scene)
+    assert scene.written() == [{"type": "leave", "room": "r"}]
+    assert scene.written() == []
+    scene.joined(position=4, recovered=True)
+    scene.told(type="left", reason="left")
+    assert scene.rooms.get("r") is None
+    scene.rooms.attach(frozenset())
+    assert scene.written() == []
+
+
+@pytest.mark.parametrize("when", ["before", "behind"])
+def test_a_room_that_is_joined_again_during_a_move_begins_anew(when: str) -> None:
+    """The position that the opening message has named is not that of the new membership, nor is `left` of the old one its end."""
+    scene = Scene()
+    _left_while_moving(scene)
+    if when == "behind":
+        assert scene.written() == [{"type": "leave", "room": "r"}]
+    scene.room = scene.rooms.join("r", state=True)
+    assert scene.written() == [{"type": "join", "room": "r", "state": True}]
+    if when == "behind":
+        scene.joined(position=5, recovered=True, replaying=1)
+        scene.message(5, put={"a": {"x": 1}})
+        scene.told(type="left", reason="left")
+    scene.joined(position=5, records={"a": {"x": 1}, "b": {"x": 2}}, removed=[])
+    assert scene.room.is_in
+    assert scene.shown == {"a": {"x": 1}, "b": {"x": 2}}
+    assert scene.events() == []
+
+
+def test_a_room_that_was_joined_since_the_opening_message_is_not_the_one_that_it_names() -> None:
+    """The new membership asks with its own options where the answer to the move is that of the old one."""
+    scene = Scene()
+    scene.written()
+    scene.joined(position=4)
+    named = frozenset(str(one["room"]) for one in scene.rooms.positions())
+    scene.room.leave()
+    scene.written()
+    scene.told(type="left", reason="left")
+    scene.room = scene.rooms.join("r", history=3)
+    scene.rooms.attach(named)
+    assert scene.written() == [{"type": "join", "room": "r", "history": 3}]
+
+
 def test_presences_are_thinned_and_said_again() -> None:
     """The latest of those that come within a moment is written; another connection has it again."""
     scene = Scene()

@@ -120,6 +120,37 @@ def test_a_move_listens_to_the_connection_that_serves() -> None:
     play(script, application)
 
 
+def test_a_room_that_is_left_during_a_move_is_left_on_both_connections() -> None:
+    """The opening message has named the room, so the answer gives the seat again that the old connection has given back."""
+
+    async def script(peer: ScriptedPeer) -> None:
+        old = await peer.accept()
+        await old.start_session()
+        await let_in(old)
+        await old.send(type="goaway", reason="drain", not_before_ms=0, deadline_ms=5000)
+        new = await peer.accept()
+        opening = await new.receive()
+        assert [each["room"] for each in opening["rooms"]] == ["r"]
+        await say(old, 1, "the last one")
+        await old.until("leave")
+        await old.send(type="left", room="r", reason="left")
+        await trio.sleep(1)
+        await new.send(
+            type="session_restored", session="s_1", recovery_token="s_1.x", token_ttl_ms=1, accepted=0, replaying=0,
+            peer={"state": "paired", "id": "w_1"}, heartbeat_ms=20_000,
+        )  # fmt: skip
+        assert await new.until("leave") == {"type": "leave", "room": "r"}
+
+    async def application(client: Client) -> None:
+        async with client.room("r") as room:
+            assert await data_of(room) == "the last one"
+        assert room.ended is None
+        await trio.sleep(2)
+        assert room.ended == "left"
+
+    play(script, application)
+
+
 def test_a_worker_says_the_rooms_of_each_session() -> None:
     """Each frame names the session, and so does the resume; a session that is taken away ends its rooms."""
     ends: list[str | None] = []

@@ -11,6 +11,7 @@ from signald.service.rooms import sweeping
 from signald.service.rooms.bounds import bounds_of
 from signald.service.rooms.hall import LOOK_LIMIT
 from signald.store.room.ops import Post
+from signald.store.session.ops import ClaimWorkerSide
 from signald.testing.cluster import Cluster, play
 from signald.testing.wire import Json, Peer
 from signald.wire.records import publication_body
@@ -324,5 +325,57 @@ def test_a_leave_that_was_lost_is_said_again() -> None:
         await bob.send({"type": "leave", "room": "r:1"})
         assert await bob.expect("left") == {"type": "left", "room": "r:1", "reason": "left"}
         assert (await ada.expect("room_presence"))["left"] == [started["session"]]
+
+    play(scene)
+
+
+def test_a_member_that_names_a_room_it_has_left_since_is_in_it() -> None:
+    """Its opening message was under way as it left on the old connection: it is told `joined`, and a `leave` on the new one ends that."""
+
+    async def scene(cluster: Cluster) -> None:
+        for name in ("a", "b"):
+            await cluster.start(name)
+        (ada, _), (bob, started) = await cluster.client("a", pair=False), await cluster.client("a", pair=False)
+        await join(ada)
+        epoch = (await join(bob))["epoch"]
+        await ada.expect("room_presence")
+        await bob.send({"type": "leave", "room": "r:1"})
+        assert (await bob.expect("left"))["reason"] == "left"
+        assert (await ada.expect("room_presence"))["left"] == [started["session"]]
+        position = {"room": "r:1", "received": 0, "epoch": epoch}
+        bob, _ = await cluster.restore("b", started["recovery_token"], rooms=[position])
+        assert (await bob.expect("joined"))["epoch"] == epoch
+        assert [one["member"] for one in (await ada.expect("room_presence"))["joined"]] == [started["session"]]
+        await bob.send({"type": "leave", "room": "r:1"})
+        assert (await bob.expect("left"))["reason"] == "left"
+        assert (await ada.expect("room_presence"))["left"] == [started["session"]]
+
+    play(scene)
+
+
+def test_a_session_that_is_assigned_anew_is_in_no_room() -> None:
+    """A claim of a node that was killed comes late: the worker joins its room again on the same connection, behind its answer."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("a")
+        client, _, worker, accepted, session = await cluster.pair("a", "a")
+        await join(client)
+        await join(worker, session=session)
+        await client.expect("room_presence")
+        await publish(worker, 1, data=1, session=session)
+        await worker.expect("published")
+        now_ms = cluster.nodes["a"].hub.context.now_ms()
+        late = ClaimWorkerSide(session, "killed", "nonce", accepted["worker"], True, 0, 0, now_ms)
+        cluster.world.execute([late])
+        assigned = await worker.expect("session_assigned")
+        await publish(worker, 2, data=2, session=session)
+        assert (await worker.expect("error"))["code"] == "not_accepted"
+        await worker.send({"type": "session_accept", "session": session, "epoch": assigned["epoch"]})
+        await publish(worker, 2, data=2, session=session)
+        assert (await worker.expect("room_error"))["code"] == "forbidden"
+        assert (await join(worker, session=session))["next_seq"] == 2
+        await publish(worker, 2, data="two", session=session)
+        assert (await worker.expect("published"))["seq"] == 2
+        assert [one["data"] for one in await client.quiet() if one["type"] == "room_message"] == [1, "two"]
 
     play(scene)
