@@ -256,6 +256,10 @@ class Rooming:
             return frame
         if kind == "session_assigned":
             self.accepted.discard((party, json.loads(frame)["session"]))
+        if kind == "error":
+            said = json.loads(frame)
+            for one in self._members(party, said.get("session")) if said["code"] == "not_accepted" else ():
+                one.not_accepted(tapped)
         if kind not in OF_ROOMS:
             return frame
         said = json.loads(frame)
