@@ -43,8 +43,8 @@ class Hall:
         self.lost: Callable[[Guest], None] = lambda _: None
         """Called for each member of a room that the store has lost, or that has gone on without them: it is to join again."""
         self.followed: Callable[[str], None] = lambda _: None
-        """Called for each room that this node begins to follow, or follows under another epoch: a store that had lost it has lost its
-        place in the agenda too."""
+        """Called for each room that this node begins to follow, or is about to follow again: a store that had lost it has lost its place
+        in the agenda too."""
         self._waiting: dict[str, RoomHere] = {}
         """Rooms whose members are to be told who is here, or who have presences to tell the store."""
         self._work = trio.Event()
@@ -92,6 +92,8 @@ class Hall:
 
     def forget(self, room: RoomHere) -> None:
         """What this node knows of `room` is void; its members are to join again."""
+        # Before they do, as for a first member: when this node dies or their sessions end meanwhile, nobody follows the room.
+        self.followed(room.name)
         room.known = False
         for guest in room.guests.values():
             guest.said = guest.said or room.roll.members.get(guest.name, b"")
