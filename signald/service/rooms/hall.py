@@ -24,7 +24,7 @@ from signald.service.rooms.counts import RoomCounts
 from signald.service.rooms.guest import Guest, RoomHere, State, member_name
 from signald.service.rooms.presence import INTERVAL_S, interval_s
 from signald.store.base import Result
-from signald.store.room.ops import LookRoom, NoRoom, RoomLooked, SetPresence
+from signald.store.room.ops import LookRoom, NoRoom, PresenceOld, PresenceSet, RoomLooked, SetPresence
 
 log = structlog.get_logger(__name__)
 
@@ -217,7 +217,7 @@ class Hall:
     def say(self, guest: Guest, presence: bytes) -> None:
         """A member says what others see of it: the store is told as soon as it may be."""
         guest.presence = presence
-        if guest.seated and trio.current_time() >= guest.presence_from:
+        if guest.seated and not guest.telling and trio.current_time() >= guest.presence_from:
             self._store_presence(guest)
         else:
             self._wait(guest.room)
@@ -228,9 +228,21 @@ class Hall:
             return
         room = guest.room
         guest.presence_from = trio.current_time() + interval_s(room.roll.count)
-        op = SetPresence(room.name, guest.name, self._context.node, guest.epoch, presence)
+        guest.telling = True
+        op = SetPresence(room.name, guest.name, self._context.node, guest.epoch, presence, guest.presence_turn)
+        self._context.committer.submit(op, partial(self._presence_told, guest))
+
+    def _presence_told(self, guest: Guest, result: Result) -> None:
+        guest.telling = False
+        if isinstance(result, PresenceSet | PresenceOld):
+            guest.presence_turn = result.turn
+        if isinstance(result, PresenceOld) and guest.presence is None:
+            # What is kept was stored twice, and the second time behind what the member has said since.
+            guest.presence = guest.said
+        if guest.presence is not None and not guest.gone:
+            self._wait(guest.room)
         # A member that has lost its seat hears of it with its next publication, or with the look.
-        self._context.committer.submit(op, lambda _: self.look(room.name))
+        self.look(guest.room.name)
 
     async def run(self) -> None:
         """Tell members who is here, and the store their presences, at the pace of their rooms. Runs until cancelled."""
@@ -249,7 +261,7 @@ class Hall:
             return
         self._tell_soon(room)
         for guest in list(room.guests.values()):
-            if guest.presence is not None:
+            if guest.presence is not None and not guest.telling:
                 if guest.seated and now >= guest.presence_from:
                     self._store_presence(guest)
                 else:
