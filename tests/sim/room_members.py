@@ -359,6 +359,17 @@ class RoomMember:
             self._refused_until = trio.current_time() + AGAIN_S
         self._wake()
 
+    def not_accepted(self, tapped: "Tapped") -> None:
+        """Something that was said of the session does not count: its worker accepts it again, and each member joins behind that."""
+        if tapped in (self.asked, self.wire):
+            self.scene.reached("room joined before the session was accepted")
+            self.asked = None
+            self.slow = self.wire is tapped
+            if self.leaving:
+                self.wire = None
+            self._refused_until = trio.current_time() + ACCEPTED_S
+            self._wake()
+
     def _refused(self, said: dict[str, Any]) -> None:
         self.scene.reached(f"publication refused: {said['code']}")
         if said["code"] == "gap":

@@ -259,6 +259,10 @@ class Rooming:
             self.accepted.discard((party, session))
             for one in self._members(party, session):
                 one.assigned()
+        if kind == "error":
+            said = json.loads(frame)
+            for one in self._members(party, said.get("session")) if said["code"] == "not_accepted" else ():
+                one.not_accepted(tapped)
         if kind not in OF_ROOMS:
             return frame
         said = json.loads(frame)

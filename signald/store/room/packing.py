@@ -127,7 +127,11 @@ codec(
 codec(DropMembers, lambda op: pack_room(op, "drop_members", op.node, op.session, op.keep_ms, op.now_ms), read_room)
 codec(Publish, _pack_publish, read_room)
 codec(Post, _pack_post, read_room)
-codec(SetPresence, lambda op: pack_room(op, "set_presence", op.node, op.member, op.epoch, op.presence), read_room)
+codec(
+    SetPresence,
+    lambda op: pack_room(op, "set_presence", op.node, op.member, op.epoch, op.presence, op.after),
+    read_room,
+)
 codec(SnapshotRoom, _pack_snapshot, read_room)
 codec(
     LookRoom,

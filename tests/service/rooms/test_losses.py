@@ -9,8 +9,9 @@ import trio.testing
 from signald.core.rooms import Publication
 from signald.service.rooms import sweeping
 from signald.service.rooms.bounds import bounds_of
+from signald.service.rooms.guest import Guest
 from signald.service.rooms.hall import LOOK_LIMIT
-from signald.store.room.ops import Post
+from signald.store.room.ops import Post, SetPresence
 from signald.store.session.ops import ClaimWorkerSide
 from signald.testing.cluster import Cluster, play
 from signald.testing.wire import Json, Peer
@@ -91,6 +92,65 @@ def test_a_store_without_anything_gets_its_rooms_back() -> None:
         await publish(ada, 1, data="here")
         assert (await bob.expect("room_message"))["data"] == "here"
         assert cluster.world.rows.item("r", "r:1") is not None, "it is to be swept as before"
+
+    play(scene)
+
+
+def test_a_lost_room_is_to_be_swept_before_its_members_join_again() -> None:
+    """The store has lost the room and its place in the agenda: when the node dies on the way, no other one follows the room."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("a")
+        ada, _ = await cluster.client("a", pair=False)
+        await join(ada)
+        rows, hall = cluster.world.rows, cluster.nodes["a"].hub.rooms.hall
+        rows.drop_room("r:1")
+        rows.drop_item("r", "r:1")
+        submitted: list[str] = []
+        lost, followed = hall.lost, hall.followed
+
+        def rejoin(guest: Guest) -> None:
+            submitted.append("join")
+            lost(guest)
+
+        def watch(room: str) -> None:
+            submitted.append("watch")
+            followed(room)
+
+        hall.lost, hall.followed = rejoin, watch
+        hall.look("r:1")
+        await ada.expect("joined")
+        assert submitted[:2] == ["watch", "join"]
+        assert rows.item("r", "r:1") is not None
+
+    play(scene)
+
+
+def test_a_presence_that_the_store_takes_twice_is_not_the_last_word() -> None:
+    """A batch comes once more when the member has said something else: others see that, and what it says from then on."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("a")
+        (ada, started), (bob, _) = await cluster.client("a", pair=False), await cluster.client("a", pair=False)
+        await join(ada)
+        await join(bob)
+        rows, name = cluster.world.rows, started["session"]
+        guest = cluster.nodes["a"].hub.rooms.hall.rooms["r:1"].guests[name]
+        before = guest.presence_turn
+        for said in (1, 2):
+            await ada.send({"type": "presence", "room": "r:1", "presence": said})
+            await trio.sleep(1.0)
+        cluster.world.execute([SetPresence("r:1", name, "a", guest.epoch, b"1", before)])
+        assert (kept := rows.presence("r:1", name)) is not None
+        assert kept.presence == b"2"
+        # One that was kept all the same, as a repeated join brings it, holds up nothing that is said later.
+        cluster.world.execute([SetPresence("r:1", name, "a", guest.epoch, b"0")])
+        await ada.send({"type": "presence", "room": "r:1", "presence": 3})
+        await trio.sleep(1.0)
+        assert (kept := rows.presence("r:1", name)) is not None
+        assert kept.presence == b"3"
+        changes = [one["changed"][0]["presence"] for one in await bob.quiet() if "changed" in one]
+        assert changes[-1] == 3
 
     play(scene)
 

@@ -28,6 +28,7 @@ from signald.store.room.ops import (
     NoRoom,
     NotMember,
     Posted,
+    PresenceOld,
     PresenceSet,
     Published,
     ReadRoom,
@@ -508,6 +509,16 @@ class TestSetPresence:
             SetPresence(ROOM, SESSION, "a", 1, b"1"), SetPresence(ROOM, SESSION, "b", 2, b"1"),
             SetPresence(ROOM, SESSION, "a", 3, b"1"), SetPresence(ROOM, OTHER, "a", 2, b"1"),
         ) == [Fenced(2), Fenced(2), Behind(2), NotMember()]  # fmt: skip
+
+    async def test_late(self, world: World) -> None:
+        """An operation that comes once more behind a later one changes nothing, and its node learns the turn of that one."""
+        await world.do(join_room(), join_room(OTHER, node="b"))
+        first, second = (SetPresence(ROOM, SESSION, "a", 1, said, after) for said, after in ((b"1", 2), (b"2", 3)))
+        assert await world.do(first, first, second) == [PresenceSet(3), PresenceSet(3), PresenceSet(4)]
+        await world.woken()
+        assert await world.do(first, second) == [PresenceOld(4), PresenceSet(4)]
+        assert await world.woken() == NO_WAKES
+        assert (await look(world, 0, 2)).members == (Member(SESSION, b"2", False),)
 
     async def test_of_the_future(self, world: World) -> None:
         """A node that knows a later turn than there is, from a room that is lost, reads all."""
