@@ -9,6 +9,7 @@ import * as Y from 'yjs'
 const ROOM = 'doc:1'
 const ANSWER_MS = 10000
 const EVERY_MS = 100
+const SLOWER = 0.9 // than signald allows: two clocks measure it, and the network bunches what was sent apart
 const ERASED = 0.25 // of the changes: the document grows, and what was erased can come back
 const CURSOR_EVERY = 5
 
@@ -56,9 +57,11 @@ export class Editor {
     this.changes = 0
     this.member = null
     this.resting = true
+    this.pace = { rate: 0, burst: 0, left: 0, at: 0 } // of what signald takes, in messages and seconds
     this.begin(null)
     this.dial()
     setInterval(() => this.resting || this.change(), EVERY_MS)
+    setInterval(() => this.publish(), EVERY_MS)
   }
 
   // --- the document ---------------------------------------------------------------------------------------------
@@ -71,12 +74,13 @@ export class Editor {
     this.received = 0
     this.seated = false // the room has told at which seq this member goes on
     this.seq = 0
+    this.sent = 0 // the last one that was written to this connection
     this.unsaid = [] // {seq, bytes}: what is not published
     this.pieces = [] // of a snapshot
     this.doc.on('update', (bytes, origin) => {
       if (origin === 'room') return
       this.unsaid.push({ seq: ++this.seq, bytes })
-      if (this.seated) this.publish(this.unsaid.at(-1))
+      this.publish()
     })
   }
 
@@ -166,9 +170,19 @@ export class Editor {
     if (this.socket?.readyState === 1) this.socket.send(JSON.stringify(fields))
   }
 
-  publish({ seq, bytes }) {
-    if (this.socket?.readyState !== 1) return
-    this.socket.send(render({ type: 'publish', room: ROOM, seq, kind: 'yjs' }, bytes))
+  /** Write what is unsaid, as fast as signald takes it: after an hour without a network there is much. */
+  publish() {
+    const { pace } = this
+    const now = Date.now() / 1000
+    pace.left = Math.min(pace.burst, pace.left + (now - pace.at) * pace.rate)
+    pace.at = now
+    for (const { seq, bytes } of this.unsaid) {
+      if (!this.seated || this.socket?.readyState !== 1 || pace.left < 1) return
+      if (seq <= this.sent) continue
+      this.socket.send(render({ type: 'publish', room: ROOM, seq, kind: 'yjs' }, bytes))
+      this.sent = seq
+      pace.left -= 1
+    }
   }
 
   take(socket, fields) {
@@ -182,6 +196,10 @@ export class Editor {
 
   opened(socket, answer) {
     Object.assign(this, { opener: null, socket, failures: 0, seated: false })
+    if (answer.limits) {
+      const { messages_per_s: rate, messages_burst: burst } = answer.limits
+      this.pace = { rate: rate * SLOWER, burst: burst * SLOWER, left: this.pace.at ? this.pace.left : burst * SLOWER, at: Date.now() / 1000 }
+    }
     if (answer.recovery_token) this.token = answer.recovery_token
     this.say('opened', { session: answer.session, type: answer.type })
     const known = this.epoch === null ? {} : this.place()
@@ -241,7 +259,8 @@ export class Editor {
     this.seq = this.unsaid.at(-1)?.seq ?? next - 1
     this.seated = true
     this.pieces = []
-    for (const update of this.unsaid) this.publish(update)
+    this.sent = next - 1
+    this.publish()
   }
 
   fold({ bytes, more = false }) {
@@ -267,18 +286,11 @@ export class Editor {
     this.received = Math.max(this.received, position)
   }
 
-  /** Over the rate: the update has lost its place, and is said again in the next one. Nothing else may be refused. */
+  /** Nothing that this editor publishes may be refused. What stands behind a gap is said again. */
   refused({ seq, code, expected }) {
     this.say('refused', { seq, code, expected })
-    if (code === 'gap') {
-      for (const update of this.unsaid) if (update.seq >= expected) this.publish(update)
-    }
-    if (code !== 'rate') return
-    const refused = this.unsaid.find((update) => update.seq === seq)
-    if (!refused) return
-    this.unsaid = this.unsaid.filter((update) => update !== refused)
-    refused.seq = ++this.seq
-    this.unsaid.push(refused)
-    setTimeout(() => this.seated && this.publish(refused), 1000)
+    if (code !== 'gap') return
+    this.sent = Math.min(this.sent, expected - 1)
+    this.publish()
   }
 }
