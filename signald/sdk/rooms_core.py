@@ -48,6 +48,9 @@ SEQ_ROOM = 16
 SNAPSHOT_HEAD_MAX = 512
 """Bytes of a snapshot's header, with the longest names of a room and of a session."""
 
+OPAQUE = frozenset({"update", "yjs"})
+"""Kinds of binary publications that are updates of a document, from the contract of the wire."""
+
 ID_MAX = 128
 """Characters of the id of a record, from the contract of the wire."""
 
@@ -119,10 +122,8 @@ class Rooms:
         """
         check_text("kind", kind, KIND_MAX)
         if isinstance(data, bytes | bytearray | memoryview):
-            body = publication_body(kind, b"", bytes(data))
-        else:
-            body = publication_body(kind, write(data, self._bounds().json_depth_max - 1), None)
-        return self._publish(room, body, None)
+            return self._publish(room, publication_body(kind, b"", bytes(data)), None, opaque=kind in OPAQUE)
+        return self._publish(room, publication_body(kind, write(data, self._bounds().json_depth_max - 1), None), None)
 
     def change(self, room: RoomCore, put: Records, patch: Records, remove: tuple[str, ...]) -> int:
         """Change records, in the order put, patch, remove; return the number of the publication.
@@ -155,12 +156,12 @@ class Rooms:
             found[name] = {_key(key): write(value, depth) for key, value in record.items()}
         return found
 
-    def _publish(self, room: RoomCore, body: bytes, change: Change | None) -> int:
+    def _publish(self, room: RoomCore, body: bytes, change: Change | None, *, opaque: bool = False) -> int:
         size = len(room.framed(10**SEQ_ROOM - 1, body)[1])
         most = self._bounds().message_bytes_max
         if size > most:
             raise ValueError(f"a publication may have at most {most} bytes on the wire, not {size}")
-        return room.publish(body, change)
+        return room.publish(body, change, opaque=opaque)
 
     def snapshot(self, room: RoomCore, position: int, data: bytes) -> None:
         """Let `data` stand for all updates up to `position`.

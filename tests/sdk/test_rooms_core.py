@@ -384,6 +384,37 @@ def test_what_is_missed_for_good_is_told(epoch: str) -> None:
     assert [one.get("seq") for one in scene.written()] == [None, 3 if epoch == "e" else 1]
 
 
+@pytest.mark.parametrize("kind", ["update", "yjs"])
+def test_the_next_room_has_nothing_of_a_document_that_was_lost(kind: str) -> None:
+    """No update that was under way, and no snapshot: each would bring the old document back. The same room is told them again."""
+    scene = Scene()
+    scene.joined(position=5)
+    scene.rooms.publish(scene.room, b"an update", kind)
+    scene.rooms.publish(scene.room, b"a picture", "image")
+    scene.rooms.publish(scene.room, "words", kind)
+    assert len(scene.written()) == 3
+    scene.rooms.attach(frozenset("r"))
+    scene.joined(position=5, recovered=True)
+    assert [one.get("bytes") for one in scene.written()] == [b"an update", b"a picture", None]
+    scene.rooms.snapshot(scene.room, 5, b"all of it")
+    scene.rooms.attach(frozenset("r"))
+    scene.joined(epoch="f", position=7)
+    assert [(one["seq"], one.get("bytes")) for one in scene.written()] == [(1, b"a picture"), (2, None)]
+    assert scene.room.out.room
+    scene.told(type="published", seq=2, position=9)
+    assert len(scene.room.out) == 0
+
+
+def test_a_room_of_another_epoch_has_nothing_of_the_last_one() -> None:
+    """Even when the answer says that all was recovered."""
+    scene = Scene(state=True)
+    scene.joined(position=5, records={"a": {}})
+    scene.rooms.attach(frozenset("r"))
+    scene.joined(epoch="f", position=5, recovered=True, records={"b": {}})
+    assert scene.events() == [RoomReset(5, lost=True)]
+    assert set(scene.shown) == {"b"}
+
+
 def test_the_next_room_has_no_publication_that_the_last_one_refused() -> None:
     """It was told that it is not stored, so it is not stored later."""
     out = Outgoing()
@@ -480,6 +511,17 @@ def test_a_large_snapshot_comes_in_pieces() -> None:
     assert scene.events() == []
     scene.told(b"two", type="snapshot", position=7, kind="yjs")
     assert scene.events() == [RoomUpdate(7, b"one, two", "yjs", snapshot=True)]
+
+
+def test_half_a_snapshot_of_a_lost_connection_is_void() -> None:
+    """The next one tells all of it."""
+    scene = Scene()
+    scene.joined(position=5)
+    scene.told(b"half", type="snapshot", position=5, more=True)
+    scene.rooms.attach(frozenset("r"))
+    scene.joined(position=5, epoch="f")
+    scene.told(b"whole", type="snapshot", position=5)
+    assert [event.data for event in scene.events() if isinstance(event, RoomUpdate)] == [b"whole"]
 
 
 @pytest.mark.parametrize("lie", ["a hole", "too far", "unsent", "impossible gap", "a hole in the replay"])
@@ -614,6 +656,24 @@ def test_the_line_is_bounded() -> None:
         while out.room:
             out.add(body, None)
         assert len(out.clear()) == count
+    # What is confirmed makes room again.
+    while out.room:
+        out.add(b"t" + b"x" * 65536, None)
+        out.next()
+    assert len(out.confirm(1) or ()) == 1
+    assert out.room
+
+
+def test_one_write_takes_no_more_than_its_budget() -> None:
+    """A room with much to publish leaves the connection to acks and other sessions in between."""
+    scene = Scene()
+    scene.joined()
+    for _ in range(20):
+        scene.rooms.publish(scene.room, "x" * 30_000, None)
+    counts = []
+    while written := len(scene.written()):
+        counts.append(written)
+    assert counts == [3] * 6 + [2]
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -236,14 +236,16 @@ def test_a_block_that_is_left_says_so_when_all_is_confirmed() -> None:
 
 
 def test_a_writer_waits_while_too_much_is_unconfirmed() -> None:
-    """And goes on as soon as there is room; the end of the session wakes it."""
+    """And goes on as soon as there is room, and no sooner when others publish; the end of the session wakes it."""
 
     async def script(peer: ScriptedPeer) -> None:
         connection = await peer.accept()
         await connection.start_session()
         await let_in(connection)
-        await trio.sleep(5)
-        await connection.send(type="published", room="r", seq=1, position=1)
+        await trio.sleep(4)
+        await say(connection, 1, "another member")
+        await trio.sleep(1)
+        await connection.send(type="published", room="r", seq=1, position=2)
         await trio.sleep(5)
         await connection.send(type="session_ended", reason="bye")
 
@@ -258,10 +260,34 @@ def test_a_writer_waits_while_too_much_is_unconfirmed() -> None:
                 await room.publish("too late")
             with pytest.raises(SessionGone):
                 await room.flush()
-            assert [event async for event in room] == []
+            assert [event.data async for event in room if isinstance(event, RoomPublication)] == ["another member"]
             with pytest.raises(SessionGone):
                 async with client.room("other"):
                     pass
+
+    play(script, application)
+
+
+def test_a_flush_waits_for_the_last_of_them() -> None:
+    """One that is confirmed by itself does not end it."""
+
+    async def script(peer: ScriptedPeer) -> None:
+        connection = await peer.accept()
+        await connection.start_session()
+        await let_in(connection)
+        for seq in (1, 2):
+            await trio.sleep(5)
+            await connection.send(type="published", room="r", seq=seq, position=seq)
+        await connection.until("leave")
+        await connection.send(type="left", room="r", reason="left")
+
+    async def application(client: Client) -> None:
+        async with client.room("r") as room:
+            for number in range(2):
+                await room.publish(number)
+            await room.flush()
+            assert (room.unconfirmed, room.position) == (0, 2)
+            assert trio.current_time() >= 10
 
     play(script, application)
 
