@@ -18,10 +18,10 @@ import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError, WebSocketConnection, wrap_client_stream
 from wsproto.utilities import ProtocolError
 
+from signald.sdk.dialing import DialFailed, other_protocol, refused_handshake
 from signald.sdk.errors import PartyError
 from signald.sdk.party_records import DEFAULT_TIMING, Timing
 from signald.sdk.writing import Frame
-from signald.wire.close_codes import CloseCode
 from signald.wire.messages import SUBPROTOCOL
 
 # The longest frame of signald is a message of 16 MiB (the highest limit of a node), a chat history, or the answer to a worker
@@ -55,16 +55,6 @@ class CarrierClosed(PartyError):
         super().__init__(f"closed ({code}): {reason}")
         self.code = code
         self.reason = reason
-
-
-class DialFailed(PartyError):
-    """The connection never stood. `code` is the close code that says the same, None when there is none."""
-
-    def __init__(self, code: int | None, reason: str, retry_after_ms: int | None = None) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
-        self.retry_after_ms = retry_after_ms
 
 
 class Carrier(Protocol):
@@ -236,16 +226,8 @@ def _closed(closed: ConnectionClosed) -> CarrierClosed:
 
 
 def _rejected(rejected: ConnectionRejected) -> DialFailed:
-    status = rejected.status_code
-    text = f"the handshake was answered with HTTP {status}"
-    code = {401: CloseCode.UNAUTHENTICATED, 403: CloseCode.FORBIDDEN}.get(status)
-    if code is not None:
-        return DialFailed(code, text)
-    if status in (429, 503):
-        retry_after = {name.lower(): value for name, value in rejected.headers or ()}.get(b"retry-after", b"")
-        hint = int(retry_after) * 1000 if retry_after.isdigit() and len(retry_after) < 7 else None
-        return DialFailed(CloseCode.REFUSED if hint is not None else None, text, hint)
-    return DialFailed(None, text)
+    headers = {name.lower(): value for name, value in rejected.headers or ()}
+    return refused_handshake(rejected.status_code, headers.get(b"retry-after", b""))
 
 
 async def open_stream(url: str, ssl_context: SSLContext | None) -> trio.abc.Stream:
@@ -293,7 +275,7 @@ async def over_stream(
                 stood = writer.stood = True
                 yield WebSocketCarrier(websocket, writer, scope)
             else:
-                failure = DialFailed(None, f"the other side does not speak {SUBPROTOCOL}")
+                failure = other_protocol()
             scope.cancel(reason="the connection is left")
     except* ConnectionRejected as group:
         failure = _rejected(next(error for error in _flat(group) if isinstance(error, ConnectionRejected)))

@@ -12,10 +12,28 @@ the `async with` block: leaving it stops everything and, on purpose, does not en
 from signald.sdk.backoff import Backoff
 from signald.sdk.blob_core import Blob
 from signald.sdk.bounds import Bounds
-from signald.sdk.carrier import Carrier, CarrierClosed, DialFailed, over_stream
+from signald.sdk.carrier import Carrier, CarrierClosed, over_stream
 from signald.sdk.client_core import ClientState
 from signald.sdk.client_jobs import JobPart
+from signald.sdk.dialing import DialFailed
 from signald.sdk.errors import ApiRefused, BlobFailed, JobFailed, Refused, RoomGone, SessionGone, StreamOver, Unreadable
+from signald.sdk.events import (
+    AuthExpiring,
+    Disconnected,
+    Gone,
+    HandedOver,
+    LifecycleEvent,
+    LogLost,
+    MessageReceived,
+    Paired,
+    PeerAway,
+    PeerGone,
+    RealtimeReceived,
+    ReceiptUpTo,
+    Replaced,
+    Resumed,
+    Waiting,
+)
 from signald.sdk.party_records import Timing
 from signald.sdk.room_events import (
     MembersChanged,
@@ -34,11 +52,13 @@ from signald.sdk.trio_client_jobs import Job
 from signald.sdk.trio_jobs import JobHandler, WorkerJob
 from signald.sdk.trio_party import Dial
 from signald.sdk.trio_rooms import Room
+from signald.sdk.trio_run import run
 from signald.sdk.trio_streams import OutStream
 from signald.sdk.trio_worker import Handler, Worker, WorkerSession, open_worker, run_worker
 
 __all__ = [
     "ApiRefused",
+    "AuthExpiring",
     "Backoff",
     "Blob",
     "BlobFailed",
@@ -50,18 +70,31 @@ __all__ = [
     "ClientState",
     "Dial",
     "DialFailed",
+    "Disconnected",
+    "Gone",
+    "HandedOver",
     "Handler",
     "Job",
     "JobFailed",
     "JobHandler",
     "JobPart",
+    "LifecycleEvent",
+    "LogLost",
     "MembersChanged",
+    "MessageReceived",
     "OutStream",
+    "Paired",
+    "PeerAway",
+    "PeerGone",
     "PublicationRefused",
+    "RealtimeReceived",
+    "ReceiptUpTo",
     "Record",
     "RecordsChanged",
     "Refused",
     "RemoteBlob",
+    "Replaced",
+    "Resumed",
     "Room",
     "RoomGone",
     "RoomLagged",
@@ -73,11 +106,13 @@ __all__ = [
     "StreamText",
     "Timing",
     "Unreadable",
+    "Waiting",
     "Worker",
     "WorkerJob",
     "WorkerSession",
     "open_client",
     "open_worker",
     "over_stream",
+    "run",
     "run_worker",
 ]

@@ -17,8 +17,10 @@ from ssl import SSLContext
 
 import trio
 
-from signald.sdk.carrier import Carrier, CarrierClosed, DialFailed, dial
+from signald.sdk.backoff import without_login
+from signald.sdk.carrier import Carrier, CarrierClosed, dial
 from signald.sdk.core import NEVER
+from signald.sdk.dialing import DialFailed
 from signald.sdk.errors import LinkBroken
 from signald.sdk.link import Link
 from signald.sdk.party_core import PartyCore
@@ -138,8 +140,17 @@ class TrioParty(ABC):
                         await carrier.aclose(CloseCode.NORMAL, "")
                 carrier.abort()
         except DialFailed as failed:
-            log.info("%s: %s", url, failed.reason)
-            core.unreachable(trio.current_time(), failed.code, failed.reason, failed.retry_after_ms)
+            # Until a connection has stood, the URL itself may be the fault; later it is a deploy or the network, and mends itself.
+            level = logging.INFO if core.opened_count else logging.WARNING
+            log.log(level, "%s: %s", without_login(url), failed.reason)
+            core.unreachable(
+                trio.current_time(),
+                failed.code,
+                failed.reason,
+                failed.retry_after_ms,
+                url=url,
+                wrong_url=failed.wrong_url,
+            )
             self._drain()
             task_status.started()
         if link is not None and link.state != "closed":
@@ -159,7 +170,7 @@ class TrioParty(ABC):
             except CarrierClosed as closed:
                 ending.end(closed.code, closed.reason)
             except LinkBroken as broken:
-                log.warning("connection to %s cut: %s", link.url, broken)
+                log.warning("connection to %s cut: %s", without_login(link.url), broken)
                 ending.end(None, str(broken))
             finally:
                 del self._endings[link]

@@ -9,7 +9,8 @@ import trio
 import trio.testing
 
 from signald.sdk import carrier as carriers
-from signald.sdk.carrier import CarrierClosed, DialFailed, WebSocketCarrier, over_stream
+from signald.sdk.carrier import CarrierClosed, WebSocketCarrier, over_stream
+from signald.sdk.dialing import DialFailed
 
 
 def answer(request: bytes) -> bytes:

@@ -14,9 +14,10 @@ from trio_websocket import ConnectionClosed
 from signald.ids import SeededEntropy
 from signald.sdk.backoff import HINT_MAX_S, Schedule, endpoint
 from signald.sdk.bounds import Bounds
-from signald.sdk.carrier import DialFailed, dial
+from signald.sdk.carrier import dial
 from signald.sdk.client_core import ClientCore
 from signald.sdk.core import SessionCore
+from signald.sdk.dialing import DialFailed
 from signald.sdk.errors import LinkBroken, Unreadable
 from signald.sdk.events import RealtimeReceived
 from signald.sdk.link import Link
