@@ -23,8 +23,8 @@ from signald.net.handshake import Handshake, refuse
 from signald.net.listener import Server
 from signald.net.transport import Transport
 from signald.places import Place
-from signald.sdk.carrier import CarrierClosed
 from signald.sdk.dialing import DialFailed, refused_handshake
+from signald.sdk.network import CarrierClosed
 from signald.sdk.party_records import DEFAULT_TIMING, Timing
 from signald.sdk.writing import Frame
 from signald.testing.pipes import End

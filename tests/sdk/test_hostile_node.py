@@ -400,9 +400,7 @@ def test_realtime_data_is_bounded_by_bytes() -> None:
     events = Events()
     for number in range(1000):
         events.put(RealtimeReceived(number, 64 * 1024))
-    waiting = []
-    while events.receive.statistics().current_buffer_used:
-        waiting.append(events.receive.receive_nowait())
+    waiting = list(iter(events.receive_nowait, None))
     assert len(waiting) == EVENTS_BYTES_MAX // (64 * 1024)
     assert waiting[-1] == RealtimeReceived(999)
     core, link = worker_with("s_1")
