@@ -128,8 +128,9 @@ class OutStream:
 
     async def _flush(self) -> None:
         async with self._sending:
-            text = self._roll_up.take(anyio.current_time())
-            if text and not self._over:
+            if self._over:  # since the wait for the lock; `end` says what has gathered
+                return
+            if text := self._roll_up.take(anyio.current_time()):
                 await self._send(text)
 
     async def _send(self, text: str, **fields: Any) -> None:
