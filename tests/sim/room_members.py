@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from signald.sdk.carrier import CarrierClosed
+from signald.sdk.network import CarrierClosed
 
 if TYPE_CHECKING:
     from tests.sim.habits import Tapped

@@ -12,8 +12,10 @@ import attrs
 import jwt
 import trio
 
-from signald.sdk.carrier import Carrier, DialFailed, over_stream
+from signald.sdk.carrier import over_stream
 from signald.sdk.core import SessionCore
+from signald.sdk.dialing import DialFailed
+from signald.sdk.network import Carrier
 from signald.sdk.trio import Dial
 from signald.service import relay
 from signald.service.cluster import lag, sweeps
