@@ -314,8 +314,8 @@ class TestSending:
     async def test_frames_that_would_fill_the_queue_are_not_queued(self) -> None:
         """At either bound nothing of them is taken; the connection stays as it was."""
         whole = encode_text(b"x" * 98)
-        for bounds in ({"send_queue_messages_max": 4}, {"send_queue_bytes_max": 400}):
-            async with bench(**bounds) as net:
+        for messages_max, bytes_max in ((4, 1000), (1000, 400)):
+            async with bench(send_queue_messages_max=messages_max, send_queue_bytes_max=bytes_max) as net:
                 net.transport.allowance = 0
                 for _ in range(3):
                     assert net.connection.send_frames(whole, 1)

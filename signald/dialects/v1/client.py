@@ -285,6 +285,8 @@ class ClientLink(V1Link):
 
     def _rare(self, message: object, binary: bytes | None) -> bool:
         """Handle what is not a message or an ack; False when the connection is to end."""
+        if isinstance(message, Publish | Join | Snapshot | Presence | Leave):
+            return self._in_rooms(message, binary)
         if isinstance(message, Realtime):
             if not self.session.pair:
                 return self._refuse_alone()
@@ -294,8 +296,6 @@ class ClientLink(V1Link):
             if not self._bears_another():
                 return False
             self.send_text(codec.PONG)
-        elif isinstance(message, Publish | Join | Snapshot | Presence | Leave):
-            return self._in_rooms(message, binary)
         elif isinstance(message, StreamCancel):
             if not self._bears_another():
                 return False
