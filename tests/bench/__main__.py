@@ -190,7 +190,7 @@ def rooms(
     *,
     members: tuple[int, ...] = (1, 100, rooms_bench.MANY),
     nodes: tuple[int, ...] = (1, 2),
-    window: tuple[int, ...] = (1, 16),
+    window: tuple[int, ...] = (1, 128),
     seconds: float = 1.0,
     rounds: int = 5,
     servers: tuple[str, ...] = rooms_bench.SYSTEMS,
