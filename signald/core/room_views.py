@@ -42,14 +42,13 @@ class Shown:
 class Told:
     """Publications that stand next to each other in the log of a room, as all its members at a node are told of them."""
 
-    __slots__ = ("_frames", "first", "publishers", "shown", "upto")
+    __slots__ = ("_frames", "first", "shown", "upto")
 
     def __init__(self, room: str, entries: Sequence[Entry]) -> None:
         """`entries` are one at least, in order."""
         self.shown = [Shown(room, entry) for entry in entries]
         self.first = entries[0].position
         self.upto = entries[-1].position
-        self.publishers = {entry.member for entry in entries}
         self._frames: bytes | None = None
 
     def frames(self, make: Callable[[Sequence[Shown]], bytes]) -> bytes:

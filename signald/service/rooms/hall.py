@@ -147,11 +147,12 @@ class Hall:
         if not entries:
             return
         told = Told(room.shown, entries)
-        room.position, first, publishers = told.upto, told.first, told.publishers
+        room.position, first = told.upto, told.first
+        publishers = {room.guests.get(entry.member) for entry in entries}
         alike = 0
         for guest in room.live():
             # All but those that have published, or joined a moment ago, get the same bytes, and little else is done for each.
-            if guest.given < first and guest.name not in publishers and guest.link.room_messages(told):
+            if guest.given < first and guest not in publishers and guest.link.room_messages(told):
                 guest.given = told.upto
                 alike += 1
             else:
