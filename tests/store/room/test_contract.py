@@ -11,6 +11,7 @@ from signald.core.rooms import (
     KEYS_MAX,
     REFUSALS_MAX,
     Entry,
+    Fault,
     Member,
     Offer,
     Publication,
@@ -290,6 +291,31 @@ class TestPublish:
         assert await bodies(world) == [(1, SESSION, b"m1"), (2, SESSION, b"m3")]
         joined = await world.ask(join_room(epoch=2, nonce="again"))
         assert (joined.next_seq, joined.refused) == (4, ((2, "bad_record"),))
+
+    async def test_one_step_is_as_several(self, world: World) -> None:
+        """Publications of all kinds in one step leave the room as those of a step each do: log, records, removals, seat and bounds."""
+        bounds = replace(BOUNDS, history_messages_max=3, tombstones_max=1)
+        many = (
+            publication(1), publication(2, put={"s": RED, "t": RED}), publication(3), publication(4, remove=("s",)), publication(5),
+            publication(6, remove=("t",)), publication(7, put={"t": RED}), publication(8), publication(9), publication(10, remove=("t",)),
+            publication(11), publication(12),
+        )  # fmt: skip
+        faults: dict[int, Fault] = {3: "rate", 9: "forbidden"}
+        found = []
+        for room, steps in (("one", [many]), ("several", [(each,) for each in many])):
+            await world.ask(join_room(room=room))
+            answers = [await world.ask(publish(*said, room=room, bounds=bounds, faults=faults)) for said in steps]
+            assert (answers[-1].seq, answers[-1].position) == (12, 10)
+            found.append(
+                await world.do(
+                    LookRoom(room, 7, 0, 99, NOW_MS),
+                    ReadRoom(room, 99, NOW_MS),
+                    ReadRoomState(room, 0, 99, NOW_MS),
+                    join_room(room=room, epoch=2, nonce="again"),
+                )
+            )
+        assert found[0] == found[1]
+        assert (found[0][1].position, found[0][1].floor) == (10, 7)
 
     async def test_all_refused(self, world: World) -> None:
         """When nothing is stored, no node is woken."""
