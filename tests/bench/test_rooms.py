@@ -15,10 +15,6 @@ from tests.bench.rooms_bare import framed, payloads
 from tests.bench.rooms_parties import Crowd, Ear, data_of, publication
 from tests.bench.servers import Cores
 
-needs_node_modules = pytest.mark.skipif(
-    not (rooms.NODE_FOLDER / "node_modules" / "stamp").exists(), reason="made by the benchmark itself, with npm"
-)
-
 
 def told(*numbers: int) -> bytes:
     """Publications as frames of a server."""
@@ -113,11 +109,10 @@ def test_a_broken_limit_is_an_exit_code(monkeypatch: pytest.MonkeyPatch, capsys:
 
 @pytest.mark.real
 @pytest.mark.parametrize("nodes", [1, 2])
-@pytest.mark.parametrize(
-    "names", [(rooms.SIGNALD, rooms.BARE), pytest.param((rooms.SOCKET_IO, rooms.STREAMS), marks=needs_node_modules)]
-)
+@pytest.mark.parametrize("names", [(rooms.SIGNALD, rooms.BARE), (rooms.SOCKET_IO, rooms.STREAMS)])
 def test_members_are_told(names: tuple[str, ...], nodes: int) -> None:
     """Each server has told each of its members, on one node and on two, and a room may grow between two turns."""
+    rooms.make_node_modules()
     core = min(os.sched_getaffinity(0))
     rows = list(rooms.scenario(Cores(core, core, core), names, nodes, (1, 3), (1, 4), seconds=0.1, rounds=1))
     assert [(one["members"], one["window"], one["server"]) for one in rows] == [
