@@ -10,6 +10,7 @@ from typing import Final
 
 import httpx2
 import jwt
+from attrs import define
 
 from signald.demo.cluster import Cluster, Entrance, Node, open_cluster
 from tests.real.harness import DEADLINE_S, DRAIN, PATIENCE, Settings
@@ -89,10 +90,27 @@ class Stage:
         await self._cluster.forget(old)
 
 
+@define
+class Place:
+    """Where all is stored."""
+
+    url: str
+    server: Server | None = None
+    """The Redis, which keeps nothing over its own end."""
+    directory: Path | None = None
+    """Of the file, for SQLite."""
+
+    def remove(self) -> None:
+        """Remove the file; no node runs."""
+        assert self.directory is not None
+        for path in self.directory.glob("signald.db*"):
+            path.unlink()
+
+
 class Service:
     """One node for all parties, or one for the clients and one for the workers, so that each message crosses nodes."""
 
-    def __init__(self, clients: Stage, workers: Stage, settings: Settings, media: Path) -> None:
+    def __init__(self, clients: Stage, workers: Stage, settings: Settings, media: Path, place: Place) -> None:
         """`clients` and `workers` are where they enter; the same for one node."""
         self.settings = settings
         """What the operator has set."""
@@ -102,6 +120,7 @@ class Service:
         """What the operator is doing now."""
         self._clients = clients
         self._workers = workers
+        self._place = place
 
     @property
     def url(self) -> str:
@@ -173,6 +192,36 @@ class Service:
         await stage.start()
         self.doing = UNPLANNED[1]
 
+    @asynccontextmanager
+    async def emptying(self) -> AsyncIterator[None]:
+        """Lose all that is stored. The block runs while the store is away, and with SQLite the nodes too."""
+        self.doing = UNPLANNED[0]
+        server = self._place.server
+        if server is None:
+            for stage in {self._clients, self._workers}:
+                await stage.kill()
+            self._place.remove()
+        else:
+            await server.kill()
+        yield
+        if server is not None:
+            await server.start()
+        else:
+            await self.start()
+        self.doing = UNPLANNED[1]
+
+    @asynccontextmanager
+    async def flushing(self) -> AsyncIterator[None]:
+        """Lose all that is stored while the store and the nodes go on, as far as the store can; the block runs after it."""
+        if self._place.server is None:
+            async with self.emptying():
+                yield
+            return
+        self.doing = UNPLANNED[0]
+        self._place.server.ask("FLUSHALL")
+        yield
+        self.doing = UNPLANNED[1]
+
 
 @asynccontextmanager
 async def open_service(store: str, nodes: int, directory: Path, settings: Settings) -> AsyncIterator[Service]:
@@ -180,20 +229,20 @@ async def open_service(store: str, nodes: int, directory: Path, settings: Settin
     media = directory / "media"
     shared: Settings = {"blobs": {**settings.get("blobs", {}), "url": f"file:{media}"}}
     operators: Settings = {**OPERATORS, **settings, **shared}
-    async with _store_url(store, directory) as url, open_cluster(directory, url, operators) as cluster:
+    async with _open_place(store, directory) as place, open_cluster(directory, place.url, operators) as cluster:
         clients = workers = Stage(cluster, await cluster.open_entrance("public"))
         if nodes > 1:
             workers = Stage(cluster, await cluster.open_entrance("workers'"))
-        service = Service(clients, workers, settings, media)
+        service = Service(clients, workers, settings, media, place)
         await service.start()
         yield service
 
 
 @asynccontextmanager
-async def _store_url(store: str, directory: Path) -> AsyncIterator[str]:
+async def _open_place(store: str, directory: Path) -> AsyncIterator[Place]:
     if store == "sqlite":
-        yield f"sqlite:{directory}/signald.db"
+        yield Place(f"sqlite:{directory}/signald.db", directory=directory)
         return
     server = Server(directory)
     async with servers(server):
-        yield server.url
+        yield Place(server.url, server)
