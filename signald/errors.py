@@ -49,9 +49,9 @@ class UnknownType(PeerError):
     """A well-formed message whose `type` is not known here."""
 
 
-RefusedBecause = Literal["invalid", "state", "unknown", "forbidden", "share", "large", "full"]
+RefusedBecause = Literal["invalid", "state", "unknown", "forbidden", "share", "large", "full", "reused"]
 """Why an operation is refused: its arguments, the state of the node or session, a name that the cluster does not know, the credential of
-its caller, the share of its caller, a bound for one thing, or a bound for all."""
+its caller, the share of its caller, a bound for one thing, a bound for all, or an idempotency key that was used for something else."""
 
 
 class OperationRefused(SignaldError):

@@ -863,6 +863,13 @@ METRICS: tuple[Metric, ...] = (
         _one(lambda o: o.hub.rooms.hall.counts.deliveries),
     ),
     Metric(
+        "signald_rooms_not_made_total",
+        "counter",
+        ("reason",),
+        "Rooms that were not made: their owner has as many as it may (too_many_made), or there are as many in all (rooms_full).",
+        _by(lambda o: o.hub.rooms.hall.counts.refused.items()),
+    ),
+    Metric(
         "signald_room_fanout_seconds",
         "histogram",
         (),

@@ -13,6 +13,8 @@ class MemoryAgenda:
         super().__init__()
         self._items: dict[str, dict[str, Item]] = {}
         """Kind → name → item."""
+        self._room_owners: dict[str, str] = {}
+        self._rooms_owned: dict[str, set[str]] = {}
         self._event_queues: dict[str, EventQueue] = {}
 
     def item(self, kind: str, name: str) -> Item | None:
@@ -23,6 +25,22 @@ class MemoryAgenda:
 
     def drop_item(self, kind: str, name: str) -> None:
         self._items.get(kind, {}).pop(name, None)
+
+    def room_owner(self, room: str) -> str:
+        return self._room_owners.get(room, "")
+
+    def save_room_owner(self, room: str, owner: str) -> None:
+        before = self._room_owners.pop(room, "")
+        if before:
+            self._rooms_owned[before].discard(room)
+            if not self._rooms_owned[before]:
+                del self._rooms_owned[before]
+        if owner:
+            self._room_owners[room] = owner
+            self._rooms_owned.setdefault(owner, set()).add(room)
+
+    def rooms_owned(self, owner: str) -> int:
+        return len(self._rooms_owned.get(owner, ()))
 
     def items(self, kind: str) -> int:
         return len(self._items.get(kind, ()))

@@ -204,6 +204,15 @@ class Rows(Protocol):
 
     def save_item(self, item: Item) -> None: ...
     def drop_item(self, kind: str, name: str) -> None: ...
+    def room_owner(self, room: str) -> str:
+        """Return the owner of a room of the agenda; empty: it has none."""
+
+    def save_room_owner(self, room: str, owner: str) -> None:
+        """Give a room its owner; empty: none."""
+
+    def rooms_owned(self, owner: str) -> int:
+        """Return how many rooms an owner has."""
+
     def items(self, kind: str) -> int:
         """Return how many items of a kind there are."""
 

@@ -15,6 +15,8 @@ CREATE TABLE IF NOT EXISTS agenda (kind TEXT, name TEXT, taken INTEGER NOT NULL,
 CREATE INDEX IF NOT EXISTS agenda_by_time ON agenda (kind, taken, at_ms, name);
 CREATE INDEX IF NOT EXISTS agenda_of_nonce ON agenda (nonce);
 CREATE INDEX IF NOT EXISTS agenda_failing ON agenda (kind, since_ms) WHERE since_ms > 0;
+CREATE TABLE IF NOT EXISTS room_owner (room TEXT PRIMARY KEY, owner TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS room_of_owner ON room_owner (owner, room);
 CREATE TABLE IF NOT EXISTS event_queue (name TEXT PRIMARY KEY, until_ms INTEGER NOT NULL, record BLOB NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS event_queue_by_end ON event_queue (until_ms, name)
 """
@@ -51,6 +53,18 @@ class SqliteAgenda(Rows):
 
     def drop_item(self, kind: str, name: str) -> None:
         self._sql.execute("DELETE FROM agenda WHERE kind = ? AND name = ?", (kind, name))
+
+    def room_owner(self, room: str) -> str:
+        return self._one("SELECT owner FROM room_owner WHERE room = ?", room) or ""
+
+    def save_room_owner(self, room: str, owner: str) -> None:
+        if owner:
+            self._sql.execute("REPLACE INTO room_owner VALUES (?, ?)", (room, owner))
+        else:
+            self._sql.execute("DELETE FROM room_owner WHERE room = ?", (room,))
+
+    def rooms_owned(self, owner: str) -> int:
+        return int(self._one("SELECT count(*) FROM room_owner WHERE owner = ?", owner))
 
     def items(self, kind: str) -> int:
         return int(self._one("SELECT count(*) FROM agenda WHERE kind = ?", kind))

@@ -18,7 +18,7 @@ from signald.service.counts import FULL, OUTCOMES
 from signald.service.hooks.authorising import OUTCOMES as CORE_OUTCOMES
 from signald.service.jwks import OUTCOMES as JWKS_OUTCOMES
 from signald.service.meters import METRICS, render_table
-from signald.service.rooms.counts import RESULTS
+from signald.service.rooms.counts import NOT_MADE, RESULTS
 from signald.service.telling.receiver import ANSWER_REASONS
 from signald.service.telling.turn import DROP_REASONS
 from signald.tally import Histogram
@@ -91,6 +91,7 @@ LABELS = {
         *DROP_REASONS,
         *ANSWER_REASONS,
         *CALL_REASONS,
+        *NOT_MADE,
     },
     "result": set(RESULTS),
     "state": {"ready", "leaving", "moving"},

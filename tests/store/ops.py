@@ -377,9 +377,10 @@ def join_room(
     presence: bytes | None = None,
     bounds: Bounds = BOUNDS,
     now_ms: int = NOW_MS,
+    makes: bool = True,
 ) -> JoinRoom:
     """The client of a session joins a room at `a`."""
-    return JoinRoom(room, member, node, epoch, nonce, new_epoch, known_epoch, received, presence, bounds, now_ms)
+    return JoinRoom(room, member, node, epoch, nonce, new_epoch, known_epoch, received, presence, bounds, now_ms, makes)
 
 
 def publication(
@@ -421,6 +422,9 @@ def post(
     bounds: Bounds = BOUNDS,
     now_ms: int = NOW_MS,
     member: str = "",
+    content: bytes = b"",
+    makes: bool = True,
 ) -> Post:
     """A service publishes, or a party over HTTP."""
-    return Post(room, node, key, new_epoch, publication(0, b"post") if said is None else said, bounds, now_ms, member)
+    said = publication(0, b"post") if said is None else said
+    return Post(room, node, key, new_epoch, said, bounds, now_ms, member, content, makes)

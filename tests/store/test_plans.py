@@ -28,7 +28,7 @@ from signald.core.wants import TENANT, offer
 from signald.store.base import CLOCK_SET_MS, Op, Result
 from signald.store.claims import Side
 from signald.store.memory import MemoryRows, MemoryWorld, open_memory
-from signald.store.registry.agenda.ops import ListAgenda, ReadAgenda, Schedule, Settle, TakeDue
+from signald.store.registry.agenda.ops import ListAgenda, Own, ReadAgenda, Schedule, Settle, TakeDue
 from signald.store.registry.agenda.records import Kind
 from signald.store.registry.ops import (
     ClusterSecret,
@@ -703,12 +703,21 @@ class Kitchen:
 
     def _of_item(self, draft: Draft) -> tuple[Kind, str]:
         names = (*SESSIONS, WORKERS[draft.worker], CLUSTER, "s_\u00e4")
-        return ("e", "e", "r" if draft.flag else "b")[draft.session + draft.worker], names[draft.other]
+        return ("e", "r" if draft.flag else "e", "r" if draft.flag else "b")[draft.session + draft.worker], names[
+            draft.other
+        ]
 
     def _schedule(self, draft: Draft) -> Op:
         kind, name = self._of_item(draft)
         due_ms = self.now_ms + (0, -30, 20, 200, 10**9)[draft.small]
         return Schedule(kind, (name, SESSIONS[0]), due_ms, self.now_ms, draft.flag and draft.small == 1)
+
+    def _own(self, draft: Draft) -> Op:
+        """Few owners, who meet their bound; rooms that the recipes of the agenda take and settle."""
+        names = (*SESSIONS, WORKERS[draft.worker], CLUSTER, "s_\u00e4")
+        owner = ("x", "x", "y", "", "x\u00e4")[draft.small]
+        due_ms = self.now_ms + (200, 10**9)[draft.flag]
+        return Own(names[draft.other], owner, 1 + draft.worker, 3 + draft.small % 2, due_ms, self.now_ms)
 
     def _take_due(self, draft: Draft) -> Op:
         kind, _ = self._of_item(draft)
@@ -868,6 +877,7 @@ class Kitchen:
             known_epoch="" if head is None or draft.small == 3 else head.epoch,
             received=max(0, (head.position if head else 0) + draft.small - 2 * draft.worker - 1),
             presence=b"%d" % draft.small if draft.flag else None, bounds=self._of_bounds(draft), now_ms=self.now_ms,
+            makes=draft.small != 2,
         )  # fmt: skip
 
     def _leave_room(self, draft: Draft) -> Op:
@@ -893,7 +903,8 @@ class Kitchen:
         return ops.post(
             self._of_publication(draft, 0, draft.other), room=ROOMS[draft.session], node=draft.node,
             key=b"k%d" % draft.small if draft.flag else b"", new_epoch=f"e{self._number}", bounds=self._of_bounds(draft),
-            now_ms=self.now_ms, member=SESSIONS[draft.session] if draft.worker else "",
+            now_ms=self.now_ms, member=SESSIONS[draft.session] if draft.worker else "", content=b"%d" % draft.worker,
+            makes=draft.small != 2,
         )  # fmt: skip
 
     def _set_presence(self, draft: Draft) -> Op:
@@ -1134,7 +1145,7 @@ TOPICS = {
     # And the event queues of workers and of the cluster.
     "agenda": Topic(
         (
-            *("schedule", "take_due", "settle", "tell_cluster", "drop_queue") * 4,
+            *("schedule", "own", "take_due", "settle", "tell_cluster", "drop_queue") * 4,
             *("read_agenda", "list_agenda", "read_queue") * 2,
             *("register", "remove_worker", "claim_worker", "update_worker") * 2,
         ),

@@ -67,10 +67,28 @@ class RoomsConfig:
     )
     keep_s: float = key(
         86_400.0,
-        "How long a room without members is kept: a day, after which whoever wants its content has saved it elsewhere.",
+        "How long a room without members is kept, if something was published in it: a day, in which a program can save its content.",
         unit="seconds",
         at_least=1,
         at_most=31_536_000,
+        reload=True,
+    )
+    owned_max: int = key(
+        200,
+        "Rooms that clients of one principal (an anonymous one: of one address) have made and that are still kept; a join that would make "
+        "another is refused. Three sessions in 64 rooms each. Each takes up to room_bytes_max and history_bytes_max.",
+        unit="rooms",
+        at_least=1,
+        at_most=1_000_000,
+        reload=True,
+    )
+    rooms_max: int = key(
+        50_000,
+        "Rooms of all nodes; a further one is not made. As many as sessions by default. One service or worker may have made "
+        "admission.address_share of them.",
+        unit="rooms",
+        at_least=1,
+        at_most=10_000_000,
         reload=True,
     )
     default_rights: tuple[str, ...] = key(

@@ -14,6 +14,7 @@ STATUSES: dict[RefusedBecause, int] = {
     "share": 429,
     "large": 413,
     "full": 503,
+    "reused": 422,
 }
 """The status of an `OperationRefused`."""
 

@@ -61,6 +61,8 @@ class Asking:
     """Of a party or a person; empty: a service, which needs none."""
     access: Access = attrs.field(factory=Access)
     """What the session is judged by."""
+    address: str = ""
+    """Where the request comes from; empty: a proxy that speaks for many."""
 
 
 @attrs.frozen
@@ -69,4 +71,15 @@ class Post:
 
     publication: Publication
     key: bytes
-    """Digest of what makes the request the same again; empty without an idempotency key."""
+    """Digest of the idempotency key, and of the caller and the path to which it belongs; empty: there is none."""
+    content: bytes = b""
+    """Digest of what makes another request with the key the same."""
+
+
+@attrs.frozen
+class Stored:
+    """What has become of a publication."""
+
+    position: int
+    replayed: bool
+    """An earlier request with the same key has stored it."""

@@ -22,10 +22,11 @@ from starlette.routing import BaseRoute
 from signald.core import updates
 from signald.core.room_names import is_of_user
 from signald.core.rooms import ID_CHARS_MAX, Properties, Publication
+from signald.http.api.app import address_of
 from signald.http.api.auth import caller_of, session_of
 from signald.http.api.blobs import Pieces
 from signald.http.api.bodies import read_body
-from signald.http.api.describe import PARTIES, Answer, Operation, described, json_answer
+from signald.http.api.describe import PARTIES, Answer, Header, Operation, described, json_answer
 from signald.http.api.reading import (
     JSON,
     Headers,
@@ -45,6 +46,7 @@ from signald.http.api.room_views import (
     ShownPublications,
     ShownRoom,
     ShownState,
+    Stored,
 )
 from signald.http.api.sessions import Tenant
 from signald.http.problem_details import HttpProblem
@@ -139,7 +141,7 @@ class Rooms(Protocol):
     async def history(self, asking: Asking, room: str, before: int, limit: int) -> ShownPublications:
         """Show publications in front of the position `before` (0: the last ones), `limit` at most."""
 
-    async def post(self, asking: Asking, room: str, post: Post) -> PublishedAt:
+    async def post(self, asking: Asking, room: str, post: Post) -> Stored:
         """Publish."""
 
     async def state(self, asking: Asking, room: str) -> tuple[int, AsyncGenerator[bytes]]:
@@ -158,9 +160,12 @@ NEW, PATCH_BODY = JsonBody(NewPublication), JsonBody(dict[RecordId, dict[str, Ra
 
 SHOWN = Answer(200, "The room.", ShownRoom)
 ENTRIES = Answer(200, "The publications.", ShownPublications)
-STORED = Answer(201, "It is stored, and its readers get it.", PublishedAt)
+_REPLAYED = {
+    "Idempotency-Replayed": Header("`true`: an earlier request with the same key has stored it.", always=False)
+}
+STORED = Answer(201, "It is stored, and its readers get it.", PublishedAt, headers=_REPLAYED)
 STATE = Answer(200, "The records.", ShownState)
-CHANGED = Answer(200, "The change is stored, and its readers get it.", PublishedAt)
+CHANGED = Answer(200, "The change is stored, and its readers get it.", PublishedAt, headers=_REPLAYED)
 
 READ = Operation(
     name="readRoom", method="GET", path="/v1/rooms/{room}", tag="rooms", summary="Show a room and its members",
@@ -175,7 +180,7 @@ PUBLISH = Operation(
     about="With another content type than JSON the body is binary data, and `kind` stands in the query. The room is made when there is "
     "none. In the room of a user (`user:SUBJECT`) only services publish; their credential must cover `users`.",
     callers=PARTIES, scope="rooms", parameters=(ROOM, OF_POST, POST_HEADERS), bodies=(NEW, RawBody("The data.")), answers=(STORED,),
-    problems=frozenset({404, 409, 413}),
+    problems=frozenset({404, 409, 413, 422}),
 )  # fmt: skip
 READ_STATE = Operation(
     name="readRoomState", method="GET", path="/v1/rooms/{room}/state", tag="rooms", summary="Show the records of a room",
@@ -186,7 +191,7 @@ CHANGE_STATE = Operation(
     about="The body is as `patch` of a publication: records by id, each with the properties to set. A record that is missing is made, and "
     "null removes a property.",
     callers=PARTIES, scope="rooms", parameters=(ROOM, CALLER, POST_HEADERS), bodies=(PATCH_BODY,), answers=(CHANGED,),
-    problems=frozenset({404, 409, 413}),
+    problems=frozenset({404, 409, 413, 422}),
 )  # fmt: skip
 
 
@@ -212,9 +217,9 @@ def routes(rooms: Rooms) -> list[BaseRoute]:
         else:
             kind = None if asked.kind is UNSET else asked.kind
             publication = Publication(0, publication_body(kind, b"", body), update=kind in updates.KINDS)
-        post = Post(publication, _digest(request, asking, key, body))
+        post = Post(publication, *_digests(request, asking, key, body))
         with as_problems():
-            return json_answer(STORED, await rooms.post(asking, room, post))
+            return _stored(STORED, await rooms.post(asking, room, post))
 
     async def state(request: Request) -> Response:
         room, _, asking = await _asked(request, CALLER)
@@ -237,9 +242,9 @@ def routes(rooms: Rooms) -> list[BaseRoute]:
         must_be_json(request)
         body = await read_body(request)
         publication = Publication(0, patches=_records(PATCH_BODY.decode(body, rooms.json_depth_max)))
-        post = Post(publication, _digest(request, asking, key, body))
+        post = Post(publication, *_digests(request, asking, key, body))
         with as_problems():
-            return json_answer(CHANGED, await rooms.post(asking, room, post))
+            return _stored(CHANGED, await rooms.post(asking, room, post))
 
     return described((READ, read), (HISTORY, history), (PUBLISH, publish), (READ_STATE, state), (CHANGE_STATE, change))
 
@@ -254,9 +259,10 @@ async def _asked(request: Request, query: Query[Q]) -> tuple[str, Q, Asking]:
     if caller.kind == "service":
         if caller.tenant is not None and tenant not in (None, caller.tenant):
             raise HttpProblem(403, "forbidden", "this credential is bound to another tenant")
-        return room, asked, Asking(caller, tenant if caller.tenant is None else caller.tenant)
+        tenant = tenant if caller.tenant is None else caller.tenant
+        return room, asked, Asking(caller, tenant, address=address_of(request.scope))
     named, access = session_of(caller, session)
-    return room, asked, Asking(caller, caller.tenant, named, access)
+    return room, asked, Asking(caller, caller.tenant, named, access, address_of(request.scope))
 
 
 def publication_of(new: NewPublication) -> Publication:
@@ -281,13 +287,23 @@ def _records(named: Mapping[str, Mapping[str, Raw]] | UnsetType) -> tuple[tuple[
     )
 
 
-def _digest(request: Request, asking: Asking, key: str | UnsetType, body: bytes) -> bytes:
-    """Return what makes a request the same again: its caller, key, method, address and content. The room is that of its store's step."""
+def _stored(answer: Answer, stored: Stored) -> Response:
+    headers = {"idempotency-replayed": "true"} if stored.replayed else None
+    return json_answer(answer, PublishedAt(stored.position), headers)
+
+
+def _digests(request: Request, asking: Asking, key: str | UnsetType, body: bytes) -> tuple[bytes, bytes]:
+    """Return the digests of a key, with the caller, the session and the path to which it belongs, and of the content of its request."""
     if key is UNSET:
-        return b""
+        return b"", b""
+    caller = asking.caller
+    of_key = caller.kind, caller.payer, asking.session, key, request.method, request.url.path
+    of_content = request.url.query, request.headers.get("content-type", "")
+    return _digest(*[text.encode() for text in of_key]), _digest(*[text.encode() for text in of_content], body)[:16]
+
+
+def _digest(*parts: bytes) -> bytes:
     made = hashlib.sha256()
-    query, content_type = request.url.query, request.headers.get("content-type", "")
-    texts = (asking.caller.kind, asking.caller.payer, key, request.method, request.url.path, query, content_type)
-    for part in (*(text.encode() for text in texts), body):
+    for part in parts:
         made.update(len(part).to_bytes(8) + part)
     return made.digest()

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 
 import attrs
 from msgspec import UNSET, Raw
+from msgspec.structs import replace
 
 from signald.core.room_names import of_principal, stored_name
 from signald.core.rooms import Entry, Right, fault_of
@@ -16,10 +17,10 @@ from signald.errors import OperationRefused, RefusedBecause, StoreUnavailable
 from signald.http.api.room_views import (
     Asking,
     Post,
-    PublishedAt,
     ShownMember,
     ShownPublications,
     ShownRoom,
+    Stored,
 )
 from signald.ids import new_nonce
 from signald.service.api.room_states import RoomStates, unknown_room
@@ -27,6 +28,7 @@ from signald.service.api.sessions import unknown_session
 from signald.service.parts import Parts
 from signald.service.rooms.bounds import bounds_of
 from signald.service.rooms.counts import RESULTS, STORED
+from signald.service.rooms.making import owner_of_caller
 from signald.service.rooms.rights import rights_of_caller
 from signald.store.base import Behind
 from signald.store.room import ops
@@ -38,12 +40,23 @@ _REFUSALS: dict[str, tuple[RefusedBecause, str, str]] = {
     "bad_record": ("invalid", "bad-record", "the id of a record has 1 to 128 characters"),
     "unsupported": ("invalid", "bad-record", "the kind yjs needs the extra: pip install signald[yjs]"),
     "too_big": ("large", "too-large", "a record is larger than rooms.record_bytes_max, or there are too many at once"),
+    "key_taken": ("reused", "key-reused", "this Idempotency-Key was used for another request"),
+    "too_many_made": (
+        "share",
+        "too-many-rooms",
+        "there is no such room, and its maker has as many others as rooms.owned_max, or its share of rooms.rooms_max, lets it have",
+    ),
+    "rooms_full": ("full", "rooms-full", "there is no such room, and there are rooms.rooms_max others"),
     "room_full": (
         "state",
         "room-full",
         "the room has as much as rooms.records_max and rooms.room_bytes_max let it have",
     ),
 }
+
+
+STORE_S = 5.0
+"""How long a request waits for the place of a room: as for any one step of the store."""
 
 
 @attrs.frozen
@@ -89,7 +102,7 @@ class HttpRooms:
         shown = [Raw(_shown(front, entry)) for entry in read.entries]
         return ShownPublications(shown, str(read.next) if read.next else UNSET)
 
-    async def post(self, asking: Asking, room: str, post: Post) -> PublishedAt:
+    async def post(self, asking: Asking, room: str, post: Post) -> Stored:
         """Publish."""
         publication, context = post.publication, self._context
         place = await self._enter(asking, room, "publish" if publication.body else "state")
@@ -97,27 +110,32 @@ class HttpRooms:
             raise _refused(fault)
         if not publication.body and not publication.names:
             raise OperationRefused("invalid", "bad-record", "there is nothing to publish: no data, and no record")
-        bounds = bounds_of(context.config.rooms)
-        posted = await context.committer.call(
-            ops.Post(
-                place.stored,
-                context.node,
-                post.key,
-                new_nonce(context.entropy),
-                publication,
-                bounds,
-                context.now_ms(),
-                place.author,
-            )
+        op = ops.Post(
+            place.stored,
+            context.node,
+            post.key,
+            new_nonce(context.entropy),
+            publication,
+            bounds_of(context.config.rooms),
+            context.now_ms(),
+            place.author,
+            post.content,
+            makes=False,
         )
+        posted = await context.committer.call(op)
+        if isinstance(posted, ops.NoRoom):
+            owner = owner_of_caller(asking.caller, asking.address)
+            if refusal := await self._rooms.making.enter(place.stored, owner, STORE_S):
+                raise _refused(refusal)
+            posted = await context.committer.call(replace(op, now_ms=context.now_ms(), makes=True))
+        if isinstance(posted, ops.NoRoom):
+            raise StoreUnavailable("the room cannot be made now")
         if not isinstance(posted, ops.Posted):
             self._counts[posted.reason] += posted.reason in RESULTS
             raise _refused(posted.reason)
-        self._counts[STORED] += 1
-        if posted.position == 1:
-            self._rooms.sweeps.watch(place.stored)  # it was made by this, and may never have a member
+        self._counts[STORED] += not posted.replayed
         self._rooms.look(place.stored)
-        return PublishedAt(posted.position)
+        return Stored(posted.position, posted.replayed)
 
     async def state(self, asking: Asking, room: str) -> tuple[int, AsyncGenerator[bytes]]:
         """Return all records as JSON: how many bytes, and the bytes in pieces. The generator must be closed."""

@@ -22,12 +22,13 @@ from signald.service.rooms.folding import Folding
 from signald.service.rooms.guest import Guest, member_name
 from signald.service.rooms.hall import Hall
 from signald.service.rooms.joining import Joining, Request
+from signald.service.rooms.making import Making
 from signald.service.rooms.offers import offer_of, refused
 from signald.service.rooms.publishing import Publishing
 from signald.service.rooms.rights import rights_of
 from signald.service.rooms.sweeping import RoomSweeps
 from signald.store.base import Fenced, Result
-from signald.store.room.ops import DropMembers, LeaveRoom
+from signald.store.room.ops import DropMembers, LeaveRoom, RoomOver
 from signald.wire.fields import NO_DATA
 from signald.wire.rooms import PRESENCE_BYTES_MAX, ROOMS_MAX, Join, Publish, RoomPosition
 
@@ -44,7 +45,8 @@ class RoomDesk:
         self._context = context
         self.hall = Hall(context)
         self.sweeps = RoomSweeps(context)
-        self._joining = Joining(context, self.hall, self._stay_out)
+        self.making = Making(context, self.hall.counts.not_made)
+        self._joining = Joining(context, self.hall, self.making, self._stay_out)
         self._folding = Folding(context)
         self._publishing = Publishing(context, self.hall, self._folding)
         self.hall.lost = self._again
@@ -100,8 +102,6 @@ class RoomDesk:
             if guest is not None:
                 self.hall.remove(guest)
             stored = of_principal(room, session.principal)
-            if stored not in self.hall.rooms:
-                self.sweeps.watch(stored)
             here = self.hall.enter(stored)
             guest = here.guests[member_name(session.id, party)] = Guest(here, session, party, link)
             self._of.setdefault((session.id, party), {})[here.name] = guest
@@ -162,7 +162,7 @@ class RoomDesk:
         context.committer.submit(op, partial(self._has_left, link, session.id, stored))
 
     def _has_left(self, link: PartyLink, session: str, room: str, result: Result) -> None:
-        self.hall.look(room)
+        self._dropped(room, result)
         # Fenced: it has its seat at another connection, and this one is about to be released.
         if not link.over and not isinstance(result, Fenced):
             link.room_left(session, shown_name(room), "left")
@@ -209,7 +209,7 @@ class RoomDesk:
 
     def _again(self, guest: Guest) -> None:
         """The store has lost the seat of a member, or the room: it joins again with what it knows, and is told anew."""
-        request = Request(guest.given, guest.room.epoch, guest.said or None, guest.wants_state)
+        request = Request(guest.given, guest.room.epoch, guest.said or None, guest.wants_state, is_lost=True)
         self._joining.begin(guest, request)
 
     def _forget(self, guest: Guest) -> None:
@@ -240,5 +240,7 @@ class RoomDesk:
             op = DropMembers(room, name, context.node, self._keep_ms, context.now_ms())
             context.committer.submit(op, partial(self._dropped, room))
 
-    def _dropped(self, room: str, _: Result) -> None:
+    def _dropped(self, room: str, result: Result) -> None:
         self.hall.look(room)
+        if isinstance(result, RoomOver):
+            self.sweeps.poke(room)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import attrs
 import structlog
 import trio
+from msgspec.structs import replace
 
 from signald.core.head import Party
 from signald.core.room_views import Answer, Shown, body_of, data_of
@@ -25,6 +26,7 @@ from signald.service.context import Context
 from signald.service.rooms.bounds import bounds_of
 from signald.service.rooms.guest import Guest, RoomHere, State
 from signald.service.rooms.hall import LOOK_LIMIT, SLOW, Hall
+from signald.service.rooms.making import OF_NONE, Making, owner_of
 from signald.service.rooms.presence import difference
 from signald.store.base import Fenced, Refused
 from signald.store.room.ops import (
@@ -33,6 +35,7 @@ from signald.store.room.ops import (
     Joined,
     JoinRoom,
     LookRoom,
+    NoRoom,
     ReadRoomHistory,
     ReadRoomState,
     ReadRoomUpdates,
@@ -80,6 +83,8 @@ class Request:
     """None: as it was."""
     state: bool = False
     history: int = 0
+    is_lost: bool = False
+    """It was a member here, and the store has lost its seat or the room."""
 
 
 @attrs.define
@@ -113,10 +118,11 @@ class _OverError(Exception):
 class Joining:
     """See the module."""
 
-    def __init__(self, context: Context, hall: Hall, left: Callable[[Guest, str], None]) -> None:
+    def __init__(self, context: Context, hall: Hall, making: Making, left: Callable[[Guest, str], None]) -> None:
         """`left` is called for a member that does not come in, with the reason that it is told; empty: it is told nothing."""
         self._context = context
         self._hall = hall
+        self._making = making
         self._left = left
         self.live: Callable[[Guest], None] = lambda _: None
         """Called for each member that has everything."""
@@ -218,16 +224,26 @@ class Joining:
             request.presence,
             bounds_of(context.config.rooms),
             context.now_ms(),
+            makes=False,
         )
         result = await context.committer.call(op, STORE_S)
         self._check(guest, number)
+        if isinstance(result, NoRoom):
+            owner = OF_NONE if request.is_lost else owner_of(guest.session, guest.party)
+            refusal = await self._making.enter(guest.room.name, owner, STORE_S)
+            self._check(guest, number)
+            if refusal:
+                self._left(guest, refusal)
+                return None
+            result = await context.committer.call(replace(op, now_ms=context.now_ms(), makes=True), STORE_S)
+            self._check(guest, number)
         if isinstance(result, Joined):
             guest.presence_turn = result.turn
             return result
         if isinstance(result, Fenced):
             self._left(guest, "")  # it has a seat at another connection, and this one is about to be released
         else:
-            assert isinstance(result, Refused)
+            assert isinstance(result, Refused), "this operation makes the room"
             self._left(guest, "room_full" if result.reason == "room_full" else "unavailable")
         return None
 

@@ -1,10 +1,10 @@
 """The seats of sessions that have ended, and rooms whose time is over: found by whichever node.
 
 A session that ends takes its seats along (`desk`). One that ends while no node knows its rooms leaves them: its node was killed, or its
-client has resumed elsewhere without naming them. So each room that gets a member at a node stands in the agenda of the registry, and each
-one that is made over HTTP, which may never have a member. A node takes what is due, asks of each member whether its session lives, and
-takes the seats of those that do not. It comes again as long as there are members; afterwards the room is removed when it has been without
-any for as long as it is kept.
+client has resumed elsewhere without naming them. So each room stands in the agenda of the registry from before it is made (`making`). A
+node takes what is due, asks of each member whether its session lives, and takes the seats of those that do not. It comes again as long as
+there are members; afterwards the room is removed when it has been without any for as long as it is kept. A room in which nothing was
+published is kept no longer than its members, and the node at which the last one has left asks for its sweep.
 """
 
 import structlog
@@ -17,7 +17,7 @@ from signald.service.rooms.bounds import bounds_of
 from signald.store.base import Op
 from signald.store.registry.agenda.ops import Due, DueItem, Schedule, Settle, TakeDue
 from signald.store.registry.agenda.records import Kind
-from signald.store.room.ops import DropMembers, ReadRoom, RoomRead, RoomSwept, SweepRoom
+from signald.store.room.ops import DropMembers, ReadRoom, RoomOver, RoomRead, RoomSwept, SweepRoom
 from signald.store.session.ops import Look, NoSession
 
 log = structlog.get_logger(__name__)
@@ -30,6 +30,9 @@ costs a read a second."""
 
 POLL_S, POLL_LEAST_S = 30.0, 1.0
 """The longest and the shortest pause between two looks at the agenda."""
+
+MORE_S = 0.1
+"""The pause when more rooms are due than were taken: 80 rooms a second at each node, more than its parties make."""
 
 ROOMS_MAX = 8
 """Rooms that are taken at once, and swept one after the other within the lease."""
@@ -49,20 +52,28 @@ class RoomSweeps:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._news = trio.Event()
         self.dropped = 0
         """Sessions that had ended, and whose seats this node has taken."""
 
     def watch(self, room: str) -> None:
-        """Have a room swept, which has its first member here, or was made here over HTTP."""
+        """Have a room swept, which has its first member here: a store that has lost the registry has lost its place."""
         now_ms = self._context.now_ms()
         self._context.submit(Schedule(KIND, (room,), now_ms + round(AGAIN_S * 1000), now_ms))
+
+    def poke(self, room: str) -> None:
+        """Have a room swept now: it is over, and counts for its owner until then."""
+        now_ms = self._context.now_ms()
+        self._context.committer.submit(Schedule(KIND, (room,), now_ms, now_ms), lambda _: self._news.set())
 
     async def run(self) -> None:
         """Sweep until cancelled."""
         while True:
             pause_s = await self._round()
-            # Nodes do not come together.
-            await trio.sleep(pause_s * self._context.entropy.uniform(1.0, 1.25))
+            # Nodes do not come together. What comes while the round runs is taken in the next one, at once.
+            with trio.move_on_after(pause_s * self._context.entropy.uniform(1.0, 1.25)):
+                await self._news.wait()
+            self._news = trio.Event()
 
     async def _round(self) -> float:
         """Sweep the rooms that are due; return how long there is nothing to do."""
@@ -76,7 +87,7 @@ class RoomSweeps:
         except StoreUnavailable:
             return POLL_S  # what was taken is due again when the lease ends
         if len(due.items) == ROOMS_MAX:
-            return POLL_LEAST_S
+            return MORE_S
         next_s = (due.next_ms - context.now_ms()) / 1000 if due.next_ms else POLL_S
         return max(POLL_LEAST_S, min(next_s, POLL_S))
 
@@ -85,17 +96,18 @@ class RoomSweeps:
         swept: RoomSwept = await context.committer.call(SweepRoom(room, context.now_ms()))
         due_ms = swept.next_ms
         if swept.members:
-            await self._take_seats(room)
-            due_ms = context.now_ms() + round(AGAIN_S * 1000)
+            is_over = await self._take_seats(room)
+            due_ms = context.now_ms() + (0 if is_over else round(AGAIN_S * 1000))
         now_ms = context.now_ms()
         await context.committer.call(Settle(KIND, room, item.ticket, due_ms, 0, 0, now_ms))
 
-    async def _take_seats(self, room: str) -> None:
-        """Take the seats of sessions that the store does not know any more."""
+    async def _take_seats(self, room: str) -> bool:
+        """Take the seats of sessions that the store does not know any more, and tell whether the room is over then."""
         context = self._context
         read = await context.committer.call(ReadRoom(room, MEMBERS_MAX, context.now_ms()))
+        is_over = False
         if not isinstance(read, RoomRead):
-            return
+            return is_over
         sessions = list(dict.fromkeys([one.member.partition("/")[0] for one in read.members]))
         for start in range(0, len(sessions), LOOKS_MAX):
             part = sessions[start : start + LOOKS_MAX]
@@ -107,6 +119,7 @@ class RoomSweeps:
             keep_ms, now_ms = bounds_of(context.config.rooms).keep_ms, context.now_ms()
             # Under the name of no node, so that each one with members is woken, and this one too.
             drops: list[Op] = [DropMembers(room, session, "", keep_ms, now_ms) for session in gone]
-            await context.committer.call_many(drops)
+            is_over = isinstance((await context.committer.call_many(drops))[-1], RoomOver)
             self.dropped += len(gone)
             log.info("room_seats_taken", room=room, sessions=len(gone))
+        return is_over

@@ -19,7 +19,7 @@ from signald.store.redis_connection import Word, pack
 from signald.store.redis_keys import PACKING, REGISTRY_TAG, Keyspace
 from signald.store.redis_replies import read_done, read_name
 from signald.store.registry import records
-from signald.store.registry.agenda.records import LEASE_MAX_MS
+from signald.store.registry.agenda.records import LEASE_MAX_MS, ROOMS
 from signald.store.registry.ops import (
     ClaimWorker,
     ClusterSecret,
@@ -119,6 +119,7 @@ REGISTRY = lua.cold(
         "HOLDS_CHECKED": records.HOLDS_CHECKED,
         "HOLD_CHECK_MS": records.HOLD_CHECK_MS,
         "LEASE_MAX_MS": LEASE_MAX_MS,
+        "ROOMS": ROOMS,
         "ONCE_REMEMBERED": ONCE_REMEMBERED,
         "PACE_BURST_S": records.PACE_BURST_S,
         "PACE_DEBT_MAX_S": records.PACE_DEBT_MAX_S,

@@ -59,10 +59,14 @@ local function read_head()
   return head
 end
 
+local function is_over(now_ms)
+  return head[ROOM.members] == 0 and head[ROOM.until_ms] <= tonumber(now_ms)
+end
+
 -- Reads the head of a room that is there and not over.
 local function stand(now_ms)
   read_head()
-  if head and head[ROOM.members] == 0 and head[ROOM.until_ms] <= tonumber(now_ms) then
+  if head and is_over(now_ms) then
     head = nil
   end
   return head
@@ -83,9 +87,11 @@ local function expire(left_ms)
   end
 end
 
--- Begins the time for which the room is kept without members.
+-- Begins the time for which the room is kept without members: none when nothing was ever published in it. Returns that time.
 local function stay(keep_ms, now_ms)
+  keep_ms = head[ROOM.position] > 0 and keep_ms or 0
   head[ROOM.empty_ms], head[ROOM.until_ms] = now_ms, now_ms + keep_ms
+  return keep_ms
 end
 
 local function bytes_all()
@@ -103,7 +109,7 @@ local function wake()
   end
 end
 
--- Departures, as turn and member by turns, and keys, as key and position by turns; nil when they cannot be read.
+-- Departures, as turn and member by turns, and keys, as key, position and content by turns; nil when they cannot be read.
 local function read_kept()
   local kept, is_there = read('d')
   return kept or not is_there and {{}, {}} or nil

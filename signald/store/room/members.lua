@@ -44,9 +44,12 @@ local function save_said(member, words, turn)
   end
 end
 
+-- ARGV 13: '1' when the room is made where there is none
 function operation.join_room(member, epoch, nonce, new_epoch, known_epoch, received, is_said, presence, members_max, now_ms)
   epoch = tonumber(epoch)
-  stand(now_ms)
+  if not stand(now_ms) and ARGV[13] ~= '1' then
+    return {'no_room'}
+  end
   local seat = head and read('q' .. member)
   local turn = head and turn_of(member)
   if seat then
@@ -98,7 +101,7 @@ function operation.join_room(member, epoch, nonce, new_epoch, known_epoch, recei
   return answer_joined(place, known_epoch, received)
 end
 
--- Takes the seats of `members`. Each step that is cut short is done by a repetition: what is counted is known by its departure.
+-- Takes the seats of `members`, and answers whether the room is over. Each step that is cut short is done by a repetition: what is counted is known by its departure.
 local function drop(members, keep_ms, now_ms)
   local gone = {}
   for _, member in ipairs(members) do
@@ -107,7 +110,7 @@ local function drop(members, keep_ms, now_ms)
     end
   end
   if #gone == 0 then
-    return
+    return {is_over(now_ms) and 'over' or 'done'}
   end
   local kept, is_unknown = begin_kept(), false
   local departed, at = kept[1], {}
@@ -135,7 +138,7 @@ local function drop(members, keep_ms, now_ms)
     count_nodes()
   end
   if head[ROOM.members] == 0 then
-    stay(tonumber(keep_ms), tonumber(now_ms))
+    keep_ms = stay(tonumber(keep_ms), tonumber(now_ms))
   end
   redis.call('HSET', DATA, 'd', keep('d', kept), 'h', keep('h', head))
   redis.call('ZREM', MEMBERS, unpack(gone))
@@ -143,6 +146,7 @@ local function drop(members, keep_ms, now_ms)
     expire(keep_ms + CLOCK_SET_MS)
   end
   wake()
+  return {is_over(now_ms) and 'over' or 'done'}
 end
 
 function operation.leave_room(member, epoch, keep_ms, now_ms)
@@ -151,17 +155,11 @@ function operation.leave_room(member, epoch, keep_ms, now_ms)
   if seat and (seat[SEAT.epoch] > epoch or seat[SEAT.epoch] == epoch and seat[SEAT.node] ~= caller) then
     return {'fenced', seat[SEAT.epoch]}
   end
-  if read_head() then
-    drop({member}, keep_ms, now_ms)
-  end
-  return {'done'}
+  return read_head() and drop({member}, keep_ms, now_ms) or {'done'}
 end
 
 function operation.drop_members(session, keep_ms, now_ms)
-  if read_head() then
-    drop({session, session .. '/worker'}, keep_ms, now_ms)
-  end
-  return {'done'}
+  return read_head() and drop({session, session .. '/worker'}, keep_ms, now_ms) or {'done'}
 end
 
 -- The seat of a member, if it is that of the caller's connection; else nil and the answer.

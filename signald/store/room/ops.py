@@ -8,7 +8,8 @@ the last `DEPARTED_MAX` of them.
 
 *Waking.* Each change that members see wakes each node that has members, once for each operation, and never its caller.
 
-A room that cannot be read, or was lost, is unknown to all but `JoinRoom` and `Post`, which make a new one with another epoch.
+A room that cannot be read, or was lost, is unknown to all but `JoinRoom` and `Post`, which make a new one with another epoch. A room in
+which nothing was published is over when its last member leaves; one with content is kept for a while.
 """
 
 from signald.core.rooms import Bounds, Entry, Fault, Member, Offer, Publication, Record
@@ -48,6 +49,10 @@ class NoRoom(Result, frozen=True):
     """There is no such room, or it cannot be read."""
 
 
+class RoomOver(Result, frozen=True):
+    """The member has no seat, and the room is over: it is worth a sweep."""
+
+
 class NotMember(Result, frozen=True):
     """The member has no seat: it has left, or the store has lost it. It is to join again."""
 
@@ -68,6 +73,8 @@ class Posted(Result, frozen=True):
     """The publication is stored at `position`, now or when its key was used first."""
 
     position: int
+    replayed: bool = False
+    """Its key is known: an earlier operation has stored it."""
 
 
 class PresenceSet(Result, frozen=True):
@@ -165,8 +172,8 @@ class RoomSwept(Result, frozen=True):
 
 
 @traits(damaged=Refused("damaged"))
-class JoinRoom(RoomOp[Joined | Fenced | Refused], frozen=True):
-    """Give a member its seat, and make the room when there is none.
+class JoinRoom(RoomOp[Joined | Fenced | Refused | NoRoom], frozen=True):
+    """Give a member its seat, and make the room when there is none, if `makes` says so; else the answer is `NoRoom`.
 
     The same nonce gets the same seat, and changes nothing. A member that has a seat already moves with it, as it does in a handover.
     Refused `room_full`: the room has as many members as it may. `Fenced`: it has a seat of a later connection, or under the same one at
@@ -188,10 +195,12 @@ class JoinRoom(RoomOp[Joined | Fenced | Refused], frozen=True):
     """None: as it is."""
     bounds: Bounds
     now_ms: int
+    makes: bool = True
+    """False: a room has to have its place in the agenda first (`Own`)."""
 
 
 @traits(damaged=Done())
-class LeaveRoom(RoomOp[Done | Fenced], frozen=True):
+class LeaveRoom(RoomOp[Done | RoomOver | Fenced], frozen=True):
     """Take the seat of a member. `Done` as well when it has none."""
 
     member: str
@@ -202,7 +211,7 @@ class LeaveRoom(RoomOp[Done | Fenced], frozen=True):
 
 
 @traits(damaged=Done())
-class DropMembers(RoomOp[Done], frozen=True):
+class DropMembers(RoomOp[Done | RoomOver], frozen=True):
     """Take the seats of both parties of a session, which has ended, wherever they are."""
 
     session: str
@@ -228,10 +237,10 @@ class Publish(RoomOp[Published | Fenced | Behind | NotMember], frozen=True):
 
 
 @traits(damaged=Refused("damaged"))
-class Post(RoomOp[Posted | Refused], frozen=True):
-    """Store what is published over HTTP, without a seq, and make the room when there is none.
+class Post(RoomOp[Posted | Refused | NoRoom], frozen=True):
+    """Store what is published over HTTP, without a seq, and make the room when there is none, as `JoinRoom` does.
 
-    A key that is known gets the position of its first use.
+    A key that is known gets the position of its first use. Refused `key_taken`: its first use had other content.
     """
 
     node: str
@@ -244,6 +253,9 @@ class Post(RoomOp[Posted | Refused], frozen=True):
     now_ms: int
     member: str = ""
     """The author, a party that asks over HTTP and need have no seat; empty: a service."""
+    content: bytes = b""
+    """Digest of what the key was used for."""
+    makes: bool = True
 
 
 @traits(later=True, damaged=NotMember())

@@ -88,7 +88,7 @@ def _pack_join(op: JoinRoom) -> bytes:
     is_said = op.presence is not None
     return pack_room(
         op, "join_room", op.node, op.member, op.epoch, op.nonce, op.new_epoch, op.known_epoch, op.received, int(is_said),
-        op.presence or b"", op.bounds.members_max, op.now_ms,
+        op.presence or b"", op.bounds.members_max, op.now_ms, int(op.makes),
     )  # fmt: skip
 
 
@@ -113,8 +113,8 @@ def _pack_publish(op: Publish) -> bytes:
 
 
 def _pack_post(op: Post) -> bytes:
-    bounds = msgpack.encode(op.bounds)
-    return pack_room(op, "post", op.node, op.member, op.key, op.new_epoch, bounds, op.now_ms, *_words(op.publication))
+    words = op.member, op.key, op.new_epoch, msgpack.encode(op.bounds), op.now_ms, *_words(op.publication)
+    return pack_room(op, "post", op.node, *words, op.content, int(op.makes))
 
 
 def _pack_snapshot(op: SnapshotRoom) -> bytes:

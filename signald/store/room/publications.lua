@@ -187,27 +187,31 @@ function operation.publish(member, epoch, bounds, now_ms)
   return {'published', seat[SEAT.seq], seat[SEAT.position], told, expected}
 end
 
-function operation.post(member, key, new_epoch, bounds, now_ms, size, said, packed)
+function operation.post(member, key, new_epoch, bounds, now_ms, size, said, packed, content, makes)
   bounds, now_ms = cmsgpack.unpack(bounds), tonumber(now_ms)
   if not stand(now_ms) then
+    if makes ~= '1' then
+      return {'no_room'}
+    end
     make(new_epoch)
   end
   local kept = begin_kept()
   local keys = kept[2]
-  for place = 1, key ~= '' and #keys or 0, 2 do
+  for place = 1, key ~= '' and #keys or 0, 3 do
     if keys[place] == key then
-      return {'posted', keys[place + 1]}
+      return keys[place + 2] == content and {'posted', keys[place + 1], 1} or {'refused', 'key_taken'}
+    end
+  end
+  if key ~= '' then
+    keys[#keys + 1], keys[#keys + 2], keys[#keys + 3] = key, head[ROOM.position] + 1, content
+    while #keys > 3 * KEYS_MAX do
+      for _ = 1, 3 do
+        table.remove(keys, 1)
+      end
     end
   end
   if head[ROOM.members] == 0 then
-    stay(bounds[BOUND.keep_ms], now_ms)
-  end
-  if key ~= '' then
-    keys[#keys + 1], keys[#keys + 2] = key, head[ROOM.position] + 1
-    while #keys > 2 * KEYS_MAX do
-      table.remove(keys, 1)
-      table.remove(keys, 1)
-    end
+    head[ROOM.empty_ms], head[ROOM.until_ms] = now_ms, now_ms + bounds[BOUND.keep_ms]
   end
   local fault = store(member, cmsgpack.unpack(said), tonumber(size), packed, bounds, now_ms, nil, key ~= '' and kept)
   if fault then
@@ -219,5 +223,5 @@ function operation.post(member, key, new_epoch, bounds, now_ms, size, said, pack
     expire(bounds[BOUND.keep_ms] + CLOCK_SET_MS)
   end
   wake()
-  return {'posted', head[ROOM.position]}
+  return {'posted', head[ROOM.position], 0}
 end

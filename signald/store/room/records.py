@@ -48,7 +48,8 @@ class Head(Struct, array_like=True):
         return not self.members and self.until_ms <= now_ms
 
     def stay(self, keep_ms: int, now_ms: int) -> None:
-        """Begin the time for which it is kept without members."""
+        """Begin the time for which it is kept without members: none when nothing was ever published in it."""
+        keep_ms = keep_ms if self.position else 0
         self.empty_ms, self.until_ms = now_ms, now_ms + keep_ms
 
     def is_of_the_future(self, now_ms: int) -> bool:
@@ -103,5 +104,5 @@ class Kept(Struct, array_like=True, frozen=True, gc=False):
 
     departed: tuple[tuple[int, str], ...] = ()
     """Turn and member, oldest first."""
-    keys: tuple[tuple[bytes, int], ...] = ()
-    """Idempotency key and position, oldest first."""
+    keys: tuple[tuple[bytes, int, bytes], ...] = ()
+    """Idempotency key, position, and digest of the content, oldest first."""

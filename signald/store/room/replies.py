@@ -20,13 +20,14 @@ from signald.store.room.ops import (
     Published,
     RoomHistory,
     RoomLooked,
+    RoomOver,
     RoomRead,
     RoomState,
     RoomSwept,
     RoomUpdates,
 )
 
-_PLAIN: dict[bytes, Result] = {b"done": DONE, b"no_room": NoRoom(), b"not_member": NotMember()}
+_PLAIN: dict[bytes, Result] = {b"done": DONE, b"over": RoomOver(), b"no_room": NoRoom(), b"not_member": NotMember()}
 
 _KINDS = {
     "h": "room",
@@ -95,8 +96,8 @@ def _answer(reply: Any, room: str) -> Result:
             )  # fmt: skip
         case [b"published", seq, position, refused, expected]:
             return Published(seq, position, _refused(refused), expected)
-        case [b"posted", position]:
-            return Posted(position)
+        case [b"posted", position, replayed]:
+            return Posted(position, replayed == 1)
         case [b"presence", turn]:
             return PresenceSet(turn)
         case [b"presence_old", turn]:

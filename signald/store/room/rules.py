@@ -40,8 +40,10 @@ def _make(op: ops.JoinRoom | ops.Post, rows: Rows) -> Head:
 
 
 @rule(ops.JoinRoom)
-def join_room(op: ops.JoinRoom, rows: Rows, wakes: Wakes) -> ops.Joined | Fenced | Refused:
+def join_room(op: ops.JoinRoom, rows: Rows, wakes: Wakes) -> ops.Joined | Fenced | Refused | ops.NoRoom:
     head = standing(op.room, rows, op.now_ms)
+    if head is None and not op.makes:
+        return ops.NoRoom()
     seat = None if head is None else rows.seat(op.room, op.member)
     is_here = head is not None and rows.member_turn(op.room, op.member) > 0
     if head is not None and seat is not None:
@@ -89,28 +91,27 @@ def _wake(head: Head, by: str, wakes: Wakes) -> None:
 
 
 @rule(ops.LeaveRoom)
-def leave_room(op: ops.LeaveRoom, rows: Rows, wakes: Wakes) -> Done | Fenced:
+def leave_room(op: ops.LeaveRoom, rows: Rows, wakes: Wakes) -> Done | ops.RoomOver | Fenced:
     head = rows.room(op.room)
     seat = rows.seat(op.room, op.member)
     if seat is not None and (seat.epoch > op.epoch or (seat.epoch == op.epoch and seat.node != op.node)):
         return Fenced(seat.epoch)
-    if head is not None:
-        _drop(rows, head, (op.member,), op, wakes)
-    return Done()
+    return Done() if head is None else _drop(rows, head, (op.member,), op, wakes)
 
 
 @rule(ops.DropMembers)
-def drop_members(op: ops.DropMembers, rows: Rows, wakes: Wakes) -> Done:
+def drop_members(op: ops.DropMembers, rows: Rows, wakes: Wakes) -> Done | ops.RoomOver:
     head = rows.room(op.room)
-    if head is not None:
-        _drop(rows, head, (op.session, f"{op.session}/worker"), op, wakes)
-    return Done()
+    return Done() if head is None else _drop(rows, head, (op.session, f"{op.session}/worker"), op, wakes)
 
 
-def _drop(rows: Rows, head: Head, members: tuple[str, ...], op: ops.LeaveRoom | ops.DropMembers, wakes: Wakes) -> None:
+def _drop(
+    rows: Rows, head: Head, members: tuple[str, ...], op: ops.LeaveRoom | ops.DropMembers, wakes: Wakes
+) -> Done | ops.RoomOver:
+    """Take the seats of `members`, and tell whether the room is over."""
     gone = [member for member in members if rows.member_turn(head.room, member) > 0]
     if not gone:
-        return
+        return ops.RoomOver() if head.is_over(op.now_ms) else Done()
     kept = rows.room_kept(head.room)
     if kept is None:
         kept, head.turn_floor = Kept(), head.turn
@@ -136,6 +137,7 @@ def _drop(rows: Rows, head: Head, members: tuple[str, ...], op: ops.LeaveRoom | 
     rows.save_room_kept(head.room, Kept(tuple(departed[-DEPARTED_MAX:]), kept.keys))
     rows.save_room(head)
     _wake(head, op.node, wakes)
+    return ops.RoomOver() if head.is_over(op.now_ms) else Done()
 
 
 def _seated(op: Seated, rows: Rows) -> tuple[Head, Seat] | Fenced | Behind | ops.NotMember:
@@ -207,23 +209,28 @@ def publish(op: ops.Publish, rows: Rows, wakes: Wakes) -> ops.Published | Fenced
 
 
 @rule(ops.Post)
-def post(op: ops.Post, rows: Rows, wakes: Wakes) -> ops.Posted | Refused:
-    head = standing(op.room, rows, op.now_ms) or _make(op, rows)
+def post(op: ops.Post, rows: Rows, wakes: Wakes) -> ops.Posted | Refused | ops.NoRoom:
+    head = standing(op.room, rows, op.now_ms)
+    if head is None and not op.makes:
+        return ops.NoRoom()
+    head = head or _make(op, rows)
     kept = rows.room_kept(op.room)
     if kept is None:
         kept, head.turn_floor = Kept(), head.turn
-    known = dict(kept.keys).get(op.key, 0) if op.key else 0
-    if not known:
-        fault = _store(rows, head, op.member, op.publication, op.bounds, op.now_ms)
-        if fault:
-            return Refused(fault)
-        if not head.members:
-            head.stay(op.bounds.keep_ms, op.now_ms)
-        if op.key:
-            rows.save_room_kept(op.room, Kept(kept.departed, (*kept.keys, (op.key, head.position))[-KEYS_MAX:]))
-        rows.save_room(head)
-        _wake(head, op.node, wakes)
-    return ops.Posted(known or head.position)
+    for key, position, content in kept.keys if op.key else ():
+        if key == op.key:
+            return ops.Posted(position, replayed=True) if content == op.content else Refused("key_taken")
+    fault = _store(rows, head, op.member, op.publication, op.bounds, op.now_ms)
+    if fault:
+        return Refused(fault)
+    if not head.members:
+        head.stay(op.bounds.keep_ms, op.now_ms)
+    if op.key:
+        keys = (*kept.keys, (op.key, head.position, op.content))[-KEYS_MAX:]
+        rows.save_room_kept(op.room, Kept(kept.departed, keys))
+    rows.save_room(head)
+    _wake(head, op.node, wakes)
+    return ops.Posted(head.position)
 
 
 def _store(rows: Rows, head: Head, member: str, publication: Publication, bounds: Bounds, now_ms: int) -> Fault | None:

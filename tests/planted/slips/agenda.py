@@ -18,6 +18,36 @@ def _by(file: str, world: str) -> tuple[str, ...]:
 
 AGENDA = (
     Bug(
+        "room-gone-and-counted",
+        _RULES,
+        "settle",
+        "if op.kind == ROOMS:",
+        "if op.kind == ROOMS and op.failures:",
+        "bounded",
+        "Rooms that are gone count for their owner for ever, and it is refused the next one.",
+        _by(_OF_AGENDA, "memory"),
+    ),
+    Bug(
+        "sweep-of-the-room-before-ends-the-next",
+        _RULES,
+        "own",
+        "rows.save_item(Item(ROOMS, op.room, due_ms))",
+        "_ask(ROOMS, op.room, item, due_ms, rows)",
+        "bounded",
+        "A room that is made while the one before it is swept leaves the agenda, and neither counts nor is swept.",
+        _by(_OF_AGENDA, "memory"),
+    ),
+    Bug(
+        "lua-owner-of-before-stays",
+        _LUA,
+        "set_room_owner",
+        "redis.call('ZREM', ORDER, room_of_owner(before, room))",
+        "redis.call('ZREM', ORDER, before)",
+        "twin",
+        "Rooms that are gone count for their owner for ever.",
+        _by(_OF_AGENDA, "redis"),
+    ),
+    Bug(
         "agenda-item-asked-again-is-lost",
         _RULES,
         "settle",

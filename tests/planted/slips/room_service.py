@@ -4,11 +4,63 @@ from tests.planted.bug import Bug
 
 _HALL = "signald/service/rooms/hall.py"
 _JOINING = "signald/service/rooms/joining.py"
+_MAKING = "signald/service/rooms/making.py"
+_OF_MAKING = ("tests/service/rooms/test_making.py",)
 _PUBLISHING = "signald/service/rooms/publishing.py"
 
 _ORDER = "room-order"
 
 ROOM_SERVICE: tuple[Bug, ...] = (
+    Bug(
+        "room-made-without-a-place",
+        _JOINING,
+        "Joining._seat",
+        "makes=False",
+        "makes=True",
+        "bounded",
+        "A party makes rooms without end: none of them is counted for it.",
+        _OF_MAKING,
+    ),
+    Bug(
+        "owner-is-the-session",
+        _MAKING,
+        "owner_of",
+        "_owner(session.principal, address, is_server=False)",
+        "_owner(session.id, address, is_server=False)",
+        "bounded",
+        "Each session of a user may make as many rooms as the user may.",
+        _OF_MAKING,
+    ),
+    Bug(
+        "refused-room-is-made",
+        _JOINING,
+        "Joining._seat",
+        "if refusal:",
+        "if refusal and False:",
+        "bounded",
+        "The bound is counted, and does not bound.",
+        _OF_MAKING,
+    ),
+    Bug(
+        "members-pay-for-a-lost-room",
+        _JOINING,
+        "Joining._seat",
+        "OF_NONE if request.is_lost else owner_of(guest.session, guest.party)",
+        "owner_of(guest.session, guest.party)",
+        "nobody-hurts",
+        "After the loss of a store the first member that is back pays for the room of another, and is refused its own.",
+        _OF_MAKING,
+    ),
+    Bug(
+        "empty-room-waits-for-its-sweep",
+        "signald/service/rooms/desk.py",
+        "RoomDesk._dropped",
+        "self.sweeps.poke(room)",
+        "pass",
+        "liveness",
+        "A user who looks at many rooms of a lobby is refused the next one for a quarter of an hour.",
+        _OF_MAKING,
+    ),
     Bug(
         "own-publication-told-over-a-hole",
         _PUBLISHING,

@@ -222,23 +222,77 @@ def test_many_records_are_one_document() -> None:
 
 
 def test_the_same_request_is_stored_once() -> None:
-    """With an idempotency key, at any node; another key, caller, content, room or method is another publication."""
+    """With an idempotency key, at any node; another key, caller, room or method is another publication, and other content is refused."""
 
     async def scene(cluster: Cluster) -> None:
         await two_nodes(cluster)
         backend = service(cluster)
-        first = await backend.posted("lobby", {"data": 1}, idempotency_key="k")
-        assert await backend.posted("lobby", {"data": 1}, "n2", idempotency_key="k") == first
-        assert await backend.posted("lobby", {"data": 2}, idempotency_key="k") == 2
-        assert await backend.posted("lobby", {"data": 1}, idempotency_key="l") == 3
+        first = await backend.post("lobby/messages", {"data": 1}, idempotency_key="k")
+        again = await backend.post("lobby/messages", {"data": 1}, "n2", idempotency_key="k")
+        assert (again.status, again.body) == (first.status, first.body)
+        assert "idempotency-replayed" not in first.headers
+        assert again.headers["idempotency-replayed"] == "true"
+        assert cluster.nodes["n2"].hub.rooms.hall.counts.publications["stored"] == 0
+        for at in ("n1", "n2"):
+            answer = await backend.post("lobby/messages", {"data": 2}, at, idempotency_key="k")
+            assert (answer.status, json.loads(answer.body)["type"]) == (422, "urn:signald:problem:key-reused")
+        answer = await backend.post("lobby/messages?kind=x", b'{"data": 1}', content_type=BINARY, idempotency_key="k")
+        assert answer.status == 422
+        assert await backend.posted("lobby", {"data": 1}, idempotency_key="l") == 2
         another = service(cluster, sub="other")
-        assert await another.posted("lobby", {"data": 1}, idempotency_key="k") == 4
-        assert await backend.posted("lobby", {"data": 1}) == 5
+        assert await another.posted("lobby", {"data": 1}, idempotency_key="k") == 3
+        assert await backend.posted("lobby", {"data": 1}) == 4
         assert await backend.posted("hall", {"data": 1}, idempotency_key="k") == 1
+        replayed = []
         for _ in range(2):
-            assert json.loads((await backend.patch("lobby", {"a": {"x": 1}}, idempotency_key="k")).body) == {
-                "position": 6
-            }
+            answer = await backend.patch("lobby", {"a": {"x": 1}}, idempotency_key="k")
+            assert (answer.status, json.loads(answer.body)) == (200, {"position": 5})
+            replayed.append(answer.headers.get("idempotency-replayed"))
+        assert replayed == [None, "true"]
+        assert (await backend.patch("lobby", {"a": {"x": 2}}, idempotency_key="k")).status == 422
+
+    play(scene)
+
+
+def test_rooms_that_are_made_are_bounded() -> None:
+    """A user and a backend have bounds of their own, at any node; a room that exists takes a publication of each."""
+
+    async def scene(cluster: Cluster) -> None:
+        await two_nodes(cluster, owned_max=1, rooms_max=5)
+        ann, _ = await party(cluster, sub="ann", rooms={"*": ["publish"]})
+        backend = service(cluster, sub="backend")
+        assert await ann.posted("mine", {"data": 1}) == 1
+        for at in ("n1", "n2"):
+            answer = await ann.post("other/messages", {"data": 1}, at)
+            assert (answer.status, json.loads(answer.body)["type"]) == (429, "urn:signald:problem:too-many-rooms")
+        assert [await backend.posted(room, {"data": 1}) for room in ("of:1", "of:2")] == [1, 1]
+        assert (await backend.post("of:3/messages", {"data": 1})).status == 429
+        assert [await backend.posted(f"user:{name}", {"data": 1}) for name in ("ann", "bob")] == [1, 1]
+        assert await ann.posted("of:1", {"data": 2}) == 2
+        answer = await backend.post("user:eve/messages", {"data": 1})
+        assert (answer.status, json.loads(answer.body)["type"]) == (503, "urn:signald:problem:rooms-full")
+        assert (await backend.get("other")).status == 404
+        refused = [cluster.nodes[name].hub.rooms.hall.counts.refused for name in ("n1", "n2")]
+        assert refused == [{"too_many_made": 2, "rooms_full": 1}, {"too_many_made": 1, "rooms_full": 0}]
+
+    play(scene)
+
+
+def test_a_room_without_members_is_swept() -> None:
+    """A room in which services alone publish is removed when it has been quiet for its time, and makes room for another."""
+
+    async def scene(cluster: Cluster) -> None:
+        await two_nodes(cluster, keep_s=100, rooms_max=1)
+        backend = service(cluster)
+        await backend.posted("lobby", {"data": 1})
+        await trio.sleep(80)
+        assert await backend.posted("lobby", {"data": 2}) == 2
+        await trio.sleep(80)
+        assert (await backend.read("lobby"))["position"] == 2
+        await trio.sleep(60)
+        assert cluster.world.rows.room("lobby") is None
+        assert cluster.world.rows.items("r") == 0
+        assert await backend.posted("hall", {"data": 1}) == 1
 
     play(scene)
 

@@ -8,9 +8,12 @@ from signald.config import RoomsConfig
 from signald.core.rooms import Bounds
 from signald.service.rooms.bounds import bounds_of
 
+NOT_OF_ONE = ("keep_s", "owned_max", "rooms_max", "default_rights")
+"""Keys that bound no single room."""
+
 
 def test_each_bound_is_a_key() -> None:
-    names = [field.name for field in attrs.fields(RoomsConfig) if field.name not in ("keep_s", "default_rights")]
+    names = [field.name for field in attrs.fields(RoomsConfig) if field.name not in NOT_OF_ONE]
     values: dict[str, Any] = {name: 70_000 + number for number, name in enumerate(names)}
     config = RoomsConfig(keep_s=1.5, **values)
     bounds = bounds_of(config)

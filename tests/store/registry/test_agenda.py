@@ -6,7 +6,7 @@ The nodes `a` and `b` look at one fresh store.
 import pytest
 from redis import Redis
 
-from signald.store.base import CLOCK_SET_MS, Done
+from signald.store.base import CLOCK_SET_MS, Done, Refused
 from signald.store.memory import MemoryRows
 from signald.store.registry.agenda import records
 from signald.store.registry.agenda.ops import (
@@ -16,6 +16,7 @@ from signald.store.registry.agenda.ops import (
     Due,
     DueItem,
     ListAgenda,
+    Own,
     ReadAgenda,
     Schedule,
     Scheduled,
@@ -103,6 +104,81 @@ class TestSchedule:
         await world.do(schedule("s_1", due_ms=NOW_MS + 10**9), schedule("p_1", due_ms=NOW_MS + 10**12, kind="b"))
         assert await listed(world) == {"s_1": (NOW_MS + AHEAD_MAX_MS["e"], 0)}
         assert await listed(world, "b") == {"p_1": (NOW_MS + AHEAD_MAX_MS["b"], 0)}
+
+
+def own(
+    room: str,
+    owner: str = "x",
+    *,
+    owned_max: int = 2,
+    rooms_max: int = 9,
+    due_ms: int = NOW_MS + 50,
+    now_ms: int = NOW_MS,
+) -> Own:
+    """A room is about to be made."""
+    return Own(room, owner, owned_max, rooms_max, due_ms, now_ms)
+
+
+async def end(world: World, now_ms: int = NOW_MS + 50) -> None:
+    """A node takes the rooms that are due, and finds that they are over."""
+    due = await world.ask(take(f"end {now_ms}", kind="r", now_ms=now_ms))
+    await world.do(*[Settle("r", item.name, item.ticket, 0, 0, 0, now_ms) for item in due.items])
+
+
+class TestOwn:
+    """A room counts for its owner from before it is made until it has left the agenda."""
+
+    async def test_bound_of_an_owner(self, world: World) -> None:
+        """An owner at its bound is refused another room, and none that it has; other owners are not concerned."""
+        full = Refused("owner")
+        assert await world.do(own("1"), own("2"), own("3"), own("1"), own("3", "y")) == [
+            Done(),
+            Done(),
+            full,
+            Done(),
+            Done(),
+        ]
+        assert await listed(world, "r") == dict.fromkeys("123", (NOW_MS + 50, 0))
+        assert await world.do(own("4"), own("4", owned_max=3), own("5", "")) == [full, Done(), Done()]
+
+    async def test_bound_of_all(self, world: World) -> None:
+        """Rooms without an owner count as well; one that stands in the agenda is not refused."""
+        await world.do(schedule("1", kind="r"), own("2"))
+        full = Refused("rooms")
+        assert await world.do(own("3", "", rooms_max=2), own("3", rooms_max=2)) == [full, full]
+        assert await world.do(own("1", rooms_max=2), own("2", rooms_max=1), own("3", "y", rooms_max=3)) == [
+            Done(), Done(), Done(),
+        ]  # fmt: skip
+
+    async def test_ends(self, world: World) -> None:
+        """A room that has left the agenda counts no more; one that is due again does."""
+        await world.do(own("1"), own("2", due_ms=NOW_MS + 90))
+        assert await world.ask(own("3")) == Refused("owner")
+        await end(world)
+        assert await world.do(own("3"), own("4")) == [Done(), Refused("owner")]
+        held = (await world.ask(take("n", kind="r", now_ms=NOW_MS + 50))).items[0].ticket
+        await world.ask(Settle("r", "3", held, NOW_MS + 70, 0, 0, NOW_MS + 50))
+        assert await world.ask(own("4")) == Refused("owner")
+
+    async def test_last_owner(self, world: World) -> None:
+        """The last owner that was about to make a room has it, or none has it."""
+        await world.do(own("1"), own("2"), own("1", "y"))
+        assert await world.do(own("3"), own("4")) == [Done(), Refused("owner")]
+        await world.ask(own("2", ""))
+        assert await world.do(own("4"), own("5"), own("1", "y", owned_max=1)) == [Done(), Refused("owner"), Done()]
+
+    async def test_item_of_the_room_before(self, world: World) -> None:
+        """No sweep of a room that is over ends the item of the one that is about to be made."""
+        await world.do(own("1", due_ms=NOW_MS), own("2", due_ms=NOW_MS))
+        due = await world.ask(take("n1", kind="r", limit=1))
+        await world.do(own("1"), own("2"), Settle("r", "1", due.items[0].ticket, 0, 0, 0, NOW_MS))
+        assert await listed(world, "r") == {"1": (NOW_MS + 50, 0), "2": (NOW_MS + 50, 0)}
+        assert await world.do(own("3"), own("1")) == [Refused("owner"), Done()]
+
+    async def test_far_ahead(self, world: World) -> None:
+        """No room is put off for longer than a day."""
+        await world.ask(own("1", due_ms=NOW_MS + 10**12))
+        assert await listed(world, "r") == {"1": (NOW_MS + AHEAD_MAX_MS["r"], 0)}
 
 
 class TestTakeDue:

@@ -38,6 +38,7 @@ from signald.store.room.ops import (
     ReadRoomUpdates,
     RoomHistory,
     RoomLooked,
+    RoomOver,
     RoomRead,
     RoomSwept,
     SetPresence,
@@ -487,13 +488,23 @@ class TestPost:
     async def test_key(self, world: World) -> None:
         """A key is used once; without one each call counts."""
         assert await world.do(post(key=token("k")), post(key=token("l")), post(key=token("k")), post(), post()) == [
-            Posted(1), Posted(2), Posted(1), Posted(3), Posted(4),
+            Posted(1), Posted(2), Posted(1, replayed=True), Posted(3), Posted(4),
         ]  # fmt: skip
+
+    async def test_key_of_other_content(self, world: World) -> None:
+        """A key belongs to the content of its first use, and what is refused for it changes nothing."""
+        first, other = (post(key=token("k"), content=token(said)) for said in "ab")
+        assert await world.do(first, other, first) == [Posted(1), Refused("key_taken"), Posted(1, replayed=True)]
+        assert await bodies(world) == [(1, "", b"post")]
+
+    async def test_makes_none(self, world: World) -> None:
+        """A room that has no place in the agenda yet is not made."""
+        assert await world.do(post(makes=False), post(), post(makes=False)) == [NoRoom(), Posted(1), Posted(2)]
 
     async def test_keys_bounded(self, world: World) -> None:
         """The oldest keys are forgotten."""
         await world.do(*[post(key=b"k%d" % number) for number in range(KEYS_MAX + 1)])
-        assert await world.do(post(key=b"k1"), post(key=b"k0")) == [Posted(2), Posted(KEYS_MAX + 2)]
+        assert await world.do(post(key=b"k1"), post(key=b"k0")) == [Posted(2, replayed=True), Posted(KEYS_MAX + 2)]
 
     async def test_members_are_woken(self, world: World) -> None:
         """Each node with members hears of it, but the caller."""
@@ -669,6 +680,22 @@ class TestLife:
         assert (late.epoch, late.position, late.recovered, late.wipe, late.turn) == ("e2", 0, False, True, 1)
         assert await records(world) == {}
 
+    async def test_nothing_published(self, world: World) -> None:
+        """A room in which nothing was published is over with its last member, and says so each time."""
+        await world.do(join_room(), join_room(OTHER))
+        leave, drop = LeaveRoom(ROOM, SESSION, "a", 1, KEEP_MS, NOW_MS), DropMembers(ROOM, OTHER, "a", KEEP_MS, NOW_MS)
+        assert await world.do(leave, drop, drop, leave) == [Done(), RoomOver(), RoomOver(), RoomOver()]
+        assert await world.do(ReadRoom(ROOM, 9, NOW_MS), join_room(makes=False)) == [NoRoom(), NoRoom()]
+        assert (await world.ask(join_room(new_epoch="e2", known_epoch="e1"))).epoch == "e2"
+        await world.do(publish(publication()), replace(leave, now_ms=NOW_MS + 5))
+        assert await world.ask(SweepRoom(ROOM, NOW_MS + 5)) == RoomSwept(NOW_MS + 5 + KEEP_MS)
+
+    async def test_makes_none(self, world: World) -> None:
+        """A join that may not make a room gets its seat in one that stands."""
+        assert await world.ask(join_room(makes=False)) == NoRoom()
+        await world.ask(join_room(OTHER))
+        assert (await world.ask(join_room(makes=False))).members == 2
+
     async def test_swept(self, world: World) -> None:
         """A sweep at the time removes it, and a sweep of no room says never."""
         await world.ask(post())
@@ -679,7 +706,9 @@ class TestLife:
         """The agenda names a room, whatever its name is, and a node that takes it sweeps it and says when it is due next."""
         room = "user:ann~20b.c-d"
         left_ms, over_ms = NOW_MS + 40, NOW_MS + 40 + KEEP_MS
-        await world.do(join_room(room=room), Schedule("r", (room,), NOW_MS + 30, NOW_MS))
+        await world.do(
+            join_room(room=room), publish(publication(), room=room), Schedule("r", (room,), NOW_MS + 30, NOW_MS)
+        )
         assert await world.ask(TakeDue("r", "a", "n0", NOW_MS + 29, 1000, 9)) == Due((), NOW_MS + 30)
         (item,) = (await world.ask(TakeDue("r", "a", "n1", NOW_MS + 30, 1000, 9))).items
         assert (item.name, await world.ask(SweepRoom(item.name, NOW_MS + 30))) == (room, RoomSwept(0, 1))

@@ -2,7 +2,7 @@
 
 -- An item is kept as its words: at_ms, ticket, failures, since_ms, again_ms and nonce (records.py). ORDER has it once for each way in
 -- which it is looked for, behind its kind: `n` by name, `d` by time and `l` by time under a lease, `t` by the nonce of its lease, `f` by
--- since when it fails. A place in ORDER that the item does not have is of an item that was damaged, and goes when it is met.
+-- since when it fails, `o` of a room by its owner. A place in ORDER that the item does not have is of an item that was damaged, and goes when it is met.
 local AT, TICKET, FAILURES, SINCE, AGAIN, NONCE = 1, 2, 3, 4, 5, 6
 
 -- Returns nil for none; an unreadable item is due at once, and the second result is true.
@@ -88,6 +88,45 @@ function operation.schedule(kind, due_ms, now_ms, hurry, ahead_max, items_max)
     end
   end
   return refused
+end
+
+local function room_of_owner(owner, room)
+  return ROOMS .. 'o\0' .. owner .. '\0' .. room
+end
+
+-- Gives a room its owner; '' for none. It is kept under a kind that no item has.
+local function set_room_owner(room, owner)
+  local before = redis.call('HGET', AGENDA, 'o' .. room)
+  if before then
+    redis.call('ZREM', ORDER, room_of_owner(before, room))
+  end
+  if owner ~= '' then
+    redis.call('ZADD', ORDER, 0, room_of_owner(owner, room))
+    redis.call('HSET', AGENDA, 'o' .. room, owner)
+  else
+    redis.call('HDEL', AGENDA, 'o' .. room)
+  end
+end
+
+local function count_owned(owner)
+  return redis.call('ZLEXCOUNT', ORDER, '[' .. room_of_owner(owner, ''), '(' .. ROOMS .. 'o\0' .. owner .. '\1')
+end
+
+function operation.own(room, owner, owned_max, rooms_max, ahead_max, due_ms, now_ms)
+  local kept, before = agenda_item(ROOMS, room), redis.call('HGET', AGENDA, 'o' .. room) or ''
+  if not kept and count_places(ROOMS .. 'n') >= tonumber(rooms_max) then
+    return {'refused', 'rooms'}
+  end
+  if owner ~= '' and owner ~= before and count_owned(owner) >= tonumber(owned_max) then
+    return {'refused', 'owner'}
+  end
+  local due = math.min(tonumber(due_ms), tonumber(now_ms) + tonumber(ahead_max))
+  -- What a node has taken, or takes in between, is the old item: it would end that of the new room.
+  put_agenda_item(ROOMS, room, kept, {due, 0, 0, 0, 0, ''})
+  if owner ~= before then
+    set_room_owner(room, owner)
+  end
+  return {'done'}
 end
 
 -- The first places of a region, from a time and up to one (nil: no bound): {at, name} of each that its item has.
@@ -181,6 +220,9 @@ function operation.settle(kind, name, ticket, due_ms, failures, since_ms, now_ms
     return {'done'}
   end
   if asked == 0 and kept[AGAIN] == 0 then
+    if kind == ROOMS then
+      set_room_owner(name, '') -- first: a script that is cut short leaves no owner without its item
+    end
     put_agenda_item(kind, name, kept, nil)
     return {'done'}
   end

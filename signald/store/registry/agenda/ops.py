@@ -6,7 +6,7 @@ with an item loses the lease by time, and another one takes the item. No operati
 
 from msgspec import Struct
 
-from signald.store.base import Done, RegistryOp, Result, traits
+from signald.store.base import Done, Refused, RegistryOp, Result, traits
 from signald.store.registry.agenda.records import Kind
 
 # --- results ------------------------------------------------------------------------------------------------------
@@ -81,6 +81,24 @@ class Schedule(RegistryOp[Scheduled], frozen=True):
     due_ms: int
     now_ms: int
     hurry: bool = False
+
+
+class Own(RegistryOp[Done | Refused], frozen=True):
+    """Enter a room that is about to be made, for its `owner`, to be due at `due_ms`.
+
+    The room counts for its owner until `Settle` ends its item. The last owner that was about to make it has it. An item of a room that is
+    over is due at `due_ms` alone, and no node has it any more.
+
+    Refusals, which change nothing: `owner` (the owner has `owned_max` other rooms in the agenda), `rooms` (there are `rooms_max` others).
+    """
+
+    room: str
+    owner: str
+    """A name of `core.holders`; empty: the room counts for all alone."""
+    owned_max: int
+    rooms_max: int
+    due_ms: int
+    now_ms: int
 
 
 class TakeDue(RegistryOp[Due], frozen=True):

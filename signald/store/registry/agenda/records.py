@@ -19,6 +19,9 @@ those that ended while the receiver is away; half a kilobyte each in Redis. A sh
 go: there are as many as principals with blobs. No more is a room, in which a seat of a session that has ended would stay: there are as many
 as rooms that are kept, and each of them takes far more than its item."""
 
+ROOMS: Kind = "r"
+"""The kind of rooms, whose items have owners."""
+
 LEASE_MAX_MS = 600_000
 """The longest lease: so long an item stays with a node that has died. A lease that ends later was taken before the clock was set back."""
 

@@ -6,7 +6,14 @@ from signald.store import base
 from signald.store.base import CLOCK_SET_MS
 from signald.store.registry.agenda import ops
 from signald.store.registry.agenda.ops import AgendaItem, DueItem
-from signald.store.registry.agenda.records import AHEAD_MAX_MS, ITEMS_MAX, LEASE_MAX_MS, Item, Kind
+from signald.store.registry.agenda.records import (
+    AHEAD_MAX_MS,
+    ITEMS_MAX,
+    LEASE_MAX_MS,
+    ROOMS,
+    Item,
+    Kind,
+)
 from signald.store.rows import Rows, Wakes
 from signald.store.rule import rule
 
@@ -40,6 +47,21 @@ def _ask(kind: Kind, name: str, item: Item | None, due_ms: int, rows: Rows, *, h
         rows.save_item(Item(kind, name, item.at_ms, item.ticket, item.failures, item.since_ms, again_ms, item.nonce))
     elif due_ms < item.at_ms and (hurry or not item.failures):
         rows.save_item(Item(kind, name, due_ms, 0, item.failures, item.since_ms))
+
+
+@rule(ops.Own)
+def own(op: ops.Own, rows: Rows, _wakes: Wakes) -> base.Done | base.Refused:
+    item, owner = rows.item(ROOMS, op.room), rows.room_owner(op.room)
+    if item is None and rows.items(ROOMS) >= op.rooms_max:
+        return base.Refused("rooms")
+    if op.owner and op.owner != owner and rows.rooms_owned(op.owner) >= op.owned_max:
+        return base.Refused("owner")
+    if op.owner != owner:
+        rows.save_room_owner(op.room, op.owner)
+    due_ms = min(op.due_ms, op.now_ms + AHEAD_MAX_MS[ROOMS])
+    # What a node has taken, or takes in between, is the old item: it would end that of the new room.
+    rows.save_item(Item(ROOMS, op.room, due_ms))
+    return base.Done()
 
 
 @rule(ops.TakeDue)
@@ -88,6 +110,8 @@ def settle(op: ops.Settle, rows: Rows, _wakes: Wakes) -> base.Done:
         return base.Done()
     if not op.due_ms and not item.again_ms:
         rows.drop_item(op.kind, op.name)
+        if op.kind == ROOMS:
+            rows.save_room_owner(op.name, "")
         return base.Done()
     failures = op.failures if op.due_ms else 0
     due_ms = min(op.due_ms or item.again_ms, op.now_ms + AHEAD_MAX_MS[op.kind])
