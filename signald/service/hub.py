@@ -131,6 +131,7 @@ class Hub:
         self.parts.auth = auth.following(self.parts.auth)
         self.attachments.renew(config)
         self.context.renew(config)
+        self.rooms.review()
 
     @property
     def refusing(self) -> dict[Party, CloseCode]:

@@ -6,7 +6,8 @@
     neither                                   `rooms.default_rights`, in each room
     the room of a user                        its own sessions are members; only services publish there
 
-A renewed credential renews them, and so does a reload: they are found anew for each thing that a party asks.
+A renewed credential renews them, and so does a reload: they are found anew for each thing that a party asks. A member that may not be in its
+room any more is put out (`desk`).
 """
 
 from collections.abc import Mapping, Sequence
