@@ -23,6 +23,7 @@ from signald.errors import StoreUnavailable
 from signald.service.attached import ApiToken, PartyLink
 from signald.service.context import Context
 from signald.service.events import LinkOver
+from signald.service.rooms.rights import token_rooms
 from signald.store.registry.ops import ReadApiKeys
 
 log = structlog.get_logger(__name__)
@@ -155,8 +156,9 @@ class ApiTokens:
         said = Statement(
             link.party, link.owner, link.principal, auth_time=shown.issued_at if shown is not None else None
         )
-        if shown is not None and shown.rooms is not None:
-            said = structs.replace(said, rooms={pattern: tuple(words) for pattern, words in shown.rooms.items()})
+        rooms = token_rooms(link)
+        if rooms is not None:
+            said = structs.replace(said, rooms={pattern: tuple(words) for pattern, words in rooms.items()})
         token = self._make(said)
         self._asking[link.owner] = _Asking(link, self._context.now_ms() + round(token.ttl_ms * RENEW_AT))
         return token

@@ -15,8 +15,8 @@ from tests.service.test_http_callers import jwt
 from tests.service.test_opening import SECRET
 from tests.service.test_reload import reload
 
-MAY = {"rooms": {"r:*": ["join", "publish"]}}
-MAY_NOT = {"rooms": {"r:*": ["publish"], "other": ["join"]}}
+MAY: dict[str, Any] = {"rooms": {"r:*": ["join", "publish"]}}
+MAY_NOT: dict[str, Any] = {"rooms": {"r:*": ["publish"], "other": ["join"]}}
 
 
 async def two(cluster: Cluster) -> tuple[tuple[Peer, Json], tuple[Peer, Json]]:
