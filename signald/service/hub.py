@@ -98,7 +98,7 @@ class Hub:
         self.revocations = RevocationKeeper(context, self.credentials, lambda: self.parts.auth.keys is not None)
         self.api_tokens = ApiTokens(context)
         self.blobs = BlobDesk(context)
-        self.rooms = RoomDesk(context)
+        self.rooms = RoomDesk(context, self.losses.is_store_in_doubt)
         self.parts = self._parts(gate, auth)
         self.jwks = JwksFetcher(context, lambda: self.parts.auth.remote)
         self.reasking = self.parts.reasking

@@ -379,9 +379,10 @@ def join_room(
     presence: bytes | None = None,
     bounds: Bounds = BOUNDS,
     now_ms: int = NOW_MS,
+    told: int = 0,
 ) -> JoinRoom:
     """The client of a session joins a room at `a`."""
-    return JoinRoom(room, member, node, epoch, nonce, new_epoch, known_epoch, received, presence, bounds, now_ms)
+    return JoinRoom(room, member, node, epoch, nonce, new_epoch, known_epoch, received, presence, bounds, now_ms, told)
 
 
 def publication(

@@ -875,6 +875,7 @@ class Kitchen:
             known_epoch="" if head is None or draft.small == 3 else head.epoch,
             received=max(0, (head.position if head else 0) + draft.small - 2 * draft.worker - 1),
             presence=b"%d" % draft.small if draft.flag else None, bounds=self._of_bounds(draft), now_ms=self.now_ms,
+            told=0 if head is None or draft.other else max(0, head.position + draft.small - 1),
         )  # fmt: skip
 
     def _leave_room(self, draft: Draft) -> Op:

@@ -40,11 +40,12 @@ DEPARTED_MAX = 10_000
 class RoomDesk:
     """See the module."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, is_store_in_doubt: Callable[[], bool]) -> None:
+        """`is_store_in_doubt` tells whether the store has shown lately that it may have lost something."""
         self._context = context
         self.hall = Hall(context)
         self.sweeps = RoomSweeps(context)
-        self._joining = Joining(context, self.hall, self._stay_out)
+        self._joining = Joining(context, self.hall, self._stay_out, is_store_in_doubt)
         self._folding = Folding(context)
         self._publishing = Publishing(context, self.hall, self._folding)
         self.hall.lost = self._again
