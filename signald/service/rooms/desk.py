@@ -44,7 +44,7 @@ class RoomDesk:
         """`is_store_in_doubt` tells whether the store has shown lately that it may have lost something."""
         self._context = context
         self.hall = Hall(context)
-        self.sweeps = RoomSweeps(context)
+        self.sweeps = RoomSweeps(context, self.hall.members_of)
         self._joining = Joining(context, self.hall, self._stay_out, is_store_in_doubt)
         self._folding = Folding(context)
         self._publishing = Publishing(context, self.hall, self._folding)
@@ -271,7 +271,11 @@ class RoomDesk:
     def _ended(self, event: SessionGone) -> None:
         """A session is over: its seats are taken."""
         context, name = self._context, event.session
-        for room in self._departed.pop(name, {}):
+        rooms = self._departed.pop(name, {})
+        if not event.held:
+            # Its node is gone, and this one has found its end: it may be a member of any room here.
+            rooms |= dict.fromkeys(self.hall.rooms_with(name))
+        for room in rooms:
             op = DropMembers(room, name, context.node, self._keep_ms, context.now_ms())
             context.committer.submit(op, partial(self._dropped, room))
 

@@ -10,7 +10,7 @@ once for all clients of a room.
 Publications are told at once, and changes of who is here and of presences in frames of their own pace (`presence.interval_s`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 import attrs
@@ -78,6 +78,16 @@ class Hall:
         """Return a party of a session as a member of `room` here."""
         here = self.rooms.get(room)
         return None if here is None else here.guests.get(member_name(session, party))
+
+    def members_of(self, room: str) -> Collection[str]:
+        """Return the members of `room` that are here."""
+        here = self.rooms.get(room)
+        return () if here is None else here.guests
+
+    def rooms_with(self, session: str) -> list[str]:
+        """Return the rooms here in which a party of `session` is, wherever it is."""
+        names = [member_name(session, "client"), member_name(session, "worker")]
+        return [room.name for room in self.rooms.values() if any(name in room.roll.members for name in names)]
 
     def enter(self, room: str) -> RoomHere:
         """Return `room` as it is here."""

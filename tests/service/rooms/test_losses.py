@@ -10,7 +10,7 @@ from signald.core.rooms import Publication
 from signald.service.rooms import sweeping
 from signald.service.rooms.bounds import bounds_of
 from signald.service.rooms.hall import LOOK_LIMIT
-from signald.store.room.ops import Post
+from signald.store.room.ops import JoinRoom, Post
 from signald.testing.cluster import Cluster, play
 from signald.testing.wire import Json, Peer
 from signald.wire.records import publication_body
@@ -193,6 +193,46 @@ def test_the_seat_of_a_session_that_ended_unseen_is_taken(monkeypatch: pytest.Mo
         await bob.expect("session_ended")
         await trio.sleep(180)
         assert cluster.world.rows.room(joined["room"]) is None
+
+    play(scene)
+
+
+def test_the_node_that_finds_the_end_of_a_session_takes_its_seats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its node was killed, and no sweep of the room is near: the seats in all rooms that this node follows are taken."""
+    monkeypatch.setattr(sweeping, "AGAIN_S", 1e6)
+
+    async def scene(cluster: Cluster) -> None:
+        for name in ("a", "b"):
+            await cluster.start(name, session={"resume_ttl_s": 20.0})
+        (ada, started), (bob, _) = await cluster.client("a", pair=False), await cluster.client("b", pair=False)
+        for room in ("r:1", "r:2"):
+            await join(bob, room)
+            await join(ada, room)
+        await bob.quiet()
+        cluster.kill("a")
+        for _ in range(9):
+            await trio.sleep(10)
+            await bob.send({"type": "ping"})
+        left = [(one["room"], one["left"]) for one in await bob.quiet() if one["type"] == "room_presence"]
+        assert left == [("r:1", [started["session"]]), ("r:2", [started["session"]])]
+
+    play(scene)
+
+
+def test_a_sweep_asks_about_each_member(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are: those of whom something was heard last too."""
+    monkeypatch.setattr(sweeping, "AGAIN_S", 60.0)
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("a", rooms={"members_max": 2000})
+        ada, started = await cluster.client("a", pair=False)
+        await join(ada)
+        context = cluster.nodes["a"].hub.context
+        bounds, now_ms = bounds_of(context.config.rooms), context.now_ms()
+        gone = [f"s_{number}" for number in range(1200)]
+        cluster.world.execute([JoinRoom("r:1", one, "x", 1, one, "e", "", 0, None, bounds, now_ms) for one in gone])
+        await trio.sleep(100)
+        assert cluster.world.rows.members_after("r:1", 0, 2000) == [started["session"]]
 
     play(scene)
 
