@@ -306,7 +306,8 @@ def test_the_rate_is_tried_a_bounded_number_of_times() -> None:
     scene = Scene()
     scene.joined()
     number = scene.rooms.publish(scene.room, "x", None)
-    tries, events = 0, []
+    tries = 0
+    events: list[Any] = []
     while not events and tries < 100:
         for one in scene.written():
             tries += 1

@@ -159,6 +159,7 @@ class RoomDesk:
             link.room_left(session.id, room, "left")
             return
         if guest is not None:
+            self._publishing.settle(guest)  # what it has said in front of this, also in the same read
             self._forget(guest)
         stored = of_principal(room, session.principal)
         self._take_seat(session, party, stored, partial(self._has_left, link, session.id, stored))

@@ -5,6 +5,10 @@ from tests.planted.bug import Bug
 _HALL = "signald/service/rooms/hall.py"
 _JOINING = "signald/service/rooms/joining.py"
 _PUBLISHING = "signald/service/rooms/publishing.py"
+_DESK = "signald/service/rooms/desk.py"
+_RIGHTS = ("tests/service/rooms/test_withdrawn.py",)
+_FAILOVER = ("tests/service/rooms/test_failover.py",)
+_ONCE = "tests/service/rooms/test_once.py"
 
 _ORDER = "room-order"
 
@@ -63,5 +67,105 @@ ROOM_SERVICE: tuple[Bug, ...] = (
         "is_dense(entries, max(after, result.floor), result.upto)",
         _ORDER,
         "Members of a node that looks too late are told what is kept, behind a hole.",
+    ),
+    Bug(
+        "who-came-during-a-join-not-told",
+        _JOINING,
+        "Joining._go_live",
+        "difference(room.shown, members, room.roll.members, but=guest.name)",
+        "difference(room.shown, members, members, but=guest.name)",
+        _ORDER,
+        "A member that takes a long answer is never told of those that have come meanwhile.",
+        (f"{_ONCE}::test_who_came_while_the_answer_was_on_its_way",),
+    ),
+    Bug(
+        "known-records-told-once-more",
+        _JOINING,
+        "Joining._read_records",
+        "(0, 0 if picture.wipe else received)",
+        "(0, 0)",
+        _ORDER,
+        "A member that comes back gets all records of its room, and not those that have changed.",
+        (f"{_ONCE}::test_records_that_a_member_has_are_not_told_again",),
+    ),
+    Bug(
+        "look-tells-again-what-a-join-has-brought",
+        _HALL,
+        "Hall._tell",
+        "entry.position <= guest.given",
+        "entry.position <= 0",
+        _ORDER,
+        "A member whose join had more than its node is told that once more by the look.",
+        (f"{_ONCE}::test_what_a_join_has_brought_is_not_told_again",),
+    ),
+    Bug(
+        "refused-leave-told-as-done",
+        _DESK,
+        "RoomDesk._has_left",
+        "not link.over and (not isinstance(result, Fenced))",
+        "not link.over",
+        _ORDER,
+        "A party whose seat is held by its later connection is told that it has left.",
+        (f"{_ONCE}::test_a_leave_that_the_store_refuses_is_not_told",),
+    ),
+    Bug(
+        "last-words-of-a-leaver-dropped",
+        _DESK,
+        "RoomDesk.leave",
+        "self._publishing.settle(guest)",
+        "pass",
+        _ORDER,
+        "What a party has published in front of its leave, in the same read, is never stored.",
+        (f"{_ONCE}::test_what_was_published_in_front_of_the_end_is_told",),
+    ),
+    Bug(
+        "last-words-of-a-lost-party-not-told",
+        _PUBLISHING,
+        "Publishing._stored",
+        "self._hall.look(room.name)\n        return",
+        "return",
+        _ORDER,
+        "What a party has published is stored when its connection is gone already, and the others at its node do not hear of it.",
+        (f"{_ONCE}::test_what_was_published_in_front_of_the_end_is_told",),
+    ),
+    Bug(
+        "renewed-credential-puts-nobody-out",
+        _DESK,
+        "RoomDesk._review",
+        "'join' not in self._rights(guest.session, party, guest.room.shown)",
+        "False",
+        _ORDER,
+        "A member whose right was withdrawn goes on to read the room.",
+        _RIGHTS,
+    ),
+    Bug(
+        "seat-of-a-member-without-a-right-stays",
+        _DESK,
+        "RoomDesk._put_out",
+        "self._take_seat(session, party, stored, partial(self._dropped, stored))",
+        "pass",
+        _ORDER,
+        "Others go on to see a member that may not be in the room any more.",
+        _RIGHTS,
+    ),
+    Bug(
+        "lost-tail-not-compared",
+        _HALL,
+        "Hall._looked",
+        "asked.last is not None",
+        "False",
+        _ORDER,
+        "After a failover that lost publications, others have published as many: the node goes on as if it were the same log.",
+        _FAILOVER,
+    ),
+    Bug(
+        "room-keeps-its-epoch-over-a-loss",
+        _JOINING,
+        "Joining._told",
+        "max(room.position, room.told)",
+        "0",
+        _ORDER,
+        "A node that knows of a loss has its members join the room of the same epoch, and those that are away never hear of it.",
+        _FAILOVER,
     ),
 )
