@@ -7,7 +7,7 @@ read                verify a token: without the store, unless its key is unknown
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from math import ceil
 from typing import Literal, NamedTuple
@@ -23,7 +23,6 @@ from signald.errors import StoreUnavailable
 from signald.service.attached import ApiToken, PartyLink
 from signald.service.context import Context
 from signald.service.events import LinkOver
-from signald.service.rooms.rights import token_rooms
 from signald.store.registry.ops import ReadApiKeys
 
 log = structlog.get_logger(__name__)
@@ -54,8 +53,10 @@ class _Asking(NamedTuple):
 class ApiTokens:
     """See the module. A node has one."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, rooms_of: Callable[[PartyLink], Mapping[str, Sequence[str]] | None]) -> None:
+        """`rooms_of` returns what a token for the party of a link says of rooms: pattern → rights; None: nothing."""
         self._context = context
+        self._rooms_of = rooms_of
         self._stored: tuple[ApiKey, ...] = ()
         """The keys of the store, as it was read last."""
         self._signing: dict[str, bytes] = {}
@@ -156,7 +157,7 @@ class ApiTokens:
         said = Statement(
             link.party, link.owner, link.principal, auth_time=shown.issued_at if shown is not None else None
         )
-        rooms = token_rooms(link)
+        rooms = self._rooms_of(link)
         if rooms is not None:
             said = structs.replace(said, rooms={pattern: tuple(words) for pattern, words in rooms.items()})
         token = self._make(said)

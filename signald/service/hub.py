@@ -43,6 +43,7 @@ from signald.service.parts import Parts
 from signald.service.recording import Recorder
 from signald.service.retries import Retries
 from signald.service.rooms.desk import RoomDesk
+from signald.service.rooms.rights import token_rooms
 from signald.service.telemetry import tell_life
 from signald.service.trail import Trail
 from signald.wire.close_codes import CloseCode
@@ -96,7 +97,7 @@ class Hub:
         self.authoriser = Authoriser(context)
         self.probe = Probe(context)
         self.revocations = RevocationKeeper(context, self.credentials, lambda: self.parts.auth.keys is not None)
-        self.api_tokens = ApiTokens(context)
+        self.api_tokens = ApiTokens(context, token_rooms)
         self.blobs = BlobDesk(context)
         self.rooms = RoomDesk(context, self.losses.is_store_in_doubt)
         self.parts = self._parts(gate, auth)
