@@ -30,6 +30,7 @@ def mint_token(
     ttl_s: float = 3600.0,
     tenant: str | None = None,
     scope: list[str] | None = None,
+    rooms: list[str] | None = None,
     config: Path | None = None,
     secret_file: Path | None = None,
 ) -> int:
@@ -47,6 +48,9 @@ def mint_token(
         The tenant of the subject.
     scope
         What a service may use: jobs, sessions, rooms, blobs or users; may be given several times. Without one: all.
+    rooms
+        What a client or a worker may do in rooms, as PATTERN=RIGHTS, such as canvas:*=join,publish; may be given several times. The rights
+        are join, publish and state. Without one the token says nothing of rooms, and rooms.default_rights counts.
     config
         Take the secret, issuer, audience and algorithm from this configuration file.
     secret_file
@@ -56,7 +60,9 @@ def mint_token(
     if not auth.jwt_secret:
         raise CtlError(_no_secret(auth), ExitCode.CONFIGURATION)
     try:
-        print(mint(auth, subject=subject, role=role, ttl_s=ttl_s, now=time.time(), tenant=tenant, scope=scope))
+        claim = None if rooms is None else _rooms(rooms)
+        now = time.time()
+        print(mint(auth, subject=subject, role=role, ttl_s=ttl_s, now=now, tenant=tenant, scope=scope, rooms=claim))
     except ValueError as error:
         raise CtlError(str(error), ExitCode.USAGE) from None
     return ExitCode.OK
@@ -111,6 +117,15 @@ def revoke(subject: str, /, *, tenant: str | None = None, target: Target = HERE)
     at_s = answer["revoked_at_ms"] / 1000
     target.print(answer, f"tokens of {printable(subject)} that were issued before {moment(at_s)} are void")
     return ExitCode.OK
+
+
+def _rooms(said: list[str]) -> dict[str, list[str]]:
+    """Read `--rooms`. The rights of a pattern that stands twice are joined."""
+    claim: dict[str, list[str]] = {}
+    for one in said:
+        pattern, _, rights = one.rpartition("=")
+        claim.setdefault(pattern, []).extend([right.strip() for right in rights.split(",")])
+    return claim
 
 
 def _auth(config: Path | None, secret_file: Path | None) -> AuthConfig:

@@ -10,8 +10,10 @@ import jwt
 import pytest
 
 from signald.cli import main
+from signald.core.rooms import read_patterns
 from signald.exit_codes import ExitCode
 from signald.http.fetch import Fetched, FetchFailed
+from signald.service.rooms.rights import Rights
 from tests.jwks import EC_KEY, ED_KEY, jwk, key_set
 
 SECRET = "a shared secret of at least 32 bytes"
@@ -71,6 +73,41 @@ def test_a_good_token(file: Path, capsys: Output) -> None:
     assert 'claims: sub = "ann"' in out
     assert "in 24 h" in out or "in 23 h" in out
     assert not any(part in out for part in token.split("."))
+
+
+def test_rooms_are_said_as_patterns_and_rights(file: Path, capsys: Output) -> None:
+    """Each pattern with its rights is in the claim as a node reads it."""
+    mint = ["token", "mint", "--subject", "ann", "--config", str(file)]
+    rooms = [
+        "--rooms",
+        "canvas:*=join,publish",
+        "--rooms",
+        "lobby=join",
+        "--rooms",
+        "*=state",
+        "--rooms",
+        "lobby=publish",
+    ]
+    assert main([*mint, "--role", "client", *rooms]) == 0
+    claims = jwt.decode(capsys.readouterr().out.strip(), SECRET, algorithms=["HS256"], audience="signald")
+    assert claims["rooms"] == {"canvas:*": ["join", "publish"], "lobby": ["join", "publish"], "*": ["state"]}
+    rights = Rights(read_patterns(claims["rooms"]))
+    assert rights.of("canvas:42") == {"join", "publish", "state"}
+    assert main([*mint, "--role", "worker"]) == 0
+    assert "rooms" not in jwt.decode(capsys.readouterr().out.strip(), SECRET, algorithms=["HS256"], audience="signald")
+
+
+@pytest.mark.parametrize(
+    "rooms", ["", "lobby", "=join", "lobby=", "lobby=join,", "lobby=read", "a b=join", "can*as=join", "**=join"]
+)
+def test_rooms_that_would_give_no_right_are_refused(file: Path, capsys: Output, rooms: str) -> None:
+    """A node passes a mistake over, so it is said where it is made; a service needs none."""
+    mint = ["token", "mint", "--subject", "ann", "--config", str(file)]
+    assert main([*mint, "--role", "client", "--rooms", rooms]) == ExitCode.USAGE
+    assert main([*mint, "--role", "service", "--rooms", "lobby=join"]) == ExitCode.USAGE
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "room" in said.err
 
 
 def test_it_is_read_from_standard_input(file: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,10 @@ STEADY_S = 10.0
 GAP_QUIET_S = 1.0
 """A gap is told for each publication behind it: one of them is enough. As for messages."""
 
+AGAIN_MIN_S, AGAIN_MAX_S = 0.5, 8.0
+"""The pause before those go again that were refused for the rate. At 20 each second the first gives room for 10; it doubles until one is
+stored."""
+
 COME_AGAIN = frozenset({"slow", "unavailable"})
 """Reasons of `left` that mean: not now."""
 
@@ -128,6 +132,9 @@ class RoomCore:
         self._presence_due = False
         self._presence_at = -NEVER
         self._snapshot: tuple[int, bytes] | None = None
+        self._again_at = -NEVER
+        """When those go again that were refused for the rate."""
+        self._again_s = AGAIN_MIN_S
         self._rewound_to = 0
         self._rewound_at = -NEVER
 
@@ -220,6 +227,8 @@ class RoomCore:
             return [(True, self._join())]
         if self._state != "in":
             return []
+        if self.out.may_go_again and now >= self._again_at:
+            self.out.go_again()
         frames: list[tuple[bool, bytes]] = []
         if self._presence_due and self._presence is not None and now >= self._presence_at + PRESENCE_S:
             self._presence_due, self._presence_at = False, now
@@ -254,7 +263,10 @@ class RoomCore:
             return NEVER
         if self._state == "absent":
             return max(now, self._join_at)
-        return self._presence_at + PRESENCE_S if self._state == "in" and self._presence_due else NEVER
+        if self._state != "in":
+            return NEVER
+        again_at = self._again_at if self.out.may_go_again else NEVER
+        return min(again_at, self._presence_at + PRESENCE_S if self._presence_due else NEVER)
 
     def _join(self) -> bytes:
         said = self._head[b"join"]
@@ -368,12 +380,21 @@ class RoomCore:
             if self._state == "in" and not self.out.rewind(expected):
                 self.out_of_step(now)
             return
+        if error.code == "rate" and self.out.put_off(error.seq):
+            if now >= self._again_at:
+                self._again_at = now + self._again_s
+                self._again_s = min(self._again_s * 2, AGAIN_MAX_S)
+            self.changed()
+            return
         waiting = self.out.refuse(error.seq)
         if waiting is not None:
-            if waiting.change is not None:
-                self.records.hide(waiting.change)
-            self._tell(PublicationRefused(waiting.number, error.code), 0)
+            self._tell_refused(waiting, error.code)
             self.changed()
+
+    def _tell_refused(self, waiting: Waiting, code: str) -> None:
+        if waiting.change is not None:
+            self.records.hide(waiting.change)
+        self._tell(PublicationRefused(waiting.number, code), 0)
 
     def presence(self, message: RoomPresence) -> None:
         """Take who has come, has changed and has left."""
@@ -433,6 +454,9 @@ class RoomCore:
         """Note that an own publication is stored at `position`; None: the records of the answer have it."""
         if stored.change is not None:
             self.records.hide(stored.change)
+        self._again_s = AGAIN_MIN_S
+        for overtaken in self.out.overtaken():
+            self._tell_refused(overtaken, "rate")
         if position is not None:
             self.at = position
             self._shown = max(self._shown, position)

@@ -8,6 +8,10 @@
 
 A seq is given by the place in the line, so a room that the store has lost gives each of them another one. A publication that is refused has
 used its seq: it stays in the line until all in front of it are confirmed, and it is neither shown nor sent any more.
+
+One that is refused for the rate is put off: it goes to the front of the line again, under another seq, as soon as nothing is on its way.
+Until then nothing is written, and what was published later stays behind it. When a later one was stored all the same, it is refused for
+good: sent again it would stand behind what was to follow it.
 """
 
 from collections import deque
@@ -21,6 +25,9 @@ WAITING_MAX = 512
 
 WAITING_BYTES_MAX = 1024 * 1024
 """Bytes of them, in each of up to 64 rooms. One of the longest (64 KiB) is a sixteenth."""
+
+TRIES_MAX = 8
+"""How often a publication is put off: with the pauses of `room_core` for half a minute. What is over the rate for so long stays so."""
 
 WINDOW = 256
 """Publications on their way at once: two bursts, and less than a node takes before it leaves the socket unread."""
@@ -38,15 +45,25 @@ class Waiting:
     opaque: bool = False
     """It changes a document that only the room of this epoch has."""
     refused: bool = False
+    put_off: bool = False
+    """It is refused now, and goes again."""
+    tries: int = 0
+    """How often it was put off."""
 
 
 class Outgoing:
     """See the module."""
 
-    __slots__ = ("_bytes", "_line", "_most", "_numbers", "accepted", "sent")
+    __slots__ = ("_bytes", "_line", "_most", "_numbers", "_overtaken", "_put_off", "_waiting_again", "accepted", "sent")
 
     def __init__(self) -> None:
         self._line: deque[Waiting] = deque()
+        self._put_off: list[Waiting] = []
+        """What goes in front of the line again."""
+        self._waiting_again = 0
+        """How many are to go again, those included that still stand in the line."""
+        self._overtaken: list[Waiting] = []
+        """What was put off, and cannot go again."""
         self._bytes = 0
         self._numbers = 0
         self.accepted = 0
@@ -55,12 +72,12 @@ class Outgoing:
         """The highest seq that was ever written: signald may have it."""
 
     def __len__(self) -> int:
-        return len(self._line)
+        return len(self._line) + len(self._put_off)
 
     @property
     def room(self) -> bool:
         """Another publication may be made without waiting."""
-        return len(self._line) < WAITING_MAX and self._bytes < WAITING_BYTES_MAX
+        return len(self) < WAITING_MAX and self._bytes < WAITING_BYTES_MAX
 
     def add(self, body: bytes, change: Change | None, *, opaque: bool = False) -> int:
         """Take a publication into the line; return its number."""
@@ -81,13 +98,21 @@ class Outgoing:
     @property
     def due(self) -> bool:
         """Something is to be written."""
-        return self.sent - self.accepted < min(len(self._line), WINDOW)
+        return not self._waiting_again and self.sent - self.accepted < min(len(self._line), WINDOW)
 
     def _pop(self) -> Waiting:
         waiting = self._line.popleft()
-        self._bytes -= len(waiting.body)
         self.accepted += 1
         self.sent = max(self.sent, self.accepted)
+        if waiting.put_off:
+            self._put_off.append(waiting)
+            return waiting
+        self._bytes -= len(waiting.body)
+        if not waiting.refused and self._put_off:
+            self._bytes -= sum([len(one.body) for one in self._put_off])
+            self._waiting_again -= len(self._put_off)
+            self._overtaken += self._put_off
+            self._put_off = []
         return waiting
 
     def confirm(self, seq: int) -> list[Waiting] | None:
@@ -121,6 +146,37 @@ class Outgoing:
         self._pass_over()
         return waiting
 
+    def put_off(self, seq: int) -> bool:
+        """Note that one is refused for now; False when it is none of those that wait, or was put off too often."""
+        if not self.accepted < seq <= min(self._most, self.accepted + len(self._line)):
+            return False
+        waiting = self._line[seq - self.accepted - 1]
+        if waiting.refused or waiting.tries >= TRIES_MAX:
+            return waiting.put_off
+        waiting.refused = waiting.put_off = True
+        waiting.tries += 1
+        self._waiting_again += 1
+        self._pass_over()
+        return True
+
+    @property
+    def may_go_again(self) -> bool:
+        """Some were put off, and nothing is on its way."""
+        return bool(self._put_off) and self.sent == self.accepted
+
+    def go_again(self) -> None:
+        """Put those in front of the line that were put off."""
+        for waiting in (*self._put_off, *self._line):
+            if waiting.put_off:
+                waiting.refused = waiting.put_off = False
+        self._line.extendleft(reversed(self._put_off))
+        self._put_off, self._waiting_again = [], 0
+
+    def overtaken(self) -> list[Waiting]:
+        """Return those that are refused for good because later ones are stored, each once."""
+        found, self._overtaken = self._overtaken, []
+        return found
+
     def _pass_over(self) -> None:
         """Take those out whose refusal is all that will come of them."""
         while self._line and self._line[0].refused:
@@ -142,6 +198,7 @@ class Outgoing:
         done: list[Waiting] = []
         if same:
             done = self.confirm(min(next_seq - 1, self._most)) or []
+        self.go_again()
         self._line = deque(each for each in self._line if not each.refused and (same or not each.opaque))
         self._bytes = sum(len(waiting.body) for waiting in self._line)
         self.accepted = self.sent = self._most = next_seq - 1
@@ -149,7 +206,8 @@ class Outgoing:
 
     def clear(self) -> list[Waiting]:
         """Forget all of them; return them."""
-        left = list(self._line)
+        left = [*self._put_off, *self._line]
         self._line.clear()
+        self._put_off, self._waiting_again = [], 0
         self._bytes = 0
         return left

@@ -7,7 +7,7 @@ read                verify a token: without the store, unless its key is unknown
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from math import ceil
 from typing import Literal, NamedTuple
@@ -53,8 +53,10 @@ class _Asking(NamedTuple):
 class ApiTokens:
     """See the module. A node has one."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, rooms_of: Callable[[PartyLink], Mapping[str, Sequence[str]] | None]) -> None:
+        """`rooms_of` returns what a token for the party of a link says of rooms: pattern → rights; None: nothing."""
         self._context = context
+        self._rooms_of = rooms_of
         self._stored: tuple[ApiKey, ...] = ()
         """The keys of the store, as it was read last."""
         self._signing: dict[str, bytes] = {}
@@ -155,8 +157,9 @@ class ApiTokens:
         said = Statement(
             link.party, link.owner, link.principal, auth_time=shown.issued_at if shown is not None else None
         )
-        if shown is not None and shown.rooms is not None:
-            said = structs.replace(said, rooms={pattern: tuple(words) for pattern, words in shown.rooms.items()})
+        rooms = self._rooms_of(link)
+        if rooms is not None:
+            said = structs.replace(said, rooms={pattern: tuple(words) for pattern, words in rooms.items()})
         token = self._make(said)
         self._asking[link.owner] = _Asking(link, self._context.now_ms() + round(token.ttl_ms * RENEW_AT))
         return token

@@ -40,6 +40,8 @@ class PartyLink(Protocol):
     """What the party has shown last; None until it is attached."""
     expires_by: float
     """Its credential has run out and must be renewed by then (seconds since 1970); 0: it has not."""
+    rooms: bytes
+    """What the core server lets a worker do in rooms, as JSON; empty: nothing is said, or it is a client, whose session has it."""
 
     @property
     def blocked(self) -> Sized:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from signald.config import AuthConfig, ConfigError, Problem
 from signald.core.jwks import SET_BYTES_MAX, BadKeySet, Key, KeySet, UnusableKey, algorithms_of, parse
-from signald.core.rooms import read_patterns
+from signald.core.rooms import RIGHTS, is_room, read_patterns
 from signald.core.wants import SEPARATOR
 from signald.service.key_sets import FileKeys, Keys, OneKey, RemoteKeys
 from signald.service.revoked import Revocations
@@ -201,10 +201,11 @@ def mint(
     now: float,
     tenant: str | None = None,
     scope: Sequence[str] | None = None,
+    rooms: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
     """Return a token signed with the shared secret of `auth`, valid from `now` for `ttl_s` seconds.
 
-    Raises ValueError when there is no shared secret, or the subject, tenant, scope or time cannot be in a token.
+    Raises ValueError when there is no shared secret, or the subject, tenant, scope, rooms or time cannot be in a token.
     """
     if not auth.jwt_secret:
         raise ValueError("there is no shared secret to sign with")
@@ -221,11 +222,25 @@ def mint(
         if role != "service" or not SCOPES.issuperset(scope):
             raise ValueError(f"a scope is for the role service, and is one of {', '.join(sorted(SCOPES))}")
         claims["scope"] = list(scope)
+    if rooms is not None:
+        _check_rooms(role, rooms)
+        claims["rooms"] = {pattern: list(words) for pattern, words in rooms.items()}
     if auth.jwt_issuer:
         claims["iss"] = auth.jwt_issuer
     if auth.jwt_audience:
         claims["aud"] = auth.jwt_audience
     return jwt.encode(claims, auth.jwt_secret, algorithm=(auth.jwt_algorithms or ("HS256",))[0])
+
+
+def _check_rooms(role: Role, rooms: Mapping[str, Sequence[str]]) -> None:
+    """Raise ValueError for what a node would pass over: a mistake gives no right, and its author is to hear of it."""
+    if role == "service":
+        raise ValueError("rooms are for clients and workers: a service with the scope rooms may everything")
+    for pattern, words in rooms.items():
+        if pattern != "*" and not is_room(pattern.removesuffix("*")):
+            raise ValueError("a pattern of rooms is the name of a room, or the beginning of one with * behind it")
+        if not words or not RIGHTS.issuperset(words):
+            raise ValueError(f"rights in rooms are {', '.join(sorted(RIGHTS))}: one or several for each pattern")
 
 
 def _scopes(claim: object) -> frozenset[str] | None:

@@ -20,6 +20,7 @@ from signald.service.attached import PartyLink
 from signald.service.attachments import Attachments
 from signald.service.auth import Authenticator, Forbidden, Unauthenticated, Verified
 from signald.service.context import Context
+from signald.service.events import RightsChanged
 from signald.service.key_sets import KeysAway
 from signald.service.races import either
 from signald.wire.close_codes import CloseCode
@@ -80,6 +81,7 @@ class Credentials:
             link.error("auth_refused", "no valid credential of this party; nothing has changed")
             return
         self.bind(link, shown)
+        self._context.events.emit(RightsChanged(link.party, tuple([session.id for session in link.attached])))
 
     async def run(self) -> None:
         """Look after the credentials, until cancelled."""

@@ -8,6 +8,7 @@ A part of the node that lets something happen emits one event. Subscribers take 
                                            tell_life    spans, where they are wanted
                                            Mover        a drain under way
                                            LostWorkers  workers that are here
+                                           RoomDesk     the rooms of parties that are here
 
 A new subscriber (a hook, a job, another wire) needs no change where an event is emitted. An event holds ids, numbers and
 words, never an object of the node: it may be kept, sent or compared. It holds no secret.
@@ -192,6 +193,15 @@ class HandoutFailed:
 
 
 @attrs.frozen
+class RightsChanged:
+    """A party has shown another credential, or the core server has said something else of it: it may have fewer rights."""
+
+    party: Party
+    sessions: tuple[str, ...]
+    """Those in which it is attached here."""
+
+
+@attrs.frozen
 class SetAside:
     """A session has failed so often at one message that no worker is asked any more."""
 
@@ -330,6 +340,7 @@ LifeEvent = (
     | Suspended
     | WorkerGivenUp
     | HandoutFailed
+    | RightsChanged
     | SetAside
     | Retried
     | JobStored

@@ -43,6 +43,7 @@ from signald.service.parts import Parts
 from signald.service.recording import Recorder
 from signald.service.retries import Retries
 from signald.service.rooms.desk import RoomDesk
+from signald.service.rooms.rights import token_rooms
 from signald.service.telemetry import tell_life
 from signald.service.trail import Trail
 from signald.wire.close_codes import CloseCode
@@ -96,9 +97,9 @@ class Hub:
         self.authoriser = Authoriser(context)
         self.probe = Probe(context)
         self.revocations = RevocationKeeper(context, self.credentials, lambda: self.parts.auth.keys is not None)
-        self.api_tokens = ApiTokens(context)
+        self.api_tokens = ApiTokens(context, token_rooms)
         self.blobs = BlobDesk(context)
-        self.rooms = RoomDesk(context)
+        self.rooms = RoomDesk(context, self.losses.is_store_in_doubt)
         self.parts = self._parts(gate, auth)
         self.jwks = JwksFetcher(context, lambda: self.parts.auth.remote)
         self.reasking = self.parts.reasking
@@ -131,6 +132,7 @@ class Hub:
         self.parts.auth = auth.following(self.parts.auth)
         self.attachments.renew(config)
         self.context.renew(config)
+        self.rooms.review()
 
     @property
     def refusing(self) -> dict[Party, CloseCode]:

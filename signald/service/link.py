@@ -49,6 +49,8 @@ class Link:
         """What the party has shown last; None until it is attached."""
         self.expires_by = 0.0
         """Its credential has run out and must be renewed by then (seconds since 1970); 0: it has not."""
+        self.rooms = b""
+        """What the core server lets a worker do in rooms, as JSON; empty: nothing is said, or it is a client, whose session has it."""
 
     # --- seats ------------------------------------------------------------------------------------------------------
 

@@ -32,6 +32,8 @@ class Offer:
     """The kinds of jobs that it takes; `*` is every kind."""
     granted: dict[str, str] = attrs.field(factory=dict)
     """Labels that the core server has given it, which it does not say itself; `labels` has them too."""
+    rooms: bytes = b""
+    """What the core server lets it do in rooms, as JSON; empty: it has said nothing of them."""
 
 
 @attrs.frozen

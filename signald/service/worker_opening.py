@@ -44,7 +44,7 @@ async def _register(parts: Parts, conn: Connection, auth: str | None, offer: Off
     offer = _capped(context, offer)
     with SetUp(parts, conn, resume=False):
         admitted = await admit(parts, conn, credential, want={}, labels=offer.labels)
-        offer = _granted(offer, admitted.grant.labels)
+        offer = _granted(offer, admitted.grant.labels, admitted.grant.rooms)
         now = context.now_ms()
         registered = await context.committer.call(
             RegisterWorker(
@@ -59,6 +59,7 @@ async def _register(parts: Parts, conn: Connection, auth: str | None, offer: Off
                 now,
                 context.events_max,
                 offer.granted,
+                offer.rooms,
             )
         )
     assert isinstance(registered, WorkerClaimed)
@@ -105,6 +106,8 @@ class _Granted:
     sides: Sides
     labels: dict[str, str]
     """Those that the core server has given the worker."""
+    rooms: bytes
+    """What it lets the worker do in rooms, as JSON."""
 
 
 async def resume_worker(
@@ -118,7 +121,7 @@ async def resume_worker(
     offer = _capped(parts.context, asked.offer)
     with turning_away(parts.context, resuming=True), ExitStack() as until_attached:
         granted = await _claim(parts, conn, auth, asked, offer, until_attached)
-        return _attach(parts, conn, granted, _granted(offer, granted.labels), make)
+        return _attach(parts, conn, granted, _granted(offer, granted.labels, granted.rooms), make)
 
 
 async def _claim(
@@ -163,6 +166,7 @@ async def _claim(
         claimed.epoch,
         sides,
         claimed.granted,
+        claimed.rooms,
     )
 
 
@@ -221,9 +225,9 @@ def _worker_ttl_ms(context: Context) -> int:
     return round(context.config.worker.resume_timeout_s * 1000)
 
 
-def _granted(offer: Offer, labels: dict[str, str]) -> Offer:
-    """Return the offer with the labels that the core server gives: they win over the worker's own."""
-    return attrs.evolve(offer, labels={**offer.labels, **labels}, granted=labels) if labels else offer
+def _granted(offer: Offer, labels: dict[str, str], rooms: bytes) -> Offer:
+    """Return the offer with what the core server gives: its labels win over the worker's own."""
+    return attrs.evolve(offer, labels={**offer.labels, **labels}, granted=labels, rooms=rooms)
 
 
 def _capped(context: Context, offer: Offer) -> Offer:

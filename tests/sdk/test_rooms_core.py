@@ -24,7 +24,7 @@ from signald.sdk.room_events import (
     RoomUpdate,
 )
 from signald.sdk.room_members import EVENTS_MAX, MEMBERS_MAX
-from signald.sdk.room_outgoing import WAITING_MAX, Outgoing
+from signald.sdk.room_outgoing import TRIES_MAX, WAITING_MAX, Outgoing
 from signald.sdk.room_records import Change, RoomRecords
 from signald.sdk.rooms_core import OfRooms, Rooms
 from signald.sdk.writing import Batch
@@ -282,7 +282,7 @@ def test_each_own_change_of_a_record_goes_by_itself() -> None:
     scene.told(type="published", seq=1, position=1)
     scene.message(2, patch={"a": {"x": "theirs", "y": 0}})
     assert scene.shown == {"a": {"x": 3, "y": 0}}
-    scene.told(type="room_error", seq=3, code="rate")
+    scene.told(type="room_error", seq=3, code="room_full")
     assert scene.shown == {"a": {"x": 2, "y": 0}}
     scene.message(4, patch={"a": {"x": "last"}})
     assert scene.shown == {"a": {"x": "last", "y": 0}}
@@ -314,6 +314,86 @@ def test_a_refused_publication_is_shown_no_longer() -> None:
     assert scene.events() == [
         PublicationRefused(numbers[1], "too_big"), RoomPublication(2, "s_2", 5, 0), RoomPublication(4, "s_2", 5, 1),
     ]  # fmt: skip
+
+
+def test_what_is_refused_for_the_rate_goes_again() -> None:
+    """In its order, under other seqs, after a pause that doubles until a publication is stored; it is shown meanwhile."""
+    scene = Scene(state=True)
+    scene.joined()
+    for number in range(3):
+        scene.rooms.change(scene.room, {}, {"a": {"x": number}}, ())
+    scene.written()
+    scene.told(type="room_error", seq=2, code="rate")
+    scene.rooms.change(scene.room, {}, {"a": {"x": "later"}}, ())
+    assert (scene.written(), scene.shown) == ([], {"a": {"x": "later"}}), "two are on their way"
+    scene.told(type="room_error", seq=3, code="rate")
+    scene.told(type="published", seq=1, position=1)
+    assert scene.room.wake_at(scene.now) == scene.now + 0.5
+    for pause_s, first in ((0.5, 4), (0.5, 7), (1.0, 10)):
+        scene.now += pause_s - 0.01
+        assert scene.written() == []
+        scene.now += 0.01
+        again = scene.written()
+        assert [(one["seq"], one["patch"]["a"]["x"]) for one in again] == [
+            (first, 1),
+            (first + 1, 2),
+            (first + 2, "later"),
+        ]
+        for one in again if first < 10 else ():
+            scene.told(type="room_error", seq=one["seq"], code="rate")
+    scene.told(type="published", seq=12, position=4)
+    assert (scene.events(), len(scene.room.out), scene.room.wake_at(scene.now)) == ([], 0, NEVER)
+    assert scene.shown == {"a": {"x": "later"}}
+
+
+def test_what_others_have_overtaken_goes_no_more() -> None:
+    """A later publication of the member is stored: sent again the earlier one would win over it."""
+    scene = Scene(state=True)
+    scene.joined()
+    numbers = [scene.rooms.change(scene.room, {}, {"a": {"x": number}}, ()) for number in range(3)]
+    scene.written()
+    scene.told(type="room_error", seq=2, code="rate")
+    scene.told(type="published", seq=3, position=2)
+    assert scene.events() == [PublicationRefused(numbers[1], "rate")]
+    scene.now += 60
+    assert (scene.written(), scene.shown, len(scene.room.out)) == ([], {"a": {"x": 2}}, 0)
+
+
+def test_the_rate_is_tried_a_bounded_number_of_times() -> None:
+    """Then the program is told, and the next publication goes."""
+    scene = Scene()
+    scene.joined()
+    number = scene.rooms.publish(scene.room, "x", None)
+    tries = 0
+    events: list[Any] = []
+    while not events and tries < 100:
+        for one in scene.written():
+            tries += 1
+            scene.told(type="room_error", seq=one["seq"], code="rate")
+        events = scene.events()
+        scene.now += 8
+    assert tries == TRIES_MAX + 1
+    assert events == [PublicationRefused(number, "rate")]
+    scene.rooms.publish(scene.room, "y", None)
+    assert [one["seq"] for one in scene.written()] == [tries + 1]
+
+
+def test_what_was_put_off_goes_over_the_next_connection() -> None:
+    """A connection that breaks in the pause takes nothing along, and refusals that are told once more change nothing."""
+    scene = Scene()
+    scene.joined()
+    for number in range(3):
+        scene.rooms.publish(scene.room, number, None)
+    scene.written()
+    scene.told(type="room_error", seq=1, code="rate")
+    scene.told(type="room_error", seq=3, code="rate")
+    scene.rooms.attach(frozenset("r"))
+    for seq in (1, 2, 3):
+        scene.told(type="room_error", seq=seq, code="rate")
+    scene.joined(next_seq=4, recovered=True, wipe=False)
+    assert [(one["seq"], one["data"]) for one in scene.written()] == [(4, 0), (5, 1), (6, 2)]
+    scene.told(type="published", seq=6, position=3)
+    assert (scene.events(), len(scene.room.out)) == ([], 0)
 
 
 def test_a_gap_is_filled_once() -> None:

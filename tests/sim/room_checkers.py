@@ -80,7 +80,9 @@ class RoomOrder(Checker):
         elif isinstance(result, Posted) and isinstance(op, Post):
             self._has_posted(op, result)
         elif isinstance(op, LeaveRoom) and isinstance(result, Done):
-            if (op.room, op.member) not in self._leaving:
+            # Of one that may not be in the room, a seat is taken that it may have: it never had one in a plan.
+            had = op.room in self._rooms and op.member in self._rooms[op.room].seqs
+            if had and (op.room, op.member) not in self._leaving:
                 self.broken(f"{op.member} did not ask to leave {op.room}: {op}")
             self._leaves[op.room, op.member] += 1
             self._drop(op.room, op.member)

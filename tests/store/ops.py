@@ -280,11 +280,12 @@ def register(
     capacity: int = 2,
     principal: str = "wes",
     granted: dict[str, str] | None = None,
+    rooms: bytes = b"",
 ) -> RegisterWorker:
     """A worker announces itself at `b`, holding the token `w1`."""
     return RegisterWorker(
-        worker, node, nonce, principal, "pod-1", {"lang": "en"}, capacity, token("w1"), NOW_MS, granted=granted or {}
-    )
+        worker, node, nonce, principal, "pod-1", {"lang": "en"}, capacity, token("w1"), NOW_MS, granted=granted or {}, rooms=rooms,
+    )  # fmt: skip
 
 
 def claim_worker(
@@ -316,12 +317,13 @@ def reseed_worker(
     asked_ms: int = 0,
     attempt: int = 0,
     granted: dict[str, str] | None = None,
+    rooms: bytes = b"",
 ) -> ReseedWorker:
     """Node `b` gives its worker back; its sessions were waiting since `NOW_MS`."""
     pairings = tuple((session, {"lang": "en"}, NOW_MS) for session in sessions)
     return ReseedWorker(
         worker, node, epoch, "wes", "pod-1", {"lang": "en", **(granted or {})}, capacity, tokens, pairings, NOW_MS, asked_ms,
-        attempt, granted or {},
+        attempt, granted or {}, rooms,
     )  # fmt: skip
 
 
@@ -378,9 +380,12 @@ def join_room(
     bounds: Bounds = BOUNDS,
     now_ms: int = NOW_MS,
     makes: bool = True,
+    told: int = 0,
 ) -> JoinRoom:
     """The client of a session joins a room at `a`."""
-    return JoinRoom(room, member, node, epoch, nonce, new_epoch, known_epoch, received, presence, bounds, now_ms, makes)
+    return JoinRoom(
+        room, member, node, epoch, nonce, new_epoch, known_epoch, received, presence, bounds, now_ms, makes, told
+    )
 
 
 def publication(

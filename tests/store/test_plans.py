@@ -577,7 +577,13 @@ class Kitchen:
     def _register(self, draft: Draft) -> Op:
         op = ops.register(WORKERS[draft.worker], node=draft.node, capacity=1 + draft.small % 2)
         granted = ({}, {"tier": "g/1"}, {"lang": "de", "é": ""})[draft.small % 3]
-        return msgspec.structs.replace(op, granted=granted, events_max=draft.other % 3, now_ms=self.now_ms)
+        return msgspec.structs.replace(
+            op,
+            granted=granted,
+            rooms=b'{"r":["join"]}' if draft.flag else b"",
+            events_max=draft.other % 3,
+            now_ms=self.now_ms,
+        )
 
     def _of_worker_epoch(self, draft: Draft) -> int:
         worker = self.rows.worker(WORKERS[draft.worker])
@@ -625,6 +631,7 @@ class Kitchen:
             asked_ms=(0, NOW_MS, NOW_MS + 20)[draft.small % 3],
             attempt=draft.other,
             granted={"tier": "1"} if draft.flag else {},
+            rooms=b'{"*":[]}' if draft.other else b"",
         )
 
     def _list_workers(self, draft: Draft) -> Op:
@@ -878,6 +885,7 @@ class Kitchen:
             received=max(0, (head.position if head else 0) + draft.small - 2 * draft.worker - 1),
             presence=b"%d" % draft.small if draft.flag else None, bounds=self._of_bounds(draft), now_ms=self.now_ms,
             makes=draft.small != 2,
+            told=0 if head is None or draft.other else max(0, head.position + draft.small - 1),
         )  # fmt: skip
 
     def _leave_room(self, draft: Draft) -> Op:

@@ -112,7 +112,7 @@ class WorkerLink(V1Link):
         self.labels = offer.labels
         self.capacity = offer.capacity
         self.kinds = offer.kinds
-        self.granted = offer.granted
+        self.granted, self.rooms = offer.granted, offer.rooms
         self._reconnecting = reconnecting
         self.leaving = False
         self.unasked = False

@@ -213,6 +213,7 @@ class Mender:
                     now,
                     *link.asked,
                     link.granted,
+                    link.rooms,
                 )
             )
         await context.committer.call_many(ops)

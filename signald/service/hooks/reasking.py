@@ -16,6 +16,7 @@ from signald.service.attachments import Attachments
 from signald.service.auth import Verified
 from signald.service.context import Context
 from signald.service.endings import Endings
+from signald.service.events import RightsChanged
 from signald.service.hooks.authorising import Authoriser, question_of
 from signald.store.session.ops import KeepAnswer
 
@@ -94,4 +95,5 @@ class Reasking:
         until_ms = grant.until_ms(self._context.now_ms())
         session.answered(grant.settings, grant.rooms, until_ms)
         self._context.submit(KeepAnswer(name, grant.settings, grant.rooms, until_ms))
+        self._context.events.emit(RightsChanged("client", (name,)))
         return True

@@ -5,7 +5,7 @@ forgotten here without a word: its seat stays in the store, and others see it as
 session ends.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import structlog
@@ -16,7 +16,7 @@ from signald.core.room_names import of_principal, room_of_user, shown_name
 from signald.core.rooms import Right, is_room
 from signald.service.attached import LiveSession, PartyLink
 from signald.service.context import Context
-from signald.service.events import PartyReleased, SessionGone
+from signald.service.events import PartyReleased, RightsChanged, SessionGone
 from signald.service.rooms.bounds import bounds_of
 from signald.service.rooms.folding import Folding
 from signald.service.rooms.guest import Guest, member_name
@@ -41,12 +41,13 @@ DEPARTED_MAX = 10_000
 class RoomDesk:
     """See the module."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, is_store_in_doubt: Callable[[], bool]) -> None:
+        """`is_store_in_doubt` tells whether the store has shown lately that it may have lost something."""
         self._context = context
         self.hall = Hall(context)
-        self.sweeps = RoomSweeps(context)
+        self.sweeps = RoomSweeps(context, self.hall.members_of)
         self.making = Making(context, self.hall.counts.not_made)
-        self._joining = Joining(context, self.hall, self.making, self._stay_out)
+        self._joining = Joining(context, self.hall, self.making, self._stay_out, is_store_in_doubt)
         self._folding = Folding(context)
         self._publishing = Publishing(context, self.hall, self._folding)
         self.hall.lost = self._again
@@ -58,6 +59,7 @@ class RoomDesk:
         """Session without a party here → the rooms that it was in."""
         context.events.subscribe(PartyReleased, self._released)
         context.events.subscribe(SessionGone, self._ended)
+        context.events.subscribe(RightsChanged, self._rights_changed)
 
     # --- what a party says ------------------------------------------------------------------------------------------
 
@@ -68,7 +70,9 @@ class RoomDesk:
         why = self._why_not(session, party, said.room)
         if not why and presence is not None and len(presence) > PRESENCE_BYTES_MAX:
             why = "too_big"
-        if why:
+        if why == "forbidden":
+            self._put_out(session, party, said.room)
+        elif why:
             self._refuse(session, party, said.room, why)
         else:
             self._enter(session, party, said.room, request)
@@ -155,11 +159,16 @@ class RoomDesk:
             link.room_left(session.id, room, "left")
             return
         if guest is not None:
+            self._publishing.settle(guest)  # what it has said in front of this, also in the same read
             self._forget(guest)
-        context, stored = self._context, of_principal(room, session.principal)
+        stored = of_principal(room, session.principal)
+        self._take_seat(session, party, stored, partial(self._has_left, link, session.id, stored))
+
+    def _take_seat(self, session: LiveSession, party: Party, stored: str, then: Callable[[Result], None]) -> None:
+        context = self._context
         member, epoch = member_name(session.id, party), session.side(party).epoch
         op = LeaveRoom(stored, member, context.node, epoch, self._keep_ms, context.now_ms())
-        context.committer.submit(op, partial(self._has_left, link, session.id, stored))
+        context.committer.submit(op, then)
 
     def _has_left(self, link: PartyLink, session: str, room: str, result: Result) -> None:
         self._dropped(room, result)
@@ -167,13 +176,40 @@ class RoomDesk:
         if not link.over and not isinstance(result, Fenced):
             link.room_left(session, shown_name(room), "left")
 
+    # --- what a party may not any more -------------------------------------------------------------------------------
+
+    def review(self) -> None:
+        """The configuration has changed: members that may not be in their room by it are put out."""
+        for (session, party), mine in list(self._of.items()):
+            self._review(session, party, mine)
+
+    def _rights_changed(self, event: RightsChanged) -> None:
+        for session in event.sessions:
+            self._review(session, event.party, self._of.get((session, event.party), {}))
+
+    def _review(self, session: str, party: Party, mine: Mapping[str, Guest]) -> None:
+        for guest in list(mine.values()):
+            if "join" not in self._rights(guest.session, party, guest.room.shown):
+                log.info("room_forbidden", room=guest.room.name, session=session, party=party)
+                self._put_out(guest.session, party, guest.room.shown)
+
+    def _put_out(self, session: LiveSession, party: Party, room: str) -> None:
+        """A party may not be in a room. It may have a seat there, from here or from an earlier connection: that is taken."""
+        guest, stored = self._guest(session, party, room), of_principal(room, session.principal)
+        if guest is not None:
+            self._forget(guest)
+        self._refuse(session, party, room, "forbidden")
+        self._take_seat(session, party, stored, partial(self._dropped, stored))
+
     # --- what becomes of a party ------------------------------------------------------------------------------------
 
     def resume(self, session: LiveSession, party: Party, positions: Sequence[RoomPosition]) -> None:
         """A party has resumed here, and was answered: it is a member again of the rooms that it names."""
         for one in positions:
             why = self._why_not(session, party, one.room)
-            if why:
+            if why == "forbidden":
+                self._put_out(session, party, one.room)
+            elif why:
                 self._refuse(session, party, one.room, why)
             else:
                 self._enter(session, party, one.room, Request(one.received, one.epoch, None, one.state))
@@ -236,7 +272,11 @@ class RoomDesk:
     def _ended(self, event: SessionGone) -> None:
         """A session is over: its seats are taken."""
         context, name = self._context, event.session
-        for room in self._departed.pop(name, {}):
+        rooms = self._departed.pop(name, {})
+        if not event.held:
+            # Its node is gone, and this one has found its end: it may be a member of any room here.
+            rooms |= dict.fromkeys(self.hall.rooms_with(name))
+        for room in rooms:
             op = DropMembers(room, name, context.node, self._keep_ms, context.now_ms())
             context.committer.submit(op, partial(self._dropped, room))
 

@@ -15,7 +15,7 @@ from math import inf
 from signald.core.head import Party
 from signald.core.once_more import OnceMore
 from signald.core.room_names import shown_name
-from signald.core.rooms import Offer
+from signald.core.rooms import Entry, Offer
 from signald.service.attached import LiveSession, PartyLink
 from signald.service.rooms.presence import Roll
 
@@ -24,6 +24,15 @@ WAITING_MAX = 500
 
 WAITING_BYTES_MAX = 1 << 20
 """The same in bytes: sixteen of the largest messages. One more always may wait, so that each can be published."""
+
+
+Mark = tuple[int, str, int, int]
+"""By what an entry of the log is known again: position, author, time, seq. Another one in its place is of a later time."""
+
+
+def mark_of(entry: Entry) -> Mark:
+    """Return the mark of `entry`."""
+    return entry.position, entry.member, entry.at_ms, entry.publication.seq
 
 
 class State(Enum):
@@ -116,7 +125,8 @@ class RoomHere:
     """A room with members at this node."""
 
     __slots__ = (
-        "epoch", "fold_at", "folding", "guests", "known", "looks", "name", "position", "roll", "shown", "told_at", "turn",
+        "epoch", "fold_at", "folding", "guests", "known", "last", "lives", "looks", "name", "position", "roll", "shown", "told",
+        "told_at", "turn",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
@@ -131,6 +141,12 @@ class RoomHere:
         self.epoch = ""
         self.position = 0
         """Live members were told everything up to here."""
+        self.last: Mark | None = None
+        """What stood at that position; None: not known."""
+        self.lives = 0
+        """`Store.lives` when the log was last known to have that."""
+        self.told = 0
+        """A position beyond the room's, once its log is found to have lost what its members were told; 0: it is not."""
         self.turn = 0
         """The roll stands here."""
         self.roll = Roll()

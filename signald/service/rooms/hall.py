@@ -10,9 +10,10 @@ once for all clients of a room.
 Publications are told at once, and changes of who is here and of presences in frames of their own pace (`presence.interval_s`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
+import attrs
 import structlog
 import trio
 
@@ -21,10 +22,11 @@ from signald.core.room_views import Came, Shown, Told
 from signald.core.rooms import Entry, is_dense
 from signald.service.context import Context
 from signald.service.rooms.counts import RoomCounts
-from signald.service.rooms.guest import Guest, RoomHere, State, member_name
+from signald.service.rooms.guest import Guest, Mark, RoomHere, State, mark_of, member_name
 from signald.service.rooms.presence import INTERVAL_S, interval_s
 from signald.store.base import Result
 from signald.store.room.ops import LookRoom, NoRoom, PresenceOld, PresenceSet, RoomLooked, SetPresence
+from signald.wire.fields import SEQ_MAX
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +34,21 @@ LOOK_LIMIT = 256
 """Publications read at once: at 64 KiB each 16 MiB, as a look at a session."""
 
 SLOW = "slow"
+
+BEYOND = SEQ_MAX
+"""A position that no room has: members were told what the log has not."""
+
+
+@attrs.frozen
+class _Asked:
+    """Of what room a look was asked for."""
+
+    epoch: str
+    after: int
+    last: Mark | None
+    """What is to stand at `after`; None: anything."""
+    lives: int
+    """Of the store."""
 
 
 class Hall:
@@ -62,6 +79,16 @@ class Hall:
         here = self.rooms.get(room)
         return None if here is None else here.guests.get(member_name(session, party))
 
+    def members_of(self, room: str) -> Collection[str]:
+        """Return the members of `room` that are here."""
+        here = self.rooms.get(room)
+        return () if here is None else here.guests
+
+    def rooms_with(self, session: str) -> list[str]:
+        """Return the rooms here in which a party of `session` is, wherever it is."""
+        names = [member_name(session, "client"), member_name(session, "worker")]
+        return [room.name for room in self.rooms.values() if any(name in room.roll.members for name in names)]
+
     def enter(self, room: str) -> RoomHere:
         """Return `room` as it is here."""
         here = self.rooms.get(room)
@@ -83,6 +110,8 @@ class Hall:
     def know(self, room: RoomHere, looked: RoomLooked, position: int) -> None:
         """Begin to follow `room` behind `position`, by the first look at it."""
         room.known, room.epoch, room.position, room.turn = True, looked.epoch, position, looked.turn
+        room.lives, room.told = self._context.store.lives, 0
+        room.last = mark_of(looked.entries[0]) if looked.entries and looked.entries[0].position == position else None
         room.fold_at = 0.0
         room.roll.clear()
         room.roll.whole(looked.members)
@@ -109,25 +138,44 @@ class Hall:
         room = self.rooms.get(name)
         if room is None or not room.known or not room.looks.begin():
             return
-        op = LookRoom(name, room.position, room.turn, LOOK_LIMIT, self._context.now_ms())
-        self._context.committer.submit(op, partial(self._looked, room, room.epoch, room.position))
+        # Another server of the store answers: what members were told last is read once more, and has to be the same.
+        again = int(room.position > 0 and self.doubts(room))
+        op = LookRoom(name, room.position - again, room.turn, LOOK_LIMIT + again, self._context.now_ms())
+        asked = _Asked(room.epoch, room.position, room.last if again else None, self._context.store.lives)
+        self._context.committer.submit(op, partial(self._looked, room, asked))
 
     def look_at_everything(self) -> None:
         """Wake-ups may have been lost."""
         for name in list(self.rooms):
             self.look(name)
 
-    def _looked(self, room: RoomHere, epoch: str, after: int, result: Result) -> None:
+    def doubts(self, room: RoomHere) -> bool:
+        """Tell whether another server of the store may have other publications where members were told theirs."""
+        return room.lives != self._context.store.lives
+
+    def _looked(self, room: RoomHere, asked: _Asked, result: Result) -> None:
         again = room.looks.end()
-        if self.rooms.get(room.name) is not room or not room.known or room.epoch != epoch:
+        if self.rooms.get(room.name) is not room or not room.known or room.epoch != asked.epoch:
             return
-        if isinstance(result, RoomLooked) and result.epoch == epoch and result.position >= after:
+        after, lives = asked.after, self._context.store.lives
+        if isinstance(result, RoomLooked) and result.epoch == asked.epoch and result.position >= after:
+            if lives != asked.lives:
+                self.look(room.name)  # another server has taken over since it was asked for
+                return
+            if asked.last is not None and asked.last not in [mark_of(entry) for entry in result.entries[:1]]:
+                room.told = BEYOND
+                self._lost(room, after)
+                return
+            room.lives = lives
             self._take(room, after, result)
             if again or result.upto < result.position:
                 self.look(room.name)
         elif isinstance(result, RoomLooked | NoRoom):
-            log.warning("room_lost", room=room.name, had=after)
-            self.forget(room)
+            self._lost(room, after)
+
+    def _lost(self, room: RoomHere, had: int) -> None:
+        log.warning("room_lost", room=room.name, had=had)
+        self.forget(room)
 
     def _take(self, room: RoomHere, after: int, result: RoomLooked) -> None:
         if result.turn >= room.turn:
@@ -136,12 +184,13 @@ class Hall:
             elif result.members or result.departed:
                 room.roll.change(result.members, result.departed)
             room.roll.count, room.turn = result.members_count, result.turn
-        if not is_dense(result.entries, after, result.upto):
+        entries = [entry for entry in result.entries if entry.position > after]
+        if not is_dense(entries, after, result.upto):
             # The oldest that its members here have not are kept no more, or are damaged.
             self.forget(room)
             return
         # Some may have been told already, as those of a member here.
-        self.deliver(room, [entry for entry in result.entries if entry.position > room.position])
+        self.deliver(room, [entry for entry in entries if entry.position > room.position])
         self._tell_soon(room)
 
     def deliver(self, room: RoomHere, entries: Sequence[Entry]) -> None:
@@ -149,7 +198,7 @@ class Hall:
         if not entries:
             return
         told = Told(room.shown, entries)
-        room.position, first = told.upto, told.first
+        room.position, first, room.last = told.upto, told.first, mark_of(entries[-1])
         publishers = {room.guests.get(entry.member) for entry in entries}
         alike = 0
         for guest in room.live():

@@ -66,6 +66,9 @@ SMALL_BYTES = 1 << 20
 PAGES_MAX = 1000
 """Pages of one picture: 25 times the largest room. A room that changes faster than it can be read is told to no one."""
 
+BELIEVED_MAX = 10_000
+"""Rooms of which this is remembered. One that is forgotten may be reset by a lie once more."""
+
 ATTEMPTS_MAX = 5
 """How often a join begins anew because the room was lost while it was read."""
 
@@ -118,12 +121,22 @@ class _OverError(Exception):
 class Joining:
     """See the module."""
 
-    def __init__(self, context: Context, hall: Hall, making: Making, left: Callable[[Guest, str], None]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        hall: Hall,
+        making: Making,
+        left: Callable[[Guest, str], None],
+        is_store_in_doubt: Callable[[], bool],
+    ) -> None:
         """`left` is called for a member that does not come in, with the reason that it is told; empty: it is told nothing."""
         self._context = context
         self._hall = hall
         self._making = making
         self._left = left
+        self._is_store_in_doubt = is_store_in_doubt
+        self._believed: dict[str, int] = {}
+        """Room → `Store.lives` when the claim of a member was last believed there."""
         self.live: Callable[[Guest], None] = lambda _: None
         """Called for each member that has everything."""
         self._asked: dict[tuple[str, Party], dict[Guest, Request]] = {}
@@ -225,6 +238,7 @@ class Joining:
             bounds_of(context.config.rooms),
             context.now_ms(),
             makes=False,
+            told=self._told(guest.room, request),
         )
         result = await context.committer.call(op, STORE_S)
         self._check(guest, number)
@@ -239,6 +253,8 @@ class Joining:
             self._check(guest, number)
         if isinstance(result, Joined):
             guest.presence_turn = result.turn
+            if op.told and result.epoch == op.new_epoch:
+                self._was_believed(guest.room)
             return result
         if isinstance(result, Fenced):
             self._left(guest, "")  # it has a seat at another connection, and this one is about to be released
@@ -246,6 +262,23 @@ class Joining:
             assert isinstance(result, Refused), "this operation makes the room"
             self._left(guest, "room_full" if result.reason == "room_full" else "unavailable")
         return None
+
+    def _told(self, room: RoomHere, request: Request) -> int:
+        """Return the position of which members were told under the epoch that the member knows, as far as that can be said.
+
+        This node knows what it has told. What a party claims is believed after the store has shown that it may have lost something, and
+        once for each room: a lie resets the room.
+        """
+        told = max(room.position, room.told) if room.epoch == request.epoch else 0
+        if self._believed.get(room.name) == self._context.store.lives or not self._is_store_in_doubt():
+            return told
+        return max(told, request.received)
+
+    def _was_believed(self, room: RoomHere) -> None:
+        self._believed.pop(room.name, None)
+        self._believed[room.name] = self._context.store.lives
+        if len(self._believed) > BELIEVED_MAX:
+            del self._believed[next(iter(self._believed))]
 
     def _check(self, guest: Guest, number: int) -> None:
         if guest.gone or guest.joins != number:
@@ -259,7 +292,7 @@ class Joining:
     async def _know(self, guest: Guest, joined: Joined, number: int) -> None:
         """The first member here: learn who else is in the room."""
         room = guest.room
-        look = LookRoom(room.name, joined.position, 0, 1, self._context.now_ms())
+        look = LookRoom(room.name, max(0, joined.position - 1), 0, 1, self._context.now_ms())
         looked = await self._context.committer.call(look, STORE_S)
         self._check(guest, number)
         if not isinstance(looked, RoomLooked) or looked.epoch != joined.epoch:

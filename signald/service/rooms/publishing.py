@@ -96,8 +96,10 @@ class Publishing:
             return
         for seq, fault in result.refused:
             guest.link.room_refused(guest.session.id, room.shown, seq, fault)
+        if result.seq < guest.stored:
+            self._hall.look(room.name)  # the store has lost publications that it had taken
         guest.stored, guest.stored_at = max(guest.stored, result.seq), result.position
-        if entries and room.known and room.position == first - 1:
+        if entries and room.known and room.position == first - 1 and not self._hall.doubts(room):
             self._hall.deliver(room, entries)
         elif entries:
             self._hall.look(room.name)

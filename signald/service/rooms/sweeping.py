@@ -1,11 +1,14 @@
 """The seats of sessions that have ended, and rooms whose time is over: found by whichever node.
 
-A session that ends takes its seats along (`desk`). One that ends while no node knows its rooms leaves them: its node was killed, or its
-client has resumed elsewhere without naming them. So each room stands in the agenda of the registry from before it is made (`making`). A
-node takes what is due, asks of each member whether its session lives, and takes the seats of those that do not. It comes again as long as
-there are members; afterwards the room is removed when it has been without any for as long as it is kept. A room in which nothing was
-published is kept no longer than its members, and the node at which the last one has left asks for its sweep.
+A session that ends takes its seats along (`desk`). Where its node was killed, the node that finds its end takes its seats in the rooms
+that it follows. One that ends while no node knows its rooms leaves them, as one whose client has resumed elsewhere without naming them.
+So each room stands in the agenda of the registry from before it is made (`making`). A node takes what is due, asks of each member whether
+its session lives, and takes the seats of those that do not. It comes again as long as there are members; afterwards the room is removed
+when it has been without any for as long as it is kept. A room in which nothing was published is kept no longer than its members, and the
+node at which the last one has left asks for its sweep.
 """
+
+from collections.abc import Callable, Collection
 
 import structlog
 import trio
@@ -24,9 +27,9 @@ log = structlog.get_logger(__name__)
 
 KIND: Kind = "r"
 
-AGAIN_S = 900.0
-"""The pause between two sweeps of a room: so long others see a member whose session has ended with its node. A room of a thousand members
-costs a read a second."""
+AGAIN_S = 300.0
+"""The pause between two sweeps of a room: so long others may see a member whose session has ended, unseen by a node that knows its rooms.
+A room of a thousand members at other nodes costs three reads a second."""
 
 POLL_S, POLL_LEAST_S = 30.0, 1.0
 """The longest and the shortest pause between two looks at the agenda."""
@@ -40,9 +43,6 @@ ROOMS_MAX = 8
 LEASE_S = 120.0
 """How long a room is this node's: `ROOMS_MAX` of the largest, at a slow store."""
 
-MEMBERS_MAX = 1000
-"""Members of one room that are asked about in a sweep: those of whom nothing was heard for longest."""
-
 LOOKS_MAX = 100
 """Sessions that are read in one step: other operations come in between."""
 
@@ -50,8 +50,10 @@ LOOKS_MAX = 100
 class RoomSweeps:
     """See the module."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, here: Callable[[str], Collection[str]]) -> None:
+        """`here` names the members of a room that are at this node."""
         self._context = context
+        self._here = here
         self._news = trio.Event()
         self.dropped = 0
         """Sessions that had ended, and whose seats this node has taken."""
@@ -96,19 +98,24 @@ class RoomSweeps:
         swept: RoomSwept = await context.committer.call(SweepRoom(room, context.now_ms()))
         due_ms = swept.next_ms
         if swept.members:
-            is_over = await self._take_seats(room)
+            is_over = await self._take_seats(room, swept.members)
             due_ms = context.now_ms() + (0 if is_over else round(AGAIN_S * 1000))
         now_ms = context.now_ms()
         await context.committer.call(Settle(KIND, room, item.ticket, due_ms, 0, 0, now_ms))
 
-    async def _take_seats(self, room: str) -> bool:
-        """Take the seats of sessions that the store does not know any more, and tell whether the room is over then."""
+    async def _take_seats(self, room: str, members: int) -> bool:
+        """Take the seats of sessions that the store does not know any more, and tell whether the room is over then.
+
+        A session whose party is here lives.
+        """
         context = self._context
-        read = await context.committer.call(ReadRoom(room, MEMBERS_MAX, context.now_ms()))
+        read = await context.committer.call(ReadRoom(room, members, context.now_ms()))
         is_over = False
         if not isinstance(read, RoomRead):
             return is_over
-        sessions = list(dict.fromkeys([one.member.partition("/")[0] for one in read.members]))
+        here = {member.partition("/")[0] for member in self._here(room)}
+        named = dict.fromkeys([one.member.partition("/")[0] for one in read.members])
+        sessions = [session for session in named if session not in here]
         for start in range(0, len(sessions), LOOKS_MAX):
             part = sessions[start : start + LOOKS_MAX]
             looks: list[Op] = [Look(session, "client", 0, 0) for session in part]

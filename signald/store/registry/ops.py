@@ -111,6 +111,8 @@ class WorkerClaimed(Result, frozen=True):
     previous_node: str = ""
     granted: dict[str, str] = field(default_factory=dict)
     """As it was registered with."""
+    rooms: bytes = b""
+    """Likewise."""
 
 
 class Sessions(Result, frozen=True):
@@ -267,6 +269,8 @@ class RegisterWorker(RegistryOp[WorkerClaimed | Refused], frozen=True):
     """How many events may wait in a worker's queue; 0: nothing is told."""
     granted: dict[str, str] = field(default_factory=dict)
     """Labels that the core server gives the worker: merged over those that it says, now and at each claim."""
+    rooms: bytes = b""
+    """What the core server lets it do in rooms, as JSON; empty: it says nothing of them, as nodes of earlier releases had it."""
 
 
 @traits(damaged=Refused("unreadable"))
@@ -357,6 +361,8 @@ class ReseedWorker(RegistryOp[Done], frozen=True):
     attempt: int = 0
     granted: dict[str, str] = field(default_factory=dict)
     """As in `RegisterWorker`; they are in `labels` as well."""
+    rooms: bytes = b""
+    """As in `RegisterWorker`."""
 
 
 @traits(reads=True)

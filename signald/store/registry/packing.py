@@ -217,7 +217,7 @@ def pack_register(op: RegisterWorker) -> bytes:
     """Call `register` of `registry.lua`."""
     return pack_registry(
         "register", op.worker, op.nonce, op.principal, op.instance, labels(op.labels), op.capacity, op.token, op.now_ms,
-        op.events_max, msgspec.msgpack.encode(registered(op)), labels(op.granted), node=op.node,
+        op.events_max, msgspec.msgpack.encode(registered(op)), labels(op.granted), op.rooms, node=op.node,
     )  # fmt: skip
 
 
@@ -255,7 +255,7 @@ def pack_reseed_worker(op: ReseedWorker) -> bytes:
     pairings = [word for session, want, order_ms in op.sessions for word in (session, order_ms, labels(want))]
     return pack_registry(
         "reseed", op.worker, op.epoch, op.principal, op.instance, labels(op.labels), op.capacity, current, previous,
-        op.now_ms, op.asked_ms, op.attempt, labels(op.granted), *pairings, node=op.node,
+        op.now_ms, op.asked_ms, op.attempt, labels(op.granted), op.rooms, *pairings, node=op.node,
     )  # fmt: skip
 
 

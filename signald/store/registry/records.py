@@ -50,6 +50,8 @@ class Worker(Struct, array_like=True):
     away_since_ms: int = 0
     granted: dict[str, str] = {}
     """Labels that the core server has given it, over its own."""
+    rooms: bytes = b""
+    """What the core server lets it do in rooms, as JSON; empty, or in a record without it: it has said nothing of them."""
 
 
 class Place(Struct, array_like=True, frozen=True, gc=False):

@@ -138,4 +138,4 @@ function operation.list_overdue(now_ms, limit)
   return tonumber(limit) > 0 and redis.call('ZRANGEBYSCORE', ALIVE, '-inf', now_ms, 'LIMIT', 0, limit) or {}
 end
 
-return operation[ARGV[1]](unpack(ARGV, 3, math.min(#ARGV, 14)))
+return operation[ARGV[1]](unpack(ARGV, 3, math.min(#ARGV, 15)))

@@ -34,8 +34,8 @@ def read_worker(_op: Op, reply: Reply) -> Result:
     match reply:
         case [b"done"]:
             return DONE
-        case [b"claimed", epoch, sessions, previous_node, granted]:
-            return WorkerClaimed(epoch, read_names(sessions), read_name(previous_node), _want(granted))
+        case [b"claimed", epoch, sessions, previous_node, granted, rooms]:
+            return WorkerClaimed(epoch, read_names(sessions), read_name(previous_node), _want(granted), rooms)
         case [b"no_worker"]:
             return NoWorker()
         case _:

@@ -137,7 +137,7 @@ def register_worker(op: ops.RegisterWorker, rows: Rows, _wakes: Wakes) -> ops.Wo
         # Ids are random, so a second holder can only be a mistake. It is told so in the one way a claim can fail.
         return base.Refused("exists") if claim is None else _worker_claimed(claim, worker, rows)
     worker = Worker(op.worker, op.principal, op.instance, op.labels, op.capacity, Slots(current=op.token), Side())
-    worker.granted, worker.labels = op.granted, {**op.labels, **op.granted}
+    worker.granted, worker.labels, worker.rooms = op.granted, {**op.labels, **op.granted}, op.rooms
     claim = Claim(op.nonce, 1, asked_ms=op.now_ms)
     worker.side.claim(claim, op.node)
     rows.save_worker(worker)
@@ -176,7 +176,8 @@ def claim_worker(op: ops.ClaimWorker, rows: Rows, wakes: Wakes) -> ops.WorkerCla
 
 
 def _worker_claimed(claim: Claim, worker: Worker, rows: Rows) -> ops.WorkerClaimed:
-    return ops.WorkerClaimed(claim.epoch, _sessions_of(worker.id, rows), claim.previous_node, worker.granted)
+    sessions = _sessions_of(worker.id, rows)
+    return ops.WorkerClaimed(claim.epoch, sessions, claim.previous_node, worker.granted, worker.rooms)
 
 
 def _sessions_of(worker: str, rows: Rows) -> tuple[str, ...]:
@@ -252,9 +253,9 @@ def reseed_worker(op: ops.ReseedWorker, rows: Rows, _wakes: Wakes) -> base.Done:
         retired = worker.slots.retired if worker is not None else ()
         slots, side = Slots(current, previous, retired), Side(op.epoch, op.node)
         side.give_back(Claim("", op.epoch, asked_ms=op.asked_ms, attempt=op.attempt))
-        rows.save_worker(
-            Worker(op.worker, op.principal, op.instance, op.labels, op.capacity, slots, side, granted=op.granted)
-        )
+        worker = Worker(op.worker, op.principal, op.instance, op.labels, op.capacity, slots, side, granted=op.granted)
+        worker.rooms = op.rooms
+        rows.save_worker(worker)
     for session, want, order_ms in op.sessions:
         place = rows.place(session)
         if place is None or not place.worker:

@@ -1,8 +1,8 @@
 -- The registry: workers.
 
 -- Places in a worker's record. Claims: {{nonce, epoch, previous node, asked_ms, attempt}...}
-local NODE, EPOCH, CLAIMS, PRINCIPAL, INSTANCE, LABELS, CAPACITY, LEAVING, AWAY, CURRENT, PREVIOUS, RETIRED, GRANTED =
-  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13
+local NODE, EPOCH, CLAIMS, PRINCIPAL, INSTANCE, LABELS, CAPACITY, LEAVING, AWAY, CURRENT, PREVIOUS, RETIRED, GRANTED,
+  ROOMS = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14
 
 -- What a record looks like; one that does not is damaged.
 local SHAPE = {'string', 'number', 'table', 'string', 'string', 'string', 'number', 'number', 'number', 'string', 'string', 'table'}
@@ -58,7 +58,8 @@ local function granted_of(record)
 end
 
 local function claimed(name, claim, record)
-  return {'claimed', claim[2], sessions_of(name), claim[3], granted_of(record)}
+  local rooms = type(record[ROOMS]) == 'string' and record[ROOMS] or '' -- a record of an earlier release has none
+  return {'claimed', claim[2], sessions_of(name), claim[3], granted_of(record), rooms}
 end
 
 local function with_granted(labels, record)
@@ -82,7 +83,7 @@ local function find_claim(record, nonce)
   return nil
 end
 
-function operation.register(name, nonce, principal, instance, labels, capacity, token, now_ms, events_max, fields, granted)
+function operation.register(name, nonce, principal, instance, labels, capacity, token, now_ms, events_max, fields, granted, rooms)
   local record, damaged = worker(name)
   local claim
   if record or damaged then
@@ -92,7 +93,7 @@ function operation.register(name, nonce, principal, instance, labels, capacity, 
     end
   else
     claim = {nonce, 1, '', tonumber(now_ms)}
-    record = {caller, 1, {claim}, principal, instance, labels, tonumber(capacity), 0, 0, token, '', {}, granted}
+    record = {caller, 1, {claim}, principal, instance, labels, tonumber(capacity), 0, 0, token, '', {}, granted, rooms}
     record[LABELS] = with_granted(labels, record)
     put_worker(name, record)
     tell_queue(name, 'worker.registered', fields, events_max, now_ms)
@@ -188,17 +189,17 @@ function operation.remove(name, epoch, again, events_max, now_ms, fields)
   return sessions
 end
 
--- ARGV 15...: session, order_ms and want, for each pairing
-function operation.reseed(name, epoch, principal, instance, labels, capacity, current, previous, now_ms, asked_ms, attempt, granted)
+-- ARGV 16...: session, order_ms and want, for each pairing
+function operation.reseed(name, epoch, principal, instance, labels, capacity, current, previous, now_ms, asked_ms, attempt, granted, rooms)
   local record = worker(name)
   if not record or tonumber(epoch) > record[EPOCH] then
     local retired = record and record[RETIRED] or {}
     -- How its last claim was asked for; the nonce of that is lost.
     local claims = asked_ms ~= '0' and {{'', tonumber(epoch), '', tonumber(asked_ms), tonumber(attempt)}} or {}
     put_worker(name, {caller, tonumber(epoch), claims, principal, instance, labels, tonumber(capacity), 0, 0, current, previous,
-      retired, granted})
+      retired, granted, rooms})
   end
-  for i = 15, #ARGV, 3 do
+  for i = 16, #ARGV, 3 do
     local session = ARGV[i]
     if not redis.call('HGET', PAIRS, session) then
       redis.call('HSET', LINE, session, ARGV[i + 1] .. ' ' .. ARGV[i + 2])

@@ -44,7 +44,7 @@ local function save_said(member, words, turn)
   end
 end
 
--- ARGV 13: '1' when the room is made where there is none
+-- ARGV 13: '1' when the room is made where there is none; 14: a position of which members of `known_epoch` were told
 function operation.join_room(member, epoch, nonce, new_epoch, known_epoch, received, is_said, presence, members_max, now_ms)
   epoch = tonumber(epoch)
   if not stand(now_ms) and ARGV[13] ~= '1' then
@@ -68,6 +68,10 @@ function operation.join_room(member, epoch, nonce, new_epoch, known_epoch, recei
   end
   if not head then
     make(new_epoch)
+  end
+  local has_lost = head[ROOM.epoch] == known_epoch and tonumber(ARGV[14]) > head[ROOM.position]
+  if has_lost then
+    head[ROOM.epoch] = new_epoch
   end
   if not turn then
     if head[ROOM.until_ms] > 0 then
@@ -95,7 +99,7 @@ function operation.join_room(member, epoch, nonce, new_epoch, known_epoch, recei
   end
   words[#words + 1], words[#words + 2] = 'q' .. member, keep('q' .. member, place)
   save_said(member, words, new)
-  if new then
+  if new or has_lost then
     wake()
   end
   return answer_joined(place, known_epoch, received)

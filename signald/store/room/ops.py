@@ -186,7 +186,7 @@ class JoinRoom(RoomOp[Joined | Fenced | Refused | NoRoom], frozen=True):
     """Of the connection."""
     nonce: str
     new_epoch: str
-    """That of the room, when it is made; random."""
+    """That of the room, when it is made or has lost something; random."""
     known_epoch: str
     """The epoch that the member knows; empty: none."""
     received: int
@@ -197,6 +197,9 @@ class JoinRoom(RoomOp[Joined | Fenced | Refused | NoRoom], frozen=True):
     now_ms: int
     makes: bool = True
     """False: a room has to have its place in the agenda first (`Own`)."""
+    told: int = 0
+    """A position of which members of `known_epoch` were told, by the word of the node. A room that has not come so far has lost its last
+    publications: it gets `new_epoch`, so that no member takes other content for those."""
 
 
 @traits(damaged=Done())

@@ -88,7 +88,7 @@ def _pack_join(op: JoinRoom) -> bytes:
     is_said = op.presence is not None
     return pack_room(
         op, "join_room", op.node, op.member, op.epoch, op.nonce, op.new_epoch, op.known_epoch, op.received, int(is_said),
-        op.presence or b"", op.bounds.members_max, op.now_ms, int(op.makes),
+        op.presence or b"", op.bounds.members_max, op.now_ms, int(op.makes), op.told,
     )  # fmt: skip
 
 

@@ -55,9 +55,27 @@ def join_room(op: ops.JoinRoom, rows: Rows, wakes: Wakes) -> ops.Joined | Fenced
         return Refused("room_full")
     if head is None:
         head = _make(op, rows)
+    has_lost = head.epoch == op.known_epoch and op.told > head.position
+    if has_lost:
+        head.epoch = op.new_epoch
     if not is_here:
         head.members += 1
         head.empty_ms = head.until_ms = 0
+    place = _sit(op, rows, head, seat, is_here=is_here)
+    turn = head.turn
+    if not is_here:
+        head.turn += 1
+        rows.save_presence(op.room, op.member, head.turn, Presence(head.turn, op.presence or b""))
+    elif op.presence is not None:
+        _set_presence(rows, head, op.member, op.presence, op.node, wakes)
+    if not is_here or (has_lost and head.turn == turn):
+        _wake(head, op.node, wakes)
+    rows.save_room(head)
+    return _joined(op, head, place)
+
+
+def _sit(op: ops.JoinRoom, rows: Rows, head: Head, seat: Seat | None, *, is_here: bool) -> Seat:
+    """Give the member its seat at the node of `op`."""
     if seat is None or seat.node != op.node:
         if seat is not None:
             head.drop_member(seat.node)
@@ -66,14 +84,7 @@ def join_room(op: ops.JoinRoom, rows: Rows, wakes: Wakes) -> ops.Joined | Fenced
     rows.save_seat(op.room, op.member, place)
     if seat is None and is_here:
         head.nodes = rows.members_by_node(op.room)  # its seat was damaged, and nothing tells at which node it was
-    if not is_here:
-        head.turn += 1
-        rows.save_presence(op.room, op.member, head.turn, Presence(head.turn, op.presence or b""))
-        _wake(head, op.node, wakes)
-    elif op.presence is not None:
-        _set_presence(rows, head, op.member, op.presence, op.node, wakes)
-    rows.save_room(head)
-    return _joined(op, head, place)
+    return place
 
 
 def _joined(op: ops.JoinRoom, head: Head, seat: Seat) -> ops.Joined:

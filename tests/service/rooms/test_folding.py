@@ -10,8 +10,7 @@ from signald.service.rooms.folding import FOLDED_MAX
 from signald.testing.cluster import Cluster, play
 from signald.testing.wire import Json, Peer
 from tests.core.test_updates import shown, written
-from tests.service.rooms.test_losses import published
-from tests.service.rooms.test_rooms import join, publish
+from tests.service.rooms.opening import come, join, publish, published
 from tests.service.rooms.test_updates import document, update
 
 BURST: Json = {"messages_burst": 2000}
@@ -29,9 +28,7 @@ def test_updates_are_folded_where_they_are_published() -> None:
     said = written(1, 2 * FOLDED_MAX + 90)
 
     async def scene(cluster: Cluster) -> None:
-        for name in ("a", "b"):
-            await cluster.start(name, limits=BURST)
-        (ada, _), (bob, _) = await cluster.client("a", pair=False), await cluster.client("b", pair=False)
+        (ada, _), (bob, _) = await come(cluster, "ab", limits=BURST)
         await join(ada)
         await join(bob)
         seqs = {id(ada): 1, id(bob): 1}
@@ -54,8 +51,7 @@ def test_a_snapshot_says_whose_it_is() -> None:
     said = written(2, FOLDED_MAX)
 
     async def scene(cluster: Cluster) -> None:
-        await cluster.start("a", limits=BURST)
-        (ada, _), (bob, _) = await cluster.client("a", pair=False), await cluster.client("a", pair=False)
+        (ada, _), (bob, _) = await come(cluster, "aa", limits=BURST)
         await join(ada)
         await publish(ada, 1, data="between")
         await write(ada, said, 2)
@@ -92,8 +88,7 @@ def test_bytes_that_are_no_update_cost_their_sender_that_publication() -> None:
     said = written(4, FOLDED_MAX)
 
     async def scene(cluster: Cluster) -> None:
-        await cluster.start("a", limits=BURST)
-        (ada, _), (bob, _) = await cluster.client("a", pair=False), await cluster.client("a", pair=False)
+        (ada, _), (bob, _) = await come(cluster, "aa", limits=BURST)
         await join(ada)
         for seq, wrong in enumerate((b"", b"garbage", b"\xff" * 500), 1):
             await update(ada, seq, wrong, "yjs")
@@ -114,8 +109,7 @@ def test_no_snapshot_of_a_party_is_taken() -> None:
     said = written(5, FOLDED_MAX + 20)
 
     async def scene(cluster: Cluster) -> None:
-        await cluster.start("a", limits=BURST)
-        (ada, _), (bob, _) = await cluster.client("a", pair=False), await cluster.client("a", pair=False)
+        (ada, _), (bob, _) = await come(cluster, "aa", limits=BURST)
         await join(ada)
         for start, end in ((0, 20), (20, len(said))):
             await write(ada, said[start:end], start + 1)
@@ -136,8 +130,7 @@ def test_what_cannot_be_folded_stays_as_it_is(kind: str, why: str, monkeypatch: 
         monkeypatch.setattr(folding, "DOCUMENT_BYTES_MAX", len(merge(said[:FOLDED_MAX])))
 
     async def scene(cluster: Cluster) -> None:
-        await cluster.start("a", limits=BURST)
-        (ada, _), (bob, _) = await cluster.client("a", pair=False), await cluster.client("a", pair=False)
+        (ada, _), (bob, _) = await come(cluster, "aa", limits=BURST)
         await join(ada)
         await update(ada, 1, said[0], kind)
         await write(ada, said[1:], 2)

@@ -11,26 +11,19 @@ from signald.service.rooms import sweeping
 from signald.service.rooms.bounds import bounds_of
 from signald.service.rooms.guest import Guest
 from signald.service.rooms.hall import LOOK_LIMIT
-from signald.store.room.ops import Post, SetPresence
+from signald.store.room.ops import JoinRoom, Post, SetPresence
 from signald.store.session.ops import ClaimWorkerSide
 from signald.testing.cluster import Cluster, play
 from signald.testing.wire import Json, Peer
 from signald.wire.records import publication_body
-from tests.service.rooms.test_rooms import join, publish
-
-
-async def published(peer: Peer, seq: int) -> None:
-    """Wait until everything up to `seq` is."""
-    while (await peer.expect("published"))["seq"] < seq:
-        pass
+from tests.service.rooms.opening import come, join, publish, published
 
 
 def test_what_is_kept_no_longer_is_never_a_hole() -> None:
     """A member that has missed more than is kept is told so, and is replayed nothing."""
 
     async def scene(cluster: Cluster) -> None:
-        await cluster.start("a", rooms={"history_messages_max": 5})
-        (ada, _), (bob, started) = await cluster.client("a", pair=False), await cluster.client("a", pair=False)
+        (ada, _), (bob, started) = await come(cluster, "aa", rooms={"history_messages_max": 5})
         await join(ada)
         epoch = (await join(bob))["epoch"]
         bob.cut()
@@ -55,8 +48,7 @@ def test_a_room_that_the_store_has_lost_is_another_one() -> None:
     """Its members are told without asking: another epoch, their seqs begin anew, and what they have of it is void."""
 
     async def scene(cluster: Cluster) -> None:
-        await cluster.start("a")
-        (ada, _), (bob, _) = await cluster.client("a", pair=False), await cluster.client("a", pair=False)
+        (ada, _), (bob, _) = await come(cluster, "aa")
         epoch = (await join(ada, presence="Ada"))["epoch"]
         await join(bob, state=True)
         await publish(ada, 1, data=1)
@@ -80,9 +72,7 @@ def test_a_store_without_anything_gets_its_rooms_back() -> None:
     """It comes back empty while both have their connections: they are in a room of one epoch again, and hear each other."""
 
     async def scene(cluster: Cluster) -> None:
-        for name in ("a", "b"):
-            await cluster.start(name)
-        (ada, _), (bob, _) = await cluster.client("a", pair=False), await cluster.client("b", pair=False)
+        (ada, _), (bob, _) = await come(cluster, "ab")
         await join(ada)
         await join(bob)
         cluster.world.lose_everything()
@@ -159,8 +149,7 @@ def test_what_was_not_answered_is_taken_once() -> None:
     """A member that resumes sends again what is not `published`: what the store has is passed over."""
 
     async def scene(cluster: Cluster) -> None:
-        await cluster.start("a")
-        (ada, started), (bob, _) = await cluster.client("a", pair=False), await cluster.client("a", pair=False)
+        (ada, started), (bob, _) = await come(cluster, "aa")
         epoch = (await join(ada))["epoch"]
         await join(bob)
         for seq in (1, 2, 3):
@@ -187,9 +176,7 @@ def test_a_node_that_is_killed_takes_nobody_from_a_room() -> None:
     """The others see nothing of it; a client that resumes elsewhere goes on."""
 
     async def scene(cluster: Cluster) -> None:
-        for name in ("a", "b"):
-            await cluster.start(name)
-        (ada, started), (bob, _) = await cluster.client("a", pair=False), await cluster.client("b", pair=False)
+        (ada, started), (bob, _) = await come(cluster, "ab")
         epoch = (await join(ada))["epoch"]
         await join(bob)
         await publish(ada, 1, data=1)
@@ -240,9 +227,7 @@ def test_the_seat_of_a_session_that_ended_unseen_is_taken(monkeypatch: pytest.Mo
     monkeypatch.setattr(sweeping, "AGAIN_S", 60.0)
 
     async def scene(cluster: Cluster) -> None:
-        for name in ("a", "b"):
-            await cluster.start(name, session={"resume_ttl_s": 20.0}, rooms={"keep_s": 30.0})
-        (ada, started), (bob, _) = await cluster.client("a", pair=False), await cluster.client("b", pair=False)
+        (ada, started), (bob, _) = await come(cluster, "ab", session={"resume_ttl_s": 20.0}, rooms={"keep_s": 30.0})
         joined = await join(bob)
         await join(ada)
         await bob.expect("room_presence")
@@ -254,6 +239,44 @@ def test_the_seat_of_a_session_that_ended_unseen_is_taken(monkeypatch: pytest.Mo
         await bob.expect("session_ended")
         await trio.sleep(180)
         assert cluster.world.rows.room(joined["room"]) is None
+
+    play(scene)
+
+
+def test_the_node_that_finds_the_end_of_a_session_takes_its_seats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its node was killed, and no sweep of the room is near: the seats in all rooms that this node follows are taken."""
+    monkeypatch.setattr(sweeping, "AGAIN_S", 1e6)
+
+    async def scene(cluster: Cluster) -> None:
+        (ada, started), (bob, _) = await come(cluster, "ab", session={"resume_ttl_s": 20.0})
+        for room in ("r:1", "r:2"):
+            await join(bob, room)
+            await join(ada, room)
+        await bob.quiet()
+        cluster.kill("a")
+        for _ in range(9):
+            await trio.sleep(10)
+            await bob.send({"type": "ping"})
+        left = [(one["room"], one["left"]) for one in await bob.quiet() if one["type"] == "room_presence"]
+        assert left == [("r:1", [started["session"]]), ("r:2", [started["session"]])]
+
+    play(scene)
+
+
+def test_a_sweep_asks_about_each_member(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are: those of whom something was heard last too."""
+    monkeypatch.setattr(sweeping, "AGAIN_S", 60.0)
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("a", rooms={"members_max": 2000})
+        ada, started = await cluster.client("a", pair=False)
+        await join(ada)
+        context = cluster.nodes["a"].hub.context
+        bounds, now_ms = bounds_of(context.config.rooms), context.now_ms()
+        gone = [f"s_{number}" for number in range(1200)]
+        cluster.world.execute([JoinRoom("r:1", one, "x", 1, one, "e", "", 0, None, bounds, now_ms) for one in gone])
+        await trio.sleep(100)
+        assert cluster.world.rows.members_after("r:1", 0, 2000) == [started["session"]]
 
     play(scene)
 
@@ -279,8 +302,7 @@ def test_a_node_forgets_rooms_without_members_here() -> None:
     """A member whose connection is gone is not told of any more, and its room is not followed."""
 
     async def scene(cluster: Cluster) -> None:
-        await cluster.start("a")
-        (ada, started), (bob, _) = await cluster.client("a", pair=False), await cluster.client("a", pair=False)
+        (ada, started), (bob, _) = await come(cluster, "aa")
         await join(ada)
         await join(bob)
         hall, desk = cluster.nodes["a"].hub.rooms.hall, cluster.nodes["a"].hub.rooms
@@ -375,8 +397,7 @@ def test_a_leave_that_was_lost_is_said_again() -> None:
     """A member whose `leave` was lost with its connection says it on the next one: its seat is taken, and others see it leave."""
 
     async def scene(cluster: Cluster) -> None:
-        await cluster.start("a")
-        (ada, _), (bob, started) = await cluster.client("a", pair=False), await cluster.client("a", pair=False)
+        (ada, _), (bob, started) = await come(cluster, "aa")
         await join(ada)
         await join(bob)
         await ada.expect("room_presence")

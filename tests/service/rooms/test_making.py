@@ -11,7 +11,7 @@ from signald.core.holders import address_holder, principal_holder
 from signald.service.rooms.making import OF_NONE, Owner, owned_max, owner_of_caller
 from signald.testing.cluster import Cluster, play
 from signald.testing.wire import Peer
-from tests.service.rooms.test_rooms import join, publish
+from tests.service.rooms.opening import join, publish
 from tests.service.test_credentials import AUTH, token
 
 ALL = {"*": ["join", "publish", "state"]}

@@ -7,7 +7,7 @@ from signald.store.room.ops import Post
 from signald.testing.cluster import Cluster, play
 from signald.wire.records import publication_body
 from signald.wire.rooms import ROOMS_MAX
-from tests.service.rooms.test_rooms import join, publish
+from tests.service.rooms.opening import come, join, publish
 from tests.service.test_credentials import AUTH, token
 
 
@@ -85,8 +85,7 @@ def test_a_room_and_a_session_have_bounds() -> None:
     """A party that comes beyond one of them is told why, and keeps the rest."""
 
     async def scene(cluster: Cluster) -> None:
-        await cluster.start("a", rooms={"members_max": 1})
-        (ada, _), (bob, _) = await cluster.client("a", pair=False), await cluster.client("a", pair=False)
+        (ada, _), (bob, _) = await come(cluster, "aa", rooms={"members_max": 1})
         await join(ada)
         await bob.send({"type": "join", "room": "r:1"})
         assert (await bob.expect("left"))["reason"] == "room_full"
@@ -106,8 +105,7 @@ def test_a_member_that_joins_again_is_told_again() -> None:
     """With what it says it has; the others see one member."""
 
     async def scene(cluster: Cluster) -> None:
-        await cluster.start("a")
-        (ada, _), (bob, _) = await cluster.client("a", pair=False), await cluster.client("a", pair=False)
+        (ada, _), (bob, _) = await come(cluster, "aa")
         await join(bob)
         epoch = (await join(ada))["epoch"]
         for seq in (1, 2, 3):

@@ -18,6 +18,7 @@ from signald.testing.cluster import Cluster, play
 from tests.service.core_server import says
 from tests.service.test_authorising import act, come, start
 from tests.service.test_credentials import AUTH, token
+from tests.service.test_http_callers import jwt
 from tests.service.test_opening import SECRET
 
 ALL = {"join", "publish", "state"}
@@ -111,6 +112,35 @@ def test_a_credential_is_renewed() -> None:
         assert rights_of_caller(node.hub.context.config, by_jwt, b"").of("lobby") == {"publish"}
 
     play(scene)
+
+
+@pytest.mark.parametrize("end", ["resumes", "resumes after a loss"])
+def test_the_core_server_says_what_a_worker_may(end: str) -> None:
+    """In place of its claim, for as long as it is registered: at another node, to a store that has lost it, and over HTTP."""
+
+    async def scene(cluster: Cluster, core: Any) -> None:
+        nodes = [await start(cluster, core, name) for name in ("n1", "n2")]
+        core.answers["wes"] = says(allow=True, rooms={"lobby": ["join"]})
+        worker, accepted = await come(cluster, nodes[0], "wes", "worker", api=True)
+        await come(cluster, nodes[0])
+        session = (await worker.accept())["session"]
+        assert (await rights_at(cluster, session, "worker")).of("lobby") == {"join"}
+        if end == "resumes after a loss":
+            cluster.world.lose_everything()
+            await trio.sleep(5)
+        worker.cut()
+        had = {"session": session, "received": 0, "acked": 0}
+        claim: Any = {"auth": jwt(nodes[1], "wes", "worker", rooms={"*": ["join"]}), "api": True}
+        worker, again = await cluster.resume("n2", accepted["recovery_token"], had, **claim)
+        hub = nodes[1].hub
+        rights = rights_of(hub.context.config, hub.sessions[session], "worker")
+        assert rights.of("lobby") == {"join"}
+        assert rights.of("hall") == set()
+        caller = await HttpCallers(hub.parts).verify(again["api_token"], cookie=False)
+        assert rights_of_caller(OPEN, caller, b"").of("lobby") == {"join"}
+        assert rights_of_caller(OPEN, caller, b"").of("hall") == set()
+
+    act(scene)
 
 
 def test_an_api_token_without_a_claim_says_none() -> None:

@@ -6,25 +6,14 @@ import trio
 
 from signald.testing.cluster import Cluster, play
 from signald.testing.wire import Json, Peer
-
-
-async def join(peer: Peer, room: str = "r:1", **fields: object) -> Json:
-    """Join a room, and return the answer."""
-    await peer.send({"type": "join", "room": room, **fields})
-    return await peer.expect("joined")
-
-
-async def publish(peer: Peer, seq: int, room: str = "r:1", **fields: object) -> None:
-    """Publish in a room."""
-    await peer.send({"type": "publish", "room": room, "seq": seq, **fields})
+from tests.service.rooms.opening import come, join, publish
 
 
 def test_a_publication_goes_to_the_others() -> None:
     """The publisher is told its position, and the other what was published."""
 
     async def scene(cluster: Cluster) -> None:
-        await cluster.start("a")
-        (ada, started), (bob, _) = await cluster.client("a", pair=False), await cluster.client("a", pair=False)
+        (ada, started), (bob, _) = await come(cluster, "aa")
         first = await join(ada, presence={"name": "Ada"})
         assert first["recovered"] is False
         assert first["wipe"] is True
@@ -54,9 +43,7 @@ def test_rooms_go_along_to_another_node() -> None:
     """A client that resumes elsewhere names its rooms, is told what was missed behind the answer, and goes on under the same seqs."""
 
     async def scene(cluster: Cluster) -> None:
-        for name in ("a", "b"):
-            await cluster.start(name)
-        (ada, started), (bob, _) = await cluster.client("a", pair=False), await cluster.client("b", pair=False)
+        (ada, started), (bob, _) = await come(cluster, "ab")
         epoch = (await join(ada))["epoch"]
         await join(bob)
         for seq in (1, 2):
@@ -163,8 +150,7 @@ def test_records_are_told_at_a_position() -> None:
     """A new member gets all of them, and one that comes back what has changed and what is gone."""
 
     async def scene(cluster: Cluster) -> None:
-        await cluster.start("a")
-        (ada, _), (bob, started) = await cluster.client("a", pair=False), await cluster.client("a", pair=False)
+        (ada, _), (bob, started) = await come(cluster, "aa")
         await join(ada)
         first = await join(bob, state=True)
         assert (first["records"], first["removed"]) == ({}, [])
@@ -195,8 +181,7 @@ def test_a_long_answer_comes_in_pages() -> None:
     """Its scalars stand in each frame, its records are joined, and nothing of the room comes in between."""
 
     async def scene(cluster: Cluster) -> None:
-        await cluster.start("a")
-        (ada, _), (bob, _) = await cluster.client("a", pair=False), await cluster.client("a", pair=False)
+        (ada, _), (bob, _) = await come(cluster, "aa")
         await join(ada)
         for seq in range(1, 9):
             await publish(ada, seq, put={f"r{seq}.{place}": {"text": "x" * 5000} for place in range(10)})
@@ -282,9 +267,7 @@ def test_the_latest_presence_counts() -> None:
     """Many in a moment are one for the others, which is the last."""
 
     async def scene(cluster: Cluster) -> None:
-        for name in ("a", "b"):
-            await cluster.start(name)
-        (ada, _), (bob, _) = await cluster.client("a", pair=False), await cluster.client("b", pair=False)
+        (ada, _), (bob, _) = await come(cluster, "ab")
         await join(ada, presence=0)
         await join(bob)
         await ada.quiet()
@@ -302,9 +285,7 @@ def test_a_session_that_ends_leaves_its_rooms() -> None:
     """Others are told then, and not when its connection is lost."""
 
     async def scene(cluster: Cluster) -> None:
-        for name in ("a", "b"):
-            await cluster.start(name)
-        (ada, started), (bob, _) = await cluster.client("a", pair=False), await cluster.client("b", pair=False)
+        (ada, started), (bob, _) = await come(cluster, "ab")
         await join(ada)
         await join(bob)
         await ada.quiet()

@@ -7,8 +7,7 @@ from signald.service.rooms.joining import PIECE_BYTES
 from signald.store.room.ops import LOOKED_MAX
 from signald.testing.cluster import Cluster, play
 from signald.testing.wire import Json, Peer
-from tests.service.rooms.test_losses import published
-from tests.service.rooms.test_rooms import join
+from tests.service.rooms.opening import come, join, published
 
 
 async def update(peer: Peer, seq: int, data: bytes, kind: str = "update") -> None:
@@ -52,8 +51,7 @@ def test_a_full_room_refuses_and_drops_nothing() -> None:
     """The update that has no place costs its sender `room_full`; a snapshot makes place for the next one."""
 
     async def scene(cluster: Cluster) -> None:
-        await cluster.start("a", rooms={"room_bytes_max": 5000})
-        (ada, _), (bob, _) = await cluster.client("a", pair=False), await cluster.client("a", pair=False)
+        (ada, _), (bob, _) = await come(cluster, "aa", rooms={"room_bytes_max": 5000})
         await join(ada)
         stored: list[bytes] = []
         for seq in range(1, 9):
@@ -82,9 +80,7 @@ def test_a_killed_node_loses_no_update_that_was_published() -> None:
     """What is `published` is told to the others by another node; what is not is sent again, and stored once."""
 
     async def scene(cluster: Cluster) -> None:
-        for name in ("a", "b"):
-            await cluster.start(name)
-        (ada, started), (bob, _) = await cluster.client("a", pair=False), await cluster.client("b", pair=False)
+        (ada, started), (bob, _) = await come(cluster, "ab")
         epoch = (await join(ada))["epoch"]
         await join(bob)
         for seq in (1, 2, 3):
@@ -117,8 +113,7 @@ def test_a_large_snapshot_comes_in_pieces(size: int) -> None:
 
     async def scene(cluster: Cluster) -> None:
         limits: Json = {"message_bytes_max": 1 << 20, "send_queue_bytes_max": 1 << 16}
-        await cluster.start("a", limits=limits)
-        (ada, _), (bob, _) = await cluster.client("a", pair=False), await cluster.client("a", pair=False)
+        (ada, _), (bob, _) = await come(cluster, "aa", limits=limits)
         await join(ada)
         await update(ada, 1, b"u1")
         await published(ada, 1)

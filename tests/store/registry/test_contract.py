@@ -905,3 +905,18 @@ class TestGranted:
         assert claimed.granted == {"tier": "gold"}
         workers = await world.ask(ListWorkers())
         assert [info.labels for info in workers.workers] == [{"lang": "en", "tier": "gold"}]
+
+    async def test_rooms_are_said_at_each_claim(self, world: World) -> None:
+        """What the core server lets the worker do in rooms is kept with it, and given back to a store that has lost it."""
+        other = reseed_worker("w_other", tokens=(token("w1"), b""), rooms=b'{"r:2":[]}', sessions=("s_given",))
+        asked = (register(rooms=b'{"r:1":["join"]}'), claim_worker(), other, claim_worker(worker="w_other"))
+        registered, claimed, _, back = await world.do(*asked)
+        assert isinstance(registered, WorkerClaimed)
+        assert isinstance(claimed, WorkerClaimed)
+        assert isinstance(back, WorkerClaimed)
+        assert (registered.rooms, claimed.rooms, back.rooms) == (
+            b'{"r:1":["join"]}',
+            b'{"r:1":["join"]}',
+            b'{"r:2":[]}',
+        )
+        assert back.sessions == ("s_given",)

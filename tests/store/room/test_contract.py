@@ -182,6 +182,23 @@ class TestJoinRoom:
         if recovered:
             assert is_dense((await look(world, received)).entries, received, 12)
 
+    async def test_last_publications_lost(self, world: World) -> None:
+        """A node has told more than the room has: the room gets another epoch, once, and the other members are woken."""
+        other = join_room(OTHER, node="b", nonce="other")
+        await world.do(join_room(), other, publish(publication(), publication(2)))
+        await world.woken()
+        again = join_room(epoch=2, nonce="n2", new_epoch="e2", known_epoch="e1", received=2, told=2)
+        assert (await world.ask(again)).epoch == "e1", "it has come so far"
+        again = replace(again, epoch=3, nonce="n3", received=3, told=3)
+        lost = Joined("e2", 2, 0, 0, 0, 2, 2, 3, False, True, ())
+        assert await world.do(again, again) == [lost, lost]
+        assert await world.woken() == {"a": [], "b": [WAKE]}
+        late = join_room(OTHER, node="b", epoch=2, nonce="n4", new_epoch="e3", known_epoch="e1", received=2, told=3)
+        assert await world.ask(late) == replace(lost, next_seq=1), "it is another room already"
+        fenced = join_room(OTHER, epoch=1, nonce="n5", new_epoch="e4", known_epoch="e2", told=9)
+        assert await world.ask(fenced) == Fenced(2)
+        assert (await look(world)).epoch == "e2"
+
     async def test_removals_forgotten(self, world: World) -> None:
         """A member that may not hear of each removal gets all records instead."""
         names = [f"r{n}" for n in range(5)]
