@@ -20,7 +20,7 @@ CHAT = 0.25
 """Lines of the chat for each edit."""
 SOON = Backoff(cap_s=2.0)
 """By default a person waits up to 20 s behind a kill, and the story with it."""
-CURSOR = 0.5
+CURSOR = 0.2
 """Changes of presence for each edit."""
 HISTORY = 50
 """So many of the last publications a latecomer asks for."""
