@@ -14,8 +14,8 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -130,7 +130,7 @@ class Drawer:
 # --- members that join --------------------------------------------------------------------------------------------
 
 
-async def _frames(stream: trio.SocketStream) -> AsyncIterator[bytes]:
+async def _frames(stream: trio.SocketStream) -> AsyncGenerator[bytes]:
     """Yield the payloads of a connection's frames, the answer to the upgrade left out."""
     buffer = b""
     while b"\r\n\r\n" not in buffer:
@@ -153,14 +153,15 @@ async def join(address: Address, room: str) -> Answer:
     async with await trio.open_tcp_stream(*address) as stream:
         await stream.send_all(upgrade_request("/v1/client", "signald.v1") + frame(b'{"type":"connect","pair":false}'))
         began = time.perf_counter()
-        async for payload in _frames(stream):
-            if payload.startswith(b'{"type":"session_started"'):
-                began = time.perf_counter()
-                await stream.send_all(frame(b'{"type":"join","room":"%b","state":true}' % room.encode()))
-            elif payload.startswith(b'{"type":"joined"'):
-                answer.frames.append(payload)
-                if b'"more":true' not in payload:
-                    break
+        async with aclosing(_frames(stream)) as frames:
+            async for payload in frames:
+                if payload.startswith(b'{"type":"session_started"'):
+                    began = time.perf_counter()
+                    await stream.send_all(frame(b'{"type":"join","room":"%b","state":true}' % room.encode()))
+                elif payload.startswith(b'{"type":"joined"'):
+                    answer.frames.append(payload)
+                    if b'"more":true' not in payload:
+                        break
         answer.took_s = time.perf_counter() - began
         await stream.send_all(frame(b'{"type":"bye"}'))
     return answer

@@ -372,6 +372,8 @@ class Joining:
             list(picture.removed) if picture.records is not None else None,
         )
         for _ in link.room_joined(session, answer):
+            # All pages of a large room take some 20 ms: others have their turn behind each.
+            await trio.lowlevel.checkpoint()
             await self._wait_for_room(guest, number)
         if picture.snapshot is not None:
             position, body = picture.snapshot
