@@ -60,7 +60,7 @@ PIECE_BYTES = 60_000
 SMALL_BYTES = 1 << 20
 """What is read of a smaller room waits for its member beside others: as much as its send queue holds."""
 
-PAGES_MAX = 1000
+PAGES_MAX = 4000
 """Pages of one picture: 25 times the largest room. A room that changes faster than it can be read is told to no one."""
 
 ATTEMPTS_MAX = 5
