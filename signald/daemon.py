@@ -315,10 +315,11 @@ async def _closing_at_last(node: Node, listeners: Sequence[socket.socket], *, ou
     try:
         yield
     finally:
-        for listening in listeners:
-            if not outlive:
-                node.server.accept_rest(listening)
-            listening.close()
+        if outlive:
+            for listening in listeners:
+                listening.close()
+        else:
+            await node.server.close_at_last(listeners)
 
 
 def _freeze_imports() -> None:

@@ -14,8 +14,9 @@ make_node_modules() {
     printf '%s' "$stamp" >"$1/node_modules/stamp"
 }
 
-# The caller's own settings must not decide what the tests see.
-unset PYTHONPATH PYTHONHOME "${!SIGNALD_@}"
+# The caller's own settings must not decide what the tests see, nor how long they take: without bytecode that is kept, each of some
+# hundred processes compiles signald again, which is a third of its start, and each worker of pytest all tests.
+unset PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE "${!SIGNALD_@}"
 
 # Debian keeps servers where only root's PATH leads.
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"

@@ -204,7 +204,9 @@ def _redis_faults(scheme: str, url: str) -> Iterator[str]:
 
 def has_key(auth: AuthConfig) -> bool:
     """Tell whether parties must show a token."""
-    return bool(auth.jwt_secret or auth.jwt_secret_file or _public_keys(auth))
+    # Asked for each publication in a room, so no names are made as `_public_keys` does.
+    secret = auth.jwt_secret or auth.jwt_secret_file
+    return bool(secret or auth.jwt_public_key_file or auth.jwks_file or auth.jwks_url)
 
 
 def _public_keys(auth: AuthConfig) -> tuple[str, ...]:

@@ -39,6 +39,25 @@ class Shown:
         return records.placed(records.room_front(self.room, session), entry.position, entry.member, entry.at_ms, seq)
 
 
+class Told:
+    """Publications that stand next to each other in the log of a room, as all its members at a node are told of them."""
+
+    __slots__ = ("_frames", "first", "shown", "upto")
+
+    def __init__(self, room: str, entries: Sequence[Entry]) -> None:
+        """`entries` are one at least, in order."""
+        self.shown = [Shown(room, entry) for entry in entries]
+        self.first = entries[0].position
+        self.upto = entries[-1].position
+        self._frames: bytes | None = None
+
+    def frames(self, make: Callable[[Sequence[Shown]], bytes]) -> bytes:
+        """Return the frames in which a client is told of all, which `make` makes at the first time."""
+        if self._frames is None:
+            self._frames = make(self.shown)
+        return self._frames
+
+
 def body_of(publication: Publication) -> bytes:
     """Return the body of a publication, or its changes of records in the form of one."""
     if publication.puts or publication.patches or publication.removes:

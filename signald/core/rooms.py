@@ -144,6 +144,8 @@ class Publication(Struct, array_like=True, frozen=True, gc=False):
     @property
     def size(self) -> int:
         """Bytes for which it counts in the log."""
+        if not (self.puts or self.patches or self.removes):
+            return ENTRY_BYTES + len(self.body)
         changed = sum([record_size(name, properties) for name, properties in (*self.puts, *self.patches)])
         return ENTRY_BYTES + len(self.body) + changed + sum([len(name.encode()) for name in self.removes])
 
@@ -183,7 +185,9 @@ class Member(Struct, array_like=True, frozen=True, gc=False):
 def fault_of(publication: Publication) -> Fault | Literal[""]:
     """Judge a publication by itself; the store judges what becomes of the records."""
     changes = len(publication.puts) + len(publication.patches) + len(publication.removes)
-    if changes and (publication.body or publication.update):
+    if not changes:
+        return ""
+    if publication.body or publication.update:
         return "bad_record"
     if changes > CHANGES_MAX:
         return "too_big"

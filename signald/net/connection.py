@@ -267,6 +267,25 @@ class Connection:
         if self._ending is None:
             self._put(frames.binary_header(len(payload)), payload)
 
+    def send_frames(self, whole: bytes, messages: int) -> bool:
+        """Queue messages that were made into frames once for many connections. Thrown away once an end has begun.
+
+        False, and nothing is queued: the queue would be full with them. Each is then to be sent for itself, as far as there is room.
+        """
+        size = len(whole)
+        queued_bytes = self.queued_bytes + size
+        queued_messages = self.queued_messages + messages
+        settings = self._settings
+        if queued_bytes >= settings.send_queue_bytes_max or queued_messages >= settings.send_queue_messages_max:
+            return False
+        if self._ending is None:
+            self._queue.append(whole)
+            self.queued_bytes = queued_bytes
+            self.queued_messages = queued_messages
+            if self._writing:
+                self._queues.grow(size)
+        return True
+
     def _put(self, header: bytes, payload: bytes) -> None:
         self._queue.append(header)
         self._queue.append(payload)
@@ -295,10 +314,12 @@ class Connection:
 
     def flush(self) -> None:
         """Write everything queued with one system call; what the socket does not take, a writer task writes."""
-        if self._writing or not self._queue:
+        queue = self._queue
+        if self._writing or not queue:
             return
-        data = b"".join(self._queue)
-        self._queue.clear()
+        # One part is what a publication in a room is for each of its members: their frames are the same bytes.
+        data = queue[0] if len(queue) == 1 else b"".join(queue)
+        queue.clear()
         try:
             sent = self._transport.send_nowait(data)
         except GONE:

@@ -27,6 +27,7 @@ import trio
 
 from signald.addresses import ProxyTrust
 from signald.ids import Entropy, SystemEntropy
+from signald.net import backlog
 from signald.net.admission import Admission, Refusal
 from signald.net.connection import Connection
 from signald.net.ending import LOST, NO_CODE, ConnectionClosed
@@ -139,11 +140,31 @@ class Server:
                     continue  # the connection died before we took it: the peer's affair (accept(2))
                 self._take(client, address)
 
-    def accept_rest(self, listening: socket.socket) -> None:
-        """Accept what waits at `listening` now, just before it is closed: the kernel would reset these connections."""
-        with suppress(OSError):  # BlockingIOError: there is no more
-            for _ in range(ACCEPTS_AT_LAST):
-                self._take(*listening.accept())
+    async def close_at_last(self, listeners: Sequence[socket.socket]) -> None:
+        """Close `listeners`, from which nothing accepts any more; serve each connection that the kernel has made until then.
+
+        Takes `ROUND_TRIP_S` where the kernel can be told to make no further one; else a late one may be reset.
+        """
+        try:
+            told = [backlog.take_no_more(listening) for listening in listeners]
+            if any(told):
+                await trio.sleep(backlog.ROUND_TRIP_S)
+        finally:
+            for listening in listeners:
+                self._accept_rest(listening)
+                listening.close()
+
+    def _accept_rest(self, listening: socket.socket) -> None:
+        for _ in range(ACCEPTS_AT_LAST):
+            try:
+                client, address = listening.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _EXHAUSTED | _LISTENER_IS_GONE:
+                    return
+                continue  # this one died in the queue; others wait behind it
+            self._take(client, address)
 
     def _take(self, client: socket.socket, address: object) -> None:
         tls = self._tls

@@ -98,6 +98,12 @@ def endpoint(url: str, path: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc, parts.path if parts.path.strip("/") else path, "", ""))
 
 
+def without_login(url: str) -> str:
+    """Return `url` as it may be shown: a user's name and password before its host are left out."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
 MOVE_REST_S, MOVES_MAX = 1.0, 120
 """The wait before a goaway is followed, when the connections before were quick ones. A second is far below the time that a node grants
 for a move, and the old connection serves meanwhile. So a hundred deploys in quick succession cost nothing. After so many quick moves
@@ -128,6 +134,11 @@ class Schedule:
         """Connections in a row that were of use for less than `STEADY_S` until their goaway."""
         self._rest_until = float("-inf")
         """A move that a goaway asked for is not begun before this time."""
+
+    @property
+    def urls(self) -> frozenset[str]:
+        """The URLs that the owner of the party has given."""
+        return frozenset(self._urls)
 
     def url(self, now: float) -> str:
         """Return where the next attempt goes."""

@@ -5,6 +5,10 @@ from typing import NamedTuple
 from signald.bucket import TokenBucket
 from signald.wire.messages import JSON_DEPTH
 
+FRAME_BYTES_MAX = 20 * 1024 * 1024
+"""The longest frame of signald is a message of 16 MiB (the highest limit of a node), a chat history, or the answer to a worker with a
+hundred thousand sessions; and the head of each."""
+
 
 class Bounds(NamedTuple):
     """How much one session may hold."""

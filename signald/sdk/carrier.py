@@ -10,7 +10,6 @@ import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from ssl import SSLContext, create_default_context
-from typing import Protocol
 from urllib.parse import urlsplit
 
 import h11
@@ -18,15 +17,13 @@ import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError, WebSocketConnection, wrap_client_stream
 from wsproto.utilities import ProtocolError
 
-from signald.sdk.errors import PartyError
+from signald.sdk.bounds import FRAME_BYTES_MAX
+from signald.sdk.dialing import DialFailed, other_protocol, refused_handshake
+from signald.sdk.network import CarrierClosed
 from signald.sdk.party_records import DEFAULT_TIMING, Timing
 from signald.sdk.writing import Frame
-from signald.wire.close_codes import CloseCode
 from signald.wire.messages import SUBPROTOCOL
 
-# The longest frame of signald is a message of 16 MiB (the highest limit of a node), a chat history, or the answer to a worker
-# with a hundred thousand sessions; and the head of each.
-_MESSAGE_MAX = 20 * 1024 * 1024
 _QUEUE_MESSAGES = 16
 # The bytes that wait for the writer: an opening message with a hundred thousand sessions, a batch, and pongs. More means that the
 # other side asks and does not read.
@@ -37,6 +34,9 @@ _RECEIVE_BYTES = 65536
 
 _NOTHING_SAID = (1005, 1006)
 
+BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
+"""What a stream of Trio raises beside OSError."""
+
 # h11's is let out by wsproto where it refuses an answer that it cannot read.
 _BROKEN = (
     trio.BrokenResourceError,
@@ -46,41 +46,6 @@ _BROKEN = (
     h11.ProtocolError,
     ConnectionClosed,
 )
-
-
-class CarrierClosed(PartyError):
-    """The connection is over; `code` is None when it just broke."""
-
-    def __init__(self, code: int | None, reason: str) -> None:
-        super().__init__(f"closed ({code}): {reason}")
-        self.code = code
-        self.reason = reason
-
-
-class DialFailed(PartyError):
-    """The connection never stood. `code` is the close code that says the same, None when there is none."""
-
-    def __init__(self, code: int | None, reason: str, retry_after_ms: int | None = None) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
-        self.retry_after_ms = retry_after_ms
-
-
-class Carrier(Protocol):
-    """A connection, as the driver needs it. A simulation brings its own."""
-
-    async def receive(self) -> str | bytes:
-        """Return the next text or binary message; raise `CarrierClosed`."""
-
-    async def send(self, frames: Sequence[Frame]) -> None:
-        """Write all `frames`; return when they are written. Raise `CarrierClosed`."""
-
-    async def aclose(self, code: int, reason: str) -> None:
-        """Close with a handshake; the caller bounds it."""
-
-    def abort(self) -> None:
-        """Cut the connection now."""
 
 
 class OneWriter(trio.abc.Stream):
@@ -236,16 +201,8 @@ def _closed(closed: ConnectionClosed) -> CarrierClosed:
 
 
 def _rejected(rejected: ConnectionRejected) -> DialFailed:
-    status = rejected.status_code
-    text = f"the handshake was answered with HTTP {status}"
-    code = {401: CloseCode.UNAUTHENTICATED, 403: CloseCode.FORBIDDEN}.get(status)
-    if code is not None:
-        return DialFailed(code, text)
-    if status in (429, 503):
-        retry_after = {name.lower(): value for name, value in rejected.headers or ()}.get(b"retry-after", b"")
-        hint = int(retry_after) * 1000 if retry_after.isdigit() and len(retry_after) < 7 else None
-        return DialFailed(CloseCode.REFUSED if hint is not None else None, text, hint)
-    return DialFailed(None, text)
+    headers = {name.lower(): value for name, value in rejected.headers or ()}
+    return refused_handshake(rejected.status_code, headers.get(b"retry-after", b""))
 
 
 async def open_stream(url: str, ssl_context: SSLContext | None) -> trio.abc.Stream:
@@ -285,7 +242,7 @@ async def over_stream(
                 parts.path,
                 subprotocols=[SUBPROTOCOL],
                 message_queue_size=_QUEUE_MESSAGES,
-                max_message_size=_MESSAGE_MAX,
+                max_message_size=FRAME_BYTES_MAX,
                 receive_buffer_size=_RECEIVE_BYTES,
             )
             scope.deadline = math.inf
@@ -293,7 +250,7 @@ async def over_stream(
                 stood = writer.stood = True
                 yield WebSocketCarrier(websocket, writer, scope)
             else:
-                failure = DialFailed(None, f"the other side does not speak {SUBPROTOCOL}")
+                failure = other_protocol()
             scope.cancel(reason="the connection is left")
     except* ConnectionRejected as group:
         failure = _rejected(next(error for error in _flat(group) if isinstance(error, ConnectionRejected)))

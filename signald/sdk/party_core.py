@@ -44,7 +44,7 @@ from typing import Protocol
 from msgspec import UNSET
 
 from signald.ids import Entropy
-from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff, Schedule, hint_ms
+from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff, Schedule, hint_ms, without_login
 from signald.sdk.bounds import DEFAULT_BOUNDS, Bounds
 from signald.sdk.core import NEVER, SessionCore
 from signald.sdk.credentials import AUTH_EXPIRING, AUTH_REFUSED, Credentials
@@ -121,6 +121,9 @@ class PartyCore(ABC):
         self._moved_away: tuple[int | None, str] | None = None
         """How the old connection ended while the answer of the new one was still expected."""
         self._ever_current = False
+        self._wrong_urls: dict[str, str] = {}
+        """What is not signald, of the URLs that were tried before the party was taken; and why. The targets of goaways are hints, and
+        there is none before."""
         self.full: list[SessionCore] = []
         """Sessions with an inbox at its bound; see `blocked`."""
         self.replan: Callable[[], None] = lambda: None
@@ -193,15 +196,38 @@ class PartyCore(ABC):
             self.current.moving = True  # from here on, its being moved away or superseded is our own doing
         return link
 
-    def unreachable(self, now: float, code: int | None, reason: str, retry_after_ms: int | None = None) -> None:
+    def unreachable(
+        self,
+        now: float,
+        code: int | None,
+        reason: str,
+        retry_after_ms: int | None = None,
+        *,
+        url: str = "",
+        wrong_url: bool = False,
+    ) -> None:
         """Note that no connection came about: TCP was refused, a handshake failed, or `timing.connect_s` is over.
 
         `code` is the close code that says the same as the status of the handshake's answer (401: UNAUTHENTICATED, 403:
-        FORBIDDEN), or None. `retry_after_ms` is the answer's `Retry-After`.
+        FORBIDDEN), or None. `retry_after_ms` is the answer's `Retry-After`. With `wrong_url` the other side at `url` has answered, and is
+        not signald: no retry mends that, and a party that was never taken gives up as soon as each of its URLs is wrong. A party that
+        was taken goes on: a proxy may answer so while its backends change.
 
         After calling this method, you must empty the notices, and call `plan` again.
         """
+        if not self._ever_current:
+            self._judge_url(url, reason, wrong=wrong_url)
         self._attempt_failed(now, code, reason, retry_after_ms, link=None)
+
+    def _judge_url(self, url: str, reason: str, *, wrong: bool) -> None:
+        """Finish when no URL is left that may be signald's."""
+        if not wrong:
+            self._wrong_urls.pop(url, None)
+            return
+        self._wrong_urls[url] = reason
+        if self.schedule.urls <= self._wrong_urls.keys():
+            found = "; ".join(f"{without_login(one)}: {why}" for one, why in self._wrong_urls.items())
+            self.finish(Over(None, f"no URL is that of signald: {found}", orderly=False))
 
     def _attempt_failed(
         self, now: float, code: int | None, reason: str, retry_after_ms: int | None, link: Link | None

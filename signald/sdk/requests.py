@@ -1,4 +1,4 @@
-"""One HTTP request of a party to a node, over a connection of its own. On h11 and Trio.
+"""One HTTP request of a party to a node, over a connection of its own. On h11 and anyio.
 
 A request ends in time, whatever the other side does: it has a bound for the silence of both directions, and of `ask` one deadline around
 the whole. The answer is read beside the writing, because a node refuses a body that is too long before it has read it all.
@@ -11,11 +11,12 @@ from ssl import SSLContext
 from typing import Protocol
 from urllib.parse import urlsplit
 
+import anyio
 import h11
-import trio
 
 from signald.sdk.api_core import Answer, NoAnswer
 from signald.sdk.errors import PartyError
+from signald.sdk.network import Broken, OpenStream, Stream, network
 
 ANSWER_BYTES_MAX = 20 * 1024 * 1024
 """The longest answer of `ask`: a result of 16 MiB (the highest `jobs.result_bytes_max`), and the job around it."""
@@ -30,11 +31,6 @@ PIECE_BYTES = 16384
 """Written at once. It takes a connection of 1 KiB/s less than the time in which silence counts as a break."""
 
 _RECEIVE_BYTES = 65536
-
-OpenStream = Callable[[str, SSLContext | None], Awaitable[trio.abc.Stream]]
-"""Opens a stream to the host of a URL (`ws:`, `wss:`), TLS included; raises OSError or ValueError."""
-
-_BROKEN = (OSError, ValueError, h11.ProtocolError, trio.BrokenResourceError, trio.ClosedResourceError)
 
 
 Pieces = Callable[[], Awaitable[bytes]]
@@ -78,12 +74,14 @@ class Bytes:
 class Reply:
     """An answer as it comes; made by `asked`."""
 
-    def __init__(self, stream: trio.abc.Stream, silence_s: float) -> None:
+    def __init__(self, stream: Stream, silence_s: float, broken: Broken) -> None:
+        """`broken`: what `stream` raises when it is, and h11 for what cannot be read."""
         self._stream = stream
+        self._broken = broken
         self._silence_s = silence_s
         self._connection = h11.Connection(h11.CLIENT)
         self._received = self._content = self._interim = 0
-        self._scope: trio.CancelScope | None = None
+        self._scope: anyio.CancelScope | None = None
         self._written = False
         self._early: bytes | None = None
         """The body of an answer that came before the request was written."""
@@ -100,7 +98,7 @@ class Reply:
             OSError, PartyError: the body cannot be read.
         """
         failure: NoAnswer | None = None
-        async with trio.open_nursery() as nursery:
+        async with anyio.create_task_group() as nursery:
             self._scope = nursery.cancel_scope
             self._moved()
             nursery.start_soon(self._write, request, body)
@@ -143,14 +141,14 @@ class Reply:
         try:
             if data:
                 await self._stream.send_all(data)
-        except _BROKEN:
+        except self._broken:
             return False
         self._moved()
         return True
 
     def _moved(self) -> None:
         if self._scope is not None:
-            self._scope.deadline = trio.current_time() + self._silence_s
+            self._scope.deadline = anyio.current_time() + self._silence_s
 
     async def _head(self) -> None:
         event = await self._event()
@@ -186,7 +184,7 @@ class Reply:
                         raise NoAnswer("no answer, but many before it")
                 else:
                     return event
-        except _BROKEN as error:
+        except self._broken as error:
             raise NoAnswer(f"no answer: {type(error).__name__}") from None
 
     async def piece(self) -> bytes:
@@ -199,7 +197,7 @@ class Reply:
             early, self._early = self._early, b""
             return early
         event: object = None
-        with trio.move_on_after(self._silence_s):
+        with anyio.move_on_after(self._silence_s):
             event = await self._event()
         if isinstance(event, h11.Data):
             self._content += len(event.data)
@@ -241,25 +239,28 @@ async def asked(
         OSError, PartyError: the body cannot be read.
     """
     content = body or Bytes()
-    stream: trio.abc.Stream | None = None
+    broken: Broken = (OSError, ValueError, h11.ProtocolError, *network().BROKEN)
+    stream: Stream | None = None
     try:
         try:
-            with trio.move_on_after(silence_s):
+            with anyio.move_on_after(silence_s):
                 stream = await opened(url, ssl_context)
             said = {"host": urlsplit(url).netloc.rpartition("@")[2], "connection": "close", **headers}
             request = h11.Request(
                 method=method, target=target, headers=[*said.items(), ("content-length", str(content.length))]
             )
-        except _BROKEN as error:
+        except broken as error:
             raise NoAnswer(f"no answer: {type(error).__name__}") from None
         if stream is None:
             raise NoAnswer(f"no connection within {silence_s:g} s")
-        reply = Reply(stream, silence_s)
+        reply = Reply(stream, silence_s, broken)
         await reply.begin(request, content)
         yield reply
     finally:
         if stream is not None:
-            await trio.aclose_forcefully(stream)
+            with anyio.CancelScope() as scope:
+                scope.cancel(reason="closed by force")
+                await stream.aclose()
 
 
 async def ask(
@@ -280,7 +281,7 @@ async def ask(
         NoAnswer: there is no whole one within `timeout_s`, or nothing comes and goes for `silence_s`.
         OSError, PartyError: the body cannot be read.
     """
-    with trio.move_on_after(timeout_s):
+    with anyio.move_on_after(timeout_s):
         async with asked(
             opened, url, method, target,
             headers=headers, body=body, ssl_context=ssl_context, silence_s=silence_s or timeout_s,

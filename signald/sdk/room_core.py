@@ -146,11 +146,11 @@ class RoomCore:
 
     # --- what the application does ----------------------------------------------------------------------------------
 
-    def publish(self, body: bytes, change: Change | None) -> int:
-        """Take a publication, and show its change at once; return its number."""
+    def publish(self, body: bytes, change: Change | None, *, opaque: bool = False) -> int:
+        """Take a publication, and show its change at once; return its number. `opaque`: it is an update of a document."""
         if change is not None and self.wants_records:
             self.records.show(change)
-        return self.out.add(body, change)
+        return self.out.add(body, change, opaque=opaque)
 
     def set_presence(self, presence: bytes) -> None:
         """Say what others see from now on; the latest counts."""
@@ -281,7 +281,7 @@ class RoomCore:
         if message.more:
             return False
         pages, self._pages, self._pages_bytes = self._pages, [], 0
-        first, same = not self.epoch, message.epoch == self.epoch
+        first, same = not self.epoch, self.epoch in ("", message.epoch)
         recovered = not first and same and message.recovered and not self._anew
         position, begins_at = message.position, message.position - message.replaying
         if recovered and begins_at > self._shown:
@@ -289,6 +289,8 @@ class RoomCore:
             return False
         for stored in self.out.attach(message.next_seq, same=same):
             self._settle(stored, None)
+        if not same:
+            self._snapshot = None  # of a document that is lost: in the next room it would bring all of it back
         self.epoch = message.epoch
         self.at = begins_at if recovered else position
         self._shown = max(self._shown, self.at) if recovered else position

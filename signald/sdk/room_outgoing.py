@@ -35,6 +35,8 @@ class Waiting:
     body: bytes = field(repr=False)
     """In the stored form of wire/records."""
     change: Change | None = None
+    opaque: bool = False
+    """It changes a document that only the room of this epoch has."""
     refused: bool = False
 
 
@@ -60,10 +62,10 @@ class Outgoing:
         """Another publication may be made without waiting."""
         return len(self._line) < WAITING_MAX and self._bytes < WAITING_BYTES_MAX
 
-    def add(self, body: bytes, change: Change | None) -> int:
+    def add(self, body: bytes, change: Change | None, *, opaque: bool = False) -> int:
         """Take a publication into the line; return its number."""
         self._numbers += 1
-        self._line.append(Waiting(self._numbers, body, change))
+        self._line.append(Waiting(self._numbers, body, change, opaque))
         self._bytes += len(body)
         return self._numbers
 
@@ -134,12 +136,13 @@ class Outgoing:
     def attach(self, next_seq: int, *, same: bool) -> list[Waiting]:
         """Go on at another connection, where `next_seq` is expected; return those that are stored.
 
-        `same`: it is the room that has the others. A room that does not know it counts anew: all that wait are sent again.
+        `same`: it is the room that has the others. A room that does not know it counts anew: all that wait are sent again, but for opaque
+        updates. Those belong to the document that was lost with the room, and would bring a part of it back.
         """
         done: list[Waiting] = []
         if same:
             done = self.confirm(min(next_seq - 1, self._most)) or []
-        self._line = deque(waiting for waiting in self._line if not waiting.refused)
+        self._line = deque(each for each in self._line if not each.refused and (same or not each.opaque))
         self._bytes = sum(len(waiting.body) for waiting in self._line)
         self.accepted = self.sent = self._most = next_seq - 1
         return done

@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from signald.sdk.bounds import Bounds
 from signald.sdk.core import NEVER, SessionCore
 from signald.sdk.room_core import RoomCore
@@ -16,7 +18,7 @@ from signald.sdk.room_records import Change
 from signald.sdk.values import check_number, check_text, write
 from signald.sdk.writing import Batch
 from signald.wire.fields import HISTORY_MAX, KIND_MAX
-from signald.wire.records import changes_body, publication_body
+from signald.wire.records import changes_body, head, publication_body
 from signald.wire.rooms import (
     PRESENCE_BYTES_MAX,
     ROOMS_MAX,
@@ -46,6 +48,9 @@ SEQ_ROOM = 16
 SNAPSHOT_HEAD_MAX = 512
 """Bytes of a snapshot's header, with the longest names of a room and of a session."""
 
+OPAQUE = frozenset({"update", "yjs"})
+"""Kinds of binary publications that are updates of a document, from the contract of the wire."""
+
 ID_MAX = 128
 """Characters of the id of a record, from the contract of the wire."""
 
@@ -57,7 +62,7 @@ def _nothing() -> None:
 class Rooms:
     """See the module."""
 
-    __slots__ = ("_bounds", "_rooms", "_session", "_slow_until", "changed", "of_the_user")
+    __slots__ = ("_bounds", "_named", "_rooms", "_session", "_slow_until", "_taken_back", "changed", "of_the_user")
 
     def __init__(self, session: SessionCore, bounds: Callable[[], Bounds]) -> None:
         """`bounds` gives what signald takes at the moment."""
@@ -65,6 +70,10 @@ class Rooms:
         self._bounds = bounds
         self._rooms: dict[str, RoomCore] = {}
         self._slow_until = -NEVER
+        self._named: list[str] = []
+        """Rooms in which the party is only because it was in them as its opening message was written: at most `ROOMS_MAX`."""
+        self._taken_back: set[str] = set()
+        """Those of them whose `leave` is written, and not answered on this connection."""
         self.of_the_user: RoomCore | None = None
         """The room `user:<subject>`, in which a client is unasked."""
         self.changed: Callable[[], None] = _nothing
@@ -113,10 +122,8 @@ class Rooms:
         """
         check_text("kind", kind, KIND_MAX)
         if isinstance(data, bytes | bytearray | memoryview):
-            body = publication_body(kind, b"", bytes(data))
-        else:
-            body = publication_body(kind, write(data, self._bounds().json_depth_max - 1), None)
-        return self._publish(room, body, None)
+            return self._publish(room, publication_body(kind, b"", bytes(data)), None, opaque=kind in OPAQUE)
+        return self._publish(room, publication_body(kind, write(data, self._bounds().json_depth_max - 1), None), None)
 
     def change(self, room: RoomCore, put: Records, patch: Records, remove: tuple[str, ...]) -> int:
         """Change records, in the order put, patch, remove; return the number of the publication.
@@ -149,12 +156,12 @@ class Rooms:
             found[name] = {_key(key): write(value, depth) for key, value in record.items()}
         return found
 
-    def _publish(self, room: RoomCore, body: bytes, change: Change | None) -> int:
+    def _publish(self, room: RoomCore, body: bytes, change: Change | None, *, opaque: bool = False) -> int:
         size = len(room.framed(10**SEQ_ROOM - 1, body)[1])
         most = self._bounds().message_bytes_max
         if size > most:
             raise ValueError(f"a publication may have at most {most} bytes on the wire, not {size}")
-        return room.publish(body, change)
+        return room.publish(body, change, opaque=opaque)
 
     def snapshot(self, room: RoomCore, position: int, data: bytes) -> None:
         """Let `data` stand for all updates up to `position`.
@@ -178,11 +185,20 @@ class Rooms:
     def attach(self, listed: frozenset[str]) -> None:
         """Go on over another connection, whose opening message has named the rooms `listed`."""
         self._slow_until = -NEVER
+        # `left` came on the connection before while the answer was under way, and signald gives the seat again to a party that names it.
+        self._named = [name for name in sorted(listed) if name not in self._rooms]
+        self._taken_back.clear()
         for name, room in self._rooms.items():
-            room.attach(listed=name in listed)
+            # One that was joined meanwhile is not the one that was named: its position and its options are other ones.
+            room.attach(listed=name in listed and bool(room.epoch))
 
     def receive(self, message: OfRooms, binary: bytes | None, size: int, now: float) -> None:
         """Take a frame of `size` bytes. One of a room in which the party is not any more is passed over."""
+        if message.room in self._taken_back and not (isinstance(message, Left) and message.reason != "left"):
+            # In front of the answer all is of the membership that ends, also where the application has joined again.
+            if isinstance(message, Left):
+                self._taken_back.discard(message.room)
+            return
         room = self._rooms.get(message.room)
         if room is None and isinstance(message, Joined) and message.room.startswith(USER_ROOM):
             room = self._of_the_user(message.room)
@@ -236,6 +252,11 @@ class Rooms:
 
     def write(self, now: float, batch: Batch) -> bool:
         """Put what is due into `batch`; True when the budget ended before that. Rooms with much to publish take turns."""
+        while self._named:
+            name = self._named.pop()
+            if name not in self._rooms:
+                self._taken_back.add(name)
+                batch.add((True, head(b"leave", self._session.name) + b'"room":' + msgspec.json.encode(name) + b"}"))
         for room in list(self._rooms.values()):
             for said in room.write(now):
                 batch.add(said)

@@ -9,75 +9,10 @@ Connections come and go underneath; the application sees every message once, in 
 the `async with` block: leaving it stops everything and, on purpose, does not end the session (`bye` does).
 """
 
-from signald.sdk.backoff import Backoff
-from signald.sdk.blob_core import Blob
-from signald.sdk.bounds import Bounds
-from signald.sdk.carrier import Carrier, CarrierClosed, DialFailed, over_stream
-from signald.sdk.client_core import ClientState
-from signald.sdk.client_jobs import JobPart
-from signald.sdk.errors import ApiRefused, BlobFailed, JobFailed, Refused, RoomGone, SessionGone, StreamOver, Unreadable
-from signald.sdk.party_records import Timing
-from signald.sdk.room_events import (
-    MembersChanged,
-    PublicationRefused,
-    Record,
-    RecordsChanged,
-    RoomLagged,
-    RoomPublication,
-    RoomReset,
-    RoomUpdate,
-)
-from signald.sdk.streams_core import StreamText
-from signald.sdk.trio_blobs import BlobStream, RemoteBlob
-from signald.sdk.trio_client import Client, open_client
-from signald.sdk.trio_client_jobs import Job
-from signald.sdk.trio_jobs import JobHandler, WorkerJob
-from signald.sdk.trio_party import Dial
-from signald.sdk.trio_rooms import Room
-from signald.sdk.trio_streams import OutStream
-from signald.sdk.trio_worker import Handler, Worker, WorkerSession, open_worker, run_worker
+from signald.sdk import front
+from signald.sdk.carrier import over_stream
+from signald.sdk.front import *  # noqa: F403 - the names of both event loops are listed once
+from signald.sdk.trio_run import run
 
-__all__ = [
-    "ApiRefused",
-    "Backoff",
-    "Blob",
-    "BlobFailed",
-    "BlobStream",
-    "Bounds",
-    "Carrier",
-    "CarrierClosed",
-    "Client",
-    "ClientState",
-    "Dial",
-    "DialFailed",
-    "Handler",
-    "Job",
-    "JobFailed",
-    "JobHandler",
-    "JobPart",
-    "MembersChanged",
-    "OutStream",
-    "PublicationRefused",
-    "Record",
-    "RecordsChanged",
-    "Refused",
-    "RemoteBlob",
-    "Room",
-    "RoomGone",
-    "RoomLagged",
-    "RoomPublication",
-    "RoomReset",
-    "RoomUpdate",
-    "SessionGone",
-    "StreamOver",
-    "StreamText",
-    "Timing",
-    "Unreadable",
-    "Worker",
-    "WorkerJob",
-    "WorkerSession",
-    "open_client",
-    "open_worker",
-    "over_stream",
-    "run_worker",
-]
+__all__ = ["over_stream", "run"]
+__all__ += front.__all__

@@ -6,10 +6,11 @@ from contextlib import asynccontextmanager
 from ssl import SSLContext
 from typing import Final
 
-import trio
+import anyio
 
 from signald.sdk.api_core import Answer, Asker, NoAnswer, Tries
-from signald.sdk.requests import Body, OpenStream, Reply, ask, asked
+from signald.sdk.network import OpenStream, Stream, network
+from signald.sdk.requests import Body, Reply, ask, asked
 
 REQUEST_S: Final = 20.0
 """For a whole request, and for a silence within a transfer: above the time in which a node answers that its store is away (503)."""
@@ -20,10 +21,13 @@ _PLAIN: Mapping[str, str] = {}
 class Api:
     """The HTTP API as one party reaches it: at the node of its connection, with its API token."""
 
-    def __init__(self, core: Asker, ssl_context: SSLContext | None, open_stream: OpenStream) -> None:
+    def __init__(self, core: Asker, ssl_context: SSLContext | None, open_stream: OpenStream | None) -> None:
         self.core = core
         self._ssl_context = ssl_context
-        self._open_stream = open_stream
+        self._opens = open_stream
+
+    async def _open_stream(self, url: str, ssl_context: SSLContext | None) -> Stream:
+        return await (self._opens or network().open_stream)(url, ssl_context)
 
     async def request(
         self,
@@ -59,7 +63,7 @@ class Api:
             else:
                 if answer.succeeded:
                     return answer
-            await trio.sleep(tries.wait_s(answer))
+            await anyio.sleep(tries.wait_s(answer))
 
     @asynccontextmanager
     async def asked(self, url: str, method: str, target: str, headers: Mapping[str, str]) -> AsyncIterator[Reply]:

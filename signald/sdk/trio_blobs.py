@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final
 
-import trio
+import anyio
+import anyio.lowlevel
 from attrs import field, frozen
 
 from signald.sdk.api_core import Answer, NoAnswer, Tries, not_signald
@@ -60,7 +61,7 @@ class Blobs:
         async with counted(source, bytes_max) as found:
             said = Sending(found.body.length, found.sha256, content_type, key)
             target = target_of("", self.session)
-            with trio.move_on_after(timeout_s):
+            with anyio.move_on_after(timeout_s):
                 try:
                     answer = await self.api.request("POST", target, said.headers(), found.body, is_transfer=True)
                 except ApiRefused as error:
@@ -105,7 +106,7 @@ class RemoteBlob:
             SessionGone: the session is over, and no node answers.
         """
         content = bytearray()
-        with trio.move_on_after(timeout_s):
+        with anyio.move_on_after(timeout_s):
             async with self.open(timeout_s=timeout_s) as stream:
                 if stream.size > bytes_max:
                     raise BlobFailed("too_long", f"the blob has {stream.size} bytes, above {bytes_max}")
@@ -174,7 +175,7 @@ class BlobStream:
 
     async def begin(self) -> None:
         """Wait for the head of the first answer."""
-        with trio.move_on_after(self._timeout_s):
+        with anyio.move_on_after(self._timeout_s):
             while self._reading.size is None:
                 await self._ask()
             return
@@ -189,10 +190,10 @@ class BlobStream:
         Raises:
             ApiRefused, BlobFailed, SessionGone: as `RemoteBlob.open`.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()
+        await anyio.lowlevel.checkpoint_if_cancelled()
         if self._reading.over:
             raise StopAsyncIteration
-        with trio.move_on_after(self._timeout_s):
+        with anyio.move_on_after(self._timeout_s):
             while True:
                 if self._reply is None:
                     await self._ask()
@@ -211,7 +212,7 @@ class BlobStream:
             data = b""
         if not data:
             await self._drop()
-            await trio.sleep(self._tries.wait_s(None))
+            await anyio.sleep(self._tries.wait_s(None))
             return b""
         piece = self._reading.took(data)
         if piece:
@@ -229,7 +230,7 @@ class BlobStream:
             refusal = await self._begin()
         if self._reply is None:
             await self._drop()
-            await trio.sleep(self._tries.wait_s(refusal))
+            await anyio.sleep(self._tries.wait_s(refusal))
 
     async def _begin(self) -> Answer | None:
         """Ask; keep the answer when it brings the bytes, and return it when it is a refusal of the node.

@@ -5,24 +5,21 @@ from contextlib import asynccontextmanager
 from ssl import SSLContext
 from typing import Any
 
-import trio
-
 from signald.ids import Entropy, SystemEntropy, job_of
 from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff
 from signald.sdk.bounds import DEFAULT_BOUNDS, Bounds
-from signald.sdk.carrier import open_stream
 from signald.sdk.client_core import ClientCore, ClientState
-from signald.sdk.events import LifecycleEvent
+from signald.sdk.network import Dial, OpenStream
 from signald.sdk.party_records import DEFAULT_TIMING, Timing
-from signald.sdk.requests import OpenStream
 from signald.sdk.streams_core import StreamText
 from signald.sdk.trio_api import Api
 from signald.sdk.trio_blobs import Blobs
 from signald.sdk.trio_client_jobs import Job, Jobs
 from signald.sdk.trio_conversation import Conversation, Events
-from signald.sdk.trio_party import Auth, Dial, TrioParty, Urls, running, url_list
+from signald.sdk.trio_party import Auth, TrioParty, Urls, running, url_list
 from signald.sdk.trio_rooms import Room
 from signald.sdk.values import check_text, readable
+from signald.sdk.waiting import Lot
 from signald.wire.fields import REASON_MAX
 
 
@@ -37,13 +34,13 @@ class Client(TrioParty, Conversation):
         *,
         ssl_context: SSLContext | None,
         dial: Dial | None,
-        open_stream: OpenStream = open_stream,
+        open_stream: OpenStream | None = None,
     ) -> None:
         TrioParty.__init__(self, core, ssl_context=ssl_context, dial=dial)
         self._api = Api(core, ssl_context, open_stream)
         Conversation.__init__(self, core.session, self._room, Blobs(self._api), core.rooms)
         self._events = Events()
-        self._texts = trio.lowlevel.ParkingLot()
+        self._texts = Lot()
         self._jobs = Jobs(core, self._api)
 
     def __repr__(self) -> str:
@@ -99,9 +96,9 @@ class Client(TrioParty, Conversation):
         return self._core.over.reason if self._core.over is not None else None
 
     @property
-    def events(self) -> "trio.MemoryReceiveChannel[LifecycleEvent]":
+    def events(self) -> Events:
         """Lifecycle events and realtime data; bounded, the oldest are dropped."""
-        return self._events.receive
+        return self._events
 
     @property
     def user_room(self) -> Room | None:
@@ -233,7 +230,7 @@ async def open_client(
     recovery_token: str | None = None,
     state: ClientState | None = None,
     dial: Dial | None = None,
-    open_stream: OpenStream = open_stream,
+    open_stream: OpenStream | None = None,
 ) -> AsyncIterator[Client]:
     """Start a session, or resume one (`recovery_token` or, better, `state`), and keep it alive for the block.
 

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from typing import Any, Literal
 from urllib.parse import urlencode
 
+import anyio
 import msgspec
-import trio
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from signald.ids import job_of
@@ -17,6 +17,7 @@ from signald.sdk.errors import JobFailed, SessionGone
 from signald.sdk.requests import Bytes
 from signald.sdk.trio_api import Api
 from signald.sdk.values import check_text, read, readable, write
+from signald.sdk.waiting import Lot
 from signald.wire.fields import KIND_MAX
 from signald.wire.messages import CONTENT_TYPE_MAX
 
@@ -39,7 +40,7 @@ class Jobs:
     def __init__(self, core: ClientCore, api: Api) -> None:
         self.core = core
         self.api = api
-        self.news = trio.lowlevel.ParkingLot()
+        self.news = Lot()
         """Unparked when a job may have changed, and at the end of the session."""
 
     async def submit(
@@ -128,7 +129,7 @@ class Job:
                 return await self._of(shown)
             if core.over is not None:
                 raise core.failure() or SessionGone(core.over.code, core.over.reason)
-            await trio.sleep(RETRIES.delay_s(tries, core.entropy))
+            await anyio.sleep(RETRIES.delay_s(tries, core.entropy))
             tries += 1
 
     async def _of(self, shown: _Shown) -> Any:

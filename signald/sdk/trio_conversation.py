@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-import trio
+import anyio
+import anyio.lowlevel
 
 from signald.sdk.blob_core import OCTETS, Blob
 from signald.sdk.client_core import EVENTS_MAX
@@ -18,6 +19,7 @@ from signald.sdk.stream_fields import Of
 from signald.sdk.trio_blobs import TRANSFER_S, Blobs, RemoteBlob
 from signald.sdk.trio_rooms import Hall, Room
 from signald.sdk.trio_sources import SPOOL_BYTES_MAX, Source
+from signald.sdk.waiting import Lot
 from signald.wire.messages import StreamError
 
 EVENTS_BYTES_MAX = 1024 * 1024
@@ -47,33 +49,48 @@ class Kept:
 
 
 class Events:
-    """A bounded channel that drops its oldest event rather than wait for a reader."""
+    """The events of a party, until they are read. Bounded: the oldest are dropped rather than that the party waits for a reader."""
 
     def __init__(self) -> None:
-        self._send, self.receive = trio.open_memory_channel[LifecycleEvent](EVENTS_MAX)
-        self._drop = self.receive.clone()
+        self._events: deque[LifecycleEvent] = deque()
         self._kept = Kept()
+        self._news = Lot()
 
     def put(self, event: LifecycleEvent) -> None:
-        for _ in range(self._kept.surplus(self._send.statistics().current_buffer_used, event)):
-            self._drop.receive_nowait()
-        self._send.send_nowait(event)
+        """Add an event; for the party itself."""
+        for _ in range(self._kept.surplus(len(self._events), event)):
+            self._events.popleft()
+        self._events.append(event)
+        self._news.unpark_all()
 
-    def close(self) -> None:
-        self._send.close()
-        self._drop.close()
+    async def receive(self) -> LifecycleEvent:
+        """Return the next event; wait while there is none."""
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        while not self._events:
+            await self._news.park()
+        return self._events.popleft()
+
+    def receive_nowait(self) -> LifecycleEvent | None:
+        """Return the next event, or None while there is none."""
+        return self._events.popleft() if self._events else None
+
+    def __aiter__(self) -> AsyncIterator[LifecycleEvent]:
+        return self
+
+    async def __anext__(self) -> LifecycleEvent:
+        return await self.receive()
 
 
 class Conversation(ABC):
     """Sending and receiving within one session."""
 
-    def __init__(self, core: SessionCore, room: trio.lowlevel.ParkingLot, blobs: Blobs, rooms: Rooms) -> None:
+    def __init__(self, core: SessionCore, room: Lot, blobs: Blobs, rooms: Rooms) -> None:
         self._conversation = core
         self._hall = Hall(rooms, self._member, self._touched, lambda: core.ended, self._failure, self._gone)
         self._blobs = blobs
         core.blob_of = blobs.named
         self._reading_room = room
-        self._lot = trio.lowlevel.ParkingLot()
+        self._lot = Lot()
         self._handed_out = 0
         core.changed = self._changed
 
@@ -121,7 +138,7 @@ class Conversation(ABC):
             ValueError: signald would refuse it; nothing was sent. It is too large with its head, nested too deep, or not JSON (NaN,
                 a set, a key that is no text). Or its `kind` or `trace` is too long.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()
+        await anyio.lowlevel.checkpoint_if_cancelled()
         core = self._conversation
         while core.ended is None and not core.room:
             await self._lot.park()
@@ -189,7 +206,7 @@ class Conversation(ABC):
         Raises:
             SessionGone: the session ended before that.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()
+        await anyio.lowlevel.checkpoint_if_cancelled()
         while self._conversation.unacked:
             if self._conversation.ended is not None:
                 raise self._gone()
@@ -204,7 +221,7 @@ class Conversation(ABC):
         Raises:
             SessionGone: the session was lost rather than ended.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()
+        await anyio.lowlevel.checkpoint_if_cancelled()
         core = self._conversation
         if core.finish(self._handed_out):
             self._touched()

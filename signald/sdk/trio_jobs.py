@@ -2,10 +2,12 @@
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Protocol
 
-import trio
+import anyio
+import anyio.lowlevel
+from anyio.abc import TaskGroup
 
 from signald.sdk.errors import SessionGone, StreamOver
 from signald.sdk.jobs_core import JobCancelled, JobGiven
@@ -41,7 +43,7 @@ class OfJobs(Protocol):
     def send(self) -> Callable[..., Awaitable[int]]:
         """Sends a message."""
 
-    def spawn(self, work: Callable[[], Awaitable[None]]) -> None:
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `work` for as long as the worker runs."""
 
     def job_ended(self, job: str, attempt: int, seq: int) -> None:
@@ -60,7 +62,7 @@ class WorkerJob:
 
     def __init__(self, session: OfJobs, given: JobGiven) -> None:
         self._session = session
-        self._scope = trio.CancelScope()
+        self._scope = anyio.CancelScope()
         self._data = given.data
         self._over = False
         self.id = given.job
@@ -74,7 +76,7 @@ class WorkerJob:
         """How many seconds the job had left when it was given; None: it has no deadline."""
         self.trace = given.trace
         """The W3C traceparent of the request."""
-        self.cancelled = trio.Event()
+        self.cancelled = anyio.Event()
         """Set when the client has asked for the end of the job: return, or raise, within ten seconds (`jobs.cancel_timeout_s`)."""
         self.reason = ""
         """Why it is without need: `requested`; in a handler that is being cancelled `deadline`, `session_ended` and the like."""
@@ -108,7 +110,7 @@ class WorkerJob:
             ValueError: longer or deeper than signald takes, or not JSON.
         """
         self._session.job_progress(self.id, self.attempt, value)
-        await trio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()
 
     def stream(self, *, fold: str = "text", kind: str | None = None, roll_up_s: float = ROLL_UP_S) -> OutStream:
         """Return the result as a text that grows, to be said in an `async with` block; leaving it ends the job.
@@ -183,7 +185,7 @@ class WorkerJob:
         """True while the worker is on its way to another node."""
         return self._session.moving
 
-    def spawn(self, work: Callable[[], Awaitable[None]]) -> None:
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `work` for as long as the worker runs."""
         self._session.spawn(work)
 
@@ -264,13 +266,13 @@ class SessionJobs:
         self._jobs: dict[str, WorkerJob] = {}
         self._waiting: deque[WorkerJob] = deque()
         """Until the session has its nursery; as many as its core takes."""
-        self._nursery: trio.Nursery | None = None
+        self._nursery: TaskGroup | None = None
 
     def all(self) -> dict[str, WorkerJob]:
         """Return those that are being done, by id."""
         return dict(self._jobs)
 
-    def begin(self, nursery: trio.Nursery) -> None:
+    def begin(self, nursery: TaskGroup) -> None:
         """Do jobs in `nursery` from now on."""
         self._nursery = nursery
         while self._waiting:

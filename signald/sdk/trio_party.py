@@ -15,13 +15,17 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from ssl import SSLContext
 
-import trio
+import anyio
+from anyio.abc import TaskGroup, TaskStatus
 
-from signald.sdk.carrier import Carrier, CarrierClosed, DialFailed, dial
+from signald.sdk.backoff import without_login
 from signald.sdk.core import NEVER
+from signald.sdk.dialing import DialFailed
 from signald.sdk.errors import LinkBroken
 from signald.sdk.link import Link
+from signald.sdk.network import Carrier, CarrierClosed, Dial, network
 from signald.sdk.party_core import PartyCore
+from signald.sdk.waiting import Lot
 from signald.wire.close_codes import CloseCode
 
 # Plain logging: a library does not choose where its application's log goes.
@@ -30,9 +34,6 @@ log = logging.getLogger("signald.sdk")
 Urls = str | Sequence[str]
 Auth = str | Callable[[], str] | None
 """A credential, or a function that returns a fresh one for every connection."""
-
-Dial = Callable[[str], AbstractAsyncContextManager[Carrier]]
-"""Opens a connection to a URL for the time of a block; raises `DialFailed`. For simulations and unusual transports."""
 
 
 def url_list(urls: Urls) -> list[str]:
@@ -43,7 +44,7 @@ def url_list(urls: Urls) -> list[str]:
 class _Ending:
     """How one connection ended: the first to say so is believed."""
 
-    def __init__(self, scope: trio.CancelScope) -> None:
+    def __init__(self, scope: anyio.CancelScope) -> None:
         self.scope = scope
         self.said = False
         self.code: int | None = None
@@ -64,8 +65,8 @@ class TrioParty(ABC):
         self._ssl_context = ssl_context
         self._dial = dial
         self._endings: dict[Link, _Ending] = {}
-        self._replanned = trio.lowlevel.ParkingLot()
-        self._room = trio.lowlevel.ParkingLot()
+        self._replanned = Lot()
+        self._room = Lot()
         core.replan = self._replan
 
     @abstractmethod
@@ -100,14 +101,14 @@ class TrioParty(ABC):
     async def supervise(self) -> None:
         """Open connections as the core plans them, until the party's life is over."""
         core = self._core
-        async with trio.open_nursery() as connections:
+        async with anyio.create_task_group() as connections:
             while core.over is None:
-                now = trio.current_time()
+                now = anyio.current_time()
                 attempt = core.plan(now)
                 if attempt is None:
                     await self._replanned.park()
                 elif attempt.at > now:
-                    with trio.move_on_at(attempt.at):
+                    with anyio.CancelScope(deadline=attempt.at):
                         await self._replanned.park()
                 else:
                     await connections.start(self._connection, attempt.url)
@@ -116,9 +117,9 @@ class TrioParty(ABC):
     def _open(self, url: str) -> AbstractAsyncContextManager[Carrier]:
         if self._dial is not None:
             return self._dial(url)
-        return dial(url, self._ssl_context, self._core.timing)
+        return network().dial(url, self._ssl_context, self._core.timing)
 
-    async def _connection(self, url: str, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def _connection(self, url: str, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Live through one connection: dial, carry, tell the core how it ended, close."""
         core = self._core
         link: Link | None = None
@@ -127,28 +128,37 @@ class TrioParty(ABC):
                 if core.over is not None:
                     task_status.started()
                     return
-                link = core.opened(url, trio.current_time())
+                link = core.opened(url, anyio.current_time())
                 task_status.started()
                 ending = await self._carry(link, carrier)
                 # The core is told before the closing handshake, because another connection may be due at once.
-                core.lost(link, ending.code, ending.reason, trio.current_time())
+                core.lost(link, ending.code, ending.reason, anyio.current_time())
                 self._drain()
                 if core.over is not None or link.retired_at != NEVER:
-                    with trio.move_on_after(core.timing.close_s):
+                    with anyio.move_on_after(core.timing.close_s):
                         await carrier.aclose(CloseCode.NORMAL, "")
                 carrier.abort()
         except DialFailed as failed:
-            log.info("%s: %s", url, failed.reason)
-            core.unreachable(trio.current_time(), failed.code, failed.reason, failed.retry_after_ms)
+            # Until a connection has stood, the URL itself may be the fault; later it is a deploy or the network, and mends itself.
+            level = logging.INFO if core.opened_count else logging.WARNING
+            log.log(level, "%s: %s", without_login(url), failed.reason)
+            core.unreachable(
+                anyio.current_time(),
+                failed.code,
+                failed.reason,
+                failed.retry_after_ms,
+                url=url,
+                wrong_url=failed.wrong_url,
+            )
             self._drain()
             task_status.started()
         if link is not None and link.state != "closed":
             # The carrier broke beneath the block and ended it: not a word came from it.
-            core.lost(link, None, "the connection broke", trio.current_time())
+            core.lost(link, None, "the connection broke", anyio.current_time())
             self._drain()
 
     async def _carry(self, link: Link, carrier: Carrier) -> _Ending:
-        async with trio.open_nursery() as nursery:
+        async with anyio.create_task_group() as nursery:
             ending = _Ending(nursery.cancel_scope)
             self._endings[link] = ending
             nursery.start_soon(self._write, link, carrier, ending)
@@ -159,7 +169,7 @@ class TrioParty(ABC):
             except CarrierClosed as closed:
                 ending.end(closed.code, closed.reason)
             except LinkBroken as broken:
-                log.warning("connection to %s cut: %s", link.url, broken)
+                log.warning("connection to %s cut: %s", without_login(link.url), broken)
                 ending.end(None, str(broken))
             finally:
                 del self._endings[link]
@@ -169,24 +179,24 @@ class TrioParty(ABC):
         core = self._core
         while core.over is None:
             data = await carrier.receive()
-            core.receive(link, data, trio.current_time())
+            core.receive(link, data, anyio.current_time())
             self._drain()
             while core.blocked():
                 await self._room.park()
-                link.last_received_at = trio.current_time()
+                link.last_received_at = anyio.current_time()
 
     async def _write(self, link: Link, carrier: Carrier, ending: _Ending) -> None:
         core = self._core
-        lot = trio.lowlevel.ParkingLot()
+        lot = Lot()
         link.changed = _unpark(lot)
         try:
             while True:
-                now = trio.current_time()
+                now = anyio.current_time()
                 frames = core.write(link, now)
                 if frames:
                     await carrier.send(frames)
                     continue
-                with trio.move_on_at(core.wake_at(link, now)):
+                with anyio.CancelScope(deadline=core.wake_at(link, now)):
                     await lot.park()
         except CarrierClosed as closed:
             # The frames before the close are still to be read. Without a close the reader would wait for ever.
@@ -195,17 +205,17 @@ class TrioParty(ABC):
 
     async def _clock(self, link: Link, ending: _Ending) -> None:
         core = self._core
-        lot = trio.lowlevel.ParkingLot()
+        lot = Lot()
         link.turned = _unpark(lot)
         try:
             while True:
-                with trio.move_on_at(core.due(link, trio.current_time())):
+                with anyio.CancelScope(deadline=core.due(link, anyio.current_time())):
                     await lot.park()
         except LinkBroken as broken:
             ending.end(None, str(broken))
 
 
-def _unpark(lot: trio.lowlevel.ParkingLot) -> Callable[[], None]:
+def _unpark(lot: Lot) -> Callable[[], None]:
     def unpark() -> None:
         lot.unpark_all()
 
@@ -213,13 +223,13 @@ def _unpark(lot: trio.lowlevel.ParkingLot) -> Callable[[], None]:
 
 
 @asynccontextmanager
-async def running(party: TrioParty, established: Callable[[], bool]) -> AsyncIterator[trio.Nursery]:
+async def running(party: TrioParty, established: Callable[[], bool]) -> AsyncIterator[TaskGroup]:
     """Run `party` for the time of the block, which begins when it is established.
 
     An exception of the block comes out as it is, not in a group. Raises `Refused` when signald does not take the party.
     """
     failure: Exception | None = None
-    async with trio.open_nursery() as nursery:
+    async with anyio.create_task_group() as nursery:
         nursery.start_soon(party.supervise)
         try:
             core = party._core

@@ -4,13 +4,15 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-import trio
+import anyio
+import anyio.lowlevel
 
 from signald.sdk.errors import RoomGone
 from signald.sdk.room_core import RoomCore
 from signald.sdk.room_events import Record, RecordsChanged, RoomEvent, RoomPublication
 from signald.sdk.rooms_core import Records, Rooms
 from signald.sdk.values import read, readable
+from signald.sdk.waiting import Lot
 
 NONE: Records = {}
 
@@ -25,7 +27,7 @@ class Room:
     def __init__(self, hall: "Hall", core: RoomCore) -> None:
         self._hall = hall
         self._core = core
-        self._lot = trio.lowlevel.ParkingLot()
+        self._lot = Lot()
         core.changed = self._changed
 
     def _changed(self) -> None:
@@ -120,7 +122,7 @@ class Room:
         return self._said(self._hall.rooms.change(self._core, put, patch, remove))
 
     async def _wait_for_place(self) -> None:
-        await trio.lowlevel.checkpoint_if_cancelled()
+        await anyio.lowlevel.checkpoint_if_cancelled()
         while self._core.ended is None and not self._core.out.room:
             await self._lot.park()
         if self._core.ended is not None:
@@ -162,7 +164,7 @@ class Room:
             RoomGone: the party left the room before that.
             SessionGone: the session was over before that.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()
+        await anyio.lowlevel.checkpoint_if_cancelled()
         while len(self._core.out):
             await self._lot.park()
         if self._core.ended is not None:
@@ -178,7 +180,7 @@ class Room:
             RoomGone: signald has put the party out of the room.
             SessionGone: the session was lost rather than ended.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()
+        await anyio.lowlevel.checkpoint_if_cancelled()
         while (event := self._core.news.take()) is None:
             if self._core.ended is not None:
                 failure = self._hall.failure(self._core)
@@ -211,7 +213,7 @@ class Hall:
         self._over = over
         self._failure = failure
         self._gone = gone
-        self._lot = trio.lowlevel.ParkingLot()
+        self._lot = Lot()
         self._of_the_user: Room | None = None
         rooms.changed = self._changed
 

@@ -12,7 +12,7 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
-import trio
+import anyio
 
 from signald.sdk.errors import BlobFailed
 from signald.sdk.requests import PIECE_BYTES, Body, Bytes, Pieces
@@ -74,7 +74,7 @@ class _File:
             self._file.seek(at)
             return self._file.read(most)
 
-        return await trio.to_thread.run_sync(read)
+        return await anyio.to_thread.run_sync(read)
 
 
 @asynccontextmanager
@@ -89,7 +89,7 @@ async def counted(source: Source, bytes_max: int) -> AsyncIterator[Counted]:
     if isinstance(source, bytes | bytearray | memoryview):
         yield await _of_bytes(bytes(source))
     elif isinstance(source, str | os.PathLike):
-        file = await trio.to_thread.run_sync(_opened, Path(source))
+        file = await anyio.to_thread.run_sync(_opened, Path(source))
         try:
             yield await _of_file(file)
         finally:
@@ -106,7 +106,7 @@ async def _of_bytes(data: bytes) -> Counted:
         return hashlib.sha256(data).digest()
 
     small = len(data) <= MEMORY_BYTES_MAX
-    return Counted(Bytes(data), digest() if small else await trio.to_thread.run_sync(digest))
+    return Counted(Bytes(data), digest() if small else await anyio.to_thread.run_sync(digest))
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -117,7 +117,7 @@ def _opened(path: Path) -> BinaryIO:
 
 
 async def _of_file(file: BinaryIO) -> Counted:
-    body = _File(file, await trio.to_thread.run_sync(lambda: os.fstat(file.fileno()).st_size))
+    body = _File(file, await anyio.to_thread.run_sync(lambda: os.fstat(file.fileno()).st_size))
     digest = hashlib.sha256()
     async with body.pieces() as pieces:
         while piece := await pieces():
@@ -142,13 +142,13 @@ async def _spooled(source: AsyncIterable[bytes], bytes_max: int) -> AsyncIterato
                     raise BlobFailed("too_long", f"the iterator yields more than {bytes_max} bytes")
                 if len(kept) > MEMORY_BYTES_MAX:
                     if file is None:
-                        file = await trio.to_thread.run_sync(tempfile.TemporaryFile)
-                    await trio.to_thread.run_sync(_write(file, kept))
+                        file = await anyio.to_thread.run_sync(tempfile.TemporaryFile)
+                    await anyio.to_thread.run_sync(_write(file, kept))
                     kept = bytearray()
         if file is None:
             yield Counted(Bytes(bytes(kept)), digest.digest())
         else:
-            await trio.to_thread.run_sync(_write(file, kept))
+            await anyio.to_thread.run_sync(_write(file, kept))
             yield Counted(_File(file, length), digest.digest())
     finally:
         if file is not None:

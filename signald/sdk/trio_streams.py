@@ -1,10 +1,11 @@
 """A stream that a worker says, on Trio: pieces are rolled up, and its reader can ask for its end."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-import trio
+import anyio
+import anyio.lowlevel
 
 from signald.sdk.core import NEVER
 from signald.sdk.errors import SessionGone, StreamOver
@@ -33,7 +34,7 @@ class Says(Protocol):
     def send(self) -> Callable[..., Awaitable[int]]:
         """Sends a message."""
 
-    def spawn(self, work: Callable[[], Awaitable[None]]) -> None:
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `work` for as long as the worker runs."""
 
 
@@ -50,12 +51,12 @@ class OutStream:
         self.attempt = attempt
         self._kind = kind
         self._roll_up = RollUp(window_s)
-        self._news = trio.Event()
-        self._sending = trio.Lock()
+        self._news = anyio.Event()
+        self._sending = anyio.Lock()
         self._over = False
         self.refused: str | None = None
         """The code by which signald has refused a piece; None while it has not."""
-        self.cancelled = trio.Event()
+        self.cancelled = anyio.Event()
         """Set when the client has asked for the end of the stream."""
         self.reason = ""
         """Why it has."""
@@ -70,10 +71,10 @@ class OutStream:
         """
         self._check()
         self._roll_up.add(text)
-        if self._roll_up.due <= trio.current_time() or self._session.moving:
+        if self._roll_up.due <= anyio.current_time() or self._session.moving:
             await self._flush()
         else:
-            await trio.lowlevel.checkpoint()
+            await anyio.lowlevel.checkpoint()
             self._news.set()
 
     async def end(self, outcome: str = "complete", error: dict[str, str] | None = None) -> None:
@@ -88,13 +89,13 @@ class OutStream:
         self._news.set()
         async with self._sending:
             if self.refused is None:
-                text = self._roll_up.take(trio.current_time())
+                text = self._roll_up.take(anyio.current_time())
                 await self._send(text, end=True, outcome=outcome, error=error)
 
     async def __aenter__(self) -> Self:
         self._session.out_streams[self.stream] = self
         self._session.spawn(self._run)
-        await trio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()
         return self
 
     async def __aexit__(
@@ -117,9 +118,9 @@ class OutStream:
             due = self._roll_up.due
             if due == NEVER:
                 await self._news.wait()
-                self._news = trio.Event()
+                self._news = anyio.Event()
                 continue
-            await trio.sleep_until(max(due, trio.current_time()))
+            await anyio.sleep_until(max(due, anyio.current_time()))
             try:
                 await self._flush()
             except (SessionGone, StreamOver):
@@ -127,8 +128,9 @@ class OutStream:
 
     async def _flush(self) -> None:
         async with self._sending:
-            text = self._roll_up.take(trio.current_time())
-            if text and not self._over:
+            if self._over:  # since the wait for the lock; `end` says what has gathered
+                return
+            if text := self._roll_up.take(anyio.current_time()):
                 await self._send(text)
 
     async def _send(self, text: str, **fields: Any) -> None:

@@ -1,30 +1,30 @@
 """The worker's front on Trio."""
 
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from ssl import SSLContext
 from typing import Any
 
-import trio
+import anyio
+from anyio.abc import TaskGroup, TaskStatus
 
 from signald.ids import Entropy, SystemEntropy
 from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff
 from signald.sdk.bounds import DEFAULT_BOUNDS, Bounds
-from signald.sdk.carrier import open_stream
 from signald.sdk.errors import SessionGone
 from signald.sdk.events import Gone, LifecycleEvent
 from signald.sdk.jobs_core import JobCancelled, JobGiven
+from signald.sdk.network import Dial, OpenStream
 from signald.sdk.notices import Assigned, SessionEvent, Taken, Terminate
 from signald.sdk.party_records import DEFAULT_TIMING, Over, Timing
-from signald.sdk.requests import OpenStream
 from signald.sdk.stream_fields import Of
 from signald.sdk.streams_core import ROLL_UP_S, STREAMS_MAX, CancelRequested, StreamRefused
 from signald.sdk.trio_api import Api
 from signald.sdk.trio_blobs import Blobs
 from signald.sdk.trio_conversation import Conversation, Events, Kept
 from signald.sdk.trio_jobs import OnJob, SessionJobs, WorkerJob, kinds_of
-from signald.sdk.trio_party import Auth, Dial, TrioParty, Urls, log, running, url_list
+from signald.sdk.trio_party import Auth, TrioParty, Urls, log, running, url_list
 from signald.sdk.trio_streams import OutStream
 from signald.sdk.values import check_text, readable
 from signald.sdk.worker_core import WorkerCore
@@ -37,7 +37,7 @@ class WorkerSession(Conversation):
     def __init__(self, worker: "Worker", assigned: Assigned) -> None:
         super().__init__(assigned.core, worker._room, Blobs(worker._api, assigned.core.name), assigned.rooms)
         self._worker = worker
-        self._scope = trio.CancelScope()
+        self._scope = anyio.CancelScope()
         self._events: deque[LifecycleEvent] = deque()
         self._kept = Kept()
         self.session = assigned.core.name or ""
@@ -133,7 +133,7 @@ class WorkerSession(Conversation):
         """Say how far an attempt of a job is; see `WorkerJob.progress`."""
         self._worker._core.job_progress(self._conversation, job, attempt, value)
 
-    def spawn(self, work: Callable[[], Awaitable[None]]) -> None:
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `work` for as long as the worker runs."""
         nursery = self._worker._nursery
         assert nursery is not None, "a handler runs in it"
@@ -225,7 +225,7 @@ class Worker(TrioParty):
         *,
         ssl_context: SSLContext | None,
         dial: Dial | None,
-        open_stream: OpenStream = open_stream,
+        open_stream: OpenStream | None = None,
     ) -> None:
         super().__init__(core, ssl_context=ssl_context, dial=dial)
         self._api = Api(core, ssl_context, open_stream)
@@ -235,7 +235,7 @@ class Worker(TrioParty):
         self._sessions: dict[str, WorkerSession] = {}
         self._events = Events()
         self._waiting: deque[Assigned | Terminate | Taken | SessionEvent] = deque()
-        self._nursery: trio.Nursery | None = None
+        self._nursery: TaskGroup | None = None
 
     def __repr__(self) -> str:
         return f"Worker(worker={self.worker!r}, sessions={len(self._sessions)}, connections={self.connections})"
@@ -261,9 +261,9 @@ class Worker(TrioParty):
         return dict(self._sessions)
 
     @property
-    def events(self) -> "trio.MemoryReceiveChannel[LifecycleEvent]":
+    def events(self) -> Events:
         """The worker's own lifecycle events; bounded, the oldest are dropped."""
-        return self._events.receive
+        return self._events
 
     def set_state(self, *, capacity: int | None = None, load: float | None = None) -> None:
         """Tell signald that there is more or less room than before."""
@@ -297,7 +297,7 @@ class Worker(TrioParty):
 
     # --- sessions --------------------------------------------------------------------------------------------------
 
-    def _begin(self, nursery: trio.Nursery) -> None:
+    def _begin(self, nursery: TaskGroup) -> None:
         """Start what was assigned before there was a nursery for handlers."""
         self._nursery = nursery
         while self._waiting:
@@ -336,7 +336,7 @@ class Worker(TrioParty):
         try:
             with session._scope:
                 try:
-                    async with trio.open_nursery() as nursery:
+                    async with anyio.create_task_group() as nursery:
                         session._jobs.begin(nursery)
                         await self._handler(session)
                         if core.ended is None:
@@ -345,12 +345,12 @@ class Worker(TrioParty):
                 except* SessionGone:
                     if core.ended is None:  # another one's, which the handler had no right to let out
                         log.exception("the handler of session %s failed", session.session)
-                        self._core.release(core, "handler failed", trio.current_time())
+                        self._core.release(core, "handler failed", anyio.current_time())
                 except* Exception:  # noqa: BLE001
                     # The barrier: one session's handler never takes the others with it. Its message stays unacked, so
                     # the worker that gets the session next gets the message too.
                     log.exception("the handler of session %s failed", session.session)
-                    self._core.release(core, "handler failed", trio.current_time())
+                    self._core.release(core, "handler failed", anyio.current_time())
         finally:
             if self._sessions.get(session.session) is session:
                 del self._sessions[session.session]
@@ -358,10 +358,10 @@ class Worker(TrioParty):
 
     async def _terminate(self, notice: Terminate) -> None:
         if self._on_terminate is not None:
-            with trio.move_on_after(notice.deadline_ms / 1000):
+            with anyio.move_on_after(notice.deadline_ms / 1000):
                 await self._on_terminate(notice.reason)
         self._core.terminated(notice.request_id)
-        with trio.move_on_after(self._core.timing.answer_s):
+        with anyio.move_on_after(self._core.timing.answer_s):
             await self._wait(lambda: self._core.over is not None)
         self._core.finish(Over(None, notice.reason, orderly=True))
 
@@ -385,7 +385,7 @@ async def open_worker(
     ssl_context: SSLContext | None = None,
     entropy: Entropy | None = None,
     dial: Dial | None = None,
-    open_stream: OpenStream = open_stream,
+    open_stream: OpenStream | None = None,
 ) -> AsyncIterator[Worker]:
     """Register a worker and run `handler` once for every session it is given, up to `capacity` at a time.
 
@@ -436,8 +436,8 @@ async def run_worker(
     ssl_context: SSLContext | None = None,
     entropy: Entropy | None = None,
     dial: Dial | None = None,
-    open_stream: OpenStream = open_stream,
-    task_status: "trio.TaskStatus[Worker]" = trio.TASK_STATUS_IGNORED,
+    open_stream: OpenStream | None = None,
+    task_status: "TaskStatus[Worker]" = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve sessions until signald terminates the worker; see `open_worker`.
 

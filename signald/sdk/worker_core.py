@@ -391,6 +391,7 @@ class WorkerCore(PartyCore):
                 one.core.refused(error, now)
                 self.touched(one.core)
         elif error.code == "not_accepted" and seat is not None:
+            seat.rooms.attach(frozenset())  # it may have been a join, and tells not of which room
             self._accept(link, seat)
             seat.core.refused(error, now)
             seat.core.ack_again()

@@ -13,7 +13,7 @@ from msgspec import UNSET, UnsetType
 from signald.core.chat_history import HistoryEntry
 from signald.core.head import Party
 from signald.core.jobs import Job
-from signald.core.room_views import Answer, Came, Shown
+from signald.core.room_views import Answer, Came, Shown, Told
 from signald.core.session import Session
 from signald.net.connection import Connection
 from signald.net.frames import Message as Frame
@@ -167,6 +167,12 @@ class PartyLink(Protocol):
 
     def room_message(self, session: str, shown: Shown, *, own: bool = False) -> None:
         """Give a member a publication; `own`: it is its own, and replayed."""
+
+    def room_messages(self, told: Told) -> bool:
+        """Give a member all of several publications, in the frames that are the same for all clients.
+
+        False: nothing is queued, because a link of this kind has no such frames, or because the queue would be full with them.
+        """
 
     def room_published(self, session: str, room: str, seq: int, position: int) -> None:
         """Tell a member that all its publications up to `seq` are stored or refused, the last at `position`."""

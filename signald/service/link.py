@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from signald.core.head import Party
-from signald.core.room_views import Answer, Came, Shown
+from signald.core.room_views import Answer, Came, Shown, Told
 from signald.core.tokens import Slots
 from signald.net.connection import Connection
 from signald.service.attached import ApiToken, LiveSession
@@ -138,6 +138,10 @@ class Link:
 
     def room_message(self, session: str, shown: Shown, *, own: bool = False) -> None:
         """Nothing is told."""
+
+    def room_messages(self, told: Told) -> bool:  # noqa: ARG002
+        """See `PartyLink`. Nothing is queued: each is told for itself."""
+        return False
 
     def room_published(self, session: str, room: str, seq: int, position: int) -> None:
         """Nothing is told."""

@@ -23,11 +23,11 @@ from signald.net.handshake import Handshake, refuse
 from signald.net.listener import Server
 from signald.net.transport import Transport
 from signald.places import Place
-from signald.sdk.carrier import CarrierClosed, DialFailed
+from signald.sdk.dialing import DialFailed, refused_handshake
+from signald.sdk.network import CarrierClosed
 from signald.sdk.party_records import DEFAULT_TIMING, Timing
 from signald.sdk.writing import Frame
 from signald.testing.pipes import End
-from signald.wire.close_codes import CloseCode
 from signald.wire.messages import SUBPROTOCOL
 
 TEXT, BINARY, CLOSE, PING, PONG = b"\x01", b"\x02", b"\x08", b"\x09", b"\x0a"
@@ -296,10 +296,5 @@ def _refused(answer: bytes) -> DialFailed:
     """The error that the SDK's own carrier raises for an answer that is not 101."""
     if not answer:
         return DialFailed(None, "the handshake broke, or took too long")
-    status = int(answer.split()[1])
-    code = {401: CloseCode.UNAUTHENTICATED, 403: CloseCode.FORBIDDEN}.get(status)
     _, found, rest = answer.partition(b"Retry-After: ")
-    hint = int(rest.split()[0]) * 1000 if found else None
-    if code is None and hint is not None and status in (429, 503):
-        code = CloseCode.REFUSED
-    return DialFailed(code, f"the handshake was answered with HTTP {status}", hint)
+    return refused_handshake(int(answer.split()[1]), rest.split()[0] if found else b"")

@@ -133,11 +133,8 @@ class ClientApp:
 
     def take_events(self, client: Client) -> None:
         """Take the events that wait, ahead of the task that does so."""
-        while True:
-            try:
-                self._note(client.events.receive_nowait())
-            except trio.WouldBlock:
-                return
+        while (event := client.events.receive_nowait()) is not None:
+            self._note(event)
 
     def _note(self, event: LifecycleEvent) -> None:
         self.events.append(event)

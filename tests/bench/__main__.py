@@ -1,4 +1,4 @@
-"""`python -m tests.bench relay|idle|accept|drain|pairing|jobs|streams|blobs|late_joiner|guard`."""
+"""`python -m tests.bench relay|idle|accept|drain|pairing|jobs|rooms|streams|blobs|late_joiner|guard`."""
 
 import os
 import sys
@@ -16,6 +16,7 @@ from tests.bench import late_joiner as late_joiner_bench
 from tests.bench import pairing as pairing_bench
 from tests.bench import relay as relay_bench
 from tests.bench import report
+from tests.bench import rooms as rooms_bench
 from tests.bench import streams as streams_bench
 from tests.bench.errors import BenchError
 from tests.bench.servers import SERVERS, Cores
@@ -183,6 +184,42 @@ def jobs(
     rows = [row for name in servers for row in jobs_bench.scenario(name, cores, clients, workers, seconds, slices)]
     rows.append(jobs_bench.baseline(cores, clients, seconds, slices))
     report.show("jobs", {"jobs": rows}, as_json=json)
+
+
+@app.command
+def rooms(
+    *,
+    members: tuple[int, ...] = (1, 100, rooms_bench.MANY),
+    nodes: tuple[int, ...] = (1, 2),
+    window: tuple[int, ...] = (1, 128),
+    seconds: float = 1.0,
+    rounds: int = 5,
+    servers: tuple[str, ...] = rooms_bench.SYSTEMS,
+    json: bool = False,
+) -> None:
+    """Messages delivered to the members of a room; the status is 1 when signald delivers fewer than it must.
+
+    Parameters
+    ----------
+    members
+        Members of the room, beside the publisher.
+    nodes
+        Nodes that share the members.
+    window
+        Publications under way.
+    seconds
+        Length of one turn of a server; its first one warms up.
+    rounds
+        Turns of which the median is shown.
+    """
+    cores = pinned()
+    rows = [
+        row for count in nodes for row in rooms_bench.scenario(cores, servers, count, members, window, seconds, rounds)
+    ]
+    limits, broken = rooms_bench.judge(rows)
+    report.show("rooms", {"delivered": rows, "limits": limits}, as_json=json)
+    if broken:
+        sys.exit(1)
 
 
 @app.command

@@ -287,6 +287,45 @@ class TestSending:
                 assert (told, net.room) == ([1], True)
 
     @simulated
+    async def test_frames_that_were_made_once_stand_in_order_with_others(self) -> None:
+        """Whole frames count as the messages that they are, and are written between what was queued before and behind them."""
+        whole = encode_text(b"one") + encode_binary(b"two")
+        async with bench() as net:
+            assert net.connection.send_frames(whole, 2)
+            net.connection.flush()
+            net.connection.send_text(b"before")
+            assert net.connection.send_frames(whole, 2)
+            net.connection.send_text(b"behind")
+            assert net.connection.queued_messages == 4
+            net.connection.flush()
+            expected = encode_text(b"before") + whole + encode_text(b"behind")
+            assert net.transport.writes == [whole, expected]
+            net.transport.allowance = 3
+            assert net.connection.send_frames(whole, 2)
+            net.connection.flush()
+            assert net.connection.send_frames(whole, 2)
+            assert net.connection.queued_bytes == 2 * len(whole) - 3
+            net.transport.take(1000)
+            await net.settle()
+            assert net.transport.written == whole + expected + whole + whole
+            assert (net.connection.queued_bytes, net.connection.queued_messages) == (0, 0)
+
+    @simulated
+    async def test_frames_that_would_fill_the_queue_are_not_queued(self) -> None:
+        """At either bound nothing of them is taken; the connection stays as it was."""
+        whole = encode_text(b"x" * 98)
+        for messages_max, bytes_max in ((4, 1000), (1000, 400)):
+            async with bench(send_queue_messages_max=messages_max, send_queue_bytes_max=bytes_max) as net:
+                net.transport.allowance = 0
+                for _ in range(3):
+                    assert net.connection.send_frames(whole, 1)
+                    net.connection.flush()
+                assert not net.connection.send_frames(whole, 1)
+                assert (net.connection.queued_bytes, net.connection.queued_messages) == (300, 3)
+                assert net.room
+                assert not net.closing()
+
+    @simulated
     async def test_a_queue_nobody_has_flushed_does_not_make_a_slow_consumer(self) -> None:
         """Reaching a bound flushes first: only what the network refuses counts against the peer."""
         async with bench(send_queue_messages_max=10) as net:

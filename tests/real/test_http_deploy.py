@@ -47,12 +47,17 @@ class Asking:
             await trio.aclose_forcefully(peer.stream)
 
     async def _use(self, peer: HttpPeer, pause_s: float) -> None:
+        asked = 0
         while True:
+            began = trio.current_time()
             try:
                 answer = await peer.ask(ASK)
             except (OSError, EOFError, trio.BrokenResourceError) as error:
-                self.cut.append(repr(error))
+                self.cut.append(
+                    f"request {asked} of its connection, after {trio.current_time() - began:.3f} s: {error!r}"
+                )
                 raise
+            asked += 1
             self.answers[answer.status] += 1
             if answer.headers.get("connection") == "close":
                 self.last_ones += 1
@@ -60,7 +65,7 @@ class Asking:
             await trio.sleep(pause_s)
 
 
-@pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.parametrize("secure", [False, True], ids=["over TCP", "over TLS"])
 async def test_no_request_is_cut_by_a_planned_stop(secure: bool, tmp_path: Path) -> None:
     """While a node drains, clients with kept connections and clients with new ones get every answer, until nothing listens."""
     listen: dict[str, object] = {}

@@ -35,12 +35,7 @@ def play(
 
 def drained(client: Client) -> list[LifecycleEvent]:
     """Return the lifecycle events so far."""
-    events = []
-    while True:
-        try:
-            events.append(client.events.receive_nowait())
-        except trio.WouldBlock:
-            return events
+    return list(iter(client.events.receive_nowait, None))
 
 
 async def echo(connection: Accepted, *, first_seq: int = 1, count: int = 1000) -> None:

@@ -10,7 +10,9 @@ import trio
 import trio.testing
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 
-from signald.sdk.carrier import Carrier, DialFailed, over_stream
+from signald.sdk.carrier import over_stream
+from signald.sdk.dialing import DialFailed
+from signald.sdk.network import Carrier
 
 
 class Accepted:

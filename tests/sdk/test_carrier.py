@@ -5,7 +5,9 @@ import trio
 import trio.testing
 from trio_websocket import WebSocketConnection, wrap_server_stream
 
-from signald.sdk.carrier import CarrierClosed, DialFailed, OneWriter, over_stream
+from signald.sdk.carrier import OneWriter, over_stream
+from signald.sdk.dialing import DialFailed
+from signald.sdk.network import CarrierClosed
 from signald.sdk.party_records import Timing
 
 URL = "ws://signald.test/v1/client"

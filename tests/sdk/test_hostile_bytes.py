@@ -9,7 +9,9 @@ import trio
 import trio.testing
 
 from signald.sdk import carrier as carriers
-from signald.sdk.carrier import CarrierClosed, DialFailed, WebSocketCarrier, over_stream
+from signald.sdk.carrier import WebSocketCarrier, over_stream
+from signald.sdk.dialing import DialFailed
+from signald.sdk.network import CarrierClosed
 
 
 def answer(request: bytes) -> bytes:

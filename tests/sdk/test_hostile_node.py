@@ -14,9 +14,10 @@ from trio_websocket import ConnectionClosed
 from signald.ids import SeededEntropy
 from signald.sdk.backoff import HINT_MAX_S, Schedule, endpoint
 from signald.sdk.bounds import Bounds
-from signald.sdk.carrier import DialFailed, dial
+from signald.sdk.carrier import dial
 from signald.sdk.client_core import ClientCore
 from signald.sdk.core import SessionCore
+from signald.sdk.dialing import DialFailed
 from signald.sdk.errors import LinkBroken, Unreadable
 from signald.sdk.events import RealtimeReceived
 from signald.sdk.link import Link
@@ -399,9 +400,7 @@ def test_realtime_data_is_bounded_by_bytes() -> None:
     events = Events()
     for number in range(1000):
         events.put(RealtimeReceived(number, 64 * 1024))
-    waiting = []
-    while events.receive.statistics().current_buffer_used:
-        waiting.append(events.receive.receive_nowait())
+    waiting = list(iter(events.receive_nowait, None))
     assert len(waiting) == EVENTS_BYTES_MAX // (64 * 1024)
     assert waiting[-1] == RealtimeReceived(999)
     core, link = worker_with("s_1")

@@ -120,6 +120,64 @@ def test_what_is_written() -> None:
     assert (room.ended, rooms.get("r")) == ("left", None)
 
 
+def _left_while_moving(scene: Scene) -> None:
+    """`left` comes on the old connection when the opening message of the new one has named the room."""
+    scene.written()
+    scene.joined(position=4)
+    named = frozenset(str(one["room"]) for one in scene.rooms.positions())
+    scene.room.leave()
+    assert scene.written() == [{"type": "leave", "room": "r"}]
+    scene.told(type="left", reason="left")
+    assert (scene.room.ended, set(named)) == ("left", {"r"})
+    scene.rooms.attach(named)
+
+
+def test_a_room_that_was_left_during_a_move_is_left_on_the_new_connection() -> None:
+    """The service gives the seat again to a party that names the room, so the party says once more that it leaves."""
+    scene = Scene()
+    _left_while_moving(scene)
+    assert scene.written() == [{"type": "leave", "room": "r"}]
+    assert scene.written() == []
+    scene.joined(position=4, recovered=True)
+    scene.told(type="left", reason="left")
+    assert scene.rooms.get("r") is None
+    scene.rooms.attach(frozenset())
+    assert scene.written() == []
+
+
+@pytest.mark.parametrize("when", ["before", "behind"])
+def test_a_room_that_is_joined_again_during_a_move_begins_anew(when: str) -> None:
+    """The position that the opening message has named is not that of the new membership, nor is `left` of the old one its end."""
+    scene = Scene()
+    _left_while_moving(scene)
+    if when == "behind":
+        assert scene.written() == [{"type": "leave", "room": "r"}]
+    scene.room = scene.rooms.join("r", state=True)
+    assert scene.written() == [{"type": "join", "room": "r", "state": True}]
+    if when == "behind":
+        scene.joined(position=5, recovered=True, replaying=1)
+        scene.message(5, put={"a": {"x": 1}})
+        scene.told(type="left", reason="left")
+    scene.joined(position=5, records={"a": {"x": 1}, "b": {"x": 2}}, removed=[])
+    assert scene.room.is_in
+    assert scene.shown == {"a": {"x": 1}, "b": {"x": 2}}
+    assert scene.events() == []
+
+
+def test_a_room_that_was_joined_since_the_opening_message_is_not_the_one_that_it_names() -> None:
+    """The new membership asks with its own options where the answer to the move is that of the old one."""
+    scene = Scene()
+    scene.written()
+    scene.joined(position=4)
+    named = frozenset(str(one["room"]) for one in scene.rooms.positions())
+    scene.room.leave()
+    scene.written()
+    scene.told(type="left", reason="left")
+    scene.room = scene.rooms.join("r", history=3)
+    scene.rooms.attach(named)
+    assert scene.written() == [{"type": "join", "room": "r", "history": 3}]
+
+
 def test_presences_are_thinned_and_said_again() -> None:
     """The latest of those that come within a moment is written; another connection has it again."""
     scene = Scene()
@@ -326,6 +384,37 @@ def test_what_is_missed_for_good_is_told(epoch: str) -> None:
     assert [one.get("seq") for one in scene.written()] == [None, 3 if epoch == "e" else 1]
 
 
+@pytest.mark.parametrize("kind", ["update", "yjs"])
+def test_the_next_room_has_nothing_of_a_document_that_was_lost(kind: str) -> None:
+    """No update that was under way, and no snapshot: each would bring the old document back. The same room is told them again."""
+    scene = Scene()
+    scene.joined(position=5)
+    scene.rooms.publish(scene.room, b"an update", kind)
+    scene.rooms.publish(scene.room, b"a picture", "image")
+    scene.rooms.publish(scene.room, "words", kind)
+    assert len(scene.written()) == 3
+    scene.rooms.attach(frozenset("r"))
+    scene.joined(position=5, recovered=True)
+    assert [one.get("bytes") for one in scene.written()] == [b"an update", b"a picture", None]
+    scene.rooms.snapshot(scene.room, 5, b"all of it")
+    scene.rooms.attach(frozenset("r"))
+    scene.joined(epoch="f", position=7)
+    assert [(one["seq"], one.get("bytes")) for one in scene.written()] == [(1, b"a picture"), (2, None)]
+    assert scene.room.out.room
+    scene.told(type="published", seq=2, position=9)
+    assert len(scene.room.out) == 0
+
+
+def test_a_room_of_another_epoch_has_nothing_of_the_last_one() -> None:
+    """Even when the answer says that all was recovered."""
+    scene = Scene(state=True)
+    scene.joined(position=5, records={"a": {}})
+    scene.rooms.attach(frozenset("r"))
+    scene.joined(epoch="f", position=5, recovered=True, records={"b": {}})
+    assert scene.events() == [RoomReset(5, lost=True)]
+    assert set(scene.shown) == {"b"}
+
+
 def test_the_next_room_has_no_publication_that_the_last_one_refused() -> None:
     """It was told that it is not stored, so it is not stored later."""
     out = Outgoing()
@@ -422,6 +511,17 @@ def test_a_large_snapshot_comes_in_pieces() -> None:
     assert scene.events() == []
     scene.told(b"two", type="snapshot", position=7, kind="yjs")
     assert scene.events() == [RoomUpdate(7, b"one, two", "yjs", snapshot=True)]
+
+
+def test_half_a_snapshot_of_a_lost_connection_is_void() -> None:
+    """The next one tells all of it."""
+    scene = Scene()
+    scene.joined(position=5)
+    scene.told(b"half", type="snapshot", position=5, more=True)
+    scene.rooms.attach(frozenset("r"))
+    scene.joined(position=5, epoch="f")
+    scene.told(b"whole", type="snapshot", position=5)
+    assert [event.data for event in scene.events() if isinstance(event, RoomUpdate)] == [b"whole"]
 
 
 @pytest.mark.parametrize("lie", ["a hole", "too far", "unsent", "impossible gap", "a hole in the replay"])
@@ -556,6 +656,24 @@ def test_the_line_is_bounded() -> None:
         while out.room:
             out.add(body, None)
         assert len(out.clear()) == count
+    # What is confirmed makes room again.
+    while out.room:
+        out.add(b"t" + b"x" * 65536, None)
+        out.next()
+    assert len(out.confirm(1) or ()) == 1
+    assert out.room
+
+
+def test_one_write_takes_no_more_than_its_budget() -> None:
+    """A room with much to publish leaves the connection to acks and other sessions in between."""
+    scene = Scene()
+    scene.joined()
+    for _ in range(20):
+        scene.rooms.publish(scene.room, "x" * 30_000, None)
+    counts = []
+    while written := len(scene.written()):
+        counts.append(written)
+    assert counts == [3] * 6 + [2]
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -120,6 +120,37 @@ def test_a_move_listens_to_the_connection_that_serves() -> None:
     play(script, application)
 
 
+def test_a_room_that_is_left_during_a_move_is_left_on_both_connections() -> None:
+    """The opening message has named the room, so the answer gives the seat again that the old connection has given back."""
+
+    async def script(peer: ScriptedPeer) -> None:
+        old = await peer.accept()
+        await old.start_session()
+        await let_in(old)
+        await old.send(type="goaway", reason="drain", not_before_ms=0, deadline_ms=5000)
+        new = await peer.accept()
+        opening = await new.receive()
+        assert [each["room"] for each in opening["rooms"]] == ["r"]
+        await say(old, 1, "the last one")
+        await old.until("leave")
+        await old.send(type="left", room="r", reason="left")
+        await trio.sleep(1)
+        await new.send(
+            type="session_restored", session="s_1", recovery_token="s_1.x", token_ttl_ms=1, accepted=0, replaying=0,
+            peer={"state": "paired", "id": "w_1"}, heartbeat_ms=20_000,
+        )  # fmt: skip
+        assert await new.until("leave") == {"type": "leave", "room": "r"}
+
+    async def application(client: Client) -> None:
+        async with client.room("r") as room:
+            assert await data_of(room) == "the last one"
+        assert room.ended is None
+        await trio.sleep(2)
+        assert room.ended == "left"
+
+    play(script, application)
+
+
 def test_a_worker_says_the_rooms_of_each_session() -> None:
     """Each frame names the session, and so does the resume; a session that is taken away ends its rooms."""
     ends: list[str | None] = []
@@ -205,14 +236,16 @@ def test_a_block_that_is_left_says_so_when_all_is_confirmed() -> None:
 
 
 def test_a_writer_waits_while_too_much_is_unconfirmed() -> None:
-    """And goes on as soon as there is room; the end of the session wakes it."""
+    """And goes on as soon as there is room, and no sooner when others publish; the end of the session wakes it."""
 
     async def script(peer: ScriptedPeer) -> None:
         connection = await peer.accept()
         await connection.start_session()
         await let_in(connection)
-        await trio.sleep(5)
-        await connection.send(type="published", room="r", seq=1, position=1)
+        await trio.sleep(4)
+        await say(connection, 1, "another member")
+        await trio.sleep(1)
+        await connection.send(type="published", room="r", seq=1, position=2)
         await trio.sleep(5)
         await connection.send(type="session_ended", reason="bye")
 
@@ -227,10 +260,34 @@ def test_a_writer_waits_while_too_much_is_unconfirmed() -> None:
                 await room.publish("too late")
             with pytest.raises(SessionGone):
                 await room.flush()
-            assert [event async for event in room] == []
+            assert [event.data async for event in room if isinstance(event, RoomPublication)] == ["another member"]
             with pytest.raises(SessionGone):
                 async with client.room("other"):
                     pass
+
+    play(script, application)
+
+
+def test_a_flush_waits_for_the_last_of_them() -> None:
+    """One that is confirmed by itself does not end it."""
+
+    async def script(peer: ScriptedPeer) -> None:
+        connection = await peer.accept()
+        await connection.start_session()
+        await let_in(connection)
+        for seq in (1, 2):
+            await trio.sleep(5)
+            await connection.send(type="published", room="r", seq=seq, position=seq)
+        await connection.until("leave")
+        await connection.send(type="left", room="r", reason="left")
+
+    async def application(client: Client) -> None:
+        async with client.room("r") as room:
+            for number in range(2):
+                await room.publish(number)
+            await room.flush()
+            assert (room.unconfirmed, room.position) == (0, 2)
+            assert trio.current_time() >= 10
 
     play(script, application)
 

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from signald.ids import SeededEntropy
-from signald.sdk.carrier import Carrier
+from signald.sdk.network import Carrier
 from signald.sdk.room_events import (
     MembersChanged,
     PublicationRefused,

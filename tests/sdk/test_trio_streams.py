@@ -4,7 +4,7 @@ import pytest
 import trio
 
 from signald.ids import SeededEntropy
-from signald.sdk.streams_core import StreamText
+from signald.sdk.streams_core import ROLL_UP_S, StreamText
 from signald.sdk.trio import StreamOver, WorkerSession, open_client, open_worker
 from signald.store.session.ops import Ack, Append
 from signald.testing.balancer import Balancer
@@ -61,6 +61,38 @@ def test_a_text_survives_deploys() -> None:
         assert client.streams["answer"].outcome == "complete"
         assert shown[0].text == WORDS[0]
         assert pieces < len(WORDS)
+
+    play(scene)
+
+
+def test_an_end_in_the_moment_of_a_flush() -> None:
+    """What has gathered is said, whether the task that rolls up or the end of the block comes first."""
+    streams = 40
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n0")
+        balancer = Balancer(cluster, "n0")
+
+        async def handler(session: WorkerSession) -> None:
+            for number in range(streams):
+                async with session.stream(str(number)) as out:
+                    await out.write("first ")
+                    await out.write("last")
+                    await trio.sleep(ROLL_UP_S)
+            await trio.sleep_forever()
+
+        async with (
+            open_client("ws://lb", dial=balancer.dial, entropy=SeededEntropy(2)) as client,
+            open_worker("ws://lb", handler, instance_id="w", dial=balancer.dial, entropy=SeededEntropy(1)),
+        ):
+            said: dict[str, str] = {}
+            with trio.fail_after(60):
+                async for message in client:
+                    if message.stream is not None:
+                        said[message.stream] = said.get(message.stream, "") + (message.data or "")
+                    if message.end and len(said) == streams:
+                        break
+        assert set(said.values()) == {"first last"}
 
     play(scene)
 

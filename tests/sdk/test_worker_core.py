@@ -32,6 +32,10 @@ class Worker:
         """The seqs that wait for the handler of a session."""
         return [message.seq for message, _ in self.core.sessions[session].core.inbox]
 
+    def says(self, link: Link) -> list[str]:
+        """The types of what it writes on a connection."""
+        return [json.loads(payload)["type"] for _, payload in self.core.write(link, 0.0)]
+
 
 LIFE: dict[str, object] = {"token_ttl_ms": 10_000, "heartbeat_ms": 20_000}
 
@@ -65,3 +69,17 @@ def test_a_connection_that_is_left_speaks_for_a_session_that_was_kept() -> None:
     worker.moves([{"session": "s", "accepted": 0, "replaying": 1}], [])
     worker.hears(worker.left, "message", session="s", seq=2, data="two")
     assert worker.has("s") == [1, 2]
+
+
+def test_a_join_that_came_before_the_acceptance_is_said_again_behind_it() -> None:
+    """`not_accepted` names no room: a worker that has resumed accepts the session again, and joins the rooms that it is not in."""
+    worker = Worker()
+    worker.hears(worker.left, "session_assigned", session="s", client={}, next_seq=1, epoch=1)
+    worker.core.write(worker.left, 0.0)
+    now = worker.moves([{"session": "s", "accepted": 0, "replaying": 0}], [])
+    worker.core.write(now, 0.0)
+    worker.core.sessions["s"].rooms.join("r")
+    worker.core.touched(worker.core.sessions["s"].core)
+    assert worker.says(now) == ["join"]
+    worker.hears(now, "error", code="not_accepted", message="", session="s", fatal=False)
+    assert worker.says(now) == ["session_accept", "join"]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from signald.sdk.carrier import Carrier, CarrierClosed, DialFailed
+from signald.sdk.dialing import DialFailed
+from signald.sdk.network import Carrier, CarrierClosed
 from signald.wire.fields import SEQ_MAX
 from tests.sim.parties import dial_through
 

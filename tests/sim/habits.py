@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from signald.sdk.carrier import Carrier, CarrierClosed
+from signald.sdk.network import Carrier, CarrierClosed
 from signald.sdk.writing import Frame
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from signald.sdk.carrier import Carrier
+from signald.sdk.network import Carrier
 from signald.wire.fields import SEQ_MAX
 from tests.sim.false_party import HONEST_MESSAGES, FalseParty, Json
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from signald.sdk.carrier import Carrier
+from signald.sdk.network import Carrier
 from tests.sim.false_party import PATIENCE_S, FalseParty, Json
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from signald.sdk.carrier import Carrier
 from signald.sdk.core import SessionCore
 from signald.sdk.events import Disconnected, HandedOver, LifecycleEvent, LogLost, MessageReceived, Replaced
+from signald.sdk.network import Carrier
 from signald.sdk.trio import Client, Dial, SessionGone, Worker, WorkerSession
 from signald.testing.sdk_parties import ClientApp, WorkerApp
 from tests.sim.habits import Tapped

@@ -54,8 +54,10 @@ class RoomOrder(Checker):
         self._rooms: dict[str, _Truth] = {}
         self._before: dict[tuple[str, str], _Truth] = {}
         """Rooms that were lost, by name and epoch."""
-        self._leaving: set[tuple[str, str]] = set()
-        """Room and member that has ever asked to leave."""
+        self._leaves: Counter[tuple[str, str]] = Counter()
+        """Room and member → how often the store has carried out a `leave` of it, in whatever epoch."""
+        self._leaving: dict[tuple[str, str], int] = {}
+        """Room and member → how often that was when it asked last."""
         self.may_lose = scene.plan.store_may_lose
         self.goes_back = any(step.what == "fail_over" for step in scene.plan.steps)
         """A failover takes a room back to what it was, under its epoch: nothing of it is promised then."""
@@ -80,6 +82,7 @@ class RoomOrder(Checker):
         elif isinstance(op, LeaveRoom) and isinstance(result, Done):
             if (op.room, op.member) not in self._leaving:
                 self.broken(f"{op.member} did not ask to leave {op.room}: {op}")
+            self._leaves[op.room, op.member] += 1
             self._drop(op.room, op.member)
         elif isinstance(op, DropMembers):
             record = self.scene.world.rows.session(op.session)
@@ -165,7 +168,8 @@ class RoomOrder(Checker):
 
     def leaves(self, member: "RoomMember") -> None:
         """A member asks to leave."""
-        self._leaving.add((member.plan.room, member.name))
+        key = member.plan.room, member.name
+        self._leaving[key] = self._leaves[key]
 
     def joined(self, member: "RoomMember", said: dict[str, Any], asked: int) -> None:
         """A member is told `joined`, and had asked with the position `asked`."""
@@ -228,10 +232,13 @@ class RoomOrder(Checker):
             self.broken(f"{member!r} is turned away: {reason}")
 
     def has_left(self, member: "RoomMember") -> None:
-        """A member is told that it has left."""
-        truth = self._of(member)
-        if truth is not None and member.name in truth.seqs:
-            self.broken(f"{member!r} is told that it has left, and has its seat")
+        """A member is told that it has left.
+
+        It may have a seat all the same: the room is another one since, or another connection has named the room before it left.
+        """
+        key = member.plan.room, member.name
+        if self._leaves[key] == self._leaving[key]:
+            self.broken(f"{member!r} is told that it has left, and the store has not been told so since it asked")
 
     def came(self, member: "RoomMember", said: dict[str, Any]) -> None:
         """A member is told of arrivals, changes and departures."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from signald.sdk.carrier import CarrierClosed
+from signald.sdk.network import CarrierClosed
 
 if TYPE_CHECKING:
     from tests.sim.habits import Tapped
@@ -125,7 +125,15 @@ class RoomMember:
         if tapped in self._named and self.inside:
             self.asked, (self._asked_received, _) = tapped, self._named[tapped]
             self._page = None
+        elif tapped in self._named:
+            # It was named before it left, so it has its seat again, whatever the old connection says of its `leave`.
+            self.leaving, self.wire = True, None
         self._named.clear()
+        self._wake()
+
+    def assigned(self) -> None:
+        """The session is assigned anew to its worker, also over the same connection: no room was named with that."""
+        self.wire = self.asked = self._page = None
         self._wake()
 
     def _wake(self) -> None:
@@ -157,9 +165,14 @@ class RoomMember:
         tapped = self.rooming.current.get(self.party)
         if tapped is None or tapped._closed or self.over:
             return 1000.0
+        if self._session is not None and (self.party, self._session) not in self.rooming.accepted:
+            self._refused_until = trio.current_time() + 2 * ACCEPTED_S
+            return ACCEPTED_S
         if self.leaving and self.wire is not tapped:
+            if trio.current_time() < self._refused_until:
+                return self._refused_until - trio.current_time()
             self.wire = tapped
-            await self._say(tapped, {"type": "leave"})
+            await self._leave(tapped)
             return LEFT_S
         if not self.inside or self.leaving or self.asked is tapped or (self.wire is tapped and not self.slow):
             return 1000.0
@@ -221,17 +234,20 @@ class RoomMember:
             if not self.inside or not self.epoch:
                 continue
             self.scene.reached("member left a room")
-            self.scene.check.room_order.leaves(self)
             self.inside, self.leaving, self._is_new = False, True, True
             self.pending.clear()
             self.asked = None
             if self.wire is not None:
-                await self._say(self.wire, {"type": "leave"})
+                await self._leave(self.wire)
             await trio.sleep(self.plan.away_s)
             while self.leaving and not self.over:  # noqa: ASYNC110
                 await trio.sleep(0.25)
             self.inside = True
             self._wake()
+
+    async def _leave(self, tapped: "Tapped") -> None:
+        self.scene.check.room_order.leaves(self)
+        await self._say(tapped, {"type": "leave"})
 
     async def _say(self, tapped: "Tapped", said: dict[str, Any]) -> None:
         if tapped._closed:
@@ -342,6 +358,17 @@ class RoomMember:
             self.asked = self.wire = None
             self._refused_until = trio.current_time() + AGAIN_S
         self._wake()
+
+    def not_accepted(self, tapped: "Tapped") -> None:
+        """Something that was said of the session does not count: its worker accepts it again, and each member joins behind that."""
+        if tapped in (self.asked, self.wire):
+            self.scene.reached("room joined before the session was accepted")
+            self.asked = None
+            self.slow = self.wire is tapped
+            if self.leaving:
+                self.wire = None
+            self._refused_until = trio.current_time() + ACCEPTED_S
+            self._wake()
 
     def _refused(self, said: dict[str, Any]) -> None:
         self.scene.reached(f"publication refused: {said['code']}")

@@ -255,7 +255,14 @@ class Rooming:
                     one.let_in(tapped)
             return frame
         if kind == "session_assigned":
-            self.accepted.discard((party, json.loads(frame)["session"]))
+            session = json.loads(frame)["session"]
+            self.accepted.discard((party, session))
+            for one in self._members(party, session):
+                one.assigned()
+        if kind == "error":
+            said = json.loads(frame)
+            for one in self._members(party, said.get("session")) if said["code"] == "not_accepted" else ():
+                one.not_accepted(tapped)
         if kind not in OF_ROOMS:
             return frame
         said = json.loads(frame)

@@ -12,13 +12,18 @@ import attrs
 import jwt
 import trio
 
-from signald.sdk.carrier import Carrier, DialFailed, over_stream
+from signald.sdk.carrier import over_stream
 from signald.sdk.core import SessionCore
+from signald.sdk.dialing import DialFailed
+from signald.sdk.network import Carrier
 from signald.sdk.trio import Dial
 from signald.service import relay
 from signald.service.cluster import lag, sweeps
 from signald.service.rooms import sweeping
 from signald.store.base import Op, Result
+from signald.store.registry.agenda import packing as agenda_packing
+from signald.store.registry.agenda import records
+from signald.store.registry.agenda import rules as agenda_rules
 from signald.store.registry.ops import (
     Incarnation,
     ListNodes,
@@ -66,6 +71,12 @@ COARSE: tuple[Patch, ...] = ((lag, "LAG_EVERY_S", 60.0), (sweeps, "SWEEP_S", 2.0
 
 ROOMS_SWEPT: tuple[Patch, ...] = ((sweeping, "AGAIN_S", 60.0),)
 """Seats of sessions that ended with their node are taken after two minutes, and not after half an hour."""
+
+_SHELVES_SEEN = {**records.AHEAD_MAX_MS, "b": 240_000}
+SHELVES_SWEPT: tuple[Patch, ...] = tuple(
+    (module, "AHEAD_MAX_MS", _SHELVES_SEEN) for module in (agenda_rules, agenda_packing)
+)
+"""A shelf is looked at every four minutes, and not once a day: that is how an upload goes which a batch has begun that came twice."""
 
 STARTED_MS = 1_700_000_000_000
 SETTLE_S = 60.0
@@ -619,6 +630,7 @@ def play_scene(scene: Scene) -> Outcome:
 
     patches = (
         (relay, "LOOK_LIMIT", plan.look_limit),
+        *(SHELVES_SWEPT if plan.blobs is not None else ()),
         *(ROOMS_SWEPT if plan.rooms is not None else ()),
         *(COARSE if transport == "messages" else ()),
     )

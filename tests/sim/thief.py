@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from signald.sdk.carrier import CarrierClosed, DialFailed
+from signald.sdk.dialing import DialFailed
+from signald.sdk.network import CarrierClosed
 from signald.sdk.trio import Refused, SessionGone, open_client
 from tests.sim.parties import ClientParty, WorkerParty, dial_through
 

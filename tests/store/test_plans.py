@@ -897,7 +897,7 @@ class Kitchen:
         )  # fmt: skip
 
     def _set_presence(self, draft: Draft) -> Op:
-        return SetPresence(*self._of_connection(draft), b"%d" % draft.small)
+        return SetPresence(*self._of_connection(draft), b"%d" % draft.small, draft.other)
 
     def _snapshot_room(self, draft: Draft) -> Op:
         head = self.rows.room(ROOMS[draft.session])

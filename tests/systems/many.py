@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -170,8 +170,14 @@ def figures(plays: Sequence[Play]) -> str:
     return f"{accepted} jobs accepted, {ends} ends pushed; {by_attempt}; unfinished at each move: {at_moves}"
 
 
-def run(plays: Sequence[Play], story: Story, store: str, nodes: int) -> int:
-    """Tell a story with all of them; return 1 when one broke."""
+def run(
+    plays: Sequence[Play],
+    story: Story,
+    store: str,
+    nodes: int,
+    count: Callable[[Sequence[Play]], str] = figures,
+) -> int:
+    """Tell a story with all of them; return 1 when one broke. `count` says what they saw."""
     directory = Path(tempfile.mkdtemp(prefix="signald-many-"))
     began = time.monotonic()
     trio.run(story.tell, store, nodes, directory, STORY_S)
@@ -184,7 +190,7 @@ def run(plays: Sequence[Play], story: Story, store: str, nodes: int) -> int:
         except Exception as error:
             broken += 1
             print(f"{play.name}: {type(error).__name__}: {error}")
-    print(figures(plays))
+    print(story.account() if broken else count(plays))
     print(f"{len(plays)} programs on {store}, {took:.0f} s: {broken} broken; lines and logs are in {directory}")
     return 1 if broken else 0
 

@@ -9,7 +9,8 @@ import httpx2
 import trio
 from attrs import define, field, frozen
 
-from signald.sdk.carrier import Carrier, dial
+from signald.sdk.carrier import dial
+from signald.sdk.network import Carrier
 from signald.sdk.party_records import DEFAULT_TIMING
 from signald.sdk.trio import Backoff, Client, Room, RoomReset, open_client
 from tests.real.harness import until

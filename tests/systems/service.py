@@ -10,6 +10,7 @@ from typing import Final
 
 import httpx2
 import jwt
+from attrs import define
 
 from signald.demo.cluster import Cluster, Entrance, Node, open_cluster
 from tests.real.harness import DEADLINE_S, DRAIN, PATIENCE, Settings
@@ -89,10 +90,27 @@ class Stage:
         await self._cluster.forget(old)
 
 
+@define
+class Place:
+    """Where all is stored."""
+
+    url: str
+    server: Server | None = None
+    """The Redis, which keeps nothing over its own end."""
+    directory: Path | None = None
+    """Of the file, for SQLite."""
+
+    def remove(self) -> None:
+        """Remove the file; no node runs."""
+        assert self.directory is not None
+        for path in self.directory.glob("signald.db*"):
+            path.unlink()
+
+
 class Service:
     """One node for all parties, or one for the clients and one for the workers, so that each message crosses nodes; or more."""
 
-    def __init__(self, stages: Sequence[Stage], settings: Settings, media: Path) -> None:
+    def __init__(self, stages: Sequence[Stage], settings: Settings, media: Path, place: Place) -> None:
         """Clients enter at the first of `stages`, workers at the second one if there is one; the others are for plays that ask for them."""
         self.settings = settings
         """What the operator has set."""
@@ -103,6 +121,7 @@ class Service:
         self._stages = stages
         self._clients = stages[0]
         self._workers = stages[:2][-1]
+        self._place = place
 
     @property
     def urls(self) -> list[str]:
@@ -178,6 +197,36 @@ class Service:
         await stage.start()
         self.doing = UNPLANNED[1]
 
+    @asynccontextmanager
+    async def emptying(self) -> AsyncIterator[None]:
+        """Lose all that is stored. The block runs while the store is away, and with SQLite the nodes too."""
+        self.doing = UNPLANNED[0]
+        server = self._place.server
+        if server is None:
+            for stage in self._stages:
+                await stage.kill()
+            self._place.remove()
+        else:
+            await server.kill()
+        yield
+        if server is not None:
+            await server.start()
+        else:
+            await self.start()
+        self.doing = UNPLANNED[1]
+
+    @asynccontextmanager
+    async def flushing(self) -> AsyncIterator[None]:
+        """Lose all that is stored while the store and the nodes go on, as far as the store can; the block runs after it."""
+        if self._place.server is None:
+            async with self.emptying():
+                yield
+            return
+        self.doing = UNPLANNED[0]
+        self._place.server.ask("FLUSHALL")
+        yield
+        self.doing = UNPLANNED[1]
+
 
 @asynccontextmanager
 async def open_service(store: str, nodes: int, directory: Path, settings: Settings) -> AsyncIterator[Service]:
@@ -185,19 +234,19 @@ async def open_service(store: str, nodes: int, directory: Path, settings: Settin
     media = directory / "media"
     shared: Settings = {"blobs": {**settings.get("blobs", {}), "url": f"file:{media}"}}
     operators: Settings = {**OPERATORS, **settings, **shared}
-    async with _store_url(store, directory) as url, open_cluster(directory, url, operators) as cluster:
+    async with _open_place(store, directory) as place, open_cluster(directory, place.url, operators) as cluster:
         names = ["public", "workers'", *(f"{number}." for number in range(3, nodes + 1))][:nodes]
         stages = [Stage(cluster, await cluster.open_entrance(name)) for name in names]
-        service = Service(stages, settings, media)
+        service = Service(stages, settings, media, place)
         await service.start()
         yield service
 
 
 @asynccontextmanager
-async def _store_url(store: str, directory: Path) -> AsyncIterator[str]:
+async def _open_place(store: str, directory: Path) -> AsyncIterator[Place]:
     if store == "sqlite":
-        yield f"sqlite:{directory}/signald.db"
+        yield Place(f"sqlite:{directory}/signald.db", directory=directory)
         return
     server = Server(directory)
     async with servers(server):
-        yield server.url
+        yield Place(server.url, server)

@@ -46,7 +46,7 @@ class Story:
     ) -> None:
         """`workers` serve the pages of all plays; `settings` are sections of each node's configuration beside `SETTINGS`."""
         self.plays = plays
-        self._moves = moves
+        self.moves = moves
         self._workers = workers
         self._settings = {**SETTINGS, **(settings or {})}
         for play in plays:
@@ -81,8 +81,10 @@ class Story:
             "kill": service.killing,
             "kill-workers-node": service.killing_workers_node,
             "kill-worker": crew.losing,
+            "empty": service.emptying,
+            "flush": service.flushing,
         }
-        for move in self._moves:
+        for move in self.moves:
             await self._all(f"goes on before {move}", lambda play: play.goes_on())
             began = trio.current_time()
             async with moves[move]():

@@ -9,8 +9,10 @@ from msgspec import UNSET, Raw
 from signald.core.chat_history import shown
 from signald.core.head import Party
 from signald.core.jobs import Job
+from signald.core.room_views import Told
 from signald.dialects.v1.answers import api_fields, client_limits, heartbeat_ms
 from signald.dialects.v1.link import InRoom, V1Link
+from signald.dialects.v1.rooms import frames_of
 from signald.errors import BadMessage, UnknownType
 from signald.ids import job_id
 from signald.net.connection import Connection
@@ -80,6 +82,15 @@ class ClientLink(V1Link):
     def principal(self) -> str:
         """The client's, which is the session's."""
         return self.session.principal
+
+    def room_messages(self, told: Told) -> bool:
+        """See `PartyLink`."""
+        shown = told.shown
+        if not self.conn.send_frames(told.frames(frames_of), len(shown)):
+            return False
+        if not self.marked:
+            self.writes.mark(self)
+        return True
 
     def take(self, session: LiveSession) -> None:
         """Give `session` the one seat of this link."""
@@ -274,6 +285,8 @@ class ClientLink(V1Link):
 
     def _rare(self, message: object, binary: bytes | None) -> bool:
         """Handle what is not a message or an ack; False when the connection is to end."""
+        if isinstance(message, Publish | Join | Snapshot | Presence | Leave):
+            return self._in_rooms(message, binary)
         if isinstance(message, Realtime):
             if not self.session.pair:
                 return self._refuse_alone()
@@ -283,8 +296,6 @@ class ClientLink(V1Link):
             if not self._bears_another():
                 return False
             self.send_text(codec.PONG)
-        elif isinstance(message, Publish | Join | Snapshot | Presence | Leave):
-            return self._in_rooms(message, binary)
         elif isinstance(message, StreamCancel):
             if not self._bears_another():
                 return False

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import UNSET, Raw, UnsetType
 
-from signald.core.room_views import Answer, Came
+from signald.core.room_views import Answer, Came, Shown
+from signald.net.frames import binary_header, text_header
 from signald.wire.rooms import Joined, RoomMember, RoomPresence
 
 PAGE_BYTES = 63 * 1024
@@ -14,6 +15,15 @@ ITEM_BYTES = 32
 """What an item takes beside its content: names of fields, quotes, commas."""
 
 NO_PRESENCE = Raw(b"null")
+
+
+def frames_of(shown: Sequence[Shown]) -> bytes:
+    """Return the `room_message`s for clients as whole frames, one after the other."""
+    parts: list[bytes] = []
+    for one in shown:
+        text, payload = one.frame(None)
+        parts += (text_header(len(payload)) if text else binary_header(len(payload)), payload)
+    return b"".join(parts)
 
 
 def pages_of(answer: Answer, session: str | None) -> Iterator[Joined]:

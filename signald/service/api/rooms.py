@@ -114,6 +114,8 @@ class HttpRooms:
             self._counts[posted.reason] += posted.reason in RESULTS
             raise _refused(posted.reason)
         self._counts[STORED] += 1
+        if posted.position == 1:
+            self._rooms.sweeps.watch(place.stored)  # it was made by this, and may never have a member
         self._rooms.look(place.stored)
         return PublishedAt(posted.position)
 

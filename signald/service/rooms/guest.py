@@ -39,7 +39,8 @@ class Guest:
 
     __slots__ = (
         "epoch", "expected", "given", "gone", "in_flight", "joins", "link", "name", "offers", "party", "presence", "presence_from",
-        "room", "said", "seated", "session", "since", "size", "state", "stored", "stored_at", "wants_state",
+        "presence_turn", "room", "said", "seated", "session", "since", "size", "state", "stored", "stored_at", "telling",
+        "wants_state",
     )  # fmt: skip
 
     def __init__(self, room: "RoomHere", session: LiveSession, party: Party, link: PartyLink) -> None:
@@ -80,6 +81,10 @@ class Guest:
         """What is to be told to the store as soon as it may; None: nothing."""
         self.presence_from = 0.0
         """When it may (trio time)."""
+        self.presence_turn = 0
+        """A turn of the room behind which its presence has not changed; 0: not known."""
+        self.telling = False
+        """The store is being told of one: the turn of that tells whether the next one is a late repetition."""
 
     def __repr__(self) -> str:
         return f"<Guest {self.name} {self.state.value} in {self.room.name}>"

@@ -17,14 +17,14 @@ import structlog
 import trio
 
 from signald.core.head import Party
-from signald.core.room_views import Came, Shown
+from signald.core.room_views import Came, Shown, Told
 from signald.core.rooms import Entry, is_dense
 from signald.service.context import Context
 from signald.service.rooms.counts import RoomCounts
 from signald.service.rooms.guest import Guest, RoomHere, State, member_name
 from signald.service.rooms.presence import INTERVAL_S, interval_s
 from signald.store.base import Result
-from signald.store.room.ops import LookRoom, NoRoom, RoomLooked, SetPresence
+from signald.store.room.ops import LookRoom, NoRoom, PresenceOld, PresenceSet, RoomLooked, SetPresence
 
 log = structlog.get_logger(__name__)
 
@@ -43,8 +43,8 @@ class Hall:
         self.lost: Callable[[Guest], None] = lambda _: None
         """Called for each member of a room that the store has lost, or that has gone on without them: it is to join again."""
         self.followed: Callable[[str], None] = lambda _: None
-        """Called for each room that this node begins to follow, or follows under another epoch: a store that had lost it has lost its
-        place in the agenda too."""
+        """Called for each room that this node begins to follow, or is about to follow again: a store that had lost it has lost its place
+        in the agenda too."""
         self._waiting: dict[str, RoomHere] = {}
         """Rooms whose members are to be told who is here, or who have presences to tell the store."""
         self._work = trio.Event()
@@ -92,6 +92,8 @@ class Hall:
 
     def forget(self, room: RoomHere) -> None:
         """What this node knows of `room` is void; its members are to join again."""
+        # Before they do, as for a first member: when this node dies or their sessions end meanwhile, nobody follows the room.
+        self.followed(room.name)
         room.known = False
         for guest in room.guests.values():
             guest.said = guest.said or room.roll.members.get(guest.name, b"")
@@ -146,10 +148,18 @@ class Hall:
         """Tell the live members of the next entries of the log."""
         if not entries:
             return
-        shown = [Shown(room.shown, entry) for entry in entries]
-        room.position = entries[-1].position
+        told = Told(room.shown, entries)
+        room.position, first = told.upto, told.first
+        publishers = {room.guests.get(entry.member) for entry in entries}
+        alike = 0
         for guest in room.live():
-            self._tell(guest, shown)
+            # All but those that have published, or joined a moment ago, get the same bytes, and little else is done for each.
+            if guest.given < first and guest not in publishers and guest.link.room_messages(told):
+                guest.given = told.upto
+                alike += 1
+            else:
+                self._tell(guest, told.shown)
+        self.counts.deliveries += alike * len(entries)
         self.counts.told(entries, self._context.now_ms())
 
     def _tell(self, guest: Guest, shown: Sequence[Shown]) -> None:
@@ -215,7 +225,7 @@ class Hall:
     def say(self, guest: Guest, presence: bytes) -> None:
         """A member says what others see of it: the store is told as soon as it may be."""
         guest.presence = presence
-        if guest.seated and trio.current_time() >= guest.presence_from:
+        if guest.seated and not guest.telling and trio.current_time() >= guest.presence_from:
             self._store_presence(guest)
         else:
             self._wait(guest.room)
@@ -226,9 +236,21 @@ class Hall:
             return
         room = guest.room
         guest.presence_from = trio.current_time() + interval_s(room.roll.count)
-        op = SetPresence(room.name, guest.name, self._context.node, guest.epoch, presence)
+        guest.telling = True
+        op = SetPresence(room.name, guest.name, self._context.node, guest.epoch, presence, guest.presence_turn)
+        self._context.committer.submit(op, partial(self._presence_told, guest))
+
+    def _presence_told(self, guest: Guest, result: Result) -> None:
+        guest.telling = False
+        if isinstance(result, PresenceSet | PresenceOld):
+            guest.presence_turn = result.turn
+        if isinstance(result, PresenceOld) and guest.presence is None:
+            # What is kept was stored twice, and the second time behind what the member has said since.
+            guest.presence = guest.said
+        if guest.presence is not None and not guest.gone:
+            self._wait(guest.room)
         # A member that has lost its seat hears of it with its next publication, or with the look.
-        self._context.committer.submit(op, lambda _: self.look(room.name))
+        self.look(guest.room.name)
 
     async def run(self) -> None:
         """Tell members who is here, and the store their presences, at the pace of their rooms. Runs until cancelled."""
@@ -247,7 +269,7 @@ class Hall:
             return
         self._tell_soon(room)
         for guest in list(room.guests.values()):
-            if guest.presence is not None:
+            if guest.presence is not None and not guest.telling:
                 if guest.seated and now >= guest.presence_from:
                     self._store_presence(guest)
                 else:

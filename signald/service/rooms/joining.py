@@ -222,6 +222,7 @@ class Joining:
         result = await context.committer.call(op, STORE_S)
         self._check(guest, number)
         if isinstance(result, Joined):
+            guest.presence_turn = result.turn
             return result
         if isinstance(result, Fenced):
             self._left(guest, "")  # it has a seat at another connection, and this one is about to be released

@@ -40,12 +40,12 @@ def refused(seq: int, fault: Fault) -> Offer:
 
 
 def _publication(said: Publish, binary: bytes | None) -> Publication:
-    puts, patches, removes = _changes(said.put), _changes(said.patch), _removes(said.remove)
+    has_changes = said.put is not NO_DATA or said.patch is not NO_DATA or said.remove is not NO_DATA
     has_data = said.data is not NO_DATA or binary is not None
-    has_changes = any(part is not NO_DATA for part in (said.put, said.patch, said.remove))
     if has_data is has_changes or (binary is not None and said.data is not NO_DATA):
         raise _FaultError
     if has_changes:
+        puts, patches, removes = _changes(said.put), _changes(said.patch), _removes(said.remove)
         if not (puts or patches or removes):
             raise _FaultError
         return Publication(said.seq, b"", puts, patches, removes)

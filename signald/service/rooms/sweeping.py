@@ -1,9 +1,10 @@
 """The seats of sessions that have ended, and rooms whose time is over: found by whichever node.
 
 A session that ends takes its seats along (`desk`). One that ends while no node knows its rooms leaves them: its node was killed, or its
-client has resumed elsewhere without naming them. So each room that gets a member at a node stands in the agenda of the registry. A node
-takes what is due, asks of each member whether its session lives, and takes the seats of those that do not. It comes again as long as there
-are members; afterwards the room is removed when it has been without any for as long as it is kept.
+client has resumed elsewhere without naming them. So each room that gets a member at a node stands in the agenda of the registry, and each
+one that is made over HTTP, which may never have a member. A node takes what is due, asks of each member whether its session lives, and
+takes the seats of those that do not. It comes again as long as there are members; afterwards the room is removed when it has been without
+any for as long as it is kept.
 """
 
 import structlog
@@ -52,7 +53,7 @@ class RoomSweeps:
         """Sessions that had ended, and whose seats this node has taken."""
 
     def watch(self, room: str) -> None:
-        """Have a room swept, which has its first member here."""
+        """Have a room swept, which has its first member here, or was made here over HTTP."""
         now_ms = self._context.now_ms()
         self._context.submit(Schedule(KIND, (room,), now_ms + round(AGAIN_S * 1000), now_ms))
 

@@ -178,10 +178,15 @@ local function seated(member, epoch)
   return seat
 end
 
-function operation.set_presence(member, epoch, presence)
+function operation.set_presence(member, epoch, presence, after)
   local seat, refusal = seated(member, epoch)
   if not seat then
     return refusal
+  end
+  local known = read('m' .. member)
+  after = tonumber(after)
+  if after > 0 and known and known[3] > after and known[2] ~= presence then
+    return {'presence_old', known[3]}
   end
   local words, turn = say(member, presence)
   if not turn then

@@ -78,6 +78,13 @@ class PresenceSet(Result, frozen=True):
     turn: int
 
 
+class PresenceOld(Result, frozen=True):
+    """Something that the member has said later is kept, and stays."""
+
+    turn: int
+    """In which that was said."""
+
+
 class RoomLooked(Result, frozen=True):
     """What a node learns of a room."""
 
@@ -242,13 +249,18 @@ class Post(RoomOp[Posted | Refused], frozen=True):
 
 
 @traits(later=True, damaged=NotMember())
-class SetPresence(RoomOp[PresenceSet | Fenced | Behind | NotMember], frozen=True):
-    """Say what others see of a member. The same as before changes nothing."""
+class SetPresence(RoomOp[PresenceSet | PresenceOld | Fenced | Behind | NotMember], frozen=True):
+    """Say what others see of a member. The same as before changes nothing.
+
+    `PresenceOld`: the member has spoken behind the turn `after`, so this comes late, or twice.
+    """
 
     member: str
     node: str
     epoch: int
     presence: bytes
+    after: int = 0
+    """A turn that is not before the member's last one, as its node knows it; 0: this counts in any case."""
 
 
 @traits(later=True, damaged=NotMember())

@@ -1,5 +1,7 @@
 """The operations on a room as RESP commands, and the scripts they call. See session/packing.py."""
 
+from collections.abc import Sequence
+
 from msgspec import msgpack
 
 from signald.core.rooms import (
@@ -8,6 +10,7 @@ from signald.core.rooms import (
     REFUSALS_MAX,
     UPDATES_MAX,
     Bounds,
+    Properties,
     Publication,
 )
 from signald.store import lua
@@ -94,11 +97,12 @@ def _words(said: Publication) -> tuple[Word, ...]:
 
     The scripts cannot read the binary type of msgpack, and look into no body. Values of properties are JSON, which is text.
     """
-    changes = [
-        [(name, [(key, value.decode(errors="replace")) for key, value in properties]) for name, properties in records]
-        for records in (said.puts, said.patches)
-    ]
-    return said.size, msgpack.encode((said.seq, "", *changes, said.removes, said.update)), msgpack.encode(said)
+    puts, patches = said.puts and _changes(said.puts), said.patches and _changes(said.patches)
+    return said.size, msgpack.encode((said.seq, "", puts, patches, said.removes, said.update)), msgpack.encode(said)
+
+
+def _changes(records: Sequence[tuple[str, Properties]]) -> list[tuple[str, list[tuple[str, str]]]]:
+    return [(name, [(key, value.decode(errors="replace")) for key, value in some]) for name, some in records]
 
 
 def _pack_publish(op: Publish) -> bytes:
@@ -127,7 +131,11 @@ codec(
 codec(DropMembers, lambda op: pack_room(op, "drop_members", op.node, op.session, op.keep_ms, op.now_ms), read_room)
 codec(Publish, _pack_publish, read_room)
 codec(Post, _pack_post, read_room)
-codec(SetPresence, lambda op: pack_room(op, "set_presence", op.node, op.member, op.epoch, op.presence), read_room)
+codec(
+    SetPresence,
+    lambda op: pack_room(op, "set_presence", op.node, op.member, op.epoch, op.presence, op.after),
+    read_room,
+)
 codec(SnapshotRoom, _pack_snapshot, read_room)
 codec(
     LookRoom,

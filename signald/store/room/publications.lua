@@ -51,10 +51,33 @@ local function trim(bounds)
   end
 end
 
--- Takes a publication, with the seat of its member or the key of its service; or returns why not. The log, the records, the seat and the head change in
--- one command. What is entered before it by a script that is cut short is entered again, or passed over by its reader.
+-- What has been taken and is not written.
+local words = {}
+
+-- Writes what has been taken. The log, the records, the seat of a member or the key of a service, and the head change in one command. What is entered
+-- before it by a script that is cut short is entered again, or passed over by its reader.
+local function write(member, seat, kept)
+  if #words == 0 then
+    return
+  end
+  if seat then
+    words[#words + 1], words[#words + 2] = 'q' .. member, keep('q' .. member, seat)
+  end
+  if kept then
+    words[#words + 1], words[#words + 2] = 'd', keep('d', kept)
+  end
+  words[#words + 1], words[#words + 2] = 'h', keep('h', head)
+  redis.call('HSET', DATA, unpack(words))
+  words = {}
+end
+
+-- Takes a publication, with the seat of its member or the key of its service; or returns why not. One that changes a record is written at once, because
+-- the next one may change it again, and so is an update; others wait for the next `write`, before which nothing else may be said of the seat.
 local function store(member, said, size, packed, bounds, now_ms, seat, kept)
   local names, before, after, there, is_damaged = fold(said)
+  if #names > 0 then
+    write(member, seat) -- all that may change records is as much as one command holds
+  end
   local records, bytes, tombstones = head[ROOM.records], head[ROOM.bytes], head[ROOM.tombstones]
   for _, name in ipairs(names) do
     local record, known = after[name], before[name]
@@ -81,7 +104,6 @@ local function store(member, said, size, packed, bounds, now_ms, seat, kept)
   end
   local position = head[ROOM.position] + 1
   head[ROOM.position], head[ROOM.records], head[ROOM.bytes], head[ROOM.tombstones] = position, records, bytes, tombstones
-  local words = {}
   for _, name in ipairs(names) do
     local record = after[name]
     if record or there[name] then
@@ -105,15 +127,13 @@ local function store(member, said, size, packed, bounds, now_ms, seat, kept)
   head[ROOM.log_bytes] = head[ROOM.log_bytes] + size
   if seat then
     seat[SEAT.seq], seat[SEAT.position] = said[SAID.seq], position
-    words[#words + 1], words[#words + 2] = 'q' .. member, keep('q' .. member, seat)
-  end
-  if kept then
-    words[#words + 1], words[#words + 2] = 'd', keep('d', kept)
   end
   local entry = 'l' .. position
   words[#words + 1], words[#words + 2] = entry, keep(entry, {member, now_ms, size, is_update and 1 or 0, packed})
-  words[#words + 1], words[#words + 2] = 'h', keep('h', head)
-  redis.call('HSET', DATA, unpack(words))
+  if #names == 0 and not is_update and #words < WORDS_MAX then
+    return
+  end
+  write(member, seat, kept)
   if is_damaged then
     count_records()
     save_head()
@@ -142,6 +162,7 @@ function operation.publish(member, epoch, bounds, now_ms)
       if fault == '' then
         is_stored = true
       else
+        write(member, seat)
         local refused = seat[SEAT.refused]
         refused[#refused + 1], refused[#refused + 2] = seq, fault
         while #refused > 2 * REFUSALS_MAX do
@@ -154,6 +175,8 @@ function operation.publish(member, epoch, bounds, now_ms)
     end
   end
   if is_stored then
+    write(member, seat)
+    trim(bounds)
     wake()
   end
   for place = 1, #seat[SEAT.refused], 2 do
@@ -190,6 +213,8 @@ function operation.post(member, key, new_epoch, bounds, now_ms, size, said, pack
   if fault then
     return {'refused', fault}
   end
+  write(member, nil, key ~= '' and kept)
+  trim(bounds)
   if head[ROOM.members] == 0 then
     expire(bounds[BOUND.keep_ms] + CLOCK_SET_MS)
   end

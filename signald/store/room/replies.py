@@ -15,6 +15,7 @@ from signald.store.room.ops import (
     NoRoom,
     NotMember,
     Posted,
+    PresenceOld,
     PresenceSet,
     Published,
     RoomHistory,
@@ -98,6 +99,8 @@ def _answer(reply: Any, room: str) -> Result:
             return Posted(position)
         case [b"presence", turn]:
             return PresenceSet(turn)
+        case [b"presence_old", turn]:
+            return PresenceOld(turn)
         case [b"swept", next_ms, members]:
             return RoomSwept(next_ms, members)
         case _:

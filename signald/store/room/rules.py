@@ -151,11 +151,16 @@ def _seated(op: Seated, rows: Rows) -> tuple[Head, Seat] | Fenced | Behind | ops
 
 
 @rule(ops.SetPresence)
-def set_presence(op: ops.SetPresence, rows: Rows, wakes: Wakes) -> ops.PresenceSet | Fenced | Behind | ops.NotMember:
+def set_presence(
+    op: ops.SetPresence, rows: Rows, wakes: Wakes
+) -> ops.PresenceSet | ops.PresenceOld | Fenced | Behind | ops.NotMember:
     found = _seated(op, rows)
     if not isinstance(found, tuple):
         return found
     head, _ = found
+    known, last = rows.presence(op.room, op.member), rows.member_turn(op.room, op.member)
+    if op.after and last > op.after and known is not None and known.presence != op.presence:
+        return ops.PresenceOld(last)
     turn = _set_presence(rows, head, op.member, op.presence, op.node, wakes)
     rows.save_room(head)
     return ops.PresenceSet(turn)

@@ -11,6 +11,7 @@ from signald.core.wants import SEPARATOR
 from signald.node import Node
 from signald.service.api import room_states
 from signald.service.api.room_states import RoomStates
+from signald.service.rooms import sweeping
 from signald.service.rooms.bounds import bounds_of
 from signald.service.rooms.counts import RESULTS
 from signald.store.room.ops import Joined, JoinRoom
@@ -83,6 +84,21 @@ async def join(node: Node, room: str, member: str, presence: bytes = b"") -> Non
     bounds = bounds_of(context.config.rooms)
     op = JoinRoom(room, member, node.hub.node, 1, member, "e", "", 0, presence, bounds, context.now_ms())
     assert isinstance(await context.committer.call(op), Joined)
+
+
+def test_a_room_that_never_has_a_member_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was made over HTTP, and stands in the agenda as one with members does: it goes when it is kept no longer."""
+    monkeypatch.setattr(sweeping, "AGAIN_S", 60.0)
+
+    async def scene(cluster: Cluster) -> None:
+        await two_nodes(cluster, keep_s=90.0)
+        await service(cluster).posted("r", {"data": 1})
+        await trio.sleep(85)
+        assert cluster.world.rows.room("r") is not None
+        await trio.sleep(100)
+        assert cluster.world.rows.room("r") is None
+
+    play(scene)
 
 
 def test_a_backend_publishes_and_reads() -> None:

@@ -9,8 +9,10 @@ import trio.testing
 from signald.core.rooms import Publication
 from signald.service.rooms import sweeping
 from signald.service.rooms.bounds import bounds_of
+from signald.service.rooms.guest import Guest
 from signald.service.rooms.hall import LOOK_LIMIT
-from signald.store.room.ops import Post
+from signald.store.room.ops import Post, SetPresence
+from signald.store.session.ops import ClaimWorkerSide
 from signald.testing.cluster import Cluster, play
 from signald.testing.wire import Json, Peer
 from signald.wire.records import publication_body
@@ -90,6 +92,65 @@ def test_a_store_without_anything_gets_its_rooms_back() -> None:
         await publish(ada, 1, data="here")
         assert (await bob.expect("room_message"))["data"] == "here"
         assert cluster.world.rows.item("r", "r:1") is not None, "it is to be swept as before"
+
+    play(scene)
+
+
+def test_a_lost_room_is_to_be_swept_before_its_members_join_again() -> None:
+    """The store has lost the room and its place in the agenda: when the node dies on the way, no other one follows the room."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("a")
+        ada, _ = await cluster.client("a", pair=False)
+        await join(ada)
+        rows, hall = cluster.world.rows, cluster.nodes["a"].hub.rooms.hall
+        rows.drop_room("r:1")
+        rows.drop_item("r", "r:1")
+        submitted: list[str] = []
+        lost, followed = hall.lost, hall.followed
+
+        def rejoin(guest: Guest) -> None:
+            submitted.append("join")
+            lost(guest)
+
+        def watch(room: str) -> None:
+            submitted.append("watch")
+            followed(room)
+
+        hall.lost, hall.followed = rejoin, watch
+        hall.look("r:1")
+        await ada.expect("joined")
+        assert submitted[:2] == ["watch", "join"]
+        assert rows.item("r", "r:1") is not None
+
+    play(scene)
+
+
+def test_a_presence_that_the_store_takes_twice_is_not_the_last_word() -> None:
+    """A batch comes once more when the member has said something else: others see that, and what it says from then on."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("a")
+        (ada, started), (bob, _) = await cluster.client("a", pair=False), await cluster.client("a", pair=False)
+        await join(ada)
+        await join(bob)
+        rows, name = cluster.world.rows, started["session"]
+        guest = cluster.nodes["a"].hub.rooms.hall.rooms["r:1"].guests[name]
+        before = guest.presence_turn
+        for said in (1, 2):
+            await ada.send({"type": "presence", "room": "r:1", "presence": said})
+            await trio.sleep(1.0)
+        cluster.world.execute([SetPresence("r:1", name, "a", guest.epoch, b"1", before)])
+        assert (kept := rows.presence("r:1", name)) is not None
+        assert kept.presence == b"2"
+        # One that was kept all the same, as a repeated join brings it, holds up nothing that is said later.
+        cluster.world.execute([SetPresence("r:1", name, "a", guest.epoch, b"0")])
+        await ada.send({"type": "presence", "room": "r:1", "presence": 3})
+        await trio.sleep(1.0)
+        assert (kept := rows.presence("r:1", name)) is not None
+        assert kept.presence == b"3"
+        changes = [one["changed"][0]["presence"] for one in await bob.quiet() if "changed" in one]
+        assert changes[-1] == 3
 
     play(scene)
 
@@ -324,5 +385,57 @@ def test_a_leave_that_was_lost_is_said_again() -> None:
         await bob.send({"type": "leave", "room": "r:1"})
         assert await bob.expect("left") == {"type": "left", "room": "r:1", "reason": "left"}
         assert (await ada.expect("room_presence"))["left"] == [started["session"]]
+
+    play(scene)
+
+
+def test_a_member_that_names_a_room_it_has_left_since_is_in_it() -> None:
+    """Its opening message was under way as it left on the old connection: it is told `joined`, and a `leave` on the new one ends that."""
+
+    async def scene(cluster: Cluster) -> None:
+        for name in ("a", "b"):
+            await cluster.start(name)
+        (ada, _), (bob, started) = await cluster.client("a", pair=False), await cluster.client("a", pair=False)
+        await join(ada)
+        epoch = (await join(bob))["epoch"]
+        await ada.expect("room_presence")
+        await bob.send({"type": "leave", "room": "r:1"})
+        assert (await bob.expect("left"))["reason"] == "left"
+        assert (await ada.expect("room_presence"))["left"] == [started["session"]]
+        position = {"room": "r:1", "received": 0, "epoch": epoch}
+        bob, _ = await cluster.restore("b", started["recovery_token"], rooms=[position])
+        assert (await bob.expect("joined"))["epoch"] == epoch
+        assert [one["member"] for one in (await ada.expect("room_presence"))["joined"]] == [started["session"]]
+        await bob.send({"type": "leave", "room": "r:1"})
+        assert (await bob.expect("left"))["reason"] == "left"
+        assert (await ada.expect("room_presence"))["left"] == [started["session"]]
+
+    play(scene)
+
+
+def test_a_session_that_is_assigned_anew_is_in_no_room() -> None:
+    """A claim of a node that was killed comes late: the worker joins its room again on the same connection, behind its answer."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("a")
+        client, _, worker, accepted, session = await cluster.pair("a", "a")
+        await join(client)
+        await join(worker, session=session)
+        await client.expect("room_presence")
+        await publish(worker, 1, data=1, session=session)
+        await worker.expect("published")
+        now_ms = cluster.nodes["a"].hub.context.now_ms()
+        late = ClaimWorkerSide(session, "killed", "nonce", accepted["worker"], True, 0, 0, now_ms)
+        cluster.world.execute([late])
+        assigned = await worker.expect("session_assigned")
+        await publish(worker, 2, data=2, session=session)
+        assert (await worker.expect("error"))["code"] == "not_accepted"
+        await worker.send({"type": "session_accept", "session": session, "epoch": assigned["epoch"]})
+        await publish(worker, 2, data=2, session=session)
+        assert (await worker.expect("room_error"))["code"] == "forbidden"
+        assert (await join(worker, session=session))["next_seq"] == 2
+        await publish(worker, 2, data="two", session=session)
+        assert (await worker.expect("published"))["seq"] == 2
+        assert [one["data"] for one in await client.quiet() if one["type"] == "room_message"] == [1, "two"]
 
     play(scene)

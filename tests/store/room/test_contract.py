@@ -11,6 +11,7 @@ from signald.core.rooms import (
     KEYS_MAX,
     REFUSALS_MAX,
     Entry,
+    Fault,
     Member,
     Offer,
     Publication,
@@ -28,6 +29,7 @@ from signald.store.room.ops import (
     NoRoom,
     NotMember,
     Posted,
+    PresenceOld,
     PresenceSet,
     Published,
     ReadRoom,
@@ -290,6 +292,31 @@ class TestPublish:
         joined = await world.ask(join_room(epoch=2, nonce="again"))
         assert (joined.next_seq, joined.refused) == (4, ((2, "bad_record"),))
 
+    async def test_one_step_is_as_several(self, world: World) -> None:
+        """Publications of all kinds in one step leave the room as those of a step each do: log, records, removals, seat and bounds."""
+        bounds = replace(BOUNDS, history_messages_max=3, tombstones_max=1)
+        many = (
+            publication(1), publication(2, put={"s": RED, "t": RED}), publication(3), publication(4, remove=("s",)), publication(5),
+            publication(6, remove=("t",)), publication(7, put={"t": RED}), publication(8), publication(9), publication(10, remove=("t",)),
+            publication(11), publication(12),
+        )  # fmt: skip
+        faults: dict[int, Fault] = {3: "rate", 9: "forbidden"}
+        found = []
+        for room, steps in (("one", [many]), ("several", [(each,) for each in many])):
+            await world.ask(join_room(room=room))
+            answers = [await world.ask(publish(*said, room=room, bounds=bounds, faults=faults)) for said in steps]
+            assert (answers[-1].seq, answers[-1].position) == (12, 10)
+            found.append(
+                await world.do(
+                    LookRoom(room, 7, 0, 99, NOW_MS),
+                    ReadRoom(room, 99, NOW_MS),
+                    ReadRoomState(room, 0, 99, NOW_MS),
+                    join_room(room=room, epoch=2, nonce="again"),
+                )
+            )
+        assert found[0] == found[1]
+        assert (found[0][1].position, found[0][1].floor) == (10, 7)
+
     async def test_all_refused(self, world: World) -> None:
         """When nothing is stored, no node is woken."""
         await world.do(join_room(), join_room(OTHER, node="b"))
@@ -508,6 +535,16 @@ class TestSetPresence:
             SetPresence(ROOM, SESSION, "a", 1, b"1"), SetPresence(ROOM, SESSION, "b", 2, b"1"),
             SetPresence(ROOM, SESSION, "a", 3, b"1"), SetPresence(ROOM, OTHER, "a", 2, b"1"),
         ) == [Fenced(2), Fenced(2), Behind(2), NotMember()]  # fmt: skip
+
+    async def test_late(self, world: World) -> None:
+        """An operation that comes once more behind a later one changes nothing, and its node learns the turn of that one."""
+        await world.do(join_room(), join_room(OTHER, node="b"))
+        first, second = (SetPresence(ROOM, SESSION, "a", 1, said, after) for said, after in ((b"1", 2), (b"2", 3)))
+        assert await world.do(first, first, second) == [PresenceSet(3), PresenceSet(3), PresenceSet(4)]
+        await world.woken()
+        assert await world.do(first, second) == [PresenceOld(4), PresenceSet(4)]
+        assert await world.woken() == NO_WAKES
+        assert (await look(world, 0, 2)).members == (Member(SESSION, b"2", False),)
 
     async def test_of_the_future(self, world: World) -> None:
         """A node that knows a later turn than there is, from a room that is lost, reads all."""

@@ -112,6 +112,17 @@ STEPS: dict[str, tuple[list[Op], Op, type]] = {
         publish(publication(4, put={"s": RED}), publication(5), bounds=TIGHT),
         Published,
     ),
+    "publish much": (
+        [join_room(), FULL],
+        publish(
+            *[publication(seq) for seq in range(4, 9)],
+            publication(9, put={"s": RED}),
+            publication(10),
+            faults={6: "rate"},
+            bounds=TIGHT,
+        ),
+        Published,
+    ),
     "refuse": ([join_room(), FULL], publish(publication(4), faults={4: "rate"}), Published),
     "post": ([], post(key=b"k"), Posted),
     "presence": ([join_room()], SetPresence(ROOM, SESSION, "a", 1, b"1"), PresenceSet),

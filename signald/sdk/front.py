@@ -1,0 +1,105 @@
+"""The names that an application uses, the same for Trio and asyncio. `signald.sdk.trio` and `signald.sdk.asyncio` give them on."""
+
+from signald.sdk.backoff import Backoff
+from signald.sdk.blob_core import Blob
+from signald.sdk.bounds import Bounds
+from signald.sdk.client_core import ClientState
+from signald.sdk.client_jobs import JobPart
+from signald.sdk.dialing import DialFailed
+from signald.sdk.errors import ApiRefused, BlobFailed, JobFailed, Refused, RoomGone, SessionGone, StreamOver, Unreadable
+from signald.sdk.events import (
+    AuthExpiring,
+    Disconnected,
+    Gone,
+    HandedOver,
+    LifecycleEvent,
+    LogLost,
+    MessageReceived,
+    Paired,
+    PeerAway,
+    PeerGone,
+    RealtimeReceived,
+    ReceiptUpTo,
+    Replaced,
+    Resumed,
+    Waiting,
+)
+from signald.sdk.network import Carrier, CarrierClosed, Dial
+from signald.sdk.party_records import Timing
+from signald.sdk.room_events import (
+    MembersChanged,
+    PublicationRefused,
+    Record,
+    RecordsChanged,
+    RoomLagged,
+    RoomPublication,
+    RoomReset,
+    RoomUpdate,
+)
+from signald.sdk.streams_core import StreamText
+from signald.sdk.trio_blobs import BlobStream, RemoteBlob
+from signald.sdk.trio_client import Client, open_client
+from signald.sdk.trio_client_jobs import Job
+from signald.sdk.trio_jobs import JobHandler, WorkerJob
+from signald.sdk.trio_rooms import Room
+from signald.sdk.trio_streams import OutStream
+from signald.sdk.trio_worker import Handler, Worker, WorkerSession, open_worker, run_worker
+
+__all__ = [
+    "ApiRefused",
+    "AuthExpiring",
+    "Backoff",
+    "Blob",
+    "BlobFailed",
+    "BlobStream",
+    "Bounds",
+    "Carrier",
+    "CarrierClosed",
+    "Client",
+    "ClientState",
+    "Dial",
+    "DialFailed",
+    "Disconnected",
+    "Gone",
+    "HandedOver",
+    "Handler",
+    "Job",
+    "JobFailed",
+    "JobHandler",
+    "JobPart",
+    "LifecycleEvent",
+    "LogLost",
+    "MembersChanged",
+    "MessageReceived",
+    "OutStream",
+    "Paired",
+    "PeerAway",
+    "PeerGone",
+    "PublicationRefused",
+    "RealtimeReceived",
+    "ReceiptUpTo",
+    "Record",
+    "RecordsChanged",
+    "Refused",
+    "RemoteBlob",
+    "Replaced",
+    "Resumed",
+    "Room",
+    "RoomGone",
+    "RoomLagged",
+    "RoomPublication",
+    "RoomReset",
+    "RoomUpdate",
+    "SessionGone",
+    "StreamOver",
+    "StreamText",
+    "Timing",
+    "Unreadable",
+    "Waiting",
+    "Worker",
+    "WorkerJob",
+    "WorkerSession",
+    "open_client",
+    "open_worker",
+    "run_worker",
+]
