@@ -1,4 +1,4 @@
-"""`python -m tests.bench relay|idle|accept|drain|pairing|jobs|rooms|streams|blobs|guard`."""
+"""`python -m tests.bench relay|idle|accept|drain|pairing|jobs|rooms|streams|blobs|late_joiner|guard`."""
 
 import os
 import sys
@@ -12,6 +12,7 @@ from tests.bench import drain as drain_bench
 from tests.bench import guard as guard_bench
 from tests.bench import idle as idle_bench
 from tests.bench import jobs as jobs_bench
+from tests.bench import late_joiner as late_joiner_bench
 from tests.bench import pairing as pairing_bench
 from tests.bench import relay as relay_bench
 from tests.bench import report
@@ -297,6 +298,47 @@ def blobs(
         rows, exceeded = blobs_bench.judge(phases)
         limits, broken = [*limits, *rows], broken or exceeded
     report.show("blobs", {"carried": carried, "limits": limits}, as_json=json)
+    if broken:
+        sys.exit(1)
+
+
+@app.command(name="late_joiner")
+def late_joiner(
+    *,
+    records: int = 10_000,
+    record_bytes: int = 600,
+    sessions: int = 20,
+    joins: int = 10,
+    seconds: float = 10.0,
+    servers: Servers = ("signald-redis",),
+    json: bool = False,
+) -> None:
+    """Join a large room that goes on: memory of the node and latency of others; the status is 1 when one is more than it may be.
+
+    Parameters
+    ----------
+    records
+        Records of the room.
+    record_bytes
+        Bytes of each.
+    sessions
+        Sessions that talk beside.
+    joins
+        Members that join, one after the other.
+    seconds
+        Length of the steady state before.
+    """
+    cores = pinned()
+    load = late_joiner_bench.Load(records, record_bytes, sessions, joins, seconds)
+    seen: list[report.Row] = []
+    limits: list[report.Row] = []
+    broken = False
+    for name in servers:
+        phases, answers, drawer = late_joiner_bench.measure(name, cores, load)
+        seen += late_joiner_bench.rows_of(name, phases, answers)
+        rows, exceeded = late_joiner_bench.judge(phases, late_joiner_bench.wrong(answers, drawer.records_at))
+        limits, broken = [*limits, *rows], broken or exceeded
+    report.show("late_joiner", {"joins": seen, "limits": limits}, as_json=json)
     if broken:
         sys.exit(1)
 

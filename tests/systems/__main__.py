@@ -1,6 +1,6 @@
 """`python -m tests.systems`: tell one story, and say what broke.
 
-usage: python -m tests.systems [--store sqlite|redis] [--nodes 1|2] [--only PLAY …] [--directory DIR]
+usage: python -m tests.systems [--store sqlite|redis] [--nodes 1|2|3] [--only PLAY …] [--directory DIR]
 """
 
 import argparse
@@ -20,7 +20,7 @@ def main() -> int:
     )
     parser.add_argument("--store", choices=["sqlite", "redis"], default="sqlite")
     parser.add_argument(
-        "--nodes", type=int, choices=[1, 2], default=1, help="2: clients and workers on different nodes"
+        "--nodes", type=int, choices=[1, 2, 3], default=1, help="2: clients and workers on different nodes"
     )
     parser.add_argument(
         "--only",
@@ -47,6 +47,9 @@ def main() -> int:
             print(f"{play.name}: {type(error).__name__}: {error}")
         else:
             print(f"{play.name}: ok")
+    for play in story.plays:
+        if figures := play.figures():
+            print(f"{play.name}: {figures}")
     print(f"the logs and lines are in {directory}")
     return broken
 

@@ -48,6 +48,10 @@ class Play:
     async def finish(self) -> None:
         """Let the programs come to their end."""
 
+    def figures(self) -> str:
+        """Return what was seen, counted, for an operator; empty: there is nothing to count."""
+        return ""
+
     def judge(self) -> None:
         """Assert what the programs must have seen."""
         raise NotImplementedError

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from subprocess import PIPE
@@ -112,6 +112,10 @@ class Cast:
         self._nursery = nursery
         self._now = now
         self._started = 0
+
+    def play(self, task: Callable[..., Awaitable[object]], *arguments: object) -> None:
+        """Run a task of this process, until the story is over at the latest."""
+        self._nursery.start_soon(task, *arguments)
 
     async def start(self, program: str, *arguments: str, credential: str = "", **variables: str) -> Program:
         """Run a program of the folder `programs` with `arguments`.

@@ -3,7 +3,7 @@
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -108,19 +108,25 @@ class Place:
 
 
 class Service:
-    """One node for all parties, or one for the clients and one for the workers, so that each message crosses nodes."""
+    """One node for all parties, or one for the clients and one for the workers, so that each message crosses nodes; or more."""
 
-    def __init__(self, clients: Stage, workers: Stage, settings: Settings, media: Path, place: Place) -> None:
-        """`clients` and `workers` are where they enter; the same for one node."""
+    def __init__(self, stages: Sequence[Stage], settings: Settings, media: Path, place: Place) -> None:
+        """Clients enter at the first of `stages`, workers at the second one if there is one; the others are for plays that ask for them."""
         self.settings = settings
         """What the operator has set."""
         self.media = media
         """The directory of the bytes of blobs, which all nodes share."""
         self.doing = BETWEEN
         """What the operator is doing now."""
-        self._clients = clients
-        self._workers = workers
+        self._stages = stages
+        self._clients = stages[0]
+        self._workers = stages[:2][-1]
         self._place = place
+
+    @property
+    def urls(self) -> list[str]:
+        """Where each node is entered, that of the clients first."""
+        return [stage.url for stage in self._stages]
 
     @property
     def url(self) -> str:
@@ -146,16 +152,15 @@ class Service:
 
     async def start(self) -> None:
         """Start the first nodes."""
-        await self._clients.start()
-        if self._workers is not self._clients:
-            await self._workers.start()
+        for stage in self._stages:
+            await stage.start()
 
     @asynccontextmanager
     async def deploying(self) -> AsyncIterator[None]:
-        """Put new nodes in the place of the old ones, the workers' first. The block runs while the clients' node drains."""
+        """Put new nodes in the place of the old ones, the clients' last. The block runs while the clients' node drains."""
         self.doing = "deploy"
-        if self._workers is not self._clients:
-            await self._workers.ends(await self._workers.replace())
+        for stage in self._stages[1:]:
+            await stage.ends(await stage.replace())
         old = await self._clients.replace()
         yield
         await self._clients.ends(old)
@@ -198,7 +203,7 @@ class Service:
         self.doing = UNPLANNED[0]
         server = self._place.server
         if server is None:
-            for stage in {self._clients, self._workers}:
+            for stage in self._stages:
                 await stage.kill()
             self._place.remove()
         else:
@@ -225,15 +230,14 @@ class Service:
 
 @asynccontextmanager
 async def open_service(store: str, nodes: int, directory: Path, settings: Settings) -> AsyncIterator[Service]:
-    """Run one node or two on `store`, which is `sqlite` or `redis`, for the time of the block."""
+    """Run so many nodes on `store`, which is `sqlite` or `redis`, for the time of the block."""
     media = directory / "media"
     shared: Settings = {"blobs": {**settings.get("blobs", {}), "url": f"file:{media}"}}
     operators: Settings = {**OPERATORS, **settings, **shared}
     async with _open_place(store, directory) as place, open_cluster(directory, place.url, operators) as cluster:
-        clients = workers = Stage(cluster, await cluster.open_entrance("public"))
-        if nodes > 1:
-            workers = Stage(cluster, await cluster.open_entrance("workers'"))
-        service = Service(clients, workers, settings, media, place)
+        names = ["public", "workers'", *(f"{number}." for number in range(3, nodes + 1))][:nodes]
+        stages = [Stage(cluster, await cluster.open_entrance(name)) for name in names]
+        service = Service(stages, settings, media, place)
         await service.start()
         yield service
 

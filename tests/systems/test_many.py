@@ -8,6 +8,7 @@ import trio
 
 from tests.systems.many import moves, readers, settings, submitters
 from tests.systems.play import Play
+from tests.systems.plays.rooms import Rooms
 from tests.systems.story import Story
 
 PLACES = [("sqlite", 1), ("redis", 2)]
@@ -42,3 +43,10 @@ def test_jobs_end_once_whatever_is_lost(store: str, nodes: int, tmp_path: Path) 
     """Over a deploy, the loss of a node and of a worker each job has one end, and its result comes once and in order."""
     plays = submitters(2, at_once=5, job_s=1.0)
     tell(Story(plays, moves(1, 1, 1), workers=2, settings=settings(5)), plays, store, nodes, tmp_path)
+
+
+@pytest.mark.real
+def test_a_canvas_on_three_nodes_is_the_same_for_all(tmp_path: Path) -> None:
+    """Over a deploy and the loss of a node, with latecomers and one that has slept, on Redis."""
+    plays = [Rooms(people=9, kept=300)]
+    tell(Story(plays, moves(1, 1)), plays, "redis", 3, tmp_path)

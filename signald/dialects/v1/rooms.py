@@ -27,10 +27,13 @@ def frames_of(shown: Sequence[Shown]) -> bytes:
 
 
 def pages_of(answer: Answer, session: str | None) -> Iterator[Joined]:
-    """Yield the frames of an answer, all but the last with `more`."""
-    pages = list(_pages(answer))
-    for number, page in enumerate(pages, 1):
-        yield page.message(answer, session, more=number < len(pages))
+    """Yield the frames of an answer, all but the last with `more`. Each is made when it is asked for: all at once hold up others."""
+    pages = _pages(answer)
+    page = next(pages)
+    for following in pages:
+        yield page.message(answer, session, more=True)
+        page = following
+    yield page.message(answer, session, more=False)
 
 
 class _Page:

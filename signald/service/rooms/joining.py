@@ -63,7 +63,7 @@ PIECE_BYTES = 60_000
 SMALL_BYTES = 1 << 20
 """What is read of a smaller room waits for its member beside others: as much as its send queue holds."""
 
-PAGES_MAX = 1000
+PAGES_MAX = 4000
 """Pages of one picture: 25 times the largest room. A room that changes faster than it can be read is told to no one."""
 
 BELIEVED_MAX = 10_000
@@ -422,6 +422,8 @@ class Joining:
             list(picture.removed) if picture.records is not None else None,
         )
         for _ in link.room_joined(session, answer):
+            # All pages of a large room take some 20 ms: others have their turn behind each.
+            await trio.lowlevel.checkpoint()
             await self._wait_for_room(guest, number)
         if picture.snapshot is not None:
             position, body = picture.snapshot
