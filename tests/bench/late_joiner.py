@@ -1,12 +1,12 @@
 """A room of 10,000 records, and members that come late, one after the other, beside sessions that talk and a member that goes on drawing.
 
-Judged are what each join must be, and two figures of the node, each against its own in the same run before anybody joined:
+The picture of each join is judged, and two figures of the node beside what they were in the same run before the first join:
 
     picture     the records of the answer are those of the room at the position that it names, by a fold of what was drawn
     memory      the greatest resident size, files that it maps left out, above that of the steady state: 16 MiB at most
     relay       the p99 of the sessions' round trips while a member joins: 1.5 times that of the steady state at most
 
-The steady state is the same sessions, the member that draws, and one that has joined a small room before. Who joins reads raw bytes, and
+The steady state is the same sessions, the member that draws, and one that has joined a small room before. A joiner reads raw bytes, and
 takes them apart when all is measured: a decoder beside the load generator would be measured too.
 """
 

@@ -2,7 +2,7 @@
 
 -- Places in a worker's record. Claims: {{nonce, epoch, previous node, asked_ms, attempt}...}
 local NODE, EPOCH, CLAIMS, PRINCIPAL, INSTANCE, LABELS, CAPACITY, LEAVING, AWAY, CURRENT, PREVIOUS, RETIRED, GRANTED,
-  ROOMS = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14
+  SAID_OF_ROOMS = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14
 
 -- What a record looks like; one that does not is damaged.
 local SHAPE = {'string', 'number', 'table', 'string', 'string', 'string', 'number', 'number', 'number', 'string', 'string', 'table'}
@@ -58,7 +58,7 @@ local function granted_of(record)
 end
 
 local function claimed(name, claim, record)
-  local rooms = type(record[ROOMS]) == 'string' and record[ROOMS] or '' -- a record of an earlier release has none
+  local rooms = type(record[SAID_OF_ROOMS]) == 'string' and record[SAID_OF_ROOMS] or '' -- a record of an earlier release has none
   return {'claimed', claim[2], sessions_of(name), claim[3], granted_of(record), rooms}
 end
 

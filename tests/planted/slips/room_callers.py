@@ -1,4 +1,4 @@
-"""Slips in who may do what in rooms, and in rooms over HTTP: named tests notice them, because the simulation shows no credentials."""
+"""Slips in the rights in rooms, and in rooms over HTTP: named tests notice them, because the simulation shows no credentials."""
 
 from tests.planted.bug import Bug
 

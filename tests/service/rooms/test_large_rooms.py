@@ -9,7 +9,7 @@ import trio
 from signald.core.room_views import Answer
 from signald.dialects.v1 import rooms as dialect
 from signald.testing.cluster import Cluster, play
-from tests.service.rooms.test_rooms import join, publish
+from tests.service.rooms.opening import join, publish
 
 RECORDS = 400
 RECORD = {"text": "x" * 1000}
