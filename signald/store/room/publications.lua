@@ -130,7 +130,8 @@ local function store(member, said, size, packed, bounds, now_ms, seat, kept)
   end
   local entry = 'l' .. position
   words[#words + 1], words[#words + 2] = entry, keep(entry, {member, now_ms, size, is_update and 1 or 0, packed})
-  if #names == 0 and not is_update and #words < WORDS_MAX then
+  -- Removals above a bound that has been lowered go before the next publication, which may bring one of those records back.
+  if #names == 0 and not is_update and #words < WORDS_MAX and head[ROOM.tombstones] <= bounds[BOUND.tombstones_max] then
     return
   end
   write(member, seat, kept)

@@ -126,7 +126,7 @@ RULES = (
     Bug(
         "old-node-keeps-its-member",
         _RULES,
-        "join_room",
+        "_sit",
         "head.drop_member(seat.node)",
         "pass",
         "bounded-memory",

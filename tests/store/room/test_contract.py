@@ -428,6 +428,16 @@ class TestRecords:
         assert await records(world, 4) == {f"r{number}": (2 + 2 * number, None) for number in (2, 3, 4)}
         assert (await read(world)).horizon == 4
 
+    async def test_tombstones_of_a_lowered_bound(self, world: World) -> None:
+        """A removal above the bound is forgotten with the first publication, though the next one brings its record back."""
+        await world.ask(join_room())
+        await world.ask(publish(publication(1, put={"a": RED, "b": RED}), publication(2, remove=("a",))))
+        await world.ask(publish(publication(3, remove=("b",))))
+        bounds = replace(BOUNDS, tombstones_max=1)
+        await world.ask(publish(publication(4), publication(5, put={"a": RED}), bounds=bounds))
+        assert (await read(world)).horizon == 2
+        assert await records(world, 3) == {"a": (5, RED)}
+
     async def test_pages(self, world: World) -> None:
         """Records that change between two pages move to a later one, and the picture is whole; a page ends with a position."""
         await world.do(join_room(), publish(*[publication(n, put={f"r{n}": RED}) for n in (1, 2, 3)]))
