@@ -246,11 +246,13 @@ async def over_stream(
                 receive_buffer_size=_RECEIVE_BYTES,
             )
             scope.deadline = math.inf
-            if websocket.closed is None and websocket.subprotocol == SUBPROTOCOL:
+            if websocket.closed is not None:
+                failure = DialFailed(None, "the connection was closed in the moment in which it stood")
+            elif websocket.subprotocol != SUBPROTOCOL:
+                failure = other_protocol()
+            else:
                 stood = writer.stood = True
                 yield WebSocketCarrier(websocket, writer, scope)
-            else:
-                failure = other_protocol()
             scope.cancel(reason="the connection is left")
     except* ConnectionRejected as group:
         failure = _rejected(next(error for error in _flat(group) if isinstance(error, ConnectionRejected)))

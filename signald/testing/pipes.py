@@ -290,6 +290,8 @@ class OldProgram(trio.abc.Stream):
         data = await self._stream.receive_some(max_bytes)
         if not self._answered and data:
             self._answered = True
+            while b"\r\n" not in data and (more := await self._stream.receive_some(max_bytes)):
+                data += more  # the network has cut the first line
             first, end, rest = data.partition(b"\r\n")
             if b" 101 " in first and end:
                 data = first + end + SUBPROTOCOL_LINE + b"signald.v1\r\n" + rest

@@ -43,8 +43,8 @@ EXCEPTIONS: Sequence[tuple[Mapping[str, str], str, str]] = (
     *(
         (
             {"include-path": path},
-            'positive_data_acceptance.expected-statuses = ["2xx", 400, 401, 403, 404, 409, 413, 429, "5xx"]',
-            "data or changes, one of them; a session for some callers; a room may be full, and one of a user is read only",
+            'positive_data_acceptance.expected-statuses = ["2xx", 400, 401, 403, 404, 409, 413, 422, 429, "5xx"]',
+            "data or changes, one of them; a session for some callers; a room may be full, and one of a user is read only; keys are taken",
         )
         for path in ("/v1/rooms/{room}", *(f"/v1/rooms/{{room}}/{rest}" for rest in ("history", "messages", "state")))
     ),

@@ -97,6 +97,7 @@ class RedisWorld(SimWorld):
         shelves = {DEFAULT.key(shelf).encode() for shelf in rows._shelves}
         queues = {DEFAULT.session_keys(session)[-1].encode() for session in rows._queues}
         items = {f"{kind}{name}".encode() for kind, of_kind in rows._items.items() for name in of_kind}
+        items |= {f"o{room}".encode() for room in rows._room_owners}
         rooms = {DEFAULT.room_keys(room)[0].encode() for room in rows._rooms}
         self._compare("shelves", {name for name in names if name in shelves}, shelves)
         self._compare("rooms", {name for name in names if _is_room(name) and name.endswith(b"}")}, rooms)

@@ -20,6 +20,7 @@ from signald.store.room.ops import (
     Posted,
     Publish,
     Published,
+    RoomOver,
 )
 from tests.sim.checkers import Checker
 
@@ -79,7 +80,7 @@ class RoomOrder(Checker):
             self._has_published(op, result)
         elif isinstance(result, Posted) and isinstance(op, Post):
             self._has_posted(op, result)
-        elif isinstance(op, LeaveRoom) and isinstance(result, Done):
+        elif isinstance(op, LeaveRoom) and isinstance(result, Done | RoomOver):
             # Of one that may not be in the room, a seat is taken that it may have: it never had one in a plan.
             had = op.room in self._rooms and op.member in self._rooms[op.room].seqs
             if had and (op.room, op.member) not in self._leaving:

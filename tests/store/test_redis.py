@@ -35,7 +35,7 @@ from signald.store.redis_codecs import CODECS
 from signald.store.redis_connection import ErrorReply, RedisLink, refusal
 from signald.store.redis_keys import DEFAULT
 from signald.store.redis_url import Address, parse_url
-from signald.store.registry.agenda.ops import ListAgenda, ReadAgenda, Schedule, Settle, TakeDue
+from signald.store.registry.agenda.ops import ListAgenda, Own, ReadAgenda, Schedule, Settle, TakeDue
 from signald.store.registry.ops import (
     ClusterSecret,
     ConfirmWorkerToken,
@@ -193,6 +193,7 @@ def every_op() -> list[Op]:
         create(receipts=True, events_max=9),
         enqueue(),
         structs.replace(register(), events_max=9),
+        Own(ROOM, "ada", 9, 9, NOW_MS, NOW_MS),
         Schedule("e", (SESSION, "s_2"), NOW_MS, NOW_MS),
         TakeDue("e", "a", "n", NOW_MS, 1000, 2),
         Schedule("e", (SESSION, WORKER), NOW_MS, NOW_MS),
