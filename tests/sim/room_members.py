@@ -321,8 +321,10 @@ class RoomMember:
         if same:
             waiting = [one for one in waiting if one.seq >= said["next_seq"]]
         self.next_seq = said["next_seq"]
+        # A session that has just ended has lost its seats, and a node that has not heard of its end takes them again.
+        lives = self.rooming.scene.world.rows.session(self.session) is not None
         for one in waiting:
-            if same and one.seq != self.next_seq and not check.may_lose:
+            if same and lives and one.seq != self.next_seq and not check.may_lose:
                 check.broken(f"{self!r} was `published` up to {one.seq - 1}, and is to begin at {said['next_seq']}")
             one.seq = self.next_seq
             self.pending[one.seq] = one
