@@ -61,6 +61,8 @@ config_app = App(name="config", help="The configuration that holds.")
 app.command(config_app)
 
 DEV_TOKEN_TTL_S = 86_400.0
+ALL_ROOMS = {"*": ["join", "publish", "state"]}
+"""Of a token for trying signald out: the first room is not to be refused."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -144,7 +146,14 @@ def _serve_dev() -> int:
         def announce(websocket_port: int, http_port: int) -> None:
             # Announced once the node serves: an address that another process uses must not look like one that answers.
             for role in ("client", "worker"):
-                token = mint(loaded.auth, subject=f"dev-{role}", role=role, ttl_s=DEV_TOKEN_TTL_S, now=time.time())
+                token = mint(
+                    loaded.auth,
+                    subject=f"dev-{role}",
+                    role=role,
+                    ttl_s=DEV_TOKEN_TTL_S,
+                    now=time.time(),
+                    rooms=ALL_ROOMS,
+                )
                 print(f"{role}: ws://{_host(loaded.listen.websocket[0])}:{websocket_port}/v1/{role}\n  auth {token}")
             print(
                 f"health: http://{_host(loaded.listen.http[0])}:{http_port}/readyz\noperate: signald ctl status",

@@ -296,7 +296,9 @@ def test_serve_dev_is_closed_to_others_and_leaves_nothing(served: list[Config], 
     tokens = [line.split()[1] for line in printed if line.startswith("  auth ")]
     authenticator = Authenticator.from_config(config.auth)
     for token, role in zip(tokens, ("client", "worker"), strict=True):
-        assert authenticator.authenticate(token, role, time.time()).name  # type: ignore[arg-type]
+        verified = authenticator.identify(token, role, time.time())  # type: ignore[arg-type]
+        assert verified.principal.name
+        assert verified.rooms == {"*": ("join", "publish", "state")}
     assert config.auth.jwt_secret not in "".join(printed)
     assert main(["serve", "--dev", "--config", "x"]) == USAGE
 
