@@ -139,11 +139,8 @@ async def dial(url: str, ssl_context: SSLContext | None, timing: Timing) -> Asyn
             raise refused_handshake(answer.status_code, answer.headers.get("Retry-After", "").encode()) from None
         except (InvalidHandshake, EOFError) as error:
             raise DialFailed(None, f"the handshake broke: {type(error).__name__}") from None
-        except (
-            OSError,
-            InvalidURI,
-            ValueError,
-        ) as error:  # ValueError: a host that is no name, from a `target` perhaps
+        except (OSError, InvalidURI, ValueError) as error:
+            # ValueError: a host that is no name, from a `target` perhaps.
             raise DialFailed(None, f"not reachable: {error}") from None
         if connection is None:
             raise DialFailed(None, "not reachable in time, or the handshake took too long")

@@ -121,7 +121,7 @@ class Hall:
 
     def forget(self, room: RoomHere) -> None:
         """What this node knows of `room` is void; its members are to join again."""
-        # Before they do, as for a first member: when this node dies or their sessions end meanwhile, nobody follows the room.
+        # Before they do, as for a first member: when this node dies or their sessions end meanwhile, no node follows the room.
         self.followed(room.name)
         room.known = False
         for guest in room.guests.values():

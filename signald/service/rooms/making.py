@@ -39,7 +39,7 @@ _REFUSALS = dict(zip(("owner", "rooms"), NOT_MADE, strict=True))
 
 @attrs.frozen
 class Owner:
-    """For whom a room is made."""
+    """The owner for which a room is made."""
 
     holder: str
     """As the registry names it (`core.holders`); empty: it counts for no owner."""
@@ -69,7 +69,7 @@ def owner_of_caller(caller: Caller, address: str) -> Owner:
 def _owner(principal: str, address: str, *, is_server: bool) -> Owner:
     if principal:
         return Owner(principal_holder(principal), is_server)
-    # A proxy that names no address speaks for many, who share one bound.
+    # A proxy that names no address speaks for many clients, and these share one bound.
     return Owner(address_holder(address), is_server or not address)
 
 
