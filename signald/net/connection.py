@@ -85,10 +85,10 @@ class Connection:
         "on_unsaid",
         "opened_at",
         "path",
-        "route",
         "queued_bytes",
         "queued_messages",
         "remote",
+        "route",
         "shared",
         "subprotocol",
     )
