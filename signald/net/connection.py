@@ -88,6 +88,7 @@ class Connection:
         "queued_bytes",
         "queued_messages",
         "remote",
+        "route",
         "shared",
         "subprotocol",
     )
@@ -127,6 +128,8 @@ class Connection:
         now = trio.current_time()
         self.id = id
         self.path = handshake.path
+        self.route = handshake.route
+        """The route of its endpoint: the path, or the pattern that it fits."""
         self.subprotocol = handshake.subprotocol
         self.bearer = handshake.bearer
         self.remote = remote
@@ -143,7 +146,7 @@ class Connection:
         self._transport = transport
         self._traffic = traffic if traffic is not None else Traffic()
         self._decoder = FrameDecoder(
-            message_bytes_max=settings.endpoints[handshake.path].message_bytes_max or settings.message_bytes_max,
+            message_bytes_max=settings.endpoints[handshake.route].message_bytes_max or settings.message_bytes_max,
             fragments_max=settings.fragments_max,
         )
         self._early = handshake.remainder
@@ -161,10 +164,10 @@ class Connection:
         self._closed_event: trio.Event | None = None
 
     def __repr__(self) -> str:
-        """Name the connection and its state; nothing the peer sent but the path, which is one of ours."""
+        """Name the connection and its state; nothing that the peer has sent."""
         info = self.closed or self._ending
         state = "open" if info is None else f"{'closed' if self.closed else 'closing'} {info.code}"
-        return f"<Connection {self.id} {self.path} {state} queued={self.queued_bytes}B>"
+        return f"<Connection {self.id} {self.route} {state} queued={self.queued_bytes}B>"
 
     @property
     def closing(self) -> bool:

@@ -81,6 +81,8 @@ class Counts:
     jobs_ended: Counter[str] = attrs.field(factory=lambda: Counter(dict.fromkeys(sorted(ENDS), 0)))
     """Ends of jobs that clients here were told of."""
     job_lives: Histogram = attrs.field(factory=lambda: Histogram(JOB_SECONDS))
+    openings_refused: Counter[str] = attrs.field(factory=Counter)
+    """Connections that were open and were not let in, by the name of their dialect."""
     sessions_refused: Counter[str] = attrs.field(factory=lambda: Counter(dict.fromkeys(FULL, 0)))
     """New sessions refused for what is in the store already, by what is full."""
     reload_ok: bool = True

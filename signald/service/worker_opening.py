@@ -77,7 +77,9 @@ async def _register(parts: Parts, conn: Connection, auth: str | None, offer: Off
     if not context.cluster.alone:
         parts.assignments.check(link)  # another node may have given it sessions before it was attached here
     context.inboxes.line()
-    context.events.emit(WorkerRegistered(worker, offer.instance, offer.capacity, conn.opened_at, offer.trace))
+    context.events.emit(
+        WorkerRegistered(worker, offer.instance, offer.capacity, conn.opened_at, offer.trace, link.dialect)
+    )
     return link
 
 
@@ -199,7 +201,8 @@ def _attach(parts: Parts, conn: Connection, granted: _Granted, offer: Offer, mak
     # Some may be paired with it that it does not know, since a moment ago perhaps: it is asked to take them.
     parts.assignments.check(link)
     context.inboxes.line()
-    context.events.emit(WorkerResumed(worker, granted.epoch, len(restored), len(lost), conn.opened_at, offer.trace))
+    counts = len(restored), len(lost)
+    context.events.emit(WorkerResumed(worker, granted.epoch, *counts, conn.opened_at, offer.trace, link.dialect))
     return link
 
 

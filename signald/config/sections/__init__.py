@@ -17,6 +17,7 @@ from signald.config.sections.limits import LimitsConfig
 from signald.config.sections.listen import ListenConfig
 from signald.config.sections.node import NodeConfig
 from signald.config.sections.operation import AdminConfig, LogConfig, TelemetryConfig
+from signald.config.sections.profiles import ProfilesConfig
 from signald.config.sections.rooms import RoomsConfig
 from signald.config.sections.session import SessionConfig
 from signald.config.sections.store import StoreConfig
@@ -38,6 +39,7 @@ __all__ = [
     "LogConfig",
     "NodeConfig",
     "PaceConfig",
+    "ProfilesConfig",
     "RoomsConfig",
     "SessionConfig",
     "StoreConfig",
@@ -61,6 +63,7 @@ class Config:
     jobs: JobsConfig = attrs.field(factory=JobsConfig)
     blobs: BlobsConfig = attrs.field(factory=BlobsConfig)
     rooms: RoomsConfig = attrs.field(factory=RoomsConfig)
+    profiles: ProfilesConfig = attrs.field(factory=ProfilesConfig)
     core: CoreConfig = attrs.field(factory=CoreConfig)
     admission: AdmissionConfig = attrs.field(factory=AdmissionConfig)
     drain: DrainConfig = attrs.field(factory=DrainConfig)

@@ -162,10 +162,13 @@ class Mover:
 
     def client_came(self, session: LiveSession) -> None:
         """The client of `session` was let in before the drain and is attached only now."""
-        ready = self._is_pair_ready(session)
+        ready, link = self._is_pair_ready(session), session.client.link
         if self._plan is not None and "client" in self._parties and (ready or "worker" in self._parties):
             self._ledger.begin(
-                {session.id: ready}, {session.id: session.worker_id}, self._context.config.pace.sessions_per_s
+                {session.id: ready},
+                {session.id: session.worker_id},
+                {session.id: link.dialect if link is not None else ""},
+                self._context.config.pace.sessions_per_s,
             )
             self._plan.client_came(session.id, ready=ready, now=trio.current_time())
             self._news.set()
@@ -244,6 +247,7 @@ class Mover:
         self._ledger.begin(
             clients,
             {one.id: one.worker_id for one in attachments.sessions.values()},
+            {one.id: one.client.link.dialect for one in attachments.sessions.values() if one.client.link is not None},
             context.config.pace.sessions_per_s,
         )
         left_s = self._deadline - trio.current_time()
