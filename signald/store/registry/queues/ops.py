@@ -1,7 +1,8 @@
 """The operations on the event queues of workers and of the cluster.
 
-Other operations fill them, in the same step as what they tell: `RegisterWorker` and `ClaimNamed` (`worker.registered`), `RemoveWorker`
-(`worker.lost`). What a worker itself says of its life is told by `TellWorker`. A queue with something new is due in the agenda from the same step on, as an item of kind `e` with its name.
+Other operations fill them, in the same step as what they tell: `RegisterWorker` and `ClaimNamed` (`worker.registered`), and
+`RemoveWorker` (`worker.lost`). What a worker says of its own life is told by `TellWorker`. A queue with something new is due in the
+agenda from the same step on, as an item of kind `e` with its name.
 
 A full queue is as `core.life` says; `worker.lost` always fits, being the last. The queue of a worker goes when it is empty and the worker
 is gone; that of the cluster stays.
