@@ -219,7 +219,7 @@ async def _keep(
     mender = Mender(context, attachments, assignments, giving_up, hub.losses, lease.sight)
     lives = Lives(context, attachments)
     sweeps = Sweeps(context, assignments, lease, lives, LostWorkers(context, attachments, giving_up, lease.sight))
-    wakes = Wakes(context, attachments, lives, hub.probe, hub.rooms.hall)
+    wakes = Wakes(context, attachments, lives, hub.probe, hub.rooms.hall, hub.terminations)
     await mender.begin()
     await hub.revocations.begin()
     await lease.begin()

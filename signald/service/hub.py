@@ -94,7 +94,7 @@ class Hub:
         self.jobs = JobDesk(context, self.attachments)
         self.assignments = Assignments(context, self.attachments, self.losses, self.retries, self.jobs)
         self.giving_up = GivingUp(context, self.attachments, self.retries)
-        self.terminations = Terminations(context, self.assignments, self.giving_up)
+        self.terminations = Terminations(context, self.attachments, self.assignments, self.giving_up)
         self.credentials = Credentials(context, self.attachments, lambda: self.parts.auth)
         self.authoriser = Authoriser(context)
         self.probe = Probe(context)

@@ -17,7 +17,9 @@ import structlog
 import trio
 
 from signald.errors import StoreUnavailable
+from signald.ids import is_named
 from signald.service.assigning import Assignments
+from signald.service.attachments import Attachments
 from signald.service.context import Context
 from signald.service.giving_up import GivingUp
 from signald.service.worker_like import WorkerLike
@@ -51,8 +53,11 @@ class _Ending:
 class Terminations:
     """See the module."""
 
-    def __init__(self, context: Context, assignments: Assignments, giving_up: GivingUp) -> None:
+    def __init__(
+        self, context: Context, attachments: Attachments, assignments: Assignments, giving_up: GivingUp
+    ) -> None:
         self._context = context
+        self._attachments = attachments
         self._assignments = assignments
         self._giving_up = giving_up
         self._under_way: dict[WorkerLike, _Ending] = {}
@@ -87,6 +92,13 @@ class Terminations:
         link.terminate(ending.request, reason, round(1000 * (ending.deadline - trio.current_time())))
         self._context.writes.flush()
         return ending.request
+
+    def order(self, worker: str) -> None:
+        """An operator ends a worker. Nothing happens to one that is not here, nor to one that speaks a wire without such an end."""
+        link = self._attachments.workers.get(worker)
+        if link is not None and is_named(worker):
+            config = self._context.config
+            self.begin(link, "operator", config.deepstream.terminate_timeout_s, config.drain.timeout_s)
 
     def _enter(self, link: WorkerLike, reason: str, timeout_s: float, limit_s: float) -> _Ending:
         now = trio.current_time()
