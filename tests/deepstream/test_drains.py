@@ -291,6 +291,21 @@ class TestOperator:
 
         play(scene)
 
+    def test_a_busy_app_is_not_waited_for_without_end(self) -> None:
+        """Ended by an operator it has as long as a drain would have."""
+
+        async def scene(cluster: Cluster) -> None:
+            node = await cluster.start("a", **ON)
+            app = await ready(cluster, "a")
+            await node.operations.terminate("cam-1", None)
+            await app.expect("terminate_app")
+            began = trio.current_time()
+            await app.send({"type": "app_busy", "until_ms": 3_600_000})
+            assert await app.closed() == 1001
+            assert 59.9 <= trio.current_time() - began < 60.1
+
+        play(scene)
+
     def test_an_app_that_is_ended_takes_no_client(self) -> None:
         """Its own stays with it until it is through, and no other is paired with it."""
 
