@@ -182,15 +182,20 @@ class FrameDecoder:
         append, unmask = events.append, apply_mask
         while end - at >= 2:
             first, length = data[at], data[at + 1]
-            # Short, masked, whole: FIN with text or binary, mask bit, length below 126, and no fragments open. Literals,
-            # because this line runs once per message.
-            if first in (0x81, 0x82) and 0x80 <= length < 0xFE and self._fragments is None:
-                start = at + 6
-                stop = start + length - 0x80
+            # Masked, whole, of at most 64 KiB: FIN with text or binary, mask bit, length in one byte or two, and no fragments open.
+            # Literals, because this line runs once per message.
+            size, start = length - 0x80, at + 6
+            if size == 126 and end - at >= 4:
+                size, start = data[at + 2] << 8 | data[at + 3], at + 8
+                whole = 126 <= size <= self._message_bytes_max
+            else:
+                whole = 0 <= size < 126
+            if whole and first in (0x81, 0x82) and self._fragments is None:
+                stop = start + size
                 if stop > end:
                     self._need = stop - at
                     return at
-                payload = unmask(data[start:stop], data[at + 2 : start])
+                payload = unmask(data[start:stop], data[start - 4 : start])
                 if first == 0x82:
                     append(Message(False, payload))
                 else:

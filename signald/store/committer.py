@@ -14,7 +14,7 @@ party.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, overload
+from typing import Any, NoReturn, TypeVar, overload
 
 import structlog
 import trio
@@ -49,7 +49,8 @@ class Committer:
     def __init__(
         self, store: Store, *, batch_ops_max: int = 512, after_batch: Callable[[], None] = lambda: None
     ) -> None:
-        """`after_batch` is called after the results of each batch were handed out (to flush connections)."""
+        """`after_batch` is called after the results of a batch were handed out (to flush connections), at the latest when the task that
+        sends batches waits for the store or for operations."""
         self.store = store
         self.after_batch = after_batch
         self.down_since: float | None = None
@@ -65,6 +66,8 @@ class Committer:
         self._gathered = trio.Event()
         self._busy = False
         self._waiting_for_idle = trio.lowlevel.ParkingLot()
+        self._answered = trio.Event()
+        """A batch was answered, and its end has not been made."""
         self.batches = 0
         self.ops = 0
         self.kinds: Counter[type[Op]] = Counter()
@@ -132,9 +135,20 @@ class Committer:
         return [call.results[index] for index in range(len(ops))]
 
     async def run(self) -> None:
-        """Send batches until cancelled."""
+        """Send batches until cancelled. Raises StoreMisused when the store refuses the first one: nothing is lost by that at start."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._end_batches)
+            try:
+                await self._send_batches()
+            except StoreMisused as error:
+                refusal = error
+                nursery.cancel_scope.cancel(reason="the store refuses the node")
+        raise refusal
+
+    async def _send_batches(self) -> NoReturn:
         while True:
             if not self._lines:
+                self._end_batch()
                 self._busy = False
                 self._waiting_for_idle.unpark_all()
                 self._gathered = trio.Event()
@@ -143,6 +157,17 @@ class Committer:
             batch = self._lines.take(self._batch_ops_max)
             if batch:
                 await self._commit(batch)
+
+    async def _end_batches(self) -> None:
+        """End each batch while the store is at the next one: what members and parties are told costs more than the store itself."""
+        while True:
+            await self._answered.wait()
+            self._end_batch()
+
+    def _end_batch(self) -> None:
+        if self._answered.is_set():
+            self._answered = trio.Event()
+            self.after_batch()
 
     @property
     def waiting(self) -> int:
@@ -184,7 +209,7 @@ class Committer:
         self.sizes.observe(len(batch))
         for item, result in zip(batch, results, strict=True):
             item[1](result)
-        self.after_batch()
+        self._answered.set()
 
     def _note(self, error: StoreError) -> None:
         """Log once that the store is away, and once that it refuses us, which an operator must mend."""

@@ -4,10 +4,13 @@ It is built on trio-websocket and on the JSON of docs/protocol.md, and shares no
 """
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import trio
 import trio_websocket
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import TextMessage
 
 Json = dict[str, Any]
 
@@ -24,6 +27,11 @@ class Peer:
     async def send(self, message: Json) -> None:
         """Send one text frame."""
         await self.socket.send_message(json.dumps(message))
+
+    async def send_together(self, messages: Sequence[Json]) -> None:
+        """Send text frames that the node gets in one read, as far as a read goes."""
+        frames = Connection(ConnectionType.CLIENT)  # the socket writes each frame for itself
+        await self._stream.send_all(b"".join([frames.send(TextMessage(json.dumps(message))) for message in messages]))
 
     async def send_binary(self, data: bytes, header: Json) -> None:
         """Send one binary frame."""

@@ -17,8 +17,8 @@ from tests.sim.runner import Job, Total, run
 from tests.sim.scene import Transport
 from tests.sim.sometimes import blind
 
-FRAMES = range(1000, 1400)
-MESSAGES = range(1, 3501)
+FRAMES = range(1000, 1300)
+MESSAGES = range(1, 2501)
 FOUND = sorted((Path(__file__).parent / "found").glob("*.json"))
 PARTS = 3
 

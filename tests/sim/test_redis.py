@@ -20,7 +20,7 @@ from tests.store.ops import append, begin_blob, claim_side, create, enqueue, ent
 
 pytestmark = pytest.mark.real
 
-MESSAGES = range(1, 37)
+MESSAGES = range(1, 25)
 FRAMES = range(1000, 1002)
 FAULTS = ("store failed over", "store came back empty", "store outage", "store: half a batch applied", "store full")
 """What the seeds must have met between them: the faults that a server carries out in its own way."""

@@ -76,6 +76,36 @@ def test_what_gathers_goes_together() -> None:
     play(scene)
 
 
+def test_a_batch_is_ended_while_the_store_has_the_next() -> None:
+    """What a batch has to tell is told when the store is asked for the next one, and at once when there is no next one."""
+
+    async def scene(store: Scripted, committer: Committer) -> None:
+        ended: list[tuple[int, float]] = []
+        began = trio.current_time()
+        committer.after_batch = lambda: ended.append((len(store.batches), round(trio.current_time() - began, 3)))
+        committer.submit(Forget("s_1"), lambda _: None)
+        await trio.sleep(0.005)
+        committer.submit(Forget("s_2"), lambda _: None)
+        await committer.wait_idle()
+        assert ended == [(1, 0.01), (2, 0.02)]
+        order: list[str] = []
+        committer.after_batch = lambda: order.append("ended")
+        execute = store.execute
+
+        async def noted(ops: Sequence[Op]) -> list[Result]:
+            order.append("sent")
+            return await execute(ops)
+
+        store.execute = noted  # type: ignore[method-assign]
+        committer.submit(Forget("s_3"), lambda _: None)
+        await trio.sleep(0.005)
+        committer.submit(Forget("s_4"), lambda _: None)
+        await committer.wait_idle()
+        assert order == ["sent", "sent", "ended", "ended"]
+
+    play(scene)
+
+
 @pytest.mark.parametrize("failure", [StoreUnavailable("away"), StoreMisused("the password was changed")])
 def test_a_store_that_fails_later_is_away_and_ends_nothing(failure: StoreError) -> None:
     """Once a store has served, whatever it refuses us with is an outage: the same batch goes again until it is done."""

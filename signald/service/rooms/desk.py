@@ -25,7 +25,7 @@ from signald.service.rooms.joining import Joining, Request
 from signald.service.rooms.making import Making
 from signald.service.rooms.offers import offer_of, refused
 from signald.service.rooms.publishing import Publishing
-from signald.service.rooms.rights import rights_of
+from signald.service.rooms.rights import grounds_of, rights_of
 from signald.service.rooms.sweeping import RoomSweeps
 from signald.store.base import Fenced, Result
 from signald.store.room.ops import DropMembers, LeaveRoom, RoomOver
@@ -94,6 +94,14 @@ class RoomDesk:
     def _rights(self, session: LiveSession, party: Party, room: str) -> frozenset[Right]:
         return rights_of(self._context.config, session, party).of(room)
 
+    def _rights_of(self, guest: Guest, session: LiveSession, party: Party, room: str) -> frozenset[Right]:
+        """As `_rights`, of a member: found again only when what they stand on has changed. Each publication asks for them."""
+        config, credential, answered = grounds = grounds_of(self._context.config, session, party)
+        known = guest.grounds
+        if known is None or known[0] is not config or known[1] is not credential or known[2] is not answered:
+            guest.grounds, guest.rights = grounds, self._rights(session, party, room)
+        return guest.rights
+
     def _guest(self, session: LiveSession, party: Party, room: str) -> Guest | None:
         return self.hall.guest(session.id, party, of_principal(room, session.principal))
 
@@ -121,7 +129,7 @@ class RoomDesk:
             if link is not None:
                 link.room_refused(session.id, said.room, said.seq, "forbidden")
         elif in_rate:
-            self._publishing.offer(guest, offer_of(said, binary, self._rights(session, party, said.room)))
+            self._publishing.offer(guest, offer_of(said, binary, self._rights_of(guest, session, party, said.room)))
         else:
             self._publishing.offer(guest, refused(said.seq, "rate"))
 

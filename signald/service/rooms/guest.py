@@ -15,12 +15,12 @@ from math import inf
 from signald.core.head import Party
 from signald.core.once_more import OnceMore
 from signald.core.room_names import shown_name
-from signald.core.rooms import Entry, Offer
+from signald.core.rooms import NO_RIGHTS, Entry, Offer, Right
 from signald.service.attached import LiveSession, PartyLink
 from signald.service.rooms.presence import Roll
 
 WAITING_MAX = 500
-"""Publications of one member that wait for those before them: five bursts of a client. All of them go to the store in one step."""
+"""Publications of one member that wait for those before them: five bursts of a client. They go to the store in steps (`publishing`)."""
 
 WAITING_BYTES_MAX = 1 << 20
 """The same in bytes: sixteen of the largest messages. One more always may wait, so that each can be published."""
@@ -47,9 +47,9 @@ class Guest:
     """See the module."""
 
     __slots__ = (
-        "epoch", "expected", "given", "gone", "in_flight", "joins", "link", "name", "offers", "party", "presence", "presence_from",
-        "presence_turn", "room", "said", "seated", "session", "since", "size", "state", "stored", "stored_at", "telling",
-        "wants_state",
+        "epoch", "expected", "given", "gone", "grounds", "in_flight", "joins", "link", "name", "offers", "party", "presence",
+        "presence_from", "presence_turn", "rights", "room", "said", "seated", "session", "since", "size", "state", "stored",
+        "stored_at", "telling", "wants_state",
     )  # fmt: skip
 
     def __init__(self, room: "RoomHere", session: LiveSession, party: Party, link: PartyLink) -> None:
@@ -84,6 +84,9 @@ class Guest:
         self.in_flight = False
         """The store is being told of some."""
         self.wants_state = False
+        self.grounds: tuple[object, object, object] | None = None
+        """What its rights were found by; None: they are not known."""
+        self.rights: frozenset[Right] = NO_RIGHTS
         self.said = b""
         """What others see of it, as far as it has said that here."""
         self.presence: bytes | None = None
@@ -109,10 +112,14 @@ class Guest:
         self.size += offer.publication.size
         self.expected = offer.publication.seq + 1
 
-    def take(self) -> tuple[Offer, ...]:
-        """Take what waits, for one step in the store."""
-        offers = tuple(self.offers)
-        self.forget()
+    def take(self, most: int = WAITING_MAX) -> tuple[Offer, ...]:
+        """Take what waits, `most` of it at most, for one step in the store."""
+        offers = tuple(self.offers[:most])
+        if len(offers) == len(self.offers):
+            self.forget()
+        else:
+            del self.offers[:most]
+            self.size -= sum([offer.publication.size for offer in offers])
         return offers
 
     def forget(self) -> None:

@@ -40,7 +40,7 @@ def refused(seq: int, fault: Fault) -> Offer:
 
 
 def _publication(said: Publish, binary: bytes | None) -> Publication:
-    has_changes = said.put is not NO_DATA or said.patch is not NO_DATA or said.remove is not NO_DATA
+    has_changes = not (said.put is said.patch is said.remove is NO_DATA)
     has_data = said.data is not NO_DATA or binary is not None
     if has_data is has_changes or (binary is not None and said.data is not NO_DATA):
         raise _FaultError

@@ -19,6 +19,10 @@ from signald.service.rooms.hall import Hall
 from signald.store.base import Behind, Result
 from signald.store.room.ops import NotMember, Publish, Published
 
+STEP_MAX = 64
+"""Publications of one step. A script stores them in a good millisecond, for which it holds up all others of its server. Of a longer burst
+the store has one step while the node tells of the one before it."""
+
 
 class Publishing:
     """See the module."""
@@ -64,7 +68,7 @@ class Publishing:
         if guest.gone or guest.in_flight or not guest.seated or not guest.offers:
             return
         guest.in_flight = True
-        context, offers = self._context, guest.take()
+        context, offers = self._context, guest.take(STEP_MAX)
         now_ms = context.now_ms()
         op = Publish(
             guest.room.name, guest.name, context.node, guest.epoch, offers, bounds_of(context.config.rooms), now_ms

@@ -66,6 +66,14 @@ def rights_of(config: Config, session: LiveSession, party: Party) -> Rights:
     return Rights(_patterns(config, session.rooms, claim), room_of_user(session.principal))
 
 
+def grounds_of(config: Config, session: LiveSession, party: Party) -> tuple[object, object, object]:
+    """Return what `rights_of` goes by: as long as each is the same object, so are the rights."""
+    link = session.side(party).link
+    if link is None:
+        return config, None, None
+    return config, link.credential, session.rooms if party == "client" else link.rooms
+
+
 def rights_of_caller(config: Config, caller: Caller, answered: bytes) -> Rights:
     """Return the rights of a caller of the HTTP API that is no service; `answered`: what the core server has said of its session.
 

@@ -24,9 +24,8 @@ local function keep(field, value)
   return seal(field, packed) .. packed
 end
 
--- What is packed in a field; nil when there is nothing or it cannot be read, and whether it is there.
-local function read_packed(field)
-  local kept = redis.call('HGET', DATA, field)
+-- What is packed in the value `kept` of a field; nil when there is nothing or it cannot be read, and whether it is there.
+local function packed_in(field, kept)
   if not kept then
     return nil, false
   end
@@ -38,8 +37,9 @@ local function read_packed(field)
   return packed, true
 end
 
-local function read(field)
-  local packed, is_there = read_packed(field)
+-- As `read`, of the value `kept` of a field.
+local function value_in(field, kept)
+  local packed, is_there = packed_in(field, kept)
   if not packed then
     return nil, is_there
   end
@@ -49,6 +49,32 @@ local function read(field)
   end
   damaged[#damaged + 1] = field
   return nil, true
+end
+
+-- What is in a field; nil when there is nothing or it cannot be read, and whether it is there.
+local function read(field)
+  return value_in(field, redis.call('HGET', DATA, field))
+end
+
+-- The values of fields as they are kept, by place, false where there is nothing. One command costs less than one for each.
+local function kept_in(fields)
+  local list = {}
+  for first = 1, #fields, WORDS_MAX do
+    local last = math.min(#fields, first + WORDS_MAX - 1)
+    for place, kept in ipairs(redis.call('HMGET', DATA, unpack(fields, first, last))) do
+      list[first + place - 1] = kept
+    end
+  end
+  return list
+end
+
+-- The fields of the log from `first` to `last`.
+local function log_fields(first, last)
+  local fields = {}
+  for position = first, last do
+    fields[#fields + 1] = 'l' .. position
+  end
+  return fields
 end
 
 local function read_head()

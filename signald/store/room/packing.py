@@ -101,6 +101,13 @@ def _words(said: Publication) -> tuple[Word, ...]:
     return said.size, msgpack.encode((said.seq, "", puts, patches, said.removes, said.update)), msgpack.encode(said)
 
 
+def _said(said: Publication) -> tuple[Word, ...]:
+    """Return one of many publications of a member. That of one for the log alone is short: a script takes a third of the time for it."""
+    if said.puts or said.patches or said.removes or said.update:
+        return _words(said)
+    return said.size, said.seq, msgpack.encode(said)
+
+
 def _changes(records: Sequence[tuple[str, Properties]]) -> list[tuple[str, list[tuple[str, str]]]]:
     return [(name, [(key, value.decode(errors="replace")) for key, value in some]) for name, some in records]
 
@@ -108,7 +115,7 @@ def _changes(records: Sequence[tuple[str, Properties]]) -> list[tuple[str, list[
 def _pack_publish(op: Publish) -> bytes:
     said: list[Word] = []
     for offer in op.offers:
-        said += [offer.fault, *_words(offer.publication)]
+        said += [offer.fault, *_said(offer.publication)]
     return pack_room(op, "publish", op.node, op.member, op.epoch, msgpack.encode(op.bounds), op.now_ms, *said)
 
 

@@ -14,11 +14,20 @@ end
 local function trim(bounds)
   local drops, forgotten = {}, {}
   local floor_before, tombstones_before = head[ROOM.floor], head[ROOM.tombstones]
+  -- What goes because there are too many is read at once.
+  local fields = log_fields(floor_before + 1, math.min(head[ROOM.position] - bounds[BOUND.history_messages_max], head[ROOM.position] - 1))
+  local kept = kept_in(fields)
   while head[ROOM.floor] < head[ROOM.position] - 1 and
     (head[ROOM.position] - head[ROOM.floor] > bounds[BOUND.history_messages_max]
       or head[ROOM.log_bytes] > bounds[BOUND.history_bytes_max]) do
     local floor = head[ROOM.floor] + 1
-    local entry = read('l' .. floor)
+    local field, place = 'l' .. floor, floor - floor_before
+    local entry
+    if place <= #fields then
+      entry = value_in(field, kept[place])
+    else
+      entry = read(field)
+    end
     head[ROOM.floor] = floor
     if entry then
       head[ROOM.log_bytes] = math.max(0, head[ROOM.log_bytes] - entry[3])
@@ -26,7 +35,7 @@ local function trim(bounds)
       count_log()
     end
     if not entry or entry[4] == 0 or floor <= head[ROOM.snapshot] then
-      drops[#drops + 1] = 'l' .. floor
+      drops[#drops + 1] = field
     end
   end
   while head[ROOM.tombstones] > bounds[BOUND.tombstones_max] do
@@ -71,6 +80,31 @@ local function write(member, seat, kept)
   words = {}
 end
 
+-- Enters a publication in the log, with the seat of its member; words hold it until the next `write`.
+local function enter(member, seq, size, is_update, packed, now_ms, seat)
+  local position = head[ROOM.position] + 1
+  head[ROOM.position], head[ROOM.log_bytes] = position, head[ROOM.log_bytes] + size
+  if seat then
+    seat[SEAT.seq], seat[SEAT.position] = seq, position
+  end
+  local entry = 'l' .. position
+  words[#words + 1], words[#words + 2] = entry, keep(entry, {member, now_ms, size, is_update and 1 or 0, packed})
+end
+
+-- Removals above a bound that has been lowered go before the next publication, which may bring one of those records back.
+local function may_wait(bounds)
+  return #words < WORDS_MAX and head[ROOM.tombstones] <= bounds[BOUND.tombstones_max]
+end
+
+-- Takes a publication that is for the log alone.
+local function store_plain(member, seq, size, packed, bounds, now_ms, seat)
+  enter(member, seq, size, false, packed, now_ms, seat)
+  if not may_wait(bounds) then
+    write(member, seat)
+    trim(bounds)
+  end
+end
+
 -- Takes a publication, with the seat of its member or the key of its service; or returns why not. One that changes a record is written at once, because
 -- the next one may change it again, and so is an update; others wait for the next `write`, before which nothing else may be said of the seat.
 local function store(member, said, size, packed, bounds, now_ms, seat, kept)
@@ -103,7 +137,7 @@ local function store(member, said, size, packed, bounds, now_ms, seat, kept)
     return 'room_full'
   end
   local position = head[ROOM.position] + 1
-  head[ROOM.position], head[ROOM.records], head[ROOM.bytes], head[ROOM.tombstones] = position, records, bytes, tombstones
+  head[ROOM.records], head[ROOM.bytes], head[ROOM.tombstones] = records, bytes, tombstones
   for _, name in ipairs(names) do
     local record = after[name]
     if record or there[name] then
@@ -124,14 +158,8 @@ local function store(member, said, size, packed, bounds, now_ms, seat, kept)
     head[ROOM.updates], head[ROOM.updates_bytes] = head[ROOM.updates] + 1, head[ROOM.updates_bytes] + size
     redis.call('ZADD', UPDATES, position, position)
   end
-  head[ROOM.log_bytes] = head[ROOM.log_bytes] + size
-  if seat then
-    seat[SEAT.seq], seat[SEAT.position] = said[SAID.seq], position
-  end
-  local entry = 'l' .. position
-  words[#words + 1], words[#words + 2] = entry, keep(entry, {member, now_ms, size, is_update and 1 or 0, packed})
-  -- Removals above a bound that has been lowered go before the next publication, which may bring one of those records back.
-  if #names == 0 and not is_update and #words < WORDS_MAX and head[ROOM.tombstones] <= bounds[BOUND.tombstones_max] then
+  enter(member, said[SAID.seq], size, is_update, packed, now_ms, seat)
+  if #names == 0 and not is_update and may_wait(bounds) then
     return
   end
   write(member, seat, kept)
@@ -142,7 +170,8 @@ local function store(member, said, size, packed, bounds, now_ms, seat, kept)
   trim(bounds)
 end
 
--- ARGV 7...: of each publication why its node refuses it, or nothing; its size; what it does to records; itself
+-- ARGV 7...: of each publication why its node refuses it, or nothing; its size; what it does to records, or its seq alone when it
+-- does nothing to them; itself
 function operation.publish(member, epoch, bounds, now_ms)
   local seat, refusal = seated(member, epoch)
   if not seat then
@@ -151,13 +180,16 @@ function operation.publish(member, epoch, bounds, now_ms)
   bounds, now_ms = cmsgpack.unpack(bounds), tonumber(now_ms)
   local expected, is_stored, asked, told = 0, false, {}, {}
   for place = 7, #ARGV, 4 do
-    local said = cmsgpack.unpack(ARGV[place + 2])
-    local seq, fault = said[SAID.seq], ARGV[place]
+    local plain, fault = tonumber(ARGV[place + 2]), ARGV[place]
+    local said = not plain and cmsgpack.unpack(ARGV[place + 2])
+    local seq = plain or said[SAID.seq]
     asked[seq] = true
     if expected == 0 and seq > seat[SEAT.seq] + 1 then
       expected = seat[SEAT.seq] + 1
     elseif expected == 0 and seq > seat[SEAT.seq] then
-      if fault == '' then
+      if fault == '' and plain then
+        store_plain(member, plain, tonumber(ARGV[place + 1]), ARGV[place + 3], bounds, now_ms, seat)
+      elseif fault == '' then
         fault = store(member, said, tonumber(ARGV[place + 1]), ARGV[place + 3], bounds, now_ms, seat) or ''
       end
       if fault == '' then

@@ -130,9 +130,13 @@ function operation.read_room_state(after, limit, now_ms)
       names[#names + 1] = name
     end
   end
-  local list = {}
-  for _, name in ipairs(names) do
-    local packed = read_packed('r' .. name)
+  local list, fields = {}, {}
+  for place, name in ipairs(names) do
+    fields[place] = 'r' .. name
+  end
+  local kept = kept_in(fields)
+  for place, name in ipairs(names) do
+    local packed = packed_in(fields[place], kept[place])
     if packed then
       list[#list + 1], list[#list + 2] = name, packed
     end

@@ -2,9 +2,10 @@
 
 -- The entries that can be read behind `after`, up to `upto`.
 local function read_entries(after, upto)
-  local list = {}
+  local list, fields = {}, log_fields(after + 1, upto)
+  local kept = kept_in(fields)
   for position = after + 1, upto do
-    local entry = read('l' .. position)
+    local entry = value_in(fields[position - after], kept[position - after])
     if entry then
       add_entry(list, position, entry)
     end

@@ -68,7 +68,7 @@ function operation.read_room_updates(after, limit, now_ms)
   after = tonumber(after)
   local body = ''
   if after < head[ROOM.snapshot] then
-    body = read_packed('s') or ''
+    body = packed_in('s', redis.call('HGET', DATA, 's')) or ''
   end
   local updates, last = read_updates(math.max(after, head[ROOM.snapshot]), limit)
   local list = {}

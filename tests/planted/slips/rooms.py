@@ -249,7 +249,7 @@ TWINS = (
     Bug(
         "lua-damaged-part-believed",
         _LUA_HEAD,
-        "read_packed",
+        "packed_in",
         "string.sub(kept, 1, SEAL_LETTERS) ~= seal(field, packed)",
         "false",
         "twin",

@@ -308,7 +308,7 @@ STORE = (
     Bug(
         "committer-last-in-first-out",
         _COMMITTER,
-        "Committer.run",
+        "Committer._send_batches",
         "batch = self._lines.take(self._batch_ops_max)",
         "batch = self._lines.take(self._batch_ops_max)[::-1]",
         "exactly-once",

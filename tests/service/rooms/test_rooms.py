@@ -1,9 +1,11 @@
 """Rooms over the wire: two clients join, publish, see each other, and leave."""
 
+from itertools import pairwise
 from typing import Any
 
 import trio
 
+from signald.service.rooms.publishing import STEP_MAX
 from signald.testing.cluster import Cluster, play
 from signald.testing.wire import Json, Peer
 from tests.service.rooms.opening import come, join, publish
@@ -294,5 +296,24 @@ def test_a_session_that_ends_leaves_its_rooms() -> None:
         ada, _ = await cluster.restore("a", started["recovery_token"])
         await ada.send({"type": "bye"})
         assert (await bob.expect("room_presence"))["left"] == [started["session"]]
+
+    play(scene)
+
+
+def test_a_burst_goes_to_the_store_in_steps() -> None:
+    """What a member publishes without waiting is stored a step at a time, in order, and each publication once."""
+
+    async def scene(cluster: Cluster) -> None:
+        (ada, _), (bob, _) = await come(cluster, "aa", limits={"messages_burst": 1000})
+        await join(ada)
+        await join(bob)
+        count = 2 * STEP_MAX + 5
+        said = [{"type": "publish", "room": "r:1", "seq": seq, "data": seq} for seq in range(1, count + 1)]
+        await ada.send_together(said)
+        assert [(await bob.expect("room_message"))["data"] for _ in range(count)] == list(range(1, count + 1))
+        steps: list[int] = []
+        while not steps or steps[-1] < count:
+            steps.append((await ada.expect("published"))["seq"])
+        assert max(later - earlier for earlier, later in pairwise([0, *steps])) == STEP_MAX
 
     play(scene)
