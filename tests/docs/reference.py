@@ -147,7 +147,7 @@ def _class(one: type) -> Iterator[str]:
 
 def _alias(name: str, one: Any) -> Iterator[str]:
     """A name for a type: what it stands for, and the text below it."""
-    for tree in trees().values():
+    for tree in (tree for file, tree in trees().items() if file.startswith("sdk/")):
         for before, node in zip(tree.body, [*tree.body[1:], None], strict=True):
             if isinstance(before, ast.Assign) and [ast.unparse(target) for target in before.targets] == [name]:
                 yield _code(ast.unparse(before))
