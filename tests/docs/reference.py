@@ -62,7 +62,9 @@ def pages() -> list[Page]:
         Page("errors.md", "Errors", "All are imported from `signald.sdk.trio` or `signald.sdk.asyncio`.", of_errors),
     ]
     if public:
-        found.append(Page("testing.md", "signald.testing", _prose(testing.__doc__), public))
+        # What comes behind the example is the table of contents for readers of the code.
+        about, block, _ = _prose(testing.__doc__).rpartition("\n```\n")
+        found.append(Page("testing.md", "signald.testing", (about + block).strip(), public))
     return found
 
 
@@ -147,9 +149,11 @@ def _class(one: type) -> Iterator[str]:
 
 def _alias(name: str, one: Any) -> Iterator[str]:
     """A name for a type: what it stands for, and the text below it."""
-    for tree in (tree for file, tree in trees().items() if file.startswith("sdk/")):
+    for tree in (tree for file, tree in trees().items() if file.startswith(("sdk/", "testing/"))):
         for before, node in zip(tree.body, [*tree.body[1:], None], strict=True):
-            if isinstance(before, ast.Assign) and [ast.unparse(target) for target in before.targets] == [name]:
+            named = before.targets if isinstance(before, ast.Assign) else []
+            named += [before.target] if isinstance(before, ast.AnnAssign) else []
+            if [ast.unparse(target) for target in named] == [name]:
                 yield _code(ast.unparse(before))
                 yield _prose(_text(node))
                 return
@@ -205,7 +209,7 @@ def _signature(node: Function) -> str:
     returns = ast.unparse(node.returns) if node.returns is not None else "None"
     if is_block:
         head, returns = "async with ", returns.removeprefix("AsyncIterator[").removesuffix("]")
-        tail = f" as {returns}"
+        tail = "" if returns == "None" else f" as {returns}"
     else:
         head = "async def " if isinstance(node, ast.AsyncFunctionDef) and node.name != "__aiter__" else "def "
         tail = f" -> {returns}"
