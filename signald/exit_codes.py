@@ -35,7 +35,7 @@ MEANINGS = {
     ExitCode.USAGE: "wrong usage of the command line",
     ExitCode.NO_SUCH_THING: "`ctl`: no such session or receipt",
     ExitCode.NO_INPUT: "`ctl`: a file that the command line names cannot be read",
-    ExitCode.UNAVAILABLE: "what the command needs does not answer: `serve` its store, `ctl` a node",
+    ExitCode.UNAVAILABLE: "what the command needs does not answer: `serve` its store, `ctl` a node; or the extra `server` is not installed",
     ExitCode.SOFTWARE: "an error of signald's own ended the node, or a node answered `ctl` with one",
     ExitCode.ADDRESS: "`serve`: an address, or the path of the admin socket, cannot be used (taken, not permitted, read-only)",
     ExitCode.OUTPUT: "what the command prints cannot be written: a full disk. A node never ends over its log",

@@ -20,7 +20,7 @@ find_python() {
     die "needs Python 3.11 or later; set PYTHON=/path/to/python3 if it is not on the PATH"
 }
 
-# make_environment EXTRAS: .venv with signald and its EXTRAS ("" or "[dev]"), built again only when what goes into it has
+# make_environment EXTRAS: .venv with signald and its EXTRAS ("[server]" or "[dev]"), built again only when what goes into it has
 # changed. An environment with more than was asked for is kept: the demo runs in that of the tests.
 make_environment() {
     local python stamp made

@@ -188,3 +188,4 @@ LifecycleEvent = (
     | RealtimeReceived
     | Gone
 )
+"""What tells an application of its session; `MessageReceived` is no such event."""

@@ -6,13 +6,21 @@
             print(message.data)
 
 Connections come and go underneath; the application sees every message once, in order. Everything runs in the nursery of
-the `async with` block: leaving it stops everything and, on purpose, does not end the session (`bye` does).
+the `async with` block: leaving it stops everything and, on purpose, does not end the session (`bye` does). Trio comes with the extra
+`trio` (`pip install 'signald[trio]'`).
 """
 
 from signald.sdk.front import names
 from signald.sdk.front.names import *  # noqa: F403 - the names of both event loops are listed once
-from signald.sdk.trio_carrier import over_stream
-from signald.sdk.trio_run import run
+
+try:
+    from signald.sdk.trio_carrier import over_stream
+    from signald.sdk.trio_run import run
+except ModuleNotFoundError as missing:
+    raise ModuleNotFoundError(
+        f"signald.sdk.trio needs the extra trio: pip install 'signald[trio]' ({missing.name} is missing)",
+        name=missing.name,
+    ) from None
 
 __all__ = ["over_stream", "run"]
 __all__ += names.__all__

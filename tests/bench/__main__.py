@@ -1,4 +1,4 @@
-"""`python -m tests.bench relay|idle|accept|drain|pairing|jobs|rooms|streams|blobs|late_joiner|guard`."""
+"""`python -m tests.bench relay|idle|accept|drain|pairing|jobs|rooms|streams|sdk|blobs|late_joiner|guard`."""
 
 import os
 import sys
@@ -17,8 +17,10 @@ from tests.bench import pairing as pairing_bench
 from tests.bench import relay as relay_bench
 from tests.bench import report
 from tests.bench import rooms as rooms_bench
+from tests.bench import sdk as sdk_bench
 from tests.bench import streams as streams_bench
 from tests.bench.errors import BenchError
+from tests.bench.sdk_party import Slices
 from tests.bench.servers import SERVERS, Cores
 
 app = App(
@@ -131,6 +133,24 @@ def drain(
     moves = [row for one in seen for row in one.moves]
     latencies = [row for one in seen for row in one.latencies]
     report.show("drain", {"moves": moves, "latency": latencies}, as_json=json)
+
+
+@app.command
+def sdk(*, turns: int = 5, slices: int = 3, trips: int = 1000, reconnects: int = 100, json: bool = False) -> None:
+    """CPU of a round trip and of a reconnect in the process of one party: the SDK on Trio and asyncio, and bare websockets.
+
+    Parameters
+    ----------
+    turns
+        How often each client runs, one after the other.
+    slices
+        Slices of one turn, of which the median over all turns is shown.
+    trips, reconnects
+        Of one slice.
+    """
+    cores = pinned()
+    rows = sdk_bench.run(cores, turns, Slices(slices, trips, reconnects))
+    report.show("sdk", {"one party": rows}, as_json=json)
 
 
 @app.command

@@ -246,6 +246,8 @@ class WorkerJob:
 
 
 JobHandler = Callable[[WorkerJob], Awaitable[Any]]
+"""Does one attempt of a job, and returns its result."""
+
 OnJob = JobHandler | Mapping[str, JobHandler] | None
 """A handler for each kind of job (`*`: of every other), or one for all kinds."""
 

@@ -209,6 +209,7 @@ class WorkerSession(Conversation):
 
 
 Handler = Callable[[WorkerSession], Awaitable[None]]
+"""Serves one session; `open_worker` says what its end and its errors mean."""
 
 
 class Worker(FrontParty):

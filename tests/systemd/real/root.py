@@ -172,9 +172,9 @@ def _install_python(root: Path) -> None:
 
 
 def _install_libraries(to: Path) -> None:
-    """Copy what signald requires, and what that requires."""
+    """Copy what a server of signald requires, and what that requires."""
     to.mkdir()
-    waiting, seen = [Requirement("signald")], set[tuple[str, str]]()
+    waiting, seen = [Requirement("signald[server]")], set[tuple[str, str]]()
     while waiting:
         wanted = waiting.pop()
         for extra in ("", *wanted.extras):
