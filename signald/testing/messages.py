@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import trio
 
+from signald.net.admission import Refusal
 from signald.net.connection import Connection
 from signald.net.frames import Close, Event, Message, Ping, Pong
 from signald.net.handshake import Handshake, refuse
@@ -165,7 +166,10 @@ class MessageServer(Server):
         if not asked:
             return None
         path, _, subprotocol = asked[0].partition(" ")
-        handshake = Handshake(path, (), subprotocol or None, None, None, b"")
+        route = self._settings.endpoints.route(path)
+        if route is None:
+            raise refuse(Refusal(404, "Not Found"))
+        handshake = Handshake(path, route, (), subprotocol or None, None, None, b"")
         refusal = self.admission.begin_connection(peer, trio.current_time())
         if refusal is not None:
             raise refuse(refusal)
