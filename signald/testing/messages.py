@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 
 import trio
 
-from signald.net.admission import Refusal
 from signald.net.connection import Connection
 from signald.net.frames import Close, Event, Message, Ping, Pong
 from signald.net.handshake import Handshake, refuse
@@ -167,8 +166,7 @@ class MessageServer(Server):
             return None
         path, _, subprotocol = asked[0].partition(" ")
         route = self._settings.endpoints.route(path)
-        if route is None:
-            raise refuse(Refusal(404, "Not Found"))
+        assert route is not None, f"no endpoint at {path}"
         handshake = Handshake(path, route, (), subprotocol or None, None, None, b"")
         refusal = self.admission.begin_connection(peer, trio.current_time())
         if refusal is not None:
