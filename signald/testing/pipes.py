@@ -75,6 +75,10 @@ class Pipe:
         self.split_share = 0.0
         self.cut_at = -1
         self.window_bytes = WINDOW_BYTES
+        self.bytes_per_s = 0.0
+        """How fast what was put in arrives; 0: at once."""
+        self.tap: Callable[[bytes], None] | None = None
+        """Is shown each whole piece that is put in."""
         self._sent = 0
 
     def go_on(self) -> None:
@@ -124,6 +128,8 @@ class Pipe:
             self._reset("cut")
             raise trio.BrokenResourceError
         self._sent += len(data)
+        if self.tap is not None:
+            self.tap(data)
         self._put(data)
 
     def _put(self, data: bytes) -> None:
@@ -131,6 +137,8 @@ class Pipe:
         if self.delay_s:
             at += self._chance.uniform(0.0, self.delay_s)
         self._last_at = max(self._last_at, at)
+        if self.bytes_per_s:
+            self._last_at += len(data) / self.bytes_per_s
         self._chunks.append((self._last_at, data))
         self._under_way += len(data)
         self.change()

@@ -65,8 +65,11 @@ class Chance:
 
 
 @contextmanager
-def determined_by(seed: int, patches: Sequence[Patch] = ()) -> Iterator[None]:
-    """Within the block, Trio, wsproto and trio-websocket draw from `seed`, and `patches` hold."""
+def determined_by(seed: int, patches: Sequence[Patch] = (), *, fast: bool = True) -> Iterator[None]:
+    """Within the block, Trio, wsproto and trio-websocket draw from `seed`, and `patches` hold.
+
+    With `fast` the loop is that of `loop`, which serves runs without I/O and threads only.
+    """
     run: Any = trio._core._run
     ties = itertools.count()
 
@@ -77,7 +80,7 @@ def determined_by(seed: int, patches: Sequence[Patch] = ()) -> Iterator[None]:
     bits = random.Random(seed)
     fake_os = types.SimpleNamespace(urandom=bits.randbytes)
     patches = [
-        *FAST,
+        *(FAST if fast else ()),
         *patches,
         (run, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
         (run.Deadlines, "add", add),

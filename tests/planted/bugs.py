@@ -6,6 +6,7 @@ plants one at a time and asks whether the simulation notices, or the tests that 
 
 from tests.planted.bug import Bug
 from tests.planted.slips.agenda import AGENDA
+from tests.planted.slips.app_testing import APP_TESTING
 from tests.planted.slips.blobs import BLOBS
 from tests.planted.slips.callers import CALLERS
 from tests.planted.slips.core import CORE
@@ -33,4 +34,5 @@ from tests.planted.slips.telling import TELLING
 BUGS: tuple[Bug, ...] = (
     *STORE, *CORE, *SERVICE, *SDK, *POISON, *HTTP, *LUA, *NAMED, *CALLERS, *STREAMS_AND_JOBS, *CRASHES, *RECALLS,
     *AGENDA, *BLOBS, *DEEPSTREAM, *EVENTS, *HOOKS, *MEDIA, *ROOMS, *ROOM_CALLERS, *ROOM_SERVICE, *SDK_ROOMS, *SHELF, *TELLING,
+    *APP_TESTING,
 )  # fmt: skip
