@@ -62,6 +62,7 @@ class Connection:
         "_early",
         "_ending",
         "_failing",
+        "_hears",
         "_last_word",
         "_liveness",
         "_pauses",
@@ -158,6 +159,7 @@ class Connection:
         self._controls = 0
         self._ending: CloseInfo | None = None
         self._failing = False
+        self._hears = False
         self._last_word: Close | ProtocolError | None = None  # came behind messages that are being handled
         self._peer_closed = False
         self._deadline = 0.0
@@ -187,8 +189,8 @@ class Connection:
     async def receive(self) -> list[Message]:
         """Return every data message that one read yielded, at least one, and write what is queued before waiting.
 
-        Control frames are handled inside. Messages that arrive after an end has begun on our side are thrown away:
-        they were not acked, so their sender still has them. Raises ConnectionClosed once the connection is over.
+        Control frames are handled inside. Messages that arrive after an end has begun on our side are thrown away, unless `close` says
+        otherwise: they were not acked, so their sender still has them. Raises ConnectionClosed once the connection is over.
         Only one task may receive.
         """
         if self._queue:
@@ -224,7 +226,7 @@ class Connection:
     def _take(self, data: bytes) -> list[Message]:
         if self._failing:
             return []
-        unwanted = self._ending is not None
+        unwanted = self._ending is not None and not self._hears
         decoder = self._decoder
         events = decoder.feed(data)
         if decoder.controls != self._controls:
@@ -269,6 +271,11 @@ class Connection:
         """Queue a binary message, as `send_text` does."""
         if self._ending is None:
             self._put(frames.binary_header(len(payload)), payload)
+
+    def send_part(self, payload: bytes, *, first: bool, last: bool) -> None:
+        """Queue a part of a text message that stands in several frames (RFC 6455 5.4). No other message may be queued between its parts."""
+        if self._ending is None:
+            self._put(frames.part_header(len(payload), first=first, last=last), payload)
 
     def send_frames(self, whole: bytes, messages: int) -> bool:
         """Queue messages that were made into frames once for many connections. Thrown away once an end has begun.
@@ -407,12 +414,14 @@ class Connection:
 
     # ---- ending
 
-    def close(self, code: int, reason: str = "") -> None:
+    def close(self, code: int, reason: str = "", *, hears: bool = False) -> None:
         """Begin the closing handshake behind what is queued; the first end that began counts.
 
-        The TCP is closed when the peer answers, or after `close_s`.
+        The TCP is closed when the peer answers, or after `close_s`. `hears`: until then messages of the peer are handed out, for a wire
+        whose sender does not have them any more.
         """
         if self._ending is None:
+            self._hears = hears
             self._begin_end(CloseInfo(code, reason, "local"), code, self._settings.close_s)
 
     def abort(self, reason: str) -> None:
