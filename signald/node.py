@@ -11,6 +11,8 @@ from starlette.routing import BaseRoute
 from signald.blobs.media import Media
 from signald.config import Config
 from signald.dialects.canvas.dialect import Canvas
+from signald.dialects.deepstream.dialect import Deepstream
+from signald.dialects.deepstream.health import health_routes
 from signald.dialects.v1.dialect import SignaldV1
 from signald.dialects.v1.paths import PATHS
 from signald.errors import StoreUnavailable
@@ -58,7 +60,7 @@ log = structlog.get_logger(__name__)
 DIALECTS: Sequence[Dialect] = (SignaldV1(),)
 """The wires that each node speaks."""
 
-PROFILES: Mapping[str, Callable[[], Dialect]] = {"canvas": Canvas}
+PROFILES: Mapping[str, Callable[[], Dialect]] = {"canvas": Canvas, "deepstream": Deepstream}
 """Key of `[profiles]` → the wire that is spoken where it is on."""
 
 HANDSHAKE_POLL_S = 0.01
@@ -112,6 +114,8 @@ def api_routes(hub: Hub) -> Sequence[BaseRoute]:
         *blobs.routes(media),
         *rooms.routes(HttpRooms(hub.parts)),
     ]
+    if hub.config.profiles.deepstream:
+        nouns += health_routes(hub)
     return [*nouns, *document_routes(nouns, lambda: published(hub.config), PATHS)]
 
 
@@ -216,7 +220,7 @@ async def _keep(
     mender = Mender(context, attachments, assignments, giving_up, hub.losses, lease.sight)
     lives = Lives(context, attachments)
     sweeps = Sweeps(context, assignments, lease, lives, LostWorkers(context, attachments, giving_up, lease.sight))
-    wakes = Wakes(context, attachments, lives, hub.probe, hub.rooms)
+    wakes = Wakes(context, attachments, lives, hub.probe, hub.rooms, hub.terminations)
     await mender.begin()
     await hub.revocations.begin()
     await lease.begin()

@@ -22,7 +22,7 @@ Each Ping is answered, those of one read with one write, and none after our Clos
 only the latest; there are peers that count.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import cast
 
@@ -62,7 +62,6 @@ class Connection:
         "_early",
         "_ending",
         "_failing",
-        "_hears",
         "_last_word",
         "_liveness",
         "_pauses",
@@ -82,6 +81,7 @@ class Connection:
         "id",
         "last_received_at",
         "on_heard",
+        "on_proof",
         "on_room",
         "on_unsaid",
         "opened_at",
@@ -92,6 +92,7 @@ class Connection:
         "route",
         "shared",
         "subprotocol",
+        "takes_late",
     )
 
     bearer: str | None
@@ -100,6 +101,10 @@ class Connection:
     """Messages of which something is still queued; those written as one chunk leave the count together."""
     on_heard: Callable[[int, list[Message]], None] | None
     """Called with each read: the bytes of a message that is not complete, and the messages that are."""
+    on_proof: Callable[[bytes | None], None] | None
+    """Called when the peer has read what was sent before: with the payload of a Pong, or None when it has answered our Close."""
+    takes_late: bool
+    """Messages that arrive behind our own Close are handed out all the same: the peer has no ack to tell it that they are lost."""
     on_room: Callable[[], None] | None
     """Called when a queue that was full has fallen to half. Only the writer task calls it, never a `send_...` or
     `flush`, so it may send; what it raises ends the connection with 1011."""
@@ -138,7 +143,8 @@ class Connection:
         self.opened_at = self.last_received_at = now
         self.queued_bytes = 0
         self.queued_messages = 0
-        self.on_heard = self.on_room = self.on_unsaid = None
+        self.on_heard = self.on_proof = self.on_room = self.on_unsaid = None
+        self.takes_late = False
         self.closed: CloseInfo | None = None
         self._pauses = pauses if pauses is not None else Pauses()
         self._liveness = Liveness(settings, self._pauses, now)
@@ -159,7 +165,6 @@ class Connection:
         self._controls = 0
         self._ending: CloseInfo | None = None
         self._failing = False
-        self._hears = False
         self._last_word: Close | ProtocolError | None = None  # came behind messages that are being handled
         self._peer_closed = False
         self._deadline = 0.0
@@ -189,8 +194,8 @@ class Connection:
     async def receive(self) -> list[Message]:
         """Return every data message that one read yielded, at least one, and write what is queued before waiting.
 
-        Control frames are handled inside. Messages that arrive after an end has begun on our side are thrown away, unless `close` says
-        otherwise: they were not acked, so their sender still has them. Raises ConnectionClosed once the connection is over.
+        Control frames are handled inside. Messages that arrive after an end has begun on our side are thrown away, unless
+        `takes_late`: they were not acked, so their sender still has them. Raises ConnectionClosed once the connection is over.
         Only one task may receive.
         """
         if self._queue:
@@ -226,11 +231,13 @@ class Connection:
     def _take(self, data: bytes) -> list[Message]:
         if self._failing:
             return []
-        unwanted = self._ending is not None and not self._hears
+        unwanted = self._ending is not None
         decoder = self._decoder
         events = decoder.feed(data)
         if decoder.controls != self._controls:
             self._controls = decoder.controls
+            if self.on_proof is not None:
+                self._tell_proofs(events)
             events, pongs, close = frames.sort(events)
             if pongs and close is None and self._ending is None:
                 self._queue_control(pongs)
@@ -238,7 +245,7 @@ class Connection:
             self._last_word = close or self._last_word
         if decoder.failed is not None:
             self._last_word = decoder.failed
-        if unwanted:
+        if unwanted and not self.takes_late:
             events = []
         if self._last_word is not None and not events:
             self._heed_last_word()
@@ -254,8 +261,16 @@ class Connection:
             if self._ending is None:
                 code = NO_CODE if word.code is None else word.code
                 self._begin_end(CloseInfo(code, word.reason, "remote"), word.code, self._settings.close_s)
-            elif not self.queued_bytes:
-                self._over()
+            else:
+                if self.on_proof is not None and self._ending.initiator == "local":
+                    self.on_proof(None)
+                if not self.queued_bytes:
+                    self._over()
+
+    def _tell_proofs(self, events: Iterable[frames.Event]) -> None:
+        for event in events:
+            if type(event) is frames.Pong and self.on_proof is not None:
+                self.on_proof(event.payload)
 
     # ---- sending
 
@@ -276,6 +291,11 @@ class Connection:
         """Queue a part of a text message that stands in several frames (RFC 6455 5.4). No other message may be queued between its parts."""
         if self._ending is None:
             self._put(frames.part_header(len(payload), first=first, last=last), payload)
+
+    def send_ping(self, payload: bytes) -> None:
+        """Queue a Ping of at most 125 bytes behind the messages that are queued; its Pong is told to `on_proof`."""
+        if self._ending is None:
+            self._queue_control(frames.encode_ping(payload))
 
     def send_frames(self, whole: bytes, messages: int) -> bool:
         """Queue messages that were made into frames once for many connections. Thrown away once an end has begun.
@@ -414,14 +434,12 @@ class Connection:
 
     # ---- ending
 
-    def close(self, code: int, reason: str = "", *, hears: bool = False) -> None:
+    def close(self, code: int, reason: str = "") -> None:
         """Begin the closing handshake behind what is queued; the first end that began counts.
 
-        The TCP is closed when the peer answers, or after `close_s`. `hears`: until then messages of the peer are handed out, for a wire
-        whose sender does not have them any more.
+        The TCP is closed when the peer answers, or after `close_s`.
         """
         if self._ending is None:
-            self._hears = hears
             self._begin_end(CloseInfo(code, reason, "local"), code, self._settings.close_s)
 
     def abort(self, reason: str) -> None:

@@ -45,6 +45,7 @@ from signald.service.retries import Retries
 from signald.service.rooms.desk import RoomDesk
 from signald.service.rooms.rights import token_rooms
 from signald.service.telemetry import tell_life
+from signald.service.terminating import Terminations
 from signald.service.trail import Trail
 from signald.wire.close_codes import CloseCode
 
@@ -93,6 +94,7 @@ class Hub:
         self.jobs = JobDesk(context, self.attachments)
         self.assignments = Assignments(context, self.attachments, self.losses, self.retries, self.jobs)
         self.giving_up = GivingUp(context, self.attachments, self.retries)
+        self.terminations = Terminations(context, self.attachments, self.assignments, self.giving_up)
         self.credentials = Credentials(context, self.attachments, lambda: self.parts.auth)
         self.authoriser = Authoriser(context)
         self.probe = Probe(context)
@@ -125,6 +127,7 @@ class Hub:
             self.authoriser,
             Reasking(self.context, self.attachments, self.endings, self.authoriser),
             self.rooms,
+            self.terminations,
         )
 
     def renew(self, config: Config, auth: Authenticator) -> None:
@@ -254,8 +257,10 @@ class Hub:
             gate.parties.leave(place)
 
     async def _refuse(self, conn: Connection, code: CloseCode) -> None:
-        self.counts.openings_refused[self.dialects.at(conn.route).name] += 1
-        conn.close(code, self._retry_reason(conn))
+        dialect = self.dialects.at(conn.route)
+        self.counts.openings_refused[dialect.name] += 1
+        own = dialect.endpoint(conn.route, self.config).refused_with
+        conn.close(code if own is None else own, self._retry_reason(conn))
         await conn.wait_finished()
 
     def _retry_reason(self, conn: Connection) -> str:

@@ -11,6 +11,7 @@ from signald.config.sections.admission import AdmissionConfig
 from signald.config.sections.auth import AuthConfig
 from signald.config.sections.blobs import BlobsConfig
 from signald.config.sections.core import CoreConfig
+from signald.config.sections.deepstream import DeepstreamConfig
 from signald.config.sections.drain import DrainConfig, PaceConfig
 from signald.config.sections.jobs import JobsConfig
 from signald.config.sections.limits import LimitsConfig
@@ -32,6 +33,7 @@ __all__ = [
     "BlobsConfig",
     "Config",
     "CoreConfig",
+    "DeepstreamConfig",
     "DrainConfig",
     "JobsConfig",
     "LimitsConfig",
@@ -64,6 +66,7 @@ class Config:
     blobs: BlobsConfig = attrs.field(factory=BlobsConfig)
     rooms: RoomsConfig = attrs.field(factory=RoomsConfig)
     profiles: ProfilesConfig = attrs.field(factory=ProfilesConfig)
+    deepstream: DeepstreamConfig = attrs.field(factory=DeepstreamConfig)
     core: CoreConfig = attrs.field(factory=CoreConfig)
     admission: AdmissionConfig = attrs.field(factory=AdmissionConfig)
     drain: DrainConfig = attrs.field(factory=DrainConfig)

@@ -10,13 +10,11 @@ Its session lives as long as the connection: the wire has no word for resuming. 
 
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import trio
 from msgspec import UNSET, UnsetType
 
-from signald.core.head import Party
-from signald.core.jobs import Job
 from signald.core.room_names import of_principal
 from signald.core.room_views import Answer, Shown, Told
 from signald.core.rooms import Publication, Right, fault_of, room_of
@@ -35,19 +33,17 @@ from signald.dialects.canvas.messages import (
     read,
 )
 from signald.dialects.canvas.outbox import WHY_NOT, Outbox
+from signald.dialects.canvas.silent import SilentLink
 from signald.errors import StoreUnavailable
 from signald.net.connection import Connection
 from signald.net.frames import Message as Frame
 from signald.net.frames import text_header
-from signald.service.attached import LiveSession, Restored, Started
-from signald.service.link import Link
+from signald.service.attached import LiveSession
 from signald.service.parts import Parts
 from signald.service.rate_limit import RateLimit
 from signald.service.rooms.guest import Guest, State
 from signald.service.rooms.rights import rights_of
-from signald.service.seats import Seat, SeatState
 from signald.wire.close_codes import CloseCode
-from signald.wire.messages import PeerState
 from signald.wire.rooms import Join
 
 NAME = "canvas"
@@ -76,10 +72,9 @@ class Place(Enum):
     IN = "in"
 
 
-class CanvasLink(Link):
+class CanvasLink(SilentLink):
     """See the module."""
 
-    party: ClassVar[Party] = "client"
     dialect: ClassVar[str] = NAME
 
     def __init__(self, parts: Parts, conn: Connection, session: LiveSession, *, canvas: str) -> None:
@@ -99,8 +94,6 @@ class CanvasLink(Link):
         self._is_slow = False
         self._held: list[bytes] | None = None
         """What is to be said behind an answer that is being written; None: none is."""
-        self._is_gentle = False
-        """This node has begun a close that leaves what the peer has sent to be taken."""
         self._ended = False
         """Its session has an end that was not the end of the connection."""
         self._chats = Chats(parts, session, canvas)
@@ -139,7 +132,7 @@ class CanvasLink(Link):
                     self._flood()
                     break
                 self._wrong(wrong)
-            if self.conn.closing and not self._is_gentle:
+            if self.conn.closing and not self.conn.takes_late:
                 break
         self._parts.batches.done()
 
@@ -368,8 +361,8 @@ class CanvasLink(Link):
         """Close behind what is queued, with a code that the programs of this wire know."""
         self.write()
         if not self.conn.closing:
-            self._is_gentle = code in GENTLE
-        self.conn.close(close_code(code), reason, hears=code in GENTLE)
+            self.conn.takes_late = code in GENTLE
+        self.conn.close(close_code(code), reason)
 
     def go_away(self, reason: str, _deadline_ms: int, _ticket: str | None) -> None:
         """Close: the wire has no other word for it. A new connection finds everything at another node."""
@@ -380,9 +373,6 @@ class CanvasLink(Link):
         self._ended = True
         self.error("session_ended", reason)
 
-    def goodbye(self, reason: str) -> None:
-        """Nothing: the wire has no `bye`."""
-
     def clear(self) -> None:
         """The connection is over: what has arrived is stored, and the session ends."""
         self._outbox.finish()
@@ -390,51 +380,6 @@ class CanvasLink(Link):
             self._ended = True
             self._parts.holdings.forget(self.session.id)
             self._parts.endings.with_connection(self.session)
-
-    # --- its one session, which has no worker ------------------------------------------------------------------------
-
-    def take(self, session: LiveSession) -> None:
-        """Give `session` the one seat of this link."""
-        seat = self.seats[session.id] = Seat(session, b"")
-        seat.state = SeatState.ACCEPTED
-
-    def drop(self, session: str) -> None:
-        """The link ends with its session."""
-
-    def check(self) -> None:
-        """The registry knows nothing of clients."""
-
-    def delivering(self, session: LiveSession) -> bool:
-        """There are no messages; so with the next ones, which have no word on this wire."""
-        return session is self.session
-
-    def message_front(self, _session: str) -> bytes:
-        """See `delivering`."""
-        return b""
-
-    def send_body(self, front: bytes, body: bytes) -> None:
-        """See `delivering`."""
-
-    def realtime(self, session: str, body: bytes) -> None:
-        """See `delivering`."""
-
-    def started(self, answer: Started) -> None:
-        """Nothing is told before the socket is in its room."""
-
-    def restored(self, answer: Restored) -> None:
-        """No session of this wire is resumed."""
-
-    def peer_changed(self, state: PeerState, worker: str) -> None:
-        """See `delivering`."""
-
-    def job_changed(self, name: str, job: Job) -> None:
-        """See `delivering`."""
-
-    def receipt(self, acked: int) -> None:
-        """See `delivering`."""
-
-    def log_lost(self, session: str, direction: Literal["sent", "received"], lost: tuple[int, int]) -> None:
-        """See `delivering`."""
 
 
 def _frames_of(shown: Sequence[Shown]) -> bytes:

@@ -28,7 +28,7 @@ from signald.core.handover import (
 )
 from signald.core.head import Party
 from signald.errors import StoreUnavailable
-from signald.ids import SessionId, WorkerId
+from signald.ids import SessionId, WorkerId, is_named
 from signald.service import events
 from signald.service.attached import LiveSession, PartyLink
 from signald.service.cluster.lease import Lease
@@ -260,7 +260,8 @@ class Mover:
             pace_per_s=pace_per_s,
             seconds_left=round(left_s, 1),
         )
-        for link in attachments.legacy_workers() if self._final else ():
+        ended_last = [link for link in attachments.legacy_workers() if link.cleans_up_s is None]
+        for link in ended_last if self._final else ():
             # It cannot move, so its sessions need not wait for it: they go by the policy at once, and it is asked to clean
             # up when all others have gone.
             await self._give_up(link.worker)
@@ -455,6 +456,9 @@ class Mover:
         elif session.worker.node not in ("", context.node) and session.worker.node in context.cluster.nodes:
             # It is at a node that drains as well and moves it in its own time: ours to wait for, not to give up.
             log.info("session_waits_for_another_drain", session=name, node=session.worker.node)
+        elif is_named(session.worker_id):
+            # It cleans up, or comes back in its own time, which is longer than a drain's budget for a worker that knows GOAWAY.
+            log.debug("session_waits_for_its_app", session=name, worker=session.worker_id)
         elif context.config.worker.on_loss == "hold":
             # Its client waits with it: a client that cannot be paired again is not sent anywhere.
             plan.client_moved(name)
