@@ -32,6 +32,7 @@ async def dial(
 ) -> Socket:
     """Open a socket that shows something at its handshake."""
     node = cluster.nodes["one"]
+    ours: Any
     ours, theirs = trio.testing.memory_stream_pair()
     node.hub.spawn(node.server.serve_stream, theirs, "memory")
     shown = [(name.encode(), value.encode()) for name, value in headers]
@@ -49,11 +50,12 @@ async def dial(
 def shown_as(how: str, credential: str) -> dict[str, Any]:
     """Return how a credential is shown."""
     coded = base64.urlsafe_b64encode(credential.encode()).decode().rstrip("=")
-    return {
+    ways: dict[str, dict[str, Any]] = {
         "header": {"headers": [("Authorization", f"Bearer {credential}")]},
         "subprotocol": {"subprotocols": ["canvas", f"signald.bearer.{coded}"]},
         "cookie": {"headers": [("Cookie", f"a=b; signald={credential}"), ("Origin", PAGE)]},
-    }[how]
+    }
+    return ways[how]
 
 
 @pytest.mark.parametrize("how", ["header", "subprotocol", "cookie"])
@@ -113,7 +115,7 @@ def test_a_right_that_is_withdrawn() -> None:
     """Without `join` the socket is closed; without `state` its edits are refused by their id, and others see none of them."""
 
     async def scene(cluster: Cluster) -> None:
-        node = await cluster.start("one", **{**SECTIONS, "rooms": {"default_rights": ("join", "publish", "state")}})
+        node = await cluster.start("one", **SECTIONS, rooms={"default_rights": ("join", "publish", "state")})
         anna = await dial(cluster, **shown_as("header", token(500)))
         ben = await dial(cluster, **shown_as("header", token(500)))
         await anna.restore()
