@@ -380,7 +380,7 @@ class CanvasLink(SilentLink):
     def end_session(self, _session: str, reason: str) -> None:
         """The session was ended: by an operator, over HTTP, or by its core server."""
         self._ended = True
-        self.error("session_ended", reason)
+        self._say(views.error("session_ended", reason))
 
     def clear(self) -> None:
         """The connection is over: what has arrived is stored, and the session ends."""
