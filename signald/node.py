@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute
 
 from signald.blobs.media import Media
 from signald.config import Config
+from signald.dialects.canvas.dialect import Canvas
 from signald.dialects.deepstream.dialect import Deepstream
 from signald.dialects.deepstream.health import health_routes
 from signald.dialects.v1.dialect import SignaldV1
@@ -59,7 +60,7 @@ log = structlog.get_logger(__name__)
 DIALECTS: Sequence[Dialect] = (SignaldV1(),)
 """The wires that each node speaks."""
 
-PROFILES: Mapping[str, Callable[[], Dialect]] = {"deepstream": Deepstream}
+PROFILES: Mapping[str, Callable[[], Dialect]] = {"canvas": Canvas, "deepstream": Deepstream}
 """Key of `[profiles]` → the wire that is spoken where it is on."""
 
 HANDSHAKE_POLL_S = 0.01
@@ -219,7 +220,7 @@ async def _keep(
     mender = Mender(context, attachments, assignments, giving_up, hub.losses, lease.sight)
     lives = Lives(context, attachments)
     sweeps = Sweeps(context, assignments, lease, lives, LostWorkers(context, attachments, giving_up, lease.sight))
-    wakes = Wakes(context, attachments, lives, hub.probe, hub.rooms.hall, hub.terminations)
+    wakes = Wakes(context, attachments, lives, hub.probe, hub.rooms, hub.terminations)
     await mender.begin()
     await hub.revocations.begin()
     await lease.begin()

@@ -287,6 +287,11 @@ class Connection:
         if self._ending is None:
             self._put(frames.binary_header(len(payload)), payload)
 
+    def send_part(self, payload: bytes, *, first: bool, last: bool) -> None:
+        """Queue a part of a text message that stands in several frames (RFC 6455 5.4). No other message may be queued between its parts."""
+        if self._ending is None:
+            self._put(frames.part_header(len(payload), first=first, last=last), payload)
+
     def send_ping(self, payload: bytes) -> None:
         """Queue a Ping of at most 125 bytes behind the messages that are queued; its Pong is told to `on_proof`."""
         if self._ending is None:

@@ -21,7 +21,7 @@ from wsproto.events import AcceptConnection, Request
 from wsproto.handshake import H11Handshake
 from wsproto.utilities import RemoteProtocolError
 
-from signald.heads import END_OF_HEAD, path_of, size_problem
+from signald.heads import END_OF_HEAD, cookies_in, path_of, size_problem
 from signald.net.admission import Refusal
 from signald.net.settings import NetSettings
 
@@ -216,10 +216,23 @@ class HandshakeReader:
             route=route,
             headers=headers,
             subprotocol=next((one for one in endpoint.subprotocols if one in request.subprotocols), None),
-            bearer=_bearer(values.get(b"authorization"), request.subprotocols),
+            bearer=_bearer(values.get(b"authorization"), request.subprotocols) or self._of_cookie(headers, origin),
             origin=origin.decode("latin-1") if origin is not None else None,
             remainder=remainder,
         )
+
+    def _of_cookie(self, headers: Iterable[tuple[bytes, bytes]], origin: bytes | None) -> str | None:
+        """Return the credential in the cookie of a page that is listed; raises HandshakeRefused 400 when it stands twice.
+
+        A browser adds it to the requests of any page, so `*` admits none. A page of a neighbouring host may have set a second one.
+        """
+        name = self._settings.cookie_name
+        if not name or origin is None or origin.decode("latin-1") not in self._settings.allowed_origins:
+            return None
+        found = cookies_in(headers, name)
+        if len(found) > 1:
+            raise HandshakeRefused(response(400, "the cookie stands twice"), 400)
+        return found[0] if found else None
 
 
 def _is_key(value: bytes) -> bool:

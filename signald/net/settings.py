@@ -17,6 +17,8 @@ class NetSettings:
     """Where a WebSocket may be opened; anything else is 404."""
     allowed_origins: tuple[str, ...] = ()
     """Exact origins of browsers; `*` for any. Empty: a request with an Origin is refused."""
+    cookie_name: str = ""
+    """Cookie in which a browser shows its credential, if the page is of one of `allowed_origins`; empty: none is read."""
     trusted_proxies: tuple[str, ...] = ()
     """Networks (CIDR) of proxies. Their X-Forwarded-For is believed."""
     handshake_s: float = 5.0
@@ -68,6 +70,7 @@ def net_settings(config: Config, endpoints: Mapping[str, Endpoint] | Endpoints) 
     return NetSettings(
         endpoints=endpoints,
         allowed_origins=tuple(config.listen.allowed_origins),
+        cookie_name=config.auth.cookie_name,
         trusted_proxies=tuple(config.listen.trusted_proxies),
         handshake_s=timeouts.handshake_s,
         message_bytes_max=limits.message_bytes_max,

@@ -190,6 +190,9 @@ class PartyLink(Protocol):
     def room_left(self, session: str, room: str, reason: str) -> None:
         """Tell a party that it is no member of a room, or gets nothing of it any more."""
 
+    def room_cast(self, session: str, room: str, payload: bytes) -> None:
+        """Give a member what another one has said in passing (`rooms.casting`): a wire that knows nothing of it drops it."""
+
     def log_lost(self, session: str, direction: Literal["sent", "received"], lost: tuple[int, int]) -> None:
         """Say that the store has lost messages this party has sent or was to receive."""
 

@@ -158,6 +158,9 @@ class Link:
     def room_left(self, session: str, room: str, reason: str) -> None:
         """Nothing is told."""
 
+    def room_cast(self, session: str, room: str, payload: bytes) -> None:
+        """Nothing is told."""
+
     def close(self, code: CloseCode, reason: str = "") -> None:
         """Close behind what is queued."""
         self.write()

@@ -9,6 +9,7 @@ from tests.planted.slips.agenda import AGENDA
 from tests.planted.slips.app_testing import APP_TESTING
 from tests.planted.slips.blobs import BLOBS
 from tests.planted.slips.callers import CALLERS
+from tests.planted.slips.canvas import CANVAS
 from tests.planted.slips.core import CORE
 from tests.planted.slips.crashes import CRASHES
 from tests.planted.slips.deepstream import DEEPSTREAM
@@ -33,6 +34,5 @@ from tests.planted.slips.telling import TELLING
 
 BUGS: tuple[Bug, ...] = (
     *STORE, *CORE, *SERVICE, *SDK, *POISON, *HTTP, *LUA, *NAMED, *CALLERS, *STREAMS_AND_JOBS, *CRASHES, *RECALLS,
-    *AGENDA, *BLOBS, *DEEPSTREAM, *EVENTS, *HOOKS, *MEDIA, *ROOMS, *ROOM_CALLERS, *ROOM_SERVICE, *SDK_ROOMS, *SHELF, *TELLING,
-    *APP_TESTING,
+    *AGENDA, *APP_TESTING, *BLOBS, *CANVAS, *DEEPSTREAM, *EVENTS, *HOOKS, *MEDIA, *ROOMS, *ROOM_CALLERS, *ROOM_SERVICE, *SDK_ROOMS, *SHELF, *TELLING,
 )  # fmt: skip

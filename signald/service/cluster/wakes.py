@@ -13,7 +13,8 @@ from signald.service.attachments import Attachments
 from signald.service.cluster.lives import Lives
 from signald.service.cluster.probe import Probe
 from signald.service.context import Context
-from signald.service.rooms.hall import Hall
+from signald.service.rooms.casting import is_cast
+from signald.service.rooms.desk import RoomDesk
 from signald.service.terminating import Terminations
 from signald.store.base import (
     WAKE_ALL,
@@ -43,13 +44,14 @@ class Wakes:
         attachments: Attachments,
         lives: Lives,
         probe: Probe,
-        hall: Hall,
+        rooms: RoomDesk,
         terminations: Terminations,
     ) -> None:
         self._context = context
         self._attachments = attachments
         self._probe = probe
-        self._hall = hall
+        self._rooms = rooms
+        self._hall = rooms.hall
         self._lives = lives
         self._terminations = terminations
 
@@ -79,6 +81,8 @@ class Wakes:
             look_at(attachments, wake)
         elif kind == WAKE_ROOM:
             self._hall.look(wake[1:].decode(errors="replace"))
+        elif kind == WAKE_REALTIME and is_cast(wake):
+            self._rooms.casting.from_afar(wake)
         elif kind == WAKE_REALTIME:
             attachments.realtime.from_afar(attachments.sessions, wake)
         elif kind == WAKE_OVERDUE:
