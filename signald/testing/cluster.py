@@ -72,8 +72,7 @@ class Cluster:
         self.spans: Callable[[str], Spans | None] = lambda _name: None
         """Where a node tells its spans."""
         self.dialects: Sequence[Dialect] | None = None
-        """The wires that each node speaks; None: those of its configuration."""
-        """The wires that a node speaks which is started from now on."""
+        """The wires that a node speaks which is started from now on; None: those of its configuration."""
         self.media: Media | None = MemoryMedia()
         """Where all nodes that are started from now on keep the bytes of blobs; None: they keep none."""
         self.routes: Callable[[Hub], Sequence[BaseRoute]] = api_routes
