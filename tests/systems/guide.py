@@ -100,13 +100,13 @@ class Guide:
         self.address = listeners[0].socket.getsockname()[:2]
 
     async def _answer(self, stream: trio.SocketStream) -> None:
-        head = b""
-        while b"\r\n\r\n" not in head:
-            data = await stream.receive_some()
-            if not data:
-                return
-            head += data
         try:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                data = await stream.receive_some()
+                if not data:
+                    return
+                head += data
             if head.startswith(b"GET /deepstream/health "):
                 await self._tell_health(stream)
             else:

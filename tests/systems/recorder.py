@@ -149,7 +149,9 @@ class Recorder:
         self._links += 1
         number = self._links
         asked, answered = (Reading(partial(self._note, number, sender)) for sender in ("app", "node"))
-        first = await app.receive_some()
+        first = b""
+        with suppress(trio.BrokenResourceError):
+            first = bytes(await app.receive_some())
         if not first:
             return
         path = first.split(b" ", 2)[1].decode()
@@ -170,7 +172,7 @@ class Recorder:
                 nursery.start_soon(self._carry, node, app, answered)
         finally:
             for end in ends:
-                await trio.aclose_forcefully(end)
+                end.socket.close()  # without a checkpoint: a cancelled task would leave the second one open
 
     async def _carry(self, source: trio.SocketStream, sink: trio.SocketStream, reading: Reading) -> None:
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):

@@ -54,6 +54,14 @@ static char *detections(gint64 frame) {
     return json_text(fields);
 }
 
+/* The last word of a pipeline that has drained: how many frames it has told of. */
+static char *last_of(gint64 frames) {
+    JsonObject *fields = json_object_new();
+    json_object_set_string_member(fields, "type", "end_of_stream");
+    json_object_set_int_member(fields, "frames", frames);
+    return json_text(fields);
+}
+
 static gpointer play(gpointer data) {
     Source *source = data;
     while (!sleep_unless(source, &source->stopping, 1 / source->config->frames_per_s)) {
@@ -61,7 +69,8 @@ static gpointer play(gpointer data) {
             return NULL;
         source->frame++; /* only this thread, and no other runs at the same time */
     }
-    if (!sleep_unless(source, &source->cancelled, source->config->eos_s))
+    if (!sleep_unless(source, &source->cancelled, source->config->eos_s) &&
+        outbox_send(source->outbox, last_of(source->frame)))
         outbox_end_of_stream(source->outbox);
     return NULL;
 }

@@ -144,6 +144,7 @@ class App:
             await self.send({"type": "detections", "frame": self._frame + 1, "objects": ["person"]})
             self._frame += 1
         await asyncio.sleep(self.config.eos_s)
+        await self.send({"type": "end_of_stream", "frames": self._frame})
         self.note("end of stream", frames=self._frame)
 
     async def _drain(self) -> None:

@@ -229,6 +229,15 @@ class DeepStream(Play):
                 assert not times_terminating(logged[name]), (name, logged[name])
 
 
+class Reconnecting(DeepStream):
+    """The same apps where the operator wants none of them to end."""
+
+    name = "deepstream-reconnect"
+
+    def __init__(self) -> None:
+        super().__init__("reconnect")
+
+
 class Link:
     """One WebSocket connection of an app."""
 
@@ -289,6 +298,8 @@ def judge_terminate(link: Link) -> None:
     if answers:
         assert answers[0].fields["status"] == "OK"
         assert not [seen for seen in link.of("app", "detections") if seen.at > answers[0].at]
+        (last,) = link.of("app", "end_of_stream")
+        assert asked.at <= last.at <= answers[0].at
         assert link.code == 1000, link.code
         close = next(seen for seen in link.seen if (seen.sender, seen.kind) == ("node", "close"))
         assert close.raw[:2] == b"\x03\xe8"
