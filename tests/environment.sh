@@ -1,6 +1,6 @@
 # Sourced by tests/run and tests/campaign, from the root of the tree: makes .venv when it is missing or out of date, and puts it
-# first on the PATH. Needs Python 3.11 or later, redis-server for the store, haproxy, nginx and socat for the proxies' recipes, and
-# Node 18 or later for the programs of tests/systems and the S3 of tests/blobs.
+# first on the PATH. Needs Python 3.11 or later, redis-server for the store, haproxy, nginx and socat for the proxies' recipes,
+# Node 18 or later for the programs of tests/systems and the S3 of tests/blobs, and a compiler and libsoup for docs/examples.
 
 . signald/demo/environment.sh
 
@@ -37,6 +37,12 @@ if [ ${#missing[@]} -gt 0 ]; then
     apt_install nodejs npm || die "needs ${missing[*]}: apt-get install nodejs npm, or brew install node"
 fi
 node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' || die "needs Node 18 or later, which has fetch; $(command -v node) is $(node --version)"
+
+# The app in C of docs/examples. libsoup 3 would draw in a hundred packages on Debian 12.
+if ! { command -v cc && command -v make && pkg-config --exists glib-2.0 json-glib-1.0 libsoup-2.4; } >/dev/null 2>&1; then
+    apt_install gcc libc6-dev make pkg-config libglib2.0-dev libjson-glib-dev libsoup2.4-dev ||
+        die "needs cc, make, pkg-config, libsoup 2.4 and json-glib: apt-get install gcc make pkg-config libsoup2.4-dev libjson-glib-dev"
+fi
 
 make_environment "[dev]"
 make_node_modules tests/systems

@@ -18,6 +18,17 @@ from signald.wire.close_codes import CloseCode
 
 
 @frozen
+class Health:
+    """A node's health page, asked for before each reconnection. With a goaway it is not asked: the node that it names is ready."""
+
+    path: str = "/deepstream/health"
+    """At the host of the URL that is to be dialled."""
+    interval_s: float = 30.0
+    """Between two questions while the answer is none, or one that says that the node shuts down: a failed try each."""
+    timeout_s: float = 5.0
+
+
+@frozen
 class Backoff:
     """The waits between connections. The defaults bring a party back at once after a plain break of its connection."""
 
@@ -31,6 +42,8 @@ class Backoff:
     """A hint of N ms is waited for N to N * (1 + hint_jitter), at most a second more."""
     tries_max: int | None = None
     """Failed tries in a row after which the party gives up; None: it never gives up by itself."""
+    health: Health | None = None
+    """None: the handshake itself tells whether the node takes parties."""
 
     @classmethod
     def patient(cls) -> "Backoff":
@@ -38,9 +51,9 @@ class Backoff:
         return cls(base_s=1.0, cap_s=30.0, tries_max=10)
 
     @classmethod
-    def device(cls) -> "Backoff":
+    def device(cls, health: Health | None = None) -> "Backoff":
         """As `patient`, up to 60 s: for fleets of devices."""
-        return cls(base_s=1.0, cap_s=60.0, tries_max=10)
+        return cls(base_s=1.0, cap_s=60.0, tries_max=10, health=health)
 
     def delay_s(self, tries: int, entropy: Entropy) -> float:
         """Return the wait before try number `tries` (from 0), in seconds."""
@@ -145,6 +158,11 @@ class Schedule:
         if self._target is not None and now < self._target_until:
             return self._target
         return self._urls[self._index]
+
+    @property
+    def health(self) -> Health | None:
+        """The page that is asked for first."""
+        return self._backoff.health
 
     @property
     def exhausted(self) -> bool:

@@ -1,6 +1,6 @@
 """`python -m tests.systems`: tell one story, and say what broke.
 
-usage: python -m tests.systems [--store sqlite|redis] [--nodes 1|2|3] [--only PLAY …] [--directory DIR]
+usage: python -m tests.systems [--store sqlite|redis] [--nodes 1|2|3] [--only PLAY …] [--moves MOVE …] [--directory DIR]
 """
 
 import argparse
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import trio
 
+from tests.systems.play import MOVES
 from tests.systems.story import EVERY, PLAYS, Story
 
 
@@ -28,12 +29,19 @@ def main() -> int:
         choices=[play.name for play in EVERY],
         help="these plays; by default all that share a story",
     )
+    parser.add_argument(
+        "--moves",
+        nargs="+",
+        choices=MOVES,
+        default=MOVES,
+        help="of the operator, one after the other; by default each once",
+    )
     parser.add_argument("--directory", type=Path, help="where the logs of nodes and programs go; a new one by default")
     options = parser.parse_args()
     directory = options.directory or Path(tempfile.mkdtemp(prefix="signald-systems-"))
     directory.mkdir(exist_ok=True)
     chosen = [play for play in EVERY if play.name in options.only] if options.only else PLAYS
-    story = Story([play() for play in chosen])
+    story = Story([play() for play in chosen], options.moves)
     try:
         trio.run(story.tell, options.store, options.nodes, directory)
     finally:

@@ -117,6 +117,10 @@ class Cast:
         """Run a task of this process, until the story is over at the latest."""
         self._nursery.start_soon(task, *arguments)
 
+    async def run(self, serve: Callable[[trio.Nursery], Awaitable[None]]) -> None:
+        """Have something begin to serve until the story is over at the latest."""
+        await serve(self._nursery)
+
     async def start(self, program: str, *arguments: str, credential: str = "", **variables: str) -> Program:
         """Run a program of the folder `programs` with `arguments`.
 

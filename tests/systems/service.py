@@ -118,6 +118,8 @@ class Service:
         """The directory of the bytes of blobs, which all nodes share."""
         self.doing = BETWEEN
         """What the operator is doing now."""
+        self.leaving: list[Node] = []
+        """The clients' nodes that were asked to stop and have not ended yet."""
         self._stages = stages
         self._clients = stages[0]
         self._workers = stages[:2][-1]
@@ -137,6 +139,11 @@ class Service:
     def workers_url(self) -> str:
         """Where workers connect."""
         return self._workers.url
+
+    @property
+    def node(self) -> Node:
+        """The node to which new connections of clients go."""
+        return self._clients.node
 
     @property
     def operators_url(self) -> str:
@@ -161,20 +168,23 @@ class Service:
         self.doing = "deploy"
         for stage in self._stages[1:]:
             await stage.ends(await stage.replace())
-        old = await self._clients.replace()
+        self.leaving.append(await self._clients.replace())
         yield
-        await self._clients.ends(old)
-        self.doing = BETWEEN
+        await self._end_leaving()
 
     @asynccontextmanager
     async def rolling_back(self) -> AsyncIterator[None]:
         """Deploy a clients' node and take it back at once: the next one takes its place while the old one still drains."""
         self.doing = "rollback"
-        old = await self._clients.replace()
-        bad = await self._clients.replace()
+        self.leaving.append(await self._clients.replace())
+        self.leaving.append(await self._clients.replace())
         yield
-        await self._clients.ends(old)
-        await self._clients.ends(bad)
+        await self._end_leaving()
+
+    async def _end_leaving(self) -> None:
+        while self.leaving:
+            await self._clients.ends(self.leaving[0])
+            del self.leaving[0]
         self.doing = BETWEEN
 
     @asynccontextmanager

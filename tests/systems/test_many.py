@@ -8,6 +8,7 @@ import trio
 
 from tests.systems.many import moves, readers, settings, submitters
 from tests.systems.play import Play
+from tests.systems.plays.fleet import Fleet
 from tests.systems.plays.rooms import Rooms
 from tests.systems.story import Story
 
@@ -50,3 +51,11 @@ def test_a_canvas_on_three_nodes_is_the_same_for_all(tmp_path: Path) -> None:
     """Over a deploy and the loss of a node, with latecomers and one that has slept, on Redis."""
     plays = [Rooms(people=9, kept=300)]
     tell(Story(plays, moves(1, 1)), plays, "redis", 3, tmp_path)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("on_drain", ["terminate", "reconnect"])
+def test_a_fleet_of_apps_goes_through_a_deploy(on_drain: str, tmp_path: Path) -> None:
+    """All are asked at once, the mute are closed with 1001 and the busy have longer; or all come back within their waits."""
+    plays = [Fleet(count=20, mute=2, busy=2, on_drain=on_drain)]
+    tell(Story(plays, moves(1, 0), workers=0), plays, "sqlite", 1, tmp_path)

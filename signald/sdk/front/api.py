@@ -8,7 +8,9 @@ from typing import Final
 
 import anyio
 
-from signald.sdk.api_core import Answer, Asker, NoAnswer, Tries
+from signald.sdk.api_core import Answer, Asker, NoAnswer, Tries, origin
+from signald.sdk.backoff import Health
+from signald.sdk.dialing import DialFailed
 from signald.sdk.network import OpenStream, Stream, network
 from signald.sdk.requests import Body, Reply, ask, asked
 
@@ -64,6 +66,23 @@ class Api:
                 if answer.succeeded:
                     return answer
             await anyio.sleep(tries.wait_s(answer))
+
+    async def check_health(self, url: str, health: Health) -> None:
+        """Ask for the health of the node at `url`. A status that is no refusal is good: a host without the page answers 404.
+
+        Raises:
+            DialFailed: there is no answer in time, or the node shuts down.
+        """
+        try:
+            answer = await ask(
+                self._open_stream, origin(url), "GET", health.path,
+                headers=_PLAIN, ssl_context=self._ssl_context, timeout_s=health.timeout_s,
+            )  # fmt: skip
+            why = f"its health was answered with HTTP {answer.status}" if answer.status >= 500 else ""
+        except NoAnswer as none:
+            why = f"its health was not told: {none}"
+        if why:
+            raise DialFailed(None, why, round(health.interval_s * 1000))
 
     @asynccontextmanager
     async def asked(self, url: str, method: str, target: str, headers: Mapping[str, str]) -> AsyncIterator[Reply]:

@@ -1,6 +1,6 @@
 """The names that an application uses, the same for Trio and asyncio. `signald.sdk.trio` and `signald.sdk.asyncio` give them on."""
 
-from signald.sdk.backoff import Backoff
+from signald.sdk.backoff import Backoff, Health
 from signald.sdk.blob_core import Blob
 from signald.sdk.bounds import Bounds
 from signald.sdk.client_core import ClientState
@@ -63,6 +63,7 @@ __all__ = [
     "Gone",
     "HandedOver",
     "Handler",
+    "Health",
     "Job",
     "JobFailed",
     "JobHandler",

@@ -22,6 +22,7 @@ from signald.sdk.backoff import without_login
 from signald.sdk.core import NEVER
 from signald.sdk.dialing import DialFailed
 from signald.sdk.errors import LinkBroken
+from signald.sdk.front.api import Api
 from signald.sdk.front.waiting import Lot
 from signald.sdk.link import Link
 from signald.sdk.network import Carrier, CarrierClosed, Dial, network
@@ -59,6 +60,8 @@ class _Ending:
 
 class FrontParty(ABC):
     """A party at work. The subclasses define the view of the application."""
+
+    _api: Api
 
     def __init__(self, core: PartyCore, *, ssl_context: SSLContext | None, dial: Dial | None) -> None:
         self._core = core
@@ -119,11 +122,19 @@ class FrontParty(ABC):
             return self._dial(url)
         return network().dial(url, self._ssl_context, self._core.timing)
 
+    async def _check_health(self, url: str) -> None:
+        """Ask for the health of the node first, where the party was told to, and is away."""
+        core = self._core
+        health = core.schedule.health
+        if health is not None and core.opened_count and core.current is None:
+            await self._api.check_health(url, health)
+
     async def _connection(self, url: str, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Live through one connection: dial, carry, tell the core how it ended, close."""
         core = self._core
         link: Link | None = None
         try:
+            await self._check_health(url)
             async with self._open(url) as carrier:
                 if core.over is not None:
                     task_status.started()
