@@ -1,6 +1,7 @@
 """The head of an HTTP request: where it ends, and how large it may be. Holds for handshakes and for HTTP alike."""
 
 import re
+from collections.abc import Iterable
 
 TARGET_BYTES_MAX = 8192
 """Bytes of the request line: what common proxies and servers take."""
@@ -29,3 +30,15 @@ def path_of(head: bytes) -> str | None:
     if not blank or _METHOD.fullmatch(method) is None:
         return None
     return rest.partition(b" ")[0].rstrip(b"\r").partition(b"?")[0].decode("latin-1")
+
+
+def cookies_in(headers: Iterable[tuple[bytes, bytes]], name: str) -> list[str]:
+    """Return the values of the cookies called `name` (RFC 6265) in `headers`: those that are not empty, without quotes around them."""
+    found = []
+    for key, value in headers:
+        if key == b"cookie":
+            for pair in value.decode("latin-1").split(";"):
+                label, equals, text = pair.strip().partition("=")
+                if equals and label == name and text.strip('"'):
+                    found.append(text.strip('"'))
+    return found

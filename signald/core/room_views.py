@@ -49,13 +49,13 @@ class Told:
         self.shown = [Shown(room, entry) for entry in entries]
         self.first = entries[0].position
         self.upto = entries[-1].position
-        self._frames: bytes | None = None
+        self._frames: dict[Callable[[Sequence[Shown]], bytes], bytes] = {}
 
     def frames(self, make: Callable[[Sequence[Shown]], bytes]) -> bytes:
-        """Return the frames in which a client is told of all, which `make` makes at the first time."""
-        if self._frames is None:
-            self._frames = make(self.shown)
-        return self._frames
+        """Return the frames in which a client is told of all. `make`, one function for each wire, makes them at the first time."""
+        if make not in self._frames:
+            self._frames[make] = make(self.shown)
+        return self._frames[make]
 
 
 def body_of(publication: Publication) -> bytes:

@@ -49,8 +49,9 @@ REFUSALS_MAX = 32
 DEPARTED_MAX = 256
 """Departures that are remembered. A node that is further behind reads the whole list of members."""
 
-KEYS_MAX = 256
-"""Idempotency keys of services that a room remembers: a minute of four calls each second, and far more than are in flight."""
+KEYS_MAX = 1024
+"""Idempotency keys that a room remembers: an hour of seventeen messages a minute, and far more than are in flight. All of them are one
+value of some 24 KiB, which is written with each of them."""
 
 UPDATES_MAX = 10_000
 """Updates behind the last snapshot: 273 kB of small ones. A member that joins has to apply them all, in some tens of milliseconds."""

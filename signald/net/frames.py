@@ -344,6 +344,12 @@ def text_header(length: int) -> bytes:
     return _SHORT_TEXT[length] if length < 126 else _header(TEXT, length)
 
 
+def part_header(length: int, *, first: bool, last: bool) -> bytes:
+    """Return the header of one frame of a text message that stands in several."""
+    header = _header(TEXT if first else CONTINUATION, length)
+    return header if last else bytes((header[0] & 0x7F,)) + header[1:]
+
+
 def binary_header(length: int) -> bytes:
     """Return the header of a binary frame of `length` bytes."""
     return _SHORT_BINARY[length] if length < 126 else _header(BINARY, length)

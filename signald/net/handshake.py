@@ -21,7 +21,7 @@ from wsproto.events import AcceptConnection, Request
 from wsproto.handshake import H11Handshake
 from wsproto.utilities import RemoteProtocolError
 
-from signald.heads import END_OF_HEAD, path_of, size_problem
+from signald.heads import END_OF_HEAD, cookies_in, path_of, size_problem
 from signald.net.admission import Refusal
 from signald.net.settings import NetSettings
 
@@ -52,6 +52,8 @@ class Handshake:
     """A request to open a WebSocket that may be accepted."""
 
     path: str
+    route: str
+    """The route of the endpoint that the path fits."""
     headers: tuple[tuple[bytes, bytes], ...] = attrs.field(repr=False)
     """Names in lower case; without Host, Sec-WebSocket-Extensions and Sec-WebSocket-Protocol."""
     subprotocol: str | None
@@ -190,9 +192,10 @@ class HandshakeReader:
         path, _, query = request.target.partition("?")
         hops = [value.decode("latin-1") for name, value in headers if name == b"x-forwarded-for"]
         self.forwarded = ", ".join(hops) or None
-        endpoint = self._settings.endpoints.get(path)
-        if endpoint is None:
+        route = self._settings.endpoints.route(path)
+        if route is None:
             raise HandshakeRefused(response(404, "nothing here"), 404)
+        endpoint = self._settings.endpoints[route]
         if len(values) < len(headers) and any(
             name in _ONCE for name, count in Counter(name for name, _ in headers).items() if count > 1
         ):
@@ -210,12 +213,26 @@ class HandshakeReader:
             raise HandshakeRefused(response(403, "origin not allowed"), 403, said=said)
         return Handshake(
             path=path,
+            route=route,
             headers=headers,
             subprotocol=next((one for one in endpoint.subprotocols if one in request.subprotocols), None),
-            bearer=_bearer(values.get(b"authorization"), request.subprotocols),
+            bearer=_bearer(values.get(b"authorization"), request.subprotocols) or self._of_cookie(headers, origin),
             origin=origin.decode("latin-1") if origin is not None else None,
             remainder=remainder,
         )
+
+    def _of_cookie(self, headers: Iterable[tuple[bytes, bytes]], origin: bytes | None) -> str | None:
+        """Return the credential in the cookie of a page that is listed; raises HandshakeRefused 400 when it stands twice.
+
+        A browser adds it to the requests of any page, so `*` admits none. A page of a neighbouring host may have set a second one.
+        """
+        name = self._settings.cookie_name
+        if not name or origin is None or origin.decode("latin-1") not in self._settings.allowed_origins:
+            return None
+        found = cookies_in(headers, name)
+        if len(found) > 1:
+            raise HandshakeRefused(response(400, "the cookie stands twice"), 400)
+        return found[0] if found else None
 
 
 def _is_key(value: bytes) -> bool:

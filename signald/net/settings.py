@@ -5,16 +5,7 @@ from collections.abc import Mapping
 import attrs
 
 from signald.config import Config
-
-
-@attrs.frozen
-class Endpoint:
-    """A path at which a WebSocket may be opened."""
-
-    subprotocols: tuple[str, ...] = ()
-    """Those that are spoken there, the preferred ones first. A peer that offers none of them is let in without one."""
-    message_bytes_max: int | None = None
-    """The bound of a message there, where it is not the general one."""
+from signald.net.endpoints import Endpoint, Endpoints, endpoints_of
 
 
 @attrs.frozen(kw_only=True)
@@ -22,10 +13,12 @@ class NetSettings:
     """Limits and times of one listener. The defaults are those of the configuration."""
 
     # The opening handshake.
-    endpoints: Mapping[str, Endpoint]
-    """Where a WebSocket may be opened, by path; anything else is 404."""
+    endpoints: Endpoints = attrs.field(converter=endpoints_of)
+    """Where a WebSocket may be opened; anything else is 404."""
     allowed_origins: tuple[str, ...] = ()
     """Exact origins of browsers; `*` for any. Empty: a request with an Origin is refused."""
+    cookie_name: str = ""
+    """Cookie in which a browser shows its credential, if the page is of one of `allowed_origins`; empty: none is read."""
     trusted_proxies: tuple[str, ...] = ()
     """Networks (CIDR) of proxies. Their X-Forwarded-For is believed."""
     handshake_s: float = 5.0
@@ -71,12 +64,13 @@ class NetSettings:
     retry_after_ms: int = 1000
 
 
-def net_settings(config: Config, endpoints: Mapping[str, Endpoint]) -> NetSettings:
+def net_settings(config: Config, endpoints: Mapping[str, Endpoint] | Endpoints) -> NetSettings:
     """Return the listener's share of the configuration, for a node that serves `endpoints`."""
     limits, timeouts, admission = config.limits, config.timeouts, config.admission
     return NetSettings(
         endpoints=endpoints,
         allowed_origins=tuple(config.listen.allowed_origins),
+        cookie_name=config.auth.cookie_name,
         trusted_proxies=tuple(config.listen.trusted_proxies),
         handshake_s=timeouts.handshake_s,
         message_bytes_max=limits.message_bytes_max,

@@ -9,9 +9,9 @@ Connections come and go underneath; the application sees every message once, in 
 block owns: leaving it stops everything and, on purpose, does not end the session (`bye` does). Nothing of Trio is imported.
 """
 
-from signald.sdk import front
 from signald.sdk.asyncio_run import run
-from signald.sdk.front import *  # noqa: F403 - the names of both event loops are listed once
+from signald.sdk.front import names
+from signald.sdk.front.names import *  # noqa: F403 - the names of both event loops are listed once
 
 __all__ = ["run"]
-__all__ += front.__all__
+__all__ += names.__all__

@@ -1,4 +1,4 @@
-"""A WebSocket connection, and a plain one, on asyncio: what `carrier` is on Trio. On the asyncio client of `websockets`.
+"""A WebSocket connection, and a plain one, on asyncio: what `trio_carrier` is on Trio. On the asyncio client of `websockets`.
 
 uvloop needs nothing of its own: only what every event loop of asyncio has is asked for.
 """

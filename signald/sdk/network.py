@@ -1,6 +1,6 @@
 """What the fronts of the SDK need of the network, and which module has it for the event loop that runs.
 
-`signald.sdk.carrier` has it for Trio, `signald.sdk.asyncio_carrier` for asyncio; a program on the one imports nothing of the other.
+`signald.sdk.trio_carrier` has it for Trio, `signald.sdk.asyncio_carrier` for asyncio; a program on the one imports nothing of the other.
 """
 
 import importlib
@@ -77,7 +77,7 @@ class Network(Protocol):
         """As `OpenStream`."""
 
 
-_MODULES = {"trio": "signald.sdk.carrier", "asyncio": "signald.sdk.asyncio_carrier"}
+_MODULES = {"trio": "signald.sdk.trio_carrier", "asyncio": "signald.sdk.asyncio_carrier"}
 
 
 def network() -> Network:

@@ -1,6 +1,6 @@
 """A party (a client or a worker) over its connections. No I/O: the core decides, and a driver carries.
 
-A *driver* owns the sockets, the tasks and the clock; `trio_party.TrioParty` is one. At most one link is *current*: new messages and
+A *driver* owns the sockets, the tasks and the clock; `front.party.FrontParty` is one. At most one link is *current*: new messages and
 acks go there. While a goaway is followed, another link is *opening* beside it. When its opening message is answered, it becomes
 current. The old link is then *retiring*: still read (late deliveries are recognised by their seq), not written any more, closed by
 signald with 4001.

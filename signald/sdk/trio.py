@@ -9,10 +9,10 @@ Connections come and go underneath; the application sees every message once, in 
 the `async with` block: leaving it stops everything and, on purpose, does not end the session (`bye` does).
 """
 
-from signald.sdk import front
-from signald.sdk.carrier import over_stream
-from signald.sdk.front import *  # noqa: F403 - the names of both event loops are listed once
+from signald.sdk.front import names
+from signald.sdk.front.names import *  # noqa: F403 - the names of both event loops are listed once
+from signald.sdk.trio_carrier import over_stream
 from signald.sdk.trio_run import run
 
 __all__ = ["over_stream", "run"]
-__all__ += front.__all__
+__all__ += names.__all__

@@ -27,6 +27,8 @@ class PartyLink(Protocol):
     """A party on a connection of this node: one client, or one worker with all its sessions."""
 
     party: ClassVar[Party]
+    dialect: ClassVar[str]
+    """The name of the wire that it speaks (`service.dialect`)."""
     conn: Connection
     told_to_go: bool
     """GOAWAY was sent: the close to come is `moved`."""
@@ -187,6 +189,9 @@ class PartyLink(Protocol):
 
     def room_left(self, session: str, room: str, reason: str) -> None:
         """Tell a party that it is no member of a room, or gets nothing of it any more."""
+
+    def room_cast(self, session: str, room: str, payload: bytes) -> None:
+        """Give a member what another one has said in passing (`rooms.casting`): a wire that knows nothing of it drops it."""
 
     def log_lost(self, session: str, direction: Literal["sent", "received"], lost: tuple[int, int]) -> None:
         """Say that the store has lost messages this party has sent or was to receive."""

@@ -8,16 +8,20 @@ import trio
 
 from signald.core.head import Head
 from signald.service.attached import LiveSession, PartyLink
-from signald.service.attachments import Attachments
+from signald.service.attachments import Attachments, carried
 from signald.service.context import Context
 from signald.service.counts import EndCause
 from signald.service.events import Carried, SessionEnded, SessionGone
 from signald.service.pasts import UNHEARD, take_back
+from signald.store.sagas import end_session
 from signald.store.session.ops import Ended
 from signald.wire.close_codes import CloseCode
 
 BYE_LINGER_S = 2.0
 """How long a session that a party ends waits for its peer to take what was already accepted for it."""
+
+CONNECTION_OVER = "connection over"
+"""Why a session ends whose client has no word for resuming."""
 
 LOOK_EVERY_S = 0.02
 """How often the wait looks whether the peer has it: a fraction of a round trip, so that the end is not late for it."""
@@ -86,6 +90,19 @@ class Endings:
             self._context.submit(op)
         self._context.events.emit(SessionEnded(session.id, "unheard"))
         self._attachments.gone(session, UNHEARD, say_to_client=False)
+
+    def with_connection(self, session: LiveSession) -> None:
+        """The connection of a client that has no word for resuming is over: its session, which is not held here any more, ends with it.
+
+        Nothing is waited for, because no party is left to be told.
+        """
+        context, reason = self._context, CONNECTION_OVER
+        ops = end_session(session.id, context.node, context.now_ms(), reason=reason, told=context.events_max > 0)
+        for op in ops:
+            context.submit(op)
+        context.events.emit(SessionEnded(session.id, "client"))
+        lasted_ms = max(0, context.now_ms() - session.created_ms)
+        context.events.emit(SessionGone(session.id, reason, True, carried(session), lasted_ms))
 
     async def _linger(self, session: LiveSession) -> None:
         with trio.move_on_after(BYE_LINGER_S):

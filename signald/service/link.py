@@ -23,6 +23,7 @@ class Link:
     """See the module. The base of a dialect's links."""
 
     party: ClassVar[Party]
+    dialect: ClassVar[str]
 
     def __init__(self, conn: Connection, writes: PendingWrites) -> None:
         self.conn = conn
@@ -155,6 +156,9 @@ class Link:
         """Nothing is told."""
 
     def room_left(self, session: str, room: str, reason: str) -> None:
+        """Nothing is told."""
+
+    def room_cast(self, session: str, room: str, payload: bytes) -> None:
         """Nothing is told."""
 
     def close(self, code: CloseCode, reason: str = "") -> None:

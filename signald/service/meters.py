@@ -25,7 +25,6 @@ from signald.logs import lines_dropped
 from signald.net.listener import Server
 from signald.net.refusal_log import LABELS as REFUSAL_REASONS
 from signald.service.cluster.lease import Lease
-from signald.service.counts import ROLES
 from signald.service.dialect import Dialects
 from signald.service.drain.shutdown import ShutdownScope
 from signald.service.hub import Hub
@@ -98,12 +97,12 @@ def _by(read: Callable[[Observed], Iterable[tuple[object, float | Histogram]]]) 
     return lambda observed: [((str(label),), value) for label, value in read(observed)]
 
 
-def _by_role(dialects: Dialects, counts: Counter[str]) -> Iterator[tuple[Party, int]]:
-    """From paths to roles."""
-    found: Counter[Party] = Counter()
-    for path, count in counts.items():
-        found[dialects.party_at(path)] += count
-    return ((role, found[role]) for role in ROLES)
+def _by_dialect(dialects: Dialects, counts: Counter[str]) -> Values:
+    """From routes to roles and dialects."""
+    found: Counter[tuple[str, str]] = Counter()
+    for route, count in counts.items():
+        found[dialects.party_at(route), dialects.at(route).name] += count
+    return [(labels, found[labels]) for labels in dialects.spoken]
 
 
 def _workers(observed: Observed) -> Iterator[tuple[str, int]]:
@@ -164,16 +163,24 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "signald_connections",
         "gauge",
-        ("role",),
-        "WebSocket connections that are open.",
-        _by(lambda o: _by_role(o.hub.dialects, Counter(one.path for one in o.server.connections.values()))),
+        ("role", "dialect"),
+        "WebSocket connections that are open, by the wire that is spoken there: signald.v1, canvas or deepstream.",
+        lambda o: _by_dialect(o.hub.dialects, Counter(one.route for one in o.server.connections.values())),
     ),
     Metric(
         "signald_connections_opened_total",
         "counter",
-        ("role",),
+        ("role", "dialect"),
         "WebSocket connections that came past their handshake.",
-        _by(lambda o: _by_role(o.hub.dialects, o.server.opened)),
+        lambda o: _by_dialect(o.hub.dialects, o.server.opened),
+    ),
+    Metric(
+        "signald_openings_refused_total",
+        "counter",
+        ("dialect",),
+        "WebSocket connections that were open and were not let in: turned away at their opening message or by a drain, or gone "
+        "before they were answered.",
+        _by(lambda o: [(name, o.hub.counts.openings_refused[name]) for name in o.hub.dialects.names]),
     ),
     Metric(
         "signald_strangers",

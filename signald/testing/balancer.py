@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 import trio
 import trio.testing
 
-from signald.sdk.carrier import over_stream
 from signald.sdk.dialing import DialFailed
 from signald.sdk.network import Carrier
+from signald.sdk.trio_carrier import over_stream
 from signald.testing.cluster import Cluster
 
 

@@ -43,6 +43,7 @@ COUNTED_THINGS = {
 
 LABELS = {
     "role": {"client", "worker"},
+    "dialect": {"signald.v1", "canvas", "deepstream"},
     "code": {
         "other",
         "stream_over",
@@ -190,7 +191,7 @@ def test_a_conversation_is_counted() -> None:
             await worker.expect("message")
         await worker.send({"type": "message", "session": session, "seq": 1, "data": "x" * 1000})
         await client.expect("message")
-        assert await scraper.value("signald_connections", role="client") == 1
+        assert await scraper.value("signald_connections", role="client", dialect="signald.v1") == 1
         assert await scraper.value("signald_messages_total", direction="accepted") == 4
         assert await scraper.value("signald_messages_total", direction="delivered") == 4
         assert await scraper.value("signald_message_seconds_count") == 4
@@ -215,8 +216,8 @@ def test_a_conversation_is_counted() -> None:
         assert await scraper.value("signald_sessions") == 0
         assert await scraper.value("signald_sessions_ended_total", reason="client") == 1
         assert await scraper.value("signald_disconnects_total", code="1000", initiator="local") == 1
-        assert await scraper.value("signald_connections", role="client") == 0
-        assert await scraper.value("signald_connections_opened_total", role="client") == 1
+        assert await scraper.value("signald_connections", role="client", dialect="signald.v1") == 0
+        assert await scraper.value("signald_connections_opened_total", role="client", dialect="signald.v1") == 1
 
     play(scene)
 

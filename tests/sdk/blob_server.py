@@ -17,10 +17,10 @@ from attrs import define, field
 
 from signald.ids import Entropy, SeededEntropy
 from signald.sdk.credentials import Credentials
+from signald.sdk.front.api import Api
+from signald.sdk.front.blobs import Blobs
 from signald.sdk.link import Link
 from signald.sdk.party_records import Over
-from signald.sdk.trio_api import Api
-from signald.sdk.trio_blobs import Blobs
 
 URL = "ws://node:80/v1/client"
 

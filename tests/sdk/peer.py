@@ -10,9 +10,9 @@ import trio
 import trio.testing
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 
-from signald.sdk.carrier import over_stream
 from signald.sdk.dialing import DialFailed
 from signald.sdk.network import Carrier
+from signald.sdk.trio_carrier import over_stream
 
 
 class Accepted:

@@ -5,10 +5,10 @@ import trio
 import trio.testing
 from trio_websocket import WebSocketConnection, wrap_server_stream
 
-from signald.sdk.carrier import OneWriter, over_stream
 from signald.sdk.dialing import DialFailed
 from signald.sdk.network import CarrierClosed
 from signald.sdk.party_records import Timing
+from signald.sdk.trio_carrier import OneWriter, over_stream
 
 URL = "ws://signald.test/v1/client"
 

@@ -12,9 +12,9 @@ from wsproto.utilities import generate_accept_token
 
 from signald.sdk import trio as sdk
 from signald.sdk.backoff import without_login
-from signald.sdk.carrier import over_stream
 from signald.sdk.dialing import DialFailed, refused_handshake
 from signald.sdk.network import Carrier
+from signald.sdk.trio_carrier import over_stream
 from signald.wire.close_codes import CloseCode
 from tests.sdk.peer import ScriptedPeer
 

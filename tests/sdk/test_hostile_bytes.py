@@ -8,10 +8,10 @@ import pytest
 import trio
 import trio.testing
 
-from signald.sdk import carrier as carriers
-from signald.sdk.carrier import WebSocketCarrier, over_stream
+from signald.sdk import trio_carrier as carriers
 from signald.sdk.dialing import DialFailed
 from signald.sdk.network import CarrierClosed
+from signald.sdk.trio_carrier import WebSocketCarrier, over_stream
 
 
 def answer(request: bytes) -> bytes:

@@ -14,18 +14,18 @@ from trio_websocket import ConnectionClosed
 from signald.ids import SeededEntropy
 from signald.sdk.backoff import HINT_MAX_S, Schedule, endpoint
 from signald.sdk.bounds import Bounds
-from signald.sdk.carrier import dial
 from signald.sdk.client_core import ClientCore
 from signald.sdk.core import SessionCore
 from signald.sdk.dialing import DialFailed
 from signald.sdk.errors import LinkBroken, Unreadable
 from signald.sdk.events import RealtimeReceived
+from signald.sdk.front.conversation import EVENTS_BYTES_MAX, Events
 from signald.sdk.link import Link
 from signald.sdk.notices import SessionEvent, Taken, Terminate
 from signald.sdk.party_core import FLOOD_MAX, RETIRING_MAX
 from signald.sdk.party_records import DEFAULT_TIMING
 from signald.sdk.trio import Backoff, Refused, SessionGone, WorkerJob, WorkerSession, open_client, open_worker
-from signald.sdk.trio_conversation import EVENTS_BYTES_MAX, Events
+from signald.sdk.trio_carrier import dial
 from signald.sdk.worker_core import WorkerCore
 from signald.wire.fields import SEQ_MAX
 from signald.wire.messages import JOBS_MAX, ErrorMessage, Message

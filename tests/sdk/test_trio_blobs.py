@@ -12,9 +12,9 @@ import trio.testing
 from signald.ids import SeededEntropy
 from signald.sdk.blob_core import Blob
 from signald.sdk.errors import ApiRefused, BlobFailed, SessionGone
+from signald.sdk.front.blobs import PIECE_S, Blobs
+from signald.sdk.front.sources import MEMORY_BYTES_MAX, SPOOL_BYTES_MAX, Source
 from signald.sdk.party_records import Over
-from signald.sdk.trio_blobs import PIECE_S, Blobs
-from signald.sdk.trio_sources import MEMORY_BYTES_MAX, SPOOL_BYTES_MAX, Source
 from tests.sdk.blob_server import Asking, BlobServer, Fault, session_of
 
 DATA = SeededEntropy(1).token_bytes(100_000)

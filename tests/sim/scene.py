@@ -12,11 +12,11 @@ import attrs
 import jwt
 import trio
 
-from signald.sdk.carrier import over_stream
 from signald.sdk.core import SessionCore
 from signald.sdk.dialing import DialFailed
 from signald.sdk.network import Carrier
 from signald.sdk.trio import Dial
+from signald.sdk.trio_carrier import over_stream
 from signald.service import relay
 from signald.service.cluster import lag, sweeps
 from signald.service.rooms import sweeping

@@ -9,10 +9,10 @@ import httpx2
 import trio
 from attrs import define, field, frozen
 
-from signald.sdk.carrier import dial
 from signald.sdk.network import Carrier
 from signald.sdk.party_records import DEFAULT_TIMING
 from signald.sdk.trio import Backoff, Client, Room, RoomReset, open_client
+from signald.sdk.trio_carrier import dial
 from tests.real.harness import until
 from tests.systems.drawing import Content, Sight, content_of, plain
 

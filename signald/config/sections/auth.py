@@ -135,7 +135,7 @@ class AuthConfig:
     )
     cookie_name: str = key(
         "",
-        "Cookie in which a browser shows its JWT (role client) to the HTTP API. Empty: none is read. Requests with it are held to "
+        "Cookie in which a browser shows its JWT (role client) to the HTTP API and at a WebSocket. Empty: none is read. It is held to "
         "listen.allowed_origins.",
         reload=True,
     )

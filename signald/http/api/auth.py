@@ -16,6 +16,7 @@ from starlette.types import Scope as AsgiScope
 
 from signald.config import Config
 from signald.core.callers import ALL, Access, Caller, CallerKind, CallerRefused, Scope
+from signald.heads import cookies_in
 from signald.http.api.app import address_of
 from signald.http.problem_details import HttpProblem
 from signald.ids import SessionId, as_session
@@ -117,7 +118,7 @@ class Authentication:
                 raise HttpProblem(401, "unauthenticated", "the header Authorization needs Bearer and a token")
             return Shown(text.strip())
         name = self._config().auth.cookie_name
-        found = _cookies(scope, name) if name else []
+        found = cookies_in(scope["headers"], name) if name else []
         if len(found) > 1:
             # A page of a neighbouring host may have set one of them.
             raise HttpProblem(401, "unauthenticated", "the cookie stands twice")
@@ -192,15 +193,3 @@ def _one(scope: AsgiScope, name: bytes) -> str | None:
     if len(found) > 1:
         raise HttpProblem(400, "bad-request", f"the header {name.decode()} stands twice")
     return found[0].decode("latin-1") if found else None
-
-
-def _cookies(scope: AsgiScope, name: str) -> list[str]:
-    """Return the values of the cookies called `name` (RFC 6265): those that are not empty, without quotes around them."""
-    found = []
-    for key, value in scope["headers"]:
-        if key == b"cookie":
-            for pair in value.decode("latin-1").split(";"):
-                label, equals, text = pair.strip().partition("=")
-                if equals and label == name and text.strip('"'):
-                    found.append(text.strip('"'))
-    return found

@@ -18,6 +18,7 @@ from signald.service.attached import LiveSession, PartyLink
 from signald.service.context import Context
 from signald.service.events import PartyReleased, RightsChanged, SessionGone
 from signald.service.rooms.bounds import bounds_of
+from signald.service.rooms.casting import Casting
 from signald.service.rooms.folding import Folding
 from signald.service.rooms.guest import Guest, member_name
 from signald.service.rooms.hall import Hall
@@ -45,6 +46,7 @@ class RoomDesk:
         """`is_store_in_doubt` tells whether the store has shown lately that it may have lost something."""
         self._context = context
         self.hall = Hall(context)
+        self.casting = Casting(context, self.hall)
         self.sweeps = RoomSweeps(context, self.hall.members_of)
         self.making = Making(context, self.hall.counts.not_made)
         self._joining = Joining(context, self.hall, self.making, self._stay_out, is_store_in_doubt)

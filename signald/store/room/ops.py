@@ -241,7 +241,7 @@ class Publish(RoomOp[Published | Fenced | Behind | NotMember], frozen=True):
     now_ms: int
 
 
-@traits(damaged=Refused("damaged"))
+@traits(later=True, damaged=Refused("damaged"))
 class Post(RoomOp[Posted | Refused | NoRoom], frozen=True):
     """Store what is published over HTTP, without a seq, and make the room when there is none, as `JoinRoom` does.
 

@@ -170,7 +170,7 @@ SDK = (
     ),
     Bug(
         "sdk-upload-gets-a-key-for-each-try",
-        "signald/sdk/trio_api.py",
+        "signald/sdk/front/api.py",
         "Api.request",
         "said = {**tries.begin(), **headers}",
         "said = {**tries.begin(), **headers, 'idempotency-key': f'key-{tries.count}'}",
@@ -190,7 +190,7 @@ SDK = (
     ),
     Bug(
         "sdk-token-goes-to-the-signed-url",
-        "signald/sdk/trio_blobs.py",
+        "signald/sdk/front/blobs.py",
         "BlobStream._begin",
         "self._asked(*place, {})",
         "self._asked(*place, shown)",

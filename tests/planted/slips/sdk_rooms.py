@@ -6,7 +6,7 @@ _ROOM = "signald/sdk/room_core.py"
 _ROOMS = "signald/sdk/rooms_core.py"
 _LINE = "signald/sdk/room_outgoing.py"
 _RECORDS = "signald/sdk/room_records.py"
-_TRIO = "signald/sdk/trio_rooms.py"
+_TRIO = "signald/sdk/front/rooms.py"
 
 _BY_CORES = ("tests/sdk/test_rooms_core.py", "tests/sdk/test_room_core.py")
 _BY_FRONT = ("tests/sdk/test_trio_rooms.py",)

@@ -1,4 +1,4 @@
-"""The client's front on Trio."""
+"""The client's front."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -9,21 +9,21 @@ from signald.ids import Entropy, SystemEntropy, job_of
 from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff
 from signald.sdk.bounds import DEFAULT_BOUNDS, Bounds
 from signald.sdk.client_core import ClientCore, ClientState
+from signald.sdk.front.api import Api
+from signald.sdk.front.blobs import Blobs
+from signald.sdk.front.client_jobs import Job, Jobs
+from signald.sdk.front.conversation import Conversation, Events
+from signald.sdk.front.party import Auth, FrontParty, Urls, running, url_list
+from signald.sdk.front.rooms import Room
+from signald.sdk.front.waiting import Lot
 from signald.sdk.network import Dial, OpenStream
 from signald.sdk.party_records import DEFAULT_TIMING, Timing
 from signald.sdk.streams_core import StreamText
-from signald.sdk.trio_api import Api
-from signald.sdk.trio_blobs import Blobs
-from signald.sdk.trio_client_jobs import Job, Jobs
-from signald.sdk.trio_conversation import Conversation, Events
-from signald.sdk.trio_party import Auth, TrioParty, Urls, running, url_list
-from signald.sdk.trio_rooms import Room
 from signald.sdk.values import check_text, readable
-from signald.sdk.waiting import Lot
 from signald.wire.fields import REASON_MAX
 
 
-class Client(TrioParty, Conversation):
+class Client(FrontParty, Conversation):
     """A client's session; made by `open_client`."""
 
     _core: ClientCore
@@ -36,7 +36,7 @@ class Client(TrioParty, Conversation):
         dial: Dial | None,
         open_stream: OpenStream | None = None,
     ) -> None:
-        TrioParty.__init__(self, core, ssl_context=ssl_context, dial=dial)
+        FrontParty.__init__(self, core, ssl_context=ssl_context, dial=dial)
         self._api = Api(core, ssl_context, open_stream)
         Conversation.__init__(self, core.session, self._room, Blobs(self._api), core.rooms)
         self._events = Events()

@@ -1,4 +1,4 @@
-"""Carries a `PartyCore` over connections, on Trio: what the client's and the worker's front share.
+"""Carries a `PartyCore` over connections: what the client's and the worker's front share.
 
 running                         one nursery per party, left with the party's `async with`
 ├── supervise                   asks the core what to open, and when
@@ -22,10 +22,10 @@ from signald.sdk.backoff import without_login
 from signald.sdk.core import NEVER
 from signald.sdk.dialing import DialFailed
 from signald.sdk.errors import LinkBroken
+from signald.sdk.front.waiting import Lot
 from signald.sdk.link import Link
 from signald.sdk.network import Carrier, CarrierClosed, Dial, network
 from signald.sdk.party_core import PartyCore
-from signald.sdk.waiting import Lot
 from signald.wire.close_codes import CloseCode
 
 # Plain logging: a library does not choose where its application's log goes.
@@ -57,7 +57,7 @@ class _Ending:
             self.scope.cancel(reason=reason)
 
 
-class TrioParty(ABC):
+class FrontParty(ABC):
     """A party at work. The subclasses define the view of the application."""
 
     def __init__(self, core: PartyCore, *, ssl_context: SSLContext | None, dial: Dial | None) -> None:
@@ -223,7 +223,7 @@ def _unpark(lot: Lot) -> Callable[[], None]:
 
 
 @asynccontextmanager
-async def running(party: TrioParty, established: Callable[[], bool]) -> AsyncIterator[TaskGroup]:
+async def running(party: FrontParty, established: Callable[[], bool]) -> AsyncIterator[TaskGroup]:
     """Run `party` for the time of the block, which begins when it is established.
 
     An exception of the block comes out as it is, not in a group. Raises `Refused` when signald does not take the party.

@@ -1,4 +1,4 @@
-"""The jobs of a client, on Trio: submitted and read over HTTP at the node of its connection, told over the connection."""
+"""The jobs of a client: submitted and read over HTTP at the node of its connection, told over the connection."""
 
 import re
 from collections.abc import AsyncIterator
@@ -14,10 +14,10 @@ from signald.sdk.api_core import RETRIES, not_signald
 from signald.sdk.client_core import ClientCore
 from signald.sdk.client_jobs import OVER, ClientJob, JobPart
 from signald.sdk.errors import JobFailed, SessionGone
+from signald.sdk.front.api import Api
+from signald.sdk.front.waiting import Lot
 from signald.sdk.requests import Bytes
-from signald.sdk.trio_api import Api
 from signald.sdk.values import check_text, read, readable, write
-from signald.sdk.waiting import Lot
 from signald.wire.fields import KIND_MAX
 from signald.wire.messages import CONTENT_TYPE_MAX
 

@@ -1,4 +1,4 @@
-"""The worker's front on Trio."""
+"""The worker's front."""
 
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
@@ -14,18 +14,18 @@ from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff
 from signald.sdk.bounds import DEFAULT_BOUNDS, Bounds
 from signald.sdk.errors import SessionGone
 from signald.sdk.events import Gone, LifecycleEvent
+from signald.sdk.front.api import Api
+from signald.sdk.front.blobs import Blobs
+from signald.sdk.front.conversation import Conversation, Events, Kept
+from signald.sdk.front.jobs import OnJob, SessionJobs, WorkerJob, kinds_of
+from signald.sdk.front.party import Auth, FrontParty, Urls, log, running, url_list
+from signald.sdk.front.streams import OutStream
 from signald.sdk.jobs_core import JobCancelled, JobGiven
 from signald.sdk.network import Dial, OpenStream
 from signald.sdk.notices import Assigned, SessionEvent, Taken, Terminate
 from signald.sdk.party_records import DEFAULT_TIMING, Over, Timing
 from signald.sdk.stream_fields import Of
 from signald.sdk.streams_core import ROLL_UP_S, STREAMS_MAX, CancelRequested, StreamRefused
-from signald.sdk.trio_api import Api
-from signald.sdk.trio_blobs import Blobs
-from signald.sdk.trio_conversation import Conversation, Events, Kept
-from signald.sdk.trio_jobs import OnJob, SessionJobs, WorkerJob, kinds_of
-from signald.sdk.trio_party import Auth, TrioParty, Urls, log, running, url_list
-from signald.sdk.trio_streams import OutStream
 from signald.sdk.values import check_text, readable
 from signald.sdk.worker_core import WorkerCore
 from signald.wire.fields import REASON_MAX
@@ -211,7 +211,7 @@ class WorkerSession(Conversation):
 Handler = Callable[[WorkerSession], Awaitable[None]]
 
 
-class Worker(TrioParty):
+class Worker(FrontParty):
     """A registered worker; made by `open_worker`."""
 
     _core: WorkerCore

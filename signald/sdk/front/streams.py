@@ -1,4 +1,4 @@
-"""A stream that a worker says, on Trio: pieces are rolled up, and its reader can ask for its end."""
+"""A stream that a worker says: pieces are rolled up, and its reader can ask for its end."""
 
 from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType

@@ -1,4 +1,4 @@
-"""What an application uploads, on Trio: bytes, a file, or an iterator. Each becomes a body that can be read again for another try.
+"""What an application uploads: bytes, a file, or an iterator. Each becomes a body that can be read again for another try.
 
 An iterator yields its bytes once, and an upload may need them twice: after a node that was killed, and after one that was busy. So they
 are kept until the upload is over, in memory up to MEMORY_BYTES_MAX, and beyond that in a file without a name.

@@ -1,4 +1,4 @@
-"""Rooms on Trio: what a client, and a worker in one of its sessions, publishes and sees in them."""
+"""Rooms: what a client, and a worker in one of its sessions, publishes and sees in them."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -8,11 +8,11 @@ import anyio
 import anyio.lowlevel
 
 from signald.sdk.errors import RoomGone
+from signald.sdk.front.waiting import Lot
 from signald.sdk.room_core import RoomCore
 from signald.sdk.room_events import Record, RecordsChanged, RoomEvent, RoomPublication
 from signald.sdk.rooms_core import Records, Rooms
 from signald.sdk.values import read, readable
-from signald.sdk.waiting import Lot
 
 NONE: Records = {}
 

@@ -1,4 +1,4 @@
-"""The blobs of a session, on Trio: uploaded and read over HTTP, at the node that its party is connected to.
+"""The blobs of a session: uploaded and read over HTTP, at the node that its party is connected to.
 
 upload   counted and hashed first, then sent until there is an answer; a node that goes in between costs another try
 open     a part of the bytes as they come; when a node goes, another one sends the rest
@@ -25,9 +25,9 @@ from signald.sdk.blob_core import (
     target_of,
 )
 from signald.sdk.errors import ApiRefused, BlobFailed
+from signald.sdk.front.api import Api
+from signald.sdk.front.sources import SPOOL_BYTES_MAX, Source, counted
 from signald.sdk.requests import Reply
-from signald.sdk.trio_api import Api
-from signald.sdk.trio_sources import SPOOL_BYTES_MAX, Source, counted
 
 TRANSFER_S: Final = 300.0
 """For a whole upload, and for a whole `read`: 10 MiB at 300 kbit/s, or a killed node (whose key is free after 20 s) and a deploy."""

@@ -1,4 +1,4 @@
-"""The jobs of a session at its worker, on Trio: each attempt runs its handler once, in a task of the session."""
+"""The jobs of a session at its worker: each attempt runs its handler once, in a task of the session."""
 
 import logging
 from collections import deque
@@ -10,9 +10,9 @@ import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from signald.sdk.errors import SessionGone, StreamOver
+from signald.sdk.front.streams import OutStream
 from signald.sdk.jobs_core import JobCancelled, JobGiven
 from signald.sdk.streams_core import ROLL_UP_S
-from signald.sdk.trio_streams import OutStream
 from signald.sdk.values import check_text, readable
 from signald.wire.fields import KIND_MAX, REASON_MAX
 

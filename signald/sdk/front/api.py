@@ -1,4 +1,4 @@
-"""The requests of one party to the HTTP API, on Trio: asked again at the next node where one has gone."""
+"""The requests of one party to the HTTP API, in either event loop: asked again at the next node where one has gone."""
 
 import math
 from collections.abc import AsyncIterator, Mapping

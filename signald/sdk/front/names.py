@@ -24,6 +24,13 @@ from signald.sdk.events import (
     Resumed,
     Waiting,
 )
+from signald.sdk.front.blobs import BlobStream, RemoteBlob
+from signald.sdk.front.client import Client, open_client
+from signald.sdk.front.client_jobs import Job
+from signald.sdk.front.jobs import JobHandler, WorkerJob
+from signald.sdk.front.rooms import Room
+from signald.sdk.front.streams import OutStream
+from signald.sdk.front.worker import Handler, Worker, WorkerSession, open_worker, run_worker
 from signald.sdk.network import Carrier, CarrierClosed, Dial
 from signald.sdk.party_records import Timing
 from signald.sdk.room_events import (
@@ -37,13 +44,6 @@ from signald.sdk.room_events import (
     RoomUpdate,
 )
 from signald.sdk.streams_core import StreamText
-from signald.sdk.trio_blobs import BlobStream, RemoteBlob
-from signald.sdk.trio_client import Client, open_client
-from signald.sdk.trio_client_jobs import Job
-from signald.sdk.trio_jobs import JobHandler, WorkerJob
-from signald.sdk.trio_rooms import Room
-from signald.sdk.trio_streams import OutStream
-from signald.sdk.trio_worker import Handler, Worker, WorkerSession, open_worker, run_worker
 
 __all__ = [
     "ApiRefused",

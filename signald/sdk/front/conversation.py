@@ -1,4 +1,4 @@
-"""The conversation of an application within a session, on Trio; clients and workers alike."""
+"""The conversation of an application within a session; clients and workers alike."""
 
 from abc import ABC, abstractmethod
 from collections import deque
@@ -14,12 +14,12 @@ from signald.sdk.client_core import EVENTS_MAX
 from signald.sdk.core import SessionCore
 from signald.sdk.errors import SessionGone
 from signald.sdk.events import LifecycleEvent, MessageReceived, NamedBlob, RealtimeReceived
+from signald.sdk.front.blobs import TRANSFER_S, Blobs, RemoteBlob
+from signald.sdk.front.rooms import Hall, Room
+from signald.sdk.front.sources import SPOOL_BYTES_MAX, Source
+from signald.sdk.front.waiting import Lot
 from signald.sdk.rooms_core import Rooms
 from signald.sdk.stream_fields import Of
-from signald.sdk.trio_blobs import TRANSFER_S, Blobs, RemoteBlob
-from signald.sdk.trio_rooms import Hall, Room
-from signald.sdk.trio_sources import SPOOL_BYTES_MAX, Source
-from signald.sdk.waiting import Lot
 from signald.wire.messages import StreamError
 
 EVENTS_BYTES_MAX = 1024 * 1024

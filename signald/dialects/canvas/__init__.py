@@ -1,0 +1,1 @@
+"""The wire of a collaborative canvas, as rooms."""
