@@ -271,3 +271,23 @@ def test_forwarded_addresses_are_believed_as_far_as_proxies_are_trusted(
 ) -> None:
     """Only what a trusted proxy wrote counts, read from its end; what a client made up in front of it does not."""
     assert ProxyTrust(["10.0.0.0/8"]).remote(peer, forwarded) == remote
+
+
+COOKIES = settings_of(cookie_name="signald", allowed_origins=("https://app.example.com", "*"))
+
+
+def with_cookie(cookie: str, *more: tuple[bytes, bytes]) -> bytes:
+    """Return a request that has a cookie."""
+    return request("/v1/client", (b"Cookie", cookie.encode()), *more)
+
+
+def test_a_cookie_is_a_credential_of_a_listed_page() -> None:
+    """A browser adds it to requests of any page, so only a listed origin lends it; what else is shown comes first."""
+    listed = (b"Origin", b"https://app.example.com")
+    assert shake(with_cookie('a=b; signald="good"', listed), COOKIES).bearer == "good"
+    assert shake(with_cookie("signald=good", listed, (b"Authorization", b"Bearer better")), COOKIES).bearer == "better"
+    assert shake(with_cookie("signald=good", (b"Origin", b"https://evil.example.com")), COOKIES).bearer is None
+    assert shake(with_cookie("signald=good"), COOKIES).bearer is None
+    assert shake(with_cookie("signald=", listed), COOKIES).bearer is None
+    assert shake(with_cookie("signald=good", listed), settings_of(allowed_origins=("*",))).bearer is None
+    assert b"the cookie stands twice" in answer(with_cookie("signald=good; signald=bad", listed), COOKIES)
