@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from functools import partial
 
+from msgspec import json
+
 from signald.config import Config
 from signald.core.head import Party
 from signald.dialects.canvas import views
@@ -40,7 +42,9 @@ class Canvas:
         assert canvas is not None, "the path fits the pattern"
         try:
             make = partial(CanvasLink, canvas=canvas)
-            link = await start_session(parts, conn, None, NewClient({}, pair=False), make)
+            # For the core server, which is asked before the socket is let in, and for an operator who looks at the session.
+            asked = NewClient({}, json.encode({NAME: canvas}), pair=False)
+            link = await start_session(parts, conn, None, asked, make)
         except Turned as turned:
             retry = turned.retry_after_ms if isinstance(turned.retry_after_ms, int) else 0
             conn.send_text(views.error(turned.error, turned.message, retry_after_ms=retry))

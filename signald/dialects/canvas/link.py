@@ -89,6 +89,8 @@ class CanvasLink(SilentLink):
         self._place = Place.OUT
         self._restores = 0
         """How often it has asked for what the session has."""
+        self._reads = False
+        """The chat is being read for an answer."""
         self._kept: Kept | None = None
         """The chat as it was read for an answer that is to come."""
         self._is_slow = False
@@ -157,7 +159,7 @@ class CanvasLink(SilentLink):
             self._pass_on(said)
 
     def _bears(self, said: Said) -> bool:
-        """Count a message in the rate of the client; raises WrongError beyond it, and ends the connection of a flood."""
+        """Count a message in the rate of the client. Beyond it the sender is told; a flood ends the connection."""
         if self._rate.take():
             return True
         if self._rate.flooding:
@@ -213,19 +215,26 @@ class CanvasLink(SilentLink):
         if self._place is Place.OUT:
             self._place = Place.ENTERING
         if self._restores:
-            self._parts.context.spawn(self._enter_with_chat, self._restores)
+            if not self._reads:
+                self._reads = True
+                self._parts.context.spawn(self._enter_with_chat)
         else:
             self._parts.rooms.join(self.session, "client", Join(self._room))
 
-    async def _enter_with_chat(self, number: int) -> None:
-        """Read the copies of the chat, then join: what is stored between the two stands in the log of the room."""
+    async def _enter_with_chat(self) -> None:
+        """Read the copies of the chat, then join: what is stored between the two stands in the log of the room.
+
+        A socket that asks again meanwhile is answered once.
+        """
         try:
             kept = await self._chats.read()
         except StoreUnavailable:
             self.room_left(self.session.id, self._room, "unavailable")
             self._parts.context.writes.flush()
             return
-        if number == self._restores and not self.over:
+        finally:
+            self._reads = False
+        if not self.over:
             self._kept = kept
             self._parts.rooms.join(self.session, "client", Join(self._room, state=True, history=RECENT))
 

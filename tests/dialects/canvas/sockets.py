@@ -1,5 +1,6 @@
 """Sockets of a canvas, as a program written from its guide opens them: it knows four types, two close codes, and nothing of signald."""
 
+import json
 from typing import Any
 
 from signald.testing.cluster import Cluster
@@ -31,3 +32,16 @@ class Socket:
     async def hear(self, kind: str) -> Json:
         """Return the next object of this type."""
         return await self.peer.expect(kind)
+
+
+OPENING = (
+    b"GET /ws/board-1 HTTP/1.1\r\nHost: node\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+"""The request of a socket whose frames a test writes itself."""
+
+
+def text(message: dict[str, object]) -> bytes:
+    """Return a whole text frame of a client, below 126 bytes and with a mask of zeros."""
+    payload = json.dumps(message).encode()
+    return bytes((0x81, 0x80 | len(payload), 0, 0, 0, 0)) + payload

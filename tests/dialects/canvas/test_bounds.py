@@ -1,5 +1,6 @@
 """The bounds of a canvas, and what its sockets are told at them."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import trio.testing
 
 from signald.dialects.canvas import link, outbox
 from signald.testing.cluster import Cluster, play
-from tests.dialects.canvas.sockets import ON, Socket
+from tests.dialects.canvas.sockets import ON, OPENING, Socket, text
 
 AT = "192.0.2.1"
 """An address, of which rooms are counted."""
@@ -38,24 +39,43 @@ def test_a_large_canvas_is_told_in_one_message_of_many_frames() -> None:
 
 
 def test_heartbeats_wait_behind_a_long_answer() -> None:
-    """No other message may stand between the frames of one."""
+    """No other message stands between the frames of one (RFC 6455 5.4); a second request meanwhile is answered by it."""
 
     async def scene(cluster: Cluster) -> None:
-        await cluster.start("one", **ON, limits={"send_queue_bytes_max": 100_000})
+        node = await cluster.start("one", **ON, limits={"send_queue_bytes_max": 100_000})
         anna = await Socket.open(cluster, "one")
-        await anna.say("canvas_update", patch={f"shape-{n}": "x" * 50_000 for n in range(1)})
         for n in range(8):
-            await anna.say("canvas_update", patch={f"more-{n}": "x" * 50_000})
+            await anna.say("canvas_update", patch={f"shape-{n}": "x" * 50_000})
         await anna.say("chat_message", message="done")
         await anna.hear("chat_message")
-        ben = await Socket.open(cluster, "one", streams=trio.testing.lockstep_stream_pair)
-        await ben.say("restore_session", session_id="board-1")
-        await ben.say("ping")
-        await ben.say("restore_session", session_id="board-1")
-        assert len((await ben.hear("session_restored"))["canvas_state"]) == 9
-        await ben.hear("pong")
+        ours, theirs = trio.testing.lockstep_stream_pair()
+        node.hub.spawn(node.server.serve_stream, theirs, "memory")
+        await ours.send_all(OPENING)
+        assert (await ours.receive_some()).startswith(b"HTTP/1.1 101 ")
+        await ours.send_all(text({"type": "restore_session"}))
+        await trio.sleep(1)
+        await ours.send_all(text({"type": "ping"}) + text({"type": "restore_session"}))
+        await trio.sleep(1)
+        heard = b""
+        with trio.move_on_after(5):
+            while True:
+                heard += await ours.receive_some()
+        heads = [head for head, payload in frames(heard) if head != 0x89]
+        assert heads == [0x01, *[0x00] * (len(heads) - 3), 0x80, 0x81]
+        assert len(heads) > 6
 
     play(scene)
+
+
+def frames(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the first byte and the payload of each frame of a server."""
+    while data:
+        length, start = data[1], 2
+        if length > 125:
+            start = 4 if length == 126 else 10
+            length = int.from_bytes(data[2:start], "big")
+        yield data[0], data[start : start + length]
+        data = data[start + length :]
 
 
 def test_a_socket_that_is_too_slow_is_told_everything_anew() -> None:

@@ -7,7 +7,7 @@ from tests.dialects.canvas.sockets import ON, Socket
 
 
 def test_edits_and_chat_reach_the_others_and_the_next() -> None:
-    """An edit goes to all others, a chat to all; who restores the session has both."""
+    """An edit goes to all others, a chat to all; a socket that restores the session has both."""
 
     async def scene(cluster: Cluster) -> None:
         await cluster.start("one", **ON)

@@ -1,4 +1,4 @@
-"""Who may be at a canvas: by a header, a cookie or a subprotocol; and what becomes of a socket that may not."""
+"""Credentials at a canvas: by a header, a cookie or a subprotocol; and what becomes of a socket that may not."""
 
 import base64
 from collections.abc import Sequence
@@ -150,7 +150,7 @@ def test_tenants_have_canvases_of_their_own() -> None:
 
 
 def test_a_credential_that_runs_out_ends_with_1008() -> None:
-    """The socket may renew it by `auth`, which goes to nobody else; else it is closed."""
+    """The socket may renew it by `auth`, which is passed on to no other socket; else it is closed."""
 
     async def scene(cluster: Cluster) -> None:
         await cluster.start("one", **SECTIONS)

@@ -1,11 +1,9 @@
 """A canvas through deploys: the order of a drain, what arrives in it, two nodes, and nodes that are killed."""
 
-import json
-
 import trio
 
 from signald.testing.cluster import Cluster, play
-from tests.dialects.canvas.sockets import ON, Socket
+from tests.dialects.canvas.sockets import ON, OPENING, Socket, text
 
 
 async def ghosts(cluster: Cluster, node: str, room: str = "canvas:board-1") -> int:
@@ -53,12 +51,6 @@ def test_a_deploy_closes_with_1001_and_loses_nothing() -> None:
     play(scene)
 
 
-def text(message: dict[str, object]) -> bytes:
-    """Return a whole text frame of a client, below 126 bytes and with a mask of zeros."""
-    payload = json.dumps(message).encode()
-    return bytes((0x81, 0x80 | len(payload), 0, 0, 0, 0)) + payload
-
-
 def test_what_arrives_before_the_close_of_the_client_is_taken() -> None:
     """A program that reads its 1001 late has sent more meanwhile; all of it is stored."""
 
@@ -68,10 +60,7 @@ def test_what_arrives_before_the_close_of_the_client_is_taken() -> None:
         ben = await Socket.open(cluster, "new")
         await ben.restore()
         raw = cluster.plain("old")
-        await raw.send_all(
-            b"GET /ws/board-1 HTTP/1.1\r\nHost: node\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-        )
+        await raw.send_all(OPENING)
         assert (await raw.receive_some()).startswith(b"HTTP/1.1 101 ")
         await raw.send_all(text({"type": "canvas_update", "patch": {"early": 1}}))
         assert (await ben.hear("canvas_update"))["patch"] == {"early": 1}

@@ -1,0 +1,201 @@
+"""Slips in the wire of a canvas. What they break is a promise to the program of a socket, which has no word to find out."""
+
+from tests.planted.bug import Bug
+
+_LINK = "signald/dialects/canvas/link.py"
+_OUTBOX = "signald/dialects/canvas/outbox.py"
+_VIEWS = "signald/dialects/canvas/views.py"
+_CHATS = "signald/dialects/canvas/chats.py"
+_MESSAGES = "signald/dialects/canvas/messages.py"
+_CASTING = "signald/service/rooms/casting.py"
+_ENDPOINTS = "signald/net/endpoints.py"
+
+_SHARED = ("tests/dialects/canvas/test_canvas.py",)
+_DEPLOYS = ("tests/dialects/canvas/test_deploys.py",)
+_BOUNDS = ("tests/dialects/canvas/test_bounds.py",)
+_CREDENTIALS = ("tests/dialects/canvas/test_credentials.py",)
+_OF_VIEWS = ("tests/dialects/canvas/test_views.py",)
+_OF_ENDPOINTS = ("tests/net/test_endpoints.py",)
+
+CANVAS = (
+    Bug(
+        "canvas-close-deaf",
+        _LINK,
+        "CanvasLink.close",
+        "self.conn.takes_late = code in GENTLE",
+        "self.conn.takes_late = code not in GENTLE",
+        "exactly-once",
+        "What a program sends before it has read the 1001 of a deploy is thrown away.",
+        _DEPLOYS,
+    ),
+    Bug(
+        "canvas-session-outlives-socket",
+        _LINK,
+        "CanvasLink.clear",
+        "if not self._ended and (not self.ending):",
+        "if self._ended and (not self.ending):",
+        "no-ghost",
+        "A socket that is gone stays a member until its session expires.",
+        _DEPLOYS,
+    ),
+    Bug(
+        "canvas-edit-echoed",
+        _LINK,
+        "CanvasLink.room_message",
+        "if entry.member != session or views.is_echoed(entry):",
+        "if entry.member != session or entry.publication:",
+        "exactly-once",
+        "The sender of an edit is told of it, and applies it a second time over what it has drawn since.",
+        _SHARED,
+    ),
+    Bug(
+        "canvas-slow-not-told-anew",
+        _LINK,
+        "CanvasLink.has_room",
+        "if self._is_slow:",
+        "if self._is_slow and self._place is Place.OUT:",
+        "liveness",
+        "A socket that was too slow once is told nothing of its canvas any more.",
+        _BOUNDS,
+    ),
+    Bug(
+        "canvas-heartbeat-inside-an-answer",
+        _LINK,
+        "CanvasLink._say",
+        "if self._held is None:",
+        "if self._held is not None or payload:",
+        "nobody-hurts",
+        "A pong stands between two frames of a long answer, and the program closes with a protocol error.",
+        _BOUNDS,
+    ),
+    Bug(
+        "canvas-without-all-rights",
+        _LINK,
+        "CanvasLink.begin",
+        "{'join', 'publish', 'state'} <= self._rights()",
+        "{'join', 'publish'} <= self._rights()",
+        "nobody-hurts",
+        "A socket without the right to the state is let in, and its edits fail one by one.",
+        _CREDENTIALS,
+    ),
+    Bug(
+        "canvas-withdrawn-right-kept",
+        _LINK,
+        "CanvasLink._publish",
+        "self._need('publish' if publication.body else 'state', id)",
+        "self._need('publish', id)",
+        "nobody-hurts",
+        "A socket whose right to the state was withdrawn goes on changing it.",
+        _CREDENTIALS,
+    ),
+    Bug(
+        "canvas-speaks-for-the-server",
+        _MESSAGES,
+        "read",
+        "if kind in RESERVED:",
+        "if kind in RESERVED and not payload:",
+        "nobody-hurts",
+        "A socket sends others a session_restored, and their canvases are wiped.",
+        _SHARED,
+    ),
+    Bug(
+        "canvas-id-of-one-socket",
+        _OUTBOX,
+        "Outbox._key",
+        "f'canvas {id}'.encode()",
+        "f'canvas {id} {self._session.id}'.encode()",
+        "exactly-once",
+        "A message that is repeated after a reconnection is taken twice.",
+        _SHARED,
+    ),
+    Bug(
+        "canvas-last-words-lost",
+        _OUTBOX,
+        "Outbox.finish",
+        "self.go_on()",
+        "self._take()",
+        "exactly-once",
+        "An edit of a program that closes at once is dropped, because its socket was not a member yet.",
+        _DEPLOYS,
+    ),
+    Bug(
+        "canvas-waiting-unbounded",
+        _OUTBOX,
+        "Outbox.put",
+        "self._count >= WAITING_MAX or",
+        "self._count < 0 or",
+        "bounded-memory",
+        "A socket fills the memory of its node while the store is away.",
+        _BOUNDS,
+    ),
+    Bug(
+        "canvas-null-is-a-value",
+        _VIEWS,
+        "edit",
+        "for key, value in patch.items() if bytes(value) != NULL",
+        "for key, value in patch.items()",
+        "room-order",
+        "A key that is removed stays in the room as null, and counts for its bounds.",
+        _OF_VIEWS + _SHARED,
+    ),
+    Bug(
+        "canvas-other-properties-remove",
+        _VIEWS,
+        "update_of",
+        "if value is not None:",
+        "if value is not None or properties:",
+        "room-order",
+        "A change of another property by a member of signald.v1 ends the telling of the publication.",
+        _SHARED,
+    ),
+    Bug(
+        "canvas-chat-without-log",
+        _CHATS,
+        "Kept.with_log",
+        "if said is not None and (epoch, entry.position) not in known:",
+        "if said is not None and (epoch, entry.position) in known:",
+        "exactly-once",
+        "What was said a moment ago, or by a node that was killed, is missing in the history.",
+        _OF_VIEWS,
+    ),
+    Bug(
+        "canvas-copies-in-order-of-arrival",
+        _CHATS,
+        "Kept.with_log",
+        "one[1].at_ms * (one[0][0] != epoch), one[0][1]",
+        "one[1].at_ms, one[0][1]",
+        "room-order",
+        "Messages of two nodes stand in the history in another order than they were told in.",
+        _OF_VIEWS,
+    ),
+    Bug(
+        "cast-comes-back",
+        _CASTING,
+        "Casting._tell",
+        "guest.name != member and",
+        "guest.name and",
+        "exactly-once",
+        "A socket is told what it has said in passing itself.",
+        _SHARED,
+    ),
+    Bug(
+        "cast-stays-at-its-node",
+        _CASTING,
+        "Casting.cast",
+        "if node != context.node and self._signals < SIGNALS_MAX:",
+        "if node == context.node and self._signals < SIGNALS_MAX:",
+        "liveness",
+        "Pointers of sockets at another node are not seen during a deploy.",
+        _DEPLOYS,
+    ),
+    Bug(
+        "segment-in-bytes",
+        _ENDPOINTS,
+        "read_segment",
+        "if len(text) <= SEGMENT_CHARS_MAX and text.isprintable()",
+        "if len(segment) <= SEGMENT_CHARS_MAX and text.isprintable()",
+        "liveness",
+        "A canvas whose id is not written in ASCII cannot be reached.",
+        _OF_ENDPOINTS,
+    ),
+)
