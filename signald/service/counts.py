@@ -60,8 +60,9 @@ FAILURES: tuple[FailureCause, ...] = ("lost", "refused")
 APP_STATES = ("connected", "authenticated", "terminating", "disconnected")
 
 APP_MESSAGES = ("paired", "told", "unwanted", "too_big", "rate", "backlog", "store", "withheld")
-"""Of an app: given to its client's session, told to the core server; or dropped, because no core server is named, it is too long to
-be told, it comes too fast, its client or the store is too far behind. `withheld`: a client's message that no app understands."""
+"""Of an app: offered to its client's session, told to the core server; or dropped, because no core server is named, it is too long to
+be told, it comes too fast, its client (of what was offered) or the store is too far behind. `withheld`: a client's message that no app
+understands."""
 
 APP_ENDS = ("ok", "failed", "late", "gone")
 """See `service.terminating`."""

@@ -21,6 +21,7 @@ from signald import __version__
 from signald.core.head import Party
 from signald.http.api.requests import RequestCounts
 from signald.http.public import PublicHttp
+from signald.ids import is_named
 from signald.logs import lines_dropped
 from signald.net.listener import Server
 from signald.net.refusal_log import LABELS as REFUSAL_REASONS
@@ -111,6 +112,13 @@ def _workers(observed: Observed) -> Iterator[tuple[str, int]]:
         for link in observed.hub.worker_links.values()
     )
     return ((state, states[state]) for state in ("ready", "leaving", "moving"))
+
+
+def _apps(observed: Observed) -> Iterator[tuple[str, int]]:
+    hub = observed.hub
+    apps = [link for name, link in hub.worker_links.items() if is_named(name)]
+    asked = sum(hub.terminations.has(link) for link in apps)
+    return iter((("authenticated", len(apps) - asked), ("terminating", asked)))
 
 
 def _remaining(observed: Observed) -> Iterator[tuple[Party, int]]:
@@ -453,6 +461,36 @@ METRICS: tuple[Metric, ...] = (
         (),
         "Sessions that the workers attached here have.",
         _one(lambda o: sum(len(link.seats) for link in o.hub.worker_links.values())),
+    ),
+    # apps
+    Metric(
+        "signald_apps",
+        "gauge",
+        ("state",),
+        "Apps of a DeepStream fleet attached here: authenticated, terminating (they were asked to clean up).",
+        _by(_apps),
+    ),
+    Metric(
+        "signald_app_states_total",
+        "counter",
+        ("state",),
+        "How often an app here came into a state: connected, authenticated, terminating, disconnected.",
+        _by(lambda o: o.hub.counts.app_states.items()),
+    ),
+    Metric(
+        "signald_apps_ended_total",
+        "counter",
+        ("outcome",),
+        "Apps that were asked to clean up: ok, failed (by their own word), late (closed with 1001), gone (they hung up).",
+        _by(lambda o: o.hub.counts.apps_ended.items()),
+    ),
+    Metric(
+        "signald_app_messages_total",
+        "counter",
+        ("outcome",),
+        "Messages of apps: paired (to a client), told (to the core server); dropped: unwanted (no core server is named), too_big, rate, "
+        "backlog (a client is too far behind; counted as paired too), store. withheld: a client's message that no app understands.",
+        _by(lambda o: o.hub.counts.app_messages.items()),
     ),
     Metric(
         "signald_jwks_fetches_total",

@@ -147,8 +147,12 @@ class Terminations:
                 ending.news = trio.Event()
             how = self._how(ending)
             self._context.counts.apps_ended[how] += 1
-            tell = log.info if how == "ok" else log.warning
-            tell("app_ended", worker=link.worker, instance=link.instance, how=how, reason=ending.reason)
+            if how == "ok":
+                log.info("app_ended", worker=link.worker, instance=link.instance, reason=ending.reason)
+            else:
+                log.warning(
+                    "app_ended_badly", worker=link.worker, instance=link.instance, how=how, reason=ending.reason
+                )
             if how == "late":
                 link.close(CloseCode.GOING_AWAY, "not terminated in time")
             elif how != "gone":

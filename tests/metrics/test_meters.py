@@ -14,7 +14,7 @@ from signald.http.client import REASONS as CALL_REASONS
 from signald.net import refusal_log
 from signald.node import Node
 from signald.service.blobs import REFUSALS, UPLOAD_OUTCOMES
-from signald.service.counts import FULL, OUTCOMES
+from signald.service.counts import APP_ENDS, APP_MESSAGES, APP_STATES, FULL, OUTCOMES
 from signald.service.hooks.authorising import OUTCOMES as CORE_OUTCOMES
 from signald.service.jwks import OUTCOMES as JWKS_OUTCOMES
 from signald.service.meters import METRICS, render_table
@@ -36,7 +36,7 @@ COUNTED_THINGS = {
     "signald_strangers", "signald_store_batch_operations", "signald_config_last_reload_successful",
     "signald_jobs_running", "signald_jobs_waiting", "signald_streams_open", "signald_api_connections", "signald_api_requests_in_flight",
     "signald_revoked_subjects", "signald_transfers_in_progress", "signald_media_abandoned", "signald_core_events_queues",
-    "signald_rooms", "signald_room_members", "signald_core_events_failing", "signald_core_events_stopped",
+    "signald_rooms", "signald_room_members", "signald_apps", "signald_core_events_failing", "signald_core_events_stopped",
     "signald_core_up", "signald_core_questions_in_flight", "signald_core_questions_due", "signald_core_answers_remembered",
 }  # fmt: skip
 """Metrics of things or of yes and no, which have no unit."""
@@ -63,6 +63,8 @@ LABELS = {
         "refused",
         "let_in",
         "turned_away",
+        *APP_ENDS,
+        *APP_MESSAGES,
     },
     "reason": {
         "client",
@@ -95,7 +97,7 @@ LABELS = {
         *NOT_MADE,
     },
     "result": set(RESULTS),
-    "state": {"ready", "leaving", "moving"},
+    "state": {"ready", "leaving", "moving", *APP_STATES},
     "stage": {"handshake", "opening"},
     "method": {*METHODS, "other"},
     "route": {NO_ROUTE, "/hello"},

@@ -101,6 +101,8 @@ class AppLink(Link):
         now = trio.current_time()
         self._rate = RateLimit(config.messages_per_s, config.messages_burst, now)
         self._others = RateLimit(OTHERS_PER_S, OTHERS_BURST, now)
+        self._offered = 0
+        """The number of the last message that the relay has taken."""
         self._depth_max = context.config.limits.json_depth_max
         conn.on_proof = self._proofs.shown
         conn.takes_late = True
@@ -224,12 +226,16 @@ class AppLink(Link):
         message: str,
         *,
         session: str | None = None,  # noqa: ARG002
-        expected: int | UnsetType = UNSET,  # noqa: ARG002
+        expected: int | UnsetType = UNSET,
         retry_after_ms: int | UnsetType = UNSET,
         seq: int | UnsetType = UNSET,  # noqa: ARG002
         stream: str | UnsetType = UNSET,  # noqa: ARG002
     ) -> None:
         """Say what was wrong. A program that does not know the word passes over it."""
+        if isinstance(expected, int):
+            # The app keeps nothing that it could offer again: what was passed over is dropped.
+            self._context.counts.app_messages["backlog"] += max(0, self._offered - (expected - 1))
+            self._offered = min(self._offered, expected - 1)
         self._send(encode(Error(code, message, retry_after_ms=retry_after_ms)))
 
     def fail(self, code: CloseCode, error: str, message: str, retry_after_ms: int | UnsetType = UNSET) -> None:
@@ -321,12 +327,15 @@ class AppLink(Link):
             if refused := self._events.tell(payload):
                 self.error(refused, "this message is not told to the core server")
             return True
-        log_down = seat.session.down
-        expected = log_down.expected
+        expected = seat.session.down.expected
         # Not part of the chat history: a new client is told nothing of what cameras saw before.
         message = Message(expected, Raw(payload), history=False)
+        counts["paired"] += 1
         self._parts.relay.accept(seat.session, "worker", message, None)
-        counts["paired" if log_down.expected > expected else "backlog"] += 1
+        if seat.session.down.expected == expected:
+            counts["backlog"] += 1
+        else:
+            self._offered = expected
         return True
 
     def _terminated(self, payload: bytes) -> bool:

@@ -358,8 +358,18 @@ class ShutdownScope:
             )
             return DrainEvent.NO_SUCCESSOR
         if self._attachments.links:
-            await mover.find_successor()  # the phase's own budget ends it, and nothing else does
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._until_terminated, nursery.cancel_scope)
+                await mover.find_successor()  # the phase's own budget ends it, or that no party is left
+                nursery.cancel_scope.cancel(reason="a successor is there")
         return DrainEvent.DONE
+
+    async def _until_terminated(self, waiting: trio.CancelScope) -> None:
+        """End the wait for a successor when the programs that were asked to clean up were the only parties here, and are through."""
+        if self._parts.terminations.count:
+            await self._parts.terminations.wait_idle()
+            if not self._attachments.links:
+                waiting.cancel(reason="no party is left to move")
 
     def _next_start_succeeds(self) -> bool:
         """Tell whether waiting is in vain: the supervisor starts the next process only after this one, and no other node is live.
