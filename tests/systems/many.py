@@ -4,11 +4,13 @@ usage: python -m tests.systems.many answers [--readers 50] [--pieces 2000] [--ev
        python -m tests.systems.many jobs [--pages 10] [--in-flight 130] [--job-s 60] [--deploys 5] [--kills 2] [--lost-workers 0]
        python -m tests.systems.many rooms [--people 50] [--edits-per-s 20] [--deploys 3] [--kills 1]
        python -m tests.systems.many apps [--apps 200] [--mute 10] [--busy 10] [--on-drain terminate|reconnect]
+       python -m tests.systems.many canvas [--people 12] [--deploys 3] [--kills 1]
 
 All take [--store sqlite|redis] [--nodes 1|2|3].
 
 `answers`: each page reads a long answer, and every second page is reloaded in the middle of each move and after it.
 `apps`: a fleet of DeepStream apps, of which some never answer `terminate_app` and some ask for more time, and one deploy.
+`canvas`: pages at one canvas that know no `goaway`, and a deploy that is taken back in mid-drain.
 `rooms`: people at one canvas, spread over the nodes, with latecomers at each move.
 `jobs`: each page has so many unfinished jobs before each move. A kill loses the clients' node, then the workers' node, in turn.
 """
@@ -27,6 +29,7 @@ import trio
 from signald.sdk.trio import Backoff
 from tests.real.harness import Settings, until
 from tests.systems.play import Play
+from tests.systems.plays.canvas import GAP_S, Canvas
 from tests.systems.plays.fleet import Fleet
 from tests.systems.plays.jobs import Jobs
 from tests.systems.plays.rooms import Rooms
@@ -155,7 +158,7 @@ def moves(deploys: int, kills: int, lost_workers: int = 0) -> list[str]:
 
 def figures(plays: Sequence[Play]) -> str:
     """Return what the pages saw, counted."""
-    if isinstance(plays[0], Rooms | Fleet):
+    if isinstance(plays[0], Rooms | Canvas | Fleet):
         return plays[0].figures()
     if isinstance(plays[0], Reader):
         pages = [page for play in plays if isinstance(play, Reader) for page in play.pages]
@@ -203,7 +206,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.systems.many", description="what a play shows once, many times"
     )
-    parser.add_argument("what", choices=["answers", "jobs", "rooms", "apps"])
+    parser.add_argument("what", choices=["answers", "jobs", "rooms", "apps", "canvas"])
     parser.add_argument("--store", choices=["sqlite", "redis"], default="sqlite")
     parser.add_argument("--nodes", type=int, choices=[1, 2, 3], default=1)
     parser.add_argument("--readers", type=int, default=50)
@@ -212,7 +215,7 @@ def main() -> int:
     parser.add_argument("--pages", type=int, default=10)
     parser.add_argument("--in-flight", type=int, default=130, help="unfinished jobs of each page before each move")
     parser.add_argument("--job-s", type=float, default=60, help="seconds that a worker takes for a job")
-    parser.add_argument("--people", type=int, default=50)
+    parser.add_argument("--people", type=int, help="12 for canvas, else 50")
     parser.add_argument("--edits-per-s", type=float, default=20, help="of all together")
     parser.add_argument("--apps", type=int, default=200)
     parser.add_argument("--mute", type=int, default=10, help="apps that never answer terminate_app")
@@ -222,13 +225,18 @@ def main() -> int:
     parser.add_argument("--kills", type=int, help="of nodes: none for answers and apps, 2 for jobs, 1 for rooms")
     parser.add_argument("--lost-workers", type=int, default=0, help="worker processes that are killed")
     options = parser.parse_args()
-    usual_deploys, usual_kills = {"answers": (3, 0), "jobs": (5, 2), "rooms": (3, 1), "apps": (1, 0)}[options.what]
+    usual = {"answers": (3, 0), "jobs": (5, 2), "rooms": (3, 1), "apps": (1, 0), "canvas": (3, 1)}
+    usual_deploys, usual_kills = usual[options.what]
     deploys = options.deploys if options.deploys is not None else usual_deploys
     kills = options.kills if options.kills is not None else usual_kills
     plan = moves(deploys, kills, options.lost_workers)
+    plan[len(plan) // 2 : 0] = ["rollback"] if options.what == "canvas" else []
     print(" ".join(plan), flush=True)
+    if options.what == "canvas":
+        canvas = [Canvas(options.people or 12, GAP_S)]
+        return run(canvas, Story(canvas, plan, workers=0), options.store, options.nodes)
     if options.what == "rooms":
-        rooms = [Rooms(options.people, options.edits_per_s, kept=1000, backoff=Backoff())]
+        rooms = [Rooms(options.people or 50, options.edits_per_s, kept=1000, backoff=Backoff())]
         return run(rooms, Story(rooms, plan), options.store, options.nodes)
     if options.what == "apps":
         fleet = [Fleet(options.apps, options.mute, options.busy, options.on_drain)]

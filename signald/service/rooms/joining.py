@@ -210,6 +210,8 @@ class Joining:
             await self._know(guest, joined, number)
         self._hall.look(room.name)
         async with self._pictures:
+            # A member that has given up while it waited is not read for: when all come at once, the places are for those that still wait.
+            self._check(guest, number)
             picture = await self._picture(guest, request, joined, number)
             if picture.size > SMALL_BYTES:
                 await self._welcome(guest, request, joined, picture, number)
