@@ -1,0 +1,29 @@
+"""Deploys and kills of real nodes beneath parties of one front: `python -m tests.sdk.deploys --front trio --deploys 200 --seed N`."""
+
+import argparse
+import json
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from tests.sdk.deploys.run import play
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m tests.sdk.deploys", description=__doc__)
+    parser.add_argument("--front", choices=("trio", "asyncio"), required=True)
+    parser.add_argument("--deploys", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--clients", type=int, default=12)
+    parser.add_argument("--workers", type=int, default=3)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        run = partial(play, clients=options.clients, workers=options.workers)
+        verdict = trio.run(run, Path(directory), options.front, options.deploys, options.seed)
+    counts = {name: value for name, value in verdict.counts.items() if name != "connections"}
+    print(json.dumps({"front": options.front, "seed": options.seed, "deploys": verdict.deploys, "kills": verdict.kills,
+                      "seconds": round(verdict.seconds), **counts}))  # fmt: skip
+    print("\n".join(verdict.faults) or "nothing was lost, doubled or reordered")
+    sys.exit(1 if verdict.faults else 0)
