@@ -1,6 +1,7 @@
 """Deploys and kills of real nodes beneath a program of parties, and the verdict of its counts."""
 
 import json
+import math
 import time
 from pathlib import Path
 from random import Random
@@ -10,10 +11,15 @@ import trio
 from attrs import define, field
 
 from signald.demo.cluster import Node
-from tests.real.harness import Address, Nodes, exit_of, kill, open_nodes, term, until
+from signald.exit_codes import ExitCode
+from tests.real.harness import PATIENCE, POLL_S, START_S, Address, Nodes, exit_of, kill, open_nodes, probe, term, until
 
 KILLS = 0.15
 """The share of deploys in which the node before is killed, and not asked to stop."""
+
+
+STARTS_MAX = 5
+"""Starts of one node. A supervisor starts one again that ends with UNAVAILABLE, as one does whose SQLite file is locked for too long."""
 
 
 @define
@@ -22,6 +28,8 @@ class Verdict:
 
     deploys: int = 0
     kills: int = 0
+    restarts: int = 0
+    """Nodes that could not serve at once and were started again."""
     seconds: float = 0.0
     exits: list[int] = field(factory=list)
     """Codes of nodes that ended otherwise than with 0."""
@@ -45,9 +53,17 @@ class Verdict:
 
 
 async def play(
-    directory: Path, front: str, deploys: int, seed: int, *, clients: int = 12, workers: int = 3, kills: float = KILLS
+    directory: Path,
+    front: str,
+    deploys: int,
+    seed: int,
+    *,
+    clients: int = 12,
+    workers: int = 3,
+    kills: float = KILLS,
+    minutes: float = math.inf,
 ) -> Verdict:
-    """Run parties of `front` through `deploys` deploys and kills, as `seed` has them follow each other."""
+    """Run parties of `front` through `deploys` deploys and kills, as `seed` has them follow each other; fewer when `minutes` are over."""
     random, verdict, begun = Random(seed), Verdict(), time.monotonic()
     here, there = Address(), Address()
     output = directory / "talk.out"
@@ -58,6 +74,8 @@ async def play(
         await until(lambda: "talking" in output.read_text(), 30)
         await trio.sleep(1)
         for number in range(1, deploys + 1):
+            if time.monotonic() - begun > minutes * 60:
+                break
             old = await _deploy(nodes, number, old, there, random, verdict, kills)
             here, there = there, here
             await trio.sleep(random.uniform(0.1, 1.0))
@@ -82,7 +100,7 @@ async def _deploy(
     verdict.kills += is_killed
     if is_killed and drawn < kills / 2:
         await kill(old)
-    new = await nodes.start(f"node-{number}", there)
+    new = await _start(nodes, f"node-{number}", there, verdict)
     if not is_killed:
         await trio.sleep(random.uniform(0.0, 0.3))
         term(old)
@@ -93,3 +111,18 @@ async def _deploy(
         await kill(old)
     old.log.unlink(missing_ok=True)
     return new
+
+
+async def _start(nodes: Nodes, name: str, there: Address, verdict: Verdict) -> Node:
+    """Start a node as a supervisor does."""
+    for _ in range(STARTS_MAX - 1):
+        node = await nodes.start(name, there, ready=False)
+        with trio.move_on_after(START_S * PATIENCE):
+            while node.process.poll() is None:
+                if (await probe(node))[0] == 200:
+                    return node
+                await trio.sleep(POLL_S)
+        if node.process.returncode != ExitCode.UNAVAILABLE:
+            break
+        verdict.restarts += 1
+    return await nodes.start(name, there)
