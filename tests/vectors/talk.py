@@ -29,7 +29,7 @@ from signald.sdk.party_records import Timing
 from tests.vectors.server import Play
 
 QUICK = Backoff(base_s=0.01, cap_s=0.05, going_away_s=0.02, refused_s=0.02)
-SHORT = Timing(connect_s=0.6, answer_s=0.6, pong_timeout_s=0.5, write_s=1.0, close_s=0.3, retire_s=0.6)
+SHORT = Timing(connect_s=1.0, answer_s=1.0, pong_timeout_s=1.0, write_s=1.0, close_s=0.3, retire_s=0.6)
 SMALL = Bounds(inbox_bytes_max=2 * 1024 * 1024)
 
 SAYS = 20
