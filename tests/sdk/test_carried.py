@@ -7,9 +7,10 @@ import pytest
 import trio
 import trio.testing
 
+from signald.sdk.client_core import EVENTS_MAX
 from signald.sdk.dialing import DialFailed
 from signald.sdk.events import Waiting
-from signald.sdk.front.conversation import EVENTS_MAX, Events
+from signald.sdk.front.conversation import Events
 from signald.sdk.trio import Worker, WorkerJob, WorkerSession
 from signald.sdk.trio_carrier import over_stream
 from tests.sdk.peer import Accepted, ScriptedPeer
@@ -58,7 +59,7 @@ def test_a_stream_that_an_exception_ends_has_failed() -> None:
 
     async def script(peer: ScriptedPeer, _: Worker) -> None:
         await peer.first.assign("s_1")
-        *_, last = await pieces(peer.first, 2)
+        last = (await pieces(peer.first, 2))[-1]
         assert (last["end"], last["outcome"]) == (True, "failed")
         assert last["error"] == {"code": "error", "message": "LookupError"}
 

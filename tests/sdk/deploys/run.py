@@ -44,7 +44,8 @@ class Verdict:
         counts = self.counts
         if not counts:
             return [f"the parties did not come to their end: {self.said[-2000:]}"]
-        found = [f"{counts[name]} {name}" for name in ("lost", "duplicated", "reordered") if counts[name]]
+        late = [] if counts["settled"] else ["not all was answered in time, so what is lost is not known"]
+        found = late + [f"{counts[name]} {name}" for name in ("lost", "duplicated", "reordered") if counts[name]]
         if set(counts["texts"]) != {"right"}:
             found.append(f"texts: {counts['texts']}")
         if "Traceback" in self.said:

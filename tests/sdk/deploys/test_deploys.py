@@ -28,7 +28,7 @@ async def test_the_parties_of_a_front_notice_no_deploy(tmp_path: Path, front: st
 
 def test_a_fault_is_found() -> None:
     """Counts that are not as they should be are told, each by its name."""
-    wrong = {"lost": 1, "duplicated": 0, "reordered": 2, "texts": {"right": 3, "wrong": 1}}
+    wrong = {"settled": False, "lost": 1, "duplicated": 0, "reordered": 2, "texts": {"right": 3, "wrong": 1}}
     verdict = Verdict(exits=[70], counts=wrong, said="Traceback")
-    assert len(verdict.faults) == 5
+    assert len(verdict.faults) == 6
     assert Verdict(said="broken").faults[0].startswith("the parties did not")
