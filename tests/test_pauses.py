@@ -94,7 +94,7 @@ async def test_a_pong_that_waited_counts(mock_clock: trio.testing.MockClock) -> 
         ours, theirs = trio.testing.memory_stream_pair()
         connection = Connection(
             StreamTransport(theirs, nursery.start_soon),
-            Handshake("/v1/client", (), None, None, None, b""),
+            Handshake("/v1/client", "/v1/client", (), None, None, None, b""),
             id=1,
             remote="memory",
             settings=settings_of(ping_interval_s=10.0, pong_timeout_s=10.0),

@@ -135,14 +135,14 @@ DEEPSTREAM: tuple[Bug, ...] = (
         (_ROWS + "TestD2::test_late",),
     ),
     Bug(
-        "busy-app-beyond-the-drain",
+        "busy-app-without-a-limit",
         _TERMINATING,
         "Terminations.busy",
         "min(until, ending.limit)",
         "until",
         "bounded",
-        "An app that says it is busy for an hour keeps its end open until the drain cuts it.",
-        (_DRAINS + "test_a_busy_app_has_no_longer_than_the_drain",),
+        "An app that an operator ends says it is busy for an hour, and is waited for as long.",
+        (_DRAINS + "TestOperator::test_a_busy_app_is_not_waited_for_without_end",),
     ),
     Bug(
         "busy-app-shortens-its-time",
