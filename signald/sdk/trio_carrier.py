@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import h11
 import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError, WebSocketConnection, wrap_client_stream
+from wsproto.connection import ConnectionState
 from wsproto.utilities import ProtocolError
 
 from signald.sdk.bounds import FRAME_BYTES_MAX
@@ -157,7 +158,7 @@ class WebSocketCarrier:
         try:
             message: str | bytes = await self._websocket.get_message()
         except ConnectionClosed as closed:
-            raise _closed(closed) from None
+            raise self._closed(closed) from None
         return message
 
     async def send(self, frames: Sequence[Frame]) -> None:
@@ -171,7 +172,7 @@ class WebSocketCarrier:
             for text, payload in frames:
                 await self._websocket.send_message(payload.decode() if text else payload)
         except ConnectionClosed as closed:
-            raise _closed(closed) from None
+            raise self._closed(closed) from None
         except ProtocolError:
             raise CarrierClosed(None, "closing") from None
         finally:
@@ -192,12 +193,14 @@ class WebSocketCarrier:
         """Cut the connection now."""
         self._scope.cancel(reason="the connection is cut")
 
-
-def _closed(closed: ConnectionClosed) -> CarrierClosed:
-    reason = closed.reason  # may be None: trio-websocket does not always know
-    if reason is None or reason.code in _NOTHING_SAID:
-        return CarrierClosed(None, "the connection broke")
-    return CarrierClosed(int(reason.code), reason.reason or "")
+    def _closed(self, closed: ConnectionClosed) -> CarrierClosed:
+        reason = closed.reason  # may be None: trio-websocket does not always know
+        # Where the peer's bytes are no frames, or too many, trio-websocket reports the code with which it closes (1002, 1007, 1009). The
+        # peer has said none, and a code of signald ends a session where a break does not.
+        is_own = self._websocket._wsproto.state in (ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING)
+        if reason is None or is_own or reason.code in _NOTHING_SAID:
+            return CarrierClosed(None, "the connection broke")
+        return CarrierClosed(int(reason.code), reason.reason or "")
 
 
 def _rejected(rejected: ConnectionRejected) -> DialFailed:

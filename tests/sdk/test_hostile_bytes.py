@@ -97,9 +97,10 @@ def test_an_answer_that_is_none_fails_the_dial(name: str) -> None:
 
 @pytest.mark.parametrize("name", FRAMES)
 def test_frames_that_are_none_close_the_carrier(name: str) -> None:
-    """Whatever they are: `CarrierClosed`, after which the core opens another connection."""
+    """Whatever they are: `CarrierClosed` without a code, after which the core opens another connection."""
     ended = trio.run(end_of, True, FRAMES[name], clock=trio.testing.MockClock(autojump_threshold=0))
     assert type(ended) is CarrierClosed
+    assert ended.code is None
 
 
 def test_pongs_that_are_not_read_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1 @@
+"""Parties of either front through deploys and kills of real nodes: `python -m tests.sdk.deploys`."""
