@@ -407,8 +407,9 @@ class WorkerLink(V1Link):
         # Before it accepts, a worker has seen no message: it has no room, or leaves. One that goes gives back in good order.
         if message.state is not NO_DATA:
             self._hand_on(seat, bytes(message.state))
-        failed = seat.state is SeatState.ACCEPTED and not self.leaving and not self.told_to_go
-        cause = Cause.HANDED_BACK if failed else Cause.REFUSED
+        had = seat.state is SeatState.ACCEPTED
+        failed = had and not self.leaving and not self.told_to_go
+        cause = Cause.HANDED_BACK if failed else Cause.HANDED_ON if had and self.leaving else Cause.REFUSED
         self._parts.attachments.release(self, cause, seat.session, message.reason)
 
     def _hand_on(self, seat: Seat, state: bytes) -> None:
