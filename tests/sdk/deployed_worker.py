@@ -1,7 +1,7 @@
 """A worker that is deployed: `python -m tests.sdk.deployed_worker trio|asyncio URL NAME CAPACITY [urgent|immediate]`.
 
-It answers each message `{"n": ..., "pieces": N, "pause_s": S}` with a stream of N numbered words, which its successor goes on with, and then
-with a message of its own. `{"plain": true}` is answered by a message alone. It prints a line when it is registered.
+It answers each message `{"n": ..., "pieces": N, "pause_s": S}` with a stream of N numbered words, which its successor goes on with, and
+then with a message of its own. `{"plain": true}` is answered by a message alone. It prints a line when it is registered.
 """
 
 import importlib

@@ -20,7 +20,7 @@ from attrs import frozen
 log = logging.getLogger("signald.sdk")
 
 ANSWER_S = 2.0
-"""How long a node has to say that it tells of room elsewhere. One of an earlier release says nothing, and then no session waits for that."""
+"""How long a node has to say that it tells of room elsewhere. One of an earlier release says nothing; then no session waits for it."""
 
 SAY_S = 5.0
 """How often a worker that waits for a successor says so: often enough for one who watches a deploy, and few lines for the log."""

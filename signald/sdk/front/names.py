@@ -28,6 +28,7 @@ from signald.sdk.front.blobs import BlobStream, RemoteBlob
 from signald.sdk.front.client import Client, open_client
 from signald.sdk.front.client_jobs import Job
 from signald.sdk.front.departure import Leave, Mode
+from signald.sdk.front.handover import HandoverSocket, UpstreamGone, handover_socket
 from signald.sdk.front.jobs import JobHandler, WorkerJob
 from signald.sdk.front.rooms import Room
 from signald.sdk.front.serving import run_worker
@@ -67,6 +68,7 @@ __all__ = [
     "Gone",
     "HandedOver",
     "Handler",
+    "HandoverSocket",
     "Job",
     "JobFailed",
     "JobHandler",
@@ -101,10 +103,12 @@ __all__ = [
     "StreamText",
     "Timing",
     "Unreadable",
+    "UpstreamGone",
     "Waiting",
     "Worker",
     "WorkerJob",
     "WorkerSession",
+    "handover_socket",
     "open_client",
     "open_worker",
     "run_worker",
