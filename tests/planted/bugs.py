@@ -23,6 +23,7 @@ from tests.planted.slips.room_callers import ROOM_CALLERS
 from tests.planted.slips.room_service import ROOM_SERVICE
 from tests.planted.slips.rooms import ROOMS
 from tests.planted.slips.sdk import SDK
+from tests.planted.slips.sdk_leaving import SDK_LEAVING
 from tests.planted.slips.sdk_rooms import SDK_ROOMS
 from tests.planted.slips.service import SERVICE
 from tests.planted.slips.shelf import SHELF
@@ -31,5 +32,5 @@ from tests.planted.slips.telling import TELLING
 
 BUGS: tuple[Bug, ...] = (
     *STORE, *CORE, *SERVICE, *SDK, *POISON, *HTTP, *LUA, *NAMED, *CALLERS, *STREAMS_AND_JOBS, *CRASHES, *RECALLS,
-    *AGENDA, *BLOBS, *EVENTS, *HOOKS, *MEDIA, *ROOMS, *ROOM_CALLERS, *ROOM_SERVICE, *SDK_ROOMS, *SHELF, *TELLING,
+    *AGENDA, *BLOBS, *EVENTS, *HOOKS, *MEDIA, *ROOMS, *ROOM_CALLERS, *ROOM_SERVICE, *SDK_LEAVING, *SDK_ROOMS, *SHELF, *TELLING,
 )  # fmt: skip

@@ -279,6 +279,35 @@ def test_jobs_are_finished_first_and_given_back_at_the_end() -> None:
     assert 20 <= played(script, on_job=work)["s"] < 21
 
 
+def test_a_stream_of_another_task_is_finished_first() -> None:
+    """The handler waits for messages while it says a text: the session goes when the text is whole."""
+
+    async def handler(session: WorkerSession) -> None:
+        async def tell() -> None:
+            async with session.stream("story") as out:
+                for _ in range(4):
+                    await out.write("x")
+                    await trio.sleep(1)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tell)
+            await echo(session)
+
+    async def script(connection: Accepted, _worker: Worker) -> None:
+        await connection.assign("s_1")
+        said: list[dict[str, Any]] = []
+        while (message := await connection.receive())["type"] != "session_refuse":
+            if message["type"] == "message":
+                said.append(message)
+                await connection.send(type="ack", session="s_1", seq=message["seq"])
+            elif message["type"] == "app_state":
+                await connection.send(type="successor", sessions=["s_1"])
+        assert said[-1]["end"]
+        await close_after_bye(connection)
+
+    assert 2 <= played(script, handler)["s"] < 4
+
+
 def test_a_handler_hands_over_itself() -> None:
     """It is told by `leaving`, leaves a state, and nothing behind `hand_over` runs."""
     behind: list[str] = []

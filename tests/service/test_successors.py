@@ -1,8 +1,15 @@
 """Workers that leave are told when others have room for their sessions, and what they hand on goes there without a pause."""
 
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import trio
 
+from signald.core.pairing import Candidate
+from signald.service.seats import SeatState
+from signald.service.successors import asking, tell
 from signald.testing.cluster import Cluster, play
 from signald.testing.wire import Peer
 
@@ -87,6 +94,33 @@ def test_another_one_that_leaves_is_no_successor() -> None:
         assert (await worker.expect("successor"))["sessions"] == []
 
     play(scene)
+
+
+def test_the_room_of_those_that_leave_is_none() -> None:
+    """While the store has yet to hear that they leave, the registry shows their room: it is left out by their names."""
+
+    class Told:
+        """A worker that leaves, as far as it matters here."""
+
+        def __init__(self, worker: str, seats: dict[str, Any]) -> None:
+            self.worker, self.seats = worker, seats
+            self.asks_successor, self.over = True, False
+            self.told_successor: set[str] | None = None
+            self.heard: list[list[str]] = []
+
+        def successor(self, sessions: Sequence[str]) -> None:
+            """Note what is told."""
+            self.heard.append(list(sessions))
+
+    seat = SimpleNamespace(state=SeatState.ACCEPTED, session=SimpleNamespace(want={}, principal=""))
+    leaving: Any = [Told("w_1", {"s_1": seat}), Told("w_2", {})]
+    registry = [Candidate("w_1", {}, 10, 1), Candidate("w_2", {}, 10, 0)]
+    assert asking(leaving) == leaving
+    tell(leaving, registry)
+    assert [one.heard for one in leaving] == [[[]], [[]]]
+    tell(asking(leaving), [*registry, Candidate("w_3", {}, 1, 0)])
+    assert [one.heard for one in leaving] == [[[], ["s_1"]], [[]]]
+    assert asking(leaving) == []
 
 
 def test_a_worker_that_does_not_ask_or_stays_after_all_is_told_nothing() -> None:
