@@ -66,7 +66,7 @@ class SimulatedNode:
         """Take one message of the worker; return what the node says to it."""
         kind = said.get("type")
         if kind == "app_ready":
-            accepted = {"type": "app_accepted", "status": "ok", "worker": WORKER, "recovery_token": f"{WORKER}.none"}
+            accepted: dict[str, Any] = {"type": "app_accepted", "status": "ok", "worker": WORKER, "recovery_token": f"{WORKER}.none"}
             assigned = [
                 {"type": "session_assigned", "session": name, "client": {"meta": {"simulated": name}}, "next_seq": 1}
                 for name in self.told

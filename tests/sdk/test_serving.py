@@ -84,7 +84,7 @@ def test_many_idle_connections_do_not_stop_the_probe(backend: str) -> None:
     async def script() -> None:
         listening = await health.listen("127.0.0.1:0")
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(health.serve, listening, lambda: {"ready": True})
+            tasks.start_soon(health.serve, listening, lambda: dict[str, object](ready=True))
             port = health.port_of(listening)
             idle = [await anyio.connect_tcp("127.0.0.1", port) for _ in range(health.CONNECTIONS_MAX + 5)]
             closed = 0
@@ -127,7 +127,7 @@ def test_a_loaded_worker_takes_no_more_sessions_until_it_is_less_so() -> None:
 
     def load() -> float:
         value: Any = loads.pop(0) if loads else 0.62
-        return value + 0
+        return float(value)
 
     async def script(peer: ScriptedPeer, worker: Worker) -> None:
         await peer.first.assign("s_1")
@@ -152,14 +152,14 @@ def test_a_loaded_worker_takes_no_more_sessions_until_it_is_less_so() -> None:
 
 def test_options_of_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     """Production unless the environment says otherwise; another word is an error."""
-    option = Env(dev=1, prod=2)
+    options: list[int | Env[int]] = [Env(dev=1, prod=2), 7]
     monkeypatch.delenv("SIGNALD_WORKER_STAGE", raising=False)
-    assert (stage(), chosen(option), chosen(7)) == ("prod", 2, 7)
+    assert (stage(), [chosen(one) for one in options]) == ("prod", [2, 7])
     monkeypatch.setenv("SIGNALD_WORKER_STAGE", "dev")
-    assert (stage(), chosen(option)) == ("dev", 1)
+    assert (stage(), [chosen(one) for one in options]) == ("dev", [1, 7])
     monkeypatch.setenv("SIGNALD_WORKER_STAGE", "test")
     with pytest.raises(ValueError, match="`dev` or `prod`"):
-        chosen(option)
+        chosen(options[0])
 
 
 # --- setup ------------------------------------------------------------------------------------------------------------

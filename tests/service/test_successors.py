@@ -30,7 +30,7 @@ async def serving(cluster: Cluster, sessions: int = 1, **want: str) -> tuple[Pee
 
 
 def test_it_is_told_at_once_that_it_will_be_told() -> None:
-    """With nobody else there, the list is empty; and nothing more comes until there is somebody."""
+    """Without another worker the list is empty, and nothing more comes until there is one."""
 
     async def scene(cluster: Cluster) -> None:
         await cluster.start("n1")
