@@ -119,7 +119,7 @@ class WorkerCore(PartyCore):
     def _opening_message(self, link: Link) -> bytes:
         said = self._registration.said(self.capacity, again=link.token is not None, api=self.credentials.api)
         if link.token is not None:
-            link.listed = frozenset([*self.sessions, *self._handed])
+            link.listed = frozenset(self.sessions)
             said["recovery_token"] = link.token
             said["attempt"] = self.attempts
             handed = [each.seat for each in self._handed.values()]

@@ -66,7 +66,7 @@ class SimulatedNode:
         """Take one message of the worker; return what the node says to it."""
         kind = said.get("type")
         if kind == "app_ready":
-            accepted: dict[str, Any] = {"type": "app_accepted", "status": "ok", "worker": WORKER, "recovery_token": f"{WORKER}.none"}
+            accepted = {"type": "app_accepted", "status": "ok", "worker": WORKER, "recovery_token": f"{WORKER}.none"}
             assigned = [
                 {"type": "session_assigned", "session": name, "client": {"meta": {"simulated": name}}, "next_seq": 1}
                 for name in self.told
@@ -98,7 +98,7 @@ class SimulatedNode:
 
     def next(self, now: float) -> list[dict[str, Any]]:
         """Say the next message of each session whose last one is finished with; after the last of all its client leaves."""
-        said = []
+        said: list[dict[str, Any]] = []
         for one in self.told.values():
             if one.over is not None or not one.accepted or one.acked < one.said:
                 continue
