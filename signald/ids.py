@@ -15,6 +15,7 @@ SessionId = NewType("SessionId", str)
 WorkerId = NewType("WorkerId", str)
 
 _SESSION, _WORKER, _JOB, _SHELF, _BLOB = "s_", "w_", "j_", "p_", "b_"
+_NAMED = f"{_WORKER}named_"
 
 LETTERS = 24
 """How many letters the id of a session or worker has behind its prefix."""
@@ -140,6 +141,17 @@ def new_session_id(entropy: Entropy) -> SessionId:
 def new_worker_id(entropy: Entropy) -> WorkerId:
     """Return an id for a worker: `w_` and 24 letters."""
     return WorkerId(_name(_WORKER, entropy))
+
+
+def named_worker(name: str) -> WorkerId:
+    """Return the id of the worker that is called `name`: `w_named_` and 24 letters. No worker that has a token gets such an id."""
+    letters = base64.b32encode(hashlib.sha256(name.encode()).digest()[:15]).decode().lower()
+    return WorkerId(f"{_NAMED}{letters}")
+
+
+def is_named(worker: str) -> bool:
+    """Tell whether the id of a worker follows from its name (`named_worker`)."""
+    return worker.startswith(_NAMED)
 
 
 def new_blob_id(shelf: str, entropy: Entropy) -> str:

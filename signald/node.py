@@ -10,6 +10,8 @@ from starlette.routing import BaseRoute
 
 from signald.blobs.media import Media
 from signald.config import Config
+from signald.dialects.deepstream.dialect import Deepstream
+from signald.dialects.deepstream.health import health_routes
 from signald.dialects.v1.dialect import SignaldV1
 from signald.dialects.v1.paths import PATHS
 from signald.errors import StoreUnavailable
@@ -23,8 +25,9 @@ from signald.http.client import HttpClient, Poster
 from signald.http.public import PublicHttp, public_settings
 from signald.ids import Entropy
 from signald.net.admission import Admission, SetupGate
+from signald.net.endpoints import Endpoints
 from signald.net.listener import Server
-from signald.net.settings import Endpoint, net_settings
+from signald.net.settings import net_settings
 from signald.service.api.blobs import HttpBlobs
 from signald.service.api.callers import HttpCallers
 from signald.service.api.history import HttpHistories
@@ -54,7 +57,10 @@ from signald.store.committer import Committer
 log = structlog.get_logger(__name__)
 
 DIALECTS: Sequence[Dialect] = (SignaldV1(),)
-"""The wires that a node speaks."""
+"""The wires that each node speaks."""
+
+PROFILES: Mapping[str, Callable[[], Dialect]] = {"deepstream": Deepstream}
+"""Key of `[profiles]` → the wire that is spoken where it is on."""
 
 HANDSHAKE_POLL_S = 0.01
 
@@ -92,6 +98,11 @@ class Node:
     """Tells the core server what happens."""
 
 
+def dialects_of(config: Config) -> Sequence[Dialect]:
+    """Return the wires that a node speaks by its configuration."""
+    return [*DIALECTS, *[make() for name, make in PROFILES.items() if getattr(config.profiles, name)]]
+
+
 def api_routes(hub: Hub) -> Sequence[BaseRoute]:
     """Return the routes of the HTTP API, which the parts of `hub` serve, and those of the documents about them."""
     media = HttpBlobs(hub.parts)
@@ -102,6 +113,8 @@ def api_routes(hub: Hub) -> Sequence[BaseRoute]:
         *blobs.routes(media),
         *rooms.routes(HttpRooms(hub.parts)),
     ]
+    if hub.config.profiles.deepstream:
+        nouns += health_routes(hub)
     return [*nouns, *document_routes(nouns, lambda: published(hub.config), PATHS)]
 
 
@@ -114,14 +127,14 @@ async def node_on(
     claimant: Claimant | None = None,
     *,
     media: Media | None = None,
-    dialects: Sequence[Dialect] = DIALECTS,
+    dialects: Sequence[Dialect] | None = None,
     routes: Callable[[Hub], Sequence[BaseRoute]] = api_routes,
     core: Poster | None = None,
 ) -> AsyncIterator[Node]:
     """Run the parts of a node on an open `store`, until the body ends. Simulations bring their own connections.
 
     `media` keep the bytes of blobs, and `routes` are those of the HTTP API. Requests under way are waited for at the end. `core` stands
-    for the core server, which is asked and told; None: that of the configuration.
+    for the core server, which is asked and told; None: that of the configuration. So with `dialects`.
     """
     async with (
         HttpClient(allow_inner=True, connections_max=EVENT_CONNECTIONS_MAX) as client,
@@ -130,7 +143,7 @@ async def node_on(
         committer = Committer(store, batch_ops_max=config.store.batch_ops_max)
         storing.start_soon(committer.run)
         async with trio.open_nursery() as keepers, trio.open_nursery() as connections:
-            spoken = Dialects(dialects)
+            spoken = Dialects(dialects_of(config) if dialects is None else dialects)
             settings = net_settings(config, spoken.endpoints(config))
             auth, gate = Authenticator.from_config(config.auth), SetupGate(settings, entropy=entropy)
             context = Context(config, store, committer, entropy, connections.start_soon, spans, media)
@@ -168,9 +181,7 @@ async def node_on(
         storing.cancel_scope.cancel(reason="no part of the node uses the store any more")
 
 
-def _http(
-    hub: Hub, routes: Sequence[BaseRoute], config: Config, endpoints: Mapping[str, Endpoint]
-) -> tuple[Api, PublicHttp]:
+def _http(hub: Hub, routes: Sequence[BaseRoute], config: Config, endpoints: Endpoints) -> tuple[Api, PublicHttp]:
     """Make the HTTP side of the public port: the API, and what serves it."""
     stopping = trio.Event()
     callers = Authentication(HttpCallers(hub.parts), lambda: hub.config)
@@ -208,7 +219,7 @@ async def _keep(
     mender = Mender(context, attachments, assignments, giving_up, hub.losses, lease.sight)
     lives = Lives(context, attachments)
     sweeps = Sweeps(context, assignments, lease, lives, LostWorkers(context, attachments, giving_up, lease.sight))
-    wakes = Wakes(context, attachments, lives, hub.probe, hub.rooms.hall)
+    wakes = Wakes(context, attachments, lives, hub.probe, hub.rooms.hall, hub.terminations)
     await mender.begin()
     await hub.revocations.begin()
     await lease.begin()

@@ -109,6 +109,7 @@ def cross_checks(config: Config) -> Iterator[Finding]:
     yield from _blobs(config)
     yield from _rooms(config.rooms)
     yield from _drain(config.drain)
+    yield from _deepstream(config)
     yield from _admin(config.admin)
 
 
@@ -416,6 +417,17 @@ def _drain(drain: DrainConfig) -> Iterator[Finding]:
     if ending > drain.stop_timeout_s:
         keys = ("drain.timeout_s", "drain.margin_s", "drain.stop_timeout_s")
         yield keys, f"timeout_s and margin_s add up to {ending:g} s, {limit}: signald would be killed before it is done"
+
+
+def _deepstream(config: Config) -> Iterator[Finding]:
+    drain, apps = config.drain, config.deepstream
+    if not config.profiles.deepstream or apps.on_drain != "terminate":
+        return
+    needed = drain.unready_s + apps.terminate_timeout_s + drain.flush_timeout_s + drain.close_timeout_s
+    if needed > drain.timeout_s:
+        keys = ("deepstream.terminate_timeout_s", "drain.timeout_s")
+        what = f"with unready_s, flush and close an app's time to clean up takes {needed:g} s, drain.timeout_s is {drain.timeout_s:g} s"
+        yield keys, f"{what}: raise that, or apps are cut off earlier than they are told"
 
 
 def _is_ip(text: str) -> bool:

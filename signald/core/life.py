@@ -31,7 +31,7 @@ for the last attempt, and for clocks: so the delivery gives an event up, and cou
 DROPPED = "dropped"
 """The field of an event that says how many were dropped between the event before it and this one; absent: none."""
 
-JSON_FIELDS = frozenset({"want"})
+JSON_FIELDS = frozenset({"want", "data"})
 """The fields whose text is JSON, to be told as it is and not as a text."""
 
 

@@ -332,6 +332,36 @@ def room(name: str, /, *, tenant: str | None = None, limit: int = 100, target: T
 
 
 @app.command
+def apps(*, limit: int = 100, target: Target = HERE) -> int:
+    """List the apps of a DeepStream fleet in the whole cluster, with the state of each. Any node can be asked.
+
+    Parameters
+    ----------
+    limit
+        How many at most.
+    """
+    answer = target.client().get(f"apps?limit={limit}")
+    target.print(answer, show.apps(answer))
+    return ExitCode.OK
+
+
+@app.command
+def terminate(instance: str, /, *, tenant: str | None = None, target: Target = HERE) -> int:
+    """Ask an app to clean up and end, wherever it is: `apps` shows how far it is. Any node can be asked.
+
+    Parameters
+    ----------
+    instance
+        The app, by its instance_id.
+    tenant
+        The tenant whose app it is; needed where several have one of this name.
+    """
+    answer = target.client().post("apps/terminate", {"instance": instance, "tenant": tenant})
+    target.print(answer, show.terminated(answer))
+    return ExitCode.OK
+
+
+@app.command
 def end(session: str, /, *, target: Target = HERE) -> int:
     """End a session, wherever its parties are: both are told, and nothing of it can be resumed. Any node can be asked.
 

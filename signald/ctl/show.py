@@ -78,6 +78,29 @@ def workers(answer: Json) -> str:
     return table(("WORKER", "INSTANCE", "NODE", "SESSIONS", "", "LABELS"), rows, "no worker is registered")
 
 
+def apps(answer: Json) -> str:
+    """Return the table of the apps of the cluster."""
+    rows = [
+        (
+            one["instance"],
+            one["state"],
+            one["node"] or f"away {duration(one['away_s'])}",
+            one["sessions"],
+            one["subject"] or "-",
+            "-" if one["tenant"] is None else one["tenant"],
+        )
+        for one in answer["apps"]
+    ]
+    text = table(("INSTANCE", "STATE", "NODE", "SESSIONS", "SUBJECT", "TENANT"), rows, "no app is registered")
+    hidden = answer["total"] - len(rows)
+    return f"{text}\n... and {hidden} more (--limit)" if hidden > 0 else text
+
+
+def terminated(answer: Json) -> str:
+    """Return what became of the order to end an app."""
+    return f"{answer['instance']} at {answer['node']} is asked to clean up"
+
+
 def sessions(answer: Json) -> str:
     """Return the table of the sessions of a node."""
     rows = [

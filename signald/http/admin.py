@@ -14,6 +14,8 @@
     GET  /v1/admin/sessions/ID/trail the steps of a session
     GET  /v1/admin/sessions/ID/jobs  its jobs, the newest first: ?limit=
     GET  /v1/admin/jobs              how many unfinished jobs the sessions here have, by state
+    GET  /v1/admin/apps              the apps of the cluster: ?limit=
+    POST /v1/admin/apps/terminate    ask an app to clean up and end: {"instance": "...", "tenant": "..."}
     GET  /v1/admin/events            how the core server is told of events: ?limit= queues that wait
     POST /v1/admin/events/retry      tell everything that waits now
     POST /v1/admin/revoke            void the tokens of a subject: {"subject": "...", "tenant": "..."}
@@ -70,6 +72,14 @@ class RevokeRequest(msgspec.Struct, forbid_unknown_fields=True):
     subject: str
     tenant: str | None = None
     """None: the subject without a tenant."""
+
+
+class TerminateRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /v1/admin/apps/terminate`."""
+
+    instance: str
+    tenant: str | None = None
+    """None: of whichever tenant it is."""
 
 
 class LogLevelRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -132,6 +142,12 @@ class Operations(Protocol):
     async def room(self, room: str, tenant: str | None, limit: int) -> Json:
         """A room, wherever its members are, with up to `limit` of them."""
 
+    async def apps(self, limit: int) -> Json:
+        """The apps of the cluster."""
+
+    async def terminate(self, instance: str, tenant: str | None) -> Json:
+        """Ask an app to clean up and end, wherever it is."""
+
     async def events(self, limit: int) -> Json:
         """How the core server is told of events."""
 
@@ -186,6 +202,8 @@ def admin_routes(operations: Callable[[], Operations | None], *, token: Callable
         route("POST", "sessions/{session}/retry", _retry),
         route("GET", "rooms", _rooms),
         route("GET", "rooms/{room}", _room),
+        route("GET", "apps", _apps),
+        route("POST", "apps/terminate", _terminate),
         route("GET", "events", _events),
         route("POST", "events/retry", _retry_events),
         route("POST", "revoke", _revoke),
@@ -281,6 +299,15 @@ async def _rooms(request: Request, node: Operations) -> Json:
 
 async def _room(request: Request, node: Operations) -> Json:
     return await node.room(request.path_params["room"], request.query_params.get("tenant"), _limit(request))
+
+
+async def _apps(request: Request, node: Operations) -> Json:
+    return await node.apps(_limit(request))
+
+
+async def _terminate(request: Request, node: Operations) -> Json:
+    asked: TerminateRequest = await _body(request, TerminateRequest)
+    return await node.terminate(asked.instance, asked.tenant)
 
 
 async def _events(request: Request, node: Operations) -> Json:

@@ -16,7 +16,7 @@ task of the listener that accepted it, and the listener closes the transport.
   `finish` waits for the requests under way.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container
 from contextlib import suppress
 from functools import partial
 from itertools import count
@@ -55,7 +55,7 @@ REQUESTS_PER_CONNECTION = 10_000
 class PublicSettings:
     """Bounds and times of the HTTP connections of a public listener. The defaults are those of the configuration."""
 
-    websocket_paths: frozenset[str] = frozenset()
+    websocket_paths: Container[str] = frozenset()
     """Paths of WebSockets: they are opened by the first request of a connection only."""
     connections_max: int = 1024
     connects_per_s: float = 0.0
@@ -72,11 +72,11 @@ class PublicSettings:
     """How long the peer may take nothing of what is written."""
 
 
-def public_settings(config: Config, websocket_paths: Iterable[str]) -> PublicSettings:
+def public_settings(config: Config, websocket_paths: Container[str]) -> PublicSettings:
     """Return the share of the configuration that the HTTP connections of the public listener have."""
     timeouts, admission = config.timeouts, config.admission
     return PublicSettings(
-        websocket_paths=frozenset(websocket_paths),
+        websocket_paths=websocket_paths,
         connections_max=admission.http_connections_max,
         connects_per_s=admission.connects_per_s,
         connects_burst=admission.connects_burst,

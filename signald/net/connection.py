@@ -22,7 +22,7 @@ Each Ping is answered, those of one read with one write, and none after our Clos
 only the latest; there are peers that count.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import cast
 
@@ -81,6 +81,7 @@ class Connection:
         "id",
         "last_received_at",
         "on_heard",
+        "on_proof",
         "on_room",
         "on_unsaid",
         "opened_at",
@@ -88,8 +89,10 @@ class Connection:
         "queued_bytes",
         "queued_messages",
         "remote",
+        "route",
         "shared",
         "subprotocol",
+        "takes_late",
     )
 
     bearer: str | None
@@ -98,6 +101,10 @@ class Connection:
     """Messages of which something is still queued; those written as one chunk leave the count together."""
     on_heard: Callable[[int, list[Message]], None] | None
     """Called with each read: the bytes of a message that is not complete, and the messages that are."""
+    on_proof: Callable[[bytes | None], None] | None
+    """Called when the peer has read what was sent before: with the payload of a Pong, or None when it has answered our Close."""
+    takes_late: bool
+    """Messages that arrive behind our own Close are handed out all the same: the peer has no ack to tell it that they are lost."""
     on_room: Callable[[], None] | None
     """Called when a queue that was full has fallen to half. Only the writer task calls it, never a `send_...` or
     `flush`, so it may send; what it raises ends the connection with 1011."""
@@ -127,6 +134,8 @@ class Connection:
         now = trio.current_time()
         self.id = id
         self.path = handshake.path
+        self.route = handshake.route
+        """The route of its endpoint: the path, or the pattern that it fits."""
         self.subprotocol = handshake.subprotocol
         self.bearer = handshake.bearer
         self.remote = remote
@@ -134,7 +143,8 @@ class Connection:
         self.opened_at = self.last_received_at = now
         self.queued_bytes = 0
         self.queued_messages = 0
-        self.on_heard = self.on_room = self.on_unsaid = None
+        self.on_heard = self.on_proof = self.on_room = self.on_unsaid = None
+        self.takes_late = False
         self.closed: CloseInfo | None = None
         self._pauses = pauses if pauses is not None else Pauses()
         self._liveness = Liveness(settings, self._pauses, now)
@@ -143,7 +153,7 @@ class Connection:
         self._transport = transport
         self._traffic = traffic if traffic is not None else Traffic()
         self._decoder = FrameDecoder(
-            message_bytes_max=settings.endpoints[handshake.path].message_bytes_max or settings.message_bytes_max,
+            message_bytes_max=settings.endpoints[handshake.route].message_bytes_max or settings.message_bytes_max,
             fragments_max=settings.fragments_max,
         )
         self._early = handshake.remainder
@@ -161,10 +171,10 @@ class Connection:
         self._closed_event: trio.Event | None = None
 
     def __repr__(self) -> str:
-        """Name the connection and its state; nothing the peer sent but the path, which is one of ours."""
+        """Name the connection and its state; nothing that the peer has sent."""
         info = self.closed or self._ending
         state = "open" if info is None else f"{'closed' if self.closed else 'closing'} {info.code}"
-        return f"<Connection {self.id} {self.path} {state} queued={self.queued_bytes}B>"
+        return f"<Connection {self.id} {self.route} {state} queued={self.queued_bytes}B>"
 
     @property
     def closing(self) -> bool:
@@ -184,8 +194,8 @@ class Connection:
     async def receive(self) -> list[Message]:
         """Return every data message that one read yielded, at least one, and write what is queued before waiting.
 
-        Control frames are handled inside. Messages that arrive after an end has begun on our side are thrown away:
-        they were not acked, so their sender still has them. Raises ConnectionClosed once the connection is over.
+        Control frames are handled inside. Messages that arrive after an end has begun on our side are thrown away, unless
+        `takes_late`: they were not acked, so their sender still has them. Raises ConnectionClosed once the connection is over.
         Only one task may receive.
         """
         if self._queue:
@@ -226,6 +236,8 @@ class Connection:
         events = decoder.feed(data)
         if decoder.controls != self._controls:
             self._controls = decoder.controls
+            if self.on_proof is not None:
+                self._tell_proofs(events)
             events, pongs, close = frames.sort(events)
             if pongs and close is None and self._ending is None:
                 self._queue_control(pongs)
@@ -233,7 +245,7 @@ class Connection:
             self._last_word = close or self._last_word
         if decoder.failed is not None:
             self._last_word = decoder.failed
-        if unwanted:
+        if unwanted and not self.takes_late:
             events = []
         if self._last_word is not None and not events:
             self._heed_last_word()
@@ -249,8 +261,16 @@ class Connection:
             if self._ending is None:
                 code = NO_CODE if word.code is None else word.code
                 self._begin_end(CloseInfo(code, word.reason, "remote"), word.code, self._settings.close_s)
-            elif not self.queued_bytes:
-                self._over()
+            else:
+                if self.on_proof is not None and self._ending.initiator == "local":
+                    self.on_proof(None)
+                if not self.queued_bytes:
+                    self._over()
+
+    def _tell_proofs(self, events: Iterable[frames.Event]) -> None:
+        for event in events:
+            if type(event) is frames.Pong and self.on_proof is not None:
+                self.on_proof(event.payload)
 
     # ---- sending
 
@@ -266,6 +286,11 @@ class Connection:
         """Queue a binary message, as `send_text` does."""
         if self._ending is None:
             self._put(frames.binary_header(len(payload)), payload)
+
+    def send_ping(self, payload: bytes) -> None:
+        """Queue a Ping of at most 125 bytes behind the messages that are queued; its Pong is told to `on_proof`."""
+        if self._ending is None:
+            self._queue_control(frames.encode_ping(payload))
 
     def send_frames(self, whole: bytes, messages: int) -> bool:
         """Queue messages that were made into frames once for many connections. Thrown away once an end has begun.

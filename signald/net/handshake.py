@@ -52,6 +52,8 @@ class Handshake:
     """A request to open a WebSocket that may be accepted."""
 
     path: str
+    route: str
+    """The route of the endpoint that the path fits."""
     headers: tuple[tuple[bytes, bytes], ...] = attrs.field(repr=False)
     """Names in lower case; without Host, Sec-WebSocket-Extensions and Sec-WebSocket-Protocol."""
     subprotocol: str | None
@@ -190,9 +192,10 @@ class HandshakeReader:
         path, _, query = request.target.partition("?")
         hops = [value.decode("latin-1") for name, value in headers if name == b"x-forwarded-for"]
         self.forwarded = ", ".join(hops) or None
-        endpoint = self._settings.endpoints.get(path)
-        if endpoint is None:
+        route = self._settings.endpoints.route(path)
+        if route is None:
             raise HandshakeRefused(response(404, "nothing here"), 404)
+        endpoint = self._settings.endpoints[route]
         if len(values) < len(headers) and any(
             name in _ONCE for name, count in Counter(name for name, _ in headers).items() if count > 1
         ):
@@ -210,6 +213,7 @@ class HandshakeReader:
             raise HandshakeRefused(response(403, "origin not allowed"), 403, said=said)
         return Handshake(
             path=path,
+            route=route,
             headers=headers,
             subprotocol=next((one for one in endpoint.subprotocols if one in request.subprotocols), None),
             bearer=_bearer(values.get(b"authorization"), request.subprotocols),

@@ -90,7 +90,7 @@ class Server:
         self.connections: dict[int, Connection] = {}
         """Every connection that is past its handshake and not over, by id."""
         self.opened: Counter[str] = Counter()
-        """Connections that came past their handshake, by path."""
+        """Connections that came past their handshake, by route."""
         self.ended: Counter[tuple[int, str]] = Counter()
         """Connections that are over, by close code and the side that began it."""
         self.traffic = Traffic()
@@ -244,7 +244,7 @@ class Server:
             except* ConnectionClosed:
                 pass
             except* Exception as group:
-                log.exception("handler_failed", connection=connection.id, path=connection.path, exc_info=group)
+                log.exception("handler_failed", connection=connection.id, path=connection.route, exc_info=group)
                 connection.close(CloseCode.INTERNAL, "internal error")
             finally:
                 await self._finish(connection)
@@ -364,7 +364,7 @@ class Server:
 
     def _add(self, connection: Connection) -> None:
         self.connections[connection.id] = connection
-        self.opened[connection.path] += 1
+        self.opened[connection.route] += 1
         if not self._ticking:
             self._ticking = True
             self._empty = trio.Event()

@@ -5,16 +5,7 @@ from collections.abc import Mapping
 import attrs
 
 from signald.config import Config
-
-
-@attrs.frozen
-class Endpoint:
-    """A path at which a WebSocket may be opened."""
-
-    subprotocols: tuple[str, ...] = ()
-    """Those that are spoken there, the preferred ones first. A peer that offers none of them is let in without one."""
-    message_bytes_max: int | None = None
-    """The bound of a message there, where it is not the general one."""
+from signald.net.endpoints import Endpoint, Endpoints, endpoints_of
 
 
 @attrs.frozen(kw_only=True)
@@ -22,8 +13,8 @@ class NetSettings:
     """Limits and times of one listener. The defaults are those of the configuration."""
 
     # The opening handshake.
-    endpoints: Mapping[str, Endpoint]
-    """Where a WebSocket may be opened, by path; anything else is 404."""
+    endpoints: Endpoints = attrs.field(converter=endpoints_of)
+    """Where a WebSocket may be opened; anything else is 404."""
     allowed_origins: tuple[str, ...] = ()
     """Exact origins of browsers; `*` for any. Empty: a request with an Origin is refused."""
     trusted_proxies: tuple[str, ...] = ()
@@ -71,7 +62,7 @@ class NetSettings:
     retry_after_ms: int = 1000
 
 
-def net_settings(config: Config, endpoints: Mapping[str, Endpoint]) -> NetSettings:
+def net_settings(config: Config, endpoints: Mapping[str, Endpoint] | Endpoints) -> NetSettings:
     """Return the listener's share of the configuration, for a node that serves `endpoints`."""
     limits, timeouts, admission = config.limits, config.timeouts, config.admission
     return NetSettings(

@@ -27,6 +27,8 @@ class PartyLink(Protocol):
     """A party on a connection of this node: one client, or one worker with all its sessions."""
 
     party: ClassVar[Party]
+    dialect: ClassVar[str]
+    """The name of the wire that it speaks (`service.dialect`)."""
     conn: Connection
     told_to_go: bool
     """GOAWAY was sent: the close to come is `moved`."""

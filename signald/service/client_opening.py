@@ -169,7 +169,7 @@ def _begin(parts: Parts, conn: Connection, made: _Made, asked: NewClient, make: 
         context.inboxes.line()
     if not context.cluster.alone:
         parts.relay.look(session)  # another node may have paired it before it was attached here
-    context.events.emit(ClientStarted(session_id, conn.opened_at, asked.trace))
+    context.events.emit(ClientStarted(session_id, conn.opened_at, asked.trace, link.dialect))
     return link
 
 
@@ -292,8 +292,18 @@ def _attach(parts: Parts, conn: Connection, granted: _Granted, asked: ReturningC
         context.committer.submit(enqueue(session, now + context.life_ms), lambda _: context.inboxes.line())
     if head.jobs or not context.cluster.alone:
         parts.relay.look(session)  # something may have been appended since the claim and before the attachment
-    previous, gap_s, opened_at = claimed.previous_node, _gap_s(context, claimed), conn.opened_at
-    context.events.emit(ClientResumed(session_id, claimed.epoch, previous, replaying, gap_s, opened_at, asked.trace))
+    context.events.emit(
+        ClientResumed(
+            session_id,
+            claimed.epoch,
+            claimed.previous_node,
+            replaying,
+            _gap_s(context, claimed),
+            conn.opened_at,
+            asked.trace,
+            link.dialect,
+        )
+    )
     return link
 
 

@@ -57,6 +57,16 @@ FailureCause = Literal["lost", "refused"]
 
 FAILURES: tuple[FailureCause, ...] = ("lost", "refused")
 
+APP_STATES = ("connected", "authenticated", "terminating", "disconnected")
+
+APP_MESSAGES = ("paired", "told", "unwanted", "too_big", "rate", "backlog", "store", "withheld")
+"""Of an app: offered to its client's session, told to the core server; or dropped, because no core server is named, it is too long to
+be told, it comes too fast, its client (of what was offered) or the store is too far behind. `withheld`: a client's message that no app
+understands."""
+
+APP_ENDS = ("ok", "failed", "late", "gone")
+"""See `service.terminating`."""
+
 
 def _handovers() -> dict[Party, Histogram]:
     return {role: Histogram(HANDOVER_SECONDS) for role in ROLES}
@@ -81,6 +91,14 @@ class Counts:
     jobs_ended: Counter[str] = attrs.field(factory=lambda: Counter(dict.fromkeys(sorted(ENDS), 0)))
     """Ends of jobs that clients here were told of."""
     job_lives: Histogram = attrs.field(factory=lambda: Histogram(JOB_SECONDS))
+    openings_refused: Counter[str] = attrs.field(factory=Counter)
+    """Connections that were open and were not let in, by the name of their dialect."""
+    app_states: Counter[str] = attrs.field(factory=lambda: Counter(dict.fromkeys(APP_STATES, 0)))
+    """How often an app here came into each of its states."""
+    app_messages: Counter[str] = attrs.field(factory=lambda: Counter(dict.fromkeys(APP_MESSAGES, 0)))
+    """What became of messages of apps, and of those that apps were not given."""
+    apps_ended: Counter[str] = attrs.field(factory=lambda: Counter(dict.fromkeys(APP_ENDS, 0)))
+    """How the ends of apps came that were asked to clean up."""
     sessions_refused: Counter[str] = attrs.field(factory=lambda: Counter(dict.fromkeys(FULL, 0)))
     """New sessions refused for what is in the store already, by what is full."""
     reload_ok: bool = True

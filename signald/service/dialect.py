@@ -16,8 +16,8 @@ from typing import Protocol
 from signald.config import Config
 from signald.core.head import Party
 from signald.net.connection import Connection
+from signald.net.endpoints import Endpoint, Endpoints
 from signald.net.frames import Message as Frame
-from signald.net.settings import Endpoint
 from signald.service.attached import PartyLink
 from signald.service.parts import Parts
 
@@ -28,9 +28,15 @@ Opened = tuple[PartyLink, list[Frame]]
 class Dialect(Protocol):
     """See the module. One object for each wire; it holds no state of a connection."""
 
+    name: str
+    """What it is called in metrics, in receipts and in the log: one of a few names, and never a text of a party."""
+
     @property
     def paths(self) -> Mapping[str, Party]:
-        """The paths at which it is spoken, and the party that connects at each."""
+        """The paths at which it is spoken, and the party that connects at each.
+
+        A path is fixed, or ends in a segment of the peer's, as `/ws/{session_id}` (`net.endpoints`).
+        """
 
     def endpoint(self, path: str, config: Config) -> Endpoint:
         """Return the subprotocols that are spoken at `path`, one of `paths`, and the bound of its messages."""
@@ -43,7 +49,7 @@ class Dialect(Protocol):
 
 
 class Dialects:
-    """The dialects that a node speaks."""
+    """The dialects that a node speaks. A connection is known here by the route of its path: one of those that the dialects name."""
 
     def __init__(self, dialects: Sequence[Dialect]) -> None:
         """No two of them may be spoken at the same path."""
@@ -56,14 +62,24 @@ class Dialects:
                 self._at[path] = dialect
                 self._parties[path] = party
 
-    def at(self, path: str) -> Dialect:
-        """Return the dialect that is spoken at `path`, which the listener has found to be one of theirs."""
-        return self._at[path]
+    @property
+    def spoken(self) -> list[tuple[Party, str]]:
+        """Each party with each name of a dialect in which it may speak here, in the order of the dialects."""
+        return list(dict.fromkeys([(self._parties[route], dialect.name) for route, dialect in self._at.items()]))
 
-    def party_at(self, path: str) -> Party:
-        """Return the party that connects at `path`."""
-        return self._parties[path]
+    @property
+    def names(self) -> list[str]:
+        """The names of the dialects, each once."""
+        return list(dict.fromkeys([dialect.name for dialect in self._at.values()]))
 
-    def endpoints(self, config: Config) -> Mapping[str, Endpoint]:
-        """Return where the listener lets WebSockets in, by path."""
-        return {path: dialect.endpoint(path, config) for path, dialect in self._at.items()}
+    def at(self, route: str) -> Dialect:
+        """Return the dialect that is spoken at `route`, which the listener has found to be one of theirs."""
+        return self._at[route]
+
+    def party_at(self, route: str) -> Party:
+        """Return the party that connects at `route`."""
+        return self._parties[route]
+
+    def endpoints(self, config: Config) -> Endpoints:
+        """Return where the listener lets WebSockets in."""
+        return Endpoints({route: dialect.endpoint(route, config) for route, dialect in self._at.items()})

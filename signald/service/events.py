@@ -40,6 +40,8 @@ class ClientStarted:
     """When its connection was opened (trio time)."""
     trace: str | None
     """The traceparent of the opening message."""
+    dialect: str
+    """The wire that the client speaks."""
 
 
 @attrs.frozen
@@ -63,6 +65,8 @@ class ClientResumed:
     """How long it was away, in seconds; None when nothing tells since when."""
     opened_at: float
     trace: str | None
+    dialect: str
+    """The wire that the client speaks."""
 
 
 @attrs.frozen
@@ -74,6 +78,8 @@ class WorkerRegistered:
     capacity: int
     opened_at: float
     trace: str | None
+    dialect: str
+    """The wire that the worker speaks."""
 
 
 @attrs.frozen
@@ -86,6 +92,8 @@ class WorkerResumed:
     lost: int
     opened_at: float
     trace: str | None
+    dialect: str
+    """The wire that the worker speaks."""
 
 
 @attrs.frozen

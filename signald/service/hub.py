@@ -45,6 +45,7 @@ from signald.service.retries import Retries
 from signald.service.rooms.desk import RoomDesk
 from signald.service.rooms.rights import token_rooms
 from signald.service.telemetry import tell_life
+from signald.service.terminating import Terminations
 from signald.service.trail import Trail
 from signald.wire.close_codes import CloseCode
 
@@ -93,6 +94,7 @@ class Hub:
         self.jobs = JobDesk(context, self.attachments)
         self.assignments = Assignments(context, self.attachments, self.losses, self.retries, self.jobs)
         self.giving_up = GivingUp(context, self.attachments, self.retries)
+        self.terminations = Terminations(context, self.attachments, self.assignments, self.giving_up)
         self.credentials = Credentials(context, self.attachments, lambda: self.parts.auth)
         self.authoriser = Authoriser(context)
         self.probe = Probe(context)
@@ -125,6 +127,7 @@ class Hub:
             self.authoriser,
             Reasking(self.context, self.attachments, self.endings, self.authoriser),
             self.rooms,
+            self.terminations,
         )
 
     def renew(self, config: Config, auth: Authenticator) -> None:
@@ -181,7 +184,7 @@ class Hub:
         """Serve one connection from its opening message to its end."""
         self.connections[conn.id] = conn
         try:
-            if (code := self.refusing.get(self.dialects.party_at(conn.path))) is not None:
+            if (code := self.refusing.get(self.dialects.party_at(conn.route))) is not None:
                 await self._refuse(conn, code)
             else:
                 await self._serve(conn)
@@ -190,8 +193,9 @@ class Hub:
 
     async def _serve(self, conn: Connection) -> None:
         with self._stranger(conn):
-            opened = await self.dialects.at(conn.path).open(self.parts, conn)
+            opened = await self.dialects.at(conn.route).open(self.parts, conn)
         if opened is None:
+            self.counts.openings_refused[self.dialects.at(conn.route).name] += 1
             return
         link, rest = opened
         client = self.gate.client(link.principal) if link.party == "client" else nullcontext()
@@ -202,7 +206,13 @@ class Hub:
                 while True:
                     link.frames(await conn.receive())
         except ConnectionClosed as closed:
-            log.debug("connection_closed", link=repr(link), code=closed.info.code, by=closed.info.initiator)
+            log.debug(
+                "connection_closed",
+                link=repr(link),
+                dialect=link.dialect,
+                code=closed.info.code,
+                by=closed.info.initiator,
+            )
         finally:
             self.attachments.release(link, Cause.CLIENT_GONE if link.party == "client" else Cause.WORKER_GONE)
 
@@ -247,11 +257,14 @@ class Hub:
             gate.parties.leave(place)
 
     async def _refuse(self, conn: Connection, code: CloseCode) -> None:
-        conn.close(code, self._retry_reason(conn))
+        dialect = self.dialects.at(conn.route)
+        self.counts.openings_refused[dialect.name] += 1
+        own = dialect.endpoint(conn.route, self.config).refused_with
+        conn.close(code if own is None else own, self._retry_reason(conn))
         await conn.wait_finished()
 
     def _retry_reason(self, conn: Connection) -> str:
-        return self.dialects.at(conn.path).retry_reason(self.context.retry_after_ms())
+        return self.dialects.at(conn.route).retry_reason(self.context.retry_after_ms())
 
     def statistics(self) -> dict[str, int]:
         """What is held here now."""

@@ -23,6 +23,7 @@ class Link:
     """See the module. The base of a dialect's links."""
 
     party: ClassVar[Party]
+    dialect: ClassVar[str]
 
     def __init__(self, conn: Connection, writes: PendingWrites) -> None:
         self.conn = conn

@@ -21,11 +21,11 @@ from signald import __version__
 from signald.core.head import Party
 from signald.http.api.requests import RequestCounts
 from signald.http.public import PublicHttp
+from signald.ids import is_named
 from signald.logs import lines_dropped
 from signald.net.listener import Server
 from signald.net.refusal_log import LABELS as REFUSAL_REASONS
 from signald.service.cluster.lease import Lease
-from signald.service.counts import ROLES
 from signald.service.dialect import Dialects
 from signald.service.drain.shutdown import ShutdownScope
 from signald.service.hub import Hub
@@ -98,12 +98,12 @@ def _by(read: Callable[[Observed], Iterable[tuple[object, float | Histogram]]]) 
     return lambda observed: [((str(label),), value) for label, value in read(observed)]
 
 
-def _by_role(dialects: Dialects, counts: Counter[str]) -> Iterator[tuple[Party, int]]:
-    """From paths to roles."""
-    found: Counter[Party] = Counter()
-    for path, count in counts.items():
-        found[dialects.party_at(path)] += count
-    return ((role, found[role]) for role in ROLES)
+def _by_dialect(dialects: Dialects, counts: Counter[str]) -> Values:
+    """From routes to roles and dialects."""
+    found: Counter[tuple[str, str]] = Counter()
+    for route, count in counts.items():
+        found[dialects.party_at(route), dialects.at(route).name] += count
+    return [(labels, found[labels]) for labels in dialects.spoken]
 
 
 def _workers(observed: Observed) -> Iterator[tuple[str, int]]:
@@ -112,6 +112,13 @@ def _workers(observed: Observed) -> Iterator[tuple[str, int]]:
         for link in observed.hub.worker_links.values()
     )
     return ((state, states[state]) for state in ("ready", "leaving", "moving"))
+
+
+def _apps(observed: Observed) -> Iterator[tuple[str, int]]:
+    hub = observed.hub
+    apps = [link for name, link in hub.worker_links.items() if is_named(name)]
+    asked = sum(hub.terminations.has(link) for link in apps)
+    return iter((("authenticated", len(apps) - asked), ("terminating", asked)))
 
 
 def _remaining(observed: Observed) -> Iterator[tuple[Party, int]]:
@@ -164,16 +171,24 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "signald_connections",
         "gauge",
-        ("role",),
-        "WebSocket connections that are open.",
-        _by(lambda o: _by_role(o.hub.dialects, Counter(one.path for one in o.server.connections.values()))),
+        ("role", "dialect"),
+        "WebSocket connections that are open, by the wire that is spoken there: signald.v1, canvas or deepstream.",
+        lambda o: _by_dialect(o.hub.dialects, Counter(one.route for one in o.server.connections.values())),
     ),
     Metric(
         "signald_connections_opened_total",
         "counter",
-        ("role",),
+        ("role", "dialect"),
         "WebSocket connections that came past their handshake.",
-        _by(lambda o: _by_role(o.hub.dialects, o.server.opened)),
+        lambda o: _by_dialect(o.hub.dialects, o.server.opened),
+    ),
+    Metric(
+        "signald_openings_refused_total",
+        "counter",
+        ("dialect",),
+        "WebSocket connections that were open and were not let in: turned away at their opening message or by a drain, or gone "
+        "before they were answered.",
+        _by(lambda o: [(name, o.hub.counts.openings_refused[name]) for name in o.hub.dialects.names]),
     ),
     Metric(
         "signald_strangers",
@@ -446,6 +461,36 @@ METRICS: tuple[Metric, ...] = (
         (),
         "Sessions that the workers attached here have.",
         _one(lambda o: sum(len(link.seats) for link in o.hub.worker_links.values())),
+    ),
+    # apps
+    Metric(
+        "signald_apps",
+        "gauge",
+        ("state",),
+        "Apps of a DeepStream fleet attached here: authenticated, terminating (they were asked to clean up).",
+        _by(_apps),
+    ),
+    Metric(
+        "signald_app_states_total",
+        "counter",
+        ("state",),
+        "How often an app here came into a state: connected, authenticated, terminating, disconnected.",
+        _by(lambda o: o.hub.counts.app_states.items()),
+    ),
+    Metric(
+        "signald_apps_ended_total",
+        "counter",
+        ("outcome",),
+        "Apps that were asked to clean up: ok, failed (by their own word), late (closed with 1001), gone (they hung up).",
+        _by(lambda o: o.hub.counts.apps_ended.items()),
+    ),
+    Metric(
+        "signald_app_messages_total",
+        "counter",
+        ("outcome",),
+        "Messages of apps: paired (to a client), told (to the core server); dropped: unwanted (no core server is named), too_big, rate, "
+        "backlog (a client is too far behind; counted as paired too), store. withheld: a client's message that no app understands.",
+        _by(lambda o: o.hub.counts.app_messages.items()),
     ),
     Metric(
         "signald_jwks_fetches_total",

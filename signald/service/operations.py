@@ -21,6 +21,7 @@ from signald.core.session import Session
 from signald.errors import OperationRefused
 from signald.ids import SessionId, job_id
 from signald.logs import set_level
+from signald.service.apps import Apps
 from signald.service.auth import Principal, is_name
 from signald.service.cluster.lease import Lease
 from signald.service.cluster.revocations import NAME_CHARS_MAX, RevocationKeeper
@@ -74,6 +75,7 @@ class NodeOperations:
         self._retries = parts.retries
         self._endings = parts.endings
         self._rooms = parts.rooms
+        self._apps = Apps(parts.context, parts.attachments, parts.terminations)
         self._trail = trail
         self._statistics = statistics
         self._revocations = revocations
@@ -272,6 +274,16 @@ class NodeOperations:
     async def room(self, room: str, tenant: str | None, limit: int) -> Json:
         """A room, wherever its members are, with up to `limit` of them. Raises OperationRefused when there is none."""
         return await room_json(self._context, self._rooms.hall, room, tenant, limit)
+
+    # --- apps -------------------------------------------------------------------------------------------------------
+
+    async def apps(self, limit: int) -> Json:
+        """The apps of the cluster, at most `limit` of them."""
+        return await self._apps.listed(limit)
+
+    async def terminate(self, instance: str, tenant: str | None) -> Json:
+        """Ask an app to clean up and end, wherever it is. Raises OperationRefused."""
+        return await self._apps.terminate(instance, tenant)
 
     # --- the core server --------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from signald.service.losses import Losses
 from signald.service.relay import Relay
 from signald.service.retries import Retries
 from signald.service.rooms.desk import RoomDesk
+from signald.service.terminating import Terminations
 
 
 @attrs.define
@@ -48,3 +49,4 @@ class Parts:
     authoriser: Authoriser
     reasking: Reasking
     rooms: RoomDesk
+    terminations: Terminations

@@ -39,7 +39,13 @@ class Recorder:
 
     def _client_started(self, event: events.ClientStarted) -> None:
         self._counters.sessions_started += 1
-        log.info("session_started", node=self._context.node, session=event.session, **log_fields(event.trace))
+        log.info(
+            "session_started",
+            node=self._context.node,
+            session=event.session,
+            dialect=event.dialect,
+            **log_fields(event.trace),
+        )
 
     def _session_created(self, event: events.SessionCreated) -> None:
         self._counters.sessions_started += 1
@@ -55,6 +61,7 @@ class Recorder:
             session=event.session,
             epoch=event.epoch,
             replaying=event.replaying,
+            dialect=event.dialect,
             **log_fields(event.trace),
         )
 
@@ -66,6 +73,7 @@ class Recorder:
             worker=event.worker,
             instance=event.instance,
             capacity=event.capacity,
+            dialect=event.dialect,
             **log_fields(event.trace),
         )
 
@@ -78,6 +86,7 @@ class Recorder:
             epoch=event.epoch,
             sessions=event.sessions,
             lost=event.lost,
+            dialect=event.dialect,
             **log_fields(event.trace),
         )
 

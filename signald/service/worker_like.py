@@ -132,6 +132,13 @@ class WorkerLike(PartyLink, Protocol):
         """False for a program that cannot be asked to come to another node: a drain ends it with `terminate`."""
 
     @property
+    def cleans_up_s(self) -> float | None:
+        """How long a program is given to clean up that a final drain asks as soon as it has begun, before any other party moves.
+
+        None: it speaks handover, or is asked when all others have gone.
+        """
+
+    @property
     def left_in_order(self) -> bool:
         """True when the connection ended because the worker leaves, or because this node sent it away."""
 

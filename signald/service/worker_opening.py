@@ -41,10 +41,10 @@ async def _register(parts: Parts, conn: Connection, auth: str | None, offer: Off
     subject = credential.principal.name
     worker = new_worker_id(context.entropy)
     token, token_hash = tokens.issue(worker, context.entropy)
-    offer = _capped(context, offer)
+    offer = capped(context, offer)
     with SetUp(parts, conn, resume=False):
         admitted = await admit(parts, conn, credential, want={}, labels=offer.labels)
-        offer = _granted(offer, admitted.grant.labels, admitted.grant.rooms)
+        offer = granted_offer(offer, admitted.grant.labels, admitted.grant.rooms)
         now = context.now_ms()
         registered = await context.committer.call(
             RegisterWorker(
@@ -77,7 +77,9 @@ async def _register(parts: Parts, conn: Connection, auth: str | None, offer: Off
     if not context.cluster.alone:
         parts.assignments.check(link)  # another node may have given it sessions before it was attached here
     context.inboxes.line()
-    context.events.emit(WorkerRegistered(worker, offer.instance, offer.capacity, conn.opened_at, offer.trace))
+    context.events.emit(
+        WorkerRegistered(worker, offer.instance, offer.capacity, conn.opened_at, offer.trace, link.dialect)
+    )
     return link
 
 
@@ -92,7 +94,7 @@ class ReturningWorker:
 
 
 @attrs.frozen
-class _Granted:
+class GrantedWorker:
     """The claims of a worker and of its sessions, as the store has granted them."""
 
     worker: str
@@ -108,6 +110,8 @@ class _Granted:
     """Those that the core server has given the worker."""
     rooms: bytes
     """What it lets the worker do in rooms, as JSON."""
+    new: bool = False
+    """It was not known before."""
 
 
 async def resume_worker(
@@ -115,18 +119,18 @@ async def resume_worker(
 ) -> WorkerLike:
     """Claim the worker its token names and all its sessions, and replay in each what it has not got.
 
-    `_claim` ends with the store's answer, and `_attach` is no coroutine: between the two there is no checkpoint.
+    `_claim` ends with the store's answer, and `attach_worker` is no coroutine: between the two there is no checkpoint.
     Raises as `register_worker`.
     """
-    offer = _capped(parts.context, asked.offer)
+    offer = capped(parts.context, asked.offer)
     with turning_away(parts.context, resuming=True), ExitStack() as until_attached:
         granted = await _claim(parts, conn, auth, asked, offer, until_attached)
-        return _attach(parts, conn, granted, _granted(offer, granted.labels, granted.rooms), make)
+        return attach_worker(parts, conn, granted, granted_offer(offer, granted.labels, granted.rooms), make)
 
 
 async def _claim(
     parts: Parts, conn: Connection, auth: str | None, asked: ReturningWorker, offer: Offer, until_attached: ExitStack
-) -> _Granted:
+) -> GrantedWorker:
     context = parts.context
     credential = credential_of(parts, conn, auth, "worker")
     subject = credential.principal.name
@@ -157,7 +161,7 @@ async def _claim(
         # nor a drain. It is in time, because the sessions are claimed by what follows.
         until_attached.enter_context(parts.attachments.resuming(worker))
         sides = await parts.assignments.claim_sessions(worker, claimed.sessions, offer.sessions, now)
-    return _Granted(
+    return GrantedWorker(
         worker,
         credential,
         token,
@@ -170,7 +174,7 @@ async def _claim(
     )
 
 
-def _attach(parts: Parts, conn: Connection, granted: _Granted, offer: Offer, make: MakeLink) -> WorkerLike:
+def attach_worker(parts: Parts, conn: Connection, granted: GrantedWorker, offer: Offer, make: MakeLink) -> WorkerLike:
     """Attach a worker whose claims were granted, answer it, and give it what it has not got."""
     context, worker, sides = parts.context, granted.worker, granted.sides
     before = _predecessor(context, parts, conn, granted)
@@ -184,7 +188,9 @@ def _attach(parts: Parts, conn: Connection, granted: _Granted, offer: Offer, mak
     restored, lost = parts.assignments.attach_claimed(link, sides, offer.sessions)
     api = parts.api_tokens.issue(link) if offer.api else None
     link.registered(
-        Registered(granted.token, _worker_ttl_ms(context), resumed=True, restored=restored, lost=lost, api=api)
+        Registered(
+            granted.token, _worker_ttl_ms(context), resumed=not granted.new, restored=restored, lost=lost, api=api
+        )
     )
     parts.assignments.tell_claimed(link, sides)
     for session in link.attached:
@@ -199,11 +205,15 @@ def _attach(parts: Parts, conn: Connection, granted: _Granted, offer: Offer, mak
     # Some may be paired with it that it does not know, since a moment ago perhaps: it is asked to take them.
     parts.assignments.check(link)
     context.inboxes.line()
-    context.events.emit(WorkerResumed(worker, granted.epoch, len(restored), len(lost), conn.opened_at, offer.trace))
+    since = conn.opened_at, offer.trace, link.dialect
+    if granted.new:
+        context.events.emit(WorkerRegistered(worker, offer.instance, offer.capacity, *since))
+    else:
+        context.events.emit(WorkerResumed(worker, granted.epoch, len(restored), len(lost), *since))
     return link
 
 
-def _predecessor(context: Context, parts: Parts, conn: Connection, granted: _Granted) -> WorkerLike | None:
+def _predecessor(context: Context, parts: Parts, conn: Connection, granted: GrantedWorker) -> WorkerLike | None:
     """Return the connection that the worker has here already; undoes the claims where no party is left to attach."""
     now = context.now_ms()
     undo: list[Op] = [
@@ -225,11 +235,11 @@ def _worker_ttl_ms(context: Context) -> int:
     return round(context.config.worker.resume_timeout_s * 1000)
 
 
-def _granted(offer: Offer, labels: dict[str, str], rooms: bytes) -> Offer:
+def granted_offer(offer: Offer, labels: dict[str, str], rooms: bytes) -> Offer:
     """Return the offer with what the core server gives: its labels win over the worker's own."""
     return attrs.evolve(offer, labels={**offer.labels, **labels}, granted=labels, rooms=rooms)
 
 
-def _capped(context: Context, offer: Offer) -> Offer:
+def capped(context: Context, offer: Offer) -> Offer:
     """A worker may offer more room than a node lets one connection carry."""
     return attrs.evolve(offer, capacity=min(offer.capacity, context.config.limits.sessions_per_worker_max))

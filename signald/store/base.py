@@ -135,6 +135,7 @@ Wake = bytes
 `m` + room         look at the room again: messages, members, presence; nodes of earlier releases ignore it
 `v`                look at the revoked principals again; nodes of earlier releases ignore it
 `*`                wake-ups may have been lost: look at everything
+`t` + worker id    ask the worker to clean up and end; nodes of earlier releases ignore it
 `p` + anything     a probe of the backplane by the node itself (service/probe.py)
 `r` + anything     a realtime message, made and read by service/relay; losing it is allowed
 """
@@ -148,6 +149,7 @@ WAKE_REVOKED = b"v"
 WAKE_ALL = b"*"
 WAKE_REALTIME = b"r"
 WAKE_PROBE = b"p"
+WAKE_TERMINATE = b"t"
 
 
 # --- the store itself ---------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from signald.blobs.memory import MemoryMedia
 from signald.config import Config
 from signald.http.client import Poster
 from signald.ids import SeededEntropy
-from signald.node import DIALECTS, Node, api_routes, node_on
+from signald.node import Node, api_routes, node_on
 from signald.service.cluster.identity import Claimant
 from signald.service.dialect import Dialect
 from signald.service.hub import Hub
@@ -71,8 +71,8 @@ class Cluster:
         self.exits: list[str] = []
         self.spans: Callable[[str], Spans | None] = lambda _name: None
         """Where a node tells its spans."""
-        self.dialects: Sequence[Dialect] = DIALECTS
-        """The wires that a node speaks which is started from now on."""
+        self.dialects: Sequence[Dialect] | None = None
+        """The wires that a node speaks which is started from now on; None: those of its configuration."""
         self.media: Media | None = MemoryMedia()
         """Where all nodes that are started from now on keep the bytes of blobs; None: they keep none."""
         self.routes: Callable[[Hub], Sequence[BaseRoute]] = api_routes

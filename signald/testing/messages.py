@@ -165,7 +165,9 @@ class MessageServer(Server):
         if not asked:
             return None
         path, _, subprotocol = asked[0].partition(" ")
-        handshake = Handshake(path, (), subprotocol or None, None, None, b"")
+        route = self._settings.endpoints.route(path)
+        assert route is not None, f"no endpoint at {path}"
+        handshake = Handshake(path, route, (), subprotocol or None, None, None, b"")
         refusal = self.admission.begin_connection(peer, trio.current_time())
         if refusal is not None:
             raise refuse(refusal)

@@ -14,7 +14,7 @@ from signald.http.client import REASONS as CALL_REASONS
 from signald.net import refusal_log
 from signald.node import Node
 from signald.service.blobs import REFUSALS, UPLOAD_OUTCOMES
-from signald.service.counts import FULL, OUTCOMES
+from signald.service.counts import APP_ENDS, APP_MESSAGES, APP_STATES, FULL, OUTCOMES
 from signald.service.hooks.authorising import OUTCOMES as CORE_OUTCOMES
 from signald.service.jwks import OUTCOMES as JWKS_OUTCOMES
 from signald.service.meters import METRICS, render_table
@@ -36,13 +36,14 @@ COUNTED_THINGS = {
     "signald_strangers", "signald_store_batch_operations", "signald_config_last_reload_successful",
     "signald_jobs_running", "signald_jobs_waiting", "signald_streams_open", "signald_api_connections", "signald_api_requests_in_flight",
     "signald_revoked_subjects", "signald_transfers_in_progress", "signald_media_abandoned", "signald_core_events_queues",
-    "signald_rooms", "signald_room_members", "signald_core_events_failing", "signald_core_events_stopped",
+    "signald_rooms", "signald_room_members", "signald_apps", "signald_core_events_failing", "signald_core_events_stopped",
     "signald_core_up", "signald_core_questions_in_flight", "signald_core_questions_due", "signald_core_answers_remembered",
 }  # fmt: skip
 """Metrics of things or of yes and no, which have no unit."""
 
 LABELS = {
     "role": {"client", "worker"},
+    "dialect": {"signald.v1", "canvas", "deepstream"},
     "code": {
         "other",
         "stream_over",
@@ -62,6 +63,8 @@ LABELS = {
         "refused",
         "let_in",
         "turned_away",
+        *APP_ENDS,
+        *APP_MESSAGES,
     },
     "reason": {
         "client",
@@ -94,7 +97,7 @@ LABELS = {
         *NOT_MADE,
     },
     "result": set(RESULTS),
-    "state": {"ready", "leaving", "moving"},
+    "state": {"ready", "leaving", "moving", *APP_STATES},
     "stage": {"handshake", "opening"},
     "method": {*METHODS, "other"},
     "route": {NO_ROUTE, "/hello"},
@@ -190,7 +193,7 @@ def test_a_conversation_is_counted() -> None:
             await worker.expect("message")
         await worker.send({"type": "message", "session": session, "seq": 1, "data": "x" * 1000})
         await client.expect("message")
-        assert await scraper.value("signald_connections", role="client") == 1
+        assert await scraper.value("signald_connections", role="client", dialect="signald.v1") == 1
         assert await scraper.value("signald_messages_total", direction="accepted") == 4
         assert await scraper.value("signald_messages_total", direction="delivered") == 4
         assert await scraper.value("signald_message_seconds_count") == 4
@@ -215,8 +218,8 @@ def test_a_conversation_is_counted() -> None:
         assert await scraper.value("signald_sessions") == 0
         assert await scraper.value("signald_sessions_ended_total", reason="client") == 1
         assert await scraper.value("signald_disconnects_total", code="1000", initiator="local") == 1
-        assert await scraper.value("signald_connections", role="client") == 0
-        assert await scraper.value("signald_connections_opened_total", role="client") == 1
+        assert await scraper.value("signald_connections", role="client", dialect="signald.v1") == 0
+        assert await scraper.value("signald_connections_opened_total", role="client", dialect="signald.v1") == 1
 
     play(scene)
 

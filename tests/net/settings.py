@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from signald.net.settings import Endpoint, NetSettings
+from signald.net.endpoints import Endpoint
+from signald.net.settings import NetSettings
 from signald.wire.messages import SUBPROTOCOL
 
 ENDPOINTS = {"/v1/client": Endpoint((SUBPROTOCOL,)), "/v1/worker": Endpoint((SUBPROTOCOL,))}

@@ -21,7 +21,13 @@ from tests.net.clients import simulated
 from tests.net.settings import settings_of
 
 HANDSHAKE = Handshake(
-    path="/v1/client", headers=(), subprotocol="signald.v1", bearer="the-secret", origin=None, remainder=b""
+    path="/v1/client",
+    route="/v1/client",
+    headers=(),
+    subprotocol="signald.v1",
+    bearer="the-secret",
+    origin=None,
+    remainder=b"",
 )
 
 
@@ -138,7 +144,13 @@ async def bench(*, reading: bool = True, early: bytes = b"", **limits: float) ->
     """Provide a connection with `limits`; at the end it is cut, and no task of it may be left."""
     transport = ScriptedTransport()
     handshake = Handshake(
-        path="/v1/client", headers=(), subprotocol="signald.v1", bearer="the-secret", origin=None, remainder=early
+        path="/v1/client",
+        route="/v1/client",
+        headers=(),
+        subprotocol="signald.v1",
+        bearer="the-secret",
+        origin=None,
+        remainder=early,
     )
     async with trio.open_nursery() as nursery:
         connection = Connection(

@@ -10,6 +10,7 @@ from tests.planted.slips.blobs import BLOBS
 from tests.planted.slips.callers import CALLERS
 from tests.planted.slips.core import CORE
 from tests.planted.slips.crashes import CRASHES
+from tests.planted.slips.deepstream import DEEPSTREAM
 from tests.planted.slips.events import EVENTS
 from tests.planted.slips.hooks import HOOKS
 from tests.planted.slips.http import HTTP
@@ -32,5 +33,6 @@ from tests.planted.slips.telling import TELLING
 
 BUGS: tuple[Bug, ...] = (
     *STORE, *CORE, *SERVICE, *SDK, *POISON, *HTTP, *LUA, *NAMED, *CALLERS, *STREAMS_AND_JOBS, *CRASHES, *RECALLS,
-    *AGENDA, *BLOBS, *EVENTS, *HOOKS, *MEDIA, *ROOMS, *ROOM_CALLERS, *ROOM_SERVICE, *SDK_LEAVING, *SDK_ROOMS, *SHELF, *TELLING,
+    *AGENDA, *BLOBS, *DEEPSTREAM, *EVENTS, *HOOKS, *MEDIA, *ROOMS, *ROOM_CALLERS, *ROOM_SERVICE, *SDK_LEAVING, *SDK_ROOMS, *SHELF,
+    *TELLING,
 )  # fmt: skip

@@ -243,7 +243,7 @@ def test_a_number_in_a_trail_has_a_field(step: Json, replayed: int | None) -> No
     """What a successor sent again is read from a field; from the words of its step only where an earlier release wrote it."""
     ledger = Ledger("old")
     ledger.phase("unready", 0.0, 1_000)
-    ledger.begin({SESSION: True}, {}, 10.0)
+    ledger.begin({SESSION: True}, {}, {SESSION: "signald.v1"}, 10.0)
     ledger.told(SESSION, 1.0)
     ledger.moved(SESSION, 1.5)
     ledger.follow(

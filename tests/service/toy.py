@@ -11,8 +11,8 @@ from msgspec import UNSET, Raw, UnsetType, json
 from signald.config import Config
 from signald.core.head import Party
 from signald.net.connection import Connection
+from signald.net.endpoints import Endpoint
 from signald.net.frames import Message as Frame
-from signald.net.settings import Endpoint
 from signald.service.attached import LiveSession, Restored, Started
 from signald.service.client_opening import NewClient, ReturningClient, restore_session, start_session
 from signald.service.dialect import Opened
@@ -29,6 +29,7 @@ class ToyLink(Link):
     """A client of the toy. What has been written to it counts as received: it sends no acks."""
 
     party: ClassVar[Party] = "client"
+    dialect: ClassVar[str] = "toy"
 
     def __init__(self, parts: Parts, conn: Connection, session: LiveSession) -> None:
         super().__init__(conn, parts.context.writes)
@@ -144,6 +145,8 @@ class ToyLink(Link):
 
 class Toy:
     """See the module."""
+
+    name = "toy"
 
     paths: Mapping[str, Party] = {"/toy": "client"}
 

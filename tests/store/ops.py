@@ -12,7 +12,7 @@ from signald.core.head import Head, Party
 from signald.core.log import Entry
 from signald.core.rooms import Bounds, Fault, Offer, Properties, Publication
 from signald.core.streams import Mark
-from signald.store.registry.ops import ClaimWorker, Enqueue, NodeInfo, PutNode, RegisterWorker, ReseedWorker
+from signald.store.registry.ops import ClaimNamed, ClaimWorker, Enqueue, NodeInfo, PutNode, RegisterWorker, ReseedWorker
 from signald.store.room.ops import JoinRoom, Post, Publish
 from signald.store.session.jobs.ops import CreateJob
 from signald.store.session.ops import Ack, Append, ClaimClient, ClaimWorkerSide, CreateSession, Reseed
@@ -303,6 +303,24 @@ def claim_worker(
     """The worker resumes at `a`."""
     return ClaimWorker(
         worker, node, nonce, principal, token(presented), token(issued), {"lang": "en"}, capacity, now_ms, attempt
+    )
+
+
+def claim_named(
+    worker: str = WORKER,
+    *,
+    node: str = "a",
+    nonce: str = "claim-named",
+    principal: str = "wes",
+    capacity: int = 1,
+    create: bool = True,
+    now_ms: int = NOW_MS,
+    events_max: int = 0,
+    granted: dict[str, str] | None = None,
+) -> ClaimNamed:
+    """The worker that is called `pod-1` comes to `a`."""
+    return ClaimNamed(
+        worker, node, nonce, principal, "pod-1", {"lang": "en"}, capacity, create, now_ms, events_max, granted or {}
     )
 
 

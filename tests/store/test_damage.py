@@ -86,6 +86,7 @@ from tests.store.ops import (
     append,
     begin_blob,
     claim_client,
+    claim_named,
     claim_side,
     claim_worker,
     create,
@@ -889,7 +890,8 @@ async def test_sqlite_values_of_another_type(tmp_path: Path, value: object) -> N
     async with damaged.open() as store:
         results = await ask(
             store, append(entries(4, 4)), Look(SESSION, "worker", 0, 9), ReadHistory(SESSION, 9), ReadTrail(SESSION),
-            claim_worker(), ListWorkers(), ListNodes(NOW_MS), ListWaiting(9), ListReceipts(), GetReceipt("a"), ListOverdue(NOW_MS, 9),
+            claim_worker(), claim_named(),
+            ListWorkers(), ListNodes(NOW_MS), ListWaiting(9), ListReceipts(), GetReceipt("a"), ListOverdue(NOW_MS, 9),
             enqueue(), WorkerSessions(WORKER), Release(SESSION, WORKER, True), append(entries(4, 4), session=OTHER),
         )  # fmt: skip
         assert results[-1] == Appended(4, 0, "b")

@@ -70,7 +70,7 @@ from signald.store.registry.ops import (
     Workers,
     WorkerSessions,
 )
-from signald.store.registry.queues.ops import CLUSTER, DropQueue, ReadQueue, TellCluster
+from signald.store.registry.queues.ops import CLUSTER, DropQueue, ReadQueue, TellCluster, TellWorker
 from signald.store.room.ops import (
     DropMembers,
     LeaveRoom,
@@ -603,6 +603,19 @@ class Kitchen:
             attempt=2 * draft.session + draft.flag,
         )
 
+    def _claim_named(self, draft: Draft) -> Op:
+        return ops.claim_named(
+            WORKERS[draft.worker],
+            node=draft.node,
+            nonce=f"n{self._number // 2}",
+            capacity=1 + draft.small % 2,
+            principal="eve" if draft.other == 4 else "wes",
+            create=draft.flag or draft.small > 2,
+            now_ms=self.now_ms - (0, 0, 30, 0, 0)[draft.other],
+            events_max=draft.other % 3,
+            granted=({}, {"tier": "g/1"}, {"lang": "de", "é": ""})[draft.small % 3],
+        )
+
     def _update_worker(self, draft: Draft) -> Op:
         epoch = self._of_worker_epoch(draft) - draft.small // 4
         return UpdateWorker(WORKERS[draft.worker], epoch, draft.other, draft.flag and draft.other == 1)
@@ -753,6 +766,11 @@ class Kitchen:
         fields: dict[str, str | int] = {"node": draft.node, "n": self._number}
         late_ms = EVENTS_LEFT_MS if (draft.other, draft.flag) == (4, True) else 0
         return TellCluster(f"o{self._number // 2}", "deploy.finished", fields, draft.small, self.now_ms + late_ms)
+
+    def _tell_worker(self, draft: Draft) -> Op:
+        fields: dict[str, str | int] = {"instance": "pod-1", "id": f"m{self._number // 2}"}
+        name = (WORKERS[draft.worker], CLUSTER)[draft.other == 4]
+        return TellWorker(name, "app.message", fields, draft.small, self.now_ms)
 
     def _of_queue(self, draft: Draft) -> str:
         return (CLUSTER, WORKERS[draft.worker], WORKERS[draft.worker], CLUSTER, "s_1")[draft.small]

@@ -74,7 +74,7 @@ from signald.store.registry.ops import (
     WorkerSessions,
 )
 from signald.store.registry.packing import Check
-from signald.store.registry.queues.ops import CLUSTER, DropQueue, ReadQueue, TellCluster
+from signald.store.registry.queues.ops import CLUSTER, DropQueue, ReadQueue, TellCluster, TellWorker
 from signald.store.room.ops import (
     DropMembers,
     LeaveRoom,
@@ -145,6 +145,7 @@ from tests.store.ops import (
     append,
     begin_blob,
     claim_client,
+    claim_named,
     claim_side,
     claim_worker,
     create,
@@ -204,6 +205,8 @@ def every_op() -> list[Op]:
         TellCluster("o", "deploy.finished", {}, 9, NOW_MS + 10**9),
         ReadQueue(CLUSTER, 9),
         DropQueue(CLUSTER, 1),
+        claim_named("w_named_1", events_max=9),
+        TellWorker("w_named_1", "app.message", {"id": "m"}, 9, NOW_MS),
         Reserve("a", ((SESSION, WORKER),)),
         claim_side(events_max=9),
         AcceptSession(SESSION, "b", 1),

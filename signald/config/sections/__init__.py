@@ -11,12 +11,14 @@ from signald.config.sections.admission import AdmissionConfig
 from signald.config.sections.auth import AuthConfig
 from signald.config.sections.blobs import BlobsConfig
 from signald.config.sections.core import CoreConfig
+from signald.config.sections.deepstream import DeepstreamConfig
 from signald.config.sections.drain import DrainConfig, PaceConfig
 from signald.config.sections.jobs import JobsConfig
 from signald.config.sections.limits import LimitsConfig
 from signald.config.sections.listen import ListenConfig
 from signald.config.sections.node import NodeConfig
 from signald.config.sections.operation import AdminConfig, LogConfig, TelemetryConfig
+from signald.config.sections.profiles import ProfilesConfig
 from signald.config.sections.rooms import RoomsConfig
 from signald.config.sections.session import SessionConfig
 from signald.config.sections.store import StoreConfig
@@ -31,6 +33,7 @@ __all__ = [
     "BlobsConfig",
     "Config",
     "CoreConfig",
+    "DeepstreamConfig",
     "DrainConfig",
     "JobsConfig",
     "LimitsConfig",
@@ -38,6 +41,7 @@ __all__ = [
     "LogConfig",
     "NodeConfig",
     "PaceConfig",
+    "ProfilesConfig",
     "RoomsConfig",
     "SessionConfig",
     "StoreConfig",
@@ -61,6 +65,8 @@ class Config:
     jobs: JobsConfig = attrs.field(factory=JobsConfig)
     blobs: BlobsConfig = attrs.field(factory=BlobsConfig)
     rooms: RoomsConfig = attrs.field(factory=RoomsConfig)
+    profiles: ProfilesConfig = attrs.field(factory=ProfilesConfig)
+    deepstream: DeepstreamConfig = attrs.field(factory=DeepstreamConfig)
     core: CoreConfig = attrs.field(factory=CoreConfig)
     admission: AdmissionConfig = attrs.field(factory=AdmissionConfig)
     drain: DrainConfig = attrs.field(factory=DrainConfig)

@@ -8,7 +8,7 @@ from signald.dialects.v1.link import retry_reason
 from signald.dialects.v1.opening import open_link
 from signald.dialects.v1.paths import PARTY_AT, PATHS
 from signald.net.connection import Connection
-from signald.net.settings import Endpoint
+from signald.net.endpoints import Endpoint
 from signald.service.dialect import Opened
 from signald.service.parts import Parts
 from signald.wire.messages import SUBPROTOCOL
@@ -19,6 +19,9 @@ SESSION_POSITION_BYTES = 128
 
 class SignaldV1:
     """See the module."""
+
+    name = SUBPROTOCOL
+    """See `Dialect`."""
 
     @property
     def paths(self) -> Mapping[str, Party]:

@@ -5,7 +5,7 @@ Acks wait a few milliseconds for a frame to ride with (`ack_later`).
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Literal
+from typing import ClassVar, Literal
 
 import trio
 from msgspec import UNSET, UnsetType, json
@@ -22,7 +22,7 @@ from signald.service.rooms.desk import RoomDesk
 from signald.wire import codec, records
 from signald.wire.close_codes import CloseCode
 from signald.wire.fields import Outbound
-from signald.wire.messages import ErrorMessage, GoAway, NewApiToken
+from signald.wire.messages import SUBPROTOCOL, ErrorMessage, GoAway, NewApiToken
 from signald.wire.rooms import (
     PRESENCE_BYTES_MAX,
     Join,
@@ -41,6 +41,8 @@ InRoom = Join | Snapshot | Presence | Leave
 
 class V1Link(Link, ABC):
     """See the module. The base of `ClientLink` and `WorkerLink`."""
+
+    dialect: ClassVar[str] = SUBPROTOCOL
 
     def __init__(self, conn: Connection, writes: PendingWrites, pauses: Pauses) -> None:
         """`pauses` are those of this process, for which no party is charged."""

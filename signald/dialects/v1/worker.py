@@ -143,6 +143,11 @@ class WorkerLink(V1Link):
         return self.conn.subprotocol is not None
 
     @property
+    def cleans_up_s(self) -> float | None:
+        """A program that is ended is asked when all others have gone: what it does for its clients it may do until then."""
+        return None
+
+    @property
     def owner(self) -> str:
         """See the base."""
         return self.worker

@@ -2,7 +2,7 @@
 
 import trio
 
-from signald.ids import SessionId
+from signald.ids import SessionId, is_named
 from signald.service.attachments import Attachments
 from signald.service.cluster.sight import Sight
 from signald.service.context import Context
@@ -49,7 +49,7 @@ class LostWorkers:
         if self._no_way_back or self._sight.clock_sets != self._clock_sets:
             self._no_way_back, self._counts_from_ms, self._lost = False, now_ms, {}
             self._clock_sets = self._sight.clock_sets
-        timeout_s = context.config.worker.resume_timeout_s
+        config = context.config
         lost = [
             (info.id, info.epoch)
             for info in listed.workers
@@ -57,6 +57,7 @@ class LostWorkers:
         ]
         self._lost = {claim: self._lost.get(claim, now) for claim in lost}
         for info in listed.workers:
+            timeout_s = config.deepstream.resume_timeout_s if is_named(info.id) else config.worker.resume_timeout_s
             if self._is_overdue(info, now_ms, now, timeout_s):
                 lost_ms = info.away_since_ms if self._is_timed(info, now_ms) and not info.leaving else 0
                 await giving_up.give_up(info.id, info.epoch, "did not come back", lost_ms=lost_ms)

@@ -14,6 +14,7 @@ from signald.service.cluster.lives import Lives
 from signald.service.cluster.probe import Probe
 from signald.service.context import Context
 from signald.service.rooms.hall import Hall
+from signald.service.terminating import Terminations
 from signald.store.base import (
     WAKE_ALL,
     WAKE_NODES,
@@ -23,6 +24,7 @@ from signald.store.base import (
     WAKE_REVOKED,
     WAKE_ROOM,
     WAKE_SESSION,
+    WAKE_TERMINATE,
     WAKE_WORKER,
     Wake,
 )
@@ -35,12 +37,21 @@ BACKPLANE_RETRY_S = 1.0
 class Wakes:
     """See the module."""
 
-    def __init__(self, context: Context, attachments: Attachments, lives: Lives, probe: Probe, hall: Hall) -> None:
+    def __init__(
+        self,
+        context: Context,
+        attachments: Attachments,
+        lives: Lives,
+        probe: Probe,
+        hall: Hall,
+        terminations: Terminations,
+    ) -> None:
         self._context = context
         self._attachments = attachments
         self._probe = probe
         self._hall = hall
         self._lives = lives
+        self._terminations = terminations
 
     async def run(self) -> None:
         """Take in what the backplane brings. Runs until cancelled."""
@@ -76,6 +87,8 @@ class Wakes:
             context.inboxes.nodes()
         elif kind == WAKE_REVOKED:
             context.inboxes.revoked()
+        elif kind == WAKE_TERMINATE:
+            self._terminations.order(wake[1:].decode(errors="replace"))
         elif kind == WAKE_PROBE:
             probe.heard(wake)
         elif kind == WAKE_ALL:

@@ -41,6 +41,8 @@ class Line:
     """Why it is not simply `moved`."""
     parties: list[str] = attrs.field(factory=list)
     """Those that were still at this node when it closed all connections."""
+    dialect: str = ""
+    """The wire that its client speaks; empty: no client of it was here."""
 
     @property
     def gap_ms(self) -> float | None:
@@ -74,13 +76,18 @@ class Ledger:
         self._phases.append((name, self._ms(now)))
 
     def begin(
-        self, clients: Mapping[SessionId, bool], workers: Mapping[SessionId, WorkerId], pace_per_s: float
+        self,
+        clients: Mapping[SessionId, bool],
+        workers: Mapping[SessionId, WorkerId],
+        dialects: Mapping[SessionId, str],
+        pace_per_s: float,
     ) -> None:
-        """These sessions have their client here (session → pair-ready already), and these workers."""
+        """These sessions have their client here (session → pair-ready already), which speaks this dialect, and these workers."""
         self._pace_per_s = pace_per_s
         for name, ready in clients.items():
             # A drain that a signal makes final goes on with the lines it has.
             line = self._lines.setdefault(name, Line(workers.get(name, ""), 0.0 if ready else None))
+            line.dialect = dialects.get(name, "") or line.dialect
             if line.outcome == "stayed":
                 line.outcome, line.reason = "pending", ""
 
@@ -116,9 +123,13 @@ class Ledger:
         """An operator's drain has left the session's client where it is."""
         self._outcome(session, "stayed", WhyLeft.NOT_IN_TIME.value)
 
-    def closing(self, session: str, worker: str, parties: Iterable[str]) -> None:
-        """These parties of the session are still here, and the drain is about to close them. They may resume."""
+    def closing(self, session: str, worker: str, parties: Iterable[str], dialect: str) -> None:
+        """These parties of the session are still here, and the drain is about to close them. They may resume.
+
+        `dialect`: that of its client, if it is one of them.
+        """
         line = self._lines.setdefault(session, Line(worker))
+        line.dialect = line.dialect or dialect
         line.parties = sorted({*line.parties, *parties})
 
     def called_off(self) -> None:
@@ -182,6 +193,7 @@ class Ledger:
             "node": self._node,
             "sessions": len(self._lines),
             "outcomes": outcomes,
+            "dialects": self._by_dialect(),
             **{outcome: outcomes.get(outcome, 0) for outcome in ("moved", "left", "stayed", "suspended", "lost")},
             "workers_given_up": sum(line.reason == "worker given up" for line in self._lines.values()),
             "goaway_before_pair_ready": early,
@@ -192,6 +204,15 @@ class Ledger:
             "pace_peak_per_s": _peak(self._claims),
             "seconds": round(self._seconds, 3),
         }
+
+    def _by_dialect(self) -> dict[str, dict[str, int]]:
+        """Return how many sessions had which outcome, for each wire of their clients."""
+        found: dict[str, dict[str, int]] = {}
+        for line in self._lines.values():
+            if line.dialect:
+                outcomes = found.setdefault(line.dialect, {})
+                outcomes[line.outcome] = outcomes.get(line.outcome, 0) + 1
+        return found
 
     def finish(self, now: float, *, final: bool, why: str) -> bytes:
         """Close the ledger; returns it as JSON. A `final` drain has closed the parties that are still here, for the reason `why`."""

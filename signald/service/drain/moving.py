@@ -28,7 +28,7 @@ from signald.core.handover import (
 )
 from signald.core.head import Party
 from signald.errors import StoreUnavailable
-from signald.ids import SessionId, WorkerId
+from signald.ids import SessionId, WorkerId, is_named
 from signald.service import events
 from signald.service.attached import LiveSession, PartyLink
 from signald.service.cluster.lease import Lease
@@ -162,10 +162,13 @@ class Mover:
 
     def client_came(self, session: LiveSession) -> None:
         """The client of `session` was let in before the drain and is attached only now."""
-        ready = self._is_pair_ready(session)
+        ready, link = self._is_pair_ready(session), session.client.link
         if self._plan is not None and "client" in self._parties and (ready or "worker" in self._parties):
             self._ledger.begin(
-                {session.id: ready}, {session.id: session.worker_id}, self._context.config.pace.sessions_per_s
+                {session.id: ready},
+                {session.id: session.worker_id},
+                {session.id: link.dialect if link is not None else ""},
+                self._context.config.pace.sessions_per_s,
             )
             self._plan.client_came(session.id, ready=ready, now=trio.current_time())
             self._news.set()
@@ -244,6 +247,7 @@ class Mover:
         self._ledger.begin(
             clients,
             {one.id: one.worker_id for one in attachments.sessions.values()},
+            {one.id: one.client.link.dialect for one in attachments.sessions.values() if one.client.link is not None},
             context.config.pace.sessions_per_s,
         )
         left_s = self._deadline - trio.current_time()
@@ -256,7 +260,8 @@ class Mover:
             pace_per_s=pace_per_s,
             seconds_left=round(left_s, 1),
         )
-        for link in attachments.legacy_workers() if self._final else ():
+        ended_last = [link for link in attachments.legacy_workers() if link.cleans_up_s is None]
+        for link in ended_last if self._final else ():
             # It cannot move, so its sessions need not wait for it: they go by the policy at once, and it is asked to clean
             # up when all others have gone.
             await self._give_up(link.worker)
@@ -451,6 +456,9 @@ class Mover:
         elif session.worker.node not in ("", context.node) and session.worker.node in context.cluster.nodes:
             # It is at a node that drains as well and moves it in its own time: ours to wait for, not to give up.
             log.info("session_waits_for_another_drain", session=name, node=session.worker.node)
+        elif is_named(session.worker_id):
+            # It cleans up, or comes back in its own time, which is longer than a drain's budget for a worker that knows GOAWAY.
+            log.debug("session_waits_for_its_app", session=name, worker=session.worker_id)
         elif context.config.worker.on_loss == "hold":
             # Its client waits with it: a client that cannot be paired again is not sent anywhere.
             plan.client_moved(name)

@@ -81,7 +81,8 @@ class Receipts:
             sides: tuple[tuple[Party, object], ...] = (("client", session.client.link), ("worker", session.worker.link))
             parties = [party for party, link in sides if link is not None]
             if parties:
-                ledger.closing(session.id, session.worker_id, parties)
+                client = session.client.link
+                ledger.closing(session.id, session.worker_id, parties, client.dialect if client is not None else "")
                 here += [(session.id, party) for party in parties]
         return here
 

@@ -113,6 +113,8 @@ class ShutdownScope:
         self.on_stop: Callable[[], None] = lambda: None
         """Called when it is certain that the process ends by this drain, perhaps more than once."""
         self._deadline = -inf
+        self._handover_deadline = -inf
+        """Until when parties may move or clean up (trio time)."""
 
     @property
     def status(self) -> DrainStatus:
@@ -236,8 +238,9 @@ class ShutdownScope:
         deadline = trio.current_time() + config.timeout_s
         self._deadline = deadline
         handover_deadline = deadline - config.flush_timeout_s - config.close_timeout_s
-        # Room for apps that must be terminated is kept only if there are any.
-        terminate_s = config.terminate_timeout_s if self._attachments.legacy_workers() else 0.0
+        self._handover_deadline = handover_deadline
+        # Room for apps that must be terminated is kept only if there are any. Those that end first need none of it.
+        terminate_s = config.terminate_timeout_s if self._ended_last() else 0.0
         moves_by = handover_deadline - terminate_s
         status = self._status
         mover = Mover(
@@ -276,7 +279,12 @@ class ShutdownScope:
             DrainState.WORKERS: _Work(workers, lambda _: mover.moves_by),
             DrainState.CLIENTS: clients,
             DrainState.TERMINATE: _Work(
-                self._terminate, lambda now: min(handover_deadline, now + config.terminate_timeout_s)
+                self._terminate,
+                lambda now: (
+                    handover_deadline
+                    if self._parts.terminations.count
+                    else min(handover_deadline, now + config.terminate_timeout_s)
+                ),
             ),
             DrainState.FLUSH: _Work(self._flush, lambda now: now + config.flush_timeout_s),
             DrainState.CLOSE: _Work(partial(self._close, mover), lambda now: now + config.close_timeout_s),
@@ -325,7 +333,23 @@ class ShutdownScope:
             log.warning("drain_not_stored")
         if was_ready and self._status.refuses_clients:
             await trio.sleep(self._config.unready_s)
+        if self._status.by_signal:
+            self._begin_terminations()
         return DrainEvent.DONE
+
+    def _begin_terminations(self) -> None:
+        """Ask the programs to clean up that end first. Their ends go on beside the phases, and TERMINATE waits for the last."""
+        now = trio.current_time()
+        limit_s = max(0.0, self._handover_deadline - now)
+        terminations = self._parts.terminations
+        for link in sorted(self._attachments.legacy_workers(), key=lambda link: link.owner):
+            if (timeout_s := link.cleans_up_s) is not None and not terminations.has(link):
+                for session in link.attached:
+                    client = session.client.link
+                    self.ledger.closing(
+                        session.id, link.owner, ["worker"], client.dialect if client is not None else ""
+                    )
+                terminations.begin(link, self._status.reason or "draining", timeout_s, limit_s)
 
     async def _successor(self, mover: Mover) -> DrainEvent:
         if self._attachments.links and self._next_start_succeeds():
@@ -334,8 +358,18 @@ class ShutdownScope:
             )
             return DrainEvent.NO_SUCCESSOR
         if self._attachments.links:
-            await mover.find_successor()  # the phase's own budget ends it, and nothing else does
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._until_terminated, nursery.cancel_scope)
+                await mover.find_successor()  # the phase's own budget ends it, or that no party is left
+                nursery.cancel_scope.cancel(reason="a successor is there")
         return DrainEvent.DONE
+
+    async def _until_terminated(self, waiting: trio.CancelScope) -> None:
+        """End the wait for a successor when the programs that were asked to clean up were the only parties here, and are through."""
+        if self._parts.terminations.count:
+            await self._parts.terminations.wait_idle()
+            if not self._attachments.links:
+                waiting.cancel(reason="no party is left to move")
 
     def _next_start_succeeds(self) -> bool:
         """Tell whether waiting is in vain: the supervisor starts the next process only after this one, and no other node is live.
@@ -375,17 +409,22 @@ class ShutdownScope:
     async def _terminate(self) -> DrainEvent:
         """Programs that know no GOAWAY are asked to clean up, and closed as soon as they have."""
         self._receipts.note_parties(self.ledger)  # parties that are asked to clean up here are gone before FLUSH
-        links = self._attachments.legacy_workers()
-        if not links:
-            return DrainEvent.DONE
-        deadline_ms = round(max(0.0, trio.current_effective_deadline() - trio.current_time()) * 1000)
+        self._begin_terminations()  # of those that were let in meanwhile
+        links = self._ended_last()
+        left_s = trio.current_effective_deadline() - trio.current_time()
+        within_s = max(0.0, min(left_s, self._config.terminate_timeout_s))
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._parts.terminations.wait_idle)
             for link in links:
                 request = f"{self._context.node}-{link.conn.id}"
-                link.terminate(request, self.status.reason or "draining", deadline_ms)
-                nursery.start_soon(_terminated, link)
+                link.terminate(request, self.status.reason or "draining", round(within_s * 1000))
+                nursery.start_soon(_terminated, link, within_s)
             self._context.writes.flush()
         return DrainEvent.DONE
+
+    def _ended_last(self) -> list[WorkerLike]:
+        """Return the programs that are asked to clean up when all others have gone."""
+        return [link for link in self._attachments.legacy_workers() if link.cleans_up_s is None]
 
     def _refuse(self) -> None:
         self._door.refusing = dict.fromkeys(self._status.parties, CloseCode.REFUSED)
@@ -480,6 +519,7 @@ async def _ending(work: Callable[[], Awaitable[DrainEvent]], event: DrainEvent |
     return event or ended
 
 
-async def _terminated(link: WorkerLike) -> None:
-    await link.terminated.wait()
-    link.close(CloseCode.NORMAL, "terminated")
+async def _terminated(link: WorkerLike, within_s: float) -> None:
+    with trio.move_on_after(within_s):
+        await link.terminated.wait()
+        link.close(CloseCode.NORMAL, "terminated")

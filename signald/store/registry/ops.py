@@ -293,6 +293,30 @@ class ClaimWorker(RegistryOp[WorkerClaimed | Refused], frozen=True):
     attempt: int = 0
 
 
+@traits(damaged=Refused("unreadable"))
+class ClaimNamed(RegistryOp[WorkerClaimed | Refused], frozen=True):
+    """Claim a worker that has no token, whose id follows from its name (`ids.named_worker`): a newer claim supersedes the one before.
+
+    `create`: a worker that is not known is entered, as `RegisterWorker` does, under epoch 1; otherwise it is `unknown`. A worker of
+    another principal is refused (`principal`), and so is a claim that was asked for before the last one that was granted (`late`).
+    Repeated with the same `nonce`, it gives the same answer. Wakes the previous node (`worker`).
+    """
+
+    worker: str
+    node: str
+    nonce: str
+    principal: str
+    instance: str
+    labels: dict[str, str]
+    capacity: int
+    create: bool
+    now_ms: int
+    events_max: int = 0
+    """As in `RegisterWorker`, and so are the next two; all three count for a worker that is entered."""
+    granted: dict[str, str] = field(default_factory=dict)
+    rooms: bytes = b""
+
+
 @traits(damaged=Behind(0))
 class UpdateWorker(RegistryOp[Done | Fenced | Behind | NoWorker], frozen=True):
     """Set the capacity of a worker, and whether it is leaving."""

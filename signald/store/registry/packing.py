@@ -21,6 +21,7 @@ from signald.store.redis_replies import read_done, read_name
 from signald.store.registry import records
 from signald.store.registry.agenda.records import LEASE_MAX_MS, ROOMS
 from signald.store.registry.ops import (
+    ClaimNamed,
     ClaimWorker,
     ClusterSecret,
     ConfirmWorkerToken,
@@ -233,6 +234,17 @@ def pack_claim_worker(op: ClaimWorker) -> bytes:
 
 
 codec(ClaimWorker, pack_claim_worker, read_worker)
+
+
+def pack_claim_named(op: ClaimNamed) -> bytes:
+    """Call `claim_named` of `workers.lua`."""
+    return pack_registry(
+        "claim_named", op.worker, op.nonce, op.principal, op.instance, labels(op.labels), op.capacity, int(op.create), op.now_ms,
+        op.events_max, msgspec.msgpack.encode(registered(op)), labels(op.granted), op.rooms, node=op.node,
+    )  # fmt: skip
+
+
+codec(ClaimNamed, pack_claim_named, read_worker)
 codec(UpdateWorker, lambda op: pack_registry("update", op.worker, op.epoch, op.capacity, int(op.leaving)), read_worker)
 codec(ConfirmWorkerToken, lambda op: pack_registry("confirm", op.worker, op.epoch), read_worker)
 codec(DetachWorker, lambda op: pack_registry("detach", op.worker, op.epoch, op.now_ms), read_worker)

@@ -175,6 +175,39 @@ def claim_worker(op: ops.ClaimWorker, rows: Rows, wakes: Wakes) -> ops.WorkerCla
     return _worker_claimed(claim, worker, rows)
 
 
+@rule(ops.ClaimNamed)
+def claim_named(op: ops.ClaimNamed, rows: Rows, wakes: Wakes) -> ops.WorkerClaimed | base.Refused:
+    worker = rows.worker(op.worker)
+    if worker is None and not op.create:
+        return base.Refused("unknown")
+    if worker is None:
+        return _enter_named(op, rows)
+    if claim := worker.side.claimed(op.nonce):
+        return _worker_claimed(claim, worker, rows)
+    if op.principal != worker.principal:
+        return base.Refused("principal")
+    if worker.side.is_late(op.now_ms):
+        return base.Refused("late")
+    claim = Claim(op.nonce, worker.side.epoch + 1, worker.side.node, asked_ms=op.now_ms)
+    wakes.worker(op.worker, op.node, worker.side.node)
+    worker.side.claim(claim, op.node)
+    worker.labels, worker.capacity = {**op.labels, **worker.granted}, op.capacity
+    worker.leaving, worker.away_since_ms = False, 0
+    rows.save_worker(worker)
+    return _worker_claimed(claim, worker, rows)
+
+
+def _enter_named(op: ops.ClaimNamed, rows: Rows) -> ops.WorkerClaimed:
+    # Without a token: no claim by one is ever granted.
+    worker = Worker(op.worker, op.principal, op.instance, op.labels, op.capacity, Slots(), Side())
+    worker.granted, worker.labels, worker.rooms = op.granted, {**op.labels, **op.granted}, op.rooms
+    claim = Claim(op.nonce, 1, asked_ms=op.now_ms)
+    worker.side.claim(claim, op.node)
+    rows.save_worker(worker)
+    tell(op.worker, "worker.registered", registered(op), op.events_max, op.now_ms, rows)
+    return _worker_claimed(claim, worker, rows)
+
+
 def _worker_claimed(claim: Claim, worker: Worker, rows: Rows) -> ops.WorkerClaimed:
     sessions = _sessions_of(worker.id, rows)
     return ops.WorkerClaimed(claim.epoch, sessions, claim.previous_node, worker.granted, worker.rooms)

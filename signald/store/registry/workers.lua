@@ -141,6 +141,40 @@ function operation.claim(name, nonce, principal, presented, issued, labels, capa
   return claimed(name, claim, record)
 end
 
+function operation.claim_named(name, nonce, principal, instance, labels, capacity, create, now_ms, events_max, fields, granted, rooms)
+  local record, damaged = worker(name)
+  if damaged or (not record and create == '0') then
+    return {'refused', damaged and 'unreadable' or 'unknown'}
+  end
+  local claim = record and find_claim(record, nonce)
+  if claim then
+    return claimed(name, claim, record)
+  end
+  if not record then
+    claim = {nonce, 1, '', tonumber(now_ms)}
+    record = {caller, 1, {claim}, principal, instance, labels, tonumber(capacity), 0, 0, '', '', {}, granted, rooms}
+    record[LABELS] = with_granted(labels, record)
+    put_worker(name, record)
+    tell_queue(name, 'worker.registered', fields, events_max, now_ms)
+    return claimed(name, claim, record)
+  end
+  if record[PRINCIPAL] ~= principal then
+    return {'refused', 'principal'}
+  end
+  local last = record[CLAIMS][#record[CLAIMS]] or {}
+  if is_late(last[4], now_ms) then
+    return {'refused', 'late'}
+  end
+  local before = record[NODE]
+  claim = {nonce, record[EPOCH] + 1, before, tonumber(now_ms), 0}
+  remember(record[CLAIMS], claim, CLAIMS_REMEMBERED)
+  record[NODE], record[EPOCH] = caller, claim[2]
+  record[LABELS], record[CAPACITY], record[LEAVING], record[AWAY] = with_granted(labels, record), tonumber(capacity), 0, 0
+  put_worker(name, record)
+  wake_node(before, 'w' .. name)
+  return claimed(name, claim, record)
+end
+
 function operation.update(name, epoch, capacity, leaving)
   local record, damaged = worker(name)
   if not record then

@@ -21,8 +21,8 @@ class Metrics(Play):
     def judge(self) -> None:
         """The node has told of its connections, was resumed at, and has carried messages."""
         # By now some programs have ended: how many connections are open is a matter of the moment.
-        assert self._value("signald_connections", role="client") >= 0
-        assert self._value("signald_connections_opened_total", role="client") > 0
+        assert self._value("signald_connections", role="client", dialect="signald.v1") >= 0
+        assert self._value("signald_connections_opened_total", role="client", dialect="signald.v1") > 0
         assert self._value("signald_bytes_received_total") > 0
         assert self._value("signald_bytes_sent_total") > 0
         # A message that crosses nodes is counted as a hop, and timed by the store's round trips alone.

@@ -1,9 +1,9 @@
 """What the events of workers say."""
 
-from signald.store.registry.ops import RegisterWorker, RemoveWorker
+from signald.store.registry.ops import ClaimNamed, RegisterWorker, RemoveWorker
 
 
-def registered(op: RegisterWorker) -> dict[str, str | int]:
+def registered(op: RegisterWorker | ClaimNamed) -> dict[str, str | int]:
     """Return the fields of `worker.registered`."""
     return {"worker": op.worker, "instance": op.instance, "capacity": op.capacity, "node": op.node}
 

@@ -1,7 +1,8 @@
 """The operations on the event queues of workers and of the cluster.
 
-Other operations fill them, in the same step as what they tell: `RegisterWorker` (`worker.registered`) and `RemoveWorker` (`worker.lost`). A
-queue with something new is due in the agenda from the same step on, as an item of kind `e` with its name.
+Other operations fill them, in the same step as what they tell: `RegisterWorker` and `ClaimNamed` (`worker.registered`), and
+`RemoveWorker` (`worker.lost`). What a worker says of its own life is told by `TellWorker`. A queue with something new is due in the
+agenda from the same step on, as an item of kind `e` with its name.
 
 A full queue is as `core.life` says; `worker.lost` always fits, being the last. The queue of a worker goes when it is empty and the worker
 is gone; that of the cluster stays.
@@ -21,6 +22,19 @@ class TellCluster(RegistryOp[Done], frozen=True):
     """
 
     once: str
+    type: str
+    fields: dict[str, str | int]
+    events_max: int
+    now_ms: int
+
+
+class TellWorker(RegistryOp[Done], frozen=True):
+    """Put an event into the queue of a worker, of `events_max` events at most; 0: do not. A worker that is not known tells nothing.
+
+    An event with the same `fields` as one that waits is its repetition, and is dropped: the caller makes them differ.
+    """
+
+    worker: str
     type: str
     fields: dict[str, str | int]
     events_max: int

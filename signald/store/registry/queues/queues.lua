@@ -99,6 +99,19 @@ function operation.tell_cluster(once, what, fields, events_max, now_ms)
   return {'done'}
 end
 
+function operation.tell_worker(name, what, fields, events_max, now_ms)
+  local queue = event_queue(name)
+  for _, event in ipairs(queue and queue[EVENTS] or {}) do
+    if event[4] == fields then
+      return {'done'}
+    end
+  end
+  if is_kept(name) then
+    tell_queue(name, what, fields, events_max, now_ms)
+  end
+  return {'done'}
+end
+
 -- → how many wait, are dropped, then n, type, at_ms, fields and dropped of each; nothing for no queue
 function operation.read_queue(name, limit)
   local queue = event_queue(name)

@@ -66,6 +66,20 @@ def tell_cluster(op: ops.TellCluster, rows: Rows, _wakes: Wakes) -> base.Done:
     return base.Done()
 
 
+@rule(ops.TellWorker)
+def tell_worker(op: ops.TellWorker, rows: Rows, _wakes: Wakes) -> base.Done:
+    queue = rows.event_queue(op.worker)
+    waits = queue is not None and any(_said(event) == op.fields for event in queue.events)
+    if not waits and _stays(op.worker, rows):
+        tell(op.worker, op.type, op.fields, op.events_max, op.now_ms, rows)
+    return base.Done()
+
+
+def _said(event: Event) -> dict[str, str | int]:
+    """Return the fields with which an event was told."""
+    return {name: value for name, value in event.fields.items() if name != DROPPED}
+
+
 @rule(ops.ReadQueue)
 def read_queue(op: ops.ReadQueue, rows: Rows, _wakes: Wakes) -> EventsRead:
     queue = rows.event_queue(op.name)

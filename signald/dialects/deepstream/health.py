@@ -1,0 +1,109 @@
+"""`GET /deepstream/health`: whether apps may come to this node, which are here, and how it is.
+
+    200 {"status":"ok", …}               apps may come
+    503 {"status":"shutting_down", …}    this node sends apps away, as each arrival is told by close 1013
+
+The names of the instances are for those that may see them. Without a key for credentials that is any program that reaches the port.
+With one it takes a good credential of role `worker` or `service`, and shows the instances of its own tenant. Others find the list
+empty, and all else as it is: a probe needs no credential.
+"""
+
+import msgspec
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from signald.core.wants import tenant_of
+from signald.dialects.deepstream.link import AppLink
+from signald.dialects.deepstream.paths import HEALTH, WEBSOCKET
+from signald.dialects.deepstream.usage import Usage
+from signald.http.api.times import rfc3339
+from signald.net.connection import Connection
+from signald.service.auth import Forbidden, Principal, Unauthenticated
+from signald.service.hub import Hub
+from signald.service.key_sets import KeysAway
+
+INSTANCES_MAX = 1000
+"""Names of one answer: five times the fleet of the largest site that is known, and 130 KB at most."""
+
+
+class Sockets(Struct, frozen=True):
+    """The connections of apps at this node."""
+
+    total_connections: int
+    authenticated_connections: int
+    unauthenticated_connections: int
+    is_shutting_down: bool
+
+
+class System(Struct, frozen=True):
+    """Percent, percent and seconds; see `usage`."""
+
+    cpu_usage: float
+    memory_usage: float
+    uptime: float
+
+
+class Health(Struct, frozen=True):
+    """The answer."""
+
+    status: str
+    timestamp: str
+    connected_instances: list[str]
+    websocket: Sockets
+    system: System
+
+
+def health_routes(hub: Hub) -> list[BaseRoute]:
+    """Return the route. Nothing in it waits."""
+    usage = Usage()
+
+    async def health(request: Request) -> Response:
+        shutting_down = "worker" in hub.refusing
+        body = msgspec.json.encode(_health(hub, usage, request, shutting_down=shutting_down))
+        status = 503 if shutting_down else 200
+        return Response(body, status, {"cache-control": "no-store"}, media_type="application/json")
+
+    return [Route(HEALTH, health, methods=["GET"])]
+
+
+def _health(hub: Hub, usage: Usage, request: Request, *, shutting_down: bool) -> Health:
+    links = [link for link in hub.worker_links.values() if isinstance(link, AppLink)]
+    links = [link for link in links if not link.conn.closing]
+    open_ones = sum(_is_open(conn) for conn in hub.connections.values())
+    used = usage.read()
+    return Health(
+        "shutting_down" if shutting_down else "ok",
+        rfc3339(hub.context.now_ms()),
+        _instances(hub, links, request),
+        Sockets(open_ones, len(links), max(0, open_ones - len(links)), shutting_down),
+        System(used.cpu, used.memory, used.uptime_s),
+    )
+
+
+def _is_open(conn: Connection) -> bool:
+    return conn.route == WEBSOCKET and not conn.closing
+
+
+def _instances(hub: Hub, links: list[AppLink], request: Request) -> list[str]:
+    """Return the names that the caller may see, at most `INSTANCES_MAX`."""
+    if hub.auth.keys is None:
+        return sorted({link.instance for link in links})[:INSTANCES_MAX]
+    caller = _caller(hub, request)
+    if caller is None:
+        return []
+    of_all = caller.role == "service" and caller.tenant is None
+    tenant = tenant_of(caller.name)
+    seen = {link.instance for link in links if of_all or tenant_of(link.principal) == tenant}
+    return sorted(seen)[:INSTANCES_MAX]
+
+
+def _caller(hub: Hub, request: Request) -> Principal | None:
+    scheme, _, text = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        return None
+    try:
+        return hub.auth.verify(text.strip(), ("worker", "service"), hub.context.now_ms() / 1000).principal
+    except (Unauthenticated, Forbidden, KeysAway):
+        return None

@@ -1,0 +1,3 @@
+"""The paths of the dialect."""
+
+WEBSOCKET, HEALTH = "/deepstream/ws", "/deepstream/health"

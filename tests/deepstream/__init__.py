@@ -1,0 +1,1 @@
+"""The dialect of a DeepStream fleet, as its programs meet it."""
