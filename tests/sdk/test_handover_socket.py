@@ -114,6 +114,7 @@ def test_a_notice_moves_it_at_the_next_boundary() -> None:
         await trio.sleep(1)
         assert [*due, socket.due] == [True, False]
         await socket.send("d")
+        await trio.sleep(0.1)
         service.sockets[0].say("late")
         assert [await anext(socket) for _ in range(5)] == [(0, "a"), (0, "b"), (0, "c"), (1, "d"), "late"]
         await trio.sleep(20)
