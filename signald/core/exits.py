@@ -27,6 +27,7 @@ class Cause(Enum):
     WORKER_REPLACED = "the worker has resumed here on another connection"
     REGRANTED = "another worker here was granted the same claim by a store that had lost the first"
     REFUSED = "the worker refuses the session before it has accepted it, or leaves"
+    HANDED_ON = "the worker leaves, and hands on the session that it has accepted"
     HANDED_BACK = "the worker gives the session back after it has accepted it"
     LATE = "the worker has not accepted the session in time"
     SPOILED = "the worker has sent a wrong frame in the session"
@@ -185,8 +186,9 @@ EXITS: Mapping[Cause, Exit] = {
     ),
     # The session is attached to the other worker at once, whose answer to its opening says what becomes of it.
     Cause.REGRANTED: Exit(says="reassigned", if_idle=False),
-    # Of these five the session is looked at when the store has answered: until then it tells of the pair as it was.
+    # Of these six the session is looked at when the store has answered: until then it tells of the pair as it was.
     Cause.REFUSED: attrs.evolve(_TAKEN_BACK, settles=True),
+    Cause.HANDED_ON: attrs.evolve(_TAKEN_BACK, settles=True, trail="handed on"),
     Cause.HANDED_BACK: attrs.evolve(_TAKEN_BACK, settles=True, store=StoreStep.UNPAIR_FAILED),
     # What the worker has offered since is of a session it was not given.
     Cause.LATE: attrs.evolve(_TAKEN_BACK, says="not accepted in time"),

@@ -76,6 +76,7 @@ class Parties:
             instance_id=f"{self.labels['demo']} {name}",
             capacity=2 * share,
             labels=self.labels,
+            signals=False,
             dial=self._dialing(name, partial(self._note_worker, name)),
             task_status=task_status,
         )

@@ -452,7 +452,7 @@ class SessionCore:
         self.bye = None
         told, self._ack_told = self._ack_told, max(self._ack_told, self.finished)
         self.write(now, batch)
-        if self.finished > told and self.sent + 1 == self.next_seq:
+        if self.finished > max(told, 0) and self.sent + 1 == self.next_seq:
             batch.text(ack_frame(self.finished, self.name))
 
     def _ack_is_due(self, now: float) -> bool:

@@ -29,6 +29,7 @@ from signald.wire.messages import (
     SessionStarted,
     StreamCancelled,
     StreamState,
+    Successor,
     TerminateApp,
 )
 from signald.wire.rooms import Joined, Left, Published, RoomError, RoomMessage, RoomPresence, RoomSnapshot
@@ -39,7 +40,17 @@ M = TypeVar("M")
 OfRooms = Joined | RoomSnapshot | Published | RoomMessage | RoomError | RoomPresence | Left
 Shared = Message | Ack | Receipt | Realtime | Ping | Pong | ErrorMessage | GoAway | SessionEnded | NewApiToken | OfRooms
 ToClient = SessionStarted | SessionRestored | PeerChanged | JobStateChanged | StreamState | Shared
-ToWorker = AppAccepted | ReconnectionAck | SessionAssigned | Job | JobCancel | StreamCancelled | TerminateApp | Shared
+ToWorker = (
+    AppAccepted
+    | ReconnectionAck
+    | SessionAssigned
+    | Job
+    | JobCancel
+    | StreamCancelled
+    | Successor
+    | TerminateApp
+    | Shared
+)
 
 _client: msgspec.json.Decoder[ToClient] = msgspec.json.Decoder(ToClient)
 _worker: msgspec.json.Decoder[ToWorker] = msgspec.json.Decoder(ToWorker)
@@ -51,7 +62,16 @@ _SHARED = _OF_ROOMS | {
 _CLIENT = frozenset(_SHARED | {"session_started", "session_restored", "peer", "job_state", "stream_state"})
 _WORKER = frozenset(
     _SHARED
-    | {"app_accepted", "reconnection_ack", "session_assigned", "job", "job_cancel", "stream_cancel", "terminate_app"}
+    | {
+        "app_accepted",
+        "reconnection_ack",
+        "session_assigned",
+        "job",
+        "job_cancel",
+        "stream_cancel",
+        "successor",
+        "terminate_app",
+    }
 )
 
 

@@ -59,6 +59,13 @@ class Taken:
 
 
 @frozen
+class RoomElsewhere:
+    """Other workers have room for these sessions of this worker, which leaves; none: it will be told."""
+
+    sessions: tuple[str, ...]
+
+
+@frozen
 class SessionEvent:
     """Something about one session for its application."""
 
@@ -75,7 +82,7 @@ class Terminate:
     deadline_ms: int
 
 
-Notice = Assigned | Taken | SessionEvent | Terminate | LifecycleEvent
+Notice = Assigned | Taken | RoomElsewhere | SessionEvent | Terminate | LifecycleEvent
 
 
 def _found(streams: list[OpenStream] | UnsetType) -> tuple[FoundStream, ...]:

@@ -27,8 +27,9 @@ from signald.sdk.events import (
     ReceiptUpTo,
     Resumed,
 )
+from signald.sdk.handing import Handed
 from signald.sdk.link import Link
-from signald.sdk.notices import Assigned, Notice, SessionEvent, Taken, Terminate
+from signald.sdk.notices import Assigned, Notice, RoomElsewhere, SessionEvent, Taken, Terminate
 from signald.sdk.party_core import PartyCore, Writer
 from signald.sdk.party_records import DEFAULT_TIMING, Over, Timing
 from signald.sdk.rooms_core import OfRooms
@@ -55,6 +56,7 @@ from signald.wire.messages import (
     SessionAssigned,
     SessionEnded,
     StreamCancelled,
+    Successor,
     TerminateApp,
     WorkerLimits,
 )
@@ -90,6 +92,8 @@ class WorkerCore(PartyCore):
         check_number("capacity", capacity, CAPACITY_MAX)
         self.capacity = capacity
         self.leaving = False
+        self.asks_successor = False
+        """signald is to tell for which sessions other workers have room."""
         self.worker_id: str | None = None
         self.sessions: dict[str, Seat] = {}
         """The sessions this worker has, by id; at most `capacity`."""
@@ -99,6 +103,8 @@ class WorkerCore(PartyCore):
         """A queue: the sessions with something to write, longest first, so that none is starved."""
         self._refusals: dict[str, str] = {}
         """Sessions → reasons, to be said after the next promotion, because no connection could say them. At most _REFUSALS_MAX."""
+        self._handed: dict[str, Handed] = {}
+        """Sessions that were handed over since the worker leaves, by id: those that it had then, at most `capacity`."""
         self._bye: str | None = None
         self._terminating = False
         check_opening(self._registration.said(capacity, again=False, api=api), bounds)
@@ -116,7 +122,8 @@ class WorkerCore(PartyCore):
             link.listed = frozenset(self.sessions)
             said["recovery_token"] = link.token
             said["attempt"] = self.attempts
-            said["sessions"] = [seat.position(link) for seat in self.sessions.values()]
+            handed = [each.seat for each in self._handed.values()]
+            said["sessions"] = [seat.position(link) for seat in [*self.sessions.values(), *handed]]
             if self.last_close_code is not None:
                 said["last_close_code"] = self.last_close_code
             if self.ticket is not None:
@@ -151,7 +158,7 @@ class WorkerCore(PartyCore):
             seat = self.sessions.get(name)
             if seat is not None:
                 self._attach(link, seat, accepted)
-            elif name in link.listed:
+            elif name in link.listed and name not in self._handed:
                 # Released while the answer was under way: signald has to be told on this connection.
                 self._refusals.setdefault(name, "released")
         lost = frozenset(message.lost)
@@ -160,7 +167,29 @@ class WorkerCore(PartyCore):
                 self._take_away(name, "lost" if name in lost else "not resumed")
         handed_over = self._promote(link, message.heartbeat_ms, message.recovery_token, now)
         self.notices.append(HandedOver(hint) if handed_over else Resumed())
+        self._hand_again(link, kept, now)
         self._after_promotion(link)
+
+    def _hand_again(self, link: Link, kept: Mapping[str, int], now: float) -> None:
+        """Hand over again what signald still has as this worker's: the connection ended before it had read it."""
+        self._handed = {name: handed for name, handed in self._handed.items() if name in kept}
+        if not self._handed:
+            return
+        self._say_state(link)  # before it: what a worker that leaves gives back is no failure
+        for name, handed in self._handed.items():
+            try:
+                handed.seat.core.attach(kept[name])
+            except LinkBroken:
+                pass  # signald has other messages than these: the next worker begins with what the store has
+            else:
+                self._say_rest(link, handed.seat, now)
+            self._refuse(link, name, handed.reason, state=handed.state)
+
+    def _say_rest(self, link: Link, seat: Seat, now: float) -> None:
+        """Say what is still to be said in a session that is given back behind it."""
+        batch = Batch()
+        seat.core.part(now, batch)
+        link.control += batch.frames
 
     def _attach(self, link: Link, seat: Seat, accepted: int) -> None:
         try:
@@ -195,7 +224,7 @@ class WorkerCore(PartyCore):
         if self._bye is not None:
             self._say(link, worker_messages.bye(self._bye))
         elif self.leaving:
-            self._say(link, worker_messages.app_state(self.capacity, leaving=self.leaving))
+            self._say_state(link)
 
     def _nothing_to_resume(self, _now: float) -> None:
         # The registration is gone, and its sessions with it: register again at once.
@@ -233,7 +262,7 @@ class WorkerCore(PartyCore):
                 self._told(message, binary)
             case _ if isinstance(message, OfRooms):
                 self._of_a_room(link, message, binary, len(data), now)
-            case TerminateApp() | StreamCancelled() | Job() | JobCancel():
+            case TerminateApp() | StreamCancelled() | Successor() | Job() | JobCancel():
                 self._asked(link, message, binary)
 
     def _told(self, message: Receipt | Realtime, binary: bytes | None) -> None:
@@ -252,7 +281,7 @@ class WorkerCore(PartyCore):
             self.touched(seat.core)
 
     def _asked(
-        self, link: Link, message: TerminateApp | StreamCancelled | Job | JobCancel, binary: bytes | None
+        self, link: Link, message: TerminateApp | StreamCancelled | Successor | Job | JobCancel, binary: bytes | None
     ) -> None:
         if isinstance(message, Job | JobCancel):
             # Of a connection that is being left the current one says all again, and knows what has become of it.
@@ -260,6 +289,8 @@ class WorkerCore(PartyCore):
                 self._of_a_job(seat, message, binary)
         elif isinstance(message, StreamCancelled):
             self.notices.append(SessionEvent(message.session, CancelRequested(message.stream, message.reason)))
+        elif isinstance(message, Successor):
+            self.notices.append(RoomElsewhere(tuple(message.sessions)))
         elif not self._terminating:  # once is enough, however often it is said
             self._terminating = True
             self.notices.append(Terminate(message.request_id, message.reason, max(message.deadline_ms, 0)))
@@ -346,7 +377,9 @@ class WorkerCore(PartyCore):
             self._take_away(name, "assigned anew")
         if self.leaving or self.opening is not None or len(self.sessions) >= self.capacity:
             # While a move is under way the new connection's opening message does not name this session.
-            self._refuse(link, name, "leaving" if self.leaving else "no room", epoch)
+            handed = self._handed.get(name)
+            reason = "leaving" if self.leaving else "no room"
+            self._refuse(link, name, reason, epoch, handed.state if handed is not None else None)
             return
         core = SessionCore(name, self.entropy, next_seq=message.next_seq, received=None, bounds=self.bounds)
         seat = self.sessions[name] = Seat(core, epoch, tuple(self.retiring), bounds=lambda: self.bounds)
@@ -357,8 +390,8 @@ class WorkerCore(PartyCore):
         seat.state = SeatState.ACCEPTED
         self._say(link, worker_messages.session_accept(seat.name, seat.epoch))
 
-    def _refuse(self, link: Link, name: str, reason: str, epoch: int | None = None) -> None:
-        self._say(link, worker_messages.session_refuse(name, reason, epoch))
+    def _refuse(self, link: Link, name: str, reason: str, epoch: int | None = None, state: bytes | None = None) -> None:
+        self._say(link, worker_messages.session_refuse(name, reason, epoch, state))
 
     def _session_ended(self, message: SessionEnded) -> None:
         if message.session is UNSET:
@@ -414,8 +447,8 @@ class WorkerCore(PartyCore):
         seat = self.sessions.get(core.name or "")
         return seat if seat is not None and seat.core is core else None
 
-    def release(self, core: SessionCore, reason: str, now: float) -> None:
-        """Give a session back: its unacked messages go to another worker.
+    def release(self, core: SessionCore, reason: str, now: float, state: bytes | None = None) -> None:
+        """Give a session back: its unacked messages go to another worker. `state`: JSON for that one.
 
         What the application has just said and finished with goes ahead. Without that each worker in turn would be given again
         what the one before it had done.
@@ -428,16 +461,24 @@ class WorkerCore(PartyCore):
         if seat is None:
             return
         if self.current is not None:
-            batch = Batch()
-            core.part(now, batch)
-            self.current.control += batch.frames
-            self._refuse(self.current, seat.name, reason, seat.epoch)
+            self._say_rest(self.current, seat, now)
+            self._refuse(self.current, seat.name, reason, seat.epoch, state)
+            self.current.changed()
         self._take_away(seat.name, reason, tell=False)
-        if (self.current is None or self.opening is not None) and len(self._refusals) < _REFUSALS_MAX:
+        if self.leaving:
+            self._handed[seat.name] = Handed(seat, reason, state)
+        elif (self.current is None or self.opening is not None) and len(self._refusals) < _REFUSALS_MAX:
             self._refusals[seat.name] = reason
 
-    def set_state(self, *, capacity: int | None = None, load: float | None = None, leaving: bool | None = None) -> None:
-        """Tell signald how much room there is; `leaving` asks for no more sessions.
+    def set_state(
+        self,
+        *,
+        capacity: int | None = None,
+        load: float | None = None,
+        leaving: bool | None = None,
+        successor: bool | None = None,
+    ) -> None:
+        """Tell signald how much room there is; `leaving` asks for no more sessions, `successor` to be told when others have room.
 
         Raises:
             ValueError: a capacity or a load that signald does not take.
@@ -448,7 +489,12 @@ class WorkerCore(PartyCore):
             raise ValueError("`load` is a number from 0 on")
         self.capacity = self.capacity if capacity is None else capacity
         self.leaving = self.leaving if leaving is None else leaving
-        self._say(self.current, worker_messages.app_state(self.capacity, load, leaving=self.leaving))
+        self.asks_successor = self.asks_successor if successor is None else successor
+        self._say_state(self.current, load)
+
+    def _say_state(self, link: Link | None, load: float | None = None) -> None:
+        said = worker_messages.app_state(self.capacity, load, leaving=self.leaving, successor=self.asks_successor)
+        self._say(link, said)
 
     def terminated(self, request_id: str, *, status: str = "OK", message: str = "") -> None:
         """Answer a `Terminate`."""

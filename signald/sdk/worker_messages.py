@@ -49,9 +49,11 @@ class Registration:
         return said
 
 
-def app_state(capacity: int, load: float | None = None, *, leaving: bool) -> bytes:
-    """Return the message about the room that a worker has."""
+def app_state(capacity: int, load: float | None = None, *, leaving: bool, successor: bool = False) -> bytes:
+    """Return the message about the room that a worker has. `successor`: it wants to know when others have room for its sessions."""
     said: dict[str, object] = {"type": "app_state", "capacity": capacity, "leaving": leaving}
+    if successor:
+        said["successor"] = True
     if load is not None:
         said["load"] = load
     return msgspec.json.encode(said)
@@ -73,9 +75,13 @@ def session_accept(session: str, epoch: int | None) -> bytes:
     return _answer({"type": "session_accept", "session": session}, epoch)
 
 
-def session_refuse(session: str, reason: str, epoch: int | None) -> bytes:
-    """Return the refusal of an assignment, or the release of a session. The reason is cut to REASON_MAX."""
-    return _answer({"type": "session_refuse", "session": session, "reason": reason[:REASON_MAX]}, epoch)
+def session_refuse(session: str, reason: str, epoch: int | None, state: bytes | None = None) -> bytes:
+    """Return the refusal of an assignment, or the release of a session, with the `state` for the next worker as JSON.
+
+    The reason is cut to REASON_MAX.
+    """
+    said: dict[str, object] = {"type": "session_refuse", "session": session, "reason": reason[:REASON_MAX]}
+    return _answer(said if state is None else {**said, "state": Raw(state)}, epoch)
 
 
 def _answer(said: dict[str, object], epoch: int | None) -> bytes:

@@ -259,7 +259,8 @@ class Attachments:
         elif row.store in (StoreStep.UNPAIR, StoreStep.UNPAIR_FAILED):
             failed = row.store is StoreStep.UNPAIR_FAILED
             # A worker whose frames for it are wrong has lost the session; one that gives it back hands it on.
-            self.withdrawals.begin(session, link.owner, epoch, failed=failed, lost=cause is Cause.SPOILED)
+            lost, at_once = cause is Cause.SPOILED, cause is Cause.HANDED_ON
+            self.withdrawals.begin(session, link.owner, epoch, failed=failed, lost=lost, at_once=at_once)
 
     def _forget(self, link: PartyLink, session: LiveSession, row: Exit, reason: str) -> None:
         """Have the link forget `session`, and say so where the table says it."""

@@ -16,6 +16,7 @@ from signald.service.attached import LiveSession
 from signald.service.attachments import Attachments
 from signald.service.context import Context
 from signald.service.line import enqueue
+from signald.service.successors import asking, tell
 from signald.store.committer import RETRY_MAX_S
 from signald.store.registry.ops import (
     ListSuited,
@@ -82,12 +83,22 @@ class Matchmaker:
                 await self._queue_again()
                 while await self.once():
                     await trio.lowlevel.checkpoint()
+                await self._tell_leaving()
             except StoreUnavailable:
                 await trio.sleep(RETRY_S)
                 self._poked()
 
     def _concerned(self) -> bool:
-        return any(_waits_here(session) for session in self._attachments.sessions.values())
+        attachments = self._attachments
+        return any(map(_waits_here, attachments.sessions.values())) or bool(asking(attachments.workers.values()))
+
+    async def _tell_leaving(self) -> None:
+        """Tell workers here that leave for which of their sessions others have room, behind those that wait already."""
+        if not asking(self._attachments.workers.values()):
+            return
+        free = await self._free()
+        tell(asking(self._attachments.workers.values()), free)
+        self._context.writes.flush()
 
     async def _queue_again(self) -> None:
         """Put the sessions that wait here in line again after the store was away, and now and then: a session may have lost its place."""
@@ -106,8 +117,7 @@ class Matchmaker:
     async def once(self) -> bool:
         """Pair once; True when there may be more to do at once."""
         context, attachments = self._context, self._attachments
-        listed = await context.committer.call(ListWorkers())
-        free = with_room([_candidate(info) for info in listed.workers if self._may_serve(info)])
+        free = await self._free()
         if not free:
             return False
         waiting = await self._suited(free)
@@ -120,6 +130,11 @@ class Matchmaker:
         behind = (waiting.behind or self._has_company()) and await self._mend_line()
         # Each line gives an equal share of what is read: there may be more in one of them.
         return bool(held) or behind
+
+    async def _free(self) -> list[Candidate]:
+        """Read the workers that may be given sessions now."""
+        listed = await self._context.committer.call(ListWorkers())
+        return with_room([_candidate(info) for info in listed.workers if self._may_serve(info)])
 
     async def _reserve(self, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
         context, attachments = self._context, self._attachments

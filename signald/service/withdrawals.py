@@ -49,10 +49,13 @@ class Withdrawals:
             del self.refused[next(iter(self.refused))]
         self.refused[session, worker] = None
 
-    def begin(self, session: LiveSession, worker: str, epoch: int, *, failed: bool, lost: bool) -> None:
+    def begin(
+        self, session: LiveSession, worker: str, epoch: int, *, failed: bool, lost: bool, at_once: bool = False
+    ) -> None:
         """Take `session` from `worker` in the store, under the claim `epoch`.
 
-        `failed`: the hand-out counts as failed; `lost`: it does for the jobs of the session as well.
+        `failed`: the hand-out counts as failed; `lost`: it does for the jobs of the session as well. `at_once`: the worker leaves, so it
+        is not asked again, and another one may be asked without a pause.
         """
         context = self._context
         pair = (session.id, worker)
@@ -61,9 +64,9 @@ class Withdrawals:
         if failed:
             unpair = self._retries.unpair(session.id, worker, epoch, context.now_ms(), lost=lost)
         self.pairs.add(pair)
-        context.spawn(self._withdraw, session, pair, unpair)
+        context.spawn(self._withdraw, session, pair, unpair, at_once)
 
-    async def _withdraw(self, session: LiveSession, pair: Pair, unpair: Unpair) -> None:
+    async def _withdraw(self, session: LiveSession, pair: Pair, unpair: Unpair, at_once: bool) -> None:
         context = self._context
         # However long the store is away: until it has answered, it is unknown whose the session is.
         unpaired = await context.committer.call(unpair, inf)
@@ -76,6 +79,9 @@ class Withdrawals:
             # The worker has come back elsewhere and claimed the session before this was heard: it has it there, and it is
             # asked there.
             self.pairs.discard(pair)
+            return
+        if at_once:
+            context.committer.submit(Release(*pair, True), partial(self._released, pair))
             return
         pause_s = self._retries.note(unpaired.head, "refused") if isinstance(unpaired, Unpaired) else REFUSED_PAUSE_S
         await trio.sleep(REFUSED_PAUSE_S)

@@ -109,6 +109,10 @@ class WorkerLike(PartyLink, Protocol):
     """Labels that the core server has given it; `labels` has them too."""
     leaving: bool
     """It takes no more sessions, and is about to go."""
+    asks_successor: bool
+    """It leaves, and wants to know when other workers have room for its sessions."""
+    told_successor: set[str] | None
+    """Those of which it has been told that; None: it has not been told anything since it asked."""
     tokens: Slots
     asked: tuple[int, int]
     """How the claim that issued them was asked for: when (ms), and the worker's own count; 0: not known."""
@@ -143,6 +147,9 @@ class WorkerLike(PartyLink, Protocol):
 
     def assign(self, assignment: Assignment) -> None:
         """Ask the worker to take a session."""
+
+    def successor(self, sessions: Sequence[str]) -> None:
+        """Tell a worker that leaves for which of its sessions other workers have room now; for none: that it will be told."""
 
     def give_job(self, job: GivenJob) -> None:
         """Hand a job to the worker, which has accepted its session."""

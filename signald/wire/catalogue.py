@@ -34,6 +34,7 @@ from signald.wire.messages import (
     SessionStarted,
     StreamCancelled,
     StreamState,
+    Successor,
     TerminateApp,
     WorkerMessage,
 )
@@ -62,7 +63,17 @@ SENT_BY: Mapping[Literal["client", "worker"], Kinds] = {
 
 SENT_TO: Mapping[Literal["client", "worker"], Kinds] = {
     "client": (SessionStarted, SessionRestored, PeerChanged, JobStateChanged, StreamState, Receipt, *_TO_BOTH),
-    "worker": (AppAccepted, ReconnectionAck, SessionAssigned, Job, JobCancel, StreamCancelled, TerminateApp, *_TO_BOTH),
+    "worker": (
+        AppAccepted,
+        ReconnectionAck,
+        SessionAssigned,
+        Job,
+        JobCancel,
+        StreamCancelled,
+        Successor,
+        TerminateApp,
+        *_TO_BOTH,
+    ),
 }
 """Party → what signald may send to it."""
 

@@ -199,11 +199,12 @@ class JobProgress(Inbound, tag="job_progress", frozen=True):
 
 
 class AppState(Inbound, tag="app_state", frozen=True):
-    """The worker's room has changed; `leaving` asks for no more sessions."""
+    """The worker's room has changed; `leaving` asks for no more sessions, `successor` to be told when others have room for those it has."""
 
     capacity: Capacity
     load: Annotated[float, Meta(ge=0)] | None = None
     leaving: bool = False
+    successor: bool = False
 
 
 class AppTerminated(Inbound, _Trimmed, tag="app_terminated", frozen=True):
@@ -402,6 +403,12 @@ class StreamCancelled(Outbound, tag="stream_cancel", frozen=True):
     session: str
     stream: str
     reason: str = ""
+
+
+class Successor(Outbound, tag="successor", frozen=True):
+    """Other workers have room for these sessions of a worker that leaves."""
+
+    sessions: list[str]
 
 
 class SessionEnded(Outbound, tag="session_ended", frozen=True):

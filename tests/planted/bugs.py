@@ -29,6 +29,7 @@ from tests.planted.slips.sdk import SDK
 from tests.planted.slips.sdk_carriers import SDK_CARRIERS
 from tests.planted.slips.sdk_cores import SDK_CORES
 from tests.planted.slips.sdk_fronts import SDK_FRONTS
+from tests.planted.slips.sdk_leaving import SDK_LEAVING
 from tests.planted.slips.sdk_rooms import SDK_ROOMS
 from tests.planted.slips.service import SERVICE
 from tests.planted.slips.shelf import SHELF
@@ -37,5 +38,5 @@ from tests.planted.slips.telling import TELLING
 
 BUGS: tuple[Bug, ...] = (
     *STORE, *CORE, *SERVICE, *SDK, *POISON, *HTTP, *LUA, *NAMED, *CALLERS, *STREAMS_AND_JOBS, *CRASHES, *RECALLS,
-    *AGENDA, *APP_TESTING, *BLOBS, *CANVAS, *DEEPSTREAM, *EVENTS, *HOOKS, *MEDIA, *ROOMS, *ROOM_CALLERS, *ROOM_SERVICE, *SDK_CARRIERS, *SDK_CORES, *SDK_FRONTS, *SDK_ROOMS, *SHELF, *TELLING,
+    *AGENDA, *APP_TESTING, *BLOBS, *CANVAS, *DEEPSTREAM, *EVENTS, *HOOKS, *MEDIA, *ROOMS, *ROOM_CALLERS, *ROOM_SERVICE, *SDK_CARRIERS, *SDK_CORES, *SDK_FRONTS, *SDK_LEAVING, *SDK_ROOMS, *SHELF, *TELLING,
 )  # fmt: skip

@@ -91,6 +91,8 @@ class AppLink(Link):
         self.kinds: tuple[str, ...] = ()
         self.granted, self.rooms = offer.granted, offer.rooms
         self.leaving = False
+        self.asks_successor = False
+        self.told_successor: set[str] | None = None
         self.unasked = False
         self.checks = OnceMore()
         self.updates = OnceMore()
@@ -262,6 +264,9 @@ class AppLink(Link):
 
     def receipt(self, acked: int) -> None:
         """An app asks for none."""
+
+    def successor(self, sessions: Sequence[str]) -> None:
+        """An app cannot ask for it, so it is told nothing."""
 
     def give_job(self, job: GivenJob) -> None:
         """An app takes no kind of job, so it is given none."""

@@ -53,6 +53,7 @@ from signald.wire.messages import (
     SessionEnded,
     SessionRefuse,
     StreamCancelled,
+    Successor,
     TerminateApp,
 )
 from signald.wire.rooms import Join, Leave, Presence, Publish, Snapshot
@@ -115,6 +116,8 @@ class WorkerLink(V1Link):
         self.granted, self.rooms = offer.granted, offer.rooms
         self._reconnecting = reconnecting
         self.leaving = False
+        self.asks_successor = False
+        self.told_successor: set[str] | None = None
         self.unasked = False
         """It has sessions that it was not asked to take, because its send queue was full."""
         self.checks = OnceMore()
@@ -256,6 +259,10 @@ class WorkerLink(V1Link):
     def terminate(self, request: str, reason: str, deadline_ms: int) -> None:
         """See `WorkerLike`."""
         self.send(TerminateApp(request, reason, deadline_ms))
+
+    def successor(self, sessions: Sequence[str]) -> None:
+        """See `WorkerLike`."""
+        self.send(Successor(list(sessions)))
 
     def stream_cancel(self, session: str, stream: str, reason: str) -> None:
         """Tell the worker that its client asks for the end of a stream."""
@@ -405,8 +412,9 @@ class WorkerLink(V1Link):
         # Before it accepts, a worker has seen no message: it has no room, or leaves. One that goes gives back in good order.
         if message.state is not NO_DATA:
             self._hand_on(seat, bytes(message.state))
-        failed = seat.state is SeatState.ACCEPTED and not self.leaving and not self.told_to_go
-        cause = Cause.HANDED_BACK if failed else Cause.REFUSED
+        had = seat.state is SeatState.ACCEPTED
+        failed = had and not self.leaving and not self.told_to_go
+        cause = Cause.HANDED_BACK if failed else Cause.HANDED_ON if had and self.leaving else Cause.REFUSED
         self._parts.attachments.release(self, cause, seat.session, message.reason)
 
     def _hand_on(self, seat: Seat, state: bytes) -> None:
@@ -446,6 +454,9 @@ class WorkerLink(V1Link):
         if isinstance(message, Ping):
             self.send_text(codec.PONG)
         elif isinstance(message, AppState):
+            asks = message.leaving and message.successor
+            if asks is not self.asks_successor:
+                self.asks_successor, self.told_successor = asks, None
             self._parts.assignments.update(self, message.capacity, message.leaving)
         elif isinstance(message, AppTerminated):
             if not self.terminated.is_set():

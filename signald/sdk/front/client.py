@@ -196,6 +196,9 @@ class Client(FrontParty, Conversation):
     def _member(self) -> str:
         return self.session
 
+    async def _boundary(self) -> None:
+        """A client hands nothing over."""
+
     def _touched(self) -> None:
         self._core.changed()
 

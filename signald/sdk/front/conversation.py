@@ -107,6 +107,10 @@ class Conversation(ABC):
     @abstractmethod
     def _failure(self) -> Exception | None: ...
 
+    @abstractmethod
+    async def _boundary(self) -> None:
+        """Nothing is unfinished here: a worker that leaves hands the session over."""
+
     def _gone(self) -> Exception:
         return self._failure() or SessionGone(None, self._conversation.ended or "ended")
 
@@ -225,6 +229,7 @@ class Conversation(ABC):
         core = self._conversation
         if core.finish(self._handed_out):
             self._touched()
+        await self._boundary()
         while (message := core.take()) is None:
             if core.ended is not None:
                 failure = self._failure()
@@ -232,5 +237,6 @@ class Conversation(ABC):
                     raise failure
                 raise StopAsyncIteration
             await self._lot.park()
+            await self._boundary()
         self._handed_out = message.seq
         return message

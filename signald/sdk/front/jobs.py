@@ -52,6 +52,9 @@ class OfJobs(Protocol):
     def job_progress(self, job: str, attempt: int, value: Any) -> None:
         """Say how far an attempt is."""
 
+    def idle(self) -> None:
+        """A job has ended: the session may have nothing unfinished now."""
+
 
 class WorkerJob:
     """An attempt of a job, as its handler sees it.
@@ -189,6 +192,9 @@ class WorkerJob:
         """Run `work` for as long as the worker runs."""
         self._session.spawn(work)
 
+    async def piece_said(self, out: OutStream) -> None:
+        """A job is not handed on in the middle: the next worker does it from its beginning."""
+
     async def send(self, data: Any, **fields: Any) -> int:
         """Send a message of the job, and note whether it is the last one."""
         seq = await self._session.send(data, **fields)
@@ -315,6 +321,7 @@ class SessionJobs:
         finally:
             if self._jobs.get(job.id) is job:
                 del self._jobs[job.id]
+            self._session.idle()
 
     def _handler(self, kind: str) -> JobHandler | None:
         if isinstance(self._on_job, Mapping):

@@ -27,10 +27,14 @@ from signald.sdk.events import (
 from signald.sdk.front.blobs import BlobStream, RemoteBlob
 from signald.sdk.front.client import Client, open_client
 from signald.sdk.front.client_jobs import Job
+from signald.sdk.front.departure import Leave, Mode
+from signald.sdk.front.handover import HandoverSocket, UpstreamGone, handover_socket
 from signald.sdk.front.jobs import JobHandler, WorkerJob
 from signald.sdk.front.rooms import Room
+from signald.sdk.front.serving import run_worker
+from signald.sdk.front.stage import Env
 from signald.sdk.front.streams import OutStream
-from signald.sdk.front.worker import Handler, Worker, WorkerSession, open_worker, run_worker
+from signald.sdk.front.worker import Handler, Worker, WorkerSession, open_worker
 from signald.sdk.network import Carrier, CarrierClosed, Dial
 from signald.sdk.party_records import Timing
 from signald.sdk.room_events import (
@@ -60,18 +64,22 @@ __all__ = [
     "Dial",
     "DialFailed",
     "Disconnected",
+    "Env",
     "Gone",
     "HandedOver",
     "Handler",
+    "HandoverSocket",
     "Health",
     "Job",
     "JobFailed",
     "JobHandler",
     "JobPart",
+    "Leave",
     "LifecycleEvent",
     "LogLost",
     "MembersChanged",
     "MessageReceived",
+    "Mode",
     "OutStream",
     "Paired",
     "PeerAway",
@@ -96,10 +104,12 @@ __all__ = [
     "StreamText",
     "Timing",
     "Unreadable",
+    "UpstreamGone",
     "Waiting",
     "Worker",
     "WorkerJob",
     "WorkerSession",
+    "handover_socket",
     "open_client",
     "open_worker",
     "run_worker",

@@ -37,6 +37,9 @@ class Says(Protocol):
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `work` for as long as the worker runs."""
 
+    async def piece_said(self, out: "OutStream") -> None:
+        """A piece of a stream has been said: the time to hand the session over, if the next worker can go on in it."""
+
 
 class OutStream:
     """A text that grows; made by `WorkerSession.stream`. Leaving the block ends it: `complete`, or `failed` by an exception.
@@ -44,11 +47,25 @@ class OutStream:
     When the handler is cancelled, because the session or the process goes, the stream stays open for the next worker.
     """
 
-    def __init__(self, session: Says, stream: str, attempt: int, kind: str | None, window_s: float) -> None:
+    def __init__(
+        self,
+        session: Says,
+        stream: str,
+        attempt: int,
+        kind: str | None,
+        window_s: float,
+        said: str = "",
+        *,
+        goes_on: bool = False,
+    ) -> None:
         self._session = session
         self.stream = stream
         """Its name in the session."""
         self.attempt = attempt
+        self.said = said
+        """What an earlier worker has said of it under this attempt: go on behind it."""
+        self.goes_on = goes_on
+        """The next worker can go on in it."""
         self._kind = kind
         self._roll_up = RollUp(window_s)
         self._news = anyio.Event()
@@ -72,10 +89,11 @@ class OutStream:
         self._check()
         self._roll_up.add(text)
         if self._roll_up.due <= anyio.current_time() or self._session.moving:
-            await self._flush()
+            await self.flush()
         else:
             await anyio.lowlevel.checkpoint()
             self._news.set()
+        await self._session.piece_said(self)
 
     async def end(self, outcome: str = "complete", error: dict[str, str] | None = None) -> None:
         """Say what has gathered, and the end; `error` is {`code`, `message`}. A second end does nothing.
@@ -122,11 +140,20 @@ class OutStream:
                 continue
             await anyio.sleep_until(max(due, anyio.current_time()))
             try:
-                await self._flush()
+                await self.flush()
             except (SessionGone, StreamOver):
                 return
 
-    async def _flush(self) -> None:
+    def gathered(self) -> str:
+        """Return and forget what has gathered and was not sent."""
+        return "" if self._over else self._roll_up.take(anyio.current_time())
+
+    async def flush(self) -> None:
+        """Send what has gathered.
+
+        Raises:
+            SessionGone: the session has ended.
+        """
         async with self._sending:
             if self._over:  # since the wait for the lock; `end` says what has gathered
                 return
@@ -134,7 +161,12 @@ class OutStream:
                 await self._send(text)
 
     async def _send(self, text: str, **fields: Any) -> None:
-        await self._session.send(text, kind=self._kind, stream=self.stream, attempt=self.attempt, fold="text", **fields)
+        await self._session.send(text, **self.fields, **fields)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields of each of its pieces."""
+        return {"kind": self._kind, "stream": self.stream, "attempt": self.attempt, "fold": "text"}
 
     def _check(self) -> None:
         if self.refused is not None:

@@ -2,12 +2,12 @@
 
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from ssl import SSLContext
-from typing import Any
+from typing import Any, NoReturn
 
 import anyio
-from anyio.abc import TaskGroup, TaskStatus
+from anyio.abc import TaskGroup
 
 from signald.ids import Entropy, SystemEntropy
 from signald.sdk.backoff import DEFAULT_BACKOFF, Backoff
@@ -17,15 +17,17 @@ from signald.sdk.events import Gone, LifecycleEvent
 from signald.sdk.front.api import Api
 from signald.sdk.front.blobs import Blobs
 from signald.sdk.front.conversation import Conversation, Events, Kept
+from signald.sdk.front.departure import DEFAULT_LEAVE, Departure, Leave
 from signald.sdk.front.jobs import OnJob, SessionJobs, WorkerJob, kinds_of
 from signald.sdk.front.party import Auth, FrontParty, Urls, log, running, url_list
 from signald.sdk.front.streams import OutStream
+from signald.sdk.handing import written_state
 from signald.sdk.jobs_core import JobCancelled, JobGiven
 from signald.sdk.network import Dial, OpenStream
-from signald.sdk.notices import Assigned, SessionEvent, Taken, Terminate
+from signald.sdk.notices import Assigned, RoomElsewhere, SessionEvent, Taken, Terminate
 from signald.sdk.party_records import DEFAULT_TIMING, Over, Timing
 from signald.sdk.stream_fields import Of
-from signald.sdk.streams_core import ROLL_UP_S, STREAMS_MAX, CancelRequested, StreamRefused
+from signald.sdk.streams_core import ROLL_UP_S, STREAMS_MAX, CancelRequested, FoundStream, StreamRefused
 from signald.sdk.values import check_text, readable
 from signald.sdk.worker_core import WorkerCore
 from signald.wire.fields import REASON_MAX
@@ -39,7 +41,7 @@ class WorkerSession(Conversation):
         self._worker = worker
         self._scope = anyio.CancelScope()
         self._events: deque[LifecycleEvent] = deque()
-        self._kept = Kept()
+        self._counted = Kept()
         self.session = assigned.core.name or ""
         """The session's id."""
         self._meta = assigned.meta
@@ -57,6 +59,9 @@ class WorkerSession(Conversation):
             stream.stream: stream.reason for stream in assigned.open_streams if stream.cancelled
         }
         self._streams_made = 0
+        self.leaving = anyio.Event()
+        """Set when the worker leaves and the session is to go to another one: `hand_over` it at the next good moment."""
+        self._kept: bytes | None = None
         self._jobs = SessionJobs(self, worker._on_job)
         self.chat_history = assigned.chat_history
         """The messages before this worker got the session: context, not messages to be answered.
@@ -100,25 +105,50 @@ class WorkerSession(Conversation):
         return self._worker._core.is_moving
 
     def stream(
-        self, stream: str | None = None, *, kind: str | None = None, attempt: int = 1, roll_up_s: float = ROLL_UP_S
+        self,
+        stream: str | None = None,
+        *,
+        kind: str | None = None,
+        attempt: int = 1,
+        roll_up_s: float = ROLL_UP_S,
+        go_on: bool = False,
     ) -> OutStream:
         """Return a text that grows, to be said in an `async with` block.
 
-        Pieces leave at once, or with what gathers in `roll_up_s` (seconds). Without a name the stream gets one of its own. To go on
-        with one of `open_streams`, give its name, and `attempt` one higher.
+        Pieces leave at once, or with what gathers in `roll_up_s` (seconds). Without a name the stream gets one of its own. To say one of
+        `open_streams` anew, give its name, and `attempt` one higher. With `go_on` the name is one that the next worker will give as well,
+        such as that of the message that is answered. Then the session is handed over between two pieces when the worker leaves. Where an
+        earlier worker has left the stream open, its text is `said`, and what is written comes behind it.
 
         Raises:
             ValueError: the name or the attempt is none that signald takes.
         """
+        if stream is None and go_on:
+            raise ValueError("a stream that another worker is to go on with has a name")
+        found = self._found(stream) if go_on else None
+        said = ""
+        if found is not None:
+            # Without the beginning of its text no worker knows where it is: it is said anew.
+            whole = found.text is not None and not found.truncated
+            attempt, kind = found.attempt if whole else found.attempt + 1, kind or found.kind
+            said = found.text or "" if whole else ""
         if stream is None:
             self._streams_made += 1
             stream = f"{self._conversation.next_seq}-{self._streams_made}"
         Of(stream, attempt).check("")
-        out = OutStream(self, stream, attempt, kind, roll_up_s)
+        out = OutStream(self, stream, attempt, kind, roll_up_s, said, goes_on=go_on)
         if stream in self._cancels:
             out.reason = self._cancels[stream]
             out.cancelled.set()
         return out
+
+    def _found(self, stream: str | None) -> FoundStream | None:
+        return next((each for each in self.open_streams if each.stream == stream), None)
+
+    @property
+    def prepared(self) -> Any:
+        """What `setup` of the worker has returned: a model that is loaded, a pool of connections."""
+        return self._worker.prepared
 
     @property
     def jobs(self) -> dict[str, WorkerJob]:
@@ -138,6 +168,75 @@ class WorkerSession(Conversation):
         nursery = self._worker._nursery
         assert nursery is not None, "a handler runs in it"
         nursery.start_soon(work)
+
+    # --- leaving -----------------------------------------------------------------------------------------------------
+
+    def keep(self, state: Any) -> None:
+        """Keep `state` for the worker that gets the session after this one, if it is handed over: any JSON of at most 32 KiB.
+
+        The last one counts; None leaves nothing. The next worker finds it as `state`.
+
+        Raises:
+            ValueError: longer or deeper than signald takes, or not JSON.
+        """
+        self._kept = written_state(state, self._worker._core.bounds.json_depth_max - 1)
+
+    async def hand_over(self, state: Any = None) -> NoReturn:
+        """Give the session to another worker, when all that was said is stored; the handler is cancelled then.
+
+        `state` is for that worker, as in `keep`; None leaves what was kept. Open streams stay open, unfinished jobs and the message that is
+        being answered go along. Outside of a leaving worker signald counts it as a failed hand-out.
+
+        Raises:
+            SessionGone: the session has ended.
+            ValueError: as `keep`; the session goes on.
+        """
+        if state is not None:
+            self.keep(state)
+        for out in list(self.out_streams.values()):
+            await out.flush()
+        await self.flush()
+        if self.ended is not None:
+            raise self._gone()
+        self.hand_over_now("handed over")
+        await anyio.sleep_forever()
+        raise AssertionError("the scope of the handler is cancelled")
+
+    def hand_over_now(self, reason: str) -> None:
+        """Give the session to another worker without a wait: what was said, and what has gathered of streams, is sent in front.
+
+        For the worker itself, when the time to leave is over.
+        """
+        core = self._conversation
+        if core.ended is not None:
+            return
+        for out in self.out_streams.values():
+            if (text := out.gathered()) and core.room:
+                with suppress(ValueError):  # a piece that signald does not take, which its writer has yet to hear
+                    core.send(text, kind=out.fields["kind"], of=Of(out.stream, out.attempt, "text"))
+        self._jobs.stop("handed over")
+        self._worker._core.release(core, reason, anyio.current_time(), self._kept)
+        self._scope.cancel(reason=f"the session was given to another worker: {reason}")
+
+    async def _boundary(self) -> None:
+        if self.leaving.is_set() and self.ended is None and not self.out_streams and not self._jobs.all():
+            with suppress(SessionGone):  # it has ended meanwhile
+                await self.hand_over()
+
+    async def piece_said(self, out: OutStream) -> None:
+        """A piece of a stream has been said: the time to hand the session over, if the next worker can go on in it."""
+        others_wait = not self._jobs.all() and all(each.goes_on for each in self.out_streams.values())
+        if self.leaving.is_set() and out.goes_on and others_wait:
+            await self.hand_over()
+
+    def idle(self) -> None:
+        """A job has ended: the session may have nothing unfinished now."""
+        self._lot.unpark_all()
+
+    def leave(self) -> None:
+        """Begin to hand the session over at the next good moment; for the worker itself."""
+        self.leaving.set()
+        self._lot.unpark_all()
 
     @property
     def ended(self) -> str | None:
@@ -174,7 +273,7 @@ class WorkerSession(Conversation):
                 self._tell(event)
 
     def _tell(self, event: LifecycleEvent) -> None:
-        for _ in range(self._kept.surplus(len(self._events), event)):
+        for _ in range(self._counted.surplus(len(self._events), event)):
             self._events.popleft()
         self._events.append(event)
 
@@ -235,6 +334,10 @@ class Worker(FrontParty):
         self._on_terminate = on_terminate
         self._sessions: dict[str, WorkerSession] = {}
         self._events = Events()
+        self.departure = Departure()
+        """How it leaves; see there."""
+        self.prepared: Any = None
+        """What `setup` has returned."""
         self._waiting: deque[Assigned | Terminate | Taken | SessionEvent] = deque()
         self._nursery: TaskGroup | None = None
 
@@ -269,6 +372,49 @@ class Worker(FrontParty):
     def set_state(self, *, capacity: int | None = None, load: float | None = None) -> None:
         """Tell signald that there is more or less room than before."""
         self._core.set_state(capacity=capacity, load=load)
+
+    async def drain(self, leave: Leave = DEFAULT_LEAVE, reason: str = "") -> None:
+        """Hand all sessions to other workers, and leave: the deploy of the worker. Returns when it has left, within `leave.whole_s`.
+
+        A second call makes it quicker, when its mode is; see `Leave`.
+
+        Raises:
+            ValueError: as `WorkerSession.bye`.
+        """
+        check_text("reason", reason, REASON_MAX)
+        await self.departure.run(self, leave, reason)
+
+    async def changed(self) -> None:
+        """Wait until connections or sessions have come or gone."""
+        await self._replanned.park()
+
+    async def say_bye(self, reason: str) -> None:
+        """Leave for good, and wait until signald has confirmed it. The caller bounds the wait."""
+        self._core.bye(reason)
+        await self._wait(lambda: self._core.over is not None)
+
+    def finish(self, reason: str) -> None:
+        """End the worker here, whatever signald has heard."""
+        self._core.finish(Over(None, reason, orderly=True))
+
+    @property
+    def over(self) -> bool:
+        """True when the worker has left, or was sent away."""
+        return self._core.over is not None
+
+    @property
+    def connected(self) -> bool:
+        """True while a connection serves it."""
+        return self._core.current is not None
+
+    @property
+    def capacity(self) -> int:
+        """How many sessions it takes at once, as it has told signald last."""
+        return self._core.capacity
+
+    def ask_for_successor(self) -> None:
+        """Take no more sessions, and ask to be told when other workers have room for those there are."""
+        self._core.set_state(leaving=True, successor=True)
 
     async def leave(self, reason: str = "") -> None:
         """Take no more sessions, wait until those there are have ended, and leave. The caller bounds the wait.
@@ -329,6 +475,9 @@ class Worker(FrontParty):
             match notices.popleft():
                 case Assigned() | Terminate() | Taken() | SessionEvent() as notice:
                     self._start(notice)
+                case RoomElsewhere(names):
+                    self.departure.room_elsewhere(names)
+                    self._replanned.unpark_all()
                 case event:
                     self._events.put(event)
 
@@ -380,6 +529,7 @@ async def open_worker(
     api: bool = False,
     on_job: OnJob = None,
     on_terminate: Callable[[str], Awaitable[None]] | None = None,
+    prepared: Any = None,
     backoff: Backoff = DEFAULT_BACKOFF,
     timing: Timing = DEFAULT_TIMING,
     bounds: Bounds = DEFAULT_BOUNDS,
@@ -392,7 +542,9 @@ async def open_worker(
 
     A handler that returns ends its session; one that raises gives it back, and its unfinished message goes to another
     worker. `on_job` does the jobs of the sessions: one handler for all kinds, or one for each kind. `api` asks for API tokens
-    (`Worker.api_token`), which blobs need. Leaving the block cancels the handlers; signald then waits for the worker to come
+    (`Worker.api_token`), which blobs need. `prepared` is what handlers find as `session.prepared`.
+
+    Leaving the block cancels the handlers; signald then waits for the worker to come
     back, and reassigns.
 
     Raises:
@@ -414,56 +566,7 @@ async def open_worker(
         api=api,
     )
     worker = Worker(core, handler, on_terminate, on_job, ssl_context=ssl_context, dial=dial, open_stream=open_stream)
+    worker.prepared = prepared
     async with running(worker, lambda: core.established) as nursery:
         worker._begin(nursery)
         yield worker
-
-
-async def run_worker(
-    urls: Urls,
-    handler: Handler,
-    *,
-    instance_id: str,
-    capacity: int = 1,
-    labels: Mapping[str, str] | None = None,
-    config: Any = None,
-    auth: Auth = None,
-    api: bool = False,
-    on_job: OnJob = None,
-    on_terminate: Callable[[str], Awaitable[None]] | None = None,
-    backoff: Backoff = DEFAULT_BACKOFF,
-    timing: Timing = DEFAULT_TIMING,
-    bounds: Bounds = DEFAULT_BOUNDS,
-    ssl_context: SSLContext | None = None,
-    entropy: Entropy | None = None,
-    dial: Dial | None = None,
-    open_stream: OpenStream | None = None,
-    task_status: "TaskStatus[Worker]" = anyio.TASK_STATUS_IGNORED,
-) -> None:
-    """Serve sessions until signald terminates the worker; see `open_worker`.
-
-    Raises:
-        Refused: signald does not take this worker.
-        SessionGone: it did, and does not any more.
-    """
-    async with open_worker(
-        urls,
-        handler,
-        instance_id=instance_id,
-        capacity=capacity,
-        labels=labels,
-        config=config,
-        auth=auth,
-        api=api,
-        on_job=on_job,
-        on_terminate=on_terminate,
-        backoff=backoff,
-        timing=timing,
-        bounds=bounds,
-        ssl_context=ssl_context,
-        entropy=entropy,
-        dial=dial,
-        open_stream=open_stream,
-    ) as worker:
-        task_status.started(worker)
-        await worker.wait()

@@ -115,6 +115,8 @@ async def _talk(cluster: Cluster) -> tuple[tuple[Peer, str], tuple[Peer, str], s
     await _jobs(cluster, worker, client, session)
     await _streams(worker, client, session)
     await _rooms(cluster, worker, client, session)
+    await worker.send({"type": "app_state", "capacity": 4, "load": 0.5, "leaving": True, "successor": True})
+    await worker.expect("successor")
     await worker.send({"type": "app_state", "capacity": 4, "load": 0.5, "leaving": False})
     await client.quiet(1.0)
     await worker.quiet(1.0)
