@@ -212,7 +212,7 @@ class App:
                     return FINAL[code]
                 # The first wait is the same behind a connection and without one.
                 tries = self._tries if self._last_code else self._tries - 1
-                wait_s = self.config.wait_s(code or ABNORMAL, tries, random.random())  # noqa: S311 - a wait is no secret
+                wait_s = self.config.wait_s(code or ABNORMAL, tries, random.random())
                 self.note("waiting", code=code or ABNORMAL, tries=self._tries, seconds=wait_s)
                 await asyncio.sleep(wait_s)
             self.note("gave up")
