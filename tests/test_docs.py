@@ -280,7 +280,10 @@ def test_keys_named_in_the_pages_exist() -> None:
     }
     found = 0
     for page in PAGES:
-        if page.name in ("sdk.md", "streaming.md", "testing-your-app.md", "workers.md") or page.parent.name == "reference":
+        if (
+            page.name in ("sdk.md", "streaming.md", "testing-your-app.md", "workers.md")
+            or page.parent.name == "reference"
+        ):
             continue  # their `session` and `worker` are objects
         for section, key in re.findall(r"`([a-z]+)\.([a-z_]+)(?: = [^`]*)?`", page.read_text()):
             if section in sections and key != "py" and f"{section}.{key}" not in TOLD:

@@ -179,6 +179,17 @@ class TestD3:
 
         play(scene)
 
+    def test_a_fleet_behind_one_address_may_ask_at_once(self) -> None:
+        """Health has a rate of its own, ten times that of other requests, and a bound all the same."""
+
+        async def scene(cluster: Cluster) -> None:
+            await cluster.start("a", **ON, limits={"requests_per_s": 1.0, "requests_burst": 3})
+            assert {(await health(cluster, "a")).status for _ in range(30)} == {200}
+            refused = await health(cluster, "a")
+            assert (refused.status, refused.headers["retry-after"]) == (429, "1")
+
+        play(scene)
+
     def test_shutting_down(self) -> None:
         """503 from the signal on, while the answer itself goes on; again 200 when an operator's drain is called off."""
 

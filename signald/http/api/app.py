@@ -62,6 +62,8 @@ class ApiRoute(Route):
     """A route with a bound of its own for bodies: `body_bytes_max` gives it when a request comes, as a reload may change it."""
 
     body_bytes_max: Callable[[], int] | None = None
+    times_as_often: int = 1
+    """1: its requests count with those of all other routes. More: it has a rate of its own, so many times the one that they share."""
 
 
 def address_of(scope: Scope) -> str:
@@ -105,6 +107,8 @@ class Api:
         self._key_of = key_of
         self._owed_s = owed_s
         self._rates = Buckets()
+        self._rates_of: dict[str, Buckets] = {}
+        """Path of a route → its own rates; there are as many as routes that have some."""
         # Not a Starlette application: its outermost layer answers 500 with a text, and raises on.
         self._router = Router(self._routes, redirect_slashes=False)
         self.state = State(
@@ -171,11 +175,13 @@ class Api:
         settings = self._settings
         holder = self._key_of(scope)
         if holder:
-            rate, now = (settings.requests_per_s, settings.requests_burst), trio.current_time()
-            wait_s = self._rates.take(holder, *rate, now, self._owed_s(now))
+            times, now = getattr(route, "times_as_often", 1), trio.current_time()
+            rates = self._rates if times == 1 else self._rates_of.setdefault(_path_of(route), Buckets())
+            rate = settings.requests_per_s * times, settings.requests_burst * times
+            wait_s = rates.take(holder, *rate, now, self._owed_s(now))
             if wait_s:
                 self.counts.refused["rate"] += 1
-                problem = HttpProblem(429, "rate", f"more than {settings.requests_per_s:g} requests per second")
+                problem = HttpProblem(429, "rate", f"more than {settings.requests_per_s * times:g} requests per second")
                 raise problem.with_headers(retry_after=str(-int(-wait_s // 1)))
         own = getattr(route, "body_bytes_max", None)
         bytes_max = int(own()) if own is not None else settings.body_bytes_max

@@ -32,8 +32,7 @@ class Fleet(Play):
         super().__init__()
         self._count, self._mute, self._busy = count, mute, busy
         self._on_drain = on_drain
-        # All of them ask for health from one address within a second or two, without a credential, which a node takes for one caller.
-        self.settings = {**profile(on_drain), "limits": {"requests_per_s": 0.0}}
+        self.settings = profile(on_drain)
         self.apps: Program
         self._moves = 0
 
