@@ -134,10 +134,13 @@ class FrontParty(ABC):
         return network().dial(url, self._ssl_context, self._core.timing)
 
     async def _check_health(self, url: str) -> None:
-        """Ask for the health of the node first, where the party was told to, and is away."""
+        """Ask for the health of the node first, where the party was told to, and is away.
+
+        In a move a successor is ready. The page might be that of the node which goes away, whose answer costs the wait of a failed try.
+        """
         core = self._core
         health = core.schedule.health
-        if health is not None and core.opened_count and core.current is None:
+        if health is not None and core.opened_count and core.current is None and not core.is_moving:
             await self._api.check_health(url, health)
 
     async def _connection(self, url: str, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:

@@ -185,7 +185,8 @@ class WorkerSession(Conversation):
         """Give the session to another worker, when all that was said is stored; the handler is cancelled then.
 
         `state` is for that worker, as in `keep`; None leaves what was kept. Open streams stay open, unfinished jobs and the message that is
-        being answered go along. Outside of a leaving worker signald counts it as a failed hand-out.
+        being answered go along. When the worker stays, signald counts a failed hand-out. So a session that is passed on without end is set
+        aside.
 
         Raises:
             SessionGone: the session has ended.
@@ -198,6 +199,11 @@ class WorkerSession(Conversation):
         await self.flush()
         if self.ended is not None:
             raise self._gone()
+        core = self._worker._core
+        if not core.leaving and not core.is_moving:
+            log.warning(
+                "session %s is handed over by its handler, and the worker stays: a failed hand-out", self.session
+            )
         self.hand_over_now("handed over")
         await anyio.sleep_forever()
         raise AssertionError("the scope of the handler is cancelled")

@@ -21,6 +21,16 @@ SDK_FRONTS = (
         ("tests/sdk/test_trio_client.py::test_nothing_to_resume_ends_the_session",),
     ),
     Bug(
+        "sdk-move-asks-for-health",
+        _PARTY,
+        "FrontParty._check_health",
+        "not core.is_moving",
+        "True",
+        "liveness",
+        "A device whose old connection breaks in a move asks the node that goes away, and waits for half a minute.",
+        ("tests/sdk/test_health.py::test_a_move_asks_nothing_and_waits_for_nothing",),
+    ),
+    Bug(
         "sdk-break-beneath-the-block-not-told",
         _PARTY,
         "FrontParty._connection",
