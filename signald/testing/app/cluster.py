@@ -136,8 +136,8 @@ class SignaldCluster:
         name = self._name("worker", name)
         self._fleet.workers.add(name)
         way = await self._bridge.way(name)
-        process = WorkerProcess(name, handler, self._bridge, way, {"capacity": capacity, **options})
-        await self._tasks.start(process.run)
+        process = WorkerProcess(name, handler, self._bridge, way, {"capacity": capacity, **options}, self._tasks)
+        await process.begin()
         try:
             yield process
         finally:
