@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 from anyio.abc import TaskGroup
 
 from signald.sdk.front.client import Client, open_client
-from signald.sdk.front.worker import Handler
+from signald.sdk.front.worker_session import Handler
 from signald.testing.app.bridge import Bridge
 from signald.testing.app.fleet import RESEED_S
 from signald.testing.app.parties import WorkerProcess

@@ -9,7 +9,8 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from signald.sdk.errors import SessionGone
 from signald.sdk.front.departure import DEFAULT_LEAVE, Leave
-from signald.sdk.front.worker import Handler, Worker, WorkerSession, open_worker
+from signald.sdk.front.worker import Worker, open_worker
+from signald.sdk.front.worker_session import Handler, WorkerSession
 from signald.testing.app.bridge import Bridge, Way
 from signald.testing.app.steps import Deploying, Script, Step, StepKind
 
