@@ -203,8 +203,7 @@ class Hub:
             with self._party(conn), client:
                 if rest:
                     link.frames(rest)
-                while True:
-                    link.frames(await conn.receive())
+                await conn.pump(link.frames)
         except ConnectionClosed as closed:
             log.debug(
                 "connection_closed",
