@@ -199,6 +199,30 @@ def test_a_deploy_repeats_and_loses_nothing() -> None:
     play(scene)
 
 
+def test_what_comes_behind_the_close_is_given_to_the_next_connection() -> None:
+    """The answer to our Close proves what stood before it: a message that came meanwhile was never written, and is not received."""
+
+    async def scene(cluster: Cluster) -> None:
+        old = await cluster.start("old", **on(on_drain="reconnect"))
+        app = await speaking(cluster, "old")
+        client, _ = await client_of(cluster, "old")
+        await cluster.start("new", **on(on_drain="reconnect"))
+        old.shutdown.signal()
+        while (await app.frame())[0] != 8:
+            pass
+        await say(client, 1, {"type": "n", "n": 1})
+        await client.expect("ack")
+        await trio.sleep(0.1)
+        await app.send(close(1001))
+        await trio.sleep(5)
+        again, answer = await back(cluster, "new")
+        assert answer["session_restored"] is True
+        assert await again.receive() == {"type": "n", "n": 1}
+        assert (await client.expect("receipt"))["seq"] == 1
+
+    play(scene)
+
+
 def test_the_client_of_an_app_that_ends() -> None:
     """`terminate`: the app may speak to its client until it is through; then the client waits for another app, and is moved."""
 

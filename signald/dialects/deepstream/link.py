@@ -195,6 +195,8 @@ class AppLink(Link):
 
     def send_body(self, front: bytes, body: bytes) -> None:  # noqa: ARG002
         """Give the app the data of a message of its client, as it is."""
+        if self.conn.closing:
+            return  # thrown away: the app's answer to our Close proves nothing of what would stand behind that
         stored, binary = records.parts(body)
         seq, data = data_for_app(stored)
         if data is None or binary is not None:
