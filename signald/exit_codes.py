@@ -33,7 +33,7 @@ MEANINGS = {
     ExitCode.OK: "drained and stopped; or the command has done what it was asked",
     ExitCode.ERROR: "`demo`: a party noticed a deploy. Others: an error of signald's own, with a traceback",
     ExitCode.USAGE: "wrong usage of the command line",
-    ExitCode.NO_SUCH_THING: "`ctl`: no such session or receipt",
+    ExitCode.NO_SUCH_THING: "`ctl`: no such session, room, app or receipt",
     ExitCode.NO_INPUT: "`ctl`: a file that the command line names cannot be read",
     ExitCode.UNAVAILABLE: "what the command needs does not answer: `serve` its store, `ctl` a node; or the extra `server` is not installed",
     ExitCode.SOFTWARE: "an error of signald's own ended the node, or a node answered `ctl` with one",
@@ -47,7 +47,7 @@ MEANINGS = {
     ExitCode.CONDITION_HOLDS: "`ctl receipt --fail-if`: a condition holds",
     ExitCode.NO_DRAIN: "`ctl abort`: the node does not drain, so there is nothing to call off",
     ExitCode.STATE: "`ctl`: the state of the node or session excludes the command: a signal has begun the drain, the node was started "
-    "without a configuration that can be read again, the session is not set aside, or no subject can be revoked",
+    "without a configuration that can be read again, the session is not set aside, the app is not connected, or no subject can be revoked",
     ExitCode.INVALID_TOKEN: "`token inspect`: a node refuses the token, for the reasons that were printed",
     ExitCode.INTERRUPTED: "`demo`: interrupted, as shells say it of SIGINT",
 }

@@ -49,7 +49,8 @@ def test_only_addresses_store_and_identity_need_a_restart() -> None:
     listening = {"listen.websocket", "listen.http", "listen.backlog", "admin.socket"}
     keys = "url endpoint region credentials access_key access_key_file secret_key secret_key_file spool_directory threads timeout_s"
     media = {f"blobs.{name}" for name in keys.split()}
-    assert set(fixed) == listening | media | {"telemetry.otlp_endpoint"} | others
+    profiles = {f"profiles.{field.name}" for field in attrs.fields(SECTIONS["profiles"])}
+    assert set(fixed) == listening | media | profiles | {"telemetry.otlp_endpoint"} | others
 
 
 def test_the_same_file_changes_nothing(rewrite: Rewrite) -> None:

@@ -137,7 +137,10 @@ async def dial(url: str, ssl_context: SSLContext | None, timing: Timing) -> Asyn
         except InvalidStatus as refused:
             answer = refused.response
             raise refused_handshake(answer.status_code, answer.headers.get("Retry-After", "").encode()) from None
-        except (InvalidHandshake, EOFError) as error:
+        except (
+            InvalidHandshake,
+            ConnectionClosed,
+        ) as error:  # ConnectionClosed: it broke before the request was written
             raise DialFailed(None, f"the handshake broke: {type(error).__name__}") from None
         except (OSError, InvalidURI, ValueError) as error:
             # ValueError: a host that is no name, from a `target` perhaps.

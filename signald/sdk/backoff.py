@@ -19,7 +19,7 @@ from signald.wire.close_codes import CloseCode
 
 @frozen
 class Health:
-    """A node's health page, asked for before each reconnection. With a goaway it is not asked: the node that it names is ready."""
+    """A node's health page, asked for before each reconnection, but for a move by a goaway: then a successor is ready."""
 
     path: str = "/deepstream/health"
     """At the host of the URL that is to be dialled."""

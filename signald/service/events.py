@@ -190,6 +190,8 @@ class WorkerGivenUp:
     worker: str
     sessions: tuple[str, ...]
     reason: str
+    leaving: bool = False
+    """It has left by its own word."""
 
 
 @attrs.frozen

@@ -111,7 +111,7 @@ class GivingUp:
             RemoveWorker(worker, context.node, epoch, requeue, reason, context.events_max, context.now_ms())
         )
         names = released.sessions
-        context.events.emit(WorkerGivenUp(worker, tuple(names), reason))
+        context.events.emit(WorkerGivenUp(worker, tuple(names), reason, leaving))
         if policy == "end":
             await self._end_all(names)
         else:

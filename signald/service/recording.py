@@ -99,7 +99,10 @@ class Recorder:
             self._counts.handovers[event.party].observe(event.at - event.goaway_at)
 
     def _worker_given_up(self, event: events.WorkerGivenUp) -> None:
-        log.warning("worker_given_up", worker=event.worker, sessions=len(event.sessions), reason=event.reason)
+        if event.leaving:
+            log.info("worker_left", worker=event.worker, sessions=len(event.sessions), reason=event.reason)
+        else:
+            log.warning("worker_given_up", worker=event.worker, sessions=len(event.sessions), reason=event.reason)
 
     def _handout_failed(self, event: events.HandoutFailed) -> None:
         self._counts.failed_handouts[event.cause] += 1

@@ -14,6 +14,7 @@ from signald.sdk.trio import (
     Client,
     ClientState,
     Dial,
+    Leave,
     Refused,
     SessionGone,
     Worker,
@@ -172,6 +173,7 @@ class WorkerApp:
         self._crash = trio.Event()
         self._resting_s = 0.0
         self._leaves = False
+        self._hands_over = False
 
     # --- what a subclass overrides ----------------------------------------------------------------------------------
 
@@ -215,10 +217,13 @@ class WorkerApp:
         """The number of connections it has opened."""
         return self.connections + (self.worker.connections if self.worker is not None else 0)
 
-    def crash(self, resting_s: float, *, leaves: bool = False) -> None:
-        """Let the process die, or leave in good order; another one, which knows nothing, starts after `resting_s`."""
+    def crash(self, resting_s: float, *, leaves: bool = False, hands_over: bool = False) -> None:
+        """Let the process die, or leave in good order; another one, which knows nothing, starts after `resting_s`.
+
+        One that leaves waits for its sessions to end, or with `hands_over` gives them to other workers.
+        """
         self._resting_s = resting_s
-        self._leaves = leaves
+        self._leaves, self._hands_over = leaves, hands_over
         self._crash.set()
 
     async def run(self) -> None:
@@ -260,8 +265,11 @@ class WorkerApp:
         await self._crash.wait()
         if self._leaves:
             self.leaves()
-            with trio.move_on_after(LEAVE_S):
-                await worker.leave("redeployed")
+            if self._hands_over:
+                await worker.drain(Leave(graceful_s=LEAVE_S), "redeployed")
+            else:
+                with trio.move_on_after(LEAVE_S):
+                    await worker.leave("redeployed")
         else:
             self.crashes()
         scope.cancel(reason="the process dies")

@@ -25,7 +25,7 @@ from signald.sdk.backoff import Backoff
 from signald.sdk.events import Resumed
 from signald.sdk.front.client import Client, open_client
 from signald.sdk.front.serving import run_worker
-from signald.sdk.front.worker import WorkerSession
+from signald.sdk.front.worker_session import WorkerSession
 from signald.sdk.network import Carrier
 from signald.sdk.party_records import DEFAULT_TIMING
 from signald.wire.messages import SUBPROTOCOL

@@ -19,7 +19,7 @@ from signald.exit_codes import ExitCode
 from signald.sdk.errors import Refused, SessionGone
 from signald.sdk.trio import WorkerSession, open_client, open_worker
 from signald.service.auth import mint
-from tests.real.harness import Settings, Talk, exit_of, kill, open_nodes, open_talk, term, until, url_of
+from tests.real.harness import Settings, Talk, dial, exit_of, kill, open_nodes, open_talk, term, until, url_of
 
 pytestmark = pytest.mark.real
 
@@ -304,3 +304,47 @@ async def test_a_session_that_is_set_aside_is_retried(tmp_path: Path, ctl: Ctl) 
         assert (await ctl.json("sessions", "--subject", "ann", "--node", "green"))["sessions"] == []
         assert await ctl("sessions", "--subject", "ann", "--stuck", "--node", "green") == os.EX_USAGE
         assert await ctl("sessions", "--tenant", "t", "--node", "green") == os.EX_USAGE
+
+
+async def test_apps_are_listed_and_ended(tmp_path: Path, ctl: Ctl) -> None:
+    """`apps` shows how far each is; `terminate` asks one once, leaves a busy one its time, and refuses names that are not there."""
+    fleet: Settings = {"profiles": {"deepstream": True}, "deepstream": {"terminate_timeout_s": 0.5}}
+    async with open_nodes(tmp_path, "memory:", {**SOCKETS, **fleet}) as nodes:
+        blue = await nodes.start("blue")
+        assert await ctl("apps") == os.EX_OK
+        assert ctl.words == "no app is registered\n"
+        ready = {"type": "app_ready", "config": {"ack": True}}
+        async with (
+            dial(url_of(blue), "/deepstream/ws", None) as app,
+            dial(url_of(blue), "/deepstream/ws", None) as other,
+        ):
+            await app.ask({**ready, "instance_id": "cam-1"}, "app_accepted")
+            await other.ask({**ready, "instance_id": "cam-2"}, "app_accepted")
+            assert await ctl("apps") == os.EX_OK
+            assert "cam-1     authenticated  blue" in ctl.words
+            assert await ctl("apps", "--limit", "1") == os.EX_OK
+            assert "and 1 more" in ctl.words
+            listed = await ctl.json("apps")
+            assert (listed["total"], listed["states"]) == (2, {"authenticated": 2})
+            for wrong in (("cam-3",), ("cam-1", "--tenant", "t")):
+                assert await ctl("terminate", *wrong) == ExitCode.NO_SUCH_THING
+                assert f"there is no app {wrong[0]}" in ctl.complaint
+            order = await ctl.json("terminate", "cam-1")
+            assert order == {"instance": "cam-1", "worker": listed["apps"][0]["worker"], "node": "blue"}
+            asked = await app.expect("terminate_app")
+            await app.send({"type": "app_busy", "until_ms": 60_000, "reason": "the last file is written"})
+            await trio.sleep(1)  # twice the time of an app that is not busy
+            states = {one["instance"]: one["state"] for one in (await ctl.json("apps"))["apps"]}
+            assert states == {"cam-1": "terminating", "cam-2": "authenticated"}
+            assert await ctl("terminate", "cam-1") == os.EX_OK
+            assert ctl.words == "cam-1 at blue is asked to clean up\n"
+            await app.send({"type": "app_terminated", "request_id": asked["request_id"], "status": "OK", "message": ""})
+            assert await app.closed() == 1000
+            assert [one["type"] for one in app.aside] == [], "an app is asked once"
+
+        async def away() -> bool:
+            return [one["state"] for one in (await ctl.json("apps"))["apps"]] == ["disconnected"]
+
+        await until(away, 10, "the second app has gone without a word")
+        assert await ctl("terminate", "cam-2") == ExitCode.STATE
+        assert "cam-2 is not connected" in ctl.complaint

@@ -370,5 +370,7 @@ def test_an_app_that_leaves_by_itself() -> None:
         assert await registered(node) == {}
         (line,) = [line for line in logged if line["event"] == "app_terminated"]
         assert (line["instance"], line["message"]) == ("cam-1", "end of file")
+        assert [line["log_level"] for line in logged if line["event"] == "worker_left"] == ["info"]
+        assert {line["log_level"] for line in logged} <= {"info", "debug"}, "an orderly end calls no operator"
 
     play(scene)

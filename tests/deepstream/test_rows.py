@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 import structlog
 import trio
+from jsonschema import Draft202012Validator
 
+from signald.dialects.deepstream.paths import HEALTH
 from signald.testing.cluster import Cluster, play
 from signald.testing.websocket import Client, request
 from signald.testing.wire import Peer
@@ -22,6 +24,8 @@ from tests.deepstream.fleet import (
     speaking,
     terminated,
 )
+from tests.http.api.asking import ask_app
+from tests.http.api.schemas import closed
 
 
 class TestD1:
@@ -176,6 +180,26 @@ class TestD3:
             assert system["cpu_usage"] >= 0
             assert system["uptime"] >= 0
             assert (await health(cluster, "a", method="HEAD")).status == 200
+
+        play(scene)
+
+    def test_it_stands_in_openapi(self) -> None:
+        """Each answer is what `/openapi.json` describes under its status, and has no other field."""
+
+        async def scene(cluster: Cluster) -> None:
+            node = await cluster.start("a", **ON)
+            await ready(cluster, "a")
+            document = (await ask_app(node.api, "GET", "/openapi.json")).json()
+            described = document["paths"][HEALTH]["get"]
+            assert described["security"] == []
+            schema = closed({"components": document["components"], **described["responses"]})
+            for status in (200, 503):
+                answer = await health(cluster, "a")
+                assert answer.status == status
+                content = schema[str(status)]["content"][answer.headers["content-type"]]
+                Draft202012Validator({**schema, **content["schema"]}).validate(json.loads(answer.body))
+                node.shutdown.begin("operator")
+                await trio.sleep(0.1)
 
         play(scene)
 

@@ -43,11 +43,12 @@ def no_alarm() -> Iterator[None]:
     with structlog.testing.capture_logs() as lines:
         yield
     for line in lines:
-        if line["event"] == "worker_given_up" and not line["sessions"]:
+        if line["event"] in ("worker_given_up", "worker_left") and not line["sessions"]:
             continue
         if line["log_level"] in ("error", "critical") or line["event"] in (
             "store_down",
             "worker_given_up",
+            "worker_left",
             "session_usurped",
         ):
             raise Harm(f"the node has logged {line}")

@@ -26,6 +26,7 @@ from tests.planted.slips.room_callers import ROOM_CALLERS
 from tests.planted.slips.room_service import ROOM_SERVICE
 from tests.planted.slips.rooms import ROOMS
 from tests.planted.slips.sdk import SDK
+from tests.planted.slips.sdk_asyncio_carriers import SDK_ASYNCIO_CARRIERS
 from tests.planted.slips.sdk_carriers import SDK_CARRIERS
 from tests.planted.slips.sdk_cores import SDK_CORES
 from tests.planted.slips.sdk_fronts import SDK_FRONTS
@@ -39,5 +40,5 @@ from tests.planted.slips.telling import TELLING
 BUGS: tuple[Bug, ...] = (
     *STORE, *CORE, *SERVICE, *SDK, *POISON, *HTTP, *LUA, *NAMED, *CALLERS, *STREAMS_AND_JOBS, *CRASHES, *RECALLS,
     *AGENDA, *APP_TESTING, *BLOBS, *CANVAS, *DEEPSTREAM, *EVENTS, *HOOKS, *MEDIA, *ROOMS, *ROOM_CALLERS, *ROOM_SERVICE,
-    *SDK_CARRIERS, *SDK_CORES, *SDK_FRONTS, *SDK_LEAVING, *SDK_ROOMS, *SHELF, *TELLING,
+    *SDK_ASYNCIO_CARRIERS, *SDK_CARRIERS, *SDK_CORES, *SDK_FRONTS, *SDK_LEAVING, *SDK_ROOMS, *SHELF, *TELLING,
 )  # fmt: skip

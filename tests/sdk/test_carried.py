@@ -108,6 +108,24 @@ def test_another_attempt_ends_the_one_before() -> None:
     play(script, handler, on_job=work)
 
 
+def test_a_job_of_another_kind_fails() -> None:
+    """A worker that is given one all the same says so: it does not stay running for its client."""
+
+    async def handler(_: WorkerSession) -> None:
+        await trio.sleep_forever()
+
+    async def work(_: WorkerJob) -> None:
+        raise AssertionError("it is of another kind")
+
+    async def script(peer: ScriptedPeer, _: Worker) -> None:
+        await peer.first.assign("s_1")
+        await peer.first.send(type="job", session="s_1", job="j_1_1", kind="other", attempt=1, data=1)
+        last = (await pieces(peer.first, 1))[-1]
+        assert (last["stream"], last["outcome"], last["error"]["code"]) == ("j_1_1", "failed", "kind_not_taken")
+
+    play(script, handler, on_job={"k": work})
+
+
 def test_events_that_are_not_read_are_bounded() -> None:
     """The oldest are dropped."""
     events = Events()

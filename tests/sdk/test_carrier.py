@@ -1,14 +1,18 @@
 """Tests of one connection over trio-websocket: batched writes, deadlines, and ends that are noticed."""
 
+from contextlib import suppress
+
 import pytest
 import trio
 import trio.testing
 from trio_websocket import WebSocketConnection, wrap_server_stream
 
+from signald.sdk import trio_carrier as carriers
 from signald.sdk.dialing import DialFailed
 from signald.sdk.network import CarrierClosed
-from signald.sdk.party_records import Timing
-from signald.sdk.trio_carrier import OneWriter, over_stream
+from signald.sdk.party_records import DEFAULT_TIMING, Timing
+from signald.sdk.trio_carrier import OneWriter, dial, over_stream
+from tests.sdk.test_hostile_bytes import answer as right_answer
 
 URL = "ws://signald.test/v1/client"
 
@@ -76,7 +80,7 @@ async def test_a_write_that_hangs_ends_the_connection(autojump_clock: trio.testi
         before = trio.current_time()
         async with over_stream(counting, URL, Timing(write_s=3.0)) as carrier:
             counting.stuck = True
-            with pytest.raises(CarrierClosed):
+            with trio.fail_after(60), pytest.raises(CarrierClosed):
                 await carrier.send([(True, b"1")])
         assert trio.current_time() - before == pytest.approx(3.0)
         nursery.cancel_scope.cancel(reason="done")
@@ -112,11 +116,77 @@ async def test_a_server_that_hangs_up_during_the_handshake_is_noticed_at_once(
     assert trio.current_time() == before
 
 
+async def test_a_server_that_hangs_up_behind_the_request_is_noticed_at_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A proxy without a node takes the request, and answers nothing."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    before = trio.current_time()
+
+    async def hang_up() -> None:
+        await ours.receive_some(65536)
+        await ours.aclose()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hang_up)
+        with pytest.raises(DialFailed):
+            async with over_stream(theirs, URL):
+                pass
+    assert trio.current_time() == before
+
+
+async def test_an_answer_without_an_end_is_not_read(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page behind a refusal fills no memory, and costs no time."""
+    monkeypatch.setattr(carriers, "_ANSWER_MAX", 10_000)
+    ours, theirs = trio.testing.lockstep_stream_pair()
+    sent = 0
+
+    async def refuse() -> None:
+        nonlocal sent
+        await ours.receive_some(65536)
+        await ours.send_all(b"HTTP/1.1 503 X\r\nTransfer-Encoding: chunked\r\n\r\n")
+        with suppress(trio.BrokenResourceError):
+            while sent < 200_000:
+                await ours.send_all(b"1000\r\n" + bytes(4096) + b"\r\n")
+                sent += 4096
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(refuse)
+        with pytest.raises(DialFailed):
+            async with over_stream(theirs, URL):
+                pass
+    assert sent < 20_000
+
+
+@pytest.mark.parametrize("stands", [True, False])
+async def test_a_stream_is_closed_behind_its_connection(autojump_clock: trio.testing.MockClock, stands: bool) -> None:
+    """The other side reads its end, whether there was a handshake or not."""
+    ours, theirs = trio.testing.memory_stream_pair()
+
+    async def answer() -> None:
+        request = b""
+        while b"\r\n\r\n" not in request:
+            request += await ours.receive_some(65536)
+        await ours.send_all(right_answer(request))
+
+    async with trio.open_nursery() as nursery:
+        if stands:
+            nursery.start_soon(answer)
+        with suppress(DialFailed):
+            async with over_stream(theirs, URL):
+                pass
+    with trio.fail_after(60):
+        while await ours.receive_some(65536):
+            pass
+
+
 async def test_a_server_that_never_answers_is_given_up(autojump_clock: trio.testing.MockClock) -> None:
     """The handshake has its deadline."""
     _ours, theirs = trio.testing.memory_stream_pair()
     before = trio.current_time()
-    with pytest.raises(DialFailed):
+    with trio.fail_after(60), pytest.raises(DialFailed):
         async with over_stream(theirs, URL, Timing(connect_s=4.0)):
             pass
     assert trio.current_time() - before == pytest.approx(4.0)
@@ -180,3 +250,32 @@ async def test_a_sender_is_never_half_way(autojump_clock: trio.testing.MockClock
         await writer.flushed()
         assert await ours.receive_some() == b"whole"
         nursery.cancel_scope.cancel(reason="done")
+
+
+async def test_a_sender_on_a_broken_stream_waits_for_nothing(autojump_clock: trio.testing.MockClock) -> None:
+    """The end of the one task that writes is told to each task that waits for it."""
+    _ours, theirs = trio.testing.memory_stream_pair()
+    counting = Counting(theirs)
+    counting.stuck = True
+    writer = OneWriter(counting)
+    await writer.send_all(b"never written")
+
+    async def wait() -> None:
+        with pytest.raises(trio.BrokenResourceError):
+            await writer.flushed()
+
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            with pytest.raises(trio.BrokenResourceError):
+                await writer.write(1.0)
+        with pytest.raises(trio.BrokenResourceError):
+            await writer.send_all(b"too late")
+
+
+@pytest.mark.parametrize("url", [f"ws://{'a' * 64}", "ws://a..b", "ws://h:99999"])
+async def test_a_host_that_is_no_name(url: str) -> None:
+    """A target that no resolver can be asked for is a dial that fails, and ends no party."""
+    with pytest.raises(DialFailed):
+        async with dial(url, None, DEFAULT_TIMING):
+            pass

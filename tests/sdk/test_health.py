@@ -90,6 +90,44 @@ def test_a_host_without_the_page_is_healthy() -> None:
     assert len(asked) == 1
 
 
+def test_a_move_asks_nothing_and_waits_for_nothing() -> None:
+    """Behind a goaway a successor is ready, also where the old connection breaks before the new one stands; later breaks ask again."""
+    pages = Pages([200])
+
+    async def main() -> None:
+        peer = ScriptedPeer()
+        moved_s = 0.0
+
+        async def script() -> None:
+            nonlocal moved_s
+            first = await peer.accept()
+            await first.accept_app()
+            await trio.sleep(10)
+            await first.send(type="goaway", reason="drain", not_before_ms=2000, deadline_ms=25_000)
+            await trio.sleep(1)
+            await first.cut()
+            began = trio.current_time()
+            second = await peer.accept()
+            await second.reaccept_app(kept={}, lost=[])
+            moved_s = trio.current_time() - began
+            assert pages.asked == []
+            await trio.sleep(10)
+            await second.cut()
+            await (await peer.accept()).reaccept_app(kept={}, lost=[], token="w_1.third")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(script)
+            async with open_worker(
+                "ws://signald.test", nothing, instance_id="pod-1", dial=peer.dial,
+                open_stream=pages.open_stream, backoff=DEVICE, entropy=SeededEntropy(1),
+            ):  # fmt: skip
+                await trio.sleep(30)
+        assert moved_s < 0.1
+        assert len(pages.asked) == 1
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
 def test_without_being_told_nothing_is_asked() -> None:
     """The default is a handshake at once."""
     _, asked, _ = away(1001, [], Backoff.device())

@@ -331,6 +331,31 @@ def test_a_handler_hands_over_itself() -> None:
     assert behind == []
 
 
+def test_a_handler_may_hand_over_while_its_worker_stays(caplog: pytest.LogCaptureFixture) -> None:
+    """The next worker gets the state as well. The log says that signald counts it, and says nothing where the worker leaves."""
+
+    async def handler(session: WorkerSession) -> None:
+        async for _ in session:
+            await session.hand_over({"step": 7})
+
+    async def script(peer: ScriptedPeer, worker: Worker) -> None:
+        for name in ("s_1", "s_2"):
+            await peer.first.assign(name)
+        await peer.first.send(type="message", session="s_1", seq=1, data="one")
+        assert (await peer.first.until("session_refuse"))["state"] == {"step": 7}
+        await trio.sleep(0.1)
+        assert list(worker.sessions) == ["s_2"]
+        worker.ask_for_successor()
+        await peer.first.send(type="message", session="s_2", seq=1, data="one")
+        assert (await peer.first.until("session_refuse"))["session"] == "s_2"
+
+    with caplog.at_level(logging.WARNING, "signald.sdk"):
+        play(script, handler, capacity=2)
+    assert [record.getMessage() for record in caplog.records] == [
+        "session s_1 is handed over by its handler, and the worker stays: a failed hand-out"
+    ]
+
+
 def test_a_state_that_signald_would_refuse_is_an_error_and_the_session_goes_on() -> None:
     """Too long, or not JSON: ValueError, and nothing is given back."""
     errors: list[str] = []

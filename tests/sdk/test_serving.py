@@ -20,7 +20,8 @@ from signald.sdk.front import health, watchdog
 from signald.sdk.front.load import keep_saying
 from signald.sdk.front.serving import run_worker
 from signald.sdk.front.stage import Env, chosen, stage
-from signald.sdk.front.worker import Worker, WorkerSession
+from signald.sdk.front.worker import Worker
+from signald.sdk.front.worker_session import WorkerSession
 from signald.worker.__main__ import main
 from signald.worker.simulated import SimulatedNode
 from tests.sdk.peer import Accepted, ScriptedPeer

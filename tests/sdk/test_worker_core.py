@@ -83,3 +83,17 @@ def test_a_join_that_came_before_the_acceptance_is_said_again_behind_it() -> Non
     assert worker.says(now) == ["join"]
     worker.hears(now, "error", code="not_accepted", message="", session="s", fatal=False)
     assert worker.says(now) == ["session_accept", "join"]
+
+
+def test_a_session_that_is_given_back_says_before_that_what_it_has_done() -> None:
+    """exactly-once: the next worker is not given a message whose answer is stored."""
+    worker = Worker()
+    worker.hears(worker.left, "session_assigned", session="s", client={}, next_seq=1, epoch=1)
+    worker.hears(worker.left, "message", session="s", seq=1, data="one")
+    worker.says(worker.left)
+    core = worker.core.sessions["s"].core
+    assert core.take() is not None
+    core.send("the answer")
+    core.finish(1)
+    worker.core.release(core, "tired", 0.0)
+    assert worker.says(worker.left) == ["message", "ack", "session_refuse"]

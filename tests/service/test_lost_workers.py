@@ -4,6 +4,7 @@ import copy
 from collections.abc import Sequence
 
 import pytest
+import structlog
 import trio
 
 from signald.core import tokens
@@ -292,5 +293,29 @@ def test_a_worker_that_leaves_leaves_nothing_behind() -> None:
         await worker.closed()
         await trio.sleep(3)
         assert not node.hub.sessions
+
+    play(scene)
+
+
+def test_only_a_worker_that_is_lost_is_a_warning() -> None:
+    """A worker that says `bye` has done as it should: information, with the number of its sessions."""
+
+    async def scene(cluster: Cluster) -> None:
+        await cluster.start("n1", worker={"resume_timeout_s": 5.0})
+        _, _, worker, _, session = await cluster.pair("n1")
+        with structlog.testing.capture_logs() as logged:
+            await worker.send({"type": "bye", "reason": "deploy"})
+            assert await worker.closed() == 1000
+            other, _ = await cluster.worker("n1", "worker-b")
+            assert (await other.expect("session_assigned"))["session"] == session
+            await other.send({"type": "session_accept", "session": session})
+            await other.quiet()
+            other.cut()
+            await trio.sleep(10)
+        ends = [line for line in logged if line["event"] in ("worker_left", "worker_given_up")]
+        assert [(line["event"], line["log_level"], line["sessions"], line["reason"]) for line in ends] == [
+            ("worker_left", "info", 1, "deploy"),
+            ("worker_given_up", "warning", 1, "did not come back"),
+        ]
 
     play(scene)

@@ -119,6 +119,9 @@ class ExactlyOnce(Checker):
         if what["h"] == what_before["h"]:
             if what["k"] - what_before["k"] != seq - before:
                 self.broken(f"{client.name} hears {what} after {what_before}")
+        elif what["k"] != 1 and bridged(before, before, client.lost):
+            # The client was told that the store had lost what it heard under this number: the next worker began before that was known.
+            self.scene.reached("first message under a number that was told to be lost")
         elif what["k"] != 1 and seq == before + 1 and before not in self._unwitnessed.get(client.session or "", ()):
             # (The client's claim says a number, and no node is left that knows whose message that was: decision 20.)
             if client.session not in self.scene.brought_back:

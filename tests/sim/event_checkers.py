@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from signald.core.head import Head
 from signald.core.webhooks import BadSignature, secrets_of, verify
 from signald.store.base import Op, Result
-from signald.store.registry.ops import RegisterWorker, WorkerClaimed
+from signald.store.registry.ops import RegisterWorker, RemoveWorker, WorkerClaimed
 from signald.store.registry.queues.ops import CLUSTER
 from signald.store.session.ops import CreateSession
 from tests.sim.checkers import Checker
@@ -36,6 +36,10 @@ class EventTold(Checker):
         """Queue → its events, each once, as they came."""
         self._made: dict[str, str] = {}
         """Queue that the store has begun → its kind."""
+        self._removed: set[str] = set()
+        """Workers that are over."""
+        self._again: Counter[str] = Counter()
+        """Worker → how often a batch that was stored late once more has registered it after its end: each time it is told to be lost."""
         self._granted: set[str] = set()
         """The clients that the core server has let in."""
         self._finished: Counter[str] = Counter()
@@ -59,6 +63,12 @@ class EventTold(Checker):
             self._made.setdefault(op.session, "session")
         elif isinstance(op, RegisterWorker) and op.events_max and isinstance(result, WorkerClaimed):
             self._made.setdefault(op.worker, "worker")
+            if op.worker in self._removed:
+                self._removed.remove(op.worker)
+                self._again[op.worker] += 1
+                self.scene.reached("worker registered once more behind its end")
+        elif isinstance(op, RemoveWorker):
+            self._removed.add(op.worker)
 
     # --- what the core server has processed -------------------------------------------------------------------------
 
@@ -131,7 +141,13 @@ class EventTold(Checker):
         for queue, kind in self._made.items():
             types = [one["type"] for one in self._told.get(queue, [])]
             first, last = BOUNDS[kind]
-            if types[:1] != [first] or types[-1:] != [last] or types.count(first) != 1 or types.count(last) != 1:
+            lives = 1 + self._again[queue]
+            if (
+                types[:1] != [first]
+                or types[-1:] != [last]
+                or types.count(first) != lives
+                or types.count(last) != lives
+            ):
                 self.broken(f"{queue} had {types}")
         self._judge_jobs()
 

@@ -450,8 +450,12 @@ class Operator:
         self.scene.workers[step.number % len(self.scene.workers)].crash(step.seconds)
 
     async def leave_worker(self, step: Step) -> None:
-        """A worker is redeployed."""
+        """A worker is redeployed, and waits for its sessions to end."""
         self.scene.workers[step.number % len(self.scene.workers)].crash(step.seconds, leaves=True)
+
+    async def deploy_worker(self, step: Step) -> None:
+        """A worker is redeployed, and hands its sessions to others."""
+        self.scene.workers[step.number % len(self.scene.workers)].crash(step.seconds, leaves=True, hands_over=True)
 
 
 async def _signal_later(gate: Gate, node: SimNode) -> None:

@@ -234,6 +234,8 @@ class WorkerParty(WorkerApp):
                 await self._serves(session, handling)
         finally:
             handling.over = True
+            if session.ended == "handed over":
+                self.scene.reached("session handed over by its worker")
             self.scene.trace(self.name, f"h{handling.number} over")
 
     async def _serves(self, session: WorkerSession, handling: Handling) -> None:

@@ -37,6 +37,9 @@ from tests.sim.uploading import Blobs, draw_blobs
 CHAOS_S = 30.0
 """How long the operator works and the faults last."""
 
+WORKER_DEPLOYS_SHARE = 0.12
+"""Of the plans: those in which workers are deployed. Few, because what else a plan has ends most hand-outs before that."""
+
 
 @attrs.frozen
 class Step:
@@ -192,6 +195,7 @@ def draw(seed: int) -> Plan:
         _rarely,
         _lies,
         _lines,
+        _deployed,
         _poisoned,
         _lies_of_workers,
         _credentials,
@@ -301,6 +305,18 @@ def _lines(plan: Plan) -> Plan:
         steps.append(Step(at, "restart_client", client, away_s))
         steps.append(Step(round(at + r.uniform(0.0, 0.2), 3), "crash_worker", worker, r.choice((0.0, away_s))))
     return attrs.evolve(plan, steps=tuple(sorted(steps, key=lambda step: step.at)))
+
+
+def _deployed(plan: Plan) -> Plan:
+    """Let some plans have deploys of workers, from a stream of its own as well."""
+    r = Chance(plan.seed).random("deploys of workers")
+    if plan.planned_only or r.random() >= WORKER_DEPLOYS_SHARE:
+        return plan
+    steps = [
+        Step(_sometime(r), "deploy_worker", r.randrange(len(plan.workers)), r.choice((0.0, 3.0)))
+        for _ in range(r.randint(1, 3))
+    ]
+    return attrs.evolve(plan, steps=tuple(sorted([*plan.steps, *steps], key=lambda step: step.at)))
 
 
 def _poisoned(plan: Plan) -> Plan:

@@ -32,6 +32,7 @@ UNCOUNTED = frozenset(
         "deploy", "deploy_and_wait", "stop_first", "deploy_two", "deploy_stuck", "roll_back", "orchestrate", "kill",
         "kill_at_store", "stop_at_store", "kill_at_write", "stop_at_write", "vanish", "pause", "drain_and_abort", "signal_again",
         "outage", "answers_lost", "store_full", "partition", "isolate", "empty_store", "fail_over", "clock_step", "leave_worker",
+        "deploy_worker",
     }
 )  # fmt: skip
 """What may end a hand-out without its being a failure, or keep it from being counted."""

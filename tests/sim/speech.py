@@ -6,6 +6,7 @@ that a piece of a text, and the client's carrier makes the text the data again. 
 
 import json
 import random
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -184,7 +185,10 @@ class Speaking:
             at.plain.clear()
             at.has.clear()
             at.cancelled.clear()
-            at.given = trio.open_memory_channel[Given](1000)
+            with suppress(trio.WouldBlock):
+                # What waits is of the assignment before. The channel stays: a session that is assigned again may keep its handler.
+                while True:
+                    at.given[1].receive_nowait()
             at.found = said.get("open_streams", [])
             self._scene.check.streams.found(said["session"], at.found)
         elif kind == "job":

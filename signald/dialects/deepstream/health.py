@@ -3,13 +3,16 @@
     200 {"status":"ok", …}               apps may come
     503 {"status":"shutting_down", …}    this node sends apps away, as each arrival is told by close 1013
 
+A 503 with a problem document says that the node has no place for the request: an app takes both for the same.
+
 The names of the instances are for those that may see them. Without a key for credentials that is any program that reaches the port.
 With one it takes a good credential of role `worker` or `service`, and shows the instances of its own tenant. Others find the list
 empty, and all else as it is: a probe needs no credential.
 """
 
-import msgspec
-from msgspec import Struct
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
@@ -18,7 +21,7 @@ from signald.core.wants import tenant_of
 from signald.dialects.deepstream.link import AppLink
 from signald.dialects.deepstream.paths import HEALTH, WEBSOCKET
 from signald.dialects.deepstream.usage import Usage
-from signald.http.api.app import ApiRoute
+from signald.http.api.describe import Answer, Operation, described, json_answer
 from signald.http.api.times import rfc3339
 from signald.net.connection import Connection
 from signald.service.auth import Forbidden, Principal, Unauthenticated
@@ -33,37 +36,47 @@ INSTANCES_MAX = 1000
 """Names of one answer: five times the fleet of the largest site that is known, and 130 KB at most."""
 
 
-class Sockets(Struct, frozen=True):
+class FleetSockets(Struct, frozen=True):
     """The connections of apps at this node."""
 
     total_connections: int
-    authenticated_connections: int
+    authenticated_connections: Annotated[
+        int, Meta(description="Those of apps that have said `app_ready` and were let in.")
+    ]
     unauthenticated_connections: int
     is_shutting_down: bool
 
 
-class System(Struct, frozen=True):
-    """Percent, percent and seconds; see `usage`."""
+class ProcessUsage(Struct, frozen=True):
+    """What the process of this node uses."""
 
-    cpu_usage: float
-    memory_usage: float
-    uptime: float
+    cpu_usage: Annotated[float, Meta(description="Percent of one core, since the answer before.")]
+    memory_usage: Annotated[float, Meta(description="Percent of the memory limit, or of the machine.")]
+    uptime: Annotated[float, Meta(description="Seconds since the process was started.")]
 
 
-class Health(Struct, frozen=True):
-    """The answer."""
+class FleetHealth(Struct, frozen=True):
+    """Whether apps of a fleet may come to this node."""
 
-    status: str
+    status: Literal["ok", "shutting_down"]
     timestamp: str
-    connected_instances: list[str]
-    websocket: Sockets
-    system: System
+    connected_instances: Annotated[
+        list[str], Meta(description=f"The apps that the caller may see, {INSTANCES_MAX:,} at most.")
+    ]
+    websocket: FleetSockets
+    system: ProcessUsage
 
 
-class HealthRoute(ApiRoute):
-    """See the module."""
+OK = Answer(200, "Apps may come.", FleetHealth)
+SHUTTING_DOWN = Answer(503, "This node sends apps away; or, with a problem, has no place.", FleetHealth)
 
-    times_as_often = TIMES_AS_OFTEN
+READ = Operation(
+    name="readFleetHealth", method="GET", path=HEALTH, tag="deepstream", summary="Ask whether apps may come to this node",
+    answers=(OK, SHUTTING_DOWN), times_as_often=TIMES_AS_OFTEN,
+    about="Where the node verifies credentials, `Authorization: Bearer` with a JWT of role `worker` or `service` shows the instances "
+    "of its tenant, and to a service without a tenant all. Any other caller finds the list empty, and all else as it is. "
+    f"Each address may ask {TIMES_AS_OFTEN} times as often as for other requests.",
+)  # fmt: skip
 
 
 def health_routes(hub: Hub) -> list[BaseRoute]:
@@ -72,24 +85,23 @@ def health_routes(hub: Hub) -> list[BaseRoute]:
 
     async def health(request: Request) -> Response:
         shutting_down = "worker" in hub.refusing
-        body = msgspec.json.encode(_health(hub, usage, request, shutting_down=shutting_down))
-        status = 503 if shutting_down else 200
-        return Response(body, status, {"cache-control": "no-store"}, media_type="application/json")
+        body = _health(hub, usage, request, shutting_down=shutting_down)
+        return json_answer(SHUTTING_DOWN if shutting_down else OK, body)
 
-    return [HealthRoute(HEALTH, health, methods=["GET"])]
+    return described((READ, health))
 
 
-def _health(hub: Hub, usage: Usage, request: Request, *, shutting_down: bool) -> Health:
+def _health(hub: Hub, usage: Usage, request: Request, *, shutting_down: bool) -> FleetHealth:
     links = [link for link in hub.worker_links.values() if isinstance(link, AppLink)]
     links = [link for link in links if not link.conn.closing]
     open_ones = sum(_is_open(conn) for conn in hub.connections.values())
     used = usage.read()
-    return Health(
+    return FleetHealth(
         "shutting_down" if shutting_down else "ok",
         rfc3339(hub.context.now_ms()),
         _instances(hub, links, request),
-        Sockets(open_ones, len(links), max(0, open_ones - len(links)), shutting_down),
-        System(used.cpu, used.memory, used.uptime_s),
+        FleetSockets(open_ones, len(links), max(0, open_ones - len(links)), shutting_down),
+        ProcessUsage(used.cpu, used.memory, used.uptime_s),
     )
 
 

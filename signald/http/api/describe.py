@@ -72,6 +72,8 @@ class Operation(Struct, frozen=True):
     """One of these, told apart by the media type; empty: the operation takes none."""
     problems: frozenset[int] = frozenset()
     """The statuses of problem documents, beside those that every operation can give (see `openapi.COMMON`)."""
+    times_as_often: int = 1
+    """Of the rate of other requests; the same for all operations of a path. See `ApiRoute`."""
 
     @property
     def shown_path(self) -> str:
@@ -115,6 +117,7 @@ def _route(
     route = DescribedRoute(path, dispatch, methods=list(methods))
     route.operations = {method: operation for method, (operation, _) in methods.items()}
     route.body_bytes_max = body_bytes_max
+    (route.times_as_often,) = {operation.times_as_often for operation, _ in methods.values()}
     return route
 
 

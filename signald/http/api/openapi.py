@@ -118,13 +118,7 @@ def _operation(operation: Operation, schemas: Mapping[Any, Json], published: Pub
         "operationId": operation.name,
         "tags": [operation.tag],
         "summary": operation.summary,
-        "responses": {
-            **{str(answer.status): _answer(answer, schemas) for answer in operation.answers},
-            **{
-                str(status): {"$ref": f"#/components/responses/Problem{status}"}
-                for status in sorted(problem_statuses(operation))
-            },
-        },
+        "responses": _responses(operation, schemas),
         "security": list(_security(operation, published)),
     }
     if operation.about:
@@ -134,6 +128,16 @@ def _operation(operation: Operation, schemas: Mapping[Any, Json], published: Pub
     if operation.bodies:
         described["requestBody"] = _request_body(operation.bodies, schemas)
     return described
+
+
+def _responses(operation: Operation, schemas: Mapping[Any, Json]) -> Json:
+    found = {str(answer.status): _answer(answer, schemas) for answer in operation.answers}
+    for status in sorted(problem_statuses(operation)):
+        own = found.setdefault(str(status), {"$ref": f"#/components/responses/Problem{status}"})
+        if "$ref" not in own:
+            # The operation has an answer of this status beside the problem: the media type tells them apart.
+            own["content"] = own.get("content", {}) | _problem(status)["content"]
+    return found
 
 
 def _parameters(operation: Operation) -> Iterator[Json]:

@@ -34,7 +34,8 @@ from signald.sdk.front.rooms import Room
 from signald.sdk.front.serving import run_worker
 from signald.sdk.front.stage import Env
 from signald.sdk.front.streams import OutStream
-from signald.sdk.front.worker import Handler, Worker, WorkerSession, open_worker
+from signald.sdk.front.worker import Worker, open_worker
+from signald.sdk.front.worker_session import Handler, WorkerSession
 from signald.sdk.network import Carrier, CarrierClosed, Dial
 from signald.sdk.party_records import Timing
 from signald.sdk.room_events import (

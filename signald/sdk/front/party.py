@@ -68,6 +68,8 @@ class FrontParty(ABC):
         self._ssl_context = ssl_context
         self._dial = dial
         self._endings: dict[Link, _Ending] = {}
+        self._standing: set[Link] = set()
+        """The links whose transport is not closed yet."""
         self._replanned = Lot()
         self._room = Lot()
         core.replan = self._replan
@@ -99,6 +101,15 @@ class FrontParty(ABC):
             for ending in self._endings.values():
                 ending.end(CloseCode.NORMAL, "the session is over")
 
+    async def _closed(self) -> None:
+        """Wait until the connections of a party that is over have closed with 1000; at most as long as a closing handshake may take.
+
+        Signald would take a connection that is cut for a break.
+        """
+        if self._core.over is not None:
+            with anyio.move_on_after(self._core.timing.close_s):
+                await self._wait(lambda: not self._standing)
+
     # --- connections -----------------------------------------------------------------------------------------------
 
     async def supervise(self) -> None:
@@ -123,10 +134,13 @@ class FrontParty(ABC):
         return network().dial(url, self._ssl_context, self._core.timing)
 
     async def _check_health(self, url: str) -> None:
-        """Ask for the health of the node first, where the party was told to, and is away."""
+        """Ask for the health of the node first, where the party was told to, and is away.
+
+        In a move a successor is ready. The page might be that of the node which goes away, whose answer costs the wait of a failed try.
+        """
         core = self._core
         health = core.schedule.health
-        if health is not None and core.opened_count and core.current is None:
+        if health is not None and core.opened_count and core.current is None and not core.is_moving:
             await self._api.check_health(url, health)
 
     async def _connection(self, url: str, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
@@ -140,6 +154,7 @@ class FrontParty(ABC):
                     task_status.started()
                     return
                 link = core.opened(url, anyio.current_time())
+                self._standing.add(link)
                 task_status.started()
                 ending = await self._carry(link, carrier)
                 # The core is told before the closing handshake, because another connection may be due at once.
@@ -163,6 +178,10 @@ class FrontParty(ABC):
             )
             self._drain()
             task_status.started()
+        finally:
+            if link is not None:
+                self._standing.discard(link)
+                self._replanned.unpark_all()
         if link is not None and link.state != "closed":
             # The carrier broke beneath the block and ended it: not a word came from it.
             core.lost(link, None, "the connection broke", anyio.current_time())
@@ -251,6 +270,7 @@ async def running(party: FrontParty, established: Callable[[], bool]) -> AsyncIt
             yield nursery
         except Exception as error:  # noqa: BLE001 - it is raised again below, outside the nursery that would wrap it
             failure = error
+        await party._closed()
         nursery.cancel_scope.cancel(reason="the party's block was left")
     if failure is not None:
         raise failure

@@ -32,7 +32,8 @@ from signald.sdk.front.load import Load, keep_saying
 from signald.sdk.front.party import Auth, Urls
 from signald.sdk.front.stage import Env, chosen
 from signald.sdk.front.watchdog import watch
-from signald.sdk.front.worker import Handler, Worker, open_worker
+from signald.sdk.front.worker import Worker, open_worker
+from signald.sdk.front.worker_session import Handler
 from signald.sdk.network import Dial, OpenStream
 from signald.sdk.party_records import DEFAULT_TIMING, Timing
 

@@ -10,6 +10,7 @@ in time is told that it is slow, and joins again.
 """
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import attrs
 import structlog
@@ -28,7 +29,7 @@ from signald.service.rooms.guest import Guest, RoomHere, State
 from signald.service.rooms.hall import LOOK_LIMIT, SLOW, Hall
 from signald.service.rooms.making import OF_NONE, Making, owner_of
 from signald.service.rooms.presence import difference
-from signald.store.base import Fenced, Refused
+from signald.store.base import Fenced, Op, Refused
 from signald.store.room.ops import (
     CHANGED_MAX,
     LOOKED_MAX,
@@ -47,6 +48,8 @@ from signald.store.room.ops import (
 from signald.wire.records import record_json
 
 log = structlog.get_logger(__name__)
+
+R = TypeVar("R")
 
 STORE_S = 30.0
 """How long a join waits for the store: a failover takes some seconds, and a party that is told `unavailable` has to ask again."""
@@ -246,8 +249,7 @@ class Joining:
             makes=False,
             told=self._told(guest.room, request),
         )
-        result = await context.committer.call(op, STORE_S)
-        self._check(guest, number)
+        result = await self._ask(op, guest, number)
         if isinstance(result, NoRoom):
             owner = OF_NONE if request.is_lost else owner_of(guest.session, guest.party)
             refusal = await self._making.enter(guest.room.name, owner, STORE_S)
@@ -255,8 +257,7 @@ class Joining:
             if refusal:
                 self._left(guest, refusal)
                 return None
-            result = await context.committer.call(replace(op, now_ms=context.now_ms(), makes=True), STORE_S)
-            self._check(guest, number)
+            result = await self._ask(replace(op, now_ms=context.now_ms(), makes=True), guest, number)
         if isinstance(result, Joined):
             guest.presence_turn = result.turn
             if op.told and result.epoch == op.new_epoch:
@@ -286,6 +287,12 @@ class Joining:
         if len(self._believed) > BELIEVED_MAX:
             del self._believed[next(iter(self._believed))]
 
+    async def _ask(self, op: Op[R], guest: Guest, number: int) -> R:
+        """Have the store do `op` for a member. Raises _OverError, so that nothing more is read for a member that has gone meanwhile."""
+        result = await self._context.committer.call(op, STORE_S)
+        self._check(guest, number)
+        return result
+
     def _check(self, guest: Guest, number: int) -> None:
         if guest.gone or guest.joins != number:
             raise _OverError
@@ -299,8 +306,7 @@ class Joining:
         """The first member here: learn who else is in the room."""
         room = guest.room
         look = LookRoom(room.name, max(0, joined.position - 1), 0, 1, self._context.now_ms())
-        looked = await self._context.committer.call(look, STORE_S)
-        self._check(guest, number)
+        looked = await self._ask(look, guest, number)
         if not isinstance(looked, RoomLooked) or looked.epoch != joined.epoch:
             raise _VoidError
         if not room.known:
@@ -318,25 +324,23 @@ class Joining:
     async def _picture(self, guest: Guest, request: Request, joined: Joined, number: int) -> _Picture:
         picture = _Picture(joined.position, joined.wipe)
         if request.state:
-            await self._read_records(guest.room, request.received, joined, picture)
+            await self._read_records(guest, request.received, joined, picture, number)
         if not joined.recovered and joined.position:
-            await self._read_updates(guest.room, joined, picture, fixed=request.state)
+            await self._read_updates(guest, joined, picture, number, fixed=request.state)
         if request.history:
             last = request.received if joined.recovered else picture.position
-            picture.history = await self._read_history(guest.room, last, request.history)
-        self._check(guest, number)
+            picture.history = await self._read_history(guest, last, request.history, number)
         self._same(guest, joined.epoch)
         return picture
 
-    async def _read_records(self, room: RoomHere, received: int, joined: Joined, picture: _Picture) -> None:
+    async def _read_records(self, guest: Guest, received: int, joined: Joined, picture: _Picture, number: int) -> None:
         begun, start = 0, 0 if picture.wipe else received
         records: dict[str, bytes] = {}
         removed: dict[str, None] = {}
         cursor = start
         for _ in range(PAGES_MAX):
-            page = await self._context.committer.call(
-                ReadRoomState(room.name, cursor, CHANGED_MAX, self._context.now_ms()), STORE_S
-            )
+            read = ReadRoomState(guest.room.name, cursor, CHANGED_MAX, self._context.now_ms())
+            page = await self._ask(read, guest, number)
             if not isinstance(page, RoomState) or page.epoch != joined.epoch:
                 raise _VoidError
             begun = begun or page.position
@@ -361,13 +365,12 @@ class Joining:
             removed.clear()
         raise _VoidError
 
-    async def _read_updates(self, room: RoomHere, joined: Joined, picture: _Picture, *, fixed: bool) -> None:
+    async def _read_updates(self, guest: Guest, joined: Joined, picture: _Picture, number: int, *, fixed: bool) -> None:
         """Read the snapshot and the updates behind it. `fixed`: the position of the picture is that of its records."""
         cursor = 0
         for _ in range(PAGES_MAX):
-            page = await self._context.committer.call(
-                ReadRoomUpdates(room.name, cursor, LOOKED_MAX, self._context.now_ms()), STORE_S
-            )
+            read = ReadRoomUpdates(guest.room.name, cursor, LOOKED_MAX, self._context.now_ms())
+            page = await self._ask(read, guest, number)
             if not isinstance(page, RoomUpdates) or page.epoch != joined.epoch:
                 raise _VoidError
             if page.body:
@@ -383,16 +386,16 @@ class Joining:
                 return
         raise _VoidError
 
-    async def _read_history(self, room: RoomHere, last: int, count: int) -> list[Shown]:
+    async def _read_history(self, guest: Guest, last: int, count: int, number: int) -> list[Shown]:
         found: list[Shown] = []
         before = last + 1
         while count > len(found) and before > 1:
-            page = await self._context.committer.call(
-                ReadRoomHistory(room.name, before, min(count - len(found), LOOKED_MAX), self._context.now_ms()), STORE_S
-            )
+            most = min(count - len(found), LOOKED_MAX)
+            read = ReadRoomHistory(guest.room.name, before, most, self._context.now_ms())
+            page = await self._ask(read, guest, number)
             if not isinstance(page, RoomHistory):
                 raise _VoidError
-            found = [Shown(room.shown, entry) for entry in page.entries] + found
+            found = [Shown(guest.room.shown, entry) for entry in page.entries] + found
             before = page.next
         return found
 
@@ -459,8 +462,7 @@ class Joining:
         epoch = room.epoch
         while guest.given < room.position:
             look = LookRoom(room.name, guest.given, room.turn, LOOK_LIMIT, self._context.now_ms())
-            looked = await self._context.committer.call(look, STORE_S)
-            self._check(guest, number)
+            looked = await self._ask(look, guest, number)
             self._same(guest, epoch)
             if not isinstance(looked, RoomLooked) or looked.epoch != epoch or looked.floor > guest.given:
                 raise _VoidError

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 from anyio.abc import TaskGroup
 
 from signald.sdk.front.client import Client, open_client
-from signald.sdk.front.worker import Handler
+from signald.sdk.front.worker_session import Handler
 from signald.testing.app.bridge import Bridge
 from signald.testing.app.fleet import RESEED_S
 from signald.testing.app.parties import WorkerProcess
@@ -136,8 +136,8 @@ class SignaldCluster:
         name = self._name("worker", name)
         self._fleet.workers.add(name)
         way = await self._bridge.way(name)
-        process = WorkerProcess(name, handler, self._bridge, way, {"capacity": capacity, **options})
-        await self._tasks.start(process.run)
+        process = WorkerProcess(name, handler, self._bridge, way, {"capacity": capacity, **options}, self._tasks)
+        await process.begin()
         try:
             yield process
         finally:

@@ -16,7 +16,7 @@ from signald.store.memory import MemoryWorld
 from signald.testing.app.account import Account, as_node, in_trio_run, logs_in
 from signald.testing.app.faults import PartyNetwork
 from signald.testing.app.frames import words
-from signald.testing.app.steps import Script, Step, StepKind
+from signald.testing.app.steps import Moves, Script, Step, StepKind, of_a_worker, of_signald
 from signald.testing.cluster import Cluster
 from signald.testing.network import Wire
 from signald.testing.pipes import End
@@ -30,13 +30,6 @@ RESEED_S = 2.0
 
 POLL_S = 0.01
 """How often the end of a node is looked for: nothing beside a drain, and few turns of a real clock."""
-
-MOVES: Mapping[str, tuple[StepKind, StepKind]] = {
-    "goaway": (StepKind.WORKER_GOAWAY, StepKind.CLIENT_GOAWAY),
-    "reconnection_ack": (StepKind.WORKER_RESUMED, StepKind.WORKER_RESUMED),
-    "session_restored": (StepKind.CLIENT_RESUMED, StepKind.CLIENT_RESUMED),
-}
-"""Frame of a node → the step that it is, to a worker and to a client."""
 
 
 class Fleet:
@@ -159,14 +152,30 @@ class Fleet:
         """Begin a deploy whose moves are held; return its steps."""
         return await self._begin(held=True)
 
-    async def _begin(self, *, held: bool) -> Script:
+    async def begin_worker_steps(self, worker: str) -> Script:
+        """Return the steps of the deploy of a worker, which the caller goes through. Raises RuntimeError: as `deploy`."""
+        script = self._new_script(of_a_worker)
+        self.account("test", f"deploys {worker}")
+        return script
+
+    async def finish_steps(self, script: Script) -> None:
+        """Note that a deploy is over."""
+        if self._script is script:
+            self._script = None
+        script.finish()
+
+    def _new_script(self, moves: Moves) -> Script:
         if self._script is not None:
             raise RuntimeError(
                 "a deploy is under way: go through all its steps, or leave its `async with` block, first"
             )
+        self._script = Script(self.account, moves)
+        return self._script
+
+    async def _begin(self, *, held: bool) -> Script:
+        script = self._new_script(of_signald)
         self._release += 1
         self.account("test", f"deploys release r{self._release}")
-        script = self._script = Script(self.account)
         script.is_open = held
         self._nursery.start_soon(self._deploy, script)
         return script
@@ -184,9 +193,7 @@ class Fleet:
             await script.show(StepKind.DRAIN_BEGUN, old)
             await self._gone(old)
             await script.show(StepKind.NODE_EXITED, old)
-        if self._script is script:
-            self._script = None
-        script.finish()
+        await self.finish_steps(script)
 
     def _signal(self, name: str) -> None:
         self._told.add(name)
@@ -238,11 +245,14 @@ class Fleet:
 
     def _sees(self, wire: Wire, fields: dict[str, object]) -> None:
         self.account(wire.party, f"◂ {wire.node} {words(fields)}")
-        kinds = MOVES.get(str(fields["type"]))
-        if kinds is None or self._script is None or not self._script.is_open:
+        script = self._script
+        if script is None or not script.is_open:
+            return
+        kind = script.moves(fields, wire.party in self.workers)
+        if kind is None:
             return
         wire.down.stalled_from, wire.down.stalled_until = trio.current_time(), float("inf")
-        self._script.hold(kinds[wire.party not in self.workers], wire.node, wire.party, wire.down.go_on)
+        script.hold(kind, wire.node, wire.party, wire.down.go_on)
 
 
 @asynccontextmanager

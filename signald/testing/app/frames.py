@@ -9,7 +9,7 @@ TEXT, BINARY = 1, 2
 """Opcodes (RFC 6455, section 5.2)."""
 SHOWN = (
     "session", "worker", "seq", "state", "kind", "data", "stream", "attempt", "outcome", "job", "room", "code", "message", "reason",
-    "accepted", "replaying", "lost", "capacity",
+    "accepted", "replaying", "lost", "capacity", "leaving",
 )  # fmt: skip
 """The fields of a frame that a transcript shows, in this order. No field of this list holds a credential or a token."""
 

@@ -6,7 +6,7 @@ unless the test itself waits for time to pass; then the held frames wait all the
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from types import TracebackType
 from typing import Protocol, Self
@@ -16,7 +16,7 @@ import trio
 
 
 class StepKind(Enum):
-    """What a step shows. The steps of several parties interleave; those of one party come in this order."""
+    """What a step shows, of a deploy of signald and then of a worker. Those of one party come in this order, beside others."""
 
     NODE_READY = "node_ready"
     """A node of the next release is ready: new connections reach it."""
@@ -33,6 +33,38 @@ class StepKind(Enum):
     NODE_EXITED = "node_exited"
     """The node before has handed over everything, and its process has ended."""
 
+    WORKER_READY = "worker_ready"
+    """The next process of the worker is registered."""
+    WORKER_LEAVES = "worker_leaves"
+    """The process before has had SIGTERM."""
+    CLIENT_REPLACED = "client_replaced"
+    """The next process has the session, and works; the frame that tells the client so is on its way."""
+    WORKER_EXITED = "worker_exited"
+    """The process before has handed over everything, and has ended."""
+
+
+Moves = Callable[[Mapping[str, object], bool], StepKind | None]
+"""The step that a frame of a node is, by its fields, and whether it goes to a worker; None: no step."""
+
+_OF_SIGNALD = {
+    "goaway": (StepKind.WORKER_GOAWAY, StepKind.CLIENT_GOAWAY),
+    "reconnection_ack": (StepKind.WORKER_RESUMED, StepKind.WORKER_RESUMED),
+    "session_restored": (StepKind.CLIENT_RESUMED, StepKind.CLIENT_RESUMED),
+}
+"""Frame of a node → the step that it is, to a worker and to a client."""
+
+
+def of_signald(fields: Mapping[str, object], to_worker: bool) -> StepKind | None:
+    """Return the step of a deploy of signald; see `Moves`."""
+    kinds = _OF_SIGNALD.get(str(fields["type"]))
+    return None if kinds is None else kinds[not to_worker]
+
+
+def of_a_worker(fields: Mapping[str, object], to_worker: bool) -> StepKind | None:
+    """Return the step of a deploy of a worker; see `Moves`."""
+    replaced = (fields["type"], fields.get("state")) == ("peer", "replaced")
+    return StepKind.CLIENT_REPLACED if replaced and not to_worker else None
+
 
 @attrs.frozen
 class Step:
@@ -40,7 +72,7 @@ class Step:
 
     kind: StepKind
     node: str
-    """The node that was started, drains, wrote the frame, or has ended."""
+    """The node that was started, drains, wrote the frame, or has ended; "" for the processes of a worker."""
     party: str
     """The name of the client or worker; "" for the steps of a node."""
     at_s: float
@@ -59,10 +91,14 @@ class _Shown:
 class Script:
     """The steps of one deploy: some are shown by the network, some by the deploy itself, and one reader takes them one by one."""
 
-    def __init__(self, tells: Callable[[str, str], None]) -> None:
+    def __init__(self, tells: Callable[[str, str], None], moves: Moves) -> None:
         self._tells = tells
+        self.moves = moves
+        """Which frames are steps."""
         self._waiting: deque[_Shown] = deque()
         self._shown: _Shown | None = None
+        self._moves = 0
+        """Frames that were held so far."""
         self._changed = trio.lowlevel.ParkingLot()
         self.is_open = True
         """Frames are held. It is closed once the reader has left, and the deploy goes on by itself."""
@@ -76,15 +112,25 @@ class Script:
 
     def hold(self, kind: StepKind, node: str, party: str, go_on: Callable[[], None]) -> None:
         """Show a step, whose frame the caller holds until `go_on` is called."""
-        self._waiting.append(_Shown(Step(kind, node, party, trio.current_time()), go_on))
+        self._moves += 1
+        self._show(Step(kind, node, party, trio.current_time()), go_on)
+
+    def _show(self, step: Step, go_on: Callable[[], None]) -> None:
+        self._waiting.append(_Shown(step, go_on))
         self._changed.unpark_all()
 
-    async def show(self, kind: StepKind, node: str) -> None:
-        """Show a step of a node; return when the reader goes on."""
+    async def show(self, kind: StepKind, node: str = "", party: str = "") -> None:
+        """Show a step of a node or of a process; return when the reader goes on."""
         if self.is_open:
             gone_on = trio.Event()
-            self.hold(kind, node, "", gone_on.set)
+            self._show(Step(kind, node, party, trio.current_time()), gone_on.set)
             await gone_on.wait()
+
+    async def moved(self, moves: int, within_s: float) -> None:
+        """Wait until so many frames were held, `within_s` seconds at most."""
+        with trio.move_on_after(within_s):
+            while self._moves < moves and self.is_open:
+                await self._changed.park()
 
     def finish(self) -> None:
         """Note that the deploy is over: the steps that wait are the last ones."""
@@ -117,7 +163,7 @@ class Script:
 
 
 class Stepping(Protocol):
-    """What `Deploying` needs of a cluster."""
+    """What `Deploying` needs of a cluster, or of a worker."""
 
     async def begin_steps(self) -> Script:
         """Begin a deploy, and return its steps."""
@@ -130,7 +176,7 @@ class Stepping(Protocol):
 
 
 class Deploying:
-    """A deploy that goes on step by step.
+    """A deploy of signald, or of a worker, that goes on step by step.
 
     `async for step in cluster.deploying()` goes through the whole of it. A test that leaves before the end uses it as a context
     manager: at the end of the block the rest of the deploy takes place by itself.

@@ -52,11 +52,12 @@ async def test_every_route_is_in_the_document_and_the_other_way_round() -> None:
     assert len(set(ids)) == len(ids)
 
 
-def test_every_route_of_a_node_is_described() -> None:
+@pytest.mark.parametrize("profiles", [{}, {"deepstream": True, "canvas": True}], ids=["plain", "profiles"])
+def test_every_route_of_a_node_is_described(profiles: dict[str, object]) -> None:
     """Each route that a node serves describes itself, under a path and a name of its own, and stands in what it serves."""
 
     async def scene(cluster: Cluster) -> None:
-        node = await cluster.start("n1")
+        node = await cluster.start("n1", profiles=profiles)
         routes = api_routes(node.hub)
         assert all(isinstance(route, DescribedRoute) for route in routes)
         document = (await ask_app(node.api, "GET", "/openapi.json")).json()
@@ -65,6 +66,7 @@ def test_every_route_of_a_node_is_described() -> None:
         assert sorted(told) == sorted((one.shown_path, one.method) for one in operations(routes))
         assert len({one.name for one in operations(routes)}) == len(told)
         assert set(ADDRESSES) <= set(document["paths"])
+        assert ("/deepstream/health" in document["paths"]) is bool(profiles)
         names = document["components"]["schemas"]
         assert not [name for name in names if "_" in name or "." in name], "two structs of one name"
         assert (await ask_app(node.api, "GET", "/docs")).status == 200

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from starlette.routing import Route
 
-from signald.http.api.describe import described, json_answer, operations
+from signald.http.api.describe import Answer, Operation, described, json_answer, operations
 from signald.http.api.openapi import COMMON, Published, openapi
 from signald.http.api.schemas import components
 from signald.wire.catalogue import SENT_BY, SENT_TO
@@ -66,6 +66,21 @@ def test_bodies_and_answers_are_those_of_the_operation() -> None:
     assert "content" not in made["paths"]["/toys/{toy}"]["delete"]["responses"]["204"]
     for status in (429, 503):
         assert made["components"]["responses"][f"Problem{status}"]["headers"]["Retry-After"]["required"]
+
+
+def test_an_answer_may_have_the_status_of_a_problem() -> None:
+    """Then both stand under it, each with its media type, and the words are those of the answer."""
+    away = Operation(
+        name="away", method="GET", path="/away", tag="toys", summary="Ask", answers=(Answer(503, "Not now.", toy.Toy),)
+    )
+    made = openapi([away], PUBLISHED)
+    OPENAPI.validate(msgspec.json.decode(msgspec.json.encode(made)))
+    told = made["paths"]["/away"]["get"]["responses"]["503"]
+    assert told["description"] == "Not now."
+    assert {media: one["schema"]["$ref"].rpartition("/")[2] for media, one in told["content"].items()} == {
+        "application/json": "Toy",
+        "application/problem+json": "Problem",
+    }
 
 
 def test_security_is_that_of_the_callers() -> None:

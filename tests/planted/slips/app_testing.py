@@ -12,6 +12,7 @@ _FRAMES = "signald/testing/app/frames.py"
 _PLUGIN = "signald/pytest_plugin.py"
 
 _DEPLOYS = "tests/testing/app/test_deploys.py::"
+_WORKERS = "tests/testing/app/test_worker_deploys.py::"
 _TESTS = "tests/testing/app/test_faults.py::"
 
 APP_TESTING = (
@@ -64,6 +65,36 @@ APP_TESTING = (
         "exactly-once",
         "A worker that crashes leaves in good order instead.",
         (f"{_DEPLOYS}test_a_worker_that_crashes",),
+    ),
+    Bug(
+        "testing-worker-deploy-hands-nothing-over",
+        _PARTIES,
+        "WorkerProcess.replace",
+        "leaving.start_soon(worker.drain, leave, 'deploy')",
+        "leaving.start_soon(worker.leave, 'deploy')",
+        "liveness",
+        "The worker that is deployed waits for its sessions to end, and no test sees a handover.",
+        (f"{_WORKERS}test_a_worker_that_is_deployed",),
+    ),
+    Bug(
+        "testing-worker-deploy-keeps-the-release",
+        _PARTIES,
+        "WorkerProcess.replace",
+        "    self._handler = handler or self._handler\n",
+        "",
+        "exactly-once",
+        "The next release of a handler is never run.",
+        (f"{_WORKERS}test_the_next_release_of_a_handler",),
+    ),
+    Bug(
+        "testing-worker-deploy-shows-no-move",
+        _STEPS,
+        "of_a_worker",
+        "('peer', 'replaced')",
+        "('peer', 'assigned')",
+        "liveness",
+        "The frame by which a client hears of the next worker is not held.",
+        (f"{_WORKERS}test_a_deploy_of_a_worker_step_by_step",),
     ),
     Bug(
         "testing-handler-errors-swallowed",

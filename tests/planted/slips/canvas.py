@@ -146,7 +146,7 @@ CANVAS = (
         "if value is not None:",
         "if value is not None or properties:",
         "room-order",
-        "A change of another property by another member of the room ends the telling of the publication.",
+        "A change of another property, by a member that speaks no canvas, ends the telling of the publication.",
         _SHARED,
     ),
     Bug(

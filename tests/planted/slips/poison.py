@@ -28,8 +28,8 @@ POISON = (
     ),
     Bug(
         "session-given-back-without-what-was-done",
-        "signald/sdk/worker_core.py",
-        "WorkerCore._say_rest",
+        "signald/sdk/worker_seats.py",
+        "WorkerSeats._say_rest",
         "seat.core.part(now, batch)",
         "seat.core.ended",
         "nobody-hurts",

@@ -346,4 +346,14 @@ SDK_CORES = (
         "A node that says it again and again has tokens fetched without end.",
         ("tests/vectors/test_vectors.py::test_the_cores_do_as_the_transcripts_say[credentials]",),
     ),
+    Bug(
+        "sdk-release-forgets-what-was-said",
+        _WORKER_CORE,
+        "WorkerCore._say_rest",
+        "seat.core.part(now, batch)",
+        "pass",
+        "exactly-once",
+        "A message whose answer was stored is given to the next worker.",
+        ("tests/sdk/test_worker_core.py::test_a_session_that_is_given_back_says_before_that_what_it_has_done",),
+    ),
 )

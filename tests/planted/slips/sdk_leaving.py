@@ -3,8 +3,9 @@
 from tests.planted.bug import Bug
 
 _CORE = "signald/sdk/worker_core.py"
+_SEATS = "signald/sdk/worker_seats.py"
 _SESSION_CORE = "signald/sdk/core.py"
-_WORKER = "signald/sdk/front/worker.py"
+_SESSION = "signald/sdk/front/worker_session.py"
 _DEPARTURE = "signald/sdk/front/departure.py"
 _SUCCESSORS = "signald/service/successors.py"
 _DIALECT = "signald/dialects/v1/worker.py"
@@ -16,7 +17,7 @@ _H = "tests/sdk/test_handover_socket.py::"
 SDK_LEAVING = (
     Bug(
         "leaving-hands-over-what-is-not-stored",
-        _WORKER,
+        _SESSION,
         "WorkerSession.hand_over",
         "    await self.flush()\n",
         "",
@@ -46,7 +47,7 @@ SDK_LEAVING = (
     ),
     Bug(
         "leaving-forgets-what-has-gathered",
-        _WORKER,
+        _SESSION,
         "WorkerSession.hand_over_now",
         "(text := out.gathered()) and core.room",
         "(text := out.gathered()) and not core.room",
@@ -56,7 +57,7 @@ SDK_LEAVING = (
     ),
     Bug(
         "leaving-hands-over-with-a-job-under-way",
-        _WORKER,
+        _SESSION,
         "WorkerSession._boundary",
         " and (not self._jobs.all())",
         "",
@@ -66,7 +67,7 @@ SDK_LEAVING = (
     ),
     Bug(
         "leaving-cuts-a-stream-that-nobody-goes-on-with",
-        _WORKER,
+        _SESSION,
         "WorkerSession._boundary",
         " and (not self.out_streams)",
         "",
@@ -76,7 +77,7 @@ SDK_LEAVING = (
     ),
     Bug(
         "leaving-goes-on-behind-a-text-that-is-cut",
-        _WORKER,
+        _SESSION,
         "WorkerSession.stream",
         " and (not found.truncated)",
         "",
@@ -86,7 +87,7 @@ SDK_LEAVING = (
     ),
     Bug(
         "leaving-says-a-found-stream-twice",
-        _WORKER,
+        _SESSION,
         "WorkerSession.stream",
         "said = found.text or '' if whole else ''",
         "said = ''",
@@ -106,8 +107,8 @@ SDK_LEAVING = (
     ),
     Bug(
         "leaving-resumes-as-one-that-stays",
-        _CORE,
-        "WorkerCore._hand_again",
+        _SEATS,
+        "WorkerSeats._hand_again",
         "    self._say_state(link)\n",
         "",
         "nobody-hurts",

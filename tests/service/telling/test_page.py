@@ -43,4 +43,4 @@ def test_the_code_of_the_page_refuses_all_else(body: bytes, now: int, secret: st
 def test_each_type_is_in_the_table() -> None:
     """Those of sessions, of workers and of the cluster, and no other."""
     named = set(re.findall(r"^\| `([a-z]+\.[a-z]+)` \| the ", PAGE, re.MULTILINE))
-    assert named == {*get_args(EventType), "worker.registered", "worker.lost", "deploy.finished"}
+    assert named == {*get_args(EventType), "worker.registered", "worker.lost", "deploy.finished", "app.message"}

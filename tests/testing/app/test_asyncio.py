@@ -54,6 +54,15 @@ async def test_a_conversation_through_everything(cluster: SignaldCluster) -> Non
         await worker.crash()
         await asks(client, "5")
         assert worker.lives == 2
+        kinds = [(step.kind, step.party) async for step in worker.deploying()]
+        assert kinds == [
+            (StepKind.WORKER_READY, "w"),
+            (StepKind.WORKER_LEAVES, "w"),
+            (StepKind.CLIENT_REPLACED, "c"),
+            (StepKind.WORKER_EXITED, "w"),
+        ]
+        await asks(client, "6")
+        assert worker.lives == 3
         assert "lose_answer c" in cluster.transcript()
         assert client.recovery_token not in cluster.transcript()
 

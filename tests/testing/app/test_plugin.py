@@ -204,9 +204,9 @@ def test_signald_test_needs_no_plugin(project: pytest.Pytester) -> None:
 def test_the_examples_of_the_page_run(project: pytest.Pytester) -> None:
     """Each is a whole test module of at most twenty-two lines, and its tests pass as printed."""
     examples = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(examples) == 3
+    assert len(examples) == 4
     assert all(len([line for line in text.splitlines() if line.strip()]) <= 22 for text in examples)
     project.makepyfile(**{f"test_{number}": text for number, text in enumerate(examples)})
     result = project.runpytest_inprocess(*PLAIN, "-s")
-    result.assert_outcomes(passed=3)
+    result.assert_outcomes(passed=4)
     assert "client_goaway node-1 client-1" in result.stdout.str()
