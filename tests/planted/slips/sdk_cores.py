@@ -14,6 +14,7 @@ _PARTY_CORE = "signald/sdk/party_core.py"
 _SEATS = "signald/sdk/seats.py"
 _STREAMS_CORE = "signald/sdk/streams_core.py"
 _WORKER_CORE = "signald/sdk/worker_core.py"
+_WORKER_SEATS = "signald/sdk/worker_seats.py"
 
 SDK_CORES = (
     Bug(
@@ -348,8 +349,8 @@ SDK_CORES = (
     ),
     Bug(
         "sdk-release-forgets-what-was-said",
-        _WORKER_CORE,
-        "WorkerCore._say_rest",
+        _WORKER_SEATS,
+        "WorkerSeats._say_rest",
         "seat.core.part(now, batch)",
         "pass",
         "exactly-once",
