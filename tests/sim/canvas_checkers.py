@@ -219,9 +219,12 @@ class CanvasOrder(Checker):
         if self._goes_back:
             return ""
         text = f"{page!r} on {page.wire} at {page.at}"
-        if not page.member or not page.finished or page.outbox or page.is_behind:
-            return f"{text}: member {page.member!r}, waits {list(page.outbox.values())}"
         log = self._log(page)
+        # Of an edit over which the page has drawn since, and behind which it has not chatted, its wire gives no sign.
+        signs = {one.mark for one in page.outbox.values() if "message" not in one.frame} if log is None else log.places
+        waits = [one for mark, one in page.outbox.items() if mark not in signs]
+        if not page.member or not page.finished or waits or page.is_behind:
+            return f"{text}: member {page.member!r}, waits {waits}"
         if log is not None:
             rest = [one for one in log.entries[page.at :] if one.member != page.member or "message" in one.said]
             if rest:
