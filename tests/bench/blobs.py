@@ -14,8 +14,8 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +40,7 @@ SMALL = 65_536
 TALK_EVERY_S = 0.05
 """Between two messages of a session: 20 sessions make 400 round trips a second so, a few hundredths of a core."""
 STALLED_S = 120.0
+POLL_S = 0.02
 READ = 262_144
 
 LIMITS = "requests_per_s = 1e9\nrequests_burst = 1000000000"
@@ -75,6 +76,8 @@ class Talk:
 
     clients: list[Client] = attrs.field(factory=list)
     round_trips_s: list[float] = attrs.field(factory=list)
+    answered: trio.Event = attrs.field(factory=trio.Event)
+    """Set at the end of the next round trip, and then another one."""
 
 
 def resident(pid: int) -> int:
@@ -83,9 +86,12 @@ def resident(pid: int) -> int:
     return (int(fields[1]) - int(fields[2])) * PAGE
 
 
-@contextmanager
-def watched(server: Server, talk: Talk, phase: Phase, lag_file: Path) -> Iterator[None]:
-    """Note what happens to the node in the block."""
+@asynccontextmanager
+async def watched(server: Server, talk: Talk, phase: Phase, lag_file: Path) -> AsyncIterator[None]:
+    """Note what happens to the node in the block.
+
+    The first round trip and the first sample behind the block tell of its end, and count: so a block has some of each, be it ever so short.
+    """
     pid, over = server.child.pid, threading.Event()
 
     def watch() -> None:
@@ -104,9 +110,12 @@ def watched(server: Server, talk: Talk, phase: Phase, lag_file: Path) -> Iterato
     until = time.monotonic()
     phase.cpu_s += server.child.cpu_s() - cpu_s
     phase.lasted_s += until - since
-    phase.round_trips_s += talk.round_trips_s
-    time.sleep(loop_lag.EVERY_S * loop_lag.FLUSH_EVERY * 2)  # until the samples are in the file
-    phase.lags_s += loop_lag.read(lag_file, since, until)
+    with trio.fail_after(STALLED_S):
+        await talk.answered.wait()
+        phase.round_trips_s += talk.round_trips_s
+        while (lags_s := loop_lag.read(lag_file, since, until)) is None:  # noqa: ASYNC110 - the node writes the file
+            await trio.sleep(POLL_S)
+        phase.lags_s += lags_s
 
 
 # --- the parties --------------------------------------------------------------------------------------------------
@@ -138,6 +147,8 @@ async def talking(server: Server, sessions: int) -> AsyncIterator[Talk]:
                 await client.send("x" * 128)
                 await anext(client)
                 talk.round_trips_s.append(trio.current_time() - asked_at)
+                talk.answered.set()
+                talk.answered = trio.Event()
                 await trio.sleep(TALK_EVERY_S)
 
     async with trio.open_nursery() as nursery:
@@ -219,7 +230,7 @@ async def _both_ways(server: Server, talk: Talk, data: bytes, up: Phase, down: P
             if lag_file is None:
                 await _all(talk, one)
             else:
-                with watched(server, talk, phase, lag_file):
+                async with watched(server, talk, phase, lag_file):
                     await _all(talk, one)
                 await trio.sleep(0.2)
 
@@ -238,7 +249,7 @@ async def _run(server: Server, load: Load, lag_file: Path) -> list[Phase]:
         await trio.sleep(1.0)
         await _both_ways(server, talk, data[:SMALL], Phase(""), Phase(""), None)
         await trio.sleep(0.5)
-        with watched(server, talk, steady, lag_file):
+        async with watched(server, talk, steady, lag_file):
             await trio.sleep(load.steady_s)
         for _ in range(load.rounds):
             await _both_ways(server, talk, data, up, down, lag_file)

@@ -187,12 +187,13 @@ async def _run(server: Server, load: Load, drawer: Drawer, lag_file: Path) -> tu
     async with talking(server, load.sessions) as talk, _drawing(server, drawer):
         await join(server.address, SMALL)
         await trio.sleep(1.0)
-        with watched(server, talk, steady, lag_file):
+        async with watched(server, talk, steady, lag_file):
             await trio.sleep(load.steady_s)
         await trio.sleep(SETTLED_S)
-        with trio.fail_after(STALLED_S), watched(server, talk, joining, lag_file):
-            for _ in range(load.joins):
-                answers.append(await join(server.address, ROOM))  # noqa: PERF401 - one after the other
+        with trio.fail_after(STALLED_S):
+            async with watched(server, talk, joining, lag_file):
+                for _ in range(load.joins):
+                    answers.append(await join(server.address, ROOM))  # noqa: PERF401 - one after the other
     joining.took_s = [one.took_s for one in answers]
     return [steady, joining], answers
 

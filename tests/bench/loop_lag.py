@@ -36,11 +36,17 @@ async def _note(self: LoopLag) -> None:
                 file.flush()
 
 
-def read(path: Path, since: float, until: float) -> list[float]:
-    """Return the lags between two times of the monotonic clock."""
+def read(path: Path, since: float, until: float) -> list[float] | None:
+    """Return the lags between two times of the monotonic clock, and the one behind them; None when the file does not reach so far yet."""
     data = path.read_bytes()
     whole = len(data) - len(data) % _SAMPLE.size
-    return [lag for at, lag in _SAMPLE.iter_unpack(data[:whole]) if since <= at < until]
+    lags = []
+    for at, lag in _SAMPLE.iter_unpack(data[:whole]):
+        if at >= since:
+            lags.append(lag)
+        if at >= until:
+            return lags
+    return None
 
 
 def main() -> None:

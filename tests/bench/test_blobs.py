@@ -26,10 +26,12 @@ def test_the_limits() -> None:
 
 
 def test_lags_of_a_time(tmp_path: Path) -> None:
-    """Samples are read by their time; one that is being written is none."""
+    """Samples are read by their time, with the one that tells of the end; one that is being written is none."""
     file = tmp_path / "lag"
     file.write_bytes(b"".join(loop_lag._SAMPLE.pack(at, at / 10) for at in (1.0, 2.0, 3.0)) + b"half")
-    assert loop_lag.read(file, 2.0, 3.0) == [0.2]
+    assert loop_lag.read(file, 2.0, 3.0) == [0.2, 0.3]
+    assert loop_lag.read(file, 2.5, 2.7) == [0.3]
+    assert loop_lag.read(file, 2.0, 3.1) is None
 
 
 @pytest.mark.real
