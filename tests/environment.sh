@@ -47,4 +47,5 @@ fi
 make_environment "[dev]"
 make_node_modules tests/systems
 make_node_modules tests/blobs/s3rver
+make_node_modules signald/sdk/js
 PATH="$PWD/.venv/bin:$PATH"

@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -123,15 +123,22 @@ class Nodes:
 
     async def spawn(self, arguments: Sequence[str], output: Path) -> trio.Process:
         """Run this Python as a child with `arguments`; what it says goes to the file `output`."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("SIGNALD_")}
+        environment: dict[str, str] = {}
         environment["PYTHONPATH"] = str(self.code or Path(signald.__file__).parent.parent)
         environment["PYTHONSAFEPATH"] = (
             "1"  # else the code in the working directory, which is that of today, comes before it
         )
+        return await self.spawn_program([sys.executable, *arguments], output, environment)
+
+    async def spawn_program(
+        self, command: Sequence[str], output: Path, environment: Mapping[str, str] | None = None
+    ) -> trio.Process:
+        """Run any program as a child; as `spawn`."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("SIGNALD_")}
         with output.open("wb") as file:
             sink = file if self.sink is None else self.sink
             process: trio.Process = await trio.lowlevel.open_process(
-                [sys.executable, *arguments], env=environment, start_new_session=True, stdout=sink, stderr=sink
+                command, env={**inherited, **(environment or {})}, start_new_session=True, stdout=sink, stderr=sink
             )
         self._processes.append(process)
         return process

@@ -12,6 +12,7 @@ from attrs import define, field
 
 from signald.demo.cluster import Node
 from signald.exit_codes import ExitCode
+from tests.js.package import NODE, bundled
 from tests.real.harness import PATIENCE, POLL_S, START_S, Address, Nodes, exit_of, kill, open_nodes, probe, term, until
 
 KILLS = 0.15
@@ -70,9 +71,13 @@ async def play(
     output = directory / "talk.out"
     async with open_nodes(directory, f"sqlite:{directory / 'store.db'}") as nodes:
         old = await nodes.start("node-0", here)
-        arguments = [front, str(clients), str(workers), here.url, there.url]
-        talk = await nodes.spawn(["-m", "tests.sdk.deploys.talk", *arguments], output)
-        await until(lambda: "talking" in output.read_text(), 30)
+        urls = [here.url, there.url]
+        if front == "js":
+            talk = await _start_js(nodes, directory, output, clients, workers, urls)
+        else:
+            arguments = [front, str(clients), str(workers), *urls]
+            talk = await nodes.spawn(["-m", "tests.sdk.deploys.talk", *arguments], output)
+        await until(lambda: "talking" in output.read_text(), 30, str(output))
         await trio.sleep(1)
         for number in range(1, deploys + 1):
             if time.monotonic() - begun > minutes * 60:
@@ -89,6 +94,16 @@ async def play(
     if talk.returncode == 0:
         verdict.counts = json.loads(verdict.said.splitlines()[-1])
     return verdict
+
+
+async def _start_js(
+    nodes: Nodes, directory: Path, output: Path, clients: int, workers: int, urls: list[str]
+) -> trio.Process:
+    """Start workers in Python, and then the clients of the JavaScript SDK, which are returned."""
+    answering = directory / "answering.out"
+    await nodes.spawn(["-m", "tests.sdk.deploys.answering", str(workers), *urls], answering)
+    await until(lambda: "working" in answering.read_text(), 30, str(answering))
+    return await nodes.spawn_program([NODE, str(bundled("test/talk.ts")), str(clients), *urls], output)
 
 
 async def _deploy(
