@@ -100,7 +100,7 @@ def _swap(kept: Kept, table: str, columns: tuple[str, ...], one: Any, two: Any, 
         fields = [f"{field}{at}".encode() for at in (one, two)]
         values = [(redis.hget(data, each) or b"")[8:] for each in fields]
         if kind == "text":
-            cut = [value[value.index(b"\x01") :][:60] for value in values]
+            cut = [value[value.rindex(b"\x01") :] for value in values]  # the last property, equally long in both
         else:
             starts = [value.index(b"\xc1\x01") for value in values]
             cut = [value[start : start + SEALED_BYTES + 8] for value, start in zip(values, starts, strict=True)]
