@@ -24,7 +24,8 @@ only the latest; there are peers that count.
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import cast
+from functools import partial
+from typing import NoReturn, cast
 
 import structlog
 import trio
@@ -34,9 +35,11 @@ from signald.net.ending import LOST, NO_CODE, CloseInfo, ConnectionClosed
 from signald.net.frames import Close, FrameDecoder, Message, ProtocolError
 from signald.net.handshake import Handshake
 from signald.net.liveness import Liveness, Verdict
+from signald.net.poller import Spawn
+from signald.net.pump import Pump
 from signald.net.queues import SendQueues
 from signald.net.settings import NetSettings
-from signald.net.transport import GONE, Spawn, Transport
+from signald.net.transport import GONE, SocketTransport, Transport
 from signald.pauses import Pauses
 from signald.tally import Traffic
 from signald.wire.close_codes import CloseCode
@@ -66,6 +69,7 @@ class Connection:
         "_liveness",
         "_pauses",
         "_peer_closed",
+        "_pump",
         "_queue",
         "_queues",
         "_reading",
@@ -169,6 +173,7 @@ class Connection:
         self._peer_closed = False
         self._deadline = 0.0
         self._closed_event: trio.Event | None = None
+        self._pump: Pump | None = None
 
     def __repr__(self) -> str:
         """Name the connection and its state; nothing that the peer has sent."""
@@ -216,17 +221,57 @@ class Connection:
             if not data:
                 self._lost("connection lost")
                 break
-            self.last_received_at = trio.current_time()
-            self._traffic.received_bytes += len(data)
-            messages = self._take(data)
+            messages = self._hear(data)
             # Not kept while the next read waits: of a message that is not complete it would be a second copy.
             data = b""
-            if self.on_heard is not None:
-                self.on_heard(self._decoder.held, messages)
             if messages:
                 return messages
         assert self.closed is not None
         raise ConnectionClosed(self.closed)
+
+    async def pump(self, handle: Callable[[list[Message]], None]) -> NoReturn:
+        """Call `handle` with what each `receive` would return, until the connection is over. Only one task may receive.
+
+        Where the transport can be watched, `handle` is called in a turn of the poller, and this task sleeps. Raises ConnectionClosed at
+        the end, and what `handle` raises.
+        """
+        # What came behind the opening may hold messages, and words to heed behind them.
+        while self._early or self._last_word is not None:
+            handle(await self.receive())
+        if self._queue:
+            self.flush()
+        transport = self._transport
+        if isinstance(transport, SocketTransport) and transport.can_be_watched and self.closed is None:
+            self._pump = Pump(transport, partial(self._hand_on, handle))
+            self._reading = True
+            try:
+                await self._pump.run()
+            finally:
+                self._pump = None
+                self._reading = False
+        while True:
+            handle(await self.receive())
+
+    def _hand_on(self, handle: Callable[[list[Message]], None], data: bytes) -> None:
+        if not data:
+            self._lost("connection lost")
+            return
+        messages = self._hear(data)
+        if messages:
+            handle(messages)
+        if self._queue:
+            self.flush()
+        if self._last_word is not None:
+            self._heed_last_word()
+
+    def _hear(self, data: bytes) -> list[Message]:
+        """Take what one read has brought; return the messages that are whole."""
+        self.last_received_at = trio.current_time()
+        self._traffic.received_bytes += len(data)
+        messages = self._take(data)
+        if self.on_heard is not None:
+            self.on_heard(self._decoder.held, messages)
+        return messages
 
     def _take(self, data: bytes) -> list[Message]:
         if self._failing:
@@ -544,6 +589,8 @@ class Connection:
             self._queue.clear()
             self._chunk = memoryview(b"")
             self.queued_bytes = self.queued_messages = 0
+            if self._pump is not None:
+                self._pump.end()
             self._transport.close()
             if self._closed_event is not None:
                 self._closed_event.set()

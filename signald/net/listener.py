@@ -33,10 +33,11 @@ from signald.net.connection import Connection
 from signald.net.ending import LOST, NO_CODE, ConnectionClosed
 from signald.net.handshake import Handshake, HandshakeReader, HandshakeRefused, OtherPath, refuse, response
 from signald.net.plain import PlainHandler, PlainRequest
+from signald.net.poller import Poller, Spawn
 from signald.net.queues import SendQueues
 from signald.net.refusal_log import REASONS, TIMEOUT, TLS, RefusalLog
 from signald.net.settings import NetSettings
-from signald.net.transport import GONE, SocketTransport, Spawn, StreamTransport, TlsTransport, Transport
+from signald.net.transport import GONE, SocketTransport, StreamTransport, TlsTransport, Transport
 from signald.pauses import Pauses
 from signald.places import Place
 from signald.tally import Traffic
@@ -102,6 +103,7 @@ class Server:
         self._http = http
         self.admission = admission
         self._spawn: Spawn = nursery.start_soon
+        self._poller = Poller(self._spawn) if Poller.works else None
         self._gate = gate
         self._trust = ProxyTrust(settings.trusted_proxies)
         self._ids = itertools.count(1)
@@ -183,7 +185,7 @@ class Server:
             self.refusals.note_answer(503, "too many handshakes", host)
             return
         if tls is None:
-            transport: Transport = SocketTransport(client)
+            transport: Transport = SocketTransport(client, self._poller)
         else:
             transport = TlsTransport(client, tls, self._spawn)
         try:

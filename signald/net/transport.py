@@ -2,11 +2,13 @@
 
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
 import trio
+
+from signald.net.poller import Poller, Spawn
 
 RECEIVE_BYTES_MAX = 65536
 """Bytes of one read: enough for some hundred messages, and no more than one connection may hold up the others for."""
@@ -17,9 +19,6 @@ in `write_s` makes progress, however slowly."""
 
 GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 """The errors of a transport that can be neither written nor read any more."""
-
-Spawn = Callable[[Callable[[], Awaitable[object]]], None]
-"""Starts a task that ends by itself soon: `nursery.start_soon`."""
 
 
 class Transport(Protocol):
@@ -47,12 +46,42 @@ class Transport(Protocol):
 class SocketTransport:
     """A non-blocking TCP socket, used directly: what Trio's stream adds to it costs as much as the relay itself."""
 
-    __slots__ = ("_closed", "_socket")
+    __slots__ = ("_closed", "_poller", "_socket", "_watched")
 
-    def __init__(self, sock: socket.socket) -> None:
-        """Take over `sock`, which must be non-blocking."""
+    def __init__(self, sock: socket.socket, poller: Poller | None = None) -> None:
+        """Take over `sock`, which must be non-blocking; `poller` is who watches it."""
         self._socket = sock
         self._closed = False
+        self._poller = poller
+        self._watched = False
+
+    @property
+    def can_be_watched(self) -> bool:
+        """False: it has no poller, and can only be waited for."""
+        return self._poller is not None
+
+    def watch(self, call: Callable[[], None], /) -> None:
+        """Have `call` made, which must not raise, whenever `receive_nowait` has something, until `unwatch` or `close`."""
+        if self._closed:
+            raise trio.ClosedResourceError
+        assert self._poller is not None
+        self._poller.add(self._socket.fileno(), call)
+        self._watched = True
+
+    def unwatch(self) -> None:
+        """Take `watch` back; nothing happens where it is over."""
+        if self._watched and self._poller is not None:
+            self._watched = False
+            self._poller.remove(self._socket.fileno())
+
+    def receive_nowait(self, most: int = RECEIVE_BYTES_MAX, /) -> bytes | None:
+        """Return what is here, as `receive` would; None: nothing is."""
+        if self._closed:
+            raise trio.ClosedResourceError
+        try:
+            return self._socket.recv(most)
+        except BlockingIOError:
+            return None
 
     def send_nowait(self, data: bytes, /) -> int:
         if self._closed:
@@ -86,6 +115,7 @@ class SocketTransport:
     def close(self) -> None:
         if not self._closed:
             self._closed = True
+            self.unwatch()
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
 

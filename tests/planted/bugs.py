@@ -21,6 +21,7 @@ from tests.planted.slips.lua import LUA
 from tests.planted.slips.media import MEDIA
 from tests.planted.slips.named import NAMED
 from tests.planted.slips.poison import POISON
+from tests.planted.slips.polling import POLLING
 from tests.planted.slips.recalls import RECALLS
 from tests.planted.slips.room_callers import ROOM_CALLERS
 from tests.planted.slips.room_service import ROOM_SERVICE
@@ -40,6 +41,7 @@ from tests.planted.slips.telling import TELLING
 
 BUGS: tuple[Bug, ...] = (
     *STORE, *CORE, *SERVICE, *SDK, *POISON, *HTTP, *LUA, *NAMED, *CALLERS, *STREAMS_AND_JOBS, *CRASHES, *RECALLS,
-    *AGENDA, *APP_TESTING, *BLOBS, *CANVAS, *DEEPSTREAM, *EVENTS, *HOOKS, *MEDIA, *ROOMS, *ROOM_CALLERS, *ROOM_SERVICE, *SEALING,
+    *AGENDA, *APP_TESTING, *BLOBS, *CANVAS, *DEEPSTREAM, *EVENTS, *HOOKS, *MEDIA, *POLLING, *ROOMS, *ROOM_CALLERS, *ROOM_SERVICE,
+    *SEALING,
     *SDK_ASYNCIO_CARRIERS, *SDK_CARRIERS, *SDK_CORES, *SDK_FRONTS, *SDK_LEAVING, *SDK_ROOMS, *SHELF, *TELLING,
 )  # fmt: skip

@@ -22,7 +22,8 @@ PYTHON = [bug for bug in BUGS if bug.file.endswith(".py")]
 INVARIANTS = {
     "exactly-once", "single-owner", "worker-first", "bounded", "paced", "one-hop", "sticky", "token-once", "no-ghost",
     "bounded-memory", "no-orphan-task", "nobody-lost", "nobody-hurts", "liveness", "fair", "twin", "stream-prefix", "job-once",
-    "no-token-after-recall", "event-told", "whole-blob", "room-order", "sealed",
+    "no-token-after-recall", "event-told", "whole-blob", "room-order",
+    "canvas-order", "fleet-order", "sealed",
 }  # fmt: skip
 
 

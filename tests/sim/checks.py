@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 
 from signald.store.base import Op, Result
 from tests.sim.blob_checkers import WholeBlob
+from tests.sim.canvas_checkers import CanvasOrder
 from tests.sim.checkers import ExactlyOnce, Liveness, OneHop, Sticky, Told, WorkerFirst
 from tests.sim.event_checkers import EventTold
+from tests.sim.fleet_checkers import FleetOrder
 from tests.sim.job_checkers import JobOnce
 from tests.sim.node_checkers import Bounded, BoundedMemory, Goodbye, NoOrphanTask, NoSecret, Paced
 from tests.sim.poison import Poisoned
@@ -54,6 +56,8 @@ class Checkers:
         self.whole_blob = WholeBlob(scene)
         self.round_trips = RoundTrips(scene)
         self.room_order = RoomOrder(scene)
+        self.canvas_order = CanvasOrder(scene)
+        self.fleet_order = FleetOrder(scene)
         self.client_said = self.exactly_once.client_said
         self.client_heard = self.exactly_once.client_heard
         self.worker_got = self.exactly_once.worker_got
@@ -80,6 +84,8 @@ class Checkers:
             self.positions.applied(op)
             self.positions.claimed(op, result)
             self.room_order.applied(op, result)
+            self.canvas_order.applied(op, result)
+            self.fleet_order.applied(op, result)
 
     def written(self, node: "SimNode", wire: "Wire", data: bytes) -> None:
         """A node writes to a party."""
@@ -117,3 +123,4 @@ class Checkers:
         self.one_hop.at_end()
         self.liveness.at_end()
         self.no_secret.at_end()
+        self.canvas_order.at_end()

@@ -13,9 +13,11 @@ from signald.core.drain import WhyLeft
 from signald.core.pairing import wants
 from signald.dialects.v1.client import ClientLink
 from signald.dialects.v1.worker import WorkerLink
+from signald.ids import is_named
 from signald.sdk.trio import Client
 from signald.store.base import Done, Op, Result
 from signald.store.registry.ops import (
+    ClaimNamed,
     ClaimWorker,
     DetachWorker,
     Enqueue,
@@ -269,7 +271,7 @@ class Patience(Checker):
                     worker = self.scene.world.rows.worker(op.worker)
                     if worker is not None and not worker.side.node:
                         self._away.setdefault(op.worker, op.now_ms)
-                case (ClaimWorker(), WorkerClaimed()):
+                case (ClaimWorker() | ClaimNamed(), WorkerClaimed()):
                     self._away.pop(op.worker, None)
                 case (UpdateWorker(), Done()) if op.leaving:
                     self._leaving.add(op.worker)
@@ -289,14 +291,19 @@ class Patience(Checker):
                 return  # it counts from when it was told to go
             if any(step.what == "pause" for step in self.scene.plan.steps):
                 return  # a node that stood still says late that a worker is away: others know since when it is silent
-            least = config.worker.resume_timeout_s
+            least = (config.deepstream if is_named(op.worker) else config.worker).resume_timeout_s
             away_s = (self.scene.world.now_ms() - since) / 1000
             if away_s < least - 0.1:
                 self.broken(f"{op.worker} was given up {away_s:.2f} s after it had gone away, and not {least}")
             return
         link = node.node.hub.worker_links.get(op.worker)
         # One that is attached here is given up because it was told to go and did not, or because it leaves.
-        if link is not None and link.speaks_handover and not (link.over or link.told_to_go or link.ending):
+        if (
+            link is not None
+            and link.speaks_handover
+            and not is_named(op.worker)
+            and not (link.over or link.told_to_go or link.ending)
+        ):
             if link.conn.closing:
                 return
             self.broken(f"{op.worker} was given up at {op.node}, and had not been told to go")

@@ -16,6 +16,7 @@ from signald.sdk.events import Disconnected, HandedOver, LifecycleEvent, LogLost
 from signald.sdk.network import Carrier
 from signald.sdk.trio import Client, Dial, SessionGone, Worker, WorkerSession
 from signald.testing.sdk_parties import ClientApp, WorkerApp
+from tests.sim.fleets import OTHERS
 from tests.sim.habits import Tapped
 from tests.sim.plan import ClientPlan, WorkerPlan
 from tests.sim.poison import Poison
@@ -91,7 +92,8 @@ class ClientParty(ClientApp):
     def options(self) -> dict[str, Any]:
         """See `ClientApp.options`."""
         auth = self.scene.credential(self.name, "client")
-        return {"auth": auth, "meta": {"name": self.name}, "receipts": self.plan.receipts, "history": 5}
+        want = {"want": OTHERS} if self.scene.plan.fleet is not None else {}
+        return {"auth": auth, "meta": {"name": self.name}, "receipts": self.plan.receipts, "history": 5, **want}
 
     def connected(self, client: Client) -> None:
         """See `ClientApp.connected`."""
@@ -173,7 +175,8 @@ class WorkerParty(WorkerApp):
 
     def options(self) -> dict[str, Any]:
         """See `WorkerApp.options`."""
-        return {"auth": self.scene.credential(self.name, "worker")}
+        labels = {"labels": OTHERS} if self.scene.plan.fleet is not None else {}
+        return {"auth": self.scene.credential(self.name, "worker"), **labels}
 
     def registered(self, worker: Worker) -> None:
         """See `WorkerApp.registered`."""

@@ -12,7 +12,10 @@ import attrs
 from signald.service.drain.moving import PACE_MARGIN
 from signald.service.relay import LOOK_LIMIT
 from signald.testing.seeded import Chance
+from tests.sim.canvases import CLIENTS_LEAST, Canvases, canvas_section, draw_canvases
 from tests.sim.core_server import Core, core_section, draw_core
+from tests.sim.fleets import CLIENTS_LEAST as BESIDE_APPS
+from tests.sim.fleets import STRANGERS, Fleet, draw_fleet, fleet_section
 from tests.sim.habits import AnswersOnOldConnection, DuplicateFrame, Habit
 from tests.sim.net import CutAtByte, Delay, HalfOpenStall, NetFault, ResetConnection, SmallWindow, WriteSplit
 from tests.sim.poison import FAILURES_MAX, RESUME_TIMEOUT_S, UNCOUNTED, Poison, draw_poison
@@ -118,6 +121,10 @@ class Plan:
     """The operator's core server, which is told of events."""
     rooms: Rooms | None = None
     """The members of rooms, and what they do."""
+    canvases: Canvases | None = None
+    """The pages of canvases."""
+    fleet: Fleet | None = None
+    """The apps of a fleet, and a client of each."""
     round_trip_s: float = 0.0
     """Within it each message of a client is answered; 0: that is not judged."""
 
@@ -151,6 +158,8 @@ class Plan:
             *([f"  {self.blobs}"] if self.blobs is not None else []),
             *([f"  {self.core}"] if self.core is not None else []),
             *([f"  {self.rooms}"] if self.rooms is not None else []),
+            *([f"  {self.canvases}"] if self.canvases is not None else []),
+            *([f"  {self.fleet}"] if self.fleet is not None else []),
             *(f"  {step}" for step in self.steps),
         ]
         return "\n".join(parts)
@@ -180,14 +189,62 @@ def draw(seed: int) -> Plan:
         habits=() if planned_only else _habits(r),
         steps=_deploys(r) if planned_only else _steps(r, len(clients), len(workers)),
     )
-    spoken = _spoken(_credentials(_lies_of_workers(_poisoned(_deployed(_lines(_lies(_rarely(plan))))))))
-    return _gathered(_uploaded(_told(_recalled(spoken))))
+    adding = (
+        _drawn,
+        _manned,
+        _rarely,
+        _lies,
+        _lines,
+        _deployed,
+        _poisoned,
+        _lies_of_workers,
+        _credentials,
+        _spoken,
+        _recalled,
+        _told,
+        _uploaded,
+        _gathered,
+        _without_strangers,
+    )
+    for add in adding:
+        plan = add(plan)
+    return plan
+
+
+def _manned(plan: Plan) -> Plan:
+    """Let some plans have a fleet in the place of clients, from a stream of its own."""
+    fleet = draw_fleet(Chance(plan.seed).random("fleet"), plan.lasts_s, planned_only=plan.planned_only)
+    if fleet is None or plan.canvases is not None:
+        return plan
+    left = max(BESIDE_APPS, len(plan.clients) - 2 * len(fleet.apps))
+    profiles: dict[str, object] = {"deepstream": True}
+    sections = {**plan.sections, "profiles": profiles, "deepstream": fleet_section(fleet)}
+    return attrs.evolve(plan, fleet=fleet, clients=plan.clients[:left], sections=sections)
+
+
+def _without_strangers(plan: Plan) -> Plan:
+    """Let no party want nothing in particular beside a fleet: it might be given an app."""
+    if plan.fleet is None:
+        return plan
+    return attrs.evolve(plan, steps=tuple(step for step in plan.steps if step.what not in STRANGERS))
+
+
+def _drawn(plan: Plan) -> Plan:
+    """Let some plans have canvases in the place of clients, from a stream of its own."""
+    r = Chance(plan.seed).random("canvases")
+    canvases = draw_canvases(r, plan.lasts_s, planned_only=plan.planned_only)
+    if canvases is None:
+        return plan
+    left = max(CLIENTS_LEAST, len(plan.clients) - 2 * len(canvases.sockets))
+    profiles: dict[str, object] = {"canvas": True}
+    sections = {**plan.sections, "profiles": profiles, "rooms": canvas_section(canvases)}
+    return attrs.evolve(plan, canvases=canvases, clients=plan.clients[:left], sections=sections)
 
 
 def _gathered(plan: Plan) -> Plan:
     """Let some plans have rooms, from a stream of its own."""
     rooms = draw_rooms(Chance(plan.seed).random("rooms"), len(plan.clients), plan.lasts_s)
-    if rooms is None:
+    if rooms is None or plan.canvases is not None:
         return plan
     return attrs.evolve(plan, rooms=rooms, sections={**plan.sections, "rooms": rooms_section(rooms)})
 
@@ -203,7 +260,7 @@ def _uploaded(plan: Plan) -> Plan:
 def _told(plan: Plan) -> Plan:
     """Let some plans have a core server, from a stream of its own."""
     core = draw_core(Chance(plan.seed).random("core"), plan.lasts_s)
-    if core is None:
+    if core is None or plan.fleet is not None:
         return plan
     if plan.planned_only:
         core = attrs.evolve(core, spells=())
@@ -213,7 +270,7 @@ def _told(plan: Plan) -> Plan:
 def _recalled(plan: Plan) -> Plan:
     """Let some plans have callers of the HTTP API, and an operator who recalls what they were given, from a stream of its own."""
     drawn = draw_recalls(Chance(plan.seed).random("recalls"))
-    if drawn is None or plan.planned_only:
+    if drawn is None or plan.planned_only or plan.canvases is not None or plan.fleet is not None:
         return plan
     recalls, when = drawn
     steps = [*plan.steps, *[Step(at, "recall", number) for at, number in when]]
@@ -325,7 +382,7 @@ def _lies_of_workers(plan: Plan) -> Plan:
 def _credentials(plan: Plan) -> Plan:
     """Let the parties of some plans show credentials, and let a stranger with its own credential show their tokens."""
     r = Chance(plan.seed).random("credentials")
-    if r.random() >= 0.2:
+    if r.random() >= 0.2 or plan.canvases is not None:
         return plan
     plan = attrs.evolve(plan, sections={**plan.sections, "auth": {"jwt_secret": JWT_SECRET}})
     if plan.planned_only:

@@ -6,7 +6,9 @@ from typing import Any, get_args
 
 import attrs
 
+from tests.sim.canvases import Canvases, SocketPlan
 from tests.sim.core_server import Core, Spell
+from tests.sim.fleets import AppPlan, Fleet
 from tests.sim.habits import Habit
 from tests.sim.net import NetFault
 from tests.sim.plan import ClientPlan, Plan, Step, WorkerPlan
@@ -34,6 +36,10 @@ PARTS = (
     Rooms,
     MemberPlan,
     PostPlan,
+    Canvases,
+    SocketPlan,
+    Fleet,
+    AppPlan,
     ClientPlan,
     WorkerPlan,
     *get_args(NetFault),

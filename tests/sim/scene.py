@@ -42,10 +42,12 @@ from signald.testing.seeded import Chance, JumpClock, determined_by
 from signald.testing.trace import Trace, logs_to
 from signald.wire.close_codes import CloseCode
 from signald.wire.messages import SUBPROTOCOL
+from tests.sim.canvases import Canvassing
 from tests.sim.checkers import bridged
 from tests.sim.checks import Checkers
 from tests.sim.conduct_checkers import Conduct
 from tests.sim.core_server import CoreServer
+from tests.sim.fleets import Cameras
 from tests.sim.habits import Tapped
 from tests.sim.net import FaultyNetwork
 from tests.sim.nodes import SimNode, only, run_node
@@ -159,6 +161,10 @@ class Scene:
         self.core = CoreServer(self, plan.core) if plan.core is not None else None
         self.uploading = Uploading(self, plan.blobs) if plan.blobs is not None else None
         self.rooming = Rooming(self, plan.rooms) if plan.rooms is not None else None
+        self.canvassing = Canvassing(self, plan.canvases) if plan.canvases is not None else None
+        cameras = Cameras(self, plan.fleet) if plan.fleet is not None else None
+        self.of_dialects = [one for one in (self.canvassing, cameras) if one is not None]
+        """The parties that speak other wires."""
         self.began_at = 0.0
         self._view: set[str] = set()
         self._news = 0
@@ -419,6 +425,8 @@ class Scene:
                         parties.start_soon(self.calling.run)
                     if self.rooming is not None:
                         self.rooming.begin(parties)
+                    for group in self.of_dialects:
+                        group.begin(parties)
                     await self._play()
                     await self._heal()
                     if self.plan.poison is not None:
@@ -497,6 +505,7 @@ class Scene:
                 *self.conduct.lingering(),
                 *self._speech_waits(),
                 *(self.rooming.waiting() if self.rooming is not None else []),
+                *[text for group in self.of_dialects for text in group.waiting()],
             ]
         )
 
@@ -547,6 +556,8 @@ class Scene:
             for client in self.clients:
                 if client.session not in self.stolen:
                     byes.start_soon(self._bye, client)
+            for group in self.of_dialects:
+                byes.start_soon(group.leave, BYE_S)
         for worker in self.workers:
             worker.crash(1000.0, leaves=True)
         with trio.move_on_after(15):
@@ -566,7 +577,11 @@ class Scene:
         if self.trouble.clock_ms < 0:
             self.trouble.clock_ms, self.trouble.clock_set_at = 0, trio.current_time()
         deadline = trio.current_time() + GHOST_S
-        while left := [*self.check.no_ghost.left(), *self.check.room_order.ghosts()]:
+        while left := [
+            *self.check.no_ghost.left(),
+            *self.check.room_order.ghosts(),
+            *self.check.canvas_order.ghosts(),
+        ]:
             if trio.current_time() > deadline:
                 self.check.no_ghost.broken(", ".join(left[:8]))
                 return
@@ -631,7 +646,7 @@ def play_scene(scene: Scene) -> Outcome:
     patches = (
         (relay, "LOOK_LIMIT", plan.look_limit),
         *(SHELVES_SWEPT if plan.blobs is not None else ()),
-        *(ROOMS_SWEPT if plan.rooms is not None else ()),
+        *(ROOMS_SWEPT if plan.rooms is not None or plan.canvases is not None else ()),
         *(COARSE if transport == "messages" else ()),
     )
     with determined_by(plan.seed, patches), logs_to(scene.logged):

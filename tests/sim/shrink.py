@@ -101,6 +101,14 @@ def _less_asked(plan: Plan) -> Iterator[tuple[str, Plan]]:
             yield f"{len(less)} members", changed(plan, rooms=changed(plan.rooms, members=less))
         for less in fewer(plan.rooms.posts, 0):
             yield f"{len(less)} posts", changed(plan, rooms=changed(plan.rooms, posts=less))
+    if plan.canvases is not None:
+        yield "no canvases", changed(plan, canvases=None)
+        for less in fewer(plan.canvases.sockets, 1):
+            yield f"{len(less)} pages", changed(plan, canvases=changed(plan.canvases, sockets=less))
+    if plan.fleet is not None:
+        yield "no fleet", changed(plan, fleet=None)
+        for less in fewer(plan.fleet.apps, 1):
+            yield f"{len(less)} apps", changed(plan, fleet=changed(plan.fleet, apps=less))
     if plan.core is not None:
         yield "no core server", changed(plan, core=None, sections=_without(plan.sections, "core"))
         for less in fewer(plan.core.spells, 0):

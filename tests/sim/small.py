@@ -69,6 +69,14 @@ def draw_small(seed: int) -> Plan:
         ]
         posts = [attrs.evolve(one, at=round(one.at / shrunk, 3)) for one in rooms.posts]
         rooms = attrs.evolve(rooms, members=tuple(members), posts=tuple(posts))
+    canvases = plan.canvases
+    if canvases is not None:
+        sockets = [attrs.evolve(one, at=round(one.at / shrunk, 3)) for one in canvases.sockets]
+        canvases = attrs.evolve(canvases, sockets=tuple(sockets))
+    fleet = plan.fleet
+    if fleet is not None:
+        apps = [attrs.evolve(one, at=round(one.at / shrunk, 3), messages=min(one.messages, 12)) for one in fleet.apps]
+        fleet = attrs.evolve(fleet, apps=tuple(apps))
     core = plan.core
     if core is not None:
         spells = [attrs.evolve(one, at=round(one.at / shrunk, 3), seconds=min(one.seconds, 2.0)) for one in core.spells]
@@ -80,6 +88,8 @@ def draw_small(seed: int) -> Plan:
         speech=speech,
         recalls=recalls,
         rooms=rooms,
+        canvases=canvases,
+        fleet=fleet,
         nodes=min(plan.nodes, 2),
         sections=sections,
         clients=clients,

@@ -42,6 +42,14 @@ ROOMS = (
     Sometimes("member seen leaving", 60),
 )
 
+DIALECTS = (
+    Sometimes("canvas restored again", 50),
+    Sometimes("canvas message said again", 60),
+    Sometimes("canvas message taken once of two", 100),
+    Sometimes("canvas socket closed with 1001", 60),
+    Sometimes("canvas socket broke behind a message", 60),
+)
+
 FRAMES = (
     Sometimes("handover with 0 workers", 20),
     Sometimes("timeout after apply during token rotation", 50),
@@ -105,6 +113,7 @@ FRAMES = (
     Sometimes("caller came again after a recall", 30),
     *CORE_AND_BLOBS,
     *ROOMS,
+    *DIALECTS,
 )
 
 MESSAGES = (
@@ -183,6 +192,7 @@ MESSAGES = (
     Sometimes("token made after its recall", 600),
     *CORE_AND_BLOBS,
     *ROOMS,
+    *DIALECTS,
 )
 
 REQUIRED = {"frames": FRAMES, "messages": MESSAGES}

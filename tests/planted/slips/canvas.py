@@ -5,6 +5,7 @@ from tests.planted.bug import Bug
 _LINK = "signald/dialects/canvas/link.py"
 _OUTBOX = "signald/dialects/canvas/outbox.py"
 _VIEWS = "signald/dialects/canvas/views.py"
+_CLOSING = "signald/dialects/canvas/closing.py"
 _CHATS = "signald/dialects/canvas/chats.py"
 _MESSAGES = "signald/dialects/canvas/messages.py"
 _CASTING = "signald/service/rooms/casting.py"
@@ -197,5 +198,33 @@ CANVAS = (
         "liveness",
         "A canvas whose id is not written in ASCII cannot be reached.",
         _OF_ENDPOINTS,
+    ),
+    # The next ones are noticed by pages of the simulation.
+    Bug(
+        "canvas-edit-id-ignored",
+        _OUTBOX,
+        "Outbox._key",
+        "if id is not None:",
+        "if id is not None and publication.body:",
+        "canvas-order",
+        "An edit that a page repeats after a reconnection is taken twice, over what others have drawn since.",
+    ),
+    Bug(
+        "canvas-removal-beside-a-value-untold",
+        _VIEWS,
+        "update_of",
+        "shown.update(dict.fromkeys(said.removes, NULL))",
+        "shown = shown or dict.fromkeys(said.removes, NULL)",
+        "canvas-order",
+        "Other pages keep a shape that was removed in the same patch in which another was drawn.",
+    ),
+    Bug(
+        "canvas-closed-with-a-foreign-code",
+        _CLOSING,
+        "close_code",
+        "_CODES.get(code, code)",
+        "code",
+        "canvas-order",
+        "A node that goes without a successor closes with 1012, which no page of a canvas knows.",
     ),
 )
