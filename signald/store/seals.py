@@ -25,6 +25,7 @@ MARK = 0xC1
 FORMAT = 1
 _MARK = bytes([MARK])
 _HEAD = Struct(">BB4s12sQ")
+_pack = _HEAD.pack
 _TAG_BYTES = 16
 
 SEALED_BYTES = _HEAD.size + _TAG_BYTES
@@ -49,6 +50,7 @@ class _Key:
         self.id = hmac.digest(key.secret, b"signald key id 1", "sha256")[:4]
         self._secret = key.secret
         self._ciphers: dict[str, AESGCM] = {}
+        self._bound: dict[tuple[bytes, str], tuple[AESGCM, bytes]] = {}
 
     def __repr__(self) -> str:
         return f"<key {self.name} {self.id.hex()}>"
@@ -62,6 +64,17 @@ class _Key:
             secret = hmac.digest(self._secret, b"signald seal 1 " + _text(owner), "sha256")
             cipher = self._ciphers[owner] = AESGCM(secret)
         return cipher
+
+    def bound(self, kind: bytes, owner: str, name: bytes) -> tuple[AESGCM, bytes]:
+        """Return the cipher of an aggregate and what names a place in it. Those without a name are remembered: each message has one."""
+        found = None if name else self._bound.get((kind, owner))
+        if found is None:
+            found = self.cipher(owner), _place(kind, owner, name)
+            if not name:
+                while len(self._bound) >= CIPHERS_MAX:
+                    del self._bound[next(iter(self._bound))]
+                self._bound[kind, owner] = found
+        return found
 
     def derive(self, label: bytes) -> bytes:
         """Return a secret for one purpose."""
@@ -113,8 +126,7 @@ class Seals:
         self._sealing: _Key | None = None
         self.used: frozenset[str] = frozenset()
         """Ids of the keys under which the store holds values, as far as they are known."""
-        self._pool = b""
-        self._at = 0
+        self._nonces: list[bytes] = []
         self.retired = retired
         """Ids of keys under which no value is any more, as the operator says."""
         self.renew(keys, retired)
@@ -203,10 +215,10 @@ class Seals:
     def _close(
         self, key: _Key, data: bytes, kind: bytes, owner: str, number: int, name: bytes, *, stable: bool = False
     ) -> bytes:
-        place = _place(kind, owner, name)
+        cipher, place = key.bound(kind, owner, name)
         nonce = key.nonce_of(b"%d %b" % (number, place), data) if stable else self._nonce()
-        head = _HEAD.pack(MARK, FORMAT, key.id, nonce, number)
-        return head + key.cipher(owner).encrypt(nonce, data, head + place)
+        head = _pack(MARK, FORMAT, key.id, nonce, number)
+        return head + cipher.encrypt(nonce, data, head + place)
 
     def _open(self, kept: bytes, kind: bytes, owner: str, number: int, name: bytes) -> bytes | None:
         if len(kept) < SEALED_BYTES:
@@ -220,16 +232,16 @@ class Seals:
             REPORTS.tell("value under a key that is not known", key_id.hex())
             return None
         try:
-            return key.cipher(owner).decrypt(nonce, kept[_HEAD.size :], head + _place(kind, owner, name))
+            cipher, place = key.bound(kind, owner, name)
+            return cipher.decrypt(nonce, kept[_HEAD.size :], head + place)
         except InvalidTag:
             return None
 
     def _nonce(self) -> bytes:
-        at = self._at
-        if at >= len(self._pool):
-            self._pool, at = os.urandom(_POOL_BYTES), 0
-        self._at = at + _NONCE_BYTES
-        return self._pool[at : self._at]
+        if not self._nonces:
+            pool = os.urandom(_POOL_BYTES)
+            self._nonces = [pool[at : at + _NONCE_BYTES] for at in range(0, _POOL_BYTES, _NONCE_BYTES)]
+        return self._nonces.pop()
 
 
 PLAIN = Seals()

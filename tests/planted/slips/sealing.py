@@ -41,10 +41,10 @@ SEALING = (
         "seal-nonce-taken-twice",
         _SEALS,
         "Seals._nonce",
-        "self._at = at + _NONCE_BYTES",
-        "self._at = at + _NONCE_BYTES - 12 * (at == 1200)",
+        "return self._nonces.pop()",
+        "return self._nonces.pop() if len(self._nonces) > 1 else self._nonces[0]",
         "sealed",
-        "Now and then two values have one nonce, which gives both of them away.",
+        "The last nonce of a lot is used again and again, which gives all its values away.",
         (_OF_SEALS + "test_one_secret_seals_no_two_values_alike",),
     ),
     Bug(
