@@ -50,7 +50,7 @@ class _Key:
         self.id = hmac.digest(key.secret, b"signald key id 1", "sha256")[:4]
         self._secret = key.secret
         self._ciphers: dict[str, AESGCM] = {}
-        self._bound: dict[tuple[bytes, str], tuple[AESGCM, bytes]] = {}
+        self.bounds: dict[tuple[bytes, str], tuple[AESGCM, bytes]] = {}
 
     def __repr__(self) -> str:
         return f"<key {self.name} {self.id.hex()}>"
@@ -67,13 +67,13 @@ class _Key:
 
     def bound(self, kind: bytes, owner: str, name: bytes) -> tuple[AESGCM, bytes]:
         """Return the cipher of an aggregate and what names a place in it. Those without a name are remembered: each message has one."""
-        found = None if name else self._bound.get((kind, owner))
+        found = None if name else self.bounds.get((kind, owner))
         if found is None:
             found = self.cipher(owner), _place(kind, owner, name)
             if not name:
-                while len(self._bound) >= CIPHERS_MAX:
-                    del self._bound[next(iter(self._bound))]
-                self._bound[kind, owner] = found
+                while len(self.bounds) >= CIPHERS_MAX:
+                    del self.bounds[next(iter(self.bounds))]
+                self.bounds[kind, owner] = found
         return found
 
     def derive(self, label: bytes) -> bytes:
@@ -173,7 +173,15 @@ class Seals:
     def wrap(self, data: bytes, kind: bytes, owner: str, number: int = 0, name: bytes = b"", *, crc: int = 0) -> bytes:
         """Return `data` as it is kept; `crc` is the place that its CRC-32 is bound to where no key seals."""
         key = self._sealing
-        return seal(data, crc) if key is None else self._close(key, data, kind, owner, number, name)
+        if key is None:
+            return seal(data, crc)
+        if name:
+            return self._close(key, data, kind, owner, number, name)
+        # As `_close`, without its calls: each message comes here.
+        cipher, place = key.bounds.get((kind, owner)) or key.bound(kind, owner, name)
+        nonce = self._nonce()
+        head = _pack(MARK, FORMAT, key.id, nonce, number)
+        return head + cipher.encrypt(nonce, data, head + place)
 
     def unwrap(
         self, kept: object, kind: bytes, owner: str, number: int = 0, name: bytes = b"", *, crc: int = 0
