@@ -31,7 +31,9 @@ import structlog
 import trio
 
 from signald import early
+from signald.blobs.media import Media
 from signald.blobs.open import open_media
+from signald.blobs.sealed import SealedMedia
 from signald.config import Config, ConfigError, cgroup_limit, memory_problem
 from signald.config.changes import Source
 from signald.config.paths import socket_directory
@@ -56,7 +58,8 @@ from signald.service.reloading import Prepared, Reloader, prepare
 from signald.service.supervision import EXTEND_S, Supervision
 from signald.service.telemetry import exporting
 from signald.sockets import check_inherited, closing, http_listeners, open_admin_socket, port_of, websocket_listeners
-from signald.store.open import open_store, renew_store
+from signald.store.base import Store
+from signald.store.open import open_store, renew_keys, renew_store, seals_of
 from signald.systemd import Inherited, Notifier, SocketRefused, inherited_sockets, open_notifier
 
 log = structlog.get_logger(__name__)
@@ -252,10 +255,10 @@ async def running(
         closing(listeners),  # also when the start fails below
         exporting(config) as spans,
         open_store(config.store.url, config.node.id, config.store) as store,
-        open_media(config) as media,
+        open_media(config) as plain_media,
         trio.open_nursery() as http_nursery,
         _serving_http(config, health, inherited, http_nursery) as http_port,
-        node_on(store, prepared.config, entropy, spans, claimant, media=media) as node,
+        node_on(store, prepared.config, entropy, spans, claimant, media=_sealed(plain_media, store)) as node,
         _closing_at_last(node, listeners, outlive=bool(inherited.websocket)),
         trio.open_nursery() as watching,
         trio.open_nursery() as accepting,
@@ -282,6 +285,12 @@ async def running(
                 supervision.end()
             watching.cancel_scope.cancel(reason="the node stops")
             accepting.cancel_scope.cancel(reason="the node stops")
+
+
+def _sealed(media: Media | None, store: Store) -> Media | None:
+    """Return media whose objects are sealed by the keys of the store; as they are where the store has none, or there are no media."""
+    seals = seals_of(store)
+    return media if media is None or seals is None else SealedMedia(media, seals)
 
 
 def _say_ready(config: Config, **ports: int) -> None:
@@ -360,6 +369,7 @@ def apply_config(node: Node, prepared: Prepared) -> None:
     node.admission.settings = settings
     node.server.renew(settings, prepared.tls)
     renew_store(node.hub.store, prepared.config.store.url)
+    renew_keys(node.hub.store, prepared.seal_keys)
 
 
 def _apply_reloaded(node: Node, prepared: Prepared) -> None:

@@ -57,7 +57,14 @@ class KeptMedia(ABC):
         finally:
             writing.discard()
 
-    async def read(self, key: str, start: int, end: int) -> AsyncGenerator[bytes, None]:
+    async def read(
+        self,
+        key: str,
+        start: int,
+        end: int,
+        *,
+        size: int = 0,  # noqa: ARG002 - the contract
+    ) -> AsyncGenerator[bytes, None]:
         """As `Media.read`. Each piece is a request of its own, so that a slow reader runs into no time-out."""
         check_key(key)
         # Made here and filled by threads: an allocator keeps what each thread has asked for, which was 10 MiB for sixteen of them.

@@ -64,8 +64,10 @@ class Media(Protocol):
         `content_type` is what a signed URL answers with; media that have none forget it.
         """
 
-    def read(self, key: str, start: int, end: int) -> AsyncGenerator[bytes, None]:
-        """Yield the bytes from `start` to before `end`, in pieces of `PIECE_BYTES`. Use it within `aclosing`.
+    def read(self, key: str, start: int, end: int, *, size: int = ...) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes from `start` to before `end`, in pieces of at most `PIECE_BYTES`. Use it within `aclosing`.
+
+        `size` is that of the whole content, which sealed media ask for (sealed.py).
 
         Raises MediaMissing and MediaAway, also between two pieces.
         """

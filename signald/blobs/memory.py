@@ -36,7 +36,14 @@ class MemoryMedia:
         finally:
             writing.discard()
 
-    async def read(self, key: str, start: int, end: int) -> AsyncGenerator[bytes, None]:
+    async def read(
+        self,
+        key: str,
+        start: int,
+        end: int,
+        *,
+        size: int = 0,  # noqa: ARG002 - the contract
+    ) -> AsyncGenerator[bytes, None]:
         """As `Media.read`."""
         check_key(key)
         for first, after in pieces(start, end):

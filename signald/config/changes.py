@@ -23,6 +23,7 @@ _CONTENT_KEYS = (
     "listen.tls_key_file",
     "auth.jwt_public_key_file",
     "auth.jwks_file",
+    "store.encryption_keys_file",
 )
 """Keys whose file is read at its use: the content of the file may change while its name stays."""
 

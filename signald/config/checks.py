@@ -5,7 +5,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterator
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from signald.config.media_urls import FORMS as MEDIA_FORMS
 from signald.config.media_urls import OFF, bucket_and_prefix, media_scheme
@@ -56,6 +56,9 @@ _node_id = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 # A replica means nothing without a second server, a disk nothing in memory.
 _acks = {"memory": ("process",), "sqlite": ("process", "disk")}
+
+UNCHECKED_WORDS = ("false", "no", "0")
+"""What turns the check of the host name off in a URL of Redis, as `store.redis_connection` reads it."""
 
 _phase_budgets = (
     "unready_s",
@@ -179,15 +182,36 @@ def _store(config: Config) -> Iterator[Finding]:
         hint = suggestion(scheme, FORMS) if rest.startswith("//") else ""
         yield keys, f"expected a URL with one of {', '.join(FORMS)} before the colon{hint}"
         return
+    if config.store.encryption_keys_file and config.blobs.redirect:
+        sealed = "store.encryption_keys_file", "blobs.redirect"
+        yield sealed, "behind a signed URL the bytes of a blob are sealed: remove blobs.redirect"
     if scheme == "memory" and rest:
         yield keys, "memory: takes nothing after the colon"
     if scheme == "sqlite" and not rest.lstrip("/"):
         yield keys, "sqlite: needs the path of a file, such as sqlite:/var/lib/signald/signald.db"
     if scheme.startswith("redis"):
         yield from ((keys, message) for message in _redis_faults(scheme, config.store.url))
+        if config.store.require_tls and (message := _open_redis(scheme, rest)):
+            yield ("store.require_tls", *keys), message
     if config.store.ack not in _acks.get(scheme, (config.store.ack,)):
         words = " or ".join(f'"{word}"' for word in _acks[scheme])
         yield ("store.ack", *keys), f'"{config.store.ack}" is more than a {scheme} store can promise: use {words}'
+
+
+def _open_redis(scheme: str, rest: str) -> str:
+    """Return why others could read or change what goes to Redis by this URL, which must have TLS and a login; "" when they cannot."""
+    if not scheme.startswith("rediss"):
+        return "needs TLS: write rediss:// (rediss+sentinel://, rediss+cluster://) in store.url"
+    netloc, _, query = rest.removeprefix("//").partition("?")
+    login, _, _ = netloc.partition("/")[0].rpartition("@")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    if not login.partition(":")[2] and not options.get("ssl_certfile"):
+        return "needs a login: a user and a password in store.url, or ssl_certfile= for a certificate of the client"
+    if options.get("ssl_check_hostname", "true").lower() in UNCHECKED_WORDS:
+        return "needs a certificate of the server's name: remove ssl_check_hostname from store.url"
+    if "sentinel" in scheme and not options.get("sentinel_password") and not options.get("ssl_certfile"):
+        return "needs a login for the Sentinels as well: sentinel_password= in store.url"
+    return ""
 
 
 def _redis_faults(scheme: str, url: str) -> Iterator[str]:

@@ -15,6 +15,7 @@ from signald.config import values
 from signald.config.checks import NODE_ID_CHARS_MAX, cross_checks, fit_node_id
 from signald.config.document import Document, read_document
 from signald.config.problems import ConfigError, Problem, suggestion
+from signald.config.seal_keys import read_seal_keys
 from signald.config.sections import SECTIONS, Config
 
 ENV_PREFIX = "SIGNALD_"
@@ -164,7 +165,11 @@ class _Loader:
             jwt_secret=self._secret("auth.jwt_secret", auth.jwt_secret, auth.jwt_secret_file, folder),
             api_token_key=self._secret("auth.api_token_key", auth.api_token_key, auth.api_token_key_file, folder),
         )
-        store = attrs.evolve(store, url=self._secret("store.url", store.url, store.url_file, folder))
+        store = attrs.evolve(
+            store,
+            url=self._secret("store.url", store.url, store.url_file, folder),
+            encryption_keys_file=self._keys("store.encryption_keys_file", store.encryption_keys_file, folder),
+        )
         core = attrs.evolve(
             config.core,
             secret=self._secret("core.secret", config.core.secret, config.core.secret_file, folder),
@@ -214,6 +219,19 @@ class _Loader:
                 pass
         except OSError as error:
             self._fail_to_read(key, path, error)
+        return str(path)
+
+    def _keys(self, key: str, text: str, folder: Path) -> str:
+        """The path of a file of keys, absolute; the keys are checked here, and read where they are used."""
+        path = self._path(key, text, folder) if text else None
+        if path is None:
+            return text
+        try:
+            read_seal_keys(path)
+        except OSError as error:
+            self._fail_to_read(key, path, error)
+        except ValueError as error:
+            self.fail(key, str(error))
         return str(path)
 
     def _secret(self, key: str, value: str, file: str, folder: Path) -> str:

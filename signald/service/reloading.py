@@ -14,13 +14,14 @@ import trio
 
 from signald.config import Config, ConfigError, Problem
 from signald.config.changes import Change, Source, compare, fingerprints
+from signald.config.seal_keys import KeyFile
 from signald.config.store_urls import is_same_store
 from signald.errors import StoreMisused
 from signald.service.auth import Authenticator
 from signald.service.context import Context
 from signald.service.supervision import Supervision
 from signald.service.tls import tls_context
-from signald.store.open import check_url
+from signald.store.open import check_url, read_keys
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +36,8 @@ class Prepared:
     config: Config
     auth: Authenticator
     tls: ssl.SSLContext | None
+    seal_keys: KeyFile
+    """Those of `store.encryption_keys_file`."""
 
 
 def prepare(config: Config, where: str = "") -> Prepared:
@@ -54,9 +57,14 @@ def prepare(config: Config, where: str = "") -> Prepared:
         check_url(config.store.url)
     except StoreMisused as error:
         problems.append(Problem("", "store.url_file" if config.store.url_file else "store.url", str(error)))
+    seal_keys = KeyFile()
+    try:
+        seal_keys = read_keys(config.store.encryption_keys_file)
+    except StoreMisused as error:
+        problems.append(Problem("", "store.encryption_keys_file", str(error)))
     if auth is None or problems:
         raise ConfigError([attrs.evolve(problem, where=where) for problem in problems])
-    return Prepared(config, auth, tls)
+    return Prepared(config, auth, tls, seal_keys)
 
 
 class Reloader:

@@ -29,6 +29,7 @@ from signald.store.redis_router import Router
 from signald.store.redis_servers import AckLevel, Servers
 from signald.store.redis_url import Target, parse_url
 from signald.store.registry.packing import Check
+from signald.store.seals import Seals
 
 log = logging.getLogger(__name__)
 
@@ -162,11 +163,19 @@ class RedisStore:
     """See the module; made by `open_redis`."""
 
     def __init__(
-        self, target: Target, node: str, prefix: str, ack: AckLevel, connect_timeout_s: float, command_timeout_s: float
+        self,
+        target: Target,
+        node: str,
+        prefix: str,
+        ack: AckLevel,
+        connect_timeout_s: float,
+        command_timeout_s: float,
+        seals: Seals,
     ) -> None:
         self.node = node
+        self.seals = seals
         self._members = Members(target)
-        self._space = Keyspace(prefix, target.db)
+        self._space = Keyspace(prefix, target.db, seals)
         self._timeouts = (connect_timeout_s, command_timeout_s)
         self._servers = Servers(self._members, self._space, ack, connect_timeout_s, command_timeout_s)
         self._scout = Router(self._members, connect_timeout_s, command_timeout_s)
@@ -269,6 +278,7 @@ async def open_redis(
     ack: AckLevel = "process",
     connect_timeout_s: float = 1.0,
     command_timeout_s: float = 2.0,
+    seals: Seals | None = None,
 ) -> AsyncIterator[Store]:
     """Open the store at `url` for `node`.
 
@@ -279,12 +289,13 @@ async def open_redis(
         ack: what the answer to a batch promises: Redis has it (`process`), a replica too (`replica`), its disk too (`disk`).
         connect_timeout_s: for TCP and TLS, each.
         command_timeout_s: how long the server may do nothing about a batch, neither take nor answer any of it.
+        seals: how values are sealed; None: plain.
 
     Raises:
         StoreMisused: the URL, the credentials or the set-up of the server; the text says what to change.
         StoreUnavailable: no fit server can be reached.
     """
-    store = RedisStore(parse_url(url), node, prefix, ack, connect_timeout_s, command_timeout_s)
+    store = RedisStore(parse_url(url), node, prefix, ack, connect_timeout_s, command_timeout_s, seals or Seals())
     try:
         await store.start()
         yield store

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from attrs import Factory, field, frozen
 
 from signald.store.lua import Lua
+from signald.store.seals import PLAIN, Seals
 
 DEFAULT_PREFIX = "signald"
 
@@ -31,10 +32,11 @@ class Script(NamedTuple):
 
 @frozen(eq=False)
 class Keyspace:
-    """The names of one store. Compared by identity: packed beginnings are remembered for each."""
+    """The names of one store, and how its values are sealed. Compared by identity: packed beginnings are remembered for each."""
 
     prefix: str = DEFAULT_PREFIX
     db: int = 0
+    seals: Seals = field(default=PLAIN, repr=False)
     _scripts: dict[Lua, Script] = field(default=Factory(dict), init=False)
 
     def key(self, tag: str) -> str:

@@ -29,6 +29,7 @@ from signald.store.damage import REPORTS, Unreadable
 from signald.store.room.rules import drop_rooms
 from signald.store.rows import Wakes
 from signald.store.rules import apply
+from signald.store.seals import Seals
 from signald.store.session.events.keeping import drop_queues
 from signald.store.session.rules import drop_pasts
 from signald.store.sqlite_rows import LATER_TABLES, SCHEMA, STRAYS, TABLES, WITH_SESSION, SqliteRows
@@ -61,13 +62,14 @@ _T = TypeVar("_T")
 class _File:
     """The file as the worker thread sees it. Every method is one transaction, and none may be called twice at a time."""
 
-    def __init__(self, connection: sqlite3.Connection, node: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, node: str, seals: Seals) -> None:
         self.node = node
         self.alone = True
         self.listens = False
         """Until it does, another process may listen under the name of this node: wake-ups for it are that one's as well."""
         self._sql = connection
-        self._rows = SqliteRows(connection)
+        self.seals = seals
+        self._rows = SqliteRows(connection, seals)
         self._version_of_rows = -1
         self._version_of_wakes = -1
         self._version_of_listeners = -1
@@ -211,6 +213,7 @@ class SqliteStore:
 
     def __init__(self, file: _File, poll_interval_s: float) -> None:
         self._file = file
+        self.seals = file.seals
         self._poll_interval_s = poll_interval_s
         self._thread = trio.CapacityLimiter(1)
         self._inbox: list[Wake] = []
@@ -326,7 +329,7 @@ def _text(kept: bytes) -> str:
     return kept.decode(errors="replace")
 
 
-def _open(path: Path, node: str, *, durable: bool, busy_timeout_s: float) -> _File:
+def _open(path: Path, node: str, seals: Seals, *, durable: bool, busy_timeout_s: float) -> _File:
     try:
         # Made here and not by SQLite, so that only the owner may read it: there are messages in it.
         opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -347,7 +350,7 @@ def _open(path: Path, node: str, *, durable: bool, busy_timeout_s: float) -> _Fi
     except BaseException:
         connection.close()
         raise
-    return _File(connection, node)
+    return _File(connection, node, seals)
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, *, durable: bool) -> None:
@@ -379,12 +382,18 @@ def _pragma(connection: sqlite3.Connection, text: str) -> object:
 
 @asynccontextmanager
 async def open_sqlite(
-    url: str, node: str, *, ack: str, poll_interval_s: float, busy_timeout_s: float = BUSY_TIMEOUT_S
+    url: str,
+    node: str,
+    *,
+    ack: str,
+    poll_interval_s: float,
+    busy_timeout_s: float = BUSY_TIMEOUT_S,
+    seals: Seals | None = None,
 ) -> AsyncIterator[SqliteStore]:
     """Open the file of `url` (`sqlite:PATH`) for `node`, making it if there is none.
 
     `ack` is `process` or `disk`; `poll_interval_s` is how often the file is asked for what other processes did, and
-    `busy_timeout_s` how long a batch waits for another process's.
+    `busy_timeout_s` how long a batch waits for another process's. `seals` is how values are sealed; None: plain.
 
     Raises:
         StoreMisused: the URL, the file or what it holds is not what signald can use; or `ack` is `replica`.
@@ -394,7 +403,9 @@ async def open_sqlite(
         raise StoreMisused(f"an SQLite store cannot promise ack={ack}: it has no replica; use process or disk")
     path = _path(url)
     durable = ack == "disk"
-    file = await trio.to_thread.run_sync(lambda: _open(path, node, durable=durable, busy_timeout_s=busy_timeout_s))
+    file = await trio.to_thread.run_sync(
+        lambda: _open(path, node, seals or Seals(), durable=durable, busy_timeout_s=busy_timeout_s)
+    )
     store = SqliteStore(file, poll_interval_s)
     try:
         yield store

@@ -5,7 +5,7 @@ from msgspec import msgpack
 from signald.core.life import EVENTS_LEFT_MS, Event
 from signald.store.damage import REPORTS, Unreadable
 from signald.store.session.events.records import Queue
-from signald.store.sqlite_values import Rows, pack, unpack
+from signald.store.sqlite_values import Rows
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS queue (name TEXT PRIMARY KEY, until_ms INTEGER NOT NULL, record BLOB NOT NULL) WITHOUT ROWID;
@@ -29,13 +29,15 @@ class SqliteEvents(Rows):
     def queue(self, name: str) -> Queue | None:
         packed = self._one("SELECT record FROM queue WHERE name = ?", name)
         try:
-            return None if packed is None else unpack(_queue, packed, "event queue", name)
+            return None if packed is None else self._unpack(_queue, packed, "event queue", name, b"queue", name)
         except Unreadable as error:
             REPORTS.tell(error.what, error.of)
             return None
 
     def save_queue(self, queue: Queue) -> None:
-        self._sql.execute("REPLACE INTO queue VALUES (?, ?, ?)", (queue.name, queue.until_ms, pack(queue)))
+        self._sql.execute(
+            "REPLACE INTO queue VALUES (?, ?, ?)", (queue.name, queue.until_ms, self._pack(queue, b"queue", queue.name))
+        )
 
     def drop_queue(self, name: str) -> None:
         for table in ("queue", "event"):
@@ -50,7 +52,9 @@ class SqliteEvents(Rows):
         return [name for (name,) in self._sql.execute(sql, (now_ms, limit))]
 
     def put_event(self, name: str, event: Event) -> None:
-        self._sql.execute("REPLACE INTO event VALUES (?, ?, ?)", (name, event.n, pack(event)))
+        self._sql.execute(
+            "REPLACE INTO event VALUES (?, ?, ?)", (name, event.n, self._pack(event, b"event", name, event.n))
+        )
 
     def events(self, name: str, limit: int) -> tuple[list[Event], int]:
         found, upto = [], 0
@@ -58,7 +62,7 @@ class SqliteEvents(Rows):
             "SELECT n, event FROM event WHERE name = ? ORDER BY n LIMIT ?", (name, limit)
         ):
             try:
-                event = unpack(_event, packed, "event", name)
+                event = self._unpack(_event, packed, "event", name, b"event", name, n)
             except Unreadable as error:
                 REPORTS.tell(error.what, error.of)
             else:

@@ -4,9 +4,9 @@ from msgspec import msgpack
 
 from signald.core.jobs import Job
 from signald.core.log import Entry
-from signald.store.damage import REPORTS, Unreadable, seal, unseal
+from signald.store.damage import REPORTS, Unreadable
 from signald.store.session.jobs.records import Jobs
-from signald.store.sqlite_values import Rows, pack, unpack
+from signald.store.sqlite_values import Rows
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS jobs (session TEXT PRIMARY KEY, until_ms INTEGER NOT NULL, record BLOB NOT NULL) WITHOUT ROWID;
@@ -31,14 +31,16 @@ class SqliteJobs(Rows):
     def jobs(self, session: str) -> Jobs | None:
         packed = self._one("SELECT record FROM jobs WHERE session = ?", session)
         try:
-            return None if packed is None else unpack(_jobs, packed, "jobs", session)
+            return None if packed is None else self._unpack(_jobs, packed, "jobs", session, b"jobs", session)
         except Unreadable as error:
             REPORTS.tell(error.what, error.of)
             return None
 
     def save_jobs(self, jobs: Jobs) -> None:
         until_ms = jobs.until_ms if jobs.over else 0
-        self._sql.execute("REPLACE INTO jobs VALUES (?, ?, ?)", (jobs.session, until_ms, pack(jobs)))
+        self._sql.execute(
+            "REPLACE INTO jobs VALUES (?, ?, ?)", (jobs.session, until_ms, self._pack(jobs, b"jobs", jobs.session))
+        )
 
     def drop_jobs(self, session: str) -> None:
         for table in ("jobs", "job", "job_input", "piece"):
@@ -55,13 +57,13 @@ class SqliteJobs(Rows):
     def job(self, session: str, n: int) -> Job | None:
         packed = self._one("SELECT record FROM job WHERE session = ? AND n = ?", session, n)
         try:
-            return None if packed is None else unpack(_job, packed, "job", session)
+            return None if packed is None else self._unpack(_job, packed, "job", session, b"job", session, n)
         except Unreadable as error:
             REPORTS.tell(error.what, error.of)
             return None
 
     def save_job(self, session: str, job: Job) -> None:
-        row = (session, job.n, job.place, job.key, pack(job))
+        row = (session, job.n, job.place, job.key, self._pack(job, b"job", session, job.n))
         self._sql.execute("REPLACE INTO job VALUES (?, ?, ?, ?, ?)", row)
 
     def drop_job(self, session: str, n: int) -> None:
@@ -75,10 +77,13 @@ class SqliteJobs(Rows):
         return self._one("SELECT n FROM job WHERE session = ? AND place = ? AND place > 0", session, place) or 0
 
     def put_input(self, session: str, n: int, data: bytes) -> None:
-        self._sql.execute("REPLACE INTO job_input VALUES (?, ?, ?)", (session, n, seal(data, n)))
+        self._sql.execute(
+            "REPLACE INTO job_input VALUES (?, ?, ?)", (session, n, self._seals.wrap(data, b"input", session, n, crc=n))
+        )
 
     def input(self, session: str, n: int) -> bytes | None:
-        data = unseal(self._one("SELECT data FROM job_input WHERE session = ? AND n = ?", session, n), n)
+        kept = self._one("SELECT data FROM job_input WHERE session = ? AND n = ?", session, n)
+        data = self._seals.unwrap(kept, b"input", session, n, crc=n)
         if data is None:
             REPORTS.tell("input of a job", session)
         return data
@@ -87,7 +92,8 @@ class SqliteJobs(Rows):
         self._sql.execute("DELETE FROM job_input WHERE session = ? AND n = ?", (session, n))
 
     def put_piece(self, session: str, n: int, number: int, piece: Entry) -> None:
-        row = (session, n, number, piece.seq, seal(piece.body, piece.seq))
+        kept = self._seals.wrap(piece.body, b"piece", session, piece.seq, b"%d.%d" % (n, number), crc=piece.seq)
+        row = (session, n, number, piece.seq, kept)
         self._sql.execute("REPLACE INTO piece VALUES (?, ?, ?, ?, ?)", row)
 
     def drop_pieces(self, session: str, n: int, last: int) -> None:
@@ -99,11 +105,13 @@ class SqliteJobs(Rows):
     def pieces_after(self, session: str, job: Job, seq: int, limit: int) -> list[Entry]:
         return self._pieces("seq > ? ORDER BY number LIMIT ?", session, job.n, seq, limit)
 
-    def _pieces(self, where: str, session: str, *arguments: int) -> list[Entry]:
+    def _pieces(self, where: str, session: str, n: int, *arguments: int) -> list[Entry]:
         found: list[Entry] = []
-        sql = f"SELECT seq, body FROM piece WHERE session = ? AND n = ? AND {where}"  # noqa: S608
-        for seq, kept in self._sql.execute(sql, (session, *arguments)):
-            body = unseal(kept, seq) if type(seq) is int else None
+        sql = f"SELECT seq, body, number FROM piece WHERE session = ? AND n = ? AND {where}"  # noqa: S608
+        for seq, kept, number in self._sql.execute(sql, (session, n, *arguments)):
+            body = None
+            if type(seq) is int and seq >= 0:
+                body = self._seals.unwrap(kept, b"piece", session, seq, b"%d.%d" % (n, number), crc=seq)
             if body is None:
                 REPORTS.tell("piece of a job", session)
             else:

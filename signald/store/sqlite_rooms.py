@@ -6,8 +6,9 @@ from typing import TypeVar
 from msgspec import msgpack
 
 from signald.core.rooms import Entry, Record, record_size
-from signald.store.damage import REPORTS, Unreadable, seal, unseal
+from signald.store.damage import REPORTS, Unreadable
 from signald.store.room.records import Head, Kept, Presence, Seat
+from signald.store.seals import room_owner
 from signald.store.sqlite_values import Rows, pack, unpack
 
 TABLES = """
@@ -44,6 +45,15 @@ class SqliteRooms(Rows):
     def _readable(self, decode: Callable[[bytes], _T], packed: object, what: str, of: str) -> _T | None:
         try:
             return None if packed is None else unpack(decode, packed, what, of)
+        except Unreadable as error:
+            REPORTS.tell(error.what, error.of)
+            return None
+
+    def _opened(
+        self, decode: Callable[[bytes], _T], packed: object, what: str, place: tuple[bytes, str, int, str], of: str
+    ) -> _T | None:
+        try:
+            return None if packed is None else self._unpack(decode, packed, what, of, *place)
         except Unreadable as error:
             REPORTS.tell(error.what, error.of)
             return None
@@ -94,11 +104,12 @@ class SqliteRooms(Rows):
 
     def presence(self, room: str, member: str) -> Presence | None:
         packed = self._one("SELECT presence FROM room_member WHERE room = ? AND member = ?", room, member)
-        return self._readable(_presence, packed, "presence", member)
+        return self._opened(_presence, packed, "presence", (b"presence", room_owner(room), 0, member), member)
 
     def save_presence(self, room: str, member: str, turn: int, presence: Presence) -> None:
         sql = "UPDATE room_member SET turn = ?, presence = ? WHERE room = ? AND member = ?"
-        self._sql.execute(sql, (turn, pack(presence), room, member))
+        packed = self._pack(presence, b"presence", room_owner(room), 0, member)
+        self._sql.execute(sql, (turn, packed, room, member))
 
     def members_after(self, room: str, turn: int, limit: int) -> list[str]:
         sql = "SELECT member FROM room_member WHERE room = ? AND turn > ? ORDER BY turn LIMIT ?"
@@ -109,15 +120,17 @@ class SqliteRooms(Rows):
 
     def put_room_entry(self, room: str, entry: Entry) -> None:
         said = entry.publication
-        row = (room, entry.position, said.size, said.update, pack(entry))
+        packed = self._pack(entry, b"publication", room_owner(room), entry.position)
+        row = (room, entry.position, said.size, said.update, packed)
         self._sql.execute("REPLACE INTO room_entry VALUES (?, ?, ?, ?, ?)", row)
 
     def room_entries(self, room: str, after: int, upto: int) -> list[Entry]:
-        sql = "SELECT record FROM room_entry WHERE room = ? AND position > ? AND position <= ? ORDER BY position"
-        return self._entries_of(room, [packed for (packed,) in self._sql.execute(sql, (room, after, upto))])
+        sql = "SELECT position, record FROM room_entry WHERE room = ? AND position > ? AND position <= ? ORDER BY position"
+        return self._entries_of(room, self._sql.execute(sql, (room, after, upto)))
 
-    def _entries_of(self, room: str, packed: Iterable[object]) -> list[Entry]:
-        found = [self._readable(_entry, each, "publication", room) for each in packed]
+    def _entries_of(self, room: str, rows: Iterable[tuple[int, object]]) -> list[Entry]:
+        kind, owner = b"publication", room_owner(room)
+        found = [self._opened(_entry, packed, "publication", (kind, owner, at, ""), room) for at, packed in rows]
         return [entry for entry in found if entry is not None]
 
     def room_entry_size(self, room: str, position: int) -> int:
@@ -130,7 +143,7 @@ class SqliteRooms(Rows):
     def room_updates(self, room: str, after: int, limit: int) -> tuple[list[Entry], int]:
         sql = "SELECT position, record FROM room_entry WHERE room = ? AND is_update AND position > ? ORDER BY position LIMIT ?"
         rows = self._sql.execute(sql, (room, after, limit)).fetchall()
-        return self._entries_of(room, [packed for _, packed in rows]), rows[-1][0] if len(rows) == limit else 0
+        return self._entries_of(room, rows), rows[-1][0] if len(rows) == limit else 0
 
     def room_updates_upto(self, room: str, after: int, upto: int) -> tuple[int, int]:
         sql = (
@@ -142,27 +155,29 @@ class SqliteRooms(Rows):
 
     def snapshot(self, room: str) -> bytes:
         kept = self._one("SELECT snapshot FROM room WHERE room = ?", room)
-        body = unseal(kept)
+        body = self._seals.unwrap(kept, b"snapshot", room_owner(room))
         if kept is not None and body is None:
             REPORTS.tell("snapshot", room)
         return body or b""
 
     def save_snapshot(self, room: str, body: bytes, upto: int, floor: int) -> None:
-        self._sql.execute("UPDATE room SET snapshot = ? WHERE room = ?", (seal(body), room))
+        self._sql.execute(
+            "UPDATE room SET snapshot = ? WHERE room = ?", (self._seals.wrap(body, b"snapshot", room_owner(room)), room)
+        )
         self._sql.execute(
             "DELETE FROM room_entry WHERE room = ? AND is_update AND position <= ?", (room, min(upto, floor))
         )
 
     def room_record(self, room: str, name: str) -> Record | None:
         packed = self._one("SELECT record FROM room_record WHERE room = ? AND id = ?", room, name)
-        return self._readable(_record, packed, "room record", room)
+        return self._opened(_record, packed, "room record", (b"record", room_owner(room), 0, name), room)
 
     def has_room_record(self, room: str, name: str) -> bool:
         return self._one("SELECT 1 FROM room_record WHERE room = ? AND id = ?", room, name) is not None
 
     def save_room_record(self, room: str, name: str, record: Record) -> None:
         size = None if record.properties is None else record_size(name, record.properties)
-        row = (room, name, record.position, size, pack(record))
+        row = (room, name, record.position, size, self._pack(record, b"record", room_owner(room), 0, name))
         self._sql.execute("REPLACE INTO room_record VALUES (?, ?, ?, ?, ?)", row)
 
     def drop_room_record(self, room: str, name: str) -> None:
@@ -187,5 +202,9 @@ class SqliteRooms(Rows):
         if last:
             rest = "SELECT position, id, record FROM room_record WHERE room = ? AND position = ? AND id > ? ORDER BY id"
             rows += self._sql.execute(rest, (room, last, rows[-1][1])).fetchall()
-        found = [(name, self._readable(_record, packed, "room record", room)) for _, name, packed in rows]
+        owner = room_owner(room)
+        found = [
+            (name, self._opened(_record, packed, "room record", (b"record", owner, 0, name), room))
+            for _, name, packed in rows
+        ]
         return [(name, record) for name, record in found if record is not None], last

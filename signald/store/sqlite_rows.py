@@ -1,7 +1,8 @@
 """The tables of SQLite, and `SqliteRows`, which gives the rules (rules.py) their records out of them.
 
-Records, messages and chat history are sealed (damage.py). A damaged session or worker raises `Unreadable` when it is read by
-itself; among several it is reported and left out. sqlite.py decides on transactions, and when to `forget` cached records.
+What belongs to a session is sealed (seals.py); the records of the registry have a CRC-32 alone (damage.py). A damaged session or worker
+raises `Unreadable` when it is read by itself; among several it is reported and left out. sqlite.py decides on transactions, and when to
+`forget` cached records.
 """
 
 import sqlite3
@@ -13,9 +14,10 @@ from msgspec import msgpack
 from signald.core.head import Party
 from signald.core.log import Entry
 from signald.core.wants import ROOT, path
-from signald.store.damage import REPORTS, SEAL_BYTES, Unreadable, seal, unseal
+from signald.store.damage import REPORTS, SEAL_BYTES, Unreadable
 from signald.store.registry.ops import NodeInfo
 from signald.store.registry.records import Place, TrailCount, Worker
+from signald.store.seals import SEALED_BYTES, Seals, is_sealed
 from signald.store.session.records import Past, Record, Way
 from signald.store.session.streams.records import Stream, decode_stream
 from signald.store.sqlite_agenda import TABLES as AGENDA_TABLES
@@ -32,7 +34,7 @@ from signald.store.sqlite_rooms import TABLES as ROOM_TABLES
 from signald.store.sqlite_rooms import SqliteRooms
 from signald.store.sqlite_shelves import TABLE as SHELF_TABLE
 from signald.store.sqlite_shelves import SqliteShelves
-from signald.store.sqlite_values import pack, unpack
+from signald.store.sqlite_values import decoded, pack, unpack
 
 SCHEMA = 2
 RECORDS_MAX = 10_000
@@ -131,8 +133,8 @@ _want = msgpack.Decoder(dict[str, str]).decode
 class SqliteRows(SqliteJobs, SqliteEvents, SqliteRevoked, SqliteAgenda, SqliteShelves, SqliteRooms):
     """How things are kept here. Changes of the hot tables gather until something reads them or the batch ends."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        super().__init__(connection)
+    def __init__(self, connection: sqlite3.Connection, seals: Seals) -> None:
+        super().__init__(connection, seals)
         self._records: dict[str, Record] = {}
         self._changed: dict[str, Record] = {}
         self._entries: list[tuple[str, Way, int, bool, bytes]] = []
@@ -155,7 +157,7 @@ class SqliteRows(SqliteJobs, SqliteEvents, SqliteRevoked, SqliteAgenda, SqliteSh
     def flush(self) -> None:
         """Write everything that is gathered."""
         if self._changed:
-            rows = [(session, pack(record)) for session, record in self._changed.items()]
+            rows = [(session, self._pack(record, b"session", session)) for session, record in self._changed.items()]
             self._sql.executemany("REPLACE INTO session VALUES (?, ?)", rows)
             self._later.note(self._changed.values())
             self._changed.clear()
@@ -176,10 +178,11 @@ class SqliteRows(SqliteJobs, SqliteEvents, SqliteRevoked, SqliteAgenda, SqliteSh
 
     def _flush_history(self) -> None:
         if self._history:
-            rows = [
-                (*key, party + _PIECE if body[:1] in _OF_STREAMS else party, seal(body, key[1]))
-                for key, (party, body) in self._history.items()
-            ]
+            rows = []
+            for (session, number), (party, body) in self._history.items():
+                kind = party + _PIECE if body[:1] in _OF_STREAMS else party
+                kept = self._seals.wrap(body, b"history", session, number, kind.encode(), crc=number)
+                rows.append((session, number, kind, kept))
             self._sql.executemany("REPLACE INTO history VALUES (?, ?, ?, ?)", rows)
             self._history.clear()
 
@@ -188,8 +191,9 @@ class SqliteRows(SqliteJobs, SqliteEvents, SqliteRevoked, SqliteAgenda, SqliteSh
         if record is None:
             packed = self._one("SELECT record FROM session WHERE session = ?", session)
             if packed is not None:
-                record = self._records[session] = unpack(_record, packed, "record", session)
-                if is_cut(packed):
+                data = self._seals.unwrap(packed, b"session", session)
+                record = self._records[session] = decoded(_record, data, "record", session)
+                if data and is_cut(data):
                     self._later.mend(record)
                     self._mend_events(record)
         return record
@@ -214,12 +218,14 @@ class SqliteRows(SqliteJobs, SqliteEvents, SqliteRevoked, SqliteAgenda, SqliteSh
         if past is None:
             self._sql.execute("DELETE FROM history WHERE session = ?", (session,))
         else:
-            self._sql.execute("REPLACE INTO past VALUES (?, ?, ?)", (session, past.until_ms, pack(past)))
+            self._sql.execute(
+                "REPLACE INTO past VALUES (?, ?, ?)", (session, past.until_ms, self._pack(past, b"past", session))
+            )
 
     def past(self, session: str) -> Past | None:
         packed = self._one("SELECT record FROM past WHERE session = ?", session)
         try:
-            return None if packed is None else unpack(_past, packed, "past", session)
+            return None if packed is None else self._unpack(_past, packed, "past", session, b"past", session)
         except Unreadable as error:
             REPORTS.tell(error.what, error.of)
             return None
@@ -233,7 +239,11 @@ class SqliteRows(SqliteJobs, SqliteEvents, SqliteRevoked, SqliteAgenda, SqliteSh
         return [session for (session,) in self._sql.execute(sql, (until_ms, limit))]
 
     def put_entries(self, session: str, way: Way, entries: Iterable[Entry]) -> None:
-        self._entries += [(session, way, entry.seq, entry.history, seal(entry.body, entry.seq)) for entry in entries]
+        wrap, kind = self._seals.wrap, way.encode()
+        self._entries += [
+            (session, way, entry.seq, entry.history, wrap(entry.body, kind, session, entry.seq, crc=entry.seq))
+            for entry in entries
+        ]
 
     def trim_entries(self, session: str, way: Way, last: int) -> None:
         self._trims.append((session, way, last))
@@ -242,10 +252,11 @@ class SqliteRows(SqliteJobs, SqliteEvents, SqliteRevoked, SqliteAgenda, SqliteSh
         self._flush_entries()
         sql = "SELECT seq, body, history FROM entry WHERE session = ? AND way = ? AND seq > ? ORDER BY seq LIMIT ?"
         found: list[Entry] = []
+        unwrap, kind = self._seals.unwrap, way.encode()
         while not found:
             rows = self._sql.execute(sql, (session, way, after, limit)).fetchall()
             for seq, kept, history in rows:
-                body = unseal(kept, seq) if type(seq) is int else None
+                body = unwrap(kept, kind, session, seq, crc=seq) if type(seq) is int else None
                 if body is None:
                     REPORTS.tell("message", session)
                 else:
@@ -262,9 +273,16 @@ class SqliteRows(SqliteJobs, SqliteEvents, SqliteRevoked, SqliteAgenda, SqliteSh
         gathered = self._history.pop((session, number), None)
         if gathered is not None:
             return gathered[1]
-        sql = "DELETE FROM history WHERE session = ? AND number = ? RETURNING body"
-        kept = self._one(sql, session, number)
-        return kept[:-SEAL_BYTES] if type(kept) is bytes else b""
+        sql = "DELETE FROM history WHERE session = ? AND number = ? RETURNING body, party"
+        kept, kind = self._sql.execute(sql, (session, number)).fetchone() or (None, "")
+        if type(kept) is not bytes:
+            return b""
+        if is_sealed(kept):
+            body = self._seals.unwrap(kept, b"history", session, number, str(kind).encode(), crc=number)
+            return (
+                bytes(max(0, len(kept) - SEALED_BYTES)) if body is None else body
+            )  # a damaged one counts by its length
+        return kept[:-SEAL_BYTES]
 
     def history(self, session: str) -> list[tuple[Party, bytes]]:
         self._flush_history()
@@ -272,7 +290,9 @@ class SqliteRows(SqliteJobs, SqliteEvents, SqliteRevoked, SqliteAgenda, SqliteSh
         found: list[tuple[Party, bytes]] = []
         for kind, kept, number in self._sql.execute(sql, (session,)):
             party = _PARTIES.get(kind)
-            body = unseal(kept, number) if type(number) is int and party is not None else None
+            body = None
+            if type(number) is int and party is not None:
+                body = self._seals.unwrap(kept, b"history", session, number, kind.encode(), crc=number)
             if body is None or party is None:
                 REPORTS.tell("chat history", session)
             else:
@@ -282,22 +302,23 @@ class SqliteRows(SqliteJobs, SqliteEvents, SqliteRevoked, SqliteAgenda, SqliteSh
     def stream(self, session: str, way: Way, name: str) -> Stream | None:
         sql = "SELECT record FROM stream WHERE session = ? AND way = ? AND name = ?"
         packed = self._one(sql, session, way, name)
-        return None if packed is None else self._stream(session, packed)
+        return None if packed is None else self._stream(session, packed, way + name)
 
-    def _stream(self, session: str, packed: object) -> Stream | None:
+    def _stream(self, session: str, packed: object, name: str) -> Stream | None:
         try:
-            return unpack(decode_stream, packed, "stream", session)
+            return self._unpack(decode_stream, packed, "stream", session, b"stream", session, name=name)
         except Unreadable as error:
             REPORTS.tell(error.what, error.of)
             return None
 
     def streams(self, session: str) -> list[Stream]:
-        rows = self._sql.execute("SELECT record FROM stream WHERE session = ?", (session,)).fetchall()
-        found = [stream for (packed,) in rows if (stream := self._stream(session, packed)) is not None]
+        rows = self._sql.execute("SELECT record, way || name FROM stream WHERE session = ?", (session,)).fetchall()
+        found = [stream for packed, name in rows if (stream := self._stream(session, packed, str(name))) is not None]
         return sorted(found, key=lambda one: one.number)
 
     def save_stream(self, session: str, stream: Stream) -> None:
-        self._sql.execute("REPLACE INTO stream VALUES (?, ?, ?, ?)", (session, stream.way, stream.name, pack(stream)))
+        packed = self._pack(stream, b"stream", session, name=stream.way + stream.name)
+        self._sql.execute("REPLACE INTO stream VALUES (?, ?, ?, ?)", (session, stream.way, stream.name, packed))
 
     def drop_stream(self, session: str, stream: Stream) -> None:
         sql = "DELETE FROM stream WHERE session = ? AND way = ? AND name = ?"
@@ -473,7 +494,8 @@ class SqliteRows(SqliteJobs, SqliteEvents, SqliteRevoked, SqliteAgenda, SqliteSh
     def add_steps(self, session: str, steps: Iterable[bytes], keep: int, now_ms: int, until_ms: int) -> None:
         self._sql.execute("DELETE FROM step WHERE until_ms <= ?", (now_ms,))
         insert = "INSERT INTO step (session, until_ms, step) VALUES (?, ?, ?)"
-        self._sql.executemany(insert, [(session, until_ms, step) for step in steps])
+        cover = self._seals.cover
+        self._sql.executemany(insert, [(session, until_ms, cover(step, b"step", session)) for step in steps])
         self._sql.execute(
             "UPDATE step SET until_ms = ? WHERE session = ? AND until_ms < ?", (until_ms, session, until_ms)
         )
@@ -485,7 +507,11 @@ class SqliteRows(SqliteJobs, SqliteEvents, SqliteRevoked, SqliteAgenda, SqliteSh
 
     def steps(self, session: str) -> list[bytes]:
         sql = "SELECT step FROM step WHERE session = ? ORDER BY number"
-        return [step for (step,) in self._sql.execute(sql, (session,)) if type(step) is bytes]
+        kept = [step for (step,) in self._sql.execute(sql, (session,)) if type(step) is bytes]
+        found = [self._seals.uncover(step, b"step", session) for step in kept]
+        if None in found:
+            REPORTS.tell("trail", session)
+        return [step for step in found if step is not None]
 
     def trail(self, session: str) -> TrailCount | None:
         found = self._sql.execute("SELECT session, until_ms, bytes FROM trail WHERE session = ?", (session,))

@@ -21,7 +21,7 @@ from tests.bench import sdk as sdk_bench
 from tests.bench import streams as streams_bench
 from tests.bench.errors import BenchError
 from tests.bench.sdk_party import Slices
-from tests.bench.servers import SERVERS, Cores
+from tests.bench.servers import SEALING, SERVERS, Cores
 
 app = App(
     name="python -m tests.bench",
@@ -38,8 +38,8 @@ def pinned() -> Cores:
 
 
 def _known(_: type, names: tuple[str, ...]) -> None:
-    if unknown := set(names) - set(SERVERS):
-        raise ValueError(f"{', '.join(sorted(unknown))}: not one of {', '.join(SERVERS)}")
+    if unknown := set(names) - {*SERVERS, *SEALING}:
+        raise ValueError(f"{', '.join(sorted(unknown))}: not one of {', '.join((*SERVERS, *SEALING))}")
 
 
 Servers = Annotated[tuple[str, ...], Parameter(validator=_known)]

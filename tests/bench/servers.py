@@ -3,6 +3,7 @@
 A child inherits the affinity its parent had when it was started, threads included, so the parent moves itself for that moment.
 """
 
+import base64
 import os
 import signal
 import subprocess
@@ -32,6 +33,9 @@ STOP_TIMEOUT_S = 10.0
 BASELINES = ("tcp", "trio-websocket")
 SIGNALD = ("signald-memory", "signald-sqlite", "signald-redis")
 SERVERS = (*BASELINES, *SIGNALD)
+SEALED = "-sealed"
+"""What the name of a server ends with whose store seals what it keeps, to be compared with the one without."""
+SEALING = tuple(f"{name}{SEALED}" for name in SIGNALD[1:])
 
 # What the installed `signald` command runs, so that a checkout is measured without being installed.
 ENTRY_POINT = "from signald.cli import main; main()"
@@ -43,6 +47,7 @@ websocket = "{host}:{port}"
 http = "{host}:{http_port}"
 [store]
 url = "{store}"
+{sealing}
 [auth]
 insecure = true
 [limits]
@@ -168,12 +173,36 @@ class Node(NamedTuple):
 
     @classmethod
     def start(
-        cls, store_url: str, core: int, folder: Path, tree: Path = TREE, limits: str = "", entry: str = ENTRY_POINT
+        cls,
+        store_url: str,
+        core: int,
+        folder: Path,
+        tree: Path = TREE,
+        limits: str = "",
+        entry: str = ENTRY_POINT,
+        *,
+        seals: bool = False,
     ) -> "Node":
-        """Start `signald serve` of a checkout on free ports; it is not ready yet. `limits`: more lines of `[limits]`."""
+        """Start `signald serve` of a checkout on free ports; it is not ready yet.
+
+        `limits`: more lines of `[limits]`. `seals`: its store is sealed.
+        """
+        keys = folder / "keys"
+        if seals:
+            keys.write_text(f"bench {base64.b64encode(os.urandom(32)).decode()}\n")
+            keys.chmod(0o400)
         port, http_port = free_port(), free_port()
         config = folder / f"signald-{port}.toml"
-        config.write_text(CONFIG.format(host=HOST, port=port, http_port=http_port, store=store_url, limits=limits))
+        config.write_text(
+            CONFIG.format(
+                host=HOST,
+                port=port,
+                http_port=http_port,
+                store=store_url,
+                limits=limits,
+                sealing=f'encryption_keys_file = "{keys}"' if seals else "",
+            )
+        )
         command = [sys.executable, "-c", entry, "serve", "--config", str(config)]
         child = Child("signald", command, core, config.with_suffix(".log"), tree)
         return cls(child, (HOST, port), (HOST, http_port))
@@ -244,7 +273,7 @@ def empty_store(name: str, cores: Cores, folder: Path) -> Iterator[tuple[str, Ch
 
 @contextmanager
 def running(name: str, cores: Cores, tree: Path = TREE, limits: str = "", entry: str = ENTRY_POINT) -> Iterator[Server]:
-    """Run one of SERVERS, ready to serve, with an empty store; signald is that of `tree`, with more lines of `[limits]`."""
+    """Run one of SERVERS or SEALING, ready to serve, with an empty store; signald is that of `tree`, with more lines of `[limits]`."""
     with tempfile.TemporaryDirectory(prefix="signald-bench-") as temporary:
         folder = Path(temporary)
         if name in BASELINES:
@@ -257,8 +286,8 @@ def running(name: str, cores: Cores, tree: Path = TREE, limits: str = "", entry:
             finally:
                 child.stop()
         else:
-            with empty_store(name, cores, folder) as (url, redis_child):
-                node = Node.start(url, cores.server, folder, tree, limits, entry)
+            with empty_store(name.removesuffix(SEALED), cores, folder) as (url, redis_child):
+                node = Node.start(url, cores.server, folder, tree, limits, entry, seals=name.endswith(SEALED))
                 try:
                     node.child.wait_until(node.ready)
                     yield Server(node.child, node.address, redis_child, node.http)

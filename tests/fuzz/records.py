@@ -30,6 +30,7 @@ from signald.store.registry.ops import (
     UpdateWorker,
     WorkerSessions,
 )
+from signald.store.seals import Seals
 from signald.store.session.ops import Appended, EndSession, Look, Looked, Mark, ReadHistory, ReadTrail
 from signald.store.sqlite import _File, _open
 from tests.fuzz import mutate
@@ -100,7 +101,7 @@ TYPES = ("blob", "text", "integer", "real")
 
 
 def _file(path: Path) -> _File:
-    return _open(path, "a", durable=False, busy_timeout_s=1.0)
+    return _open(path, "a", Seals(), durable=False, busy_timeout_s=1.0)
 
 
 def _do(file: _File, *ops: Op) -> list[Any]:

@@ -33,6 +33,7 @@ from tests.planted.slips.sdk_cores import SDK_CORES
 from tests.planted.slips.sdk_fronts import SDK_FRONTS
 from tests.planted.slips.sdk_leaving import SDK_LEAVING
 from tests.planted.slips.sdk_rooms import SDK_ROOMS
+from tests.planted.slips.sealing import SEALING
 from tests.planted.slips.service import SERVICE
 from tests.planted.slips.shelf import SHELF
 from tests.planted.slips.store import STORE
@@ -41,5 +42,6 @@ from tests.planted.slips.telling import TELLING
 BUGS: tuple[Bug, ...] = (
     *STORE, *CORE, *SERVICE, *SDK, *POISON, *HTTP, *LUA, *NAMED, *CALLERS, *STREAMS_AND_JOBS, *CRASHES, *RECALLS,
     *AGENDA, *APP_TESTING, *BLOBS, *CANVAS, *DEEPSTREAM, *EVENTS, *HOOKS, *MEDIA, *POLLING, *ROOMS, *ROOM_CALLERS, *ROOM_SERVICE,
+    *SEALING,
     *SDK_ASYNCIO_CARRIERS, *SDK_CARRIERS, *SDK_CORES, *SDK_FRONTS, *SDK_LEAVING, *SDK_ROOMS, *SHELF, *TELLING,
 )  # fmt: skip

@@ -23,7 +23,7 @@ INVARIANTS = {
     "exactly-once", "single-owner", "worker-first", "bounded", "paced", "one-hop", "sticky", "token-once", "no-ghost",
     "bounded-memory", "no-orphan-task", "nobody-lost", "nobody-hurts", "liveness", "fair", "twin", "stream-prefix", "job-once",
     "no-token-after-recall", "event-told", "whole-blob", "room-order",
-    "canvas-order", "fleet-order",
+    "canvas-order", "fleet-order", "sealed",
 }  # fmt: skip
 
 

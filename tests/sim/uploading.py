@@ -133,10 +133,10 @@ class SimMedia:
         async with self._kept.write(key, content_type=content_type) as writing:
             yield SimWriting(self, key, writing)
 
-    async def read(self, key: str, start: int, end: int) -> AsyncGenerator[bytes, None]:
+    async def read(self, key: str, start: int, end: int, *, size: int = 0) -> AsyncGenerator[bytes, None]:
         """As `Media.read`."""
         await self._trouble()
-        async with aclosing(self._kept.read(key, start, end)) as pieces:
+        async with aclosing(self._kept.read(key, start, end, size=size)) as pieces:
             async for piece in pieces:
                 yield piece
 

@@ -1,8 +1,10 @@
 """Every store, made the same way for every test of the contract."""
 
 import itertools
+import os
 import shutil
 import subprocess
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -10,9 +12,11 @@ import pytest
 import trio
 from redis import Redis
 
+from signald.config.seal_keys import SealKey
 from signald.demo.cluster import free_port
 from signald.store.memory import MemoryWorld, open_memory
 from signald.store.redis import open_redis
+from signald.store.seals import Seals
 from signald.store.sqlite import open_sqlite
 from tests.store.worlds import Fresh, Opener, World, open_world
 
@@ -76,24 +80,42 @@ def memory_fresh() -> Fresh:
     return fresh
 
 
-def redis_fresh(url: str) -> Fresh:
+KEY = SealKey("test", bytes(range(32)))
+
+
+def seals(*, sealed: bool) -> Seals:
+    """Return the seals of one node: all nodes of a store have the same key, or none."""
+    return Seals((KEY,), sealing=True) if sealed else Seals()
+
+
+def is_sealed(request: pytest.FixtureRequest) -> bool:
+    """Tell whether a test's store seals. Each test of the contract is held sealed on one of the two stores, and plain on the other.
+
+    `SIGNALD_TESTS_SEAL` (`all`, `none`) says it for every test.
+    """
+    said = os.environ.get("SIGNALD_TESTS_SEAL", "")
+    name = request.node.name.partition("[")[0]
+    return said == "all" if said else (zlib.crc32(name.encode()) + (request.param == "redis")) % 2 == 1
+
+
+def redis_fresh(url: str, *, sealed: bool = False) -> Fresh:
     """Each world is the same server, emptied."""
 
     def fresh() -> Opener:
         with Redis.from_url(url) as client:
             client.flushall()
-        return lambda node: open_redis(url, node)
+        return lambda node: open_redis(url, node, seals=seals(sealed=sealed))
 
     return fresh
 
 
-def sqlite_fresh(home: Path) -> Fresh:
+def sqlite_fresh(home: Path, *, sealed: bool = False) -> Fresh:
     """Each world is a new file."""
     numbers = itertools.count()
 
     def fresh() -> Opener:
         url = f"sqlite:{home / f'{next(numbers)}.db'}"
-        return lambda node: open_sqlite(url, node, ack="process", poll_interval_s=0.002)
+        return lambda node: open_sqlite(url, node, ack="process", poll_interval_s=0.002, seals=seals(sealed=sealed))
 
     return fresh
 
@@ -105,9 +127,9 @@ def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Fresh:
         case "memory":
             return memory_fresh()
         case "redis":
-            return redis_fresh(request.getfixturevalue("redis_url"))
+            return redis_fresh(request.getfixturevalue("redis_url"), sealed=is_sealed(request))
         case "sqlite":
-            return sqlite_fresh(tmp_path)
+            return sqlite_fresh(tmp_path, sealed=is_sealed(request))
         case other:
             raise AssertionError(other)
 

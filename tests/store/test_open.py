@@ -24,6 +24,7 @@ class Settings:
     connect_timeout_s: float = 1.0
     command_timeout_s: float = 2.0
     poll_interval_s: float = 0.005
+    encryption_keys_file: str = ""
 
 
 async def test_memory() -> None:

@@ -66,6 +66,7 @@ from signald.store.registry.ops import (
     Signal,
     TakePace,
     UpdateWorker,
+    UseSealKey,
     WorkerClaimed,
     Workers,
     WorkerSessions,
@@ -561,6 +562,10 @@ class Kitchen:
 
     def _format(self, draft: Draft) -> Op:
         return RaiseFormat(draft.small)
+
+    def _seal_key(self, draft: Draft) -> Op:
+        key = "" if draft.small == 0 else f"0000000{draft.small}"
+        return UseSealKey(key, (f"0000000{draft.other}",) if draft.other % 2 else ())
 
     def _secret(self, draft: Draft) -> Op:
         return ClusterSecret(b"secret%d" % draft.small)

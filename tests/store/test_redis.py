@@ -71,6 +71,7 @@ from signald.store.registry.ops import (
     Signal,
     TakePace,
     UpdateWorker,
+    UseSealKey,
     WorkerSessions,
 )
 from signald.store.registry.packing import Check
@@ -186,6 +187,7 @@ def every_op() -> list[Op]:
         Incarnation("one"),
         ClusterSecret(b"secret"),
         RaiseFormat(2),
+        UseSealKey("00000001"),
         ReadApiKeys((), bytes(32), 10, 10, NOW_MS),
         put_node("a", "starting"),
         put_node("b"),

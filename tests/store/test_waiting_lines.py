@@ -28,6 +28,7 @@ from signald.store.registry.ops import (
     Waiting,
 )
 from signald.store.registry.records import Place
+from signald.store.seals import Seals
 from signald.store.sqlite_rows import LATER_TABLES, STRAYS, TABLES, SqliteRows
 from tests.examples import examples
 from tests.store.conftest import redis_fresh, sqlite_fresh
@@ -290,7 +291,7 @@ def test_the_file_of_an_earlier_release_is_taken_over() -> None:
             sql.execute("REPLACE INTO place VALUES (?, ?, ?, ?)", (session, "", NOW_MS, want))
         for statement in (*LATER_TABLES.split(";"), *STRAYS):
             sql.execute(statement)
-        rows = SqliteRows(sql)
+        rows = SqliteRows(sql, Seals())
         assert sorted(rows.strays(9)) == ["s_1", "s_2"]
         for session in rows.strays(9):
             rows.enter(session)

@@ -36,6 +36,18 @@ class StoreConfig:
         "What an ack promises the sender: the message survives the death of any signald process, of the "
         "primary store (replica), or of the power (disk). Each step costs latency.",
     )
+    encryption_keys_file: str = key(
+        "",
+        "File of the keys under which messages and what else parties say is sealed in the store (docs/security.md says which records): a "
+        "line is a name and `openssl rand -base64 32`, the last line is the newest key. It opens and seals; the others open. Values are "
+        "sealed once all live nodes have the key. Empty: values are kept plain.",
+        unit="path",
+        reload=True,
+    )
+    require_tls: bool = key(
+        False,
+        "Redis only: refuse a store.url without TLS, without a password, or whose certificate is not checked.",
+    )
     connect_timeout_s: float = key(1.0, "Longest wait for a connection to the store.", unit="seconds")
     command_timeout_s: float = key(
         2.0, "Longest wait for an answer of the store; after it the outcome counts as unknown.", unit="seconds"

@@ -106,7 +106,7 @@ class HttpBlobs:
         desk = self._blobs
         with self._place(desk.downloading, self._context.config.blobs.downloads_in_progress_max, payer):
             try:
-                async with aclosing(self._media.read(blob.blob, start, end)) as pieces:
+                async with aclosing(self._media.read(blob.blob, start, end, size=blob.size)) as pieces:
                     async for piece in pieces:
                         desk.bytes_read += len(piece)
                         yield piece

@@ -10,6 +10,7 @@ import trio
 from signald.errors import StoreUnavailable
 from signald.service.cluster.identity import Claimant
 from signald.service.cluster.lag import LoopLag
+from signald.service.cluster.sealing import Sealing
 from signald.service.cluster.sight import Sight
 from signald.service.context import Context
 from signald.service.losses import Losses
@@ -52,6 +53,7 @@ class Lease:
         self._connections = connections
         self.sight = Sight(context.now_ms, lambda: context.config.node.lease_ttl_s)
         self.lag = LoopLag()
+        self._sealing = Sealing(context)
         self._on_taken = on_taken
         self._claimant = claimant or Claimant()
         self.outdated = False
@@ -90,6 +92,7 @@ class Lease:
         now = self._context.now_ms()
         kept, nodes = await self._context.committer.call_each(RaiseFormat(0), ListNodes(now))
         check_formats(kept.number, nodes.nodes)
+        await self._sealing.begin()
         await self._claimant.take(self._context.node, incarnation, secret.value, self._put, self._poke_holder)
 
     async def _poke_holder(self) -> None:
@@ -142,6 +145,7 @@ class Lease:
             renewed_ms=now,
             connections=self._connections(),
             lag_ms=round(self.lag.ms, 3),
+            seal_keys=self._sealing.known,
         )
         # With each renewal, because a store that was emptied has lost its number as well.
         put, nodes, kept = await context.committer.call_each(
@@ -151,6 +155,7 @@ class Lease:
             self._outdated(kept.number)
         if not isinstance(put, NodeTaken):
             self._held_ms = now
+            await self._sealing.agree(nodes.nodes)
             self._see(nodes, now)
             self._losses.check_store()
         return put

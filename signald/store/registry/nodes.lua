@@ -171,6 +171,30 @@ function operation.raise_format(format)
   return kept
 end
 
+-- ARGV 4...: ids of keys that are retired
+-- → ids of the keys under which values are sealed, `id` among them
+function operation.use_seal_key(id)
+  local before = redis.call('HGET', MISC, 'seal_keys') or ''
+  local gone, kept = {}, {}
+  for i = 4, #ARGV do
+    gone[ARGV[i]] = true
+  end
+  local known = id == ''
+  for each in string.gmatch(before, '%S+') do
+    known = known or each == id
+    if each == id or not gone[each] then
+      kept[#kept + 1] = each
+    end
+  end
+  if not known then
+    kept[#kept + 1] = id
+  end
+  if table.concat(kept, ' ') ~= before then
+    redis.call('HSET', MISC, 'seal_keys', table.concat(kept, ' '))
+  end
+  return kept
+end
+
 function operation.take_pace(tokens, rate_per_s, now_ms)
   local rate, now = tonumber(rate_per_s), tonumber(now_ms)
   if rate <= 0 then

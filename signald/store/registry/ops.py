@@ -30,6 +30,8 @@ class NodeInfo(Struct, frozen=True, gc=False):
     """The format that the node writes (`store/formats.py`); release 0.1.0 names none and writes 1."""
     incarnation: str = ""
     """Random name of the process that holds the id; "" in an entry of release 0.1.0, whose holder lives while its lease runs."""
+    seal_keys: str = ""
+    """Ids of the keys that the node opens values by, with blanks between them; "" in an entry of a release that opens none."""
 
 
 class WorkerInfo(Struct, frozen=True, gc=False):
@@ -190,6 +192,12 @@ class KeptKeySet(Result, frozen=True):
 
     body: bytes
     fetched_ms: int = 0
+
+
+class SealKeys(Result, frozen=True):
+    """Ids of the keys under which the store holds sealed values, in the order in which they came into use."""
+
+    ids: tuple[str, ...]
 
 
 class Secret(Result, frozen=True):
@@ -596,6 +604,17 @@ class ListRevoked(RegistryOp[RevokedPage], frozen=True):
     after: int
     limit: int
     now_ms: int
+
+
+class UseSealKey(RegistryOp[SealKeys], frozen=True):
+    """Note that values are sealed under the key with the id `key` (`store/seals.py`); empty: note nothing.
+
+    A node asks before it seals under a key, so a node without that key is refused at its start. Keys that are `retired` are forgotten,
+    other than `key` itself.
+    """
+
+    key: str
+    retired: tuple[str, ...] = ()
 
 
 class ClusterSecret(RegistryOp[Secret], frozen=True):

@@ -17,7 +17,7 @@ from signald.store.formats import FORMAT_UNSAID
 from signald.store.redis_codec import call, codec, labels
 from signald.store.redis_connection import Word, pack
 from signald.store.redis_keys import PACKING, REGISTRY_TAG, Keyspace
-from signald.store.redis_replies import read_done, read_name
+from signald.store.redis_replies import read_done, read_name, read_names
 from signald.store.registry import records
 from signald.store.registry.agenda.records import LEASE_MAX_MS, ROOMS
 from signald.store.registry.ops import (
@@ -64,11 +64,13 @@ from signald.store.registry.ops import (
     Reserve,
     Reserved,
     Revoke,
+    SealKeys,
     Secret,
     Signal,
     TakePace,
     Text,
     UpdateWorker,
+    UseSealKey,
     Waiting,
     WorkerSessions,
 )
@@ -172,6 +174,11 @@ codec(
     Incarnation,
     lambda op: pack_registry("once", "incarnation", op.candidate),
     lambda _op, reply: Named(read_name(reply)),
+)
+codec(
+    UseSealKey,
+    lambda op: pack_registry("use_seal_key", op.key, *op.retired),
+    lambda _op, reply: SealKeys(read_names(reply)),
 )
 codec(ClusterSecret, lambda op: pack_registry("once", "secret", op.candidate), lambda _op, reply: Secret(reply))
 

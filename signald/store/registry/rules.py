@@ -103,6 +103,17 @@ def raise_format(op: ops.RaiseFormat, rows: Rows, _wakes: Wakes) -> ops.Format:
     return ops.Format(kept)
 
 
+@rule(ops.UseSealKey)
+def use_seal_key(op: ops.UseSealKey, rows: Rows, _wakes: Wakes) -> ops.SealKeys:
+    before = tuple((rows.fact("seal_keys") or b"").decode(errors="replace").split())
+    kept = tuple([key for key in before if key == op.key or key not in op.retired])
+    if op.key and op.key not in kept:
+        kept = (*kept, op.key)
+    if kept != before:
+        rows.save_fact("seal_keys", " ".join(kept).encode())
+    return ops.SealKeys(kept)
+
+
 @rule(ops.ClusterSecret)
 def cluster_secret(op: ops.ClusterSecret, rows: Rows, _wakes: Wakes) -> ops.Secret:
     return ops.Secret(_first_fact("secret", op.candidate, rows))

@@ -26,6 +26,7 @@ from signald.store.room.ops import (
     RoomSwept,
     RoomUpdates,
 )
+from signald.store.room.seals import open_presence, open_publication, open_snapshot, open_value
 
 _PLAIN: dict[bytes, Result] = {b"done": DONE, b"over": RoomOver(), b"no_room": NoRoom(), b"not_member": NotMember()}
 
@@ -60,15 +61,34 @@ def _refused(reply: list[Any]) -> tuple[tuple[int, Any], ...]:
 def _entries(reply: list[Any], room: str) -> tuple[Entry, ...]:
     entries = []
     for position, member, at_ms, packed in _fields(reply, 4):
+        opened, seq = open_publication(room, member, packed)
         try:
-            entries.append(Entry(position, read_name(member), at_ms, _publication(packed)))
+            said = _publication(opened or b"")
         except MsgspecError:
+            _tell("l", room)
+            continue
+        if seq in (0, said.seq):
+            entries.append(Entry(position, read_name(member), at_ms, said))
+        else:
             _tell("l", room)
     return tuple(entries)
 
 
-def _members(reply: list[Any]) -> tuple[Member, ...]:
-    return tuple([Member(read_name(name), presence, bool(is_new)) for name, presence, is_new in _fields(reply, 3)])
+def _members(reply: list[Any], room: str) -> tuple[Member, ...]:
+    members = []
+    for name, kept, is_new in _fields(reply, 3):
+        presence = open_presence(room, name, kept)
+        if presence is None:
+            _tell("m" + read_name(name), room)
+        members.append(Member(read_name(name), presence or b"", bool(is_new)))
+    return tuple(members)
+
+
+def _snapshot(kept: bytes, room: str) -> bytes:
+    body = open_snapshot(room, kept)
+    if body is None:
+        _tell("s", room)
+    return body or b""
 
 
 def _records(reply: list[Any], room: str) -> tuple[tuple[str, Record], ...]:
@@ -76,11 +96,12 @@ def _records(reply: list[Any], room: str) -> tuple[tuple[str, Record], ...]:
     for name, packed in _fields(reply, 2):
         try:
             position, is_live, _, *words = _record(packed)
+            pairs, record = zip(words[::2], words[1::2], strict=True), read_name(name)
+            some = [(str(key), open_value(room, record, str(key), str(value))) for key, value in pairs]
         except (MsgspecError, ValueError):
             _tell("r", room)
             continue
-        pairs = zip(words[::2], words[1::2], strict=True)
-        properties = tuple([(str(key), str(value).encode()) for key, value in pairs]) if is_live else None
+        properties = tuple(some) if is_live else None
         records.append((read_name(name), Record(int(position), properties)))
     return tuple(records)
 
@@ -112,18 +133,18 @@ def _read(reply: Any, room: str) -> Result:
     match reply:
         case [b"looked", epoch, position, floor, entries, upto, turn, whole, members, departed, count]:
             return RoomLooked(
-                epoch.decode(), position, floor, _entries(entries, room), upto, turn, bool(whole), _members(members),
+                epoch.decode(), position, floor, _entries(entries, room), upto, turn, bool(whole), _members(members, room),
                 read_names(departed), count,
             )  # fmt: skip
         case [b"read", epoch, position, floor, horizon, snapshot, records, size, count, members, nodes]:
             places = position, floor, horizon, snapshot
-            return RoomRead(epoch.decode(), *places, records, size, count, _members(members), read_names(nodes))
+            return RoomRead(epoch.decode(), *places, records, size, count, _members(members, room), read_names(nodes))
         case [b"history", entries, before]:
             return RoomHistory(_entries(entries, room), before)
         case [b"state", epoch, position, upto, horizon, records]:
             return RoomState(epoch.decode(), position, upto, horizon, _records(records, room))
         case [b"updates", epoch, position, snapshot, body, updates, upto]:
-            return RoomUpdates(epoch.decode(), position, snapshot, body, _entries(updates, room), upto)
+            return RoomUpdates(epoch.decode(), position, snapshot, _snapshot(body, room), _entries(updates, room), upto)
         case _:
             return read_refusal(reply)
 

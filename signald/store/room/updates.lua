@@ -38,11 +38,12 @@ function operation.snapshot_room(member, epoch, position, body, bounds)
   for _, update in ipairs(left) do
     size = size + update[2][3]
   end
-  local grown = #body + size - head[ROOM.snapshot_bytes] - head[ROOM.updates_bytes]
+  local body_bytes = #body - (string.byte(body) == SEAL_MARK and SEALED_BYTES or 0)
+  local grown = body_bytes + size - head[ROOM.snapshot_bytes] - head[ROOM.updates_bytes]
   if grown > 0 and bytes_all() + grown > bounds[BOUND.room_bytes_max] then
     return {'refused', 'room_full'}
   end
-  head[ROOM.snapshot], head[ROOM.snapshot_bytes] = position, #body
+  head[ROOM.snapshot], head[ROOM.snapshot_bytes] = position, body_bytes
   head[ROOM.updates], head[ROOM.updates_bytes] = #left, size
   redis.call('HSET', DATA, 's', seal('s', body) .. body, 'h', keep('h', head))
   local over = redis.call('ZRANGEBYSCORE', UPDATES, 0, position)

@@ -3,7 +3,7 @@
 -- KEYS  1 head  2 log of client → worker  3 log of worker → client  4 chat history
 -- ARGV  1 c or w: the party  2 its node  3 its epoch  4 ack (0: none)  5 backlog_max  6 history_max  7 history_bytes_max
 --       8 seq of the first body  9 one 0 or 1 for each body: is it of the history? ('': none is)
---       10... bodies, each with its seal (damage.py)
+--       10... bodies, each with its seal (seals.py)
 -- → {last, acked, receiver's node} | {-1, last} gap | {-2, last, acked} full | {-3, epoch} fenced | {-4, epoch} behind
 --   | {-5} no session
 local key = KEYS[1]
@@ -99,7 +99,7 @@ else
     for j = 11 + (last - first), #ARGV do
       if string.byte(ARGV[9], j - 9) == 49 then
         count = redis.call('RPUSH', KEYS[4], ARGV[1] .. ARGV[j])
-        bytes = bytes + #ARGV[j] - SEAL_BYTES
+        bytes = bytes + #ARGV[j] - (string.byte(ARGV[j]) == SEAL_MARK and SEALED_BYTES or SEAL_BYTES)
         if count == 1 then
           local left = redis.call('PTTL', key)
           if left > 0 then
@@ -110,7 +110,9 @@ else
     end
     while count > 0 and (count - parts > tonumber(ARGV[6]) or bytes > tonumber(ARGV[7])) do
       local item = redis.call('LPOP', KEYS[4])
-      bytes = bytes + (SEAL_BYTES + 1) - #item
+      -- As `size_of_item` of streams.lua.
+      local sealed = string.byte(item, 2) == SEAL_MARK or string.find(item, '^[CW]p%d+ ' .. string.char(SEAL_MARK))
+      bytes = bytes + (sealed and SEALED_BYTES or SEAL_BYTES) + 1 - #item
       count = count - 1
       -- An item that begins no entry; see `is_part` in streams.lua.
       if parts > 0 and string.find(item, '^[CW]') and string.sub(item, 2, 4) ~= 'p0 ' then

@@ -12,10 +12,13 @@ import msgspec
 
 from signald.core.failures import NO_FAILURES, Failures
 from signald.core.head import Head
+from signald.store.damage import SEAL_BYTES
 from signald.store.lua import Raw, Value
 from signald.store.redis_codec import labels
 from signald.store.redis_connection import Word
+from signald.store.redis_keys import PACKING
 from signald.store.redis_replies import LABELS, read_name
+from signald.store.seals import MARK, SEALED_BYTES
 from signald.wire.fields import SEQ_MAX
 
 SAFETY_MIN_MS = 3_600_000
@@ -162,6 +165,8 @@ def _reader(field: Field) -> Callable[[Any], Any]:
 
 
 _PLACES = {field.name: place for place, field in enumerate(FIELDS)}
+_SEALED = tuple([(_PLACES[name], name.encode()) for name in ("meta", "settings", "rooms")])
+"""The fields that may be sealed: no script looks at more of them than whether they are empty."""
 _READERS = tuple([_reader(field) for field in FIELDS])
 _STAND_INS = tuple([(place, _PLACES[field.absent_as]) for place, field in enumerate(FIELDS) if field.absent_as])
 
@@ -171,12 +176,30 @@ def read_head(session: str, kept: list[Any]) -> Head:
     for place, other in _STAND_INS:
         if not kept[place]:
             kept[place] = kept[other]
+    uncover = PACKING.get().seals.uncover
+    for place, name in _SEALED:
+        if kept[place]:
+            kept[place] = data = uncover(kept[place], name, session)
+            if data is None:
+                raise ValueError("a sealed field does not open")  # absence has a meaning, and is not what this is
     return Head(session, *[read(value) for read, value in zip(_READERS, kept, strict=True)])
 
 
 def write_head(head: Head) -> list[Word]:
     """Return the values of all fields, as they are kept."""
-    return [field.kind.write(getattr(head, field.name)) for field in FIELDS]
+    values = [field.kind.write(getattr(head, field.name)) for field in FIELDS]
+    for place, name in _SEALED:
+        values[place] = cover(name.decode(), getattr(head, name.decode()), head.session)
+    return values
+
+
+def cover(name: str, value: bytes, session: str) -> bytes:
+    """Return the value of a field that may be sealed, as it is kept."""
+    return PACKING.get().seals.cover(value, name.encode(), session)
+
+
+SEAL_CONSTANTS: dict[str, Value] = {"SEAL_BYTES": SEAL_BYTES, "SEALED_BYTES": SEALED_BYTES, "SEAL_MARK": MARK}
+"""How a script knows a sealed value, and how many bytes of it are no content."""
 
 
 CONSTANTS: dict[str, Value] = {

@@ -14,11 +14,12 @@ from signald.core.log import Entry
 from signald.store import lua
 from signald.store.base import SessionOp
 from signald.store.claims import CLAIMS_REMEMBERED
-from signald.store.damage import SEAL_BYTES, seal
+from signald.store.damage import SEAL_BYTES
 from signald.store.redis_codec import EVAL, bulk, call, codec, labels
 from signald.store.redis_connection import DAMAGE_SIGNS, Word, pack
 from signald.store.redis_keys import PACKING, Keyspace
 from signald.store.redis_replies import read_done
+from signald.store.seals import MARK, SEALED_BYTES
 from signald.store.session import head
 from signald.store.session.events import records as events
 from signald.store.session.head import SAFETY_MIN_MS
@@ -44,19 +45,26 @@ from signald.store.session.ops import (
     ReadTrail,
     Reseed,
     RetrySession,
-    Trail,
     Unpair,
     UnpairFailed,
 )
-from signald.store.session.records import NO_TTL_MS, WORKERS_REMEMBERED
-from signald.store.session.replies import read_ack, read_append, read_history, read_look, read_session, read_streams
+from signald.store.session.records import NO_TTL_MS, WORKERS_REMEMBERED, Way
+from signald.store.session.replies import (
+    read_ack,
+    read_append,
+    read_history,
+    read_look,
+    read_session,
+    read_streams,
+    read_trail,
+)
 from signald.store.session.streams import records as streams
 from signald.store.session.streams.ops import CancelStream, CloseStreams, OpenStreams
 from signald.store.session.streams.packing import entry_words
 from signald.store.session.streams.records import mark_in
 from signald.wire.fields import SEQ_MAX
 
-APPEND = lua.hot("session/append.lua", {"SEAL_BYTES": SEAL_BYTES})
+APPEND = lua.hot("session/append.lua", {"SEAL_BYTES": SEAL_BYTES, "SEALED_BYTES": SEALED_BYTES, "SEAL_MARK": MARK})
 ACK = lua.hot("session/ack.lua")
 LOOK = lua.hot("session/look.lua", head.CONSTANTS)
 TRAIL = lua.hot("session/trail.lua")
@@ -80,7 +88,7 @@ SESSION = lua.cold(
         "IDLE_FAILURE_MS": IDLE_FAILURE_MS,
         "NO_TTL_MS": NO_TTL_MS,
         "SAFETY_MIN_MS": SAFETY_MIN_MS,
-        "SEAL_BYTES": SEAL_BYTES,
+        **head.SEAL_CONSTANTS,
         "SEQ_MAX": SEQ_MAX,
         "WORKERS_REMEMBERED": WORKERS_REMEMBERED,
     },
@@ -97,7 +105,7 @@ PIECES = lua.cold(
         **{name: value for name, value in jobs.CONSTANTS.items() if name != "WORKER_LOST"},
         **streams.CONSTANTS,
         "SAFETY_MIN_MS": SAFETY_MIN_MS,
-        "SEAL_BYTES": SEAL_BYTES,
+        **head.SEAL_CONSTANTS,
         "SEQ_MAX": SEQ_MAX,
     },
 )
@@ -107,6 +115,8 @@ PIECES = lua.cold(
 # The hot commands are written by hand. What stays the same from one message of a session to the next is remembered, so
 # a third of the time of a general packer is left.
 _PARTY = {"client": b"$1\r\nc\r\n", "worker": b"$1\r\nw\r\n"}
+_WAYS: dict[Party, Way] = {"client": "up", "worker": "down"}
+_KINDS: dict[Party, bytes] = {"client": b"up", "worker": b"down"}
 
 
 @lru_cache(4096)
@@ -151,7 +161,7 @@ def pack_append(op: Append) -> bytes:
     if len(entries) == 1 and entries[0].mark is None:
         (entry,) = entries
         seq = b"%d" % entry.seq
-        body = seal(entry.body)
+        body = space.seals.wrap(entry.body, _KINDS[op.party], op.session, entry.seq)
         return b"%b%b%b%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n" % (
             _append_one(space),
             _append_start(space, op.session, op.party, op.node, op.epoch),
@@ -165,7 +175,7 @@ def pack_append(op: Append) -> bytes:
         )
     if any(entry.mark is not None for entry in entries):
         return pack_pieces(op)
-    flags = _flags(entries)
+    flags, way, wrap = _flags(entries), _KINDS[op.party], space.seals.wrap
     return b"".join(
         [
             EVAL % (16 + len(entries), space.script(APPEND).sha, 4),
@@ -174,14 +184,15 @@ def pack_append(op: Append) -> bytes:
             _limits(op.backlog_max, op.history_max, op.history_bytes_max),
             _number(entries[0].seq if entries else 1),
             bulk(flags if b"1" in flags else b""),
-            *[bulk(seal(entry.body)) for entry in entries],
+            *[bulk(wrap(entry.body, way, op.session, entry.seq)) for entry in entries],
         ]
     )
 
 
 def pack_pieces(op: Append) -> bytes:
     """Call `append` of the streams: three words for each entry."""
-    words = [word for entry in op.entries for word in entry_words(entry, entry.mark, op.now_ms)]
+    way = _WAYS[op.party]
+    words = [word for entry in op.entries for word in entry_words(op.session, way, entry, entry.mark, op.now_ms)]
     space = PACKING.get()
     return call(
         space.script(PIECES["append"]), space.session_keys(op.session), "append", op.node, op.party, op.epoch, op.ack, op.backlog_max,
@@ -221,14 +232,22 @@ def pack_session(op: SessionOp, operation: str, *words: Word, node: str = "") ->
 
 def pack_create(op: CreateSession) -> bytes:
     """Call `create` of `session.lua`."""
+    meta = head.cover("meta", op.meta, op.session)
+    settings, rooms = head.cover("settings", op.settings, op.session), head.cover("rooms", op.rooms, op.session)
     return pack_session(
-        op, "create", op.nonce, op.principal, labels(op.want), op.meta, int(op.receipts), op.token, op.now_ms, op.ttl_ms,
-        int(op.pair), op.events_max, op.settings, op.rooms, op.asked_until_ms, node=op.node,
+        op, "create", op.nonce, op.principal, labels(op.want), meta, int(op.receipts), op.token, op.now_ms, op.ttl_ms,
+        int(op.pair), op.events_max, settings, rooms, op.asked_until_ms, node=op.node,
     )  # fmt: skip
 
 
+def pack_keep_answer(op: KeepAnswer) -> bytes:
+    """Call `keep_answer` of `session.lua`."""
+    settings, rooms = head.cover("settings", op.settings, op.session), head.cover("rooms", op.rooms, op.session)
+    return pack_session(op, "keep_answer", settings, rooms, op.asked_until_ms)
+
+
 codec(CreateSession, pack_create, read_session)
-codec(KeepAnswer, lambda op: pack_session(op, "keep_answer", op.settings, op.rooms, op.asked_until_ms), read_session)
+codec(KeepAnswer, pack_keep_answer, read_session)
 
 
 def pack_claim_client(op: ClaimClient) -> bytes:
@@ -252,7 +271,11 @@ def pack_claim_worker_side(op: ClaimWorkerSide) -> bytes:
 
 codec(ClaimWorkerSide, pack_claim_worker_side, read_session)
 codec(AcceptSession, lambda op: pack_session(op, "accept", op.epoch, op.now_ms, node=op.node), read_session)
-codec(HandOn, lambda op: pack_session(op, "hand_on", op.epoch, op.state, node=op.node), read_session)
+codec(
+    HandOn,
+    lambda op: pack_session(op, "hand_on", op.epoch, head.cover("handed_on", op.state, op.session), node=op.node),
+    read_session,
+)
 codec(Unpair, lambda op: pack_session(op, "unpair", op.worker, op.epoch, node=op.node), read_session)
 codec(
     UnpairFailed,
@@ -289,8 +312,12 @@ def pack_reseed(op: Reseed) -> bytes:
     return pack_session(
         op, "reseed", int(op.create), int(bool(op.client_tokens)), current, previous, op.now_ms,
         up[0].seq if up else 0, _flags(up), down[0].seq if down else 0, _flags(down), op.asked_ms, op.attempt, *head.write_head(op.head),
-        *[word for entry in (*up, *down) for word in entry_words(entry, mark_in(entry), op.now_ms)], node=op.node,
+        *_tail(op, "up", up), *_tail(op, "down", down), node=op.node,
     )  # fmt: skip
+
+
+def _tail(op: Reseed, way: Way, entries: tuple[Entry, ...]) -> list[Word]:
+    return [word for entry in entries for word in entry_words(op.session, way, entry, mark_in(entry), op.now_ms)]
 
 
 codec(Reseed, pack_reseed, read_session)
@@ -320,7 +347,9 @@ def _trail(op: SessionOp) -> str:
 
 def pack_mark(op: Mark) -> bytes:
     """Call `trail.lua`."""
-    return call(PACKING.get().script(TRAIL), (_trail(op),), op.keep_max, op.keep_ms, *op.steps)
+    space = PACKING.get()
+    steps = [space.seals.cover(step, b"step", op.session) for step in op.steps]
+    return call(space.script(TRAIL), (_trail(op),), op.keep_max, op.keep_ms, *steps)
 
 
 def pack_read_trail(op: ReadTrail) -> bytes:
@@ -329,7 +358,7 @@ def pack_read_trail(op: ReadTrail) -> bytes:
 
 
 codec(Mark, pack_mark, read_done)
-codec(ReadTrail, pack_read_trail, lambda _op, reply: Trail(tuple(reply)))
+codec(ReadTrail, pack_read_trail, read_trail)
 
 
 # --- the safety TTL -----------------------------------------------------------------------------------------------

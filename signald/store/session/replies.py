@@ -7,9 +7,11 @@ from signald.core.head import Head, Party
 from signald.core.log import Entry
 from signald.core.streams import StreamView
 from signald.store.base import Behind, Fenced, Result, SessionOp
-from signald.store.damage import REPORTS, SEAL_BYTES, unseal
+from signald.store.damage import REPORTS, SEAL_BYTES
 from signald.store.redis_connection import Reply
+from signald.store.redis_keys import PACKING
 from signald.store.redis_replies import DONE, read_name, read_refusal
+from signald.store.seals import NOT_SAID, number_of
 from signald.store.session.head import read_head
 from signald.store.session.ops import (
     Ack,
@@ -25,11 +27,15 @@ from signald.store.session.ops import (
     Looked,
     NoSession,
     ReadHistory,
+    ReadTrail,
     SessionRead,
     StreamRefused,
+    Trail,
     Unpaired,
 )
+from signald.store.session.records import Way
 from signald.store.session.streams.ops import NoStream, Streams
+from signald.store.session.streams.packing import PIECE_OF
 from signald.store.session.streams.records import decode_stream
 from signald.wire.fields import SEQ_MAX
 
@@ -73,12 +79,14 @@ def read_look(op: Look, reply: Reply) -> Result:
         return _NO_SESSION
     head, stream = reply
     entries = []
+    unwrap, way = PACKING.get().seals.unwrap, b"down" if op.party == "client" else b"up"
     for name, (kind, kept) in stream:
-        body = unseal(kept)
+        seq = int(name[:-2])
+        body = unwrap(kept, way, op.session, seq)
         if body is None:
             REPORTS.tell("message", op.session)
         else:
-            entries.append(Entry(int(name[:-2]), body, kind == b"h"))
+            entries.append(Entry(seq, body, kind == b"h"))
     if stream and not entries and len(stream) == op.limit:
         # Nothing of this can be read, but there may be more behind it.
         return Looked(read_head(op.session, head), (), int(stream[-1][0][:-2]))
@@ -129,8 +137,15 @@ def _read_claimed(op: SessionOp, reply: Reply) -> Result:
         unfold(_items(op, items), getattr(op, "history", 0))[0],
         _views(op, streams),
         hand_outs,
-        state,
+        _handed_on(op, state),
     )
+
+
+def _handed_on(op: SessionOp, kept: bytes) -> bytes:
+    state = PACKING.get().seals.uncover(kept, b"handed_on", op.session)
+    if state is None:
+        REPORTS.tell("state that a worker has left", op.session)
+    return state or b""
 
 
 def _loss(first: int, last: int) -> tuple[int, int] | None:
@@ -149,28 +164,41 @@ def read_history(op: ReadHistory, reply: Reply) -> Result:
 
 
 def _items(op: SessionOp, kept: list[bytes]) -> list[tuple[Party, bytes]]:
-    """Return the items of a chat history."""
+    """Return the items of a chat history.
+
+    The messages of a party stand in the order of their seqs. A sealed one that does not was put there by no script.
+    """
     found: list[tuple[Party, bytes]] = []
+    last: dict[Party, int] = {"client": 0, "worker": 0}
     for item in kept:
-        party = _PARTIES.get(item[:1])
-        body = unseal(item[1:])
+        party = _PARTIES.get(item[:1].lower())
+        prefix, sealed = b"", item[1:]
+        if item[:1] in b"CW" and item[1:2] == b"p":
+            index, blank, sealed = sealed.partition(b" ")
+            prefix = index + blank
+        seq = number_of(sealed)
         if party is None:
-            party = _PARTIES.get(item[:1].lower())
-            body = _item_of_stream(item[1:])
-        if party is None or body is None:
+            body = None
+        elif item[:1] in b"CW" and item[1:2] == b"e":
+            body = sealed[:-SEAL_BYTES]  # by a script, which knows no seals
+        else:
+            way: Way = "up" if party == "client" else "down"
+            kind = PIECE_OF[way] if prefix else way.encode()
+            body = PACKING.get().seals.unwrap(sealed, kind, op.session, NOT_SAID)
+        if party is None or body is None or 0 < seq <= last[party]:
             REPORTS.tell("chat history", op.session)
         else:
-            found.append((party, body))
+            last[party] = seq or last[party]
+            found.append((party, prefix + body))
     return found
 
 
-def _item_of_stream(kept: bytes) -> bytes | None:
-    """Return an item that streams.lua has made: it has no seal of its own, but that of what the sender's node has given it."""
-    if kept[:1] == b"e":
-        return kept[:-SEAL_BYTES]
-    index, _, rest = kept.partition(b" ")
-    piece = unseal(rest)
-    return None if piece is None else index + b" " + piece
+def read_trail(op: ReadTrail, reply: Reply) -> Result:
+    """The steps of a trail, without those that do not open."""
+    steps = [PACKING.get().seals.uncover(step, b"step", op.session) for step in reply]
+    if None in steps:
+        REPORTS.tell("trail", op.session)
+    return Trail(tuple([step for step in steps if step is not None]))
 
 
 def read_streams(op: SessionOp, reply: Reply) -> Result:

@@ -50,11 +50,13 @@ from signald.store.registry.ops import (
     Revoke,
     Revoked,
     RevokedPage,
+    SealKeys,
     Secret,
     Sessions,
     TakePace,
     Text,
     UpdateWorker,
+    UseSealKey,
     Waiting,
     WaitingSession,
     WorkerClaimed,
@@ -188,6 +190,18 @@ class TestNodes:
         """The first secret stays."""
         assert await world.ask(ClusterSecret(b"\x00one"), at="a") == Secret(b"\x00one")
         assert await world.ask(ClusterSecret(b"two"), at="b") == Secret(b"\x00one")
+
+    async def test_seal_keys(self, world: World) -> None:
+        """A key is noted once and stays until it is retired; the one that seals stays all the same."""
+        one, two = "00000001", "00000002"
+        assert await world.ask(UseSealKey("")) == SealKeys(())
+        assert await world.ask(UseSealKey(one), at="a") == SealKeys((one,))
+        assert await world.ask(UseSealKey(two), at="b") == SealKeys((one, two))
+        assert await world.ask(UseSealKey(one)) == SealKeys((one, two))
+        assert await world.ask(UseSealKey(two, (one, two))) == SealKeys((two,))
+        assert await world.ask(UseSealKey(one)) == SealKeys((two, one))
+        assert await world.ask(UseSealKey("", (one, "00000003"))) == SealKeys((two,))
+        assert await world.ask(UseSealKey("")) == SealKeys((two,))
 
     async def test_format(self, world: World) -> None:
         """A store without a number has that of release 0.1.0; a number only grows."""

@@ -5,7 +5,6 @@ from msgspec import Struct
 from signald.core.jobs import KIND_NOT_TAKEN, RESULT_TOO_BIG, WORKER_LOST, Job
 from signald.store import lua
 from signald.store.base import SessionOp
-from signald.store.damage import SEAL_BYTES, seal
 from signald.store.lua import Value
 from signald.store.redis_codec import call, codec
 from signald.store.redis_connection import Word
@@ -65,7 +64,7 @@ JOBS = lua.cold(
         **events.CONSTANTS,
         **{name: value for name, value in CONSTANTS.items() if name != "WORKER_LOST"},
         **streams.CONSTANTS,
-        "SEAL_BYTES": SEAL_BYTES,
+        **head.SEAL_CONSTANTS,
         "INPUT_BYTES_MAX": INPUT_BYTES_MAX,
         "KIND_NOT_TAKEN": KIND_NOT_TAKEN.decode(),
         "SAFETY_MIN_MS": head.SAFETY_MIN_MS,
@@ -82,11 +81,17 @@ def pack_jobs(op: SessionOp, operation: str, *words: Word, node: str = "") -> by
 
 def pack_create_job(op: CreateJob) -> bytes:
     """Call `create_job`; the input has its seal."""
+    data = PACKING.get().seals.wrap(op.data, b"input", op.session, name=op.key)
     return pack_jobs(
-        op, "create_job", *op.access.words, op.nonce, op.key, op.payload, op.kind, seal(op.data), op.content_type,
+        op, "create_job", *op.access.words, op.nonce, op.key, op.payload, op.kind, data, op.content_type,
         op.trace, int(op.too_big), op.deadline_ms, op.in_flight_max, op.result_bytes_max, op.keep_ms, op.now_ms,
         len(op.data), node=op.node,
     )  # fmt: skip
+
+
+def _progress(op: JobProgress) -> bytes:
+    # The script compares it with the last one.
+    return PACKING.get().seals.cover(op.progress, b"progress", op.session, op.n, stable=True)
 
 
 codec(CreateJob, pack_create_job, read_jobs)
@@ -120,7 +125,7 @@ codec(
 )
 codec(
     JobProgress,
-    lambda op: pack_jobs(op, "job_progress", op.n, op.epoch, op.progress, op.now_ms, node=op.node),
+    lambda op: pack_jobs(op, "job_progress", op.n, op.epoch, _progress(op), op.now_ms, node=op.node),
     read_jobs,
 )
 codec(SweepJobs, lambda op: pack_jobs(op, "sweep_jobs", op.now_ms, node=op.node), read_jobs)

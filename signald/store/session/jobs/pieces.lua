@@ -32,7 +32,7 @@ local function job_piece(seq, mark, body, folded, now_ms)
     first, kept, was_folded = i, 0, 0
   end
   job[JOB.said], job[JOB.first], job[JOB.pieces] = attempt, first, i
-  job[JOB.size] = kept + #body - SEAL_BYTES + PIECE_BYTES
+  job[JOB.size] = kept + #body - (string.byte(body) == SEAL_MARK and SEALED_BYTES or SEAL_BYTES) + PIECE_BYTES
   job[JOB.folded] = (folded or was_folded == 1) and 1 or 0
   if job[JOB.size] > job[JOB.result_bytes_max] then
     drop_pieces(n, first, i)

@@ -5,15 +5,21 @@ from msgspec import msgpack
 from signald.core.chat_history import piece_of
 from signald.core.log import Entry
 from signald.core.streams import Mark
-from signald.store.damage import seal
+from signald.store.redis_keys import PACKING
+from signald.store.session.records import Way
 
 _encode = msgpack.Encoder().encode
 
+PIECE_OF: dict[Way, bytes] = {"up": b"piece-up", "down": b"piece-down"}
+"""The kind of what goes of a message into the chat history, by the direction of the message."""
 
-def entry_words(entry: Entry, mark: Mark | None, at_ms: int) -> tuple[bytes, bytes, bytes]:
+
+def entry_words(session: str, way: Way, entry: Entry, mark: Mark | None, at_ms: int) -> tuple[bytes, bytes, bytes]:
     """Return the body of an entry with its seal, its mark, and what goes of it into the chat history."""
+    wrap = PACKING.get().seals.wrap
+    body = wrap(entry.body, way.encode(), session, entry.seq)
     if mark is None:
-        return seal(entry.body), b"", b""
+        return body, b"", b""
     in_history = int(mark.fold is not None and entry.history)
     # As text: the scripts know no other kind of bytes.
     said = (
@@ -26,4 +32,4 @@ def entry_words(entry: Entry, mark: Mark | None, at_ms: int) -> tuple[bytes, byt
         mark.error.decode(),
         int(mark.fold is not None),
     )
-    return seal(entry.body), _encode(said), seal(piece_of(mark, entry.seq, at_ms))
+    return body, _encode(said), wrap(piece_of(mark, entry.seq, at_ms), PIECE_OF[way], session, entry.seq)

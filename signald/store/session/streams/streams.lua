@@ -60,6 +60,12 @@ local function is_part(item)
   return string.find(item, '^[CW]') and string.sub(item, 2, 4) ~= 'p0 '
 end
 
+-- How many bytes of content an item has.
+local function size_of_item(item)
+  local sealed = string.byte(item, 2) == SEAL_MARK or string.find(item, '^[CW]p%d+ ' .. string.char(SEAL_MARK))
+  return #item - 1 - (sealed and SEALED_BYTES or SEAL_BYTES)
+end
+
 local function put_item(item)
   if is_part(item) then
     redis.call('HINCRBY', key, 'history_parts', 1)
@@ -68,7 +74,7 @@ local function put_item(item)
   if items == 1 then
     expire_with_head(KEYS[4])
   end
-  redis.call('HINCRBY', key, 'history_bytes', #item - SEAL_BYTES - 1)
+  redis.call('HINCRBY', key, 'history_bytes', size_of_item(item))
 end
 
 local function bound_history(count_max, bytes_max)
@@ -79,7 +85,7 @@ local function bound_history(count_max, bytes_max)
   local bytes, parts = tonumber(v[1]), tonumber(v[2] or 0)
   while items > 0 and (items - parts > tonumber(count_max) or bytes > tonumber(bytes_max)) do
     local item = redis.call('LPOP', KEYS[4])
-    bytes = bytes + (SEAL_BYTES + 1) - #item
+    bytes = bytes - size_of_item(item)
     items = items - 1
     if is_part(item) then
       parts = math.max(0, parts - 1)
