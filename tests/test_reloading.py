@@ -45,7 +45,7 @@ def test_only_addresses_store_and_identity_need_a_restart() -> None:
         if not key_info(field).reload
     ]
     others = {f"{section}.{field.name}" for section in ("store", "node") for field in attrs.fields(SECTIONS[section])}
-    others -= {"store.url", "store.url_file"}  # as far as they lead to the same store
+    others -= {"store.url", "store.url_file", "store.encryption_keys_file"}  # as far as they lead to the same store
     listening = {"listen.websocket", "listen.http", "listen.backlog", "admin.socket"}
     keys = "url endpoint region credentials access_key access_key_file secret_key secret_key_file spool_directory threads timeout_s"
     media = {f"blobs.{name}" for name in keys.split()}
