@@ -30,6 +30,15 @@ DEADLINE_S = 90
         (DemoOptions(kill=4), "--kill"),
         (DemoOptions(kill=-1), "--kill"),
         (DemoOptions(store="memory:"), "memory:"),
+        (DemoOptions(web=True, store="memory:"), "memory:"),
+        (DemoOptions(web=True, every=1.0), "--every"),
+        (DemoOptions(web=True, every=float("nan")), "--every"),
+        (DemoOptions(web=True, port=-1), "--port"),
+        (DemoOptions(web=True, port=65_536), "--port"),
+        (DemoOptions(web=True, sessions=5), "without a page"),
+        (DemoOptions(web=True, json=True), "without a page"),
+        (DemoOptions(port=8080), "--web"),
+        (DemoOptions(every=20.0), "--web"),
     ],
 )
 def test_impossible_options_are_refused_in_words(
@@ -43,6 +52,7 @@ def test_impossible_options_are_refused_in_words(
 def test_the_defaults_are_possible() -> None:
     """The README's first command needs no option."""
     assert why_impossible(DemoOptions()) is None
+    assert why_impossible(DemoOptions(web=True)) is None
 
 
 @pytest.mark.parametrize("options", [DemoOptions(), DemoOptions(rate=100.0), DemoOptions(sessions=5000, workers=1)])
