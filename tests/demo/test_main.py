@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -13,7 +14,7 @@ import pytest
 
 from signald.config import load
 from signald.demo.cluster import free_port, let_go, render_toml
-from signald.demo.main import node_settings, run, why_impossible
+from signald.demo.main import EXIT_NOTICED, node_settings, run, why_impossible
 from signald.demo.options import DemoOptions
 
 DEADLINE_S = 90
@@ -47,6 +48,19 @@ def test_impossible_options_are_refused_in_words(
     """Nothing is started for options that make no sense; the text names what is wrong, the exit code says wrong usage."""
     assert run(options) == os.EX_USAGE
     assert named in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The page finds its port taken, as by another demo: nothing is started, and the option that helps is named."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert run(DemoOptions(web=True, port=port)) == EXIT_NOTICED
+    said = capsys.readouterr().err
+    assert f"port {port} cannot be listened at" in said
+    assert "--port" in said
 
 
 def test_the_defaults_are_possible() -> None:

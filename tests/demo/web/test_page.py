@@ -82,6 +82,10 @@ def test_a_visit_in_a_browser(tmp_path: Path) -> None:
     found = json.loads(result.stdout.splitlines()[-1])
     assert found["story"], "the answer that went through a deploy, a rollback and a kill is not whole"
     assert found["reload"], "the answer that went through a reload is not whole"
+    if found["video"]:
+        frames, _gap, *lost_and_restarts = found["film"]
+        assert int(frames.replace(",", "")) > 30
+        assert lost_and_restarts == ["0", "0"]
     assert found["cuts"] == ["deploy r2", "rollback r1", "kill r1"]
     assert len(found["moves"]) == 3
     for figures in found["figures"]:

@@ -38,6 +38,8 @@ ANSWERED = (
     "[...document.querySelectorAll('.theirs')].length >= {} && document.querySelectorAll('.theirs.open').length === 0"
 )
 DONE = "document.querySelectorAll('#moves li.{}:not(.under-way)').length >= {}"
+FILMED = "Number(document.getElementById('frames').textContent.replace(',', '')) > 30"
+FILM = "[...document.querySelectorAll('#film-figures dd')].map((figure) => figure.textContent)"
 SAID = """[...document.querySelectorAll('.theirs .text')].map((each) => {
     const copy = each.cloneNode(true)
     copy.querySelectorAll('.cut').forEach((cut) => cut.remove())
@@ -75,13 +77,13 @@ class Visit:
         await self._draw(tab, other)
         await self._video(tab)
         await self._talk(tab, other)
+        self.found["film"] = await tab.value(FILM)
         await self._reload(tab)
         await self._axe(tab, other)
         self.found["figures"] = [await each.value(FIGURES) for each in (tab, other)]
         self.found["strokes"] = [
             await each.value("document.getElementById('paper').ariaLabel") for each in (tab, other)
         ]
-        self.found["frames"] = await tab.text("#frames")
         self.found["complaints"] = self.browser.complaints
 
     async def _stop_the_rota(self, tab: Tab) -> None:
@@ -109,7 +111,8 @@ class Visit:
             assert "signald[video]" in await tab.text("#how")
             return
         await tab.click("#play")
-        await tab.until("Number(document.getElementById('frames').textContent.replace(',', '')) > 30")
+        await tab.until(FILMED)
+        await self.picture(tab, "desk-video")
 
     async def _talk(self, tab: Tab, other: Tab) -> None:
         """Deploy, roll back and kill while one long answer is being said; then stop it."""
@@ -145,6 +148,8 @@ class Visit:
         await tab.command("Page.reload")
         await tab.until("document.querySelector('.theirs.open .text')?.textContent.length > 60")
         await self.picture(tab, "desk-reload")
+        if self.found["video"]:
+            await tab.until(FILMED)
         await tab.until(ANSWERED.format(2), 60.0)
         said = await tab.value(SAID)
         self.found["reload"] = len(said) > 1 and said[-1] == "".join(answer("What if a node is killed?"))

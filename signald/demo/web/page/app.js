@@ -25,6 +25,7 @@ const link = await open(start);
 const strip = new Strip();
 const beats = new Beats(link, strip);
 const chat = new Chat(link);
+const canvas = new Canvas(link.name);
 new Video(link, start.video);
 
 showState(link.state);
@@ -39,7 +40,7 @@ const begun = link.onState((state) => {
 
 const deploys = await link.join(start.rooms.deploys, { state: true });
 strip.follow(deploys, beats, chat);
-new Canvas(await link.join(start.rooms.canvas, { state: true, presence: { name: link.name } }), link.name);
+canvas.enter(await link.join(start.rooms.canvas, { state: true, presence: { name: link.name } }));
 
 /** Say how the connection is; a short absence is not worth a word. */
 function showState(state) {

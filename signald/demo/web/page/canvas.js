@@ -26,13 +26,17 @@ export class Canvas {
   spot = { x: WIDE / 2, y: HIGH / 2 };
   keyed = false;
 
-  constructor(room, name) {
-    this.room = room;
+  constructor(name) {
     this.name = name;
     this.paper = byId("paper");
     this.canvas = byId("strokes");
     this.pen = this.canvas.getContext("2d");
     this.offerInks();
+  }
+
+  /** The room is there: draw, and let draw. */
+  enter(room) {
+    this.room = room;
     this.listen();
     new ResizeObserver(() => this.fit()).observe(this.canvas);
     night.addEventListener("change", () => this.fit());
@@ -162,7 +166,7 @@ export class Canvas {
   }
 
   tell() {
-    this.room.setPresence({ name: this.name, ink: this.ink, x: this.spot.x, y: this.spot.y, down: this.stroke !== null });
+    this.room?.setPresence({ name: this.name, ink: this.ink, x: this.spot.x, y: this.spot.y, down: this.stroke !== null });
   }
 
   // --- the picture ---------------------------------------------------------------------------------------------------

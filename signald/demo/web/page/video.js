@@ -3,6 +3,7 @@
 import { Call } from "./call.js";
 
 const POLL_MS = 500;
+const SHOWN = "signald-demo-video";
 
 const byId = (id) => document.getElementById(id);
 
@@ -21,6 +22,8 @@ export class Video {
     }
     byId("screen").hidden = false;
     byId("play").addEventListener("click", () => this.begin());
+    // A page that was loaded again shows what it has shown: the worker answers its new offer with another call.
+    if (sessionStorage.getItem(SHOWN) !== null) this.begin();
   }
 
   async copy() {
@@ -29,6 +32,7 @@ export class Video {
   }
 
   begin() {
+    sessionStorage.setItem(SHOWN, "yes");
     byId("play").hidden = true;
     byId("film-figures").hidden = false;
     this.call = new Call(this.link.client);
