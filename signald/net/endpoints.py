@@ -27,8 +27,6 @@ class Endpoint:
     """Those that are spoken there, the preferred ones first. A peer that offers none of them is let in without one."""
     message_bytes_max: int | None = None
     """The bound of a message there, where it is not the general one."""
-    refused_with: int | None = None
-    """The close code of an arrival during a drain, where it is always the same one."""
 
 
 class Endpoints:

@@ -20,6 +20,7 @@ from signald.net.endpoints import Endpoint, Endpoints
 from signald.net.frames import Message as Frame
 from signald.service.attached import PartyLink
 from signald.service.parts import Parts
+from signald.wire.close_codes import CloseCode
 
 Opened = tuple[PartyLink, list[Frame]]
 """The link of a party that was let in, and the frames that came behind its opening in the same read."""
@@ -43,6 +44,9 @@ class Dialect(Protocol):
 
     async def open(self, parts: Parts, conn: Connection) -> Opened | None:
         """Read the opening of a party and answer it; None when the party was turned away or went."""
+
+    def arrival_code(self, code: CloseCode) -> CloseCode:
+        """Return the code that a connection is closed with before it is let in, where `signald.v1` says `code`: this node goes."""
 
     def retry_reason(self, retry_after_ms: int) -> str:
         """Return the reason of a close that tells a party to come again after `retry_after_ms`."""

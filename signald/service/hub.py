@@ -256,11 +256,14 @@ class Hub:
             conn.on_heard = None
             gate.parties.leave(place)
 
+    def close(self, conn: Connection, code: CloseCode, reason: str) -> None:
+        """Close a connection because this node goes; a link closes its own."""
+        conn.close(self.dialects.at(conn.route).arrival_code(code), reason)
+
     async def _refuse(self, conn: Connection, code: CloseCode) -> None:
         dialect = self.dialects.at(conn.route)
         self.counts.openings_refused[dialect.name] += 1
-        own = dialect.endpoint(conn.route, self.config).refused_with
-        conn.close(code if own is None else own, self._retry_reason(conn))
+        conn.close(dialect.arrival_code(code), self._retry_reason(conn))
         await conn.wait_finished()
 
     def _retry_reason(self, conn: Connection) -> str:

@@ -64,6 +64,8 @@ class Phase:
     """Greatest resident size (bytes)."""
     lags_s: list[float] = attrs.field(factory=list)
     round_trips_s: list[float] = attrs.field(factory=list)
+    relayed_s: list[float] = attrs.field(factory=list)
+    """Of each message, as the node has measured it: from the read that brought it until it was stored and handed to its receiver."""
     took_s: list[float] = attrs.field(factory=list)
     """Of each upload or download."""
     lasted_s: float = 0.0
@@ -116,6 +118,7 @@ async def watched(server: Server, talk: Talk, phase: Phase, lag_file: Path) -> A
         while (lags_s := loop_lag.read(lag_file, since, until)) is None:  # noqa: ASYNC110 - the node writes the file
             await trio.sleep(POLL_S)
         phase.lags_s += lags_s
+    phase.relayed_s += loop_lag.read_relayed(lag_file, since, until)
 
 
 # --- the parties --------------------------------------------------------------------------------------------------

@@ -4,7 +4,9 @@ The picture of each join is judged, and two figures of the node beside what they
 
     picture     the records of the answer are those of the room at the position that it names, by a fold of what was drawn
     memory      the greatest resident size, files that it maps left out, above that of the steady state: 16 MiB at most
-    relay       the p99 of the sessions' round trips while a member joins: 1.5 times that of the steady state at most
+    relay       the p99 of the way of the sessions' messages while a member joins, from the read that brings one until it is stored and
+                with its receiver: 1.5 times that of the steady state at most. The node measures it. A round trip, which is shown too,
+                waits for the load generator as well, whose core has Redis on it where there are two
 
 The steady state is the same sessions, the member that draws, and one that has joined a small room before. A joiner reads raw bytes, and
 takes them apart when all is measured: a decoder beside the load generator would be measured too.
@@ -33,7 +35,7 @@ from tests.bench.sockets import Address, frame, frame_span, upgrade_request
 
 RSS_LIMIT = 16 * MIB
 RELAY_LIMIT = 1.5
-"""Of the issue: the memory above the steady state, and the round trips in multiples of the steady ones."""
+"""Of the issue: the memory above the steady state, and the way of a message in multiples of the steady one."""
 
 ROOM, SMALL = "canvas:large", "canvas:small"
 AT_ONCE = 50
@@ -225,6 +227,8 @@ def rows_of(name: str, phases: Sequence[Phase], answers: Sequence[Answer]) -> li
             "longest ms": max(one.lags_s, default=0.0) * 1000,
             "round trip p50 ms": percentile(one.round_trips_s, 50) * 1000,
             "p99": percentile(one.round_trips_s, 99) * 1000,
+            "relay p50 ms": percentile(one.relayed_s, 50) * 1000,
+            "relay p99": percentile(one.relayed_s, 99) * 1000,
             "round trips": len(one.round_trips_s),
             "node core": one.cpu_s / one.lasted_s,
         }
@@ -241,12 +245,12 @@ def judge(phases: Sequence[Phase], wrong_pictures: int) -> tuple[list[Row], bool
     """Return a row for each limit, and whether one is broken."""
     steady, joining = phases
     memory = joining.memory - steady.memory
-    relay = percentile(joining.round_trips_s, 99) / max(percentile(steady.round_trips_s, 99), 1e-9)
+    relay = percentile(joining.relayed_s, 99) / max(percentile(steady.relayed_s, 99), 1e-9)
     rows: list[Row] = []
     for limit, most, measured in (
         ("answers that are not one picture", 0.0, float(wrong_pictures)),
         ("memory above steady, MiB", RSS_LIMIT / MIB, memory / MIB),
-        ("round trip p99 / steady", RELAY_LIMIT, relay),
+        ("relay p99 / steady", RELAY_LIMIT, relay),
     ):
         verdict = "holds" if measured <= most else "BROKEN"
         rows.append({"limit": limit, "at most": most, "measured": measured, "verdict": verdict})

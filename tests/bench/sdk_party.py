@@ -34,6 +34,8 @@ DATA = "x" * 128
 QUICK = Backoff(base_s=0.001, cap_s=0.001)
 """A reconnect waits for nothing that is not of it; the wait itself would take no CPU."""
 WARM_UP = 50
+SESSIONS_MAX = 1000
+"""Of the worker: a party leaves its session behind, as one whose process has ended, and each turn of the run begins another one."""
 
 
 class Slices(NamedTuple):
@@ -144,7 +146,7 @@ def main(kind: str, url: str, *counts: str) -> None:
     """Run one party."""
     if kind == "worker":
         print("serving", flush=True)
-        asyncio.run(run_worker(url, echo, instance_id="echo", capacity=10))
+        asyncio.run(run_worker(url, echo, instance_id="echo", capacity=SESSIONS_MAX))
         return
     how = Slices(*map(int, counts))
     match kind:

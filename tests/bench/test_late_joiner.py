@@ -11,10 +11,10 @@ from tests.bench.late_joiner import Answer, Load, judge, rows_of, wrong
 from tests.bench.servers import Cores
 
 
-def seen(memory: int, round_trip_s: float) -> list[Phase]:
+def seen(memory: int, relayed_s: float) -> list[Phase]:
     """What a run has seen, the steady state with 100 MiB and 1 ms."""
     steady, joining = Phase("steady", 100 * MIB), Phase("joins", memory)
-    steady.round_trips_s, joining.round_trips_s = [0.001] * 100, [round_trip_s] * 100
+    steady.relayed_s, joining.relayed_s = [0.001] * 100, [relayed_s] * 100
     return [steady, joining]
 
 
@@ -54,7 +54,7 @@ def test_a_small_room_is_joined_and_the_node_is_watched() -> None:
     load = Load(records=300, record_bytes=600, sessions=3, joins=3, steady_s=0.5)
     phases, answers, drawer = late_joiner.measure("signald-sqlite", Cores(core, core, core), load)
     assert [one.name for one in phases] == ["steady", "joins"]
-    assert all(one.memory > MIB and one.lags_s and one.round_trips_s for one in phases)
+    assert all(one.memory > MIB and one.lags_s and one.round_trips_s and one.relayed_s for one in phases)
     assert all(len(one.frames) > 1 and len(one.read()[1]) == 300 for one in answers)
     assert (len(answers), wrong(answers, drawer.records_at)) == (3, 0)
     assert len(rows_of("x", phases, answers)) == 2

@@ -72,6 +72,17 @@ class TestD1:
 
         play(scene)
 
+    def test_1013_for_an_arrival_that_has_said_nothing(self) -> None:
+        """The end of the node closes a connection that has no opening yet as an arrival; `signald.v1` has 1012 for it."""
+
+        async def scene(cluster: Cluster) -> None:
+            node = await cluster.start("a", **ON)
+            app, worker = await connect(cluster, "a"), await cluster.dial("a", "/v1/worker")
+            node.shutdown.signal()
+            assert (await app.closed(), await worker.closed()) == (1013, 1012)
+
+        play(scene)
+
 
 class TestD2:
     """D2: terminate_app and its answer."""

@@ -154,6 +154,9 @@ class Toy:
         """One subprotocol."""
         return Endpoint(("toy.1",))
 
+    def arrival_code(self, code: CloseCode) -> CloseCode:
+        return code
+
     def retry_reason(self, retry_after_ms: int) -> str:
         """In words."""
         return f"in {retry_after_ms} ms"

@@ -17,6 +17,7 @@ from signald.service.client_opening import NewClient, start_session
 from signald.service.dialect import Opened
 from signald.service.parts import Parts
 from signald.service.refusals import Turned
+from signald.wire.close_codes import CloseCode
 
 PATH = "/ws/{session_id}"
 
@@ -56,6 +57,10 @@ class Canvas:
         assert isinstance(link, CanvasLink)
         link.begin()
         return link, []
+
+    def arrival_code(self, code: CloseCode) -> CloseCode:
+        """See `Dialect`."""
+        return close_code(code)
 
     def retry_reason(self, retry_after_ms: int) -> str:
         """See `Dialect`."""

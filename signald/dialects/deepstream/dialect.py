@@ -24,12 +24,16 @@ class Deepstream:
         return {WEBSOCKET: "worker"}
 
     def endpoint(self, _path: str, _config: Config) -> Endpoint:
-        """See `Dialect`. An app that arrives during a drain is told 1013 until the process has ended, never 1001."""
-        return Endpoint(("deepstream.v1", "signald.v1"), refused_with=CloseCode.REFUSED)
+        """See `Dialect`."""
+        return Endpoint(("deepstream.v1", "signald.v1"))
 
     async def open(self, parts: Parts, conn: Connection) -> Opened | None:
         """See `Dialect`."""
         return await open_app(parts, conn)
+
+    def arrival_code(self, _code: CloseCode) -> CloseCode:
+        """See `Dialect`. An app that arrives during a drain is told 1013 until the process has ended, never 1001."""
+        return CloseCode.REFUSED
 
     def retry_reason(self, _retry_after_ms: int) -> str:
         """The programs of that fleet read no times from a reason: they wait for 10 s."""

@@ -11,6 +11,7 @@ from signald.net.connection import Connection
 from signald.net.endpoints import Endpoint
 from signald.service.dialect import Opened
 from signald.service.parts import Parts
+from signald.wire.close_codes import CloseCode
 from signald.wire.messages import SUBPROTOCOL
 
 SESSION_POSITION_BYTES = 128
@@ -40,6 +41,10 @@ class SignaldV1:
     async def open(self, parts: Parts, conn: Connection) -> Opened | None:
         """See `Dialect`."""
         return await open_link(parts, conn)
+
+    def arrival_code(self, code: CloseCode) -> CloseCode:
+        """See `Dialect`."""
+        return code
 
     def retry_reason(self, retry_after_ms: int) -> str:
         """See `Dialect`."""

@@ -82,6 +82,9 @@ class Door(Protocol):
     connections: dict[int, Connection]
     """Every connection that is not over."""
 
+    def close(self, conn: Connection, code: CloseCode, reason: str) -> None:
+        """Close a connection because this node goes, in the words of its wire."""
+
 
 class ShutdownScope:
     """See the module. `begin`, `signal` and `abort` are called from anywhere; `run` does the work."""
@@ -503,7 +506,7 @@ class ShutdownScope:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.stop_accepting)
             for conn in door.connections.values():
-                conn.close(code, reason)  # the first close counts: those that moved have theirs
+                door.close(conn, code, reason)  # the first close counts: those that moved have theirs
                 nursery.start_soon(conn.wait_closed)
         async with trio.open_nursery() as nursery:
             for conn in (

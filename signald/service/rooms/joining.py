@@ -67,8 +67,8 @@ SMALL_BYTES = 1 << 20
 """What is read of a smaller room waits for its member beside others: as much as its send queue holds."""
 
 PAGE_PAUSE_S = 0.008
-"""Between two pages of records. A page takes the store some 2 ms, and all that is stored meanwhile waits for it: without a pause the
-messages of others took three times as long while a member joined. A room of 10,000 records is read in a good second."""
+"""Between two pages of records. A page takes the store a millisecond, and all that is stored meanwhile waits for it: without a pause the
+messages of others took three times as long while a member joined. A room of 10,000 records is read in two seconds."""
 
 PAGES_MAX = 4000
 """Pages of one picture: 25 times the largest room. A room that changes faster than it can be read is told to no one."""

@@ -3,6 +3,7 @@
 import trio
 
 from signald.testing.cluster import Cluster, play
+from signald.wire.close_codes import CloseCode
 from tests.dialects.canvas.sockets import ON, OPENING, Socket, text
 
 
@@ -47,6 +48,17 @@ def test_a_deploy_closes_with_1001_and_loses_nothing() -> None:
         await ben.say("chat_message", message="after")
         assert (await anna.hear("chat_message"))["message"] == "after"
         assert await ghosts(cluster, "new") == 2
+
+    play(scene)
+
+
+def test_an_arrival_at_a_node_that_restarts() -> None:
+    """An arrival behind the goodbyes is told 1001, in the words of that wire, where `signald.v1` says 1012."""
+
+    async def scene(cluster: Cluster) -> None:
+        node = await cluster.start("a", **ON)
+        node.hub.refusing = {"client": CloseCode.RESTARTING}
+        assert await (await Socket.open(cluster, "a")).peer.closed() == 1001
 
     play(scene)
 

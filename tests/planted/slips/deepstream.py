@@ -187,9 +187,9 @@ DEEPSTREAM: tuple[Bug, ...] = (
     Bug(
         "arrival-told-1001",
         _DIALECT,
-        "Deepstream.endpoint",
-        ", refused_with=CloseCode.REFUSED",
-        "",
+        "Deepstream.arrival_code",
+        "return CloseCode.REFUSED",
+        "return _code",
         "one-hop",
         "An app that arrives at the very end of a drain is told 1001 and comes back too soon.",
         (_ROWS + "TestD1::test_1013_to_the_very_end",),
