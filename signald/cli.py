@@ -38,7 +38,7 @@ from signald.config.changes import Source
 from signald.ctl.client import CtlError
 from signald.ctl.commands import app as ctl
 from signald.ctl.events import app as ctl_events
-from signald.demo.options import DemoOptions
+from signald.demo.options import EVERY_S, PAGE_PORT, DemoOptions
 from signald.exit_codes import ExitCode
 from signald.service.auth import mint
 from signald.service.reloading import prepare
@@ -291,6 +291,9 @@ def demo(
     kill: int = 0,
     cross: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
+    web: Annotated[bool, Parameter(negative="")] = False,
+    port: int = PAGE_PORT,
+    every: float = EVERY_S,
 ) -> int:
     """Deploy real nodes again and again under load, and show what the parties noticed.
 
@@ -312,10 +315,16 @@ def demo(
         Clients and workers enter by different nodes.
     json
         One JSON object on standard output instead of words.
+    web
+        Serve a page that goes through deploys, rollbacks and kills, until Ctrl-C.
+    port
+        With --web: where the page is on this machine; 0 is any port.
+    every
+        With --web: seconds between two of the deploys, rollbacks and kills.
     """
     from signald.demo.main import run
 
-    return run(DemoOptions(sessions, workers, rate, deploys, store, kill, cross, json))
+    return run(DemoOptions(sessions, workers, rate, deploys, store, kill, cross, json, web, port, every))
 
 
 def _load_usable(path: Path | None) -> Config:

@@ -219,9 +219,11 @@ def test_demo_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["demo"]) == 3
     every = "--sessions 7 --workers 2 --rate 1.5 --deploys 4 --store redis://h --kill 1 --cross --json"
     assert main(["demo", *every.split()]) == 3
+    assert main(["demo", *["--web", "--port", "0", "--every", "7.5"]]) == 3
     assert seen == [
         DemoOptions(),
         DemoOptions(sessions=7, workers=2, rate=1.5, deploys=4, store="redis://h", kill=1, cross=True, json=True),
+        DemoOptions(web=True, port=0, every=7.5),
     ]
 
 

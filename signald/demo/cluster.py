@@ -193,6 +193,15 @@ class Cluster:
         for entrance in self._entrances:
             await entrance.command(f"forget {node.process.pid}")
 
+    # --- programs ------------------------------------------------------------------------------------------------
+
+    async def start_program(self, module: str, *arguments: str) -> trio.Process:
+        """Start a module of signald as a program of its own; what it says goes to `MODULE.log` in the directory."""
+        with (self.directory / f"{module}.log").open("wb") as sink:
+            return await self._open(
+                [sys.executable, "-m", module, *arguments], stdin=subprocess.DEVNULL, stdout=sink, stderr=sink
+            )
+
     # --- all -----------------------------------------------------------------------------------------------------
 
     async def _open(

@@ -8,6 +8,8 @@ switch has been answered elsewhere.
 With `--cross` there are two switches and two nodes on one store at all times: workers enter by one, clients by the other,
 so that every message crosses nodes. Deploys then replace the two nodes in turn, the workers' node first; a party moves
 only when its own node is replaced.
+
+With `--web` there are a page and a scripted worker in place of the parties: `signald.demo.web`.
 """
 
 import gc
@@ -17,7 +19,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,9 +31,12 @@ import signald
 from signald.config import DrainConfig, LimitsConfig, LogConfig, PaceConfig
 from signald.demo.cluster import Cluster, DemoFailed, Entrance, Node, open_cluster
 from signald.demo.judge import Judge, Verdict, kill_plan
-from signald.demo.options import DemoOptions
+from signald.demo.options import EVERY_S, PAGE_PORT, DemoOptions
 from signald.demo.parties import Parties
 from signald.demo.table import Board, line, show
+from signald.demo.waiting import until
+from signald.demo.web.plan import EVERY_MIN_S
+from signald.demo.web.show import Show
 from signald.exit_codes import ExitCode
 from signald.logs import logging_to
 
@@ -42,7 +47,6 @@ EXIT_TIMEOUT_S = DrainConfig().stop_timeout_s + 5.0
 LAST_EXIT_TIMEOUT_S = 20.0
 MOVED_TIMEOUT_S = 30.0
 QUIET_TIMEOUT_S = 30.0
-POLL_S = 0.02
 DESCRIPTORS_SPARE = 256
 
 EXIT_NOTICED = ExitCode.ERROR
@@ -60,7 +64,7 @@ def run(options: DemoOptions) -> int:
     directory = Path(tempfile.mkdtemp(prefix="signald-demo-"))
     keep = True
     try:
-        code = trio.run(Demo(options, directory).run)
+        code = trio.run((Show if options.web else Demo)(options, directory).run)
         keep = code == EXIT_NOTICED
     except* DemoFailed as failures:
         code = EXIT_NOTICED
@@ -81,12 +85,31 @@ def run(options: DemoOptions) -> int:
 
 def why_impossible(options: DemoOptions) -> str | None:
     """Return what is wrong with the options, or None."""
+    if options.web:
+        return _why_no_page(options)
+    if (options.port, options.every) != (PAGE_PORT, EVERY_S):
+        return "--port and --every are of the page: they go with --web"
     if options.sessions < 1 or options.workers < 1 or options.deploys < 0:
         return "there must be at least one session and one worker, and no negative number of deploys"
     if not 0 < options.rate <= 1000:
         return "--rate is the messages per second of one client: more than 0, at most 1000"
     if not 0 <= options.kill <= options.deploys:
         return f"--kill is how many of the {options.deploys} deploys are kills"
+    return _why_no_store(options)
+
+
+def _why_no_page(options: DemoOptions) -> str | None:
+    defaults = DemoOptions(web=True, port=options.port, every=options.every, store=options.store)
+    if options != defaults:
+        return "--web goes with --port, --every and --store; the other options are those of the demo without a page"
+    if not 0 <= options.port <= 65_535:
+        return "--port is a port, or 0 for any"
+    if not options.every >= EVERY_MIN_S:
+        return f"--every is the seconds between two moves: at least {EVERY_MIN_S:g}"
+    return _why_no_store(options)
+
+
+def _why_no_store(options: DemoOptions) -> str | None:
     if options.store is not None and options.store.startswith("memory:"):
         return (
             "memory: is gone with its process, so it cannot outlive a deploy; leave --store away or name a shared one"
@@ -250,14 +273,6 @@ class Demo:
         self.console.print(first, style=style, highlight=False, soft_wrap=True)
         for sentence in more:
             self.console.print(sentence, highlight=False, soft_wrap=True)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Look at `condition` now and then until it is true: the judge only counts, it wakes no task."""
-    while True:
-        if condition():
-            return
-        await trio.sleep(POLL_S)
 
 
 def collect_now_or_never() -> None:

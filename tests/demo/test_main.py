@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -13,7 +14,7 @@ import pytest
 
 from signald.config import load
 from signald.demo.cluster import free_port, let_go, render_toml
-from signald.demo.main import node_settings, run, why_impossible
+from signald.demo.main import EXIT_NOTICED, node_settings, run, why_impossible
 from signald.demo.options import DemoOptions
 
 DEADLINE_S = 90
@@ -30,6 +31,15 @@ DEADLINE_S = 90
         (DemoOptions(kill=4), "--kill"),
         (DemoOptions(kill=-1), "--kill"),
         (DemoOptions(store="memory:"), "memory:"),
+        (DemoOptions(web=True, store="memory:"), "memory:"),
+        (DemoOptions(web=True, every=1.0), "--every"),
+        (DemoOptions(web=True, every=float("nan")), "--every"),
+        (DemoOptions(web=True, port=-1), "--port"),
+        (DemoOptions(web=True, port=65_536), "--port"),
+        (DemoOptions(web=True, sessions=5), "without a page"),
+        (DemoOptions(web=True, json=True), "without a page"),
+        (DemoOptions(port=8080), "--web"),
+        (DemoOptions(every=20.0), "--web"),
     ],
 )
 def test_impossible_options_are_refused_in_words(
@@ -40,9 +50,23 @@ def test_impossible_options_are_refused_in_words(
     assert named in capsys.readouterr().err
 
 
+def test_a_port_that_is_taken_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The page finds its port taken, as by another demo: nothing is started, and the option that helps is named."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert run(DemoOptions(web=True, port=port)) == EXIT_NOTICED
+    said = capsys.readouterr().err
+    assert f"port {port} cannot be listened at" in said
+    assert "--port" in said
+
+
 def test_the_defaults_are_possible() -> None:
     """The README's first command needs no option."""
     assert why_impossible(DemoOptions()) is None
+    assert why_impossible(DemoOptions(web=True)) is None
 
 
 @pytest.mark.parametrize("options", [DemoOptions(), DemoOptions(rate=100.0), DemoOptions(sessions=5000, workers=1)])
