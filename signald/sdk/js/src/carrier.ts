@@ -18,6 +18,9 @@ export interface Socket {
   close(code?: number, reason?: string): void;
   /** Of `ws`: end it without a closing handshake. */
   terminate?(): void;
+  /** Of `ws`: read no more for now. A browser reads on. */
+  pause?(): void;
+  resume?(): void;
   /** Of `ws`: the answer to a handshake that was not taken. */
   on?(event: "unexpected-response", listener: (request: unknown, response: { statusCode: number; headers: Record<string, any> }) => void): void;
 }
@@ -39,7 +42,7 @@ const LATER = [408, 425, 429];
 
 /** What a handshake means that was answered with `status`, which is not 101. A browser does not tell it. */
 export function refusedHandshake(status: number, retryAfter: string): Failure {
-  const reason = `the handshake was answered with HTTP ${status}`;
+  const reason = `HTTP ${status}`;
   if (status === 401) return failed(reason, { code: UNAUTHENTICATED });
   if (status === 403) return failed(reason, { code: FORBIDDEN });
   if (status === 429 || status === 503) {
@@ -94,6 +97,12 @@ export class Carrier {
     this.#socket.send(frame);
   }
 
+  /** Read no more for as long as the application is behind, where a socket can do that. */
+  hold(on: boolean): void {
+    if (on) this.#socket.pause?.();
+    else this.#socket.resume?.();
+  }
+
   /** Say goodbye; nothing more comes. */
   close(): void {
     this.#leave();
@@ -118,7 +127,7 @@ export class Carrier {
     if (this.#events === null) return;
     clearTimeout(this.#timer);
     if (this.#socket.protocol !== SUBPROTOCOL) {
-      this.#fail(failed(`the other side does not speak ${SUBPROTOCOL}`, { wrongUrl: true }));
+      this.#fail(failed(`no ${SUBPROTOCOL} there`, { wrongUrl: true }));
       return;
     }
     this.#standing = true;
@@ -130,7 +139,7 @@ export class Carrier {
     // 1005 and 1006 are no codes of the peer: it said none.
     const said = code === undefined || code === 1005 || code === 1006 ? null : code;
     if (this.#standing) events?.closed(said, reason);
-    else events?.failed(failed(reason || "the connection was refused or broke"));
+    else events?.failed(failed(reason || "refused or broken"));
   }
 
   #fail(failure: Failure): void {

@@ -271,7 +271,7 @@ export class Client implements AsyncIterable<Message> {
   /** Leave the session as it is: it can be resumed from `storage`, or by its state, until it expires. */
   close(): void {
     this.#save(true);
-    this.#core.finish({ code: null, reason: "closed by the application", orderly: true });
+    this.#core.finish({ code: null, reason: "closed", orderly: true });
     this.#end(false);
   }
 
@@ -347,6 +347,10 @@ export class Client implements AsyncIterable<Message> {
         this.#cut(link, error, now);
       }
     }
+    if (core.blocked() !== carried.held) {
+      carried.held = core.blocked();
+      carried.carrier.hold(carried.held);
+    }
     if (carried.waiting.length > WAITING_MAX) this.#cut(link, new Error("a flood"), now);
   }
 
@@ -367,7 +371,7 @@ export class Client implements AsyncIterable<Message> {
     if (carrier.bufferedAmount > BUFFERED_MAX) {
       if (carrier.bufferedAmount < carried.buffered) carried.stuckAt = now;
       carried.buffered = carrier.bufferedAmount;
-      if ((now - carried.stuckAt) * 1000 > STUCK_MS) this.#cut(link, new Error("the other side takes nothing"), now);
+      if ((now - carried.stuckAt) * 1000 > STUCK_MS) this.#cut(link, new Error("stuck"), now);
       return now + BUFFERED_POLL_MS / 1000;
     }
     carried.buffered = Infinity;
@@ -414,7 +418,7 @@ export class Client implements AsyncIterable<Message> {
           this.#dialling = null;
           link = core.opened(url, monotonic());
           link.changed = link.turned = () => this.#soon();
-          this.#carriers.set(link, { carrier, waiting: [], buffered: Infinity, stuckAt: monotonic() });
+          this.#carriers.set(link, { carrier, waiting: [], held: false, buffered: Infinity, stuckAt: monotonic() });
           this.#soon();
         },
         failed: ({ code, reason, retryAfterMs, wrongUrl }) => unreachable(code, reason, retryAfterMs, wrongUrl),
@@ -445,7 +449,7 @@ export class Client implements AsyncIterable<Message> {
     this.#paused = true;
     this.#dialling?.carrier?.cut();
     this.#dialling = null;
-    for (const [link] of [...this.#carriers]) this.#cut(link, "the page is kept for later", monotonic());
+    for (const [link] of [...this.#carriers]) this.#cut(link, "page kept", monotonic());
     this.#save(true);
   }
 
@@ -595,6 +599,7 @@ interface Carried {
   carrier: Carrier;
   /** Frames that have come and were not read: the application is behind. */
   waiting: Frame[];
+  held: boolean;
   buffered: number;
   stuckAt: number;
 }
