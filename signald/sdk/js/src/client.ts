@@ -582,7 +582,7 @@ export class Client implements AsyncIterable<Message> {
     this.#dialling = null;
     for (const { carrier } of this.#carriers.values()) carrier.close();
     this.#carriers.clear();
-    if (forget) this.#keeper.forget();
+    this.#keeper.end(forget);
     const failure = this.#core.failure();
     const { code, reason } = this.#core.over!;
     for (const one of [...this.#unstored, ...this.#early]) one.reject(failure ?? new SessionGone(code, reason));

@@ -77,12 +77,12 @@ export class Keeper {
     }
   }
 
-  /** The session is over: nothing is to be taken up. */
-  forget(): void {
+  /** This page holds the session no more. `forget`: it is over, and nothing is to be taken up. */
+  end(forget: boolean): void {
     this.#channel?.close();
     this.#channel = null;
     try {
-      if (this.#last) this.#store?.removeItem(this.#key);
+      if (forget && this.#last) this.#store?.removeItem(this.#key);
     } catch {
       // as in `save`
     }
