@@ -567,7 +567,7 @@ export class Client implements AsyncIterable<Message> {
   }
 
   #save(free = false): void {
-    if (!this.#started) return;
+    if (!this.#started || !this.#keeper.store) return;
     this.#keeper.save({ state: this.#core.state(), early: this.#early.map((one) => one.body) }, free || this.#paused);
   }
 

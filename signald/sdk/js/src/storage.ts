@@ -43,14 +43,14 @@ function unpacked(body: Body | { fields: string; bytes: string }): Body {
 }
 
 export class Keeper {
-  readonly #store: KeyValueStore | null;
+  readonly store: KeyValueStore | null;
   readonly #key: string;
   readonly #owner = Math.random().toString(36).slice(2);
   #channel: BroadcastChannel | null = null;
   #last = "";
 
   constructor(store: KeyValueStore | null, key: string) {
-    this.#store = store;
+    this.store = store;
     this.#key = key;
   }
 
@@ -64,12 +64,12 @@ export class Keeper {
 
   /** Keep `saved`. `free`: this page leaves. A storage that is full or forbidden keeps nothing, and the session goes on without it. */
   save(saved: Saved, free = false): void {
-    if (this.#store === null) return;
+    if (this.store === null) return;
     const state = saved.state && { ...saved.state, unacked: saved.state.unacked.map(packed) };
     const text = JSON.stringify({ format: 1, owner: this.#owner, free, state, early: saved.early.map(packed) });
     if (text === this.#last) return;
     try {
-      this.#store.setItem(this.#key, text);
+      this.store.setItem(this.#key, text);
       this.#last = text;
       this.#answer();
     } catch {
@@ -82,7 +82,7 @@ export class Keeper {
     this.#channel?.close();
     this.#channel = null;
     try {
-      if (forget && this.#last) this.#store?.removeItem(this.#key);
+      if (forget && this.#last) this.store?.removeItem(this.#key);
     } catch {
       // as in `save`
     }
@@ -90,7 +90,7 @@ export class Keeper {
 
   #read(): Stored | null {
     try {
-      const text = this.#store?.getItem(this.#key);
+      const text = this.store?.getItem(this.#key);
       const stored: Stored | null = text ? JSON.parse(text) : null;
       return stored?.format === 1 ? stored : null;
     } catch {
