@@ -265,19 +265,26 @@ def _shown(results: list[Any]) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("attack", ATTACKS)
-@pytest.mark.parametrize("what", KINDS)
+CASES = [
+    (what, attack)
+    for what in KINDS
+    for attack in ATTACKS
+    if (what, attack) not in {("step", "swapped"), ("step", "replayed")}
+]
+"""The steps of one trail have no numbers, so that one in the place of another is not noticed: docs/security.md."""
+
+
+@pytest.mark.parametrize(("what", "attack"), CASES)
 async def test_a_value_elsewhere_is_damage(kept: Kept, what: str, attack: str) -> None:
     """Less is shown of that kind, never something else; the other kinds and the other session are whole."""
-    if what == "step" and attack in ("swapped", "replayed"):
-        pytest.skip("the steps of one trail have no numbers: docs/security.md")
-    if kept.kind == "sqlite" and what == "record" and attack in ("swapped", "replayed"):
-        pytest.skip("a session has one record in SQLite")
     async with kept.open() as store:
         await ask(store, *fill(), *fill(OTHER, settings=b'{"s":"other"}'))
         before, other = await ask(store, *seen()), await ask(store, *seen(OTHER))
         foreign = kept.change(what, OTHER, lambda own: own)
         assert all(map(is_sealed, foreign))
+        if kept.kind == "sqlite" and what == "record" and attack in ("swapped", "replayed"):
+            assert len(foreign) == 1, "a session has one record in SQLite, which no other one can stand for"
+            return
         own = kept.change(what, SESSION, lambda own: ATTACKS[attack](own, foreign))
         assert len(own) >= (1 if kept.kind == "sqlite" and what == "record" else 2)
     async with kept.open() as store:
