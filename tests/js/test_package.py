@@ -54,3 +54,14 @@ async def test_its_clients_notice_no_deploy(tmp_path: Path) -> None:
     assert counts["events"]["handed_over"] == 8, counts
     assert counts["events"]["disconnected"] >= 8, counts
     assert counts["connections"][0] >= 8 * (1 + DEPLOYS), counts
+
+
+async def test_members_of_a_room_notice_no_deploy(tmp_path: Path) -> None:
+    """A deploy and a kill beneath five members that draw and chat: all end with the same records, and each line came once and in order."""
+    verdict = await play(tmp_path, "js-rooms", DEPLOYS, seed=2, clients=5, workers=1, kills=0.4)
+    assert verdict.faults == []
+    counts = verdict.counts
+    assert counts["sent"] > 10, counts
+    assert counts["shapes"] > 5, counts
+    assert counts["events"]["handed_over"] == 5, counts
+    assert counts["events"]["records"] > 20, counts

@@ -14,7 +14,7 @@ from tests.sdk.deploys.run import play
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.sdk.deploys", description=__doc__)
-    parser.add_argument("--front", choices=("trio", "asyncio", "js"), required=True)
+    parser.add_argument("--front", choices=("trio", "asyncio", "js", "js-rooms"), required=True)
     parser.add_argument("--deploys", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--clients", type=int, default=12)

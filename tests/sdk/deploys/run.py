@@ -23,6 +23,10 @@ STARTS_MAX = 5
 """Starts of one node. A supervisor starts one again that ends with UNAVAILABLE, as one does whose SQLite file is locked for too long."""
 
 
+JS = {"js": "test/talk.ts", "js-rooms": "test/draw.ts"}
+"""What the clients in JavaScript do: they ask and hear answers, or draw in one room."""
+
+
 @define
 class Verdict:
     """What came of a run."""
@@ -72,8 +76,8 @@ async def play(
     async with open_nodes(directory, f"sqlite:{directory / 'store.db'}") as nodes:
         old = await nodes.start("node-0", here)
         urls = [here.url, there.url]
-        if front == "js":
-            talk = await _start_js(nodes, directory, output, clients, workers, urls)
+        if front in JS:
+            talk = await _start_js(nodes, directory, output, JS[front], clients, workers, urls)
         else:
             arguments = [front, str(clients), str(workers), *urls]
             talk = await nodes.spawn(["-m", "tests.sdk.deploys.talk", *arguments], output)
@@ -97,13 +101,13 @@ async def play(
 
 
 async def _start_js(
-    nodes: Nodes, directory: Path, output: Path, clients: int, workers: int, urls: list[str]
+    nodes: Nodes, directory: Path, output: Path, source: str, clients: int, workers: int, urls: list[str]
 ) -> trio.Process:
     """Start workers in Python, and then the clients of the JavaScript SDK, which are returned."""
     answering = directory / "answering.out"
     await nodes.spawn(["-m", "tests.sdk.deploys.answering", str(workers), *urls], answering)
     await until(lambda: "working" in answering.read_text(), 30, str(answering))
-    return await nodes.spawn_program([NODE, str(bundled("test/talk.ts")), str(clients), *urls], output)
+    return await nodes.spawn_program([NODE, str(bundled(source)), str(clients), *urls], output)
 
 
 async def _deploy(

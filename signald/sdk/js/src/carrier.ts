@@ -37,9 +37,6 @@ export interface Failure {
 
 const failed = (reason: string, more: Partial<Failure> = {}): Failure => ({ code: null, reason, retryAfterMs: null, wrongUrl: false, ...more });
 
-/** The refusals below 500 that ask to come again. */
-const LATER = [408, 425, 429];
-
 /** What a handshake means that was answered with `status`, which is not 101. A browser does not tell it. */
 export function refusedHandshake(status: number, retryAfter: string): Failure {
   const reason = `HTTP ${status}`;
@@ -47,10 +44,10 @@ export function refusedHandshake(status: number, retryAfter: string): Failure {
   if (status === 403) return failed(reason, { code: FORBIDDEN });
   if (status === 429 || status === 503) {
     // Seven digits are four months; a longer number is no hint.
-    const hint = /^\d{1,6}$/.test(retryAfter) ? Number(retryAfter) * 1000 : null;
-    return failed(reason, { code: hint === null ? null : REFUSED, retryAfterMs: hint });
+    return /^\d{1,6}$/.test(retryAfter) ? failed(reason, { code: REFUSED, retryAfterMs: +retryAfter * 1000 }) : failed(reason);
   }
-  return failed(reason, { wrongUrl: status < 500 && !LATER.includes(status) });
+  // 408 and 425 ask to come again as well.
+  return failed(reason, { wrongUrl: status < 500 && status !== 408 && status !== 425 });
 }
 
 export interface Events {

@@ -1,7 +1,7 @@
 // The front: it carries the core over WebSockets and timers, and is what an application holds.
 
 import { Carrier, type Socket, type SocketClass } from "./carrier.js";
-import { ClientCore, type CoreOptions, type Timing } from "./core/client.js";
+import { ClientCore, type CoreOptions, type Extension, type Timing } from "./core/client.js";
 import type { Backoff } from "./core/backoff.js";
 import type { Bounds } from "./core/bounds.js";
 import type { Frame } from "./core/frames.js";
@@ -118,11 +118,12 @@ export class Client implements AsyncIterable<Message> {
   #neverReady!: (error: Error) => void;
   #closedNow!: (error: SignaldError | null) => void;
   #ended = false;
+  #tellMore: () => void = () => {};
 
   constructor(options: ConnectOptions) {
     this.#options = options;
     const Socket = (options.WebSocket ?? (globalThis as { WebSocket?: unknown }).WebSocket) as SocketClass | undefined;
-    if (Socket === undefined) throw new RangeError("no WebSocket here: give one by the option `WebSocket`");
+    if (Socket === undefined) throw new RangeError("the option `WebSocket` is missing");
     this.#Socket = Socket;
     this.#core = this.#watched(new ClientCore(this.#coreOptions()));
     this.#keeper = new Keeper(options.storage === undefined ? pageStorage() : options.storage, options.storageKey ?? "signald");
@@ -275,13 +276,22 @@ export class Client implements AsyncIterable<Message> {
     this.#end(false);
   }
 
+  /** For `signald/rooms`: `make` is given the core as it is at the moment, and a function that wakes the client. */
+  extend(make: (core: () => ClientCore, wake: () => void) => { extension: Extension; tell: () => void }): void {
+    const wake = (): void => {
+      this.#core.changed();
+      this.#soon();
+    };
+    const { extension, tell } = make(() => this.#core, wake);
+    this.#core.rooms = extension;
+    this.#tellMore = tell;
+  }
+
   // --- beginning --------------------------------------------------------------------------------------------------
 
   #coreOptions(): CoreOptions {
-    const { url, token, want, meta, pair, history, receipts, api, backoff, timing, bounds } = this.#options;
-    const given = { want, meta, pair, history, receipts, api, backoff, timing, bounds, auth: token };
-    const named = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
-    return { urls: typeof url === "string" ? [url] : url, uniform, ...named };
+    const { url, token } = this.#options;
+    return { ...this.#options, urls: typeof url === "string" ? [url] : url, uniform, ...(token === undefined ? {} : { auth: token }) };
   }
 
   #watched(core: ClientCore): ClientCore {
@@ -294,7 +304,11 @@ export class Client implements AsyncIterable<Message> {
   async #start(): Promise<void> {
     const saved = await this.#keeper.load();
     if (this.#ended) return;
-    if (saved?.state) this.#core = this.#watched(new ClientCore({ ...this.#coreOptions(), state: saved.state }));
+    if (saved?.state) {
+      const { rooms } = this.#core;
+      this.#core = this.#watched(new ClientCore({ ...this.#coreOptions(), state: saved.state }));
+      this.#core.rooms = rooms;
+    }
     // What was kept before this page comes before what the application has sent since.
     const before = (saved?.early ?? []).map((body) => ({ body, seq: null, resolve: () => {}, reject: () => {} }));
     this.#early.unshift(...before);
@@ -404,7 +418,7 @@ export class Client implements AsyncIterable<Message> {
       if (this.#options.getToken) core.showNext(await this.#options.getToken());
     } catch (error) {
       this.#report(error);
-      if (!over()) unreachable(null, "`getToken` failed");
+      if (!over()) unreachable(null, "no token");
       return;
     }
     if (over()) {
@@ -551,6 +565,7 @@ export class Client implements AsyncIterable<Message> {
       if (event.type === "auth_expiring" && event.graceS !== null && this.#options.getToken) void this.#renew();
       else this.#emit("lifecycle", event);
     }
+    this.#tellMore();
     if (this.state !== this.#told) {
       this.#told = this.state;
       this.#emit("state", this.#told);

@@ -47,6 +47,7 @@ export class Keeper {
   readonly #key: string;
   readonly #owner = Math.random().toString(36).slice(2);
   #channel: BroadcastChannel | null = null;
+  #answered: (owner: string) => void = () => {};
   #last = "";
 
   constructor(store: KeyValueStore | null, key: string) {
@@ -71,7 +72,7 @@ export class Keeper {
     try {
       this.store.setItem(this.#key, text);
       this.#last = text;
-      this.#answer();
+      this.#listen();
     } catch {
       // QuotaExceededError, or a page without storage.
     }
@@ -98,31 +99,24 @@ export class Keeper {
     }
   }
 
-  /** Answer a page that asks whether this one lives. */
-  #answer(): void {
-    if (this.#channel !== null || typeof BroadcastChannel === "undefined") return;
-    this.#channel = new BroadcastChannel(`signald:${this.#key}`);
-    (this.#channel as { unref?: () => void }).unref?.();
-    this.#channel.onmessage = ({ data }) => {
-      if (data?.asks === this.#owner) this.#channel?.postMessage({ lives: this.#owner });
-    };
+  /** Hear of the other pages with this key, and answer one that asks whether this page lives. */
+  #listen(): BroadcastChannel | null {
+    if (this.#channel === null && typeof BroadcastChannel !== "undefined") {
+      this.#channel = new BroadcastChannel(`signald:${this.#key}`);
+      (this.#channel as { unref?: () => void }).unref?.();
+      this.#channel.onmessage = ({ data: { asks, lives } }) => {
+        if (asks === this.#owner) this.#channel?.postMessage({ lives: asks });
+        this.#answered(lives);
+      };
+    }
+    return this.#channel;
   }
 
-  async #lives(owner: string): Promise<boolean> {
-    if (typeof BroadcastChannel === "undefined") return false;
-    const channel = new BroadcastChannel(`signald:${this.#key}`);
-    try {
-      return await new Promise<boolean>((resolve) => {
-        const timer = setTimeout(() => resolve(false), ANSWER_MS);
-        channel.onmessage = ({ data }) => {
-          if (data?.lives !== owner) return;
-          clearTimeout(timer);
-          resolve(true);
-        };
-        channel.postMessage({ asks: owner });
-      });
-    } finally {
-      channel.close();
-    }
+  #lives(owner: string): Promise<boolean> {
+    return new Promise((resolve) => {
+      this.#answered = (other) => other === owner && resolve(true);
+      this.#listen()?.postMessage({ asks: owner });
+      setTimeout(() => resolve(false), ANSWER_MS);
+    });
   }
 }

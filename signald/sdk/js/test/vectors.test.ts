@@ -7,14 +7,17 @@ import test from "node:test";
 import { type ClientState, ClientCore, type CoreOptions } from "../src/core/client.js";
 import { DEFAULT_BOUNDS } from "../src/core/bounds.js";
 import type { Frame } from "../src/core/frames.js";
+import type { RoomCore } from "../src/core/room.js";
+import type { RoomEvent } from "../src/core/room_events.js";
+import { Rooms } from "../src/core/rooms.js";
 import type { Link } from "../src/core/link.js";
 import { type SendOptions, SessionCore } from "../src/core/session.js";
 import { LinkBroken, Unsendable } from "../src/errors.js";
 import type { Lifecycle, Message, StreamText } from "../src/events.js";
 
 const FOLDER = join(process.env["SIGNALD_JS"]!, "../../../tests/vectors/transcripts");
-/** Those of a client; rooms, jobs and requests over HTTP are told by other files once this SDK has them. */
-const TOPICS = ["codes", "credentials", "messages", "moves", "opening", "resume", "streams"];
+/** Those of a client; jobs and requests over HTTP are to follow. */
+const TOPICS = ["codes", "credentials", "messages", "moves", "opening", "resume", "rooms", "streams"];
 const ROUNDS_MAX = 1000;
 const STEPS_MAX = 10_000;
 
@@ -69,8 +72,25 @@ function lifecycle(event: Lifecycle): Step {
 const messaged = ({ blob, ...message }: Message): Step => named("MessageReceived", { ...message, blob: blob === undefined ? null : { blob } });
 const streamed = (text: StreamText): Step => named("StreamText", { ...text });
 
+const ROOM_EVENTS: Record<RoomEvent["type"], string> = {
+  publication: "RoomPublication",
+  records: "RecordsChanged",
+  update: "RoomUpdate",
+  members: "MembersChanged",
+  refused: "PublicationRefused",
+  reset: "RoomReset",
+  lagged: "RoomLagged",
+};
+
+function ofRoom({ type, ...fields }: RoomEvent): Step {
+  return named(ROOM_EVENTS[type], Object.fromEntries(Object.entries(fields).map(([name, value]) => [name === "atMs" ? "at_ms" : name, value])));
+}
+
 class Player {
   ms = 0;
+  readonly #rooms: Rooms;
+  readonly #joined = new Map<string, RoomCore>();
+  readonly #toldIn = new Set<string>();
   readonly core: ClientCore;
   readonly #connections = new Map<number, { url: string; link: Link | null; waiting: Frame[] }>();
   #dialled = 0;
@@ -86,6 +106,7 @@ class Player {
   constructor(vector: Vector) {
     const options = optionsOf(vector);
     this.core = new ClientCore(options.core);
+    this.core.rooms = this.#rooms = new Rooms(() => this.core);
     this.#auths = options.auths;
   }
 
@@ -169,11 +190,67 @@ class Player {
           return [{ session: state.session, received: state.received, next_seq: state.nextSeq, unacked: state.unacked.length, attempts: state.attempts }];
         }
         default:
-          throw new Error(`a call that this runner does not know: ${step["call"]}`);
+          return this.#ofARoom(step, data);
       }
     } catch (error) {
       if (error instanceof Unsendable) return [{ error: "ValueError" }];
       throw error;
+    }
+  }
+
+  #ofARoom(step: Step, data: unknown): Step[] {
+    const rooms = this.#rooms;
+    const name: string = step["room"];
+    if (step["call"] === "join") {
+      this.#joined.set(name, rooms.join(name, step["state"], step["history"], step["presence"]));
+      this.core.changed();
+      return [];
+    }
+    const room = this.#joined.get(name) ?? rooms.get(name)!;
+    let number: number | null = null;
+    switch (step["call"]) {
+      case "publish":
+        number = rooms.publish(room, data, step["kind"]);
+        break;
+      case "change":
+        number = rooms.change(room, step["put"], step["patch"], step["remove"]);
+        break;
+      case "presence":
+        room.setPresence(rooms.presenceOf(step["presence"]));
+        break;
+      case "snapshot":
+        rooms.snapshot(room, step["position"], bytesOf(step["base64"]));
+        break;
+      case "resync":
+        room.resync();
+        break;
+      case "leave":
+        rooms.leave(room);
+        break;
+      case "look":
+        return [{ room: name, records: Object.fromEntries(room.records.all()), members: Object.fromEntries(room.members), unconfirmed: room.out.length }];
+      default:
+        throw new Error(`a call that this runner does not know: ${step["call"]}`);
+    }
+    this.core.changed();
+    return number === null ? [] : [{ room: name, number }];
+  }
+
+  #newsOfRooms(): void {
+    const user = this.#rooms.ofTheUser;
+    if (user !== null && !this.#joined.has(user.name)) this.#joined.set(user.name, user);
+    for (const [name, room] of this.#joined) {
+      for (let event = room.news.shift(); event; event = room.news.shift()) this.#out.push({ room: name, ...ofRoom(event) });
+      if (room.epoch && !this.#toldIn.has(name)) {
+        this.#toldIn.add(name);
+        this.#out.push({ room: name, in: true, history: room.history.map(ofRoom) });
+      }
+    }
+    for (const [name, room] of [...this.#joined]) {
+      if (room.ended === null) continue;
+      this.#joined.delete(name);
+      this.#toldIn.delete(name);
+      this.#out.push({ room: name, left: room.ended });
     }
   }
 
@@ -201,6 +278,7 @@ class Player {
       this.#handedOut = message.seq;
       this.#out.push(messaged(message));
     }
+    this.#newsOfRooms();
   }
 
   #send(step: Step): Step {

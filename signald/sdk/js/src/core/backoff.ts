@@ -68,7 +68,7 @@ export function endpoint(url: string, path: string): string {
   } catch {
     // told below
   }
-  throw new RangeError(`not a ws:// or wss:// URL without a query: ${JSON.stringify(url)}`);
+  throw new RangeError(`no URL of signald: ${url}`);
 }
 
 /** `url` as it may be shown: a user's name and password before its host are left out. */

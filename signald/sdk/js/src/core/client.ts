@@ -8,7 +8,7 @@ import type { HistoryEntry, Lifecycle, StreamText } from "../events.js";
 import { type Backoff, DEFAULT_BACKOFF, hintMs, Schedule, type Uniform, withoutLogin } from "./backoff.js";
 import { type Bounds, DEFAULT_BOUNDS, Pace } from "./bounds.js";
 import { final, MOVED, NORMAL, NOTHING_TO_RESUME, SUPERSEDED } from "./codes.js";
-import { binaryFrame, decode, type Frame, type Wire } from "./frames.js";
+import { binaryFrame, decode, type Frame, type Shape, type Wire } from "./frames.js";
 import { Link } from "./link.js";
 import { Batch, type Body, PAUSES, SessionCore, sizeOf, STREAM_REFUSALS } from "./session.js";
 import { StreamTexts } from "./streams.js";
@@ -85,7 +85,22 @@ export interface Over {
   orderly: boolean;
 }
 
+/** What a client may have besides its session: rooms. */
+export interface Extension {
+  /** The shapes of its messages. */
+  readonly shapes: Readonly<Record<string, Shape>>;
+  /** What an opening message says of it. */
+  positions(): Record<string, unknown>[];
+  /** Go on over another connection, whose opening message has named these. */
+  attach(listed: ReadonlySet<string>): void;
+  receive(message: Wire, binary: Uint8Array | null, size: number, now: number): void;
+  write(now: number, batch: Batch): void;
+  wakeAt(now: number): number;
+  end(reason: string): void;
+}
+
 export class ClientCore {
+  rooms: Extension | null = null;
   readonly schedule: Schedule;
   readonly timing: Timing;
   bounds: Bounds;
@@ -199,32 +214,31 @@ export class ClientCore {
   opened(url: string, now: number): Link {
     const link = new Link(url, now, this.current !== null, this.token);
     if (this.#attempts !== null) this.#attempts += 1;
-    link.control.push(this.#said(link.token, this.#auth));
+    const positions = (link.token !== null && this.rooms?.positions()) || [];
+    link.rooms = new Set(positions.map(({ room }) => room as string));
+    link.control.push(this.#said(link.token, this.#auth, positions));
     this.opening = link;
     if (this.current !== null) this.current.moving = true; // its being moved away or superseded is our own doing from here on
     return link;
   }
 
-  #said(token: string | null, auth?: string): string {
+  #said(token: string | null, auth: string | undefined, rooms: unknown[]): string {
     const { want, receipts, pair, history, api } = this.#options;
-    const said: Record<string, unknown> = {};
-    if (token === null) {
-      said["type"] = "connect";
-      if (want && Object.keys(want).length) said["want"] = want;
-      if (receipts) said["receipts"] = true;
-      if (pair === false) said["pair"] = false;
-    } else {
-      said["type"] = "restore_session";
-      said["recovery_token"] = token;
-      said["received"] = this.session.finished;
-      said["acked"] = this.session.accepted;
-      if (this.#attempts !== null) said["attempt"] = this.#attempts;
-      if (history) said["history"] = history;
-      if (this.#move?.["ticket"] != null) said["ticket"] = this.#move["ticket"];
-    }
-    if (api) said["api"] = true;
-    if (auth !== undefined) said["auth"] = auth;
-    const text = JSON.stringify(said);
+    // A field without a value is not said.
+    const said =
+      token === null
+        ? { type: "connect", want: Object.keys(want ?? {}).length ? want : undefined, receipts: receipts || undefined, pair: pair === false ? false : undefined }
+        : {
+            type: "restore_session",
+            recovery_token: token,
+            received: this.session.finished,
+            acked: this.session.accepted,
+            attempt: this.#attempts ?? undefined,
+            history: history || undefined,
+            ticket: this.#move?.["ticket"] ?? undefined,
+            rooms: rooms.length ? rooms : undefined,
+          };
+    const text = JSON.stringify({ ...said, api: api || undefined, auth });
     return token === null && this.#meta !== null ? `${text.slice(0, -1)},"meta":${this.#meta}}` : text;
   }
 
@@ -263,7 +277,7 @@ export class ClientCore {
     } else {
       this.schedule.failed(now, code, retryAfterMs ?? hintMs(reason));
       if (this.schedule.exhausted && this.current === null) {
-        this.finish({ code, reason: `no usable connection after ${this.schedule.tries} tries: ${reason}`, orderly: false });
+        this.finish({ code, reason: `${this.schedule.tries} tries: ${reason}`, orderly: false });
       }
     }
     this.replan();
@@ -289,13 +303,16 @@ export class ClientCore {
     const batch = new Batch();
     for (const one of link.control) batch.add(one);
     link.control = [];
-    if (link === this.current) this.session.write(now, batch);
+    if (link === this.current) {
+      this.session.write(now, batch);
+      this.rooms?.write(now, batch);
+    }
     return batch.frames;
   }
 
   /** When `write` may have more without a call of `changed`, because a pause ends. */
   wakeAt(link: Link, now: number): number {
-    return link === this.current ? this.session.wakeAt(now) : Infinity;
+    return link === this.current ? Math.min(this.session.wakeAt(now), this.rooms?.wakeAt(now) ?? Infinity) : Infinity;
   }
 
   /** Do what the clock asks for (a ping); return when to call again. @throws LinkBroken as `receive` */
@@ -380,6 +397,7 @@ export class ClientCore {
   #promote(link: Link, heartbeatMs: number, token: string, now: number): boolean {
     this.token = token;
     this.opening = null;
+    this.rooms?.attach(link.rooms);
     const old = this.current;
     if (old !== null) {
       old.state = "retiring";
@@ -418,7 +436,7 @@ export class ClientCore {
   // --- receiving --------------------------------------------------------------------------------------------------
 
   #dispatch(link: Link, frame: Frame, now: number): void {
-    const [message, binary] = decode(frame);
+    const [message, binary] = decode(frame, this.rooms?.shapes);
     const type = message?.type;
     const answer = type === "session_started" || type === "session_restored";
     if (link.state === "opening" && !answer && type !== "error") {
@@ -467,6 +485,12 @@ export class ClientCore {
       case "session_ended":
         // If it has ended, the current connection says so too.
         if (link.state !== "retiring") this.finish({ code: null, reason: message["reason"], orderly: true });
+        break;
+      default:
+        if (link === this.current) {
+          this.rooms?.receive(message, binary, sizeOf(frame), now);
+          this.changed();
+        }
     }
   }
 
@@ -637,6 +661,7 @@ export class ClientCore {
     this.over = over;
     this.streamNews.push(...this.streams.end());
     this.session.end(over.reason);
+    this.rooms?.end(over.reason);
     this.#tell({ type: "gone", reason: over.reason });
     this.replan();
   }

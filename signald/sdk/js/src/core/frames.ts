@@ -11,7 +11,7 @@ export type Frame = string | Uint8Array;
 export type Wire = { type: string } & Record<string, any>;
 
 /** Field and kind, one behind the other; a field with `?` may be missing. Fields that nothing here reads are left out. */
-type Shape = string;
+export type Shape = string;
 
 const OPENED = "session text recovery_token secret heartbeat_ms int peer peer api_token? secret ";
 
@@ -45,6 +45,8 @@ const KINDS: Readonly<Record<string, (value: any) => boolean>> = {
   list: Array.isArray,
   limits: (value) => fits(value, "message_bytes position messages_per_s number messages_burst position backlog_messages position json_depth? position"),
   peer: (value) => fits(value, "state state id? text"),
+  members: (value) => Array.isArray(value) && value.every((one) => fits(one, "member text")),
+  tables: (value) => isTable(value) && Object.values(value).every(isTable),
   state: (value) => ["waiting", "paired", "away", "replaced", "gone", "none"].includes(value),
 };
 
@@ -72,11 +74,11 @@ const DEPTH_MAX = 1000;
 const decoder = new TextDecoder("utf-8", { fatal: true });
 
 /**
- * One frame as (its message, or null when its type is unknown here; the data of a binary frame).
+ * One frame as (its message, or null when its type is unknown here; the data of a binary frame). `more`: shapes of an extension.
  *
  * @throws LinkBroken not a frame of signald.v1
  */
-export function decode(frame: Frame): [Wire | null, Uint8Array | null] {
+export function decode(frame: Frame, more: Readonly<Record<string, Shape>> = {}): [Wire | null, Uint8Array | null] {
   let text: string;
   let binary: Uint8Array | null = null;
   if (typeof frame === "string") text = frame;
@@ -99,8 +101,9 @@ export function decode(frame: Frame): [Wire | null, Uint8Array | null] {
   }
   if (!isTable(message) || typeof message.type !== "string") throw new LinkBroken("a bad frame");
   const { type } = message;
-  if (!Object.hasOwn(SHAPES, type)) return [null, null]; // a newer signald may say more than this SDK knows
-  if (!fits(message, SHAPES[type]!)) throw new LinkBroken(`a bad \`${type}\``);
+  const shapes = Object.hasOwn(more, type) ? more : SHAPES;
+  if (!Object.hasOwn(shapes, type)) return [null, null]; // a newer signald may say more than this SDK knows
+  if (!fits(message, shapes[type]!)) throw new LinkBroken(`a bad \`${type}\``);
   return [message, binary];
 }
 

@@ -8,6 +8,7 @@ export const REASON_MAX = 512;
 export const TRACE_MAX = 256;
 export const STREAM_MAX = 64;
 export const BLOB_MAX = 64;
+export const HISTORY_MAX = 1000;
 export const SECRET_MAX = 8192;
 
 const encoder = new TextEncoder();
