@@ -11,7 +11,7 @@ const here = dirname(fileURLToPath(import.meta.url));
 rmSync(join(here, "dist"), { recursive: true, force: true });
 await build({
   absWorkingDir: here,
-  entryPoints: ["index", "rooms", "blobs", "history", "sse"].map((entry) => `src/${entry}.ts`),
+  entryPoints: ["index", "rooms", "jobs", "blobs", "history", "sse"].map((entry) => `src/${entry}.ts`),
   splitting: true, // one class of each error for all
   outdir: "dist",
   bundle: true,

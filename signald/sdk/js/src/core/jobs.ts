@@ -2,7 +2,9 @@
 //
 // What is told comes by `job_state`, by the messages of the job's stream, and at a resume. The result itself is read over HTTP.
 
-import type { Wire } from "./frames.js";
+import { LinkBroken } from "../errors.js";
+import type { Extension } from "./client.js";
+import { fits, isKnown, type Wire } from "./frames.js";
 
 /** Jobs that are known; the oldest that is over is forgotten, and whatever is asked about it is asked over HTTP. */
 const KEPT_MAX = 256;
@@ -40,9 +42,10 @@ export function isJobOf(session: string, name: string): boolean {
   return session !== "" && name.startsWith(head) && /^[1-9]\d*$/.test(name.slice(head.length)) && name.length - head.length <= DIGITS_MAX;
 }
 
-export const SHAPES: Readonly<Record<string, string>> = { job_state: "job text state text attempt position" };
+const JOB = "job text state text attempt position";
+const SHAPES: Readonly<Record<string, string>> = { job_state: JOB };
 
-export class ClientJobs {
+export class ClientJobs implements Extension {
   readonly #session: () => string;
   readonly #jobs = new Map<string, KnownJob>();
   #bytes = 0;
@@ -81,8 +84,12 @@ export class ClientJobs {
     return typeof message["stream"] === "string" && isJobOf(this.#session(), message["stream"]);
   }
 
-  /** Take a message of a job's stream, of `size` bytes. */
-  message(message: Wire, binary: Uint8Array | null, size: number): void {
+  receive(message: Wire, binary: Uint8Array | null, size: number): void {
+    if (message.type === "message") this.#message(message, binary, size);
+    else if (isKnown(message, SHAPES)) this.#state(message);
+  }
+
+  #message(message: Wire, binary: Uint8Array | null, size: number): void {
     const job = this.get(message["stream"]);
     const attempt: number = message["attempt"] || 1;
     if (attempt < job.attempt) return;
@@ -107,14 +114,33 @@ export class ClientJobs {
   }
 
   /** Take what the service tells of a job, as it changes or at a resume. An end is never taken back. */
-  state(told: Record<string, any>): void {
-    if (typeof told["job"] !== "string" || !isJobOf(this.#session(), told["job"])) return;
+  #state(told: Record<string, any>): void {
+    if (!isJobOf(this.#session(), told["job"])) return;
     const job = this.get(told["job"]);
     if (isOver(job.state)) return;
     this.#at(job, told["attempt"]);
     job.state = told["state"];
     if ("progress" in told) job.progress = told["progress"];
   }
+
+  /** Jobs stand in the answer of a resume, and nothing of them in the opening message. */
+  attach(answer: Wire): void {
+    const jobs: unknown = answer["jobs"] ?? [];
+    if (!Array.isArray(jobs) || !jobs.every((one) => fits(one, JOB))) throw new LinkBroken("bad `jobs`");
+    for (const one of jobs) this.#state(one);
+  }
+
+  opens(): object {
+    return {};
+  }
+
+  write(): void {}
+
+  wakeAt(): number {
+    return Infinity;
+  }
+
+  end(): void {}
 
   /** The next part for the application, or null. */
   take(job: KnownJob): JobPart | null {
