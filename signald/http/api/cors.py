@@ -21,8 +21,8 @@ REQUEST_HEADERS = (
 )
 """What a page may send beside what each page may."""
 
-EXPOSED = "Location, Retry-After, ETag, Idempotency-Replayed, Preference-Applied"
-"""What a page may read beside what each page may."""
+EXPOSED = "Location, Retry-After, ETag, Idempotency-Replayed, Preference-Applied, Content-Range, Repr-Digest"
+"""What a page may read beside what each page may. Without the last two it could not go on with a download, nor know that it is whole."""
 
 MAX_AGE_S = 600
 """How long a browser keeps the answer to a preflight: ten minutes spare nearly all of them, and follow a change of the list."""

@@ -11,8 +11,8 @@ const here = dirname(fileURLToPath(import.meta.url));
 rmSync(join(here, "dist"), { recursive: true, force: true });
 await build({
   absWorkingDir: here,
-  entryPoints: ["src/index.ts", "src/rooms.ts"],
-  splitting: true, // one class of each error for both
+  entryPoints: ["index", "rooms", "jobs", "blobs", "history", "sse"].map((entry) => `src/${entry}.ts`),
+  splitting: true, // one class of each error for all
   outdir: "dist",
   bundle: true,
   format: "esm",

@@ -118,7 +118,7 @@ export class Client implements AsyncIterable<Message> {
   #neverReady!: (error: Error) => void;
   #closedNow!: (error: SignaldError | null) => void;
   #ended = false;
-  #tellMore: () => void = () => {};
+  readonly #tellMore: (() => void)[] = [];
 
   constructor(options: ConnectOptions) {
     this.#options = options;
@@ -276,15 +276,15 @@ export class Client implements AsyncIterable<Message> {
     this.#end(false);
   }
 
-  /** For `signald/rooms`: `make` is given the core as it is at the moment, and a function that wakes the client. */
+  /** For `signald/rooms` and `signald/jobs`: `make` is given the core as it is at the moment, and a function that wakes the client. */
   extend(make: (core: () => ClientCore, wake: () => void) => { extension: Extension; tell: () => void }): void {
     const wake = (): void => {
       this.#core.changed();
       this.#soon();
     };
     const { extension, tell } = make(() => this.#core, wake);
-    this.#core.rooms = extension;
-    this.#tellMore = tell;
+    this.#core.extensions.push(extension);
+    this.#tellMore.push(tell);
   }
 
   // --- beginning --------------------------------------------------------------------------------------------------
@@ -305,9 +305,9 @@ export class Client implements AsyncIterable<Message> {
     const saved = await this.#keeper.load();
     if (this.#ended) return;
     if (saved?.state) {
-      const { rooms } = this.#core;
+      const { extensions } = this.#core;
       this.#core = this.#watched(new ClientCore({ ...this.#coreOptions(), state: saved.state }));
-      this.#core.rooms = rooms;
+      this.#core.extensions = extensions;
     }
     // What was kept before this page comes before what the application has sent since.
     const before = (saved?.early ?? []).map((body) => ({ body, seq: null, resolve: () => {}, reject: () => {} }));
@@ -565,7 +565,7 @@ export class Client implements AsyncIterable<Message> {
       if (event.type === "auth_expiring" && event.graceS !== null && this.#options.getToken) void this.#renew();
       else this.#emit("lifecycle", event);
     }
-    this.#tellMore();
+    for (const tell of this.#tellMore) tell();
     if (this.state !== this.#told) {
       this.#told = this.state;
       this.#emit("state", this.#told);

@@ -8,7 +8,7 @@ import type { HistoryEntry, Lifecycle, StreamText } from "../events.js";
 import { type Backoff, DEFAULT_BACKOFF, hintMs, Schedule, type Uniform, withoutLogin } from "./backoff.js";
 import { type Bounds, DEFAULT_BOUNDS, Pace } from "./bounds.js";
 import { final, MOVED, NORMAL, NOTHING_TO_RESUME, SUPERSEDED } from "./codes.js";
-import { binaryFrame, decode, type Frame, type Shape, type Wire } from "./frames.js";
+import { binaryFrame, decode, type Frame, type Wire } from "./frames.js";
 import { Link } from "./link.js";
 import { Batch, type Body, PAUSES, SessionCore, sizeOf, STREAM_REFUSALS } from "./session.js";
 import { StreamTexts } from "./streams.js";
@@ -85,14 +85,15 @@ export interface Over {
   orderly: boolean;
 }
 
-/** What a client may have besides its session: rooms. */
+/** What a client may have besides its session: rooms, jobs. */
 export interface Extension {
-  /** The shapes of its messages. */
-  readonly shapes: Readonly<Record<string, Shape>>;
-  /** What an opening message says of it. */
-  positions(): Record<string, unknown>[];
-  /** Go on over another connection, whose opening message has named these. */
-  attach(listed: ReadonlySet<string>): void;
+  /** What the opening message of another connection says of it, as fields. */
+  opens(): object;
+  /** Go on over that connection, with its answer. */
+  attach(answer: Wire): void;
+  /** The message of the worker is for it, and not for the application. */
+  isOwn(message: Wire): boolean;
+  /** Take such a message, or one of a type that the core does not know. @throws LinkBroken its fields are not those of its type */
   receive(message: Wire, binary: Uint8Array | null, size: number, now: number): void;
   write(now: number, batch: Batch): void;
   wakeAt(now: number): number;
@@ -100,7 +101,7 @@ export interface Extension {
 }
 
 export class ClientCore {
-  rooms: Extension | null = null;
+  extensions: Extension[] = [];
   readonly schedule: Schedule;
   readonly timing: Timing;
   bounds: Bounds;
@@ -168,6 +169,10 @@ export class ClientCore {
     this.#attempts = state.attempts + ATTEMPTS_UNKNOWN;
   }
 
+  get #writers(): (SessionCore | Extension)[] {
+    return [this.session, ...this.extensions];
+  }
+
   /** The session exists and this client has been attached to it. */
   get established(): boolean {
     return this.#everCurrent;
@@ -214,15 +219,13 @@ export class ClientCore {
   opened(url: string, now: number): Link {
     const link = new Link(url, now, this.current !== null, this.token);
     if (this.#attempts !== null) this.#attempts += 1;
-    const positions = (link.token !== null && this.rooms?.positions()) || [];
-    link.rooms = new Set(positions.map(({ room }) => room as string));
-    link.control.push(this.#said(link.token, this.#auth, positions));
+    link.control.push(this.#said(link.token, this.#auth));
     this.opening = link;
     if (this.current !== null) this.current.moving = true; // its being moved away or superseded is our own doing from here on
     return link;
   }
 
-  #said(token: string | null, auth: string | undefined, rooms: unknown[]): string {
+  #said(token: string | null, auth: string | undefined): string {
     const { want, receipts, pair, history, api } = this.#options;
     // A field without a value is not said.
     const said =
@@ -236,9 +239,8 @@ export class ClientCore {
             attempt: this.#attempts ?? undefined,
             history: history || undefined,
             ticket: this.#move?.["ticket"] ?? undefined,
-            rooms: rooms.length ? rooms : undefined,
           };
-    const text = JSON.stringify({ ...said, api: api || undefined, auth });
+    const text = JSON.stringify(Object.assign(said, ...this.extensions.map((one) => one.opens()), { api: api || undefined, auth }));
     return token === null && this.#meta !== null ? `${text.slice(0, -1)},"meta":${this.#meta}}` : text;
   }
 
@@ -295,7 +297,7 @@ export class ClientCore {
 
   /** The application is so far behind that nothing may be read until its inbox has room again. */
   blocked(): boolean {
-    return this.session.full && this.session.ended === null;
+    return this.session.full && this.session.endedBy === null;
   }
 
   /** The frames to write on `link` now, in order. Each is returned once for the same link. */
@@ -303,16 +305,13 @@ export class ClientCore {
     const batch = new Batch();
     for (const one of link.control) batch.add(one);
     link.control = [];
-    if (link === this.current) {
-      this.session.write(now, batch);
-      this.rooms?.write(now, batch);
-    }
+    if (link === this.current) for (const one of this.#writers) one.write(now, batch);
     return batch.frames;
   }
 
   /** When `write` may have more without a call of `changed`, because a pause ends. */
   wakeAt(link: Link, now: number): number {
-    return link === this.current ? Math.min(this.session.wakeAt(now), this.rooms?.wakeAt(now) ?? Infinity) : Infinity;
+    return link === this.current ? Math.min(...this.#writers.map((one) => one.wakeAt(now))) : Infinity;
   }
 
   /** Do what the clock asks for (a ping); return when to call again. @throws LinkBroken as `receive` */
@@ -394,10 +393,10 @@ export class ClientCore {
     this.#disconnected(code, reason);
   }
 
-  #promote(link: Link, heartbeatMs: number, token: string, now: number): boolean {
-    this.token = token;
+  #promote(link: Link, answer: Wire, now: number): boolean {
+    this.token = answer["recovery_token"];
     this.opening = null;
-    this.rooms?.attach(link.rooms);
+    for (const one of this.extensions) one.attach(answer);
     const old = this.current;
     if (old !== null) {
       old.state = "retiring";
@@ -419,7 +418,7 @@ export class ClientCore {
     link.state = "current";
     link.moving = false;
     // A spread of a tenth, so that clients that came together stop pinging together.
-    link.heartbeatS = Math.min(Math.max(heartbeatMs / 1000, HEARTBEAT_MIN_S), HEARTBEAT_MAX_S) * this.#uniform(0.9, 1);
+    link.heartbeatS = Math.min(Math.max(answer["heartbeat_ms"] / 1000, HEARTBEAT_MIN_S), HEARTBEAT_MAX_S) * this.#uniform(0.9, 1);
     this.schedule.usable(now);
     link.changed();
     link.turned();
@@ -436,16 +435,15 @@ export class ClientCore {
   // --- receiving --------------------------------------------------------------------------------------------------
 
   #dispatch(link: Link, frame: Frame, now: number): void {
-    const [message, binary] = decode(frame, this.rooms?.shapes);
-    const type = message?.type;
+    const [message, binary] = decode(frame);
+    const type = message.type;
     const answer = type === "session_started" || type === "session_restored";
     if (link.state === "opening" && !answer && type !== "error") {
       throw new LinkBroken("no answer came first");
     }
-    if (message === null) return;
     switch (type) {
       case "message":
-        this.#message(message, binary, sizeOf(frame));
+        this.#message(message, binary, sizeOf(frame), now);
         break;
       case "ack":
         if (this.session.acked(message["seq"])) this.changed();
@@ -488,18 +486,19 @@ export class ClientCore {
         break;
       default:
         if (link === this.current) {
-          this.rooms?.receive(message, binary, sizeOf(frame), now);
+          for (const one of this.extensions) one.receive(message, binary, sizeOf(frame), now);
           this.changed();
         }
     }
   }
 
-  #message(message: Wire, binary: Uint8Array | null, size: number): void {
-    if (!this.session.receive(message, binary, size)) {
-      this.changed(); // an ack is due again
-      return;
-    }
-    this.#grown(this.streams.message(message, typeof message["data"] === "string" && binary === null ? message["data"] : null));
+  #message(message: Wire, binary: Uint8Array | null, size: number, now: number): void {
+    const owner = this.extensions.find((one) => one.isOwn(message));
+    const isNew = this.session.receive(message, binary, size, owner !== undefined);
+    if (!isNew || owner) this.changed(); // an ack is due, perhaps again
+    if (!isNew) return;
+    if (owner) owner.receive(message, binary, size, now);
+    else this.#grown(this.streams.message(message, typeof message["data"] === "string" && binary === null ? message["data"] : null));
   }
 
   #started(link: Link, message: Wire, now: number): void {
@@ -507,7 +506,7 @@ export class ClientCore {
     this.#learn(message);
     this.#limit(message["limits"]);
     this.session.begin(message["next_seq"]);
-    this.#promote(link, message["heartbeat_ms"], message["recovery_token"], now);
+    this.#promote(link, message, now);
     this.#peerIs(message["peer"].state, message["peer"].id ?? null);
   }
 
@@ -521,7 +520,7 @@ export class ClientCore {
       this.chatHistory = message["chat_history"];
       for (const entry of this.chatHistory) if (typeof entry === "object" && entry !== null) this.#grown(this.streams.entry(entry));
     }
-    const handedOver = this.#promote(link, message["heartbeat_ms"], message["recovery_token"], now);
+    const handedOver = this.#promote(link, message, now);
     this.#tell(handedOver ? { type: "handed_over", hint } : { type: "resumed" });
     this.#peerIs(message["peer"].state, message["peer"].id ?? null);
   }
@@ -660,8 +659,7 @@ export class ClientCore {
     if (this.over !== null) return;
     this.over = over;
     this.streamNews.push(...this.streams.end());
-    this.session.end(over.reason);
-    this.rooms?.end(over.reason);
+    for (const one of this.#writers) one.end(over.reason);
     this.#tell({ type: "gone", reason: over.reason });
     this.replan();
   }

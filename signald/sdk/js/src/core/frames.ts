@@ -45,12 +45,11 @@ const KINDS: Readonly<Record<string, (value: any) => boolean>> = {
   list: Array.isArray,
   limits: (value) => fits(value, "message_bytes position messages_per_s number messages_burst position backlog_messages position json_depth? position"),
   peer: (value) => fits(value, "state state id? text"),
-  members: (value) => Array.isArray(value) && value.every((one) => fits(one, "member text")),
-  tables: (value) => isTable(value) && Object.values(value).every(isTable),
+  table: isTable,
   state: (value) => ["waiting", "paired", "away", "replaced", "gone", "none"].includes(value),
 };
 
-function isTable(value: unknown): value is Wire {
+export function isTable(value: unknown): value is Wire {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
@@ -63,7 +62,7 @@ function compile(shape: Shape): [string, boolean, (value: any) => boolean][] {
   return fields;
 }
 
-function fits(value: unknown, shape: Shape): boolean {
+export function fits(value: unknown, shape: Shape): boolean {
   if (!isTable(value)) return false;
   return (compiled.get(shape) ?? compile(shape)).every(([name, optional, check]) => (optional && value[name] == null) || check(value[name]));
 }
@@ -73,37 +72,35 @@ const DEPTH_MAX = 1000;
 
 const decoder = new TextDecoder("utf-8", { fatal: true });
 
+/** `shapes` know the type of a message. A newer signald may say more than this SDK knows. @throws LinkBroken its fields are not those */
+export function isKnown(message: Wire, shapes: Readonly<Record<string, Shape>>): boolean {
+  if (!Object.hasOwn(shapes, message.type)) return false;
+  if (!fits(message, shapes[message.type]!)) throw new LinkBroken(`a bad \`${message.type}\``);
+  return true;
+}
+
 /**
- * One frame as (its message, or null when its type is unknown here; the data of a binary frame). `more`: shapes of an extension.
+ * One frame as (its message, the data of a binary frame). The fields of a type that is unknown here are not checked.
  *
  * @throws LinkBroken not a frame of signald.v1
  */
-export function decode(frame: Frame, more: Readonly<Record<string, Shape>> = {}): [Wire | null, Uint8Array | null] {
-  let text: string;
+export function decode(frame: Frame): [Wire, Uint8Array | null] {
+  let message: unknown = null;
   let binary: Uint8Array | null = null;
-  if (typeof frame === "string") text = frame;
-  else {
-    const end = frame.length >= 2 ? 2 + frame[0]! * 256 + frame[1]! : Infinity;
-    if (end > frame.length) throw new LinkBroken("a bad frame");
-    binary = frame.subarray(end);
-    try {
-      text = decoder.decode(frame.subarray(2, end));
-    } catch {
-      throw new LinkBroken("a bad frame");
-    }
-  }
-  if (isTooDeep(text, DEPTH_MAX)) throw new LinkBroken("a bad frame");
-  let message: unknown;
   try {
-    message = JSON.parse(text);
+    let text = frame as string;
+    if (typeof frame !== "string") {
+      const end = 2 + frame[0]! * 256 + frame[1]!;
+      if (!(end <= frame.length)) throw null;
+      binary = frame.subarray(end);
+      text = decoder.decode(frame.subarray(2, end));
+    }
+    if (!isTooDeep(text, DEPTH_MAX)) message = JSON.parse(text);
   } catch {
-    throw new LinkBroken("a bad frame");
+    // told below
   }
   if (!isTable(message) || typeof message.type !== "string") throw new LinkBroken("a bad frame");
-  const { type } = message;
-  const shapes = Object.hasOwn(more, type) ? more : SHAPES;
-  if (!Object.hasOwn(shapes, type)) return [null, null]; // a newer signald may say more than this SDK knows
-  if (!fits(message, shapes[type]!)) throw new LinkBroken(`a bad \`${type}\``);
+  isKnown(message, SHAPES);
   return [message, binary];
 }
 

@@ -20,8 +20,6 @@ export class Link {
   heartbeatS = Infinity;
   pingedAt: number | null = null;
   retiredAt = Infinity;
-  /** The rooms that its opening message named. */
-  rooms: ReadonlySet<string> = new Set();
   /** The last fatal error: it explains the close that follows. */
   refusal: Wire | null = null;
 

@@ -2,10 +2,10 @@
 //
 // The core gives it the frames of the current connection only: behind the answer on a new one, each room is told again what was missed.
 
-import { Unsendable } from "../errors.js";
+import { LinkBroken, Unsendable } from "../errors.js";
 import type { Bounds } from "./bounds.js";
 import type { Extension } from "./client.js";
-import type { Wire } from "./frames.js";
+import { fits, isKnown, isTable, type Wire } from "./frames.js";
 import { RoomCore } from "./room.js";
 import type { Fields } from "./room_events.js";
 import type { RoomBody } from "./room_outgoing.js";
@@ -25,23 +25,31 @@ export type Records = Readonly<Record<string, Fields>>;
 
 export const SHAPES: Readonly<Record<string, string>> = {
   joined:
-    "room text epoch text position position next_seq seq replaying position recovered bool wipe bool members members members_count position history? list records? tables removed? list more? bool",
+    "room text epoch text position position next_seq seq replaying position recovered bool wipe bool members list members_count position history? list records? table removed? list more? bool",
   published: "room text seq seq position position",
-  room_message: "room text position seq member text at_ms position seq? seq kind? text put? tables patch? tables remove? list",
+  room_message: "room text position seq member text at_ms position seq? seq kind? text put? table patch? table remove? list",
   snapshot: "room text position seq kind? text update? bool more? bool",
   room_error: "room text seq seq code text expected? seq",
-  room_presence: "room text joined? members changed? members left? list",
+  room_presence: "room text joined? list changed? list left? list",
   left: "room text reason text",
 };
 
+/** Members and records of a message are what they should be. @throws LinkBroken */
+function checkInside(message: Wire): void {
+  const members = ["members", "joined", "changed"].flatMap((name) => message[name] ?? []);
+  const records = ["records", "put", "patch"].flatMap((name) => Object.values(message[name] ?? {}));
+  if (!members.every((one) => fits(one, "member text")) || !records.every(isTable)) throw new LinkBroken(`a bad \`${message.type}\``);
+}
+
 export class Rooms implements Extension {
-  readonly shapes = SHAPES;
   /** The room `user:<subject>`, in which a client is unasked. */
   ofTheUser: RoomCore | null = null;
   /** A callback of the driver: `ofTheUser` is there, or a room is gone. */
   changed: () => void = () => {};
   readonly #of: () => { session: SessionCore; bounds: Bounds };
   readonly #rooms = new Map<string, RoomCore>();
+  /** The rooms that the last opening message has named. */
+  #listed: ReadonlySet<string> = new Set();
   #slowUntil = -Infinity;
   /** Rooms in which the client is only because it was in them as its opening message was written. */
   #named: string[] = [];
@@ -137,12 +145,19 @@ export class Rooms implements Extension {
 
   // --- connections ------------------------------------------------------------------------------------------------
 
-  positions(): Record<string, unknown>[] {
-    return [...this.#rooms.values()].map((room) => room.position()).filter((said) => said !== null);
+  opens(): object {
+    const rooms = [...this.#rooms.values()].map((room) => room.position()).filter((said) => said !== null);
+    this.#listed = new Set(rooms.map((said) => said["room"] as string));
+    return rooms.length ? { rooms } : {};
   }
 
-  /** Go on over another connection, whose opening message has named the rooms `listed`. */
-  attach(listed: ReadonlySet<string>): void {
+  /** No message of the worker is of a room. */
+  isOwn(): boolean {
+    return false;
+  }
+
+  attach(): void {
+    const listed = this.#listed;
     this.#slowUntil = -Infinity;
     // `left` came on the connection before while the answer was under way, and the service gives the seat again to a client that names it.
     this.#named = [...listed].filter((name) => !this.#rooms.has(name)).sort();
@@ -152,6 +167,8 @@ export class Rooms implements Extension {
   }
 
   receive(message: Wire, binary: Uint8Array | null, size: number, now: number): void {
+    if (!isKnown(message, SHAPES)) return;
+    checkInside(message);
     const name: string = message["room"];
     const { type } = message;
     if (this.#takenBack.has(name) && !(type === "left" && message["reason"] !== "left")) {
@@ -209,7 +226,7 @@ export class Rooms implements Extension {
     const { pace } = this.#of().session;
     for (let busy = this.#busy(); busy.length; busy = busy.filter((room) => room.hasMore)) {
       for (const room of busy) {
-        if (batch.left <= 0) return;
+        if (batch.budget <= 0) return;
         const waitS = pace?.take(now) ?? 0;
         if (waitS > 0) {
           this.#slowUntil = now + waitS;

@@ -71,21 +71,21 @@ export function sizeOf(frame: Frame): number {
 /** The frames of one write. The budget keeps a long resend from delaying acks. */
 export class Batch {
   readonly frames: Frame[] = [];
-  left = 65536;
+  budget = 65536;
 
   add(frame: Frame): void {
     this.frames.push(frame);
-    this.left -= sizeOf(frame);
+    this.budget -= sizeOf(frame);
   }
 }
 
 export class SessionCore {
-  /** Called when the inbox, the room to send or `ended` changed. */
+  /** Called when the inbox, the room to send or `endedBy` changed. */
   changed: () => void = () => {};
   /** Called with the seq of a message that the service will not take; those behind it have one less from now on. */
   dropped: (seq: number) => void = () => {};
   /** Why the session ended; null while it lives. */
-  ended: string | null = null;
+  endedBy: string | null = null;
   /** The session has no worker, and will have none. */
   alone = false;
   /** The reason to end it with, once everything sent is stored. */
@@ -115,6 +115,8 @@ export class SessionCore {
   #promptTo = 0;
   #inboxBytes = 0;
   readonly #lost: [number, number][] = [];
+  /** Messages that never come to the application, and are finished with in their turn. */
+  readonly #own = new Set<number>();
 
   constructor(uniform: Uniform, bounds: Bounds, nextSeq = 1, received: number | null = 0) {
     this.#uniform = uniform;
@@ -253,11 +255,11 @@ export class SessionCore {
   }
 
   /**
-   * Take a message of the worker; false when it is a duplicate.
+   * Take a message of the worker; false when it is a duplicate. `own`: it is of an extension, and not for the inbox.
    *
    * @throws LinkBroken a message is missing before this one, and the service did not say that it is lost
    */
-  receive(wire: Wire, binary: Uint8Array | null, size: number): boolean {
+  receive(wire: Wire, binary: Uint8Array | null, size: number, own: boolean): boolean {
     const seq: number = wire["seq"];
     if (!this.#anchored) {
       this.#anchored = true;
@@ -270,11 +272,19 @@ export class SessionCore {
     }
     if (seq !== this.received + 1) throw new LinkBroken(`message ${seq} came after ${this.received}`);
     this.received = this.#behindLost(seq);
-    this.inbox.push({ wire, binary, size });
-    this.#inboxBytes += size;
+    if (own) this.#own.add(seq);
+    else {
+      this.inbox.push({ wire, binary, size });
+      this.#inboxBytes += size;
+    }
     if (wire["stream"] == null || wire["end"] === true || size > ACK_PIECE_BYTES) this.#promptTo = seq;
+    this.#skip();
     this.changed();
     return true;
+  }
+
+  #skip(): void {
+    while (this.#own.delete(this.finished + 1)) this.finished = this.#behindLost(this.finished + 1);
   }
 
   #behindLost(seq: number): number {
@@ -311,6 +321,7 @@ export class SessionCore {
   /** Note that the application has finished with everything up to `seq`; true when there is an ack to be written. */
   finish(seq: number): boolean {
     if (seq > this.finished) this.finished = this.#behindLost(Math.min(seq, this.received));
+    this.#skip();
     return this.finished > this.#ackTold;
   }
 
@@ -351,7 +362,7 @@ export class SessionCore {
     }
     if (now >= this.#pausedUntil) {
       while (this.sent + 1 < this.nextSeq && this.sent - this.accepted < this.#window) {
-        if (batch.left <= 0) return;
+        if (batch.budget <= 0) return;
         const waitS = this.pace?.take(now) ?? 0;
         if (waitS > 0) {
           this.#slowUntil = now + waitS;
@@ -384,8 +395,8 @@ export class SessionCore {
 
   /** End the session; messages in the inbox can still be taken. */
   end(reason: string): void {
-    if (this.ended === null) {
-      this.ended = reason;
+    if (this.endedBy === null) {
+      this.endedBy = reason;
       this.changed();
     }
   }
