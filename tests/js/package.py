@@ -16,7 +16,9 @@ def run(*arguments: str, within_s: float = BUILD_S) -> subprocess.CompletedProce
 
 
 def bundled(source: str) -> Path:
-    """Return a program for Node, made of `source` in the folder; it lies where its packages are found."""
+    """Return a program for Node, made of `source` in the folder and of what is built; it lies where its packages are found."""
+    built = run("build.mjs")
+    assert built.returncode == 0, built.stdout + built.stderr
     program = FOLDER / "node_modules" / ".programs" / f"{Path(source).stem}.mjs"
     built = run("bundle.mjs", source, str(program))
     assert built.returncode == 0, built.stderr

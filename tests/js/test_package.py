@@ -22,6 +22,18 @@ def test_its_own_tests_pass() -> None:
     assert int(counts["pass"]) == int(counts["tests"]) > 180, counts
 
 
+def test_what_is_built_is_what_was_written() -> None:
+    """The front passes its tests on the files that a page loads, too: names that are shortened are not those of an application."""
+    built = run("build.mjs")
+    assert built.returncode == 0, built.stdout + built.stderr
+    done = run("test.mjs", "--tap", "--built", "front")
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    exported = json.loads((FOLDER / "package.json").read_text())["exports"]
+    files = [file for entry in exported.values() if isinstance(entry, dict) for file in entry.values()]
+    assert len(files) > 6
+    assert [file for file in files if not (FOLDER / file).exists()] == []
+
+
 def test_its_types_hold() -> None:
     """Sources and tests are right for the compiler, in its strictest form."""
     done = run("node_modules/typescript/bin/tsc", "--noEmit", "-p", "tsconfig.test.json")

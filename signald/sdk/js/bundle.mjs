@@ -1,7 +1,8 @@
-// Bundles one program for Node: `node bundle.mjs SOURCE OUTPUT`. Its packages stay outside, and are found from OUTPUT.
+// Bundles one program for Node, on what `node build.mjs` has built: `node bundle.mjs SOURCE OUTPUT`. Its packages stay outside, and are found from OUTPUT.
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
+import { onDist } from "./built.mjs";
 
 const [source, output] = process.argv.slice(2);
 await build({
@@ -13,5 +14,6 @@ await build({
   platform: "node",
   target: "node20",
   external: ["ws"],
+  plugins: [onDist],
   sourcemap: "inline",
 });

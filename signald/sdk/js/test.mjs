@@ -1,9 +1,10 @@
-// Builds the tests and runs them: `node test.mjs [--tap] [NAME...]`, each the beginning of a file's name in test/.
+// Builds the tests and runs them: `node test.mjs [--tap] [--built] [NAME...]`; with --built on what is built, each the beginning of a file's name in test/.
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
+import { onDist } from "./built.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const wanted = process.argv.slice(2).filter((one) => !one.startsWith("--"));
@@ -22,6 +23,7 @@ try {
     platform: "node",
     target: "node20",
     external: ["ws"],
+    plugins: process.argv.includes("--built") ? [onDist] : [],
     sourcemap: "inline",
   });
   const files = names.map((name) => join(folder, name.replace(/\.ts$/, ".mjs")));

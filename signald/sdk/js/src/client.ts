@@ -123,7 +123,7 @@ export class Client implements AsyncIterable<Message> {
   constructor(options: ConnectOptions) {
     this.#options = options;
     const Socket = (options.WebSocket ?? (globalThis as { WebSocket?: unknown }).WebSocket) as SocketClass | undefined;
-    if (Socket === undefined) throw new RangeError("the option `WebSocket` is missing");
+    if (Socket === undefined) throw new RangeError("no `WebSocket`");
     this.#Socket = Socket;
     this.#core = this.#watched(new ClientCore(this.#coreOptions()));
     this.#keeper = new Keeper(options.storage === undefined ? pageStorage() : options.storage, options.storageKey ?? "signald");

@@ -421,21 +421,11 @@ function checkPiece(data: unknown, { stream, attempt, fold, end, outcome, error,
   }
 }
 
+/** The fields of a message, and those of its `error`; what else an application gives is left out. */
+const FIELDS = ["kind", "history", "trace", "stream", "attempt", "fold", "content_type", "end", "outcome", "error", "code", "message", "blob"];
+
 function fieldsOf(options: SendOptions): string {
-  const said = {
-    kind: options.kind,
-    history: options.history,
-    trace: options.trace,
-    stream: options.stream,
-    attempt: options.attempt,
-    fold: options.fold,
-    content_type: options.contentType,
-    end: options.end || undefined,
-    outcome: options.outcome,
-    error: options.error,
-    blob: options.blob,
-  };
-  const text = JSON.stringify(said);
+  const text = JSON.stringify({ ...options, content_type: options.contentType }, FIELDS);
   return text === "{}" ? "" : `,${text.slice(1, -1)}`;
 }
 
