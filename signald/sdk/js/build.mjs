@@ -6,11 +6,10 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { mangleProps } from "./internal.mjs";
+import { buildSubpaths } from "./subpaths.mjs";
 
 /** Of one build, so that the client and its parts share each class. */
 const ENTRIES = ["index", "rooms", "jobs", "blobs", "history", "sse"];
-/** These know the client by what an application sees of it, and share no class with it. */
-const OTHERS = { webrtc: "src/webrtc/index.ts", "ai-sdk": "src/ai_sdk/index.ts", test: "src/test/index.ts" };
 
 const here = dirname(fileURLToPath(import.meta.url));
 rmSync(join(here, "dist"), { recursive: true, force: true });
@@ -26,6 +25,6 @@ const common = {
   sourcesContent: false,
 };
 await build({ ...common, entryPoints: ENTRIES.map((entry) => `src/${entry}.ts`), mangleProps });
-await build({ ...common, entryPoints: OTHERS });
+await buildSubpaths("dist");
 const tsc = join(dirname(createRequire(import.meta.url).resolve("typescript/package.json")), "bin", "tsc");
 execFileSync(process.execPath, [tsc, "-p", join(here, "tsconfig.json")], { stdio: "inherit" });

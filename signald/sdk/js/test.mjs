@@ -22,7 +22,7 @@ try {
     format: "esm",
     platform: "node",
     target: "node20",
-    external: ["ws"],
+    external: ["ws", "react", "react-test-renderer"],
     plugins: process.argv.includes("--built") ? [onDist] : [],
     sourcemap: "inline",
   });

@@ -121,7 +121,7 @@ test("calls", async (whole) => {
     scene(async (all) => {
       await all.client.ready;
       const deploys = [all.service.deploy()];
-      await until(() => all.page.signalingState === "have-local-offer", "offered");
+      await until(() => all.said.some(({ description }) => description), "offered");
       deploys.push(all.service.deploy());
       await all.agreed();
       for (let number = 0; number < 20; number++) {

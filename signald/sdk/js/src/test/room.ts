@@ -116,7 +116,7 @@ export class TestRoom {
     this.#say(session, {
       type: "joined", epoch: this.#epoch, position, next_seq: next, replaying: behind.length, recovered, wipe: true,
       members, members_count: members.length, ...history, ...records,
-    }); // prettier-ignore
+    });
     if (!recovered) this.#updates(session);
     for (const one of behind) this.#carry(session, one, true);
   }
