@@ -105,7 +105,7 @@ FRAMES = (
     Sometimes("stranger with a token turned away", 150),
     Sometimes("worker crashed", 20),
     Sometimes("session handed over by its worker", 150),
-    Sometimes("worker registered anew", 25),
+    Sometimes("worker registered anew", 40),
     Sometimes("handler failed", 25),
     Sometimes("worker said something on a connection it had left", 50),
     Sometimes("recalled token refused", 30),
