@@ -36,13 +36,8 @@ from signald.config import (
 from signald.config import effective as effective_config
 from signald.config.changes import Source
 from signald.ctl.client import CtlError
-from signald.ctl.commands import app as ctl
-from signald.ctl.events import app as ctl_events
 from signald.demo.options import EVERY_S, PAGE_PORT, DemoOptions
 from signald.exit_codes import ExitCode
-from signald.service.auth import mint
-from signald.service.reloading import prepare
-from signald.token_commands import app as token_commands
 
 # Listed by `version`: a report about signald is often about their behaviour.
 _libraries = ("trio", "wsproto", "hypercorn", "redis")
@@ -54,9 +49,9 @@ app = App(
     help_format="plaintext",
     result_action="return_value",
 )
-app.command(token_commands)
-ctl.command(ctl_events)
-app.command(ctl)
+# Loaded when they are asked for: with the service they take most of a command's time.
+app.command("signald.token_commands:app", name="token", help="Tokens that clients, workers and services show.")
+app.command("signald.ctl.app:app", name="ctl", help="Operate a running node.")
 config_app = App(name="config", help="The configuration that holds.")
 app.command(config_app)
 
@@ -135,6 +130,7 @@ def serve(*, config: Path | None = None, dev: Annotated[bool, Parameter(negative
 
 def _serve_dev() -> int:
     from signald.daemon import run
+    from signald.service.auth import mint
 
     with tempfile.TemporaryDirectory(prefix="signald-dev-") as directory:
         made = {
@@ -328,6 +324,8 @@ def demo(
 
 
 def _load_usable(path: Path | None) -> Config:
+    from signald.service.reloading import prepare
+
     config = load(path, os.environ)
     prepare(config, str(path or ""))
     return config
