@@ -13,6 +13,10 @@ from signald.net.endpoints import Endpoint, Endpoints, endpoints_of
 class NetSettings:
     """Limits and times of one listener. The defaults are those of the configuration."""
 
+    # The socket; 0: as the kernel has it.
+    receive_buffer_bytes: int = 0
+    send_buffer_bytes: int = 0
+
     # The opening handshake.
     endpoints: Endpoints = attrs.field(converter=endpoints_of)
     """Where a WebSocket may be opened; anything else is 404."""
@@ -75,6 +79,8 @@ def net_settings(config: Config, endpoints: Mapping[str, Endpoint] | Endpoints) 
     limits, timeouts, admission = config.limits, config.timeouts, config.admission
     return NetSettings(
         endpoints=endpoints,
+        receive_buffer_bytes=config.listen.receive_buffer_bytes,
+        send_buffer_bytes=config.listen.send_buffer_bytes,
         allowed_origins=tuple(config.listen.allowed_origins),
         cookie_name=config.auth.cookie_name,
         trusted_proxies=tuple(config.listen.trusted_proxies),

@@ -15,6 +15,7 @@ import attrs
 import trio
 
 from signald.net.compression import Mode
+from signald.net.connection import Connection
 from tests.conformance import suite, verdict
 from tests.net.clients import listening
 from tests.net.settings import settings_of
@@ -33,13 +34,22 @@ SETTINGS = settings_of(
 RUN_S = 3600.0
 
 
+async def echo(connection: Connection) -> None:
+    """Say what is heard, whatever it is: the suite sends pieces of texts, which may begin with any word."""
+    while True:
+        for message in await connection.receive():
+            send = connection.send_text if message.text else connection.send_binary
+            send(message.payload)
+        connection.flush()
+
+
 async def judge(found: suite.Suite, work: Path, *, tls: bool, compression: Mode, cases: list[str]) -> dict[str, str]:
     """Run `cases` in the folder `work`; return the outcomes. At the end no task and no descriptor may be left."""
     settings = attrs.evolve(SETTINGS, compression=compression)
     context = None
     if tls:
         context, _ = contexts(work)
-    async with listening(settings=settings, tls=context, within_s=RUN_S) as port:
+    async with listening(echo, settings=settings, tls=context, within_s=RUN_S) as port:
         url = f"{'wss' if tls else 'ws'}://127.0.0.1:{port.number}/v1/client"
         return verdict.outcomes(await found.run(url, work, cases))
 

@@ -4,6 +4,7 @@ import datetime as dt
 import os
 import socket
 import ssl
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -242,3 +243,19 @@ async def test_tls(tmp_path: Path) -> None:
         await silent.hung_up_after()
         await plain.stream.aclose()
         await silent.stream.aclose()
+
+
+def test_the_buffers_of_a_socket_are_the_operators() -> None:
+    """A size that is set holds for each connection that is accepted; without one the kernel's own stands."""
+
+    async def sizes(**buffers: int) -> list[int]:
+        async with listening(settings=settings_of(**buffers)) as port:
+            await port.connect()
+            (connection,) = port.server.connections.values()
+            sock = connection._transport._socket  # type: ignore[attr-defined]
+            return [sock.getsockopt(socket.SOL_SOCKET, which) for which in (socket.SO_RCVBUF, socket.SO_SNDBUF)]
+
+    usual = trio.run(sizes)
+    # Linux doubles what is asked for, for what it keeps beside the bytes.
+    assert trio.run(partial(sizes, receive_buffer_bytes=16_384, send_buffer_bytes=32_768)) == [32_768, 65_536]
+    assert trio.run(sizes) == usual

@@ -10,6 +10,7 @@ from tests.planted.slips.app_testing import APP_TESTING
 from tests.planted.slips.blobs import BLOBS
 from tests.planted.slips.callers import CALLERS
 from tests.planted.slips.canvas import CANVAS
+from tests.planted.slips.compression import COMPRESSION
 from tests.planted.slips.core import CORE
 from tests.planted.slips.crashes import CRASHES
 from tests.planted.slips.deepstream import DEEPSTREAM
@@ -42,6 +43,6 @@ from tests.planted.slips.telling import TELLING
 BUGS: tuple[Bug, ...] = (
     *STORE, *CORE, *SERVICE, *SDK, *POISON, *HTTP, *LUA, *NAMED, *CALLERS, *STREAMS_AND_JOBS, *CRASHES, *RECALLS,
     *AGENDA, *APP_TESTING, *BLOBS, *CANVAS, *DEEPSTREAM, *EVENTS, *HOOKS, *MEDIA, *POLLING, *ROOMS, *ROOM_CALLERS, *ROOM_SERVICE,
-    *SEALING,
+    *SEALING, *COMPRESSION,
     *SDK_ASYNCIO_CARRIERS, *SDK_CARRIERS, *SDK_CORES, *SDK_FRONTS, *SDK_LEAVING, *SDK_ROOMS, *SHELF, *TELLING,
 )  # fmt: skip

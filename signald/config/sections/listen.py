@@ -35,6 +35,24 @@ class ListenConfig:
         "parties sees them all arrive within seconds. The kernel's own limit (somaxconn) also applies.",
         unit="connections",
     )
+    receive_buffer_bytes: int = key(
+        0,
+        "The kernel's receive buffer of each WebSocket connection (SO_RCVBUF); it doubles the number, and net.core.rmem_max applies. "
+        "0: the kernel sizes it as needed, which is best unless its memory is short.",
+        unit="bytes",
+        at_least=0,
+        at_most=16_777_216,
+        reload=True,
+    )
+    send_buffer_bytes: int = key(
+        0,
+        "The same for sending (SO_SNDBUF, net.core.wmem_max). What is in it is no longer in the send queue: a small one lets "
+        "limits.send_queue_bytes_max notice a slow peer sooner.",
+        unit="bytes",
+        at_least=0,
+        at_most=16_777_216,
+        reload=True,
+    )
     allowed_origins: tuple[str, ...] = key(
         (),
         'Web origins (scheme://host[:port]) whose pages may connect; "*" admits all. Empty: any request with an '
