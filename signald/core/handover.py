@@ -234,12 +234,21 @@ class DrainPlan:
             return sum(move.cost for move in self._workers.at(Stage.WAITING))
         return sum(len(self._clients.at(stage)) for stage in (Stage.UNREADY, Stage.FOLLOWS, Stage.READY))
 
-    def awaited(self) -> list[Awaited]:
-        """Return the parties that something is waited for: a claim, or for a client that its session is pair-ready."""
+    def waits(self, worker: WorkerId) -> bool:
+        """Tell whether `worker` has not been told to go yet: of its sessions there is nothing to hear."""
+        move = self._workers.get(worker)
+        return move is not None and move.stage is Stage.WAITING
+
+    def told(self) -> list[Awaited]:
+        """Return the parties that have been told to go, and whose claim is waited for."""
         return [
             *[AwaitedWorker(move.name) for move in self._workers.at(Stage.TOLD)],
-            *[AwaitedClient(move.name) for stage in (Stage.TOLD, Stage.UNREADY) for move in self._clients.at(stage)],
+            *[AwaitedClient(move.name) for move in self._clients.at(Stage.TOLD)],
         ]
+
+    def unready(self) -> list[Awaited]:
+        """Return the clients whose sessions are not pair-ready: most of all parties while the first workers move."""
+        return [AwaitedClient(move.name) for move in self._clients.at(Stage.UNREADY)]
 
     # --- reports ----------------------------------------------------------------------------------------------------
 

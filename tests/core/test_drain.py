@@ -9,6 +9,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from signald.core.handover import (
     AskPace,
+    AwaitedClient,
+    AwaitedWorker,
     DrainPlan,
     Finished,
     GiveUpClient,
@@ -262,6 +264,16 @@ def test_who_leaves_is_not_waited_for() -> None:
     made.client_moved(S("c"))
     made.worker_moved(W("w2"))
     assert [made.next(0), made.next(0)] == [WorkersDone(), Finished()]
+
+
+def test_those_who_are_waited_for_are_named() -> None:
+    """The told ones apart: unready may be thousands, of which those are of no interest whose worker waits for its turn."""
+    made = plan({"w": 1}, {"a": False, "b": True})
+    assert (made.told(), made.unready(), made.waits(W("w"))) == ([], [AwaitedClient(S("a"))], True)
+    until_wait(made, 0)
+    assert made.told() == [AwaitedWorker(W("w")), AwaitedClient(S("b"))]
+    assert not made.waits(W("w"))
+    assert not made.waits(W("elsewhere"))
 
 
 @pytest.mark.parametrize(("lag_ms", "wanted"), [(0, 200), (50, 200), (100, 100), (400, 25), (1e9, 20)])

@@ -4,8 +4,7 @@
 each party, and with another look at the parties that are waited for. Life events tell which parties came, moved and left.
 """
 
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -15,7 +14,6 @@ from signald.config.moves import PACE_MARGIN
 from signald.core.drain import DrainEvent, WhyLeft
 from signald.core.handover import (
     AskPace,
-    Awaited,
     AwaitedClient,
     AwaitedWorker,
     DrainPlan,
@@ -35,6 +33,7 @@ from signald.service import events
 from signald.service.attached import LiveSession, PartyLink
 from signald.service.cluster.lease import Lease
 from signald.service.drain.ledger import Ledger
+from signald.service.drain.rounds import RECHECK_S, Round
 from signald.service.drain.status import plan_line
 from signald.service.drain.successors import Successors
 from signald.service.parts import Parts
@@ -49,11 +48,7 @@ The store saves up as much, so a request that is late for it loses nothing."""
 LAST_MOVE_S = 2.0
 """Kept free before the end for those told last: a client needs time to move, and before that its worker."""
 
-RECHECK_S = 1.0
-"""How often a round of looking again at those we wait for may begin."""
 RECHECK_EVERY_S = 0.05
-RECHECK_LOT = 10
-"""How many of a round are looked at in one go: two hundred a second."""
 
 PAIR_SETTLE_S = 0.05
 """How long after its worker's claim a client is told to go. The claim is known here as soon as the store has it; this is
@@ -102,9 +97,9 @@ class Mover:
         self._plan: DrainPlan | None = None
         self._news = trio.Event()
         self.successors = Successors(parts.context, lease, asked_ms)
-        self._looked_at = self._poked_at = self._round_at = -float("inf")
-        self._round: Iterator[Awaited] = iter(())
-        """Parties to look at again: the rest of this round."""
+        self._looked_at = self._poked_at = -float("inf")
+        self._rounds = (Round(DrainPlan.told), Round(DrainPlan.unready))
+        """Parties to look at again. Thousands may be unready, and those that were told have a time that is short."""
 
         self._subscriptions: tuple[tuple[type[Any], Callable[[Any], None]], ...] = (
             (events.ClientStarted, self._client_came),
@@ -402,11 +397,7 @@ class Mover:
         if now - self._poked_at > RECHECK_S:
             self._poked_at = now
             self._lease.poke()  # the successor may have gone
-        lot = list(islice(self._round, RECHECK_LOT))
-        if len(lot) < RECHECK_LOT and now - self._round_at > RECHECK_S:
-            self._round_at = now
-            self._round = iter(plan.awaited())
-        for awaited in lot:
+        for awaited in [awaited for round_ in self._rounds for awaited in round_.lot(plan, now)]:
             if isinstance(awaited, AwaitedWorker):
                 link = attachments.workers.get(awaited.worker)
                 if link is not None:
@@ -417,8 +408,7 @@ class Mover:
             session = attachments.sessions.get(awaited.session)
             if session is None or session.client.link is None:
                 plan.client_moved(awaited.session)
-            elif session.client.link.told_to_go or session.worker.link is None:
-                # A session whose worker is still here waits for that, and needs no look of its own.
+            elif not plan.waits(WorkerId(session.worker_id)):
                 self.session_changed(session.id, session.worker_id, session.worker.node)
                 attachments.relay.look(session)
 
