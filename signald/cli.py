@@ -26,7 +26,9 @@ from signald.config import (
     ConfigError,
     Problem,
     check_memory,
+    check_moves,
     check_stop_timeouts,
+    drain_moves,
     load,
     load_comparable,
     load_with_origins,
@@ -218,6 +220,8 @@ def check_config(
 ) -> int:
     """Print every problem of a configuration file, environment included; exit with 78 if there is one.
 
+    Among them is a node that admits more connections than a drain moves sessions within its budget; how many these are is printed.
+
     With --systemd or --k8s it may run on another machine than signald: a missing secret or certificate is mentioned, and
     is no problem.
 
@@ -244,12 +248,15 @@ def check_config(
         standard_input = sys.stdin.read() if Path("-") in manifests else ""
         problems += check_stop_timeouts(known.drain, units=units, manifests=manifests, standard_input=standard_input)
         problems += check_memory(known, units=units, manifests=manifests, standard_input=standard_input)
+        problems += check_moves(known, str(file))
     for absent in [problem for problem in problems if problem.absent]:
         print(f"signald: not checked here: {absent}", file=sys.stderr)
     if mistakes := [problem for problem in problems if not problem.absent]:
         raise ConfigError(mistakes)
     for checked in (file, *units, *manifests):
         print(f"{checked}: ok{', but for what is not here' if problems and checked == file else ''}")
+    if known is not None:
+        print(f"a drain moves {drain_moves(known)}")
     return ExitCode.OK
 
 

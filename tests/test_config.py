@@ -587,8 +587,8 @@ def test_loopback_is_told_from_the_rest() -> None:
         ("[blobs]\nprincipal_bytes_max = 10485759\n", "blobs.principal_bytes_max"),
         ("[blobs]\nuploads_in_progress_max = 7\n", "blobs.uploads_in_progress_max"),
         ('[rooms]\ndefault_rights = ["join", "publsh"]\n', "rooms.default_rights"),
-        ("[drain]\ntimeout_s = 71\n", "drain.timeout_s"),
-        ("[drain]\nworker_timeout_s = 36.1\n", "drain.stop_timeout_s"),
+        ("[drain]\ntimeout_s = 101\n", "drain.timeout_s"),
+        ("[drain]\nworker_timeout_s = 66.1\n", "drain.stop_timeout_s"),
     ],
 )
 def test_keys_that_contradict_each_other_are_refused(write: Write, text: str, key: str) -> None:

@@ -85,7 +85,7 @@ def test_a_pod_that_grants_too_little_is_named_with_the_sum(limit: str, fits: bo
     for problem in found:
         assert problem.key == "Deployment/signald: resources.limits.memory"
         assert "limits.logs_bytes_max" in problem.message
-        assert "312 MiB (admission.connections_max 20000 x 16 KiB)" in problem.message
+        assert "172 MiB (admission.connections_max 11000 x 16 KiB)" in problem.message
 
 
 def test_a_pod_whose_limit_cannot_be_read_is_a_problem_of_its_own(tmp_path: Path) -> None:
@@ -114,5 +114,5 @@ def test_the_sum_is_shown_with_the_limit() -> None:
     """The message has the limit, the sum and what to do."""
     found = memory_problem(Config(), 100 * MIB, "/limit", "")
     assert isinstance(found, Problem)
-    assert found.message.startswith("grants 100 MiB, the budgets add up to 1004 MiB: 80 MiB (the process) + ")
+    assert found.message.startswith("grants 100 MiB, the budgets add up to 864 MiB: 80 MiB (the process) + ")
     assert found.message.endswith("Raise it, or lower one of them")

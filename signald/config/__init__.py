@@ -3,6 +3,7 @@
 from signald.config.checks import has_key, is_loopback, parse_address
 from signald.config.loading import load, load_comparable, load_with_origins
 from signald.config.memory import cgroup_limit, check_memory, memory_problem
+from signald.config.moves import check_moves, drain_moves
 from signald.config.problems import ConfigError, Problem
 from signald.config.reference import render_markdown, render_toml
 from signald.config.schema import schema
@@ -51,7 +52,9 @@ __all__ = [
     "WorkerConfig",
     "cgroup_limit",
     "check_memory",
+    "check_moves",
     "check_stop_timeouts",
+    "drain_moves",
     "has_key",
     "is_loopback",
     "load",

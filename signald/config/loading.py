@@ -60,7 +60,7 @@ def load_with_origins(path: Path | None, env: Mapping[str, str]) -> tuple[Config
     return config, loader.places
 
 
-COMPARED = ("drain", "limits", "admission")
+COMPARED = ("drain", "pace", "limits", "admission")
 """The sections that units and manifests are compared with."""
 
 

@@ -2,9 +2,11 @@
 
 Workers first. A session's client becomes a candidate only when the session is *pair-ready*: its worker has claimed it on a
 successor, or has been given up, or it had none. There is no barrier between sessions: the first client may go while the
-last worker has not been told yet. Workers and clients share the pace evenly: for each session a worker takes along, one
-client may go before the next worker, so a session is between two nodes for as short as can be, and no worker waits
-behind all the clients that were ready from the start.
+last worker has not been told yet.
+
+A session that moves counts once in the pace. Workers and clients go side by side, each kind at the pace of its own: a worker
+takes a place for each of its sessions, a client takes one. So workers never wait behind clients. A client whose worker has
+just moved goes before those that were ready from the start, so a session is between two nodes for as short as can be.
 
 The plan decides and never waits: `next` returns what to do now, and the caller waits where it says so. The order within
 a kind is random, drawn once from the entropy given, so that no group of users is always the first to move.
@@ -12,25 +14,36 @@ a kind is random, drawn once from the entropy given, so that no group of users i
 
 from collections.abc import Collection, Iterable, Mapping
 from enum import Enum
+from math import inf
 from typing import Generic, TypeVar
 
 import attrs
 from msgspec import Struct
 
+from signald.core.head import Party
 from signald.ids import Entropy, SessionId, WorkerId
 
 Id = TypeVar("Id", SessionId, WorkerId)
 
 
+class AskPace(Struct, frozen=True):
+    """Ask the cluster's budget for `places` of the pace of `party`, and report them (`DrainPlan.granted`).
+
+    For clients it is how many could use one: fewer do as well.
+    """
+
+    party: Party
+    places: int
+
+
 class TellWorker(Struct, frozen=True):
-    """Send GOAWAY to `worker`; moving it costs `cost` claims of the pace."""
+    """Send GOAWAY to `worker`: its places in the pace are granted."""
 
     worker: WorkerId
-    cost: int
 
 
 class TellClient(Struct, frozen=True):
-    """Send GOAWAY to the client of `session`."""
+    """Send GOAWAY to the client of `session`: its place in the pace is granted."""
 
     session: SessionId
 
@@ -61,7 +74,7 @@ class Finished(Struct, frozen=True):
     """No party is left to move."""
 
 
-Step = TellWorker | TellClient | GiveUpWorker | GiveUpClient | Wait | WorkersDone | Finished
+Step = AskPace | TellWorker | TellClient | GiveUpWorker | GiveUpClient | Wait | WorkersDone | Finished
 
 
 class AwaitedWorker(Struct, frozen=True):
@@ -86,8 +99,10 @@ class Stage(Enum):
     """A worker that has not been told to go."""
     UNREADY = "unready"
     """A client whose session is not pair-ready."""
+    FOLLOWS = "follows"
+    """A client whose worker has moved since the drain began: it may be told to go from its time on."""
     READY = "ready"
-    """A client that may be told to go from its time on."""
+    """Any other client that may be told to go."""
     TOLD = "told"
     """A party that has been told to go and has not claimed yet; it is given up at its time."""
 
@@ -100,8 +115,28 @@ class Move(Generic[Id]):
     stage: Stage
     at: float = 0.0
     """The time of its stage, see `Stage`; for UNREADY how long at least the worker of the session is waited for."""
-    cost: int = 0
-    """Claims of the pace that it takes."""
+    cost: int = 1
+    """Places in the pace that it takes."""
+
+
+@attrs.define
+class Grant:
+    """Places in the pace of one kind of party that are granted and not taken yet."""
+
+    places: int = 0
+    at: float = 0.0
+    """When the next one may be taken."""
+    every_s: float = 0.0
+    """The time between two of them."""
+
+    def add(self, places: int, at: float, every_s: float) -> None:
+        """Some are granted, the first of them from `at` on."""
+        self.places, self.at, self.every_s = self.places + places, max(self.at, at), every_s
+
+    def take(self, places: int) -> None:
+        """Some are taken. The next one is not later for it that this one was late."""
+        self.places -= places
+        self.at += self.every_s
 
 
 class Moves(Generic[Id]):
@@ -165,13 +200,12 @@ class DrainPlan:
         self._workers: Moves[WorkerId] = Moves()
         self._clients: Moves[SessionId] = Moves()
         for worker in _shuffled(workers, entropy):
-            self._workers.add(Move(worker, Stage.WAITING, cost=workers[worker]))
+            self._workers.add(Move(worker, Stage.WAITING, cost=max(1, workers[worker])))
         for session in _shuffled(clients, entropy):
             self._clients.add(Move(session, Stage.READY if clients[session] else Stage.UNREADY, now))
         self._all_told_since: float | None = None
         """Since when no worker of ours is left to tell or to wait for."""
-        self._owed = 0
-        """How many clients may go before the next worker."""
+        self._grants: Mapping[Party, Grant] = {"worker": Grant(), "client": Grant()}
         self._worker_timeout_s = worker_timeout_s
         self._client_timeout_s = client_timeout_s
         self._workers_done_said = False
@@ -189,25 +223,38 @@ class DrainPlan:
             "workers_told": len(workers.at(Stage.TOLD)),
             "workers_moved": self.moved_workers,
             "clients_unready": len(clients.at(Stage.UNREADY)),
-            "clients_ready": len(clients.at(Stage.READY)),
+            "clients_ready": len(clients.at(Stage.FOLLOWS)) + len(clients.at(Stage.READY)),
             "clients_told": len(clients.at(Stage.TOLD)),
             "clients_moved": self.moved_clients,
         }
 
-    @property
-    def remaining(self) -> int:
-        """Claims still to come: what the pace has to be spread over."""
-        waiting = sum(move.cost for move in self._workers.at(Stage.WAITING))
-        return waiting + len(self._clients.at(Stage.UNREADY)) + len(self._clients.at(Stage.READY))
+    def remaining(self, party: Party) -> int:
+        """Return the places that parties of this kind still take: what the time left has to be spread over."""
+        if party == "worker":
+            return sum(move.cost for move in self._workers.at(Stage.WAITING))
+        return sum(len(self._clients.at(stage)) for stage in (Stage.UNREADY, Stage.FOLLOWS, Stage.READY))
 
-    def awaited(self) -> list[Awaited]:
-        """Return the parties that something is waited for: a claim, or for a client that its session is pair-ready."""
+    def waits(self, worker: WorkerId) -> bool:
+        """Tell whether `worker` has not been told to go yet: of its sessions there is nothing to hear."""
+        move = self._workers.get(worker)
+        return move is not None and move.stage is Stage.WAITING
+
+    def told(self) -> list[Awaited]:
+        """Return the parties that have been told to go, and whose claim is waited for."""
         return [
             *[AwaitedWorker(move.name) for move in self._workers.at(Stage.TOLD)],
-            *[AwaitedClient(move.name) for stage in (Stage.TOLD, Stage.UNREADY) for move in self._clients.at(stage)],
+            *[AwaitedClient(move.name) for move in self._clients.at(Stage.TOLD)],
         ]
 
+    def unready(self) -> list[Awaited]:
+        """Return the clients whose sessions are not pair-ready: most of all parties while the first workers move."""
+        return [AwaitedClient(move.name) for move in self._clients.at(Stage.UNREADY)]
+
     # --- reports ----------------------------------------------------------------------------------------------------
+
+    def granted(self, party: Party, places: int, at: float, every_s: float) -> None:
+        """The budget has granted so many places: the first from `at` on, the others `every_s` apart."""
+        self._grants[party].add(places, at, every_s)
 
     def worker_moved(self, worker: WorkerId) -> None:
         """`worker` has resumed elsewhere, or left."""
@@ -220,9 +267,9 @@ class DrainPlan:
         """`worker` came after the plan was made, because its claim was under way: it has to go like the others."""
         move = self._workers.get(worker)
         if move is None:
-            self._workers.add(Move(worker, Stage.WAITING, cost=cost))
+            self._workers.add(Move(worker, Stage.WAITING, cost=max(1, cost)))
             return
-        move.cost = cost
+        move.cost = max(1, cost)
         if move.stage is Stage.TOLD:
             self._workers.put(move, Stage.WAITING, 0.0)
 
@@ -242,7 +289,7 @@ class DrainPlan:
         """
         move = self._clients.get(session)
         if move is not None and move.stage is Stage.UNREADY:
-            self._clients.put(move, Stage.READY, not_before)
+            self._clients.put(move, Stage.FOLLOWS, not_before)
 
     def session_unready(self, session: SessionId, until: float) -> None:
         """The session has got a worker that is not on a successor, before its client was told: `until` it is waited for."""
@@ -256,18 +303,6 @@ class DrainPlan:
         if move is not None:
             self.moved_clients += move.stage is Stage.TOLD
             self._clients.remove(move)
-
-    def told_worker_at(self, worker: WorkerId, now: float) -> None:
-        """GOAWAY has just gone to `worker`: its time begins."""
-        move = self._workers.get(worker)
-        if move is not None and move.stage is Stage.TOLD:
-            self._workers.put(move, Stage.TOLD, now + self._worker_timeout_s)
-
-    def told_client_at(self, session: SessionId, now: float) -> None:
-        """GOAWAY has just gone to the client of `session`: its time begins."""
-        move = self._clients.get(session)
-        if move is not None and move.stage is Stage.TOLD:
-            self._clients.put(move, Stage.TOLD, now + self._client_timeout_s)
 
     def begin_again(self, now: float) -> None:
         """There was no successor for a while, which makes no party late: the time of each begins now."""
@@ -296,33 +331,62 @@ class DrainPlan:
         if not self._has_workers() and not clients.at(Stage.UNREADY) and not self._workers_done_said:
             self._workers_done_said = True
             return WorkersDone()
-        worker, client = workers.first(Stage.WAITING), clients.due(Stage.READY, now)
-        if client is not None and (self._owed or worker is None):
-            self._owed = max(0, self._owed - 1)
-            clients.put(client, Stage.TOLD, now + self._client_timeout_s)
-            return TellClient(client.name)
-        if worker is not None:
-            workers.put(worker, Stage.TOLD, now + self._worker_timeout_s)
-            cost = max(1, worker.cost)
-            self._owed += cost
-            return TellWorker(worker.name, cost)
+        if (step := self._next_worker(now)) is not None:
+            return step
+        if (step := self._next_client(now)) is not None:
+            return step
         if self._has_workers() or any(clients.at(stage) for stage in Stage):
             return Wait(self._next_deadline(now))
         return Finished()
 
+    def _next_worker(self, now: float) -> Step | None:
+        worker, grant = self._workers.first(Stage.WAITING), self._grants["worker"]
+        if worker is None:
+            return None
+        if grant.places < worker.cost:
+            return AskPace("worker", worker.cost - grant.places)
+        if grant.at > now:
+            return None
+        grant.take(worker.cost)
+        self._workers.put(worker, Stage.TOLD, now + self._worker_timeout_s)
+        return TellWorker(worker.name)
+
+    def _next_client(self, now: float) -> Step | None:
+        clients, grant = self._clients, self._grants["client"]
+        client = clients.due(Stage.FOLLOWS, now) or clients.due(Stage.READY, now)
+        if client is None:
+            return None
+        if not grant.places:
+            return AskPace("client", len(clients.at(Stage.FOLLOWS)) + len(clients.at(Stage.READY)))
+        if grant.at > now:
+            return None
+        grant.take(1)
+        clients.put(client, Stage.TOLD, now + self._client_timeout_s)
+        return TellClient(client.name)
+
     def _has_workers(self) -> bool:
         """Tell whether a worker of ours is left to tell or to wait for."""
         return bool(self._workers.at(Stage.WAITING) or self._workers.at(Stage.TOLD))
+
+    def is_overdue(self, session: SessionId, now: float) -> bool:
+        """Tell whether one session is among those that are overdue."""
+        move = self._clients.get(session)
+        return move is not None and move.stage is Stage.UNREADY and self._patience() <= now and move.at <= now
+
+    def _patience(self) -> float:
+        """Until when every session is waited for that is not pair-ready."""
+        if self._all_told_since is None or self._has_workers():
+            return inf
+        return self._all_told_since + self._worker_timeout_s
 
     def overdue(self, now: float) -> list[SessionId]:
         """Sessions that are not pair-ready though their time is over, for no reason known here: their workers are given up.
 
         Their time begins when the last worker of ours has moved or been given up: telling them all may take long.
         """
-        if self._all_told_since is None or self._has_workers():
+        if self._patience() > now:
             return []
-        patience = self._all_told_since + self._worker_timeout_s
-        return [move.name for move in self._clients.at(Stage.UNREADY) if max(move.at, patience) <= now]
+        return [move.name for move in self._clients.at(Stage.UNREADY) if move.at <= now]
 
     def extend(self, sessions: Iterable[SessionId], until: float) -> None:
         """Give `sessions` until `until` to become pair-ready."""
@@ -332,9 +396,12 @@ class DrainPlan:
                 move.at = until
 
     def _next_deadline(self, now: float) -> float:
-        ready = self._clients.first(Stage.READY)
         dues = [move.at for moves in (self._workers.at(Stage.TOLD), self._clients.at(Stage.TOLD)) for move in moves]
-        dues += [ready.at] if ready is not None else []
+        if self._workers.at(Stage.WAITING):
+            dues.append(self._grants["worker"].at)
+        granted = self._grants["client"].at if self._grants["client"].places else 0.0
+        followers = (self._clients.first(stage) for stage in (Stage.FOLLOWS, Stage.READY))
+        dues += [max(move.at, granted) for move in followers if move is not None]
         if self._all_told_since is not None:
             patience = self._all_told_since + self._worker_timeout_s
             dues += [max(move.at, patience) for move in self._clients.at(Stage.UNREADY)]

@@ -107,7 +107,14 @@ class Deploy:
     """When the client was told `goaway`, by session id."""
     moved: set[str] = field(factory=set)
     """Names of the parties that have resumed since."""
-    claims: deque[tuple[float, int]] = field(factory=deque)
+    client_claims: deque[tuple[float, int]] = field(factory=deque)
+    worker_claims: deque[tuple[float, int]] = field(factory=deque)
+    """When a party's resume was answered, and for how many sessions. Each kind has the pace for itself."""
+
+    @property
+    def claims_peak(self) -> int:
+        """The most sessions that moved within any second with one kind of party."""
+        return max(claims_peak(self.client_claims), claims_peak(self.worker_claims))
 
     @property
     def told_too_early(self) -> int:
@@ -309,7 +316,7 @@ class Judge:
         if not self.deploys:
             return
         deploy = self.deploys[-1]
-        deploy.claims.append((at.latest, len(sessions)))
+        (deploy.worker_claims if is_worker else deploy.client_claims).append((at.latest, len(sessions)))
         deploy.moved.add(party)
         if is_worker:
             for session in sessions:
@@ -350,7 +357,7 @@ class Judge:
             steady_ms=spread(self._steady_s),
             drain_s=[round(deploy.drain_s, 3) for deploy in self.deploys],
             # A kill has no pace: everyone comes back at once, as they should. It counts only when nothing else did.
-            claims_per_s_peak=max((claims_peak(deploy.claims) for deploy in planned or kills), default=0),
+            claims_per_s_peak=max((deploy.claims_peak for deploy in planned or kills), default=0),
             exit_codes=[deploy.exit_code for deploy in self.deploys],
             unclean_exits=sum(not deploy.clean_exit for deploy in self.deploys) + sum(map(bool, self.last_exit_codes)),
             why_lost=[f"{ledger.name}: {ledger.why_lost}" for ledger in self.ledgers if ledger.why_lost is not None],

@@ -59,7 +59,7 @@ class NetSettings:
     """How long a peer we failed may take to read why, before its TCP is cut."""
 
     # Admission.
-    connections_max: int = 20000
+    connections_max: int = 11000
     handshakes_in_progress_max: int = 4096
     strangers_bytes_max: int = 33554432
     """Received from all peers that are not admitted yet."""

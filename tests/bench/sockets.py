@@ -6,6 +6,7 @@ for an unpredictable key to protect proxies from browsers, and there is neither 
 """
 
 import errno
+import itertools
 import select
 import socket
 import struct
@@ -20,6 +21,12 @@ RECV_BYTES = 65_536
 TEXT, CLOSE, PING, PONG = 0x81, 0x88, 0x89, 0x8A
 
 Address = tuple[str, int]
+
+LOOPBACK = "127.0.0.1"
+IP_BIND_ADDRESS_NO_PORT = 24
+"""From <linux/in.h>; `socket` names it from Python 3.12 on. The port is chosen when the connection is made."""
+SOURCES = itertools.cycle(f"127.0.1.{number}" for number in range(1, 65))
+"""Addresses of this machine to connect from, in turn: one alone may hold no more than `admission.address_share` of the connections."""
 
 
 class Loop:
@@ -91,6 +98,9 @@ class Socket:
         for option in self.options:
             self._socket.setsockopt(*option)
         self.fd = self._socket.fileno()
+        if address[0] == LOOPBACK:
+            self._socket.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+            self._socket.bind((next(SOURCES), 0))
         code = self._socket.connect_ex(address)
         if code not in (0, errno.EINPROGRESS):
             self._socket.close()

@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from signald.core.handover import (
+    AskPace,
+    AwaitedClient,
+    AwaitedWorker,
     DrainPlan,
     Finished,
     GiveUpClient,
@@ -37,11 +40,18 @@ def plan(workers: Mapping[str, int], clients: Mapping[str, bool], seed: int = 1)
 
 
 def until_wait(made: DrainPlan, now: float) -> list[Step]:
-    """Everything the plan wants at `now`, up to and without the first wait."""
+    """Everything the plan wants at `now`, up to and without the first wait. The budget grants whatever is asked for."""
     steps: list[Step] = []
-    while not isinstance(step := made.next(now), Wait | Finished):
+    while not isinstance(step := granting(made, now), Wait | Finished):
         steps.append(step)
     return steps
+
+
+def granting(made: DrainPlan, now: float) -> Step:
+    """What the plan wants at `now`, when the budget grants whatever it asks for."""
+    while isinstance(step := made.next(now), AskPace):
+        made.granted(step.party, step.places, now, 0.0)
+    return step
 
 
 def test_nobody_to_move_is_finished_at_once() -> None:
@@ -53,7 +63,7 @@ def test_nobody_to_move_is_finished_at_once() -> None:
 def test_a_client_goes_when_its_worker_has_claimed() -> None:
     """Worker-first: nothing is said to the client before its session is pair-ready."""
     made = plan({"w": 1}, {"s": False})
-    assert until_wait(made, 0) == [TellWorker(W("w"), 1)]
+    assert until_wait(made, 0) == [TellWorker(W("w"))]
     assert until_wait(made, 1) == []
     made.session_ready(S("s"))
     assert until_wait(made, 1) == [TellClient(S("s"))]
@@ -61,32 +71,95 @@ def test_a_client_goes_when_its_worker_has_claimed() -> None:
     assert made.next(1) == WorkersDone()
     made.client_moved(S("s"))
     assert made.next(1) == Finished()
-    assert (made.moved_workers, made.moved_clients, made.remaining) == (1, 1, 0)
+    assert (made.moved_workers, made.moved_clients) == (1, 1)
+    assert (made.remaining("worker"), made.remaining("client")) == (0, 0)
 
 
-def test_a_worker_costs_what_it_takes_along() -> None:
-    """The pace is of sessions: a worker's claim is that of all its sessions, and at least one."""
-    made = plan({"big": 7, "idle": 0}, {})
-    assert sorted(until_wait(made, 0), key=repr) == [TellWorker(W("big"), 7), TellWorker(W("idle"), 1)]
+@pytest.mark.parametrize(("sessions", "places"), [(7, 7), (1, 1), (0, 1)])
+def test_a_worker_takes_a_place_for_each_session(sessions: int, places: int) -> None:
+    """A worker's claim is that of all its sessions, and at least one; it waits until all its places are granted."""
+    made = plan({"w": sessions}, {})
+    assert made.remaining("worker") == places
+    assert made.next(0) == AskPace("worker", places)
+    made.granted("worker", places, 2.5, 0.0)
+    assert made.next(0) == Wait(2.5)
+    assert made.next(2.5) == TellWorker(W("w"))
+
+
+def test_a_session_that_moves_counts_once() -> None:
+    """Its worker's place and its client's are of two budgets: sessions whose both parties move take one place of each."""
+    made = plan({"w1": 2, "w2": 3}, {f"s{i}": False for i in range(5)})
+    asked: dict[str, int] = {"worker": 0, "client": 0}
+    for second in range(10):
+        while not isinstance(step := made.next(second), Wait | Finished):
+            if isinstance(step, AskPace):
+                asked[step.party] += 1
+                made.granted(step.party, 1, second, 0.0)
+            elif isinstance(step, TellWorker):
+                made.worker_moved(step.worker)
+                for session in (f"s{i}" for i in range(5)):
+                    made.session_ready(S(session))
+            elif isinstance(step, TellClient):
+                made.client_moved(step.session)
+    assert made.next(10) == Finished()
+    assert asked == {"worker": 5, "client": 5}
 
 
 def test_there_is_no_barrier_between_sessions() -> None:
-    """The first worker's clients go before the second worker is told."""
+    """The first worker's clients go while the second worker waits for its places."""
     made = plan({"w1": 2, "w2": 2}, {"a": False, "b": False, "c": False, "d": False})
-    first = made.next(0)
-    assert isinstance(first, TellWorker)
+    made.granted("worker", 2, 0.0, 0.0)
+    made.granted("client", 2, 0.0, 0.1)
+    assert isinstance(made.next(0), TellWorker)
+    assert made.next(0) == AskPace("worker", 2)
+    made.granted("worker", 2, 0.5, 0.0)
     for session in ("a", "b"):
         made.session_ready(S(session))
-    told = [made.next(0), made.next(0), made.next(0)]
-    assert [type(step) for step in told] == [TellClient, TellClient, TellWorker]
+    assert [made.next(0), made.next(0), made.next(0.1)] == [TellClient(S("a")), Wait(0.1), TellClient(S("b"))]
+    assert made.next(0.1) == Wait(0.5)
+    assert isinstance(made.next(0.5), TellWorker)
+
+
+def test_a_client_whose_worker_has_moved_goes_first() -> None:
+    """A session is between two nodes for as short as can be; the others have been so from the start, and wait."""
+    made = plan({"w": 1}, {"a": True, "b": True, "split": False})
+    made.granted("worker", 1, 0.0, 0.0)
+    assert made.next(0) == TellWorker(W("w"))
+    made.session_ready(S("split"))
+    told = until_wait(made, 0)
+    assert told[0] == TellClient(S("split"))
+    assert sorted(told[1:], key=repr) == [TellClient(S("a")), TellClient(S("b"))]
 
 
 def test_clients_that_are_ready_do_not_hold_up_workers() -> None:
-    """Clients whose workers are elsewhere share the pace with the workers that are here, half and half."""
+    """However many clients wait for their turn, a worker goes when its own places are granted."""
     made = plan({f"w{i}": 2 for i in range(3)}, {f"s{i}": True for i in range(9)})
     kinds = [type(step) for step in until_wait(made, 0)]
-    worker = [TellWorker, TellClient, TellClient]
-    assert kinds == worker * 3 + [TellClient] * 3
+    assert kinds == [TellWorker] * 3 + [TellClient] * 9
+
+
+def test_late_turns_are_made_up_for() -> None:
+    """A caller that comes late takes the places of a lot together: the pace is kept, and no place is given twice."""
+    made = plan({}, {f"s{i}": True for i in range(4)})
+    assert made.next(0) == WorkersDone()
+    assert made.next(0) == AskPace("client", 4)
+    made.granted("client", 3, 1.0, 0.125)
+    assert made.next(0.9) == Wait(1.0)
+    assert [type(made.next(1.2)) for _ in range(3)] == [TellClient, TellClient, Wait]
+    assert isinstance(made.next(1.25), TellClient)
+    assert made.next(1.25) == AskPace("client", 1)
+
+
+def test_places_that_a_worker_did_not_take_are_the_next_one_s() -> None:
+    """It left while it waited; what is granted already is not asked for again."""
+    made = plan({"w1": 2}, {})
+    made.next(0)
+    made.granted("worker", 2, 1.0, 0.0)
+    made.worker_moved(W("w1"))
+    made.worker_came(W("w2"), 5)
+    assert made.next(0.5) == AskPace("worker", 3)
+    made.granted("worker", 3, 3.0, 0.0)
+    assert [made.next(2.9), made.next(3.0)] == [Wait(3.0), TellWorker(W("w2"))]
 
 
 def test_the_order_is_random_and_repeatable() -> None:
@@ -99,10 +172,12 @@ def test_the_order_is_random_and_repeatable() -> None:
 
 
 def test_a_worker_that_does_not_come_is_given_up() -> None:
-    """Its time begins when GOAWAY went out, not when it was decided; a late claim does no harm."""
+    """Its time begins when GOAWAY goes out, not while it waits for its places; a late claim does no harm."""
     made = plan({"w": 1}, {"s": False})
     made.next(0)
-    made.told_worker_at(W("w"), 3.0)
+    made.granted("worker", 1, 3.0, 0.0)
+    assert made.next(0) == Wait(3.0)
+    assert made.next(3.0) == TellWorker(W("w"))
     assert made.next(3.0) == Wait(13.0)
     assert made.next(13.0) == GiveUpWorker(W("w"))
     made.worker_moved(W("w"))
@@ -112,8 +187,7 @@ def test_a_worker_that_does_not_come_is_given_up() -> None:
 def test_a_client_that_does_not_come_is_given_up() -> None:
     """It stays connected; the plan is through with it, and its late move is no error."""
     made = plan({}, {"s": True})
-    assert until_wait(made, 0) == [WorkersDone(), TellClient(S("s"))]
-    made.told_client_at(S("s"), 1.0)
+    assert until_wait(made, 1.0) == [WorkersDone(), TellClient(S("s"))]
     assert made.next(5.9) == Wait(6.0)
     assert made.next(6.0) == GiveUpClient(S("s"))
     assert made.next(6.0) == Finished()
@@ -124,24 +198,28 @@ def test_a_client_that_does_not_come_is_given_up() -> None:
 def test_the_patience_for_other_workers_begins_when_ours_are_through() -> None:
     """However long it takes to tell and move our workers: only then is a session without a ready worker late."""
     made = plan({"w1": 1, "w2": 1}, {"a": False, "b": False})
-    until_wait(made, 0)
-    made.worker_moved(W("w1"))
-    made.told_worker_at(W("w2"), 50.0)
+    made.granted("worker", 2, 50.0, 0.0)
+    first, second = made.next(50.0), made.next(50.0)
+    assert isinstance(first, TellWorker)
+    assert isinstance(second, TellWorker)
+    made.worker_moved(first.worker)
     assert made.next(55.0) == Wait(60.0)
-    made.worker_moved(W("w2"))
+    made.worker_moved(second.worker)
     assert made.next(58.0) == Wait(68.0), "a moment ago there was still a worker to wait for"
     assert made.overdue(67.9) == []
+    assert not made.is_overdue(S("a"), 67.9)
     assert sorted(made.overdue(68.0)) == ["a", "b"]
+    assert made.is_overdue(S("a"), 68.0)
 
 
 def test_a_client_may_be_told_a_little_later() -> None:
     """`not_before` lets the answer to the claim reach the worker; meanwhile the next worker may be told."""
     made = plan({"w1": 1, "w2": 1}, {"a": False})
-    assert isinstance(made.next(0), TellWorker)
+    assert isinstance(granting(made, 0), TellWorker)
     made.session_ready(S("a"), 0.5)
-    assert isinstance(made.next(0), TellWorker)
-    assert made.next(0) == Wait(0.5)
-    assert made.next(0.5) == TellClient(S("a"))
+    assert isinstance(granting(made, 0), TellWorker)
+    assert granting(made, 0) == Wait(0.5)
+    assert granting(made, 0.5) == TellClient(S("a"))
 
 
 def test_more_patience_can_be_had_for_some() -> None:
@@ -151,7 +229,8 @@ def test_more_patience_can_be_had_for_some() -> None:
     made.extend([S("a"), S("unknown")], 15.0)
     assert made.overdue(10.0) == ["b"]
     made.session_ready(S("b"))
-    assert made.next(10.0) == TellClient(S("b"))
+    assert granting(made, 10.0) == TellClient(S("b"))
+    assert not made.is_overdue(S("b"), 10.0)
     made.client_moved(S("b"))
     assert made.next(10.0) == Wait(15.0)
 
@@ -164,10 +243,10 @@ def test_who_comes_after_the_plan_was_made_goes_like_the_others() -> None:
     made.worker_came(W("w2"), 2)
     made.client_came(S("b"), ready=True, now=0)
     made.client_came(S("c"), ready=False, now=0)
-    assert sorted(until_wait(made, 0), key=repr) == [TellClient(S("b")), TellWorker(W("w2"), 2)]
+    assert sorted(until_wait(made, 0), key=repr) == [TellClient(S("b")), TellWorker(W("w2"))]
     made.worker_came(W("w1"), 1)
     made.client_came(S("b"), ready=True, now=0)
-    assert sorted(until_wait(made, 0), key=repr) == [TellClient(S("b")), TellWorker(W("w1"), 1)]
+    assert sorted(until_wait(made, 0), key=repr) == [TellClient(S("b")), TellWorker(W("w1"))]
     for worker in ("w1", "w2"):
         made.worker_moved(W(worker))
     assert until_wait(made, 0) == []
@@ -181,10 +260,20 @@ def test_who_leaves_is_not_waited_for() -> None:
     made.worker_moved(W("w1"))
     made.client_moved(S("a"))
     made.client_moved(S("b"))
-    assert until_wait(made, 0) == [TellWorker(W("w2"), 1), TellClient(S("c"))]
+    assert until_wait(made, 0) == [TellWorker(W("w2")), TellClient(S("c"))]
     made.client_moved(S("c"))
     made.worker_moved(W("w2"))
     assert [made.next(0), made.next(0)] == [WorkersDone(), Finished()]
+
+
+def test_those_who_are_waited_for_are_named() -> None:
+    """The told ones apart: unready may be thousands, of which those are of no interest whose worker waits for its turn."""
+    made = plan({"w": 1}, {"a": False, "b": True})
+    assert (made.told(), made.unready(), made.waits(W("w"))) == ([], [AwaitedClient(S("a"))], True)
+    until_wait(made, 0)
+    assert made.told() == [AwaitedWorker(W("w")), AwaitedClient(S("b"))]
+    assert not made.waits(W("w"))
+    assert not made.waits(W("elsewhere"))
 
 
 @pytest.mark.parametrize(("lag_ms", "wanted"), [(0, 200), (50, 200), (100, 100), (400, 25), (1e9, 20)])
@@ -232,7 +321,7 @@ class WorkerFirst(RuleBasedStateMachine):
         assert set(overdue) <= self.here - self.ready
         for session in overdue:
             self.make_ready(self.worker_of[session])
-        step = self.plan.next(self.now)
+        step = granting(self.plan, self.now)
         if isinstance(step, TellClient):
             assert step.session in self.ready, "a client was told before its session was pair-ready"
             assert step.session in self.here
@@ -278,7 +367,7 @@ class WorkerFirst(RuleBasedStateMachine):
             seen = self.plan.statistics()
             assert seen["clients_unready"] + seen["clients_ready"] + seen["clients_told"] <= len(self.here)
             assert seen["clients_moved"] <= len(self.told)
-            assert self.plan.remaining >= 0
+            assert self.plan.remaining("client") <= len(self.here)
 
     def teardown(self) -> None:
         """Whatever happened, a drain whose parties do nothing more ends by its budgets."""

@@ -7,6 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from signald.core.drain import DRAIN, LEAVING, REFUSED, DrainEvent, DrainState, Phase
 from signald.core.handover import (
+    AskPace,
     DrainPlan,
     Finished,
     GiveUpClient,
@@ -132,6 +133,8 @@ class EveryReport(RuleBasedStateMachine):
         """Clients that were told to go and have not come back since."""
         self.given_up: set[SessionId | WorkerId] = set()
         self.idle = False
+        self.budget_s = 0.0
+        """How long a place in the pace takes to be had."""
         self.plan: DrainPlan = self.make(0)
 
     def make(self, seed: int) -> DrainPlan:
@@ -152,9 +155,11 @@ class EveryReport(RuleBasedStateMachine):
             self.ready(session, 0.0)
         decided = self.plan.next(self.now)
         self.idle = isinstance(decided, Wait | Finished)
-        if isinstance(decided, TellWorker):
+        if isinstance(decided, AskPace):
+            assert 1 <= decided.places <= max(2, self.plan.remaining(decided.party))
+            self.plan.granted(decided.party, decided.places, self.now + self.budget_s, self.budget_s / 4)
+        elif isinstance(decided, TellWorker):
             assert decided.worker in self.workers
-            assert decided.cost >= 1
         elif isinstance(decided, TellClient):
             assert self.clients[decided.session], "worker-first: told before its session was pair-ready"
             assert decided.session not in self.told, "told twice"
@@ -219,11 +224,10 @@ class EveryReport(RuleBasedStateMachine):
         self.given_up.discard(session)
         self.plan.client_moved(session)
 
-    @rule(session=sessions, worker=workers)
-    def said(self, session: SessionId, worker: WorkerId) -> None:
-        """GOAWAY has gone out: the time of the party that was told begins."""
-        self.plan.told_worker_at(worker, self.now)
-        self.plan.told_client_at(session, self.now)
+    @rule(seconds=st.floats(0.0, 4.0))
+    def budget(self, seconds: float) -> None:
+        """From now on a place in the pace is to be had after so long."""
+        self.budget_s = seconds
 
     @rule()
     def successor_back(self) -> None:
@@ -249,11 +253,12 @@ class EveryReport(RuleBasedStateMachine):
         assert seen["workers_waiting"] + seen["workers_told"] == len(self.workers)
         assert seen["clients_unready"] == sum(not ready for ready in self.clients.values())
         assert seen["clients_told"] == len(self.told - self.given_up)
-        assert self.plan.remaining >= seen["clients_unready"] + seen["clients_ready"]
+        assert self.plan.remaining("client") == seen["clients_unready"] + seen["clients_ready"]
+        assert self.plan.remaining("worker") >= seen["workers_waiting"]
 
     def teardown(self) -> None:
         """All parties stay silent: it ends by its budgets, which begin one after the other."""
-        began = self.now
+        began, self.budget_s = self.now, 0.0
         for _ in range(200):
             self.next()
             seen = self.plan.statistics()

@@ -70,7 +70,7 @@ def test_the_configuration_is_taken_and_fits_the_pods(
     file.write_text(text.replace("/etc/signald/secrets", str(tmp_path)))
     manifest = str(FOLDER / "base/rollout.yaml")
     assert main(["check-config", str(file), "--k8s", manifest]) == 0, capsys.readouterr().err
-    file.write_text(file.read_text().replace("timeout_s = 60.0", "timeout_s = 61.0"))
+    file.write_text(file.read_text().replace("timeout_s = 90.0", "timeout_s = 91.0"))
     assert main(["check-config", str(file), "--k8s", manifest]) == 78
 
 

@@ -29,7 +29,7 @@ from attrs import asdict, define, field, frozen
 from signald.config import DrainConfig, LogConfig
 from signald.ctl.client import AdminClient
 from signald.demo.cluster import Node
-from signald.demo.judge import Deploy, Judge, claims_peak, spread
+from signald.demo.judge import Deploy, Judge, spread
 from signald.demo.main import collect_now_or_never, raise_descriptor_limit
 from signald.demo.options import DemoOptions
 from signald.demo.parties import Parties
@@ -38,8 +38,8 @@ from tests.proxies.proxy import KINDS, Colour, Colours, Kind, Proxy, open_proxy
 from tests.real.harness import Nodes, Settings, exit_of, open_nodes, term, until
 from tests.store.redis_servers import Server, servers
 
-PACE_WITHIN = 0.1
-"""How far the pace may be from the configured one."""
+PACE_ABOVE, PACE_BELOW = 0.1, 0.2
+"""How far the pace may be from the configured one. The nodes ask for 0.85 of it, see `config.moves`."""
 SETTLE_S = 30.0
 EXIT_S = DrainConfig().stop_timeout_s
 
@@ -86,9 +86,9 @@ class Row:
     gap_ms_p99: float = 0.0
     """The longest round trip of each session, at the applications."""
     pace_per_s: float = 0.0
-    """Claims per second on average, at the connections."""
+    """Sessions moved per second on average, at the connections of their clients."""
     peak_per_s: int = 0
-    """In the busiest second, at the connections, and ..."""
+    """In the busiest second, with either kind of party, at the connections, and ..."""
     receipt_peak_per_s: int = 0
     """... by the receipt."""
     seconds: float = 0.0
@@ -227,20 +227,20 @@ class Campaign:
         return sum(name.startswith("client") for name in deploy.moved)
 
     def _pace(self, deploy: Deploy, row: Row) -> None:
-        """Claims per second as the parties saw them; a worker's claim is that of all its sessions."""
-        claims = list(deploy.claims)
+        """Sessions moved per second as the parties saw it: with their clients, or with their workers if that was more."""
+        claims = deploy.client_claims
         if len(claims) < 2:
             return
         took_s = claims[-1][0] - claims[0][0]
-        row.pace_per_s = round(sum(count for _, count in claims[1:]) / took_s, 1)
-        row.peak_per_s = claims_peak(claims)
+        row.pace_per_s = round((len(claims) - 1) / took_s, 1)
+        row.peak_per_s = deploy.claims_peak
         pace = self.options.pace
         # Where there is enough to do for a pace to show: not where the machine made a few take long.
-        enough = sum(count for _, count in claims) > 2 * pace
+        enough = len(claims) > 2 * pace
         seen = {"the receipt": row.receipt_peak_per_s, "the parties": row.peak_per_s} if enough else {}
         for who, peak in seen.items():
-            if abs(peak - pace) > pace * PACE_WITHIN:
-                row.problems.append(f"{peak} claims in one second by {who}, {pace:g} are configured")
+            if not pace * (1 - PACE_BELOW) <= peak <= pace * (1 + PACE_ABOVE):
+                row.problems.append(f"{peak} sessions moved in one second by {who}, {pace:g} are configured")
 
     def _check(self, deploy: Deploy, row: Row, *, early: int) -> None:
         row.reconnects_max = max(deploy.dials.values(), default=0)

@@ -266,7 +266,7 @@ def test_a_drain_that_is_called_off_leaves_its_receipt() -> None:
     """Parties moved, on the way and stayed: an operator wants to know before the new node is drained instead."""
 
     async def scene(cluster: Cluster) -> None:
-        old = await cluster.start("n1", pace={"sessions_per_s": 20.0})
+        old = await cluster.start("n1", pace={"sessions_per_s": 10.0})
         async with traffic(cluster, workers=4, clients=20) as load:
             await cluster.start("n2")
             load.clients_at = load.workers_at = "n2"

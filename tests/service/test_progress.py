@@ -21,7 +21,7 @@ def test_a_drain_says_its_plan_and_then_each_second_how_far_it_is() -> None:
                 await cluster.wait_exit("n1")
             took = trio.current_time() - began
             (plan,) = [entry["plan"] for entry in entries if entry["event"] == "drain_plan"]
-            assert plan == "20 clients, 4 workers to move, 60 s left, 4/s"
+            assert plan == "20 clients, 4 workers to move, 90 s left, 4/s"
             progress = [entry for entry in entries if entry["event"] == "drain_progress"]
             assert took > 5
             assert abs(len(progress) - took) < 3

@@ -96,11 +96,11 @@ class Checkers:
         client = next((one for one in scene.clients if one.name == wire.party), None)
         if client is not None:
             self.worker_first.told_to_go(client, node)
-            self.paced.told_to_go(node, 1)
+            self.paced.told_to_go(node, "client", 1)
             return
         worker = next((one for one in scene.workers if one.name == wire.party), None)
         if worker is not None and worker.ids:
-            self.paced.told_to_go(node, max(1, len(scene.world.rows._places_of.get(worker.ids[-1], ()))))
+            self.paced.told_to_go(node, "worker", max(1, len(scene.world.rows._places_of.get(worker.ids[-1], ()))))
 
     def told(self, error: str | bytes) -> None:
         """A party was told of an error."""

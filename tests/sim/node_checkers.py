@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from signald.core.head import Party
 from signald.testing.network import Wire
 from tests.sim.checkers import Checker
 from tests.sim.net import SmallWindow
@@ -80,25 +81,27 @@ class BoundedMemory(Checker):
 
 
 class Paced(Checker):
-    """The parties of a cluster are not told to go faster than its configured pace."""
+    """The parties of a cluster are not told to go faster than its configured pace: clients and workers, each kind by itself."""
 
     name = "paced"
 
     def __init__(self, scene: "Scene") -> None:
         super().__init__(scene)
-        self._told: deque[tuple[float, int]] = deque()
+        self._told: dict[Party, deque[tuple[float, int]]] = {"client": deque(), "worker": deque()}
         self._off = not scene.plan.store_is_well or any(isinstance(one, SmallWindow) for one in scene.plan.net)
         """Without the store each node keeps a pace of its own; behind a full socket what was told waits for its turn."""
 
-    def told_to_go(self, node: "SimNode", cost: int) -> None:
+    def told_to_go(self, node: "SimNode", party: Party, cost: int) -> None:
         now = trio.current_time()
-        told = self._told
+        told = self._told[party]
         told.append((now, cost))
         while told[0][0] < now - PACE_WINDOW_S:
             told.popleft()
         most = node.config.pace.sessions_per_s * PACE_WINDOW_S + max(one for _, one in told) + 1
         if sum(one for _, one in told) > most and not self._off:
-            self.broken(f"{node.name}: in {PACE_WINDOW_S} s {sum(one for _, one in told)} were told to go")
+            self.broken(
+                f"{node.name}: in {PACE_WINDOW_S} s {party}s of {sum(one for _, one in told)} sessions were told to go"
+            )
 
 
 class Goodbye(Checker):

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import attrs
 
-from signald.service.drain.moving import PACE_MARGIN
+from signald.config.moves import PACE_MARGIN
 from signald.service.relay import LOOK_LIMIT
 from signald.testing.seeded import Chance
 from tests.sim.canvases import CLIENTS_LEAST, Canvases, canvas_section, draw_canvases

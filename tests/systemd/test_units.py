@@ -116,7 +116,7 @@ def test_times_agree_with_the_configuration(name: str, tmp_path: Path, monkeypat
     assert parse_span_s(stop) == Config().drain.stop_timeout_s == sample(monkeypatch, tmp_path).drain.stop_timeout_s
     assert main(["check-config", str(UNITS / "signald.toml"), "--systemd", str(UNITS / name)]) == 0
     short = tmp_path / "short.service"
-    short.write_text((UNITS / name).read_text().replace("TimeoutStopSec=75", "TimeoutStopSec=20"))
+    short.write_text((UNITS / name).read_text().replace("TimeoutStopSec=105", "TimeoutStopSec=20"))
     assert main(["check-config", str(UNITS / "signald.toml"), "--systemd", str(short)]) == 78
     (watchdog,) = values(name, "WatchdogSec")
     assert parse_span_s(watchdog) >= 10, "a store that is slow for a second is no reason to kill"

@@ -38,5 +38,5 @@ variable "alarm_topic_arns" {
 variable "connections_max" {
   description = "admission.connections_max of one node, times the nodes of one colour."
   type        = number
-  default     = 40000
+  default     = 22000
 }

@@ -10,8 +10,9 @@ class AdmissionConfig:
     """The load that a node admits at once. An admitted party is never evicted to make room; an unknown peer may be."""
 
     connections_max: int = key(
-        20_000,
-        "Open connections of this node. Each also needs a file descriptor.",
+        11_000,
+        "Open connections of this node. Each also needs a file descriptor. A drain has to move the sessions behind them: "
+        "`check-config` refuses more than it can.",
         unit="connections",
         reload=True,
     )

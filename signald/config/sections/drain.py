@@ -10,13 +10,14 @@ class DrainConfig:
     """Budgets of a shutdown. Their sum must fit `stop_timeout_s` or the configuration is refused."""
 
     timeout_s: float = key(
-        60.0,
-        "From the start of a drain to its end; what is not done by then is closed with 1001.",
+        90.0,
+        "From the start of a drain to its end; what is not done by then is closed with 1001. `check-config` says how many "
+        "sessions that is time for.",
         unit="seconds",
         reload=True,
     )
     stop_timeout_s: float = key(
-        75.0,
+        105.0,
         "What the supervisor grants before it kills: TimeoutStopSec of systemd, terminationGracePeriodSeconds of "
         "Kubernetes less its preStop time.",
         unit="seconds",
@@ -76,8 +77,8 @@ class PaceConfig:
 
     sessions_per_s: float = key(
         200.0,
-        "Sessions moved per second by all draining nodes together. Slowed when successors fall behind, hurried "
-        "when the deadline nears.",
+        "Sessions moved per second by all draining nodes together; clients and workers move side by side, each at this "
+        "pace. Slowed when successors fall behind, hurried when the deadline nears.",
         unit="sessions/s",
         reload=True,
     )

@@ -14,6 +14,7 @@ import attrs
 from msgspec import json
 
 from signald.core.drain import WhyLeft
+from signald.core.head import Party
 from signald.ids import SessionId, WorkerId
 
 
@@ -61,8 +62,8 @@ class Ledger:
         self._began_ms = 0
         self._phases: list[tuple[str, float]] = []
         self._lines: dict[str, Line] = {}
-        self._claims: list[float] = []
-        """When a party was moved, one entry for each session of it."""
+        self._claims: dict[Party, list[float]] = {"worker": [], "client": []}
+        """When parties of each kind moved, one entry for each session."""
         self._pace_per_s = 0.0
         self._seconds = 0.0
 
@@ -96,7 +97,7 @@ class Ledger:
         line = self._lines.get(session)
         if line is not None and line.pair_ready_ms is None:
             line.pair_ready_ms = self._ms(now)
-            self._claims.append(line.pair_ready_ms)
+            self._claims["worker"].append(line.pair_ready_ms)
 
     def told(self, session: str, now: float) -> None:
         """GOAWAY went to the session's client."""
@@ -111,7 +112,7 @@ class Ledger:
             line.moved_ms = self._ms(now)
             if line.goaway_ms is not None:
                 line.outcome = "moved"
-                self._claims.append(line.moved_ms)
+                self._claims["client"].append(line.moved_ms)
             elif line.outcome == "pending":
                 line.outcome = "left"
 
@@ -201,7 +202,7 @@ class Ledger:
             **_percentiles("move_ms", moves),
             **_percentiles("gap_ms", [line.gap_ms for line in self._lines.values() if line.gap_ms is not None]),
             "pace_per_s": self._pace_per_s,
-            "pace_peak_per_s": _peak(self._claims),
+            "pace_peak_per_s": max(map(_peak, self._claims.values())),
             "seconds": round(self._seconds, 3),
         }
 

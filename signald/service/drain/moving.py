@@ -4,16 +4,16 @@
 each party, and with another look at the parties that are waited for. Life events tell which parties came, moved and left.
 """
 
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable
 from typing import Any
 
 import structlog
 import trio
 
+from signald.config.moves import PACE_MARGIN
 from signald.core.drain import DrainEvent, WhyLeft
 from signald.core.handover import (
-    Awaited,
+    AskPace,
     AwaitedClient,
     AwaitedWorker,
     DrainPlan,
@@ -33,6 +33,7 @@ from signald.service import events
 from signald.service.attached import LiveSession, PartyLink
 from signald.service.cluster.lease import Lease
 from signald.service.drain.ledger import Ledger
+from signald.service.drain.rounds import RECHECK_S, Round
 from signald.service.drain.status import plan_line
 from signald.service.drain.successors import Successors
 from signald.service.parts import Parts
@@ -40,18 +41,14 @@ from signald.store.registry.ops import Paced, TakePace
 
 log = structlog.get_logger(__name__)
 
-PACE_MARGIN = 0.85
-"""Share of the configured pace that is used. A worker's sessions are claimed as one, so the claims of any one second may
-be those of a little more than a second's worth of GOAWAYs."""
+LOT_S = 0.05
+"""The time for which clients get their places in one request: on a busy node each request takes as long as several places last.
+The store saves up as much, so a request that is late for it loses nothing."""
 
-RECHECK_S = 1.0
-"""How often a round of looking again at those we wait for may begin."""
+LAST_MOVE_S = 2.0
+"""Kept free before the end for those told last: a client needs time to move, and before that its worker."""
+
 RECHECK_EVERY_S = 0.05
-RECHECK_LOT = 10
-"""How many of a round are looked at in one go: two hundred a second."""
-
-NOT_YET = float("inf")
-"""When the time of a party begins that waits for the pace: no party is given up before it has been told to go."""
 
 PAIR_SETTLE_S = 0.05
 """How long after its worker's claim a client is told to go. The claim is known here as soon as the store has it; this is
@@ -94,15 +91,15 @@ class Mover:
         self._final = final
         self.moves_by = moves_by
         self.rate_per_s = 0.0
-        """The pace asked for last."""
+        """The pace asked for last: that of workers is the same while both kinds move."""
         self._stayed: set[AwaitedWorker | AwaitedClient] = set()
         """Parties that missed the budget of a drain that is not final."""
         self._plan: DrainPlan | None = None
         self._news = trio.Event()
         self.successors = Successors(parts.context, lease, asked_ms)
-        self._looked_at = self._poked_at = self._round_at = -float("inf")
-        self._round: Iterator[Awaited] = iter(())
-        """Parties to look at again: the rest of this round."""
+        self._looked_at = self._poked_at = -float("inf")
+        self._rounds = (Round(DrainPlan.told), Round(DrainPlan.unready))
+        """Parties to look at again. Thousands may be unready, and those that were told have a time that is short."""
 
         self._subscriptions: tuple[tuple[type[Any], Callable[[Any], None]], ...] = (
             (events.ClientStarted, self._client_came),
@@ -284,11 +281,13 @@ class Mover:
                     return DrainEvent.NO_SUCCESSOR
                 self._waited(waited_s)
                 plan.begin_again(trio.current_time())
-            while overdue := plan.overdue(now):
+            for overdue in plan.overdue(now):
+                if not plan.is_overdue(overdue, now):
+                    continue  # another one's worker was given up, and with it all sessions of the same worker
                 if self._final:
-                    await self._give_up_silent(overdue[0])  # and with it all sessions of the same worker
+                    await self._give_up_silent(overdue)
                 else:
-                    self._client_stays(plan, overdue[0])
+                    self._client_stays(plan, overdue)
             decided = plan.next(now)
             if isinstance(decided, WorkersDone):
                 if until_workers_done:
@@ -302,11 +301,15 @@ class Mover:
             else:
                 await self._carry_out(plan, decided)
 
-    async def _carry_out(self, plan: DrainPlan, decided: TellWorker | TellClient | GiveUpWorker | GiveUpClient) -> None:
-        if isinstance(decided, TellWorker):
-            await self._tell_worker(plan, decided)
+    async def _carry_out(
+        self, plan: DrainPlan, decided: AskPace | TellWorker | TellClient | GiveUpWorker | GiveUpClient
+    ) -> None:
+        if isinstance(decided, AskPace):
+            await self._ask_pace(plan, decided)
+        elif isinstance(decided, TellWorker):
+            self._tell_worker(plan, decided.worker)
         elif isinstance(decided, TellClient):
-            await self._tell_client(plan, decided.session)
+            self._tell_client(plan, decided.session)
         elif isinstance(decided, GiveUpWorker):
             if self._final:
                 await self._give_up(decided.worker)
@@ -318,46 +321,49 @@ class Mover:
             self._ledger.because(decided.session, WhyLeft.NOT_IN_TIME.value)
             log.warning("client_given_up", session=decided.session)
 
-    async def _pace(self, plan: DrainPlan, cost: int) -> None:
-        """Wait for the cluster's budget to allow `cost` more claims."""
+    async def _ask_pace(self, plan: DrainPlan, asked: AskPace) -> None:
+        """Ask the cluster's budget, and report when its places may be taken."""
         context = self._context
-        self.rate_per_s = rate = self._rate(plan.remaining + cost, cost)
+        party, places = asked.party, asked.places
+        rate = self._rate(plan.remaining(party), party, places)
+        if party == "client":
+            places = max(1, min(places, int(rate * LOT_S)))
+        self.rate_per_s = rate
         try:
-            paced = await context.committer.call(TakePace(cost, rate, context.now_ms()), timeout_s=1.0)
+            paced = await context.committer.call(TakePace(places, rate, context.now_ms(), party), timeout_s=1.0)
             wait_s = paced.wait_ms / 1000 if isinstance(paced, Paced) else 0.0
         except StoreUnavailable:
-            wait_s = cost / rate
-        if wait_s > 0:
-            await trio.sleep(wait_s)
+            wait_s = places / rate
+        now = trio.current_time()
+        if party == "worker":
+            plan.granted(party, places, now + wait_s, 0.0)
+        else:
+            # After `wait_s` all of them are paid for, and so is the first of them that much sooner.
+            plan.granted(party, places, now + max(0.0, wait_s - (places - 1) / rate), 1 / rate)
 
-    def _rate(self, remaining: int, cost: int) -> float:
-        """The claims per second to ask for: fewer for successors that fall behind, never more than configured.
+    def _rate(self, remaining: int, party: Party, places: int) -> float:
+        """The sessions per second to ask for: fewer for successors that fall behind, never more than configured.
 
         But not so few that the drain would miss its deadline for it, or that one move takes longer than `pace.gap_max_s`.
         """
         pace = self._context.config.pace
         configured = pace.sessions_per_s * PACE_MARGIN
         slowed = pace_now(configured, max((info.lag_ms for info in self._context.cluster.successors()), default=0.0))
-        left_s = max(1.0, self.moves_by - trio.current_time())
-        return min(configured, max(slowed, remaining / left_s, cost / pace.gap_max_s))
+        kept_s = LAST_MOVE_S * (2 if party == "worker" else 1)
+        left_s = max(1.0, self.moves_by - kept_s - trio.current_time())
+        at_once = places if party == "worker" else 1
+        return min(configured, max(slowed, remaining / left_s, at_once / pace.gap_max_s))
 
-    async def _tell_worker(self, plan: DrainPlan, decided: TellWorker) -> None:
-        context, attachments = self._context, self._attachments
-        plan.told_worker_at(decided.worker, NOT_YET)
-        await self._pace(plan, decided.cost)
-        link = attachments.workers.get(decided.worker)
+    def _tell_worker(self, plan: DrainPlan, worker: WorkerId) -> None:
+        link = self._attachments.workers.get(worker)
         if link is None:
-            plan.worker_moved(decided.worker)
+            plan.worker_moved(worker)
             return
-        plan.told_worker_at(decided.worker, trio.current_time())
-        context.events.emit(events.ToldToGo("worker", tuple(link.seats), self._reason))
-        self._go_away(link, decided.worker)
+        self._context.events.emit(events.ToldToGo("worker", tuple(link.seats), self._reason))
+        self._go_away(link, worker)
 
-    async def _tell_client(self, plan: DrainPlan, name: SessionId) -> None:
-        context, attachments = self._context, self._attachments
-        plan.told_client_at(name, NOT_YET)
-        await self._pace(plan, 1)
-        session = attachments.sessions.get(name)
+    def _tell_client(self, plan: DrainPlan, name: SessionId) -> None:
+        session = self._attachments.sessions.get(name)
         link = session.client.link if session is not None else None
         if session is None or link is None:
             plan.client_moved(name)
@@ -366,10 +372,8 @@ class Mover:
             # A worker that is here took it while it waited for its turn: first the worker, then the client.
             plan.session_unready(name, trio.current_time() + self._config.worker_timeout_s)
             return
-        now = trio.current_time()
-        plan.told_client_at(name, now)
-        context.events.emit(events.ToldToGo("client", (name,), self._reason))
-        self._ledger.told(name, now)
+        self._context.events.emit(events.ToldToGo("client", (name,), self._reason))
+        self._ledger.told(name, trio.current_time())
         self._go_away(link, name)
 
     def _go_away(self, link: PartyLink, owner: str) -> None:
@@ -393,11 +397,7 @@ class Mover:
         if now - self._poked_at > RECHECK_S:
             self._poked_at = now
             self._lease.poke()  # the successor may have gone
-        lot = list(islice(self._round, RECHECK_LOT))
-        if len(lot) < RECHECK_LOT and now - self._round_at > RECHECK_S:
-            self._round_at = now
-            self._round = iter(plan.awaited())
-        for awaited in lot:
+        for awaited in [awaited for round_ in self._rounds for awaited in round_.lot(plan, now)]:
             if isinstance(awaited, AwaitedWorker):
                 link = attachments.workers.get(awaited.worker)
                 if link is not None:
@@ -408,7 +408,7 @@ class Mover:
             session = attachments.sessions.get(awaited.session)
             if session is None or session.client.link is None:
                 plan.client_moved(awaited.session)
-            else:
+            elif not plan.waits(WorkerId(session.worker_id)):
                 self.session_changed(session.id, session.worker_id, session.worker.node)
                 attachments.relay.look(session)
 

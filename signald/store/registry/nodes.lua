@@ -195,13 +195,14 @@ function operation.use_seal_key(id)
   return kept
 end
 
-function operation.take_pace(tokens, rate_per_s, now_ms)
+function operation.take_pace(tokens, rate_per_s, now_ms, party)
   local rate, now = tonumber(rate_per_s), tonumber(now_ms)
   if rate <= 0 then
     return '0'
   end
   local level = rate * PACE_BURST_S
-  local v = redis.call('HMGET', MISC, 'pace_level', 'pace_at_ms')
+  local name = party == 'client' and 'pace' or 'pace_workers'
+  local v = redis.call('HMGET', MISC, name .. '_level', name .. '_at_ms')
   local kept, at = tonumber(v[1] or nil), tonumber(v[2] or nil)
   if kept and at and kept == kept and kept > -math.huge then
     if at - now <= CLOCK_SET_MS then
@@ -210,7 +211,7 @@ function operation.take_pace(tokens, rate_per_s, now_ms)
     level = math.min(level, kept + rate * math.max(0, now - at) / 1000)
   end
   level = math.max(level - tonumber(tokens), -PACE_DEBT_MAX_S * rate)
-  redis.call('HSET', MISC, 'pace_level', string.format('%.17g', level), 'pace_at_ms', now)
+  redis.call('HSET', MISC, name .. '_level', string.format('%.17g', level), name .. '_at_ms', now)
   return string.format('%.17g', math.max(0, -level / rate * 1000))
 end
 

@@ -8,6 +8,7 @@ from typing import Literal
 from msgspec import Struct, field
 
 from signald.core.api_keys import ApiKey
+from signald.core.head import Party
 from signald.store.base import Behind, Done, Fenced, Refused, RegistryOp, Result, Secret32, traits
 
 # --- results ------------------------------------------------------------------------------------------------------
@@ -552,7 +553,7 @@ class ListOverdue(RegistryOp[Sessions], frozen=True):
 
 
 class TakePace(RegistryOp[Paced], frozen=True):
-    """Ask the cluster's budget for `tokens` moves at `rate_per_s`.
+    """Ask the cluster's budget for `tokens` moves of parties of one kind at `rate_per_s`.
 
     A token bucket that saves up next to nothing. A request beyond the balance is granted by going into debt, and `wait_ms` says
     how long to wait before acting on it. Repeating the operation after an unknown outcome costs pace, never correctness.
@@ -561,6 +562,8 @@ class TakePace(RegistryOp[Paced], frozen=True):
     tokens: int
     rate_per_s: float
     now_ms: int
+    party: Party = "client"
+    """Each kind has a budget of its own. A node of release 0.1.0 has one for both: that of clients."""
 
 
 class PutReceipt(RegistryOp[Done], frozen=True):

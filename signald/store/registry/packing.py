@@ -193,7 +193,7 @@ codec(ReadApiKeys, pack_read_api_keys, read_keys)
 codec(RaiseFormat, lambda op: pack_registry("raise_format", op.format), lambda _op, reply: Format(int(reply)))
 codec(
     TakePace,
-    lambda op: pack_registry("take_pace", op.tokens, op.rate_per_s, op.now_ms),
+    lambda op: pack_registry("take_pace", op.tokens, op.rate_per_s, op.now_ms, op.party),
     lambda _op, reply: Paced(float(reply)),
 )
 codec(PutReceipt, lambda op: pack_registry("put_receipt", op.node, op.body, op.now_ms), read_done)

@@ -480,13 +480,14 @@ def take_pace(op: ops.TakePace, rows: Rows, _wakes: Wakes) -> ops.Paced:
     if op.rate_per_s <= 0:
         return ops.Paced(0.0)
     level, at_ms = op.rate_per_s * PACE_BURST_S, op.now_ms
+    name = "pace" if op.party == "client" else "pace_workers"
     with suppress(ValueError):  # a damaged one counts as none
-        kept, kept_ms = _pace(rows.fact("pace") or b"")
+        kept, kept_ms = _pace(rows.fact(name) or b"")
         if kept_ms - op.now_ms <= CLOCK_SET_MS:
             at_ms = max(op.now_ms, kept_ms)
         level = min(level, kept + op.rate_per_s * max(0, at_ms - kept_ms) / 1000)
     level = max(level - op.tokens, -PACE_DEBT_MAX_S * op.rate_per_s)
-    rows.save_fact("pace", b"%b %d" % (repr(level).encode(), at_ms))
+    rows.save_fact(name, b"%b %d" % (repr(level).encode(), at_ms))
     return ops.Paced(max(0.0, -level / op.rate_per_s * 1000))
 
 

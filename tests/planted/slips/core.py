@@ -110,7 +110,7 @@ CORE = (
     Bug(
         "worker-given-up-at-once",
         _HANDOVER,
-        "DrainPlan.told_worker_at",
+        "DrainPlan._next_worker",
         "now + self._worker_timeout_s",
         "now",
         "sticky",
@@ -121,7 +121,7 @@ CORE = (
         _HANDOVER,
         "DrainPlan.next",
         "for stage in Stage",
-        "for stage in (Stage.UNREADY, Stage.READY)",
+        "for stage in (Stage.UNREADY, Stage.FOLLOWS, Stage.READY)",
         "one-hop",
         "The drain is over as soon as the last client was told to go, and cuts it off.",
     ),

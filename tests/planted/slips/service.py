@@ -262,11 +262,11 @@ SERVICE = (
     Bug(
         "client-not-paced",
         _MOVING,
-        "Mover._tell_client",
-        "    await self._pace(plan, 1)\n",
-        "",
+        "Mover._ask_pace",
+        "now + max(0.0, wait_s - (places - 1) / rate), 1 / rate",
+        "now, 0.0",
         "paced",
-        "Clients are told to go without asking the cluster's budget.",
+        "Clients are told to go without waiting for the cluster's budget.",
     ),
     Bug(
         "secret-logged",
