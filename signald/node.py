@@ -167,7 +167,7 @@ async def node_on(
             )
             try:
                 operations = NodeOperations(
-                    hub.parts, hub.trail, lease, shutdown, hub.statistics, hub.revocations, teller
+                    hub.parts, hub.trail, lease, shutdown, hub.statistics, hub.revocations, teller, hub.resealing
                 )
                 yield Node(hub, server, lease, wakes, shutdown, admission, committer, operations, public, api, teller)
                 teller.stop()
@@ -235,6 +235,7 @@ async def _keep(
         hub.authoriser.run,
         hub.reasking.run,
         hub.revocations.run,
+        hub.resealing.run,
         hub.jobs.run,
         matchmaker.run,
         mender.run,

@@ -27,8 +27,11 @@ class Histogram:
 class Traffic:
     """Bytes on the wire, of connections that are over as well."""
 
-    __slots__ = ("received_bytes", "sent_bytes")
+    __slots__ = ("deflatable_bytes", "deflated_bytes", "received_bytes", "sent_bytes")
 
     def __init__(self) -> None:
         self.received_bytes = 0
         self.sent_bytes = 0
+        self.deflatable_bytes = 0
+        """Of messages before they were deflated. Those that went to many count once, as do the bytes that came out."""
+        self.deflated_bytes = 0

@@ -48,4 +48,5 @@ make_environment "[dev]"
 make_node_modules tests/systems
 make_node_modules tests/blobs/s3rver
 make_node_modules signald/sdk/js
+make_node_modules tests/js/tools
 PATH="$PWD/.venv/bin:$PATH"

@@ -24,6 +24,12 @@ BASE_BYTES = 80 * MIB
 CONNECTION_BYTES = 16 * 1024
 """A connection with its session and empty queues: 11 KiB measured, and what the allocator cannot give back."""
 
+CONTEXT_BYTES = 304 * 1024
+"""What a connection keeps with limits.compression context: zlib takes 256 KiB and 6 to deflate, 32 and 7 to inflate."""
+
+INFLATED_BYTES = 32 * MIB
+"""What one read inflates to, as frames and once more as the messages that are made of them; reads are handled one at a time."""
+
 STRANGER_BYTES = 12 * 1024
 """A peer in its handshake, or before its opening message: its task, buffers and parser, 9 and 10 KiB measured. The bytes
 that it has sent are stored once beside that (30 KiB for 30 KiB), and have budgets of their own."""
@@ -78,6 +84,7 @@ def memory_shares(config: Config) -> tuple[Share, ...]:
             admission.connections_max * CONNECTION_BYTES,
         ),
         Share(f"admission.handshakes_in_progress_max 2 x {admission.handshakes_in_progress_max} x 12 KiB", strangers),
+        *_of_compression(config),
         Share("2 x admission.strangers_bytes_max", 2 * admission.strangers_bytes_max),
         Share("HTTP connections", HTTP_BYTES),
         Share(
@@ -91,6 +98,14 @@ def memory_shares(config: Config) -> tuple[Share, ...]:
         Share("records read over HTTP", room_states_bytes(config.rooms)),
         *_of_blobs(config),
     )
+
+
+def _of_compression(config: Config) -> Iterator[Share]:
+    mode, connections = config.limits.compression, config.admission.connections_max
+    if mode != "off":
+        yield Share("messages that are inflated", max(INFLATED_BYTES, 2 * config.limits.message_bytes_max))
+    if mode == "context":
+        yield Share(f"limits.compression: {connections} x 304 KiB", connections * CONTEXT_BYTES)
 
 
 def room_states_bytes(rooms: RoomsConfig) -> int:

@@ -6,6 +6,7 @@ Their exit codes are in `signald.exit_codes`.
 import json as json_module
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -21,6 +22,8 @@ from signald.exit_codes import ExitCode
 
 Json = dict[str, Any]
 Flag = Annotated[bool, Parameter(negative="")]
+
+RESEAL_POLL_S = 0.5
 
 app = App(name="ctl", help="Operate a running node.")
 
@@ -222,6 +225,31 @@ def reload(*, wait: Flag = False, target: Target = HERE) -> int:
     answer = target.client().post("reload")
     target.print(answer, show.reload(answer))
     return ExitCode.OK
+
+
+@app.command
+def reseal(
+    *,
+    wait: Flag = False,
+    show_only: Annotated[bool, Parameter(name="--show", negative="")] = False,
+    target: Target = HERE,
+) -> int:
+    """Seal anew what the store holds under older keys, or plain, and say which keys can be retired. Any node can be asked.
+
+    Parameters
+    ----------
+    wait
+        Wait for the end; exit with 75 if it fails. It takes `node.lease_ttl_s` at least, until no node seals under an older key.
+    show_only
+        Begin nothing, and show how far this node is.
+    """
+    client = target.client()
+    answer = client.get("reseal") if show_only else client.post("reseal")
+    while wait and answer["state"] == "running":
+        time.sleep(RESEAL_POLL_S)
+        answer = client.get("reseal")
+    target.print(answer, show.resealing(answer))
+    return ExitCode.NOT_NOW if answer["state"] == "failed" else ExitCode.OK
 
 
 @app.command

@@ -268,6 +268,31 @@ def _holds(totals: Json, condition: str) -> bool:
     }[sign]
 
 
+RESEALING = {
+    "none": "nothing was resealed since its start",
+    "running": "resealing",
+    "done": "all is sealed under this key",
+    "failed": "resealing has failed",
+}
+
+
+def resealing(answer: Json) -> str:
+    """How far a node is with sealing anew."""
+    key = answer["key"]
+    name = f"{key['name']} ({key['id']})" if key["id"] else "no key"
+    lines = [
+        f"{answer['node']}: {RESEALING[answer['state']]}{': ' + answer['why'] if answer['why'] else ''}",
+        f"  under {name}: {answer['exchanged']} values sealed anew in {answer['passes']} passes, {answer['unreadable']} cannot be read",
+    ]
+    if answer["state"] == "done" and answer["retirable"]:
+        keys = ", ".join(f"{one['name'] or 'a key of no line'} ({one['id']})" for one in answer["retirable"])
+        lines.append(f"  no value of the store is under {keys}: `retired ID` may stand in the place of its line")
+        if answer["blobs_keep_s"] is not None:
+            keep = duration(answer["blobs_keep_s"])
+            lines.append(f"  but for blobs: they keep their key until they are deleted, {keep} after they were stored")
+    return "\n".join(lines)
+
+
 def reload(answer: Json) -> str:
     """Return the effect of a reload in words."""
     lines = [f"applied: {', '.join(answer['applied']) or 'nothing has changed'}"]

@@ -18,6 +18,8 @@
     POST /v1/admin/apps/terminate    ask an app to clean up and end: {"instance": "...", "tenant": "..."}
     GET  /v1/admin/events            how the core server is told of events: ?limit= queues that wait
     POST /v1/admin/events/retry      tell everything that waits now
+    POST /v1/admin/reseal            seal anew what is under older keys
+    GET  /v1/admin/reseal            how far that is
     POST /v1/admin/revoke            void the tokens of a subject: {"subject": "...", "tenant": "..."}
     GET  /v1/admin/receipts          the latest drains of the cluster
     GET  /v1/admin/receipts/NODE     the fate of each session in a drain
@@ -127,6 +129,12 @@ class Operations(Protocol):
     async def revoke(self, subject: str, tenant: str | None) -> Json:
         """Void the tokens of a subject that were issued before now."""
 
+    def reseal(self) -> Json:
+        """Begin to seal anew what is under older keys, or plain."""
+
+    def resealing(self) -> Json:
+        """How far that is."""
+
     async def trail(self, session: str) -> Json:
         """The way of a session."""
 
@@ -207,6 +215,8 @@ def admin_routes(operations: Callable[[], Operations | None], *, token: Callable
         route("GET", "events", _events),
         route("POST", "events/retry", _retry_events),
         route("POST", "revoke", _revoke),
+        route("POST", "reseal", _reseal),
+        route("GET", "reseal", _resealing),
         route("GET", "receipts", _receipts),
         route("GET", "receipts/{node}", _receipt),
     ]
@@ -329,6 +339,14 @@ async def _retry(request: Request, node: Operations) -> Json:
 async def _revoke(request: Request, node: Operations) -> Json:
     asked: RevokeRequest = await _body(request, RevokeRequest)
     return await node.revoke(asked.subject, asked.tenant)
+
+
+async def _reseal(_: Request, node: Operations) -> Json:
+    return node.reseal()
+
+
+async def _resealing(_: Request, node: Operations) -> Json:
+    return node.resealing()
 
 
 async def _trail(request: Request, node: Operations) -> Json:

@@ -31,6 +31,7 @@ import structlog
 import trio
 
 from signald.net import frames
+from signald.net.compression import Deflater, Inflater
 from signald.net.ending import LOST, NO_CODE, CloseInfo, ConnectionClosed
 from signald.net.frames import Close, FrameDecoder, Message, ProtocolError
 from signald.net.handshake import Handshake
@@ -62,6 +63,7 @@ class Connection:
         "_controls",
         "_deadline",
         "_decoder",
+        "_deflater",
         "_early",
         "_ending",
         "_failing",
@@ -82,6 +84,7 @@ class Connection:
         "_writing",
         "bearer",
         "closed",
+        "deflates_for_many",
         "id",
         "last_received_at",
         "on_heard",
@@ -129,11 +132,15 @@ class Connection:
         shared: bool = False,
         pauses: Pauses | None = None,
         queues: SendQueues | None = None,
+        inflater: Inflater | None = None,
+        deflater: Deflater | None = None,
+        deflates_for_many: Deflater | None = None,
     ) -> None:
         """Take over `transport` behind `handshake`; `id` is unique on this node. Bytes are counted in `traffic`.
 
         A `shared` remote address is that of a trusted proxy, behind which there are many parties. The peer is not charged for
-        `pauses` of this process. While a write waits, its queue counts in `queues`.
+        `pauses` of this process. While a write waits, its queue counts in `queues`. With an `inflater` and a `deflater` messages
+        may be deflated; `deflates_for_many` is shared by connections that have agreed on the same.
         """
         now = trio.current_time()
         self.id = id
@@ -159,7 +166,11 @@ class Connection:
         self._decoder = FrameDecoder(
             message_bytes_max=settings.endpoints[handshake.route].message_bytes_max or settings.message_bytes_max,
             fragments_max=settings.fragments_max,
+            inflater=inflater,
         )
+        self._deflater = deflater
+        self.deflates_for_many = deflates_for_many
+        """Makes the frames for `send_frames`; None: they are plain."""
         self._early = handshake.remainder
         self._queues = queues if queues is not None else SendQueues(2 * settings.send_queue_bytes_max)
         self._queue: list[bytes] = []
@@ -325,15 +336,24 @@ class Connection:
         Beyond twice the bounds of the queue the peer is a slow consumer: the queue is dropped and closed with 4508.
         """
         if self._ending is None:
-            self._put(frames.text_header(len(payload)), payload)
+            if self._deflater is None:
+                self._put(frames.text_header(len(payload)), payload)
+            else:
+                self._put(*self._deflater.parts(payload, text=True))
 
     def send_binary(self, payload: bytes) -> None:
         """Queue a binary message, as `send_text` does."""
         if self._ending is None:
-            self._put(frames.binary_header(len(payload)), payload)
+            if self._deflater is None:
+                self._put(frames.binary_header(len(payload)), payload)
+            else:
+                self._put(*self._deflater.parts(payload, text=False))
 
     def send_part(self, payload: bytes, *, first: bool, last: bool) -> None:
-        """Queue a part of a text message that stands in several frames (RFC 6455 5.4). No other message may be queued between its parts."""
+        """Queue a part of a text message that stands in several frames (RFC 6455 5.4). No other message may be queued between its parts.
+
+        They are never deflated: the message is made piece by piece to hold up no other, and deflating it would.
+        """
         if self._ending is None:
             self._put(frames.part_header(len(payload), first=first, last=last), payload)
 
@@ -354,6 +374,8 @@ class Connection:
         if queued_bytes >= settings.send_queue_bytes_max or queued_messages >= settings.send_queue_messages_max:
             return False
         if self._ending is None:
+            if self._deflater is not self.deflates_for_many and self._deflater is not None:
+                self._deflater.forget()  # it has not seen them, and would count its distances wrongly
             self._queue.append(whole)
             self.queued_bytes = queued_bytes
             self.queued_messages = queued_messages

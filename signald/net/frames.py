@@ -1,11 +1,12 @@
 """WebSocket frames after the opening handshake, server role, without I/O (RFC 6455 sections 5 to 8).
 
-`feed` takes the bytes of one `recv` and returns every event in them; the encoders return bytes. There are no
-extensions, so a reserved bit is always an error, and data messages come out whole, never as fragments.
+`feed` takes the bytes of one `recv` and returns every event in them; the encoders return bytes. Data messages come out whole,
+never as fragments, and inflated. A reserved bit is an error, but for the one of permessage-deflate where that was agreed on.
 
 The common frame, short and unfragmented, takes one branch and one slice; everything else goes through `_uncommon`. An
 incomplete frame waits as raw bytes, at most one of them. So memory per connection is bounded by `message_bytes_max`
-plus a header, and the undecoded bytes can be handed to another process as they are.
+plus a header, and the undecoded bytes can be handed to another process as they are. What one read inflates to is bounded too:
+64 KiB on the wire may be eight hundred messages of 64 KiB each.
 
 Errors: `feed` returns the events that came before a protocol error and keeps the error in `failed`, so no valid frame
 before it is lost. Feeding a failed decoder raises that error.
@@ -14,7 +15,7 @@ before it is lost. Feeding a failed decoder raises that error.
 import codecs
 import struct
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from signald.errors import SignaldError
 from signald.wire.close_codes import CloseCode
@@ -37,8 +38,15 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 CONTROL_BYTES_MAX = 125
 """Longest payload of a control frame, and the longest length that fits the second header byte."""
 
+INFLATED_BYTES_MAX = 8_388_608
+"""What the messages of one read may inflate to, or `message_bytes_max` where that is more. 128 times the bytes of a read: text becomes
+ten to twenty times shorter, a bomb a thousand times."""
+
 HEADER_BYTES_MAX = 14
 """Two fixed bytes, eight of length, four of mask."""
+
+DEFLATED = 0x40
+"""The bit of the first byte that says that a message is deflated: RSV1 (RFC 7692 6)."""
 
 _DATA_OR_CONTROL = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
 _CLOSE_CODES_OF_THE_RFC = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013})
@@ -84,6 +92,13 @@ class ProtocolError(SignaldError):
         self.reason = reason
 
 
+class Inflates(Protocol):
+    """Inflates the messages of one connection (`net.compression`)."""
+
+    def inflate(self, data: bytes, most: int, *, last: bool) -> bytes | None:
+        """Return what a frame holds; None: more than `most` bytes."""
+
+
 class FrameDecoder:
     """Masked client frames in, events out.
 
@@ -93,8 +108,12 @@ class FrameDecoder:
 
     __slots__ = (
         "_closed",
+        "_deflated",
+        "_deflated_bytes_max",
         "_fragments",
         "_fragments_max",
+        "_inflatable",
+        "_inflater",
         "_kind",
         "_message_bytes_max",
         "_need",
@@ -105,15 +124,21 @@ class FrameDecoder:
         "failed",
     )
 
-    def __init__(self, *, message_bytes_max: int, fragments_max: int) -> None:
-        """Accept messages up to `message_bytes_max` bytes in at most `fragments_max` frames.
+    def __init__(self, *, message_bytes_max: int, fragments_max: int, inflater: Inflates | None = None) -> None:
+        """Accept messages up to `message_bytes_max` bytes, inflated, in at most `fragments_max` frames.
 
+        Without `inflater` a deflated message is a protocol error.
         Raises ValueError when `message_bytes_max` is below what a control frame may carry.
         """
         if message_bytes_max < CONTROL_BYTES_MAX:
             raise ValueError(f"message_bytes_max must be at least {CONTROL_BYTES_MAX}")
         self._message_bytes_max = message_bytes_max
         self._fragments_max = fragments_max
+        self._inflater = inflater
+        self._deflated = False  # the fragmented message in progress is
+        # What cannot be made shorter becomes longer: by five bytes for each 16 KiB, by an eighth where a deflater lacks memory.
+        self._deflated_bytes_max = message_bytes_max + message_bytes_max // 8 + 64
+        self._inflatable = 0  # bytes to which the rest of this read may still inflate
         self._partial: bytearray | None = None  # the one incomplete frame, raw
         self._need = 0  # bytes the incomplete frame must have before another look is worth it
         self._fragments: list[bytes] | None = None  # of the message in progress; None between messages
@@ -148,7 +173,7 @@ class FrameDecoder:
 
     def forget(self) -> None:
         """Drop what is held. Nothing may be fed after it."""
-        self._partial = self._fragments = self._utf8 = None
+        self._partial = self._fragments = self._utf8 = self._inflater = None
 
     def feed(self, data: bytes) -> list[Event]:
         """Return the events `data` completes; what comes after a Close is ignored.
@@ -167,6 +192,8 @@ class FrameDecoder:
             data = bytes(partial)
             self._partial = None
         events: list[Event] = []
+        if self._inflater is not None:
+            self._inflatable = max(INFLATED_BYTES_MAX, self._message_bytes_max)
         try:
             at = self._decode(data, events)
         except ProtocolError as error:
@@ -236,15 +263,19 @@ class FrameDecoder:
             (length,) = struct.unpack_from("!Q", data, at + 2)
             if length < 0x10000 or length >> 63:
                 raise ProtocolError(CloseCode.PROTOCOL_ERROR, "length not in its shortest form")
+        deflated = bool(first & DEFLATED) if opcode else self._deflated
         if opcode < CLOSE:
-            self._check_limits(length)  # on the announced length, before any of it is kept
+            self._check_limits(length, deflated)  # on the announced length, before any of it is kept
         stop = start + length
         if stop > end:
             self._need = stop - at
             return _PARTIAL
         payload = apply_mask(data[start:stop], data[start - 4 : start])
         if opcode < CLOSE:
+            if deflated:
+                payload = self._inflated(payload, bool(first & 0x80))
             self._data_frame(opcode, bool(first & 0x80), payload, events)
+            self._deflated = deflated
             return stop
         self.controls += 1
         if opcode == PING:
@@ -259,7 +290,9 @@ class FrameDecoder:
     def _check_header(self, first: int, second: int) -> None:
         """Raise ProtocolError for what the first two bytes alone show to be wrong."""
         opcode = first & 0x0F
-        if first & 0x70:
+        # A control frame is never deflated, and of a message only the first frame says it (RFC 7692 6.1).
+        allowed = DEFLATED if self._inflater is not None and opcode in (TEXT, BINARY) else 0
+        if first & 0x70 & ~allowed:
             raise ProtocolError(CloseCode.PROTOCOL_ERROR, "reserved bit set")
         if opcode not in _DATA_OR_CONTROL:
             raise ProtocolError(CloseCode.PROTOCOL_ERROR, "reserved opcode")
@@ -276,15 +309,27 @@ class FrameDecoder:
         elif self._fragments is not None:
             raise ProtocolError(CloseCode.PROTOCOL_ERROR, "new message inside a fragmented one")
 
-    def _check_limits(self, length: int) -> None:
+    def _check_limits(self, length: int, deflated: bool) -> None:
         """Raise ProtocolError 1009 when a data frame of `length` bytes would pass a limit.
 
         Frames count whatever their size: a message of endless empty fragments costs memory too.
         """
-        if length + (self._size if self._fragments is not None else 0) > self._message_bytes_max:
+        size = self._size if self._fragments is not None else 0
+        if length > self._deflated_bytes_max if deflated else length + size > self._message_bytes_max:
             raise ProtocolError(CloseCode.TOO_BIG, f"message over {self._message_bytes_max} bytes")
         if self._fragments is not None and len(self._fragments) >= self._fragments_max:
             raise ProtocolError(CloseCode.TOO_BIG, f"message over {self._fragments_max} fragments")
+
+    def _inflated(self, payload: bytes, last: bool) -> bytes:
+        """Return what a frame of a deflated message holds. Raises ProtocolError 1009 where that is too much."""
+        assert self._inflater is not None
+        room = self._message_bytes_max - (self._size if self._fragments is not None else 0)
+        found = self._inflater.inflate(payload, min(room, self._inflatable), last=last)
+        if found is None:
+            said = f"message over {self._message_bytes_max} bytes" if room <= self._inflatable else "inflates too much"
+            raise ProtocolError(CloseCode.TOO_BIG, said)
+        self._inflatable -= len(found)
+        return found
 
     def _data_frame(self, opcode: int, fin: bool, payload: bytes, events: list[Event]) -> None:
         fragments = self._fragments
@@ -358,6 +403,12 @@ def part_header(length: int, *, first: bool, last: bool) -> bytes:
 def binary_header(length: int) -> bytes:
     """Return the header of a binary frame of `length` bytes."""
     return _SHORT_BINARY[length] if length < 126 else _header(BINARY, length)
+
+
+def deflated_header(length: int, *, text: bool) -> bytes:
+    """Return the header of a frame whose `length` bytes are a whole deflated message."""
+    header = _header(TEXT if text else BINARY, length)
+    return bytes((header[0] | DEFLATED,)) + header[1:]
 
 
 def encode_text(payload: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 wsproto (over h11) parses the request and builds the 101. wsproto leaves two things to its user: limits on the request
 line and headers, before any parser sees them; and the status that fits each mistake, where wsproto knows only 400.
-The extensions that a client offers are never read, so no parser of their parameters can be reached.
+Of the extensions that a client offers only permessage-deflate is read, and only where the operator wants it (`net.compression`).
 
 Neither the query nor a credential is ever part of a reason, an error or a repr: bodies are constant texts.
 """
@@ -23,6 +23,7 @@ from wsproto.utilities import RemoteProtocolError
 
 from signald.heads import END_OF_HEAD, cookies_in, path_of, size_problem
 from signald.net.admission import Refusal
+from signald.net.compression import Terms, agree
 from signald.net.settings import NetSettings
 
 BEARER_PREFIX = "signald.bearer."
@@ -60,6 +61,8 @@ class Handshake:
     """`signald.v1` when the client offered it."""
     bearer: str | None = attrs.field(repr=False)
     origin: str | None
+    compression: Terms | None = attrs.field(default=None, kw_only=True)
+    """What was agreed on; None: no message is deflated."""
     remainder: bytes = attrs.field(repr=False)
     """The bytes after the request: the beginning of the client's frames."""
 
@@ -156,7 +159,9 @@ class HandshakeReader:
 
     def accept(self, handshake: Handshake) -> bytes:
         """Return the 101 for `handshake`."""
-        return self._wsproto.send(AcceptConnection(subprotocol=handshake.subprotocol, extensions=[]))
+        terms = handshake.compression
+        headers = [(b"Sec-WebSocket-Extensions", terms.said.encode())] if terms is not None else []
+        return self._wsproto.send(AcceptConnection(subprotocol=handshake.subprotocol, extra_headers=headers))
 
     def _parse(self, head: bytes) -> Request:
         try:
@@ -218,6 +223,7 @@ class HandshakeReader:
             subprotocol=next((one for one in endpoint.subprotocols if one in request.subprotocols), None),
             bearer=_bearer(values.get(b"authorization"), request.subprotocols) or self._of_cookie(headers, origin),
             origin=origin.decode("latin-1") if origin is not None else None,
+            compression=agree((str(offer) for offer in request.extensions), self._settings.compression),
             remainder=remainder,
         )
 

@@ -29,6 +29,7 @@ from signald.addresses import ProxyTrust
 from signald.ids import Entropy, SystemEntropy
 from signald.net import backlog
 from signald.net.admission import Admission, Refusal
+from signald.net.compression import Compression, inflater_of
 from signald.net.connection import Connection
 from signald.net.ending import LOST, NO_CODE, ConnectionClosed
 from signald.net.handshake import Handshake, HandshakeReader, HandshakeRefused, OtherPath, refuse, response
@@ -95,6 +96,7 @@ class Server:
         self.ended: Counter[tuple[int, str]] = Counter()
         """Connections that are over, by close code and the side that began it."""
         self.traffic = Traffic()
+        self._compression = self._compression_of(settings)
         self.queues = SendQueues(settings.send_queues_bytes_max)
         self.refusals = RefusalLog()
         self._handler = handler
@@ -114,8 +116,12 @@ class Server:
     def renew(self, settings: NetSettings, tls: ssl.SSLContext | None) -> None:
         """Serve new connections by other settings and another certificate from now on."""
         self._settings, self._tls = settings, tls
+        self._compression = self._compression_of(settings)
         self.queues.bytes_max = settings.send_queues_bytes_max
         self._trust = ProxyTrust(settings.trusted_proxies)
+
+    def _compression_of(self, settings: NetSettings) -> Compression:
+        return Compression(settings.compression, settings.compression_bytes_min, self.traffic)
 
     async def accept_from(self, listening: socket.socket) -> None:
         """Accept from `listening`, a non-blocking socket, until cancelled.
@@ -336,6 +342,7 @@ class Server:
         except BaseException:
             self.admission.end_connection(remote, shared=shared)
             raise
+        terms, compression = handshake.compression, self._compression
         return Connection(
             transport,
             handshake,
@@ -347,6 +354,9 @@ class Server:
             traffic=self.traffic,
             pauses=self.pauses,
             queues=self.queues,
+            inflater=inflater_of(terms),
+            deflater=compression.own(terms),
+            deflates_for_many=compression.shared(terms),
         )
 
     def _ask_gate(self, handshake: Handshake, remote: str) -> None:

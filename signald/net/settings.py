@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import attrs
 
 from signald.config import Config
+from signald.net.compression import Mode
 from signald.net.endpoints import Endpoint, Endpoints, endpoints_of
 
 
@@ -29,6 +30,11 @@ class NetSettings:
     fragments_max: int = 128
     control_frames_per_s_max: int = 100
     """Pings and Pongs per second, averaged between two ticks; more is a flood: close 1008."""
+
+    # Compression.
+    compression: Mode = "off"
+    compression_bytes_min: int = 1024
+    """Messages below it are sent as they are."""
 
     # The queue of writes to one peer. Full at these; at twice these the peer is a slow consumer: close 4508.
     send_queue_bytes_max: int = 1048576
@@ -75,6 +81,8 @@ def net_settings(config: Config, endpoints: Mapping[str, Endpoint] | Endpoints) 
         handshake_s=timeouts.handshake_s,
         message_bytes_max=limits.message_bytes_max,
         fragments_max=limits.fragments_max,
+        compression=limits.compression,
+        compression_bytes_min=limits.compression_bytes_min,
         send_queue_bytes_max=limits.send_queue_bytes_max,
         send_queue_messages_max=limits.send_queue_messages_max,
         send_queues_bytes_max=limits.send_queues_bytes_max,

@@ -41,6 +41,7 @@ from signald.service.jwks import JwksFetcher
 from signald.service.losses import Losses
 from signald.service.parts import Parts
 from signald.service.recording import Recorder
+from signald.service.resealing import Resealing
 from signald.service.retries import Retries
 from signald.service.rooms.desk import RoomDesk
 from signald.service.rooms.rights import token_rooms
@@ -98,6 +99,7 @@ class Hub:
         self.credentials = Credentials(context, self.attachments, lambda: self.parts.auth)
         self.authoriser = Authoriser(context)
         self.probe = Probe(context)
+        self.resealing = Resealing(context)
         self.revocations = RevocationKeeper(context, self.credentials, lambda: self.parts.auth.keys is not None)
         self.api_tokens = ApiTokens(context, token_rooms)
         self.blobs = BlobDesk(context)

@@ -252,6 +252,19 @@ METRICS: tuple[Metric, ...] = (
         _one(lambda o: o.server.traffic.sent_bytes),
     ),
     Metric(
+        "signald_deflated_bytes_total",
+        "counter",
+        ("side",),
+        "Bytes of messages before they were deflated, and after (limits.compression). Those that a room is told count once, however "
+        "many hear them; messages that were sent as they are do not count.",
+        _by(
+            lambda o: [
+                ("before", o.server.traffic.deflatable_bytes),
+                ("after", o.server.traffic.deflated_bytes),
+            ]
+        ),
+    ),
+    Metric(
         "signald_messages_total",
         "counter",
         ("direction",),

@@ -29,6 +29,7 @@ from signald.service.drain.shutdown import ShutdownScope
 from signald.service.drain.status import DrainStatus, names_of
 from signald.service.parts import Parts
 from signald.service.reloading import Reloader
+from signald.service.resealing import Resealing
 from signald.service.rooms.status import room_json, rooms_json
 from signald.service.telling.status import events_json
 from signald.service.telling.teller import Teller
@@ -68,6 +69,7 @@ class NodeOperations:
         statistics: Callable[[], dict[str, int]],
         revocations: RevocationKeeper,
         teller: Teller,
+        resealing: Resealing,
     ) -> None:
         """`statistics` counts what is held here now."""
         self._context = parts.context
@@ -80,6 +82,7 @@ class NodeOperations:
         self._statistics = statistics
         self._revocations = revocations
         self._teller = teller
+        self._resealing = resealing
         self._lease = lease
         self._shutdown = shutdown
         self._started_at = trio.current_time()
@@ -225,6 +228,14 @@ class NodeOperations:
             raise OperationRefused("invalid", "invalid", "the subject is empty")
         at_ms = await self._revocations.revoke(Principal(subject, "client", tenant).name)
         return {"subject": subject, "tenant": tenant, "revoked_at_ms": at_ms}
+
+    def reseal(self) -> Json:
+        """Seal anew what is under older keys, or plain; returns how far it is. Raises OperationRefused."""
+        return self._resealing.begin()
+
+    def resealing(self) -> Json:
+        """Return how far that is."""
+        return self._resealing.status()
 
     # --- jobs -------------------------------------------------------------------------------------------------------
 

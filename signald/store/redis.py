@@ -15,7 +15,7 @@ import logging
 import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
 import trio
 
@@ -25,10 +25,12 @@ from signald.store.redis_connection import ErrorReply, RedisLink, Reply, pack, r
 from signald.store.redis_keys import DEFAULT_PREFIX, REGISTRY_TAG, Keyspace
 from signald.store.redis_lane import Lane, Repeater
 from signald.store.redis_members import Members
+from signald.store.redis_reseal import Keys, Resealing
 from signald.store.redis_router import Router
 from signald.store.redis_servers import AckLevel, Servers
 from signald.store.redis_url import Target, parse_url
 from signald.store.registry.packing import Check
+from signald.store.resealing import Page
 from signald.store.seals import Seals
 
 log = logging.getLogger(__name__)
@@ -36,12 +38,12 @@ log = logging.getLogger(__name__)
 ACL = (
     "resetkeys ~signald:* resetchannels &signald:* -@all +evalsha +script|load "
     "+hget +hmget +hset +hsetnx +hdel +hkeys +hgetall +hexists +hincrby +exists +del +pexpire +pttl "
-    "+xadd +xdel +xtrim +xrange +rpush +ltrim +lpop +lrange +zadd +zrem +zrange +zrangebyscore +zrangebylex +zlexcount +zscore "
-    "+publish +subscribe +ping +info +time +select +wait +waitaof +cluster|slots"
+    "+xadd +xdel +xtrim +xrange +rpush +lset +ltrim +lpop +lrange +zadd +zrem +zrange +zrangebyscore +zrangebylex +zlexcount +zscore "
+    "+publish +subscribe +ping +info +time +select +wait +waitaof +cluster|slots +scan +hscan"
 )
 """What signald's user must be allowed: `ACL SETUSER signald on ><password> ` and this, with another `store.key_prefix` in the
 place of both `signald:`. `+config|get` only for `ack` disk before
-Redis 7.2; leave out what an older server does not know."""
+Redis 7.2; leave out what an older server does not know. `+lset +scan +hscan` are for `signald ctl reseal` alone."""
 
 EXCHANGES_MAX = 4
 CLOCK_SLACK_MS = 1000
@@ -230,6 +232,18 @@ class RedisStore:
         finally:
             self._listeners.discard(listener)
             await listener.close()
+
+    async def reseal(self) -> AsyncGenerator[Page, None]:
+        """As `Resealable.reseal`. Raises StoreMisused where the login may not SCAN."""
+        keys, lives = Keys(self._members, self._space, *self._timeouts), self.lives
+        try:
+            async with aclosing(Resealing(self._space, keys, self.execute).pages()) as pages:
+                async for page in pages:
+                    if self.lives != lives:
+                        raise StoreUnavailable("another server answers than the one whose keys were named")
+                    yield page
+        finally:
+            await keys.close()
 
     async def check(self) -> None:
         """As `Store.check`: every primary is connected, and the registry's can be written."""

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from signald.store import redis_reseal
 from signald.store.base import Op, Result, RoomOp, SessionOp, ShelfOp
 from signald.store.damage import REPORTS, Unreadable
 from signald.store.lua import SCRIPTS
@@ -20,7 +21,8 @@ from signald.store.shelf import packing as shelf_packing
 __all__ = ["AGGREGATES", "CODECS", "read", "scripts", "tag_of", "unreadable"]
 
 AGGREGATES = (
-    session_packing, jobs_packing, events_packing, shelf_packing, room_packing, registry_packing, agenda_packing, queues_packing,
+    session_packing, jobs_packing, events_packing, shelf_packing, room_packing, registry_packing, agenda_packing,
+    queues_packing, redis_reseal,
 )  # fmt: skip
 """Where the codecs are. Importing an aggregate's packing enters its codecs and scripts."""
 

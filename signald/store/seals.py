@@ -112,6 +112,11 @@ def number_of(kept: bytes) -> int:
     return int.from_bytes(kept[18:26], "big") if is_sealed(kept) and len(kept) >= SEALED_BYTES else 0
 
 
+def _said(kept: bytes, number: int) -> int:
+    """Return the number under which a value is sealed again, of which it may be the only one that knows it."""
+    return number_of(kept) if number == NOT_SAID else number
+
+
 class Seals:
     """The key ring of one store. All keys open; one of them seals, or none, and then values are kept plain.
 
@@ -212,6 +217,32 @@ class Seals:
     def uncover(self, kept: bytes, kind: bytes, owner: str, number: int = 0, name: bytes = b"") -> bytes | None:
         """Return the data that `cover` was given; None when a sealed value does not open here."""
         return self._open(kept, kind, owner, number, name) if kept[:1] == _MARK else kept
+
+    # --- values under another key -----------------------------------------------------------------------------------
+
+    def is_current(self, kept: bytes) -> bool:
+        """Tell whether a value says that it is under the key that seals."""
+        return self._sealing is not None and kept[:1] == _MARK and kept[2:6] == self._sealing.id
+
+    def rewrap(
+        self, kept: object, kind: bytes, owner: str, number: int = 0, name: bytes = b"", *, crc: int = 0
+    ) -> bytes | None:
+        """Return a value of `wrap` as it is to be kept from now on; None when it does not open. One under the key that seals stays."""
+        if type(kept) is bytes and self.is_current(kept):
+            return kept
+        data = self.unwrap(kept, kind, owner, number, name, crc=crc)
+        if data is None or type(kept) is not bytes:
+            return None
+        return self.wrap(data, kind, owner, _said(kept, number), name, crc=crc)
+
+    def recover(
+        self, kept: bytes, kind: bytes, owner: str, number: int = 0, name: bytes = b"", *, stable: bool = False
+    ) -> bytes | None:
+        """As `rewrap`, of a value of `cover`."""
+        if self.is_current(kept):
+            return kept
+        data = self.uncover(kept, kind, owner, number, name)
+        return None if data is None else self.cover(data, kind, owner, _said(kept, number), name, stable=stable)
 
     def derive(self, key_id: bytes, label: bytes) -> tuple[bytes, bytes] | None:
         """Return the id of a key and a secret that is derived from it; an empty id: of the key that seals. None: there is none."""

@@ -15,7 +15,7 @@ synchronous=FULL, that of the host as well.
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -26,12 +26,14 @@ import trio
 from signald.errors import StoreError, StoreMisused, StoreUnavailable
 from signald.store.base import WAKE_ALL, Op, Result, Wake
 from signald.store.damage import REPORTS, Unreadable
+from signald.store.resealing import Page
 from signald.store.room.rules import drop_rooms
 from signald.store.rows import Wakes
 from signald.store.rules import apply
 from signald.store.seals import Seals
 from signald.store.session.events.keeping import drop_queues
 from signald.store.session.rules import drop_pasts
+from signald.store.sqlite_reseal import SEALED, Row, Sealed, reseal_page
 from signald.store.sqlite_rows import LATER_TABLES, SCHEMA, STRAYS, TABLES, WITH_SESSION, SqliteRows
 
 APPLICATION_ID = 0x7369676E
@@ -134,6 +136,11 @@ class _File:
                 self._sql.execute("DELETE FROM wake WHERE node = ?", (node,))
             rows = [(node, number, wake) for number, wake in enumerate([WAKE_ALL] if full else wakes, last + 1)]
             self._sql.executemany("INSERT INTO wake VALUES (?, ?, ?)", rows)
+
+    def reseal(self, of: Sealed, after: Row) -> tuple[Page, Row]:
+        """As `reseal_page`."""
+        with self._writing():
+            return reseal_page(self._sql, self.seals, of, after)
 
     def listen(self, now_ms: int) -> list[Wake]:
         """Say that this node listens, from now on and for a while; drop the listeners that were killed."""
@@ -256,6 +263,16 @@ class SqliteStore:
             own, self._inbox, self._news = self._inbox, [], trio.Event()
             if own or found:
                 return own + found
+
+    async def reseal(self) -> AsyncGenerator[Page, None]:
+        """See `Resealable.reseal`."""
+        for of in SEALED:
+            after: Row = ()
+            while True:
+                page, after = await self._in_thread(self._file.reseal, of, after)
+                yield page
+                if not after:
+                    break
 
     async def check(self) -> None:
         """See `Store.check`. Proves that the file can be written, too."""

@@ -1,7 +1,8 @@
 """Run Autobahn's fuzzing client against the production listener: python -m tests.conformance.autobahn
 
 An echo handler stands where the daemon's stands; the listener, the handshake, the frames and the connection are those of the daemon. The
-outcome is compared with `expected.json`; any difference is exit code 1, a suite that cannot be had is exit code 69.
+outcome is compared with `expected.json`; any difference is exit code 1, a suite that cannot be had is exit code 69. With `--compression`
+the listener deflates, and the file is `expected-compressed.json`.
 """
 
 import argparse
@@ -10,8 +11,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+import attrs
 import trio
 
+from signald.net.compression import Mode
 from tests.conformance import suite, verdict
 from tests.net.clients import listening
 from tests.net.settings import settings_of
@@ -27,15 +30,16 @@ SETTINGS = settings_of(
 )
 """The limits of the daemon would refuse what the suite sends to measure; all else is as in production."""
 
-RUN_S = 1800.0
+RUN_S = 3600.0
 
 
-async def judge(found: suite.Suite, work: Path, *, tls: bool, cases: list[str]) -> dict[str, str]:
+async def judge(found: suite.Suite, work: Path, *, tls: bool, compression: Mode, cases: list[str]) -> dict[str, str]:
     """Run `cases` in the folder `work`; return the outcomes. At the end no task and no descriptor may be left."""
+    settings = attrs.evolve(SETTINGS, compression=compression)
     context = None
     if tls:
         context, _ = contexts(work)
-    async with listening(settings=SETTINGS, tls=context, within_s=RUN_S) as port:
+    async with listening(settings=settings, tls=context, within_s=RUN_S) as port:
         url = f"{'wss' if tls else 'ws'}://127.0.0.1:{port.number}/v1/client"
         return verdict.outcomes(await found.run(url, work, cases))
 
@@ -45,8 +49,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--report", type=Path, metavar="DIR", help="keep the suite's own report (HTML and JSON) here")
     parser.add_argument("--tls", action="store_true", help="over TLS")
+    parser.add_argument("--compression", choices=["off", "messages", "context"], default="off", help="default: off")
     parser.add_argument("--cases", nargs="+", default=["*"], metavar="CASE", help="only these, such as 7.* 6.2.3")
-    parser.add_argument("--freeze", action="store_true", help="write what was seen to expected.json: look at the diff")
+    parser.add_argument("--freeze", action="store_true", help="write what was seen to the file: look at the diff")
     options = parser.parse_args()
     try:
         found = suite.find()
@@ -56,13 +61,16 @@ def main() -> int:
     print(f"suite: {found.name}")
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        got = trio.run(lambda: judge(found, work, tls=options.tls, cases=options.cases))
+        got = trio.run(
+            lambda: judge(found, work, tls=options.tls, compression=options.compression, cases=options.cases)
+        )
         if options.report is not None:
             shutil.copytree(work / "report", options.report, dirs_exist_ok=True)
     print(verdict.summary(got))
-    expected, reasons = verdict.load()
+    frozen = verdict.FROZEN if options.compression == "off" else verdict.FROZEN_COMPRESSED
+    expected, reasons = verdict.load(frozen)
     if options.freeze:
-        verdict.FROZEN.write_text(verdict.freeze(got, reasons))
+        frozen.write_text(verdict.freeze(got, reasons))
         return 0
     if options.cases != ["*"]:
         expected = {case: outcome for case, outcome in expected.items() if case in got}

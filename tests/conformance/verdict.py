@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 FROZEN = Path(__file__).with_name("expected.json")
+FROZEN_COMPRESSED = Path(__file__).with_name("expected-compressed.json")
+"""With compression on, in either of its modes."""
 
 GOOD = frozenset({"OK", "NON-STRICT", "INFORMATIONAL", "UNIMPLEMENTED"})
 """What a behaviour may be; of a close, all but NON-STRICT and UNIMPLEMENTED."""
@@ -24,9 +26,9 @@ def outcomes(said: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     }
 
 
-def load() -> tuple[dict[str, str], dict[str, str]]:
-    """Return the frozen outcome of each case, and the reason of each that is not simply OK."""
-    frozen = json.loads(FROZEN.read_text())
+def load(file: Path = FROZEN) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the frozen outcome of each case in `file`, and the reason of each that is not simply OK."""
+    frozen = json.loads(file.read_text())
     expected = {case: outcome for outcome, cases in frozen["outcomes"].items() for case in cases.split()}
     return dict(sorted(expected.items(), key=lambda item: _order(item[0]))), frozen["reasons"]
 

@@ -51,6 +51,7 @@ LABELS = {
         *map(str, [200, 404, 500, *range(1000, 1014), 4001, *range(4400, 4411), 4429, 4508]),
     },
     "initiator": {"local", "remote", "abort"},
+    "side": {"before", "after"},
     "direction": {"accepted", "delivered", "up", "down"},
     "operation": {"append", "ack", "other"},
     "outcome": {

@@ -17,6 +17,7 @@ from tests.planted.slips.events import EVENTS
 from tests.planted.slips.hooks import HOOKS
 from tests.planted.slips.http import HTTP
 from tests.planted.slips.jobs import STREAMS_AND_JOBS
+from tests.planted.slips.js import JS
 from tests.planted.slips.lua import LUA
 from tests.planted.slips.media import MEDIA
 from tests.planted.slips.named import NAMED
@@ -42,6 +43,6 @@ from tests.planted.slips.telling import TELLING
 BUGS: tuple[Bug, ...] = (
     *STORE, *CORE, *SERVICE, *SDK, *POISON, *HTTP, *LUA, *NAMED, *CALLERS, *STREAMS_AND_JOBS, *CRASHES, *RECALLS,
     *AGENDA, *APP_TESTING, *BLOBS, *CANVAS, *DEEPSTREAM, *EVENTS, *HOOKS, *MEDIA, *POLLING, *ROOMS, *ROOM_CALLERS, *ROOM_SERVICE,
-    *SEALING,
+    *JS, *SEALING,
     *SDK_ASYNCIO_CARRIERS, *SDK_CARRIERS, *SDK_CORES, *SDK_FRONTS, *SDK_LEAVING, *SDK_ROOMS, *SHELF, *TELLING,
 )  # fmt: skip

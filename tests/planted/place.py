@@ -2,7 +2,7 @@
 
 The text of a Python function is what `ast.unparse` makes of it: no comments, one kind of quotes, each statement in one line.
 That of a Lua function is without comments, and its white space is single blanks. So a slip still applies after its function has
-moved, was formatted anew, or has got a comment.
+moved, was formatted anew, or has got a comment. TypeScript is taken as it stands, a whole file.
 """
 
 import ast
@@ -20,11 +20,15 @@ def text_of(file: str, source: str, function: str) -> str:
 
     `function` is the qualified name in Python (`Log.offer`), and what its first line says in Lua (`operation.claim`, `wake`).
     """
+    if _is_typescript(file):
+        return _whole(source, function)
     return _lua_text(_lua_function(source, function)[1]) if _is_lua(file) else ast.unparse(_node(source, function))
 
 
 def replaced(file: str, source: str, function: str, text: str) -> str:
     """Return `source` with `text` for the body of `function`. What surrounds a Lua function stays as it was."""
+    if _is_typescript(file):
+        return text
     if _is_lua(file):
         before, _, after = _lua_function(source, function)
         # The last `end` goes to the margin again, by which the function is found.
@@ -41,6 +45,8 @@ def replaced(file: str, source: str, function: str, text: str) -> str:
 
 def functions_of(file: str, source: str) -> list[str]:
     """Return the name of every function of a file."""
+    if _is_typescript(file):
+        return []
     if _is_lua(file):
         return re.findall(r"^(?:local )?function ([\w.]+)", source, re.MULTILINE)
     found = []
@@ -57,6 +63,17 @@ def functions_of(file: str, source: str) -> list[str]:
 
     visit(ast.parse(source), "")
     return found
+
+
+def _is_typescript(file: str) -> bool:
+    return file.endswith(".ts")
+
+
+def _whole(source: str, function: str) -> str:
+    """Return a file of TypeScript as it is: nothing here reads its functions."""
+    if function:
+        raise NoSuchPlace("a slip in TypeScript names no function")
+    return source
 
 
 def _is_lua(file: str) -> bool:

@@ -74,13 +74,27 @@ def planted(bug: Bug, source: str) -> str:
     return place.replaced(bug.file, source, bug.function, text.replace(bug.old, bug.new))
 
 
+def _node_modules() -> list[Path]:
+    """Return the folders of packages below the root: large, and the same for each copy."""
+    found = [
+        *ROOT.glob("signald/sdk/*/node_modules"),
+        *ROOT.glob("tests/*/node_modules"),
+        *ROOT.glob("tests/*/*/node_modules"),
+    ]
+    return [folder.relative_to(ROOT) for folder in found]
+
+
 @contextmanager
 def copy_with(bug: Bug | None) -> Iterator[Path]:
     """Copy signald and its tests, with `bug` planted in them, for the time of the block."""
     with tempfile.TemporaryDirectory(prefix="planted-") as name:
         copy = Path(name)
         for part in ("signald", "tests"):
-            shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+            shutil.copytree(
+                ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__", "*.so", "node_modules")
+            )
+        for modules in _node_modules():
+            (copy / modules).symlink_to((ROOT / modules).resolve())
         shutil.copy(ROOT / "pyproject.toml", copy)
         if bug is not None:
             file = copy / bug.file

@@ -1,5 +1,7 @@
 """The section `[limits]`."""
 
+from typing import Literal
+
 import attrs
 
 from signald.config.keys import key
@@ -21,6 +23,21 @@ class LimitsConfig:
         128,
         "Most WebSocket fragments of one message; endless tiny ones are a way to burn CPU.",
         unit="fragments",
+        reload=True,
+    )
+    compression: Literal["off", "messages", "context"] = key(
+        "off",
+        "Whether messages may be deflated (permessage-deflate) for peers that offer it. messages: each for itself, what a room is told "
+        "once for all. context: with reference to earlier messages, for 304 KiB of memory for each connection; lower "
+        "admission.connections_max. Off because lengths can tell of secrets (docs/security.md), and for the CPU. A reload applies "
+        "to new connections.",
+        reload=True,
+    )
+    compression_bytes_min: int = key(
+        1024,
+        "Messages below it are sent as they are: they fit one packet, and deflating would cost more than the relay.",
+        unit="bytes",
+        at_most=16_777_216,
         reload=True,
     )
     json_depth_max: int = key(32, "Deepest nesting of a JSON message.", unit="levels", at_most=512, reload=True)

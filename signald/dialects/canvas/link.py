@@ -8,8 +8,9 @@ Its session lives as long as the connection: the wire has no word for resuming. 
 `restore_session` asks for it. The wire has no GOAWAY either, so a drain closes with 1001, and takes what comes before the client's Close.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
+from functools import lru_cache, partial
 from typing import ClassVar
 
 import trio
@@ -35,6 +36,7 @@ from signald.dialects.canvas.messages import (
 from signald.dialects.canvas.outbox import WHY_NOT, Outbox
 from signald.dialects.canvas.silent import SilentLink
 from signald.errors import StoreUnavailable
+from signald.net.compression import Deflater
 from signald.net.connection import Connection
 from signald.net.frames import Message as Frame
 from signald.net.frames import text_header
@@ -302,7 +304,7 @@ class CanvasLink(SilentLink):
     def room_messages(self, told: Told) -> bool:
         """Tell several at once, in frames that are the same for all sockets."""
         shown = told.shown
-        whole = told.frames(_frames_of)
+        whole = told.frames(_frames_by(self.conn.deflates_for_many))
         if whole and not self.conn.send_frames(whole, len(shown)):
             return False
         self._keep_chats(shown)
@@ -391,9 +393,16 @@ class CanvasLink(SilentLink):
             self._parts.endings.with_connection(self.session)
 
 
-def _frames_of(shown: Sequence[Shown]) -> bytes:
+@lru_cache(maxsize=16)
+def _frames_by(deflater: Deflater | None) -> Callable[[Sequence[Shown]], bytes]:
+    return partial(_frames_of, deflater=deflater)
+
+
+def _frames_of(shown: Sequence[Shown], deflater: Deflater | None) -> bytes:
     """Return what sockets are told of several publications, as whole frames."""
     payloads = [views.told(one.entry) for one in shown]
+    if deflater is not None:
+        return b"".join([part for payload in payloads if payload for part in deflater.parts(payload, text=True)])
     return b"".join([text_header(len(payload)) + payload for payload in payloads if payload])
 
 

@@ -12,7 +12,7 @@ from signald.core.jobs import Job
 from signald.core.room_views import Told
 from signald.dialects.v1.answers import api_fields, client_limits, heartbeat_ms
 from signald.dialects.v1.link import InRoom, V1Link
-from signald.dialects.v1.rooms import frames_of
+from signald.dialects.v1.rooms import frames_by
 from signald.errors import BadMessage, UnknownType
 from signald.ids import job_id
 from signald.net.connection import Connection
@@ -86,7 +86,7 @@ class ClientLink(V1Link):
     def room_messages(self, told: Told) -> bool:
         """See `PartyLink`."""
         shown = told.shown
-        if not self.conn.send_frames(told.frames(frames_of), len(shown)):
+        if not self.conn.send_frames(told.frames(frames_by(self.conn.deflates_for_many)), len(shown)):
             return False
         if not self.marked:
             self.writes.mark(self)

@@ -1,10 +1,12 @@
 """What members of rooms are told on `signald.v1`: long answers in pages, and each frame with its session on a worker's connection."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
 
 from msgspec import UNSET, Raw, UnsetType
 
 from signald.core.room_views import Answer, Came, Shown
+from signald.net.compression import Deflater
 from signald.net.frames import binary_header, text_header
 from signald.wire.rooms import Joined, RoomMember, RoomPresence
 
@@ -17,12 +19,21 @@ ITEM_BYTES = 32
 NO_PRESENCE = Raw(b"null")
 
 
-def frames_of(shown: Sequence[Shown]) -> bytes:
+@lru_cache(maxsize=16)
+def frames_by(deflater: Deflater | None) -> Callable[[Sequence[Shown]], bytes]:
+    """Return what makes frames for connections that share `deflater`: always the same one, so that frames are made once for all."""
+    return frames_of if deflater is None else partial(frames_of, deflater=deflater)
+
+
+def frames_of(shown: Sequence[Shown], deflater: Deflater | None = None) -> bytes:
     """Return the `room_message`s for clients as whole frames, one after the other."""
     parts: list[bytes] = []
     for one in shown:
         text, payload = one.frame(None)
-        parts += (text_header(len(payload)) if text else binary_header(len(payload)), payload)
+        if deflater is None:
+            parts += (text_header(len(payload)) if text else binary_header(len(payload)), payload)
+        else:
+            parts += deflater.parts(payload, text=text)
     return b"".join(parts)
 
 

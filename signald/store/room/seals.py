@@ -10,7 +10,7 @@ import binascii
 
 from signald.core.rooms import NULL
 from signald.store.redis_keys import PACKING
-from signald.store.seals import NOT_SAID, number_of, room_owner
+from signald.store.seals import NOT_SAID, Seals, number_of, room_owner
 
 TEXT_MARK = 1
 """The first byte of a sealed text."""
@@ -58,14 +58,30 @@ def close_value(room: str, record: str, name: str, value: bytes) -> str:
     return _MARK + base64.b64encode(kept).rstrip(b"=").decode()
 
 
+def _bytes_in(kept: str) -> bytes:
+    """Return what a sealed text holds; empty when it is none."""
+    try:
+        return base64.b64decode(kept[1:] + "=" * (-(len(kept) - 1) % 4), validate=True)
+    except binascii.Error:
+        return b""
+
+
+def renew_value(seals: Seals, room: str, record: str, name: str, kept: str) -> str:
+    """Return the value of a property as it is to be kept from now on, as `close_value` does. Raises ValueError when it does not open."""
+    sealed = _bytes_in(kept) if kept[:1] == _MARK else kept.encode()
+    if kept[:1] != _MARK and (not seals.sealing or sealed == NULL):
+        return kept
+    new = seals.recover(sealed, b"property", room_owner(room), name=_place(record, name))
+    if not sealed or new is None:
+        raise ValueError("a sealed property does not open")
+    return kept if new == sealed else _MARK + base64.b64encode(new).rstrip(b"=").decode()
+
+
 def open_value(room: str, record: str, name: str, kept: str) -> bytes:
     """Return the value of a property that was kept. Raises ValueError when it does not open."""
     if kept[:1] != _MARK:
         return kept.encode()
-    try:
-        sealed = base64.b64decode(kept[1:] + "=" * (-(len(kept) - 1) % 4), validate=True)
-    except binascii.Error:
-        sealed = b""
+    sealed = _bytes_in(kept)
     value = PACKING.get().seals.uncover(sealed, b"property", room_owner(room), name=_place(record, name))
     if not sealed or value is None:
         raise ValueError("a sealed property does not open")

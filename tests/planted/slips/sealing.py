@@ -15,6 +15,7 @@ _OF_SEALS = "tests/store/test_seals.py::"
 _IN_STORES = "tests/store/test_sealed.py::"
 _OF_NODES = "tests/service/test_sealing.py::"
 _OF_BLOBS = "tests/blobs/test_sealed.py::"
+_OF_RESEALING = "tests/store/test_resealing.py::"
 
 SEALING = (
     Bug(
@@ -126,5 +127,55 @@ SEALING = (
         "sealed",
         "The value of one record, put into another, is read as that one's.",
         ("tests/store/room/test_sealed.py::test_a_value_elsewhere_is_damage[redis-record]",),
+    ),
+    Bug(
+        "resealed-over-what-was-written",
+        "signald/store/session/reseal.lua",
+        "",
+        "elseif redis.call('HGET', HASH_OF[part], where) == old then",
+        "elseif redis.call('HGET', HASH_OF[part], where) then",
+        "sealed",
+        "What a worker hands on during a pass is replaced by what was there before.",
+        (_OF_RESEALING + "test_redis_keeps_what_was_written_meanwhile",),
+    ),
+    Bug(
+        "resealed-log-lives-for-ever",
+        "signald/store/session/reseal.lua",
+        "",
+        "local left = redis.call('PTTL', log)",
+        "local left = 0",
+        "sealed",
+        "The log of a session that was resealed stays in Redis when no node is left.",
+        (_OF_RESEALING + "test_redis_keeps_what_was_written_meanwhile",),
+    ),
+    Bug(
+        "resealed-by-the-first-page",
+        "signald/store/sqlite_reseal.py",
+        "reseal_page",
+        "return (page, rows[-1][:len(of.keys)] if len(rows) == PAGE else ())",
+        "return (page, ())",
+        "sealed",
+        "Of each table the first rows are resealed; a key is retired under which there are others.",
+        (_OF_RESEALING + "test_many_pages",),
+    ),
+    Bug(
+        "properties-left-under-the-old-key",
+        "signald/store/room/reseal.lua",
+        "",
+        "for place = 5, #kept, 2 do",
+        "for place = 7, #kept, 2 do",
+        "sealed",
+        "The first property of each record stays under the old key, and is lost with it.",
+        (_OF_RESEALING + "test_all_comes_under_the_newest_key",),
+    ),
+    Bug(
+        "resealed-before-all-seal-alike",
+        "signald/service/resealing.py",
+        "Resealing._until_clean",
+        "elif begun_at >= agreed_at:",
+        "elif begun_at >= 0:",
+        "sealed",
+        "A key counts as retirable while another node still seals under it.",
+        ("tests/service/test_resealing.py::test_done_behind_one_lease",),
     ),
 )
