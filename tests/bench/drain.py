@@ -47,6 +47,8 @@ class Scene:
         self.client_claims_at: list[float] = []
         self.worker_claims_at: list[tuple[float, int]] = []
         self.refused = 0
+        self.busy = 0
+        """How often a party was told that too many come at once."""
 
     def dial_due(self, now: float) -> None:
         """Dial for all parties whose moment has come."""
@@ -65,6 +67,13 @@ class DrainClientLink(ClientLink):
         """Resume, or connect."""
         self.session.spent()
         super().on_open()
+
+    def on_json(self, message: Json) -> None:
+        """Count what a node says that has no room: it ends the connection then, and the client comes back."""
+        if message.get("code") == "busy":
+            self.session.scene.busy += 1
+        else:
+            super().on_json(message)
 
 
 class DrainClient(ClientSession):
@@ -131,6 +140,13 @@ class DrainWorkerLink(WorkerLink):
         """Resume, or register."""
         self.app.spent()
         super().on_open()
+
+    def on_json(self, message: Json) -> None:
+        """As of a client."""
+        if message.get("code") == "busy":
+            self.app.scene.busy += 1
+        else:
+            super().on_json(message)
 
 
 class DrainWorker(WorkerApp):
@@ -289,6 +305,7 @@ def figures(name: str, scene: Scene, clients: list[DrainClient], seen: Deploy, o
                 "cpu ms each": seen.nodes_s * 1000 / len(clients),
                 "redis ms each": seen.redis_s * 1000 / len(clients),
                 "refused": scene.refused,
+                "busy": scene.busy,
                 "exit code": old.child.exit_code(),
             }
         )

@@ -309,5 +309,5 @@ def start_clients(loop: Loop, address: Address, clients: Iterable[ClientSession]
             opening.add(client)
         return not opening
 
-    loop.run_until(done, 60.0 + len(waiting) / 100, "all clients paired")
+    loop.run_until(done, 60.0 + len(waiting) / 20, "all clients paired")
     return time.perf_counter() - begin

@@ -134,8 +134,8 @@ def test_numbers_that_do_not_fit_are_noticed() -> None:
         return checks.problems(TREE.changed(file, 0, changed))
 
     grace = ("spec", "template", "spec", "terminationGracePeriodSeconds")
-    assert with_value("base/rollout.yaml", grace, 90) == []
-    assert with_value("base/rollout.yaml", grace, 89)
+    assert with_value("base/rollout.yaml", grace, 105) == []
+    assert with_value("base/rollout.yaml", grace, 104)
     strategy = ("spec", "strategy", "blueGreen")
     assert with_value("blue-green/strategy.yaml", (*strategy, "abortScaleDownDelaySeconds"), 0)
     assert with_value("blue-green/strategy.yaml", (*strategy, "scaleDownDelaySeconds"), 30)

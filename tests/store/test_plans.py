@@ -724,7 +724,10 @@ class Kitchen:
         return ListOverdue(self.now_ms + draft.other * 10, draft.small)
 
     def _pace(self, draft: Draft) -> Op:
-        return TakePace(1 + draft.small * 3, (1.0, 8.0, 200.0)[draft.other % 3], self.now_ms - draft.small)
+        rate_per_s = (1.0, 8.0, 200.0)[draft.other % 3]
+        return TakePace(
+            1 + draft.small * 3, rate_per_s, self.now_ms - draft.small, ("client", "worker")[draft.other % 2]
+        )
 
     def _of_item(self, draft: Draft) -> tuple[Kind, str]:
         names = (*SESSIONS, WORKERS[draft.worker], CLUSTER, "s_\u00e4")

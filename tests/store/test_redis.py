@@ -249,6 +249,7 @@ def every_op() -> list[Op]:
         ListOverdue(NOW_MS + 1000, 5),
         Signal("a", b"rx"),
         TakePace(3, 10.0, NOW_MS),
+        TakePace(3, 10.0, NOW_MS, "worker"),
         PutReceipt("a", b"{}", NOW_MS),
         GetReceipt("a"),
         ListReceipts(),

@@ -719,7 +719,14 @@ async def pace(world: World, op: TakePace, at: str = "a") -> float:
 
 
 class TestPace:
-    """One budget for the whole cluster."""
+    """One budget of each kind of party for the whole cluster."""
+
+    async def test_workers_and_clients_take_nothing_from_each_other(self, world: World) -> None:
+        """A session that moves takes a place of both budgets, and so counts once in each."""
+        assert await pace(world, TakePace(55, 100.0, NOW_MS, "worker"), at="a") == pytest.approx(500.0)
+        assert await pace(world, TakePace(5, 100.0, NOW_MS, "client"), at="a") == pytest.approx(0.0)
+        assert await pace(world, TakePace(10, 100.0, NOW_MS, "client"), at="b") == pytest.approx(100.0)
+        assert await pace(world, TakePace(10, 100.0, NOW_MS, "worker"), at="b") == pytest.approx(600.0)
 
     async def test_little_at_once_then_debt(self, world: World) -> None:
         """A twentieth of a second's worth is there at once; what goes beyond waits for its turn."""
