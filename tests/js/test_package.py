@@ -13,7 +13,7 @@ pytestmark = pytest.mark.real
 
 DEPLOYS = 2
 
-LEAST = {"vectors": 150, "front": 20}
+LEAST = {"vectors": 150, "front": 15}
 """Cases that a file has at least: fewer would mean that they are not found."""
 
 

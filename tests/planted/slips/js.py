@@ -104,9 +104,7 @@ JS = (
         'if (message["api_token"] != null) this.apiToken = message["api_token"];',
         'if (message["api_token"] != null) this.apiToken ??= message["api_token"];',
         "Requests show the token of the first connection, which expires.",
-        "vectors",
-        "http",
-        "requests",
+        "front",
     ),
     _slip(
         "peer-told-each-time",
@@ -154,14 +152,6 @@ JS = (
         "this.#early.unshift(...before);",
         "",
         "What was sent while there was no session yet is gone with a reload.",
-        "front",
-    ),
-    _slip(
-        "ack-leaves-before-it-is-kept",
-        "client",
-        "if (frames.length) this.#save();",
-        "",
-        "A page that is reloaded behind an ack reports an older position, and is told messages twice.",
         "front",
     ),
     _slip(
@@ -226,7 +216,7 @@ JS = (
         'this.#presenceDue = this.#presence !== null && this.epoch !== "";',
         "this.#presenceDue = false;",
         "After a resume the others see an old presence.",
-        *_VECTORS,
+        "test_service",
     ),
     _slip(
         "events-goes-on-too-early",
@@ -235,7 +225,6 @@ JS = (
         "return data.length",
         "A stream of events begins at its beginning each time it is opened.",
         "http",
-        "vectors",
     ),
     _slip(
         "cut-character-torn",
@@ -244,7 +233,6 @@ JS = (
         "let text = this.#decoder.decode(bytes);",
         "A letter that is cut by the network is two wrong ones.",
         "http",
-        "vectors",
     ),
     _slip(
         "call-restarted-without-a-session",

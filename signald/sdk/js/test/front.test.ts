@@ -85,6 +85,53 @@ test("the front", async (whole) => {
     }),
   );
 
+  await whole.test("what was sent before there was a session is not lost with a reload", () =>
+    scene(async (service, open) => {
+      const storage = new Storage();
+      const before = open({ storage, url: "ws://127.0.0.1:1" });
+      before.send("early");
+      before.send(new Uint8Array([1, 2]));
+      await sleep(20);
+      before.close();
+      const after = open({ storage });
+      after.send("late");
+      await until(() => service.sessions[0]?.stored.length === 3, "stored");
+      assert.deepEqual(service.sessions[0]!.stored, ["early", [1, 2], "late"]);
+    }),
+  );
+
+  await whole.test("a page that leaves says so, and the next one waits for no answer of it", () =>
+    scene(async (_, open) => {
+      const storage = new Storage();
+      const before = open({ storage });
+      await before.ready;
+      assert.equal(JSON.parse(storage.getItem("signald")!).free, false);
+      before.close();
+      assert.equal(JSON.parse(storage.getItem("signald")!).free, true);
+    }),
+  );
+
+  await whole.test("a message is kept as done before its ack leaves", () =>
+    scene(async (service, open) => {
+      const storage = new Storage();
+      const kept: number[] = [];
+      class Watched extends WebSocket {
+        override send(data: any): void {
+          if (String(data).includes('"ack"')) kept.push(JSON.parse(storage.getItem("signald")!).state.received);
+          super.send(data);
+        }
+      }
+      const client = open({ storage, WebSocket: Watched });
+      client.on("message", () => {});
+      await client.ready;
+      for (const data of [1, 2, 3]) {
+        service.say(service.sessions[0]!, data);
+        await until(() => service.sessions[0]!.acked === data, "acked");
+      }
+      assert.deepEqual(kept, [1, 2, 3]);
+    }),
+  );
+
   await whole.test("a message that is done is not given to the page behind a reload", () =>
     scene(async (service, open) => {
       const storage = new Storage();
@@ -180,6 +227,29 @@ test("the front", async (whole) => {
     }),
   );
 
+  await whole.test("a credential that runs out is renewed on the connection", () =>
+    scene(async (service, open) => {
+      let asked = 0;
+      const client = open({ getToken: async () => `jwt-${++asked}` });
+      await client.ready;
+      service.sessions[0]!.socket!.send('{"type":"error","code":"auth_expiring","message":"soon","fatal":false,"retry_after_ms":60000}');
+      await until(() => service.shown.length === 1, "shown");
+      assert.deepEqual(service.shown, ["jwt-2"]);
+      assert.equal(service.openings.length, 1);
+    }),
+  );
+
+  await whole.test("requests show the token of the newest connection", () =>
+    scene(async (service, open) => {
+      const client = open({ api: true });
+      await client.ready;
+      assert.equal(client.api?.token, "api-1");
+      service.cut();
+      await until(() => service.openings.length === 2 && client.state === "open", "again");
+      assert.equal(client.api?.token, "api-2");
+    }),
+  );
+
   await whole.test("a listener that fails is told, and the next message comes", () =>
     scene(async (service, open) => {
       const client = open();
@@ -264,6 +334,16 @@ test("the front", async (whole) => {
     const browser = globalThis as { window?: unknown; document?: unknown };
     [browser.window, browser.document] = [page, page];
     try {
+      await scene(async (service, open) => {
+        const client = open();
+        await client.ready;
+        page.dispatchEvent(events("pagehide"));
+        await sleep(300); // a page that is asleep must not dial: its socket would throw it out of the cache
+        assert.equal(service.openings.length, 1);
+        assert.equal(client.state, "offline");
+        page.dispatchEvent(events("pageshow"));
+        await until(() => client.state === "open", "shown again");
+      });
       await scene(async (service, open) => {
         const client = open({ backoff: { baseS: 30, capS: 30 } }); // only at once, or not within this test
         await client.ready;

@@ -5,6 +5,7 @@ import { createHash } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import test from "node:test";
+import { EventParser } from "../src/core/sse.js";
 import { ApiRefused, BlobFailed } from "../src/api_errors.js";
 import { blobs } from "../src/blobs.js";
 import type { Client } from "../src/client.js";
@@ -258,6 +259,14 @@ test("events", async (whole) => {
         assert.deepEqual(host.asked.map(({ headers }) => headers.authorization), [1, 2, 3, 4, 5, 6].map((number) => `Bearer t_${number}`));
       },
     ));
+
+  await whole.test("a character that the network has cut is whole", () => {
+    const bytes = new TextEncoder().encode("data: Größe\n\n");
+    for (let at = 1; at < bytes.length; at++) {
+      const parser = new EventParser();
+      assert.deepEqual([...parser.push(bytes.subarray(0, at)), ...parser.push(bytes.subarray(at))].map(({ data }) => data), ["Größe"]);
+    }
+  });
 
   await whole.test("a refusal ends them, and so does another type", () =>
     hosted([problem(401, "unauthenticated"), say(200)], async (host) => {

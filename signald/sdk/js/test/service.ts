@@ -17,6 +17,8 @@ export class Service {
   readonly sessions: Kept[] = [];
   /** The opening messages, in their order. */
   readonly openings: Record<string, any>[] = [];
+  /** Credentials that were shown on a connection that was open already. */
+  readonly shown: unknown[] = [];
   /** False: nothing is stored, as while a store is away. */
   stores = true;
   readonly #server: WebSocketServer;
@@ -80,6 +82,9 @@ export class Service {
       case "ack":
         if (session) session.acked = message["seq"];
         break;
+      case "auth":
+        this.shown.push(message["auth"]);
+        break;
       case "ping":
         socket.send('{"type":"pong"}');
         break;
@@ -100,7 +105,7 @@ export class Service {
     session.socket?.close(4409, "superseded");
     session.socket = socket;
     session.token = `token-${++this.#tokens}`;
-    const answer = { session: session.id, recovery_token: session.token, token_ttl_ms: 60000, heartbeat_ms: 20000, peer: { state: "paired", id: "w_1" } };
+    const answer = { session: session.id, recovery_token: session.token, token_ttl_ms: 60000, heartbeat_ms: 20000, peer: { state: "paired", id: "w_1" }, ...(message["api"] && { api_token: `api-${this.#tokens}` }) };
     const limits = { message_bytes: 65536, messages_per_s: 1000, messages_burst: 1000, backlog_messages: 1000 };
     if (!restored) socket.send(JSON.stringify({ type: "session_started", ...answer, next_seq: 1, limits }));
     else {

@@ -214,4 +214,18 @@ test("the service of tests", async (whole) => {
       await until(() => other.members.size === 1, "left");
     }),
   );
+
+  await whole.test("a presence that was said while there was no connection is seen when there is one again", () =>
+    scene({}, async (service, open) => {
+      const client = open({ pair: false });
+      const room = rooms(client).join("canvas", { presence: { at: 1 } });
+      await room.ready;
+      const other = rooms(open({ pair: false })).join("canvas", { presence: { name: "Bob" } });
+      await until(() => other.members.size === 2, "both");
+      const back = killed(service, client);
+      room.setPresence({ at: 2 });
+      await back;
+      await until(() => JSON.stringify([...other.members.values()]).includes('"at":2'), "presence is seen");
+    }),
+  );
 });
