@@ -15,7 +15,7 @@ import trio
 
 from tests.demo.web.chromium import Chromium, chromium
 from tests.example_programs.stage import EXAMPLES
-from tests.js.package import FOLDER, NODE, run
+from tests.js.package import FOLDER, NODE, build
 from tests.real.harness import PATIENCE, Address, kill, open_nodes, term, until
 from tests.systems.plays.editors import find_browser
 
@@ -33,11 +33,10 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that a user serves: the pages, and beside them the package as it is built."""
-    built = run("build.mjs")
-    assert built.returncode == 0, built.stdout + built.stderr
+    built = build()
     site = tmp_path_factory.mktemp("site")
     shutil.copytree(EXAMPLES / "js", site, dirs_exist_ok=True)
-    shutil.copytree(FOLDER / "dist", site / "signald")
+    shutil.copytree(built, site / "signald")
     modules = site / "node_modules"
     modules.mkdir()
     (modules / "ws").symlink_to((FOLDER / "node_modules" / "ws").resolve())

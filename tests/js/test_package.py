@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.js.package import FOLDER, run
+from tests.js.package import FOLDER, build, run
 from tests.sdk.deploys.run import play
 
 pytestmark = pytest.mark.real
@@ -32,8 +32,7 @@ def test_its_own_tests_pass(name: str) -> None:
 
 def test_what_is_built_is_what_was_written() -> None:
     """The front passes its tests on the files that a page loads, too: names that are shortened are not those of an application."""
-    built = run("build.mjs")
-    assert built.returncode == 0, built.stdout + built.stderr
+    build()
     done = run("test.mjs", "--tap", "--built", "front")
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     exported = json.loads((FOLDER / "package.json").read_text())["exports"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.js.package import FOLDER, NODE, run
+from tests.js.package import FOLDER, NODE, build
 from tests.real.harness import PATIENCE, Address, open_nodes, term, until
 
 pytestmark = pytest.mark.real
@@ -72,8 +72,7 @@ connect({});
 @pytest.fixture(scope="module")
 def tarball(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `npm publish` would send."""
-    built = run("build.mjs")
-    assert built.returncode == 0, built.stdout + built.stderr
+    build()
     where = tmp_path_factory.mktemp("packed")
     done = subprocess.run(
         ["npm", "pack", "--silent", "--pack-destination", str(where)],
