@@ -16,7 +16,7 @@ class Bug:
     new: str
     breaks: str
     """The invariant that is to notice; `liveness` for those after which a party waits for ever, `twin` for those of the Lua
-    rules, which must say what the Python rules say."""
+    rules, which must say what the Python rules say, `js` for those of the client in JavaScript, which its own tests notice."""
     story: str
     noticed_by: tuple[str, ...] = ()
     """The tests that are to notice, as arguments of pytest; empty: the seeds of the simulation."""

@@ -1,6 +1,7 @@
 """The planted bugs stay plantable, and the hunt for them hunts."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from tests.js.package import run
 from tests.planted import place
 from tests.planted.bug import Bug
 from tests.planted.bugs import BUGS
@@ -19,11 +21,12 @@ from tests.sim.redis_server import RedisServer
 BY_NAME = {bug.name: bug for bug in BUGS}
 LUA = [bug for bug in BUGS if bug.file.endswith(".lua")]
 PYTHON = [bug for bug in BUGS if bug.file.endswith(".py")]
+TYPESCRIPT = [bug for bug in BUGS if bug.file.endswith(".ts")]
 INVARIANTS = {
     "exactly-once", "single-owner", "worker-first", "bounded", "paced", "one-hop", "sticky", "token-once", "no-ghost",
     "bounded-memory", "no-orphan-task", "nobody-lost", "nobody-hurts", "liveness", "fair", "twin", "stream-prefix", "job-once",
     "no-token-after-recall", "event-told", "whole-blob", "room-order",
-    "canvas-order", "fleet-order", "sealed",
+    "canvas-order", "fleet-order", "sealed", "js",
 }  # fmt: skip
 
 
@@ -54,8 +57,30 @@ def test_applies_to_a_script(bug: Bug, redis: Redis) -> None:
     assert place.text_of(bug.file, mutated, "") != place.text_of(bug.file, source, "")
 
 
+@pytest.mark.real
+def test_applies_to_typescript(tmp_path: Path) -> None:
+    """The pattern of every bug in TypeScript is in its file exactly once, and esbuild makes another program of the file with the bug."""
+    pairs = {
+        bug.name: ((ROOT / bug.file).read_text(), planted(bug, (ROOT / bug.file).read_text())) for bug in TYPESCRIPT
+    }
+    (tmp_path / "pairs.json").write_text(json.dumps(pairs))
+    done = run("--input-type=module", "--eval", SAME_PROGRAM, str(tmp_path / "pairs.json"))
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout) == []
+
+
+# Without white space and comments, as a bug that only moves a line would be none.
+SAME_PROGRAM = """
+import { readFileSync } from "node:fs";
+import { transformSync } from "esbuild";
+const pairs = Object.entries(JSON.parse(readFileSync(process.argv[1], "utf8")));
+const made = (text) => transformSync(text, { loader: "ts", minify: true }).code;
+console.log(JSON.stringify(pairs.filter(([, [before, after]]) => made(before) === made(after)).map(([name]) => name)));
+"""
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+@pytest.mark.parametrize("bug", PYTHON + LUA, ids=lambda bug: bug.name)
 def test_layout_does_not_matter(bug: Bug) -> None:
     """A bug still applies when its file is laid out anew, commented, and has got something above and below it."""
     source = (ROOT / bug.file).read_text()
