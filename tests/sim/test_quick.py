@@ -18,7 +18,7 @@ from tests.sim.scene import Transport
 from tests.sim.sometimes import blind
 
 FRAMES = range(1000, 1300)
-MESSAGES = range(1, 2201)
+MESSAGES = range(1, 1901)
 FOUND = sorted((Path(__file__).parent / "found").glob("*.json"))
 PARTS = 3
 
