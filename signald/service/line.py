@@ -16,6 +16,7 @@ from signald.core.wants import within_tenant
 from signald.errors import StoreUnavailable
 from signald.service.attached import LiveSession
 from signald.service.context import Context
+from signald.store.base import Fenced
 from signald.store.registry.ops import Enqueue, Leave, Release
 from signald.store.session.ops import Look, Looked, Unpair
 
@@ -59,7 +60,11 @@ async def give_back(context: Context, session: str, worker: str, epoch: int) -> 
     `epoch` is that of the claim made for the worker. An outage ends this: the node that finds the pair again repeats it.
     """
     try:
-        await context.committer.call(Unpair(session, context.node, worker, epoch))
+        unpaired = await context.committer.call(Unpair(session, context.node, worker, epoch))
+        if isinstance(unpaired, Fenced):
+            # A later claim has it for this worker, whose place in the registry is not this one's to give up: without it no node would look
+            # at the session again.
+            return
         await context.committer.call(Release(session, worker, requeue=False))
         await _put_back(context, [session])
     except StoreUnavailable:
