@@ -38,12 +38,15 @@ log = logging.getLogger(__name__)
 ACL = (
     "resetkeys ~signald:* resetchannels &signald:* -@all +evalsha +script|load "
     "+hget +hmget +hset +hsetnx +hdel +hkeys +hgetall +hexists +hincrby +exists +del +pexpire +pttl "
-    "+xadd +xdel +xtrim +xrange +rpush +lset +ltrim +lpop +lrange +zadd +zrem +zrange +zrangebyscore +zrangebylex +zlexcount +zscore "
-    "+publish +subscribe +ping +info +time +select +wait +waitaof +cluster|slots +scan +hscan"
+    "+xadd +xdel +xtrim +xrange +rpush +ltrim +lpop +lrange +zadd +zrem +zrange +zrangebyscore +zrangebylex +zlexcount +zscore "
+    "+publish +subscribe +ping +info +time +select +wait +waitaof +cluster|slots"
 )
 """What signald's user must be allowed: `ACL SETUSER signald on ><password> ` and this, with another `store.key_prefix` in the
 place of both `signald:`. `+config|get` only for `ack` disk before
-Redis 7.2; leave out what an older server does not know. `+lset +scan +hscan` are for `signald ctl reseal` alone."""
+Redis 7.2; leave out what an older server does not know."""
+
+ACL_RESEAL = "+lset +scan +hscan"
+"""What `signald ctl reseal` needs beside it, while it runs: a login that may SCAN sees the keys of other programs."""
 
 EXCHANGES_MAX = 4
 CLOCK_SLACK_MS = 1000

@@ -80,8 +80,8 @@ def test_usage(monkeypatch: pytest.MonkeyPatch) -> None:
     ("keys", "found"),
     [
         ({"terminate_timeout_s": 10.0}, 0),
-        ({"terminate_timeout_s": 57.0}, 1),
-        ({"terminate_timeout_s": 57.0, "on_drain": "reconnect"}, 0),
+        ({"terminate_timeout_s": 87.0}, 1),
+        ({"terminate_timeout_s": 87.0, "on_drain": "reconnect"}, 0),
     ],
 )
 def test_the_time_of_an_app_fits_its_drain(keys: dict[str, object], found: int) -> None:
