@@ -82,6 +82,7 @@ test("the front", async (whole) => {
       await until(() => heard.length === 1, "heard");
       assert.deepEqual(heard, ["hello"]);
       assert.equal(service.openings[1]!["type"], "restore_session");
+      assert.equal(service.openings[1]!["acked"], 1);
     }),
   );
 

@@ -235,7 +235,7 @@ export class ClientCore {
             type: "restore_session",
             recovery_token: token,
             received: this.session.finished,
-            acked: this.session.accepted,
+            "acked": this.session.accepted, // in quotes: a method has this name, and is shortened
             attempt: this.#attempts ?? undefined,
             history: history || undefined,
             ticket: this.#move?.["ticket"] ?? undefined,
